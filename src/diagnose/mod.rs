@@ -1,0 +1,72 @@
+//! Pure: evidence in, verdict out. No sockets, no clock, no secrets.
+
+pub mod cause;
+mod rules;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::endpoint::Role;
+use crate::model::evidence::Evidence;
+use crate::model::fault::Phase;
+use cause::Cause;
+
+/// What is to be said of one pull.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Verdict {
+    pub pull: Pull,
+    /// Root causes, the worst first.
+    pub findings: Vec<Finding>,
+    /// Findings that follow from one of the root causes: kept, but not shown first.
+    pub consequences: Vec<Finding>,
+}
+
+/// Would containerd's pull succeed, as far as can be seen from here?
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pull {
+    WouldSucceed,
+    WouldFail,
+    /// Something that decides it could not be seen; the findings say what.
+    Unknown,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// A pull succeeds, slower or at risk.
+    Warning,
+    /// A pull fails.
+    Critical,
+}
+
+/// How sure we are of a finding.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    Low,
+    Medium,
+    High,
+}
+
+/// One thing that is wrong, where, on what evidence, and what to do.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Finding {
+    pub cause: Cause,
+    pub severity: Severity,
+    pub confidence: Confidence,
+    pub leg: Option<Role>,
+    pub phase: Option<Phase>,
+    /// What was seen, with numbers; one fact a line.
+    pub evidence: Vec<String>,
+    /// One thing to do.
+    pub hint: String,
+}
+
+/// Judges what was seen.
+pub fn diagnose(evidence: &Evidence) -> Verdict {
+    rules::judge(evidence)
+}

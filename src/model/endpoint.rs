@@ -1,0 +1,176 @@
+//! Where a leg goes: scheme, host and port of one HTTP server.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// Why a pull talks to an endpoint.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The host that the image's name leads to.
+    Registry,
+    /// The token service named by the registry's challenge (`realm`).
+    Token,
+    /// Where the registry redirects the download of a layer.
+    Blob,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Registry => "registry",
+            Self::Token => "token",
+            Self::Blob => "blob",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// RFC 9110, 4.2.1 and 4.2.2.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// A host name (lower case, without a trailing dot unless it was written so) or an address.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Host {
+    Address(IpAddr),
+    Name(String),
+}
+
+impl Host {
+    /// Reads `registry.example.com`, `10.0.3.9`, `::1` or `[::1]`.
+    pub fn new(text: &str) -> Self {
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|t| t.strip_suffix(']'))
+            .unwrap_or(text);
+        match bare.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Name(text.to_ascii_lowercase()),
+        }
+    }
+
+    /// Go's resolver and containerd know this machine by these (`localhost`, 127/8, `::1`).
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Address(address) => address.is_loopback(),
+            Self::Name(name) => name == "localhost" || name == "localhost.",
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    /// As in a URL: an IPv6 address stands in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Address(IpAddr::V4(address)) => write!(f, "{address}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One HTTP server. Never a path or a query: those may be signed, and are then secrets.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub struct Endpoint {
+    pub scheme: Scheme,
+    pub host: Host,
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// The server part of a URL; `None` when the scheme is neither http nor https, or there is no host.
+    pub fn of(url: &Url) -> Option<Self> {
+        let scheme = match url.scheme() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            _ => return None,
+        };
+        let host = Host::new(url.host_str()?);
+        Some(Self {
+            scheme,
+            host,
+            port: url.port_or_known_default()?,
+        })
+    }
+
+    /// `host:port` as an HTTP `Host` field value: the scheme's default port is left out (RFC 9110, 7.2).
+    pub fn authority(&self) -> String {
+        if self.port == self.scheme.default_port() {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// The URL of `path_and_query` on this server.
+    ///
+    /// # Errors
+    /// When the host is no host of a URL.
+    pub fn url(&self, path_and_query: &str) -> Result<Url, url::ParseError> {
+        Url::parse(&format!("{self}{path_and_query}"))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_prints_without_default_port_path_or_query() {
+        for (url, text) in [
+            (
+                "https://registry.example.com/v2/?X-Amz-Signature=abc",
+                "https://registry.example.com",
+            ),
+            (
+                "https://Registry.Example.com:443/",
+                "https://registry.example.com",
+            ),
+            ("http://10.0.3.9:5000/x", "http://10.0.3.9:5000"),
+            ("https://[fd12::5]:8443/", "https://[fd12::5]:8443"),
+        ] {
+            let endpoint = Endpoint::of(&Url::parse(url).unwrap()).unwrap();
+            assert_eq!(endpoint.to_string(), text);
+        }
+        assert_eq!(Endpoint::of(&Url::parse("ftp://x/").unwrap()), None);
+    }
+}

@@ -1,0 +1,460 @@
+//! What was seen on the way of one pull. Every phase ends in done, failed or skipped; "not
+//! measured" has a reason and is never a zero.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::credential::{CredentialId, KeyringEvidence};
+use super::endpoint::{Endpoint, Role};
+use super::fault::{DnsFault, HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault};
+use super::platform::Platform;
+use super::reference::Reference;
+use super::units::{Bytes, optional_seconds, seconds};
+use super::vantage::Vantage;
+
+/// How a phase ended.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Step<T, F> {
+    Done {
+        value: T,
+        #[serde(rename = "took_seconds", with = "seconds")]
+        #[schemars(with = "f64")]
+        took: Duration,
+    },
+    Failed {
+        fault: F,
+        #[serde(rename = "took_seconds", with = "seconds")]
+        #[schemars(with = "f64")]
+        took: Duration,
+    },
+    Skipped {
+        reason: Skip,
+    },
+}
+
+impl<T, F> Step<T, F> {
+    pub fn done(&self) -> Option<&T> {
+        match self {
+            Self::Done { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    pub fn fault(&self) -> Option<&F> {
+        match self {
+            Self::Failed { fault, .. } => Some(fault),
+            _ => None,
+        }
+    }
+
+    /// How long it took; `None` when it was not run.
+    pub fn took(&self) -> Option<Duration> {
+        match self {
+            Self::Done { took, .. } | Self::Failed { took, .. } => Some(*took),
+            Self::Skipped { .. } => None,
+        }
+    }
+
+    /// A step that ran from a start until now.
+    pub fn from_result(result: Result<T, F>, took: Duration) -> Self {
+        match result {
+            Ok(value) => Self::Done { value, took },
+            Err(fault) => Self::Failed { fault, took },
+        }
+    }
+}
+
+/// Why a phase was not run.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Skip {
+    /// An earlier phase failed.
+    Blocked { role: Role, phase: Phase },
+    /// The leg's server is that of an earlier leg, and its connection was used.
+    SharedConnection { role: Role },
+    /// The protocol does not ask for it here (no TLS over plain http, no token when anonymous is let in).
+    NotNeeded,
+    /// The host is an address; there is no name to resolve.
+    Literal,
+    /// `--resolve` gave the address.
+    Override,
+    /// The name is in the hosts file, which is asked before any server.
+    HostsFile,
+    /// Nothing to look for: the image has no layer.
+    NoLayer,
+}
+
+/// Everything seen of one pull.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Evidence {
+    pub reference: Reference,
+    pub platform: Platform,
+    /// When the walk began, by the local clock.
+    pub started: Timestamp,
+    pub vantage: Vantage,
+    /// The trusted roots in force.
+    pub roots: Roots,
+    /// In the order they were found. The first is the registry's.
+    pub legs: Vec<Leg>,
+    pub ping: Step<Ping, HttpFault>,
+    pub keyring: KeyringEvidence,
+    /// The credentials tried, in order; the last is the one that worked, if one did.
+    pub attempts: Vec<Attempt>,
+    /// The manifest of this platform.
+    pub manifest: Step<ManifestFound, ManifestFault>,
+    pub blob: Step<BlobFound, HttpFault>,
+    /// `RateLimit-*` headers of the manifest request (Docker Hub).
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// One endpoint of the pull, and how it was reached.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Leg {
+    pub role: Role,
+    pub endpoint: Endpoint,
+    pub resolve: Resolve,
+    pub connect: Connect,
+    pub tls: Tls,
+    /// What a `Date` header (RFC 9110, 6.6.1) of a verified or plain-http answer said of our clock.
+    pub clock: Option<ClockCheck>,
+}
+
+/// The `Date` of an answer beside the local clock.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ClockCheck {
+    pub server: Timestamp,
+    pub local: Timestamp,
+}
+
+// ---- resolve ------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Resolve {
+    /// Every question put to every server, in the order of names, servers, families.
+    pub queries: Vec<Query>,
+    #[serde(flatten)]
+    pub outcome: Step<Resolution, DnsFault>,
+}
+
+/// What a pull would dial.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Resolution {
+    /// The full name that answered, after the search list.
+    pub name: String,
+    /// In the order a client tries them (RFC 6724).
+    pub addresses: Vec<IpAddr>,
+    /// CNAMEs from the name to the one that has the addresses.
+    pub cnames: Vec<String>,
+    pub source: ResolutionSource,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ResolutionSource {
+    /// The server that a Go program would have had its answer from.
+    Server {
+        server: SocketAddr,
+    },
+    HostsFile,
+    Literal,
+    Override,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() {
+            Self::V4
+        } else {
+            Self::V6
+        }
+    }
+
+    /// The DNS record type of the family.
+    pub fn record(self) -> &'static str {
+        match self {
+            Self::V4 => "A",
+            Self::V6 => "AAAA",
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// One question to one server.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Query {
+    pub server: SocketAddr,
+    /// The full name asked for, with its final dot.
+    pub name: String,
+    pub family: Family,
+    /// UDP was truncated (RFC 1035, 4.1.1, TC) and the question asked again over TCP.
+    pub tcp: bool,
+    #[serde(flatten)]
+    pub outcome: Step<Answer, DnsFault>,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Answer {
+    pub records: Vec<AddressRecord>,
+    pub cnames: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AddressRecord {
+    pub address: IpAddr,
+    pub ttl_seconds: u32,
+}
+
+// ---- connect ------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Connect {
+    /// Every address tried, in the order of the resolution.
+    pub attempts: Vec<Dial>,
+    /// Addresses that there were beyond the bound.
+    pub not_tried: usize,
+    #[serde(flatten)]
+    pub outcome: Step<Connected, TcpFault>,
+}
+
+/// One address tried.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Dial {
+    pub to: SocketAddr,
+    #[serde(flatten)]
+    pub outcome: Step<Connection, TcpFault>,
+}
+
+/// What TCP_INFO says right after the handshake (linux/tcp.h).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Connection {
+    pub local: SocketAddr,
+    /// `tcpi_rtt`: the handshake's round trip. Absent when the kernel gave none.
+    #[serde(rename = "rtt_seconds", with = "optional_seconds")]
+    #[schemars(with = "Option<f64>")]
+    pub rtt: Option<Duration>,
+    /// `tcpi_snd_mss`: the largest segment we may send, less the options in use.
+    pub send_mss: Option<u32>,
+}
+
+/// The connection that the walk went on with: the one a Go client would have used.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Connected {
+    pub to: SocketAddr,
+    /// What a dual-stack client would have waited before it used this one: the fallback delay of
+    /// RFC 8305 or the time of failed attempts before. Absent when it is the first choice.
+    #[serde(rename = "fallback_seconds", with = "optional_seconds")]
+    #[schemars(with = "Option<f64>")]
+    pub fallback: Option<Duration>,
+}
+
+// ---- tls ----------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Tls {
+    /// The chain as presented, leaf first; recorded also when it was refused.
+    pub chain: Vec<Certificate>,
+    #[serde(flatten)]
+    pub outcome: Step<Session, TlsFault>,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Session {
+    /// `TLSv1.3`.
+    pub protocol: String,
+    pub cipher_suite: String,
+    /// `X25519MLKEM768`, `X25519`, …
+    pub key_exchange: Option<String>,
+    /// `h2`, `http/1.1`; `None` when the server chose none (then HTTP/1.1 is spoken).
+    pub alpn: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Certificate {
+    pub subject: String,
+    pub issuer: String,
+    /// DNS names and addresses of the subjectAltName extension (RFC 5280, 4.2.1.6).
+    pub names: Vec<String>,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    /// SHA-256 of the DER form in hexadecimal, to compare out of band.
+    pub sha256: String,
+}
+
+/// The roots that a chain may lead to.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Roots {
+    pub certificates: usize,
+    /// Files and folders they came from.
+    pub sources: Vec<String>,
+    /// What could not be read of them.
+    pub problems: Vec<String>,
+}
+
+// ---- the protocol -------------------------------------------------------------------------------
+
+/// The answer to `GET /v2/` (OCI distribution-spec, end-1).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Ping {
+    pub status: u16,
+    pub challenge: Challenge,
+    /// `Docker-Distribution-Api-Version`.
+    pub api_version: Option<String>,
+    /// `Server`, as sent.
+    pub server: Option<String>,
+}
+
+/// How a registry wants to be talked to (RFC 9110, 11; RFC 6750, 3; distribution token spec).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "scheme", rename_all = "snake_case")]
+pub enum Challenge {
+    /// None was made.
+    Anonymous,
+    Basic {
+        realm: Option<String>,
+    },
+    Bearer {
+        realm: Endpoint,
+        service: Option<String>,
+        scope: Option<String>,
+    },
+    /// One that a pull client can't follow.
+    Unusable {
+        reason: String,
+    },
+}
+
+/// One candidate (or none: anonymous), from its token to the registry's word on the manifest.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Attempt {
+    /// `None`: anonymous.
+    pub credential: Option<CredentialId>,
+    pub token: Step<Grant, TokenFault>,
+    /// The requests to the token service, in order.
+    pub exchanges: Vec<TokenExchange>,
+    /// `HEAD` of the manifest with it.
+    pub head: Step<Head, HttpFault>,
+}
+
+/// One request to a token service.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TokenExchange {
+    /// `POST` (OAuth2 form) or `GET`.
+    pub method: String,
+    /// With a credential.
+    pub authenticated: bool,
+    #[serde(flatten)]
+    pub outcome: Step<u16, HttpFault>,
+}
+
+/// A token was given.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Grant {
+    /// `expires_in`, or what the token itself says.
+    pub expires_in_seconds: Option<u64>,
+    pub access: Access,
+}
+
+/// What a token lets its bearer do, as far as it can be read (distribution token spec, JWT `access`).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// The claim holds `pull` for this repository.
+    Pull,
+    /// The claim is there, without `pull` for this repository: the right is missing.
+    NoPull,
+    /// An opaque token, or one without the claim.
+    Unreadable,
+}
+
+/// The answer to `HEAD /v2/<repository>/manifests/<reference>`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Head {
+    /// `Docker-Content-Digest`.
+    pub digest: Option<String>,
+    pub media_type: Option<String>,
+    pub size: Option<Bytes>,
+    /// The server knows no HEAD (405), and GET was used as containerd does.
+    pub by_get: bool,
+}
+
+/// The manifest of the platform.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ManifestFound {
+    /// The digest that the reference leads to: of the index when there is one.
+    pub digest: String,
+    pub media_type: String,
+    /// The digest of the platform's manifest.
+    pub platform_digest: String,
+    /// Platforms of the index; empty for a manifest that stands alone, whose platform a pull does not check.
+    pub platforms: Vec<String>,
+    pub layers: Vec<Layer>,
+    /// Sum of the layers: compressed, as they travel.
+    pub layers_size: Bytes,
+    /// The manifests that had to be fetched by GET (Docker Hub counts those).
+    pub fetched: usize,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Layer {
+    pub digest: String,
+    pub media_type: String,
+    pub size: Bytes,
+}
+
+/// The first byte of a layer.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct BlobFound {
+    pub digest: String,
+    /// Hosts the registry redirected to, in order; empty when it serves the layer itself.
+    pub redirects: Vec<Endpoint>,
+    /// 206 to our `Range` (RFC 9110, 14.2): an interrupted download can be resumed.
+    pub range_honoured: bool,
+    /// The whole size as the server states it.
+    pub size: Option<Bytes>,
+    /// From the request at the server that has the layer to its first byte.
+    #[serde(rename = "first_byte_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub first_byte: Duration,
+}
+
+/// Headers of a rate limit (Docker Hub: `ratelimit-limit: 100;w=21600`).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct RateLimit {
+    pub limit: Option<u64>,
+    pub remaining: Option<u64>,
+    pub window_seconds: Option<u64>,
+    /// `docker-ratelimit-source`: our egress address when anonymous.
+    pub source: Option<String>,
+}
+
+impl Evidence {
+    /// The legs of a role, in the order they were found; a blob may be redirected more than once.
+    pub fn legs_of(&self, role: Role) -> impl Iterator<Item = &Leg> {
+        self.legs.iter().filter(move |leg| leg.role == role)
+    }
+
+    /// The attempt whose credential the registry let in.
+    pub fn accepted(&self) -> Option<&Attempt> {
+        self.attempts.iter().find(|a| a.head.done().is_some())
+    }
+}

@@ -1,0 +1,323 @@
+//! What the network did to a phase that failed: plain data, one enum per phase.
+//!
+//! A fault carries what its reader asks next (which names the certificate presents, how many bytes
+//! came). Rules turn faults into causes; only a cause has a severity and advice. Text that came
+//! from the network is stripped of control characters, cut to length and scrubbed of the
+//! credentials in use before it gets here.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::endpoint::Endpoint;
+use super::units::Bytes;
+
+/// The steps of a leg, then of the protocol. Named as the blackbox exporter names those it has.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Resolve,
+    Connect,
+    Tls,
+    /// `GET /v2/`.
+    Ping,
+    /// The exchange of a credential (or none) for a bearer token.
+    Token,
+    /// `HEAD` by tag or digest, then the manifest of this platform.
+    Manifest,
+    /// The first byte of a layer.
+    Blob,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Ping => "ping",
+            Self::Token => "token",
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why a name has no address (RFC 1035, 4.1.1; RFC 2308).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum DnsFault {
+    /// The name does not exist.
+    NxDomain,
+    /// The name exists, without a record of the family asked for (RFC 2308, 2.2).
+    NoData,
+    ServFail,
+    Refused,
+    /// Any other response code, in the words of the RFCs.
+    OtherCode {
+        code: String,
+    },
+    /// No answer within the time allowed.
+    Timeout,
+    /// The server's host answered that nothing listens (ICMP port unreachable, or RST over TCP).
+    PortClosed,
+    /// The server can't be reached from here at all (no route, local policy).
+    Unreachable {
+        error: String,
+    },
+    /// An answer came that could not be read, or that did not belong to the question.
+    Malformed {
+        reason: String,
+    },
+    /// No server was there to be asked.
+    NoServers,
+}
+
+/// An ICMP error that answered a connection attempt (RFC 792, RFC 1812 5.2.7.1, RFC 4443).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct IcmpError {
+    /// The host that sent it; often the firewall itself.
+    pub from: Option<IpAddr>,
+    /// 4 or 6.
+    pub version: u8,
+    #[serde(rename = "type")]
+    pub kind: u8,
+    pub code: u8,
+}
+
+impl IcmpError {
+    /// A filter said no: IPv4 3/9, 3/10, 3/13; IPv6 1/1, 1/5, 1/6.
+    pub fn is_prohibited(&self) -> bool {
+        matches!(
+            (self.version, self.kind, self.code),
+            (4, 3, 9 | 10 | 13) | (6, 1, 1 | 5 | 6)
+        )
+    }
+}
+
+/// Why no connection came about (RFC 9293; errno of connect(2)).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TcpFault {
+    /// RST, or ICMP port unreachable when `icmp` is there: the host or a firewall on the way answers.
+    Refused {
+        icmp: Option<IcmpError>,
+    },
+    /// The SYN was answered by nothing.
+    Timeout,
+    HostUnreachable {
+        icmp: Option<IcmpError>,
+    },
+    NetUnreachable {
+        icmp: Option<IcmpError>,
+    },
+    /// A filter on the way said no in so many words.
+    Prohibited {
+        icmp: IcmpError,
+    },
+    /// EPERM, EACCES: this machine's own policy (netfilter, eBPF, a prohibit route).
+    LocalPolicy {
+        errno: i32,
+    },
+    /// EADDRNOTAVAIL, EAFNOSUPPORT: no source address of that family, or no free local port.
+    NoLocalAddress {
+        errno: i32,
+    },
+    /// Closed by the peer while connecting.
+    Reset,
+    Other {
+        errno: Option<i32>,
+        error: String,
+    },
+}
+
+/// Why there is no secure session (RFC 8446, RFC 5280).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TlsFault {
+    /// No certificate of the chain leads to a root in force.
+    UnknownIssuer {
+        issuer: String,
+    },
+    NameMismatch {
+        expected: String,
+        presented: Vec<String>,
+    },
+    Expired {
+        not_after: Timestamp,
+        local_time: Timestamp,
+    },
+    NotYetValid {
+        not_before: Timestamp,
+        local_time: Timestamp,
+    },
+    /// The certificate is refused for another reason, in rustls' words.
+    BadCertificate {
+        reason: String,
+    },
+    /// No root certificate could be loaded, so nothing can be said of the server's certificate.
+    NoRoots,
+    /// The peer speaks HTTP, not TLS, on this port.
+    PlainHttp,
+    /// The peer speaks something else; the first bytes in hexadecimal.
+    NotTls {
+        first_bytes: String,
+    },
+    /// A fatal alert from the peer (RFC 8446, 6): number and name.
+    Alert {
+        alert: u8,
+        name: String,
+    },
+    /// No protocol version or cipher suite in common, found by us.
+    Incompatible {
+        reason: String,
+    },
+    /// RST after our ClientHello, `received` bytes into the answer.
+    Reset {
+        received: Bytes,
+    },
+    /// FIN after our ClientHello.
+    Closed {
+        received: Bytes,
+    },
+    /// Nothing more after our ClientHello; `received` 0 means not a byte of an answer.
+    Timeout {
+        received: Bytes,
+    },
+    Other {
+        reason: String,
+    },
+}
+
+/// What an HTTP exchange came to instead of the answer hoped for (RFC 9110, OCI distribution-spec).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum HttpFault {
+    /// A status that is not success, with the first entry of the OCI error body if there is one.
+    Status {
+        status: u16,
+        /// OCI error code (`MANIFEST_UNKNOWN`, `DENIED`, …), or that of an S3-like error document.
+        code: Option<String>,
+        message: Option<String>,
+        /// `Retry-After`, as sent.
+        retry_after: Option<String>,
+        /// A `WWW-Authenticate` came with it.
+        challenged: bool,
+    },
+    /// An answer that is not what the protocol says.
+    Malformed {
+        reason: String,
+    },
+    /// The body stopped after this many bytes, the connection still open.
+    Stalled {
+        after: Bytes,
+    },
+    /// The connection closed before the promised length.
+    Truncated {
+        got: Bytes,
+        want: Option<Bytes>,
+    },
+    /// No response head in time.
+    Timeout,
+    Reset,
+    Closed,
+    /// More than the bound that this answer may have.
+    TooLarge {
+        limit: Bytes,
+    },
+    /// `Location` leads to a place that no client should follow it to.
+    RedirectUntrusted {
+        to: String,
+        reason: Distrust,
+    },
+    /// More redirects than containerd follows.
+    TooManyRedirects {
+        limit: usize,
+    },
+    /// A new connection was needed in the middle of the exchange, and failed in that phase.
+    Reconnect {
+        phase: Phase,
+        reason: String,
+    },
+    Other {
+        reason: String,
+    },
+}
+
+/// Why a realm or a redirect is not trusted.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distrust {
+    /// Plain http, named by a server that was reached by https.
+    PlainHttp,
+    /// 169.254/16 or fe80::/10: also where clouds keep the metadata service.
+    LinkLocal,
+    /// 127/8, ::1, localhost, named by a server that is not on loopback.
+    Loopback,
+    /// The unspecified address, or a scheme that is neither http nor https.
+    NotAServer,
+}
+
+/// Why there is no token.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TokenFault {
+    /// The registry asks for Basic, and there is no credential ("no basic auth credentials").
+    NoCredential,
+    /// The token service said no.
+    Rejected { fault: HttpFault },
+    /// The realm is a place no credential may go to; none was sent.
+    RealmUntrusted { realm: Endpoint, reason: Distrust },
+    /// 200, without the field that containerd reads for this form.
+    NoToken { method: String, fields: Vec<String> },
+    /// The challenge can't be followed: no realm, a realm that is no URL, an unknown scheme.
+    BadChallenge { reason: String },
+    /// The exchange itself failed.
+    Http { fault: HttpFault },
+}
+
+/// Why there is no manifest for this platform.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ManifestFault {
+    Http {
+        fault: HttpFault,
+    },
+    /// The index has no manifest for the platform wanted.
+    NoPlatform {
+        available: Vec<String>,
+    },
+    /// A media type that containerd refuses (schema 1 since 2.0) or does not know.
+    Unsupported {
+        media_type: String,
+    },
+    /// The body does not have the digest it was asked by.
+    DigestMismatch {
+        expected: String,
+        got: String,
+    },
+    /// The body is not a manifest.
+    Malformed {
+        reason: String,
+    },
+}
+
+/// The address of a server that something went wrong with, for messages.
+pub fn show_server(server: SocketAddr) -> String {
+    if server.port() == 53 {
+        server.ip().to_string()
+    } else {
+        server.to_string()
+    }
+}

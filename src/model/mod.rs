@@ -1,0 +1,13 @@
+//! The nouns: what was asked for, what was seen, in words of OCI, Kubernetes and the RFCs.
+//!
+//! Nothing here does I/O, and nothing here holds a secret: everything in this module may be
+//! printed, stored and sent to a colleague.
+
+pub mod credential;
+pub mod endpoint;
+pub mod evidence;
+pub mod fault;
+pub mod platform;
+pub mod reference;
+pub mod units;
+pub mod vantage;

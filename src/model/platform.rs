@@ -1,0 +1,113 @@
+//! The operating system and processor an image is built for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An OCI platform, normalised as containerd does (`x86_64` is `amd64`, `aarch64` is `arm64`).
+#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub struct Platform {
+    pub os: String,
+    pub architecture: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+/// The platform is not written `os/architecture[/variant]`.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("platform '{0}' is not of the form os/architecture[/variant], for instance linux/arm64")]
+pub struct PlatformError(String);
+
+impl Platform {
+    /// The platform of the machine this program was built for.
+    pub fn local() -> Self {
+        Self::normalised("linux", std::env::consts::ARCH, None)
+    }
+
+    /// Applies containerd's aliases to what somebody wrote.
+    pub fn normalised(os: &str, architecture: &str, variant: Option<&str>) -> Self {
+        let variant = variant
+            .filter(|v| !v.is_empty())
+            .map(str::to_ascii_lowercase);
+        let architecture = architecture.to_ascii_lowercase();
+        let (architecture, variant) = match architecture.as_str() {
+            "x86_64" | "x86-64" | "amd64" => ("amd64", variant.filter(|v| v != "v1")),
+            "i386" | "x86" | "386" => ("386", None),
+            // v8 is what arm64 means when nothing is said.
+            "aarch64" | "arm64" => ("arm64", variant.filter(|v| v != "8" && v != "v8")),
+            "armhf" => ("arm", Some("v7".to_owned())),
+            "armel" => ("arm", Some("v6".to_owned())),
+            "arm" => (
+                "arm",
+                Some(variant.map_or("v7".to_owned(), |v| {
+                    if v.starts_with('v') {
+                        v
+                    } else {
+                        format!("v{v}")
+                    }
+                })),
+            ),
+            other => (other, variant),
+        };
+        Self {
+            os: os.to_ascii_lowercase(),
+            architecture: architecture.to_owned(),
+            variant,
+        }
+    }
+}
+
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, PlatformError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        if parts.iter().any(|p| {
+            p.is_empty()
+                || !p
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        }) {
+            return Err(PlatformError(text.to_owned()));
+        }
+        match parts[..] {
+            [os, architecture] => Ok(Self::normalised(os, architecture, None)),
+            [os, architecture, variant] => Ok(Self::normalised(os, architecture, Some(variant))),
+            _ => Err(PlatformError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_read_with_the_aliases_of_containerd() {
+        for (text, shown) in [
+            ("linux/amd64", "linux/amd64"),
+            ("Linux/x86_64", "linux/amd64"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/6", "linux/arm/v6"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), shown);
+        }
+        for wrong in ["", "amd64", "linux/", "linux/amd64/v1/x", "linux/am d64"] {
+            assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
+        }
+    }
+}

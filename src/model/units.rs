@@ -1,0 +1,117 @@
+//! Quantities whose type is their unit, and how they are written down.
+
+use std::fmt;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A number of bytes.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    /// Binary units, as containerd and `crictl images` show sizes: `8.0 MiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const STEPS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        for (size, unit) in STEPS {
+            if self.0 >= size {
+                #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+                return write!(f, "{:.1} {unit}", self.0 as f64 / size as f64);
+            }
+        }
+        write!(f, "{} B", self.0)
+    }
+}
+
+/// A duration for people, three digits at most: `0.4 ms`, `12 ms`, `1.3 s`, `72 s`.
+#[derive(Clone, Copy, Debug)]
+pub struct Took(pub Duration);
+
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_secs_f64() * 1e3;
+        match ms {
+            ..9.95 => write!(f, "{ms:.1} ms"),
+            ..999.5 => write!(f, "{ms:.0} ms"),
+            ..9_950.0 => write!(f, "{:.1} s", ms / 1e3),
+            _ => write!(f, "{:.0} s", ms / 1e3),
+        }
+    }
+}
+
+/// `#[serde(with = "seconds")]`: a `Duration` as seconds, the base unit of Prometheus.
+pub mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes microsecond precision, more than a userspace clock around a syscall can claim.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64((value.as_secs_f64() * 1e6).round() / 1e6)
+    }
+
+    /// # Errors
+    /// When the number is negative, not finite, or too large for a `Duration`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// `#[serde(with = "optional_seconds")]`: the same for a duration that may be absent.
+pub mod optional_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::seconds::serialize(value, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// # Errors
+    /// When the number is negative, not finite, or too large for a `Duration`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        Option::<f64>::deserialize(from)?
+            .map(|s| Duration::try_from_secs_f64(s).map_err(serde::de::Error::custom))
+            .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_read_as_people_say_them() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (8_391_406, "8.0 MiB"),
+            (3 << 30, "3.0 GiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+        for (micros, text) in [
+            (0, "0.0 ms"),
+            (420, "0.4 ms"),
+            (9_960, "10 ms"),
+            (12_300, "12 ms"),
+            (1_300_000, "1.3 s"),
+            (72_000_000, "72 s"),
+        ] {
+            assert_eq!(Took(Duration::from_micros(micros)).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Edges to the world: each function takes one input and returns an observation or a typed fault.

@@ -1,0 +1,1 @@
+//! The OCI distribution protocol without I/O: bytes and headers in, values out.

@@ -1,8 +1,8 @@
 //! Pullpath tells how a container image gets to a node, and why it doesn't.
 //!
-//! Data flows one way, and the folders are floors; a floor uses only those below it:
+//! Data flows one way, and the modules are floors; a floor uses only those below it:
 //!
-//! | floor | folder | what it does |
+//! | floor | module | what it does |
 //! |---|---|---|
 //! | 5 | [`cli`] | arguments → check; exit code |
 //! | 4 | [`report`] | evidence + verdict, and all faces of it |
@@ -13,4 +13,17 @@
 //! | 2 | [`registry`] | the OCI distribution protocol without I/O |
 //! | 1 | [`model`] | the nouns |
 
+pub mod cli;
+pub mod credentials;
+pub mod diagnose;
 pub mod model;
+pub mod net;
+pub mod probe;
+pub mod registry;
+pub mod report;
+
+/// This version, as `--version` prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit this was built from; `unknown` outside a checkout.
+pub const COMMIT: &str = env!("PULLPATH_COMMIT");

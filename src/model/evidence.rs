@@ -87,6 +87,8 @@ pub enum Skip {
     HostsFile,
     /// Nothing to look for: the image has no layer.
     NoLayer,
+    /// The place is one that no client should be led to; nothing was sent there.
+    Untrusted,
 }
 
 /// Everything seen of one pull.

@@ -1,0 +1,306 @@
+//! From the challenge to a registry that lets us in: each matching credential in the kubelet's
+//! order, each with its token and its `HEAD` of the manifest, as containerd sends them.
+
+use std::time::Duration;
+
+use bytes::Bytes as Body;
+use http::{HeaderValue, Method, Request, header};
+
+use super::leg::{Answer, LineId, Lines, OpenError};
+use super::{Check, SMALL_BODY, manifest};
+use crate::model::endpoint::{Endpoint, Role};
+use crate::model::evidence::{Attempt, Evidence, Grant, Head, Skip, Step, TokenExchange};
+use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
+use crate::model::units::Bytes;
+use crate::registry::challenge::{self, Bearer, Wanted};
+use crate::registry::keyring::Credential;
+use crate::registry::scrub::Secret;
+use crate::registry::token::{self, AfterPost, Form};
+use crate::registry::{error, manifest as oci};
+
+/// What the registry let in.
+pub(super) struct Admitted {
+    pub head: Head,
+    /// The `Authorization` that did it; `None` when none was needed.
+    pub authorization: Option<HeaderValue>,
+    /// The manifest, when it had to be fetched by GET already.
+    pub body: Option<Body>,
+}
+
+/// Finds the first credential that the registry accepts for this image.
+///
+/// Every attempt is put into the evidence. After a refusal (401, 403, 404) the kubelet's next
+/// candidate is tried; after anything else not, since another password would not mend it.
+pub(super) async fn admit(
+    check: &Check,
+    candidates: &[Credential],
+    lines: &mut Lines<'_>,
+    registry: LineId,
+    challenge: Option<Wanted>,
+    evidence: &mut Evidence,
+) -> Option<Admitted> {
+    let wanted = match challenge {
+        Some(wanted) => wanted,
+        // Nothing was asked for so far: knock without a credential, as containerd does at first.
+        None => match knock(check, lines, registry, None, evidence).await {
+            Knock::In(admitted) => {
+                evidence.attempts.push(Attempt {
+                    credential: None,
+                    token: Step::Skipped { reason: Skip::NotNeeded },
+                    exchanges: Vec::new(),
+                    head: Step::Done { value: admitted.0.head.clone(), took: admitted.1 },
+                });
+                return Some(admitted.0);
+            }
+            Knock::Out { challenge: Some(wanted @ (Wanted::Basic { .. } | Wanted::Bearer(_))), .. } => wanted,
+            Knock::Out { fault, took, .. } => {
+                evidence.attempts.push(Attempt {
+                    credential: None,
+                    token: Step::Skipped { reason: Skip::NotNeeded },
+                    exchanges: Vec::new(),
+                    head: Step::Failed { fault, took },
+                });
+                return None;
+            }
+        },
+    };
+    let mut tries: Vec<Option<&Credential>> = candidates.iter().map(Some).collect();
+    if tries.is_empty() {
+        tries.push(None);
+    }
+    for credential in tries {
+        let mut exchanges = Vec::new();
+        let (token, authorization) = match &wanted {
+            Wanted::Anonymous => (Step::Skipped { reason: Skip::NotNeeded }, None),
+            Wanted::Unusable { reason } => (failed(TokenFault::BadChallenge { reason: reason.clone() }), None),
+            Wanted::Basic { .. } => match credential.and_then(Credential::basic) {
+                Some(value) => (Step::Skipped { reason: Skip::NotNeeded }, Some(value)),
+                None => (failed(TokenFault::NoCredential), None),
+            },
+            Wanted::Bearer(bearer) => bearer_token(check, lines, registry, bearer, credential, &mut exchanges).await,
+        };
+        let may_knock = token.fault().is_none() && !matches!(token, Step::Skipped { reason: Skip::Blocked { .. } });
+        let (head, admitted, go_on) = if may_knock {
+            match knock(check, lines, registry, authorization, evidence).await {
+                Knock::In(admitted) => {
+                    let value = admitted.0.head.clone();
+                    (Step::Done { value, took: admitted.1 }, Some(admitted.0), false)
+                }
+                Knock::Out { fault, took, .. } => {
+                    let go_on = matches!(fault, HttpFault::Status { status: 401 | 403 | 404, .. });
+                    (Step::Failed { fault, took }, None, go_on)
+                }
+            }
+        } else {
+            let reason = match &token {
+                Step::Skipped { reason } => *reason,
+                _ => Skip::Blocked { role: Role::Token, phase: Phase::Token },
+            };
+            let go_on = matches!(token.fault(), Some(TokenFault::Rejected { .. }));
+            (Step::Skipped { reason }, None, go_on)
+        };
+        let credential = credential.map(|c| c.id.clone());
+        evidence.attempts.push(Attempt { credential, token, exchanges, head });
+        if admitted.is_some() || !go_on {
+            return admitted;
+        }
+    }
+    None
+}
+
+enum Knock {
+    In((Admitted, Duration)),
+    Out { fault: HttpFault, took: Duration, challenge: Option<Wanted> },
+}
+
+/// `HEAD` of the manifest by tag or digest. Where that has no answer to give, `GET`: after 405, as
+/// containerd does; after 401, 403 and 404 because only a body tells `MANIFEST_UNKNOWN`,
+/// `NAME_UNKNOWN` and `DENIED` apart.
+async fn knock(
+    check: &Check,
+    lines: &mut Lines<'_>,
+    registry: LineId,
+    authorization: Option<HeaderValue>,
+    evidence: &mut Evidence,
+) -> Knock {
+    let path = manifest::path(check, check.reference.version());
+    let request = |lines: &Lines<'_>, method| {
+        let mut request = lines.request(registry, method, &path);
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(oci::ACCEPT));
+        if let Some(value) = &authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+        }
+        request
+    };
+    let head = request(lines, Method::HEAD);
+    let exchange = lines.exchange(registry, Phase::Manifest, head, SMALL_BODY).await;
+    let mut took = exchange.took;
+    let answer = match exchange.result {
+        Ok(answer) => answer,
+        Err(fault) => return Knock::Out { fault, took, challenge: None },
+    };
+    if evidence.rate_limit.is_none() {
+        evidence.rate_limit = error::rate_limit(&answer.headers, lines.scrub());
+    }
+    let status = answer.status.as_u16();
+    let found = answer.status.is_success().then(|| read_head(&answer));
+    if let Some(head @ Head { digest: Some(_), .. }) = found {
+        return Knock::In((Admitted { head, authorization, body: None }, took));
+    }
+    if !(answer.status.is_success() || matches!(status, 401 | 403 | 404 | 405)) {
+        return Knock::Out { fault: answer.status_fault(lines.scrub()), took, challenge: None };
+    }
+    let get = request(lines, Method::GET);
+    let exchange = lines.exchange(registry, Phase::Manifest, get, oci::MAX_SIZE).await;
+    took += exchange.took;
+    match exchange.result {
+        // A registry that refuses HEAD with 401 to 404 but serves GET still fails a pull.
+        Ok(body) if body.status.is_success() && (answer.status.is_success() || status == 405) => {
+            let mut head = read_head(&body);
+            head.by_get = true;
+            head.digest = head.digest.or_else(|| Some(oci::digest(&body.body)));
+            Knock::In((Admitted { head, authorization, body: Some(body.body) }, took))
+        }
+        Ok(body) => {
+            let told = if body.status.is_success() { &answer } else { &body };
+            let challenge =
+                (told.status.as_u16() == 401).then(|| challenge::wanted(&told.headers, lines.scrub()));
+            Knock::Out { fault: told.status_fault(lines.scrub()), took, challenge }
+        }
+        Err(fault) => Knock::Out { fault, took, challenge: None },
+    }
+}
+
+fn read_head(answer: &Answer) -> Head {
+    let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
+    Head {
+        digest: text("docker-content-digest").filter(|d| oci::is_digest(d)).map(str::to_owned),
+        media_type: text("content-type").map(oci::media_type),
+        size: text("content-length").and_then(|n| n.parse().ok()).map(Bytes),
+        by_get: false,
+    }
+}
+
+fn failed(fault: TokenFault) -> Step<Grant, TokenFault> {
+    Step::Failed { fault, took: Duration::ZERO }
+}
+
+/// A token for one candidate, asked for as containerd does: the OAuth2 form first where there is a
+/// credential, `GET` where the service does not know that form.
+async fn bearer_token(
+    check: &Check,
+    lines: &mut Lines<'_>,
+    registry: LineId,
+    bearer: &Bearer,
+    credential: Option<&Credential>,
+    exchanges: &mut Vec<TokenExchange>,
+) -> (Step<Grant, TokenFault>, Option<HeaderValue>) {
+    let Some(realm) = Endpoint::of(&bearer.realm) else {
+        return (failed(TokenFault::BadChallenge { reason: "the realm is no http or https URL".to_owned() }), None);
+    };
+    let untrusted = |reason: Distrust| failed(TokenFault::RealmUntrusted { realm: realm.clone(), reason });
+    if let Some(reason) = challenge::distrust(&bearer.realm, lines.endpoint(registry)) {
+        return (untrusted(reason), None);
+    }
+    let line = match lines.open(Role::Token, &realm).await {
+        Ok(line) => line,
+        Err(OpenError::Failed(phase)) => {
+            return (Step::Skipped { reason: Skip::Blocked { role: Role::Token, phase } }, None);
+        }
+        Err(OpenError::Untrusted(reason)) => return (untrusted(reason), None),
+    };
+    let mut asker = Asker { check, line, bearer, credential, exchanges };
+    let result = asker.ask(lines).await;
+    let took = exchanges.iter().filter_map(|e| e.outcome.took()).sum();
+    match result {
+        Ok((secret, grant)) => {
+            lines.scrub_mut().hide(secret.expose());
+            match token::bearer_value(&secret) {
+                Some(value) => (Step::Done { value: grant, took }, Some(value)),
+                None => {
+                    let reason = "the token holds characters that no header may hold".to_owned();
+                    (Step::Failed { fault: TokenFault::Http { fault: HttpFault::Malformed { reason } }, took }, None)
+                }
+            }
+        }
+        Err(fault) => (Step::Failed { fault, took }, None),
+    }
+}
+
+struct Asker<'a> {
+    check: &'a Check,
+    line: LineId,
+    bearer: &'a Bearer,
+    credential: Option<&'a Credential>,
+    exchanges: &'a mut Vec<TokenExchange>,
+}
+
+impl Asker<'_> {
+    async fn ask(&mut self, lines: &mut Lines<'_>) -> Result<(Secret, Grant), TokenFault> {
+        let repository = self.check.reference.repository();
+        let scope = token::scope(repository);
+        if let Some(credential) = self.credential {
+            let body = token::form(self.bearer, &scope, credential);
+            let mut request = self.request(lines, Method::POST, &token::path(&self.bearer.realm));
+            request.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
+            );
+            *request.body_mut() = body;
+            let answer = self.exchange(lines, request, true).await?;
+            if answer.status.is_success() {
+                return token::read(&answer.body, Form::Post, repository, lines.scrub());
+            }
+            if token::after_post(answer.status, credential.has_username()) == AfterPost::Fail {
+                return Err(refusal(&answer, lines));
+            }
+        }
+        let path = token::get_path(&self.bearer.realm, self.bearer.service.as_deref(), &scope);
+        let mut request = self.request(lines, Method::GET, &path);
+        let basic = self.credential.and_then(Credential::basic);
+        let authenticated = basic.is_some();
+        if let Some(value) = basic {
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        let answer = self.exchange(lines, request, authenticated).await?;
+        if answer.status.is_success() {
+            return token::read(&answer.body, Form::Get, repository, lines.scrub());
+        }
+        Err(refusal(&answer, lines))
+    }
+
+    fn request(&self, lines: &Lines<'_>, method: Method, path: &str) -> Request<Body> {
+        lines.request(self.line, method, path)
+    }
+
+    async fn exchange(
+        &mut self,
+        lines: &mut Lines<'_>,
+        request: Request<Body>,
+        authenticated: bool,
+    ) -> Result<Answer, TokenFault> {
+        let method = request.method().to_string();
+        let exchange = lines.exchange(self.line, Phase::Token, request, SMALL_BODY).await;
+        let (outcome, result) = match exchange.result {
+            Ok(answer) => {
+                let value = answer.status.as_u16();
+                (Step::Done { value, took: exchange.took }, Ok(answer))
+            }
+            Err(fault) => {
+                let step = Step::Failed { fault: fault.clone(), took: exchange.took };
+                (step, Err(TokenFault::Http { fault }))
+            }
+        };
+        self.exchanges.push(TokenExchange { method, authenticated, outcome });
+        result
+    }
+}
+
+/// A token service's no. A status of the 400s is its word on the credential; others are its own trouble.
+fn refusal(answer: &Answer, lines: &Lines<'_>) -> TokenFault {
+    let fault = answer.status_fault(lines.scrub());
+    match answer.status.as_u16() {
+        400 | 401 | 403 => TokenFault::Rejected { fault },
+        _ => TokenFault::Http { fault },
+    }
+}

@@ -1,0 +1,137 @@
+//! The first byte of a real layer, and the hosts that the registry redirects its download to.
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, StatusCode, header};
+use url::Url;
+
+use super::auth::Admitted;
+use super::leg::{LineId, Lines, OpenError};
+use super::{Check, SMALL_BODY};
+use crate::model::endpoint::{Endpoint, Role};
+use crate::model::evidence::{BlobFound, ManifestFound, Skip, Step};
+use crate::model::fault::{Distrust, HttpFault, Phase};
+use crate::model::units::Bytes;
+use crate::registry::{challenge, error, manifest as oci};
+
+/// containerd follows this many (`http.Client` with its own CheckRedirect).
+const MAX_REDIRECTS: usize = 10;
+
+/// Asks for one byte of a layer and follows the redirects by hand, each to a leg of its own.
+///
+/// `Authorization` goes to the registry's own endpoint only. The queries of redirects are signed:
+/// they are secrets, are put into the scrubber and never into the evidence.
+pub(super) async fn first_byte(
+    check: &Check,
+    lines: &mut Lines<'_>,
+    registry: LineId,
+    admitted: &Admitted,
+    found: &ManifestFound,
+) -> Step<BlobFound, HttpFault> {
+    let Some(layer) = oci::witness(&found.layers) else {
+        return Step::Skipped { reason: Skip::NoLayer };
+    };
+    let path = format!("/v2/{}/blobs/{}", check.reference.repository(), layer.digest);
+    let mut took = Duration::ZERO;
+    let mut redirects = Vec::new();
+    let mut line = registry;
+    let Ok(mut url) = lines.endpoint(registry).url(&path) else {
+        let reason = "the path of the layer is no URL".to_owned();
+        return Step::Failed { fault: HttpFault::Malformed { reason }, took };
+    };
+    loop {
+        let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        let mut request = lines.request(line, Method::GET, target);
+        request.headers_mut().insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        if line == registry
+            && let Some(value) = &admitted.authorization
+        {
+            request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+        }
+        let start = Instant::now();
+        let response = match lines.send(line, Phase::Blob, request).await {
+            Ok(response) => response,
+            Err(fault) => return Step::Failed { fault, took: took + start.elapsed() },
+        };
+        let (status, headers) = (response.status, response.headers.clone());
+        let wait = lines.edges().wait;
+        if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+            let first = response.read_first(wait).await;
+            let first_byte = start.elapsed();
+            took += first_byte;
+            return match first {
+                Ok(_) => Step::Done {
+                    value: BlobFound {
+                        digest: layer.digest.clone(),
+                        redirects,
+                        range_honoured: status == StatusCode::PARTIAL_CONTENT,
+                        size: oci::stated_size(status, &headers),
+                        first_byte,
+                    },
+                    took,
+                },
+                Err(fault) => Step::Failed { fault, took },
+            };
+        }
+        let body = response.read(Bytes(SMALL_BODY), wait).await;
+        took += start.elapsed();
+        let next = match redirect(status, &headers, &url, lines.endpoint(line)) {
+            Some(Ok(next)) => next,
+            Some(Err(fault)) => return Step::Failed { fault, took },
+            None => {
+                let fault = match body {
+                    Ok(body) => error::fault(status, &headers, &body, lines.scrub()),
+                    Err(_) => error::fault(status, &headers, &[], lines.scrub()),
+                };
+                return Step::Failed { fault, took };
+            }
+        };
+        if redirects.len() == MAX_REDIRECTS {
+            return Step::Failed { fault: HttpFault::TooManyRedirects { limit: MAX_REDIRECTS }, took };
+        }
+        for (_, value) in next.query_pairs() {
+            lines.scrub_mut().hide(&value);
+        }
+        let Some(endpoint) = Endpoint::of(&next) else {
+            return Step::Failed { fault: untrusted(&next, Distrust::NotAServer), took };
+        };
+        line = match lines.open(Role::Blob, &endpoint).await {
+            Ok(line) => line,
+            Err(OpenError::Failed(phase)) => {
+                return Step::Skipped { reason: Skip::Blocked { role: Role::Blob, phase } };
+            }
+            Err(OpenError::Untrusted(reason)) => return Step::Failed { fault: untrusted(&next, reason), took },
+        };
+        redirects.push(endpoint);
+        url = next;
+    }
+}
+
+/// Where a redirect leads (RFC 9110, 15.4); `None` when the answer is none.
+fn redirect(
+    status: StatusCode,
+    headers: &http::HeaderMap,
+    from: &Url,
+    at: &Endpoint,
+) -> Option<Result<Url, HttpFault>> {
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let malformed = |reason: &str| Some(Err(HttpFault::Malformed { reason: reason.to_owned() }));
+    let Some(location) = headers.get(header::LOCATION) else {
+        return malformed("a redirect without Location");
+    };
+    let Some(next) = location.to_str().ok().and_then(|text| from.join(text).ok()) else {
+        return malformed("a redirect whose Location is no URL");
+    };
+    // Plain http is followed: a layer is checked against its digest, and no credential goes there.
+    match challenge::distrust(&next, at) {
+        None | Some(Distrust::PlainHttp) => Some(Ok(next)),
+        Some(reason) => Some(Err(untrusted(&next, reason))),
+    }
+}
+
+fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
+    let to = Endpoint::of(to).map_or_else(|| format!("a {} URL", to.scheme()), |endpoint| endpoint.to_string());
+    HttpFault::RedirectUntrusted { to, reason }
+}

@@ -1,0 +1,338 @@
+//! The connections of one walk: resolve, connect, tls for each endpoint once, then exchanges on
+//! the connection that came of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes as Body;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use jiff::Timestamp;
+
+use super::{Edges, Progress};
+use crate::model::endpoint::{Endpoint, Role, Scheme};
+use crate::model::evidence::{
+    ClockCheck, Connect, Connected, Leg, Resolve, Skip, Step, Tls,
+};
+use crate::model::fault::{Distrust, HttpFault, Phase, TlsFault};
+use crate::model::units::Bytes;
+use crate::net::dns;
+use crate::net::http::{HttpConnection, Response, Stream};
+use crate::net::tcp;
+use crate::registry::challenge::distrust_address;
+use crate::registry::error;
+use crate::registry::scrub::Scrubber;
+
+/// A connection of the walk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct LineId(usize);
+
+/// Why there is no line.
+#[derive(Debug)]
+pub(super) enum OpenError {
+    Failed(Phase),
+    /// The name leads to an address that a realm or redirect may not lead to.
+    Untrusted(Distrust),
+}
+
+struct Line {
+    endpoint: Endpoint,
+    leg: usize,
+    to: SocketAddr,
+    state: State,
+}
+
+enum State {
+    /// Connected, nothing said yet.
+    Fresh(Stream, bool),
+    Open(HttpConnection),
+    Closed,
+}
+
+/// All legs of a walk and their connections.
+pub(super) struct Lines<'a> {
+    edges: &'a Edges,
+    progress: &'a dyn Progress,
+    scrub: Scrubber,
+    legs: Vec<Leg>,
+    lines: Vec<Line>,
+}
+
+/// An answer with its whole (bounded) body.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+impl Answer {
+    /// The fault that a status other than success is.
+    pub(super) fn status_fault(&self, scrub: &Scrubber) -> HttpFault {
+        error::fault(self.status, &self.headers, &self.body, scrub)
+    }
+}
+
+/// What one exchange came to, and how long it took from the request to the end of the answer.
+pub(super) struct Exchange<T> {
+    pub result: Result<T, HttpFault>,
+    pub took: Duration,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(edges: &'a Edges, progress: &'a dyn Progress, scrub: Scrubber) -> Self {
+        Self { edges, progress, scrub, legs: Vec::new(), lines: Vec::new() }
+    }
+
+    pub(super) fn into_legs(self) -> Vec<Leg> {
+        self.legs
+    }
+
+    pub(super) fn scrub(&self) -> &Scrubber {
+        &self.scrub
+    }
+
+    pub(super) fn scrub_mut(&mut self) -> &mut Scrubber {
+        &mut self.scrub
+    }
+
+    pub(super) fn edges(&self) -> &'a Edges {
+        self.edges
+    }
+
+    pub(super) fn endpoint(&self, line: LineId) -> &Endpoint {
+        &self.lines[line.0].endpoint
+    }
+
+    /// The fault of the newest leg's handshake.
+    pub(super) fn last_tls_fault(&self) -> Option<&TlsFault> {
+        self.legs.last()?.tls.outcome.fault()
+    }
+
+    /// Takes back the newest leg, which has no line.
+    pub(super) fn forget_last_leg(&mut self) {
+        self.legs.pop();
+    }
+
+    /// Resolves, connects and secures; an endpoint that is connected already is used again.
+    pub(super) async fn open(&mut self, role: Role, endpoint: &Endpoint) -> Result<LineId, OpenError> {
+        if let Some(index) = self.lines.iter().position(|line| line.endpoint == *endpoint) {
+            if !self.legs.iter().any(|leg| leg.role == role && leg.endpoint == *endpoint) {
+                let first = self.legs[self.lines[index].leg].role;
+                self.legs.push(shared_leg(role, endpoint, first));
+            }
+            return Ok(LineId(index));
+        }
+        self.legs.push(blocked_leg(role, endpoint));
+        let index = self.legs.len() - 1;
+
+        self.progress.phase(role, Phase::Resolve);
+        let overrides: Vec<IpAddr> = self
+            .edges
+            .overrides
+            .iter()
+            .filter(|o| o.port == endpoint.port && o.host.eq_ignore_ascii_case(&endpoint.host.to_string()))
+            .map(|o| o.address)
+            .collect();
+        let resolve =
+            dns::resolve(&endpoint.host, &self.edges.resolver, &overrides, self.edges.families, self.edges.wait).await;
+        let addresses = resolve.outcome.done().map(|r| r.addresses.clone());
+        self.legs[index].resolve = resolve;
+        let Some(addresses) = addresses else { return Err(OpenError::Failed(Phase::Resolve)) };
+        if role != Role::Registry
+            && let Some(reason) = self.distrust_addresses(&addresses)
+        {
+            self.legs[index].connect.outcome = Step::Skipped { reason: Skip::Untrusted };
+            self.legs[index].tls.outcome = Step::Skipped { reason: Skip::Untrusted };
+            return Err(OpenError::Untrusted(reason));
+        }
+
+        self.progress.phase(role, Phase::Connect);
+        let dialed = tcp::connect(&addresses, endpoint.port, self.edges.wait).await;
+        let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
+        self.legs[index].connect = dialed.connect;
+        let (Some(stream), Some(to)) = (dialed.stream, to) else {
+            let reason = Skip::Blocked { role, phase: Phase::Connect };
+            self.legs[index].tls.outcome = Step::Skipped { reason };
+            return Err(OpenError::Failed(Phase::Connect));
+        };
+
+        let state = match endpoint.scheme {
+            Scheme::Http => {
+                self.legs[index].tls = Tls { chain: Vec::new(), outcome: Step::Skipped { reason: Skip::NotNeeded } };
+                State::Fresh(Stream::Plain(stream), false)
+            }
+            Scheme::Https => {
+                self.progress.phase(role, Phase::Tls);
+                let secured = self.edges.tls.handshake(&endpoint.host, stream, self.edges.wait).await;
+                let is_h2 =
+                    secured.tls.outcome.done().is_some_and(|session| session.alpn.as_deref() == Some("h2"));
+                self.legs[index].tls = secured.tls;
+                match secured.stream {
+                    Some(stream) => State::Fresh(Stream::Tls(Box::new(stream)), is_h2),
+                    None => return Err(OpenError::Failed(Phase::Tls)),
+                }
+            }
+        };
+        self.lines.push(Line { endpoint: endpoint.clone(), leg: index, to, state });
+        Ok(LineId(self.lines.len() - 1))
+    }
+
+    /// A request for a path of the line's endpoint.
+    pub(super) fn request(&self, line: LineId, method: Method, path_and_query: &str) -> Request<Body> {
+        let mut request = Request::new(Body::new());
+        *request.method_mut() = method;
+        // A path that is no URI goes out as `/`; the answer then shows it. Paths are made of a checked reference.
+        *request.uri_mut() = path_and_query.parse().unwrap_or_else(|_| http::Uri::from_static("/"));
+        if let Ok(host) = HeaderValue::from_str(&self.endpoint(line).authority()) {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        request
+    }
+
+    /// Sends a request and reads the answer whole, up to `max` bytes.
+    pub(super) async fn exchange(
+        &mut self,
+        line: LineId,
+        phase: Phase,
+        request: Request<Body>,
+        max: u64,
+    ) -> Exchange<Answer> {
+        let start = Instant::now();
+        let result = match self.send(line, phase, request).await {
+            Ok(response) => {
+                let (status, headers) = (response.status, response.headers.clone());
+                let body = response.read(Bytes(max), self.edges.wait).await;
+                body.map(|body| Answer { status, headers, body })
+            }
+            Err(fault) => Err(fault),
+        };
+        Exchange { result, took: start.elapsed() }
+    }
+
+    /// Sends a request and returns the head of the answer, its body still to be read.
+    ///
+    /// A connection that the server closed between two requests is opened anew, once, as Go's
+    /// transport does.
+    pub(super) async fn send(
+        &mut self,
+        line: LineId,
+        phase: Phase,
+        request: Request<Body>,
+    ) -> Result<Response, HttpFault> {
+        self.progress.phase(self.legs[self.lines[line.0].leg].role, phase);
+        let again = clone_request(&request);
+        let used_before = self.ready(line).await?;
+        let wait = self.edges.wait;
+        let mut result = self.connection(line)?.send(request, wait).await;
+        if used_before && matches!(result, Err(HttpFault::Closed | HttpFault::Reset)) {
+            self.lines[line.0].state = State::Closed;
+            self.ready(line).await?;
+            result = self.connection(line)?.send(again, wait).await;
+        }
+        if let Ok(response) = &result {
+            self.note_clock(line, &response.headers);
+            tracing::debug!(endpoint = %self.endpoint(line), %phase, status = response.status.as_u16(), "answered");
+        }
+        result
+    }
+
+    fn connection(&mut self, line: LineId) -> Result<&mut HttpConnection, HttpFault> {
+        match &mut self.lines[line.0].state {
+            State::Open(connection) => Ok(connection),
+            State::Fresh(..) | State::Closed => Err(HttpFault::Closed),
+        }
+    }
+
+    /// Makes the line's connection fit for a request; tells whether it carried one before.
+    async fn ready(&mut self, line: LineId) -> Result<bool, HttpFault> {
+        let slot = &mut self.lines[line.0];
+        match std::mem::replace(&mut slot.state, State::Closed) {
+            State::Open(mut connection) if connection.is_reusable() => {
+                slot.state = State::Open(connection);
+                Ok(true)
+            }
+            State::Fresh(stream, is_h2) => {
+                slot.state = State::Open(HttpConnection::open(stream, is_h2).await?);
+                Ok(false)
+            }
+            State::Open(_) | State::Closed => {
+                self.lines[line.0].state = State::Open(self.reconnect(line).await?);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn reconnect(&self, line: LineId) -> Result<HttpConnection, HttpFault> {
+        let slot = &self.lines[line.0];
+        let failed = |phase, reason: String| HttpFault::Reconnect { phase, reason };
+        let dialed = tcp::connect(&[slot.to.ip()], slot.to.port(), self.edges.wait).await;
+        let Some(stream) = dialed.stream else {
+            return Err(failed(Phase::Connect, format!("{:?}", dialed.connect.outcome.fault())));
+        };
+        let (stream, is_h2) = match slot.endpoint.scheme {
+            Scheme::Http => (Stream::Plain(stream), false),
+            Scheme::Https => {
+                let secured = self.edges.tls.handshake(&slot.endpoint.host, stream, self.edges.wait).await;
+                let is_h2 = secured.tls.outcome.done().is_some_and(|s| s.alpn.as_deref() == Some("h2"));
+                let Some(stream) = secured.stream else {
+                    return Err(failed(Phase::Tls, format!("{:?}", secured.tls.outcome.fault())));
+                };
+                (Stream::Tls(Box::new(stream)), is_h2)
+            }
+        };
+        HttpConnection::open(stream, is_h2).await
+    }
+
+    fn note_clock(&mut self, line: LineId, headers: &HeaderMap) {
+        let leg = &mut self.legs[self.lines[line.0].leg];
+        if leg.clock.is_none()
+            && let Some(server) = error::date(headers)
+        {
+            leg.clock = Some(ClockCheck { server, local: Timestamp::now() });
+        }
+    }
+
+    /// A realm or redirect may not lead to a metadata service, nor back to this machine unless the
+    /// registry is on it.
+    fn distrust_addresses(&self, addresses: &[IpAddr]) -> Option<Distrust> {
+        let registry_on_loopback = self.lines.first().is_some_and(|line| line.to.ip().is_loopback());
+        addresses.iter().find_map(|&address| distrust_address(address, registry_on_loopback))
+    }
+}
+
+fn clone_request(request: &Request<Body>) -> Request<Body> {
+    let mut clone = Request::new(request.body().clone());
+    *clone.method_mut() = request.method().clone();
+    *clone.uri_mut() = request.uri().clone();
+    *clone.headers_mut() = request.headers().clone();
+    clone
+}
+
+/// A leg of which nothing is known yet: each phase waits for the one before it.
+fn blocked_leg(role: Role, endpoint: &Endpoint) -> Leg {
+    let reason = Skip::Blocked { role, phase: Phase::Resolve };
+    Leg {
+        role,
+        endpoint: endpoint.clone(),
+        resolve: Resolve { queries: Vec::new(), outcome: Step::Skipped { reason: Skip::NotNeeded } },
+        connect: Connect {
+            attempts: Vec::new(),
+            not_tried: 0,
+            outcome: Step::Skipped { reason },
+        },
+        tls: Tls { chain: Vec::new(), outcome: Step::Skipped { reason } },
+        clock: None,
+    }
+}
+
+/// A leg whose server was reached for an earlier leg.
+fn shared_leg(role: Role, endpoint: &Endpoint, first: Role) -> Leg {
+    let reason = Skip::SharedConnection { role: first };
+    Leg {
+        role,
+        endpoint: endpoint.clone(),
+        resolve: Resolve { queries: Vec::new(), outcome: Step::Skipped { reason } },
+        connect: Connect { attempts: Vec::new(), not_tried: 0, outcome: Step::Skipped { reason } },
+        tls: Tls { chain: Vec::new(), outcome: Step::Skipped { reason } },
+        clock: None,
+    }
+}

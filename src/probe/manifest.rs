@@ -1,0 +1,134 @@
+//! From the digest to the platform's manifest, its layers and sizes.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes as Body;
+use http::{HeaderValue, Method, header};
+
+use super::Check;
+use super::auth::Admitted;
+use super::leg::{LineId, Lines};
+use crate::model::evidence::{ManifestFound, Step};
+use crate::model::fault::{ManifestFault, Phase};
+use crate::model::units::Bytes;
+use crate::registry::manifest::{self as oci, Manifest};
+
+/// Manifests that were fetched and verified, by digest: what a digest names never changes, so none
+/// is fetched twice (Docker Hub counts every GET of one).
+#[derive(Debug, Default)]
+pub struct KnownManifests(Mutex<HashMap<String, Body>>);
+
+impl KnownManifests {
+    /// An index and a manifest for each of some hundred images; both are some KiB.
+    const MAX: usize = 256;
+
+    fn find(&self, digest: &str) -> Option<Body> {
+        self.0.lock().ok()?.get(digest).cloned()
+    }
+
+    fn keep(&self, digest: &str, body: &Body) {
+        if let Ok(mut known) = self.0.lock()
+            && known.len() < Self::MAX
+        {
+            known.insert(digest.to_owned(), body.clone());
+        }
+    }
+}
+
+/// The path of a manifest by tag or digest (OCI distribution-spec, end-3).
+pub(super) fn path(check: &Check, version: &str) -> String {
+    format!("/v2/{}/manifests/{version}", check.reference.repository())
+}
+
+/// Follows the digest to the manifest of the wanted platform.
+pub(super) async fn find(
+    check: &Check,
+    lines: &mut Lines<'_>,
+    registry: LineId,
+    admitted: &Admitted,
+) -> Step<ManifestFound, ManifestFault> {
+    let start = Instant::now();
+    let mut fetch = Fetch { check, lines, registry, admitted, fetched: usize::from(admitted.body.is_some()) };
+    let result = fetch.find().await;
+    Step::from_result(result, elapsed(start))
+}
+
+fn elapsed(start: Instant) -> Duration {
+    start.elapsed()
+}
+
+struct Fetch<'a, 'b> {
+    check: &'a Check,
+    lines: &'a mut Lines<'b>,
+    registry: LineId,
+    admitted: &'a Admitted,
+    fetched: usize,
+}
+
+impl Fetch<'_, '_> {
+    async fn find(&mut self) -> Result<ManifestFound, ManifestFault> {
+        let digest = self.admitted.head.digest.clone().ok_or_else(|| ManifestFault::Malformed {
+            reason: "the answer names no digest".to_owned(),
+        })?;
+        let stated = self.admitted.head.media_type.clone();
+        let (media_type, manifest) = match &self.admitted.body {
+            Some(body) => {
+                let body = body.clone();
+                self.read(&digest, &body, stated.as_deref())?
+            }
+            None => self.get(&digest, stated.as_deref()).await?,
+        };
+        let (platform_digest, media_type, platforms, layers) = match manifest {
+            Manifest::Image { layers, .. } => (digest.clone(), media_type, Vec::new(), layers),
+            Manifest::Index(entries) => {
+                let platforms = oci::platforms(&entries);
+                let Some(entry) = oci::select(&entries, &self.check.platform) else {
+                    return Err(ManifestFault::NoPlatform { available: platforms });
+                };
+                let (media_type, inner) = self.get(&entry.digest, Some(&entry.media_type)).await?;
+                let Manifest::Image { layers, .. } = inner else {
+                    let reason = "the index leads to another index".to_owned();
+                    return Err(ManifestFault::Malformed { reason });
+                };
+                (entry.digest.clone(), media_type, platforms, layers)
+            }
+        };
+        let layers_size = Bytes(layers.iter().map(|layer| layer.size.0).fold(0, u64::saturating_add));
+        Ok(ManifestFound { digest, media_type, platform_digest, platforms, layers, layers_size, fetched: self.fetched })
+    }
+
+    /// The manifest of a digest, from memory or by one GET.
+    async fn get(&mut self, digest: &str, stated: Option<&str>) -> Result<(String, Manifest), ManifestFault> {
+        if let Some(body) = self.lines.edges().known.find(digest) {
+            return self.read(digest, &body, stated);
+        }
+        let mut request = self.lines.request(self.registry, Method::GET, &path(self.check, digest));
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(oci::ACCEPT));
+        if let Some(value) = &self.admitted.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+        }
+        self.fetched += 1;
+        let exchange = self.lines.exchange(self.registry, Phase::Manifest, request, oci::MAX_SIZE).await;
+        let answer = exchange.result.map_err(|fault| ManifestFault::Http { fault })?;
+        if !answer.status.is_success() {
+            return Err(ManifestFault::Http { fault: answer.status_fault(self.lines.scrub()) });
+        }
+        let content_type =
+            answer.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(oci::media_type);
+        self.read(digest, &answer.body, content_type.as_deref().or(stated))
+    }
+
+    fn read(
+        &self,
+        digest: &str,
+        body: &Body,
+        stated: Option<&str>,
+    ) -> Result<(String, Manifest), ManifestFault> {
+        oci::verify(body, digest)?;
+        let read = oci::parse(body, stated)?;
+        self.lines.edges().known.keep(digest, body);
+        Ok(read)
+    }
+}

@@ -1,0 +1,360 @@
+//! The terminal face: the verdict and its causes first, then every phase.
+
+use std::fmt::Write as _;
+
+use super::Report;
+use crate::diagnose::{Confidence, Finding, Pull, Severity};
+use crate::model::endpoint::Role;
+use crate::model::evidence::{
+    Attempt, Challenge, Connect, Evidence, Leg, ResolutionSource, Resolve, Skip, Step, Tls,
+};
+use crate::model::fault::{instant, show_server};
+use crate::model::units::Took;
+use crate::model::vantage::NetworkView;
+
+/// How wide prose may run.
+const WIDTH: usize = 96;
+
+/// Escape sequences, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    pub color: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Ink {
+    Bold,
+    Dim,
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Style {
+    fn paint(self, ink: Ink, text: &str) -> String {
+        if !self.color {
+            return text.to_owned();
+        }
+        let code = match ink {
+            Ink::Bold => "1",
+            Ink::Dim => "2",
+            Ink::Good => "32",
+            Ink::Warn => "33",
+            Ink::Bad => "1;31",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// The whole report of one image.
+pub fn render(report: &Report, style: Style) -> String {
+    let mut page = Page { out: String::new(), style };
+    page.head(report);
+    for finding in &report.verdict.findings {
+        page.finding(finding);
+    }
+    page.line("");
+    for leg in &report.evidence.legs {
+        page.leg(&report.evidence, leg);
+    }
+    page.image(&report.evidence);
+    page.credentials(&report.evidence);
+    page.unseen(report);
+    page.out
+}
+
+struct Page {
+    out: String,
+    style: Style,
+}
+
+impl Page {
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text.trim_end());
+        self.out.push('\n');
+    }
+
+    /// Prose, broken at words; later lines are indented by `hang`.
+    fn prose(&mut self, first: &str, hang: usize, text: &str) {
+        let mut line = first.to_owned();
+        let mut width = first.chars().count();
+        for (index, word) in text.split_whitespace().enumerate() {
+            let length = word.chars().count();
+            if index > 0 && width + 1 + length > WIDTH {
+                self.line(&line);
+                line = " ".repeat(hang);
+                width = hang;
+            } else if index > 0 {
+                line.push(' ');
+                width += 1;
+            }
+            line.push_str(word);
+            width += length;
+        }
+        self.line(&line);
+    }
+
+    fn head(&mut self, report: &Report) {
+        let evidence = &report.evidence;
+        let verdict = match report.verdict.pull {
+            Pull::WouldSucceed => self.style.paint(Ink::Good, "a pull would succeed"),
+            Pull::WouldFail => self.style.paint(Ink::Bad, "a pull would FAIL"),
+            Pull::Unknown => self.style.paint(Ink::Warn, "UNKNOWN whether a pull would succeed"),
+        };
+        let image = self.style.paint(Ink::Bold, &evidence.reference.to_string());
+        self.line(&format!("{image}  {}", evidence.platform));
+        let place = match evidence.vantage.network {
+            NetworkView::Machine => "this machine's network",
+            NetworkView::Node => "the node's network",
+            NetworkView::Pod => "a pod's network, which is not the one the kubelet pulls by",
+            NetworkView::PodOrNode => "a pod's or its node's network, it can't be told which",
+        };
+        self.line(&format!("{verdict}, seen from {place} at {}", instant(evidence.started)));
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        let (ink, severity) = match finding.severity {
+            Severity::Critical => (Ink::Bad, "critical"),
+            Severity::Warning => (Ink::Warn, "warning"),
+            Severity::Info => (Ink::Dim, "info"),
+        };
+        let confidence = match finding.confidence {
+            Confidence::High => "high",
+            Confidence::Medium => "medium",
+            Confidence::Low => "low",
+        };
+        let mut place = String::new();
+        if let Some(leg) = finding.leg {
+            let _ = write!(place, " · {leg}");
+        }
+        if let Some(phase) = finding.phase {
+            let _ = write!(place, " · {phase}");
+        }
+        self.line("");
+        let code = self.style.paint(ink, finding.cause.code());
+        self.line(&format!("{code}  {severity}{place} · confidence {confidence}"));
+        self.prose("  ", 2, finding.cause.entry().title);
+        for fact in &finding.evidence {
+            self.prose("  - ", 4, fact);
+        }
+        let hint = self.style.paint(Ink::Bold, "hint:");
+        self.prose(&format!("  {hint} "), 8, &finding.hint);
+        self.line(&self.style.paint(Ink::Dim, &format!("  more: pullpath explain {}", finding.cause.code())));
+    }
+
+    fn leg(&mut self, evidence: &Evidence, leg: &Leg) {
+        let name = self.style.paint(Ink::Bold, leg.role.as_str());
+        if let Step::Skipped { reason: Skip::SharedConnection { role } } = leg.connect.outcome {
+            self.line(&format!("{name}  {}  (over the {role} leg's connection)", leg.endpoint));
+        } else {
+            self.line(&format!("{name}  {}", leg.endpoint));
+            self.step("resolve", &leg.resolve.outcome, &resolved(&leg.resolve));
+            self.step("connect", &leg.connect.outcome, &connected(&leg.connect));
+            for dial in &leg.connect.attempts {
+                if let Step::Failed { fault, took } = &dial.outcome
+                    && leg.connect.attempts.len() > 1
+                {
+                    self.step_line("", Ink::Dim, "", &Took(*took).to_string(), &format!("{}: {fault}", dial.to));
+                }
+            }
+            self.step("tls", &leg.tls.outcome, &secured(&leg.tls, evidence));
+        }
+        match leg.role {
+            Role::Registry => self.ping(evidence),
+            Role::Token => self.tokens(evidence),
+            Role::Blob => {}
+        }
+    }
+
+    fn ping(&mut self, evidence: &Evidence) {
+        let said = evidence.ping.done().map_or_else(String::new, |ping| match &ping.challenge {
+            Challenge::Anonymous => format!("HTTP {}, no credential asked for", ping.status),
+            Challenge::Basic { .. } => format!("HTTP {}, asks for a user and password (Basic)", ping.status),
+            Challenge::Bearer { realm, service, .. } => {
+                let service = service.as_ref().map_or_else(String::new, |s| format!(", service '{s}'"));
+                format!("HTTP {}, asks for a token of {realm}{service}", ping.status)
+            }
+            Challenge::Unusable { reason } => format!("HTTP {}, {reason}", ping.status),
+        });
+        self.step("ping", &evidence.ping, &said);
+    }
+
+    fn tokens(&mut self, evidence: &Evidence) {
+        for attempt in &evidence.attempts {
+            let who = who(attempt);
+            let methods: Vec<String> = attempt
+                .exchanges
+                .iter()
+                .map(|e| match &e.outcome {
+                    Step::Done { value, .. } => format!("{} {value}", e.method),
+                    Step::Failed { .. } => format!("{} failed", e.method),
+                    Step::Skipped { .. } => e.method.clone(),
+                })
+                .collect();
+            let life = attempt
+                .token
+                .done()
+                .and_then(|grant| grant.expires_in_seconds)
+                .map_or_else(String::new, |s| format!(", good for {s} s"));
+            self.step("token", &attempt.token, &format!("{}{life}, {who}", methods.join(", ")));
+        }
+    }
+
+    fn image(&mut self, evidence: &Evidence) {
+        let name = self.style.paint(Ink::Bold, "image");
+        self.line(&format!("{name}  {}", evidence.reference));
+        for attempt in &evidence.attempts {
+            let said = attempt.head.done().map_or_else(String::new, |head| {
+                let digest = head.digest.as_deref().unwrap_or("no digest");
+                let by = if head.by_get { ", by GET" } else { "" };
+                format!("{digest}, {}{by}", who(attempt))
+            });
+            self.step("head", &attempt.head, &said);
+        }
+        let said = evidence.manifest.done().map_or_else(String::new, |found| {
+            let platforms = if found.platforms.is_empty() {
+                "a manifest without platform (a pull does not check it)".to_owned()
+            } else {
+                format!("{} of {} platforms", evidence.platform, found.platforms.len())
+            };
+            format!("{platforms}, {} layers, {} compressed", found.layers.len(), found.layers_size)
+        });
+        self.step("manifest", &evidence.manifest, &said);
+        let said = evidence.blob.done().map_or_else(String::new, |found| {
+            let from = found.redirects.last().map_or_else(|| "the registry itself".to_owned(), ToString::to_string);
+            let resume = if found.range_honoured { "can be resumed" } else { "Range ignored" };
+            format!("first byte of a layer from {from} in {}, {resume}", Took(found.first_byte))
+        });
+        self.step("blob", &evidence.blob, &said);
+        if let Some(limit) = &evidence.rate_limit {
+            let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            let window = limit.window_seconds.map_or_else(String::new, |s| format!(" in {s} s"));
+            let text = format!("{} of {} pulls left{window}", number(limit.remaining), number(limit.limit));
+            self.step_line("limit", Ink::Dim, "", "", &text);
+        }
+    }
+
+    fn credentials(&mut self, evidence: &Evidence) {
+        let keyring = &evidence.keyring;
+        if keyring.sources.is_empty() {
+            return;
+        }
+        let name = self.style.paint(Ink::Bold, "credentials");
+        self.line(&name);
+        for source in &keyring.sources {
+            if let Some(problem) = &source.problem {
+                self.prose("  - ", 4, &format!("{}: {problem}", source.source));
+            }
+        }
+        for candidate in &keyring.candidates {
+            self.prose("  - ", 4, &format!("{candidate}: matches"));
+        }
+        for mismatch in &keyring.mismatches {
+            self.prose("  - ", 4, &format!("{}: {}", mismatch.credential, mismatch.rule));
+        }
+    }
+
+    fn unseen(&mut self, report: &Report) {
+        let unseen = &report.evidence.vantage.unseen;
+        if unseen.is_empty() {
+            return;
+        }
+        let list: Vec<&str> = unseen.iter().map(|u| u.describe()).collect();
+        self.prose("not seen from here: ", 2, &list.join("; "));
+    }
+
+    fn step<T, F: std::fmt::Display>(&mut self, name: &str, step: &Step<T, F>, done: &str) {
+        match step {
+            Step::Done { took, .. } => self.step_line(name, Ink::Good, "ok", &Took(*took).to_string(), done),
+            Step::Failed { fault, took } => {
+                let took = if took.is_zero() { String::new() } else { Took(*took).to_string() };
+                self.step_line(name, Ink::Bad, "FAILED", &took, &fault.to_string());
+            }
+            Step::Skipped { reason } => {
+                let (mark, text) = skipped(*reason);
+                self.step_line(name, Ink::Dim, mark, "", &text);
+            }
+        }
+    }
+
+    fn step_line(&mut self, name: &str, ink: Ink, mark: &str, took: &str, text: &str) {
+        let mark = self.style.paint(ink, &format!("{mark:<6}"));
+        self.line(&format!("  {name:<8}  {mark}  {took:>7}  {text}"));
+    }
+}
+
+fn who(attempt: &Attempt) -> String {
+    match &attempt.credential {
+        Some(id) => format!("with {id}"),
+        None => "anonymous".to_owned(),
+    }
+}
+
+fn skipped(reason: Skip) -> (&'static str, String) {
+    match reason {
+        Skip::Blocked { role, phase } => ("-", format!("not reached: {role} {phase} failed")),
+        Skip::SharedConnection { role } => ("ok", format!("over the {role} leg's connection")),
+        Skip::NotNeeded => ("-", "not needed".to_owned()),
+        Skip::Literal => ("-", "an address, not a name".to_owned()),
+        Skip::Override => ("-", "given by --resolve".to_owned()),
+        Skip::HostsFile => ("-", "in the hosts file".to_owned()),
+        Skip::NoLayer => ("-", "the image has no layer to fetch".to_owned()),
+        Skip::Untrusted => ("-", "not contacted: no place to be led to".to_owned()),
+    }
+}
+
+fn resolved(resolve: &Resolve) -> String {
+    let Some(found) = resolve.outcome.done() else { return String::new() };
+    let shown: Vec<String> = found.addresses.iter().take(4).map(ToString::to_string).collect();
+    let mut text = shown.join(", ");
+    if found.addresses.len() > shown.len() {
+        let _ = write!(text, " and {} more", found.addresses.len() - shown.len());
+    }
+    for cname in &found.cnames {
+        let _ = write!(text, ", alias {cname}");
+    }
+    match found.source {
+        ResolutionSource::Server { server } => {
+            let _ = write!(text, ", from {}", show_server(server));
+        }
+        ResolutionSource::HostsFile => text.push_str(", from the hosts file"),
+        ResolutionSource::Literal => text.push_str(", an address needs no resolving"),
+        ResolutionSource::Override => text.push_str(", given by --resolve"),
+    }
+    text
+}
+
+fn connected(connect: &Connect) -> String {
+    let Some(used) = connect.outcome.done() else { return String::new() };
+    let mut text = used.to.to_string();
+    let connection = connect.attempts.iter().find(|d| d.to == used.to).and_then(|d| d.outcome.done());
+    if let Some(connection) = connection {
+        if let Some(rtt) = connection.rtt {
+            let _ = write!(text, ", RTT {}", Took(rtt));
+        }
+        if let Some(mss) = connection.send_mss {
+            let _ = write!(text, ", MSS {mss}");
+        }
+    }
+    if let Some(fallback) = used.fallback {
+        let _ = write!(text, ", after {} of fallback", Took(fallback));
+    }
+    let good = connect.attempts.iter().filter(|d| d.outcome.done().is_some()).count();
+    if connect.attempts.len() > 1 {
+        let _ = write!(text, " ({good} of {} addresses answer)", connect.attempts.len());
+    }
+    text
+}
+
+fn secured(tls: &Tls, evidence: &Evidence) -> String {
+    let Some(session) = tls.outcome.done() else { return String::new() };
+    let mut text = session.protocol.clone();
+    for part in [&session.key_exchange, &session.alpn].into_iter().flatten() {
+        let _ = write!(text, ", {part}");
+    }
+    if let Some(leaf) = tls.chain.first() {
+        let days = (leaf.not_after.as_second() - evidence.started.as_second()) / 86_400;
+        let _ = write!(text, ", certificate by {}, {days} days left", leaf.issuer);
+    }
+    text
+}

@@ -6,7 +6,10 @@ fn main() {
     println!("cargo:rerun-if-env-changed=PULLPATH_COMMIT");
     println!("cargo:rerun-if-changed=../.git/HEAD");
     let commit = std::env::var("PULLPATH_COMMIT").ok().or_else(|| {
-        let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+        let output = Command::new("git")
+            .args(["rev-parse", "--short=12", "HEAD"])
+            .output()
+            .ok()?;
         output
             .status
             .success()

@@ -1,0 +1,432 @@
+//! One test for each cause that one host can show, made by a peer with a fault knob. A test of its
+//! own holds the list complete: every cause of the catalogue is produced here, in another test
+//! file that is named, or waits for a capability that is named.
+
+mod harness;
+mod support;
+
+use std::time::Duration;
+
+use harness::{Outcome, Probe, probe};
+use http::Method;
+use pullpath::diagnose::cause::{Cause, Detected};
+use pullpath::diagnose::{Pull, Severity};
+use support::http::{Flow, Reply};
+use support::pki::Flaw;
+use support::registry::{Auth, RateLimit, Redirect, denied, echo, manifest_unknown, name_unknown, oci_error, too_many_requests};
+use support::tcp::{Behaviour, Blackhole, Closed, Peer};
+use support::token::{Fields, Post};
+use support::{AUTH, PASSWORD, REGISTRY, REPOSITORY, TAG, USER, World, dns};
+
+/// Defines a test for each cause: its body returns what a probe came to, and the cause must be
+/// among the findings that the reader sees, with the severity and verdict named.
+macro_rules! causes {
+    ($($cause:ident $severity:ident $pull:ident $name:ident($world:ident) $body:block)*) => {
+        /// The causes that this file produces.
+        const HERE: &[&str] = &[$(stringify!($cause)),*];
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let $world = World::healthy().await;
+                let outcome: Outcome = $body;
+                outcome.shows(stringify!($cause), Severity::$severity, Pull::$pull);
+            }
+        )*
+    };
+}
+
+/// Causes that need a network of their own, and the file that produces each.
+const ELSEWHERE: &[(&str, &str, &str)] = &[];
+
+causes! {
+    // ---- names ----------------------------------------------------------------------------------
+    dns_nxdomain Critical WouldFail a_name_that_no_server_knows(world) {
+        world.dns.answer(REGISTRY, dns::Answer::NxDomain);
+        probe(&world).await
+    }
+    dns_servfail Critical WouldFail a_server_that_fails(world) {
+        world.dns.answer(REGISTRY, dns::Answer::ServFail);
+        probe(&world).await
+    }
+    dns_refused Critical WouldFail a_server_that_refuses_the_question(world) {
+        world.dns.answer(REGISTRY, dns::Answer::Refused);
+        probe(&world).await
+    }
+    dns_timeout Critical WouldFail a_server_that_does_not_answer(world) {
+        world.dns.answer(REGISTRY, dns::Answer::Drop);
+        probe(&world).await
+    }
+    dns_slow_5s Warning WouldSucceed a_server_that_swallows_aaaa(world) {
+        world.dns.answer(REGISTRY, dns::Answer::DropAaaa);
+        probe(&world).await
+    }
+    dns_split_horizon Warning WouldSucceed servers_of_two_minds(world) {
+        let other = dns::Dns::start().await;
+        other.host(REGISTRY, &["203.0.113.9".parse().unwrap()]);
+        Probe::of(&world).args(["--nameserver", &other.addr.to_string()]).run().await
+    }
+    dns_search_leak Warning WouldSucceed a_wildcard_in_the_search_domain(world) {
+        world.dns.host("registry.test.corp.test", &["127.0.0.1".parse().unwrap()]);
+        let resolv = world.write("resolv.conf", "nameserver 127.0.0.1\nsearch corp.test\noptions ndots:5\n");
+        Probe::of(&world).args(["--resolv-conf", resolv.to_str().unwrap()]).run().await
+    }
+    dns_stale Critical WouldFail a_hosts_entry_that_leads_nowhere(world) {
+        let closed = Closed::new();
+        let hosts = world.write("hosts", "127.0.0.1 registry.test\n");
+        Probe::of(&world)
+            .reference(&format!("{REGISTRY}:{}/{REPOSITORY}:{TAG}", closed.addr.port()))
+            .args(["--hosts-file", hosts.to_str().unwrap()])
+            .run()
+            .await
+    }
+
+    // ---- connections ----------------------------------------------------------------------------
+    tcp_timeout Critical WouldFail a_syn_that_nobody_answers(world) {
+        let hole = Blackhole::new().await;
+        Probe::of(&world).port(hole.addr.port()).run().await
+    }
+    tcp_refused Critical WouldFail a_port_at_which_nobody_listens(world) {
+        let closed = Closed::new();
+        Probe::of(&world).port(closed.addr.port()).run().await
+    }
+
+    // ---- tls ------------------------------------------------------------------------------------
+    tls_unknown_ca Critical WouldFail an_authority_nobody_was_told_of(world) {
+        world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::OtherCa)));
+        probe(&world).await
+    }
+    tls_name Critical WouldFail a_certificate_for_another_name(world) {
+        world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::WrongName)));
+        probe(&world).await
+    }
+    tls_expired Critical WouldFail a_certificate_that_ended_yesterday(world) {
+        world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::Expired)));
+        probe(&world).await
+    }
+    tls_not_yet_valid Critical WouldFail a_certificate_that_begins_tomorrow(world) {
+        world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::NotYetValid)));
+        probe(&world).await
+    }
+    clock_skew Warning WouldSucceed a_registry_whose_clock_differs_from_ours(world) {
+        world.registry.knobs().manners.clock_skew_seconds = 400;
+        probe(&world).await
+    }
+    tls_plain_http Critical WouldFail plain_http_on_the_port(world) {
+        let peer = Peer::start(Behaviour::plain_http()).await;
+        Probe::of(&world).port(peer.addr.port()).run().await
+    }
+    tls_alert Critical WouldFail a_server_that_says_no_by_alert(world) {
+        let peer = Peer::start(Behaviour::alert(40)).await;
+        Probe::of(&world).port(peer.addr.port()).run().await
+    }
+    tls_reset Critical WouldFail a_reset_after_our_hello(world) {
+        let peer = Peer::start(Behaviour::ResetAfterHello).await;
+        Probe::of(&world).port(peer.addr.port()).run().await
+    }
+    tls_hang Critical WouldFail silence_after_our_hello(world) {
+        let peer = Peer::start(Behaviour::Hang).await;
+        Probe::of(&world).port(peer.addr.port()).run().await
+    }
+
+    // ---- credentials ----------------------------------------------------------------------------
+    auth_no_cred Critical WouldFail no_credential_at_all(world) {
+        Probe::of(&world).anonymous().run().await
+    }
+    secret_key_mismatch Critical WouldFail a_key_without_the_port(world) {
+        let secret = World::secret(REGISTRY, USER, PASSWORD);
+        let file = world.write("mismatch.yaml", &secret);
+        Probe::of(&world).anonymous().args(["--secret-file", file.to_str().unwrap()]).run().await
+    }
+    secret_format Critical WouldFail a_secret_that_is_no_json(world) {
+        let text = World::secret(&world.registry_host(), USER, PASSWORD);
+        let at = text.find(".dockerconfigjson: ").unwrap();
+        let file = world.write("broken.yaml", &format!("{}.dockerconfigjson: bm90IGpzb24=\n", &text[..at]));
+        Probe::of(&world).anonymous().args(["--secret-file", file.to_str().unwrap()]).run().await
+    }
+    auth_bad_cred Critical WouldFail a_wrong_password(world) {
+        let secret = World::secret(&world.registry_host(), USER, "canary-7f3a9c-wrong");
+        let file = world.write("wrong.yaml", &secret);
+        Probe::of(&world).anonymous().args(["--secret-file", file.to_str().unwrap()]).run().await
+    }
+    auth_denied Critical WouldFail a_token_without_the_right(world) {
+        world.tokens.knobs().denied.push(REPOSITORY.to_owned());
+        probe(&world).await
+    }
+    auth_token_format Critical WouldFail a_post_answer_without_access_token(world) {
+        world.tokens.knobs().post = Post::OnlyToken;
+        probe(&world).await
+    }
+    auth_realm_unreachable Critical WouldFail a_token_service_that_cannot_be_reached(world) {
+        let closed = Closed::new();
+        let realm = format!("https://{AUTH}:{}/token", closed.addr.port());
+        world.registry.knobs().auth = Auth::Bearer { realm, service: REGISTRY.to_owned() };
+        probe(&world).await
+    }
+    realm_untrusted Critical Unknown a_realm_in_plain_http(world) {
+        let realm = format!("http://{AUTH}:{}/token", world.tokens.server.port());
+        world.registry.knobs().auth = Auth::Bearer { realm, service: REGISTRY.to_owned() };
+        probe(&world).await
+    }
+
+    // ---- answers --------------------------------------------------------------------------------
+    not_a_registry Critical WouldFail a_web_site_in_place_of_a_registry(world) {
+        world.registry.knobs().manners.fail_early("/", Reply::html(404));
+        probe(&world).await
+    }
+    fw_403 Critical WouldFail a_firewall_that_answers_for_the_registry(world) {
+        world.registry.knobs().manners.fail_early("/", Reply::html(403));
+        probe(&world).await
+    }
+    registry_5xx Critical WouldFail a_registry_that_is_down(world) {
+        world.registry.knobs().manners.fail_early("/manifests/", Reply::html(503));
+        probe(&world).await
+    }
+    rate_limited Critical WouldFail too_many_pulls(world) {
+        world.registry.knobs().manners.fail("/manifests/", too_many_requests("3600"));
+        probe(&world).await
+    }
+    manifest_unknown Critical WouldFail a_tag_that_is_gone(world) {
+        world.registry.knobs().manners.fail("/manifests/", manifest_unknown());
+        probe(&world).await
+    }
+    name_unknown Critical WouldFail a_repository_that_is_not_there(world) {
+        world.registry.knobs().manners.fail("/manifests/", name_unknown());
+        probe(&world).await
+    }
+    no_platform Critical WouldFail an_image_for_other_processors(world) {
+        Probe::of(&world).args(["--platform", "linux/s390x"]).run().await
+    }
+    manifest_unsupported Critical WouldFail a_manifest_of_schema_1(world) {
+        world.registry.knobs().schema1 = true;
+        probe(&world).await
+    }
+    digest_mismatch Critical WouldFail a_manifest_with_other_content(world) {
+        world.registry.knobs().corrupt_manifests = true;
+        probe(&world).await
+    }
+
+    // ---- layers ---------------------------------------------------------------------------------
+    redirect_blob Critical WouldFail storage_that_cannot_be_reached(world) {
+        let closed = Closed::new();
+        world.registry.knobs().redirect = Redirect::Signed(format!("https://blobs.test:{}", closed.addr.port()));
+        probe(&world).await
+    }
+    redirect_untrusted Critical Unknown a_redirect_to_the_metadata_service(world) {
+        world.registry.knobs().redirect = Redirect::To("http://169.254.169.254/latest/meta-data/".to_owned());
+        probe(&world).await
+    }
+    range_ignored Warning WouldSucceed storage_that_cannot_resume(world) {
+        world.blobs.knobs().serving.ignore_range = true;
+        probe(&world).await
+    }
+    unexpected_eof Critical WouldFail a_layer_that_ends_before_its_first_byte(world) {
+        world.blobs.knobs().serving.flow = Flow::TruncateAfter(0);
+        probe(&world).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_walk_has_nothing_to_report() {
+    for world in [World::healthy().await, World::http1().await] {
+        let outcome = probe(&world).await;
+        outcome.is_quiet();
+        let evidence = &outcome.report().evidence;
+        let found = evidence.manifest.done().unwrap();
+        let image = world.image.platform("amd64");
+        assert_eq!(found.digest, world.image.top().digest);
+        assert_eq!(found.platform_digest, image.manifest.digest);
+        assert_eq!(found.layers.len(), image.layers.len());
+        let size: usize = image.layers.iter().map(|layer| layer.bytes.len()).sum();
+        assert_eq!(found.layers_size.0, size as u64);
+        assert_eq!(evidence.blob.done().unwrap().redirects.len(), 1);
+        assert_eq!(evidence.legs.len(), 3);
+        assert!(world.blobs.take_leaks().is_empty(), "a credential went to the storage");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_walk_costs_what_the_readme_says() {
+    let world = World::healthy().await;
+    probe(&world).await.is_quiet();
+    let registry = &world.registry.server;
+    assert_eq!(registry.connections(), 1);
+    assert_eq!(registry.count(&Method::HEAD, "/manifests/"), 1);
+    assert_eq!(registry.count(&Method::GET, "/manifests/"), 2, "the index and the platform's manifest");
+    assert_eq!(registry.count(&Method::GET, "/blobs/"), 1);
+    assert_eq!(world.tokens.server.connections(), 1);
+    assert_eq!(world.tokens.server.seen().len(), 1);
+    assert_eq!(world.blobs.server.seen().len(), 1);
+    assert_eq!(world.blobs.server.seen()[0].header("range"), Some("bytes=0-0"));
+    let questions = world.dns.questions();
+    assert_eq!(questions.len(), 6, "A and AAAA of three names: {questions:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_http_registry_is_walked_when_told_to() {
+    let world = World::plain().await;
+    let outcome = Probe::of(&world).args(["--plain-http"]).run().await;
+    assert_eq!(outcome.report().verdict.pull, Pull::WouldSucceed, "{}", outcome.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_serves_its_layers_itself_has_two_legs() {
+    let world = World::healthy().await;
+    world.registry.knobs().redirect = Redirect::Direct;
+    let outcome = probe(&world).await;
+    outcome.is_quiet();
+    assert_eq!(outcome.report().evidence.legs.len(), 2);
+    assert!(outcome.report().evidence.blob.done().unwrap().redirects.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ways_of_a_token_service_all_lead_to_a_token() {
+    for post in [Post::Status(400), Post::Status(401), Post::Status(404), Post::Status(405)] {
+        for fields in [Fields::Both, Fields::Token, Fields::AccessToken] {
+            let world = World::healthy().await;
+            world.tokens.knobs().post = post;
+            world.tokens.knobs().fields = fields;
+            let outcome = probe(&world).await;
+            outcome.is_quiet();
+            let attempt = outcome.report().evidence.accepted().unwrap().clone();
+            let methods: Vec<&str> = attempt.exchanges.iter().map(|e| e.method.as_str()).collect();
+            assert_eq!(methods, ["POST", "GET"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn basic_head_405_open_ping_and_closing_servers_are_all_walked() {
+    let world = World::healthy().await;
+    world.registry.knobs().auth = world.basic();
+    probe(&world).await.is_quiet();
+
+    let world = World::healthy().await;
+    world.registry.knobs().head_405 = true;
+    let outcome = probe(&world).await;
+    outcome.is_quiet();
+    assert!(outcome.report().evidence.accepted().unwrap().head.done().unwrap().by_get);
+
+    let world = World::healthy().await;
+    world.registry.knobs().ping_open = true;
+    probe(&world).await.is_quiet();
+
+    let world = World::healthy().await;
+    world.registry.knobs().hide_digest = true;
+    probe(&world).await.is_quiet();
+
+    for world in [World::healthy().await, World::http1().await] {
+        world.registry.knobs().manners.close_each = true;
+        probe(&world).await.is_quiet();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_credential_is_tried_after_the_first_was_refused() {
+    let world = World::healthy().await;
+    let wrong = World::secret(&world.registry_host(), "nobody", "canary-7f3a9c-wrong");
+    let wrong = world.write("wrong.yaml", &wrong);
+    let right = world.secret_file();
+    let outcome = Probe::of(&world)
+        .anonymous()
+        .args(["--secret-file", wrong.to_str().unwrap(), "--secret-file", right.to_str().unwrap()])
+        .run()
+        .await;
+    assert_eq!(outcome.code, 0);
+    let attempts = &outcome.report().evidence.attempts;
+    assert_eq!(attempts.len(), 2);
+    assert!(attempts[0].head.done().is_none());
+    assert!(attempts[1].head.done().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_public_image_needs_no_credential() {
+    let world = World::healthy().await;
+    let outcome = Probe::of(&world).anonymous().reference(&world.public_reference()).run().await;
+    outcome.is_quiet();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rate_limit_headers_are_read() {
+    let world = World::healthy().await;
+    world.registry.knobs().rate_limit = Some(RateLimit {
+        limit: 100,
+        remaining: 76,
+        window_seconds: 21_600,
+        source: "203.0.113.7".to_owned(),
+    });
+    let outcome = probe(&world).await;
+    outcome.is_quiet();
+    let limit = outcome.report().evidence.rate_limit.clone().unwrap();
+    assert_eq!((limit.limit, limit.remaining, limit.window_seconds), (Some(100), Some(76), Some(21_600)));
+    assert_eq!(limit.source.as_deref(), Some("203.0.113.7"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_a_registry_repeats_gets_out_nowhere() {
+    // `Outcome` looks for the canary in everything that every probe of this file prints.
+    for reply in [echo(401), echo(403), echo(400), echo(500)] {
+        let world = World::healthy().await;
+        world.registry.knobs().auth = world.basic();
+        world.registry.knobs().manners.fail("/manifests/", reply.clone());
+        let outcome = probe(&world).await;
+        assert_ne!(outcome.code, 0);
+
+        let world = World::healthy().await;
+        world.tokens.knobs().manners.fail("/token", reply);
+        let outcome = probe(&world).await;
+        assert_ne!(outcome.code, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_faulty_leg_ends_in_time_whatever_it_does() {
+    for flow in [Flow::Hang, Flow::Reset, Flow::Close, Flow::StallAfter(1), Flow::Drip { piece: 1, every: Duration::from_millis(300) }] {
+        for place in ["registry", "token", "blob"] {
+            let world = World::healthy().await;
+            let reply = Reply::json(200, &serde_json::json!({"padding": "x".repeat(200)})).flow(flow);
+            match place {
+                "registry" => world.registry.knobs().manners.fail_early("/manifests/", reply),
+                "token" => world.tokens.knobs().manners.fail_early("/token", reply),
+                _ => world.blobs.knobs().manners.fail_early("/", reply),
+            }
+            let start = std::time::Instant::now();
+            let outcome = probe(&world).await;
+            assert!(start.elapsed() < Duration::from_secs(20), "{flow:?} at {place}");
+            if !matches!((flow, place), (Flow::StallAfter(1) | Flow::Drip { .. }, "blob")) {
+                assert_ne!(outcome.code, 0, "{flow:?} at {place}:\n{}", outcome.text());
+                assert!(!outcome.report().verdict.findings.is_empty(), "{flow:?} at {place}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_in_words_is_told_from_a_wrong_password() {
+    let world = World::healthy().await;
+    world.registry.knobs().manners.fail("/manifests/", denied());
+    probe(&world).await.shows("auth_denied", Severity::Critical, Pull::WouldFail);
+    let world = World::healthy().await;
+    world.registry.knobs().manners.fail("/manifests/", oci_error(401, "UNAUTHORIZED", "authentication required"));
+    let outcome = probe(&world).await;
+    assert_eq!(outcome.code, 1);
+}
+
+#[test]
+fn every_cause_is_produced_by_a_test_or_waits_for_something_named() {
+    let mut missing = Vec::new();
+    for cause in Cause::ALL {
+        let code = cause.code();
+        match cause.entry().detected {
+            Detected::Now => {
+                let elsewhere = ELSEWHERE.iter().find(|(known, _, _)| *known == code);
+                let produced = HERE.contains(&code)
+                    || elsewhere.is_some_and(|(_, _, text)| text.contains(&format!("\"{code}\"")));
+                if !produced {
+                    missing.push(code);
+                }
+            }
+            Detected::Needs(_) => assert!(!HERE.contains(&code), "{code} is produced, so it needs nothing more"),
+        }
+    }
+    assert!(missing.is_empty(), "no test produces {missing:?}");
+}

@@ -1,0 +1,165 @@
+//! `cargo run --release --example demo`: a registry, its token service and its object store in one
+//! process, first well and then broken in three ways, each looked at by the probe.
+//!
+//! Nothing leaves this machine: all hosts are on 127.0.0.1, under names that only the demo's own
+//! name server knows. `-- --stay` keeps all of them up for a quarter of an hour, so that the
+//! commands shown can be run by hand.
+
+mod support;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use support::pki::Flaw;
+use support::registry::Redirect;
+use support::tcp::Closed;
+use support::{AUTH, PASSWORD, REGISTRY, USER, World};
+
+/// How long `--stay` stays.
+const STAY: Duration = Duration::from_mins(15);
+
+/// One thing to look at.
+struct Case {
+    heading: &'static str,
+    introduction: &'static str,
+    world: World,
+    /// The imagePullSecret to probe with.
+    secret: PathBuf,
+    /// A port that must stay closed as long as the world lasts.
+    _closed: Option<Closed>,
+}
+
+#[tokio::main]
+async fn main() {
+    say(INTRODUCTION);
+    let cases = [
+        healthy().await,
+        blob_host_refuses().await,
+        key_without_port().await,
+        expired_certificate().await,
+    ];
+    for (number, case) in cases.iter().enumerate() {
+        say(&format!("\n=== {}. {}\n", number + 1, case.heading));
+        say(&format!("{}\n", case.introduction));
+        let args = case.args();
+        say(&format!("$ pullpath {}\n", args.join(" ")));
+        // The probe has a runtime of its own, and blocks the thread that calls it.
+        let code = tokio::task::spawn_blocking(move || run_probe(&args)).await;
+        match code {
+            Ok(code) => say(&format!("\n(exit code {code})")),
+            Err(error) => say(&format!("\n(the probe broke down: {error})")),
+        }
+    }
+    say(&format!("\n{BY_HAND}"));
+    if std::env::args().any(|arg| arg == "--stay") {
+        say("\nEverything stays up for 15 minutes; Ctrl-C ends it.");
+        let _ = tokio::time::timeout(STAY, tokio::signal::ctrl_c()).await;
+    }
+}
+
+/// Runs the command line on these arguments, and gives its exit code. Without a command line in
+/// this library nothing is probed, and that is an error, never a good end.
+fn run_probe(_args: &[String]) -> i32 {
+    say("(nothing was probed: the library has no command line yet)");
+    2
+}
+
+/// A line for the reader; one who left (`| head`) is no error.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+impl Case {
+    fn args(&self) -> Vec<String> {
+        let world = &self.world;
+        [
+            "probe",
+            &world.reference(),
+            "--nameserver",
+            &world.nameserver(),
+            "--ca-file",
+            &world.ca.file().to_string_lossy(),
+            "--secret-file",
+            &self.secret.to_string_lossy(),
+            "--timeout",
+            "2s",
+        ]
+        .map(str::to_owned)
+        .into()
+    }
+}
+
+async fn healthy() -> Case {
+    let world = World::healthy().await;
+    Case {
+        heading: "All is well",
+        introduction: "\
+A pull speaks to three hosts, not to one. The registry answers \"who are you?\" and names a token\n\
+service; the token service takes the password of the imagePullSecret and gives a token; with it\n\
+the registry hands out the manifest, and sends the client to an object store for the layers.\n\
+Here each of the three answers as it should.",
+        secret: world.secret_file(),
+        world,
+        _closed: None,
+    }
+}
+
+async fn blob_host_refuses() -> Case {
+    let world = World::healthy().await;
+    let closed = Closed::new();
+    world.registry.knobs().redirect =
+        Redirect::Signed(format!("https://blobs.test:{}", closed.addr.port()));
+    Case {
+        heading: "The layers are somewhere else, and that place can't be reached",
+        introduction: "\
+The firewall was opened for the registry, and nobody knew of the object store behind it. Login\n\
+works, the manifest comes, `curl https://registry/v2/` looks fine; the pull still fails, at the\n\
+first layer. Here nothing listens at the port that the registry redirects to.",
+        secret: world.secret_file(),
+        world,
+        _closed: Some(closed),
+    }
+}
+
+async fn key_without_port() -> Case {
+    let world = World::healthy().await;
+    world.tokens.knobs().anonymous = false;
+    let secret = World::secret(REGISTRY, USER, PASSWORD);
+    Case {
+        heading: "The pull secret is right, but for another server",
+        introduction: "\
+The registry is at a port of its own, and the secret's server key was written without it. The\n\
+kubelet takes a secret only when the ports are the same, so it pulls without any password, and the\n\
+event on the pod says \"unauthorized\", as if the password were wrong.",
+        secret: world.write("secret.yaml", &secret),
+        world,
+        _closed: None,
+    }
+}
+
+async fn expired_certificate() -> Case {
+    let world = World::healthy().await;
+    let expired = world.config(AUTH, Flaw::Expired);
+    world.tokens.server.set_tls(Some(expired));
+    Case {
+        heading: "A certificate has expired, and it is not the registry's",
+        introduction: "\
+The certificate that everybody looks at, the registry's, is good. That of the token service ended\n\
+yesterday. No client may send it a password, so there is no token and no pull.",
+        secret: world.secret_file(),
+        world,
+        _closed: None,
+    }
+}
+
+const INTRODUCTION: &str = "\
+Pullpath walks what a node does to pull an image, without pulling it, and says what works, what\n\
+does not, and what to do. Below it meets four registries of this demo's own, on 127.0.0.1: one\n\
+that is well and three that are not. The image is team/app:1.0; its password lies in a\n\
+Kubernetes secret.";
+
+const BY_HAND: &str = "\
+To run it by hand: `cargo run --release --example demo -- --stay` in one terminal, then in another\n\
+`cargo run --release --` and the words after `$ pullpath` above. For a registry of yours leave out\n\
+--nameserver and --ca-file, unless it has a name server or a root certificate of its own.";

@@ -1,0 +1,171 @@
+//! A certificate authority of one's own, and certificates with one flaw each.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::NamedTempFile;
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// A root certificate, its key, and its PEM in a file for `--ca-file`.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    der: CertificateDer<'static>,
+    pem: String,
+    file: NamedTempFile,
+}
+
+/// What is wrong with a server's certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flaw {
+    None,
+    /// Ended yesterday.
+    Expired,
+    /// Begins tomorrow.
+    NotYetValid,
+    /// Made out to `elsewhere.test`.
+    WrongName,
+    SelfSigned,
+    /// A root that nobody was told of.
+    OtherCa,
+    /// Signed by an intermediate that the server forgets to send.
+    MissingIntermediate,
+}
+
+/// A server's certificate chain and key.
+pub struct Leaf {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Ca {
+    pub fn new() -> Self {
+        Self::named("Pullpath test root")
+    }
+
+    pub fn named(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let params = authority(name);
+        let certificate = params.self_signed(&key).unwrap();
+        let file = NamedTempFile::with_suffix(".pem").unwrap();
+        std::fs::write(file.path(), certificate.pem()).unwrap();
+        Self {
+            issuer: Issuer::new(params, key),
+            der: certificate.der().clone(),
+            pem: certificate.pem(),
+            file,
+        }
+    }
+
+    /// The root as PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// Where the PEM of the root lies.
+    pub fn file(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// A good certificate: valid from yesterday on, for 90 days.
+    pub fn issue(&self, names: &[&str]) -> Leaf {
+        self.issue_flawed(names, Flaw::None)
+    }
+
+    /// A certificate for these names (DNS names or addresses) with one flaw.
+    pub fn issue_flawed(&self, names: &[&str], flaw: Flaw) -> Leaf {
+        let now = SystemTime::now();
+        let (from, until) = match flaw {
+            Flaw::Expired => (now - 90 * DAY, now - DAY),
+            Flaw::NotYetValid => (now + DAY, now + 90 * DAY),
+            _ => (now - DAY, now + 90 * DAY),
+        };
+        match flaw {
+            Flaw::WrongName => self.issue_between(&["elsewhere.test"], from, until),
+            Flaw::OtherCa => Self::named("Unknown test root").issue_between(names, from, until),
+            Flaw::SelfSigned => {
+                let key = KeyPair::generate().unwrap();
+                let certificate = server(names, from, until).self_signed(&key).unwrap();
+                Leaf::new(certificate.der().clone(), &key)
+            }
+            Flaw::MissingIntermediate => {
+                let between = KeyPair::generate().unwrap();
+                let params = authority("Pullpath test intermediate");
+                // Signed for the sake of a true chain; the server does not send it.
+                params.signed_by(&between, &self.issuer).unwrap();
+                signed(names, from, until, &Issuer::new(params, between))
+            }
+            _ => self.issue_between(names, from, until),
+        }
+    }
+
+    /// A certificate valid between two instants.
+    pub fn issue_between(&self, names: &[&str], from: SystemTime, until: SystemTime) -> Leaf {
+        signed(names, from, until, &self.issuer)
+    }
+}
+
+impl Leaf {
+    fn new(certificate: CertificateDer<'static>, key: &KeyPair) -> Self {
+        Self {
+            chain: vec![certificate],
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        }
+    }
+
+    /// A server's configuration that shows this certificate and offers these protocols by ALPN
+    /// (RFC 7301): `h2`, `http/1.1`.
+    pub fn config(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn server(names: &[&str], from: SystemTime, until: SystemTime) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let first = names.first().cloned().unwrap_or_default();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, first);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let epoch = date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + from.duration_since(UNIX_EPOCH).unwrap();
+    params.not_after = epoch + until.duration_since(UNIX_EPOCH).unwrap();
+    params
+}
+
+fn signed(
+    names: &[&str],
+    from: SystemTime,
+    until: SystemTime,
+    issuer: &Issuer<'static, KeyPair>,
+) -> Leaf {
+    let key = KeyPair::generate().unwrap();
+    let certificate = server(names, from, until).signed_by(&key, issuer).unwrap();
+    Leaf::new(certificate.der().clone(), &key)
+}

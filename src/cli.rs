@@ -9,7 +9,6 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Read as _, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +39,13 @@ const SIDE_BY_SIDE: usize = 4;
 
 /// A password on standard input may be this long; tokens of cloud registries are some KiB.
 const MAX_PASSWORD: u64 = 64 << 10;
+
+/// Every pull would succeed.
+const SUCCESS: u8 = 0;
+/// At least one pull would fail.
+const FAILURE: u8 = 1;
+/// It could not be told, or the probe could not run.
+const CANNOT_TELL: u8 = 2;
 
 /// Tells how a container image gets to a node, and why it doesn't.
 #[derive(Debug, Parser)]
@@ -200,30 +206,30 @@ enum Error {
     Panicked,
 }
 
-/// Runs the program with its arguments, the program's name first.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the program with its arguments, the program's name first; the exit status.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let code = if error.use_stderr() { 2 } else { 0 };
+            let code = if error.use_stderr() { CANNOT_TELL } else { SUCCESS };
             // A closed pipe is all that can go wrong here, and then nobody reads.
             let _ = error.print();
-            return ExitCode::from(code);
+            return code;
         }
     };
     let mut out = io::stdout().lock();
     match run(cli, &mut out).and_then(|code| out.flush().map(|()| code).map_err(Error::Write)) {
         Ok(code) => code,
         // Whoever read us has seen enough.
-        Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error}");
-            ExitCode::from(2)
+            CANNOT_TELL
         }
     }
 }
 
-fn run(cli: Cli, out: &mut dyn Write) -> Result<ExitCode, Error> {
+fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     let text = match cli.command {
         Command::Probe(args) => return probe_all(*args, out),
         Command::Explain { markdown: true, .. } => cause::markdown(),
@@ -242,14 +248,14 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<ExitCode, Error> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pullpath", &mut script);
             out.write_all(&script).map_err(Error::Write)?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(SUCCESS);
         }
     };
     out.write_all(text.as_bytes()).map_err(Error::Write)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
-fn probe_all(args: Probe, out: &mut dyn Write) -> Result<ExitCode, Error> {
+fn probe_all(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
     start_logging(args.verbose);
     // A walk waits; it does not compute. One thread is enough, and the smallest.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
@@ -276,9 +282,9 @@ fn probe_all(args: Probe, out: &mut dyn Write) -> Result<ExitCode, Error> {
         }
     }
     Ok(match document.pull() {
-        Pull::WouldSucceed => ExitCode::SUCCESS,
-        Pull::WouldFail => ExitCode::from(1),
-        Pull::Unknown => ExitCode::from(2),
+        Pull::WouldSucceed => SUCCESS,
+        Pull::WouldFail => FAILURE,
+        Pull::Unknown => CANNOT_TELL,
     })
 }
 

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    pullpath::cli::main(std::env::args_os())
+    ExitCode::from(pullpath::cli::main(std::env::args_os()))
 }

@@ -58,11 +58,10 @@ async fn main() {
     }
 }
 
-/// Runs the command line on these arguments, and gives its exit code. Without a command line in
-/// this library nothing is probed, and that is an error, never a good end.
-fn run_probe(_args: &[String]) -> i32 {
-    say("(nothing was probed: the library has no command line yet)");
-    2
+/// Runs the command line on these arguments, and gives its exit status.
+fn run_probe(args: &[String]) -> u8 {
+    let program = "pullpath".to_owned();
+    pullpath::cli::main(std::iter::once(&program).chain(args).map(Into::into))
 }
 
 /// A line for the reader; one who left (`| head`) is no error.

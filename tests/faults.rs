@@ -2,6 +2,8 @@
 //! own holds the list complete: every cause of the catalogue is produced here, in another test
 //! file that is named, or waits for a capability that is named.
 
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
 mod harness;
 mod support;
 
@@ -11,7 +13,7 @@ use harness::{Outcome, Probe, probe};
 use http::Method;
 use pullpath::diagnose::cause::{Cause, Detected};
 use pullpath::diagnose::{Pull, Severity};
-use support::http::{Flow, Reply};
+use support::web::{Flow, Reply};
 use support::pki::Flaw;
 use support::registry::{Auth, RateLimit, Redirect, denied, echo, manifest_unknown, name_unknown, oci_error, too_many_requests};
 use support::tcp::{Behaviour, Blackhole, Closed, Peer};
@@ -149,7 +151,7 @@ causes! {
         Probe::of(&world).anonymous().args(["--secret-file", file.to_str().unwrap()]).run().await
     }
     auth_denied Critical WouldFail a_token_without_the_right(world) {
-        world.tokens.knobs().denied.push(REPOSITORY.to_owned());
+        world.tokens.knobs().deny_scope = true;
         probe(&world).await
     }
     auth_token_format Critical WouldFail a_post_answer_without_access_token(world) {
@@ -284,7 +286,7 @@ async fn the_ways_of_a_token_service_all_lead_to_a_token() {
         for fields in [Fields::Both, Fields::Token, Fields::AccessToken] {
             let world = World::healthy().await;
             world.tokens.knobs().post = post;
-            world.tokens.knobs().fields = fields;
+            world.tokens.knobs().get = fields;
             let outcome = probe(&world).await;
             outcome.is_quiet();
             let attempt = outcome.report().evidence.accepted().unwrap().clone();
@@ -297,7 +299,7 @@ async fn the_ways_of_a_token_service_all_lead_to_a_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn basic_head_405_open_ping_and_closing_servers_are_all_walked() {
     let world = World::healthy().await;
-    world.registry.knobs().auth = world.basic();
+    world.registry.knobs().auth = World::basic();
     probe(&world).await.is_quiet();
 
     let world = World::healthy().await;
@@ -366,7 +368,7 @@ async fn a_secret_that_a_registry_repeats_gets_out_nowhere() {
     // `Outcome` looks for the canary in everything that every probe of this file prints.
     for reply in [echo(401), echo(403), echo(400), echo(500)] {
         let world = World::healthy().await;
-        world.registry.knobs().auth = world.basic();
+        world.registry.knobs().auth = World::basic();
         world.registry.knobs().manners.fail("/manifests/", reply.clone());
         let outcome = probe(&world).await;
         assert_ne!(outcome.code, 0);

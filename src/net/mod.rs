@@ -1,1 +1,4 @@
 //! Edges to the world: each function takes one input and returns an observation or a typed fault.
+
+pub mod order;
+pub mod resolv;

@@ -1,4 +1,5 @@
 //! Edges to the world: each function takes one input and returns an observation or a typed fault.
 
+pub mod dns;
 pub mod order;
 pub mod resolv;

@@ -163,7 +163,6 @@ impl ResolverConfig {
                 note.into_iter().collect()
             }
             ("nameserver", []) => vec!["'nameserver' without an address is passed over".to_owned()],
-            ("domain", []) => Vec::new(),
             ("domain", [domain, ..]) => {
                 self.search = vec![rooted(domain)];
                 Vec::new()
@@ -177,8 +176,8 @@ impl ResolverConfig {
                 Vec::new()
             }
             ("options", options) => options.iter().filter_map(|o| self.option(o)).collect(),
-            // OpenBSD's order of sources, which Go reads there.
-            ("lookup", _) => Vec::new(),
+            // 'lookup' is OpenBSD's order of sources, which Go reads on any system.
+            ("domain", []) | ("lookup", _) => Vec::new(),
             _ => vec![unknown(keyword)],
         }
     }

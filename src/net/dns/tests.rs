@@ -390,6 +390,34 @@ async fn one_family_is_enough_when_the_other_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_family_that_was_lost_is_asked_for_again_though_the_other_is_known() {
+    let count = Mutex::new(0);
+    let server = peer(move |request, _| {
+        if is_a(request) {
+            return answer(request, &[("reg.example.", a("127.0.0.1"))]);
+        }
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        if *count == 1 {
+            Act::Silence
+        } else {
+            answer(request, &[("reg.example.", aaaa("::1"))])
+        }
+    })
+    .await;
+    let mut settings = config(&[server.address]);
+    settings.timeout = ROOMY / 4;
+    let found = lookup(&settings, Families::Both, LONG).await;
+    let want = [
+        "A reg.example. 127.0.0.1",
+        "AAAA reg.example. Timeout",
+        "AAAA reg.example. ::1",
+    ];
+    assert_eq!(shown(&found), want);
+    assert_eq!(addresses(&found).len(), 2);
+}
+
+#[tokio::test]
 async fn a_truncated_answer_is_fetched_over_tcp() {
     let server = peer(|request, is_tcp| {
         if is_tcp {

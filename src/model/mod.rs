@@ -9,5 +9,6 @@ pub mod evidence;
 pub mod fault;
 pub mod platform;
 pub mod reference;
+pub mod text;
 pub mod units;
 pub mod vantage;

@@ -24,7 +24,7 @@ use crate::model::endpoint::Host;
 use crate::model::evidence::{Certificate, Session, Step, Tls};
 use crate::model::fault::TlsFault;
 use crate::model::units::Bytes;
-use crate::registry::scrub::printable;
+use crate::model::text::printable;
 
 /// Chains longer than this are cut in the evidence; public ones have two to four.
 const MAX_CHAIN: usize = 10;

@@ -251,7 +251,7 @@ impl<'a> Lines<'a> {
                 Ok(true)
             }
             State::Fresh(stream, is_h2) => {
-                slot.state = State::Open(HttpConnection::open(stream, is_h2).await?);
+                slot.state = State::Open(HttpConnection::open(stream, is_h2, self.edges.wait).await?);
                 Ok(false)
             }
             State::Open(_) | State::Closed => {
@@ -279,7 +279,7 @@ impl<'a> Lines<'a> {
                 (Stream::Tls(Box::new(stream)), is_h2)
             }
         };
-        HttpConnection::open(stream, is_h2).await
+        HttpConnection::open(stream, is_h2, self.edges.wait).await
     }
 
     fn note_clock(&mut self, line: LineId, headers: &HeaderMap) {

@@ -1,0 +1,774 @@
+//! Finds the addresses of a host: asks every server itself, and says what a Go program would make
+//! of the answers.
+//!
+//! containerd and the kubelet resolve with Go's resolver, which asks one server after the other and
+//! tells the last trouble only. Here all servers are asked, each question apart and on the record;
+//! [`conclude`] then walks the record as Go would have walked the servers (Go 1.25,
+//! `net/dnsclient_unix.go`: `goLookupIPCNAME`, `tryOneName`). DNS messages are coded by
+//! `hickory-proto`; the sockets are our own, because only a connected UDP socket hears of a closed
+//! port (ICMP port unreachable), and because nothing may be asked again behind our back.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use hickory_proto::op::{self, Edns, Header, Message, MessageType, ResponseCode};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use nix::errno::Errno;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::order;
+use super::resolv::{ResolverConfig, is_domain_name, name_list};
+use crate::model::endpoint::Host;
+use crate::model::evidence::{
+    AddressRecord, Answer, Family, Query, Resolution, ResolutionSource, Resolve, Step,
+};
+use crate::model::fault::DnsFault;
+
+/// Which addresses are wanted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Families {
+    V4Only,
+    V6Only,
+    #[default]
+    Both,
+}
+
+impl Families {
+    /// In the order they are asked for.
+    pub fn list(self) -> &'static [Family] {
+        match self {
+            Self::V4Only => &[Family::V4],
+            Self::V6Only => &[Family::V6],
+            Self::Both => &[Family::V4, Family::V6],
+        }
+    }
+
+    pub fn has(self, address: IpAddr) -> bool {
+        self.list().contains(&Family::of(address))
+    }
+}
+
+/// Resolves a host within `limit`.
+///
+/// An address stands for itself, `overrides` (`--resolve`) come next and keep their order, then the
+/// hosts file, then the servers. As in Go, a name that the hosts file knows is not asked for, even
+/// when the file has no address of the family wanted.
+///
+/// One question to one server waits for `config.timeout` or `limit`, whichever is shorter. A
+/// question that stays unanswered is put again up to `config.attempts` times, as Go does, each time
+/// as a [`Query`] of its own; that and the later names of the search list need time left of `limit`.
+pub async fn resolve(
+    host: &Host,
+    config: &ResolverConfig,
+    overrides: &[IpAddr],
+    families: Families,
+    limit: Duration,
+) -> Resolve {
+    let started = Instant::now();
+    let (queries, result) = match without_asking(host, config, overrides, families) {
+        Known::Result(result) => (Vec::new(), result),
+        Known::Ask(name) => ask_servers(name, config, families, started, limit).await,
+    };
+    Resolve {
+        queries,
+        outcome: Step::from_result(result, started.elapsed()),
+    }
+}
+
+enum Known<'a> {
+    Result(Result<Resolution, DnsFault>),
+    Ask(&'a str),
+}
+
+/// What can be said without a server.
+fn without_asking<'a>(
+    host: &'a Host,
+    config: &ResolverConfig,
+    overrides: &[IpAddr],
+    families: Families,
+) -> Known<'a> {
+    let found = |mut addresses: Vec<IpAddr>, source| {
+        addresses.retain(|a| source == ResolutionSource::Literal || families.has(*a));
+        dedup(&mut addresses);
+        if addresses.is_empty() {
+            return Known::Result(Err(DnsFault::NoData));
+        }
+        let name = match host {
+            Host::Address(address) => address.to_string(),
+            Host::Name(name) => name.clone(),
+        };
+        Known::Result(Ok(Resolution {
+            name,
+            addresses,
+            cnames: Vec::new(),
+            source,
+        }))
+    };
+    let name = match host {
+        Host::Address(address) => return found(vec![*address], ResolutionSource::Literal),
+        Host::Name(name) => name,
+    };
+    if !overrides.is_empty() {
+        return found(overrides.to_vec(), ResolutionSource::Override);
+    }
+    let in_file = config.hosts.lookup(name);
+    if !in_file.is_empty() {
+        let addresses = in_file.iter().map(|entry| entry.address).collect();
+        return found(order::order(addresses), ResolutionSource::HostsFile);
+    }
+    if is_domain_name(name) {
+        Known::Ask(name)
+    } else {
+        // Go asks no server for a text that can't be a name, and says "no such host".
+        Known::Result(Err(DnsFault::NxDomain))
+    }
+}
+
+async fn ask_servers(
+    host: &str,
+    config: &ResolverConfig,
+    families: Families,
+    started: Instant,
+    limit: Duration,
+) -> (Vec<Query>, Result<Resolution, DnsFault>) {
+    if config.nameservers.is_empty() {
+        return (Vec::new(), Err(DnsFault::NoServers));
+    }
+    let names = name_list(host, &config.search, config.ndots);
+    let survey = Survey {
+        names: &names,
+        families: families.list(),
+        config,
+        bound: config.timeout.min(limit),
+        deadline: started + limit.min(LONGEST_LIMIT),
+    };
+    let queries = survey.run().await;
+    let result = conclude(host, &names, families, &queries).map(|mut resolution| {
+        resolution.addresses = order::order(resolution.addresses);
+        resolution
+    });
+    (queries, result)
+}
+
+fn dedup(addresses: &mut Vec<IpAddr>) {
+    let mut seen = std::collections::HashSet::new();
+    addresses.retain(|address| seen.insert(*address));
+}
+
+// ---- what to ask, and when ----------------------------------------------------------------------
+
+/// Everything that is to be asked for one host.
+struct Survey<'a> {
+    names: &'a [String],
+    families: &'static [Family],
+    config: &'a ResolverConfig,
+    /// How long one question may take.
+    bound: Duration,
+    deadline: Instant,
+}
+
+/// A question's place in the record: by name, attempt, server, family.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Place {
+    name: usize,
+    attempt: usize,
+    server: usize,
+    family: usize,
+}
+
+/// The questions put so far; `None` while the answer is out.
+type Asked = BTreeMap<Place, Option<Query>>;
+
+impl Survey<'_> {
+    /// Asks until the outcome is certain, every question is answered, or time is up.
+    async fn run(&self) -> Vec<Query> {
+        let mut record = Asked::new();
+        let mut tasks = JoinSet::new();
+        let mut begun = 0;
+        loop {
+            while begun < self.names.len()
+                && self.has_time()
+                && (0..begun).all(|name| self.goes_on_after(name, &record))
+            {
+                for server in 0..self.config.nameservers.len() {
+                    for family in 0..self.families.len() {
+                        let place = Place {
+                            name: begun,
+                            attempt: 0,
+                            server,
+                            family,
+                        };
+                        record.insert(place, None);
+                        tasks.spawn(self.ask(place));
+                    }
+                }
+                begun += 1;
+            }
+            let (place, query) = match tasks.join_next().await {
+                Some(Ok(answered)) => answered,
+                Some(Err(error)) if error.is_panic() => {
+                    std::panic::resume_unwind(error.into_panic())
+                }
+                // Nothing aborts a single task.
+                Some(Err(_)) => continue,
+                None => break,
+            };
+            record.insert(place, Some(query));
+            for place in self.again(place, &record) {
+                record.insert(place, None);
+                tasks.spawn(self.ask(place));
+            }
+            if let Some(last) = self.answering(begun, &record) {
+                // Go would not have asked for the names after it.
+                record.retain(|place, _| place.name <= last);
+                break;
+            }
+        }
+        record.into_values().flatten().collect()
+    }
+
+    /// Is there time for one more question? One that gets less than half of its wait says little.
+    fn has_time(&self) -> bool {
+        self.deadline.saturating_duration_since(Instant::now()) * 2 >= self.bound
+    }
+
+    fn ask(&self, place: Place) -> impl Future<Output = (Place, Query)> + Send + 'static + use<> {
+        let server = self.config.nameservers[place.server];
+        let family = self.families[place.family];
+        let name = self.names[place.name].clone();
+        let (bound, deadline, use_tcp) = (self.bound, self.deadline, self.config.use_tcp);
+        async move {
+            let query = ask(server, name, family, bound, deadline, use_tcp).await;
+            (place, query)
+        }
+    }
+
+    /// Would Go look at the next name after this one? Told as soon as it is likely: a server that
+    /// does not answer must not use up the time of the names that are still to come.
+    fn goes_on_after(&self, name: usize, record: &Asked) -> bool {
+        let asked = || {
+            record
+                .range(first_of(name)..first_of(name + 1))
+                .map(|(place, query)| (place.family, query.as_ref()))
+        };
+        if asked().all(|(_, query)| query.is_some()) {
+            return !self.has_addresses(name, record);
+        }
+        let said = |family: usize, fault: &DnsFault| {
+            asked().any(|(of, query)| of == family && query.and_then(fault_of_query) == Some(fault))
+        };
+        let families = || 0..self.families.len();
+        asked().all(|(_, query)| query.is_none_or(|q| q.outcome.done().is_none()))
+            && (families().any(|family| said(family, &DnsFault::NxDomain))
+                || families().all(|family| said(family, &DnsFault::NoData)))
+    }
+
+    /// The name that Go would have its addresses from, once no answer can change that.
+    fn answering(&self, begun: usize, record: &Asked) -> Option<usize> {
+        (0..begun)
+            .take_while(|name| {
+                record
+                    .range(first_of(*name)..first_of(name + 1))
+                    .all(|(_, query)| query.is_some())
+            })
+            .find(|name| self.has_addresses(*name, record))
+    }
+
+    fn has_addresses(&self, name: usize, record: &Asked) -> bool {
+        (0..self.families.len())
+            .any(|family| matches!(walk_of(name, family, record).ending, Ending::Answer(..)))
+    }
+
+    /// The questions to put again after the one at `place`: those of its attempt that stayed
+    /// unanswered, if no server has given Go's walk an end. Go would also repeat those that were
+    /// answered by an error; the same error a moment later tells nothing new.
+    fn again(&self, place: Place, record: &Asked) -> Vec<Place> {
+        let attempt = || {
+            record
+                .range(first_of(place.name)..first_of(place.name + 1))
+                .filter(|(p, _)| p.family == place.family && p.attempt == place.attempt)
+        };
+        if place.attempt + 1 >= self.config.attempts
+            || !self.has_time()
+            || attempt().any(|(_, query)| query.is_none())
+            || !matches!(
+                walk_of(place.name, place.family, record).ending,
+                Ending::Failed(_)
+            )
+        {
+            return Vec::new();
+        }
+        attempt()
+            .filter(|(_, query)| {
+                query.as_ref().and_then(fault_of_query) == Some(&DnsFault::Timeout)
+            })
+            .map(|(p, _)| Place {
+                attempt: p.attempt + 1,
+                ..*p
+            })
+            .collect()
+    }
+}
+
+fn walk_of(name: usize, family: usize, record: &Asked) -> Walk<'_> {
+    walk(
+        record
+            .range(first_of(name)..first_of(name + 1))
+            .filter(|(place, _)| place.family == family)
+            .filter_map(|(_, query)| query.as_ref()),
+    )
+}
+
+fn first_of(name: usize) -> Place {
+    Place {
+        name,
+        attempt: 0,
+        server: 0,
+        family: 0,
+    }
+}
+
+fn fault_of_query(query: &Query) -> Option<&DnsFault> {
+    query.outcome.fault()
+}
+
+// ---- what Go would make of it -------------------------------------------------------------------
+
+/// How Go's walk along the servers ended for one name and family (`tryOneName`).
+#[derive(Debug)]
+struct Walk<'q> {
+    ending: Ending<'q>,
+    /// How long Go would have taken for it, asking one server after the other.
+    took: Duration,
+}
+
+#[derive(Debug)]
+enum Ending<'q> {
+    Answer(&'q Query, &'q Answer),
+    /// A server's word that there is nothing: Go asks no other.
+    Negative(&'q DnsFault),
+    /// No server gave a word; the last one's trouble.
+    Failed(&'q DnsFault),
+    NotAsked,
+}
+
+/// Walks the queries of one name and family in the order of attempts and servers.
+fn walk<'q>(queries: impl Iterator<Item = &'q Query>) -> Walk<'q> {
+    let mut walk = Walk {
+        ending: Ending::NotAsked,
+        took: Duration::ZERO,
+    };
+    for query in queries {
+        walk.took += query.outcome.took().unwrap_or_default();
+        walk.ending = match &query.outcome {
+            Step::Done { value, .. } if value.records.is_empty() => {
+                Ending::Negative(&DnsFault::NoData)
+            }
+            Step::Done { value, .. } => Ending::Answer(query, value),
+            Step::Failed { fault, .. } => match fault {
+                DnsFault::NxDomain | DnsFault::NoData => Ending::Negative(fault),
+                _ => Ending::Failed(fault),
+            },
+            Step::Skipped { .. } => continue,
+        };
+        if !matches!(walk.ending, Ending::Failed(_)) {
+            break;
+        }
+    }
+    walk
+}
+
+/// What a Go program would have, had it asked these questions: the addresses of the first name
+/// that has any, A before AAAA, or else the fault it would report.
+///
+/// `names` is the whole list for `host` ([`name_list`]), `queries` the record in its order. One
+/// family is enough: the other's fault stays in the record only.
+pub fn conclude(
+    host: &str,
+    names: &[String],
+    families: Families,
+    queries: &[Query],
+) -> Result<Resolution, DnsFault> {
+    let as_written = format!("{host}.");
+    let mut reported: Option<&DnsFault> = None;
+    let mut all_asked = true;
+    for name in names {
+        let mut walks: Vec<Walk<'_>> = families
+            .list()
+            .iter()
+            .map(|family| {
+                walk(
+                    queries
+                        .iter()
+                        .filter(|q| q.name == *name && q.family == *family),
+                )
+            })
+            .collect();
+        let answers: Vec<(&Query, &Answer)> = walks
+            .iter()
+            .filter_map(|walk| match walk.ending {
+                Ending::Answer(query, answer) => Some((query, answer)),
+                _ => None,
+            })
+            .collect();
+        if let Some((query, first)) = answers.first() {
+            let mut addresses: Vec<IpAddr> = answers
+                .iter()
+                .flat_map(|(_, answer)| answer.records.iter().map(|r| r.address))
+                .collect();
+            dedup(&mut addresses);
+            return Ok(Resolution {
+                name: name.clone(),
+                addresses,
+                cnames: first.cnames.clone(),
+                source: ResolutionSource::Server {
+                    server: query.server,
+                },
+            });
+        }
+        // Go takes the families as their answers come in. It keeps the first error of all, but the
+        // last one for the name as written.
+        walks.sort_by_key(|walk| walk.took);
+        for walk in walks {
+            match walk.ending {
+                Ending::Negative(fault) | Ending::Failed(fault) => {
+                    if reported.is_none() || *name == as_written {
+                        reported = Some(fault);
+                    }
+                }
+                Ending::NotAsked => all_asked = false,
+                Ending::Answer(..) => {}
+            }
+        }
+    }
+    // An end of our time is not a server's word.
+    if !all_asked {
+        return Err(DnsFault::Timeout);
+    }
+    // No name to ask for: one of .onion, or too long. Go says "no such host".
+    Err(reported.cloned().unwrap_or(DnsFault::NxDomain))
+}
+
+// ---- one question to one server -----------------------------------------------------------------
+
+async fn ask(
+    server: SocketAddr,
+    name: String,
+    family: Family,
+    bound: Duration,
+    deadline: Instant,
+    use_tcp: bool,
+) -> Query {
+    let started = Instant::now();
+    let mut tcp = use_tcp;
+    let left = || bound.min(deadline.saturating_duration_since(Instant::now()));
+    let result = async {
+        let question = Question::new(&name, family)?;
+        if !tcp {
+            match over_udp(server, &question, left()).await? {
+                Reply::Whole(packet) => return read_answer(&packet, family),
+                Reply::Truncated => tcp = true,
+            }
+        }
+        let packet = timeout(left(), over_tcp(server, &question))
+            .await
+            .unwrap_or(Err(DnsFault::Timeout))?;
+        read_answer(&packet, family)
+    }
+    .await;
+    Query {
+        server,
+        name,
+        family,
+        tcp,
+        outcome: Step::from_result(result, started.elapsed()),
+    }
+}
+
+/// A question, ready to be sent.
+struct Question {
+    id: u16,
+    query: op::Query,
+    packet: Vec<u8>,
+}
+
+enum Reply {
+    Whole(Vec<u8>),
+    /// TC is set (RFC 1035, 4.1.1): to be asked over TCP (RFC 7766, 5).
+    Truncated,
+}
+
+impl Question {
+    fn new(name: &str, family: Family) -> Result<Self, DnsFault> {
+        let unfit = |_| malformed("the name does not fit into a question");
+        let query = op::Query::query(
+            Name::from_ascii(name).map_err(unfit)?,
+            match family {
+                Family::V4 => RecordType::A,
+                Family::V6 => RecordType::AAAA,
+            },
+        );
+        let mut message = Message::query();
+        message.metadata.recursion_desired = true;
+        message.add_query(query.clone());
+        let mut edns = Edns::new();
+        edns.set_max_payload(LARGEST_DATAGRAM);
+        message.set_edns(edns);
+        Ok(Self {
+            id: message.id,
+            query,
+            packet: message.to_vec().map_err(unfit)?,
+        })
+    }
+
+    /// The header of an answer that belongs to this question; else why it does not.
+    fn header_of_answer(&self, packet: &[u8]) -> Result<Header, &'static str> {
+        let mut decoder = BinDecoder::new(packet);
+        let header = Header::read(&mut decoder).map_err(|_| "what came is no DNS message")?;
+        if header.message_type != MessageType::Response {
+            return Err("what came is no DNS answer");
+        }
+        if header.id != self.id {
+            return Err("the answer has another id than the question");
+        }
+        let query = op::Query::read(&mut decoder).map_err(|_| "the answer repeats no question")?;
+        // Names compare without case.
+        if header.counts.queries != 1 || query != self.query {
+            return Err("the answer repeats another question");
+        }
+        Ok(header)
+    }
+}
+
+/// Sends once, and waits for the answer. What does not belong to the question is passed over as
+/// long as there is time: it may be forged (RFC 5452, 4).
+async fn over_udp(
+    server: SocketAddr,
+    question: &Question,
+    bound: Duration,
+) -> Result<Reply, DnsFault> {
+    let mut stray = None;
+    let exchange = async {
+        let any: IpAddr = if server.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.connect(server).await?;
+        socket.send(&question.packet).await?;
+        let mut buffer = [0; LARGEST_DATAGRAM as usize];
+        loop {
+            let length = socket.recv(&mut buffer).await?;
+            let packet = &buffer[..length];
+            match question.header_of_answer(packet) {
+                Ok(header) if header.truncation => return Ok(Reply::Truncated),
+                Ok(_) => return Ok(Reply::Whole(packet.to_vec())),
+                Err(reason) => stray = Some(reason),
+            }
+        }
+    };
+    match timeout(bound, exchange).await {
+        Ok(result) => result.map_err(|error: io::Error| io_fault(&error)),
+        Err(_) => Err(stray.map_or(DnsFault::Timeout, malformed)),
+    }
+}
+
+/// RFC 7766, 8: each message stands behind its length.
+async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Vec<u8>, DnsFault> {
+    let mut stream = TcpStream::connect(server)
+        .await
+        .map_err(|error| io_fault(&error))?;
+    let exchange = async {
+        let length = u16::try_from(question.packet.len())
+            .map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
+        let mut framed = length.to_be_bytes().to_vec();
+        framed.extend_from_slice(&question.packet);
+        stream.write_all(&framed).await?;
+        let mut packet = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut packet).await?;
+        Ok(packet)
+    };
+    let packet = exchange
+        .await
+        .map_err(|error: io::Error| match error.kind() {
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                malformed("the server closed the TCP connection before a whole answer")
+            }
+            _ => io_fault(&error),
+        })?;
+    question.header_of_answer(&packet).map_err(malformed)?;
+    Ok(packet)
+}
+
+/// What an errno of a socket says of the server (connect(2), udp(7)).
+fn io_fault(error: &io::Error) -> DnsFault {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ECONNREFUSED) => DnsFault::PortClosed,
+        Some(Errno::ETIMEDOUT) => DnsFault::Timeout,
+        Some(errno) => DnsFault::Unreachable {
+            error: format!("{} ({errno:?})", errno.desc()),
+        },
+        None => DnsFault::Unreachable {
+            error: error.kind().to_string(),
+        },
+    }
+}
+
+fn malformed(reason: &str) -> DnsFault {
+    DnsFault::Malformed {
+        reason: reason.to_owned(),
+    }
+}
+
+// ---- one answer ---------------------------------------------------------------------------------
+
+/// Reads an answer that belongs to its question (Go: `checkHeader`, `skipToAnswer`).
+fn read_answer(packet: &[u8], family: Family) -> Result<Answer, DnsFault> {
+    let unreadable = |_| malformed("the answer can't be decoded");
+    let mut decoder = BinDecoder::new(packet);
+    let header = Header::read(&mut decoder).map_err(unreadable)?;
+    let mut asked = None;
+    for _ in 0..header.counts.queries {
+        asked = Some(op::Query::read(&mut decoder).map_err(unreadable)?);
+    }
+    let (records, is_whole) = read_records(&mut decoder, header.counts.answers);
+    let mut code = header.response_code;
+    let mut has_more = false;
+    // What follows the answers is of no use but for the code's upper bits (RFC 6891, 6.1.3).
+    if is_whole && read_records(&mut decoder, header.counts.authorities).1 {
+        let (additionals, _) = read_records(&mut decoder, header.counts.additionals);
+        has_more = !additionals.is_empty();
+        if let Some(opt) = additionals
+            .iter()
+            .find(|r| r.record_type() == RecordType::OPT)
+        {
+            code = ResponseCode::from(Edns::from(opt).rcode_high(), code.low());
+        }
+    }
+    match code {
+        ResponseCode::NXDomain => return Err(DnsFault::NxDomain),
+        _ if records.is_empty() && !is_whole => return Err(malformed("the answer is cut off")),
+        ResponseCode::NoError => {}
+        ResponseCode::ServFail => return Err(DnsFault::ServFail),
+        ResponseCode::Refused => return Err(DnsFault::Refused),
+        other => {
+            return Err(DnsFault::OtherCode {
+                code: code_name(other),
+            });
+        }
+    }
+    let is_lame = !header.authoritative && !header.recursion_available && !has_more;
+    if records.is_empty() && is_lame {
+        return Err(malformed(
+            "the server gives no answer and offers no recursion (lame referral)",
+        ));
+    }
+    let addresses: Vec<AddressRecord> = records
+        .iter()
+        .filter_map(|record| {
+            let address = match (&record.data, family) {
+                (RData::A(a), Family::V4) => IpAddr::V4(a.0),
+                (RData::AAAA(aaaa), Family::V6) => IpAddr::V6(aaaa.0),
+                _ => return None,
+            };
+            Some(AddressRecord {
+                address,
+                ttl_seconds: ttl(record.ttl),
+            })
+        })
+        .collect();
+    match addresses.is_empty() {
+        true if is_whole => Err(DnsFault::NoData),
+        true => Err(malformed("the answer is cut off")),
+        false => Ok(Answer {
+            records: addresses,
+            cnames: asked.map_or_else(Vec::new, |query| aliases(query.name(), &records)),
+        }),
+    }
+}
+
+/// Reads up to `count` records, and says if there were that many.
+fn read_records(decoder: &mut BinDecoder<'_>, count: u16) -> (Vec<Record>, bool) {
+    let mut records = Vec::new();
+    for _ in 0..count {
+        match Record::read(decoder) {
+            Ok(record) => records.push(record),
+            Err(_) => return (records, false),
+        }
+    }
+    (records, true)
+}
+
+/// The CNAMEs that lead away from a name, in their order; a loop ends where it closes.
+fn aliases(name: &Name, records: &[Record]) -> Vec<String> {
+    let mut chain: Vec<&Name> = Vec::new();
+    let mut current = name;
+    while let Some(next) = records.iter().find_map(|record| match &record.data {
+        RData::CNAME(target) if record.name == *current => Some(&target.0),
+        _ => None,
+    }) {
+        if next == name || chain.contains(&next) || chain.len() == ALIASES_SHOWN {
+            break;
+        }
+        chain.push(next);
+        current = next;
+    }
+    chain.into_iter().map(show_name).collect()
+}
+
+fn show_name(name: &Name) -> String {
+    name.to_ascii()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(NAME_SHOWN)
+        .collect()
+}
+
+/// RFC 2181, 8: a TTL with the top bit set counts as 0.
+fn ttl(seconds: u32) -> u32 {
+    if seconds > i32::MAX.unsigned_abs() {
+        0
+    } else {
+        seconds
+    }
+}
+
+/// The mnemonics of IANA's registry of RCODEs.
+fn code_name(code: ResponseCode) -> String {
+    let name = match u16::from(code) {
+        1 => "FORMERR",
+        4 => "NOTIMP",
+        6 => "YXDOMAIN",
+        7 => "YXRRSET",
+        8 => "NXRRSET",
+        9 => "NOTAUTH",
+        10 => "NOTZONE",
+        16 => "BADVERS",
+        23 => "BADCOOKIE",
+        number => return format!("RCODE {number}"),
+    };
+    name.to_owned()
+}
+
+/// Keeps sums of times in range; nobody waits a day.
+const LONGEST_LIMIT: Duration = Duration::from_hours(24);
+
+/// What we say we take over UDP: Go's number, the advice of DNS flag day 2020, which no path
+/// fragments.
+const LARGEST_DATAGRAM: u16 = 1232;
+
+/// Longer chains are cut; resolvers give up at about this many.
+const ALIASES_SHOWN: usize = 16;
+
+/// A name is 253 characters long at most, more when it has escapes.
+const NAME_SHOWN: usize = 255;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,824 @@
+//! The resolver's settings as a Go program reads them: `resolv.conf`, the hosts file, and the
+//! names that a host name stands for.
+//!
+//! containerd and the kubelet are Go programs, so the rules here are those of Go's own resolver
+//! (Go 1.25, `net/dnsconfig.go`, `net/dnsclient_unix.go`, `net/hosts.go`). A line it would pass over
+//! is passed over here too, and noted: a pull goes on without it, and so must we.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How names are looked up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResolverConfig {
+    /// Asked in this order; never more than three from a file.
+    pub nameservers: Vec<SocketAddr>,
+    /// Suffixes, each with its final dot.
+    pub search: Vec<String>,
+    /// A name with at least this many dots is tried as it is before the search list.
+    pub ndots: usize,
+    /// How long one question to one server may take.
+    pub timeout: Duration,
+    /// How often the whole list of servers is gone through.
+    pub attempts: usize,
+    /// `options use-vc`: questions go over TCP from the start.
+    pub use_tcp: bool,
+    pub hosts: HostsFile,
+    /// Where the servers come from: a file's path, or `--nameserver`.
+    pub source: String,
+    /// What is odd about the settings, one sentence each, with file and line.
+    pub notes: Vec<String>,
+}
+
+/// Why the settings can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolverConfigError {
+    #[error("can't read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} is larger than {limit} bytes, which no resolver configuration is", path.display())]
+    TooLarge { path: PathBuf, limit: u64 },
+}
+
+/// Why a text names no server.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NameserverError {
+    #[error(
+        "'{0}' is no name server: give an address with or without a port, as 10.0.0.2, 10.0.0.2:5353, ::1 or [::1]:53"
+    )]
+    NotAnAddress(String),
+    #[error("'{0}' has port 0: give a port from 1 to 65535, or none for 53")]
+    Port(String),
+    #[error("'{text}' names the interface '{scope}', which is not there")]
+    NoInterface { text: String, scope: String },
+}
+
+impl ResolverConfig {
+    /// Reads both files. One that is not there is no error: Go then goes by its defaults.
+    pub fn load(resolv_conf: &Path, hosts: &Path) -> Result<Self, ResolverConfigError> {
+        let host_name = std::fs::read_to_string(HOST_NAME_FILE).unwrap_or_default();
+        let text = read(resolv_conf, RESOLV_CONF_LIMIT)?;
+        let mut config = Self::parse(text.as_deref(), resolv_conf, host_name.trim());
+        match read(hosts, HOSTS_LIMIT) {
+            Ok(text) => config.hosts = HostsFile::parse(&text.unwrap_or_default()),
+            // Go goes on without it; but the node's containerd may be allowed to read it.
+            Err(error) => config.notes.push(format!(
+                "{error}: {}; the names in it were not seen",
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string)
+            )),
+        }
+        Ok(config)
+    }
+
+    /// The same settings with other servers (`--nameserver`).
+    #[must_use]
+    pub fn with_nameservers(mut self, nameservers: Vec<SocketAddr>) -> Self {
+        self.nameservers = nameservers;
+        "--nameserver".clone_into(&mut self.source);
+        self
+    }
+
+    /// Reads the text of a `resolv.conf`; `None` stands for a file that is not there.
+    fn parse(text: Option<&str>, path: &Path, host_name: &str) -> Self {
+        let mut config = Self {
+            nameservers: Vec::new(),
+            search: Vec::new(),
+            ndots: 1,
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+            use_tcp: false,
+            hosts: HostsFile::default(),
+            source: path.display().to_string(),
+            notes: Vec::new(),
+        };
+        for (index, line) in text.unwrap_or_default().lines().enumerate() {
+            let line_number = index + 1;
+            for problem in config.read_line(line) {
+                config
+                    .notes
+                    .push(format!("{}:{line_number}: {problem}", path.display()));
+            }
+        }
+        if config.nameservers.is_empty() {
+            config.nameservers = vec![
+                (Ipv4Addr::LOCALHOST, DNS_PORT).into(),
+                (Ipv6Addr::LOCALHOST, DNS_PORT).into(),
+            ];
+            config.notes.push(format!(
+                "{} {}; Go's resolver then asks 127.0.0.1 and ::1",
+                path.display(),
+                if text.is_some() {
+                    "names no server"
+                } else {
+                    "is not there"
+                }
+            ));
+        }
+        if config.search.is_empty() {
+            // resolv.conf(5): the search list is by default the local domain.
+            config.search = host_name
+                .split_once('.')
+                .filter(|(_, domain)| !domain.is_empty())
+                .map(|(_, domain)| rooted(domain))
+                .into_iter()
+                .collect();
+        }
+        config
+    }
+
+    /// Takes one line in; returns what is odd about it.
+    fn read_line(&mut self, line: &str) -> Vec<String> {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let Some((&keyword, values)) = fields.split_first() else {
+            return Vec::new();
+        };
+        match (keyword, values) {
+            _ if keyword.starts_with(['#', ';']) => Vec::new(),
+            ("nameserver", [server, ..]) => {
+                let note = if self.nameservers.len() == SERVERS_READ {
+                    Some(format!(
+                        "server {} is not asked: at most {SERVERS_READ} are allowed",
+                        shown(server)
+                    ))
+                } else {
+                    match socket_address(server) {
+                        // Go takes a bare address only, never one with a port.
+                        Ok((address, false)) => {
+                            self.nameservers.push(address);
+                            None
+                        }
+                        Err(error @ NameserverError::NoInterface { .. }) => Some(error.to_string()),
+                        _ => Some(format!(
+                            "'{}' is passed over: only an IPv4 or IPv6 address without a port is allowed",
+                            shown(server)
+                        )),
+                    }
+                };
+                note.into_iter().collect()
+            }
+            ("nameserver", []) => vec!["'nameserver' without an address is passed over".to_owned()],
+            ("domain", [domain, ..]) => {
+                self.search = vec![rooted(domain)];
+                Vec::new()
+            }
+            ("search", domains) => {
+                self.search = domains
+                    .iter()
+                    .map(|d| rooted(d))
+                    .filter(|d| d != ".")
+                    .collect();
+                Vec::new()
+            }
+            ("options", options) => options.iter().filter_map(|o| self.option(o)).collect(),
+            // 'lookup' is OpenBSD's order of sources, which Go reads on any system.
+            ("domain", []) | ("lookup", _) => Vec::new(),
+            _ => vec![unknown(keyword)],
+        }
+    }
+
+    /// Takes one option in; returns what is odd about it.
+    fn option(&mut self, option: &str) -> Option<String> {
+        match option.split_once(':') {
+            Some(("ndots", number)) => self.ndots = leading_number(number).min(15),
+            Some(("timeout", number)) => {
+                // A day is more than anyone waits, and keeps sums of times in range.
+                let seconds = leading_number(number).clamp(1, 86_400);
+                self.timeout = Duration::from_secs(seconds as u64);
+            }
+            Some(("attempts", number)) => self.attempts = leading_number(number).max(1),
+            _ => {
+                return match option {
+                    "rotate" => Some(
+                        "option 'rotate': each lookup begins at another server; here the first is always first".to_owned(),
+                    ),
+                    "single-request" | "single-request-reopen" => Some(format!(
+                        "option '{option}': A and AAAA are asked for one after the other; here at the same time"
+                    )),
+                    "use-vc" | "usevc" | "tcp" => {
+                        self.use_tcp = true;
+                        None
+                    }
+                    "edns0" | "trust-ad" | "no-reload" => None,
+                    _ => Some(unknown(option)),
+                };
+            }
+        }
+        None
+    }
+}
+
+/// Reads `10.0.0.2`, `10.0.0.2:5353`, `::1`, `[::1]:53`, `fe80::1%eth0`.
+pub fn parse_nameserver(text: &str) -> Result<SocketAddr, NameserverError> {
+    let (address, _) = socket_address(text.trim())?;
+    Ok(address)
+}
+
+/// The address, and whether a port was written.
+fn socket_address(text: &str) -> Result<(SocketAddr, bool), NameserverError> {
+    let wrong = || NameserverError::NotAnAddress(shown(text));
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
+        match rest {
+            "" => (host, Some("53")),
+            _ => (host, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+        }
+    } else {
+        match text.split_once(':') {
+            // More than one colon: IPv6 without brackets, which leaves no room for a port.
+            Some((_, rest)) if rest.contains(':') => (text, None),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    let number = match port {
+        None => DNS_PORT,
+        // `u16::from_str` would take a sign.
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            port.parse().map_err(|_| wrong())?
+        }
+        Some(_) => return Err(wrong()),
+    };
+    if number == 0 {
+        return Err(NameserverError::Port(shown(text)));
+    }
+    let address = match host.split_once('%') {
+        Some((address, scope)) => {
+            let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
+            let scope_id = scope_id(scope).ok_or_else(|| NameserverError::NoInterface {
+                text: shown(text),
+                scope: shown(scope),
+            })?;
+            SocketAddr::V6(SocketAddrV6::new(address, number, 0, scope_id))
+        }
+        None => SocketAddr::new(host.parse().map_err(|_| wrong())?, number),
+    };
+    Ok((address, port.is_some()))
+}
+
+/// The index of an interface given by name or number (RFC 4007, 11.2).
+fn scope_id(scope: &str) -> Option<u32> {
+    match scope.parse() {
+        Ok(0) => None,
+        Ok(index) => Some(index),
+        Err(_) if scope.is_empty() => None,
+        Err(_) => nix::net::if_::if_nametoindex(scope).ok(),
+    }
+}
+
+/// The names to ask for, in order, each with its final dot (Go, `dnsConfig.nameList`).
+///
+/// Empty for a name longer than a domain name may be (RFC 1035, 2.3.4) and for one that is not to
+/// be asked for (`.onion`: RFC 7686, 2).
+pub fn name_list(host: &str, search: &[String], ndots: usize) -> Vec<String> {
+    let is_rooted = host.ends_with('.');
+    if host.is_empty()
+        || host.len() > LONGEST_NAME
+        || (host.len() == LONGEST_NAME && !is_rooted)
+        || (is_rooted && is_kept_from_dns(host))
+    {
+        return Vec::new();
+    }
+    if is_rooted {
+        return vec![host.to_owned()];
+    }
+    let has_dots = host.bytes().filter(|b| *b == b'.').count() >= ndots;
+    let as_written = format!("{host}.");
+    let suffixed = search
+        .iter()
+        .map(|suffix| format!("{as_written}{suffix}"))
+        .filter(|name| name.len() <= LONGEST_NAME && !is_kept_from_dns(name));
+    let own = Some(as_written.clone()).filter(|name| !is_kept_from_dns(name));
+    if has_dots {
+        own.into_iter().chain(suffixed).collect()
+    } else {
+        suffixed.chain(own).collect()
+    }
+}
+
+/// Would Go ask for it at all? Letters, digits, `-` and `_` in labels of 1 to 63, and not digits
+/// only (Go, `isDomainName`; RFC 1035, 2.3.1 with the underscore of RFC 2782).
+pub fn is_domain_name(name: &str) -> bool {
+    let labels = name.strip_suffix('.').unwrap_or(name);
+    name == "."
+        || (labels.len() < LONGEST_NAME
+            && labels
+                .bytes()
+                .any(|b| b.is_ascii_alphabetic() || b == b'_' || b == b'-')
+            && labels.split('.').all(|label| {
+                (1..=63).contains(&label.len())
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+                    && label
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            }))
+}
+
+/// The hosts file: addresses by name.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct HostsFile {
+    by_name: HashMap<String, Vec<HostsAddress>>,
+}
+
+/// An address of the hosts file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostsAddress {
+    pub address: IpAddr,
+    /// The interface of a link-local address (RFC 4007, 11).
+    pub scope: Option<String>,
+}
+
+impl HostsFile {
+    /// Reads hosts(5). Lines without an address and a name are passed over, as Go does.
+    pub fn parse(text: &str) -> Self {
+        let mut hosts = Self::default();
+        for line in text.lines() {
+            let line = line.split_once('#').map_or(line, |(before, _)| before);
+            let mut fields = line.split_ascii_whitespace();
+            let Some(address) = fields.next().and_then(hosts_address) else {
+                continue;
+            };
+            for name in fields {
+                hosts
+                    .by_name
+                    .entry(hosts_key(name))
+                    .or_default()
+                    .push(address.clone());
+            }
+        }
+        hosts
+    }
+
+    /// The addresses of a name in the order of the file; empty when it is not in it.
+    pub fn lookup(&self, name: &str) -> &[HostsAddress] {
+        self.by_name
+            .get(&hosts_key(name))
+            .map_or(&[], Vec::as_slice)
+    }
+}
+
+fn hosts_address(text: &str) -> Option<HostsAddress> {
+    let (address, scope) = match text.split_once('%') {
+        Some((address, scope)) if !scope.is_empty() => (address, Some(scope.to_owned())),
+        Some(_) => return None,
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    (address.is_ipv6() || scope.is_none()).then_some(HostsAddress { address, scope })
+}
+
+/// Go (`absDomainName`) ignores case, and the final dot of a name that has other dots.
+fn hosts_key(name: &str) -> String {
+    let mut key = name.to_ascii_lowercase();
+    if key.contains('.') && !key.ends_with('.') {
+        key.push('.');
+    }
+    key
+}
+
+fn is_kept_from_dns(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.to_ascii_lowercase().ends_with(".onion")
+}
+
+fn rooted(name: &str) -> String {
+    if name.ends_with('.') {
+        name.to_owned()
+    } else {
+        format!("{name}.")
+    }
+}
+
+/// The number that a text begins with; 0 when there is none (Go, `dtoi`).
+fn leading_number(text: &str) -> usize {
+    const LARGEST: usize = 0xFF_FFFF;
+    text.bytes()
+        .take_while(u8::is_ascii_digit)
+        .fold(0, |n, b| (n * 10 + usize::from(b - b'0')).min(LARGEST))
+}
+
+fn unknown(word: &str) -> String {
+    format!(
+        "'{}' is unknown to Go's resolver: a Go program that is linked with libc leaves the lookup to libc then",
+        shown(word)
+    )
+}
+
+/// A word of a file, fit for a message.
+fn shown(word: &str) -> String {
+    word.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+/// The text of a file; `None` when there is none.
+fn read(path: &Path, limit: u64) -> Result<Option<String>, ResolverConfigError> {
+    let failed = |source| ResolverConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(ResolverConfigError::TooLarge {
+            path: path.to_owned(),
+            limit,
+        });
+    }
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+const DNS_PORT: u16 = 53;
+
+/// Go reads no more servers than glibc does (resolv.conf(5), MAXNS).
+const SERVERS_READ: usize = 3;
+
+/// With the final dot: 255 octets on the wire (RFC 1035, 2.3.4) less the root's own.
+const LONGEST_NAME: usize = 254;
+
+/// A kubelet writes some hundred bytes (at most 32 search domains, 2048 characters).
+const RESOLV_CONF_LIMIT: u64 = 1 << 20;
+
+/// Block lists make hosts files of several megabytes.
+const HOSTS_LIMIT: u64 = 16 << 20;
+
+/// What gethostname(2) gives, in our UTS namespace.
+const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> ResolverConfig {
+        ResolverConfig::parse(Some(text), Path::new("/etc/resolv.conf"), "node-1")
+    }
+
+    fn servers(config: &ResolverConfig) -> Vec<String> {
+        config.nameservers.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_kubelets_resolv_conf_is_read_whole() {
+        let config = parse(
+            "search default.svc.cluster.local svc.cluster.local. cluster.local\n\
+             nameserver 10.247.3.10\noptions ndots:5 single-request-reopen timeout:2 attempts:3 use-vc\n",
+        );
+        assert_eq!(servers(&config), ["10.247.3.10:53"]);
+        assert_eq!(
+            config.search,
+            [
+                "default.svc.cluster.local.",
+                "svc.cluster.local.",
+                "cluster.local."
+            ]
+        );
+        assert_eq!(config.ndots, 5);
+        assert_eq!(config.timeout, Duration::from_secs(2));
+        assert_eq!(config.attempts, 3);
+        assert!(config.use_tcp);
+        assert_eq!(config.source, "/etc/resolv.conf");
+        assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
+    }
+
+    #[test]
+    fn settings_that_are_not_there_are_gos_own() {
+        for text in [
+            None,
+            Some(""),
+            Some("# nothing\n; here\n\n  # nor here\noptions edns0\n"),
+        ] {
+            let config = ResolverConfig::parse(text, Path::new("r"), "node-1");
+            assert_eq!(servers(&config), ["127.0.0.1:53", "[::1]:53"]);
+            assert_eq!(config.ndots, 1);
+            assert_eq!(config.timeout, Duration::from_secs(5));
+            assert_eq!(config.attempts, 2);
+            assert!(config.search.is_empty() && !config.use_tcp);
+            assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
+        }
+    }
+
+    #[test]
+    fn the_search_list_falls_back_to_the_hosts_own_domain() {
+        for (text, host_name, search) in [
+            ("", "node-1.region.internal", vec!["region.internal."]),
+            ("", "node-1", vec![]),
+            ("", "node-1.", vec![]),
+            ("search .\n", "node-1.internal", vec!["internal."]),
+            ("domain a.b\n", "node-1.internal", vec!["a.b."]),
+            ("search x\ndomain a.b\n", "n", vec!["a.b."]),
+            ("domain a.b\nsearch x y.\n", "n", vec!["x.", "y."]),
+        ] {
+            let config = ResolverConfig::parse(Some(text), Path::new("r"), host_name);
+            assert_eq!(config.search, search, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_that_go_passes_over_are_noted_with_their_place() {
+        for (text, asked, note) in [
+            (
+                "nameserver dns.example.com\nnameserver 10.0.0.2\n",
+                vec!["10.0.0.2:53"],
+                "/etc/resolv.conf:1: 'dns.example.com' is passed over: only an IPv4 or IPv6 address without a port is allowed",
+            ),
+            (
+                "nameserver 10.0.0.2\nnameserver 10.0.0.3:53\n",
+                vec!["10.0.0.2:53"],
+                "/etc/resolv.conf:2: '10.0.0.3:53' is passed over: only an IPv4 or IPv6 address without a port is allowed",
+            ),
+            (
+                "nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n",
+                vec!["10.0.0.1:53", "10.0.0.2:53", "10.0.0.3:53"],
+                "/etc/resolv.conf:4: server 10.0.0.4 is not asked: at most 3 are allowed",
+            ),
+            (
+                "nameserver\nnameserver ::1 # local\n",
+                vec!["[::1]:53"],
+                "/etc/resolv.conf:1: 'nameserver' without an address is passed over",
+            ),
+            (
+                "nameserver 10.0.0.1\noptions no-aaaa\n",
+                vec!["10.0.0.1:53"],
+                "/etc/resolv.conf:2: 'no-aaaa' is unknown to Go's resolver: a Go program that is linked with libc leaves the lookup to libc then",
+            ),
+        ] {
+            let config = parse(text);
+            assert_eq!(servers(&config), asked, "{text:?}");
+            assert_eq!(config.notes, [note], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_options_are_bounded_as_go_bounds_them() {
+        for (options, ndots, timeout, attempts) in [
+            ("ndots:0", 0, 5, 2),
+            ("ndots:99 timeout:0 attempts:0", 15, 1, 1),
+            ("ndots:x timeout:x", 0, 1, 2),
+            ("ndots:3x", 3, 5, 2),
+            ("timeout:99999999999999999999", 1, 86_400, 2),
+        ] {
+            let config = parse(&format!("nameserver 10.0.0.2\noptions {options}\n"));
+            assert_eq!(
+                (config.ndots, config.timeout.as_secs(), config.attempts),
+                (ndots, timeout, attempts),
+                "{options}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_scope_is_kept_as_the_index_of_its_interface() {
+        let config =
+            parse("nameserver fe80::1%lo\nnameserver fe80::2%7\nnameserver fe80::3%no-such0\n");
+        let lo = nix::net::if_::if_nametoindex("lo").unwrap();
+        let scopes: Vec<u32> = config
+            .nameservers
+            .iter()
+            .map(|s| match s {
+                SocketAddr::V6(v6) => v6.scope_id(),
+                SocketAddr::V4(_) => 0,
+            })
+            .collect();
+        assert_eq!(scopes, [lo, 7]);
+        assert!(config.notes[0].contains("no-such0"), "{:?}", config.notes);
+    }
+
+    #[test]
+    fn a_name_server_may_be_given_with_or_without_a_port() {
+        for (text, want) in [
+            ("10.0.0.2", "10.0.0.2:53"),
+            ("10.0.0.2:5353", "10.0.0.2:5353"),
+            ("::1", "[::1]:53"),
+            ("[::1]", "[::1]:53"),
+            ("[::1]:53", "[::1]:53"),
+            ("[fe80::1%7]:5353", "[fe80::1%7]:5353"),
+            (" 10.0.0.2 ", "10.0.0.2:53"),
+        ] {
+            assert_eq!(
+                parse_nameserver(text).map(|a| a.to_string()),
+                Ok(want.to_owned())
+            );
+        }
+        for text in [
+            "",
+            ":",
+            "dns",
+            "dns:53",
+            "10.0.0",
+            "10.0.0.2:",
+            "10.0.0.2:x",
+            "10.0.0.2:+53",
+            "10.0.0.2:65536",
+            "10.0.0.2:0",
+            "[::1",
+            "[::1]53",
+            "[10.0.0.2%lo]:53",
+            "fe80::1%",
+            "10.0.0.2\u{1b}[31m",
+        ] {
+            let error = parse_nameserver(text).unwrap_err().to_string();
+            assert!(!error.contains('\u{1b}'), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_not_there_leave_the_defaults_and_unreadable_ones_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let (conf, hosts) = (
+            folder.path().join("resolv.conf"),
+            folder.path().join("hosts"),
+        );
+        let config = ResolverConfig::load(&conf, &hosts).unwrap();
+        assert_eq!(servers(&config), ["127.0.0.1:53", "[::1]:53"]);
+        assert!(config.hosts.lookup("localhost").is_empty());
+
+        std::fs::write(&conf, "nameserver 10.0.0.2\n").unwrap();
+        std::fs::write(&hosts, "10.0.3.9 registry\n").unwrap();
+        let config = ResolverConfig::load(&conf, &hosts).unwrap();
+        assert_eq!(config.hosts.lookup("registry").len(), 1);
+        assert!(config.notes.is_empty(), "{:?}", config.notes);
+        let config = config.with_nameservers(vec!["10.0.0.9:53".parse().unwrap()]);
+        assert_eq!(config.source, "--nameserver");
+        assert_eq!(servers(&config), ["10.0.0.9:53"]);
+
+        // A folder can be opened but not read.
+        let error = ResolverConfig::load(folder.path(), &hosts).unwrap_err();
+        assert!(matches!(error, ResolverConfigError::Read { .. }), "{error}");
+        let config = ResolverConfig::load(&conf, folder.path()).unwrap();
+        assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
+
+        std::fs::write(&conf, vec![b'#'; 1 << 21]).unwrap();
+        let error = ResolverConfig::load(&conf, &hosts).unwrap_err();
+        assert!(matches!(error, ResolverConfigError::TooLarge { .. }));
+    }
+
+    #[test]
+    fn the_hosts_file_is_read_as_go_reads_it() {
+        let hosts = HostsFile::parse(
+            "127.0.0.1 localhost # not.this\n\
+             # 10.9.9.9 registry.example.com\n\
+             10.0.3.9\tRegistry.Example.com registry\r\n\
+             fd00::9 registry.example.com.\n\
+             fe80::1%eth0 gw\n\
+             127.1 old\n 10.0.0.1\n256.1.1.1 bad\n10.0.0.1%eth0 bad\nfe80::1% bad\n",
+        );
+        for (name, want) in [
+            ("localhost", vec!["127.0.0.1"]),
+            ("localhost.", vec![]),
+            ("not.this", vec![]),
+            ("registry.example.com", vec!["10.0.3.9", "fd00::9"]),
+            ("REGISTRY.example.com.", vec!["10.0.3.9", "fd00::9"]),
+            ("registry", vec!["10.0.3.9"]),
+            ("gw", vec!["fe80::1"]),
+            ("old", vec![]),
+            ("bad", vec![]),
+            ("", vec![]),
+        ] {
+            let found: Vec<String> = hosts
+                .lookup(name)
+                .iter()
+                .map(|a| a.address.to_string())
+                .collect();
+            assert_eq!(found, want, "{name}");
+        }
+        assert_eq!(hosts.lookup("gw")[0].scope.as_deref(), Some("eth0"));
+    }
+
+    #[test]
+    fn the_list_of_names_is_gos() {
+        let search = ["svc.local.".to_owned(), "local.".to_owned()];
+        for (host, ndots, want) in [
+            (
+                "registry.example.com",
+                1,
+                vec![
+                    "registry.example.com.",
+                    "registry.example.com.svc.local.",
+                    "registry.example.com.local.",
+                ],
+            ),
+            (
+                "registry.example.com",
+                2,
+                vec![
+                    "registry.example.com.",
+                    "registry.example.com.svc.local.",
+                    "registry.example.com.local.",
+                ],
+            ),
+            (
+                "registry.example.com",
+                5,
+                vec![
+                    "registry.example.com.svc.local.",
+                    "registry.example.com.local.",
+                    "registry.example.com.",
+                ],
+            ),
+            ("registry.example.com.", 5, vec!["registry.example.com."]),
+            (
+                "registry",
+                1,
+                vec!["registry.svc.local.", "registry.local.", "registry."],
+            ),
+            (
+                "registry",
+                0,
+                vec!["registry.", "registry.svc.local.", "registry.local."],
+            ),
+            ("x.Onion", 1, vec!["x.Onion.svc.local.", "x.Onion.local."]),
+            ("x.onion.", 1, vec![]),
+            ("", 1, vec![]),
+        ] {
+            assert_eq!(name_list(host, &search, ndots), want, "{host} {ndots}");
+        }
+        assert_eq!(name_list("x", &["onion.".to_owned()], 1), ["x."]);
+    }
+
+    #[test]
+    fn names_longer_than_a_domain_name_are_left_out() {
+        let search = ["svc.local.".to_owned()];
+        let of = |length: usize| "a.".repeat(200)[..length].to_owned();
+        assert_eq!(
+            name_list(&of(253), &search, 1).len(),
+            1,
+            "the suffix does not fit"
+        );
+        assert_eq!(
+            name_list(&of(254), &search, 1).len(),
+            1,
+            "rooted, as it ends in a dot"
+        );
+        assert!(name_list(&of(255), &search, 1).is_empty());
+        assert!(name_list(&"a".repeat(254), &search, 1).is_empty());
+    }
+
+    #[test]
+    fn domain_names_are_told_from_other_texts() {
+        for name in [
+            "registry.example.com",
+            "registry.example.com.",
+            "a",
+            "1a",
+            "_x._tcp.a",
+            "1-1",
+            ".",
+            "xn--bcher-kva.example",
+        ] {
+            assert!(is_domain_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "..",
+            "a..b",
+            ".a",
+            "-a",
+            "a-",
+            "a-.b",
+            "1.2",
+            "a b",
+            "a/b",
+            "bücher",
+            "a\0",
+            &"a".repeat(64),
+            &"a.".repeat(128),
+        ] {
+            assert!(!is_domain_name(name), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_gives_names_that_fit_and_end_in_a_dot(
+            host in ".{0,300}", search in prop::collection::vec("[a-z.]{1,120}", 0..5), ndots in 0usize..16
+        ) {
+            let search: Vec<String> = search.iter().map(|s| rooted(s)).collect();
+            let names = name_list(&host, &search, ndots);
+            prop_assert!(names.len() <= search.len() + 1);
+            for name in names {
+                prop_assert!(name.len() <= LONGEST_NAME && name.ends_with('.') && name.starts_with(&host));
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "(?s).{0,400}") {
+            let config = parse(&text);
+            prop_assert!((1..=3).contains(&config.nameservers.len()));
+            HostsFile::parse(&text);
+            let _ = parse_nameserver(&text);
+        }
+    }
+}

@@ -14,3 +14,4 @@
 //! | 1 | [`model`] | the nouns |
 
 pub mod model;
+pub mod registry;

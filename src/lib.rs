@@ -13,5 +13,6 @@
 //! | 2 | [`registry`] | the OCI distribution protocol without I/O |
 //! | 1 | [`model`] | the nouns |
 
+pub mod credentials;
 pub mod model;
 pub mod registry;

@@ -6,7 +6,7 @@ mod progress;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,9 +36,6 @@ use progress::ProgressLine;
 /// Pulls that are walked at the same time: enough for the images of a pod, few enough that a
 /// registry sees less than it does from one node's kubelet.
 const SIDE_BY_SIDE: usize = 4;
-
-/// A password on standard input may be this long; tokens of cloud registries are some KiB.
-const MAX_PASSWORD: u64 = 64 << 10;
 
 /// Every pull would succeed.
 const SUCCESS: u8 = 0;
@@ -120,7 +117,7 @@ struct CredentialArgs {
 
     /// A docker config.json or containers auth.json [default, when no other credential is given: the usual places]
     #[arg(long, value_name = "FILE")]
-    docker_config: Vec<PathBuf>,
+    docker_config: Option<PathBuf>,
 
     /// A user for the registry; the password is read from standard input
     #[arg(long, value_name = "USER", requires = "password_stdin")]
@@ -196,10 +193,6 @@ enum Error {
     NoSuchCause { code: String, nearest: Vec<&'static str> },
     #[error("can't start: {0}")]
     Runtime(#[source] io::Error),
-    #[error("can't read the password from standard input: {0}")]
-    Password(#[source] io::Error),
-    #[error("standard input holds no password (--password-stdin)")]
-    NoPassword,
     #[error("can't write the result: {0}")]
     Write(#[source] io::Error),
     #[error("a walk ended abnormally; this is a defect of pullpath")]
@@ -289,16 +282,17 @@ fn probe_all(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
 }
 
 async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
-    let keyring = Arc::new(load_keyring(&args.credentials).await?);
+    let request = credential_request(&args.credentials)?;
     let edges = Arc::new(edges(&args.network, args.timeout)?);
     let platform = args.platform.unwrap_or_else(Platform::local);
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut walks = JoinSet::new();
     for (index, reference) in args.references.into_iter().enumerate() {
+        let sources = credentials::load(&request, &reference, |name| std::env::var_os(name)).await?;
         let check = Check {
             reference,
             platform: platform.clone(),
-            keyring: Arc::clone(&keyring),
+            keyring: Arc::new(Keyring::new(sources)),
             plain_http: args.network.plain_http,
         };
         let (edges, progress, places) = (Arc::clone(&edges), Arc::clone(&progress), Arc::clone(&places));
@@ -316,21 +310,16 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
     Ok(reports.into_iter().map(|(_, report)| report).collect())
 }
 
-async fn load_keyring(args: &CredentialArgs) -> Result<Keyring, Error> {
-    let password = if args.password_stdin { Some(read_password()?) } else { None };
-    let login = args.username.clone().zip(password);
-    let wanted = credentials::Wanted {
+fn credential_request(args: &CredentialArgs) -> Result<credentials::Request, Error> {
+    let login = match &args.username {
+        Some(username) => Some((username.clone(), credentials::password_from(io::stdin().lock())?)),
+        None => None,
+    };
+    Ok(credentials::Request {
         login,
         secret_files: args.secret_file.clone(),
-        docker_configs: args.docker_config.clone(),
-    };
-    Ok(credentials::load(wanted, &|name| std::env::var_os(name)).await?)
-}
-
-fn read_password() -> Result<crate::registry::scrub::Secret, Error> {
-    let mut text = String::new();
-    io::stdin().lock().take(MAX_PASSWORD).read_to_string(&mut text).map_err(Error::Password)?;
-    credentials::password(text).ok_or(Error::NoPassword)
+        docker_config: args.docker_config.clone(),
+    })
 }
 
 fn edges(args: &NetworkArgs, wait: Duration) -> Result<Edges, Error> {

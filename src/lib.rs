@@ -13,8 +13,14 @@
 //! | 2 | [`registry`] | the OCI distribution protocol without I/O |
 //! | 1 | [`model`] | the nouns |
 
+pub mod cli;
+pub mod credentials;
+pub mod diagnose;
 pub mod model;
 pub mod net;
+pub mod probe;
+pub mod registry;
+pub mod report;
 
 /// This version, as `--version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

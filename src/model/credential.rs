@@ -90,6 +90,8 @@ pub enum SourceProblem {
     Malformed { reason: String },
     /// A credential helper failed.
     HelperFailed { reason: String },
+    /// It is usable and its credentials are tried, but something in it is probably not meant.
+    Suspect { reason: String },
 }
 
 impl std::fmt::Display for SourceProblem {
@@ -99,7 +101,9 @@ impl std::fmt::Display for SourceProblem {
                 write!(f, "type '{found}' is not one the kubelet pulls with")
             }
             Self::NoData { key } => write!(f, "has no data key '{key}'"),
-            Self::Malformed { reason } | Self::HelperFailed { reason } => f.write_str(reason),
+            Self::Malformed { reason }
+            | Self::HelperFailed { reason }
+            | Self::Suspect { reason } => f.write_str(reason),
         }
     }
 }

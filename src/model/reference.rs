@@ -3,6 +3,8 @@
 //! Grammar and normalisation: github.com/distribution/reference (`ParseDockerRef`).
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -11,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Host;
 
 /// A normalised image reference: `docker.io/library/nginx:latest` for `nginx`.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+///
+/// As text it carries everything but [`Reference::tag_defaulted`], which equality leaves out too.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, Serialize)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct Reference {
@@ -21,13 +25,61 @@ pub struct Reference {
     repository: String,
     tag: Option<String>,
     digest: Option<String>,
+    tag_defaulted: bool,
 }
 
-/// Why a text is no image reference.
+/// Why a text is no image reference, and how it would be one.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ReferenceError {
     #[error("the reference is empty")]
     Empty,
+    #[error("the reference holds white space or control characters; write '{fix}'")]
+    Whitespace { fix: String },
+    #[error("an image reference has no '{scheme}'; write '{fix}'")]
+    Scheme { scheme: String, fix: String },
+    #[error("an image reference has no user or password; write '{fix}'")]
+    UserInfo { fix: String },
+    #[error(
+        "64 hexadecimal digits are the ID of an image, not its name; write name@sha256:{digits}"
+    )]
+    BareId { digits: String },
+    #[error(
+        "'{text}' names no repository; write {}/name:tag",
+        if domain.is_empty() { "registry" } else { domain }
+    )]
+    MissingName { text: String, domain: String },
+    #[error("the repository '{repository}' must be in lower case; write '{fix}'")]
+    UpperCase { repository: String, fix: String },
+    #[error("the host '{host}' has an underscore, which a registry's name can't have")]
+    Underscore { host: String },
+    #[error(
+        "'{host}' is no host of a registry: letters, digits, '-' and '.', or an IPv6 address in brackets"
+    )]
+    Host { host: String },
+    #[error("'{port}' is no port")]
+    Port { port: String },
+    #[error(
+        "'{component}' can't be part of a repository's name: lower-case letters and digits, joined by one '.', one or two '_', or any number of '-'"
+    )]
+    Component { component: String },
+    #[error("the repository's name has {length} characters; at most {MAX_NAME} are allowed")]
+    TooLong { length: usize },
+    #[error("there is a ':' and no tag behind it; write '{fix}'")]
+    EmptyTag { fix: String },
+    #[error(
+        "'{tag}' is no tag: up to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
+    )]
+    Tag { tag: String },
+    #[error("'{digest}' is no digest; it looks like sha256: and 64 hexadecimal digits")]
+    Digest { digest: String },
+    #[error("a {algorithm} digest has {want} hexadecimal digits, this one {got}")]
+    DigestLength {
+        algorithm: String,
+        got: usize,
+        want: usize,
+    },
+    #[error("containerd does not know the digest algorithm '{algorithm}'; use sha256")]
+    Algorithm { algorithm: String },
 }
 
 impl Reference {
@@ -41,6 +93,7 @@ impl Reference {
         &self.repository
     }
 
+    /// The tag as written, or `latest` where neither tag nor digest was.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
@@ -49,12 +102,17 @@ impl Reference {
         self.digest.as_deref()
     }
 
+    /// Neither tag nor digest was written, and `latest` was put in.
+    pub fn tag_defaulted(&self) -> bool {
+        self.tag_defaulted
+    }
+
     /// What the manifest is asked by: the digest where there is one, else the tag.
     pub fn version(&self) -> &str {
         self.digest
             .as_deref()
             .or(self.tag.as_deref())
-            .unwrap_or("latest")
+            .unwrap_or(DEFAULT_TAG)
     }
 
     /// `docker.io/library/nginx`: what the kubelet matches credentials against.
@@ -65,15 +123,99 @@ impl Reference {
     /// The host that a pull dials, and the port if the name has one. `docker.io` is served by
     /// `registry-1.docker.io` (containerd, `docker.DefaultHost`).
     pub fn host(&self) -> (Host, Option<u16>) {
-        todo!()
+        if self.domain == DOCKER_HUB {
+            return (Host::Name("registry-1.docker.io".to_owned()), None);
+        }
+        let (host, port) = split_port(&self.domain);
+        (Host::new(host), port.and_then(|p| p.parse().ok()))
     }
 }
 
 impl FromStr for Reference {
     type Err = ReferenceError;
 
-    fn from_str(_text: &str) -> Result<Self, ReferenceError> {
-        todo!()
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        refuse_pasted(text)?;
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest)),
+            None => (text, None),
+        };
+        if let Some(digest) = digest {
+            check_digest(digest)?;
+        }
+        let (domain, remainder) = split_domain(name);
+        check_domain(domain)?;
+        let (path, tag) = match remainder.split_once(':') {
+            Some((path, tag)) => (path, Some(tag)),
+            None => (remainder, None),
+        };
+        if path.is_empty() {
+            return Err(ReferenceError::MissingName {
+                text: text.to_owned(),
+                domain: if name.contains('/') { domain } else { "" }.to_owned(),
+            });
+        }
+        if tag == Some("") {
+            return Err(ReferenceError::EmptyTag {
+                fix: text.replacen(name, name.trim_end_matches(':'), 1),
+            });
+        }
+        if path.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(ReferenceError::UpperCase {
+                repository: path.to_owned(),
+                fix: text.replacen(path, &path.to_ascii_lowercase(), 1),
+            });
+        }
+        for component in path.split('/') {
+            if !is_component(component) {
+                return Err(ReferenceError::Component {
+                    component: component.to_owned(),
+                });
+            }
+        }
+        if let Some(tag) = tag
+            && !is_tag(tag)
+        {
+            return Err(ReferenceError::Tag {
+                tag: tag.to_owned(),
+            });
+        }
+        // Short names exist on Docker Hub only.
+        let repository = if domain == DOCKER_HUB && !path.contains('/') {
+            format!("library/{path}")
+        } else {
+            path.to_owned()
+        };
+        if repository.len() > MAX_NAME {
+            return Err(ReferenceError::TooLong {
+                length: repository.len(),
+            });
+        }
+        let tag_defaulted = tag.is_none() && digest.is_none();
+        Ok(Self {
+            domain: domain.to_owned(),
+            repository,
+            tag: if tag_defaulted {
+                Some(DEFAULT_TAG.to_owned())
+            } else {
+                tag.map(str::to_owned)
+            },
+            digest: digest.map(str::to_owned),
+            tag_defaulted,
+        })
+    }
+}
+
+impl PartialEq for Reference {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.domain, &self.repository, &self.tag, &self.digest)
+            == (&other.domain, &other.repository, &other.tag, &other.digest)
+    }
+}
+
+impl Hash for Reference {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.domain, &self.repository, &self.tag, &self.digest).hash(state);
     }
 }
 
@@ -101,5 +243,347 @@ impl fmt::Display for Reference {
             write!(f, "@{digest}")?;
         }
         Ok(())
+    }
+}
+
+/// `algorithm:hex` with an algorithm that containerd knows (go-digest: sha256, sha384, sha512).
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_digest(digest: &str) -> Result<(), ReferenceError> {
+    let wrong = || ReferenceError::Digest {
+        digest: digest.to_owned(),
+    };
+    let (algorithm, hex) = digest.split_once(':').ok_or_else(wrong)?;
+    if algorithm.is_empty()
+        || !algorithm
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_+.".contains(&b))
+        || !hex
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    {
+        return Err(wrong());
+    }
+    let want = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => {
+            return Err(ReferenceError::Algorithm {
+                algorithm: algorithm.to_owned(),
+            });
+        }
+    };
+    if hex.len() == want {
+        Ok(())
+    } else {
+        Err(ReferenceError::DigestLength {
+            algorithm: algorithm.to_owned(),
+            got: hex.len(),
+            want,
+        })
+    }
+}
+
+/// Things that people paste and that the grammar would refuse with less to say.
+fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
+    let unwanted = |c: char| c.is_whitespace() || c.is_control();
+    if text.chars().all(unwanted) {
+        return Err(ReferenceError::Empty);
+    }
+    if text.contains(unwanted) {
+        return Err(ReferenceError::Whitespace {
+            fix: without_user(&text.replace(unwanted, "")).to_owned(),
+        });
+    }
+    if let Some((scheme, rest)) = text.split_once("://")
+        && scheme
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    {
+        return Err(ReferenceError::Scheme {
+            scheme: format!("{scheme}://"),
+            fix: without_user(rest).to_owned(),
+        });
+    }
+    let fix = without_user(text);
+    if fix != text {
+        return Err(ReferenceError::UserInfo {
+            fix: fix.to_owned(),
+        });
+    }
+    if text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    {
+        return Err(ReferenceError::BareId {
+            digits: text.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Cuts off `user:password@` before a host: it must not be repeated in a message.
+fn without_user(text: &str) -> &str {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    match rest.rsplit_once('@') {
+        Some((_, behind)) if behind.contains('/') => behind,
+        _ => text,
+    }
+}
+
+/// Splits off the registry, Docker Hub where none is written.
+fn split_domain(name: &str) -> (&str, &str) {
+    let Some((first, rest)) = name.split_once('/') else {
+        return (DOCKER_HUB, name);
+    };
+    if first == "index.docker.io" {
+        return (DOCKER_HUB, rest);
+    }
+    if first == "localhost" || first.contains(['.', ':']) || first.chars().any(char::is_uppercase) {
+        return (first, rest);
+    }
+    (DOCKER_HUB, name)
+}
+
+/// `host`, `host:port`, `[v6]`, `[v6]:port`.
+fn split_port(domain: &str) -> (&str, Option<&str>) {
+    let after_address = domain.rfind(']').map_or(0, |i| i + 1);
+    match domain[after_address..].find(':') {
+        Some(colon) => {
+            let colon = after_address + colon;
+            (&domain[..colon], Some(&domain[colon + 1..]))
+        }
+        None => (domain, None),
+    }
+}
+
+fn check_domain(domain: &str) -> Result<(), ReferenceError> {
+    let (host, port) = split_port(domain);
+    if let Some(port) = port
+        && (!port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err())
+    {
+        return Err(ReferenceError::Port {
+            port: port.to_owned(),
+        });
+    }
+    let wrong = || ReferenceError::Host {
+        host: host.to_owned(),
+    };
+    if let Some(inner) = host.strip_prefix('[') {
+        // Zones and IPv4-mapped addresses are not of the grammar.
+        let inner = inner.strip_suffix(']').ok_or_else(wrong)?;
+        if inner.contains('.') || inner.parse::<Ipv6Addr>().is_err() {
+            return Err(wrong());
+        }
+        return Ok(());
+    }
+    if host.contains('_') {
+        return Err(ReferenceError::Underscore {
+            host: host.to_owned(),
+        });
+    }
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    if host.split('.').all(is_label) {
+        Ok(())
+    } else {
+        Err(wrong())
+    }
+}
+
+/// `[a-z0-9]+` joined by `.`, `_`, `__` or dashes.
+fn is_component(component: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = component.as_bytes();
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
+    is_word(first)
+        && is_word(last)
+        && bytes
+            .split(|&b| is_word(b))
+            .all(|gap| matches!(gap, b"" | b"." | b"_" | b"__") || gap.iter().all(|&b| b == b'-'))
+}
+
+/// `[\w][\w.-]{0,127}`.
+fn is_tag(tag: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    tag.len() <= 128
+        && tag.bytes().next().is_some_and(is_word)
+        && tag.bytes().all(|b| is_word(b) || b == b'.' || b == b'-')
+}
+
+const DOCKER_HUB: &str = "docker.io";
+const DEFAULT_TAG: &str = "latest";
+/// `RepositoryNameTotalLengthMax`.
+const MAX_NAME: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SHA: &str = "sha256:7cc4b5aefd1d0cadf8d97d4350462ba51c694ebca145b08d7d41b41acc8db5aa";
+
+    #[test]
+    fn names_are_normalised_as_docker_does() {
+        for (text, shown) in [
+            ("nginx", "docker.io/library/nginx:latest"),
+            ("nginx:1.27", "docker.io/library/nginx:1.27"),
+            ("grafana/grafana", "docker.io/grafana/grafana:latest"),
+            ("docker.io/nginx", "docker.io/library/nginx:latest"),
+            ("index.docker.io/nginx", "docker.io/library/nginx:latest"),
+            ("index.docker.io/a/b", "docker.io/a/b:latest"),
+            ("localhost/x", "localhost/x:latest"),
+            ("localhost:5000", "docker.io/library/localhost:5000"),
+            ("localhost:5000/x", "localhost:5000/x:latest"),
+            ("reg:5000/x:y", "reg:5000/x:y"),
+            ("MyHost/x", "MyHost/x:latest"),
+            ("[fd12::5]:5000/x/y", "[fd12::5]:5000/x/y:latest"),
+            ("[::1]/x", "[::1]/x:latest"),
+            (
+                "quay.io/a/b/c-d__e.f_g---h:v1_2.3-x",
+                "quay.io/a/b/c-d__e.f_g---h:v1_2.3-x",
+            ),
+            (
+                "registry.example.com",
+                "docker.io/library/registry.example.com:latest",
+            ),
+            ("xn--7o8h.com/myimage", "xn--7o8h.com/myimage:latest"),
+        ] {
+            assert_eq!(
+                text.parse::<Reference>().unwrap().to_string(),
+                shown,
+                "{text}"
+            );
+        }
+        let both = format!("nginx:1.27@{SHA}").parse::<Reference>().unwrap();
+        assert_eq!(both.version(), SHA);
+        assert_eq!(both.tag(), Some("1.27"));
+        let digest = format!("nginx@{SHA}").parse::<Reference>().unwrap();
+        assert_eq!((digest.tag(), digest.tag_defaulted()), (None, false));
+        assert!("nginx".parse::<Reference>().unwrap().tag_defaulted());
+        assert!(!"nginx:latest".parse::<Reference>().unwrap().tag_defaulted());
+    }
+
+    #[test]
+    fn the_host_is_the_one_a_pull_dials() {
+        for (text, host, port) in [
+            ("nginx", "registry-1.docker.io", None),
+            (
+                "registry-1.docker.io/library/nginx",
+                "registry-1.docker.io",
+                None,
+            ),
+            ("Reg.Example.com:5000/x", "reg.example.com", Some(5000)),
+            ("10.0.3.9:443/x", "10.0.3.9", Some(443)),
+            ("[fd12::5]:5000/x", "[fd12::5]", Some(5000)),
+            ("[fd12::5]/x", "[fd12::5]", None),
+        ] {
+            let (found, at) = text.parse::<Reference>().unwrap().host();
+            assert_eq!((found.to_string().as_str(), at), (host, port), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_reference_is_answered_with_its_fix() {
+        let long = "a".repeat(256);
+        let id = "7cc4b5aefd1d0cadf8d97d4350462ba51c694ebca145b08d7d41b41acc8db5aa";
+        for (text, part) in [
+            ("", "empty"),
+            (" \n", "empty"),
+            ("nginx\n", "write 'nginx'"),
+            ("ng inx", "white space"),
+            ("https://quay.io/a/b", "write 'quay.io/a/b'"),
+            ("docker://nginx:1", "write 'nginx:1'"),
+            ("https://me:hunter2@quay.io/a", "write 'quay.io/a'"),
+            ("me:hunter2@quay.io/a", "write 'quay.io/a'"),
+            ("Nginx", "write 'nginx'"),
+            ("quay.io/Org/app:V1", "write 'quay.io/org/app:V1'"),
+            ("nginx:", "write 'nginx'"),
+            ("quay.io/a:", "write 'quay.io/a'"),
+            ("quay.io/", "write quay.io/name:tag"),
+            ("quay.io:443/", "names no repository"),
+            (":1", "write registry/name:tag"),
+            ("/nginx", "part of a repository"),
+            ("a//b", "part of a repository"),
+            ("quay.io/a/", "part of a repository"),
+            ("a/b..c", "'b..c'"),
+            ("a/-b", "'-b'"),
+            ("a/b___c", "'b___c'"),
+            ("my_reg.example.com/x", "underscore"),
+            ("my_reg:5000/x", "underscore"),
+            ("-reg.example.com/x", "is no host"),
+            ("reg..example.com/x", "is no host"),
+            ("[fd12::zz]:1/x", "is no host"),
+            ("reg:port/x", "'port' is no port"),
+            ("reg:70000/x", "'70000' is no port"),
+            ("nginx:.x", "'.x' is no tag"),
+            ("nginx:a:b", "'a:b' is no tag"),
+            ("nginx@sha256:abc", "has 64 hexadecimal digits, this one 3"),
+            ("nginx@sha256", "is no digest"),
+            ("nginx@sha256:XYZ", "is no digest"),
+            ("nginx@md5:00112233445566778899aabbccddeeff", "'md5'"),
+            (id, "the ID of an image"),
+            (long.as_str(), "at most 255"),
+        ] {
+            let error = text.parse::<Reference>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text:?}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert!(
+            format!("nginx:{}", "t".repeat(128))
+                .parse::<Reference>()
+                .is_ok()
+        );
+        assert!(
+            format!("nginx:{}", "t".repeat(129))
+                .parse::<Reference>()
+                .is_err()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,80}") {
+            let _ = text.parse::<Reference>();
+        }
+
+        #[test]
+        fn text_like_a_reference_is_read_or_refused(text in "[a-zA-Z0-9:/@._\\[\\] -]{0,60}") {
+            if let Ok(reference) = text.parse::<Reference>() {
+                let again: Reference = reference.to_string().parse().unwrap();
+                prop_assert_eq!(&again, &reference);
+                let _ = reference.host();
+            }
+        }
+
+        #[test]
+        fn what_is_shown_reads_back_the_same(
+            domain in "([a-z0-9]{1,8}\\.){1,3}[a-z]{2,4}(:[1-9][0-9]{0,3})?",
+            path in "[a-z0-9]{1,6}(([._]|__|-{1,3})[a-z0-9]{1,4}){0,2}(/[a-z0-9]{1,5}){0,3}",
+            tag in proptest::option::of("[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}"),
+        ) {
+            let mut text = format!("{domain}/{path}");
+            if let Some(tag) = &tag {
+                text = format!("{text}:{tag}");
+            }
+            let reference: Reference = text.parse().unwrap();
+            prop_assert_eq!(reference.domain(), domain);
+            prop_assert_eq!(reference.repository(), path);
+            prop_assert_eq!(reference.tag(), Some(tag.as_deref().unwrap_or("latest")));
+            let json = serde_json::to_string(&reference).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Reference>(&json).unwrap(), reference);
+        }
     }
 }

@@ -1,22 +1,32 @@
 //! Text that came from the network, made fit to be shown.
 
-/// Longest text kept of one field from the network.
-pub const MAX_CHARS: usize = 300;
+/// Longer messages of registries are HTML pages or worse.
+pub const MAX_SHOWN: usize = 300;
 
-/// Replaces what could move a terminal's cursor or turn a line around (C0, C1, bidirectional and
-/// other format characters), and cuts the rest to [`MAX_CHARS`].
+/// Replaces what could move the cursor, hide text or turn its direction, and cuts to 300
+/// characters.
 pub fn printable(text: &str) -> String {
-    let shown = |c: char| if is_hidden(c) { ' ' } else { c };
-    let mut out: String = text.chars().take(MAX_CHARS).map(shown).collect();
-    if text.chars().nth(MAX_CHARS).is_some() {
-        out.push('…');
+    let mut characters = text.chars().map(|c| match c {
+        '\t' | '\n' | '\r' => ' ',
+        c if is_deceptive(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    });
+    let mut shown: String = characters.by_ref().take(MAX_SHOWN).collect();
+    if characters.next().is_some() {
+        shown.pop();
+        shown.push('…');
     }
-    out.trim().to_owned()
+    shown
 }
 
-fn is_hidden(c: char) -> bool {
+/// Control characters (C0, DEL, C1), and those of Unicode that are not seen but change what is:
+/// bidi marks, embeddings and isolates (UAX #9), zero-width characters, line separators, tags.
+fn is_deceptive(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c,
+            '\u{61c}' | '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -25,7 +35,7 @@ mod tests {
 
     #[test]
     fn nothing_from_the_network_moves_a_cursor() {
-        assert_eq!(printable("a\x1b[31mb\r\nc\u{202e}d\u{9b}e"), "a [31mb  c d e");
-        assert_eq!(printable(&"x".repeat(400)).chars().count(), MAX_CHARS + 1);
+        assert_eq!(printable("a\x1b[31mb\r\nc\u{202e}d\u{9b}e"), "a�[31mb  c�d�e");
+        assert_eq!(printable(&"x".repeat(400)).chars().count(), MAX_SHOWN);
     }
 }

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes as Body;
 use http::{HeaderValue, Method, Request, header};
+use url::Url;
 
 use super::leg::{Answer, LineId, Lines, OpenError};
 use super::{Check, SMALL_BODY, manifest};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Attempt, Evidence, Grant, Head, Skip, Step, TokenExchange};
 use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
+use crate::model::reference::check_digest;
+use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::registry::challenge::{self, Bearer, Wanted};
 use crate::registry::keyring::Credential;
@@ -39,6 +42,7 @@ pub(super) async fn admit(
     challenge: Option<Wanted>,
     evidence: &mut Evidence,
 ) -> Option<Admitted> {
+    let at_ping = challenge.is_some();
     let wanted = match challenge {
         Some(wanted) => wanted,
         // Nothing was asked for so far: knock without a credential, as containerd does at first.
@@ -73,11 +77,11 @@ pub(super) async fn admit(
         let (token, authorization) = match &wanted {
             Wanted::Anonymous => (Step::Skipped { reason: Skip::NotNeeded }, None),
             Wanted::Unusable { reason } => (failed(TokenFault::BadChallenge { reason: reason.clone() }), None),
-            Wanted::Basic { .. } => match credential.and_then(Credential::basic) {
+            Wanted::Basic { .. } => match basic_of(credential) {
                 Some(value) => (Step::Skipped { reason: Skip::NotNeeded }, Some(value)),
                 None => (failed(TokenFault::NoCredential), None),
             },
-            Wanted::Bearer(bearer) => bearer_token(check, lines, registry, bearer, credential, &mut exchanges).await,
+            Wanted::Bearer(bearer) => bearer_token(check, lines, registry, bearer, credential, at_ping, &mut exchanges).await,
         };
         let may_knock = token.fault().is_none() && !matches!(token, Step::Skipped { reason: Skip::Blocked { .. } });
         let (head, admitted, go_on) = if may_knock {
@@ -151,14 +155,14 @@ async fn knock(
         return Knock::Out { fault: answer.status_fault(lines.scrub()), took, challenge: None };
     }
     let get = request(lines, Method::GET);
-    let exchange = lines.exchange(registry, Phase::Manifest, get, oci::MAX_SIZE).await;
+    let exchange = lines.exchange(registry, Phase::Manifest, get, manifest::MAX_SIZE).await;
     took += exchange.took;
     match exchange.result {
         // A registry that refuses HEAD with 401 to 404 but serves GET still fails a pull.
         Ok(body) if body.status.is_success() && (answer.status.is_success() || status == 405) => {
             let mut head = read_head(&body);
             head.by_get = true;
-            head.digest = head.digest.or_else(|| Some(oci::digest(&body.body)));
+            head.digest = head.digest.or_else(|| Some(oci::sha256(&body.body)));
             Knock::In((Admitted { head, authorization, body: Some(body.body) }, took))
         }
         Ok(body) => {
@@ -174,8 +178,8 @@ async fn knock(
 fn read_head(answer: &Answer) -> Head {
     let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
     Head {
-        digest: text("docker-content-digest").filter(|d| oci::is_digest(d)).map(str::to_owned),
-        media_type: text("content-type").map(oci::media_type),
+        digest: text("docker-content-digest").filter(|d| check_digest(d).is_ok()).map(str::to_owned),
+        media_type: text("content-type").map(printable),
         size: text("content-length").and_then(|n| n.parse().ok()).map(Bytes),
         by_get: false,
     }
@@ -193,6 +197,7 @@ async fn bearer_token(
     registry: LineId,
     bearer: &Bearer,
     credential: Option<&Credential>,
+    at_ping: bool,
     exchanges: &mut Vec<TokenExchange>,
 ) -> (Step<Grant, TokenFault>, Option<HeaderValue>) {
     let Some(realm) = Endpoint::of(&bearer.realm) else {
@@ -209,13 +214,14 @@ async fn bearer_token(
         }
         Err(OpenError::Untrusted(reason)) => return (untrusted(reason), None),
     };
-    let mut asker = Asker { check, line, bearer, credential, exchanges };
+    let scope = if at_ping { None } else { bearer.scope.clone() };
+    let mut asker = Asker { check, line, bearer, scope, credential, exchanges };
     let result = asker.ask(lines).await;
     let took = exchanges.iter().filter_map(|e| e.outcome.took()).sum();
     match result {
         Ok((secret, grant)) => {
-            lines.scrub_mut().hide(secret.expose());
-            match token::bearer_value(&secret) {
+            lines.scrub_mut().hide(&secret);
+            match header_value(&token::bearer_authorization(&secret)) {
                 Some(value) => (Step::Done { value: grant, took }, Some(value)),
                 None => {
                     let reason = "the token holds characters that no header may hold".to_owned();
@@ -231,6 +237,8 @@ struct Asker<'a> {
     check: &'a Check,
     line: LineId,
     bearer: &'a Bearer,
+    /// What the challenge to the manifest request asked for; that of `/v2/` is not sent.
+    scope: Option<String>,
     credential: Option<&'a Credential>,
     exchanges: &'a mut Vec<TokenExchange>,
 }
@@ -238,26 +246,30 @@ struct Asker<'a> {
 impl Asker<'_> {
     async fn ask(&mut self, lines: &mut Lines<'_>) -> Result<(Secret, Grant), TokenFault> {
         let repository = self.check.reference.repository();
-        let scope = token::scope(repository);
+        let scopes = token::scopes(repository, self.scope.as_deref());
         if let Some(credential) = self.credential {
-            let body = token::form(self.bearer, &scope, credential);
-            let mut request = self.request(lines, Method::POST, &token::path(&self.bearer.realm));
-            request.headers_mut().insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
-            );
-            *request.body_mut() = body;
+            let body = token::post_body(self.bearer, &scopes, credential);
+            let path = target(&self.bearer.realm);
+            let mut request = self.request(lines, Method::POST, path);
+            request
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(token::FORM_TYPE));
+            *request.body_mut() = Body::copy_from_slice(body.expose().as_bytes());
             let answer = self.exchange(lines, request, true).await?;
             if answer.status.is_success() {
                 return token::read(&answer.body, Form::Post, repository, lines.scrub());
             }
-            if token::after_post(answer.status, credential.has_username()) == AfterPost::Fail {
+            let has_username = !credential.login().0.is_empty();
+            if token::after_post(answer.status, has_username) == AfterPost::Fail {
                 return Err(refusal(&answer, lines));
             }
         }
-        let path = token::get_path(&self.bearer.realm, self.bearer.service.as_deref(), &scope);
-        let mut request = self.request(lines, Method::GET, &path);
-        let basic = self.credential.and_then(Credential::basic);
+        let url = token::get_url(self.bearer, &scopes);
+        let mut request = self.request(lines, Method::GET, target(&url));
+        let basic = self
+            .credential
+            .and_then(token::token_authorization)
+            .and_then(|secret| header_value(&secret));
         let authenticated = basic.is_some();
         if let Some(value) = basic {
             request.headers_mut().insert(header::AUTHORIZATION, value);
@@ -303,4 +315,21 @@ fn refusal(answer: &Answer, lines: &Lines<'_>) -> TokenFault {
         400 | 401 | 403 => TokenFault::Rejected { fault },
         _ => TokenFault::Http { fault },
     }
+}
+
+/// The path and query of a URL, as a request target (RFC 9112, 3.2.1).
+pub(super) fn target(url: &Url) -> &str {
+    &url[url::Position::BeforePath..url::Position::AfterQuery]
+}
+
+/// `Authorization` for a registry that asks for Basic.
+fn basic_of(credential: Option<&Credential>) -> Option<HeaderValue> {
+    header_value(&token::registry_authorization(credential?)?)
+}
+
+/// A header that no library below prints.
+fn header_value(secret: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(secret.expose()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }

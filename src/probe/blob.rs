@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
-use super::auth::Admitted;
+use super::auth::{self, Admitted};
 use super::leg::{LineId, Lines, OpenError};
 use super::{Check, SMALL_BODY};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{BlobFound, ManifestFound, Skip, Step};
 use crate::model::fault::{Distrust, HttpFault, Phase};
 use crate::model::units::Bytes;
+use crate::registry::scrub::Secret;
 use crate::registry::{challenge, error, manifest as oci};
 
 /// containerd follows this many (`http.Client` with its own CheckRedirect).
@@ -40,7 +41,7 @@ pub(super) async fn first_byte(
         return Step::Failed { fault: HttpFault::Malformed { reason }, took };
     };
     loop {
-        let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        let target = auth::target(&url);
         let mut request = lines.request(line, Method::GET, target);
         request.headers_mut().insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
         if line == registry
@@ -65,7 +66,7 @@ pub(super) async fn first_byte(
                         digest: layer.digest.clone(),
                         redirects,
                         range_honoured: status == StatusCode::PARTIAL_CONTENT,
-                        size: oci::stated_size(status, &headers),
+                        size: stated_size(status, &headers),
                         first_byte,
                     },
                     took,
@@ -90,7 +91,7 @@ pub(super) async fn first_byte(
             return Step::Failed { fault: HttpFault::TooManyRedirects { limit: MAX_REDIRECTS }, took };
         }
         for (_, value) in next.query_pairs() {
-            lines.scrub_mut().hide(&value);
+            lines.scrub_mut().hide(&Secret::new(value));
         }
         let Some(endpoint) = Endpoint::of(&next) else {
             return Step::Failed { fault: untrusted(&next, Distrust::NotAServer), took };
@@ -110,7 +111,7 @@ pub(super) async fn first_byte(
 /// Where a redirect leads (RFC 9110, 15.4); `None` when the answer is none.
 fn redirect(
     status: StatusCode,
-    headers: &http::HeaderMap,
+    headers: &HeaderMap,
     from: &Url,
     at: &Endpoint,
 ) -> Option<Result<Url, HttpFault>> {
@@ -134,4 +135,15 @@ fn redirect(
 fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
     let to = Endpoint::of(to).map_or_else(|| format!("a {} URL", to.scheme()), |endpoint| endpoint.to_string());
     HttpFault::RedirectUntrusted { to, reason }
+}
+
+/// The whole size of the layer: behind the slash of `Content-Range` (RFC 9110, 14.4), or the length.
+fn stated_size(status: StatusCode, headers: &HeaderMap) -> Option<Bytes> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let size = if status == StatusCode::PARTIAL_CONTENT {
+        text(header::CONTENT_RANGE)?.rsplit('/').next()?
+    } else {
+        text(header::CONTENT_LENGTH)?
+    };
+    size.parse().ok().map(Bytes)
 }

@@ -294,8 +294,8 @@ impl<'a> Lines<'a> {
     /// A realm or redirect may not lead to a metadata service, nor back to this machine unless the
     /// registry is on it.
     fn distrust_addresses(&self, addresses: &[IpAddr]) -> Option<Distrust> {
-        let registry_on_loopback = self.lines.first().is_some_and(|line| line.to.ip().is_loopback());
-        addresses.iter().find_map(|&address| distrust_address(address, registry_on_loopback))
+        let registry = self.lines.first()?.to.ip();
+        addresses.iter().find_map(|&address| distrust_address(address, registry))
     }
 }
 

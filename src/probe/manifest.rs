@@ -13,7 +13,7 @@ use super::leg::{LineId, Lines};
 use crate::model::evidence::{ManifestFound, Step};
 use crate::model::fault::{ManifestFault, Phase};
 use crate::model::units::Bytes;
-use crate::registry::manifest::{self as oci, Manifest};
+use crate::registry::manifest::{self as oci, Entry, Manifest};
 
 /// Manifests that were fetched and verified, by digest: what a digest names never changes, so none
 /// is fetched twice (Docker Hub counts every GET of one).
@@ -35,6 +35,18 @@ impl KnownManifests {
             known.insert(digest.to_owned(), body.clone());
         }
     }
+}
+
+/// containerd reads manifests up to this size into memory; the distribution-spec asks registries
+/// to take at least 4 MiB.
+pub(super) const MAX_SIZE: u64 = 8 << 20;
+
+/// An index may hold indexes; nobody nests them deeper.
+const MAX_NESTING: usize = 3;
+
+/// The platforms of an index, for people.
+fn names(entries: &[Entry]) -> Vec<String> {
+    entries.iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect()
 }
 
 /// The path of a manifest by tag or digest (OCI distribution-spec, end-3).
@@ -80,20 +92,22 @@ impl Fetch<'_, '_> {
             }
             None => self.get(&digest, stated.as_deref()).await?,
         };
-        let (platform_digest, media_type, platforms, layers) = match manifest {
-            Manifest::Image { layers, .. } => (digest.clone(), media_type, Vec::new(), layers),
-            Manifest::Index(entries) => {
-                let platforms = oci::platforms(&entries);
-                let Some(entry) = oci::select(&entries, &self.check.platform) else {
-                    return Err(ManifestFault::NoPlatform { available: platforms });
-                };
-                let (media_type, inner) = self.get(&entry.digest, Some(&entry.media_type)).await?;
-                let Manifest::Image { layers, .. } = inner else {
-                    let reason = "the index leads to another index".to_owned();
-                    return Err(ManifestFault::Malformed { reason });
-                };
-                (entry.digest.clone(), media_type, platforms, layers)
-            }
+        let mut found = (digest.clone(), media_type, manifest);
+        let mut platforms = Vec::new();
+        for _ in 0..MAX_NESTING {
+            let Manifest::Index(entries) = &found.2 else { break };
+            let here = names(entries);
+            let Some(entry) = oci::select(entries, &self.check.platform) else {
+                return Err(ManifestFault::NoPlatform { available: here });
+            };
+            let (digest, stated) = (entry.digest.clone(), entry.media_type.clone());
+            let (media_type, manifest) = self.get(&digest, Some(&stated)).await?;
+            platforms = if platforms.is_empty() { here } else { platforms };
+            found = (digest, media_type, manifest);
+        }
+        let (platform_digest, media_type, Manifest::Image { layers, .. }) = found else {
+            let reason = format!("indexes are nested more than {MAX_NESTING} deep");
+            return Err(ManifestFault::Malformed { reason });
         };
         let layers_size = Bytes(layers.iter().map(|layer| layer.size.0).fold(0, u64::saturating_add));
         Ok(ManifestFound { digest, media_type, platform_digest, platforms, layers, layers_size, fetched: self.fetched })
@@ -110,13 +124,13 @@ impl Fetch<'_, '_> {
             request.headers_mut().insert(header::AUTHORIZATION, value.clone());
         }
         self.fetched += 1;
-        let exchange = self.lines.exchange(self.registry, Phase::Manifest, request, oci::MAX_SIZE).await;
+        let exchange = self.lines.exchange(self.registry, Phase::Manifest, request, MAX_SIZE).await;
         let answer = exchange.result.map_err(|fault| ManifestFault::Http { fault })?;
         if !answer.status.is_success() {
             return Err(ManifestFault::Http { fault: answer.status_fault(self.lines.scrub()) });
         }
         let content_type =
-            answer.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(oci::media_type);
+            answer.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(printable);
         self.read(digest, &answer.body, content_type.as_deref().or(stated))
     }
 
@@ -127,8 +141,8 @@ impl Fetch<'_, '_> {
         stated: Option<&str>,
     ) -> Result<(String, Manifest), ManifestFault> {
         oci::verify(body, digest)?;
-        let read = oci::parse(body, stated)?;
+        let manifest = oci::parse(body, stated)?;
         self.lines.edges().known.keep(digest, body);
-        Ok(read)
+        Ok((stated.unwrap_or_default().to_owned(), manifest))
     }
 }

@@ -1,1 +1,10 @@
 //! The OCI distribution protocol without I/O: bytes and headers in, values out.
+
+pub mod challenge;
+pub mod docker_config;
+pub mod error;
+pub mod keyring;
+pub mod manifest;
+pub mod scrub;
+pub mod secret;
+pub mod token;

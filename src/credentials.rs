@@ -1,0 +1,608 @@
+//! Reads secrets, docker configs and credential helpers into the sources of a keyring.
+//!
+//! What a file holds is judged in [`crate::registry`]; here are only the files and processes.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use zeroize::Zeroizing;
+
+use crate::model::credential::{CredentialSource, SourceProblem};
+use crate::model::reference::Reference;
+use crate::registry::docker_config::{self, DockerConfig, Flavour};
+use crate::registry::keyring::{Entry, LoadedSource};
+use crate::model::text::printable;
+use crate::registry::scrub::Secret;
+use crate::registry::secret;
+
+/// Where credentials are to be taken from.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// `--username` and what came on stdin.
+    pub login: Option<(String, Secret)>,
+    /// `--secret-file`, in order.
+    pub secret_files: Vec<PathBuf>,
+    /// `--docker-config`: a file, or the folder of a `config.json`.
+    pub docker_config: Option<PathBuf>,
+}
+
+/// What was named and can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    #[error("cannot read {path}, given with {flag}")]
+    Read {
+        flag: &'static str,
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot read the password from standard input")]
+    Stdin(#[source] io::Error),
+    #[error("the password on standard input is empty")]
+    EmptyPassword,
+    #[error("the password on standard input is no UTF-8")]
+    PasswordEncoding,
+    #[error("the password on standard input is longer than {MAX_PASSWORD} bytes")]
+    PasswordTooLong,
+}
+
+/// Reads all sources that the request names, or the usual places when it names none. `environment`
+/// is that of the process; helpers are asked for the registry of `reference`.
+///
+/// # Errors
+/// When a file that was named can't be read. What is wrong in a file is in its source.
+pub async fn load(
+    request: &Request,
+    reference: &Reference,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<LoadedSource>, CredentialsError> {
+    let mut sources = Vec::new();
+    if let Some((username, password)) = &request.login {
+        sources.push(LoadedSource {
+            source: CredentialSource::CommandLine,
+            entries: vec![Entry::new("", username, password.clone(), None)],
+            problem: None,
+        });
+    }
+    for path in &request.secret_files {
+        let bytes = read_named("--secret-file", path).await?;
+        sources.extend(secret::read(&bytes, &path.to_string_lossy()));
+    }
+    if let Some(path) = &request.docker_config {
+        let mut path = path.clone();
+        if tokio::fs::metadata(&path).await.is_ok_and(|m| m.is_dir()) {
+            path.push("config.json");
+        }
+        let bytes = read_named("--docker-config", &path).await?;
+        add_docker_config(&bytes, &path, reference, &mut sources).await;
+    } else if request.login.is_none() && request.secret_files.is_empty() {
+        for path in usual_places(environment) {
+            match read_file(&path).await {
+                Ok(bytes) => add_docker_config(&bytes, &path, reference, &mut sources).await,
+                Err(error) if is_absent(&error) => {}
+                Err(error) => sources.push(docker_source(
+                    &path,
+                    Vec::new(),
+                    Some(SourceProblem::Malformed {
+                        reason: format!("it can't be read: {}", error.kind()),
+                    }),
+                )),
+            }
+        }
+    }
+    Ok(sources)
+}
+
+/// Reads a password as `docker login --password-stdin` does: one newline at its end is not of it.
+///
+/// # Errors
+/// When there is none, or it is not text.
+pub fn password_from(reader: impl Read) -> Result<Secret, CredentialsError> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let limit = u64::try_from(MAX_PASSWORD).unwrap_or(u64::MAX);
+    reader
+        .take(limit + 2)
+        .read_to_end(&mut bytes)
+        .map_err(CredentialsError::Stdin)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| CredentialsError::PasswordEncoding)?;
+    let text = text
+        .strip_suffix("\r\n")
+        .or_else(|| text.strip_suffix('\n'))
+        .unwrap_or(text);
+    match text.len() {
+        0 => Err(CredentialsError::EmptyPassword),
+        1..=MAX_PASSWORD => Ok(Secret::new(text)),
+        _ => Err(CredentialsError::PasswordTooLong),
+    }
+}
+
+/// The docker CLI's config, and that of podman, skopeo and buildah. A variable that names a place
+/// stands for those behind it.
+fn usual_places(environment: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let variable = |name: &str| {
+        environment(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let home = variable("HOME");
+    let under = |base: &Option<PathBuf>, path: &str| base.as_ref().map(|b| b.join(path));
+    let docker = variable("DOCKER_CONFIG")
+        .map(|folder| folder.join("config.json"))
+        .or_else(|| under(&home, ".docker/config.json"));
+    let containers = match variable("REGISTRY_AUTH_FILE") {
+        Some(file) => vec![Some(file)],
+        None => vec![
+            under(&variable("XDG_RUNTIME_DIR"), "containers/auth.json"),
+            under(&home, ".config/containers/auth.json"),
+        ],
+    };
+    std::iter::once(docker)
+        .chain(containers)
+        .flatten()
+        .collect()
+}
+
+async fn read_named(flag: &'static str, path: &Path) -> Result<Vec<u8>, CredentialsError> {
+    read_file(path)
+        .await
+        .map_err(|source| CredentialsError::Read {
+            flag,
+            path: printable(&path.to_string_lossy()),
+            source,
+        })
+}
+
+async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = tokio::fs::File::open(path).await?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).await?;
+    if u64::try_from(bytes.len()).is_ok_and(|n| n > MAX_FILE) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+async fn add_docker_config(
+    bytes: &[u8],
+    path: &Path,
+    reference: &Reference,
+    sources: &mut Vec<LoadedSource>,
+) {
+    let config = match docker_config::parse(bytes, Flavour::File) {
+        Ok(config) => config,
+        Err(reason) => {
+            let problem = SourceProblem::Malformed { reason };
+            sources.push(docker_source(path, Vec::new(), Some(problem)));
+            return;
+        }
+    };
+    // The docker CLI asks a helper before it looks at what the file holds.
+    if let Some((name, server)) = helper_for(&config, reference) {
+        sources.push(ask_source(name, server, path).await);
+    }
+    let problem = (!config.suspicions.is_empty()).then(|| SourceProblem::Suspect {
+        reason: config.suspicions.join("; "),
+    });
+    sources.push(docker_source(path, config.entries, problem));
+}
+
+fn docker_source(path: &Path, entries: Vec<Entry>, problem: Option<SourceProblem>) -> LoadedSource {
+    LoadedSource {
+        source: CredentialSource::DockerConfig {
+            path: printable(&path.to_string_lossy()),
+        },
+        entries,
+        problem,
+    }
+}
+
+/// The helper that has the registry's credential, and the server to ask it for: one of
+/// `credHelpers` for exactly this host, else `credsStore`.
+fn helper_for<'a>(
+    config: &'a DockerConfig,
+    reference: &'a Reference,
+) -> Option<(&'a str, &'a str)> {
+    let servers = match reference.domain() {
+        "docker.io" => vec![
+            "https://index.docker.io/v1/",
+            "docker.io",
+            "index.docker.io",
+        ],
+        domain => vec![domain],
+    };
+    let exact = servers.iter().find_map(|server| {
+        let (_, helper) = config.helpers.iter().find(|(host, _)| host == server)?;
+        Some((helper.as_str(), *server))
+    });
+    exact
+        .or_else(|| Some((config.store.as_deref()?, servers[0])))
+        .filter(|(helper, _)| !helper.is_empty())
+}
+
+async fn ask_source(name: &str, server: &str, path: &Path) -> LoadedSource {
+    let (entries, problem) = match ask(name, server).await {
+        Ok(entry) => (entry.into_iter().collect(), None),
+        Err(reason) => (Vec::new(), Some(SourceProblem::HelperFailed { reason })),
+    };
+    LoadedSource {
+        source: CredentialSource::Helper {
+            name: printable(name),
+            path: printable(&path.to_string_lossy()),
+        },
+        entries,
+        problem,
+    }
+}
+
+/// `docker-credential-NAME get` (docker-credential-helpers, README): the server on stdin, JSON on
+/// stdout. A failing helper may print what it knows, so its words are not repeated.
+async fn ask(name: &str, server: &str) -> Result<Option<Entry>, String> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    if name.is_empty() || !name.bytes().all(is_name) {
+        return Err("the helper's name has characters that no program's name has".to_owned());
+    }
+    let program = format!("docker-credential-{name}");
+    run(Command::new(&program), &program, server, HELPER_TIME).await
+}
+
+async fn run(
+    mut command: Command,
+    program: &str,
+    server: &str,
+    time: Duration,
+) -> Result<Option<Entry>, String> {
+    let mut child = command
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("{program} can't be run: {}", error.kind()))?;
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let mut output = Zeroizing::new(Vec::new());
+    let talk = async {
+        // A helper that fails early may not read its input.
+        let _ = stdin.write_all(server.as_bytes()).await;
+        drop(stdin);
+        stdout.take(MAX_OUTPUT + 1).read_to_end(&mut output).await?;
+        if u64::try_from(output.len()).is_ok_and(|n| n > MAX_OUTPUT) {
+            return Ok(None);
+        }
+        child.wait().await.map(Some)
+    };
+    let status = match tokio::time::timeout(time, talk).await {
+        Err(_) => return Err(format!("{program} did not answer in {} s", time.as_secs())),
+        Ok(Err(error)) => return Err(format!("{program} can't be read: {}", error.kind())),
+        Ok(Ok(None)) => return Err(format!("{program} printed more than {MAX_OUTPUT} bytes")),
+        Ok(Ok(Some(status))) => status,
+    };
+    read_answer(program, server, status.success(), &output).map_err(|reason| match status.code() {
+        Some(code) if code != 0 => format!("{reason} (exit status {code})"),
+        _ => reason,
+    })
+}
+
+fn read_answer(
+    program: &str,
+    server: &str,
+    success: bool,
+    output: &[u8],
+) -> Result<Option<Entry>, String> {
+    if !success {
+        // The protocol's own words for "nothing stored" come with a failure too.
+        let not_found = String::from_utf8_lossy(output).contains("credentials not found");
+        return if not_found {
+            Ok(None)
+        } else {
+            Err(format!("{program} failed"))
+        };
+    }
+    let answer: Value = serde_json::from_slice(output)
+        .map_err(|_| format!("{program} did not answer with JSON"))?;
+    let text = |name| answer.get(name).and_then(Value::as_str);
+    let (Some(username), Some(secret)) = (text("Username"), text("Secret")) else {
+        return Err(format!("{program} answered without Username and Secret"));
+    };
+    let secret = Secret::new(secret);
+    // The docker CLI's mark for an identity token.
+    Ok(Some(if username == "<token>" {
+        Entry::new(server, "", Secret::default(), Some(secret))
+    } else {
+        Entry::new(server, username, secret, None)
+    }))
+}
+
+/// A Secret holds 1 MiB at most; a file may have several.
+const MAX_FILE: u64 = 8 << 20;
+/// Tokens of cloud registries are long, but not that long.
+const MAX_PASSWORD: usize = 64 << 10;
+const MAX_OUTPUT: u64 = 64 << 10;
+/// Helpers of clouds ask a server of theirs for a token.
+const HELPER_TIME: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::registry::keyring::Keyring;
+
+    const CONFIG: &str = r#"{"auths":{"reg.example.com":{"auth":"dTpodW50ZXIy"}}}"#;
+
+    fn reference(text: &str) -> Reference {
+        text.parse().unwrap()
+    }
+
+    fn nothing(_: &str) -> Option<OsString> {
+        None
+    }
+
+    fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[tokio::test]
+    async fn a_named_file_that_is_missing_is_an_error_with_flag_and_path() {
+        let request = Request {
+            secret_files: vec![PathBuf::from("no/such.yaml")],
+            ..Request::default()
+        };
+        let error = load(&request, &reference("nginx"), nothing)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot read no/such.yaml, given with --secret-file"
+        );
+        let request = Request {
+            docker_config: Some(PathBuf::from("no/such.json")),
+            ..Request::default()
+        };
+        let error = load(&request, &reference("nginx"), nothing)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().ends_with("given with --docker-config"));
+    }
+
+    #[tokio::test]
+    async fn the_usual_places_are_for_when_nothing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_owned();
+        write(&home, ".docker/config.json", CONFIG);
+        write(&home, ".config/containers/auth.json", "{");
+        let secret = write(&home, "s.yaml", "kind: Pod");
+        let environment = |name: &str| (name == "HOME").then(|| home.clone().into_os_string());
+        let usual = load(&Request::default(), &reference("nginx"), environment)
+            .await
+            .unwrap();
+        assert_eq!(usual.len(), 2);
+        assert_eq!(
+            (usual[0].entries.len(), usual[1].problem.is_some()),
+            (1, true)
+        );
+
+        let named = Request {
+            secret_files: vec![secret],
+            ..Request::default()
+        };
+        assert_eq!(
+            load(&named, &reference("nginx"), environment)
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
+        let login = Request {
+            login: Some(("me".to_owned(), Secret::new("hunter2"))),
+            ..Request::default()
+        };
+        let sources = load(&login, &reference("nginx"), environment)
+            .await
+            .unwrap();
+        assert_eq!(sources.len(), 1);
+        let (found, evidence) = Keyring::new(sources).lookup(&reference("quay.io/a"));
+        assert_eq!((found[0].username.as_str(), found.len()), ("me", 1));
+        assert!(!format!("{login:?} {found:?} {evidence:?}").contains("hunter2"));
+        assert_eq!(
+            load(&Request::default(), &reference("x"), nothing)
+                .await
+                .unwrap()
+                .len(),
+            0
+        );
+    }
+
+    #[tokio::test]
+    async fn a_folder_stands_for_its_config_json() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "config.json", CONFIG);
+        let request = Request {
+            docker_config: Some(folder.path().to_owned()),
+            ..Request::default()
+        };
+        let sources = load(&request, &reference("reg.example.com/a"), nothing)
+            .await
+            .unwrap();
+        let (found, _) = Keyring::new(sources).lookup(&reference("reg.example.com/a"));
+        assert_eq!(found[0].password.expose(), "hunter2");
+    }
+
+    #[test]
+    fn variables_name_the_places() {
+        let places = |set: &[(&str, &str)]| -> Vec<String> {
+            usual_places(|name| {
+                let (_, value) = set.iter().find(|(n, _)| *n == name)?;
+                Some(OsString::from(value))
+            })
+            .into_iter()
+            .map(|p| p.display().to_string())
+            .collect()
+        };
+        assert_eq!(
+            places(&[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r")]),
+            [
+                "/h/.docker/config.json",
+                "/r/containers/auth.json",
+                "/h/.config/containers/auth.json"
+            ]
+        );
+        assert_eq!(
+            places(&[
+                ("HOME", "/h"),
+                ("DOCKER_CONFIG", "/d"),
+                ("REGISTRY_AUTH_FILE", "/a.json")
+            ]),
+            ["/d/config.json", "/a.json"]
+        );
+        assert_eq!(places(&[("HOME", "")]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_helper_for_exactly_the_host_comes_before_the_store() {
+        let config = docker_config::parse(
+            br#"{"credsStore":"pass","credHelpers":{"a.example.com":"ecr","off.example.com":"","https://index.docker.io/v1/":"hub"}}"#,
+            Flavour::File,
+        )
+        .unwrap();
+        for (image, helper) in [
+            ("a.example.com/x", Some(("ecr", "a.example.com"))),
+            ("a.example.com:5000/x", Some(("pass", "a.example.com:5000"))),
+            ("b.a.example.com/x", Some(("pass", "b.a.example.com"))),
+            ("off.example.com/x", None),
+            ("nginx", Some(("hub", "https://index.docker.io/v1/"))),
+        ] {
+            assert_eq!(helper_for(&config, &reference(image)), helper, "{image}");
+        }
+    }
+
+    #[test]
+    fn answers_of_helpers_are_read() {
+        let read = |success, output: &str| {
+            read_answer("docker-credential-x", "reg", success, output.as_bytes())
+        };
+        let login = read(
+            true,
+            r#"{"ServerURL":"reg","Username":"u","Secret":"hunter2"}"#,
+        );
+        let login = login.unwrap().unwrap();
+        assert_eq!(
+            (login.username(), login.password().expose()),
+            ("u", "hunter2")
+        );
+        let token = read(true, r#"{"Username":"<token>","Secret":"hunter2"}"#)
+            .unwrap()
+            .unwrap();
+        assert_eq!(token.identity_token().unwrap().expose(), "hunter2");
+        assert!(
+            read(false, "credentials not found in native keychain\n")
+                .unwrap()
+                .is_none()
+        );
+        for (success, output) in [
+            (false, "hunter2"),
+            (true, "hunter2"),
+            (true, r#"{"Username":"hunter2"}"#),
+        ] {
+            let reason = read(success, output).unwrap_err();
+            assert!(!reason.contains("hunter2"), "{reason}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_is_not_there_or_has_no_name_is_a_problem_of_its_source() {
+        for (name, part) in [
+            ("pullpath-test-absent", "can't be run: entity not found"),
+            ("../../bin/sh", "no program's name"),
+            ("", "no program's name"),
+        ] {
+            let source = ask_source(name, "reg", Path::new("config.json")).await;
+            let problem = source.problem.unwrap().to_string();
+            assert!(problem.contains(part), "{problem}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_helper_is_given_the_server_and_bounds() {
+        let folder = tempfile::tempdir().unwrap();
+        let ask = async |script: &str, time| {
+            let path = write(folder.path(), "helper.sh", script);
+            let mut shell = Command::new("sh");
+            shell.arg(path);
+            run(shell, "helper", "reg:5000", time).await
+        };
+        let long = Duration::from_secs(20);
+        let echo = r#"[ "$1" = get ] || exit 9
+            printf '{"ServerURL":"%s","Username":"u","Secret":"hunter2"}' "$(cat)""#;
+        let entry = ask(echo, long).await.unwrap().unwrap();
+        assert_eq!(
+            (entry.key(), entry.password().expose()),
+            ("reg:5000", "hunter2")
+        );
+        let none = "echo credentials not found in native keychain; exit 1";
+        assert!(ask(none, long).await.unwrap().is_none());
+        for (script, time, reason) in [
+            (
+                "echo hunter2; exit 3",
+                long,
+                "helper failed (exit status 3)",
+            ),
+            (
+                "exec sleep 60",
+                Duration::from_millis(50),
+                "helper did not answer in 0 s",
+            ),
+            (
+                "head -c 70000 /dev/zero",
+                long,
+                "helper printed more than 65536 bytes",
+            ),
+        ] {
+            assert_eq!(ask(script, time).await.unwrap_err(), reason);
+        }
+    }
+
+    #[test]
+    fn one_newline_behind_a_password_is_not_of_it() {
+        for (input, password) in [
+            ("pw", "pw"),
+            ("pw\n", "pw"),
+            ("pw\r\n", "pw"),
+            ("pw\n\n", "pw\n"),
+            (" pw ", " pw "),
+        ] {
+            assert_eq!(password_from(input.as_bytes()).unwrap().expose(), password);
+        }
+        assert!(matches!(
+            password_from(&b"\n"[..]),
+            Err(CredentialsError::EmptyPassword)
+        ));
+        assert!(matches!(
+            password_from(&b"\xff"[..]),
+            Err(CredentialsError::PasswordEncoding)
+        ));
+        let long = vec![b'x'; MAX_PASSWORD + 1];
+        assert!(matches!(
+            password_from(&long[..]),
+            Err(CredentialsError::PasswordTooLong)
+        ));
+        assert!(password_from(&long[1..]).is_ok());
+    }
+}

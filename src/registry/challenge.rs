@@ -1,0 +1,464 @@
+//! What a registry asks for (`WWW-Authenticate`), and where no credential and no client may go.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
+use url::{Host as UrlHost, Url};
+
+use crate::model::endpoint::{Endpoint, Scheme};
+use crate::model::evidence::Challenge;
+use crate::model::fault::Distrust;
+use crate::registry::scrub::Scrubber;
+
+/// How a registry wants to be talked to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Wanted {
+    /// It made no challenge.
+    Anonymous,
+    Basic {
+        realm: Option<String>,
+    },
+    Bearer(Bearer),
+    /// One that a pull client can't follow.
+    Unusable {
+        reason: String,
+    },
+}
+
+/// A challenge that leads to a token service (distribution token spec).
+#[derive(Clone, Eq, PartialEq)]
+pub struct Bearer {
+    /// As given, with path and query.
+    pub realm: Url,
+    /// As given: it goes back in the request.
+    pub service: Option<String>,
+    /// As given. That of `GET /v2/` is a placeholder with some registries and not to be asked for
+    /// (`ghcr.io`: `repository:user/image:pull`).
+    pub scope: Option<String>,
+    /// The same for the eyes.
+    shown: Challenge,
+}
+
+impl fmt::Debug for Bearer {
+    /// Only what may be shown: the realm's query, or a user in it, may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shown.fmt(f)
+    }
+}
+
+impl Wanted {
+    /// The same without path, query and userinfo of the realm, washed.
+    pub fn evidence(&self) -> Challenge {
+        match self {
+            Self::Anonymous => Challenge::Anonymous,
+            Self::Basic { realm } => Challenge::Basic {
+                realm: realm.clone(),
+            },
+            Self::Bearer(bearer) => bearer.shown.clone(),
+            Self::Unusable { reason } => Challenge::Unusable {
+                reason: reason.clone(),
+            },
+        }
+    }
+}
+
+/// Reads the challenges of an answer as containerd does (`core/remotes/docker/auth/parse.go`):
+/// one of each field line, Bearer before Basic, others passed over, and the syntax of RFC 9110,
+/// 11.6.1 taken leniently: a parameter that can't be read ends the challenge without harm.
+pub fn wanted(headers: &HeaderMap, scrub: &Scrubber) -> Wanted {
+    let challenges: Vec<Raw> = headers
+        .get_all(WWW_AUTHENTICATE)
+        .iter()
+        .map(|line| read_line(line.as_bytes()))
+        .collect();
+    if challenges.is_empty() {
+        return Wanted::Anonymous;
+    }
+    if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
+        return read_bearer(bearer, scrub);
+    }
+    if let Some(basic) = challenges.iter().find(|c| c.scheme == "basic") {
+        return Wanted::Basic {
+            realm: basic.param("realm").map(|r| scrub.clean(r)),
+        };
+    }
+    let schemes: Vec<&str> = challenges.iter().map(|c| c.scheme.as_str()).collect();
+    Wanted::Unusable {
+        reason: scrub.clean(&format!(
+            "the registry asks for '{}'; a pull client knows Bearer and Basic",
+            schemes.join(", ")
+        )),
+    }
+}
+
+/// Why no client should follow a realm or a redirect that `found_at` named. A realm in plain http
+/// named over https would take a password in the clear.
+pub fn distrust(url: &Url, found_at: &Endpoint) -> Option<Distrust> {
+    let Some(to) = Endpoint::of(url) else {
+        return Some(Distrust::NotAServer);
+    };
+    let from_address = match found_at.host {
+        crate::model::endpoint::Host::Address(address) => Some(address),
+        crate::model::endpoint::Host::Name(_) => None,
+    };
+    let by_host = match url.host() {
+        None => Some(Distrust::NotAServer),
+        Some(UrlHost::Ipv4(address)) => distrust_from(address.into(), from_address, found_at),
+        Some(UrlHost::Ipv6(address)) => distrust_from(address.into(), from_address, found_at),
+        Some(UrlHost::Domain(name)) => {
+            (is_localhost(name) && !on_loopback(found_at)).then_some(Distrust::Loopback)
+        }
+    };
+    by_host.or_else(|| {
+        (found_at.scheme == Scheme::Https && to.scheme == Scheme::Http)
+            .then_some(Distrust::PlainHttp)
+    })
+}
+
+/// The same for an address that a name of a realm or redirect resolved to, named by a server that
+/// was reached at `found_from`: a name may lead to a metadata service as well as an address does.
+pub fn distrust_address(address: IpAddr, found_from: IpAddr) -> Option<Distrust> {
+    let kind = class(address)?;
+    // A server may name itself and its like.
+    (kind == Distrust::NotAServer || class(found_from) != Some(kind)).then_some(kind)
+}
+
+fn distrust_from(
+    address: IpAddr,
+    found_from: Option<IpAddr>,
+    found_at: &Endpoint,
+) -> Option<Distrust> {
+    if on_loopback(found_at) && class(address) == Some(Distrust::Loopback) {
+        return None;
+    }
+    match found_from {
+        Some(found_from) => distrust_address(address, found_from),
+        None => class(address),
+    }
+}
+
+/// What is special about an address, if something is.
+fn class(address: IpAddr) -> Option<Distrust> {
+    // ::ffff:169.254.169.254 is dialled as the IPv4 address (RFC 4291, 2.5.5.2).
+    match address.to_canonical() {
+        address if address.is_unspecified() => Some(Distrust::NotAServer),
+        address if address.is_loopback() => Some(Distrust::Loopback),
+        // RFC 3927; Alibaba's metadata service has an address of 100.64.0.0/10.
+        IpAddr::V4(v4) => (v4.is_link_local() || v4.octets() == [100, 100, 100, 200])
+            .then_some(Distrust::LinkLocal),
+        // RFC 4291, 2.5.6; the metadata service of Amazon EC2.
+        IpAddr::V6(v6) => {
+            (v6.is_unicast_link_local() || v6 == EC2_METADATA).then_some(Distrust::LinkLocal)
+        }
+    }
+}
+
+fn on_loopback(endpoint: &Endpoint) -> bool {
+    match &endpoint.host {
+        crate::model::endpoint::Host::Address(address) => address.to_canonical().is_loopback(),
+        crate::model::endpoint::Host::Name(name) => is_localhost(name),
+    }
+}
+
+/// RFC 6761, 6.3.
+fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+fn read_bearer(challenge: &Raw, scrub: &Scrubber) -> Wanted {
+    let unusable = |reason: &str| Wanted::Unusable {
+        reason: scrub.clean(reason),
+    };
+    let Some(realm) = challenge.param("realm").filter(|r| !r.is_empty()) else {
+        return unusable("the registry asks for Bearer and names no realm to get a token from");
+    };
+    let url = Url::parse(realm).ok();
+    let Some((realm, endpoint)) = url.and_then(|url| Endpoint::of(&url).map(|e| (url, e))) else {
+        // The realm's text stays out: it may have a user in it.
+        return unusable("the realm of the Bearer challenge is no http or https URL");
+    };
+    let service = challenge.param("service");
+    let scope = challenge.param("scope");
+    Wanted::Bearer(Bearer {
+        shown: Challenge::Bearer {
+            realm: endpoint,
+            service: service.map(|s| scrub.clean(s)),
+            scope: scope.map(|s| scrub.clean(s)),
+        },
+        realm,
+        service: service.map(str::to_owned),
+        scope: scope.map(str::to_owned),
+    })
+}
+
+/// One challenge, its names in lower case.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Raw {
+    scheme: String,
+    params: Vec<(String, String)>,
+}
+
+impl Raw {
+    /// The last one counts where a name comes twice, as in a Go map.
+    fn param(&self, name: &str) -> Option<&str> {
+        let mut params = self.params.iter().rev();
+        params.find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+fn read_line(line: &[u8]) -> Raw {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (scheme, mut rest) = token(line);
+    let mut challenge = Raw {
+        scheme: text(scheme).to_ascii_lowercase(),
+        params: Vec::new(),
+    };
+    if scheme.is_empty() {
+        return challenge;
+    }
+    loop {
+        let (name, after) = token(rest.trim_ascii_start());
+        let Some(after) = after.strip_prefix(b"=").filter(|_| !name.is_empty()) else {
+            return challenge;
+        };
+        let (value, after) = token_or_quoted(after);
+        let name = text(name).to_ascii_lowercase();
+        challenge.params.push((name, text(&value)));
+        match after.trim_ascii_start().strip_prefix(b",") {
+            Some(after) => rest = after,
+            None => return challenge,
+        }
+    }
+}
+
+/// RFC 9110, 5.6.2.
+fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let end = bytes
+        .iter()
+        .position(|&b| !b.is_ascii_graphic() || b"\"(),/:;<=>?@[]\\{}".contains(&b))
+        .unwrap_or(bytes.len());
+    bytes.split_at(end)
+}
+
+/// RFC 9110, 5.6.4. A string that does not end is empty, and all of the line is used up.
+fn token_or_quoted(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
+    let Some(quoted) = bytes.strip_prefix(b"\"") else {
+        let (value, rest) = token(bytes);
+        return (value.to_vec(), rest);
+    };
+    let mut value = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = quoted.get(at) {
+        match byte {
+            b'"' => return (value, &quoted[at + 1..]),
+            b'\\' => {
+                at += 1;
+                value.extend(quoted.get(at));
+            }
+            _ => value.push(byte),
+        }
+        at += 1;
+    }
+    (Vec::new(), b"")
+}
+
+const EC2_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::registry::scrub::Secret;
+
+    fn headers(lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_bytes(line.as_bytes()).unwrap(),
+            );
+        }
+        headers
+    }
+
+    fn of(lines: &[&str]) -> Wanted {
+        wanted(&headers(lines), &Scrubber::new())
+    }
+
+    fn bearer(lines: &[&str]) -> (String, Option<String>, Option<String>) {
+        match of(lines) {
+            Wanted::Bearer(b) => (b.realm.to_string(), b.service, b.scope),
+            other => panic!("{lines:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn challenges_are_read_as_containerd_reads_them() {
+        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#;
+        assert_eq!(
+            bearer(&[hub]),
+            (
+                "https://auth.docker.io/token".into(),
+                Some("registry.docker.io".into()),
+                None
+            )
+        );
+        assert_eq!(
+            bearer(&[
+                r#"Basic realm="x""#,
+                r#"BEARER Realm="https://a/t?x=1", scope="a b\"c""#
+            ]),
+            ("https://a/t?x=1".into(), None, Some("a b\"c".into()))
+        );
+        // Only the first challenge of a field line counts, and what follows a slip is dropped.
+        assert_eq!(
+            of(&[r#"Basic realm="x", Bearer realm="https://a/t""#]),
+            Wanted::Basic {
+                realm: Some("x".into())
+            }
+        );
+        assert_eq!(
+            bearer(&[r#"Bearer realm="https://a/t" service="s""#]),
+            ("https://a/t".into(), None, None)
+        );
+        assert_eq!(of(&["Basic"]), Wanted::Basic { realm: None });
+        assert_eq!(of(&[]), Wanted::Anonymous);
+    }
+
+    #[test]
+    fn a_challenge_that_leads_nowhere_says_why() {
+        for (line, part) in [
+            ("Negotiate", "asks for 'negotiate'"),
+            ("Digest realm=\"x\", nonce=\"y\"", "'digest'"),
+            ("", "asks for ''"),
+            ("Bearer", "names no realm"),
+            ("Bearer realm=\"\"", "names no realm"),
+            ("Bearer realm=\"https://a/t", "names no realm"),
+            ("Bearer realm=\"/token\"", "no http or https URL"),
+            ("Bearer realm=\"ftp://a/token\"", "no http or https URL"),
+            ("Bearer realm=https://a/token", "no http or https URL"),
+        ] {
+            match of(&[line]) {
+                Wanted::Unusable { reason } => assert!(reason.contains(part), "{line}: {reason}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn evidence_has_neither_path_nor_user_nor_secret() {
+        let mut scrub = Scrubber::new();
+        scrub.hide(&Secret::new("hunter2"));
+        let line =
+            r#"Bearer realm="https://u:hunter2@a.example.com/t?sig=hunter2",service="hunter2""#;
+        let wanted = wanted(&headers(&[line]), &scrub);
+        let evidence = format!("{wanted:?} {:?}", wanted.evidence());
+        assert!(
+            evidence.contains("a.example.com") && !evidence.contains("hunter2"),
+            "{evidence}"
+        );
+    }
+
+    #[test]
+    fn places_that_no_registry_may_send_a_client_to() {
+        let at = |url: &str| Endpoint::of(&Url::parse(url).unwrap()).unwrap();
+        let public = "https://registry.example.com/";
+        for (url, from, reason) in [
+            ("https://auth.example.com/", public, None),
+            ("https://10.0.0.7/", public, None),
+            (
+                "http://auth.example.com/",
+                public,
+                Some(Distrust::PlainHttp),
+            ),
+            ("http://auth.example.com/", "http://10.0.0.7:5000/", None),
+            (
+                "ftp://auth.example.com/",
+                public,
+                Some(Distrust::NotAServer),
+            ),
+            ("https://0.0.0.0/", public, Some(Distrust::NotAServer)),
+            ("https://[::]/", public, Some(Distrust::NotAServer)),
+            ("http://169.254.169.254/", public, Some(Distrust::LinkLocal)),
+            ("http://2852039166/", public, Some(Distrust::LinkLocal)),
+            (
+                "https://[::ffff:169.254.169.254]/",
+                public,
+                Some(Distrust::LinkLocal),
+            ),
+            ("https://[fe80::1]/", public, Some(Distrust::LinkLocal)),
+            (
+                "https://[fd00:ec2::254]/",
+                public,
+                Some(Distrust::LinkLocal),
+            ),
+            (
+                "https://100.100.100.200/",
+                public,
+                Some(Distrust::LinkLocal),
+            ),
+            ("https://169.254.1.1/", "https://169.254.1.1/", None),
+            ("https://127.0.0.1/", public, Some(Distrust::Loopback)),
+            ("https://localhost/", public, Some(Distrust::Loopback)),
+            ("https://x.localhost./", public, Some(Distrust::Loopback)),
+            (
+                "https://[::1]/",
+                "https://10.0.0.7/",
+                Some(Distrust::Loopback),
+            ),
+            ("http://127.0.0.2:5001/", "http://localhost:5000/", None),
+            ("http://localhost:5001/", "http://127.0.0.1:5000/", None),
+            (
+                "http://169.254.169.254/",
+                "http://127.0.0.1:5000/",
+                Some(Distrust::LinkLocal),
+            ),
+        ] {
+            assert_eq!(
+                distrust(&Url::parse(url).unwrap(), &at(from)),
+                reason,
+                "{url} from {from}"
+            );
+        }
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(
+            distrust_address(ip("127.0.0.1"), ip("203.0.113.9")),
+            Some(Distrust::Loopback)
+        );
+        assert_eq!(distrust_address(ip("127.0.0.1"), ip("127.0.0.3")), None);
+        assert_eq!(distrust_address(ip("10.0.0.1"), ip("203.0.113.9")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let mut headers = HeaderMap::new();
+                headers.append(WWW_AUTHENTICATE, value);
+                let _ = wanted(&headers, &Scrubber::new()).evidence();
+            }
+        }
+
+        /// What is well-formed by RFC 9110 means the same to a strict reader.
+        #[test]
+        fn a_strict_reader_agrees(
+            scheme in "(Bearer|Basic|Digest)",
+            params in proptest::collection::vec(("[a-z]{1,8}", "[ !#-\\[\\]-~]{0,20}"), 1..5),
+        ) {
+            let list: Vec<String> = params.iter().map(|(n, v)| format!("{n}=\"{v}\"")).collect();
+            let line = format!("{scheme} {}", list.join(", "));
+            let strict = http_auth::parse_challenges(&line).unwrap();
+            let strict: Vec<(String, String)> = strict[0]
+                .params
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), v.to_unescaped()))
+                .collect();
+            prop_assert_eq!(read_line(line.as_bytes()).params, strict);
+        }
+    }
+}

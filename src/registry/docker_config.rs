@@ -1,0 +1,424 @@
+//! Docker configs: `config.json`, containers `auth.json`, and what Secrets of both types hold.
+//!
+//! Read as the kubelet reads them (kubernetes `pkg/credentialprovider/config.go`): one bad entry
+//! spoils the whole. Reasons name keys and lines, never content.
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde_json::{Map, Value};
+
+use crate::registry::keyring::{Entry, mask_key};
+use crate::registry::scrub::Secret;
+
+/// Whose config it is; they differ in what they take from it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flavour {
+    /// `kubernetes.io/dockerconfigjson`.
+    Secret,
+    /// `kubernetes.io/dockercfg`: the map of `auths` stands alone.
+    LegacySecret,
+    /// A file of the docker CLI or of podman, with identity tokens and helpers.
+    File,
+}
+
+/// What a docker config holds.
+#[derive(Clone, Debug, Default)]
+pub struct DockerConfig {
+    pub entries: Vec<Entry>,
+    /// `credsStore`: the helper for every host that has none of its own.
+    pub store: Option<String>,
+    /// `credHelpers`: host and helper.
+    pub helpers: Vec<(String, String)>,
+    /// Usable, but probably not meant: a newline at the end of a password, a helper where none
+    /// is run.
+    pub suspicions: Vec<String>,
+}
+
+/// Reads a docker config.
+///
+/// # Errors
+/// Where and why it can't be used, with nothing of what is in it.
+pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
+    let top: Value = serde_json::from_slice(bytes).map_err(|error| {
+        if looks_encoded(bytes) {
+            "its content is base64 once more: it was encoded twice".to_owned()
+        } else if bytes.trim_ascii().is_empty() {
+            "it is empty".to_owned()
+        } else {
+            format!(
+                "it is no JSON, in line {} column {}",
+                error.line(),
+                error.column()
+            )
+        }
+    })?;
+    let empty = Map::new();
+    let top = match &top {
+        Value::Object(top) => top,
+        // Go decodes null into anything.
+        Value::Null => &empty,
+        _ => return Err("it is no JSON object".to_owned()),
+    };
+    let mut config = DockerConfig::default();
+    let auths = if flavour == Flavour::LegacySecret {
+        top
+    } else {
+        if let Some(headers) = field(top, "HttpHeaders") {
+            string_map(headers, "HttpHeaders")?;
+        }
+        match field(top, "auths") {
+            Some(Value::Object(auths)) => auths,
+            None | Some(Value::Null) => &empty,
+            Some(_) => return Err("'auths' is no JSON object".to_owned()),
+        }
+    };
+    for (key, entry) in auths {
+        let entry = read_entry(key, entry, flavour, &mut config.suspicions)?;
+        config.entries.push(entry);
+    }
+    match flavour {
+        Flavour::File => {
+            config.store = string(top, "credsStore", "")?.map(str::to_owned);
+            if let Some(helpers) = field(top, "credHelpers") {
+                config.helpers = string_map(helpers, "credHelpers")?;
+            }
+        }
+        Flavour::Secret => {
+            if field(top, "credsStore")
+                .or(field(top, "credHelpers"))
+                .is_some()
+            {
+                config.suspicions.push(
+                    "it names a credential helper, which no kubelet runs: the passwords are not in it"
+                        .to_owned(),
+                );
+            } else if auths.is_empty() && !top.is_empty() && field(top, "auths").is_none() {
+                config
+                    .suspicions
+                    .push("it has no 'auths': the kubelet finds no key in it".to_owned());
+            }
+        }
+        Flavour::LegacySecret => {
+            if auths.contains_key("auths") {
+                config.suspicions.push(
+                    "it has 'auths', which belongs into a Secret of type kubernetes.io/dockerconfigjson"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// A field as Go's encoding/json finds it: by its name, else whatever the case.
+pub(crate) fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    object.get(name).or_else(|| {
+        let mut fields = object.iter();
+        fields
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v)
+    })
+}
+
+/// Base64 as Go's `StdEncoding` reads it: line breaks count for nothing, stray bits neither.
+pub(crate) fn decode(text: &str, padding: DecodePaddingMode) -> Option<Vec<u8>> {
+    let engine = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new()
+            .with_decode_padding_mode(padding)
+            .with_decode_allow_trailing_bits(true),
+    );
+    engine.decode(text.replace(['\r', '\n'], "")).ok()
+}
+
+fn read_entry(
+    key: &str,
+    value: &Value,
+    flavour: Flavour,
+    suspicions: &mut Vec<String>,
+) -> Result<Entry, String> {
+    let shown = mask_key(key);
+    let empty = Map::new();
+    let fields = match value {
+        Value::Object(fields) => fields,
+        Value::Null => &empty,
+        _ => return Err(format!("the entry '{shown}' is no JSON object")),
+    };
+    let of = format!(" of the entry '{shown}'");
+    string(fields, "email", &of)?;
+    let username = string(fields, "username", &of)?.unwrap_or_default();
+    let password = string(fields, "password", &of)?.unwrap_or_default();
+    let auth = string(fields, "auth", &of)?.unwrap_or_default();
+    let (mut username, mut password) = (username.to_owned(), Secret::new(password));
+    if !auth.is_empty() {
+        let pair = read_auth(auth).map_err(|why| format!("'auth'{of} {why}"))?;
+        let written = !username.is_empty() || !password.is_empty();
+        if written && (username != pair.0 || password != pair.1) {
+            suspicions.push(format!(
+                "'auth' and 'username' with 'password'{of} differ; 'auth' is the one used"
+            ));
+        }
+        (username, password) = pair;
+        if flavour == Flavour::File {
+            // The docker CLI pads with NUL.
+            password = Secret::new(password.expose().trim_matches('\0'));
+        }
+    }
+    for (text, name) in [(username.as_str(), "user"), (password.expose(), "password")] {
+        if text.ends_with('\n') {
+            suspicions.push(format!("the {name}{of} ends in a newline"));
+        } else if text.chars().any(char::is_control) {
+            suspicions.push(format!("the {name}{of} holds a control character"));
+        } else if text.trim() != text {
+            suspicions.push(format!("the {name}{of} begins or ends in white space"));
+        }
+    }
+    let identity_token = match flavour {
+        Flavour::File => string(fields, "identitytoken", &of)?.unwrap_or_default(),
+        // The kubelet has no such field.
+        Flavour::Secret | Flavour::LegacySecret => "",
+    };
+    let identity_token = (!identity_token.is_empty()).then(|| Secret::new(identity_token));
+    Ok(Entry::new(key, username, password, identity_token))
+}
+
+/// `base64(user:password)`, padded or not; the password may hold colons.
+fn read_auth(auth: &str) -> Result<(String, Secret), &'static str> {
+    let padding = if auth.trim().ends_with('=') {
+        DecodePaddingMode::RequireCanonical
+    } else {
+        DecodePaddingMode::RequireNone
+    };
+    let decoded = decode(auth, padding).ok_or("is no base64")?;
+    let decoded = zeroize::Zeroizing::new(decoded);
+    let pair = std::str::from_utf8(&decoded).map_err(|_| "is no UTF-8 behind the base64")?;
+    let (username, password) = pair
+        .split_once(':')
+        .ok_or("has no ':' between user and password behind the base64")?;
+    Ok((username.to_owned(), Secret::new(password)))
+}
+
+/// A string field; `null` and absence are the same to Go.
+fn string<'a>(
+    fields: &'a Map<String, Value>,
+    name: &str,
+    of: &str,
+) -> Result<Option<&'a str>, String> {
+    match field(fields, name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("'{name}'{of} is no string")),
+    }
+}
+
+fn string_map(value: &Value, name: &str) -> Result<Vec<(String, String)>, String> {
+    let wrong = || format!("'{name}' is no JSON object of strings");
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| match value {
+                Value::String(text) => Ok((key.clone(), text.clone())),
+                Value::Null => Ok((key.clone(), String::new())),
+                _ => Err(wrong()),
+            })
+            .collect(),
+        _ => Err(wrong()),
+    }
+}
+
+/// A JSON object in base64 begins with `eyJ` or, when indented, `ewo` or `ewog`.
+fn looks_encoded(bytes: &[u8]) -> bool {
+    let bytes = bytes.trim_ascii();
+    [b"eyJ", b"ewo", b"eyA", b"ewk"]
+        .iter()
+        .any(|start| bytes.starts_with(*start))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(config: &Value, flavour: Flavour) -> Result<DockerConfig, String> {
+        parse(config.to_string().as_bytes(), flavour)
+    }
+
+    fn one(entry: &Value, flavour: Flavour) -> Entry {
+        let mut config = read(&json!({"auths": {"reg.example.com": entry}}), flavour).unwrap();
+        config.entries.remove(0)
+    }
+
+    #[test]
+    fn auth_counts_before_username_and_password() {
+        for (entry, username, password) in [
+            (json!({"username": "a", "password": "b:c"}), "a", "b:c"),
+            (json!({"auth": STANDARD.encode("u:p:q")}), "u", "p:q"),
+            (json!({"auth": STANDARD_NO_PAD.encode("u:pp")}), "u", "pp"),
+            (
+                json!({"auth": STANDARD.encode("u:p"), "username": "a", "password": "b"}),
+                "u",
+                "p",
+            ),
+            (
+                json!({"Auth": "", "USERNAME": "a", "password": null}),
+                "a",
+                "",
+            ),
+            (json!({"auth": "dTpw\ndw=="}), "u", "pw"),
+            (json!({}), "", ""),
+            (Value::Null, "", ""),
+        ] {
+            let read = one(&entry, Flavour::Secret);
+            assert_eq!(
+                (read.username(), read.password().expose()),
+                (username, password),
+                "{entry}"
+            );
+        }
+    }
+
+    #[test]
+    fn identity_tokens_and_helpers_are_for_files() {
+        let entry = json!({"auth": STANDARD.encode("u:"), "identitytoken": "t"});
+        assert!(one(&entry, Flavour::File).identity_token().is_some());
+        assert!(one(&entry, Flavour::Secret).identity_token().is_none());
+        let config = json!({"credsStore": "pass", "credHelpers": {"a.example.com": "ecr-login"}});
+        let file = read(&config, Flavour::File).unwrap();
+        assert_eq!(file.store.as_deref(), Some("pass"));
+        assert_eq!(
+            file.helpers,
+            [("a.example.com".to_owned(), "ecr-login".to_owned())]
+        );
+        let secret = read(&config, Flavour::Secret).unwrap();
+        assert_eq!((secret.store, secret.helpers.len()), (None, 0));
+        assert!(secret.suspicions[0].contains("no kubelet runs"));
+    }
+
+    #[test]
+    fn a_bad_entry_spoils_the_whole_and_shows_nothing_of_it() {
+        for (config, reason) in [
+            (
+                json!({"auths": {"ok": {}, "reg": {"auth": "hunter2!"}}}),
+                "'auth' of the entry 'reg' is no base64",
+            ),
+            (
+                json!({"auths": {"reg": {"auth": STANDARD.encode("hunter2")}}}),
+                "'auth' of the entry 'reg' has no ':'",
+            ),
+            (
+                json!({"auths": {"reg": {"auth": STANDARD.encode(b"u:hunter2\xff")}}}),
+                "no UTF-8",
+            ),
+            (
+                json!({"auths": {"reg": {"password": ["hunter2"]}}}),
+                "'password' of the entry 'reg' is no string",
+            ),
+            (
+                json!({"auths": {"https://u:hunter2@reg": 5}}),
+                "the entry 'https://***@reg' is no JSON object",
+            ),
+            (json!({"auths": "hunter2"}), "'auths' is no JSON object"),
+            (json!({"HttpHeaders": {"X": ["hunter2"]}}), "'HttpHeaders'"),
+            (json!("hunter2"), "no JSON object"),
+        ] {
+            let error = read(&config, Flavour::Secret).unwrap_err();
+            assert!(
+                error.contains(reason) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+        for (text, reason) in [
+            ("{\"auths\":\n {hunter2", "no JSON, in line 2 column 3"),
+            (" \n", "empty"),
+            ("eyJhdXRocyI6e319", "encoded twice"),
+        ] {
+            let error = parse(text.as_bytes(), Flavour::Secret).unwrap_err();
+            assert!(
+                error.contains(reason) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_usable_and_probably_not_meant_is_said() {
+        for (entry, part) in [
+            (
+                json!({"auth": STANDARD.encode("u:hunter2\n")}),
+                "the password of the entry 'reg' ends in a newline",
+            ),
+            (
+                json!({"username": "u\u{7}", "password": "hunter2"}),
+                "the user of the entry 'reg' holds a control character",
+            ),
+            (
+                json!({"username": "u", "password": " hunter2"}),
+                "white space",
+            ),
+            (
+                json!({"username": "u", "password": "x", "auth": STANDARD.encode("u:hunter2")}),
+                "differ",
+            ),
+        ] {
+            let config = read(&json!({"auths": {"reg": entry}}), Flavour::Secret).unwrap();
+            assert_eq!(config.suspicions.len(), 1, "{entry}");
+            let said = &config.suspicions[0];
+            assert!(said.contains(part) && !said.contains("hunter2"), "{said}");
+        }
+        let same = json!({"auths": {"reg": {"username": "u", "password": "p", "auth": STANDARD.encode("u:p")}}});
+        assert!(read(&same, Flavour::Secret).unwrap().suspicions.is_empty());
+        assert!(
+            !read(&json!({"reg": {"auth": "dTpw"}}), Flavour::Secret)
+                .unwrap()
+                .suspicions
+                .is_empty()
+        );
+        assert!(
+            !read(&json!({"auths": {}}), Flavour::LegacySecret)
+                .unwrap()
+                .suspicions
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn the_legacy_form_is_the_bare_map() {
+        let config = read(&json!({"reg": {"auth": "dTpw"}}), Flavour::LegacySecret).unwrap();
+        assert_eq!((config.entries.len(), config.suspicions.len()), (1, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for flavour in [Flavour::Secret, Flavour::LegacySecret, Flavour::File] {
+                let _ = parse(&bytes, flavour);
+            }
+        }
+
+        #[test]
+        fn any_auth_is_read_or_refused(auth in "\\PC{0,40}", key in "\\PC{0,40}") {
+            let mut auths = Map::new();
+            auths.insert(key, json!({"auth": auth}));
+            let _ = read(&json!({"auths": auths}), Flavour::File);
+        }
+
+        #[test]
+        fn a_pair_reads_back(user in "[a-z$]{1,20}", password in "[!-~]{0,40}") {
+            let auth = STANDARD.encode(format!("{user}:{password}"));
+            let entry = one(&json!({"auth": auth}), Flavour::Secret);
+            prop_assert_eq!((entry.username(), entry.password().expose()), (user.as_str(), password.as_str()));
+        }
+
+        #[test]
+        fn no_password_gets_into_words(password in "hunter2[!-~]{4,20}", junk in "[{}\\[\\],:\"a-z]{0,9}") {
+            let text = format!("{{\"auths\":{{\"reg\":{{\"password\":\"{password}\"{junk}}}}}}}");
+            let shown = format!("{:?}", parse(text.as_bytes(), Flavour::Secret));
+            prop_assert!(!shown.contains("hunter2"), "{}", shown);
+        }
+    }
+}

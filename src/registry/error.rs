@@ -1,0 +1,322 @@
+//! What an HTTP answer says besides its status: error bodies, rate limits, its date.
+
+use http::header::{DATE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::model::evidence::RateLimit;
+use crate::model::fault::HttpFault;
+use crate::registry::scrub::Scrubber;
+
+/// A status that is not success, with the first error that its body tells of.
+pub fn fault(status: StatusCode, headers: &HeaderMap, body: &[u8], scrub: &Scrubber) -> HttpFault {
+    let told = read_body(body);
+    let clean = |text: String| Some(scrub.clean(text.trim())).filter(|t| !t.is_empty());
+    HttpFault::Status {
+        status: status.as_u16(),
+        code: told.code.and_then(clean),
+        message: told.message.and_then(clean),
+        retry_after: field(headers, RETRY_AFTER.as_str()).and_then(|t| clean(t.to_owned())),
+        challenged: headers.contains_key(WWW_AUTHENTICATE),
+    }
+}
+
+/// `ratelimit-limit: 100;w=21600`, `ratelimit-remaining: 76;w=21600`, `docker-ratelimit-source`
+/// (Docker Hub; draft-ietf-httpapi-ratelimit-headers-03). `None` when none of them came.
+pub fn rate_limit(headers: &HeaderMap, scrub: &Scrubber) -> Option<RateLimit> {
+    let limit = field(headers, "ratelimit-limit");
+    let remaining = field(headers, "ratelimit-remaining");
+    let source = field(headers, "docker-ratelimit-source");
+    limit.or(remaining).or(source)?;
+    let window = |text: &str| {
+        let mut parameters = text.split([';', ',']);
+        parameters.find_map(|p| p.trim().strip_prefix("w=")?.parse().ok())
+    };
+    let count = |text: &str| text.split([';', ',']).next()?.trim().parse().ok();
+    Some(RateLimit {
+        limit: limit.and_then(count),
+        remaining: remaining.and_then(count),
+        window_seconds: limit
+            .and_then(window)
+            .or_else(|| remaining.and_then(window)),
+        source: source.map(|s| scrub.clean(s)),
+    })
+}
+
+/// `Date` as RFC 9110, 5.6.7 has it sent (IMF-fixdate); the obsolete forms are not read.
+pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = field(headers, DATE.as_str())?.trim();
+    if !text.ends_with(" GMT") {
+        return None;
+    }
+    jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(text)
+        .ok()
+}
+
+fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Told {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+fn read_body(body: &[u8]) -> Told {
+    if let Ok(value) = serde_json::from_slice::<Value>(body) {
+        return read_json(&value);
+    }
+    let text = String::from_utf8_lossy(body);
+    let start = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    if !start.starts_with('<') {
+        // A sentence for people: "Forbidden", "rate limited".
+        return Told {
+            code: None,
+            message: Some(text.into_owned()),
+        };
+    }
+    if start.starts_with("<?xml") || start.starts_with("<Error") {
+        // Amazon S3 and those that speak like it: OBS, OSS, MinIO, Ceph.
+        return Told {
+            code: element(start, "Code"),
+            message: element(start, "Message"),
+        };
+    }
+    // A page of a proxy or load balancer is known by its title.
+    Told {
+        code: None,
+        message: element(start, "title").or_else(|| element(start, "TITLE")),
+    }
+}
+
+/// The error envelope of the OCI distribution-spec (error codes), and what others send instead.
+fn read_json(value: &Value) -> Told {
+    let text = |value: &Value, name: &str| Some(value.get(name)?.as_str()?.to_owned());
+    let first = match value.get("errors").or_else(|| value.get("Errors")) {
+        Some(Value::Array(errors)) => errors.first(),
+        other => other,
+    };
+    let first = first.or_else(|| value.get("error")).unwrap_or(value);
+    if let Value::String(first) = first {
+        // OAuth2 (RFC 6749, 5.2) has its code in `error`; others have a sentence there.
+        let is_code = value.get("error").is_some()
+            && first.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let described = text(value, "error_description").or_else(|| text(value, "message"));
+        return Told {
+            code: is_code.then(|| first.clone()),
+            message: described.or_else(|| (!is_code).then(|| first.clone())),
+        };
+    }
+    let message = ["message", "details", "detail", "Message"]
+        .iter()
+        .find_map(|name| text(first, name).filter(|t| !t.trim().is_empty()));
+    Told {
+        code: text(first, "code")
+            .or_else(|| text(first, "Code"))
+            .map(spec_case),
+        message,
+    }
+}
+
+/// The spec's codes are in upper case; Docker Hub says `toomanyrequests`.
+fn spec_case(code: String) -> String {
+    if code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+        code.to_ascii_uppercase()
+    } else {
+        code
+    }
+}
+
+/// The text of the first such element of a small XML or HTML document.
+fn element(text: &str, name: &str) -> Option<String> {
+    let (_, rest) = text.split_once(&format!("<{name}"))?;
+    let (_, rest) = rest.split_once('>')?;
+    let (content, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(
+        content
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&quot;", "\"")
+            .replace("&#39;", "'")
+            .replace("&apos;", "'")
+            .replace("&amp;", "&"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::registry::scrub::Secret;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    fn told(body: &str) -> (Option<String>, Option<String>) {
+        match fault(
+            StatusCode::FORBIDDEN,
+            &HeaderMap::new(),
+            body.as_bytes(),
+            &Scrubber::new(),
+        ) {
+            HttpFault::Status {
+                code,
+                message,
+                status: 403,
+                ..
+            } => (code, message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn error_bodies_of_the_field_are_read() {
+        for (body, code, message) in [
+            (
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}},{"code":"Y"}]}"#,
+                "MANIFEST_UNKNOWN",
+                "manifest unknown",
+            ),
+            (
+                r#"{"errors":[{"code":"toomanyrequests","message":"slow down"}]}"#,
+                "TOOMANYREQUESTS",
+                "slow down",
+            ),
+            (
+                r#"{"errors":[{"code":"DENIED","message":"","detail":"no right"}]}"#,
+                "DENIED",
+                "no right",
+            ),
+            (
+                r#"{"errors":[{"status":404,"message":"not here"}]}"#,
+                "",
+                "not here",
+            ),
+            (r#"{"errors":["sorry"]}"#, "", "sorry"),
+            (r#"{"errors":{"code":"X","message":"y"}}"#, "X", "y"),
+            (r#"{"errors":[]}"#, "", ""),
+            (
+                r#"{"code":"UNAUTHORIZED","message":"m"}"#,
+                "UNAUTHORIZED",
+                "m",
+            ),
+            (
+                r#"{"details":"incorrect username or password"}"#,
+                "",
+                "incorrect username or password",
+            ),
+            (
+                r#"{"error":"invalid_grant","error_description":"bad password"}"#,
+                "invalid_grant",
+                "bad password",
+            ),
+            (r#"{"error":"Invalid client."}"#, "", "Invalid client."),
+            (
+                r#"{"error":{"code":"unauthorized","message":"m"}}"#,
+                "UNAUTHORIZED",
+                "m",
+            ),
+            (
+                "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>Request has expired &amp; gone</Message></Error>",
+                "AccessDenied",
+                "Request has expired & gone",
+            ),
+            ("<Error><Code>NoSuchKey</Code></Error>", "NoSuchKey", ""),
+            (
+                "<!doctype html><html><head><title lang=en>Blocked by policy</title>",
+                "",
+                "Blocked by policy",
+            ),
+            ("<html></html>", "", ""),
+            ("Forbidden\n", "", "Forbidden"),
+            ("", "", ""),
+            ("[1]", "", ""),
+        ] {
+            let some = |t: &str| (!t.is_empty()).then(|| t.to_owned());
+            assert_eq!(told(body), (some(code), some(message)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_fault_keeps_what_decides_the_next_step_and_no_secret() {
+        let mut scrub = Scrubber::new();
+        scrub.hide_login("me", &Secret::new("hunter2"));
+        let headers = headers(&[("retry-after", "120"), ("www-authenticate", "Bearer x=y")]);
+        assert_eq!(
+            fault(
+                StatusCode::UNAUTHORIZED,
+                &headers,
+                br#"{"errors":[{"code":"UNAUTHORIZED","message":"me:hunter2 \u001b[2J"}]}"#,
+                &scrub
+            ),
+            HttpFault::Status {
+                status: 401,
+                code: Some("UNAUTHORIZED".to_owned()),
+                message: Some("me:*** \u{fffd}[2J".to_owned()),
+                retry_after: Some("120".to_owned()),
+                challenged: true,
+            }
+        );
+    }
+
+    #[test]
+    fn rate_limits_are_read_and_absent_ones_are_not_zero() {
+        let scrub = Scrubber::new();
+        assert_eq!(
+            rate_limit(
+                &headers(&[
+                    ("ratelimit-limit", "100;w=21600"),
+                    ("ratelimit-remaining", "0;w=21600"),
+                    ("docker-ratelimit-source", "203.0.113.9"),
+                ]),
+                &scrub
+            ),
+            Some(RateLimit {
+                limit: Some(100),
+                remaining: Some(0),
+                window_seconds: Some(21600),
+                source: Some("203.0.113.9".to_owned()),
+            })
+        );
+        let odd = rate_limit(&headers(&[("ratelimit-remaining", "many")]), &scrub).unwrap();
+        assert_eq!(
+            (odd.limit, odd.remaining, odd.window_seconds),
+            (None, None, None)
+        );
+        let listed = rate_limit(&headers(&[("ratelimit-limit", "10, 10;w=1")]), &scrub).unwrap();
+        assert_eq!((listed.limit, listed.window_seconds), (Some(10), Some(1)));
+        assert_eq!(rate_limit(&headers(&[("x-other", "1")]), &scrub), None);
+    }
+
+    #[test]
+    fn dates_are_those_of_the_rfc() {
+        for (text, seconds) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun Nov  6 08:49:37 1994", None),
+            ("Sun, 06 Nov 1994 08:49:37 +0100", None),
+            ("Mon, 06 Nov 1994 08:49:37 GMT", None),
+            ("", None),
+        ] {
+            let found = date(&headers(&[("date", text)])).map(Timestamp::as_second);
+            assert_eq!(found, seconds, "{text}");
+        }
+        assert_eq!(date(&HeaderMap::new()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = fault(StatusCode::OK, &HeaderMap::new(), &body, &Scrubber::new());
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Kubernetes Secret manifests, as `kubectl get secret -o yaml` writes them or as they are kept in
+//! a repository: YAML or JSON, several documents, lists.
+
+use base64::engine::DecodePaddingMode;
+use serde_json::{Map, Value};
+
+use crate::model::credential::{CredentialSource, SourceProblem};
+use crate::registry::docker_config::{self, DockerConfig, Flavour};
+use crate::registry::keyring::LoadedSource;
+use crate::model::text::printable;
+
+/// All Secrets of a file, in order. Other objects are passed over; a file without any Secret is a
+/// source with a problem.
+pub fn read(bytes: &[u8], path: &str) -> Vec<LoadedSource> {
+    let documents = match documents(bytes) {
+        Ok(documents) => documents,
+        Err(reason) => return vec![nameless(path, malformed(reason))],
+    };
+    let mut secrets = Vec::new();
+    for document in &documents {
+        collect(document, path, &mut secrets, MAX_DEPTH);
+    }
+    if secrets.is_empty() {
+        let is_docker_config = documents.iter().any(|d| d.get("auths").is_some());
+        let reason = if is_docker_config {
+            "it is a docker config and no Secret: give it with --docker-config"
+        } else {
+            "there is no manifest of kind Secret in it"
+        };
+        return vec![nameless(path, malformed(reason.to_owned()))];
+    }
+    secrets
+}
+
+fn documents(bytes: &[u8]) -> Result<Vec<Value>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
+    // kubectl writes JSON with what YAML readers may trip over.
+    if let Ok(document) = serde_json::from_str(text) {
+        return Ok(vec![document]);
+    }
+    // An error's own words, and its snippet, may repeat the content; its line may not.
+    serde_saphyr::from_multiple::<Value>(text).map_err(|error| match error.location() {
+        Some(location) => format!("it can't be read as YAML, at line {}", location.line()),
+        None => "it can't be read as YAML".to_owned(),
+    })
+}
+
+fn collect(document: &Value, path: &str, secrets: &mut Vec<LoadedSource>, depth: usize) {
+    let Some(object) = document.as_object() else {
+        return;
+    };
+    match text(object, "kind") {
+        Some("Secret") => secrets.push(read_secret(object, path)),
+        Some("List" | "SecretList") if depth > 0 => {
+            for item in object
+                .get("items")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
+                collect(item, path, secrets, depth - 1);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `secretsToTrackedDockerConfigs` of the kubelet, for one Secret.
+fn read_secret(secret: &Map<String, Value>, path: &str) -> LoadedSource {
+    let metadata = secret.get("metadata").and_then(Value::as_object);
+    let of = |name| metadata.and_then(|m| text(m, name)).map(printable);
+    let mut loaded = LoadedSource {
+        source: CredentialSource::SecretFile {
+            path: printable(path),
+            namespace: of("namespace"),
+            name: of("name").unwrap_or_default(),
+        },
+        entries: Vec::new(),
+        problem: None,
+    };
+    // The API server's default.
+    let kind = text(secret, "type").unwrap_or("Opaque");
+    let (key, flavour) = match kind {
+        "kubernetes.io/dockerconfigjson" => (".dockerconfigjson", Flavour::Secret),
+        "kubernetes.io/dockercfg" => (".dockercfg", Flavour::LegacySecret),
+        other => {
+            loaded.problem = Some(SourceProblem::WrongType {
+                found: printable(other),
+            });
+            return loaded;
+        }
+    };
+    match config(secret, key, flavour) {
+        Ok(Some(config)) => {
+            loaded.entries = config.entries;
+            if !config.suspicions.is_empty() {
+                loaded.problem = Some(SourceProblem::Suspect {
+                    reason: config.suspicions.join("; "),
+                });
+            }
+        }
+        Ok(None) => {
+            loaded.problem = Some(SourceProblem::NoData {
+                key: key.to_owned(),
+            });
+        }
+        Err(reason) => {
+            loaded.problem = Some(malformed(reason));
+        }
+    }
+    loaded
+}
+
+/// The docker config under a data key; `stringData` counts before `data` and is not encoded.
+fn config(
+    secret: &Map<String, Value>,
+    key: &str,
+    flavour: Flavour,
+) -> Result<Option<DockerConfig>, String> {
+    let under = |data: &str| secret.get(data).and_then(|data| data.get(key));
+    let bytes = match (under("stringData"), under("data")) {
+        (Some(Value::String(text)), _) => text.clone().into_bytes(),
+        (None | Some(Value::Null), Some(Value::String(text))) => {
+            docker_config::decode(text, DecodePaddingMode::RequireCanonical).ok_or_else(|| {
+                format!("data '{key}' is no base64; no API server takes such a Secret")
+            })?
+        }
+        (None | Some(Value::Null), None | Some(Value::Null)) => return Ok(None),
+        _ => {
+            return Err(format!(
+                "'{key}' is no string; no API server takes such a Secret"
+            ));
+        }
+    };
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    docker_config::parse(&bytes, flavour)
+        .map(Some)
+        .map_err(|reason| {
+            // `MakeDockerKeyring` fails for all of the pod's Secrets, and the pull with it.
+            format!(
+                "'{key}': {reason}; the kubelet refuses every pull of a pod that names this Secret"
+            )
+        })
+}
+
+fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    object.get(name)?.as_str()
+}
+
+fn nameless(path: &str, problem: SourceProblem) -> LoadedSource {
+    LoadedSource {
+        source: CredentialSource::SecretFile {
+            path: printable(path),
+            namespace: None,
+            name: String::new(),
+        },
+        entries: Vec::new(),
+        problem: Some(problem),
+    }
+}
+
+fn malformed(reason: String) -> SourceProblem {
+    SourceProblem::Malformed { reason }
+}
+
+/// A list in a list is odd enough.
+const MAX_DEPTH: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CONFIG: &str = r#"{"auths":{"reg.example.com":{"username":"u","password":"hunter2"}}}"#;
+
+    fn problem(text: &str) -> String {
+        let read = read(text.as_bytes(), "s.yaml");
+        assert_eq!(read.len(), 1);
+        assert!(!format!("{read:?}").contains("hunter2"));
+        read[0]
+            .problem
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string)
+    }
+
+    fn manifest(kind: &str, data: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: pull\n  namespace: shop\ntype: {kind}\n{data}\n"
+        )
+    }
+
+    #[test]
+    fn secrets_are_found_in_yaml_json_lists_and_several_documents() {
+        let data = STANDARD.encode(CONFIG);
+        let wrapped = format!(
+            "data:\n  .dockerconfigjson: |\n    {}\n    {}",
+            &data[..20],
+            &data[20..]
+        );
+        let yaml = [
+            manifest(
+                "kubernetes.io/dockerconfigjson",
+                &format!("data:\n  .dockerconfigjson: {data}"),
+            ),
+            "kind: ConfigMap\ndata:\n  n: 5\n".to_owned(),
+            manifest("kubernetes.io/dockerconfigjson", &wrapped),
+            manifest(
+                "kubernetes.io/dockerconfigjson",
+                &format!("stringData:\n  .dockerconfigjson: '{CONFIG}'"),
+            ),
+            manifest(
+                "kubernetes.io/dockercfg",
+                "stringData:\n  .dockercfg: '{\"reg\":{\"auth\":\"dTpw\"}}'",
+            ),
+        ]
+        .join("---\n");
+        let found = read(yaml.as_bytes(), "s.yaml");
+        assert_eq!(found.len(), 4);
+        for source in &found {
+            assert_eq!((source.entries.len(), &source.problem), (1, &None));
+            assert_eq!(source.source.to_string(), "secret shop/pull");
+        }
+        let json = serde_json::json!({"kind": "List", "items": [
+            {"kind": "Pod"},
+            {"kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+             "data": {".dockerconfigjson": data}},
+        ]});
+        let found = read(
+            serde_json::to_string_pretty(&json).unwrap().as_bytes(),
+            "s.json",
+        );
+        assert_eq!((found.len(), found[0].entries.len()), (1, 1));
+        assert_eq!(found[0].source.to_string(), "secret in s.json");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_what_is_in_it() {
+        let right = "kubernetes.io/dockerconfigjson";
+        let twice = STANDARD.encode(STANDARD.encode(CONFIG));
+        for (text, part) in [
+            (manifest("Opaque", "data: {}"), "type 'Opaque'"),
+            ("kind: Secret\ndata: {}".to_owned(), "type 'Opaque'"),
+            (
+                manifest(right, "data:\n  .dockercfg: eA=="),
+                "no data key '.dockerconfigjson'",
+            ),
+            (
+                manifest(right, "data:\n  .dockerconfigjson: ''"),
+                "no data key '.dockerconfigjson'",
+            ),
+            (
+                manifest(right, "data:\n  .dockerconfigjson: 'hunter2!'"),
+                "is no base64; no API server",
+            ),
+            (
+                manifest(right, "data:\n  .dockerconfigjson: {hunter2: 1}"),
+                "is no string",
+            ),
+            (
+                manifest(right, &format!("data:\n  .dockerconfigjson: {twice}")),
+                "encoded twice",
+            ),
+            (
+                manifest(
+                    right,
+                    "stringData:\n  .dockerconfigjson: '{\"auths\":{\"reg\":{\"auth\":\"hunter2!\"}}}'",
+                ),
+                "entry 'reg' is no base64; the kubelet refuses",
+            ),
+            (
+                manifest(
+                    right,
+                    "stringData:\n  .dockerconfigjson: '{\"auths\":{\"reg\":{\"username\":\"u\",\"password\":\"hunter2\\n\"}}}'",
+                ),
+                "ends in a newline",
+            ),
+            (
+                "kind: Secret\n  hunter2: : x\n".to_owned(),
+                "YAML, at line 2",
+            ),
+            ("kind: Pod\n".to_owned(), "no manifest of kind Secret"),
+            (String::new(), "no manifest of kind Secret"),
+            (CONFIG.to_owned(), "--docker-config"),
+        ] {
+            let said = problem(&text);
+            assert!(said.contains(part), "{text}: {said}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes, "x");
+        }
+
+        #[test]
+        fn any_text_in_a_manifest_is_read_or_refused(text in "[ -~\\n]{0,80}") {
+            for source in read(manifest("kubernetes.io/dockerconfigjson", &text).as_bytes(), "x") {
+                prop_assert!(source.problem.is_some());
+            }
+        }
+    }
+}

@@ -74,8 +74,10 @@ enum Command {
 /// Exit status: 0 a pull would succeed (warnings allowed), 1 at least one would fail, 2 it could
 /// not be told or the probe could not run.
 #[derive(Args, Debug)]
-#[command(after_help = "Exit status: 0 every pull would succeed (warnings allowed), 1 at least one would fail,\n\
-                        2 it could not be told, or the probe could not run.")]
+#[command(
+    after_help = "Exit status: 0 every pull would succeed (warnings allowed), 1 at least one would fail,\n\
+                        2 it could not be told, or the probe could not run."
+)]
 struct Probe {
     /// Images, written as in a pod's `image:`
     #[arg(required = true, value_name = "REFERENCE")]
@@ -190,7 +192,10 @@ enum Error {
     #[error(transparent)]
     Roots(#[from] RootsError),
     #[error("no cause has the code '{code}'{}; `pullpath explain` lists all", near(.nearest))]
-    NoSuchCause { code: String, nearest: Vec<&'static str> },
+    NoSuchCause {
+        code: String,
+        nearest: Vec<&'static str>,
+    },
     #[error("can't start: {0}")]
     Runtime(#[source] io::Error),
     #[error("can't write the result: {0}")]
@@ -204,7 +209,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let code = if error.use_stderr() { CANNOT_TELL } else { SUCCESS };
+            let code = if error.use_stderr() {
+                CANNOT_TELL
+            } else {
+                SUCCESS
+            };
             // A closed pipe is all that can go wrong here, and then nobody reads.
             let _ = error.print();
             return code;
@@ -227,13 +236,21 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Probe(args) => return probe_all(*args, out),
         Command::Explain { markdown: true, .. } => cause::markdown(),
         Command::Explain { code: None, .. } => cause::list(),
-        Command::Explain { code: Some(code), .. } => match code.parse::<Cause>() {
+        Command::Explain {
+            code: Some(code), ..
+        } => match code.parse::<Cause>() {
             Ok(cause) => cause::explain(cause),
-            Err(_) => return Err(Error::NoSuchCause { nearest: nearest(&code), code }),
+            Err(_) => {
+                return Err(Error::NoSuchCause {
+                    nearest: nearest(&code),
+                    code,
+                });
+            }
         },
         Command::Schema => {
             let schema = Document::schema();
-            let mut text = serde_json::to_string_pretty(&schema).map_err(|e| Error::Write(e.into()))?;
+            let mut text =
+                serde_json::to_string_pretty(&schema).map_err(|e| Error::Write(e.into()))?;
             text.push('\n');
             text
         }
@@ -251,11 +268,16 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
 fn probe_all(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
     start_logging(args.verbose);
     // A walk waits; it does not compute. One thread is enough, and the smallest.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
     let stderr_is_terminal = io::stderr().is_terminal();
     let progress = Arc::new(ProgressLine::new(stderr_is_terminal && args.verbose == 0));
     let output = args.output;
-    let style = Style { color: use_color(args.color) };
+    let style = Style {
+        color: use_color(args.color),
+    };
     let reports = runtime.block_on(walk_all(args, Arc::clone(&progress)))?;
     progress.clear();
 
@@ -266,11 +288,13 @@ fn probe_all(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
                 if index > 0 {
                     out.write_all(b"\n").map_err(Error::Write)?;
                 }
-                out.write_all(text::render(report, style).as_bytes()).map_err(Error::Write)?;
+                out.write_all(text::render(report, style).as_bytes())
+                    .map_err(Error::Write)?;
             }
         }
         Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &document).map_err(|e| Error::Write(e.into()))?;
+            serde_json::to_writer_pretty(&mut *out, &document)
+                .map_err(|e| Error::Write(e.into()))?;
             out.write_all(b"\n").map_err(Error::Write)?;
         }
     }
@@ -288,18 +312,26 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut walks = JoinSet::new();
     for (index, reference) in args.references.into_iter().enumerate() {
-        let sources = credentials::load(&request, &reference, |name| std::env::var_os(name)).await?;
+        let sources =
+            credentials::load(&request, &reference, |name| std::env::var_os(name)).await?;
         let check = Check {
             reference,
             platform: platform.clone(),
             keyring: Arc::new(Keyring::new(sources)),
             plain_http: args.network.plain_http,
         };
-        let (edges, progress, places) = (Arc::clone(&edges), Arc::clone(&progress), Arc::clone(&places));
+        let (edges, progress, places) = (
+            Arc::clone(&edges),
+            Arc::clone(&progress),
+            Arc::clone(&places),
+        );
         walks.spawn(async move {
             let _place = places.acquire().await;
             let watch = progress.watch(check.reference.to_string());
-            (index, Report::conclude(probe::pull(&check, &edges, &watch, Timestamp::now()).await))
+            (
+                index,
+                Report::conclude(probe::pull(&check, &edges, &watch, Timestamp::now()).await),
+            )
         });
     }
     let mut reports = Vec::new();
@@ -312,7 +344,10 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
 
 fn credential_request(args: &CredentialArgs) -> Result<credentials::Request, Error> {
     let login = match &args.username {
-        Some(username) => Some((username.clone(), credentials::password_from(io::stdin().lock())?)),
+        Some(username) => Some((
+            username.clone(),
+            credentials::password_from(io::stdin().lock())?,
+        )),
         None => None,
     };
     Ok(credentials::Request {
@@ -349,13 +384,22 @@ fn edges(args: &NetworkArgs, wait: Duration) -> Result<Edges, Error> {
 /// Where we stand, as far as the environment tells: Kubernetes sets KUBERNETES_SERVICE_HOST in
 /// every pod; HOST_IP and POD_IP are what a manifest sets from the downward API.
 fn vantage(resolver: &ResolverConfig, environment: &dyn Fn(&str) -> Option<String>) -> Vantage {
-    let network = match (environment("KUBERNETES_SERVICE_HOST"), environment("HOST_IP"), environment("POD_IP")) {
+    let network = match (
+        environment("KUBERNETES_SERVICE_HOST"),
+        environment("HOST_IP"),
+        environment("POD_IP"),
+    ) {
         (None, _, _) => NetworkView::Machine,
         (Some(_), Some(host), Some(pod)) if host == pod => NetworkView::Node,
         (Some(_), Some(_), Some(_)) => NetworkView::Pod,
         (Some(_), _, _) => NetworkView::PodOrNode,
     };
-    let mut unseen = vec![Unseen::NodeCredentials, Unseen::Mirrors, Unseen::Proxy, Unseen::NodeRoots];
+    let mut unseen = vec![
+        Unseen::NodeCredentials,
+        Unseen::Mirrors,
+        Unseen::Proxy,
+        Unseen::NodeRoots,
+    ];
     if network != NetworkView::Node {
         unseen.push(Unseen::NodeResolver);
     }
@@ -379,9 +423,14 @@ fn start_logging(verbose: u8) {
     let filter = tracing_subscriber::filter::Targets::new().with_target("pullpath", level);
     use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     // Fails only when a subscriber is there already, as when tests call us twice.
-    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init();
 }
 
 /// https://no-color.org: set and not empty means no colour.
@@ -398,8 +447,9 @@ fn use_color(when: When) -> bool {
 }
 
 fn wait(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration =
-        text.parse().map_err(|_| "not a duration; write for instance 10s or 500ms".to_owned())?;
+    let duration: SignedDuration = text
+        .parse()
+        .map_err(|_| "not a duration; write for instance 10s or 500ms".to_owned())?;
     match Duration::try_from(duration) {
         Ok(d) if d >= Duration::from_millis(1) && d <= Duration::from_mins(5) => Ok(d),
         _ => Err("must be between 1ms and 5m".to_owned()),
@@ -411,18 +461,27 @@ fn nameserver(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn override_of(text: &str) -> Result<Override, String> {
-    let wrong = || format!("'{text}' is not HOST:PORT:ADDR, for instance registry.example.com:443:10.0.3.9");
+    let wrong = || {
+        format!("'{text}' is not HOST:PORT:ADDR, for instance registry.example.com:443:10.0.3.9")
+    };
     let mut parts = text.splitn(3, ':');
     let (Some(host), Some(port), Some(address)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(wrong());
     };
-    let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|a| a.strip_suffix(']'))
+        .unwrap_or(address);
     let address: IpAddr = bare.parse().map_err(|_| wrong())?;
     let port: u16 = port.parse().map_err(|_| wrong())?;
     if host.is_empty() || port == 0 {
         return Err(wrong());
     }
-    Ok(Override { host: host.to_owned(), port, address })
+    Ok(Override {
+        host: host.to_owned(),
+        port,
+        address,
+    })
 }
 
 /// Codes that share the most with a mistyped one: same beginning, or one holds the other.
@@ -438,7 +497,11 @@ fn nearest(code: &str) -> Vec<&'static str> {
 }
 
 fn near(nearest: &[&'static str]) -> impl fmt::Display {
-    if nearest.is_empty() { String::new() } else { format!("; near it are {}", nearest.join(", ")) }
+    if nearest.is_empty() {
+        String::new()
+    } else {
+        format!("; near it are {}", nearest.join(", "))
+    }
 }
 
 #[cfg(test)]
@@ -453,9 +516,19 @@ mod tests {
     #[test]
     fn overrides_read_host_port_address() {
         let read = override_of("reg.test:443:::1").unwrap();
-        assert_eq!((read.host.as_str(), read.port, read.address), ("reg.test", 443, "::1".parse().unwrap()));
+        assert_eq!(
+            (read.host.as_str(), read.port, read.address),
+            ("reg.test", 443, "::1".parse().unwrap())
+        );
         assert!(override_of("reg.test:443:[fd00::1]").is_ok());
-        for wrong in ["reg.test", "reg.test:443", "reg.test:x:127.0.0.1", ":443:127.0.0.1", "reg.test:0:127.0.0.1", "r:1:h"] {
+        for wrong in [
+            "reg.test",
+            "reg.test:443",
+            "reg.test:x:127.0.0.1",
+            ":443:127.0.0.1",
+            "reg.test:0:127.0.0.1",
+            "r:1:h",
+        ] {
             assert!(override_of(wrong).is_err(), "{wrong}");
         }
     }

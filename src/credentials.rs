@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
+use crate::model::text::printable;
 use crate::registry::docker_config::{self, DockerConfig, Flavour};
 use crate::registry::keyring::{Entry, LoadedSource};
-use crate::model::text::printable;
 use crate::registry::scrub::Secret;
 use crate::registry::secret;
 

@@ -13,11 +13,14 @@ use harness::{Outcome, Probe, probe};
 use http::Method;
 use pullpath::diagnose::cause::{Cause, Detected};
 use pullpath::diagnose::{Pull, Severity};
-use support::web::{Flow, Reply};
 use support::pki::Flaw;
-use support::registry::{Auth, RateLimit, Redirect, denied, echo, manifest_unknown, name_unknown, oci_error, too_many_requests};
+use support::registry::{
+    Auth, RateLimit, Redirect, denied, echo, manifest_unknown, name_unknown, oci_error,
+    too_many_requests,
+};
 use support::tcp::{Behaviour, Blackhole, Closed, Peer};
 use support::token::{Fields, Post};
+use support::web::{Flow, Reply};
 use support::{AUTH, PASSWORD, REGISTRY, REPOSITORY, TAG, USER, World, dns};
 
 /// Defines a test for each cause: its body returns what a probe came to, and the cause must be
@@ -242,7 +245,10 @@ async fn a_healthy_walk_has_nothing_to_report() {
         assert_eq!(found.layers_size.0, size as u64);
         assert_eq!(evidence.blob.done().unwrap().redirects.len(), 1);
         assert_eq!(evidence.legs.len(), 3);
-        assert!(world.blobs.take_leaks().is_empty(), "a credential went to the storage");
+        assert!(
+            world.blobs.take_leaks().is_empty(),
+            "a credential went to the storage"
+        );
     }
 }
 
@@ -253,21 +259,37 @@ async fn a_healthy_walk_costs_what_the_readme_says() {
     let registry = &world.registry.server;
     assert_eq!(registry.connections(), 1);
     assert_eq!(registry.count(&Method::HEAD, "/manifests/"), 1);
-    assert_eq!(registry.count(&Method::GET, "/manifests/"), 2, "the index and the platform's manifest");
+    assert_eq!(
+        registry.count(&Method::GET, "/manifests/"),
+        2,
+        "the index and the platform's manifest"
+    );
     assert_eq!(registry.count(&Method::GET, "/blobs/"), 1);
     assert_eq!(world.tokens.server.connections(), 1);
     assert_eq!(world.tokens.server.seen().len(), 1);
     assert_eq!(world.blobs.server.seen().len(), 1);
-    assert_eq!(world.blobs.server.seen()[0].header("range"), Some("bytes=0-0"));
+    assert_eq!(
+        world.blobs.server.seen()[0].header("range"),
+        Some("bytes=0-0")
+    );
     let questions = world.dns.questions();
-    assert_eq!(questions.len(), 6, "A and AAAA of three names: {questions:?}");
+    assert_eq!(
+        questions.len(),
+        6,
+        "A and AAAA of three names: {questions:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plain_http_registry_is_walked_when_told_to() {
     let world = World::plain().await;
     let outcome = Probe::of(&world).args(["--plain-http"]).run().await;
-    assert_eq!(outcome.report().verdict.pull, Pull::WouldSucceed, "{}", outcome.text());
+    assert_eq!(
+        outcome.report().verdict.pull,
+        Pull::WouldSucceed,
+        "{}",
+        outcome.text()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,12 +299,26 @@ async fn a_registry_that_serves_its_layers_itself_has_two_legs() {
     let outcome = probe(&world).await;
     outcome.is_quiet();
     assert_eq!(outcome.report().evidence.legs.len(), 2);
-    assert!(outcome.report().evidence.blob.done().unwrap().redirects.is_empty());
+    assert!(
+        outcome
+            .report()
+            .evidence
+            .blob
+            .done()
+            .unwrap()
+            .redirects
+            .is_empty()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ways_of_a_token_service_all_lead_to_a_token() {
-    for post in [Post::Status(400), Post::Status(401), Post::Status(404), Post::Status(405)] {
+    for post in [
+        Post::Status(400),
+        Post::Status(401),
+        Post::Status(404),
+        Post::Status(405),
+    ] {
         for fields in [Fields::Both, Fields::Token, Fields::AccessToken] {
             let world = World::healthy().await;
             world.tokens.knobs().post = post;
@@ -290,7 +326,11 @@ async fn the_ways_of_a_token_service_all_lead_to_a_token() {
             let outcome = probe(&world).await;
             outcome.is_quiet();
             let attempt = outcome.report().evidence.accepted().unwrap().clone();
-            let methods: Vec<&str> = attempt.exchanges.iter().map(|e| e.method.as_str()).collect();
+            let methods: Vec<&str> = attempt
+                .exchanges
+                .iter()
+                .map(|e| e.method.as_str())
+                .collect();
             assert_eq!(methods, ["POST", "GET"]);
         }
     }
@@ -306,7 +346,17 @@ async fn basic_head_405_open_ping_and_closing_servers_are_all_walked() {
     world.registry.knobs().head_405 = true;
     let outcome = probe(&world).await;
     outcome.is_quiet();
-    assert!(outcome.report().evidence.accepted().unwrap().head.done().unwrap().by_get);
+    assert!(
+        outcome
+            .report()
+            .evidence
+            .accepted()
+            .unwrap()
+            .head
+            .done()
+            .unwrap()
+            .by_get
+    );
 
     let world = World::healthy().await;
     world.registry.knobs().ping_open = true;
@@ -330,7 +380,12 @@ async fn the_second_credential_is_tried_after_the_first_was_refused() {
     let right = world.secret_file();
     let outcome = Probe::of(&world)
         .anonymous()
-        .args(["--secret-file", wrong.to_str().unwrap(), "--secret-file", right.to_str().unwrap()])
+        .args([
+            "--secret-file",
+            wrong.to_str().unwrap(),
+            "--secret-file",
+            right.to_str().unwrap(),
+        ])
         .run()
         .await;
     assert_eq!(outcome.code, 0);
@@ -343,7 +398,11 @@ async fn the_second_credential_is_tried_after_the_first_was_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_public_image_needs_no_credential() {
     let world = World::healthy().await;
-    let outcome = Probe::of(&world).anonymous().reference(&world.public_reference()).run().await;
+    let outcome = Probe::of(&world)
+        .anonymous()
+        .reference(&world.public_reference())
+        .run()
+        .await;
     outcome.is_quiet();
 }
 
@@ -359,7 +418,10 @@ async fn rate_limit_headers_are_read() {
     let outcome = probe(&world).await;
     outcome.is_quiet();
     let limit = outcome.report().evidence.rate_limit.clone().unwrap();
-    assert_eq!((limit.limit, limit.remaining, limit.window_seconds), (Some(100), Some(76), Some(21_600)));
+    assert_eq!(
+        (limit.limit, limit.remaining, limit.window_seconds),
+        (Some(100), Some(76), Some(21_600))
+    );
     assert_eq!(limit.source.as_deref(), Some("203.0.113.7"));
 }
 
@@ -369,7 +431,11 @@ async fn a_secret_that_a_registry_repeats_gets_out_nowhere() {
     for reply in [echo(401), echo(403), echo(400), echo(500)] {
         let world = World::healthy().await;
         world.registry.knobs().auth = World::basic();
-        world.registry.knobs().manners.fail("/manifests/", reply.clone());
+        world
+            .registry
+            .knobs()
+            .manners
+            .fail("/manifests/", reply.clone());
         let outcome = probe(&world).await;
         assert_ne!(outcome.code, 0);
 
@@ -382,21 +448,44 @@ async fn a_secret_that_a_registry_repeats_gets_out_nowhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_faulty_leg_ends_in_time_whatever_it_does() {
-    for flow in [Flow::Hang, Flow::Reset, Flow::Close, Flow::StallAfter(1), Flow::Drip { piece: 1, every: Duration::from_millis(300) }] {
+    for flow in [
+        Flow::Hang,
+        Flow::Reset,
+        Flow::Close,
+        Flow::StallAfter(1),
+        Flow::Drip {
+            piece: 1,
+            every: Duration::from_millis(300),
+        },
+    ] {
         for place in ["registry", "token", "blob"] {
             let world = World::healthy().await;
-            let reply = Reply::json(200, &serde_json::json!({"padding": "x".repeat(200)})).flow(flow);
+            let reply =
+                Reply::json(200, &serde_json::json!({"padding": "x".repeat(200)})).flow(flow);
             match place {
-                "registry" => world.registry.knobs().manners.fail_early("/manifests/", reply),
+                "registry" => world
+                    .registry
+                    .knobs()
+                    .manners
+                    .fail_early("/manifests/", reply),
                 "token" => world.tokens.knobs().manners.fail_early("/token", reply),
                 _ => world.blobs.knobs().manners.fail_early("/", reply),
             }
             let start = std::time::Instant::now();
             let outcome = probe(&world).await;
-            assert!(start.elapsed() < Duration::from_secs(20), "{flow:?} at {place}");
-            if !matches!((flow, place), (Flow::StallAfter(1) | Flow::Drip { .. }, "blob")) {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "{flow:?} at {place}"
+            );
+            if !matches!(
+                (flow, place),
+                (Flow::StallAfter(1) | Flow::Drip { .. }, "blob")
+            ) {
                 assert_ne!(outcome.code, 0, "{flow:?} at {place}:\n{}", outcome.text());
-                assert!(!outcome.report().verdict.findings.is_empty(), "{flow:?} at {place}");
+                assert!(
+                    !outcome.report().verdict.findings.is_empty(),
+                    "{flow:?} at {place}"
+                );
             }
         }
     }
@@ -406,9 +495,14 @@ async fn a_faulty_leg_ends_in_time_whatever_it_does() {
 async fn a_denial_in_words_is_told_from_a_wrong_password() {
     let world = World::healthy().await;
     world.registry.knobs().manners.fail("/manifests/", denied());
-    probe(&world).await.shows("auth_denied", Severity::Critical, Pull::WouldFail);
+    probe(&world)
+        .await
+        .shows("auth_denied", Severity::Critical, Pull::WouldFail);
     let world = World::healthy().await;
-    world.registry.knobs().manners.fail("/manifests/", oci_error(401, "UNAUTHORIZED", "authentication required"));
+    world.registry.knobs().manners.fail(
+        "/manifests/",
+        oci_error(401, "UNAUTHORIZED", "authentication required"),
+    );
     let outcome = probe(&world).await;
     assert_eq!(outcome.code, 1);
 }
@@ -427,7 +521,10 @@ fn every_cause_is_produced_by_a_test_or_waits_for_something_named() {
                     missing.push(code);
                 }
             }
-            Detected::Needs(_) => assert!(!HERE.contains(&code), "{code} is produced, so it needs nothing more"),
+            Detected::Needs(_) => assert!(
+                !HERE.contains(&code),
+                "{code} is produced, so it needs nothing more"
+            ),
         }
     }
     assert!(missing.is_empty(), "no test produces {missing:?}");

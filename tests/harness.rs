@@ -1,7 +1,10 @@
 //! Runs the built program against a [`World`], as a user would, and looks for secrets in all it prints.
 
 #![allow(dead_code, reason = "each test uses a part")]
-#![allow(unreachable_pub, reason = "shared by several crates, which are no libraries")]
+#![allow(
+    unreachable_pub,
+    reason = "shared by several crates, which are no libraries"
+)]
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -57,7 +60,10 @@ impl<'a> Probe<'a> {
 
     /// The same image, asked of another port of the registry's name.
     pub fn port(self, port: u16) -> Self {
-        self.reference(&format!("{}:{port}/{REPOSITORY}:{TAG}", super::support::REGISTRY))
+        self.reference(&format!(
+            "{}:{port}/{REPOSITORY}:{TAG}",
+            super::support::REGISTRY
+        ))
     }
 
     /// Without the world's secret.
@@ -90,14 +96,26 @@ impl<'a> Probe<'a> {
         command
             .env_clear()
             .env("HOME", home)
-            .args(["probe", &self.reference, "-o", "json", "-vv", "--timeout", "1s"])
+            .args([
+                "probe",
+                &self.reference,
+                "-o",
+                "json",
+                "-vv",
+                "--timeout",
+                "1s",
+            ])
             .args(["--nameserver", &world.nameserver()]);
         let has = |flag: &str| self.args.iter().any(|arg| arg == flag);
         if !has("--hosts-file") {
-            command.arg("--hosts-file").arg(world.write("hosts-empty", ""));
+            command
+                .arg("--hosts-file")
+                .arg(world.write("hosts-empty", ""));
         }
         if !has("--resolv-conf") {
-            command.arg("--resolv-conf").arg(world.write("resolv-plain", "nameserver 127.0.0.1\n"));
+            command
+                .arg("--resolv-conf")
+                .arg(world.write("resolv-plain", "nameserver 127.0.0.1\n"));
         }
         if !has("--platform") {
             command.args(["--platform", "linux/amd64"]);
@@ -118,9 +136,14 @@ impl<'a> Probe<'a> {
         let stderr = String::from_utf8(output.stderr).unwrap();
         let code = output.status.code().expect("it was not killed");
         assert!(!stderr.contains("panicked"), "{stderr}");
-        let document: Document =
-            serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}\nstdout: {stdout}\nstderr: {stderr}"));
-        let outcome = Outcome { code, stdout, stderr, document };
+        let document: Document = serde_json::from_str(&stdout)
+            .unwrap_or_else(|e| panic!("{e}\nstdout: {stdout}\nstderr: {stderr}"));
+        let outcome = Outcome {
+            code,
+            stdout,
+            stderr,
+            document,
+        };
         outcome.holds_no_secret(world);
         outcome
     }
@@ -146,9 +169,16 @@ impl Outcome {
         assert_eq!(verdict.pull, pull, "{text}");
         assert!(!finding.evidence.is_empty(), "{text}");
         assert!(!finding.hint.is_empty(), "{text}");
-        let others: Vec<&str> =
-            verdict.findings.iter().map(|f| f.cause.code()).filter(|other| *other != code).collect();
-        assert!(others.is_empty(), "besides {code} there is {others:?}:\n{text}");
+        let others: Vec<&str> = verdict
+            .findings
+            .iter()
+            .map(|f| f.cause.code())
+            .filter(|other| *other != code)
+            .collect();
+        assert!(
+            others.is_empty(),
+            "besides {code} there is {others:?}:\n{text}"
+        );
         let code = match pull {
             Pull::WouldSucceed => 0,
             Pull::WouldFail => 1,
@@ -160,7 +190,11 @@ impl Outcome {
     /// A pull would succeed, and there is nothing to say of it.
     pub fn is_quiet(&self) {
         let verdict = &self.report().verdict;
-        assert!(verdict.findings.is_empty() && verdict.consequences.is_empty(), "{}", self.text());
+        assert!(
+            verdict.findings.is_empty() && verdict.consequences.is_empty(),
+            "{}",
+            self.text()
+        );
         assert_eq!(verdict.pull, Pull::WouldSucceed, "{}", self.text());
         assert_eq!(self.code, 0);
     }
@@ -175,7 +209,10 @@ impl Outcome {
         let faces = [&self.stdout, &self.stderr, &self.text()];
         for secret in &secrets {
             for face in faces {
-                assert!(!face.contains(secret.as_str()), "a secret got out: {secret}\n{face}");
+                assert!(
+                    !face.contains(secret.as_str()),
+                    "a secret got out: {secret}\n{face}"
+                );
             }
         }
     }

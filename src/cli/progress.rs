@@ -16,7 +16,10 @@ pub(super) struct ProgressLine {
 
 impl ProgressLine {
     pub(super) fn new(is_shown: bool) -> Self {
-        Self { is_shown, written: Mutex::new(false) }
+        Self {
+            is_shown,
+            written: Mutex::new(false),
+        }
     }
 
     /// The line's view of one walk.

@@ -1,5 +1,6 @@
 //! Pure: evidence in, verdict out. No sockets, no clock, no secrets.
 
+mod catalogue;
 pub mod cause;
 mod rules;
 
@@ -32,7 +33,9 @@ pub enum Pull {
 }
 
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing.
@@ -44,7 +47,9 @@ pub enum Severity {
 }
 
 /// How sure we are of a finding.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     Low,

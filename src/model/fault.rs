@@ -354,7 +354,8 @@ impl fmt::Display for IcmpError {
 
 impl fmt::Display for TcpFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = |icmp: &Option<IcmpError>| icmp.map_or_else(String::new, |icmp| format!(" ({icmp})"));
+        let said =
+            |icmp: &Option<IcmpError>| icmp.map_or_else(String::new, |icmp| format!(" ({icmp})"));
         match self {
             Self::Refused { icmp: None } => f.write_str("connection refused (RST)"),
             Self::Refused { icmp: Some(icmp) } => write!(f, "connection refused ({icmp})"),
@@ -362,8 +363,12 @@ impl fmt::Display for TcpFault {
             Self::HostUnreachable { icmp } => write!(f, "no route to host{}", said(icmp)),
             Self::NetUnreachable { icmp } => write!(f, "network is unreachable{}", said(icmp)),
             Self::Prohibited { icmp } => write!(f, "administratively prohibited ({icmp})"),
-            Self::LocalPolicy { errno } => write!(f, "refused by this machine's own policy (errno {errno})"),
-            Self::NoLocalAddress { errno } => write!(f, "no local address to connect from (errno {errno})"),
+            Self::LocalPolicy { errno } => {
+                write!(f, "refused by this machine's own policy (errno {errno})")
+            }
+            Self::NoLocalAddress { errno } => {
+                write!(f, "no local address to connect from (errno {errno})")
+            }
             Self::Reset => f.write_str("connection reset"),
             Self::Other { error, .. } => f.write_str(error),
         }
@@ -373,21 +378,51 @@ impl fmt::Display for TcpFault {
 impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownIssuer { issuer } => write!(f, "certificate signed by an authority not trusted here ({issuer})"),
-            Self::NameMismatch { expected, presented } => {
-                write!(f, "certificate is not for {expected} but for {}", presented.join(", "))
+            Self::UnknownIssuer { issuer } => write!(
+                f,
+                "certificate signed by an authority not trusted here ({issuer})"
+            ),
+            Self::NameMismatch {
+                expected,
+                presented,
+            } => {
+                write!(
+                    f,
+                    "certificate is not for {expected} but for {}",
+                    presented.join(", ")
+                )
             }
-            Self::Expired { not_after, .. } => write!(f, "certificate expired at {}", instant(*not_after)),
-            Self::NotYetValid { not_before, .. } => write!(f, "certificate not valid before {}", instant(*not_before)),
+            Self::Expired { not_after, .. } => {
+                write!(f, "certificate expired at {}", instant(*not_after))
+            }
+            Self::NotYetValid { not_before, .. } => {
+                write!(f, "certificate not valid before {}", instant(*not_before))
+            }
             Self::BadCertificate { reason } => write!(f, "certificate refused: {reason}"),
-            Self::NoRoots => f.write_str("certificate not checked: no trusted roots could be loaded here"),
+            Self::NoRoots => {
+                f.write_str("certificate not checked: no trusted roots could be loaded here")
+            }
             Self::PlainHttp => f.write_str("the server speaks plain HTTP on this port"),
-            Self::NotTls { first_bytes } => write!(f, "the server does not speak TLS (first bytes {first_bytes})"),
+            Self::NotTls { first_bytes } => write!(
+                f,
+                "the server does not speak TLS (first bytes {first_bytes})"
+            ),
             Self::Alert { alert, name } => write!(f, "the server sent TLS alert {alert} ({name})"),
-            Self::Incompatible { reason } => write!(f, "no TLS version or cipher suite in common: {reason}"),
-            Self::Reset { received } => write!(f, "connection reset after our ClientHello ({received} received)"),
-            Self::Closed { received } => write!(f, "connection closed after our ClientHello ({received} received)"),
-            Self::Timeout { received } => write!(f, "no further answer to our ClientHello ({received} received)"),
+            Self::Incompatible { reason } => {
+                write!(f, "no TLS version or cipher suite in common: {reason}")
+            }
+            Self::Reset { received } => write!(
+                f,
+                "connection reset after our ClientHello ({received} received)"
+            ),
+            Self::Closed { received } => write!(
+                f,
+                "connection closed after our ClientHello ({received} received)"
+            ),
+            Self::Timeout { received } => write!(
+                f,
+                "no further answer to our ClientHello ({received} received)"
+            ),
             Self::Other { reason } => f.write_str(reason),
         }
     }
@@ -396,7 +431,13 @@ impl fmt::Display for TlsFault {
 impl fmt::Display for HttpFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status { status, code, message, retry_after, .. } => {
+            Self::Status {
+                status,
+                code,
+                message,
+                retry_after,
+                ..
+            } => {
                 write!(f, "HTTP {status}")?;
                 if let Some(code) = code {
                     write!(f, " {code}")?;
@@ -411,15 +452,22 @@ impl fmt::Display for HttpFault {
             }
             Self::Malformed { reason } => write!(f, "not a valid answer: {reason}"),
             Self::Stalled { after } => write!(f, "the answer stalled after {after}"),
-            Self::Truncated { got, want: Some(want) } => write!(f, "the answer ended after {got} of {want}"),
+            Self::Truncated {
+                got,
+                want: Some(want),
+            } => write!(f, "the answer ended after {got} of {want}"),
             Self::Truncated { got, want: None } => write!(f, "the answer ended early, after {got}"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::Reset => f.write_str("connection reset"),
             Self::Closed => f.write_str("connection closed without an answer"),
             Self::TooLarge { limit } => write!(f, "the answer is larger than {limit}"),
-            Self::RedirectUntrusted { to, reason } => write!(f, "redirect to {to} not followed: {reason}"),
+            Self::RedirectUntrusted { to, reason } => {
+                write!(f, "redirect to {to} not followed: {reason}")
+            }
             Self::TooManyRedirects { limit } => write!(f, "more than {limit} redirects"),
-            Self::Reconnect { phase, reason } => write!(f, "a second connection failed ({phase}): {reason}"),
+            Self::Reconnect { phase, reason } => {
+                write!(f, "a second connection failed ({phase}): {reason}")
+            }
             Self::Other { reason } => f.write_str(reason),
         }
     }
@@ -439,11 +487,19 @@ impl fmt::Display for Distrust {
 impl fmt::Display for TokenFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCredential => f.write_str("the registry asks for a user and password, and no credential matches"),
+            Self::NoCredential => {
+                f.write_str("the registry asks for a user and password, and no credential matches")
+            }
             Self::Rejected { fault } => write!(f, "the token service said no: {fault}"),
-            Self::RealmUntrusted { realm, reason } => write!(f, "nothing sent to realm {realm}: {reason}"),
+            Self::RealmUntrusted { realm, reason } => {
+                write!(f, "nothing sent to realm {realm}: {reason}")
+            }
             Self::NoToken { method, fields } => {
-                write!(f, "the answer to {method} holds no token that containerd reads (fields: {})", fields.join(", "))
+                write!(
+                    f,
+                    "the answer to {method} holds no token that containerd reads (fields: {})",
+                    fields.join(", ")
+                )
             }
             Self::BadChallenge { reason } => write!(f, "the challenge can't be followed: {reason}"),
             Self::Http { fault } => fault.fmt(f),
@@ -455,9 +511,17 @@ impl fmt::Display for ManifestFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http { fault } => fault.fmt(f),
-            Self::NoPlatform { available } => write!(f, "no image for this platform; there is {}", available.join(", ")),
-            Self::Unsupported { media_type } => write!(f, "media type {media_type} is not pulled by containerd"),
-            Self::DigestMismatch { expected, got } => write!(f, "the content has digest {got}, not {expected}"),
+            Self::NoPlatform { available } => write!(
+                f,
+                "no image for this platform; there is {}",
+                available.join(", ")
+            ),
+            Self::Unsupported { media_type } => {
+                write!(f, "media type {media_type} is not pulled by containerd")
+            }
+            Self::DigestMismatch { expected, got } => {
+                write!(f, "the content has digest {got}, not {expected}")
+            }
             Self::Malformed { reason } => write!(f, "not a manifest: {reason}"),
         }
     }

@@ -35,7 +35,10 @@ mod tests {
 
     #[test]
     fn nothing_from_the_network_moves_a_cursor() {
-        assert_eq!(printable("a\x1b[31mb\r\nc\u{202e}d\u{9b}e"), "a�[31mb  c�d�e");
+        assert_eq!(
+            printable("a\x1b[31mb\r\nc\u{202e}d\u{9b}e"),
+            "a�[31mb  c�d�e"
+        );
         assert_eq!(printable(&"x".repeat(400)).chars().count(), MAX_SHOWN);
     }
 }

@@ -20,8 +20,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::tls::Counted;
 use crate::model::fault::HttpFault;
-use crate::model::units::Bytes;
 use crate::model::text::printable;
+use crate::model::units::Bytes;
 
 /// Who asks. Registries log it; an operator can find our requests by it.
 const USER_AGENT: &str = concat!("pullpath/", env!("CARGO_PKG_VERSION"));
@@ -68,14 +68,23 @@ impl HttpConnection {
                 let driver = tokio::spawn(async move { drop(connection.await) });
                 Ok((Sender::Http2(sender), driver))
             } else {
-                let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io).await?;
+                let (sender, connection) = http1::Builder::new()
+                    .max_buf_size(MAX_HEAD)
+                    .handshake(io)
+                    .await?;
                 let driver = tokio::spawn(async move { drop(connection.await) });
                 Ok((Sender::Http1(sender), driver))
             }
         };
-        let (sender, driver) =
-            tokio::time::timeout(limit, opened).await.map_err(|_| HttpFault::Timeout)?.map_err(|e| fault(&e))?;
-        Ok(Self { sender, scheme, driver })
+        let (sender, driver) = tokio::time::timeout(limit, opened)
+            .await
+            .map_err(|_| HttpFault::Timeout)?
+            .map_err(|e| fault(&e))?;
+        Ok(Self {
+            sender,
+            scheme,
+            driver,
+        })
     }
 
     /// Whether another request may go over it, as far as is known.
@@ -87,8 +96,14 @@ impl HttpConnection {
     }
 
     /// Sends one request, whose target is a path and whose `Host` is set; waits for the response head.
-    pub async fn send(&mut self, mut request: Request<Body>, limit: Duration) -> Result<Response, HttpFault> {
-        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    pub async fn send(
+        &mut self,
+        mut request: Request<Body>,
+        limit: Duration,
+    ) -> Result<Response, HttpFault> {
+        request
+            .headers_mut()
+            .insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         let start = Instant::now();
         let exchange = async {
             match &mut self.sender {
@@ -101,8 +116,10 @@ impl HttpConnection {
                     let authority = request.headers_mut().remove(header::HOST);
                     let authority = authority.as_ref().and_then(|value| value.to_str().ok());
                     let target = request.uri().path_and_query().map_or("/", |p| p.as_str());
-                    let absolute =
-                        Uri::builder().scheme(self.scheme).authority(authority.unwrap_or("")).path_and_query(target);
+                    let absolute = Uri::builder()
+                        .scheme(self.scheme)
+                        .authority(authority.unwrap_or(""))
+                        .path_and_query(target);
                     if let Ok(uri) = absolute.build() {
                         *request.uri_mut() = uri;
                     }
@@ -112,9 +129,16 @@ impl HttpConnection {
                 }
             }
         };
-        let answer = tokio::time::timeout(limit, exchange).await.map_err(|_| HttpFault::Timeout)?;
+        let answer = tokio::time::timeout(limit, exchange)
+            .await
+            .map_err(|_| HttpFault::Timeout)?;
         let (parts, body) = answer.map_err(|e| fault(&e))?.into_parts();
-        Ok(Response { status: parts.status, headers: parts.headers, first_byte: start.elapsed(), body })
+        Ok(Response {
+            status: parts.status,
+            headers: parts.headers,
+            first_byte: start.elapsed(),
+            body,
+        })
     }
 }
 
@@ -166,7 +190,12 @@ impl Response {
             match tokio::time::timeout_at(deadline, self.body.frame()).await {
                 Err(_) => return Err(HttpFault::Stalled { after: Bytes(0) }),
                 Ok(None) if want == Some(Bytes(0)) => return Ok(0),
-                Ok(None) => return Err(HttpFault::Truncated { got: Bytes(0), want }),
+                Ok(None) => {
+                    return Err(HttpFault::Truncated {
+                        got: Bytes(0),
+                        want,
+                    });
+                }
                 Ok(Some(Err(error))) => return Err(body_fault(&error, Bytes(0), want)),
                 Ok(Some(Ok(frame))) => {
                     if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
@@ -178,7 +207,13 @@ impl Response {
     }
 
     fn length(&self) -> Option<Bytes> {
-        self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok().map(Bytes)
+        self.headers
+            .get(header::CONTENT_LENGTH)?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()
+            .map(Bytes)
     }
 }
 
@@ -198,27 +233,40 @@ fn fault(error: &hyper::Error) -> HttpFault {
             io::ErrorKind::TimedOut => return HttpFault::Timeout,
             _ => {}
         }
-        if let Some(rustls::Error::AlertReceived(alert)) =
-            io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        if let Some(rustls::Error::AlertReceived(alert)) = io
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
         {
             let number = u8::from(*alert);
-            return HttpFault::Other { reason: format!("TLS alert {number} ({alert:?}) from the server") };
+            return HttpFault::Other {
+                reason: format!("TLS alert {number} ({alert:?}) from the server"),
+            };
         }
     }
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         HttpFault::Closed
     } else if error.is_parse() {
-        HttpFault::Malformed { reason: "what came is no HTTP response".to_owned() }
+        HttpFault::Malformed {
+            reason: "what came is no HTTP response".to_owned(),
+        }
     } else if error.is_timeout() {
         HttpFault::Timeout
     } else if let Some(h2) = h2_source(error) {
         match h2.reason() {
-            Some(h2::Reason::NO_ERROR | h2::Reason::REFUSED_STREAM | h2::Reason::CANCEL) | None => HttpFault::Closed,
-            Some(reason) => HttpFault::Other { reason: format!("HTTP/2 error {reason:?}") },
+            Some(h2::Reason::NO_ERROR | h2::Reason::REFUSED_STREAM | h2::Reason::CANCEL) | None => {
+                HttpFault::Closed
+            }
+            Some(reason) => HttpFault::Other {
+                reason: format!("HTTP/2 error {reason:?}"),
+            },
         }
     } else {
-        let source = error.source().map_or_else(String::new, |source| format!(": {source}"));
-        HttpFault::Other { reason: printable(&format!("{error}{source}")) }
+        let source = error
+            .source()
+            .map_or_else(String::new, |source| format!(": {source}"));
+        HttpFault::Other {
+            reason: printable(&format!("{error}{source}")),
+        }
     }
 }
 
@@ -239,7 +287,11 @@ fn sources(error: &hyper::Error) -> impl Iterator<Item = &(dyn std::error::Error
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -248,7 +300,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),

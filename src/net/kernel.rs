@@ -1,5 +1,8 @@
 //! What the kernel knows of a TCP connection: TCP_INFO and the error queue. The only unsafe code.
-#![expect(unsafe_code, reason = "getsockopt(TCP_INFO) has no safe wrapper in libc, nix or rustix")]
+#![expect(
+    unsafe_code,
+    reason = "getsockopt(TCP_INFO) has no safe wrapper in libc, nix or rustix"
+)]
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -7,7 +10,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::time::Duration;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
+};
 
 use crate::model::fault::IcmpError;
 
@@ -22,7 +27,8 @@ pub(crate) struct TcpInfo {
 /// zero in these fields means "not measured".
 pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
-    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).map_err(io::Error::other)?;
+    let mut length =
+        libc::socklen_t::try_from(size_of::<libc::tcp_info>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the borrow, and the kernel writes at most `length` bytes
     // into a buffer of that size.
     let result = unsafe {
@@ -59,16 +65,35 @@ pub(crate) fn keep_icmp_errors(socket: &impl AsFd, is_v6: bool) -> io::Result<()
 pub(crate) fn take_icmp_error(socket: &impl AsFd) -> Option<IcmpError> {
     let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-    let message =
-        recvmsg::<SockaddrStorage>(socket.as_fd().as_raw_fd(), &mut [], Some(&mut control), flags).ok()?;
+    let message = recvmsg::<SockaddrStorage>(
+        socket.as_fd().as_raw_fd(),
+        &mut [],
+        Some(&mut control),
+        flags,
+    )
+    .ok()?;
     message.cmsgs().ok()?.find_map(|control| match control {
-        ControlMessageOwned::Ipv4RecvErr(error, from) if error.ee_origin == libc::SO_EE_ORIGIN_ICMP => {
+        ControlMessageOwned::Ipv4RecvErr(error, from)
+            if error.ee_origin == libc::SO_EE_ORIGIN_ICMP =>
+        {
             let from = from.map(|a| IpAddr::from(u32::from_be(a.sin_addr.s_addr).to_be_bytes()));
-            Some(IcmpError { from, version: 4, kind: error.ee_type, code: error.ee_code })
+            Some(IcmpError {
+                from,
+                version: 4,
+                kind: error.ee_type,
+                code: error.ee_code,
+            })
         }
-        ControlMessageOwned::Ipv6RecvErr(error, from) if error.ee_origin == libc::SO_EE_ORIGIN_ICMP6 => {
+        ControlMessageOwned::Ipv6RecvErr(error, from)
+            if error.ee_origin == libc::SO_EE_ORIGIN_ICMP6 =>
+        {
             let from = from.map(|a| IpAddr::from(a.sin6_addr.s6_addr));
-            Some(IcmpError { from, version: 6, kind: error.ee_type, code: error.ee_code })
+            Some(IcmpError {
+                from,
+                version: 6,
+                kind: error.ee_type,
+                code: error.ee_code,
+            })
         }
         _ => None,
     })

@@ -17,7 +17,11 @@ pub enum RootsError {
         "--ca-file {}: certificate {entry} is not valid ({error}); a PEM file with '-----BEGIN CERTIFICATE-----' is wanted",
         path.display()
     )]
-    Invalid { path: PathBuf, entry: usize, error: String },
+    Invalid {
+        path: PathBuf,
+        entry: usize,
+        error: String,
+    },
     #[error("--ca-file {}: holds no certificate; a PEM file with '-----BEGIN CERTIFICATE-----' is wanted", path.display())]
     Empty { path: PathBuf },
 }
@@ -30,12 +34,16 @@ pub fn load(ca_files: &[PathBuf]) -> Result<(RootCertStore, Roots), RootsError> 
     let mut store = RootCertStore::empty();
     let mut roots = Roots::default();
     let system = rustls_native_certs::load_native_certs();
-    roots.problems.extend(system.errors.iter().map(ToString::to_string));
+    roots
+        .problems
+        .extend(system.errors.iter().map(ToString::to_string));
     let (added, _) = store.add_parsable_certificates(system.certs);
     if added > 0 {
         roots.sources.push(system_source());
     } else {
-        roots.problems.push(format!("no certificate in {}", system_source()));
+        roots
+            .problems
+            .push(format!("no certificate in {}", system_source()));
     }
     for path in ca_files {
         add_file(&mut store, path)?;
@@ -51,21 +59,36 @@ fn system_source() -> String {
         .iter()
         .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)))
         .collect();
-    if named.is_empty() { "the system's trust store".to_owned() } else { named.join(", ") }
+    if named.is_empty() {
+        "the system's trust store".to_owned()
+    } else {
+        named.join(", ")
+    }
 }
 
 fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), RootsError> {
     let path_buf = || path.to_owned();
-    let unreadable = |error: String| RootsError::Unreadable { path: path_buf(), error };
+    let unreadable = |error: String| RootsError::Unreadable {
+        path: path_buf(),
+        error,
+    };
     let pem = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         count += 1;
-        let invalid = |error: String| RootsError::Invalid { path: path_buf(), entry: count, error };
+        let invalid = |error: String| RootsError::Invalid {
+            path: path_buf(),
+            entry: count,
+            error,
+        };
         let certificate = certificate.map_err(|e| invalid(e.to_string()))?;
         store.add(certificate).map_err(|e| invalid(e.to_string()))?;
     }
-    if count == 0 { Err(RootsError::Empty { path: path_buf() }) } else { Ok(()) }
+    if count == 0 {
+        Err(RootsError::Empty { path: path_buf() })
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -80,8 +103,15 @@ mod tests {
         assert!(error(&path).contains("can't be read"));
         std::fs::write(&path, "no certificate\n").unwrap();
         assert!(error(&path).contains("holds no certificate"));
-        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n").unwrap();
+        std::fs::write(
+            &path,
+            "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
         let text = error(&path);
-        assert!(text.contains("certificate 1 is not valid") && text.contains("ca.pem"), "{text}");
+        assert!(
+            text.contains("certificate 1 is not valid") && text.contains("ca.pem"),
+            "{text}"
+        );
     }
 }

@@ -55,15 +55,22 @@ pub async fn connect(addresses: &[IpAddr], port: u16, limit: Duration) -> Dialed
         .iter()
         .map(|address| Dial {
             to: SocketAddr::new(*address, port),
-            outcome: Step::Skipped { reason: Skip::NotNeeded },
+            outcome: Step::Skipped {
+                reason: Skip::NotNeeded,
+            },
         })
         .collect();
     while let Some(joined) = dials.join_next().await {
-        let Ok((index, took, result)) = joined else { continue };
+        let Ok((index, took, result)) = joined else {
+            continue;
+        };
         attempts[index].outcome = match result {
             Ok((stream, connection)) => {
                 streams[index] = Some(stream);
-                Step::Done { value: connection, took }
+                Step::Done {
+                    value: connection,
+                    took,
+                }
             }
             Err(fault) => Step::Failed { fault, took },
         };
@@ -71,20 +78,39 @@ pub async fn connect(addresses: &[IpAddr], port: u16, limit: Duration) -> Dialed
     let (outcome, stream) = match go_choice(&attempts) {
         Some((index, fallback)) => {
             let took = attempts[index].outcome.took().unwrap_or_default();
-            let value = Connected { to: attempts[index].to, fallback };
+            let value = Connected {
+                to: attempts[index].to,
+                fallback,
+            };
             (Step::Done { value, took }, streams[index].take())
         }
         None => {
-            let fault = attempts.iter().find_map(|dial| dial.outcome.fault()).cloned();
+            let fault = attempts
+                .iter()
+                .find_map(|dial| dial.outcome.fault())
+                .cloned();
             let fault = fault.unwrap_or_else(|| TcpFault::Other {
                 errno: None,
                 error: "there is no address to connect to".to_owned(),
             });
-            (Step::Failed { fault, took: start.elapsed() }, None)
+            (
+                Step::Failed {
+                    fault,
+                    took: start.elapsed(),
+                },
+                None,
+            )
         }
     };
     let not_tried = addresses.len() - chosen.len();
-    Dialed { connect: Connect { attempts, not_tried, outcome }, stream }
+    Dialed {
+        connect: Connect {
+            attempts,
+            not_tried,
+            outcome,
+        },
+        stream,
+    }
 }
 
 /// The attempt whose connection Go's dialer would have returned, and how much later than the first
@@ -130,12 +156,18 @@ pub fn go_choice(attempts: &[Dial]) -> Option<(usize, Option<Duration>)> {
 
 async fn dial(to: SocketAddr, limit: Duration) -> Result<(TcpStream, Connection), TcpFault> {
     let fault = |error: &io::Error| from_io(error, None);
-    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = if to.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
     let socket = socket.map_err(|e| fault(&e))?;
     kernel::keep_icmp_errors(&socket, to.is_ipv6()).map_err(|e| fault(&e))?;
     socket.set_nodelay(true).map_err(|e| fault(&e))?;
     // A second descriptor: the first is gone with the attempt, and the error queue with it.
-    let queue = std::os::fd::AsFd::as_fd(&socket).try_clone_to_owned().map_err(|e| fault(&e))?;
+    let queue = std::os::fd::AsFd::as_fd(&socket)
+        .try_clone_to_owned()
+        .map_err(|e| fault(&e))?;
     let stream = match tokio::time::timeout(limit, socket.connect(to)).await {
         Err(_) => return Err(TcpFault::Timeout),
         Ok(Err(error)) => return Err(from_io(&error, kernel::take_icmp_error(&queue))),
@@ -156,7 +188,10 @@ fn from_io(error: &io::Error, icmp: Option<IcmpError>) -> TcpFault {
         return TcpFault::Prohibited { icmp };
     }
     let Some(errno) = error.raw_os_error() else {
-        return TcpFault::Other { errno: None, error: error.to_string() };
+        return TcpFault::Other {
+            errno: None,
+            error: error.to_string(),
+        };
     };
     match errno {
         libc::ECONNREFUSED => TcpFault::Refused { icmp },
@@ -167,7 +202,10 @@ fn from_io(error: &io::Error, icmp: Option<IcmpError>) -> TcpFault {
         libc::EPERM | libc::EACCES | libc::EINVAL => TcpFault::LocalPolicy { errno },
         libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT => TcpFault::NoLocalAddress { errno },
         libc::ECONNRESET => TcpFault::Reset,
-        _ => TcpFault::Other { errno: Some(errno), error: error.to_string() },
+        _ => TcpFault::Other {
+            errno: Some(errno),
+            error: error.to_string(),
+        },
     }
 }
 
@@ -178,11 +216,21 @@ mod tests {
     fn dial_of(to: &str, done: bool, millis: u64) -> Dial {
         let to: SocketAddr = to.parse().unwrap();
         let took = Duration::from_millis(millis);
-        let connection = Connection { local: to, rtt: None, send_mss: None };
+        let connection = Connection {
+            local: to,
+            rtt: None,
+            send_mss: None,
+        };
         let outcome = if done {
-            Step::Done { value: connection, took }
+            Step::Done {
+                value: connection,
+                took,
+            }
         } else {
-            Step::Failed { fault: TcpFault::Timeout, took }
+            Step::Failed {
+                fault: TcpFault::Timeout,
+                took,
+            }
         };
         Dial { to, outcome }
     }
@@ -199,16 +247,38 @@ mod tests {
             (vec![dial_of(A4, true, 5)], Some((0, None))),
             (vec![dial_of(A4, false, 5)], None),
             // A refusal costs its own time.
-            (vec![dial_of(A4, false, 5), dial_of(B4, true, 5)], Some((1, Some(ms(5))))),
+            (
+                vec![dial_of(A4, false, 5), dial_of(B4, true, 5)],
+                Some((1, Some(ms(5)))),
+            ),
             // Dead IPv6: the fallback delay.
-            (vec![dial_of(A6, false, 10_000), dial_of(A4, true, 5)], Some((1, Some(ms(300))))),
+            (
+                vec![dial_of(A6, false, 10_000), dial_of(A4, true, 5)],
+                Some((1, Some(ms(300)))),
+            ),
             // IPv6 refused at once: no delay but its own.
-            (vec![dial_of(A6, false, 2), dial_of(A4, true, 5)], Some((1, Some(ms(2))))),
+            (
+                vec![dial_of(A6, false, 2), dial_of(A4, true, 5)],
+                Some((1, Some(ms(2)))),
+            ),
             // Slow but within the head start.
-            (vec![dial_of(A6, true, 200), dial_of(A4, true, 1)], Some((0, None))),
+            (
+                vec![dial_of(A6, true, 200), dial_of(A4, true, 1)],
+                Some((0, None)),
+            ),
             // Slower than that: the other wins.
-            (vec![dial_of(A6, true, 900), dial_of(A4, true, 1)], Some((1, Some(ms(300))))),
-            (vec![dial_of(A6, false, 2), dial_of(B6, true, 2), dial_of(A4, true, 1)], Some((1, Some(ms(2))))),
+            (
+                vec![dial_of(A6, true, 900), dial_of(A4, true, 1)],
+                Some((1, Some(ms(300)))),
+            ),
+            (
+                vec![
+                    dial_of(A6, false, 2),
+                    dial_of(B6, true, 2),
+                    dial_of(A4, true, 1),
+                ],
+                Some((1, Some(ms(2)))),
+            ),
         ] {
             assert_eq!(go_choice(&attempts), chosen, "{attempts:?}");
         }
@@ -216,18 +286,60 @@ mod tests {
 
     #[test]
     fn every_errno_of_connect_has_its_fault() {
-        let prohibited = IcmpError { from: None, version: 4, kind: 3, code: 13 };
-        let port = IcmpError { from: None, version: 4, kind: 3, code: 3 };
+        let prohibited = IcmpError {
+            from: None,
+            version: 4,
+            kind: 3,
+            code: 13,
+        };
+        let port = IcmpError {
+            from: None,
+            version: 4,
+            kind: 3,
+            code: 3,
+        };
         for (errno, icmp, fault) in [
             (libc::ECONNREFUSED, None, TcpFault::Refused { icmp: None }),
-            (libc::ECONNREFUSED, Some(port), TcpFault::Refused { icmp: Some(port) }),
-            (libc::EHOSTUNREACH, Some(prohibited), TcpFault::Prohibited { icmp: prohibited }),
-            (libc::EHOSTUNREACH, None, TcpFault::HostUnreachable { icmp: None }),
-            (libc::ENETUNREACH, None, TcpFault::NetUnreachable { icmp: None }),
+            (
+                libc::ECONNREFUSED,
+                Some(port),
+                TcpFault::Refused { icmp: Some(port) },
+            ),
+            (
+                libc::EHOSTUNREACH,
+                Some(prohibited),
+                TcpFault::Prohibited { icmp: prohibited },
+            ),
+            (
+                libc::EHOSTUNREACH,
+                None,
+                TcpFault::HostUnreachable { icmp: None },
+            ),
+            (
+                libc::ENETUNREACH,
+                None,
+                TcpFault::NetUnreachable { icmp: None },
+            ),
             (libc::ETIMEDOUT, None, TcpFault::Timeout),
-            (libc::EACCES, None, TcpFault::LocalPolicy { errno: libc::EACCES }),
-            (libc::EPERM, None, TcpFault::LocalPolicy { errno: libc::EPERM }),
-            (libc::EADDRNOTAVAIL, None, TcpFault::NoLocalAddress { errno: libc::EADDRNOTAVAIL }),
+            (
+                libc::EACCES,
+                None,
+                TcpFault::LocalPolicy {
+                    errno: libc::EACCES,
+                },
+            ),
+            (
+                libc::EPERM,
+                None,
+                TcpFault::LocalPolicy { errno: libc::EPERM },
+            ),
+            (
+                libc::EADDRNOTAVAIL,
+                None,
+                TcpFault::NoLocalAddress {
+                    errno: libc::EADDRNOTAVAIL,
+                },
+            ),
             (libc::ECONNRESET, None, TcpFault::Reset),
         ] {
             assert_eq!(from_io(&io::Error::from_raw_os_error(errno), icmp), fault);
@@ -245,13 +357,19 @@ mod tests {
         assert!(dialed.stream.is_some());
         drop((listener, dialed));
         let dialed = connect(&loopback, port, Duration::from_secs(5)).await;
-        assert_eq!(dialed.connect.outcome.fault(), Some(&TcpFault::Refused { icmp: None }));
+        assert_eq!(
+            dialed.connect.outcome.fault(),
+            Some(&TcpFault::Refused { icmp: None })
+        );
     }
 
     #[tokio::test]
     async fn no_more_than_the_bound_is_tried() {
         let many: Vec<IpAddr> = (1..=7).map(|n| IpAddr::from([127, 0, 0, n])).collect();
         let dialed = connect(&many, 1, Duration::from_secs(1)).await;
-        assert_eq!((dialed.connect.attempts.len(), dialed.connect.not_tried), (MAX_ADDRESSES_PER_FAMILY, 3));
+        assert_eq!(
+            (dialed.connect.attempts.len(), dialed.connect.not_tried),
+            (MAX_ADDRESSES_PER_FAMILY, 3)
+        );
     }
 }

@@ -13,7 +13,9 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -23,8 +25,8 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Certificate, Session, Step, Tls};
 use crate::model::fault::TlsFault;
-use crate::model::units::Bytes;
 use crate::model::text::printable;
+use crate::model::units::Bytes;
 
 /// Chains longer than this are cut in the evidence; public ones have two to four.
 const MAX_CHAIN: usize = 10;
@@ -51,7 +53,10 @@ pub struct TlsClient {
 impl TlsClient {
     pub fn new(roots: RootCertStore) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().ok();
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .ok();
         Self { provider, verifier }
     }
 
@@ -66,13 +71,32 @@ impl TlsClient {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let result = self.connect(host, stream, limit, &recorder, &seen).await;
         let took = start.elapsed();
-        let chain = recorder.chain.lock().map(|chain| chain.iter().map(certificate).collect()).unwrap_or_default();
+        let chain = recorder
+            .chain
+            .lock()
+            .map(|chain| chain.iter().map(certificate).collect())
+            .unwrap_or_default();
         match result {
             Ok(stream) => {
-                let tls = Tls { chain, outcome: Step::Done { value: session(&stream), took } };
-                Secured { tls, stream: Some(stream) }
+                let tls = Tls {
+                    chain,
+                    outcome: Step::Done {
+                        value: session(&stream),
+                        took,
+                    },
+                };
+                Secured {
+                    tls,
+                    stream: Some(stream),
+                }
             }
-            Err(fault) => Secured { tls: Tls { chain, outcome: Step::Failed { fault, took } }, stream: None },
+            Err(fault) => Secured {
+                tls: Tls {
+                    chain,
+                    outcome: Step::Failed { fault, took },
+                },
+                stream: None,
+            },
         }
     }
 
@@ -87,19 +111,26 @@ impl TlsClient {
         let name = server_name(host)?;
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| TlsFault::Other { reason: error.to_string() })?
+            .map_err(|error| TlsFault::Other {
+                reason: error.to_string(),
+            })?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(recorder) as Arc<dyn ServerCertVerifier>)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let counted = Counted { inner: stream, seen: Arc::clone(seen) };
+        let counted = Counted {
+            inner: stream,
+            seen: Arc::clone(seen),
+        };
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, counted);
         let outcome = tokio::time::timeout(limit, handshake).await;
         let seen = seen.lock().map(|s| s.clone()).unwrap_or_default();
         match outcome {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(fault(&error, &seen, host)),
-            Err(_) => Err(not_tls(&seen).unwrap_or(TlsFault::Timeout { received: Bytes(seen.received) })),
+            Err(_) => Err(not_tls(&seen).unwrap_or(TlsFault::Timeout {
+                received: Bytes(seen.received),
+            })),
         }
     }
 }
@@ -108,8 +139,13 @@ impl TlsClient {
 fn server_name(host: &Host) -> Result<ServerName<'static>, TlsFault> {
     match host {
         Host::Address(address) => Ok(ServerName::IpAddress((*address).into())),
-        Host::Name(name) => ServerName::try_from(name.trim_end_matches('.').to_owned())
-            .map_err(|_| TlsFault::Other { reason: format!("'{name}' can't be a name in a certificate") }),
+        Host::Name(name) => {
+            ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| {
+                TlsFault::Other {
+                    reason: format!("'{name}' can't be a name in a certificate"),
+                }
+            })
+        }
     }
 }
 
@@ -122,64 +158,97 @@ fn session(stream: &TlsStream<Counted>) -> Session {
     };
     Session {
         protocol,
-        cipher_suite: connection.negotiated_cipher_suite().map_or_else(String::new, |s| format!("{:?}", s.suite())),
-        key_exchange: connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())),
-        alpn: connection.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned()),
+        cipher_suite: connection
+            .negotiated_cipher_suite()
+            .map_or_else(String::new, |s| format!("{:?}", s.suite())),
+        key_exchange: connection
+            .negotiated_key_exchange_group()
+            .map(|group| format!("{:?}", group.name())),
+        alpn: connection
+            .alpn_protocol()
+            .map(|p| String::from_utf8_lossy(p).into_owned()),
     }
 }
 
 /// rustls' error, in our words.
 fn fault(error: &io::Error, seen: &Seen, host: &Host) -> TlsFault {
     let received = Bytes(seen.received);
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(inner) = inner else {
         return match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TlsFault::Reset { received },
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                TlsFault::Reset { received }
+            }
             io::ErrorKind::UnexpectedEof => not_tls(seen).unwrap_or(TlsFault::Closed { received }),
-            _ => TlsFault::Other { reason: printable(&error.to_string()) },
+            _ => TlsFault::Other {
+                reason: printable(&error.to_string()),
+            },
         };
     };
     match inner {
         rustls::Error::InvalidCertificate(error) => certificate_fault(error, host),
-        rustls::Error::AlertReceived(alert) => {
-            TlsFault::Alert { alert: u8::from(*alert), name: snake(&format!("{alert:?}")) }
-        }
-        rustls::Error::PeerIncompatible(reason) => TlsFault::Incompatible { reason: format!("{reason:?}") },
+        rustls::Error::AlertReceived(alert) => TlsFault::Alert {
+            alert: u8::from(*alert),
+            name: snake(&format!("{alert:?}")),
+        },
+        rustls::Error::PeerIncompatible(reason) => TlsFault::Incompatible {
+            reason: format!("{reason:?}"),
+        },
         rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => {
-            not_tls(seen).unwrap_or_else(|| TlsFault::Other { reason: printable(&inner.to_string()) })
+            not_tls(seen).unwrap_or_else(|| TlsFault::Other {
+                reason: printable(&inner.to_string()),
+            })
         }
-        _ => TlsFault::Other { reason: printable(&inner.to_string()) },
+        _ => TlsFault::Other {
+            reason: printable(&inner.to_string()),
+        },
     }
 }
 
 fn certificate_fault(error: &CertificateError, host: &Host) -> TlsFault {
     match error {
-        CertificateError::UnknownIssuer => TlsFault::UnknownIssuer { issuer: String::new() },
-        CertificateError::NotValidForNameContext { presented, .. } => {
-            TlsFault::NameMismatch { expected: host.to_string(), presented: presented.iter().map(|n| plain_name(n)).collect() }
-        }
-        CertificateError::NotValidForName => {
-            TlsFault::NameMismatch { expected: host.to_string(), presented: Vec::new() }
-        }
-        CertificateError::ExpiredContext { time, not_after } => {
-            TlsFault::Expired { not_after: timestamp(*not_after), local_time: timestamp(*time) }
-        }
-        CertificateError::NotValidYetContext { time, not_before } => {
-            TlsFault::NotYetValid { not_before: timestamp(*not_before), local_time: timestamp(*time) }
-        }
+        CertificateError::UnknownIssuer => TlsFault::UnknownIssuer {
+            issuer: String::new(),
+        },
+        CertificateError::NotValidForNameContext { presented, .. } => TlsFault::NameMismatch {
+            expected: host.to_string(),
+            presented: presented.iter().map(|n| plain_name(n)).collect(),
+        },
+        CertificateError::NotValidForName => TlsFault::NameMismatch {
+            expected: host.to_string(),
+            presented: Vec::new(),
+        },
+        CertificateError::ExpiredContext { time, not_after } => TlsFault::Expired {
+            not_after: timestamp(*not_after),
+            local_time: timestamp(*time),
+        },
+        CertificateError::NotValidYetContext { time, not_before } => TlsFault::NotYetValid {
+            not_before: timestamp(*not_before),
+            local_time: timestamp(*time),
+        },
         CertificateError::ApplicationVerificationFailure => TlsFault::NoRoots,
-        other => TlsFault::BadCertificate { reason: printable(&other.to_string()) },
+        other => TlsFault::BadCertificate {
+            reason: printable(&other.to_string()),
+        },
     }
 }
 
 /// rustls presents names as `DnsName("a.example.com")`.
 fn plain_name(name: &str) -> String {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    let inner = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'))
+        .unwrap_or(name);
     printable(inner.trim_matches('"'))
 }
 
 fn timestamp(time: UnixTime) -> Timestamp {
-    i64::try_from(time.as_secs()).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or(Timestamp::MAX)
+    i64::try_from(time.as_secs())
+        .ok()
+        .and_then(|s| Timestamp::from_second(s).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// What is no TLS record (RFC 8446, 5.1: content types 20 to 24, version 3.x), told by its first bytes.
@@ -204,7 +273,10 @@ fn not_tls(seen: &Seen) -> Option<TlsFault> {
 fn snake(name: &str) -> String {
     let mut text = String::new();
     for character in name.chars() {
-        if character.is_uppercase() && !text.is_empty() && !text.ends_with(|c: char| c.is_uppercase()) {
+        if character.is_uppercase()
+            && !text.is_empty()
+            && !text.ends_with(|c: char| c.is_uppercase())
+        {
             text.push('_');
         }
         text.push(character.to_ascii_lowercase());
@@ -214,10 +286,13 @@ fn snake(name: &str) -> String {
 
 fn certificate(der: &CertificateDer<'static>) -> Certificate {
     let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
-    let sha256 = sha256.as_ref().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
+    let sha256 = sha256
+        .as_ref()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
     let Ok((_, parsed)) = X509Certificate::from_der(der) else {
         return Certificate {
             subject: "unreadable".to_owned(),
@@ -228,9 +303,19 @@ fn certificate(der: &CertificateDer<'static>) -> Certificate {
             sha256,
         };
     };
-    let names = parsed.subject_alternative_name().ok().flatten().map(|extension| {
-        extension.value.general_names.iter().filter_map(general_name).take(MAX_NAMES).collect()
-    });
+    let names = parsed
+        .subject_alternative_name()
+        .ok()
+        .flatten()
+        .map(|extension| {
+            extension
+                .value
+                .general_names
+                .iter()
+                .filter_map(general_name)
+                .take(MAX_NAMES)
+                .collect()
+        });
     let at = |seconds: i64, otherwise| Timestamp::from_second(seconds).unwrap_or(otherwise);
     Certificate {
         subject: printable(&parsed.subject().to_string()),
@@ -273,10 +358,15 @@ impl ServerCertVerifier for Recorder {
     ) -> Result<ServerCertVerified, rustls::Error> {
         if let Ok(mut chain) = self.chain.lock() {
             let presented = std::iter::once(end_entity).chain(intermediates);
-            *chain = presented.take(MAX_CHAIN).map(|certificate| certificate.clone().into_owned()).collect();
+            *chain = presented
+                .take(MAX_CHAIN)
+                .map(|certificate| certificate.clone().into_owned())
+                .collect();
         }
         match &self.inner {
-            Some(inner) => inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+            Some(inner) => {
+                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
             // No roots: refused, by the one error that the verifier above never gives.
             None => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
@@ -303,7 +393,9 @@ impl ServerCertVerifier for Recorder {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -325,7 +417,11 @@ pub struct Counted {
 const FIRST_BYTES: usize = 16;
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.inner).poll_read(cx, buffer);
         let new = &buffer.filled()[before..];
@@ -341,7 +437,11 @@ impl AsyncRead for Counted {
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 

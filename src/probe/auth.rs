@@ -50,17 +50,27 @@ pub(super) async fn admit(
             Knock::In(admitted) => {
                 evidence.attempts.push(Attempt {
                     credential: None,
-                    token: Step::Skipped { reason: Skip::NotNeeded },
+                    token: Step::Skipped {
+                        reason: Skip::NotNeeded,
+                    },
                     exchanges: Vec::new(),
-                    head: Step::Done { value: admitted.0.head.clone(), took: admitted.1 },
+                    head: Step::Done {
+                        value: admitted.0.head.clone(),
+                        took: admitted.1,
+                    },
                 });
                 return Some(admitted.0);
             }
-            Knock::Out { challenge: Some(wanted @ (Wanted::Basic { .. } | Wanted::Bearer(_))), .. } => wanted,
+            Knock::Out {
+                challenge: Some(wanted @ (Wanted::Basic { .. } | Wanted::Bearer(_))),
+                ..
+            } => wanted,
             Knock::Out { fault, took, .. } => {
                 evidence.attempts.push(Attempt {
                     credential: None,
-                    token: Step::Skipped { reason: Skip::NotNeeded },
+                    token: Step::Skipped {
+                        reason: Skip::NotNeeded,
+                    },
                     exchanges: Vec::new(),
                     head: Step::Failed { fault, took },
                 });
@@ -75,36 +85,89 @@ pub(super) async fn admit(
     for credential in tries {
         let mut exchanges = Vec::new();
         let (token, authorization) = match &wanted {
-            Wanted::Anonymous => (Step::Skipped { reason: Skip::NotNeeded }, None),
-            Wanted::Unusable { reason } => (failed(TokenFault::BadChallenge { reason: reason.clone() }), None),
+            Wanted::Anonymous => (
+                Step::Skipped {
+                    reason: Skip::NotNeeded,
+                },
+                None,
+            ),
+            Wanted::Unusable { reason } => (
+                failed(TokenFault::BadChallenge {
+                    reason: reason.clone(),
+                }),
+                None,
+            ),
             Wanted::Basic { .. } => match basic_of(credential) {
-                Some(value) => (Step::Skipped { reason: Skip::NotNeeded }, Some(value)),
+                Some(value) => (
+                    Step::Skipped {
+                        reason: Skip::NotNeeded,
+                    },
+                    Some(value),
+                ),
                 None => (failed(TokenFault::NoCredential), None),
             },
-            Wanted::Bearer(bearer) => bearer_token(check, lines, registry, bearer, credential, at_ping, &mut exchanges).await,
+            Wanted::Bearer(bearer) => {
+                bearer_token(
+                    check,
+                    lines,
+                    registry,
+                    bearer,
+                    credential,
+                    at_ping,
+                    &mut exchanges,
+                )
+                .await
+            }
         };
-        let may_knock = token.fault().is_none() && !matches!(token, Step::Skipped { reason: Skip::Blocked { .. } });
+        let may_knock = token.fault().is_none()
+            && !matches!(
+                token,
+                Step::Skipped {
+                    reason: Skip::Blocked { .. }
+                }
+            );
         let (head, admitted, go_on) = if may_knock {
             match knock(check, lines, registry, authorization, evidence).await {
                 Knock::In(admitted) => {
                     let value = admitted.0.head.clone();
-                    (Step::Done { value, took: admitted.1 }, Some(admitted.0), false)
+                    (
+                        Step::Done {
+                            value,
+                            took: admitted.1,
+                        },
+                        Some(admitted.0),
+                        false,
+                    )
                 }
                 Knock::Out { fault, took, .. } => {
-                    let go_on = matches!(fault, HttpFault::Status { status: 401 | 403 | 404, .. });
+                    let go_on = matches!(
+                        fault,
+                        HttpFault::Status {
+                            status: 401 | 403 | 404,
+                            ..
+                        }
+                    );
                     (Step::Failed { fault, took }, None, go_on)
                 }
             }
         } else {
             let reason = match &token {
                 Step::Skipped { reason } => *reason,
-                _ => Skip::Blocked { role: Role::Token, phase: Phase::Token },
+                _ => Skip::Blocked {
+                    role: Role::Token,
+                    phase: Phase::Token,
+                },
             };
             let go_on = matches!(token.fault(), Some(TokenFault::Rejected { .. }));
             (Step::Skipped { reason }, None, go_on)
         };
         let credential = credential.map(|c| c.id.clone());
-        evidence.attempts.push(Attempt { credential, token, exchanges, head });
+        evidence.attempts.push(Attempt {
+            credential,
+            token,
+            exchanges,
+            head,
+        });
         if admitted.is_some() || !go_on {
             return admitted;
         }
@@ -114,7 +177,11 @@ pub(super) async fn admit(
 
 enum Knock {
     In((Admitted, Duration)),
-    Out { fault: HttpFault, took: Duration, challenge: Option<Wanted> },
+    Out {
+        fault: HttpFault,
+        took: Duration,
+        challenge: Option<Wanted>,
+    },
 }
 
 /// `HEAD` of the manifest by tag or digest. Where that has no answer to give, `GET`: after 405, as
@@ -130,32 +197,62 @@ async fn knock(
     let path = manifest::path(check, check.reference.version());
     let request = |lines: &Lines<'_>, method| {
         let mut request = lines.request(registry, method, &path);
-        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(oci::ACCEPT));
+        request
+            .headers_mut()
+            .insert(header::ACCEPT, HeaderValue::from_static(oci::ACCEPT));
         if let Some(value) = &authorization {
-            request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, value.clone());
         }
         request
     };
     let head = request(lines, Method::HEAD);
-    let exchange = lines.exchange(registry, Phase::Manifest, head, SMALL_BODY).await;
+    let exchange = lines
+        .exchange(registry, Phase::Manifest, head, SMALL_BODY)
+        .await;
     let mut took = exchange.took;
     let answer = match exchange.result {
         Ok(answer) => answer,
-        Err(fault) => return Knock::Out { fault, took, challenge: None },
+        Err(fault) => {
+            return Knock::Out {
+                fault,
+                took,
+                challenge: None,
+            };
+        }
     };
     if evidence.rate_limit.is_none() {
         evidence.rate_limit = error::rate_limit(&answer.headers, lines.scrub());
     }
     let status = answer.status.as_u16();
     let found = answer.status.is_success().then(|| read_head(&answer));
-    if let Some(head @ Head { digest: Some(_), .. }) = found {
-        return Knock::In((Admitted { head, authorization, body: None }, took));
+    if let Some(
+        head @ Head {
+            digest: Some(_), ..
+        },
+    ) = found
+    {
+        return Knock::In((
+            Admitted {
+                head,
+                authorization,
+                body: None,
+            },
+            took,
+        ));
     }
     if !(answer.status.is_success() || matches!(status, 401 | 403 | 404 | 405)) {
-        return Knock::Out { fault: answer.status_fault(lines.scrub()), took, challenge: None };
+        return Knock::Out {
+            fault: answer.status_fault(lines.scrub()),
+            took,
+            challenge: None,
+        };
     }
     let get = request(lines, Method::GET);
-    let exchange = lines.exchange(registry, Phase::Manifest, get, manifest::MAX_SIZE).await;
+    let exchange = lines
+        .exchange(registry, Phase::Manifest, get, manifest::MAX_SIZE)
+        .await;
     took += exchange.took;
     match exchange.result {
         // A registry that refuses HEAD with 401 to 404 but serves GET still fails a pull.
@@ -163,30 +260,61 @@ async fn knock(
             let mut head = read_head(&body);
             head.by_get = true;
             head.digest = head.digest.or_else(|| Some(oci::sha256(&body.body)));
-            Knock::In((Admitted { head, authorization, body: Some(body.body) }, took))
+            Knock::In((
+                Admitted {
+                    head,
+                    authorization,
+                    body: Some(body.body),
+                },
+                took,
+            ))
         }
         Ok(body) => {
-            let told = if body.status.is_success() { &answer } else { &body };
-            let challenge =
-                (told.status.as_u16() == 401).then(|| challenge::wanted(&told.headers, lines.scrub()));
-            Knock::Out { fault: told.status_fault(lines.scrub()), took, challenge }
+            let told = if body.status.is_success() {
+                &answer
+            } else {
+                &body
+            };
+            let challenge = (told.status.as_u16() == 401)
+                .then(|| challenge::wanted(&told.headers, lines.scrub()));
+            Knock::Out {
+                fault: told.status_fault(lines.scrub()),
+                took,
+                challenge,
+            }
         }
-        Err(fault) => Knock::Out { fault, took, challenge: None },
+        Err(fault) => Knock::Out {
+            fault,
+            took,
+            challenge: None,
+        },
     }
 }
 
 fn read_head(answer: &Answer) -> Head {
-    let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &str| {
+        answer
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     Head {
-        digest: text("docker-content-digest").filter(|d| check_digest(d).is_ok()).map(str::to_owned),
+        digest: text("docker-content-digest")
+            .filter(|d| check_digest(d).is_ok())
+            .map(str::to_owned),
         media_type: text("content-type").map(printable),
-        size: text("content-length").and_then(|n| n.parse().ok()).map(Bytes),
+        size: text("content-length")
+            .and_then(|n| n.parse().ok())
+            .map(Bytes),
         by_get: false,
     }
 }
 
 fn failed(fault: TokenFault) -> Step<Grant, TokenFault> {
-    Step::Failed { fault, took: Duration::ZERO }
+    Step::Failed {
+        fault,
+        took: Duration::ZERO,
+    }
 }
 
 /// A token for one candidate, asked for as containerd does: the OAuth2 form first where there is a
@@ -201,21 +329,46 @@ async fn bearer_token(
     exchanges: &mut Vec<TokenExchange>,
 ) -> (Step<Grant, TokenFault>, Option<HeaderValue>) {
     let Some(realm) = Endpoint::of(&bearer.realm) else {
-        return (failed(TokenFault::BadChallenge { reason: "the realm is no http or https URL".to_owned() }), None);
+        return (
+            failed(TokenFault::BadChallenge {
+                reason: "the realm is no http or https URL".to_owned(),
+            }),
+            None,
+        );
     };
-    let untrusted = |reason: Distrust| failed(TokenFault::RealmUntrusted { realm: realm.clone(), reason });
+    let untrusted = |reason: Distrust| {
+        failed(TokenFault::RealmUntrusted {
+            realm: realm.clone(),
+            reason,
+        })
+    };
     if let Some(reason) = challenge::distrust(&bearer.realm, lines.endpoint(registry)) {
         return (untrusted(reason), None);
     }
     let line = match lines.open(Role::Token, &realm).await {
         Ok(line) => line,
         Err(OpenError::Failed(phase)) => {
-            return (Step::Skipped { reason: Skip::Blocked { role: Role::Token, phase } }, None);
+            return (
+                Step::Skipped {
+                    reason: Skip::Blocked {
+                        role: Role::Token,
+                        phase,
+                    },
+                },
+                None,
+            );
         }
         Err(OpenError::Untrusted(reason)) => return (untrusted(reason), None),
     };
     let scope = if at_ping { None } else { bearer.scope.clone() };
-    let mut asker = Asker { check, line, bearer, scope, credential, exchanges };
+    let mut asker = Asker {
+        check,
+        line,
+        bearer,
+        scope,
+        credential,
+        exchanges,
+    };
     let result = asker.ask(lines).await;
     let took = exchanges.iter().filter_map(|e| e.outcome.took()).sum();
     match result {
@@ -225,7 +378,15 @@ async fn bearer_token(
                 Some(value) => (Step::Done { value: grant, took }, Some(value)),
                 None => {
                     let reason = "the token holds characters that no header may hold".to_owned();
-                    (Step::Failed { fault: TokenFault::Http { fault: HttpFault::Malformed { reason } }, took }, None)
+                    (
+                        Step::Failed {
+                            fault: TokenFault::Http {
+                                fault: HttpFault::Malformed { reason },
+                            },
+                            took,
+                        },
+                        None,
+                    )
                 }
             }
         }
@@ -251,9 +412,10 @@ impl Asker<'_> {
             let body = token::post_body(self.bearer, &scopes, credential);
             let path = target(&self.bearer.realm);
             let mut request = self.request(lines, Method::POST, path);
-            request
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static(token::FORM_TYPE));
+            request.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(token::FORM_TYPE),
+            );
             *request.body_mut() = Body::copy_from_slice(body.expose().as_bytes());
             let answer = self.exchange(lines, request, true).await?;
             if answer.status.is_success() {
@@ -292,18 +454,33 @@ impl Asker<'_> {
         authenticated: bool,
     ) -> Result<Answer, TokenFault> {
         let method = request.method().to_string();
-        let exchange = lines.exchange(self.line, Phase::Token, request, SMALL_BODY).await;
+        let exchange = lines
+            .exchange(self.line, Phase::Token, request, SMALL_BODY)
+            .await;
         let (outcome, result) = match exchange.result {
             Ok(answer) => {
                 let value = answer.status.as_u16();
-                (Step::Done { value, took: exchange.took }, Ok(answer))
+                (
+                    Step::Done {
+                        value,
+                        took: exchange.took,
+                    },
+                    Ok(answer),
+                )
             }
             Err(fault) => {
-                let step = Step::Failed { fault: fault.clone(), took: exchange.took };
+                let step = Step::Failed {
+                    fault: fault.clone(),
+                    took: exchange.took,
+                };
                 (step, Err(TokenFault::Http { fault }))
             }
         };
-        self.exchanges.push(TokenExchange { method, authenticated, outcome });
+        self.exchanges.push(TokenExchange {
+            method,
+            authenticated,
+            outcome,
+        });
         result
     }
 }

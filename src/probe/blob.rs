@@ -30,29 +30,47 @@ pub(super) async fn first_byte(
     found: &ManifestFound,
 ) -> Step<BlobFound, HttpFault> {
     let Some(layer) = oci::witness(&found.layers) else {
-        return Step::Skipped { reason: Skip::NoLayer };
+        return Step::Skipped {
+            reason: Skip::NoLayer,
+        };
     };
-    let path = format!("/v2/{}/blobs/{}", check.reference.repository(), layer.digest);
+    let path = format!(
+        "/v2/{}/blobs/{}",
+        check.reference.repository(),
+        layer.digest
+    );
     let mut took = Duration::ZERO;
     let mut redirects = Vec::new();
     let mut line = registry;
     let Ok(mut url) = lines.endpoint(registry).url(&path) else {
         let reason = "the path of the layer is no URL".to_owned();
-        return Step::Failed { fault: HttpFault::Malformed { reason }, took };
+        return Step::Failed {
+            fault: HttpFault::Malformed { reason },
+            took,
+        };
     };
     loop {
         let target = auth::target(&url);
         let mut request = lines.request(line, Method::GET, target);
-        request.headers_mut().insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        request
+            .headers_mut()
+            .insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
         if line == registry
             && let Some(value) = &admitted.authorization
         {
-            request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, value.clone());
         }
         let start = Instant::now();
         let response = match lines.send(line, Phase::Blob, request).await {
             Ok(response) => response,
-            Err(fault) => return Step::Failed { fault, took: took + start.elapsed() },
+            Err(fault) => {
+                return Step::Failed {
+                    fault,
+                    took: took + start.elapsed(),
+                };
+            }
         };
         let (status, headers) = (response.status, response.headers.clone());
         let wait = lines.edges().wait;
@@ -88,20 +106,38 @@ pub(super) async fn first_byte(
             }
         };
         if redirects.len() == MAX_REDIRECTS {
-            return Step::Failed { fault: HttpFault::TooManyRedirects { limit: MAX_REDIRECTS }, took };
+            return Step::Failed {
+                fault: HttpFault::TooManyRedirects {
+                    limit: MAX_REDIRECTS,
+                },
+                took,
+            };
         }
         for (_, value) in next.query_pairs() {
             lines.scrub_mut().hide(&Secret::new(value));
         }
         let Some(endpoint) = Endpoint::of(&next) else {
-            return Step::Failed { fault: untrusted(&next, Distrust::NotAServer), took };
+            return Step::Failed {
+                fault: untrusted(&next, Distrust::NotAServer),
+                took,
+            };
         };
         line = match lines.open(Role::Blob, &endpoint).await {
             Ok(line) => line,
             Err(OpenError::Failed(phase)) => {
-                return Step::Skipped { reason: Skip::Blocked { role: Role::Blob, phase } };
+                return Step::Skipped {
+                    reason: Skip::Blocked {
+                        role: Role::Blob,
+                        phase,
+                    },
+                };
             }
-            Err(OpenError::Untrusted(reason)) => return Step::Failed { fault: untrusted(&next, reason), took },
+            Err(OpenError::Untrusted(reason)) => {
+                return Step::Failed {
+                    fault: untrusted(&next, reason),
+                    took,
+                };
+            }
         };
         redirects.push(endpoint);
         url = next;
@@ -118,7 +154,11 @@ fn redirect(
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
-    let malformed = |reason: &str| Some(Err(HttpFault::Malformed { reason: reason.to_owned() }));
+    let malformed = |reason: &str| {
+        Some(Err(HttpFault::Malformed {
+            reason: reason.to_owned(),
+        }))
+    };
     let Some(location) = headers.get(header::LOCATION) else {
         return malformed("a redirect without Location");
     };
@@ -133,7 +173,10 @@ fn redirect(
 }
 
 fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
-    let to = Endpoint::of(to).map_or_else(|| format!("a {} URL", to.scheme()), |endpoint| endpoint.to_string());
+    let to = Endpoint::of(to).map_or_else(
+        || format!("a {} URL", to.scheme()),
+        |endpoint| endpoint.to_string(),
+    );
     HttpFault::RedirectUntrusted { to, reason }
 }
 

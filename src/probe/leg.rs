@@ -10,9 +10,7 @@ use jiff::Timestamp;
 
 use super::{Edges, Progress};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{
-    ClockCheck, Connect, Connected, Leg, Resolve, Skip, Step, Tls,
-};
+use crate::model::evidence::{ClockCheck, Connect, Connected, Leg, Resolve, Skip, Step, Tls};
 use crate::model::fault::{Distrust, HttpFault, Phase, TlsFault};
 use crate::model::units::Bytes;
 use crate::net::dns;
@@ -79,7 +77,13 @@ pub(super) struct Exchange<T> {
 
 impl<'a> Lines<'a> {
     pub(super) fn new(edges: &'a Edges, progress: &'a dyn Progress, scrub: Scrubber) -> Self {
-        Self { edges, progress, scrub, legs: Vec::new(), lines: Vec::new() }
+        Self {
+            edges,
+            progress,
+            scrub,
+            legs: Vec::new(),
+            lines: Vec::new(),
+        }
     }
 
     pub(super) fn into_legs(self) -> Vec<Leg> {
@@ -113,9 +117,21 @@ impl<'a> Lines<'a> {
     }
 
     /// Resolves, connects and secures; an endpoint that is connected already is used again.
-    pub(super) async fn open(&mut self, role: Role, endpoint: &Endpoint) -> Result<LineId, OpenError> {
-        if let Some(index) = self.lines.iter().position(|line| line.endpoint == *endpoint) {
-            if !self.legs.iter().any(|leg| leg.role == role && leg.endpoint == *endpoint) {
+    pub(super) async fn open(
+        &mut self,
+        role: Role,
+        endpoint: &Endpoint,
+    ) -> Result<LineId, OpenError> {
+        if let Some(index) = self
+            .lines
+            .iter()
+            .position(|line| line.endpoint == *endpoint)
+        {
+            if !self
+                .legs
+                .iter()
+                .any(|leg| leg.role == role && leg.endpoint == *endpoint)
+            {
                 let first = self.legs[self.lines[index].leg].role;
                 self.legs.push(shared_leg(role, endpoint, first));
             }
@@ -129,19 +145,33 @@ impl<'a> Lines<'a> {
             .edges
             .overrides
             .iter()
-            .filter(|o| o.port == endpoint.port && o.host.eq_ignore_ascii_case(&endpoint.host.to_string()))
+            .filter(|o| {
+                o.port == endpoint.port && o.host.eq_ignore_ascii_case(&endpoint.host.to_string())
+            })
             .map(|o| o.address)
             .collect();
-        let resolve =
-            dns::resolve(&endpoint.host, &self.edges.resolver, &overrides, self.edges.families, self.edges.wait).await;
+        let resolve = dns::resolve(
+            &endpoint.host,
+            &self.edges.resolver,
+            &overrides,
+            self.edges.families,
+            self.edges.wait,
+        )
+        .await;
         let addresses = resolve.outcome.done().map(|r| r.addresses.clone());
         self.legs[index].resolve = resolve;
-        let Some(addresses) = addresses else { return Err(OpenError::Failed(Phase::Resolve)) };
+        let Some(addresses) = addresses else {
+            return Err(OpenError::Failed(Phase::Resolve));
+        };
         if role != Role::Registry
             && let Some(reason) = self.distrust_addresses(&addresses)
         {
-            self.legs[index].connect.outcome = Step::Skipped { reason: Skip::Untrusted };
-            self.legs[index].tls.outcome = Step::Skipped { reason: Skip::Untrusted };
+            self.legs[index].connect.outcome = Step::Skipped {
+                reason: Skip::Untrusted,
+            };
+            self.legs[index].tls.outcome = Step::Skipped {
+                reason: Skip::Untrusted,
+            };
             return Err(OpenError::Untrusted(reason));
         }
 
@@ -150,21 +180,36 @@ impl<'a> Lines<'a> {
         let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
         self.legs[index].connect = dialed.connect;
         let (Some(stream), Some(to)) = (dialed.stream, to) else {
-            let reason = Skip::Blocked { role, phase: Phase::Connect };
+            let reason = Skip::Blocked {
+                role,
+                phase: Phase::Connect,
+            };
             self.legs[index].tls.outcome = Step::Skipped { reason };
             return Err(OpenError::Failed(Phase::Connect));
         };
 
         let state = match endpoint.scheme {
             Scheme::Http => {
-                self.legs[index].tls = Tls { chain: Vec::new(), outcome: Step::Skipped { reason: Skip::NotNeeded } };
+                self.legs[index].tls = Tls {
+                    chain: Vec::new(),
+                    outcome: Step::Skipped {
+                        reason: Skip::NotNeeded,
+                    },
+                };
                 State::Fresh(Stream::Plain(stream), false)
             }
             Scheme::Https => {
                 self.progress.phase(role, Phase::Tls);
-                let secured = self.edges.tls.handshake(&endpoint.host, stream, self.edges.wait).await;
-                let is_h2 =
-                    secured.tls.outcome.done().is_some_and(|session| session.alpn.as_deref() == Some("h2"));
+                let secured = self
+                    .edges
+                    .tls
+                    .handshake(&endpoint.host, stream, self.edges.wait)
+                    .await;
+                let is_h2 = secured
+                    .tls
+                    .outcome
+                    .done()
+                    .is_some_and(|session| session.alpn.as_deref() == Some("h2"));
                 self.legs[index].tls = secured.tls;
                 match secured.stream {
                     Some(stream) => State::Fresh(Stream::Tls(Box::new(stream)), is_h2),
@@ -172,16 +217,28 @@ impl<'a> Lines<'a> {
                 }
             }
         };
-        self.lines.push(Line { endpoint: endpoint.clone(), leg: index, to, state });
+        self.lines.push(Line {
+            endpoint: endpoint.clone(),
+            leg: index,
+            to,
+            state,
+        });
         Ok(LineId(self.lines.len() - 1))
     }
 
     /// A request for a path of the line's endpoint.
-    pub(super) fn request(&self, line: LineId, method: Method, path_and_query: &str) -> Request<Body> {
+    pub(super) fn request(
+        &self,
+        line: LineId,
+        method: Method,
+        path_and_query: &str,
+    ) -> Request<Body> {
         let mut request = Request::new(Body::new());
         *request.method_mut() = method;
         // A path that is no URI goes out as `/`; the answer then shows it. Paths are made of a checked reference.
-        *request.uri_mut() = path_and_query.parse().unwrap_or_else(|_| http::Uri::from_static("/"));
+        *request.uri_mut() = path_and_query
+            .parse()
+            .unwrap_or_else(|_| http::Uri::from_static("/"));
         if let Ok(host) = HeaderValue::from_str(&self.endpoint(line).authority()) {
             request.headers_mut().insert(header::HOST, host);
         }
@@ -201,11 +258,18 @@ impl<'a> Lines<'a> {
             Ok(response) => {
                 let (status, headers) = (response.status, response.headers.clone());
                 let body = response.read(Bytes(max), self.edges.wait).await;
-                body.map(|body| Answer { status, headers, body })
+                body.map(|body| Answer {
+                    status,
+                    headers,
+                    body,
+                })
             }
             Err(fault) => Err(fault),
         };
-        Exchange { result, took: start.elapsed() }
+        Exchange {
+            result,
+            took: start.elapsed(),
+        }
     }
 
     /// Sends a request and returns the head of the answer, its body still to be read.
@@ -218,7 +282,8 @@ impl<'a> Lines<'a> {
         phase: Phase,
         request: Request<Body>,
     ) -> Result<Response, HttpFault> {
-        self.progress.phase(self.legs[self.lines[line.0].leg].role, phase);
+        self.progress
+            .phase(self.legs[self.lines[line.0].leg].role, phase);
         let again = clone_request(&request);
         let used_before = self.ready(line).await?;
         let wait = self.edges.wait;
@@ -246,12 +311,13 @@ impl<'a> Lines<'a> {
     async fn ready(&mut self, line: LineId) -> Result<bool, HttpFault> {
         let slot = &mut self.lines[line.0];
         match std::mem::replace(&mut slot.state, State::Closed) {
-            State::Open(mut connection) if connection.is_reusable() => {
+            State::Open(connection) if connection.is_reusable() => {
                 slot.state = State::Open(connection);
                 Ok(true)
             }
             State::Fresh(stream, is_h2) => {
-                slot.state = State::Open(HttpConnection::open(stream, is_h2, self.edges.wait).await?);
+                slot.state =
+                    State::Open(HttpConnection::open(stream, is_h2, self.edges.wait).await?);
                 Ok(false)
             }
             State::Open(_) | State::Closed => {
@@ -266,15 +332,29 @@ impl<'a> Lines<'a> {
         let failed = |phase, reason: String| HttpFault::Reconnect { phase, reason };
         let dialed = tcp::connect(&[slot.to.ip()], slot.to.port(), self.edges.wait).await;
         let Some(stream) = dialed.stream else {
-            return Err(failed(Phase::Connect, format!("{:?}", dialed.connect.outcome.fault())));
+            return Err(failed(
+                Phase::Connect,
+                format!("{:?}", dialed.connect.outcome.fault()),
+            ));
         };
         let (stream, is_h2) = match slot.endpoint.scheme {
             Scheme::Http => (Stream::Plain(stream), false),
             Scheme::Https => {
-                let secured = self.edges.tls.handshake(&slot.endpoint.host, stream, self.edges.wait).await;
-                let is_h2 = secured.tls.outcome.done().is_some_and(|s| s.alpn.as_deref() == Some("h2"));
+                let secured = self
+                    .edges
+                    .tls
+                    .handshake(&slot.endpoint.host, stream, self.edges.wait)
+                    .await;
+                let is_h2 = secured
+                    .tls
+                    .outcome
+                    .done()
+                    .is_some_and(|s| s.alpn.as_deref() == Some("h2"));
                 let Some(stream) = secured.stream else {
-                    return Err(failed(Phase::Tls, format!("{:?}", secured.tls.outcome.fault())));
+                    return Err(failed(
+                        Phase::Tls,
+                        format!("{:?}", secured.tls.outcome.fault()),
+                    ));
                 };
                 (Stream::Tls(Box::new(stream)), is_h2)
             }
@@ -287,7 +367,10 @@ impl<'a> Lines<'a> {
         if leg.clock.is_none()
             && let Some(server) = error::date(headers)
         {
-            leg.clock = Some(ClockCheck { server, local: Timestamp::now() });
+            leg.clock = Some(ClockCheck {
+                server,
+                local: Timestamp::now(),
+            });
         }
     }
 
@@ -295,7 +378,9 @@ impl<'a> Lines<'a> {
     /// registry is on it.
     fn distrust_addresses(&self, addresses: &[IpAddr]) -> Option<Distrust> {
         let registry = self.lines.first()?.to.ip();
-        addresses.iter().find_map(|&address| distrust_address(address, registry))
+        addresses
+            .iter()
+            .find_map(|&address| distrust_address(address, registry))
     }
 }
 
@@ -309,17 +394,28 @@ fn clone_request(request: &Request<Body>) -> Request<Body> {
 
 /// A leg of which nothing is known yet: each phase waits for the one before it.
 fn blocked_leg(role: Role, endpoint: &Endpoint) -> Leg {
-    let reason = Skip::Blocked { role, phase: Phase::Resolve };
+    let reason = Skip::Blocked {
+        role,
+        phase: Phase::Resolve,
+    };
     Leg {
         role,
         endpoint: endpoint.clone(),
-        resolve: Resolve { queries: Vec::new(), outcome: Step::Skipped { reason: Skip::NotNeeded } },
+        resolve: Resolve {
+            queries: Vec::new(),
+            outcome: Step::Skipped {
+                reason: Skip::NotNeeded,
+            },
+        },
         connect: Connect {
             attempts: Vec::new(),
             not_tried: 0,
             outcome: Step::Skipped { reason },
         },
-        tls: Tls { chain: Vec::new(), outcome: Step::Skipped { reason } },
+        tls: Tls {
+            chain: Vec::new(),
+            outcome: Step::Skipped { reason },
+        },
         clock: None,
     }
 }
@@ -330,9 +426,19 @@ fn shared_leg(role: Role, endpoint: &Endpoint, first: Role) -> Leg {
     Leg {
         role,
         endpoint: endpoint.clone(),
-        resolve: Resolve { queries: Vec::new(), outcome: Step::Skipped { reason } },
-        connect: Connect { attempts: Vec::new(), not_tried: 0, outcome: Step::Skipped { reason } },
-        tls: Tls { chain: Vec::new(), outcome: Step::Skipped { reason } },
+        resolve: Resolve {
+            queries: Vec::new(),
+            outcome: Step::Skipped { reason },
+        },
+        connect: Connect {
+            attempts: Vec::new(),
+            not_tried: 0,
+            outcome: Step::Skipped { reason },
+        },
+        tls: Tls {
+            chain: Vec::new(),
+            outcome: Step::Skipped { reason },
+        },
         clock: None,
     }
 }

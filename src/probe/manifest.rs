@@ -12,6 +12,7 @@ use super::auth::Admitted;
 use super::leg::{LineId, Lines};
 use crate::model::evidence::{ManifestFound, Step};
 use crate::model::fault::{ManifestFault, Phase};
+use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::registry::manifest::{self as oci, Entry, Manifest};
 
@@ -46,7 +47,10 @@ const MAX_NESTING: usize = 3;
 
 /// The platforms of an index, for people.
 fn names(entries: &[Entry]) -> Vec<String> {
-    entries.iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect()
+    entries
+        .iter()
+        .filter_map(|entry| Some(entry.platform.as_ref()?.to_string()))
+        .collect()
 }
 
 /// The path of a manifest by tag or digest (OCI distribution-spec, end-3).
@@ -62,7 +66,13 @@ pub(super) async fn find(
     admitted: &Admitted,
 ) -> Step<ManifestFound, ManifestFault> {
     let start = Instant::now();
-    let mut fetch = Fetch { check, lines, registry, admitted, fetched: usize::from(admitted.body.is_some()) };
+    let mut fetch = Fetch {
+        check,
+        lines,
+        registry,
+        admitted,
+        fetched: usize::from(admitted.body.is_some()),
+    };
     let result = fetch.find().await;
     Step::from_result(result, elapsed(start))
 }
@@ -81,9 +91,14 @@ struct Fetch<'a, 'b> {
 
 impl Fetch<'_, '_> {
     async fn find(&mut self) -> Result<ManifestFound, ManifestFault> {
-        let digest = self.admitted.head.digest.clone().ok_or_else(|| ManifestFault::Malformed {
-            reason: "the answer names no digest".to_owned(),
-        })?;
+        let digest = self
+            .admitted
+            .head
+            .digest
+            .clone()
+            .ok_or_else(|| ManifestFault::Malformed {
+                reason: "the answer names no digest".to_owned(),
+            })?;
         let stated = self.admitted.head.media_type.clone();
         let (media_type, manifest) = match &self.admitted.body {
             Some(body) => {
@@ -95,42 +110,81 @@ impl Fetch<'_, '_> {
         let mut found = (digest.clone(), media_type, manifest);
         let mut platforms = Vec::new();
         for _ in 0..MAX_NESTING {
-            let Manifest::Index(entries) = &found.2 else { break };
+            let Manifest::Index(entries) = &found.2 else {
+                break;
+            };
             let here = names(entries);
             let Some(entry) = oci::select(entries, &self.check.platform) else {
                 return Err(ManifestFault::NoPlatform { available: here });
             };
             let (digest, stated) = (entry.digest.clone(), entry.media_type.clone());
             let (media_type, manifest) = self.get(&digest, Some(&stated)).await?;
-            platforms = if platforms.is_empty() { here } else { platforms };
+            platforms = if platforms.is_empty() {
+                here
+            } else {
+                platforms
+            };
             found = (digest, media_type, manifest);
         }
         let (platform_digest, media_type, Manifest::Image { layers, .. }) = found else {
             let reason = format!("indexes are nested more than {MAX_NESTING} deep");
             return Err(ManifestFault::Malformed { reason });
         };
-        let layers_size = Bytes(layers.iter().map(|layer| layer.size.0).fold(0, u64::saturating_add));
-        Ok(ManifestFound { digest, media_type, platform_digest, platforms, layers, layers_size, fetched: self.fetched })
+        let layers_size = Bytes(
+            layers
+                .iter()
+                .map(|layer| layer.size.0)
+                .fold(0, u64::saturating_add),
+        );
+        Ok(ManifestFound {
+            digest,
+            media_type,
+            platform_digest,
+            platforms,
+            layers,
+            layers_size,
+            fetched: self.fetched,
+        })
     }
 
     /// The manifest of a digest, from memory or by one GET.
-    async fn get(&mut self, digest: &str, stated: Option<&str>) -> Result<(String, Manifest), ManifestFault> {
+    async fn get(
+        &mut self,
+        digest: &str,
+        stated: Option<&str>,
+    ) -> Result<(String, Manifest), ManifestFault> {
         if let Some(body) = self.lines.edges().known.find(digest) {
             return self.read(digest, &body, stated);
         }
-        let mut request = self.lines.request(self.registry, Method::GET, &path(self.check, digest));
-        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(oci::ACCEPT));
+        let mut request = self
+            .lines
+            .request(self.registry, Method::GET, &path(self.check, digest));
+        request
+            .headers_mut()
+            .insert(header::ACCEPT, HeaderValue::from_static(oci::ACCEPT));
         if let Some(value) = &self.admitted.authorization {
-            request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, value.clone());
         }
         self.fetched += 1;
-        let exchange = self.lines.exchange(self.registry, Phase::Manifest, request, MAX_SIZE).await;
-        let answer = exchange.result.map_err(|fault| ManifestFault::Http { fault })?;
+        let exchange = self
+            .lines
+            .exchange(self.registry, Phase::Manifest, request, MAX_SIZE)
+            .await;
+        let answer = exchange
+            .result
+            .map_err(|fault| ManifestFault::Http { fault })?;
         if !answer.status.is_success() {
-            return Err(ManifestFault::Http { fault: answer.status_fault(self.lines.scrub()) });
+            return Err(ManifestFault::Http {
+                fault: answer.status_fault(self.lines.scrub()),
+            });
         }
-        let content_type =
-            answer.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(printable);
+        let content_type = answer
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .map(printable);
         self.read(digest, &answer.body, content_type.as_deref().or(stated))
     }
 
@@ -140,8 +194,14 @@ impl Fetch<'_, '_> {
         body: &Body,
         stated: Option<&str>,
     ) -> Result<(String, Manifest), ManifestFault> {
-        oci::verify(body, digest)?;
-        let manifest = oci::parse(body, stated)?;
+        let manifest = match oci::parse(body, stated) {
+            // Refused by its type, whatever its content.
+            Err(fault @ ManifestFault::Unsupported { .. }) => return Err(fault),
+            parsed => {
+                oci::verify(body, digest)?;
+                parsed?
+            }
+        };
         self.lines.edges().known.keep(digest, body);
         Ok((stated.unwrap_or_default().to_owned(), manifest))
     }

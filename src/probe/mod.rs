@@ -81,7 +81,12 @@ const SMALL_BODY: u64 = 64 << 10;
 
 /// Walks the pull of one image.
 #[tracing::instrument(skip_all, fields(image = %check.reference))]
-pub async fn pull(check: &Check, edges: &Edges, progress: &dyn Progress, started: Timestamp) -> Evidence {
+pub async fn pull(
+    check: &Check,
+    edges: &Edges,
+    progress: &dyn Progress,
+    started: Timestamp,
+) -> Evidence {
     let (candidates, keyring) = check.keyring.lookup(&check.reference);
     let mut scrub = Scrubber::default();
     for candidate in &candidates {
@@ -94,11 +99,17 @@ pub async fn pull(check: &Check, edges: &Edges, progress: &dyn Progress, started
         vantage: edges.vantage.clone(),
         roots: edges.roots.clone(),
         legs: Vec::new(),
-        ping: Step::Skipped { reason: Skip::NotNeeded },
+        ping: Step::Skipped {
+            reason: Skip::NotNeeded,
+        },
         keyring,
         attempts: Vec::new(),
-        manifest: Step::Skipped { reason: Skip::NotNeeded },
-        blob: Step::Skipped { reason: Skip::NotNeeded },
+        manifest: Step::Skipped {
+            reason: Skip::NotNeeded,
+        },
+        blob: Step::Skipped {
+            reason: Skip::NotNeeded,
+        },
         rate_limit: None,
     };
     let mut lines = Lines::new(edges, progress, scrub);
@@ -137,7 +148,12 @@ async fn walk(
     evidence.manifest = manifest::find(check, lines, line, &admitted).await;
     evidence.blob = match evidence.manifest.done() {
         Some(found) => blob::first_byte(check, lines, line, &admitted, found).await,
-        None => Step::Skipped { reason: Skip::Blocked { role: Role::Registry, phase: Phase::Manifest } },
+        None => Step::Skipped {
+            reason: Skip::Blocked {
+                role: Role::Registry,
+                phase: Phase::Manifest,
+            },
+        },
     };
 }
 
@@ -145,18 +161,34 @@ async fn walk(
 /// that does not speak TLS.
 async fn open_registry(check: &Check, lines: &mut Lines<'_>) -> Result<LineId, Phase> {
     let (host, port) = check.reference.host();
-    let scheme = if check.plain_http { Scheme::Http } else { Scheme::Https };
-    let endpoint = Endpoint { scheme, port: port.unwrap_or(scheme.default_port()), host };
+    let scheme = if check.plain_http {
+        Scheme::Http
+    } else {
+        Scheme::Https
+    };
+    let endpoint = Endpoint {
+        scheme,
+        port: port.unwrap_or(scheme.default_port()),
+        host,
+    };
     let is_loopback = endpoint.host.is_loopback();
     let error = match lines.open(Role::Registry, &endpoint).await {
         Ok(line) => return Ok(line),
         Err(error) => error,
     };
-    let OpenError::Failed(phase) = error else { return Err(Phase::Resolve) };
+    let OpenError::Failed(phase) = error else {
+        return Err(Phase::Resolve);
+    };
     if is_loopback && lines.last_tls_fault() == Some(&TlsFault::PlainHttp) {
         lines.forget_last_leg();
-        let plain = Endpoint { scheme: Scheme::Http, ..endpoint };
-        return lines.open(Role::Registry, &plain).await.map_err(|_| Phase::Connect);
+        let plain = Endpoint {
+            scheme: Scheme::Http,
+            ..endpoint
+        };
+        return lines
+            .open(Role::Registry, &plain)
+            .await
+            .map_err(|_| Phase::Connect);
     }
     Err(phase)
 }
@@ -208,7 +240,12 @@ fn block(evidence: &mut Evidence, role: Role, phase: Phase) {
 fn blocked_by(evidence: &Evidence) -> (Role, Phase) {
     match evidence.attempts.last() {
         Some(last) => match (&last.token, &last.head) {
-            (Step::Skipped { reason: Skip::Blocked { role, phase } }, _) => (*role, *phase),
+            (
+                Step::Skipped {
+                    reason: Skip::Blocked { role, phase },
+                },
+                _,
+            ) => (*role, *phase),
             (Step::Failed { .. }, _) => (Role::Token, Phase::Token),
             _ => (Role::Registry, Phase::Manifest),
         },

@@ -7,8 +7,8 @@ use crate::model::evidence::Layer;
 use crate::model::fault::ManifestFault;
 use crate::model::platform::Platform;
 use crate::model::reference::check_digest;
-use crate::model::units::Bytes;
 use crate::model::text::printable;
+use crate::model::units::Bytes;
 
 /// `Accept` of containerd's request by tag or digest (`core/remotes/docker/resolver.go`).
 pub const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \

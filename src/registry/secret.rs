@@ -5,9 +5,9 @@ use base64::engine::DecodePaddingMode;
 use serde_json::{Map, Value};
 
 use crate::model::credential::{CredentialSource, SourceProblem};
+use crate::model::text::printable;
 use crate::registry::docker_config::{self, DockerConfig, Flavour};
 use crate::registry::keyring::LoadedSource;
-use crate::model::text::printable;
 
 /// All Secrets of a file, in order. Other objects are passed over; a file without any Secret is a
 /// source with a problem.

@@ -45,13 +45,24 @@ impl Report {
 
 impl Document {
     pub fn new(reports: Vec<Report>) -> Self {
-        let pullpath = Tool { version: crate::VERSION.to_owned(), commit: crate::COMMIT.to_owned() };
-        Self { schema_version: SCHEMA_VERSION, pullpath, reports }
+        let pullpath = Tool {
+            version: crate::VERSION.to_owned(),
+            commit: crate::COMMIT.to_owned(),
+        };
+        Self {
+            schema_version: SCHEMA_VERSION,
+            pullpath,
+            reports,
+        }
     }
 
     /// The worst of all: fail before unknown before success.
     pub fn pull(&self) -> Pull {
-        let has = |pull| self.reports.iter().any(|report| report.verdict.pull == pull);
+        let has = |pull| {
+            self.reports
+                .iter()
+                .any(|report| report.verdict.pull == pull)
+        };
         if has(Pull::WouldFail) {
             Pull::WouldFail
         } else if has(Pull::Unknown) {

@@ -48,7 +48,10 @@ impl Style {
 
 /// The whole report of one image.
 pub fn render(report: &Report, style: Style) -> String {
-    let mut page = Page { out: String::new(), style };
+    let mut page = Page {
+        out: String::new(),
+        style,
+    };
     page.head(report);
     for finding in &report.verdict.findings {
         page.finding(finding);
@@ -99,7 +102,9 @@ impl Page {
         let verdict = match report.verdict.pull {
             Pull::WouldSucceed => self.style.paint(Ink::Good, "a pull would succeed"),
             Pull::WouldFail => self.style.paint(Ink::Bad, "a pull would FAIL"),
-            Pull::Unknown => self.style.paint(Ink::Warn, "UNKNOWN whether a pull would succeed"),
+            Pull::Unknown => self
+                .style
+                .paint(Ink::Warn, "UNKNOWN whether a pull would succeed"),
         };
         let image = self.style.paint(Ink::Bold, &evidence.reference.to_string());
         self.line(&format!("{image}  {}", evidence.platform));
@@ -109,7 +114,10 @@ impl Page {
             NetworkView::Pod => "a pod's network, which is not the one the kubelet pulls by",
             NetworkView::PodOrNode => "a pod's or its node's network, it can't be told which",
         };
-        self.line(&format!("{verdict}, seen from {place} at {}", instant(evidence.started)));
+        self.line(&format!(
+            "{verdict}, seen from {place} at {}",
+            instant(evidence.started)
+        ));
     }
 
     fn finding(&mut self, finding: &Finding) {
@@ -132,20 +140,31 @@ impl Page {
         }
         self.line("");
         let code = self.style.paint(ink, finding.cause.code());
-        self.line(&format!("{code}  {severity}{place} · confidence {confidence}"));
+        self.line(&format!(
+            "{code}  {severity}{place} · confidence {confidence}"
+        ));
         self.prose("  ", 2, finding.cause.entry().title);
         for fact in &finding.evidence {
             self.prose("  - ", 4, fact);
         }
         let hint = self.style.paint(Ink::Bold, "hint:");
         self.prose(&format!("  {hint} "), 8, &finding.hint);
-        self.line(&self.style.paint(Ink::Dim, &format!("  more: pullpath explain {}", finding.cause.code())));
+        self.line(&self.style.paint(
+            Ink::Dim,
+            &format!("  more: pullpath explain {}", finding.cause.code()),
+        ));
     }
 
     fn leg(&mut self, evidence: &Evidence, leg: &Leg) {
         let name = self.style.paint(Ink::Bold, leg.role.as_str());
-        if let Step::Skipped { reason: Skip::SharedConnection { role } } = leg.connect.outcome {
-            self.line(&format!("{name}  {}  (over the {role} leg's connection)", leg.endpoint));
+        if let Step::Skipped {
+            reason: Skip::SharedConnection { role },
+        } = leg.connect.outcome
+        {
+            self.line(&format!(
+                "{name}  {}  (over the {role} leg's connection)",
+                leg.endpoint
+            ));
         } else {
             self.line(&format!("{name}  {}", leg.endpoint));
             self.step("resolve", &leg.resolve.outcome, &resolved(&leg.resolve));
@@ -154,7 +173,13 @@ impl Page {
                 if let Step::Failed { fault, took } = &dial.outcome
                     && leg.connect.attempts.len() > 1
                 {
-                    self.step_line("", Ink::Dim, "", &Took(*took).to_string(), &format!("{}: {fault}", dial.to));
+                    self.step_line(
+                        "",
+                        Ink::Dim,
+                        "",
+                        &Took(*took).to_string(),
+                        &format!("{}: {fault}", dial.to),
+                    );
                 }
             }
             self.step("tls", &leg.tls.outcome, &secured(&leg.tls, evidence));
@@ -167,15 +192,22 @@ impl Page {
     }
 
     fn ping(&mut self, evidence: &Evidence) {
-        let said = evidence.ping.done().map_or_else(String::new, |ping| match &ping.challenge {
-            Challenge::Anonymous => format!("HTTP {}, no credential asked for", ping.status),
-            Challenge::Basic { .. } => format!("HTTP {}, asks for a user and password (Basic)", ping.status),
-            Challenge::Bearer { realm, service, .. } => {
-                let service = service.as_ref().map_or_else(String::new, |s| format!(", service '{s}'"));
-                format!("HTTP {}, asks for a token of {realm}{service}", ping.status)
-            }
-            Challenge::Unusable { reason } => format!("HTTP {}, {reason}", ping.status),
-        });
+        let said = evidence
+            .ping
+            .done()
+            .map_or_else(String::new, |ping| match &ping.challenge {
+                Challenge::Anonymous => format!("HTTP {}, no credential asked for", ping.status),
+                Challenge::Basic { .. } => {
+                    format!("HTTP {}, asks for a user and password (Basic)", ping.status)
+                }
+                Challenge::Bearer { realm, service, .. } => {
+                    let service = service
+                        .as_ref()
+                        .map_or_else(String::new, |s| format!(", service '{s}'"));
+                    format!("HTTP {}, asks for a token of {realm}{service}", ping.status)
+                }
+                Challenge::Unusable { reason } => format!("HTTP {}, {reason}", ping.status),
+            });
         self.step("ping", &evidence.ping, &said);
     }
 
@@ -196,7 +228,11 @@ impl Page {
                 .done()
                 .and_then(|grant| grant.expires_in_seconds)
                 .map_or_else(String::new, |s| format!(", good for {s} s"));
-            self.step("token", &attempt.token, &format!("{}{life}, {who}", methods.join(", ")));
+            self.step(
+                "token",
+                &attempt.token,
+                &format!("{}{life}, {who}", methods.join(", ")),
+            );
         }
     }
 
@@ -215,21 +251,45 @@ impl Page {
             let platforms = if found.platforms.is_empty() {
                 "a manifest without platform (a pull does not check it)".to_owned()
             } else {
-                format!("{} of {} platforms", evidence.platform, found.platforms.len())
+                format!(
+                    "{} of {} platforms",
+                    evidence.platform,
+                    found.platforms.len()
+                )
             };
-            format!("{platforms}, {} layers, {} compressed", found.layers.len(), found.layers_size)
+            format!(
+                "{platforms}, {} layers, {} compressed",
+                found.layers.len(),
+                found.layers_size
+            )
         });
         self.step("manifest", &evidence.manifest, &said);
         let said = evidence.blob.done().map_or_else(String::new, |found| {
-            let from = found.redirects.last().map_or_else(|| "the registry itself".to_owned(), ToString::to_string);
-            let resume = if found.range_honoured { "can be resumed" } else { "Range ignored" };
-            format!("first byte of a layer from {from} in {}, {resume}", Took(found.first_byte))
+            let from = found
+                .redirects
+                .last()
+                .map_or_else(|| "the registry itself".to_owned(), ToString::to_string);
+            let resume = if found.range_honoured {
+                "can be resumed"
+            } else {
+                "Range ignored"
+            };
+            format!(
+                "first byte of a layer from {from} in {}, {resume}",
+                Took(found.first_byte)
+            )
         });
         self.step("blob", &evidence.blob, &said);
         if let Some(limit) = &evidence.rate_limit {
             let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            let window = limit.window_seconds.map_or_else(String::new, |s| format!(" in {s} s"));
-            let text = format!("{} of {} pulls left{window}", number(limit.remaining), number(limit.limit));
+            let window = limit
+                .window_seconds
+                .map_or_else(String::new, |s| format!(" in {s} s"));
+            let text = format!(
+                "{} of {} pulls left{window}",
+                number(limit.remaining),
+                number(limit.limit)
+            );
             self.step_line("limit", Ink::Dim, "", "", &text);
         }
     }
@@ -250,7 +310,11 @@ impl Page {
             self.prose("  - ", 4, &format!("{candidate}: matches"));
         }
         for mismatch in &keyring.mismatches {
-            self.prose("  - ", 4, &format!("{}: {}", mismatch.credential, mismatch.rule));
+            self.prose(
+                "  - ",
+                4,
+                &format!("{}: {}", mismatch.credential, mismatch.rule),
+            );
         }
     }
 
@@ -265,9 +329,15 @@ impl Page {
 
     fn step<T, F: std::fmt::Display>(&mut self, name: &str, step: &Step<T, F>, done: &str) {
         match step {
-            Step::Done { took, .. } => self.step_line(name, Ink::Good, "ok", &Took(*took).to_string(), done),
+            Step::Done { took, .. } => {
+                self.step_line(name, Ink::Good, "ok", &Took(*took).to_string(), done)
+            }
             Step::Failed { fault, took } => {
-                let took = if took.is_zero() { String::new() } else { Took(*took).to_string() };
+                let took = if took.is_zero() {
+                    String::new()
+                } else {
+                    Took(*took).to_string()
+                };
                 self.step_line(name, Ink::Bad, "FAILED", &took, &fault.to_string());
             }
             Step::Skipped { reason } => {
@@ -304,8 +374,15 @@ fn skipped(reason: Skip) -> (&'static str, String) {
 }
 
 fn resolved(resolve: &Resolve) -> String {
-    let Some(found) = resolve.outcome.done() else { return String::new() };
-    let shown: Vec<String> = found.addresses.iter().take(4).map(ToString::to_string).collect();
+    let Some(found) = resolve.outcome.done() else {
+        return String::new();
+    };
+    let shown: Vec<String> = found
+        .addresses
+        .iter()
+        .take(4)
+        .map(ToString::to_string)
+        .collect();
     let mut text = shown.join(", ");
     if found.addresses.len() > shown.len() {
         let _ = write!(text, " and {} more", found.addresses.len() - shown.len());
@@ -325,9 +402,15 @@ fn resolved(resolve: &Resolve) -> String {
 }
 
 fn connected(connect: &Connect) -> String {
-    let Some(used) = connect.outcome.done() else { return String::new() };
+    let Some(used) = connect.outcome.done() else {
+        return String::new();
+    };
     let mut text = used.to.to_string();
-    let connection = connect.attempts.iter().find(|d| d.to == used.to).and_then(|d| d.outcome.done());
+    let connection = connect
+        .attempts
+        .iter()
+        .find(|d| d.to == used.to)
+        .and_then(|d| d.outcome.done());
     if let Some(connection) = connection {
         if let Some(rtt) = connection.rtt {
             let _ = write!(text, ", RTT {}", Took(rtt));
@@ -339,15 +422,25 @@ fn connected(connect: &Connect) -> String {
     if let Some(fallback) = used.fallback {
         let _ = write!(text, ", after {} of fallback", Took(fallback));
     }
-    let good = connect.attempts.iter().filter(|d| d.outcome.done().is_some()).count();
+    let good = connect
+        .attempts
+        .iter()
+        .filter(|d| d.outcome.done().is_some())
+        .count();
     if connect.attempts.len() > 1 {
-        let _ = write!(text, " ({good} of {} addresses answer)", connect.attempts.len());
+        let _ = write!(
+            text,
+            " ({good} of {} addresses answer)",
+            connect.attempts.len()
+        );
     }
     text
 }
 
 fn secured(tls: &Tls, evidence: &Evidence) -> String {
-    let Some(session) = tls.outcome.done() else { return String::new() };
+    let Some(session) = tls.outcome.done() else {
+        return String::new();
+    };
     let mut text = session.protocol.clone();
     for part in [&session.key_exchange, &session.alpn].into_iter().flatten() {
         let _ = write!(text, ", {part}");

@@ -1,0 +1,738 @@
+//! The entries of the catalogue, by area. Texts only; what they are for is in [`super::cause`].
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Severity::{Critical, Info, Warning};
+use super::cause::Capability::{
+    Cluster, Fleet, History, Mirrors, PathClass, Proxy, SecretLint, Transfer,
+};
+use super::cause::Detected::{Needs, Now};
+use super::cause::Entry;
+
+macro_rules! areas {
+    ($($area:ident = $title:literal),* $(,)?) => {
+        /// A part of the catalogue.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub(super) enum Area { $($area),* }
+
+        impl Area {
+            pub(super) const ALL: &[Self] = &[$(Self::$area),*];
+
+            pub(super) fn title(self) -> &'static str {
+                match self { $(Self::$area => $title),* }
+            }
+        }
+    };
+}
+
+macro_rules! causes {
+    ($($area:ident {
+        $($cause:ident = $code:literal, $severity:ident, $detected:expr, [$($root:ident),*];
+          $title:literal
+          symptom $symptom:literal
+          cause $what:literal
+          tell $tell:literal
+          fix $fix:literal)*
+    })*) => {
+        /// Why a pull fails, is slow, or is at risk.
+        #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+        pub enum Cause {
+            $($(
+                #[doc = $title]
+                #[serde(rename = $code)]
+                $cause,
+            )*)*
+        }
+
+        impl Cause {
+            /// All causes, in the order of the catalogue.
+            pub const ALL: &[Self] = &[$($(Self::$cause),*),*];
+
+            /// The stable code.
+            pub fn code(self) -> &'static str {
+                self.entry().code
+            }
+
+            pub fn entry(self) -> &'static Entry {
+                match self {
+                    $($(Self::$cause => &Entry {
+                        code: $code,
+                        area: Area::$area,
+                        severity: $severity,
+                        title: $title,
+                        symptom: $symptom,
+                        cause: $what,
+                        tell: $tell,
+                        fix: $fix,
+                        masked_by: &[$(Cause::$root),*],
+                        detected: $detected,
+                    }),*),*
+                }
+            }
+        }
+    };
+}
+
+areas! {
+    Names = "Names",
+    Reach = "Reaching the host",
+    Tls = "TLS and time",
+    Credentials = "Credentials",
+    Answers = "Answers of the registry",
+    Layers = "Layers and storage",
+    Path = "Paths and their declarations",
+    Speed = "Slow pulls",
+    Other = "Everything else",
+}
+
+causes! {
+    Names {
+        DnsNxdomain = "dns_nxdomain", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        "The name does not exist for any name server asked"
+        symptom "`dial tcp: lookup registry.example.com: no such host`"
+        cause "The host part of the image is misspelt, or the name lives in a private zone that this network's resolver does not serve."
+        tell "Every server answers NXDOMAIN to the name as written. Where only some do, it is dns_split_horizon."
+        fix "Compare the host with the registry's documentation. If it is a private name, associate its private zone with this VPC, or forward the zone to the servers that have it."
+        DnsNodata = "dns_nodata", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        "The name exists, but has no address of a wanted family"
+        symptom "`lookup registry.example.com: no such host`, although `dig` shows that the name exists"
+        cause "The name has records of another type only, for instance AAAA where only IPv4 is wanted, or a CNAME that leads to a name without addresses."
+        tell "The answer is NOERROR without A or AAAA records (RFC 2308, NODATA)."
+        fix "Give the name an A or AAAA record, or mend the name its CNAME leads to."
+        DnsTimeout = "dns_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        "Name servers do not answer"
+        symptom "`lookup registry.example.com on 10.0.0.2:53: read udp ...: i/o timeout`"
+        cause "The server is down, or a security group, network ACL or missing route drops UDP port 53 on the way."
+        tell "No answer over UDP within the resolver's own timeout. With one server of several it is a warning: a pull waits for it first, 5 s each time by default."
+        fix "Check the route and the security group to the server (UDP and TCP 53; on Huawei Cloud egress to 100.125.0.0/16), or take the dead server out of the node's resolv.conf."
+        DnsServerUnreachable = "dns_server_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        "Name servers can't be reached at all"
+        symptom "`lookup registry.example.com on 10.0.0.2:53: ... connection refused` or `network is unreachable`"
+        cause "Nothing listens on the server's port 53, or there is no route to it from here."
+        tell "The kernel reports ICMP port unreachable, or no route, for the question itself."
+        fix "Start the server, or point the node's resolv.conf at one that runs."
+        DnsServfail = "dns_servfail", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        "Name servers fail on this name"
+        symptom "`lookup registry.example.com: server misbehaving`"
+        cause "The server could not get the answer itself: its forwarder is unreachable, or DNSSEC validation fails."
+        tell "SERVFAIL from every server asked."
+        fix "Look at the log of that name server for this name; check its forwarders, and the DNSSEC chain of the zone."
+        DnsRefused = "dns_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        "Name servers refuse to answer us"
+        symptom "`lookup registry.example.com: server misbehaving`"
+        cause "The server does not serve clients of this network, or not this zone."
+        tell "REFUSED from every server asked."
+        fix "Allow this subnet in the server's access list, or use the resolver of this VPC."
+        DnsError = "dns_error", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        "Name servers answer something that can't be used"
+        symptom "`lookup registry.example.com: server misbehaving` or `cannot unmarshal DNS message`"
+        cause "The answer has an unusual code, belongs to another question, or is damaged on the way."
+        tell "The response code, or what is wrong with the message, is in the evidence."
+        fix "Ask the server with `dig @SERVER NAME` from this place, and mend or replace it."
+        DnsSlow5s = "dns_slow_5s", Warning, Now, [];
+        "One of the two questions of a lookup is swallowed"
+        symptom "Pulls start 5 or 10 seconds late; `nslookup` is quick"
+        cause "A and AAAA are asked together, and one of them is not answered: a server or firewall that drops AAAA, or the conntrack race of two packets from one port. A Go client waits its whole timeout for it, each time."
+        tell "The same server answers one family and stays silent on the other."
+        fix "Make the server answer AAAA (an empty answer is enough). In pods, use NodeLocal DNSCache; raise nf_conntrack_max where the table is full."
+        DnsSearchLeak = "dns_search_leak", Warning, Now, [];
+        "The name was answered by way of the search list"
+        symptom "A wrong address, or `x509: certificate is valid for ...`, in pods only"
+        cause "ndots is large (5 in pods), so the name is first asked with each search domain behind it, and a wildcard record there answers."
+        tell "The full name that answered is not the name as written."
+        fix "Take the wildcard out of the search domain. The kubelet's own pull uses the node's resolv.conf: look there too."
+        DnsPodNodeDiff = "dns_pod_node_diff", Warning, Needs(Fleet), [];
+        "Pods and nodes resolve the name differently"
+        symptom "The name resolves in a pod, and the kubelet's pull says `no such host`, or the reverse"
+        cause "A pod asks CoreDNS; the kubelet and containerd ask the servers in the node's resolv.conf."
+        tell "The same name asked from both networks gives different answers."
+        fix "Mend the resolver of the node; that of pods plays no part in a pull."
+        DnsSplitHorizon = "dns_split_horizon", Warning, Now, [AuthRealmUnreachable, RedirectBlob];
+        "Name servers are of two minds about the name"
+        symptom "Some pulls go over the public network or fail, others don't; or all do since a server was added"
+        cause "One server knows a private zone, another does not. Which one is asked first decides where the pull goes."
+        tell "For the same question one server says NXDOMAIN or a public address, another a private address. Two public addresses are load balancing, and no finding."
+        fix "Make all servers in resolv.conf serve the same view: forward the private zone on those that lack it, or take them out of the list."
+        DnsHijack = "dns_hijack", Critical, Needs(PathClass), [];
+        "The answer is not the registry's address"
+        symptom "`dial tcp 162.125.32.13:443: i/o timeout` for a registry that is not at that address"
+        cause "Answers for well-known registries are forged on the way (reported for networks in mainland China)."
+        tell "Another resolver disagrees, and the address does not speak for the name. One resolver alone can't show it."
+        fix "Copy the image to a registry of the region (SWR on Huawei Cloud). Do not install any authority's certificate to get past it."
+        DnsStale = "dns_stale", Critical, Now, [];
+        "The hosts file leads to an address that does not work"
+        symptom "`connection refused` or a timeout, while the name resolves fine elsewhere"
+        cause "The hosts file is read before any name server, and its entry is old."
+        tell "The address comes from the hosts file, and it can't be connected to."
+        fix "Correct or remove the entry in the node's /etc/hosts."
+    }
+    Reach {
+        TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        "Nothing answers the connection attempt"
+        symptom "`dial tcp 1.2.3.4:443: i/o timeout`; Docker: `request canceled while waiting for connection`"
+        cause "There is no way to the address (no SNAT rule or EIP for this subnet, no peering route, no return route), or a security group, network ACL or firewall drops the packets."
+        tell "The SYN is answered neither by SYN-ACK nor RST nor ICMP, at every address tried."
+        fix "Public address: give this subnet a way out (SNAT rule on the NAT gateway and a route to it, or an EIP). On Turbo clusters the node subnet counts for pulls. Private address: routes on both sides of the peering, Direct Connect or VPN, and the security group of the far side. Then egress rules on this side."
+        TcpRefused = "tcp_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        "The connection is refused"
+        symptom "`dial tcp 1.2.3.4:443: connect: connection refused`"
+        cause "The host is reached, and nothing listens on the port; or a firewall answers in its place."
+        tell "RST, or ICMP port unreachable, at once. A firewall's own answer often comes faster than the host could."
+        fix "Check the port in the image's name and that the registry or its load balancer listens there. If it does, ask the firewall's owner, with the times in the evidence."
+        TcpReset = "tcp_reset", Critical, Now, [];
+        "The connection is cut in the middle of an exchange"
+        symptom "`read: connection reset by peer` or `EOF` while waiting for an answer"
+        cause "The server, a load balancer or a filter closes the connection instead of answering the request."
+        tell "RST or FIN after connect and TLS had gone well, before the answer."
+        fix "Look at the log of the registry or the load balancer in front of it for this moment; a filter that reads requests leaves nothing there."
+        TcpProhibited = "tcp_prohibited", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        "A filter on the way says no"
+        symptom "`connect: no route to host` or `connect: permission denied`"
+        cause "A router or firewall answers with ICMP administratively prohibited."
+        tell "The ICMP type and code, and the address that sent it, from the socket's error queue."
+        fix "Ask whoever runs the host that sent the ICMP error to let this traffic through."
+        LocalPolicy = "local_policy", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        "This machine's own policy forbids the connection"
+        symptom "`connect: operation not permitted` or `permission denied`"
+        cause "netfilter, an eBPF program of the CNI (NetworkPolicy), or a prohibit or blackhole route on this host rejects it before it leaves."
+        tell "connect(2) fails at once with EPERM, EACCES or EINVAL, and no ICMP error came."
+        fix "Look at `ip route get ADDRESS`, `nft list ruleset` and the NetworkPolicies of this pod."
+        NoLocalAddress = "no_local_address", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        "There is no local address to connect from"
+        symptom "`connect: cannot assign requested address`"
+        cause "This host has no address of that family, or all local ports towards that server are in use."
+        tell "EADDRNOTAVAIL or EAFNOSUPPORT from connect(2)."
+        fix "IPv6: give the host an address, or take the AAAA record away. IPv4: count the connections to that server (`ss -tan`), and widen net.ipv4.ip_local_port_range."
+        NetUnreachable = "net_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        "There is no route to that network"
+        symptom "`connect: network is unreachable`"
+        cause "The routing table of this host, or a router on the way, has no route for the address."
+        tell "ENETUNREACH from connect(2); with an ICMP error in the evidence it was a router."
+        fix "`ip route get ADDRESS` on this host; add the route, or a default route."
+        HostUnreachable = "host_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        "The host can't be reached"
+        symptom "`connect: no route to host`"
+        cause "The last router gets no answer from the host (it is down, or the address is wrong), or an unreachable route is set here."
+        tell "EHOSTUNREACH from connect(2), without an ICMP code that means a filter."
+        fix "Check that the address in the DNS answer is the registry's and that the host is up."
+        AddressPartlyDead = "address_partly_dead", Warning, Now, [];
+        "Some addresses of the name do not work"
+        symptom "Pulls fail or start late now and then"
+        cause "The name has several addresses, and behind some of them nothing answers."
+        tell "Each address is tried on its own; those of the same family differ."
+        fix "Take the dead addresses out of DNS, or mend the hosts behind them."
+        NetUnreachV6 = "net_unreach_v6", Warning, Now, [];
+        "IPv6 is preferred and can't be reached"
+        symptom "`dial tcp [2a06:...]:443: connect: network is unreachable`"
+        cause "The name has an AAAA record and this host an IPv6 address, without a working route."
+        tell "The IPv6 attempts fail at once while IPv4 works, and a dual-stack client would try IPv6 first."
+        fix "Mend the IPv6 route, or remove the IPv6 address or the AAAA record."
+        V6Blackhole = "v6_blackhole", Warning, Now, [];
+        "IPv6 is preferred and swallowed"
+        symptom "Every connection of a pull starts 300 ms late"
+        cause "IPv6 packets vanish on the way; a dual-stack client waits before it falls back to IPv4 (RFC 8305; 300 ms in Go)."
+        tell "SYNs over IPv6 are not answered while IPv4 works, and IPv6 would be tried first."
+        fix "Mend the IPv6 path, or remove the IPv6 address or the AAAA record."
+        HttpTimeout = "http_timeout", Critical, Now, [];
+        "The server takes the request and does not answer"
+        symptom "`context deadline exceeded (Client.Timeout exceeded while awaiting headers)`"
+        cause "The server is overloaded or waits for something behind it; or large packets are lost on the way and small ones are not."
+        tell "Connect and TLS went well, and no answer, or not all of it, came in time."
+        fix "Look at the server's own log and load. If small answers pass and large ones never do, look at the MTU of the path."
+        SnatExhaust = "snat_exhaust", Warning, Needs(Fleet), [];
+        "The NAT gateway has no ports or sessions left"
+        symptom "Timeouts now and then under load; a retry works"
+        cause "Many connections to one address and port share few SNAT addresses, or the gateway's session limit is reached."
+        tell "Connection timeouts that rise with the load, on all nodes behind one gateway."
+        fix "More EIPs on the SNAT rule, a larger gateway type, or a VPC endpoint for the registry."
+        ConntrackFull = "conntrack_full", Warning, Needs(Fleet), [];
+        "A node's connection table is full"
+        symptom "`nf_conntrack: table full, dropping packet` in the node's kernel log; timeouts on that node only"
+        cause "More connections than net.netfilter.nf_conntrack_max allows."
+        tell "One node differs from its neighbours; its own counters tell."
+        fix "Raise net.netfilter.nf_conntrack_max on that node, and look for what opens so many connections."
+        MtuBlackhole = "mtu_blackhole", Critical, Needs(Transfer), [];
+        "Large packets vanish on the way"
+        symptom "`net/http: TLS handshake timeout`; or the manifest comes and layers stall"
+        cause "A link on the way has a smaller MTU and the ICMP message that says so is dropped (VPN, overlay, Direct Connect)."
+        tell "Repeated at one address: fails with the usual segment size, passes with a small one."
+        fix "Clamp the MSS on the tunnel's gateway, or set the interface's MTU to the tunnel's."
+        ProxyMiss = "proxy_miss", Critical, Needs(Proxy), [];
+        "A proxy is used where none should be, or the reverse"
+        symptom "`proxyconnect tcp: dial tcp ...: connect: connection refused`"
+        cause "HTTPS_PROXY and NO_PROXY of containerd's service do not fit this host."
+        tell "The rule of NO_PROXY that matched, and the same walk with and without the proxy."
+        fix "Add the registry, token and storage hosts to NO_PROXY in containerd's systemd drop-in, or take the proxy away."
+        Fw403 = "fw_403", Critical, Now, [];
+        "Something in front of the registry refuses us"
+        symptom "`unexpected status from HEAD request ...: 403 Forbidden`"
+        cause "An allow-list of client addresses, a web filter, or the policy of a VPC endpoint answers 403."
+        tell "403 without a challenge and without a registry's error body: a registry asks for credentials, or says DENIED."
+        fix "Have this network's public address (that of its EIP or NAT gateway) put on the registry's allow-list, or the registry on the filter's."
+    }
+    Tls {
+        TlsUnknownCa = "tls_unknown_ca", Critical, Now, [];
+        "The certificate leads to an authority that is not trusted here"
+        symptom "`x509: certificate signed by unknown authority`"
+        cause "The registry has a certificate of a private authority, a proxy on the way puts in its own, the server does not send its intermediate certificate, or this host's bundle is old."
+        tell "The chain as presented, its issuer and fingerprint, beside the roots that were in force. It is not said when no root could be loaded."
+        fix "Get the authority's certificate from its owner, compare its fingerprint with the one in the evidence by another way than this network, and add it to the node's trust store or to `ca` in containerd's certs.d. Never install what the server itself hands out without that comparison."
+        TlsNoRoots = "tls_no_roots", Critical, Now, [];
+        "No certificate could be checked: this place has no trusted roots"
+        symptom "Nothing in the cluster; it is Pullpath's own place that lacks a bundle"
+        cause "The image or host that Pullpath runs in has no CA bundle, so nothing can be said of the server's certificate."
+        tell "The trust store is empty. What was presented is recorded."
+        fix "Install the CA bundle (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority by --ca-file."
+        TlsName = "tls_name", Critical, Now, [];
+        "The certificate is for another name"
+        symptom "`x509: certificate is valid for *.example.com, not registry.example.net`"
+        cause "The image uses an alias that the certificate does not have, or the name leads to another server (search list, wrong DNS, a filter)."
+        tell "The names in the certificate beside the name asked for."
+        fix "Use a name from the certificate in the image reference, or have the certificate made out for this name too."
+        TlsExpired = "tls_expired", Critical, Now, [ClockSkew];
+        "The certificate has expired"
+        symptom "`x509: certificate has expired or is not yet valid: current time ... is after ...`"
+        cause "Nobody renewed it, or this host's clock is ahead."
+        tell "notAfter beside the local time. The clock is checked only against the Date of an answer that can be trusted; where there was none, the evidence says that the clock was not checked."
+        fix "Renew the certificate. If the local time in the evidence is wrong, mend the clock (NTP)."
+        TlsNotYetValid = "tls_not_yet_valid", Critical, Now, [ClockSkew];
+        "The certificate is not valid yet"
+        symptom "`x509: certificate has expired or is not yet valid: current time ... is before ...`"
+        cause "This host's clock is behind, or the certificate was made for later."
+        tell "notBefore beside the local time; the clock as for tls_expired."
+        fix "Mend this host's clock (NTP); if it is right, wait or issue the certificate anew."
+        TlsExpiring = "tls_expiring", Warning, Now, [];
+        "The certificate expires soon"
+        symptom "None yet"
+        cause "Less than a sixth of the certificate's life, and less than 30 days, are left; whatever renews it has not done so."
+        tell "notAfter of the leaf, and its share of the whole lifetime."
+        fix "Find out why the renewal has not happened, and renew it."
+        ClockSkew = "clock_skew", Warning, Now, [];
+        "This machine's clock and the server's differ"
+        symptom "`x509: certificate has expired or is not yet valid`, or tokens refused right after they were given"
+        cause "The clock of this host (or of the server) is wrong by more than a minute."
+        tell "The Date of an answer that was verified, or came over plain http, beside the local time. It counts as the cause of a certificate fault only when the certificate is valid at the server's time."
+        fix "Compare this host's clock with a time server, and mend NTP (chrony) here, or at the server if this host is right."
+        TlsBadCertificate = "tls_bad_certificate", Critical, Now, [];
+        "The certificate is refused for another reason"
+        symptom "`x509: ...` or `tls: failed to verify certificate: ...`"
+        cause "The chain breaks a rule: a bad signature, a purpose that is not server authentication, a constraint of an authority, a certificate that can't be read."
+        tell "The reason as the TLS library names it, and the chain as presented."
+        fix "Have the certificate issued anew by the registry's owner, with the reason in the evidence."
+        TlsPlainHttp = "tls_plain_http", Critical, Now, [];
+        "The server speaks plain HTTP"
+        symptom "`http: server gave HTTP response to HTTPS client`"
+        cause "The registry has no TLS on this port, and containerd was not told so (or its config_path does not lead to the hosts.toml that says it)."
+        tell "The answer to our TLS greeting begins with HTTP/."
+        fix "Give the registry TLS. If it must stay without, write `server = \"http://HOST:PORT\"` in certs.d/HOST:PORT/hosts.toml on every node, and probe with --plain-http."
+        TlsNotTls = "tls_not_tls", Critical, Now, [];
+        "The server speaks something else on this port"
+        symptom "`tls: first record does not look like a TLS handshake`"
+        cause "The port in the image's name belongs to another service."
+        tell "The first bytes of the answer, in hexadecimal."
+        fix "Correct the port in the image's name."
+        TlsAlert = "tls_alert", Critical, Now, [];
+        "The server refuses the TLS handshake"
+        symptom "`remote error: tls: handshake failure`, `tls: unrecognized name`, `tls: certificate required`"
+        cause "The server does not serve this name, wants a client certificate, or knows only TLS versions or ciphers that are no longer used."
+        tell "The alert's number and name (RFC 8446, 6)."
+        fix "unrecognized_name: check the host of the image. certificate_required: put `client` into hosts.toml. protocol_version or handshake_failure: update the server's TLS."
+        TlsReset = "tls_reset", Critical, Now, [];
+        "The connection is cut right after our TLS greeting"
+        symptom "`read: connection reset by peer` or `EOF`, although `telnet HOST 443` works"
+        cause "A filter reads the server name in the greeting and cuts the connection; less often the server itself."
+        tell "RST or FIN after the ClientHello, before any certificate, on a connection that had been accepted."
+        fix "Allow this server name in the firewall between here and the registry, or copy the image to a registry inside."
+        TlsHang = "tls_hang", Critical, Now, [];
+        "Nothing comes back after our TLS greeting"
+        symptom "`net/http: TLS handshake timeout`"
+        cause "Large packets are lost on the way (the greeting, or the server's certificates, are larger than one packet), a filter swallows the greeting, or the server hangs."
+        tell "The connection is there, and no byte, or only part of the answer, comes. Which of the reasons it is needs the retry with small segments, which this version does not make."
+        fix "Look at the MTU of the path first: clamp the MSS on the VPN or tunnel gateway. Then at firewalls that read TLS."
+        TlsIncompatible = "tls_incompatible", Critical, Now, [];
+        "No TLS version or cipher in common"
+        symptom "`tls: server selected unsupported protocol version` or `remote error: tls: protocol version`"
+        cause "The server offers only TLS 1.1 or older, or ciphers that are no longer used."
+        tell "The TLS library refuses what the server chose, and says which."
+        fix "Update the server's TLS to version 1.2 or later."
+    }
+    Credentials {
+        AuthNoCred = "auth_no_cred", Critical, Now, [];
+        "The registry asks for a credential, and none matches"
+        symptom "`no basic auth credentials`, `failed to fetch anonymous token: unexpected status ... 401`; SWR: `denied: You may not login yet`"
+        cause "The pod names no imagePullSecret for this registry, or the Secret is in another namespace."
+        tell "No key of any source matches the image, and the registry does not let an anonymous client in. The node's own credentials can't be seen: it is anonymous as far as seen."
+        fix "Create a pull secret in the pod's own namespace and name it in imagePullSecrets. On CCE, images of SWR in the same account take `default-secret`."
+        AuthBadCred = "auth_bad_cred", Critical, Now, [];
+        "The credential is rejected"
+        symptom "`unauthorized: incorrect username or password`, `failed to fetch oauth token: unexpected status ... 401`"
+        cause "The password is wrong, was changed, or has expired."
+        tell "The token service, or the registry itself where it asks for Basic, answers 401 to a matching credential."
+        fix "Log in with the same user elsewhere to be sure, then create the Secret anew: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`."
+        AuthDenied = "auth_denied", Critical, Now, [];
+        "The credential is good, but not for this repository"
+        symptom "`pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed`"
+        cause "The user has no right to pull from it, or the repository's name is misspelt: registries answer both alike."
+        tell "A token was given and lets its bearer do nothing here, or the registry says DENIED to a credential it knows."
+        fix "Check the spelling of the repository; then grant this user the right to pull it."
+        AuthUnknown = "auth_unknown", Warning, Needs(Cluster), [];
+        "Credentials that may matter could not be read"
+        symptom "None of its own"
+        cause "A Secret or the node's own credentials can't be read from here, so nothing can be said of them."
+        tell "It is named in the list of what was not seen, and never counted as absent."
+        fix "Give Pullpath the right to read that Secret, or give the Secret by --secret-file."
+        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [];
+        "The registry can be reached, its token service can't"
+        symptom "`failed to fetch anonymous token: Get \"https://auth...\": dial tcp ...: i/o timeout`, while `/v2/` answers"
+        cause "The firewall, the DNS zone or the peering was opened for the registry's host only. A pull needs the host in the challenge's realm too."
+        tell "The registry's own leg is well; the leg of its realm fails to resolve or connect. The phase's own cause is among the consequences."
+        fix "Open the way to the realm's host as well; `pullpath probe` lists all hosts of a pull."
+        AuthTokenFormat = "auth_token_format", Critical, Now, [];
+        "The token service answers in a form containerd does not read"
+        symptom "401 in containerd, while docker pulls the same image"
+        cause "The service answers the OAuth2 POST with `token` only; containerd reads `access_token` there (distribution, oauth.md)."
+        tell "The answer was 200, and the fields it has are listed."
+        fix "Update the registry's token service so that POST answers carry access_token, or make it answer POST with 405 or 404: containerd then asks by GET."
+        AuthBadChallenge = "auth_bad_challenge", Critical, Now, [];
+        "The registry's challenge can't be followed"
+        symptom "`no basic auth credentials` or `invalid authorization challenge`"
+        cause "WWW-Authenticate names no realm, a realm that is no URL, or a scheme that pull clients do not know (Negotiate, Digest)."
+        tell "The challenge as it was read is in the evidence."
+        fix "Configure the registry, or the proxy in front of it, to ask for Basic or Bearer."
+        RealmUntrusted = "realm_untrusted", Critical, Now, [];
+        "The registry sends its clients to a place no credential may go to"
+        symptom "None: containerd sends the password there"
+        cause "The realm is plain http although the registry is https, or it is a link-local, metadata or loopback address."
+        tell "Nothing was sent there. Whether the pull would succeed is unknown: containerd does not refuse."
+        fix "Correct the realm in the registry's configuration to an https URL of the token service."
+        SecretMissing = "secret_missing", Critical, Needs(Cluster), [];
+        "The pod names a Secret that is not there"
+        symptom "Event `FailedToRetrieveImagePullSecret`, `attempting to pull the image may not succeed`"
+        cause "The name is misspelt or the Secret is not in the pod's namespace; the kubelet goes on without it."
+        tell "The pod's imagePullSecrets beside the Secrets of its namespace."
+        fix "Create the Secret in the pod's namespace."
+        SecretOtherNamespace = "secret_other_namespace", Critical, Needs(Cluster), [];
+        "The Secret exists, but in another namespace"
+        symptom "Event `FailedToRetrieveImagePullSecret`"
+        cause "Pull secrets do not cross namespaces."
+        tell "A Secret of that name is in another namespace only."
+        fix "Create it in the pod's namespace too."
+        SecretKeyMismatch = "secret_key_mismatch", Critical, Now, [];
+        "There are credentials, but their server keys do not match the image"
+        symptom "401 or 429 as if there were no Secret: the kubelet pulls anonymously without a word"
+        cause "The key is for another host, has another port or none, has a path the image is not below, or was written docker.io where Docker Hub's key is https://index.docker.io/v1/."
+        tell "Each key with the first rule of the kubelet's matching that it fails."
+        fix "Create the Secret anew with --docker-server exactly as the image writes its registry, port included."
+        SecretFormat = "secret_format", Critical, Now, [];
+        "A pull secret can't be used as it is"
+        symptom "401, or an event that the Secret can't be parsed"
+        cause "It is not of a pull secret's type, its data key is missing, or the content is no docker config: no JSON, `auth` that is no base64 of user:password, a stray newline."
+        tell "Which source it is and what is wrong with it, without its content."
+        fix "Create it anew: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`."
+        SecretCopyExpired = "secret_copy_expired", Critical, Needs(SecretLint), [];
+        "A copy of CCE's default-secret has expired"
+        symptom "Worked yesterday; 401 today"
+        cause "CCE renews default-secret; a copy of its content is not renewed."
+        tell "The content has the form of a temporary SWR login, without CCE's annotation."
+        fix "Name default-secret itself in imagePullSecrets."
+        CredentialExpiring = "credential_expiring", Warning, Needs(SecretLint), [];
+        "A credential expires soon"
+        symptom "None yet"
+        cause "A small share of the credential's lifetime is left."
+        tell "The `exp` of a token used as password, or CCE's annotation swr-auth-may-expires-at."
+        fix "Renew it, and find out what should have."
+        CredentialExpired = "credential_expired", Critical, Needs(SecretLint), [];
+        "A credential has expired"
+        symptom "401 since a certain moment"
+        cause "The token used as password, or the temporary login, is past its end."
+        tell "Its `exp` or annotation beside the time."
+        fix "Create the Secret anew with a fresh credential."
+        EipAnnotationInvalid = "eip_annotation_invalid", Critical, Needs(Cluster), [];
+        "An EIP annotation of the pod has no valid value"
+        symptom "The pod gets no EIP; an event of the network plugin says so"
+        cause "A `yangtse.io/` annotation has a wrong name or value."
+        tell "The annotations beside the table of CCE's documentation."
+        fix "Correct the annotation in the pod template and let the pod be created anew."
+        EipAnnotationWithoutEffect = "eip_annotation_without_effect", Warning, Needs(Cluster), [];
+        "EIP annotations are set, and no EIP is asked for"
+        symptom "The pod has no EIP"
+        cause "`yangtse.io/pod-with-eip` is missing or not \"true\"; the others then do nothing."
+        tell "The annotations of the pod template."
+        fix "Set yangtse.io/pod-with-eip: \"true\", or remove the others."
+    }
+    Answers {
+        NotARegistry = "not_a_registry", Critical, Now, [];
+        "What answers is no registry"
+        symptom "`unexpected status ...: 404 Not Found`, `invalid character '<' looking for beginning of value`"
+        cause "The host is a web site, a login page, a load balancer without a backend, or the registry is below another path."
+        tell "`/v2/` answers neither 200 nor 401, and no answer is in a registry's form."
+        fix "Open https://HOST/v2/ and see what answers; correct the host in the image's name, or the route in front of the registry."
+        Registry5xx = "registry_5xx", Critical, Now, [];
+        "The server has trouble of its own"
+        symptom "`unexpected status ...: 500 Internal Server Error`, `502 Bad Gateway`, `503 Service Unavailable`"
+        cause "The registry, its token service, its storage or a load balancer in front of them is overloaded or broken."
+        tell "A status of the 500s, with the leg that gave it."
+        fix "Try again in some minutes; then ask whoever runs that server, with the time and status in the evidence."
+        ManifestUnknown = "manifest_unknown", Critical, Now, [];
+        "The tag or digest is not in the repository"
+        symptom "`manifest unknown`; containerd: `...: not found`"
+        cause "The tag is misspelt, was never pushed, or was removed by a retention rule."
+        tell "404 with MANIFEST_UNKNOWN. Registries may answer the same for a repository that is not there or that the user may not see."
+        fix "List the tags in the registry's console (or `skopeo list-tags`), correct the image, or push it again."
+        NameUnknown = "name_unknown", Critical, Now, [];
+        "The repository is not in the registry"
+        symptom "`name unknown: repository name not known to registry`"
+        cause "The path of the image is misspelt: project, organisation or name."
+        tell "404 with NAME_UNKNOWN."
+        fix "Correct the path between host and tag in the image's name."
+        NoPlatform = "no_platform", Critical, Now, [];
+        "The image is not built for this platform"
+        symptom "`no match for platform in manifest ...: not found`"
+        cause "The index has no manifest for the node's processor, for instance amd64 only on an arm64 (Kunpeng) node."
+        tell "The platforms of the index beside the one wanted."
+        fix "Build and push the image for this platform too, or keep the pod off such nodes with a nodeSelector on kubernetes.io/arch."
+        ManifestUnsupported = "manifest_unsupported", Critical, Now, [];
+        "The manifest is of a kind that containerd does not pull"
+        symptom "`media type ... is no longer supported since containerd v2.0`; `unsupported manifest`"
+        cause "An image in schema 1 form, or an artifact that is no image (a chart, a signature)."
+        tell "The media type as the registry states it."
+        fix "Push the image again with a current client; check that the reference is an image's."
+        ManifestInvalid = "manifest_invalid", Critical, Now, [];
+        "The manifest can't be read"
+        symptom "`failed to unmarshal ...`, `unexpected end of JSON input`"
+        cause "What the registry answers is no manifest: damaged storage, or something in front of it that answers 200 with its own page."
+        tell "Where reading it failed."
+        fix "Push the image again; if other images of the registry fail too, look at what stands in front of it."
+        DigestMismatch = "digest_mismatch", Critical, Now, [];
+        "The content does not have the digest it goes by"
+        symptom "`failed precondition: unexpected commit digest`, `content digest ... does not match`"
+        cause "The registry's storage is damaged, or a cache or proxy on the way changes content."
+        tell "The digest computed from what came, beside the one asked for."
+        fix "Ask again past any cache or proxy; if it stays, push the image again."
+        RateLimited = "rate_limited", Critical, Now, [];
+        "The registry's rate limit is used up"
+        symptom "`429 Too Many Requests`, `toomanyrequests: You have reached your pull rate limit`"
+        cause "Too many pulls for this account, or, without one, from this public address: all nodes behind one NAT gateway count together."
+        tell "429, with Retry-After and the rate-limit headers where there are some."
+        fix "Pull with an account (imagePullSecrets), or copy the image to a registry of your own (SWR on Huawei Cloud)."
+        RateLimitLow = "rate_limit_low", Warning, Now, [];
+        "The registry's rate limit is nearly used up"
+        symptom "None yet"
+        cause "As rate_limited; a tenth or less of the pulls allowed is left."
+        tell "The rate-limit headers of the manifest request."
+        fix "Pull with an account, or copy the image to a registry of your own."
+        KubeletQps = "kubelet_qps", Warning, Needs(Cluster), [];
+        "The kubelet holds pulls back by itself"
+        symptom "`pull QPS exceeded`"
+        cause "More pulls were asked for than registryPullQPS (5) and registryBurst (10) allow. It is not the registry."
+        tell "The text of the event; the registry is fine."
+        fix "Raise registryPullQPS in the node pool's kubelet settings."
+        MirrorOrder = "mirror_order", Warning, Needs(Mirrors), [];
+        "Mirrors are tried first, and fail silently"
+        symptom "Pulls start late; the error names the last host only"
+        cause "hosts.toml lists mirrors that do not work before the one that does."
+        tell "Each host of hosts.toml is walked on its own."
+        fix "Correct or remove the dead mirrors in certs.d."
+        MirrorInsecure = "mirror_insecure", Warning, Needs(Mirrors), [];
+        "A mirror is used without checking its certificate"
+        symptom "None: the pull succeeds"
+        cause "hosts.toml says skip_verify for that host, so whoever is on the way can read the password and change answers."
+        tell "The setting in hosts.toml; we verify all the same."
+        fix "Put the mirror's authority into `ca` in hosts.toml and take skip_verify out."
+    }
+    Layers {
+        RedirectBlob = "redirect_blob", Critical, Now, [];
+        "The registry can be reached, the storage of its layers can't"
+        symptom "`failed to copy: httpReadSeeker: failed open: failed to do request: Get \"https://<storage>...\": dial tcp ...`"
+        cause "The registry redirects downloads to another host (object storage, a CDN), and the way to that host is closed."
+        tell "Registry and token legs are well; the leg of the redirect fails to resolve or connect. The phase's own cause is among the consequences."
+        fix "Open the way to the storage host too (on Huawei Cloud: SWR keeps layers in OBS, so OBS needs its VPC endpoint or route as well), or switch redirects off in the registry (distribution: storage.redirect.disable)."
+        RedirectUntrusted = "redirect_untrusted", Critical, Now, [];
+        "The registry redirects layers to a place no client should follow it to"
+        symptom "None of its own"
+        cause "The redirect leads to a link-local, metadata or loopback address, or leaves https for plain http."
+        tell "Only plain http is followed (a layer is checked by its digest, and no credential goes there); it is then a warning. Nothing is sent to the others, and whether the pull would succeed is unknown."
+        fix "Correct the storage or CDN address in the registry's configuration."
+        RedirectBroken = "redirect_broken", Critical, Now, [];
+        "The redirect to a layer leads nowhere"
+        symptom "`stopped after 10 redirects`, `302 response missing Location header`"
+        cause "A loop between hosts, or a redirect without a usable Location."
+        tell "The hosts it went through."
+        fix "Correct the redirect in the registry, or in the load balancer in front of it."
+        RedirectLoc = "redirect_loc", Warning, Needs(Fleet), [];
+        "The redirect depends on where we come from"
+        symptom "403 or slow downloads on some nodes only"
+        cause "A registry that redirects by the client's address sends some nodes to a region that refuses or is far away."
+        tell "Nodes with different public addresses are redirected to different hosts."
+        fix "Pin a mirror in hosts.toml, or copy the image to a registry of the region."
+        BlobUnknown = "blob_unknown", Critical, Now, [];
+        "A layer named by the manifest is not there"
+        symptom "`failed to copy: ... 404 Not Found`, `blob unknown to registry`"
+        cause "The storage lost the layer (a cleanup that went too far, an interrupted copy)."
+        tell "404 for the digest of a layer that the manifest names."
+        fix "Push the image again."
+        BlobDenied = "blob_denied", Critical, Now, [];
+        "The storage refuses to hand out a layer"
+        symptom "`failed to copy: httpReadSeeker: failed open: unexpected status code ...: 403 Forbidden`"
+        cause "The signed URL is refused: a clock that differs, the policy of a VPC endpoint that does not allow the registry's bucket, an allow-list of addresses."
+        tell "401 or 403 at the storage, with the storage's own error code."
+        fix "AccessDenied: allow the registry's bucket in the VPC endpoint's policy, or this network's address at the storage. RequestTimeTooSkewed or an expired signature: mend the clocks."
+        RangeIgnored = "range_ignored", Warning, Now, [];
+        "Downloads can't be resumed there"
+        symptom "An interrupted pull starts each layer from the beginning"
+        cause "The server, or a proxy in front of it, answers a Range request with the whole layer."
+        tell "200 instead of 206 to a request for one byte (RFC 9110, 14.2)."
+        fix "Let the proxy or storage in front of the layers pass Range requests on."
+        UnexpectedEof = "unexpected_eof", Critical, Now, [];
+        "The server ends a layer before its end"
+        symptom "`unexpected EOF`, `failed to copy: ... unexpected EOF`"
+        cause "A load balancer's idle or size limit, an overloaded server, a cache with half of the file."
+        tell "The connection ends in order before the promised length."
+        fix "Look at the timeouts and limits of whatever stands in front of the storage; purge its cache."
+    }
+    Path {
+        PathUnexpected = "path_unexpected", Warning, Needs(PathClass), [];
+        "A leg goes another way than it should"
+        symptom "Slow or billed traffic"
+        cause "A private path was declared, and the name leads over the public network, or the reverse."
+        tell "The class of the leg beside the one declared for it."
+        fix "See the evidence of the class: DNS view, route, or endpoint."
+        PathMixed = "path_mixed", Warning, Needs(PathClass), [];
+        "The addresses of a name go different ways"
+        symptom "Pulls differ from one to the next"
+        cause "The name has addresses of several classes."
+        tell "Each address is classed on its own."
+        fix "Serve one kind of address to this network."
+        PrivateUnmapped = "private_unmapped", Info, Needs(PathClass), [];
+        "A private address whose way is not known"
+        symptom "None of its own"
+        cause "The address is private and in none of the ranges that are known or declared."
+        tell "Peering, Direct Connect, VPN and the VPC itself look alike from inside."
+        fix "Declare the range in the configuration; the evidence has the line to add."
+        AddressOverlap = "address_overlap", Warning, Needs(PathClass), [];
+        "The address is in a range that two networks use"
+        symptom "Timeouts to an address that works elsewhere"
+        cause "The far network's range overlaps the VPC's own; the local route wins."
+        tell "The address is inside the VPC's range and declared as remote."
+        fix "Renumber, or reach it through a private NAT gateway or VPC endpoint."
+        EipAnnotationStale = "eip_annotation_stale", Warning, Needs(PathClass), [];
+        "The EIP in the pod's annotation is not the one in use"
+        symptom "Allow-lists do not work"
+        cause "The EIP was unbound or changed after the annotation was written."
+        tell "The address seen from outside beside the annotation."
+        fix "Let the pod be created anew."
+        NoEgress = "no_egress", Critical, Needs(PathClass), [];
+        "This network has no way to the Internet"
+        symptom "Every public registry times out"
+        cause "Neither a SNAT rule for this subnet nor an EIP."
+        tell "Other public hosts time out too."
+        fix "Add a SNAT rule for this subnet, or bind an EIP."
+    }
+    Speed {
+        PullNoProgress = "pull_no_progress", Critical, Needs(Transfer), [];
+        "A pull stalls until containerd gives up"
+        symptom "`cancel pulling image ... because of no progress in 5m0s`; the event only says `context canceled`"
+        cause "No byte at all came for five minutes: a stall on the wire, or a disk that does not take more."
+        tell "Stalls of the transfer test beside containerd's timer. Slowness alone never trips it."
+        fix "Mend the stall; a longer timer only helps when the rate is fine."
+        Deadline = "deadline", Critical, Needs(Cluster), [];
+        "The pull's time was used up"
+        symptom "`context deadline exceeded`"
+        cause "The sum of all phases is longer than what was allowed."
+        tell "The phase that took the time."
+        fix "See the cause of that phase."
+        BwEipCap = "bw_eip_cap", Warning, Needs(Transfer), [];
+        "The EIP's bandwidth is the limit"
+        symptom "A flat rate near the bought bandwidth; all pulls slow together"
+        cause "The EIP or the NAT gateway's EIP has less bandwidth than the image needs; 5 Mbit/s is the default of a pod's EIP."
+        tell "The plateau equals the declared size, or a host elsewhere shows the same sum."
+        fix "Raise the EIP's bandwidth above 10 Mbit/s (up to that size, inbound is 10 already), or use SWR in the region."
+        BwCap = "bw_cap", Warning, Needs(Transfer), [];
+        "Something caps the rate, on which side is not known"
+        symptom "A flat rate"
+        cause "A limit on our side, on the way, or at the registry."
+        tell "A flat plateau; what would decide the side is named."
+        fix "Declare the bandwidth, or name a control host."
+        BwPerFlow = "bw_per_flow", Warning, Needs(Transfer), [];
+        "Each connection is capped, not their sum"
+        symptom "One layer is slow however fast the network is"
+        cause "A limit for each connection at the registry or CDN."
+        tell "The sum grows with the number of connections."
+        fix "Raise max_concurrent_downloads in containerd; ask the registry's owner."
+        BwWindow = "bw_window", Warning, Needs(Transfer), [];
+        "The TCP window is too small for the distance"
+        symptom "Slow over long distances only"
+        cause "The receive buffer here, or the send buffer there, holds less than a round trip's worth of data."
+        tell "The rate times the round-trip time equals the window."
+        fix "Raise net.ipv4.tcp_rmem here; or the server's tcp_wmem."
+        BwLoss = "bw_loss", Warning, Needs(Transfer), [];
+        "Packets get lost on the way"
+        symptom "A pull runs for an hour"
+        cause "Loss on a link, or a policer that drops what is above a rate."
+        tell "Out-of-order segments beside a rate far below the window's."
+        fix "Open a ticket for the path with the numbers."
+        BwThrottle = "bw_throttle", Warning, Needs(Transfer), [];
+        "The first megabytes are fast, the rest is not"
+        symptom "Small images are quick, large ones crawl"
+        cause "A token bucket at the registry, the CDN or the NAT gateway."
+        tell "A knee in the rate, and the rates before and after."
+        fix "Copy the image to a registry of your own."
+        BwRemote = "bw_remote", Warning, Needs(Transfer), [];
+        "The registry's side is slow"
+        symptom "Only this registry is slow"
+        cause "The registry or its storage sends slowly."
+        tell "A control host is faster at the same time."
+        fix "Copy the image to a registry of the region; ask the registry's owner."
+        BwNode = "bw_node", Warning, Needs(Fleet), [];
+        "This node is slow"
+        symptom "One node pulls slower than its neighbours"
+        cause "The instance's own bandwidth, its NIC or CPU."
+        tell "It differs from the others on the same path."
+        fix "Use a larger instance type, or drain the node."
+        BwSelf = "bw_self", Info, Needs(Transfer), [];
+        "The measurement itself was the limit"
+        symptom "None"
+        cause "Pullpath's own CPU limit throttled it."
+        tell "The cgroup's throttling counters during the test."
+        fix "Raise Pullpath's CPU limit; the sample does not count."
+        TtfbSlow = "ttfb_slow", Warning, Needs(Transfer), [];
+        "The first byte of a layer takes long"
+        symptom "Every layer starts late"
+        cause "A cold cache, or storage that is slow to open a file."
+        tell "A second fetch of the same bytes tells the two apart."
+        fix "Cold cache: nothing, or pull through a mirror. Slow storage: ask its owner."
+        ThroughputLow = "throughput_low", Warning, Needs(Transfer), [];
+        "The rate is below what was expected"
+        symptom "Pulls take longer than wished"
+        cause "See the bottleneck found beside it."
+        tell "The measured rate beside the expectation."
+        fix "See the bottleneck."
+        DiskUnpack = "disk_unpack", Warning, Needs(Cluster), [];
+        "The network is fast, the disk is not"
+        symptom "Pulls are slow on a fast network; `no space left on device`"
+        cause "Unpacking waits for the node's disk."
+        tell "Our rate beside that of real pulls."
+        fix "A faster or larger disk for containerd."
+        SerialPull = "serial_pull", Info, Needs(Cluster), [];
+        "Pulls wait for one another"
+        symptom "Pods wait behind one large image"
+        cause "serializeImagePulls is on in the kubelet."
+        tell "Waiting time in the kubelet's events, and a healthy path."
+        fix "Set serializeImagePulls to false, with a limit."
+        Intermittent = "intermittent", Warning, Needs(History), [];
+        "The pull fails now and then"
+        symptom "A retry works"
+        cause "See the causes of the walks that failed."
+        tell "Some walks of a series fail and others do not."
+        fix "See the cause that the failing walks have in common."
+    }
+    Other {
+        Unexplained = "unexplained", Critical, Now, [];
+        "A phase failed in a way this version has no name for"
+        symptom "Whatever the evidence says"
+        cause "Not known."
+        tell "The fault as it was seen."
+        fix "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers: it should have a name."
+    }
+}

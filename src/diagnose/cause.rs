@@ -1,0 +1,292 @@
+//! The causes: their codes, and how a catalogue entry reads on a terminal and in the documentation.
+//!
+//! A code is a metric label, a JSON value and the name of its documentation at once. It is never
+//! renamed and never used again for something else.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use super::Severity;
+use super::catalogue::Area;
+pub use super::catalogue::Cause;
+
+/// What is known of a cause before anything was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub code: &'static str,
+    pub(super) area: Area,
+    /// As a finding has it unless its rule says otherwise.
+    pub severity: Severity,
+    pub title: &'static str,
+    /// What users see: kubelet events, containerd's words.
+    pub symptom: &'static str,
+    /// What happens.
+    pub cause: &'static str,
+    /// How Pullpath tells it from its neighbours.
+    pub tell: &'static str,
+    /// What to do.
+    pub fix: &'static str,
+    /// Root causes that this one follows from when both are seen on a leg.
+    pub masked_by: &'static [Cause],
+    pub detected: Detected,
+}
+
+/// Whether this version can tell the cause.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Detected {
+    Now,
+    /// The catalogue explains it; a later capability will tell it.
+    Needs(Capability),
+}
+
+/// What some causes wait for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Capability {
+    /// The transfer test.
+    Transfer,
+    /// The class of a path, with its evidence.
+    PathClass,
+    /// containerd's `hosts.toml`.
+    Mirrors,
+    Proxy,
+    /// The content of pull secrets, looked at beyond what a pull needs.
+    SecretLint,
+    /// The cluster's API: pods, secrets, events.
+    Cluster,
+    /// Several nodes beside each other.
+    Fleet,
+    /// More than one walk.
+    History,
+}
+
+impl Capability {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Transfer => "the transfer test",
+            Self::PathClass => "the classification of paths",
+            Self::Mirrors => "the reading of containerd's hosts.toml",
+            Self::Proxy => "the reading of proxy settings",
+            Self::SecretLint => "the check of pull secrets",
+            Self::Cluster => "access to the cluster's API",
+            Self::Fleet => "the comparison of nodes",
+            Self::History => "a series of walks",
+        }
+    }
+}
+
+/// There is no cause of that code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no cause has this code")]
+pub struct UnknownCode;
+
+impl FromStr for Cause {
+    type Err = UnknownCode;
+
+    /// Takes a code as it is printed, and as it may be typed (`TLS_NAME`, `tls-name`).
+    fn from_str(text: &str) -> Result<Self, UnknownCode> {
+        let code = text.trim().to_ascii_lowercase().replace('-', "_");
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|cause| cause.code() == code)
+            .ok_or(UnknownCode)
+    }
+}
+
+impl Severity {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// The entry for a terminal.
+pub fn explain(cause: Cause) -> String {
+    let entry = cause.entry();
+    let mut text = format!("{}  ({})\n", entry.code, entry.severity.word());
+    wrap(&mut text, "  ", entry.title);
+    for (heading, body) in parts(entry) {
+        let _ = writeln!(text, "\n{heading}");
+        wrap(&mut text, "  ", &body);
+    }
+    text
+}
+
+/// One line for each cause.
+pub fn list() -> String {
+    let width = Cause::ALL
+        .iter()
+        .map(|cause| cause.code().len())
+        .max()
+        .unwrap_or_default();
+    let mut text = String::new();
+    for area in Area::ALL {
+        let _ = writeln!(
+            text,
+            "{}{}",
+            if text.is_empty() { "" } else { "\n" },
+            area.title()
+        );
+        for entry in Cause::ALL
+            .iter()
+            .map(|cause| cause.entry())
+            .filter(|entry| entry.area == *area)
+        {
+            let later = if entry.detected == Detected::Now {
+                ""
+            } else {
+                " (not told by this version)"
+            };
+            let _ = writeln!(
+                text,
+                "  {:width$}  {:8}  {}{later}",
+                entry.code,
+                entry.severity.word(),
+                entry.title
+            );
+        }
+    }
+    text
+}
+
+/// The whole catalogue as Markdown: docs/causes.md.
+pub fn markdown() -> String {
+    let mut text = "# Causes\n\nEvery finding of Pullpath has one of these codes. `pullpath explain CODE` prints the \
+                    same text.\nA code is never renamed and never used again for something else.\n"
+        .to_owned();
+    for area in Area::ALL {
+        let _ = writeln!(text, "\n## {}", area.title());
+        for entry in Cause::ALL
+            .iter()
+            .map(|cause| cause.entry())
+            .filter(|entry| entry.area == *area)
+        {
+            let _ = writeln!(
+                text,
+                "\n### {}\n\n**{}** ({})",
+                entry.code,
+                entry.title,
+                entry.severity.word()
+            );
+            for (heading, body) in parts(entry) {
+                let _ = writeln!(text, "\n*{heading}.* {body}");
+            }
+        }
+    }
+    text
+}
+
+fn parts(entry: &Entry) -> Vec<(&'static str, String)> {
+    let mut parts = vec![
+        ("What you see", entry.symptom.to_owned()),
+        ("What happens", entry.cause.to_owned()),
+        ("How it is told", entry.tell.to_owned()),
+        ("What to do", entry.fix.to_owned()),
+    ];
+    if let Detected::Needs(capability) = entry.detected {
+        let text = format!(
+            "This version does not tell it; that needs {}.",
+            capability.describe()
+        );
+        parts.push(("Not yet", text));
+    }
+    if !entry.masked_by.is_empty() {
+        let causes: Vec<&str> = entry.masked_by.iter().map(|cause| cause.code()).collect();
+        parts.push(("Follows from", causes.join(", ")));
+    }
+    parts
+}
+
+fn wrap(text: &mut String, indent: &str, body: &str) {
+    const WIDTH: usize = 80;
+    let mut line = indent.to_owned();
+    for word in body.split_whitespace() {
+        if line.trim().is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(text, "{line}");
+            line = format!("{indent}{word}");
+        } else {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    let _ = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_written_one_way() {
+        let mut seen = HashSet::new();
+        for cause in Cause::ALL {
+            let code = cause.code();
+            assert!(seen.insert(code), "{code} twice");
+            assert!(
+                code.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{code}"
+            );
+            assert_eq!(code.parse(), Ok(*cause));
+            assert_eq!(
+                serde_json::to_value(cause).unwrap(),
+                code,
+                "the JSON value is the code"
+            );
+        }
+        assert_eq!("TLS-Unknown-CA".parse(), Ok(Cause::TlsUnknownCa));
+    }
+
+    #[test]
+    fn every_entry_says_all_four_things_and_no_cause_masks_itself() {
+        for cause in Cause::ALL {
+            let entry = cause.entry();
+            for text in [
+                entry.title,
+                entry.symptom,
+                entry.cause,
+                entry.tell,
+                entry.fix,
+            ] {
+                assert!(
+                    text.len() > 3 && text == text.trim(),
+                    "{}: '{text}'",
+                    entry.code
+                );
+            }
+            assert!(!entry.masked_by.contains(cause), "{}", entry.code);
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_to_switch_verification_off() {
+        let text = markdown().to_lowercase();
+        for bad in [
+            "insecure-skip",
+            "skip_verify = true",
+            "skip_verify=true",
+            "insecure_skip_verify",
+        ] {
+            assert!(!text.contains(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_is_this_catalogue() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/causes.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap() == markdown(),
+            "docs/causes.md differs from the catalogue; UPDATE_DOCS=1 cargo test writes it"
+        );
+    }
+}

@@ -13,6 +13,7 @@ use harness::{Outcome, Probe, probe};
 use http::Method;
 use pullpath::diagnose::cause::{Cause, Detected};
 use pullpath::diagnose::{Pull, Severity};
+use support::image::{Content, OCI_MANIFEST};
 use support::pki::Flaw;
 use support::registry::{
     Auth, RateLimit, Redirect, denied, echo, manifest_unknown, name_unknown, oci_error,
@@ -61,6 +62,18 @@ causes! {
         world.dns.answer(REGISTRY, dns::Answer::Drop);
         probe(&world).await
     }
+    dns_nodata Critical WouldFail a_name_without_addresses(world) {
+        world.dns.answer(REGISTRY, dns::Answer::NoData);
+        probe(&world).await
+    }
+    dns_error Critical WouldFail a_server_that_answers_nonsense(world) {
+        world.dns.answer(REGISTRY, dns::Answer::Garbage);
+        probe(&world).await
+    }
+    dns_server_unreachable Critical WouldFail a_name_server_that_does_not_run(world) {
+        let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Probe::of(&world).nameservers([closed.to_string()]).run().await
+    }
     dns_slow_5s Warning WouldSucceed a_server_that_swallows_aaaa(world) {
         world.dns.answer(REGISTRY, dns::Answer::DropAaaa);
         probe(&world).await
@@ -93,6 +106,20 @@ causes! {
     tcp_refused Critical WouldFail a_port_at_which_nobody_listens(world) {
         let closed = Closed::new();
         Probe::of(&world).port(closed.addr.port()).run().await
+    }
+
+    tcp_reset Critical WouldFail a_registry_that_cuts_the_connection(world) {
+        world.registry.knobs().manners.fail_early("/manifests/", Flow::Reset);
+        probe(&world).await
+    }
+    http_timeout Critical WouldFail a_registry_that_never_answers(world) {
+        world.registry.knobs().manners.fail_early("/manifests/", Flow::Hang);
+        probe(&world).await
+    }
+    address_partly_dead Warning WouldSucceed one_address_of_two(world) {
+        let addresses = ["127.0.0.1", "127.0.0.2"].map(|a| a.parse().unwrap());
+        world.dns.host(REGISTRY, &addresses);
+        probe(&world).await
     }
 
     // ---- tls ------------------------------------------------------------------------------------
@@ -130,6 +157,31 @@ causes! {
     }
     tls_hang Critical WouldFail silence_after_our_hello(world) {
         let peer = Peer::start(Behaviour::Hang).await;
+        Probe::of(&world).port(peer.addr.port()).run().await
+    }
+
+    tls_no_roots Critical Unknown a_place_without_trusted_roots(world) {
+        let empty = world.write("no-roots.pem", "");
+        Probe::of(&world).without_ca().environment("SSL_CERT_FILE", empty.to_str().unwrap()).run().await
+    }
+    tls_expiring Warning WouldSucceed a_certificate_that_ends_tomorrow(world) {
+        world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::Ending)));
+        probe(&world).await
+    }
+    tls_bad_certificate Critical WouldFail a_certificate_for_clients(world) {
+        world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::ForClients)));
+        probe(&world).await
+    }
+    tls_not_tls Critical WouldFail an_ssh_server_on_the_port(world) {
+        let peer = Peer::start(Behaviour::ssh()).await;
+        Probe::of(&world).port(peer.addr.port()).run().await
+    }
+    tls_incompatible Critical WouldFail a_server_of_tls_1_0(world) {
+        // ServerHello of version 3.1 without extensions (RFC 2246, 7.4.1.3).
+        let mut hello = vec![22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
+        hello.extend([7; 32]);
+        hello.extend([0, 0, 0x2f, 0]);
+        let peer = Peer::start(Behaviour::Answer(hello)).await;
         Probe::of(&world).port(peer.addr.port()).run().await
     }
 
@@ -173,6 +225,11 @@ causes! {
         probe(&world).await
     }
 
+    auth_bad_challenge Critical WouldFail a_challenge_that_no_pull_client_knows(world) {
+        world.registry.knobs().challenge = Some("Negotiate".to_owned());
+        probe(&world).await
+    }
+
     // ---- answers --------------------------------------------------------------------------------
     not_a_registry Critical WouldFail a_web_site_in_place_of_a_registry(world) {
         world.registry.knobs().manners.fail_early("/", Reply::html(404));
@@ -210,6 +267,21 @@ causes! {
         probe(&world).await
     }
 
+    manifest_invalid Critical WouldFail a_manifest_that_is_none(world) {
+        let content = Content::new(OCI_MANIFEST, "{\"layers\": 7}");
+        world.registry.store.push_raw(REPOSITORY, TAG, content);
+        probe(&world).await
+    }
+    rate_limit_low Warning WouldSucceed a_limit_that_is_nearly_used_up(world) {
+        world.registry.knobs().rate_limit = Some(RateLimit {
+            limit: 100,
+            remaining: 4,
+            window_seconds: 21_600,
+            source: "203.0.113.7".to_owned(),
+        });
+        probe(&world).await
+    }
+
     // ---- layers ---------------------------------------------------------------------------------
     redirect_blob Critical WouldFail storage_that_cannot_be_reached(world) {
         let closed = Closed::new();
@@ -218,6 +290,22 @@ causes! {
     }
     redirect_untrusted Critical Unknown a_redirect_to_the_metadata_service(world) {
         world.registry.knobs().redirect = Redirect::To("http://169.254.169.254/latest/meta-data/".to_owned());
+        probe(&world).await
+    }
+    redirect_broken Critical WouldFail a_redirect_that_goes_round(world) {
+        world.blobs.knobs().redirect_loop = true;
+        probe(&world).await
+    }
+    blob_unknown Critical WouldFail a_layer_that_was_lost(world) {
+        world.blobs.knobs().manners.fail("/", Reply::s3_error(404, "NoSuchKey", "The specified key does not exist."));
+        probe(&world).await
+    }
+    blob_denied Critical WouldFail storage_that_says_no(world) {
+        world.blobs.knobs().access_denied = true;
+        probe(&world).await
+    }
+    unexplained Critical WouldFail an_answer_that_no_rule_knows(world) {
+        world.blobs.knobs().manners.fail("/", Reply::new(418));
         probe(&world).await
     }
     range_ignored Warning WouldSucceed storage_that_cannot_resume(world) {
@@ -505,6 +593,89 @@ async fn a_denial_in_words_is_told_from_a_wrong_password() {
     );
     let outcome = probe(&world).await;
     assert_eq!(outcome.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirected_manifest_is_followed_without_the_credential() {
+    let front = World::healthy().await;
+    let behind = World::healthy().await;
+    behind.registry.knobs().auth = Auth::Open;
+    let port = behind.registry.server.port();
+    let digest = &front.image.top().digest;
+    let platform = &front.image.platform("amd64").manifest.digest;
+    for version in [TAG, digest, platform] {
+        let to = format!("https://{REGISTRY}:{port}/v2/{REPOSITORY}/manifests/{version}");
+        front
+            .registry
+            .knobs()
+            .manners
+            .fail(&format!("/manifests/{version}"), Reply::redirect(307, &to));
+    }
+    behind
+        .registry
+        .server
+        .set_tls(Some(front.config(REGISTRY, Flaw::None)));
+    let outcome = probe(&front).await;
+    outcome.is_quiet();
+    let asked = behind.registry.server.seen();
+    assert_eq!(asked.len(), 3, "HEAD, index, manifest");
+    assert!(
+        asked.iter().all(|seen| seen.authorization().is_none()),
+        "the credential went along"
+    );
+    // Without the way there, its own leg says why.
+    let closed = Closed::new();
+    let to = format!("https://{REGISTRY}:{}/", closed.addr.port());
+    front.registry.knobs().manners.rules.clear();
+    front
+        .registry
+        .knobs()
+        .manners
+        .fail("/manifests/", Reply::redirect(307, &to));
+    probe(&front)
+        .await
+        .shows("tcp_refused", Severity::Critical, Pull::WouldFail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_on_loopback_may_speak_plain_http_as_for_containerd() {
+    let world = World::plain().await;
+    world.registry.knobs().auth = Auth::Open;
+    world.registry.knobs().redirect = Redirect::Direct;
+    let port = world.registry.server.port();
+    let reference = format!("127.0.0.1:{port}/{REPOSITORY}:{TAG}");
+    let outcome = Probe::of(&world)
+        .anonymous()
+        .reference(&reference)
+        .run()
+        .await;
+    outcome.is_quiet();
+    assert_eq!(
+        outcome.report().evidence.legs[0].endpoint.to_string(),
+        format!("http://127.0.0.1:{port}")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skewed_clock_is_the_cause_of_a_certificate_that_seems_expired() {
+    // The token service's certificate ended yesterday; the registry, which is verified, says it is
+    // the day before.
+    let world = World::healthy().await;
+    world
+        .tokens
+        .server
+        .set_tls(Some(world.config(AUTH, Flaw::Expired)));
+    world.registry.knobs().manners.clock_skew_seconds = -2 * 86_400;
+    let outcome = probe(&world).await;
+    outcome.shows("clock_skew", Severity::Critical, Pull::WouldFail);
+    let hidden: Vec<&str> = outcome
+        .report()
+        .verdict
+        .consequences
+        .iter()
+        .map(|f| f.cause.code())
+        .collect();
+    assert_eq!(hidden, ["tls_expired"]);
 }
 
 #[test]

@@ -209,7 +209,7 @@ async fn knock(
     };
     let head = request(lines, Method::HEAD);
     let exchange = lines
-        .exchange(registry, Phase::Manifest, head, SMALL_BODY)
+        .follow(registry, Phase::Manifest, head, SMALL_BODY)
         .await;
     let mut took = exchange.took;
     let answer = match exchange.result {
@@ -251,7 +251,7 @@ async fn knock(
     }
     let get = request(lines, Method::GET);
     let exchange = lines
-        .exchange(registry, Phase::Manifest, get, manifest::MAX_SIZE)
+        .follow(registry, Phase::Manifest, get, manifest::MAX_SIZE)
         .await;
     took += exchange.took;
     match exchange.result {

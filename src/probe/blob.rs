@@ -3,20 +3,16 @@
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use url::Url;
 
 use super::auth::{self, Admitted};
-use super::leg::{LineId, Lines, OpenError};
+use super::leg::{LineId, Lines, MAX_REDIRECTS, OpenError, redirect, untrusted};
 use super::{Check, SMALL_BODY};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{BlobFound, ManifestFound, Skip, Step};
 use crate::model::fault::{Distrust, HttpFault, Phase};
 use crate::model::units::Bytes;
 use crate::registry::scrub::Secret;
-use crate::registry::{challenge, error, manifest as oci};
-
-/// containerd follows this many (`http.Client` with its own CheckRedirect).
-const MAX_REDIRECTS: usize = 10;
+use crate::registry::{error, manifest as oci};
 
 /// Asks for one byte of a layer and follows the redirects by hand, each to a leg of its own.
 ///
@@ -142,42 +138,6 @@ pub(super) async fn first_byte(
         redirects.push(endpoint);
         url = next;
     }
-}
-
-/// Where a redirect leads (RFC 9110, 15.4); `None` when the answer is none.
-fn redirect(
-    status: StatusCode,
-    headers: &HeaderMap,
-    from: &Url,
-    at: &Endpoint,
-) -> Option<Result<Url, HttpFault>> {
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    let malformed = |reason: &str| {
-        Some(Err(HttpFault::Malformed {
-            reason: reason.to_owned(),
-        }))
-    };
-    let Some(location) = headers.get(header::LOCATION) else {
-        return malformed("a redirect without Location");
-    };
-    let Some(next) = location.to_str().ok().and_then(|text| from.join(text).ok()) else {
-        return malformed("a redirect whose Location is no URL");
-    };
-    // Plain http is followed: a layer is checked against its digest, and no credential goes there.
-    match challenge::distrust(&next, at) {
-        None | Some(Distrust::PlainHttp) => Some(Ok(next)),
-        Some(reason) => Some(Err(untrusted(&next, reason))),
-    }
-}
-
-fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
-    let to = Endpoint::of(to).map_or_else(
-        || format!("a {} URL", to.scheme()),
-        |endpoint| endpoint.to_string(),
-    );
-    HttpFault::RedirectUntrusted { to, reason }
 }
 
 /// The whole size of the layer: behind the slash of `Content-Range` (RFC 9110, 14.4), or the length.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes as Body;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use jiff::Timestamp;
+use url::Url;
 
 use super::{Edges, Progress};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
@@ -16,9 +17,12 @@ use crate::model::units::Bytes;
 use crate::net::dns;
 use crate::net::http::{HttpConnection, Response, Stream};
 use crate::net::tcp;
-use crate::registry::challenge::distrust_address;
+use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
 use crate::registry::scrub::Scrubber;
+
+/// containerd follows this many (`http.Client` with its own CheckRedirect).
+pub(super) const MAX_REDIRECTS: usize = 10;
 
 /// A connection of the walk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -163,7 +167,7 @@ impl<'a> Lines<'a> {
         let Some(addresses) = addresses else {
             return Err(OpenError::Failed(Phase::Resolve));
         };
-        if role != Role::Registry
+        if !self.lines.is_empty()
             && let Some(reason) = self.distrust_addresses(&addresses)
         {
             self.legs[index].connect.outcome = Step::Skipped {
@@ -269,6 +273,77 @@ impl<'a> Lines<'a> {
         Exchange {
             result,
             took: start.elapsed(),
+        }
+    }
+
+    /// The same for a request that may be redirected, as registries in front of others do: each
+    /// host is a leg of its own, and `Authorization` stays with the first.
+    pub(super) async fn follow(
+        &mut self,
+        first: LineId,
+        phase: Phase,
+        request: Request<Body>,
+        max: u64,
+    ) -> Exchange<Answer> {
+        let mut exchange = self
+            .exchange(first, phase, clone_request(&request), max)
+            .await;
+        let Ok(mut url) = self.endpoint(first).url(&request.uri().to_string()) else {
+            return exchange;
+        };
+        let mut line = first;
+        for _ in 0..MAX_REDIRECTS {
+            let Ok(answer) = &exchange.result else {
+                return exchange;
+            };
+            let next = match redirect(answer.status, &answer.headers, &url, self.endpoint(line)) {
+                None => return exchange,
+                Some(Ok(next)) => next,
+                Some(Err(fault)) => {
+                    return Exchange {
+                        result: Err(fault),
+                        took: exchange.took,
+                    };
+                }
+            };
+            let took = exchange.took;
+            let failed = |fault| Exchange {
+                result: Err(fault),
+                took,
+            };
+            let Some(endpoint) = Endpoint::of(&next) else {
+                return failed(untrusted(&next, Distrust::NotAServer));
+            };
+            line = match self.open(Role::Registry, &endpoint).await {
+                Ok(line) => line,
+                Err(OpenError::Failed(phase)) => {
+                    return failed(HttpFault::RedirectBlocked {
+                        to: endpoint,
+                        phase,
+                    });
+                }
+                Err(OpenError::Untrusted(reason)) => return failed(untrusted(&next, reason)),
+            };
+            let mut again =
+                self.request(line, request.method().clone(), super::auth::target(&next));
+            for (name, value) in request.headers() {
+                if *name != header::HOST && (*name != header::AUTHORIZATION || line == first) {
+                    again.headers_mut().insert(name, value.clone());
+                }
+            }
+            url = next;
+            exchange = self.exchange(line, phase, again, max).await;
+            exchange.took += took;
+        }
+        let fault = HttpFault::TooManyRedirects {
+            limit: MAX_REDIRECTS,
+        };
+        match &exchange.result {
+            Ok(answer) if answer.status.is_redirection() => Exchange {
+                result: Err(fault),
+                took: exchange.took,
+            },
+            _ => exchange,
         }
     }
 
@@ -382,6 +457,42 @@ impl<'a> Lines<'a> {
             .iter()
             .find_map(|&address| distrust_address(address, registry))
     }
+}
+
+/// Where a redirect leads (RFC 9110, 15.4); `None` when the answer is none.
+pub(super) fn redirect(
+    status: StatusCode,
+    headers: &HeaderMap,
+    from: &Url,
+    at: &Endpoint,
+) -> Option<Result<Url, HttpFault>> {
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let malformed = |reason: &str| {
+        Some(Err(HttpFault::Malformed {
+            reason: reason.to_owned(),
+        }))
+    };
+    let Some(location) = headers.get(header::LOCATION) else {
+        return malformed("a redirect without Location");
+    };
+    let Some(next) = location.to_str().ok().and_then(|text| from.join(text).ok()) else {
+        return malformed("a redirect whose Location is no URL");
+    };
+    // Plain http is followed: a layer is checked against its digest, and no credential goes there.
+    match challenge::distrust(&next, at) {
+        None | Some(Distrust::PlainHttp) => Some(Ok(next)),
+        Some(reason) => Some(Err(untrusted(&next, reason))),
+    }
+}
+
+pub(super) fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
+    let to = Endpoint::of(to).map_or_else(
+        || format!("a {} URL", to.scheme()),
+        |endpoint| endpoint.to_string(),
+    );
+    HttpFault::RedirectUntrusted { to, reason }
 }
 
 fn clone_request(request: &Request<Body>) -> Request<Body> {

@@ -18,6 +18,13 @@ pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
     };
     let finding = match (&last.token, &last.head) {
         (Step::Failed { fault, .. }, _) => no_token(evidence, last, fault),
+        (
+            _,
+            Step::Failed {
+                fault: HttpFault::RedirectBlocked { .. },
+                ..
+            },
+        ) => return,
         (_, Step::Failed { fault, .. }) => no_head(evidence, last, fault),
         _ => return,
     };
@@ -100,6 +107,11 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
     if let Some(finding) = transport(fault, Role::Registry, Phase::Manifest) {
         return finding;
+    }
+    if let HttpFault::RedirectUntrusted { to, reason } = fault {
+        return registry(Cause::RedirectUntrusted)
+            .fact(format!("the manifest is redirected to {to}: {reason}"))
+            .hint("Correct the address of the upstream in the registry's configuration.");
     }
     let HttpFault::Status {
         status,

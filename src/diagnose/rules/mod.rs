@@ -185,7 +185,8 @@ fn transport(fault: &HttpFault, leg: Role, phase: Phase) -> Option<Finding> {
             at(Cause::RateLimited, leg, phase)
                 .hint("Pull with an account that has a larger limit, or copy the image to a registry of your own.")
         }
-        HttpFault::Status { .. } | HttpFault::RedirectUntrusted { .. } => return None,
+        // What a status means depends on what was asked; a blocked redirect has a leg with its cause.
+        HttpFault::Status { .. } | HttpFault::RedirectUntrusted { .. } | HttpFault::RedirectBlocked { .. } => return None,
         HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(
             "Look at that server's own load first. If its small answers pass and large ones never do, look at the MTU of the path.",
         ),

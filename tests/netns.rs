@@ -22,7 +22,12 @@ struct Outcome {
 
 impl Outcome {
     fn codes(&self) -> Vec<&'static str> {
-        self.document.reports[0].verdict.findings.iter().map(|finding| finding.cause.code()).collect()
+        self.document.reports[0]
+            .verdict
+            .findings
+            .iter()
+            .map(|finding| finding.cause.code())
+            .collect()
     }
 
     fn text(&self) -> String {
@@ -38,15 +43,33 @@ impl Outcome {
 
 fn probe(netns: &Netns, addresses: &[&str], more: &[&str]) -> Outcome {
     let mut command = netns.command(env!("CARGO_BIN_EXE_pullpath"));
-    command.args(["probe", "registry.test:5000/team/app:1.0", "-o", "json", "--timeout", "700ms"]);
-    command.args(["--nameserver", "127.0.0.1:9", "--docker-config", "/dev/null"]);
+    command.args([
+        "probe",
+        "registry.test:5000/team/app:1.0",
+        "-o",
+        "json",
+        "--timeout",
+        "700ms",
+    ]);
+    command.args([
+        "--nameserver",
+        "127.0.0.1:9",
+        "--docker-config",
+        "/dev/null",
+    ]);
     for address in addresses {
-        command.arg("--resolve").arg(format!("registry.test:5000:{address}"));
+        command
+            .arg("--resolve")
+            .arg(format!("registry.test:5000:{address}"));
     }
     let output = command.args(more).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
-    let document = serde_json::from_str(&stdout)
-        .unwrap_or_else(|error| panic!("{error}: {stdout}{}", String::from_utf8_lossy(&output.stderr)));
+    let document = serde_json::from_str(&stdout).unwrap_or_else(|error| {
+        panic!(
+            "{error}: {stdout}{}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    });
     Outcome { document }
 }
 
@@ -84,7 +107,11 @@ fn a_port_unreachable_is_a_refusal_that_names_its_sender() {
     for address in [HERE_V4, HERE_V6] {
         let outcome = probe(&netns, &[address], &[]);
         outcome.fails_by("tcp_refused");
-        assert!(outcome.text().contains(&format!("from {address}")), "{}", outcome.text());
+        assert!(
+            outcome.text().contains(&format!("from {address}")),
+            "{}",
+            outcome.text()
+        );
     }
 }
 
@@ -141,7 +168,10 @@ fn registry_inside(netns: &Netns, folder: &std::path::Path) -> Process {
     command.arg("serve").arg(&config);
     let name = netns.name.clone();
     Process::start("docker-registry", &mut command, folder).ready(move || {
-        let sockets = Command::new("ip").args(["netns", "exec", &name, "ss", "-Htln"]).output().unwrap();
+        let sockets = Command::new("ip")
+            .args(["netns", "exec", &name, "ss", "-Htln"])
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&sockets.stdout).contains(":5000")
     })
 }
@@ -157,11 +187,21 @@ fn dead_ipv6_beside_good_ipv4_is_a_warning_with_its_cost() {
 
     netns.ip("-6 route add unreachable 2001:db8:1::/48");
     let outcome = probe(&netns, &["2001:db8:1::9", HERE_V4], &["--plain-http"]);
-    assert_eq!(outcome.codes(), ["manifest_unknown", "net_unreach_v6"], "{}", outcome.text());
+    assert_eq!(
+        outcome.codes(),
+        ["manifest_unknown", "net_unreach_v6"],
+        "{}",
+        outcome.text()
+    );
 
     netns.filter(&format!("ip6 daddr {HERE_V6} tcp dport 5000 drop"));
     let outcome = probe(&netns, &[HERE_V6, HERE_V4], &["--plain-http"]);
-    assert_eq!(outcome.codes(), ["manifest_unknown", "v6_blackhole"], "{}", outcome.text());
+    assert_eq!(
+        outcome.codes(),
+        ["manifest_unknown", "v6_blackhole"],
+        "{}",
+        outcome.text()
+    );
     assert!(outcome.text().contains("300 ms"), "{}", outcome.text());
 
     // The other way round a client never gets to the dead address.

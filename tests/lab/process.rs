@@ -23,8 +23,14 @@ impl Process {
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
-            .unwrap_or_else(|error| panic!("{name} does not start: {error}; tests/run installs what is needed"));
-        Self { name: name.to_owned(), child, log }
+            .unwrap_or_else(|error| {
+                panic!("{name} does not start: {error}; tests/run installs what is needed")
+            });
+        Self {
+            name: name.to_owned(),
+            child,
+            log,
+        }
     }
 
     /// Waits until something listens there.
@@ -60,7 +66,11 @@ impl Drop for Process {
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(15).collect();
-            eprintln!("--- the end of {}'s log\n{}", self.name, tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            eprintln!(
+                "--- the end of {}'s log\n{}",
+                self.name,
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
     }
 }

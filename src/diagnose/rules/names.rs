@@ -98,6 +98,8 @@ pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 DnsFault::Timeout if is_answered(query, &leg.resolve.queries) => {}
                 DnsFault::Timeout => silent.push(format!("{server} does not answer")),
                 DnsFault::NxDomain | DnsFault::NoData => {}
+                // An error for one family costs no time, and the other has the address.
+                _ if is_answered_otherwise(query, &leg.resolve.queries) => {}
                 fault => broken.push(format!("{server}: {fault}")),
             }
         }
@@ -114,7 +116,7 @@ pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 .facts(facts)
                 .fact("another server answered, so a pull only waits")
                 .hint(format!(
-                    "Mend that server or take it out of {}.",
+                    "Mend that server, or take it out of the list ({}).",
                     evidence.vantage.resolver_source
                 ))
         });
@@ -124,7 +126,7 @@ pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 .facts(facts)
                 .fact("another server answered, so a pull goes on")
                 .hint(format!(
-                    "Mend that server or take it out of {}.",
+                    "Mend that server, or take it out of the list ({}).",
                     evidence.vantage.resolver_source
                 ))
         });

@@ -56,7 +56,7 @@ impl<'a> Probe<'a> {
     }
 
     pub fn reference(mut self, reference: &str) -> Self {
-        self.reference = reference.to_owned();
+        reference.clone_into(&mut self.reference);
         self
     }
 
@@ -135,7 +135,7 @@ impl<'a> Probe<'a> {
         }
         command.args(&self.args).envs(self.environment.clone());
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(Duration::from_secs(60), command.output())
+        let output = tokio::time::timeout(Duration::from_mins(1), command.output())
             .await
             .expect("a probe ends within a minute")
             .expect("the program runs");

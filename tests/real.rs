@@ -1,6 +1,7 @@
 //! Against real servers: Debian's docker-registry, nginx, dnsmasq and unbound, with an image that
 //! skopeo pushed, and skopeo and oci-client as second and third opinion.
 
+#![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
 mod lab;
@@ -205,8 +206,22 @@ fn three_legs_with_tokens_and_a_redirect_are_walked_and_agree_with_skopeo_and_oc
         .block_on(client.fetch_manifest_digest(&image, &anonymous))
         .unwrap();
     assert_eq!(found.digest, digest);
+}
 
-    // What is wrong here, and only here.
+#[test]
+fn what_is_wrong_with_a_real_registry_is_named_and_nothing_else() {
+    let stack = Stack::start("abc");
+    let (reference, ca) = (
+        stack.reference(),
+        stack.pki.ca_file.to_str().unwrap().to_owned(),
+    );
+    let args = [
+        reference.as_str(),
+        "--nameserver",
+        &stack.dns.server,
+        "--ca-file",
+        &ca,
+    ];
     probe(&args, Some("canary-55d1-wrong")).fails_by("auth_bad_cred");
     probe(&args, None).fails_by("auth_no_cred");
     let absent = format!("registry.test:{}/{REPOSITORY}:absent", stack.nginx.registry);

@@ -336,7 +336,7 @@ impl Page {
     fn step<T, F: std::fmt::Display>(&mut self, name: &str, step: &Step<T, F>, done: &str) {
         match step {
             Step::Done { took, .. } => {
-                self.step_line(name, Ink::Good, "ok", &Took(*took).to_string(), done)
+                self.step_line(name, Ink::Good, "ok", &Took(*took).to_string(), done);
             }
             Step::Failed { fault, took } => {
                 let took = if took.is_zero() {

@@ -5,6 +5,10 @@
     unreachable_pub,
     reason = "shared by several crates, which are no libraries"
 )]
+#![allow(
+    clippy::print_stderr,
+    reason = "the test runner shows it when a test fails"
+)]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
 pub mod netns;

@@ -446,7 +446,7 @@ pub fn push(folder: &Path, image: &Image, to: &str, more: &[&str]) {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let write = |digest: &str, bytes: &[u8]| {
-        fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes).unwrap()
+        fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes).unwrap();
     };
     for platform in image.platforms.iter().chain(&image.attestation) {
         for content in [&platform.manifest, &platform.config]

@@ -268,7 +268,7 @@ fn a_docker_registry_open_with_htpasswd_and_with_tls_is_walked() {
     let folder = tempfile::tempdir().unwrap();
     let storage = folder.path().join("storage");
     let image = Image::multi(3);
-    let dns = Dnsmasq::of_lab(folder.path());
+    let dns = Dnsmasq::of_lab(folder.path(), None);
     let at = |port: u16, version: &str| format!("registry.test:{port}/{REPOSITORY}{version}");
 
     let open = Registry::start(folder.path(), "open", &storage, &Mode::Open, None);
@@ -363,7 +363,7 @@ fn real_name_servers_give_each_answer_its_name() {
         ),
         &format!("forward-zone:\n  name: \"fail.test.\"\n  forward-addr: 127.0.0.1@{dead}\n"),
     );
-    let dnsmasq = Dnsmasq::of_lab(folder.path());
+    let dnsmasq = Dnsmasq::of_lab(folder.path(), None);
     let ask = |name: &str, more: &[&str]| {
         let reference = format!("{name}:1/{REPOSITORY}:1.0");
         let args: Vec<&str> = std::iter::once(reference.as_str())

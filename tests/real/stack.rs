@@ -376,8 +376,8 @@ pub struct Dnsmasq {
 }
 
 impl Dnsmasq {
-    pub fn start(folder: &Path, name: &str, options: &[&str]) -> Self {
-        let port = free_port();
+    pub fn start(folder: &Path, name: &str, port: Option<u16>, options: &[&str]) -> Self {
+        let port = port.unwrap_or_else(free_port);
         let mut command = Command::new("dnsmasq");
         command.args([
             "--no-daemon",
@@ -399,10 +399,11 @@ impl Dnsmasq {
     }
 
     /// The three names, all on this machine.
-    pub fn of_lab(folder: &Path) -> Self {
+    pub fn of_lab(folder: &Path, port: Option<u16>) -> Self {
         Self::start(
             folder,
             "dnsmasq",
+            port,
             &[
                 "--host-record=registry.test,127.0.0.1",
                 "--host-record=auth.test,127.0.0.1",
@@ -501,6 +502,10 @@ pub struct Stack {
 
 impl Stack {
     pub fn start(signature: &str) -> Self {
+        Self::with_dns_port(signature, None)
+    }
+
+    pub fn with_dns_port(signature: &str, dns_port: Option<u16>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = folder.path().join("storage");
         let image = Image::build(
@@ -520,7 +525,7 @@ impl Stack {
             );
         }
         let pki = Pki::new(folder.path());
-        let dns = Dnsmasq::of_lab(folder.path());
+        let dns = Dnsmasq::of_lab(folder.path(), dns_port);
         let tokens = TokenService::start(folder.path());
         let ports = [free_port(), free_port(), free_port()];
         let mode = Mode::Token {

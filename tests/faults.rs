@@ -13,6 +13,7 @@ use harness::{Outcome, Probe, probe};
 use http::Method;
 use pullpath::diagnose::cause::{Cause, Detected};
 use pullpath::diagnose::{Pull, Severity};
+use support::image::{Content, OCI_MANIFEST};
 use support::pki::Flaw;
 use support::registry::{
     Auth, RateLimit, Redirect, denied, echo, manifest_unknown, name_unknown, oci_error,
@@ -40,8 +41,21 @@ macro_rules! causes {
     };
 }
 
-/// Causes that need a network of their own, and the file that produces each.
-const ELSEWHERE: &[(&str, &str, &str)] = &[];
+/// Causes that need a network of their own, and the text of the tests that produce them.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("tcp_prohibited", NETNS),
+    ("local_policy", NETNS),
+    ("no_local_address", NETNS),
+    ("net_unreachable", NETNS),
+    ("host_unreachable", NETNS),
+    ("net_unreach_v6", NETNS),
+    ("v6_blackhole", NETNS),
+    // Needs a public registry's name and an address that is not ours to answer from.
+    ("dns_hijack", RULES),
+];
+
+const NETNS: &str = include_str!("netns.rs");
+const RULES: &str = include_str!("../src/diagnose/rules/tests.rs");
 
 causes! {
     // ---- names ----------------------------------------------------------------------------------
@@ -60,6 +74,18 @@ causes! {
     dns_timeout Critical WouldFail a_server_that_does_not_answer(world) {
         world.dns.answer(REGISTRY, dns::Answer::Drop);
         probe(&world).await
+    }
+    dns_nodata Critical WouldFail a_name_without_addresses(world) {
+        world.dns.answer(REGISTRY, dns::Answer::NoData);
+        probe(&world).await
+    }
+    dns_error Critical WouldFail a_server_that_answers_nonsense(world) {
+        world.dns.answer(REGISTRY, dns::Answer::Garbage);
+        probe(&world).await
+    }
+    dns_server_unreachable Critical WouldFail a_name_server_that_does_not_run(world) {
+        let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Probe::of(&world).nameservers([closed.to_string()]).run().await
     }
     dns_slow_5s Warning WouldSucceed a_server_that_swallows_aaaa(world) {
         world.dns.answer(REGISTRY, dns::Answer::DropAaaa);
@@ -93,6 +119,20 @@ causes! {
     tcp_refused Critical WouldFail a_port_at_which_nobody_listens(world) {
         let closed = Closed::new();
         Probe::of(&world).port(closed.addr.port()).run().await
+    }
+
+    tcp_reset Critical WouldFail a_registry_that_cuts_the_connection(world) {
+        world.registry.knobs().manners.fail_early("/manifests/", Flow::Reset);
+        probe(&world).await
+    }
+    http_timeout Critical WouldFail a_registry_that_never_answers(world) {
+        world.registry.knobs().manners.fail_early("/manifests/", Flow::Hang);
+        probe(&world).await
+    }
+    address_partly_dead Warning WouldSucceed one_address_of_two(world) {
+        let addresses = ["127.0.0.1", "127.0.0.2"].map(|a| a.parse().unwrap());
+        world.dns.host(REGISTRY, &addresses);
+        probe(&world).await
     }
 
     // ---- tls ------------------------------------------------------------------------------------
@@ -133,6 +173,31 @@ causes! {
         Probe::of(&world).port(peer.addr.port()).run().await
     }
 
+    tls_no_roots Critical Unknown a_place_without_trusted_roots(world) {
+        let empty = world.write("no-roots.pem", "");
+        Probe::of(&world).without_ca().environment("SSL_CERT_FILE", empty.to_str().unwrap()).run().await
+    }
+    tls_expiring Warning WouldSucceed a_certificate_that_ends_tomorrow(world) {
+        world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::Ending)));
+        probe(&world).await
+    }
+    tls_bad_certificate Critical WouldFail a_certificate_for_clients(world) {
+        world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::ForClients)));
+        probe(&world).await
+    }
+    tls_not_tls Critical WouldFail an_ssh_server_on_the_port(world) {
+        let peer = Peer::start(Behaviour::ssh()).await;
+        Probe::of(&world).port(peer.addr.port()).run().await
+    }
+    tls_incompatible Critical WouldFail a_server_of_tls_1_0(world) {
+        // ServerHello of version 3.1 without extensions (RFC 2246, 7.4.1.3).
+        let mut hello = vec![22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
+        hello.extend([7; 32]);
+        hello.extend([0, 0, 0x2f, 0]);
+        let peer = Peer::start(Behaviour::Answer(hello)).await;
+        Probe::of(&world).port(peer.addr.port()).run().await
+    }
+
     // ---- credentials ----------------------------------------------------------------------------
     auth_no_cred Critical WouldFail no_credential_at_all(world) {
         Probe::of(&world).anonymous().run().await
@@ -147,6 +212,11 @@ causes! {
         let at = text.find(".dockerconfigjson: ").unwrap();
         let file = world.write("broken.yaml", &format!("{}.dockerconfigjson: bm90IGpzb24=\n", &text[..at]));
         Probe::of(&world).anonymous().args(["--secret-file", file.to_str().unwrap()]).run().await
+    }
+    auth_unknown Critical Unknown a_credential_helper_that_is_not_there(world) {
+        let config = serde_json::json!({"credHelpers": {world.registry_host(): "not-installed"}});
+        let file = world.write("helpers.json", &config.to_string());
+        Probe::of(&world).anonymous().args(["--docker-config", file.to_str().unwrap()]).run().await
     }
     auth_bad_cred Critical WouldFail a_wrong_password(world) {
         let secret = World::secret(&world.registry_host(), USER, "canary-7f3a9c-wrong");
@@ -170,6 +240,11 @@ causes! {
     realm_untrusted Critical Unknown a_realm_in_plain_http(world) {
         let realm = format!("http://{AUTH}:{}/token", world.tokens.server.port());
         world.registry.knobs().auth = Auth::Bearer { realm, service: REGISTRY.to_owned() };
+        probe(&world).await
+    }
+
+    auth_bad_challenge Critical WouldFail a_challenge_that_no_pull_client_knows(world) {
+        world.registry.knobs().challenge = Some("Negotiate".to_owned());
         probe(&world).await
     }
 
@@ -210,6 +285,21 @@ causes! {
         probe(&world).await
     }
 
+    manifest_invalid Critical WouldFail a_manifest_that_is_none(world) {
+        let content = Content::new(OCI_MANIFEST, "{\"layers\": 7}");
+        world.registry.store.push_raw(REPOSITORY, TAG, content);
+        probe(&world).await
+    }
+    rate_limit_low Warning WouldSucceed a_limit_that_is_nearly_used_up(world) {
+        world.registry.knobs().rate_limit = Some(RateLimit {
+            limit: 100,
+            remaining: 4,
+            window_seconds: 21_600,
+            source: "203.0.113.7".to_owned(),
+        });
+        probe(&world).await
+    }
+
     // ---- layers ---------------------------------------------------------------------------------
     redirect_blob Critical WouldFail storage_that_cannot_be_reached(world) {
         let closed = Closed::new();
@@ -218,6 +308,22 @@ causes! {
     }
     redirect_untrusted Critical Unknown a_redirect_to_the_metadata_service(world) {
         world.registry.knobs().redirect = Redirect::To("http://169.254.169.254/latest/meta-data/".to_owned());
+        probe(&world).await
+    }
+    redirect_broken Critical WouldFail a_redirect_that_goes_round(world) {
+        world.blobs.knobs().redirect_loop = true;
+        probe(&world).await
+    }
+    blob_unknown Critical WouldFail a_layer_that_was_lost(world) {
+        world.blobs.knobs().manners.fail("/", Reply::s3_error(404, "NoSuchKey", "The specified key does not exist."));
+        probe(&world).await
+    }
+    blob_denied Critical WouldFail storage_that_says_no(world) {
+        world.blobs.knobs().access_denied = true;
+        probe(&world).await
+    }
+    unexplained Critical WouldFail an_answer_that_no_rule_knows(world) {
+        world.blobs.knobs().manners.fail("/", Reply::new(418));
         probe(&world).await
     }
     range_ignored Warning WouldSucceed storage_that_cannot_resume(world) {
@@ -507,6 +613,89 @@ async fn a_denial_in_words_is_told_from_a_wrong_password() {
     assert_eq!(outcome.code, 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirected_manifest_is_followed_without_the_credential() {
+    let front = World::healthy().await;
+    let behind = World::healthy().await;
+    behind.registry.knobs().auth = Auth::Open;
+    let port = behind.registry.server.port();
+    let digest = &front.image.top().digest;
+    let platform = &front.image.platform("amd64").manifest.digest;
+    for version in [TAG, digest, platform] {
+        let to = format!("https://{REGISTRY}:{port}/v2/{REPOSITORY}/manifests/{version}");
+        front
+            .registry
+            .knobs()
+            .manners
+            .fail(&format!("/manifests/{version}"), Reply::redirect(307, &to));
+    }
+    behind
+        .registry
+        .server
+        .set_tls(Some(front.config(REGISTRY, Flaw::None)));
+    let outcome = probe(&front).await;
+    outcome.is_quiet();
+    let asked = behind.registry.server.seen();
+    assert_eq!(asked.len(), 3, "HEAD, index, manifest");
+    assert!(
+        asked.iter().all(|seen| seen.authorization().is_none()),
+        "the credential went along"
+    );
+    // Without the way there, its own leg says why.
+    let closed = Closed::new();
+    let to = format!("https://{REGISTRY}:{}/", closed.addr.port());
+    front.registry.knobs().manners.rules.clear();
+    front
+        .registry
+        .knobs()
+        .manners
+        .fail("/manifests/", Reply::redirect(307, &to));
+    probe(&front)
+        .await
+        .shows("tcp_refused", Severity::Critical, Pull::WouldFail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_on_loopback_may_speak_plain_http_as_for_containerd() {
+    let world = World::plain().await;
+    world.registry.knobs().auth = Auth::Open;
+    world.registry.knobs().redirect = Redirect::Direct;
+    let port = world.registry.server.port();
+    let reference = format!("127.0.0.1:{port}/{REPOSITORY}:{TAG}");
+    let outcome = Probe::of(&world)
+        .anonymous()
+        .reference(&reference)
+        .run()
+        .await;
+    outcome.is_quiet();
+    assert_eq!(
+        outcome.report().evidence.legs[0].endpoint.to_string(),
+        format!("http://127.0.0.1:{port}")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skewed_clock_is_the_cause_of_a_certificate_that_seems_expired() {
+    // The token service's certificate ended yesterday; the registry, which is verified, says it is
+    // the day before.
+    let world = World::healthy().await;
+    world
+        .tokens
+        .server
+        .set_tls(Some(world.config(AUTH, Flaw::Expired)));
+    world.registry.knobs().manners.clock_skew_seconds = -2 * 86_400;
+    let outcome = probe(&world).await;
+    outcome.shows("clock_skew", Severity::Critical, Pull::WouldFail);
+    let hidden: Vec<&str> = outcome
+        .report()
+        .verdict
+        .consequences
+        .iter()
+        .map(|f| f.cause.code())
+        .collect();
+    assert_eq!(hidden, ["tls_expired"]);
+}
+
 #[test]
 fn every_cause_is_produced_by_a_test_or_waits_for_something_named() {
     let mut missing = Vec::new();
@@ -514,9 +703,9 @@ fn every_cause_is_produced_by_a_test_or_waits_for_something_named() {
         let code = cause.code();
         match cause.entry().detected {
             Detected::Now => {
-                let elsewhere = ELSEWHERE.iter().find(|(known, _, _)| *known == code);
+                let elsewhere = ELSEWHERE.iter().find(|(known, _)| *known == code);
                 let produced = HERE.contains(&code)
-                    || elsewhere.is_some_and(|(_, _, text)| text.contains(&format!("\"{code}\"")));
+                    || elsewhere.is_some_and(|(_, text)| text.contains(&format!("\"{code}\"")));
                 if !produced {
                     missing.push(code);
                 }

@@ -26,6 +26,7 @@ pub struct Probe<'a> {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     trusts_ca: bool,
+    nameservers: Vec<String>,
 }
 
 /// What a run came to.
@@ -50,11 +51,12 @@ impl<'a> Probe<'a> {
             args: Vec::new(),
             environment: Vec::new(),
             trusts_ca: true,
+            nameservers: vec![world.nameserver()],
         }
     }
 
     pub fn reference(mut self, reference: &str) -> Self {
-        self.reference = reference.to_owned();
+        reference.clone_into(&mut self.reference);
         self
     }
 
@@ -69,6 +71,12 @@ impl<'a> Probe<'a> {
     /// Without the world's secret.
     pub fn anonymous(mut self) -> Self {
         self.authenticated = false;
+        self
+    }
+
+    /// These name servers instead of the world's.
+    pub fn nameservers<const N: usize>(mut self, servers: [String; N]) -> Self {
+        self.nameservers = servers.into();
         self
     }
 
@@ -93,19 +101,18 @@ impl<'a> Probe<'a> {
         let world = self.world;
         let home = world.write("empty-home", "");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pullpath"));
-        command
-            .env_clear()
-            .env("HOME", home)
-            .args([
-                "probe",
-                &self.reference,
-                "-o",
-                "json",
-                "-vv",
-                "--timeout",
-                "1s",
-            ])
-            .args(["--nameserver", &world.nameserver()]);
+        command.env_clear().env("HOME", home).args([
+            "probe",
+            &self.reference,
+            "-o",
+            "json",
+            "-vv",
+            "--timeout",
+            "1s",
+        ]);
+        for server in &self.nameservers {
+            command.args(["--nameserver", server]);
+        }
         let has = |flag: &str| self.args.iter().any(|arg| arg == flag);
         if !has("--hosts-file") {
             command
@@ -128,7 +135,7 @@ impl<'a> Probe<'a> {
         }
         command.args(&self.args).envs(self.environment.clone());
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(Duration::from_secs(60), command.output())
+        let output = tokio::time::timeout(Duration::from_mins(1), command.output())
             .await
             .expect("a probe ends within a minute")
             .expect("the program runs");

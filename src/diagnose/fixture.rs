@@ -195,6 +195,7 @@ fn secured(name: &str) -> Tls {
 }
 
 /// A server whose `Date` is so many seconds ahead of the local clock.
+#[expect(clippy::unnecessary_wraps, reason = "as the field of a leg has it")]
 pub(super) fn clock(ahead: i64) -> Option<ClockCheck> {
     Some(ClockCheck {
         server: now() + SignedDuration::from_secs(ahead),

@@ -402,7 +402,7 @@ pub struct Tls {
 
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Session {
-    /// `TLSv1.3`.
+    /// `TLS 1.3`.
     pub protocol: String,
     pub cipher_suite: String,
     /// `X25519MLKEM768`, `X25519`, …

@@ -241,6 +241,11 @@ pub enum HttpFault {
         to: String,
         reason: Distrust,
     },
+    /// The host that a manifest was redirected to can't be got at; its leg says why.
+    RedirectBlocked {
+        to: Endpoint,
+        phase: Phase,
+    },
     /// More redirects than containerd follows.
     TooManyRedirects {
         limit: usize,
@@ -463,6 +468,9 @@ impl fmt::Display for HttpFault {
             Self::TooLarge { limit } => write!(f, "the answer is larger than {limit}"),
             Self::RedirectUntrusted { to, reason } => {
                 write!(f, "redirect to {to} not followed: {reason}")
+            }
+            Self::RedirectBlocked { to, phase } => {
+                write!(f, "redirected to {to}, whose {phase} failed")
             }
             Self::TooManyRedirects { limit } => write!(f, "more than {limit} redirects"),
             Self::Reconnect { phase, reason } => {

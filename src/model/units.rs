@@ -27,7 +27,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A duration for people, three digits at most: `0.4 ms`, `12 ms`, `1.3 s`, `72 s`.
+/// A duration for people, three digits at most: `27 µs`, `0.4 ms`, `12 ms`, `1.3 s`, `72 s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Took(pub Duration);
 
@@ -35,6 +35,8 @@ impl fmt::Display for Took {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_secs_f64() * 1e3;
         match ms {
+            0.0 => f.write_str("0 ms"),
+            ..0.0995 => write!(f, "{:.0} µs", ms * 1e3),
             ..9.95 => write!(f, "{ms:.1} ms"),
             ..999.5 => write!(f, "{ms:.0} ms"),
             ..9_950.0 => write!(f, "{:.1} s", ms / 1e3),
@@ -104,7 +106,8 @@ mod tests {
             assert_eq!(Bytes(bytes).to_string(), text);
         }
         for (micros, text) in [
-            (0, "0.0 ms"),
+            (0, "0 ms"),
+            (27, "27 µs"),
             (420, "0.4 ms"),
             (9_960, "10 ms"),
             (12_300, "12 ms"),

@@ -75,32 +75,29 @@ pub async fn connect(addresses: &[IpAddr], port: u16, limit: Duration) -> Dialed
             Err(fault) => Step::Failed { fault, took },
         };
     }
-    let (outcome, stream) = match go_choice(&attempts) {
-        Some((index, fallback)) => {
-            let took = attempts[index].outcome.took().unwrap_or_default();
-            let value = Connected {
-                to: attempts[index].to,
-                fallback,
-            };
-            (Step::Done { value, took }, streams[index].take())
-        }
-        None => {
-            let fault = attempts
-                .iter()
-                .find_map(|dial| dial.outcome.fault())
-                .cloned();
-            let fault = fault.unwrap_or_else(|| TcpFault::Other {
-                errno: None,
-                error: "there is no address to connect to".to_owned(),
-            });
-            (
-                Step::Failed {
-                    fault,
-                    took: start.elapsed(),
-                },
-                None,
-            )
-        }
+    let (outcome, stream) = if let Some((index, fallback)) = go_choice(&attempts) {
+        let took = attempts[index].outcome.took().unwrap_or_default();
+        let value = Connected {
+            to: attempts[index].to,
+            fallback,
+        };
+        (Step::Done { value, took }, streams[index].take())
+    } else {
+        let fault = attempts
+            .iter()
+            .find_map(|dial| dial.outcome.fault())
+            .cloned();
+        let fault = fault.unwrap_or_else(|| TcpFault::Other {
+            errno: None,
+            error: "there is no address to connect to".to_owned(),
+        });
+        (
+            Step::Failed {
+                fault,
+                took: start.elapsed(),
+            },
+            None,
+        )
     };
     let not_tried = addresses.len() - chosen.len();
     Dialed {

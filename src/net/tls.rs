@@ -76,27 +76,34 @@ impl TlsClient {
             .lock()
             .map(|chain| chain.iter().map(certificate).collect())
             .unwrap_or_default();
-        match result {
+        let outcome = match result {
             Ok(stream) => {
+                let value = session(&stream);
                 let tls = Tls {
                     chain,
-                    outcome: Step::Done {
-                        value: session(&stream),
-                        took,
-                    },
+                    outcome: Step::Done { value, took },
                 };
-                Secured {
+                return Secured {
                     tls,
                     stream: Some(stream),
+                };
+            }
+            Err(TlsFault::UnknownIssuer { .. }) => {
+                // The authority that is missing issued the last certificate presented.
+                let issuer = chain
+                    .last()
+                    .map(|top: &Certificate| top.issuer.clone())
+                    .unwrap_or_default();
+                Step::Failed {
+                    fault: TlsFault::UnknownIssuer { issuer },
+                    took,
                 }
             }
-            Err(fault) => Secured {
-                tls: Tls {
-                    chain,
-                    outcome: Step::Failed { fault, took },
-                },
-                stream: None,
-            },
+            Err(fault) => Step::Failed { fault, took },
+        };
+        Secured {
+            tls: Tls { chain, outcome },
+            stream: None,
         }
     }
 

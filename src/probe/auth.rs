@@ -10,7 +10,9 @@ use url::Url;
 use super::leg::{Answer, LineId, Lines, OpenError};
 use super::{Check, SMALL_BODY, manifest};
 use crate::model::endpoint::{Endpoint, Role};
-use crate::model::evidence::{Attempt, Evidence, Grant, Head, Skip, Step, TokenExchange};
+use crate::model::evidence::{
+    Attempt, Evidence, Grant, Head, RateLimit, Skip, Step, TokenExchange,
+};
 use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
 use crate::model::reference::check_digest;
 use crate::model::text::printable;
@@ -42,55 +44,81 @@ pub(super) async fn admit(
     challenge: Option<Wanted>,
     evidence: &mut Evidence,
 ) -> Option<Admitted> {
-    let at_ping = challenge.is_some();
-    let wanted = match challenge {
-        Some(wanted) => wanted,
-        // Nothing was asked for so far: knock without a credential, as containerd does at first.
-        None => match knock(check, lines, registry, None, evidence).await {
-            Knock::In(admitted) => {
-                evidence.attempts.push(Attempt {
-                    credential: None,
-                    token: Step::Skipped {
-                        reason: Skip::NotNeeded,
-                    },
-                    exchanges: Vec::new(),
-                    head: Step::Done {
-                        value: admitted.0.head.clone(),
-                        took: admitted.1,
-                    },
-                });
-                return Some(admitted.0);
-            }
-            Knock::Out {
-                challenge: Some(wanted @ (Wanted::Basic { .. } | Wanted::Bearer(_))),
-                ..
-            } => wanted,
-            Knock::Out { fault, took, .. } => {
-                evidence.attempts.push(Attempt {
-                    credential: None,
-                    token: Step::Skipped {
-                        reason: Skip::NotNeeded,
-                    },
-                    exchanges: Vec::new(),
-                    head: Step::Failed { fault, took },
-                });
-                return None;
-            }
-        },
+    let mut door = Door {
+        check,
+        lines,
+        registry,
+        at_ping: challenge.is_some(),
+        rate_limit: None,
     };
-    let mut tries: Vec<Option<&Credential>> = candidates.iter().map(Some).collect();
-    if tries.is_empty() {
-        tries.push(None);
+    let admitted = door
+        .find(candidates, challenge, &mut evidence.attempts)
+        .await;
+    evidence.rate_limit = door.rate_limit;
+    admitted
+}
+
+/// The registry, seen by who wants in.
+struct Door<'a, 'b> {
+    check: &'a Check,
+    lines: &'a mut Lines<'b>,
+    registry: LineId,
+    /// The challenge is that of `/v2/`, not that of a manifest request.
+    at_ping: bool,
+    rate_limit: Option<RateLimit>,
+}
+
+impl Door<'_, '_> {
+    async fn find(
+        &mut self,
+        candidates: &[Credential],
+        challenge: Option<Wanted>,
+        attempts: &mut Vec<Attempt>,
+    ) -> Option<Admitted> {
+        let wanted = match challenge {
+            Some(wanted) => wanted,
+            // Nothing was asked for so far: knock without a credential, as containerd does at first.
+            None => match self.knock(None).await {
+                Knock::Out {
+                    challenge: Some(wanted @ (Wanted::Basic { .. } | Wanted::Bearer(_))),
+                    ..
+                } => wanted,
+                knock => {
+                    let (head, admitted, _) = knock.split();
+                    let token = not_needed();
+                    attempts.push(Attempt {
+                        credential: None,
+                        token,
+                        exchanges: Vec::new(),
+                        head,
+                    });
+                    return admitted;
+                }
+            },
+        };
+        let mut tries: Vec<Option<&Credential>> = candidates.iter().map(Some).collect();
+        if tries.is_empty() {
+            tries.push(None);
+        }
+        for credential in tries {
+            let (attempt, admitted, go_on) = self.attempt(&wanted, credential).await;
+            attempts.push(attempt);
+            if admitted.is_some() || !go_on {
+                return admitted;
+            }
+        }
+        None
     }
-    for credential in tries {
+
+    /// One candidate; whether the next may be tried after it.
+    async fn attempt(
+        &mut self,
+        wanted: &Wanted,
+        credential: Option<&Credential>,
+    ) -> (Attempt, Option<Admitted>, bool) {
         let mut exchanges = Vec::new();
-        let (token, authorization) = match &wanted {
-            Wanted::Anonymous => (
-                Step::Skipped {
-                    reason: Skip::NotNeeded,
-                },
-                None,
-            ),
+        let (token, authorization) = match wanted {
+            Wanted::Anonymous => (not_needed(), None),
             Wanted::Unusable { reason } => (
                 failed(TokenFault::BadChallenge {
                     reason: reason.clone(),
@@ -98,85 +126,222 @@ pub(super) async fn admit(
                 None,
             ),
             Wanted::Basic { .. } => match basic_of(credential) {
-                Some(value) => (
-                    Step::Skipped {
-                        reason: Skip::NotNeeded,
-                    },
-                    Some(value),
-                ),
+                Some(value) => (not_needed(), Some(value)),
                 None => (failed(TokenFault::NoCredential), None),
             },
-            Wanted::Bearer(bearer) => {
-                bearer_token(
-                    check,
-                    lines,
-                    registry,
-                    bearer,
-                    credential,
-                    at_ping,
-                    &mut exchanges,
-                )
-                .await
-            }
+            Wanted::Bearer(bearer) => self.bearer_token(bearer, credential, &mut exchanges).await,
         };
-        let may_knock = token.fault().is_none()
-            && !matches!(
-                token,
-                Step::Skipped {
-                    reason: Skip::Blocked { .. }
-                }
-            );
-        let (head, admitted, go_on) = if may_knock {
-            match knock(check, lines, registry, authorization, evidence).await {
-                Knock::In(admitted) => {
-                    let value = admitted.0.head.clone();
-                    (
-                        Step::Done {
-                            value,
-                            took: admitted.1,
-                        },
-                        Some(admitted.0),
-                        false,
-                    )
-                }
-                Knock::Out { fault, took, .. } => {
-                    let go_on = matches!(
-                        fault,
-                        HttpFault::Status {
-                            status: 401 | 403 | 404,
-                            ..
-                        }
-                    );
-                    (Step::Failed { fault, took }, None, go_on)
-                }
-            }
-        } else {
-            let reason = match &token {
-                Step::Skipped { reason } => *reason,
-                _ => Skip::Blocked {
+        let (head, admitted, go_on) = match &token {
+            Step::Done { .. }
+            | Step::Skipped {
+                reason: Skip::NotNeeded,
+            } => self.knock(authorization).await.split(),
+            Step::Skipped { reason } => (Step::Skipped { reason: *reason }, None, false),
+            Step::Failed { fault, .. } => {
+                let reason = Skip::Blocked {
                     role: Role::Token,
                     phase: Phase::Token,
-                },
-            };
-            let go_on = matches!(token.fault(), Some(TokenFault::Rejected { .. }));
-            (Step::Skipped { reason }, None, go_on)
+                };
+                (
+                    Step::Skipped { reason },
+                    None,
+                    matches!(fault, TokenFault::Rejected { .. }),
+                )
+            }
         };
         let credential = credential.map(|c| c.id.clone());
-        evidence.attempts.push(Attempt {
-            credential,
-            token,
-            exchanges,
-            head,
-        });
-        if admitted.is_some() || !go_on {
-            return admitted;
+        (
+            Attempt {
+                credential,
+                token,
+                exchanges,
+                head,
+            },
+            admitted,
+            go_on,
+        )
+    }
+
+    /// `HEAD` of the manifest by tag or digest. Where that has no answer to give, `GET`: after 405, as
+    /// containerd does; after 401, 403 and 404 because only a body tells `MANIFEST_UNKNOWN`,
+    /// `NAME_UNKNOWN` and `DENIED` apart.
+    async fn knock(&mut self, authorization: Option<HeaderValue>) -> Knock {
+        let path = manifest::path(self.check, self.check.reference.version());
+        let registry = self.registry;
+        let request = |lines: &Lines<'_>, method| {
+            let mut request = lines.request(registry, method, &path);
+            request
+                .headers_mut()
+                .insert(header::ACCEPT, HeaderValue::from_static(oci::ACCEPT));
+            if let Some(value) = &authorization {
+                request
+                    .headers_mut()
+                    .insert(header::AUTHORIZATION, value.clone());
+            }
+            request
+        };
+        let head = request(self.lines, Method::HEAD);
+        let exchange = self
+            .lines
+            .follow(registry, Phase::Manifest, head, SMALL_BODY)
+            .await;
+        let mut took = exchange.took;
+        let answer = match exchange.result {
+            Ok(answer) => answer,
+            Err(fault) => {
+                return Knock::Out {
+                    fault,
+                    took,
+                    challenge: None,
+                };
+            }
+        };
+        if self.rate_limit.is_none() {
+            self.rate_limit = error::rate_limit(&answer.headers, self.lines.scrub());
+        }
+        let out = |answer: &Answer, lines: &Lines<'_>, took| {
+            let is_asked = answer.status.as_u16() == 401;
+            let challenge = is_asked.then(|| challenge::wanted(&answer.headers, lines.scrub()));
+            Knock::Out {
+                fault: answer.status_fault(lines.scrub()),
+                took,
+                challenge,
+            }
+        };
+        let status = answer.status.as_u16();
+        if answer.status.is_success() {
+            let head = read_head(&answer);
+            if head.digest.is_some() {
+                return Knock::In {
+                    admitted: Admitted {
+                        head,
+                        authorization,
+                        body: None,
+                    },
+                    took,
+                };
+            }
+        } else if !matches!(status, 401 | 403 | 404 | 405) {
+            return out(&answer, self.lines, took);
+        } else if status == 401 && authorization.is_none() {
+            // The challenge is what was wanted; its body has nothing to add.
+            return out(&answer, self.lines, took);
+        }
+        let get = request(self.lines, Method::GET);
+        let exchange = self
+            .lines
+            .follow(registry, Phase::Manifest, get, manifest::MAX_SIZE)
+            .await;
+        took += exchange.took;
+        match exchange.result {
+            Err(fault) => Knock::Out {
+                fault,
+                took,
+                challenge: None,
+            },
+            Ok(body) if !body.status.is_success() => out(&body, self.lines, took),
+            Ok(body) if answer.status.is_success() || status == 405 => {
+                let mut head = read_head(&body);
+                head.by_get = true;
+                head.digest = head.digest.or_else(|| Some(oci::sha256(&body.body)));
+                Knock::In {
+                    admitted: Admitted {
+                        head,
+                        authorization,
+                        body: Some(body.body),
+                    },
+                    took,
+                }
+            }
+            // A registry that refuses HEAD but serves GET still fails a pull.
+            Ok(_) => out(&answer, self.lines, took),
         }
     }
-    None
+
+    /// A token for one candidate, asked for as containerd does: the OAuth2 form first where there is a
+    /// credential, `GET` where the service does not know that form.
+    async fn bearer_token(
+        &mut self,
+        bearer: &Bearer,
+        credential: Option<&Credential>,
+        exchanges: &mut Vec<TokenExchange>,
+    ) -> (Step<Grant, TokenFault>, Option<HeaderValue>) {
+        let Some(realm) = Endpoint::of(&bearer.realm) else {
+            return (
+                failed(TokenFault::BadChallenge {
+                    reason: "the realm is no http or https URL".to_owned(),
+                }),
+                None,
+            );
+        };
+        let untrusted = |reason: Distrust| {
+            failed(TokenFault::RealmUntrusted {
+                realm: realm.clone(),
+                reason,
+            })
+        };
+        if let Some(reason) = challenge::distrust(&bearer.realm, self.lines.endpoint(self.registry))
+        {
+            return (untrusted(reason), None);
+        }
+        let line = match self.lines.open(Role::Token, &realm).await {
+            Ok(line) => line,
+            Err(OpenError::Failed(phase)) => {
+                return (
+                    Step::Skipped {
+                        reason: Skip::Blocked {
+                            role: Role::Token,
+                            phase,
+                        },
+                    },
+                    None,
+                );
+            }
+            Err(OpenError::Untrusted(reason)) => return (untrusted(reason), None),
+        };
+        let scope = if self.at_ping {
+            None
+        } else {
+            bearer.scope.clone()
+        };
+        let mut asker = Asker {
+            check: self.check,
+            line,
+            bearer,
+            scope,
+            credential,
+            exchanges,
+        };
+        let result = asker.ask(self.lines).await;
+        let took = exchanges.iter().filter_map(|e| e.outcome.took()).sum();
+        match result {
+            Ok((secret, grant)) => {
+                self.lines.scrub_mut().hide(&secret);
+                if let Some(value) = header_value(&token::bearer_authorization(&secret)) {
+                    (Step::Done { value: grant, took }, Some(value))
+                } else {
+                    let reason = "the token holds characters that no header may hold".to_owned();
+                    (
+                        Step::Failed {
+                            fault: TokenFault::Http {
+                                fault: HttpFault::Malformed { reason },
+                            },
+                            took,
+                        },
+                        None,
+                    )
+                }
+            }
+            Err(fault) => (Step::Failed { fault, took }, None),
+        }
+    }
 }
 
 enum Knock {
-    In((Admitted, Duration)),
+    In {
+        admitted: Admitted,
+        took: Duration,
+    },
     Out {
         fault: HttpFault,
         took: Duration,
@@ -184,110 +349,29 @@ enum Knock {
     },
 }
 
-/// `HEAD` of the manifest by tag or digest. Where that has no answer to give, `GET`: after 405, as
-/// containerd does; after 401, 403 and 404 because only a body tells `MANIFEST_UNKNOWN`,
-/// `NAME_UNKNOWN` and `DENIED` apart.
-async fn knock(
-    check: &Check,
-    lines: &mut Lines<'_>,
-    registry: LineId,
-    authorization: Option<HeaderValue>,
-    evidence: &mut Evidence,
-) -> Knock {
-    let path = manifest::path(check, check.reference.version());
-    let request = |lines: &Lines<'_>, method| {
-        let mut request = lines.request(registry, method, &path);
-        request
-            .headers_mut()
-            .insert(header::ACCEPT, HeaderValue::from_static(oci::ACCEPT));
-        if let Some(value) = &authorization {
-            request
-                .headers_mut()
-                .insert(header::AUTHORIZATION, value.clone());
-        }
-        request
-    };
-    let head = request(lines, Method::HEAD);
-    let exchange = lines
-        .exchange(registry, Phase::Manifest, head, SMALL_BODY)
-        .await;
-    let mut took = exchange.took;
-    let answer = match exchange.result {
-        Ok(answer) => answer,
-        Err(fault) => {
-            return Knock::Out {
-                fault,
-                took,
-                challenge: None,
-            };
-        }
-    };
-    if evidence.rate_limit.is_none() {
-        evidence.rate_limit = error::rate_limit(&answer.headers, lines.scrub());
-    }
-    let status = answer.status.as_u16();
-    let found = answer.status.is_success().then(|| read_head(&answer));
-    if let Some(
-        head @ Head {
-            digest: Some(_), ..
-        },
-    ) = found
-    {
-        return Knock::In((
-            Admitted {
-                head,
-                authorization,
-                body: None,
-            },
-            took,
-        ));
-    }
-    if !(answer.status.is_success() || matches!(status, 401 | 403 | 404 | 405)) {
-        return Knock::Out {
-            fault: answer.status_fault(lines.scrub()),
-            took,
-            challenge: None,
-        };
-    }
-    let get = request(lines, Method::GET);
-    let exchange = lines
-        .exchange(registry, Phase::Manifest, get, manifest::MAX_SIZE)
-        .await;
-    took += exchange.took;
-    match exchange.result {
-        // A registry that refuses HEAD with 401 to 404 but serves GET still fails a pull.
-        Ok(body) if body.status.is_success() && (answer.status.is_success() || status == 405) => {
-            let mut head = read_head(&body);
-            head.by_get = true;
-            head.digest = head.digest.or_else(|| Some(oci::sha256(&body.body)));
-            Knock::In((
-                Admitted {
-                    head,
-                    authorization,
-                    body: Some(body.body),
+impl Knock {
+    /// As evidence, as the way in, and whether another credential could change it.
+    fn split(self) -> (Step<Head, HttpFault>, Option<Admitted>, bool) {
+        match self {
+            Self::In { admitted, took } => (
+                Step::Done {
+                    value: admitted.head.clone(),
+                    took,
                 },
-                took,
-            ))
-        }
-        Ok(body) => {
-            let told = if body.status.is_success() {
-                &answer
-            } else {
-                &body
-            };
-            let challenge = (told.status.as_u16() == 401)
-                .then(|| challenge::wanted(&told.headers, lines.scrub()));
-            Knock::Out {
-                fault: told.status_fault(lines.scrub()),
-                took,
-                challenge,
+                Some(admitted),
+                false,
+            ),
+            Self::Out { fault, took, .. } => {
+                let go_on = matches!(
+                    fault,
+                    HttpFault::Status {
+                        status: 401 | 403 | 404,
+                        ..
+                    }
+                );
+                (Step::Failed { fault, took }, None, go_on)
             }
         }
-        Err(fault) => Knock::Out {
-            fault,
-            took,
-            challenge: None,
-        },
     }
 }
 
@@ -310,87 +394,16 @@ fn read_head(answer: &Answer) -> Head {
     }
 }
 
+fn not_needed() -> Step<Grant, TokenFault> {
+    Step::Skipped {
+        reason: Skip::NotNeeded,
+    }
+}
+
 fn failed(fault: TokenFault) -> Step<Grant, TokenFault> {
     Step::Failed {
         fault,
         took: Duration::ZERO,
-    }
-}
-
-/// A token for one candidate, asked for as containerd does: the OAuth2 form first where there is a
-/// credential, `GET` where the service does not know that form.
-async fn bearer_token(
-    check: &Check,
-    lines: &mut Lines<'_>,
-    registry: LineId,
-    bearer: &Bearer,
-    credential: Option<&Credential>,
-    at_ping: bool,
-    exchanges: &mut Vec<TokenExchange>,
-) -> (Step<Grant, TokenFault>, Option<HeaderValue>) {
-    let Some(realm) = Endpoint::of(&bearer.realm) else {
-        return (
-            failed(TokenFault::BadChallenge {
-                reason: "the realm is no http or https URL".to_owned(),
-            }),
-            None,
-        );
-    };
-    let untrusted = |reason: Distrust| {
-        failed(TokenFault::RealmUntrusted {
-            realm: realm.clone(),
-            reason,
-        })
-    };
-    if let Some(reason) = challenge::distrust(&bearer.realm, lines.endpoint(registry)) {
-        return (untrusted(reason), None);
-    }
-    let line = match lines.open(Role::Token, &realm).await {
-        Ok(line) => line,
-        Err(OpenError::Failed(phase)) => {
-            return (
-                Step::Skipped {
-                    reason: Skip::Blocked {
-                        role: Role::Token,
-                        phase,
-                    },
-                },
-                None,
-            );
-        }
-        Err(OpenError::Untrusted(reason)) => return (untrusted(reason), None),
-    };
-    let scope = if at_ping { None } else { bearer.scope.clone() };
-    let mut asker = Asker {
-        check,
-        line,
-        bearer,
-        scope,
-        credential,
-        exchanges,
-    };
-    let result = asker.ask(lines).await;
-    let took = exchanges.iter().filter_map(|e| e.outcome.took()).sum();
-    match result {
-        Ok((secret, grant)) => {
-            lines.scrub_mut().hide(&secret);
-            match header_value(&token::bearer_authorization(&secret)) {
-                Some(value) => (Step::Done { value: grant, took }, Some(value)),
-                None => {
-                    let reason = "the token holds characters that no header may hold".to_owned();
-                    (
-                        Step::Failed {
-                            fault: TokenFault::Http {
-                                fault: HttpFault::Malformed { reason },
-                            },
-                            took,
-                        },
-                        None,
-                    )
-                }
-            }
-        }
-        Err(fault) => (Step::Failed { fault, took }, None),
     }
 }
 

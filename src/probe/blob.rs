@@ -3,20 +3,18 @@
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
 use url::Url;
 
 use super::auth::{self, Admitted};
-use super::leg::{LineId, Lines, OpenError};
+use super::leg::{Exchange, LineId, Lines, MAX_REDIRECTS, OpenError, redirect, untrusted};
 use super::{Check, SMALL_BODY};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{BlobFound, ManifestFound, Skip, Step};
 use crate::model::fault::{Distrust, HttpFault, Phase};
 use crate::model::units::Bytes;
 use crate::registry::scrub::Secret;
-use crate::registry::{challenge, error, manifest as oci};
-
-/// containerd follows this many (`http.Client` with its own CheckRedirect).
-const MAX_REDIRECTS: usize = 10;
+use crate::registry::{error, manifest as oci};
 
 /// Asks for one byte of a layer and follows the redirects by hand, each to a leg of its own.
 ///
@@ -50,60 +48,25 @@ pub(super) async fn first_byte(
         };
     };
     loop {
-        let target = auth::target(&url);
-        let mut request = lines.request(line, Method::GET, target);
-        request
-            .headers_mut()
-            .insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
-        if line == registry
-            && let Some(value) = &admitted.authorization
-        {
-            request
-                .headers_mut()
-                .insert(header::AUTHORIZATION, value.clone());
-        }
-        let start = Instant::now();
-        let response = match lines.send(line, Phase::Blob, request).await {
-            Ok(response) => response,
-            Err(fault) => {
-                return Step::Failed {
-                    fault,
-                    took: took + start.elapsed(),
+        let authorization = admitted.authorization.as_ref().filter(|_| line == registry);
+        let answered = ask(lines, line, &url, authorization).await;
+        took += answered.took;
+        let next = match answered.result {
+            Err(fault) => return Step::Failed { fault, took },
+            Ok(Answered::Byte {
+                range_honoured,
+                size,
+            }) => {
+                let value = BlobFound {
+                    digest: layer.digest.clone(),
+                    redirects,
+                    range_honoured,
+                    size,
+                    first_byte: answered.took,
                 };
+                return Step::Done { value, took };
             }
-        };
-        let (status, headers) = (response.status, response.headers.clone());
-        let wait = lines.edges().wait;
-        if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-            let first = response.read_first(wait).await;
-            let first_byte = start.elapsed();
-            took += first_byte;
-            return match first {
-                Ok(_) => Step::Done {
-                    value: BlobFound {
-                        digest: layer.digest.clone(),
-                        redirects,
-                        range_honoured: status == StatusCode::PARTIAL_CONTENT,
-                        size: stated_size(status, &headers),
-                        first_byte,
-                    },
-                    took,
-                },
-                Err(fault) => Step::Failed { fault, took },
-            };
-        }
-        let body = response.read(Bytes(SMALL_BODY), wait).await;
-        took += start.elapsed();
-        let next = match redirect(status, &headers, &url, lines.endpoint(line)) {
-            Some(Ok(next)) => next,
-            Some(Err(fault)) => return Step::Failed { fault, took },
-            None => {
-                let fault = match body {
-                    Ok(body) => error::fault(status, &headers, &body, lines.scrub()),
-                    Err(_) => error::fault(status, &headers, &[], lines.scrub()),
-                };
-                return Step::Failed { fault, took };
-            }
+            Ok(Answered::Redirect(next)) => next,
         };
         if redirects.len() == MAX_REDIRECTS {
             return Step::Failed {
@@ -144,40 +107,60 @@ pub(super) async fn first_byte(
     }
 }
 
-/// Where a redirect leads (RFC 9110, 15.4); `None` when the answer is none.
-fn redirect(
-    status: StatusCode,
-    headers: &HeaderMap,
-    from: &Url,
-    at: &Endpoint,
-) -> Option<Result<Url, HttpFault>> {
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    let malformed = |reason: &str| {
-        Some(Err(HttpFault::Malformed {
-            reason: reason.to_owned(),
-        }))
-    };
-    let Some(location) = headers.get(header::LOCATION) else {
-        return malformed("a redirect without Location");
-    };
-    let Some(next) = location.to_str().ok().and_then(|text| from.join(text).ok()) else {
-        return malformed("a redirect whose Location is no URL");
-    };
-    // Plain http is followed: a layer is checked against its digest, and no credential goes there.
-    match challenge::distrust(&next, at) {
-        None | Some(Distrust::PlainHttp) => Some(Ok(next)),
-        Some(reason) => Some(Err(untrusted(&next, reason))),
-    }
+/// What one host said to the request for a byte.
+enum Answered {
+    Byte {
+        range_honoured: bool,
+        size: Option<Bytes>,
+    },
+    Redirect(Url),
 }
 
-fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
-    let to = Endpoint::of(to).map_or_else(
-        || format!("a {} URL", to.scheme()),
-        |endpoint| endpoint.to_string(),
-    );
-    HttpFault::RedirectUntrusted { to, reason }
+async fn ask(
+    lines: &mut Lines<'_>,
+    line: LineId,
+    url: &Url,
+    authorization: Option<&HeaderValue>,
+) -> Exchange<Answered> {
+    let mut request = lines.request(line, Method::GET, auth::target(url));
+    request
+        .headers_mut()
+        .insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+    if let Some(value) = authorization {
+        request
+            .headers_mut()
+            .insert(header::AUTHORIZATION, value.clone());
+    }
+    let wait = lines.edges().wait;
+    let start = Instant::now();
+    let result = match lines.send(line, Phase::Blob, request).await {
+        Err(fault) => Err(fault),
+        Ok(response) => {
+            let (status, headers) = (response.status, response.headers.clone());
+            if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+                let range_honoured = status == StatusCode::PARTIAL_CONTENT;
+                let size = stated_size(status, &headers);
+                response.read_first(wait).await.map(|_| Answered::Byte {
+                    range_honoured,
+                    size,
+                })
+            } else {
+                // A body that can't be read takes nothing from what the status says.
+                let body = response
+                    .read(Bytes(SMALL_BODY), wait)
+                    .await
+                    .unwrap_or_default();
+                match redirect(status, &headers, url, lines.endpoint(line)) {
+                    Some(next) => next.map(Answered::Redirect),
+                    None => Err(error::fault(status, &headers, &body, lines.scrub())),
+                }
+            }
+        }
+    };
+    Exchange {
+        result,
+        took: start.elapsed(),
+    }
 }
 
 /// The whole size of the layer: behind the slash of `Content-Range` (RFC 9110, 14.4), or the length.

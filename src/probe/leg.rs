@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes as Body;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use jiff::Timestamp;
+use tokio::net::TcpStream;
+use url::Url;
 
 use super::{Edges, Progress};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
@@ -16,9 +18,12 @@ use crate::model::units::Bytes;
 use crate::net::dns;
 use crate::net::http::{HttpConnection, Response, Stream};
 use crate::net::tcp;
-use crate::registry::challenge::distrust_address;
+use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
 use crate::registry::scrub::Scrubber;
+
+/// containerd follows this many (`http.Client` with its own CheckRedirect).
+pub(super) const MAX_REDIRECTS: usize = 10;
 
 /// A connection of the walk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,7 +57,8 @@ pub(super) struct Lines<'a> {
     progress: &'a dyn Progress,
     scrub: Scrubber,
     legs: Vec<Leg>,
-    lines: Vec<Line>,
+    /// Those of the legs that got a connection.
+    opened: Vec<Line>,
 }
 
 /// An answer with its whole (bounded) body.
@@ -82,7 +88,7 @@ impl<'a> Lines<'a> {
             progress,
             scrub,
             legs: Vec::new(),
-            lines: Vec::new(),
+            opened: Vec::new(),
         }
     }
 
@@ -103,7 +109,7 @@ impl<'a> Lines<'a> {
     }
 
     pub(super) fn endpoint(&self, line: LineId) -> &Endpoint {
-        &self.lines[line.0].endpoint
+        &self.opened[line.0].endpoint
     }
 
     /// The fault of the newest leg's handshake.
@@ -123,7 +129,7 @@ impl<'a> Lines<'a> {
         endpoint: &Endpoint,
     ) -> Result<LineId, OpenError> {
         if let Some(index) = self
-            .lines
+            .opened
             .iter()
             .position(|line| line.endpoint == *endpoint)
         {
@@ -132,7 +138,7 @@ impl<'a> Lines<'a> {
                 .iter()
                 .any(|leg| leg.role == role && leg.endpoint == *endpoint)
             {
-                let first = self.legs[self.lines[index].leg].role;
+                let first = self.legs[self.opened[index].leg].role;
                 self.legs.push(shared_leg(role, endpoint, first));
             }
             return Ok(LineId(index));
@@ -163,7 +169,7 @@ impl<'a> Lines<'a> {
         let Some(addresses) = addresses else {
             return Err(OpenError::Failed(Phase::Resolve));
         };
-        if role != Role::Registry
+        if !self.opened.is_empty()
             && let Some(reason) = self.distrust_addresses(&addresses)
         {
             self.legs[index].connect.outcome = Step::Skipped {
@@ -188,42 +194,48 @@ impl<'a> Lines<'a> {
             return Err(OpenError::Failed(Phase::Connect));
         };
 
-        let state = match endpoint.scheme {
-            Scheme::Http => {
-                self.legs[index].tls = Tls {
-                    chain: Vec::new(),
-                    outcome: Step::Skipped {
-                        reason: Skip::NotNeeded,
-                    },
-                };
-                State::Fresh(Stream::Plain(stream), false)
-            }
-            Scheme::Https => {
-                self.progress.phase(role, Phase::Tls);
-                let secured = self
-                    .edges
-                    .tls
-                    .handshake(&endpoint.host, stream, self.edges.wait)
-                    .await;
-                let is_h2 = secured
-                    .tls
-                    .outcome
-                    .done()
-                    .is_some_and(|session| session.alpn.as_deref() == Some("h2"));
-                self.legs[index].tls = secured.tls;
-                match secured.stream {
-                    Some(stream) => State::Fresh(Stream::Tls(Box::new(stream)), is_h2),
-                    None => return Err(OpenError::Failed(Phase::Tls)),
-                }
-            }
-        };
-        self.lines.push(Line {
+        if endpoint.scheme == Scheme::Https {
+            self.progress.phase(role, Phase::Tls);
+        }
+        let (tls, state) = self.secure(endpoint, stream).await;
+        self.legs[index].tls = tls;
+        let state = state.ok_or(OpenError::Failed(Phase::Tls))?;
+        self.opened.push(Line {
             endpoint: endpoint.clone(),
             leg: index,
             to,
             state,
         });
-        Ok(LineId(self.lines.len() - 1))
+        Ok(LineId(self.opened.len() - 1))
+    }
+
+    /// TLS, where the endpoint has it.
+    async fn secure(&self, endpoint: &Endpoint, stream: TcpStream) -> (Tls, Option<State>) {
+        if endpoint.scheme == Scheme::Http {
+            let outcome = Step::Skipped {
+                reason: Skip::NotNeeded,
+            };
+            let tls = Tls {
+                chain: Vec::new(),
+                outcome,
+            };
+            return (tls, Some(State::Fresh(Stream::Plain(stream), false)));
+        }
+        let secured = self
+            .edges
+            .tls
+            .handshake(&endpoint.host, stream, self.edges.wait)
+            .await;
+        let alpn = secured
+            .tls
+            .outcome
+            .done()
+            .and_then(|session| session.alpn.as_deref());
+        let is_h2 = alpn == Some("h2");
+        let state = secured
+            .stream
+            .map(|stream| State::Fresh(Stream::Tls(Box::new(stream)), is_h2));
+        (secured.tls, state)
     }
 
     /// A request for a path of the line's endpoint.
@@ -272,6 +284,77 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// The same for a request that may be redirected, as registries in front of others do: each
+    /// host is a leg of its own, and `Authorization` stays with the first.
+    pub(super) async fn follow(
+        &mut self,
+        first: LineId,
+        phase: Phase,
+        request: Request<Body>,
+        max: u64,
+    ) -> Exchange<Answer> {
+        let mut exchange = self
+            .exchange(first, phase, clone_request(&request), max)
+            .await;
+        let Ok(mut url) = self.endpoint(first).url(&request.uri().to_string()) else {
+            return exchange;
+        };
+        let mut line = first;
+        for _ in 0..MAX_REDIRECTS {
+            let Ok(answer) = &exchange.result else {
+                return exchange;
+            };
+            let next = match redirect(answer.status, &answer.headers, &url, self.endpoint(line)) {
+                None => return exchange,
+                Some(Ok(next)) => next,
+                Some(Err(fault)) => {
+                    return Exchange {
+                        result: Err(fault),
+                        took: exchange.took,
+                    };
+                }
+            };
+            let took = exchange.took;
+            let failed = |fault| Exchange {
+                result: Err(fault),
+                took,
+            };
+            let Some(endpoint) = Endpoint::of(&next) else {
+                return failed(untrusted(&next, Distrust::NotAServer));
+            };
+            line = match self.open(Role::Registry, &endpoint).await {
+                Ok(line) => line,
+                Err(OpenError::Failed(phase)) => {
+                    return failed(HttpFault::RedirectBlocked {
+                        to: endpoint,
+                        phase,
+                    });
+                }
+                Err(OpenError::Untrusted(reason)) => return failed(untrusted(&next, reason)),
+            };
+            let mut again =
+                self.request(line, request.method().clone(), super::auth::target(&next));
+            for (name, value) in request.headers() {
+                if *name != header::HOST && (*name != header::AUTHORIZATION || line == first) {
+                    again.headers_mut().insert(name, value.clone());
+                }
+            }
+            url = next;
+            exchange = self.exchange(line, phase, again, max).await;
+            exchange.took += took;
+        }
+        let fault = HttpFault::TooManyRedirects {
+            limit: MAX_REDIRECTS,
+        };
+        match &exchange.result {
+            Ok(answer) if answer.status.is_redirection() => Exchange {
+                result: Err(fault),
+                took: exchange.took,
+            },
+            _ => exchange,
+        }
+    }
+
     /// Sends a request and returns the head of the answer, its body still to be read.
     ///
     /// A connection that the server closed between two requests is opened anew, once, as Go's
@@ -283,13 +366,13 @@ impl<'a> Lines<'a> {
         request: Request<Body>,
     ) -> Result<Response, HttpFault> {
         self.progress
-            .phase(self.legs[self.lines[line.0].leg].role, phase);
+            .phase(self.legs[self.opened[line.0].leg].role, phase);
         let again = clone_request(&request);
         let used_before = self.ready(line).await?;
         let wait = self.edges.wait;
         let mut result = self.connection(line)?.send(request, wait).await;
         if used_before && matches!(result, Err(HttpFault::Closed | HttpFault::Reset)) {
-            self.lines[line.0].state = State::Closed;
+            self.opened[line.0].state = State::Closed;
             self.ready(line).await?;
             result = self.connection(line)?.send(again, wait).await;
         }
@@ -301,7 +384,7 @@ impl<'a> Lines<'a> {
     }
 
     fn connection(&mut self, line: LineId) -> Result<&mut HttpConnection, HttpFault> {
-        match &mut self.lines[line.0].state {
+        match &mut self.opened[line.0].state {
             State::Open(connection) => Ok(connection),
             State::Fresh(..) | State::Closed => Err(HttpFault::Closed),
         }
@@ -309,7 +392,7 @@ impl<'a> Lines<'a> {
 
     /// Makes the line's connection fit for a request; tells whether it carried one before.
     async fn ready(&mut self, line: LineId) -> Result<bool, HttpFault> {
-        let slot = &mut self.lines[line.0];
+        let slot = &mut self.opened[line.0];
         match std::mem::replace(&mut slot.state, State::Closed) {
             State::Open(connection) if connection.is_reusable() => {
                 slot.state = State::Open(connection);
@@ -321,49 +404,38 @@ impl<'a> Lines<'a> {
                 Ok(false)
             }
             State::Open(_) | State::Closed => {
-                self.lines[line.0].state = State::Open(self.reconnect(line).await?);
+                self.opened[line.0].state = State::Open(self.reconnect(line).await?);
                 Ok(false)
             }
         }
     }
 
     async fn reconnect(&self, line: LineId) -> Result<HttpConnection, HttpFault> {
-        let slot = &self.lines[line.0];
-        let failed = |phase, reason: String| HttpFault::Reconnect { phase, reason };
+        let slot = &self.opened[line.0];
+        let failed = |phase, fault: Option<String>| HttpFault::Reconnect {
+            phase,
+            reason: fault.unwrap_or_default(),
+        };
         let dialed = tcp::connect(&[slot.to.ip()], slot.to.port(), self.edges.wait).await;
         let Some(stream) = dialed.stream else {
             return Err(failed(
                 Phase::Connect,
-                format!("{:?}", dialed.connect.outcome.fault()),
+                dialed.connect.outcome.fault().map(ToString::to_string),
             ));
         };
-        let (stream, is_h2) = match slot.endpoint.scheme {
-            Scheme::Http => (Stream::Plain(stream), false),
-            Scheme::Https => {
-                let secured = self
-                    .edges
-                    .tls
-                    .handshake(&slot.endpoint.host, stream, self.edges.wait)
-                    .await;
-                let is_h2 = secured
-                    .tls
-                    .outcome
-                    .done()
-                    .is_some_and(|s| s.alpn.as_deref() == Some("h2"));
-                let Some(stream) = secured.stream else {
-                    return Err(failed(
-                        Phase::Tls,
-                        format!("{:?}", secured.tls.outcome.fault()),
-                    ));
-                };
-                (Stream::Tls(Box::new(stream)), is_h2)
+        match self.secure(&slot.endpoint, stream).await {
+            (_, Some(State::Fresh(stream, is_h2))) => {
+                HttpConnection::open(stream, is_h2, self.edges.wait).await
             }
-        };
-        HttpConnection::open(stream, is_h2, self.edges.wait).await
+            (tls, _) => Err(failed(
+                Phase::Tls,
+                tls.outcome.fault().map(ToString::to_string),
+            )),
+        }
     }
 
     fn note_clock(&mut self, line: LineId, headers: &HeaderMap) {
-        let leg = &mut self.legs[self.lines[line.0].leg];
+        let leg = &mut self.legs[self.opened[line.0].leg];
         if leg.clock.is_none()
             && let Some(server) = error::date(headers)
         {
@@ -377,11 +449,47 @@ impl<'a> Lines<'a> {
     /// A realm or redirect may not lead to a metadata service, nor back to this machine unless the
     /// registry is on it.
     fn distrust_addresses(&self, addresses: &[IpAddr]) -> Option<Distrust> {
-        let registry = self.lines.first()?.to.ip();
+        let registry = self.opened.first()?.to.ip();
         addresses
             .iter()
             .find_map(|&address| distrust_address(address, registry))
     }
+}
+
+/// Where a redirect leads (RFC 9110, 15.4); `None` when the answer is none.
+pub(super) fn redirect(
+    status: StatusCode,
+    headers: &HeaderMap,
+    from: &Url,
+    at: &Endpoint,
+) -> Option<Result<Url, HttpFault>> {
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let malformed = |reason: &str| {
+        Some(Err(HttpFault::Malformed {
+            reason: reason.to_owned(),
+        }))
+    };
+    let Some(location) = headers.get(header::LOCATION) else {
+        return malformed("a redirect without Location");
+    };
+    let Some(next) = location.to_str().ok().and_then(|text| from.join(text).ok()) else {
+        return malformed("a redirect whose Location is no URL");
+    };
+    // Plain http is followed: a layer is checked against its digest, and no credential goes there.
+    match challenge::distrust(&next, at) {
+        None | Some(Distrust::PlainHttp) => Some(Ok(next)),
+        Some(reason) => Some(Err(untrusted(&next, reason))),
+    }
+}
+
+pub(super) fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
+    let to = Endpoint::of(to).map_or_else(
+        || format!("a {} URL", to.scheme()),
+        |endpoint| endpoint.to_string(),
+    );
+    HttpFault::RedirectUntrusted { to, reason }
 }
 
 fn clone_request(request: &Request<Body>) -> Request<Body> {

@@ -170,7 +170,7 @@ impl Fetch<'_, '_> {
         self.fetched += 1;
         let exchange = self
             .lines
-            .exchange(self.registry, Phase::Manifest, request, MAX_SIZE)
+            .follow(self.registry, Phase::Manifest, request, MAX_SIZE)
             .await;
         let answer = exchange
             .result

@@ -241,7 +241,10 @@ impl Page {
         self.line(&format!("{name}  {}", evidence.reference));
         for attempt in &evidence.attempts {
             let said = attempt.head.done().map_or_else(String::new, |head| {
-                let digest = head.digest.as_deref().unwrap_or("no digest");
+                let digest = head
+                    .digest
+                    .as_deref()
+                    .map_or_else(|| "no digest".to_owned(), short);
                 let by = if head.by_get { ", by GET" } else { "" };
                 format!("{digest}, {}{by}", who(attempt))
             });
@@ -323,14 +326,17 @@ impl Page {
         if unseen.is_empty() {
             return;
         }
-        let list: Vec<&str> = unseen.iter().map(|u| u.describe()).collect();
-        self.prose("not seen from here: ", 2, &list.join("; "));
+        let heading = self.style.paint(Ink::Bold, "not seen from here");
+        self.line(&heading);
+        for what in unseen {
+            self.prose("  - ", 4, what.describe());
+        }
     }
 
     fn step<T, F: std::fmt::Display>(&mut self, name: &str, step: &Step<T, F>, done: &str) {
         match step {
             Step::Done { took, .. } => {
-                self.step_line(name, Ink::Good, "ok", &Took(*took).to_string(), done)
+                self.step_line(name, Ink::Good, "ok", &Took(*took).to_string(), done);
             }
             Step::Failed { fault, took } => {
                 let took = if took.is_zero() {
@@ -362,6 +368,9 @@ fn who(attempt: &Attempt) -> String {
 
 fn skipped(reason: Skip) -> (&'static str, String) {
     match reason {
+        Skip::Blocked { role, phase } if role.as_str() == phase.as_str() => {
+            ("-", format!("not reached: {role} failed"))
+        }
         Skip::Blocked { role, phase } => ("-", format!("not reached: {role} {phase} failed")),
         Skip::SharedConnection { role } => ("ok", format!("over the {role} leg's connection")),
         Skip::NotNeeded => ("-", "not needed".to_owned()),
@@ -450,4 +459,12 @@ fn secured(tls: &Tls, evidence: &Evidence) -> String {
         let _ = write!(text, ", certificate by {}, {days} days left", leaf.issuer);
     }
     text
+}
+
+/// A digest as people compare it: `sha256:af4cce30ccd9…`; the whole of it is in the JSON.
+fn short(digest: &str) -> String {
+    match digest.split_once(':') {
+        Some((algorithm, hex)) if hex.len() > 12 => format!("{algorithm}:{}…", &hex[..12]),
+        _ => digest.to_owned(),
+    }
 }

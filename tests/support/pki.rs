@@ -37,6 +37,10 @@ pub enum Flaw {
     OtherCa,
     /// Signed by an intermediate that the server forgets to send.
     MissingIntermediate,
+    /// Good for clients only (RFC 5280, 4.2.1.12).
+    ForClients,
+    /// Good, and ends tomorrow.
+    Ending,
 }
 
 /// A server's certificate chain and key.
@@ -89,6 +93,7 @@ impl Ca {
         let (from, until) = match flaw {
             Flaw::Expired => (now - 90 * DAY, now - DAY),
             Flaw::NotYetValid => (now + DAY, now + 90 * DAY),
+            Flaw::Ending => (now - 90 * DAY, now + DAY),
             _ => (now - DAY, now + 90 * DAY),
         };
         match flaw {
@@ -97,6 +102,13 @@ impl Ca {
             Flaw::SelfSigned => {
                 let key = KeyPair::generate().unwrap();
                 let certificate = server(names, from, until).self_signed(&key).unwrap();
+                Leaf::new(certificate.der().clone(), &key)
+            }
+            Flaw::ForClients => {
+                let key = KeyPair::generate().unwrap();
+                let mut params = server(names, from, until);
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+                let certificate = params.signed_by(&key, &self.issuer).unwrap();
                 Leaf::new(certificate.der().clone(), &key)
             }
             Flaw::MissingIntermediate => {

@@ -34,6 +34,12 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
     let image = &evidence.reference;
     let finding = match fault {
+        // Its leg has the cause.
+        ManifestFault::Http { fault: HttpFault::RedirectBlocked { .. } } => return,
+        ManifestFault::Http { fault: HttpFault::RedirectUntrusted { to, reason } } => registry(Cause::RedirectUntrusted)
+            .fact(format!("the manifest is redirected to {to}: {reason}"))
+            .fact("nothing was sent there; containerd would follow")
+            .hint("Correct the address of the upstream in the registry's configuration."),
         ManifestFault::NoPlatform { available } => registry(Cause::NoPlatform)
             .fact(format!("wanted {}, the index has {}", evidence.platform, available.join(", ")))
             .hint(format!("Build and push {image} for {} too, or keep the pod off such nodes (nodeSelector kubernetes.io/arch).", evidence.platform)),

@@ -22,6 +22,13 @@ pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
     };
     let finding = match (&last.token, &last.head) {
         (Step::Failed { fault, .. }, _) => no_token(evidence, last, fault),
+        (
+            _,
+            Step::Failed {
+                fault: HttpFault::RedirectBlocked { .. },
+                ..
+            },
+        ) => return,
         (_, Step::Failed { fault, .. }) => no_head(evidence, last, fault),
         _ => return,
     };
@@ -134,6 +141,11 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
     if let Some(finding) = transport(evidence, fault, Role::Registry, Phase::Manifest) {
         return finding;
     }
+    if let HttpFault::RedirectUntrusted { to, reason } = fault {
+        return registry(Cause::RedirectUntrusted)
+            .fact(format!("the manifest is redirected to {to}: {reason}"))
+            .hint("Correct the address of the upstream in the registry's configuration.");
+    }
     let HttpFault::Status {
         status,
         code,
@@ -229,7 +241,7 @@ fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
     if let Some((source, problem)) = first_problem(evidence, is_broken) {
         return at(Cause::SecretFormat, leg, phase)
             .fact(format!("{source}: {problem}"))
-            .hint(create_anew(evidence));
+            .hint(create_anew(evidence, source));
     }
     if let Some((source, problem)) = first_problem(evidence, is_unread) {
         return at(Cause::AuthUnknown, leg, phase)
@@ -286,11 +298,16 @@ fn docker_server(evidence: &Evidence) -> &str {
     }
 }
 
-fn create_anew(evidence: &Evidence) -> String {
-    format!(
-        "Create it anew in the pod's namespace: `kubectl create secret docker-registry NAME --docker-server={} --docker-username=USER --docker-password=PASSWORD`.",
-        docker_server(evidence)
-    )
+fn create_anew(evidence: &Evidence, source: &CredentialSource) -> String {
+    let server = docker_server(evidence);
+    match source {
+        CredentialSource::SecretFile { .. } => format!(
+            "Create it anew in the pod's namespace: `kubectl create secret docker-registry NAME --docker-server={server} --docker-username=USER --docker-password=PASSWORD`."
+        ),
+        _ => format!(
+            "Mend {source} (`docker login {server}` writes it), or give the pod's Secret by --secret-file."
+        ),
+    }
 }
 
 fn mend_key(evidence: &Evidence, nearest: &KeyMismatch) -> String {
@@ -459,6 +476,12 @@ pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
         if told.contains(&fact) {
             continue;
         }
+        // A kubelet reads no docker config of a user: where nothing was asked of it, it is no news.
+        let is_a_secret = matches!(source.source, CredentialSource::SecretFile { .. });
+        let was_wanted = evidence.accepted().is_some() || !evidence.keyring.candidates.is_empty();
+        if !is_a_secret && !was_wanted {
+            continue;
+        }
         let severity = if stops_every_pull(&source.source, problem) {
             Severity::Critical
         } else {
@@ -469,7 +492,7 @@ pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 "Look at {} for what is named above, and create it anew without it.",
                 source.source
             ),
-            _ => create_anew(evidence),
+            _ => create_anew(evidence, &source.source),
         };
         findings.push(
             new(Cause::SecretFormat, None, None)

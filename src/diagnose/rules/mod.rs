@@ -269,7 +269,8 @@ fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) ->
         HttpFault::Status { status: 500.., .. } => at(Cause::Registry5xx, leg, phase).hint(format!(
             "Try again in some minutes; then give time and status to whoever runs {server}."
         )),
-        HttpFault::Status { .. } | HttpFault::RedirectUntrusted { .. } => return None,
+        // What a status means depends on what was asked; a blocked redirect has a leg with its cause.
+        HttpFault::Status { .. } | HttpFault::RedirectUntrusted { .. } | HttpFault::RedirectBlocked { .. } => return None,
         HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(format!(
             "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
         )),

@@ -106,12 +106,12 @@ pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     } else {
                         "a server before it answers, so no time is lost; there is one reserve less".to_owned()
                     }],
-                    format!("Mend {shown}, or take it out of {source}."),
+                    format!("Mend {shown}, or take it out of the list ({source})."),
                 ),
                 Trouble::Broken { fault } => (
                     Cause::DnsError,
                     vec![format!("{shown}: {fault}"), "another server answered, so a pull goes on".to_owned()],
-                    format!("Mend {shown}, or take it out of {source}."),
+                    format!("Mend {shown}, or take it out of the list ({source})."),
                 ),
             };
             if told.contains(&(cause, server)) {

@@ -13,7 +13,8 @@ use crate::diagnose::fixture::{
 };
 use crate::diagnose::{Confidence, Finding, Pull, Severity, Verdict};
 use crate::model::credential::{
-    CredentialId, CredentialSource, KeyMismatch, MatchRule, SourceEvidence, SourceProblem,
+    CredentialId, CredentialSource, KeyMismatch, KeyringEvidence, MatchRule, SourceEvidence,
+    SourceProblem,
 };
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{
@@ -1073,6 +1074,28 @@ fn a_secret_that_cannot_be_used_is_the_cause_and_stops_a_pull_that_needs_it_not(
         "secret_format",
         Warning,
     );
+    // A user's docker config plays no part in what does not connect; a pod's Secret always does.
+    for (source, expected) in [
+        (
+            CredentialSource::DockerConfig {
+                path: "config.json".to_owned(),
+            },
+            &["tcp_timeout"][..],
+        ),
+        (secret("regcred"), &["secret_format", "tcp_timeout"]),
+    ] {
+        let mut evidence = healthy().unconnected(
+            Role::Registry,
+            vec![dial("10.0.3.9", Some(TcpFault::Timeout))],
+        );
+        evidence.keyring = KeyringEvidence::default();
+        evidence.keyring.sources.push(SourceEvidence {
+            source,
+            keys: 0,
+            problem: Some(malformed()),
+        });
+        assert_eq!(codes(&judge(&evidence).findings), expected);
+    }
     let suspect = SourceProblem::Suspect {
         reason: "the password ends in a newline".to_owned(),
     };

@@ -1,0 +1,103 @@
+"""Runs two commands in turn against the same stack, and prints what each took."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+RUNS = int(sys.argv[1])
+NAMESPACE = f"pullpath-bench-{os.getpid()}"
+
+
+def sh(*words):
+    subprocess.run(words, check=True)
+
+
+def once(command, environment, stdin):
+    """Wall seconds, CPU seconds, peak KiB of one run to its end."""
+    reader, writer = os.pipe()
+    os.write(writer, stdin)
+    os.close(writer)
+    began = time.monotonic()
+    child = subprocess.Popen(
+        command, env=environment, stdin=reader, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    os.close(reader)
+    said = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    wall = time.monotonic() - began
+    if status != 0:
+        sys.exit(f"{command[0]} ended with {status}: {said.decode()}")
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+
+
+def main():
+    sh("ip", "netns", "add", NAMESPACE)
+    resolver = f"/etc/netns/{NAMESPACE}"
+    stack = None
+    try:
+        sh("ip", "-n", NAMESPACE, "link", "set", "lo", "up")
+        os.makedirs(resolver)
+        with open(f"{resolver}/resolv.conf", "w") as file:
+            file.write("nameserver 127.0.0.1\n")
+        inside = ["ip", "netns", "exec", NAMESPACE]
+        stack = subprocess.Popen(
+            inside + ["target/release/examples/stack", "--dns-port", "53"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        facts = json.loads(stack.stdout.readline())
+        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "SSL_CERT_FILE": facts["ca_file"]}
+        commands = {
+            # Both read the password from a file or standard input, and both are told the authority.
+            "pullpath probe": (
+                ["target/release/pullpath", "probe", facts["reference"], "--platform", "linux/amd64",
+                 "--nameserver", "127.0.0.1", "--docker-config", facts["docker_config"]],
+                b"",
+            ),
+            "skopeo inspect": (
+                ["skopeo", "inspect", "--override-arch", "amd64", "--authfile", facts["docker_config"],
+                 f"docker://{facts['reference']}"],
+                b"",
+            ),
+        }
+        figures = {name: [] for name in commands}
+        for run in range(RUNS + 2):
+            for name, (command, stdin) in commands.items():
+                # exec'd inside, so that the accounting is of the program alone.
+                figure = once(inside + command, environment, stdin)
+                if run >= 2:
+                    figures[name].append(figure)
+        version = subprocess.run(["skopeo", "--version"], capture_output=True, text=True).stdout.strip()
+        print(f"{os.cpu_count()} CPUs, Linux {platform.release()}; {version}; {RUNS} runs of each in turn after 2")
+        print("loopback TLS: docker-registry with token service behind nginx, blobs redirected\n")
+        print(f"{'':16}{'wall ms':>24}{'CPU ms':>24}{'peak MiB':>24}")
+        medians = {}
+        for name, rows in figures.items():
+            cells = []
+            for column, scale in ((0, 1e3), (1, 1e3), (2, 1 / 1024)):
+                values = [row[column] * scale for row in rows]
+                medians[name, column] = statistics.median(values)
+                cells.append(f"{min(values):.1f} / {statistics.median(values):.1f} / {max(values):.1f}")
+            print(f"{name:16}" + "".join(f"{cell:>24}" for cell in cells))
+        ours, theirs = commands
+        ratios = [medians[ours, column] / medians[theirs, column] for column in range(3)]
+        print(f"{'ratio of medians':16}" + "".join(f"{ratio:>24.2f}" for ratio in ratios))
+        print("\nmin / median / max; a ratio below 1 means pullpath needs less")
+    finally:
+        if stack:
+            stack.stdin.close()
+            try:
+                stack.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                stack.kill()
+        sh("ip", "netns", "del", NAMESPACE)
+        if os.path.isdir(resolver):
+            os.remove(f"{resolver}/resolv.conf")
+            os.rmdir(resolver)
+
+
+main()

@@ -696,6 +696,33 @@ async fn a_skewed_clock_is_the_cause_of_a_certificate_that_seems_expired() {
     assert_eq!(hidden, ["tls_expired"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_family_alone_is_asked_and_dialled_when_told_so() {
+    let world = World::healthy().await;
+    for name in [REGISTRY, AUTH, "blobs.test"] {
+        world.dns.host(
+            name,
+            &["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
+        );
+    }
+    let outcome = Probe::of(&world).args(["-4"]).run().await;
+    outcome.is_quiet();
+    let leg = &outcome.report().evidence.legs[0];
+    assert!(leg.connect.attempts.iter().all(|dial| dial.to.is_ipv4()));
+    assert!(
+        leg.resolve
+            .queries
+            .iter()
+            .all(|query| query.family.record() == "A")
+    );
+    // Nothing listens on ::1.
+    Probe::of(&world).args(["-6"]).run().await.shows(
+        "tcp_refused",
+        Severity::Critical,
+        Pull::WouldFail,
+    );
+}
+
 #[test]
 fn every_cause_is_produced_by_a_test_or_waits_for_something_named() {
     let mut missing = Vec::new();

@@ -226,12 +226,7 @@ impl<'a> Lines<'a> {
             .tls
             .handshake(&endpoint.host, stream, self.edges.wait)
             .await;
-        let alpn = secured
-            .tls
-            .outcome
-            .done()
-            .and_then(|session| session.alpn.as_deref());
-        let is_h2 = alpn == Some("h2");
+        let is_h2 = secured.is_h2();
         let state = secured
             .stream
             .map(|stream| State::Fresh(Stream::Tls(Box::new(stream)), is_h2));

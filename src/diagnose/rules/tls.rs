@@ -89,7 +89,8 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
         finding.evidence.extend(details(evidence, leg, fault));
         let may_be_our_clock = matches!(cause, Cause::TlsExpired | Cause::TlsNotYetValid)
             && !matches!(our_clock(evidence), OurClock::Agrees);
-        if cause == Cause::TlsReset || may_be_our_clock {
+        let may_be_our_ciphers = matches!(fault, TlsFault::Alert { alert: 40 | 71, .. });
+        if cause == Cause::TlsReset || may_be_our_clock || may_be_our_ciphers {
             finding = finding.confidence(Confidence::Medium);
         }
         findings.push(finding.hint(hint));
@@ -172,6 +173,10 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
             facts
         }
         TlsFault::NoRoots => evidence.roots.problems.clone(),
+        // handshake_failure and insufficient_security: Go offers AES-CBC with ECDHE, rustls does not.
+        TlsFault::Alert { alert: 40 | 71, .. } => {
+            vec!["containerd offers some older cipher suites (CBC) that this probe does not, and may get further".to_owned()]
+        }
         TlsFault::Expired { local_time, .. } | TlsFault::NotYetValid { local_time, .. } => {
             let clock = match our_clock(evidence) {
                 OurClock::Unchecked => {

@@ -112,7 +112,7 @@ fn sweep() {
 }
 
 /// The process that made a namespace of ours: `pullpath-PID-N`, the benchmark's `pullpath-bench-PID`.
-fn owner(name: &str) -> Option<u32> {
+pub fn owner(name: &str) -> Option<u32> {
     let rest = name.strip_prefix("pullpath-")?;
     let rest = rest.strip_prefix("bench-").unwrap_or(rest);
     rest.split('-').next()?.parse().ok()

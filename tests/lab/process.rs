@@ -72,7 +72,7 @@ impl Drop for Process {
 
 /// Whether a socket of the process listens on the port, in the network namespace it is in
 /// (proc_pid_net(5)).
-fn listens(pid: u32, port: u16) -> bool {
+pub fn listens(pid: u32, port: u16) -> bool {
     const LISTEN: &str = "0A";
     let process = PathBuf::from(format!("/proc/{pid}"));
     let read = |file| std::fs::read_to_string(process.join(file)).unwrap_or_default();

@@ -39,7 +39,8 @@ fn settled() -> insta::internals::SettingsBindDropGuard {
     settings.set_snapshot_path("snapshots");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.add_filter(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[instant]");
+    // An instant may be broken over two lines.
+    settings.add_filter(r"\d{4}-\d\d-\d\d\s+\d\d:\d\d:\d\d\s+UTC", "[instant]");
     settings.add_filter(r"(registry|auth|blobs)\.test:\d+", "$1.test:[port]");
     settings.add_filter(r"127\.0\.0\.1:\d+", "127.0.0.1:[port]");
     settings.add_filter(r"port \d{4,5}\b", "port [port]");

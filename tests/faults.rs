@@ -50,9 +50,12 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("host_unreachable", NETNS),
     ("net_unreach_v6", NETNS),
     ("v6_blackhole", NETNS),
+    // Needs a public registry's name and an address that is not ours to answer from.
+    ("dns_hijack", RULES),
 ];
 
 const NETNS: &str = include_str!("netns.rs");
+const RULES: &str = include_str!("../src/diagnose/rules/tests.rs");
 
 causes! {
     // ---- names ----------------------------------------------------------------------------------
@@ -209,6 +212,11 @@ causes! {
         let at = text.find(".dockerconfigjson: ").unwrap();
         let file = world.write("broken.yaml", &format!("{}.dockerconfigjson: bm90IGpzb24=\n", &text[..at]));
         Probe::of(&world).anonymous().args(["--secret-file", file.to_str().unwrap()]).run().await
+    }
+    auth_unknown Critical Unknown a_credential_helper_that_is_not_there(world) {
+        let config = serde_json::json!({"credHelpers": {world.registry_host(): "not-installed"}});
+        let file = world.write("helpers.json", &config.to_string());
+        Probe::of(&world).anonymous().args(["--docker-config", file.to_str().unwrap()]).run().await
     }
     auth_bad_cred Critical WouldFail a_wrong_password(world) {
         let secret = World::secret(&world.registry_host(), USER, "canary-7f3a9c-wrong");
@@ -686,6 +694,33 @@ async fn a_skewed_clock_is_the_cause_of_a_certificate_that_seems_expired() {
         .map(|f| f.cause.code())
         .collect();
     assert_eq!(hidden, ["tls_expired"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_family_alone_is_asked_and_dialled_when_told_so() {
+    let world = World::healthy().await;
+    for name in [REGISTRY, AUTH, "blobs.test"] {
+        world.dns.host(
+            name,
+            &["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
+        );
+    }
+    let outcome = Probe::of(&world).args(["-4"]).run().await;
+    outcome.is_quiet();
+    let leg = &outcome.report().evidence.legs[0];
+    assert!(leg.connect.attempts.iter().all(|dial| dial.to.is_ipv4()));
+    assert!(
+        leg.resolve
+            .queries
+            .iter()
+            .all(|query| query.family.record() == "A")
+    );
+    // Nothing listens on ::1.
+    Probe::of(&world).args(["-6"]).run().await.shows(
+        "tcp_refused",
+        Severity::Critical,
+        Pull::WouldFail,
+    );
 }
 
 #[test]

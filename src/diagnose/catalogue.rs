@@ -140,7 +140,7 @@ causes! {
         "The name was answered by way of the search list"
         symptom "A wrong address, or `x509: certificate is valid for ...`, in pods only"
         cause "ndots is large (5 in pods), so the name is first asked with each search domain behind it, and a wildcard record there answers."
-        tell "The full name that answered is not the name as written."
+        tell "The full name that answered is not the name as written. It is critical, and the cause of tls_name, when the server found there has a certificate for neither name. A name without dots, or one that ends in .svc, is meant to be completed, and no finding."
         fix "Take the wildcard out of the search domain. The kubelet's own pull uses the node's resolv.conf: look there too."
         DnsPodNodeDiff = "dns_pod_node_diff", Warning, Needs(Fleet), [];
         "Pods and nodes resolve the name differently"
@@ -154,11 +154,11 @@ causes! {
         cause "One server knows a private zone, another does not. Which one is asked first decides where the pull goes."
         tell "For the same question one server says NXDOMAIN or a public address, another a private address. Two public addresses are load balancing, and no finding."
         fix "Make all servers in resolv.conf serve the same view: forward the private zone on those that lack it, or take them out of the list."
-        DnsHijack = "dns_hijack", Critical, Needs(PathClass), [];
+        DnsHijack = "dns_hijack", Critical, Now, [];
         "The answer is not the registry's address"
         symptom "`dial tcp 162.125.32.13:443: i/o timeout` for a registry that is not at that address"
         cause "Answers for well-known registries are forged on the way (reported for networks in mainland China)."
-        tell "Another resolver disagrees, and the address does not speak for the name. One resolver alone can't show it."
+        tell "The name is a public registry's, every address of the answer is in a network of the companies named in reports of forged answers (none of them serves a registry), and the leg fails there. Other forged answers look like tcp_timeout or tls_name."
         fix "Copy the image to a registry of the region (SWR on Huawei Cloud). Do not install any authority's certificate to get past it."
         DnsStale = "dns_stale", Critical, Now, [];
         "The hosts file leads to an address that does not work"
@@ -168,13 +168,13 @@ causes! {
         fix "Correct or remove the entry in the node's /etc/hosts."
     }
     Reach {
-        TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
         "Nothing answers the connection attempt"
         symptom "`dial tcp 1.2.3.4:443: i/o timeout`; Docker: `request canceled while waiting for connection`"
         cause "There is no way to the address (no SNAT rule or EIP for this subnet, no peering route, no return route), or a security group, network ACL or firewall drops the packets."
         tell "The SYN is answered neither by SYN-ACK nor RST nor ICMP, at every address tried."
-        fix "Public address: give this subnet a way out (SNAT rule on the NAT gateway and a route to it, or an EIP). On Turbo clusters the node subnet counts for pulls. Private address: routes on both sides of the peering, Direct Connect or VPN, and the security group of the far side. Then egress rules on this side."
-        TcpRefused = "tcp_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        fix "Public address: give this subnet a way out (SNAT rule on the NAT gateway and a route to it, or an EIP). On Turbo clusters the node subnet counts for pulls. Private address: routes on both sides of the peering, Direct Connect or VPN, and the security group of the far side. Addresses in 100.125.0.0/16 and 198.19.128.0/17 are Huawei Cloud's services and VPC endpoints: the security group must let TCP 443 out to them. Then egress rules on this side."
+        TcpRefused = "tcp_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
         "The connection is refused"
         symptom "`dial tcp 1.2.3.4:443: connect: connection refused`"
         cause "The host is reached, and nothing listens on the port; or a firewall answers in its place."
@@ -186,31 +186,31 @@ causes! {
         cause "The server, a load balancer or a filter closes the connection instead of answering the request."
         tell "RST or FIN after connect and TLS had gone well, before the answer."
         fix "Look at the log of the registry or the load balancer in front of it for this moment; a filter that reads requests leaves nothing there."
-        TcpProhibited = "tcp_prohibited", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        TcpProhibited = "tcp_prohibited", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
         "A filter on the way says no"
         symptom "`connect: no route to host` or `connect: permission denied`"
         cause "A router or firewall answers with ICMP administratively prohibited."
         tell "The ICMP type and code, and the address that sent it, from the socket's error queue."
         fix "Ask whoever runs the host that sent the ICMP error to let this traffic through."
-        LocalPolicy = "local_policy", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        LocalPolicy = "local_policy", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
         "This machine's own policy forbids the connection"
         symptom "`connect: operation not permitted` or `permission denied`"
         cause "netfilter, an eBPF program of the CNI (NetworkPolicy), or a prohibit or blackhole route on this host rejects it before it leaves."
         tell "connect(2) fails at once with EPERM, EACCES or EINVAL, and no ICMP error came."
         fix "Look at `ip route get ADDRESS`, `nft list ruleset` and the NetworkPolicies of this pod."
-        NoLocalAddress = "no_local_address", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        NoLocalAddress = "no_local_address", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
         "There is no local address to connect from"
         symptom "`connect: cannot assign requested address`"
         cause "This host has no address of that family, or all local ports towards that server are in use."
         tell "EADDRNOTAVAIL or EAFNOSUPPORT from connect(2)."
         fix "IPv6: give the host an address, or take the AAAA record away. IPv4: count the connections to that server (`ss -tan`), and widen net.ipv4.ip_local_port_range."
-        NetUnreachable = "net_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        NetUnreachable = "net_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
         "There is no route to that network"
         symptom "`connect: network is unreachable`"
         cause "The routing table of this host, or a router on the way, has no route for the address."
         tell "ENETUNREACH from connect(2); with an ICMP error in the evidence it was a router."
         fix "`ip route get ADDRESS` on this host; add the route, or a default route."
-        HostUnreachable = "host_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale];
+        HostUnreachable = "host_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
         "The host can't be reached"
         symptom "`connect: no route to host`"
         cause "The last router gets no answer from the host (it is down, or the address is wrong), or an unreachable route is set here."
@@ -272,10 +272,10 @@ causes! {
         fix "Have this network's public address (that of its EIP or NAT gateway) put on the registry's allow-list, or the registry on the filter's."
     }
     Tls {
-        TlsUnknownCa = "tls_unknown_ca", Critical, Now, [];
+        TlsUnknownCa = "tls_unknown_ca", Critical, Now, [DnsHijack];
         "The certificate leads to an authority that is not trusted here"
         symptom "`x509: certificate signed by unknown authority`"
-        cause "The registry has a certificate of a private authority, a proxy on the way puts in its own, the server does not send its intermediate certificate, or this host's bundle is old."
+        cause "The registry has a certificate of a private authority, a proxy on the way puts in its own, the server does not send its intermediate certificate, or this host's bundle is old (EulerOS 2.9 removed some roots)."
         tell "The chain as presented, its issuer and fingerprint, beside the roots that were in force. It is not said when no root could be loaded."
         fix "Get the authority's certificate from its owner, compare its fingerprint with the one in the evidence by another way than this network, and add it to the node's trust store or to `ca` in containerd's certs.d. Never install what the server itself hands out without that comparison."
         TlsNoRoots = "tls_no_roots", Critical, Now, [];
@@ -284,7 +284,7 @@ causes! {
         cause "The image or host that Pullpath runs in has no CA bundle, so nothing can be said of the server's certificate."
         tell "The trust store is empty. What was presented is recorded."
         fix "Install the CA bundle (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority by --ca-file."
-        TlsName = "tls_name", Critical, Now, [];
+        TlsName = "tls_name", Critical, Now, [DnsSearchLeak, DnsHijack];
         "The certificate is for another name"
         symptom "`x509: certificate is valid for *.example.com, not registry.example.net`"
         cause "The image uses an alias that the certificate does not have, or the name leads to another server (search list, wrong DNS, a filter)."
@@ -312,7 +312,7 @@ causes! {
         "This machine's clock and the server's differ"
         symptom "`x509: certificate has expired or is not yet valid`, or tokens refused right after they were given"
         cause "The clock of this host (or of the server) is wrong by more than a minute."
-        tell "The Date of an answer that was verified, or came over plain http, beside the local time. It counts as the cause of a certificate fault only when the certificate is valid at the server's time."
+        tell "The Date of an answer that was verified, or came over plain http, beside the local time. One server that agrees clears this machine: then it is the other server's clock. An old Date from storage does not count, as caches hand it on. It is the cause of a certificate fault only when every server that told its time differs and the certificate is valid at that time."
         fix "Compare this host's clock with a time server, and mend NTP (chrony) here, or at the server if this host is right."
         TlsBadCertificate = "tls_bad_certificate", Critical, Now, [];
         "The certificate is refused for another reason"
@@ -338,13 +338,13 @@ causes! {
         cause "The server does not serve this name, wants a client certificate, or knows only TLS versions or ciphers that are no longer used."
         tell "The alert's number and name (RFC 8446, 6)."
         fix "unrecognized_name: check the host of the image. certificate_required: put `client` into hosts.toml. protocol_version or handshake_failure: update the server's TLS."
-        TlsReset = "tls_reset", Critical, Now, [];
+        TlsReset = "tls_reset", Critical, Now, [DnsHijack];
         "The connection is cut right after our TLS greeting"
         symptom "`read: connection reset by peer` or `EOF`, although `telnet HOST 443` works"
         cause "A filter reads the server name in the greeting and cuts the connection; less often the server itself."
         tell "RST or FIN after the ClientHello, before any certificate, on a connection that had been accepted."
         fix "Allow this server name in the firewall between here and the registry, or copy the image to a registry inside."
-        TlsHang = "tls_hang", Critical, Now, [];
+        TlsHang = "tls_hang", Critical, Now, [DnsHijack];
         "Nothing comes back after our TLS greeting"
         symptom "`net/http: TLS handshake timeout`"
         cause "Large packets are lost on the way (the greeting, or the server's certificates, are larger than one packet), a filter swallows the greeting, or the server hangs."
@@ -363,7 +363,7 @@ causes! {
         symptom "`no basic auth credentials`, `failed to fetch anonymous token: unexpected status ... 401`; SWR: `denied: You may not login yet`"
         cause "The pod names no imagePullSecret for this registry, or the Secret is in another namespace."
         tell "No key of any source matches the image, and the registry does not let an anonymous client in. The node's own credentials can't be seen: it is anonymous as far as seen."
-        fix "Create a pull secret in the pod's own namespace and name it in imagePullSecrets. On CCE, images of SWR in the same account take `default-secret`."
+        fix "See what the pod names: `kubectl get pod POD -n NAMESPACE -o jsonpath='{.spec.imagePullSecrets[*].name}'`. Create a pull secret in the pod's own namespace (`kubectl create secret docker-registry NAME -n NAMESPACE --docker-server=... --docker-username=... --docker-password=...`) and name it there; a pod that lists any no longer gets those of its ServiceAccount. On CCE, images of SWR in the same account take `default-secret`."
         AuthBadCred = "auth_bad_cred", Critical, Now, [];
         "The credential is rejected"
         symptom "`unauthorized: incorrect username or password`, `failed to fetch oauth token: unexpected status ... 401`"
@@ -374,15 +374,15 @@ causes! {
         "The credential is good, but not for this repository"
         symptom "`pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed`"
         cause "The user has no right to pull from it, or the repository's name is misspelt: registries answer both alike."
-        tell "A token was given and lets its bearer do nothing here, or the registry says DENIED to a credential it knows."
+        tell "A token was given and lets its bearer do nothing here, or the registry refuses a credential it knows. Where the token has the right and the registry still says 401, the evidence says so: then clocks, service name or signing key of the two differ."
         fix "Check the spelling of the repository; then grant this user the right to pull it."
-        AuthUnknown = "auth_unknown", Warning, Needs(Cluster), [];
-        "Credentials that may matter could not be read"
+        AuthUnknown = "auth_unknown", Critical, Now, [];
+        "A credential that may matter could not be read"
         symptom "None of its own"
-        cause "A Secret or the node's own credentials can't be read from here, so nothing can be said of them."
-        tell "It is named in the list of what was not seen, and never counted as absent."
-        fix "Give Pullpath the right to read that Secret, or give the Secret by --secret-file."
-        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [];
+        cause "A credential helper failed, or a Secret or the node's own credentials can't be read from here, so nothing can be said of what they hold."
+        tell "The registry asks for a credential, none that was read matches, and a source could not be asked. Whether a pull would succeed is unknown; it is never counted as no credential."
+        fix "Run the helper by hand and mend it, or give the pod's Secret by --secret-file: a kubelet does not run the helpers of a user's docker config."
+        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [DnsStale, DnsHijack];
         "The registry can be reached, its token service can't"
         symptom "`failed to fetch anonymous token: Get \"https://auth...\": dial tcp ...: i/o timeout`, while `/v2/` answers"
         cause "The firewall, the DNS zone or the peering was opened for the registry's host only. A pull needs the host in the challenge's realm too."
@@ -392,7 +392,7 @@ causes! {
         "The token service answers in a form containerd does not read"
         symptom "401 in containerd, while docker pulls the same image"
         cause "The service answers the OAuth2 POST with `token` only; containerd reads `access_token` there (distribution, oauth.md)."
-        tell "The answer was 200, and the fields it has are listed."
+        tell "The answer was 200, and what is wrong with it is in the evidence: the fields it has, or a field that containerd can't decode."
         fix "Update the registry's token service so that POST answers carry access_token, or make it answer POST with 405 or 404: containerd then asks by GET."
         AuthBadChallenge = "auth_bad_challenge", Critical, Now, [];
         "The registry's challenge can't be followed"
@@ -422,13 +422,13 @@ causes! {
         "There are credentials, but their server keys do not match the image"
         symptom "401 or 429 as if there were no Secret: the kubelet pulls anonymously without a word"
         cause "The key is for another host, has another port or none, has a path the image is not below, or was written docker.io where Docker Hub's key is https://index.docker.io/v1/."
-        tell "Each key with the first rule of the kubelet's matching that it fails."
-        fix "Create the Secret anew with --docker-server exactly as the image writes its registry, port included."
+        tell "Each key with the first rule of the kubelet's matching that it fails. Keys for other registries alone are auth_no_cred."
+        fix "See the keys, without the passwords: `kubectl get secret NAME -n NAMESPACE -o jsonpath='{.data.\\.dockerconfigjson}' | base64 -d | jq '.auths | keys'`. Create the Secret anew with --docker-server exactly as the image writes its registry, port included; for Docker Hub https://index.docker.io/v1/."
         SecretFormat = "secret_format", Critical, Now, [];
         "A pull secret can't be used as it is"
         symptom "401, or an event that the Secret can't be parsed"
         cause "It is not of a pull secret's type, its data key is missing, or the content is no docker config: no JSON, `auth` that is no base64 of user:password, a stray newline."
-        tell "Which source it is and what is wrong with it, without its content."
+        tell "Which source it is and what is wrong with it, without its content. A Secret whose docker config can't be decoded is critical even where another would do: the kubelet then fails every pull of the pod. One that is only suspect is a warning."
         fix "Create it anew: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`."
         SecretCopyExpired = "secret_copy_expired", Critical, Needs(SecretLint), [];
         "A copy of CCE's default-secret has expired"
@@ -542,7 +542,7 @@ causes! {
         fix "Put the mirror's authority into `ca` in hosts.toml and take skip_verify out."
     }
     Layers {
-        RedirectBlob = "redirect_blob", Critical, Now, [];
+        RedirectBlob = "redirect_blob", Critical, Now, [DnsStale, DnsHijack];
         "The registry can be reached, the storage of its layers can't"
         symptom "`failed to copy: httpReadSeeker: failed open: failed to do request: Get \"https://<storage>...\": dial tcp ...`"
         cause "The registry redirects downloads to another host (object storage, a CDN), and the way to that host is closed."

@@ -2,6 +2,8 @@
 
 mod catalogue;
 pub mod cause;
+#[cfg(test)]
+mod fixture;
 mod rules;
 
 use schemars::JsonSchema;

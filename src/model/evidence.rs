@@ -79,12 +79,6 @@ pub enum Skip {
     SharedConnection { role: Role },
     /// The protocol does not ask for it here (no TLS over plain http, no token when anonymous is let in).
     NotNeeded,
-    /// The host is an address; there is no name to resolve.
-    Literal,
-    /// `--resolve` gave the address.
-    Override,
-    /// The name is in the hosts file, which is asked before any server.
-    HostsFile,
     /// Nothing to look for: the image has no layer.
     NoLayer,
     /// The place is one that no client should be led to; nothing was sent there.

@@ -436,7 +436,9 @@ impl<'a> Lines<'a> {
 
     fn note_clock(&mut self, line: LineId, headers: &HeaderMap) {
         let leg = &mut self.legs[self.opened[line.0].leg];
+        // An answer with an Age comes from a cache, and its Date is that old (RFC 9111, 5.1).
         if leg.clock.is_none()
+            && !headers.contains_key(header::AGE)
             && let Some(server) = error::date(headers)
         {
             leg.clock = Some(ClockCheck {

@@ -374,9 +374,6 @@ fn skipped(reason: Skip) -> (&'static str, String) {
         Skip::Blocked { role, phase } => ("-", format!("not reached: {role} {phase} failed")),
         Skip::SharedConnection { role } => ("ok", format!("over the {role} leg's connection")),
         Skip::NotNeeded => ("-", "not needed".to_owned()),
-        Skip::Literal => ("-", "an address, not a name".to_owned()),
-        Skip::Override => ("-", "given by --resolve".to_owned()),
-        Skip::HostsFile => ("-", "in the hosts file".to_owned()),
         Skip::NoLayer => ("-", "the image has no layer to fetch".to_owned()),
         Skip::Untrusted => ("-", "not contacted: no place to be led to".to_owned()),
     }

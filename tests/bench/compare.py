@@ -9,66 +9,74 @@ import sys
 import time
 
 RUNS = int(sys.argv[1])
-NAMESPACE = f"pullpath-bench-{os.getpid()}"
+
+
+def inside_namespace():
+    """Runs this script again in a network namespace with a resolver of its own, and removes that."""
+    name = f"pullpath-bench-{os.getpid()}"
+    resolver = f"/etc/netns/{name}"
+    sh("ip", "netns", "add", name)
+    try:
+        sh("ip", "-n", name, "link", "set", "lo", "up")
+        os.makedirs(resolver)
+        with open(f"{resolver}/resolv.conf", "w") as file:
+            file.write("nameserver 127.0.0.1\n")
+        sh("ip", "netns", "exec", name, sys.executable, __file__, str(RUNS), "inside")
+    finally:
+        sh("ip", "netns", "del", name)
+        if os.path.isdir(resolver):
+            os.remove(f"{resolver}/resolv.conf")
+            os.rmdir(resolver)
 
 
 def sh(*words):
     subprocess.run(words, check=True)
 
 
-def once(command, environment, stdin):
-    """Wall seconds, CPU seconds, peak KiB of one run to its end."""
-    reader, writer = os.pipe()
-    os.write(writer, stdin)
-    os.close(writer)
+def once(command, environment):
+    """Wall seconds, CPU seconds and peak KiB of a command.
+
+    Memory is asked of a second run under GNU time: ru_maxrss survives exec, so that a child of this
+    interpreter never shows less than the interpreter's own.
+    """
     began = time.monotonic()
     child = subprocess.Popen(
-        command, env=environment, stdin=reader, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    os.close(reader)
     said = child.stderr.read()
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.monotonic() - began
     if status != 0:
         sys.exit(f"{command[0]} ended with {status}: {said.decode()}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+    peak = subprocess.run(
+        ["/usr/bin/time", "-f", "%M", *command], env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True,
+    )
+    return wall, usage.ru_utime + usage.ru_stime, int(peak.stderr.split()[-1])
 
 
-def main():
-    sh("ip", "netns", "add", NAMESPACE)
-    resolver = f"/etc/netns/{NAMESPACE}"
-    stack = None
+def compare():
+    stack = subprocess.Popen(
+        ["target/release/examples/stack", "--dns-port", "53"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
-        sh("ip", "-n", NAMESPACE, "link", "set", "lo", "up")
-        os.makedirs(resolver)
-        with open(f"{resolver}/resolv.conf", "w") as file:
-            file.write("nameserver 127.0.0.1\n")
-        inside = ["ip", "netns", "exec", NAMESPACE]
-        stack = subprocess.Popen(
-            inside + ["target/release/examples/stack", "--dns-port", "53"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
         facts = json.loads(stack.stdout.readline())
         environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "SSL_CERT_FILE": facts["ca_file"]}
         commands = {
-            # Both read the password from a file or standard input, and both are told the authority.
+            # Both read the password from the same file and trust the same authority.
             "pullpath probe": (
                 ["target/release/pullpath", "probe", facts["reference"], "--platform", "linux/amd64",
-                 "--nameserver", "127.0.0.1", "--docker-config", facts["docker_config"]],
-                b"",
+                 "--nameserver", "127.0.0.1", "--docker-config", facts["docker_config"]]
             ),
             "skopeo inspect": (
                 ["skopeo", "inspect", "--override-arch", "amd64", "--authfile", facts["docker_config"],
-                 f"docker://{facts['reference']}"],
-                b"",
+                 f"docker://{facts['reference']}"]
             ),
         }
         figures = {name: [] for name in commands}
         for run in range(RUNS + 2):
-            for name, (command, stdin) in commands.items():
-                # exec'd inside, so that the accounting is of the program alone.
-                figure = once(inside + command, environment, stdin)
+            for name, command in commands.items():
+                figure = once(command, environment)
                 if run >= 2:
                     figures[name].append(figure)
         version = subprocess.run(["skopeo", "--version"], capture_output=True, text=True).stdout.strip()
@@ -88,16 +96,14 @@ def main():
         print(f"{'ratio of medians':16}" + "".join(f"{ratio:>24.2f}" for ratio in ratios))
         print("\nmin / median / max; a ratio below 1 means pullpath needs less")
     finally:
-        if stack:
-            stack.stdin.close()
-            try:
-                stack.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                stack.kill()
-        sh("ip", "netns", "del", NAMESPACE)
-        if os.path.isdir(resolver):
-            os.remove(f"{resolver}/resolv.conf")
-            os.rmdir(resolver)
+        stack.stdin.close()
+        try:
+            stack.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            stack.kill()
 
 
-main()
+if sys.argv[2:] == ["inside"]:
+    compare()
+else:
+    inside_namespace()

@@ -374,7 +374,7 @@ impl Nginx {
         let server = |name: &str, port: u16, locations: &str| {
             let (certificate, key) = pki.issue(name);
             format!(
-                "server {{ listen 127.0.0.1:{port} ssl http2; server_name {name}; ssl_certificate {}; ssl_certificate_key {};\n{locations}\n}}\n",
+                "server {{ listen 127.0.0.1:{port} ssl http2; server_name {name}; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3;\n{locations}\n}}\n",
                 certificate.display(),
                 key.display()
             )

@@ -1,6 +1,6 @@
 //! What the registry and its storage answered: `/v2/`, manifest, layer, limits.
 
-use super::{at, new, transport};
+use super::{TELL_US, at, new, transport};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::{Role, Scheme};
@@ -17,7 +17,7 @@ pub(super) fn ping(evidence: &Evidence, findings: &mut Vec<Finding>) {
         return;
     }
     findings.push(
-        transport(fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
+        transport(evidence, fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
             at(Cause::NotARegistry, Role::Registry, Phase::Ping)
                 .confidence(Confidence::Low)
                 .fact(format!("/v2/: {fault}"))
@@ -34,9 +34,20 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
     let image = &evidence.reference;
     let finding = match fault {
+        // Its leg has the cause.
+        ManifestFault::Http { fault: HttpFault::RedirectBlocked { .. } } => return,
+        ManifestFault::Http { fault: HttpFault::RedirectUntrusted { to, reason } } => registry(Cause::RedirectUntrusted)
+            .fact(format!("the manifest is redirected to {to}: {reason}"))
+            .fact("nothing was sent there; containerd would follow")
+            .hint("Correct the address of the upstream in the registry's configuration."),
         ManifestFault::NoPlatform { available } => registry(Cause::NoPlatform)
             .fact(format!("wanted {}, the index has {}", evidence.platform, available.join(", ")))
             .hint(format!("Build and push {image} for {} too, or keep the pod off such nodes (nodeSelector kubernetes.io/arch).", evidence.platform)),
+        // A page that is served with 200 for every path.
+        ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => registry(Cause::NotARegistry)
+            .confidence(Confidence::Medium)
+            .fact(format!("the manifest was answered 200 with media type {media_type}"))
+            .hint(format!("Open https://{}/v2/ to see what answers; correct the host of the image, or the route before the registry.", image.domain())),
         ManifestFault::Unsupported { media_type } => registry(Cause::ManifestUnsupported)
             .fact(format!("media type {media_type}"))
             .hint(format!("Push {image} again with a current client, and check that it is an image.")),
@@ -47,7 +58,7 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .fact(reason.clone())
             .hint(format!("Push {image} again; if other images fail too, look at what stands in front of the registry.")),
         ManifestFault::Http { fault } => {
-            transport(fault, Role::Registry, Phase::Manifest).unwrap_or_else(|| refused(fault, Role::Registry, Phase::Manifest))
+            transport(evidence, fault, Role::Registry, Phase::Manifest).unwrap_or_else(|| refused(fault, Role::Registry, Phase::Manifest))
         }
     };
     findings.push(finding);
@@ -76,10 +87,7 @@ fn refused(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
             Cause::BlobUnknown,
             "Push the image again: the storage has lost a layer.",
         ),
-        _ => (
-            Cause::Unexplained,
-            "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers.",
-        ),
+        _ => (Cause::Unexplained, TELL_US),
     };
     at(cause, leg, phase).fact(fault.to_string()).hint(hint)
 }
@@ -107,8 +115,8 @@ pub(super) fn blob(evidence: &Evidence, findings: &mut Vec<Finding>) {
         );
         return;
     }
-    let finding =
-        transport(fault, leg, Phase::Blob).unwrap_or_else(|| refused(fault, leg, Phase::Blob));
+    let finding = transport(evidence, fault, leg, Phase::Blob)
+        .unwrap_or_else(|| refused(fault, leg, Phase::Blob));
     findings.push(finding.facts(storage.map(|leg| format!("the storage is {}", leg.endpoint))));
 }
 

@@ -1,9 +1,13 @@
 //! Credentials: which were there, which were tried, and what the registry said to each.
 
-use super::{at, new, transport};
+use std::net::IpAddr;
+
+use super::{TELL_US, at, new, tls, transport};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
-use crate::model::credential::{CredentialSource, KeyMismatch, MatchRule, SourceProblem};
+use crate::model::credential::{
+    CredentialId, CredentialSource, KeyMismatch, MatchRule, SourceProblem,
+};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Access, Attempt, Challenge, Evidence, Step};
 use crate::model::fault::{HttpFault, Phase, TokenFault};
@@ -65,9 +69,11 @@ fn no_token(evidence: &Evidence, attempt: &Attempt, fault: &TokenFault) -> Findi
         TokenFault::NoCredential => no_credential(evidence, Role::Registry, Phase::Manifest),
         TokenFault::Rejected { fault } => match &attempt.credential {
             Some(credential) => token(Cause::AuthBadCred)
+                .confidence(rejection(fault))
                 .fact(format!("{credential}: {fault}"))
                 .fact(asked(evidence))
-                .hint(format!("Check user and password of {}, then create the Secret anew.", credential.source)),
+                .fact("anonymous access was not tried: where a credential matches, the kubelet does not try it either")
+                .hint(new_password(&credential.source)),
             None => no_credential(evidence, Role::Token, Phase::Token).fact(format!("asked for an anonymous token: {fault}")),
         },
         TokenFault::RealmUntrusted { realm, reason } => token(Cause::RealmUntrusted)
@@ -80,12 +86,39 @@ fn no_token(evidence: &Evidence, attempt: &Attempt, fault: &TokenFault) -> Findi
         TokenFault::BadChallenge { reason } => at(Cause::AuthBadChallenge, Role::Registry, Phase::Ping)
             .fact(reason.clone())
             .hint("Configure the registry, or the proxy in front of it, to ask for Basic or Bearer."),
-        TokenFault::Http { fault } => transport(fault, Role::Token, Phase::Token).unwrap_or_else(|| {
+        TokenFault::Http { fault: HttpFault::Malformed { reason } } => token(Cause::AuthTokenFormat)
+            .fact(reason.clone())
+            .fact(asked(evidence))
+            .hint("Ask the token service with `curl -i` and see what answers: containerd reads a JSON object with access_token or token."),
+        TokenFault::Http { fault } => transport(evidence, fault, Role::Token, Phase::Token).unwrap_or_else(|| {
             token(Cause::NotARegistry)
                 .confidence(Confidence::Medium)
                 .fact(format!("the realm in the registry's challenge: {fault}"))
                 .hint("Check the realm in the registry's configuration: no token service answers there.")
         }),
+    }
+}
+
+/// 401 and `invalid_grant` (RFC 6749, 5.2) speak of the password; other codes may speak of the
+/// user's rights or of the request.
+fn rejection(fault: &HttpFault) -> Confidence {
+    match fault {
+        HttpFault::Status { status: 401, .. } => Confidence::High,
+        HttpFault::Status {
+            code: Some(code), ..
+        } if code == "invalid_grant" => Confidence::High,
+        _ => Confidence::Medium,
+    }
+}
+
+fn new_password(source: &CredentialSource) -> String {
+    match source {
+        CredentialSource::SecretFile { .. } => {
+            format!(
+                "Log in once with the user and password of {source} (`crane auth login` or `docker login`), then create the Secret anew."
+            )
+        }
+        _ => format!("Correct the user and password given by {source}."),
     }
 }
 
@@ -105,7 +138,7 @@ fn asked(evidence: &Evidence) -> String {
 /// The registry's word on the manifest, with a token or without.
 fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
-    if let Some(finding) = transport(fault, Role::Registry, Phase::Manifest) {
+    if let Some(finding) = transport(evidence, fault, Role::Registry, Phase::Manifest) {
         return finding;
     }
     if let HttpFault::RedirectUntrusted { to, reason } = fault {
@@ -120,9 +153,9 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
         ..
     } = fault
     else {
-        return registry(Cause::Unexplained).fact(fault.to_string()).hint(
-            "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers.",
-        );
+        return registry(Cause::Unexplained)
+            .fact(fault.to_string())
+            .hint(TELL_US);
     };
     let code = code.as_deref().map(str::to_ascii_uppercase);
     let image = &evidence.reference;
@@ -147,17 +180,21 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .fact(format!("{image}: {fault}, without a registry's code"))
             .facts(unseen_rights(anonymous))
             .hint("Check the repository's path and the tag in the registry's console."),
-        (403, None) if !challenged && !had_token && evidence.ping.done().is_none() => registry(Cause::Fw403)
+        (403, None) if !challenged && !had_token && (anonymous || evidence.ping.done().is_none()) => registry(Cause::Fw403)
             .confidence(Confidence::Medium)
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
             .facts(evidence.rate_limit.as_ref().and_then(|limit| Some(format!("we are seen as {}", limit.source.as_ref()?))))
             .hint("Have this network's public address (of its EIP or NAT gateway) put on the registry's allow-list; a web filter on the way answers like that too."),
+        (401, _) if !challenged && !had_token && anonymous => registry(Cause::AuthBadChallenge)
+            .fact(format!("{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"))
+            .hint("Configure the registry, or the proxy in front of it, to send its challenge."),
         (401 | 403, _) if anonymous => {
             no_credential(evidence, Role::Registry, Phase::Manifest).fact(format!("asked anonymously: {fault}"))
         }
         (401, _) if !had_token => registry(Cause::AuthBadCred)
             .fact(format!("{}: {fault}", who(attempt)))
-            .hint(format!("Check user and password of {}, then create the Secret anew.", who(attempt))),
+            .facts(Some("anonymous access was not tried: where a credential matches, the kubelet does not try it either".to_owned()))
+            .hint(attempt.credential.as_ref().map_or_else(String::new, |c| new_password(&c.source))),
         (401 | 403, _) => {
             let grant = attempt.token.done().map(|grant| grant.access);
             let fact = match grant {
@@ -166,13 +203,24 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
                 Some(Access::Unreadable) => "a token was given; what it allows can't be read",
                 None => "the registry knows the user and refuses",
             };
-            let confidence = if grant == Some(Access::Pull) { Confidence::Medium } else { Confidence::High };
+            let hint = if grant == Some(Access::Pull) {
+                "Compare the clocks, the service name and the signing key of the registry and its token service: the one gives what the other refuses.".to_owned()
+            } else {
+                format!("Check the spelling of '{}', then give this user the right to pull it.", image.repository())
+            };
+            let sure = grant == Some(Access::NoPull) || (*status == 403 && grant != Some(Access::Pull));
             registry(Cause::AuthDenied)
-                .confidence(confidence)
+                .confidence(if sure { Confidence::High } else { Confidence::Medium })
                 .fact(format!("{}: {fault}", who(attempt)))
                 .fact(fact)
-                .hint(format!("Check the spelling of '{}', then give this user the right to pull it.", image.repository()))
+                .facts(tls::apart(evidence, Role::Registry, Role::Token).map(|seconds| {
+                    format!("the clocks of registry and token service are {seconds} s apart, which can make tokens void")
+                }))
+                .hint(hint)
         }
+        _ if evidence.ping.done().is_some() => registry(Cause::Unexplained)
+            .fact(format!("the manifest: {fault}"))
+            .hint(format!("Ask the registry's owner what HTTP {status} means for {image}.")),
         _ => registry(Cause::NotARegistry)
             .confidence(Confidence::Low)
             .fact(format!("the manifest: {fault}"))
@@ -190,70 +238,187 @@ fn unseen_rights(anonymous: bool) -> Option<String> {
 /// The registry wants a credential and none matches: because there is none, or because keys do not fit.
 fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
     let keyring = &evidence.keyring;
-    let usable: Vec<&KeyMismatch> = keyring
-        .mismatches
-        .iter()
-        .filter(|m| m.rule != MatchRule::Empty)
-        .collect();
-    if let Some(source) = keyring
-        .sources
-        .iter()
-        .find(|s| is_broken(s.problem.as_ref()))
-    {
-        let problem = source
-            .problem
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string);
+    if let Some((source, problem)) = first_problem(evidence, is_broken) {
         return at(Cause::SecretFormat, leg, phase)
-            .fact(format!("{}: {problem}", source.source))
-            .hint("Create it anew: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`.");
+            .fact(format!("{source}: {problem}"))
+            .hint(create_anew(evidence, source));
     }
-    if let Some(nearest) = nearest(&usable) {
-        let domain = evidence.reference.domain();
-        let server = if domain == "docker.io" {
-            "https://index.docker.io/v1/"
-        } else {
-            domain
-        };
+    if let Some((source, problem)) = first_problem(evidence, is_unread) {
+        return at(Cause::AuthUnknown, leg, phase)
+            .severity(Severity::Critical)
+            .fact(format!("{source}: {problem}"))
+            .fact("the registry asks for a credential; whether that one would do is not known")
+            .hint(format!(
+                "Run {source} by hand and mend it, or give the pod's Secret by --secret-file."
+            ));
+    }
+    if let Some(nearest) = nearest(evidence, |_| true) {
         return at(Cause::SecretKeyMismatch, leg, phase)
             .confidence(Confidence::Medium)
-            .facts(usable.iter().take(6).map(|m| format!("{}: {}", m.credential, m.rule)))
-            .fact("anonymous as far as seen: the node's own credentials can't be seen from here")
-            .hint(format!("Create {} anew with --docker-server={server}, exactly as the image writes its registry.", nearest.credential.source));
+            .facts(mismatches(evidence, |_| true))
+            .fact(ANONYMOUS)
+            .hint(mend_key(evidence, nearest));
     }
-    let fact = if keyring.sources.is_empty() {
-        "no credential was given or found"
+    let mut finding = at(Cause::AuthNoCred, leg, phase).confidence(Confidence::Medium);
+    if keyring.sources.is_empty() {
+        finding = finding.fact("no credential was given or found");
     } else {
-        "no source has a key for this image"
-    };
-    at(Cause::AuthNoCred, leg, phase)
-        .confidence(Confidence::Medium)
-        .fact(fact)
-        .fact("anonymous as far as seen: the node's own credentials can't be seen from here")
-        .hint("Name a pull secret for this registry in the pod's imagePullSecrets, in its own namespace; give it here by --secret-file.")
-}
-
-fn is_broken(problem: Option<&SourceProblem>) -> bool {
-    matches!(
-        problem,
-        Some(
-            SourceProblem::WrongType { .. }
-                | SourceProblem::NoData { .. }
-                | SourceProblem::Malformed { .. }
-                | SourceProblem::HelperFailed { .. }
+        finding = finding
+            .fact("no source has a key for this image's registry")
+            .facts(mismatches(evidence, |_| true));
+    }
+    let domain = evidence.reference.domain();
+    let is_swr = domain.starts_with("swr.") && domain.ends_with(".myhuaweicloud.com");
+    let hint = if is_swr {
+        format!(
+            "Name CCE's own `default-secret` in the pod's imagePullSecrets where {domain} is of the same account and region; else a Secret with a login for it."
         )
-    )
+    } else {
+        format!(
+            "Name a pull secret for {domain} in the pod's imagePullSecrets, in the pod's own namespace; give it here by --secret-file."
+        )
+    };
+    finding
+        .fact(format!(
+            "registries answer the same for a repository that is not there: '{}'",
+            evidence.reference.repository()
+        ))
+        .fact(ANONYMOUS)
+        .hint(hint)
 }
 
-/// The key that got furthest through the rules: a port or path that differs is nearer than a host.
-fn nearest<'a>(mismatches: &[&'a KeyMismatch]) -> Option<&'a KeyMismatch> {
-    let distance = |m: &KeyMismatch| match m.rule {
-        MatchRule::Port { .. } | MatchRule::Path { .. } => 0,
-        MatchRule::Labels { .. } => 1,
-        MatchRule::Host { .. } => 2,
-        MatchRule::NotAUrl | MatchRule::BadPattern { .. } | MatchRule::Empty => 3,
+const ANONYMOUS: &str =
+    "anonymous as far as seen: the node's own credentials can't be seen from here";
+
+/// The `--docker-server` that the kubelet matches with this image.
+fn docker_server(evidence: &Evidence) -> &str {
+    match evidence.reference.domain() {
+        "docker.io" => "https://index.docker.io/v1/",
+        domain => domain,
+    }
+}
+
+fn create_anew(evidence: &Evidence, source: &CredentialSource) -> String {
+    let server = docker_server(evidence);
+    match source {
+        CredentialSource::SecretFile { .. } => format!(
+            "Create it anew in the pod's namespace: `kubectl create secret docker-registry NAME --docker-server={server} --docker-username=USER --docker-password=PASSWORD`."
+        ),
+        _ => format!(
+            "Mend {source} (`docker login {server}` writes it), or give the pod's Secret by --secret-file."
+        ),
+    }
+}
+
+fn mend_key(evidence: &Evidence, nearest: &KeyMismatch) -> String {
+    let server = docker_server(evidence);
+    let CredentialId { source, key } = &nearest.credential;
+    match (&nearest.rule, source) {
+        (MatchRule::Empty, _) => format!(
+            "Put user and password into the entry '{key}' of {source}: the kubelet runs no credential helper for it."
+        ),
+        (_, CredentialSource::SecretFile { .. }) => {
+            format!("Create {source} anew with --docker-server={server} in place of '{key}'.")
+        }
+        _ => format!("Write the key '{key}' in {source} as '{server}'."),
+    }
+}
+
+fn first_problem(
+    evidence: &Evidence,
+    is: fn(&SourceProblem) -> bool,
+) -> Option<(&CredentialSource, &SourceProblem)> {
+    evidence
+        .keyring
+        .sources
+        .iter()
+        .find_map(|s| Some((&s.source, s.problem.as_ref().filter(|problem| is(problem))?)))
+}
+
+/// It gives no credential because of what it is.
+fn is_broken(problem: &SourceProblem) -> bool {
+    match problem {
+        SourceProblem::WrongType { .. }
+        | SourceProblem::NoData { .. }
+        | SourceProblem::Malformed { .. } => true,
+        SourceProblem::HelperFailed { .. } | SourceProblem::Suspect { .. } => false,
+    }
+}
+
+/// It may have one, and could not be asked.
+fn is_unread(problem: &SourceProblem) -> bool {
+    matches!(problem, SourceProblem::HelperFailed { .. })
+}
+
+/// The kubelet fails every pull of a pod that names a Secret whose docker config can't be decoded
+/// (kubernetes `pkg/credentialprovider/secrets`, `MakeDockerKeyring`), needed or not.
+fn stops_every_pull(source: &CredentialSource, problem: &SourceProblem) -> bool {
+    let is_a_secret =
+        matches!(source, CredentialSource::SecretFile { name, .. } if !name.is_empty());
+    is_a_secret && matches!(problem, SourceProblem::Malformed { .. })
+}
+
+fn mismatches(evidence: &Evidence, is: fn(&KeyMismatch) -> bool) -> Vec<String> {
+    let all = evidence.keyring.mismatches.iter().filter(|m| is(m));
+    all.take(6)
+        .map(|m| format!("{}: {}", m.credential, m.rule))
+        .collect()
+}
+
+/// The key that may have been meant for this image. One for another registry is none: it is no
+/// fault that it does not match.
+fn nearest(evidence: &Evidence, is: fn(&KeyMismatch) -> bool) -> Option<&KeyMismatch> {
+    let image = host_of(evidence.reference.domain());
+    let all = evidence.keyring.mismatches.iter().filter(|m| is(m));
+    all.filter_map(|m| Some((distance(m, &image)?, m)))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, m)| m)
+}
+
+/// How far a key is from the host of an image; `None` when it is of another registry.
+fn distance(mismatch: &KeyMismatch, image: &str) -> Option<usize> {
+    const HUB: &[&str] = &["docker.io", "docker.com"];
+    if mismatch.rule == MatchRule::Empty {
+        return Some(0);
+    }
+    let key = host_of(&mismatch.credential.key);
+    if key == image {
+        return Some(1);
+    }
+    let is_hub = |host: &str| {
+        HUB.iter().any(|hub| {
+            host.strip_suffix(hub)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
     };
-    mismatches.iter().copied().min_by_key(|m| distance(m))
+    if is_hub(&key) && is_hub(image) {
+        return Some(2);
+    }
+    if key.parse::<IpAddr>().is_ok() || image.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let common = key
+        .rsplit('.')
+        .zip(image.rsplit('.'))
+        .take_while(|(a, b)| a == b)
+        .count();
+    // `com.cn`, `co.uk`: two labels in common are no domain in common.
+    let second = image.rsplit('.').nth(1).unwrap_or_default();
+    let is_double = image.rsplit('.').next().is_some_and(|top| top.len() == 2)
+        && matches!(second, "ac" | "co" | "com" | "edu" | "gov" | "net" | "org");
+    let least = if is_double { 3 } else { 2 };
+    (common >= least).then(|| 10 + image.split('.').count().saturating_sub(common))
+}
+
+/// The host of a server key or of an image's domain, without scheme, port and path.
+fn host_of(key: &str) -> String {
+    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let host = match authority.strip_prefix('[').and_then(|a| a.split_once(']')) {
+        Some((address, _)) => address,
+        None => authority.split(':').next().unwrap_or(authority),
+    };
+    host.to_ascii_lowercase()
 }
 
 /// A pull succeeds with one credential, and another was refused before it.
@@ -262,8 +427,21 @@ pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
         return;
     };
     for attempt in evidence.attempts.iter().take_while(|a| *a != accepted) {
+        let lacks_right = attempt.token.done().is_some()
+            || matches!(
+                attempt.head.fault(),
+                Some(HttpFault::Status {
+                    status: 403 | 404,
+                    ..
+                })
+            );
+        let cause = if lacks_right {
+            Cause::AuthDenied
+        } else {
+            Cause::AuthBadCred
+        };
         findings.push(
-            at(Cause::AuthBadCred, Role::Registry, Phase::Manifest)
+            at(cause, Role::Registry, Phase::Manifest)
                 .severity(Severity::Warning)
                 .fact(format!(
                     "tried first, {}: {}",
@@ -279,24 +457,48 @@ pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A source that is broken although the pull succeeds without it, or one that looks wrong.
+/// A source that is broken although another credential was tried, or one that looks wrong.
 pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let told: Vec<String> = findings
+        .iter()
+        .filter(|f| f.cause == Cause::SecretFormat)
+        .flat_map(|f| f.evidence.clone())
+        .collect();
     for source in &evidence.keyring.sources {
-        let Some(problem) = &source.problem else {
+        let Some(problem) = source
+            .problem
+            .as_ref()
+            .filter(|problem| !is_unread(problem))
+        else {
             continue;
         };
-        if is_broken(Some(problem))
-            && evidence.accepted().is_none()
-            && evidence.keyring.candidates.is_empty()
-        {
-            // Told as the reason, where the registry asks for a credential.
+        let fact = format!("{}: {problem}", source.source);
+        if told.contains(&fact) {
             continue;
         }
+        // A kubelet reads no docker config of a user: where nothing was asked of it, it is no news.
+        let is_a_secret = matches!(source.source, CredentialSource::SecretFile { .. });
+        let was_wanted = evidence.accepted().is_some() || !evidence.keyring.candidates.is_empty();
+        if !is_a_secret && !was_wanted {
+            continue;
+        }
+        let severity = if stops_every_pull(&source.source, problem) {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        };
+        let hint = match problem {
+            SourceProblem::Suspect { .. } => format!(
+                "Look at {} for what is named above, and create it anew without it.",
+                source.source
+            ),
+            _ => create_anew(evidence, &source.source),
+        };
         findings.push(
             new(Cause::SecretFormat, None, None)
-                .severity(Severity::Warning)
-                .fact(format!("{}: {problem}", source.source))
-                .hint("Create it anew: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`."),
+                .severity(severity)
+                .fact(fact)
+                .hint(hint),
         );
     }
 }
@@ -309,19 +511,15 @@ pub(super) fn unused_secret(evidence: &Evidence, findings: &mut Vec<Finding>) {
     if !anonymous || !evidence.keyring.candidates.is_empty() {
         return;
     }
-    let unused: Vec<&KeyMismatch> = evidence
-        .keyring
-        .mismatches
-        .iter()
-        .filter(|m| matches!(m.credential.source, CredentialSource::SecretFile { .. }))
-        .collect();
-    if let Some(nearest) = nearest(&unused) {
+    let is_secret =
+        |m: &KeyMismatch| matches!(m.credential.source, CredentialSource::SecretFile { .. });
+    if let Some(nearest) = nearest(evidence, is_secret) {
         findings.push(
             new(Cause::SecretKeyMismatch, None, None)
                 .severity(Severity::Warning)
-                .facts(unused.iter().take(6).map(|m| format!("{}: {}", m.credential, m.rule)))
+                .facts(mismatches(evidence, is_secret))
                 .fact("the image is pulled anonymously all the same, within the registry's anonymous limits")
-                .hint(format!("If {} is meant for this image, create it anew with --docker-server={}.", nearest.credential.source, evidence.reference.domain())),
+                .hint(format!("If it is meant for this image: {}", mend_key(evidence, nearest))),
         );
     }
 }

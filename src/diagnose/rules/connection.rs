@@ -1,7 +1,10 @@
 //! Connections: why none came about, and which of several addresses are dead.
 
-use super::at;
+use std::net::IpAddr;
+use std::time::Duration;
+
 use super::names::is_private;
+use super::{TELL_US, at};
 use crate::diagnose::Finding;
 use crate::diagnose::cause::Cause;
 use crate::model::endpoint::Role;
@@ -12,7 +15,7 @@ use crate::model::units::Took;
 /// No address could be connected to.
 pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
     for leg in &evidence.legs {
-        let Some(fault) = leg.connect.outcome.fault() else {
+        let Some((fault, address)) = decisive(leg) else {
             continue;
         };
         let cause = match fault {
@@ -29,7 +32,7 @@ pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
         findings.push(
             at(cause, leg.role, Phase::Connect)
                 .facts(attempts(leg))
-                .hint(connect_hint(cause, leg, fault)),
+                .hint(connect_hint(cause, leg, fault, address)),
         );
         // What it means for the pull when it is not the registry itself.
         findings.extend(closed_way(evidence, leg, Phase::Connect));
@@ -39,6 +42,31 @@ pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
             findings.extend(closed_way(evidence, leg, Phase::Resolve));
         }
     }
+}
+
+/// The fault that keeps a pull out, and the address that has it: the first attempt's, as Go reports
+/// it, but not that of a family that this place has no way to at all, where the other one got
+/// further: an IPv4 timeout is not told as "no route" because of an AAAA record.
+fn decisive(leg: &Leg) -> Option<(&TcpFault, Option<IpAddr>)> {
+    let outcome = leg.connect.outcome.fault()?;
+    let faults = || {
+        leg.connect
+            .attempts
+            .iter()
+            .filter_map(|dial| Some((dial.outcome.fault()?, Some(dial.to.ip()))))
+    };
+    let got_out = |fault: &TcpFault| {
+        !matches!(
+            fault,
+            TcpFault::NoLocalAddress { .. } | TcpFault::NetUnreachable { icmp: None }
+        )
+    };
+    Some(
+        faults()
+            .find(|(fault, _)| got_out(fault))
+            .or_else(|| faults().next())
+            .unwrap_or((outcome, None)),
+    )
 }
 
 /// The registry's own leg is well, and another leg's host can't be got at.
@@ -76,7 +104,8 @@ fn closed_way(evidence: &Evidence, leg: &Leg, phase: Phase) -> Option<Finding> {
 }
 
 fn attempts(leg: &Leg) -> Vec<String> {
-    leg.connect
+    let mut lines: Vec<String> = leg
+        .connect
         .attempts
         .iter()
         .filter_map(|dial| match &dial.outcome {
@@ -85,19 +114,32 @@ fn attempts(leg: &Leg) -> Vec<String> {
             }
             _ => None,
         })
-        .collect()
+        .collect();
+    if lines.is_empty() {
+        lines.extend(leg.connect.outcome.fault().map(ToString::to_string));
+    }
+    if leg.connect.not_tried > 0 {
+        lines.push(format!(
+            "{} more addresses were not tried",
+            leg.connect.not_tried
+        ));
+    }
+    lines
 }
 
-fn connect_hint(cause: Cause, leg: &Leg, fault: &TcpFault) -> String {
+fn connect_hint(cause: Cause, leg: &Leg, fault: &TcpFault, at: Option<IpAddr>) -> String {
     let port = leg.endpoint.port;
-    let first = leg.connect.attempts.first();
-    let address = first.map_or_else(
-        || leg.endpoint.host.to_string(),
-        |dial| dial.to.ip().to_string(),
-    );
-    let private = first.is_some_and(|dial| is_private(dial.to.ip()));
+    let address = at.map_or_else(|| leg.endpoint.host.to_string(), |at| at.to_string());
+    let only_v6 = leg
+        .connect
+        .attempts
+        .iter()
+        .all(|dial| Family::of(dial.to.ip()) == Family::V6);
     match (cause, fault) {
-        (Cause::TcpTimeout, _) if private => format!(
+        (Cause::TcpTimeout, _) if at.is_some_and(is_cloud_service) => format!(
+            "{address} is in the service ranges of Huawei Cloud: let this subnet's security group out to TCP {port} there, and check the VPC endpoint of the service."
+        ),
+        (Cause::TcpTimeout, _) if at.is_some_and(is_private) => format!(
             "{address} is a private address: check the route to it and the route back (VPC peering, Direct Connect or VPN), then the security group of the far side for TCP {port} from this subnet."
         ),
         (Cause::TcpTimeout, _) => format!(
@@ -117,17 +159,10 @@ fn connect_hint(cause: Cause, leg: &Leg, fault: &TcpFault) -> String {
         (Cause::LocalPolicy, _) => format!(
             "Look on this machine at `ip route get {address}`, at netfilter's rules and at the NetworkPolicies of this pod."
         ),
-        (Cause::NoLocalAddress, _)
-            if leg
-                .connect
-                .attempts
-                .iter()
-                .all(|d| Family::of(d.to.ip()) == Family::V6) =>
-        {
-            format!(
-                "This place has no IPv6 address to reach {address} from: give it one, or the registry an A record."
-            )
-        }
+        (Cause::NoLocalAddress | Cause::NetUnreachable, _) if only_v6 => format!(
+            "'{}' has IPv6 addresses only, and this place has no way to them: give it an IPv6 address and route, or the name an A record.",
+            leg.endpoint.host
+        ),
         (Cause::NoLocalAddress, _) => format!(
             "Count the connections to {address} with `ss -tan`; all local ports may be in use."
         ),
@@ -137,8 +172,18 @@ fn connect_hint(cause: Cause, leg: &Leg, fault: &TcpFault) -> String {
         (Cause::HostUnreachable, _) => {
             format!("Check that {address} is the registry's address and that the host is up.")
         }
-        _ => "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers."
-            .to_owned(),
+        _ => TELL_US.to_owned(),
+    }
+}
+
+/// 100.125.0.0/16 (DNS, OBS, SWR) and 198.19.128.0/17 (VPC endpoints).
+fn is_cloud_service(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => {
+            let [first, second, third, _] = a.octets();
+            (first, second) == (100, 125) || ((first, second) == (198, 19) && third >= 128)
+        }
+        IpAddr::V6(_) => false,
     }
 }
 
@@ -172,32 +217,70 @@ pub(super) fn addresses(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 .iter()
                 .filter_map(|dial| Some(format!("{}: {}", dial.to, dial.outcome.fault()?)))
                 .collect();
-            if !dead.is_empty() && alive > 0 {
+            if dead.is_empty() {
+                continue;
+            }
+            let host = &leg.endpoint.host;
+            if alive > 0 {
                 findings.push(
                     at(Cause::AddressPartlyDead, leg.role, Phase::Connect)
                         .fact(format!("{} of {} {family} addresses tried do not work", dead.len(), dead.len() + alive))
                         .facts(lines)
-                        .hint(format!("Take the dead addresses of '{}' out of DNS, or mend the hosts behind them.", leg.endpoint.host)),
+                        .facts(connected.fallback.map(cost))
+                        .hint(format!("Take the dead addresses of '{host}' out of DNS, or mend the hosts behind them.")),
                 );
-            } else if !dead.is_empty() && family == Family::V6
-                // Preferred: else a dual-stack client never gets to them.
-                && let Some(fallback) = connected.fallback
-            {
-                let swallowed = dead
-                    .iter()
-                    .all(|d| d.outcome.fault() == Some(&TcpFault::Timeout));
-                let cause = if swallowed {
-                    Cause::V6Blackhole
-                } else {
-                    Cause::NetUnreachV6
-                };
-                findings.push(
-                    at(cause, leg.role, Phase::Connect)
-                        .facts(lines)
-                        .fact(format!("IPv4 works; a dual-stack client loses {} at each connection", Took(fallback)))
-                        .hint(format!("Mend the IPv6 path to '{}', or take away this host's IPv6 address or the AAAA record.", leg.endpoint.host)),
-                );
+                continue;
             }
+            // A family that is not preferred is never dialled while the other one works.
+            let first = leg.connect.attempts.first();
+            let is_preferred = first.is_some_and(|dial| Family::of(dial.to.ip()) == family);
+            let Some(fallback) = connected.fallback.filter(|_| is_preferred) else {
+                continue;
+            };
+            let all =
+                |is: fn(&TcpFault) -> bool| dead.iter().all(|d| d.outcome.fault().is_some_and(is));
+            let cause = if family == Family::V4 {
+                Cause::AddressPartlyDead
+            } else if all(|fault| matches!(fault, TcpFault::Timeout)) {
+                Cause::V6Blackhole
+            } else if all(|fault| {
+                matches!(
+                    fault,
+                    TcpFault::NetUnreachable { .. }
+                        | TcpFault::HostUnreachable { .. }
+                        | TcpFault::NoLocalAddress { .. }
+                )
+            }) {
+                Cause::NetUnreachV6
+            } else {
+                Cause::AddressPartlyDead
+            };
+            let hint = if cause == Cause::AddressPartlyDead {
+                format!(
+                    "Take the {} record of '{host}' out of DNS, or mend the host behind it.",
+                    family.record()
+                )
+            } else {
+                format!(
+                    "Mend the IPv6 path to '{host}', or take away this host's IPv6 address or the AAAA record."
+                )
+            };
+            findings.push(
+                at(cause, leg.role, Phase::Connect)
+                    .fact(format!(
+                        "no {family} address works, and {family} is tried first"
+                    ))
+                    .facts(lines)
+                    .fact(cost(fallback))
+                    .hint(hint),
+            );
         }
     }
+}
+
+fn cost(fallback: Duration) -> String {
+    format!(
+        "a client loses {} at each connection before one is there",
+        Took(fallback)
+    )
 }

@@ -5,13 +5,15 @@ mod answers;
 mod auth;
 mod connection;
 mod names;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use super::cause::{Cause, Detected};
 use super::{Confidence, Finding, Pull, Severity, Verdict};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
-use crate::model::fault::{HttpFault, Phase};
+use crate::model::fault::{HttpFault, Phase, instant};
 use crate::model::vantage::NetworkView;
 
 type Rule = fn(&Evidence, &mut Vec<Finding>);
@@ -21,6 +23,7 @@ const RULES: &[Rule] = &[
     names::servers,
     names::search_list,
     names::hosts_file,
+    names::forged,
     connection::connect,
     connection::addresses,
     tls::handshake,
@@ -42,6 +45,7 @@ const UNDECIDED: &[Cause] = &[
     Cause::TlsNoRoots,
     Cause::RealmUntrusted,
     Cause::RedirectUntrusted,
+    Cause::AuthUnknown,
 ];
 
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
@@ -60,7 +64,8 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         .iter()
         .cloned()
         .partition(|finding| all.iter().any(|root| masks(root, finding)));
-    if findings.is_empty() && !is_complete(evidence) {
+    let is_critical = |f: &Finding| f.severity == Severity::Critical;
+    if !is_complete(evidence) && !findings.iter().any(is_critical) {
         findings.push(unnamed(evidence));
     }
     let order = |f: &Finding| (std::cmp::Reverse(f.severity), f.leg, f.phase);
@@ -94,11 +99,17 @@ fn pull(findings: &[Finding]) -> Pull {
         .peekable();
     if critical.peek().is_none() {
         Pull::WouldSucceed
-    } else if critical.all(|f| UNDECIDED.contains(&f.cause)) {
+    } else if critical.all(leaves_undecided) {
         Pull::Unknown
     } else {
         Pull::WouldFail
     }
+}
+
+fn leaves_undecided(finding: &Finding) -> bool {
+    UNDECIDED.contains(&finding.cause)
+        // A walk that ended for no reason that is on record.
+        || (finding.cause == Cause::Unexplained && finding.phase.is_none())
 }
 
 /// The walk came to its end.
@@ -116,11 +127,69 @@ fn is_complete(evidence: &Evidence) -> bool {
 
 /// A walk that ended early without any rule saying why: a defect of the rules, and said so.
 fn unnamed(evidence: &Evidence) -> Finding {
-    new(Cause::Unexplained, None, None)
-        .fact(format!("manifest: {:?}", evidence.manifest.fault()))
-        .fact(format!("blob: {:?}", evidence.blob.fault()))
-        .hint("Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers.")
+    let failed = failed_steps(evidence);
+    let (leg, phase) = match failed.first() {
+        Some((leg, phase, _)) => (Some(*leg), Some(*phase)),
+        None => (None, None),
+    };
+    let mut facts: Vec<String> = failed
+        .into_iter()
+        .map(|(leg, phase, fault)| format!("{leg} {phase}: {fault}"))
+        .collect();
+    if facts.is_empty() {
+        facts.push(
+            "the walk did not come to its end, and no phase is on record as failed".to_owned(),
+        );
+    }
+    new(Cause::Unexplained, leg, phase)
+        .facts(facts)
+        .hint(TELL_US)
 }
+
+/// Every phase that failed, in the order of the walk.
+fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
+    let mut failed = Vec::new();
+    let mut note = |leg, phase, fault: Option<&dyn std::fmt::Display>| {
+        failed.extend(fault.map(|fault| (leg, phase, fault.to_string())));
+    };
+    for leg in &evidence.legs {
+        note(
+            leg.role,
+            Phase::Resolve,
+            as_text(leg.resolve.outcome.fault()),
+        );
+        note(
+            leg.role,
+            Phase::Connect,
+            as_text(leg.connect.outcome.fault()),
+        );
+        note(leg.role, Phase::Tls, as_text(leg.tls.outcome.fault()));
+    }
+    note(Role::Registry, Phase::Ping, as_text(evidence.ping.fault()));
+    for attempt in &evidence.attempts {
+        note(Role::Token, Phase::Token, as_text(attempt.token.fault()));
+        note(
+            Role::Registry,
+            Phase::Manifest,
+            as_text(attempt.head.fault()),
+        );
+    }
+    note(
+        Role::Registry,
+        Phase::Manifest,
+        as_text(evidence.manifest.fault()),
+    );
+    note(Role::Blob, Phase::Blob, as_text(evidence.blob.fault()));
+    failed
+}
+
+fn as_text<F: std::fmt::Display>(fault: Option<&F>) -> Option<&dyn std::fmt::Display> {
+    fault.map(|fault| fault as &dyn std::fmt::Display)
+}
+
+/// The hint where this version knows nothing better.
+const TELL_US: &str =
+    "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers.";
 
 // ---- how rules make findings --------------------------------------------------------------------
 
@@ -167,42 +236,61 @@ impl Finding {
     }
 }
 
+/// RFC 6585, 4; Docker Hub says it by its code as well.
+fn is_rate_limit(status: u16, code: Option<&str>) -> bool {
+    status == 429 || code.is_some_and(|code| code.eq_ignore_ascii_case("TOOMANYREQUESTS"))
+}
+
+/// The server of a leg, for hints: the last one, where redirects led through several.
+fn server(evidence: &Evidence, leg: Role) -> String {
+    evidence.legs_of(leg).last().map_or_else(
+        || format!("the {leg}'s server"),
+        |leg| leg.endpoint.to_string(),
+    )
+}
+
 /// The finding for an exchange that went wrong on the wire, or by a status that says nothing of
 /// credentials or content. `None` for the statuses whose meaning depends on what was asked.
-fn transport(fault: &HttpFault, leg: Role, phase: Phase) -> Option<Finding> {
-    let host_hint =
-        "Look at the log of that server, and of the load balancer in front of it, for this moment.";
+fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> Option<Finding> {
+    let server = server(evidence, leg);
+    let at_the_log = format!(
+        "Look at the log of {server}, and of the load balancer in front of it, for {}.",
+        instant(evidence.started)
+    );
     let finding = match fault {
-        HttpFault::Status { status: 429, retry_after, .. } => {
+        HttpFault::Status { status, code, retry_after, .. } if is_rate_limit(*status, code.as_deref()) => {
             let wait = retry_after.as_ref().map_or_else(String::new, |after| format!(" The server says: retry after {after}."));
-            at(Cause::RateLimited, leg, phase).hint(format!(
-                "Pull with an account that has a larger limit, or copy the image to a registry of your own.{wait}"
-            ))
-        }
-        HttpFault::Status { status: 500.., .. } => at(Cause::Registry5xx, leg, phase)
-            .hint("Try again in some minutes; then give time and status to whoever runs that server."),
-        HttpFault::Status { code: Some(code), .. } if code.eq_ignore_ascii_case("TOOMANYREQUESTS") => {
+            let limit = evidence.rate_limit.as_ref();
             at(Cause::RateLimited, leg, phase)
-                .hint("Pull with an account that has a larger limit, or copy the image to a registry of your own.")
+                .facts(limit.and_then(|limit| Some(format!("limit {}, {} left", limit.limit?, limit.remaining?))))
+                .facts(limit.and_then(|limit| Some(format!("counted for {}", limit.source.as_ref()?))))
+                .hint(format!("Pull with an account that has a larger limit, or copy the image to a registry of your own.{wait}"))
         }
+        HttpFault::Status { status: 500.., .. } => at(Cause::Registry5xx, leg, phase).hint(format!(
+            "Try again in some minutes; then give time and status to whoever runs {server}."
+        )),
         // What a status means depends on what was asked; a blocked redirect has a leg with its cause.
         HttpFault::Status { .. } | HttpFault::RedirectUntrusted { .. } | HttpFault::RedirectBlocked { .. } => return None,
-        HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(
-            "Look at that server's own load first. If its small answers pass and large ones never do, look at the MTU of the path.",
-        ),
-        HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(host_hint),
+        HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(format!(
+            "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
+        )),
+        HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(at_the_log),
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
-            .hint("Look at the timeouts and size limits of whatever stands in front of that server."),
-        HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase < Phase::Blob => {
+            .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),
+        HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase == Phase::Ping => {
             at(Cause::NotARegistry, leg, phase)
                 .confidence(Confidence::Medium)
-                .hint("Ask the same host with `curl -i https://HOST/v2/` and see what answers.")
+                .hint(format!("Ask the same host with `curl -i {server}/v2/` and see what answers."))
+        }
+        HttpFault::Malformed { .. } if phase < Phase::Blob => {
+            at(Cause::NotARegistry, leg, phase)
+                .confidence(Confidence::Low)
+                .hint(format!("Ask the same host with `curl -i {server}/v2/` and see what answers."))
         }
         HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase)
             .hint("Correct the redirect in the registry, or in the load balancer in front of it."),
         HttpFault::TooLarge { .. } | HttpFault::Reconnect { .. } | HttpFault::Other { .. } => {
-            at(Cause::Unexplained, leg, phase)
-                .hint("Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers.")
+            at(Cause::Unexplained, leg, phase).hint(TELL_US)
         }
     };
     Some(finding.fact(format!("{leg} {phase}: {fault}")))

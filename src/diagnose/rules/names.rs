@@ -1,13 +1,14 @@
 //! Names: whether they resolve, and whether the servers agree.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::{at, new};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, Family, Leg, Query, ResolutionSource, Said, Step};
-use crate::model::fault::{DnsFault, Phase, show_server};
+use crate::model::fault::{DnsFault, Phase, TcpFault, TlsFault, show_server};
 use crate::model::units::Took;
 
 /// A name that does not resolve.
@@ -42,10 +43,14 @@ pub(super) fn resolution(evidence: &Evidence, findings: &mut Vec<Finding>) {
             Cause::DnsNodata => format!(
                 "Give '{host}' an A or AAAA record, or mend the name that its CNAME leads to."
             ),
-            Cause::DnsTimeout => format!(
-                "Check route and security group to {asked}, UDP and TCP port 53; or take a dead server out of {}.",
-                evidence.vantage.resolver_source
-            ),
+            Cause::DnsTimeout => match leg.resolve.queries.first() {
+                Some(query) => format!(
+                    "Ask `dig +tcp @{} -p {} {host}` from this place: an answer means that UDP to that port is dropped on the way; none, that the server is down or route and security group to it are closed.",
+                    query.server.ip(),
+                    query.server.port()
+                ),
+                None => format!("Check the servers in {}.", evidence.vantage.resolver_source),
+            },
             Cause::DnsServerUnreachable => {
                 format!(
                     "Start the name server at {asked}, or put one that runs into {}.",
@@ -71,89 +76,143 @@ pub(super) fn resolution(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// Servers that fail beside others that answer, and servers of two minds.
 pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    findings.extend(evidence.legs.iter().filter_map(split));
+    // What is wrong with a server is wrong for every leg; it is told at the first one.
+    let mut told: Vec<(Cause, SocketAddr)> = Vec::new();
+    let source = &evidence.vantage.resolver_source;
     for leg in &evidence.legs {
-        if let Some(finding) = split(leg) {
-            findings.push(finding);
-        }
-        if leg.resolve.outcome.done().is_none() {
-            continue;
-        }
-        let mut silent: Vec<String> = Vec::new();
-        let mut half: Vec<String> = Vec::new();
-        let mut broken: Vec<String> = Vec::new();
-        for query in &leg.resolve.queries {
-            let Some(fault) = query.outcome.fault() else {
-                continue;
+        for (server, trouble, is_before) in troubles(leg) {
+            let shown = show_server(server);
+            let severity = if is_before {
+                Severity::Warning
+            } else {
+                Severity::Info
             };
-            let server = show_server(query.server);
-            match fault {
-                DnsFault::Timeout if is_answered_otherwise(query, &leg.resolve.queries) => {
-                    half.push(format!(
-                        "{server} answers {} and not {}",
-                        other(query.family).record(),
-                        query.family.record()
-                    ));
-                }
-                // Asked again after a lost packet, and answered.
-                DnsFault::Timeout if is_answered(query, &leg.resolve.queries) => {}
-                DnsFault::Timeout => silent.push(format!("{server} does not answer")),
-                DnsFault::NxDomain | DnsFault::NoData => {}
-                // An error for one family costs no time, and the other has the address.
-                _ if is_answered_otherwise(query, &leg.resolve.queries) => {}
-                fault => broken.push(format!("{server}: {fault}")),
+            let (cause, facts, hint) = match trouble {
+                // Go asks the servers after the one that answered for nothing.
+                Trouble::Half { .. } if !is_before => continue,
+                Trouble::Half { silent, after } => (
+                    Cause::DnsSlow5s,
+                    vec![
+                        format!("{shown} answers {} for '{}' and not {}, within {}", other(silent).record(), leg.endpoint.host, silent.record(), Took(after)),
+                        "a Go client asks both at once and waits its whole timeout for the missing one, 5 s for each try by default".to_owned(),
+                    ],
+                    format!("Make {shown}, or the firewall before it, answer {} too; an empty answer is enough.", silent.record()),
+                ),
+                Trouble::Silent { after } => (
+                    Cause::DnsTimeout,
+                    vec![format!("{shown} does not answer within {}", Took(after)), if is_before {
+                        "a Go client waits for it first, 5 s at each lookup by default; then another server answers".to_owned()
+                    } else {
+                        "a server before it answers, so no time is lost; there is one reserve less".to_owned()
+                    }],
+                    format!("Mend {shown}, or take it out of the list ({source})."),
+                ),
+                Trouble::Broken { fault } => (
+                    Cause::DnsError,
+                    vec![format!("{shown}: {fault}"), "another server answered, so a pull goes on".to_owned()],
+                    format!("Mend {shown}, or take it out of the list ({source})."),
+                ),
+            };
+            if told.contains(&(cause, server)) {
+                continue;
             }
+            told.push((cause, server));
+            findings.push(
+                at(cause, leg.role, Phase::Resolve)
+                    .severity(severity)
+                    .facts(facts)
+                    .hint(hint),
+            );
         }
-        let host = &leg.endpoint.host;
-        push_unique(findings, half, |facts| {
-            at(Cause::DnsSlow5s, leg.role, Phase::Resolve)
-                .facts(facts)
-                .fact(format!("a Go client waits its whole timeout for the other answer about '{host}'"))
-                .hint("Make that server, or the firewall before it, answer both record types; an empty answer is enough.")
-        });
-        push_unique(findings, silent, |facts| {
-            at(Cause::DnsTimeout, leg.role, Phase::Resolve)
-                .severity(Severity::Warning)
-                .facts(facts)
-                .fact("another server answered, so a pull only waits")
-                .hint(format!(
-                    "Mend that server, or take it out of the list ({}).",
-                    evidence.vantage.resolver_source
-                ))
-        });
-        push_unique(findings, broken, |facts| {
-            at(Cause::DnsError, leg.role, Phase::Resolve)
-                .severity(Severity::Warning)
-                .facts(facts)
-                .fact("another server answered, so a pull goes on")
-                .hint(format!(
-                    "Mend that server, or take it out of the list ({}).",
-                    evidence.vantage.resolver_source
-                ))
-        });
     }
 }
 
-fn push_unique(
-    findings: &mut Vec<Finding>,
-    mut facts: Vec<String>,
-    make: impl FnOnce(Vec<String>) -> Finding,
-) {
-    facts.sort();
-    facts.dedup();
-    if !facts.is_empty() {
-        findings.push(make(facts));
+/// What is wrong with a server although the name resolved.
+enum Trouble<'a> {
+    /// One family is answered, the other swallowed.
+    Half {
+        silent: Family,
+        after: Duration,
+    },
+    Silent {
+        after: Duration,
+    },
+    Broken {
+        fault: &'a DnsFault,
+    },
+}
+
+/// The servers that did not do their part for the name that resolved, and whether Go asks them
+/// before, or as, the one it has its answer from.
+fn troubles(leg: &Leg) -> Vec<(SocketAddr, Trouble<'_>, bool)> {
+    let Some(found) = leg.resolve.outcome.done() else {
+        return Vec::new();
+    };
+    let ResolutionSource::Server { server: used } = found.source else {
+        return Vec::new();
+    };
+    let asked: Vec<&Query> = leg
+        .resolve
+        .queries
+        .iter()
+        .filter(|q| q.name == found.name)
+        .collect();
+    let mut servers: Vec<SocketAddr> = Vec::new();
+    for query in &asked {
+        if !servers.contains(&query.server) {
+            servers.push(query.server);
+        }
     }
-}
-
-fn is_answered_otherwise(query: &Query, all: &[Query]) -> bool {
-    let same = |q: &&Query| q.server == query.server && q.name == query.name && is_word(q);
-    all.iter().filter(same).any(|q| q.family != query.family) && !is_answered(query, all)
-}
-
-fn is_answered(query: &Query, all: &[Query]) -> bool {
-    all.iter().any(|q| {
-        q.server == query.server && q.name == query.name && q.family == query.family && is_word(q)
-    })
+    let last = servers.iter().position(|server| *server == used);
+    let mut troubles = Vec::new();
+    for (index, server) in servers.iter().enumerate() {
+        let is_before = last.is_some_and(|last| index <= last);
+        let of = |family| {
+            asked
+                .iter()
+                .filter(move |q| q.server == *server && q.family == family)
+        };
+        let has_word = |family| of(family).any(|q| is_word(q));
+        // Put again after a loss, and answered: no trouble.
+        let silence = |family| {
+            let mut queries = of(family).peekable();
+            queries.peek()?;
+            queries.try_fold(Duration::ZERO, |after, q| match &q.outcome {
+                Step::Failed {
+                    fault: DnsFault::Timeout,
+                    took,
+                } => Some(after.max(*took)),
+                _ => None,
+            })
+        };
+        let trouble = match (silence(Family::V4), silence(Family::V6)) {
+            (Some(after), None) if has_word(Family::V6) => Some(Trouble::Half {
+                silent: Family::V4,
+                after,
+            }),
+            (None, Some(after)) if has_word(Family::V4) => Some(Trouble::Half {
+                silent: Family::V6,
+                after,
+            }),
+            (Some(after), _) | (None, Some(after))
+                if !has_word(Family::V4) && !has_word(Family::V6) =>
+            {
+                Some(Trouble::Silent { after })
+            }
+            _ => {
+                let mut all = of(Family::V4).chain(of(Family::V6));
+                let has_any_word = all.clone().any(|q| is_word(q));
+                let fault =
+                    all.find_map(|q| q.outcome.fault().filter(|f| **f != DnsFault::Timeout));
+                fault
+                    .filter(|_| !has_any_word)
+                    .map(|fault| Trouble::Broken { fault })
+            }
+        };
+        troubles.extend(trouble.map(|trouble| (*server, trouble, is_before)));
+    }
+    troubles
 }
 
 /// The server said something about the name.
@@ -219,7 +278,7 @@ enum Kind {
     Public,
 }
 
-/// Addresses that are not routed on the Internet (RFC 1918, 6598, 3927, 4193, loopback).
+/// Addresses that are not routed on the Internet (RFC 1918, 6598, 3927, 2544, 4193, loopback).
 pub(super) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => {
@@ -227,6 +286,8 @@ pub(super) fn is_private(address: IpAddr) -> bool {
                 || a.is_loopback()
                 || a.is_link_local()
                 || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64)
+                // Huawei Cloud has its VPC endpoints in 198.19.128.0/17.
+                || (a.octets()[0] == 198 && a.octets()[1] & 0xfe == 18)
         }
         IpAddr::V6(a) => a.is_loopback() || a.is_unique_local() || a.is_unicast_link_local(),
     }
@@ -248,18 +309,52 @@ pub(super) fn search_list(evidence: &Evidence, findings: &mut Vec<Finding>) {
         {
             continue;
         }
-        // A short name is meant to be completed; one with dots was meant as it is.
-        if !host.contains('.') {
+        // A short name is meant to be completed, and so is a Service's; others with dots were meant
+        // as they are.
+        let host = host.trim_end_matches('.');
+        if !host.contains('.') || host.rsplit('.').next() == Some("svc") {
             continue;
         }
-        findings.push(
-            at(Cause::DnsSearchLeak, leg.role, Phase::Resolve)
-                .fact(format!("asked for '{host}', answered as '{}'", found.name))
-                .hint(format!(
-                    "Take the wildcard out of the search domain, or lower ndots in {}.",
-                    evidence.vantage.resolver_source
-                )),
-        );
+        let full = found.name.trim_end_matches('.');
+        let domain = full
+            .strip_prefix(host)
+            .unwrap_or(full)
+            .trim_start_matches('.');
+        let source = &evidence.vantage.resolver_source;
+        let addresses: Vec<String> = found
+            .addresses
+            .iter()
+            .take(4)
+            .map(ToString::to_string)
+            .collect();
+        let mut finding = at(Cause::DnsSearchLeak, leg.role, Phase::Resolve)
+            .fact(format!(
+                "asked for '{host}', answered as '{full}': {}",
+                addresses.join(", ")
+            ))
+            .fact("the search list comes before the name as written, so that was not asked")
+            .hint(format!(
+                "Take the wildcard out of the zone '{domain}', or lower ndots in {source}."
+            ));
+        // A certificate for the full name means that the server is the one meant, by a short name.
+        if let Some(TlsFault::NameMismatch { presented, .. }) = leg.tls.outcome.fault()
+            && !presented.iter().any(|name| covers(name, full))
+        {
+            finding = finding.severity(Severity::Critical).fact(format!(
+                "the server found there has a certificate for neither '{host}' nor '{full}'"
+            ));
+        }
+        findings.push(finding);
+    }
+}
+
+/// RFC 9525, 6.3: `*` stands for one whole label, the first.
+fn covers(presented: &str, name: &str) -> bool {
+    match presented.strip_prefix("*.") {
+        Some(parent) => name
+            .split_once('.')
+            .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
+        None => presented.eq_ignore_ascii_case(name),
     }
 }
 
@@ -272,7 +367,15 @@ pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let Some(fault) = leg.connect.outcome.fault() else {
             continue;
         };
-        if found.source == ResolutionSource::HostsFile {
+        // A local policy or a prohibition speaks of this place, not of the entry.
+        let may_be_old = matches!(
+            fault,
+            TcpFault::Timeout
+                | TcpFault::Refused { .. }
+                | TcpFault::HostUnreachable { .. }
+                | TcpFault::NetUnreachable { .. }
+        );
+        if found.source == ResolutionSource::HostsFile && may_be_old {
             let addresses: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
             findings.push(
                 new(Cause::DnsStale, Some(leg.role), Some(Phase::Connect))
@@ -289,6 +392,79 @@ pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     )),
             );
         }
+    }
+}
+
+/// Answers for a public registry that lead to a network it is not in.
+///
+/// Only seen where the leg fails there: reports of forged answers (see the catalogue) all name
+/// addresses of these companies, which serve no registry.
+pub(super) fn forged(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for leg in &evidence.legs {
+        let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), &leg.endpoint.host)
+        else {
+            continue;
+        };
+        let is_server = matches!(found.source, ResolutionSource::Server { .. });
+        let failed = leg.connect.outcome.fault().is_some() || leg.tls.outcome.fault().is_some();
+        if !is_server || !failed || !is_public_registry(host) {
+            continue;
+        }
+        let foreign: Vec<String> = found
+            .addresses
+            .iter()
+            .filter_map(|address| {
+                Some(format!(
+                    "'{host}' was answered as {address}, an address of {}",
+                    owner(*address)?
+                ))
+            })
+            .collect();
+        if foreign.is_empty() || foreign.len() < found.addresses.len() {
+            continue;
+        }
+        findings.push(
+            at(Cause::DnsHijack, leg.role, Phase::Resolve)
+                .confidence(Confidence::Medium)
+                .facts(foreign)
+                .facts(leg.connect.outcome.fault().map(ToString::to_string))
+                .facts(leg.tls.outcome.fault().map(ToString::to_string))
+                .hint(format!("Copy the image from {host} to a registry of this region (SWR on Huawei Cloud) and pull it from there.")),
+        );
+    }
+}
+
+/// Registries of the public Internet, with their token services and storage.
+pub(super) fn is_public_registry(host: &str) -> bool {
+    const DOMAINS: &[&str] = &[
+        "docker.io",
+        "docker.com",
+        "ghcr.io",
+        "gcr.io",
+        "pkg.dev",
+        "quay.io",
+        "registry.k8s.io",
+        "mcr.microsoft.com",
+        "nvcr.io",
+        "public.ecr.aws",
+    ];
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    DOMAINS.iter().any(|domain| {
+        host.strip_suffix(domain)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+/// The company that a forged answer's address belongs to: those of the reports in the catalogue.
+fn owner(address: IpAddr) -> Option<&'static str> {
+    let IpAddr::V4(address) = address else {
+        return None;
+    };
+    match address.octets() {
+        [162, 125, ..] => Some("Dropbox"),
+        [108, 160, third, _] if third & 0xf0 == 160 => Some("Dropbox"),
+        [199, 59, third, _] if third & 0xfc == 148 => Some("Twitter"),
+        _ => None,
     }
 }
 

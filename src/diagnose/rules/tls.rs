@@ -2,9 +2,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{at, new};
+use super::names::is_public_registry;
+use super::{TELL_US, at, new};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
+use crate::model::endpoint::Role;
 use crate::model::evidence::{ClockCheck, Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
 
@@ -23,39 +25,71 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
             TlsFault::UnknownIssuer { .. } if evidence.roots.certificates == 0 => no_roots(),
             TlsFault::NoRoots => no_roots(),
             TlsFault::UnknownIssuer { .. } => (Cause::TlsUnknownCa, unknown_ca_hint(leg)),
-            TlsFault::NameMismatch { .. } => {
-                (Cause::TlsName, format!("Use a name of the certificate in the image reference, or have the certificate made out for '{host}' too."))
-            }
-            TlsFault::Expired { .. } => (Cause::TlsExpired, format!("Have the certificate of '{host}' renewed.")),
-            TlsFault::NotYetValid { .. } => {
-                (Cause::TlsNotYetValid, "Compare this machine's clock with a time server; if it is right, the certificate was made for later.".to_owned())
-            }
-            TlsFault::BadCertificate { .. } => {
-                (Cause::TlsBadCertificate, format!("Have the certificate of '{host}' issued anew, with the reason above."))
-            }
+            TlsFault::NameMismatch { .. } => (
+                Cause::TlsName,
+                format!(
+                    "Use a name of the certificate in the image reference, or have the certificate made out for '{host}' too."
+                ),
+            ),
+            TlsFault::Expired { .. } => (
+                Cause::TlsExpired,
+                format!(
+                    "{}Have the certificate of '{host}' renewed.",
+                    clock_first(evidence)
+                ),
+            ),
+            TlsFault::NotYetValid { .. } => (
+                Cause::TlsNotYetValid,
+                format!(
+                    "{}If it is right, have the certificate of '{host}' issued anew: it was made for later.",
+                    clock_first(evidence)
+                ),
+            ),
+            TlsFault::BadCertificate { .. } => (
+                Cause::TlsBadCertificate,
+                format!("Have the certificate of '{host}' issued anew, with the reason above."),
+            ),
             TlsFault::PlainHttp => (
                 Cause::TlsPlainHttp,
-                format!("Give {} TLS; if it must stay without, write `server = \"http://{}\"` in certs.d/{}/hosts.toml on the nodes, and probe with --plain-http.", leg.endpoint.authority(), leg.endpoint.authority(), leg.endpoint.authority()),
+                format!(
+                    "Give {} TLS; if it must stay without, write `server = \"http://{}\"` in certs.d/{}/hosts.toml on the nodes, and probe with --plain-http.",
+                    leg.endpoint.authority(),
+                    leg.endpoint.authority(),
+                    leg.endpoint.authority()
+                ),
             ),
-            TlsFault::NotTls { .. } => (Cause::TlsNotTls, format!("Port {} of '{host}' is another service: correct the port in the image's name.", leg.endpoint.port)),
-            TlsFault::Alert { alert, .. } => (Cause::TlsAlert, alert_hint(*alert, &host.to_string())),
-            TlsFault::Incompatible { .. } => (Cause::TlsIncompatible, format!("Update the TLS of '{host}' to version 1.2 or later.")),
-            TlsFault::Reset { .. } | TlsFault::Closed { .. } => {
-                (Cause::TlsReset, format!("Have the server name '{host}' allowed in the firewall between here and the registry."))
-            }
-            TlsFault::Timeout { .. } => {
-                (Cause::TlsHang, "Look at the MTU of the path first (VPN, tunnel, Direct Connect: clamp the MSS there), then at firewalls that read TLS.".to_owned())
-            }
-            TlsFault::Other { .. } => (
-                Cause::Unexplained,
-                "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers.".to_owned(),
+            TlsFault::NotTls { .. } => (
+                Cause::TlsNotTls,
+                format!(
+                    "Port {} of '{host}' is another service: correct the port in the image's name.",
+                    leg.endpoint.port
+                ),
             ),
+            TlsFault::Alert { alert, .. } => {
+                (Cause::TlsAlert, alert_hint(*alert, &host.to_string()))
+            }
+            TlsFault::Incompatible { .. } => (
+                Cause::TlsIncompatible,
+                format!("Update the TLS of '{host}' to version 1.2 or later."),
+            ),
+            TlsFault::Reset { .. } | TlsFault::Closed { .. } => (
+                Cause::TlsReset,
+                format!(
+                    "Have the server name '{host}' allowed in the firewall between here and the registry."
+                ),
+            ),
+            TlsFault::Timeout { .. } => (Cause::TlsHang, hang_hint(leg)),
+            TlsFault::Other { .. } => (Cause::Unexplained, TELL_US.to_owned()),
         };
         let mut finding =
             at(cause, leg.role, Phase::Tls).fact(format!("{}: {fault}", leg.endpoint));
-        finding.evidence.extend(chain(leg));
-        finding.evidence.extend(details(evidence, fault));
-        if cause == Cause::TlsReset {
+        finding
+            .evidence
+            .extend(chain(leg, cause == Cause::TlsUnknownCa));
+        finding.evidence.extend(details(evidence, leg, fault));
+        let may_be_our_clock = matches!(cause, Cause::TlsExpired | Cause::TlsNotYetValid)
+            && !matches!(our_clock(evidence), OurClock::Agrees);
+        if cause == Cause::TlsReset || may_be_our_clock {
             finding = finding.confidence(Confidence::Medium);
         }
         findings.push(finding.hint(hint));
@@ -91,8 +125,20 @@ fn alert_hint(alert: u8, host: &str) -> String {
     }
 }
 
+/// Small segments tell lost large packets from a filter: `advmss` bounds what the peer sends, `mtu`
+/// what we send (ip-route(8)).
+fn hang_hint(leg: &Leg) -> String {
+    match leg.connect.outcome.done() {
+        Some(connected) => format!(
+            "Lower the segment size for {0} and probe again (`ip route replace {0} via GATEWAY advmss 1200 mtu 1280`, as root): if the handshake then passes, clamp the MSS on the VPN, tunnel or Direct Connect; if not, ask for a firewall that swallows the server name.",
+            connected.to.ip()
+        ),
+        None => "Look at the MTU of the path (VPN, tunnel, Direct Connect: clamp the MSS there), then at firewalls that read TLS.".to_owned(),
+    }
+}
+
 /// The chain as presented, so that it can be compared.
-fn chain(leg: &Leg) -> Vec<String> {
+fn chain(leg: &Leg, is_to_be_compared: bool) -> Vec<String> {
     leg.tls
         .chain
         .iter()
@@ -104,35 +150,83 @@ fn chain(leg: &Leg) -> Vec<String> {
                 c.issuer,
                 instant(c.not_before),
                 instant(c.not_after),
-                c.sha256.get(..16).unwrap_or(&c.sha256)
+                if is_to_be_compared {
+                    &c.sha256
+                } else {
+                    c.sha256.get(..16).unwrap_or(&c.sha256)
+                }
             )
         })
         .collect()
 }
 
-fn details(evidence: &Evidence, fault: &TlsFault) -> Vec<String> {
+fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
     match fault {
         TlsFault::UnknownIssuer { .. } => {
-            vec![format!(
+            let mut facts = vec![format!(
                 "{} roots were in force, from {}",
                 evidence.roots.certificates,
                 evidence.roots.sources.join(", ")
-            )]
+            )];
+            facts.extend(whose(leg));
+            facts
         }
         TlsFault::NoRoots => evidence.roots.problems.clone(),
         TlsFault::Expired { local_time, .. } | TlsFault::NotYetValid { local_time, .. } => {
-            let clock = match worst_clock(evidence) {
-                None => {
+            let clock = match our_clock(evidence) {
+                OurClock::Unchecked => {
                     "the clock was not checked: no answer with a Date could be trusted".to_owned()
                 }
-                Some(check) if is_skewed(check) => {
-                    format!("the server's clock says {}", instant(check.server))
+                OurClock::Differs { check, .. } => {
+                    format!("a verified server's clock says {}", instant(check.server))
                 }
-                Some(_) => "the clock agrees with that of a verified server".to_owned(),
+                OurClock::Agrees => "the clock agrees with that of a verified server".to_owned(),
             };
             vec![format!("local time is {}", instant(*local_time)), clock]
         }
         _ => Vec::new(),
+    }
+}
+
+/// What the presented chain says of who signed it, where that changes what to do.
+fn whose(leg: &Leg) -> Option<String> {
+    let leaf = leg.tls.chain.first()?;
+    let issuer = &leg.tls.chain.last()?.issuer;
+    if leaf.subject == leaf.issuer {
+        return Some("the certificate is its own issuer (self-signed)".to_owned());
+    }
+    if PUBLIC_AUTHORITIES.iter().any(|name| issuer.contains(name)) {
+        return Some(format!(
+            "'{issuer}' has the name of a public authority: an old bundle of roots here, an intermediate that the server does not send, or somebody else's use of the name"
+        ));
+    }
+    if is_public_registry(&leg.endpoint.host.to_string()) {
+        return Some(format!(
+            "{} is a public registry, and '{issuer}' is no public authority we know: a proxy that reads TLS is likely on the way",
+            leg.endpoint.host
+        ));
+    }
+    (leg.tls.chain.len() == 1)
+        .then(|| "the server sent its own certificate only; if its issuer is an intermediate, the server must send that too".to_owned())
+}
+
+/// Authorities that public registries have their certificates from, as their issuers' names have it.
+const PUBLIC_AUTHORITIES: &[&str] = &[
+    "Amazon",
+    "DigiCert",
+    "GlobalSign",
+    "Google Trust Services",
+    "Internet Security Research Group",
+    "Let's Encrypt",
+    "Microsoft",
+    "Sectigo",
+];
+
+/// Said before advice that is wrong when the clock is.
+fn clock_first(evidence: &Evidence) -> &'static str {
+    match our_clock(evidence) {
+        OurClock::Agrees => "",
+        _ => "First compare the local time above with a time server. ",
     }
 }
 
@@ -170,37 +264,105 @@ fn is_skewed(check: &ClockCheck) -> bool {
     check.server.duration_since(check.local).abs() > SKEW
 }
 
-/// The check that differs most.
-fn worst_clock(evidence: &Evidence) -> Option<&ClockCheck> {
-    let checks = evidence.legs.iter().filter_map(|leg| leg.clock.as_ref());
-    checks.max_by_key(|check| check.server.duration_since(check.local).abs())
+/// What the answers say of this machine's clock.
+enum OurClock<'a> {
+    Unchecked,
+    Agrees,
+    /// Every server that told its time differs; `servers` of them.
+    Differs {
+        check: &'a ClockCheck,
+        servers: usize,
+    },
+}
+
+/// The checks that count. A cache hands on the Date of its own origin (RFC 9111, 4.2.3), so an old
+/// one from storage says nothing.
+fn checks(evidence: &Evidence) -> impl Iterator<Item = (&Leg, &ClockCheck)> {
+    evidence
+        .legs
+        .iter()
+        .filter_map(|leg| Some((leg, leg.clock.as_ref()?)))
+        .filter(|(leg, check)| {
+            leg.role != Role::Blob || !is_skewed(check) || check.server > check.local
+        })
+}
+
+/// One server whose clock agrees clears ours: two clocks don't go wrong alike.
+fn our_clock(evidence: &Evidence) -> OurClock<'_> {
+    let servers = checks(evidence).count();
+    match checks(evidence).next() {
+        None => OurClock::Unchecked,
+        Some(_) if checks(evidence).any(|(_, check)| !is_skewed(check)) => OurClock::Agrees,
+        Some((_, check)) => OurClock::Differs { check, servers },
+    }
+}
+
+/// How far the clocks of two legs' servers are apart, when that is too far.
+pub(super) fn apart(evidence: &Evidence, one: Role, other: Role) -> Option<u64> {
+    let ahead = |role| {
+        let (_, check) = checks(evidence).find(|(leg, _)| leg.role == role)?;
+        Some(check.server.duration_since(check.local))
+    };
+    let apart = (ahead(one)? - ahead(other)?).abs();
+    (apart > SKEW).then(|| apart.unsigned_abs().as_secs())
 }
 
 /// Clocks that differ; the cause of a certificate fault when the certificate is valid by the server's.
 pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(check) = worst_clock(evidence).filter(|check| is_skewed(check)) else {
-        return;
+    let differs = |check: &ClockCheck| {
+        let ahead = check.local.duration_since(check.server);
+        let direction = if ahead.is_positive() {
+            "ahead of"
+        } else {
+            "behind"
+        };
+        format!(
+            "local time {}, server's Date {}: this machine's clock is {} s {direction} the server's",
+            instant(check.local),
+            instant(check.server),
+            ahead.unsigned_abs().as_secs()
+        )
     };
-    let ahead = check.local.duration_since(check.server);
-    let explains = evidence
-        .legs
-        .iter()
-        .any(|leg| is_explained(leg, check.server));
-    let direction = if ahead.is_positive() {
-        "ahead of"
-    } else {
-        "behind"
-    };
-    let mut finding = new(Cause::ClockSkew, None, None)
-        .fact(format!("local time {}, server's Date {}", instant(check.local), instant(check.server)))
-        .fact(format!("this machine's clock is {} s {direction} the server's", ahead.abs().as_secs()))
-        .hint("Compare this machine's clock with a time server (`chronyc tracking`), and mend NTP where it is wrong.");
-    if explains {
-        finding = finding
-            .severity(Severity::Critical)
-            .fact("by the server's time the refused certificate is valid");
+    match our_clock(evidence) {
+        OurClock::Unchecked => {}
+        OurClock::Agrees => {
+            for (leg, check) in checks(evidence).filter(|(_, check)| is_skewed(check)) {
+                findings.push(
+                    new(Cause::ClockSkew, Some(leg.role), None)
+                        .fact(format!("{}: {}", leg.endpoint, differs(check)))
+                        .fact("another server of this pull agrees with this machine's clock")
+                        .hint(format!(
+                            "Mend NTP at {}, or at the proxy that answers for it.",
+                            leg.endpoint
+                        )),
+                );
+            }
+        }
+        OurClock::Differs { check, servers } => {
+            let explains = evidence
+                .legs
+                .iter()
+                .any(|leg| is_explained(leg, check.server));
+            let mut finding = new(Cause::ClockSkew, None, None)
+                .fact(differs(check))
+                .hint("Compare this machine's clock with a time server (`chronyc tracking`), and mend NTP where it is wrong.");
+            finding = if servers > 1 {
+                finding.fact(format!(
+                    "so say all {servers} servers of this pull that told their time"
+                ))
+            } else {
+                finding.confidence(Confidence::Medium).fact(
+                    "one server told its time: which of the two clocks is wrong can't be told",
+                )
+            };
+            if explains {
+                finding = finding
+                    .severity(Severity::Critical)
+                    .fact("by the server's time the refused certificate is valid");
+            }
+            findings.push(finding);
+        }
     }
-    findings.push(finding);
 }
 
 fn is_explained(leg: &Leg, time: Timestamp) -> bool {

@@ -1,0 +1,1909 @@
+//! The rules, each in both directions: a finding appears in its case, and nothing besides it; a
+//! healthy walk and its harmless variants have none.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::judge;
+use crate::diagnose::fixture::{
+    AUTH, BLOBS, REGISTRY, accepted, blocked, certificate, clock, credential, days_from_now, dial,
+    dialled, done, endpoint, failed, grant, healthy, leg, now, query, resolved, secret, server,
+    status,
+};
+use crate::diagnose::{Confidence, Finding, Pull, Severity, Verdict};
+use crate::model::credential::{
+    CredentialId, CredentialSource, KeyMismatch, KeyringEvidence, MatchRule, SourceEvidence,
+    SourceProblem,
+};
+use crate::model::endpoint::{Role, Scheme};
+use crate::model::evidence::{
+    Access, Evidence, Family, RateLimit, Resolution, ResolutionSource, Resolve, Skip, Step,
+};
+use crate::model::fault::{
+    Distrust, DnsFault, HttpFault, IcmpError, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
+};
+use crate::model::units::Bytes;
+use crate::model::vantage::NetworkView;
+
+const OK: Severity = Severity::Info;
+use Severity::{Critical, Info, Warning};
+
+fn codes(findings: &[Finding]) -> Vec<&'static str> {
+    findings
+        .iter()
+        .map(|finding| finding.cause.code())
+        .collect()
+}
+
+fn is_sound(verdict: &Verdict) {
+    for finding in verdict.findings.iter().chain(&verdict.consequences) {
+        assert!(!finding.evidence.is_empty(), "no evidence: {finding:?}");
+        assert!(
+            finding.evidence.iter().all(|fact| !fact.trim().is_empty()),
+            "{finding:?}"
+        );
+        assert!(
+            finding.hint.len() > 20 && !finding.hint.contains('\n'),
+            "no hint: {finding:?}"
+        );
+    }
+    let worst = verdict.findings.iter().map(|f| f.severity).max();
+    assert_eq!(
+        verdict.pull == Pull::WouldSucceed,
+        worst < Some(Critical),
+        "{verdict:#?}"
+    );
+    assert!(
+        verdict.consequences.is_empty() || !verdict.findings.is_empty(),
+        "{verdict:#?}"
+    );
+    for consequence in &verdict.consequences {
+        assert!(consequence.severity <= worst.unwrap(), "{verdict:#?}");
+    }
+}
+
+/// The one finding that is left, with the facts and hint it must have.
+fn only(evidence: &Evidence, code: &str, severity: Severity) -> Finding {
+    let verdict = judge(evidence);
+    is_sound(&verdict);
+    assert_eq!(codes(&verdict.findings), [code], "{verdict:#?}");
+    let finding = verdict.findings[0].clone();
+    assert_eq!(finding.severity, severity, "{finding:#?}");
+    if severity < Critical {
+        assert_eq!(verdict.pull, Pull::WouldSucceed);
+    }
+    finding
+}
+
+fn says(finding: &Finding, texts: &[&str]) {
+    let all = format!("{}\n{}", finding.evidence.join("\n"), finding.hint);
+    for text in texts {
+        assert!(all.contains(text), "'{text}' is not in:\n{all}");
+    }
+}
+
+fn quiet(evidence: &Evidence) {
+    let verdict = judge(evidence);
+    assert_eq!(codes(&verdict.findings), [""; 0], "{verdict:#?}");
+    assert!(verdict.consequences.is_empty(), "{verdict:#?}");
+    assert_eq!(verdict.pull, Pull::WouldSucceed);
+}
+
+#[test]
+fn a_healthy_walk_has_no_finding() {
+    quiet(&healthy());
+}
+
+#[test]
+fn harmless_variants_of_a_healthy_walk_have_none() {
+    let mut plain = healthy();
+    for leg in &mut plain.legs {
+        leg.endpoint.scheme = Scheme::Http;
+        leg.tls.chain.clear();
+        leg.tls.outcome = Step::Skipped {
+            reason: Skip::NotNeeded,
+        };
+    }
+    plain.blob = healthy().blob;
+    quiet(&plain);
+
+    // The storage is the registry itself, or there is no layer.
+    let mut direct = healthy();
+    direct.legs.truncate(2);
+    direct.blob = Step::Skipped {
+        reason: Skip::NoLayer,
+    };
+    quiet(&direct);
+
+    // A public image, pulled anonymously; keys for other registries are no fault.
+    let mut public = healthy();
+    public.attempts = vec![accepted(None)];
+    public.keyring.candidates.clear();
+    public.keyring.mismatches = vec![mismatch("ghcr.io", MatchRule::Labels { key: 2, image: 3 })];
+    quiet(&public);
+
+    // `/v2/` itself is closed, which containerd never asks for.
+    let mut closed = healthy();
+    closed.ping = failed(status(403, None, false));
+    quiet(&closed);
+
+    // A question lost once, and answered when it was put again.
+    let mut lost = healthy();
+    let queries = &mut lost.leg_mut(Role::Registry).resolve.queries;
+    queries.insert(0, query(2, REGISTRY, Family::V4, Err(DnsFault::Timeout)));
+    quiet(&lost);
+
+    // A name of both families on a host with IPv4 only: IPv6 is never dialled.
+    let mut v4 = healthy();
+    v4.leg_mut(Role::Registry).connect = dialled(vec![
+        dial("10.0.3.9", None),
+        dial("2001:db8::9", Some(TcpFault::NetUnreachable { icmp: None })),
+    ]);
+    quiet(&v4);
+
+    // Two servers that balance load, and a short name that is meant to be completed.
+    let mut balanced = healthy();
+    let blob = &mut balanced.leg_mut(Role::Blob).resolve;
+    blob.queries
+        .push(query(3, BLOBS, Family::V4, Ok(&["198.51.100.7"])));
+    quiet(&balanced);
+    let mut short = healthy();
+    *short.leg_mut(Role::Registry) = leg(Role::Registry, "registry", "10.0.3.9");
+    let found = resolved("registry.corp.example", &["10.0.3.9"]);
+    short.leg_mut(Role::Registry).resolve = found;
+    quiet(&short);
+
+    // A limit with room, a clock that is half a minute off, a cache that hands on an old Date.
+    let mut limit = healthy();
+    limit.rate_limit = Some(rate_limit(76));
+    limit.leg_mut(Role::Registry).clock = clock(31);
+    limit.leg_mut(Role::Blob).clock = clock(-86_400);
+    quiet(&limit);
+
+    // A long-lived certificate in its last sixth, with months to go; one of a day, half over.
+    let mut certificates = healthy();
+    let chain = certificate(REGISTRY, days_from_now(-3600), days_from_now(90));
+    certificates.leg_mut(Role::Registry).tls.chain = vec![chain];
+    certificates.leg_mut(Role::Token).tls.chain =
+        vec![certificate(AUTH, days_from_now(-1), days_from_now(1))];
+    quiet(&certificates);
+}
+
+// ---- names --------------------------------------------------------------------------------------
+
+fn asked(fault: &DnsFault) -> Vec<crate::model::evidence::Query> {
+    vec![
+        query(2, REGISTRY, Family::V4, Err(fault.clone())),
+        query(2, REGISTRY, Family::V6, Err(fault.clone())),
+    ]
+}
+
+#[test]
+fn each_way_not_to_resolve_has_its_cause() {
+    let unreachable = DnsFault::Unreachable {
+        error: "network is unreachable".to_owned(),
+    };
+    for (fault, code) in [
+        (DnsFault::NxDomain, "dns_nxdomain"),
+        (DnsFault::NoData, "dns_nodata"),
+        (DnsFault::Timeout, "dns_timeout"),
+        (DnsFault::ServFail, "dns_servfail"),
+        (DnsFault::Refused, "dns_refused"),
+        (DnsFault::PortClosed, "dns_server_unreachable"),
+        (unreachable, "dns_server_unreachable"),
+        (
+            DnsFault::Malformed {
+                reason: "cut off".to_owned(),
+            },
+            "dns_error",
+        ),
+    ] {
+        let evidence = healthy().unresolved(Role::Registry, asked(&fault), fault);
+        let finding = only(&evidence, code, Critical);
+        says(&finding, &[REGISTRY, "10.0.0.2"]);
+        assert_eq!(judge(&evidence).pull, Pull::WouldFail);
+        assert_eq!(
+            (finding.leg, finding.phase),
+            (Some(Role::Registry), Some(Phase::Resolve))
+        );
+        assert_eq!(finding.confidence, Confidence::High);
+    }
+    let none = healthy().unresolved(Role::Registry, Vec::new(), DnsFault::NoServers);
+    only(&none, "dns_server_unreachable", Critical);
+}
+
+#[test]
+fn a_verdict_on_names_is_medium_where_the_node_has_another_resolver() {
+    for network in [
+        NetworkView::Pod,
+        NetworkView::PodOrNode,
+        NetworkView::Machine,
+    ] {
+        let mut evidence = healthy().unresolved(
+            Role::Registry,
+            asked(&DnsFault::NxDomain),
+            DnsFault::NxDomain,
+        );
+        evidence.vantage.network = network;
+        assert_eq!(
+            only(&evidence, "dns_nxdomain", Critical).confidence,
+            Confidence::Medium
+        );
+    }
+}
+
+#[test]
+fn servers_of_two_minds_are_split_horizon_and_not_a_wrong_name() {
+    let queries = vec![
+        query(2, REGISTRY, Family::V4, Err(DnsFault::NxDomain)),
+        query(3, REGISTRY, Family::V4, Ok(&["10.0.3.9"])),
+    ];
+    let evidence = healthy().unresolved(Role::Registry, queries, DnsFault::NxDomain);
+    let finding = only(&evidence, "dns_split_horizon", Critical);
+    says(
+        &finding,
+        &["10.0.0.2 says NXDOMAIN", "10.0.0.3 says 10.0.3.9"],
+    );
+
+    let mut evidence = healthy();
+    let queries = &mut evidence.leg_mut(Role::Registry).resolve.queries;
+    queries.push(query(3, REGISTRY, Family::V4, Ok(&["203.0.113.9"])));
+    says(
+        &only(&evidence, "dns_split_horizon", Warning),
+        &["a pull goes by the answer of 10.0.0.2"],
+    );
+}
+
+/// The registry's name, first asked of 10.0.0.2 and then of 10.0.0.3, which has the answer.
+fn two_servers(first: &DnsFault) -> Evidence {
+    let mut evidence = healthy();
+    let resolve = &mut evidence.leg_mut(Role::Registry).resolve;
+    resolve.queries = vec![
+        query(2, REGISTRY, Family::V4, Err(first.clone())),
+        query(2, REGISTRY, Family::V6, Err(first.clone())),
+        query(3, REGISTRY, Family::V4, Ok(&["10.0.3.9"])),
+        query(3, REGISTRY, Family::V6, Err(DnsFault::NoData)),
+    ];
+    resolve.outcome = done(Resolution {
+        name: format!("{REGISTRY}."),
+        addresses: vec!["10.0.3.9".parse().unwrap()],
+        cnames: Vec::new(),
+        source: ResolutionSource::Server { server: server(3) },
+    });
+    evidence
+}
+
+#[test]
+fn a_dead_server_costs_time_only_before_the_one_that_answers() {
+    let finding = only(&two_servers(&DnsFault::Timeout), "dns_timeout", Warning);
+    says(
+        &finding,
+        &[
+            "10.0.0.2 does not answer within 5.0 s",
+            "5 s at each lookup",
+        ],
+    );
+    let finding = only(&two_servers(&DnsFault::ServFail), "dns_error", Warning);
+    says(&finding, &["10.0.0.2: the server failed (SERVFAIL)"]);
+
+    let mut after = healthy();
+    for role in [Role::Registry, Role::Token] {
+        let leg = after.leg_mut(role);
+        let name = leg.endpoint.host.to_string();
+        for family in [Family::V4, Family::V6] {
+            leg.resolve
+                .queries
+                .push(query(3, &name, family, Err(DnsFault::Timeout)));
+        }
+    }
+    says(&only(&after, "dns_timeout", Info), &["no time is lost"]);
+}
+
+#[test]
+fn a_family_that_is_swallowed_is_told_at_the_server_that_a_pull_asks() {
+    let mut evidence = healthy();
+    let resolve = &mut evidence.leg_mut(Role::Registry).resolve;
+    resolve.queries[1] = query(2, REGISTRY, Family::V6, Err(DnsFault::Timeout));
+    resolve
+        .queries
+        .push(query(2, REGISTRY, Family::V6, Err(DnsFault::Timeout)));
+    let finding = only(&evidence, "dns_slow_5s", Warning);
+    says(
+        &finding,
+        &["10.0.0.2 answers A", "and not AAAA", "5 s for each try"],
+    );
+
+    // The same at a server that is never asked.
+    let mut evidence = healthy();
+    let resolve = &mut evidence.leg_mut(Role::Registry).resolve;
+    resolve
+        .queries
+        .push(query(3, REGISTRY, Family::V4, Ok(&["10.0.3.9"])));
+    resolve
+        .queries
+        .push(query(3, REGISTRY, Family::V6, Err(DnsFault::Timeout)));
+    quiet(&evidence);
+}
+
+fn leaked() -> Evidence {
+    let mut evidence = healthy();
+    evidence.leg_mut(Role::Registry).resolve =
+        resolved(&format!("{REGISTRY}.corp.example"), &["10.9.9.9"]);
+    evidence
+}
+
+#[test]
+fn a_search_domain_that_answers_is_the_cause_only_of_a_certificate_for_neither_name() {
+    let finding = only(&leaked(), "dns_search_leak", Warning);
+    says(
+        &finding,
+        &[
+            "answered as 'registry.example.com.corp.example'",
+            "zone 'corp.example'",
+        ],
+    );
+
+    let mismatch = |name: &str| TlsFault::NameMismatch {
+        expected: REGISTRY.to_owned(),
+        presented: vec![name.to_owned()],
+    };
+    let evidence = leaked().unsecured(Role::Registry, mismatch("www.corp.example"));
+    only(&evidence, "dns_search_leak", Critical);
+    assert_eq!(codes(&judge(&evidence).consequences), ["tls_name"]);
+
+    let evidence = leaked().unsecured(Role::Registry, mismatch("*.example.com.corp.example"));
+    let verdict = judge(&evidence);
+    assert_eq!(codes(&verdict.findings), ["tls_name", "dns_search_leak"]);
+}
+
+#[test]
+fn an_old_hosts_entry_is_the_cause_of_what_does_not_connect() {
+    let from_hosts = |fault| {
+        let mut evidence =
+            healthy().unconnected(Role::Registry, vec![dial("10.0.3.9", Some(fault))]);
+        let resolve = &mut evidence.leg_mut(Role::Registry).resolve;
+        resolve.queries.clear();
+        resolve.outcome = done(Resolution {
+            name: REGISTRY.to_owned(),
+            addresses: vec!["10.0.3.9".parse().unwrap()],
+            cnames: Vec::new(),
+            source: ResolutionSource::HostsFile,
+        });
+        evidence
+    };
+    let evidence = from_hosts(TcpFault::Refused { icmp: None });
+    says(
+        &only(&evidence, "dns_stale", Critical),
+        &[REGISTRY, "10.0.3.9"],
+    );
+    assert_eq!(codes(&judge(&evidence).consequences), ["tcp_refused"]);
+    // This machine's own policy says nothing of the entry.
+    only(
+        &from_hosts(TcpFault::LocalPolicy { errno: 1 }),
+        "local_policy",
+        Critical,
+    );
+}
+
+#[test]
+fn an_answer_from_a_foreign_network_is_forged_only_for_public_registries_that_fail_there() {
+    let at = |host: &str, address: &str| {
+        let mut evidence = healthy();
+        *evidence.leg_mut(Role::Token) = leg(Role::Token, host, address);
+        evidence
+    };
+    let timeout = |address| vec![dial(address, Some(TcpFault::Timeout))];
+    let evidence =
+        at("auth.docker.io", "108.160.165.48").unconnected(Role::Token, timeout("108.160.165.48"));
+    let finding = only(&evidence, "dns_hijack", Critical);
+    says(&finding, &["108.160.165.48", "Dropbox", "SWR"]);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    assert_eq!(
+        codes(&judge(&evidence).consequences),
+        ["tcp_timeout", "auth_realm_unreachable"]
+    );
+
+    quiet(&at("auth.docker.io", "108.160.165.48"));
+    for (host, address) in [
+        ("auth.docker.io", "34.226.69.105"),
+        ("auth.example.com", "108.160.165.48"),
+        ("notdocker.io", "162.125.32.13"),
+    ] {
+        let evidence = at(host, address).unconnected(Role::Token, timeout(address));
+        only(&evidence, "auth_realm_unreachable", Critical);
+    }
+}
+
+// ---- connections --------------------------------------------------------------------------------
+
+fn icmp(code: u8) -> IcmpError {
+    IcmpError {
+        from: Some("10.0.0.1".parse().unwrap()),
+        version: 4,
+        kind: 3,
+        code,
+    }
+}
+
+#[test]
+fn each_way_not_to_connect_has_its_cause() {
+    for (fault, code, texts) in [
+        (
+            TcpFault::Timeout,
+            "tcp_timeout",
+            &["10.0.3.9:443", "after 5.0 s", "private address"][..],
+        ),
+        (
+            TcpFault::Refused { icmp: None },
+            "tcp_refused",
+            &["RST", "port 443"],
+        ),
+        (TcpFault::Reset, "tcp_reset", &["10.0.3.9:443"]),
+        (
+            TcpFault::Prohibited { icmp: icmp(13) },
+            "tcp_prohibited",
+            &["ICMP 3/13 from 10.0.0.1", "Ask whoever runs 10.0.0.1"],
+        ),
+        (
+            TcpFault::LocalPolicy { errno: 1 },
+            "local_policy",
+            &["errno 1", "ip route get 10.0.3.9"],
+        ),
+        (
+            TcpFault::NoLocalAddress { errno: 99 },
+            "no_local_address",
+            &["errno 99"],
+        ),
+        (
+            TcpFault::NetUnreachable { icmp: None },
+            "net_unreachable",
+            &["ip route get 10.0.3.9"],
+        ),
+        (
+            TcpFault::HostUnreachable {
+                icmp: Some(icmp(1)),
+            },
+            "host_unreachable",
+            &["ICMP 3/1 from 10.0.0.1"],
+        ),
+        (
+            TcpFault::Other {
+                errno: Some(71),
+                error: "protocol error".to_owned(),
+            },
+            "unexplained",
+            &["protocol error"],
+        ),
+    ] {
+        let evidence = healthy().unconnected(Role::Registry, vec![dial("10.0.3.9", Some(fault))]);
+        let finding = only(&evidence, code, Critical);
+        says(&finding, texts);
+        assert_eq!(judge(&evidence).pull, Pull::WouldFail);
+    }
+}
+
+#[test]
+fn a_timeout_over_ipv4_is_not_told_as_a_missing_ipv6_route() {
+    for v6 in [
+        TcpFault::NetUnreachable { icmp: None },
+        TcpFault::NoLocalAddress { errno: 99 },
+    ] {
+        let attempts = vec![
+            dial("2001:db8::9", Some(v6)),
+            dial("203.0.113.9", Some(TcpFault::Timeout)),
+        ];
+        let finding = only(
+            &healthy().unconnected(Role::Registry, attempts),
+            "tcp_timeout",
+            Critical,
+        );
+        says(
+            &finding,
+            &["[2001:db8::9]:443", "203.0.113.9 is a public address"],
+        );
+    }
+    let attempts = vec![dial(
+        "2001:db8::9",
+        Some(TcpFault::NetUnreachable { icmp: None }),
+    )];
+    let finding = only(
+        &healthy().unconnected(Role::Registry, attempts),
+        "net_unreachable",
+        Critical,
+    );
+    says(&finding, &["IPv6 addresses only"]);
+}
+
+#[test]
+fn the_advice_on_a_timeout_fits_the_address() {
+    for (address, text) in [
+        ("100.125.1.9", "service ranges"),
+        ("198.19.128.9", "service ranges"),
+        ("100.70.1.1", "private address"),
+        ("203.0.113.9", "SNAT"),
+    ] {
+        let evidence =
+            healthy().unconnected(Role::Registry, vec![dial(address, Some(TcpFault::Timeout))]);
+        says(&only(&evidence, "tcp_timeout", Critical), &[address, text]);
+    }
+}
+
+#[test]
+fn another_leg_that_cannot_be_got_at_is_told_by_what_it_means() {
+    for (role, code, host) in [
+        (Role::Token, "auth_realm_unreachable", AUTH),
+        (Role::Blob, "redirect_blob", BLOBS),
+    ] {
+        let evidence =
+            healthy().unconnected(role, vec![dial("203.0.113.9", Some(TcpFault::Timeout))]);
+        let finding = only(&evidence, code, Critical);
+        says(
+            &finding,
+            &[host, REGISTRY, "203.0.113.9:443", "no answer to the SYN"],
+        );
+        assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
+
+        let evidence = healthy().unresolved(role, asked(&DnsFault::ServFail), DnsFault::ServFail);
+        says(&only(&evidence, code, Critical), &[host, "SERVFAIL"]);
+        assert_eq!(codes(&judge(&evidence).consequences), ["dns_servfail"]);
+
+        // What is wrong with its TLS has a cure of its own.
+        let evidence = healthy().unsecured(role, TlsFault::PlainHttp);
+        only(&evidence, "tls_plain_http", Critical);
+    }
+}
+
+#[test]
+fn dead_addresses_are_told_where_a_client_may_meet_them() {
+    let with = |attempts| {
+        let mut evidence = healthy();
+        evidence.leg_mut(Role::Registry).connect = dialled(attempts);
+        evidence
+    };
+    let refused = || Some(TcpFault::Refused { icmp: None });
+    let v6 = "2001:db8::9";
+    for (attempts, code) in [
+        (
+            vec![
+                dial("10.0.3.9", None),
+                dial("10.0.3.10", Some(TcpFault::Timeout)),
+            ],
+            "address_partly_dead",
+        ),
+        (
+            vec![dial("10.0.3.9", refused()), dial("10.0.3.10", None)],
+            "address_partly_dead",
+        ),
+        (
+            vec![dial(v6, Some(TcpFault::Timeout)), dial("10.0.3.9", None)],
+            "v6_blackhole",
+        ),
+        (
+            vec![
+                dial(v6, Some(TcpFault::NetUnreachable { icmp: None })),
+                dial("10.0.3.9", None),
+            ],
+            "net_unreach_v6",
+        ),
+        (
+            vec![dial(v6, refused()), dial("10.0.3.9", None)],
+            "address_partly_dead",
+        ),
+        (
+            vec![dial("10.0.3.9", refused()), dial(v6, None)],
+            "address_partly_dead",
+        ),
+        // The fallback is IPv4's own.
+        (
+            vec![
+                dial("10.0.3.9", refused()),
+                dial("10.0.3.10", None),
+                dial(v6, Some(TcpFault::Timeout)),
+            ],
+            "address_partly_dead",
+        ),
+    ] {
+        let dead = attempts
+            .iter()
+            .find(|d| d.outcome.fault().is_some())
+            .unwrap()
+            .to
+            .to_string();
+        let is_first = attempts[0].outcome.fault().is_some();
+        let finding = only(&with(attempts), code, Warning);
+        says(&finding, &[&dead]);
+        if is_first {
+            says(&finding, &["loses 300 ms"]);
+        }
+    }
+}
+
+// ---- tls ----------------------------------------------------------------------------------------
+
+fn unknown_issuer() -> TlsFault {
+    TlsFault::UnknownIssuer {
+        issuer: "CN=Example CA".to_owned(),
+    }
+}
+
+fn expired() -> TlsFault {
+    TlsFault::Expired {
+        not_after: days_from_now(-1),
+        local_time: now(),
+    }
+}
+
+#[test]
+fn each_way_a_handshake_fails_has_its_cause() {
+    let reason = || "reason".to_owned();
+    let nothing = Bytes(0);
+    for (fault, code, texts) in [
+        (
+            unknown_issuer(),
+            "tls_unknown_ca",
+            &["Example CA", "140 roots", &"ab".repeat(32)][..],
+        ),
+        (
+            TlsFault::NameMismatch {
+                expected: REGISTRY.to_owned(),
+                presented: vec!["other.example.com".to_owned()],
+            },
+            "tls_name",
+            &[REGISTRY, "other.example.com"],
+        ),
+        (
+            expired(),
+            "tls_expired",
+            &[
+                "expired at 2026-11-22",
+                "local time is 2026-11-23",
+                "the clock was not checked",
+            ],
+        ),
+        (
+            TlsFault::NotYetValid {
+                not_before: days_from_now(1),
+                local_time: now(),
+            },
+            "tls_not_yet_valid",
+            &[
+                "2026-11-24",
+                "local time is 2026-11-23",
+                "the clock was not checked",
+            ],
+        ),
+        (
+            TlsFault::BadCertificate { reason: reason() },
+            "tls_bad_certificate",
+            &["reason"],
+        ),
+        (
+            TlsFault::PlainHttp,
+            "tls_plain_http",
+            &["server = \"http://registry.example.com\""],
+        ),
+        (
+            TlsFault::NotTls {
+                first_bytes: "5353482d".to_owned(),
+            },
+            "tls_not_tls",
+            &["5353482d"],
+        ),
+        (
+            TlsFault::Alert {
+                alert: 116,
+                name: "certificate_required".to_owned(),
+            },
+            "tls_alert",
+            &["116", "client certificate"],
+        ),
+        (
+            TlsFault::Incompatible { reason: reason() },
+            "tls_incompatible",
+            &["1.2"],
+        ),
+        (
+            TlsFault::Reset { received: nothing },
+            "tls_reset",
+            &[REGISTRY],
+        ),
+        (
+            TlsFault::Closed { received: nothing },
+            "tls_reset",
+            &[REGISTRY],
+        ),
+        (
+            TlsFault::Timeout { received: nothing },
+            "tls_hang",
+            &["0 B received", "advmss", "10.0.3.9"],
+        ),
+        (
+            TlsFault::Other { reason: reason() },
+            "unexplained",
+            &["reason"],
+        ),
+    ] {
+        let evidence = healthy().unsecured(Role::Registry, fault);
+        says(&only(&evidence, code, Critical), texts);
+        assert_eq!(judge(&evidence).pull, Pull::WouldFail);
+    }
+}
+
+#[test]
+fn without_roots_nothing_is_said_of_an_authority() {
+    for fault in [TlsFault::NoRoots, unknown_issuer()] {
+        let mut evidence = healthy().unsecured(Role::Registry, fault);
+        evidence.roots.certificates = 0;
+        evidence.roots.problems = vec!["no bundle was found".to_owned()];
+        only(&evidence, "tls_no_roots", Critical);
+        assert_eq!(judge(&evidence).pull, Pull::Unknown);
+    }
+}
+
+#[test]
+fn an_unknown_authority_is_described_by_what_was_presented() {
+    let with = |host: &str, issuer: &str, subject: &str| {
+        let mut evidence = healthy();
+        *evidence.leg_mut(Role::Registry) = leg(Role::Registry, host, "203.0.113.9");
+        let chain = &mut evidence.leg_mut(Role::Registry).tls.chain;
+        chain[0].issuer = issuer.to_owned();
+        chain[0].subject = subject.to_owned();
+        only(
+            &evidence.unsecured(Role::Registry, unknown_issuer()),
+            "tls_unknown_ca",
+            Critical,
+        )
+    };
+    says(&with(REGISTRY, "CN=a", "CN=a"), &["self-signed"]);
+    says(
+        &with(REGISTRY, "CN=R11, O=Let's Encrypt", "CN=b"),
+        &["public authority", "old bundle"],
+    );
+    says(
+        &with("ghcr.io", "CN=Corp proxy", "CN=b"),
+        &["proxy that reads TLS"],
+    );
+    says(
+        &with(REGISTRY, "CN=Example CA", "CN=b"),
+        &["its own certificate only"],
+    );
+}
+
+#[test]
+fn a_certificate_fault_is_the_clocks_only_when_every_server_says_so() {
+    // The registry's plain-http or verified answer tells the time, the storage's certificate fails.
+    let with = |registry, token| {
+        let mut evidence = healthy().unsecured(Role::Blob, expired());
+        evidence.leg_mut(Role::Blob).tls.chain =
+            vec![certificate(BLOBS, days_from_now(-90), days_from_now(-1))];
+        evidence.leg_mut(Role::Registry).clock = clock(registry);
+        evidence.leg_mut(Role::Token).clock = clock(token);
+        evidence
+    };
+    let two_days = -2 * 86_400;
+    let evidence = with(two_days, two_days);
+    let finding = only(&evidence, "clock_skew", Critical);
+    says(
+        &finding,
+        &[
+            "172800 s ahead of",
+            "all 2 servers",
+            "the refused certificate is valid",
+        ],
+    );
+    assert_eq!(codes(&judge(&evidence).consequences), ["tls_expired"]);
+
+    // An hour does not explain a day.
+    assert_eq!(
+        codes(&judge(&with(-3600, -3600)).findings),
+        ["tls_expired", "clock_skew"]
+    );
+    // One server that agrees clears this machine.
+    let verdict = judge(&with(two_days, 0));
+    assert_eq!(codes(&verdict.findings), ["tls_expired", "clock_skew"]);
+    says(&verdict.findings[0], &["the clock agrees"]);
+    assert_eq!(verdict.findings[0].confidence, Confidence::High);
+    let verdict = judge(&with(0, 0));
+    assert_eq!(codes(&verdict.findings), ["tls_expired"]);
+}
+
+#[test]
+fn a_wrong_clock_is_told_with_whose_it_is() {
+    let with = |registry, token, blob| {
+        let mut evidence = healthy();
+        evidence.leg_mut(Role::Registry).clock = registry;
+        evidence.leg_mut(Role::Token).clock = token;
+        evidence.leg_mut(Role::Blob).clock = blob;
+        only(&evidence, "clock_skew", Warning)
+    };
+    let ours = with(clock(400), clock(401), clock(399));
+    says(&ours, &["400 s behind", "all 3 servers"]);
+    assert_eq!(ours.leg, None);
+    let theirs = with(clock(400), clock(0), None);
+    says(
+        &theirs,
+        &[
+            "another server of this pull agrees",
+            "Mend NTP at https://registry.example.com",
+        ],
+    );
+    assert_eq!(theirs.leg, Some(Role::Registry));
+    let either = with(clock(-400), None, None);
+    says(&either, &["400 s ahead", "can't be told"]);
+    assert_eq!(either.confidence, Confidence::Medium);
+}
+
+#[test]
+fn a_certificate_near_its_end_is_told() {
+    let mut evidence = healthy();
+    evidence.leg_mut(Role::Token).tls.chain =
+        vec![certificate(AUTH, days_from_now(-80), days_from_now(10))];
+    says(
+        &only(&evidence, "tls_expiring", Warning),
+        &[AUTH, "10 days left of 90 days"],
+    );
+}
+
+// ---- credentials --------------------------------------------------------------------------------
+
+fn mismatch(key: &str, rule: MatchRule) -> KeyMismatch {
+    KeyMismatch {
+        credential: credential(key),
+        rule,
+    }
+}
+
+fn rejected(fault: HttpFault) -> Step<crate::model::evidence::Grant, TokenFault> {
+    failed(TokenFault::Rejected { fault })
+}
+
+fn no_head<T>() -> Step<T, HttpFault> {
+    blocked(Role::Token, Phase::Token)
+}
+
+/// Refused anonymously, with these keys that do not match and this trouble with the source.
+fn anonymous(mismatches: Vec<KeyMismatch>, problem: Option<SourceProblem>) -> Evidence {
+    let mut evidence = healthy().refused(None, rejected(status(401, None, true)), no_head());
+    if !mismatches.is_empty() || problem.is_some() {
+        evidence.keyring.sources = vec![SourceEvidence {
+            source: secret("regcred"),
+            keys: mismatches.len(),
+            problem,
+        }];
+    }
+    evidence.keyring.mismatches = mismatches;
+    evidence
+}
+
+#[test]
+fn without_a_credential_the_cause_is_that_there_is_none() {
+    let none = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    for evidence in [
+        anonymous(Vec::new(), None),
+        healthy().refused(None, failed(TokenFault::NoCredential), no_head()),
+        healthy().refused(
+            None,
+            grant(Access::NoPull),
+            failed(status(401, Some("UNAUTHORIZED"), true)),
+        ),
+        healthy().refused(
+            None,
+            grant(Access::Unreadable),
+            failed(status(403, Some("DENIED"), false)),
+        ),
+        healthy().refused(None, none, failed(status(403, Some("DENIED"), false))),
+    ] {
+        let finding = only(&evidence, "auth_no_cred", Critical);
+        says(
+            &finding,
+            &[
+                "no credential was given",
+                "anonymous as far as seen",
+                "imagePullSecrets",
+                REGISTRY,
+                "team/app",
+            ],
+        );
+        assert_eq!(finding.confidence, Confidence::Medium);
+    }
+    // Keys for other registries are listed, and are no fault.
+    let others = vec![
+        mismatch("ghcr.io", MatchRule::Labels { key: 2, image: 3 }),
+        mismatch(
+            "https://index.docker.io/v1/",
+            MatchRule::Host {
+                key: "index.docker.io".to_owned(),
+                image: REGISTRY.to_owned(),
+            },
+        ),
+    ];
+    says(
+        &only(&anonymous(others, None), "auth_no_cred", Critical),
+        &["'ghcr.io'"],
+    );
+
+    let mut swr = anonymous(Vec::new(), None);
+    swr.reference = "swr.cn-north-4.myhuaweicloud.com/team/app:1.0"
+        .parse()
+        .unwrap();
+    says(&only(&swr, "auth_no_cred", Critical), &["default-secret"]);
+}
+
+#[test]
+fn a_key_for_this_registry_that_does_not_match_is_the_cause() {
+    let port = MatchRule::Port {
+        key: Some("443".to_owned()),
+        image: None,
+    };
+    let host = MatchRule::Host {
+        key: "harbor.example.com".to_owned(),
+        image: REGISTRY.to_owned(),
+    };
+    let path = MatchRule::Path {
+        key: "/other".to_owned(),
+        image: "/team/app".to_owned(),
+    };
+    for (key, rule, text) in [
+        ("registry.example.com:443", port, "ports differ"),
+        ("https://registry.example.com/other", path, "path '/other'"),
+        ("harbor.example.com", host, "does not match"),
+        (
+            "*.a.example.com",
+            MatchRule::Labels { key: 4, image: 3 },
+            "stands for one label only",
+        ),
+    ] {
+        let others = vec![
+            mismatch("ghcr.io", MatchRule::Labels { key: 2, image: 3 }),
+            mismatch(key, rule),
+        ];
+        let finding = only(&anonymous(others, None), "secret_key_mismatch", Critical);
+        says(
+            &finding,
+            &[
+                text,
+                &format!(
+                    "Create secret shop/regcred anew with --docker-server={REGISTRY} in place of '{key}'"
+                ),
+            ],
+        );
+    }
+    let finding = only(
+        &anonymous(vec![mismatch(REGISTRY, MatchRule::Empty)], None),
+        "secret_key_mismatch",
+        Critical,
+    );
+    says(&finding, &["user and password into the entry"]);
+
+    // Docker Hub's key is not Docker Hub's host.
+    let rule = MatchRule::Labels { key: 3, image: 2 };
+    let mut hub = anonymous(vec![mismatch("registry-1.docker.io", rule)], None);
+    hub.reference = "docker.io/team/app:1.0".parse().unwrap();
+    says(
+        &only(&hub, "secret_key_mismatch", Critical),
+        &["--docker-server=https://index.docker.io/v1/"],
+    );
+}
+
+#[test]
+fn registries_under_one_public_suffix_are_not_near() {
+    let rule = || MatchRule::Host {
+        key: String::new(),
+        image: String::new(),
+    };
+    for (image, key, is_near) in [
+        ("registry.a.com.cn", "registry.b.com.cn", false),
+        ("registry.a.com.cn", "harbor.a.com.cn", true),
+        (
+            "swr.cn-north-4.myhuaweicloud.com",
+            "swr.cn-north-1.myhuaweicloud.com",
+            true,
+        ),
+        ("10.0.3.9:5000", "10.0.3.10:5000", false),
+        ("10.0.3.9:5000", "10.0.3.9", true),
+        ("quay.io", "ghcr.io", false),
+    ] {
+        let mut evidence = anonymous(vec![mismatch(key, rule())], None);
+        evidence.reference = format!("{image}/team/app:1.0").parse().unwrap();
+        let code = if is_near {
+            "secret_key_mismatch"
+        } else {
+            "auth_no_cred"
+        };
+        only(&evidence, code, Critical);
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_used_is_the_cause_and_stops_a_pull_that_needs_it_not() {
+    let malformed = || SourceProblem::Malformed {
+        reason: "it is no JSON".to_owned(),
+    };
+    let wrong_type = || SourceProblem::WrongType {
+        found: "Opaque".to_owned(),
+    };
+    for problem in [
+        malformed(),
+        wrong_type(),
+        SourceProblem::NoData {
+            key: ".dockerconfigjson".to_owned(),
+        },
+    ] {
+        let finding = only(
+            &anonymous(Vec::new(), Some(problem)),
+            "secret_format",
+            Critical,
+        );
+        says(
+            &finding,
+            &[
+                "secret shop/regcred",
+                "kubectl create secret docker-registry",
+                REGISTRY,
+            ],
+        );
+    }
+    let beside = |problem, source| {
+        let mut evidence = healthy();
+        evidence.keyring.sources.push(SourceEvidence {
+            source,
+            keys: 0,
+            problem: Some(problem),
+        });
+        evidence
+    };
+    // The kubelet fails for all of the pod's Secrets.
+    let evidence = beside(malformed(), secret("other"));
+    only(&evidence, "secret_format", Critical);
+    assert_eq!(judge(&evidence).pull, Pull::WouldFail);
+    only(
+        &beside(wrong_type(), secret("other")),
+        "secret_format",
+        Warning,
+    );
+    only(
+        &beside(
+            malformed(),
+            CredentialSource::DockerConfig {
+                path: "config.json".to_owned(),
+            },
+        ),
+        "secret_format",
+        Warning,
+    );
+    // A user's docker config plays no part in what does not connect; a pod's Secret always does.
+    for (source, expected) in [
+        (
+            CredentialSource::DockerConfig {
+                path: "config.json".to_owned(),
+            },
+            &["tcp_timeout"][..],
+        ),
+        (secret("regcred"), &["secret_format", "tcp_timeout"]),
+    ] {
+        let mut evidence = healthy().unconnected(
+            Role::Registry,
+            vec![dial("10.0.3.9", Some(TcpFault::Timeout))],
+        );
+        evidence.keyring = KeyringEvidence::default();
+        evidence.keyring.sources.push(SourceEvidence {
+            source,
+            keys: 0,
+            problem: Some(malformed()),
+        });
+        assert_eq!(codes(&judge(&evidence).findings), expected);
+    }
+    let suspect = SourceProblem::Suspect {
+        reason: "the password ends in a newline".to_owned(),
+    };
+    says(
+        &only(&beside(suspect, secret("other")), "secret_format", Warning),
+        &["newline"],
+    );
+}
+
+#[test]
+fn a_helper_that_failed_leaves_it_open() {
+    let mut evidence = anonymous(
+        Vec::new(),
+        Some(SourceProblem::HelperFailed {
+            reason: "not found".to_owned(),
+        }),
+    );
+    evidence.keyring.sources[0].source = CredentialSource::Helper {
+        name: "ecr-login".to_owned(),
+        path: "config.json".to_owned(),
+    };
+    says(
+        &only(&evidence, "auth_unknown", Critical),
+        &["docker-credential-ecr-login", "not found"],
+    );
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
+    // It plays no part where another one does.
+    let mut evidence = healthy();
+    evidence.keyring.sources.push(SourceEvidence {
+        source: CredentialSource::CommandLine,
+        keys: 0,
+        problem: Some(SourceProblem::HelperFailed {
+            reason: "not found".to_owned(),
+        }),
+    });
+    quiet(&evidence);
+}
+
+fn with_secret(
+    token: Step<crate::model::evidence::Grant, TokenFault>,
+    head: Step<crate::model::evidence::Head, HttpFault>,
+) -> Evidence {
+    healthy().refused(Some(credential(REGISTRY)), token, head)
+}
+
+#[test]
+fn what_is_said_to_a_credential_tells_a_wrong_password_from_a_missing_right() {
+    let basic = || Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let high = Confidence::High;
+    let medium = Confidence::Medium;
+    for (token, head, code, confidence) in [
+        (
+            rejected(status(401, Some("UNAUTHORIZED"), true)),
+            no_head(),
+            "auth_bad_cred",
+            high,
+        ),
+        (
+            rejected(status(400, Some("invalid_grant"), false)),
+            no_head(),
+            "auth_bad_cred",
+            high,
+        ),
+        (
+            rejected(status(403, None, false)),
+            no_head(),
+            "auth_bad_cred",
+            medium,
+        ),
+        (
+            basic(),
+            failed(status(401, Some("UNAUTHORIZED"), true)),
+            "auth_bad_cred",
+            high,
+        ),
+        (
+            basic(),
+            failed(status(403, Some("DENIED"), false)),
+            "auth_denied",
+            high,
+        ),
+        (
+            grant(Access::NoPull),
+            failed(status(401, Some("UNAUTHORIZED"), true)),
+            "auth_denied",
+            high,
+        ),
+        (
+            grant(Access::Unreadable),
+            failed(status(401, None, true)),
+            "auth_denied",
+            medium,
+        ),
+        (
+            grant(Access::Pull),
+            failed(status(403, Some("DENIED"), false)),
+            "auth_denied",
+            medium,
+        ),
+        (
+            grant(Access::Pull),
+            failed(status(401, Some("UNAUTHORIZED"), true)),
+            "auth_denied",
+            medium,
+        ),
+    ] {
+        let evidence = with_secret(token, head);
+        let finding = only(&evidence, code, Critical);
+        assert_eq!(finding.confidence, confidence, "{finding:#?}");
+        says(&finding, &["secret shop/regcred"]);
+        if code == "auth_bad_cred" {
+            says(&finding, &["anonymous access was not tried"]);
+        }
+    }
+    // The right is there, and the registry does not take the token.
+    let mut evidence = with_secret(grant(Access::Pull), failed(status(401, None, true)));
+    evidence.leg_mut(Role::Registry).clock = clock(900);
+    let verdict = judge(&evidence);
+    assert_eq!(codes(&verdict.findings), ["auth_denied", "clock_skew"]);
+    says(&verdict.findings[0], &["900 s apart", "signing key"]);
+}
+
+#[test]
+fn a_token_service_that_does_not_do_its_part_has_its_cause() {
+    let realm = endpoint(AUTH);
+    for (fault, code, pull) in [
+        (
+            TokenFault::RealmUntrusted {
+                realm,
+                reason: Distrust::PlainHttp,
+            },
+            "realm_untrusted",
+            Pull::Unknown,
+        ),
+        (
+            TokenFault::NoToken {
+                method: "POST".to_owned(),
+                fields: vec!["token".to_owned()],
+            },
+            "auth_token_format",
+            Pull::WouldFail,
+        ),
+        (
+            TokenFault::Http {
+                fault: HttpFault::Malformed {
+                    reason: "'expires_in' is no whole number".to_owned(),
+                },
+            },
+            "auth_token_format",
+            Pull::WouldFail,
+        ),
+        (
+            TokenFault::BadChallenge {
+                reason: "the registry asks for 'negotiate'".to_owned(),
+            },
+            "auth_bad_challenge",
+            Pull::WouldFail,
+        ),
+        (
+            TokenFault::Http {
+                fault: status(503, None, false),
+            },
+            "registry_5xx",
+            Pull::WouldFail,
+        ),
+        (
+            TokenFault::Http {
+                fault: status(429, None, false),
+            },
+            "rate_limited",
+            Pull::WouldFail,
+        ),
+        (
+            TokenFault::Http {
+                fault: HttpFault::Timeout,
+            },
+            "http_timeout",
+            Pull::WouldFail,
+        ),
+    ] {
+        let evidence = with_secret(failed(fault), no_head());
+        only(&evidence, code, Critical);
+        assert_eq!(judge(&evidence).pull, pull, "{code}");
+    }
+    let none = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let evidence = healthy().refused(None, none, failed(status(401, None, false)));
+    says(
+        &only(&evidence, "auth_bad_challenge", Critical),
+        &["WWW-Authenticate"],
+    );
+}
+
+#[test]
+fn a_credential_that_is_refused_before_a_good_one_is_told() {
+    let mut first = accepted(Some(credential("other")));
+    first.token = rejected(status(401, None, true));
+    first.head = no_head();
+    let mut evidence = healthy();
+    evidence.attempts.insert(0, first.clone());
+    says(
+        &only(&evidence, "auth_bad_cred", Warning),
+        &["tried first, secret shop/regcred key 'other'", "accepted"],
+    );
+    first.token = grant(Access::NoPull);
+    first.head = failed(status(403, Some("DENIED"), false));
+    evidence.attempts[0] = first.clone();
+    only(&evidence, "auth_denied", Warning);
+
+    // None is let in: each is listed.
+    let mut evidence = with_secret(rejected(status(401, None, true)), no_head());
+    evidence.attempts.insert(0, first);
+    says(
+        &only(&evidence, "auth_bad_cred", Critical),
+        &["tried secret shop/regcred key 'other': HTTP 403 DENIED"],
+    );
+}
+
+#[test]
+fn a_secret_that_plays_no_part_in_an_anonymous_pull_is_told_when_it_was_meant_to() {
+    let mut evidence = healthy();
+    evidence.attempts = vec![accepted(None)];
+    evidence.keyring.candidates.clear();
+    let port = MatchRule::Port {
+        key: Some("443".to_owned()),
+        image: None,
+    };
+    evidence.keyring.mismatches = vec![mismatch("registry.example.com:443", port)];
+    only(&evidence, "secret_key_mismatch", Warning);
+}
+
+// ---- answers ------------------------------------------------------------------------------------
+
+#[test]
+fn what_the_registry_says_of_the_manifest_has_its_cause() {
+    let closed = || HttpFault::Closed;
+    for (fault, code) in [
+        (
+            status(404, Some("MANIFEST_UNKNOWN"), false),
+            "manifest_unknown",
+        ),
+        (status(404, Some("NAME_UNKNOWN"), false), "name_unknown"),
+        (status(404, None, false), "manifest_unknown"),
+        (status(429, Some("TOOMANYREQUESTS"), false), "rate_limited"),
+        (status(400, Some("TOOMANYREQUESTS"), false), "rate_limited"),
+        (status(502, None, false), "registry_5xx"),
+        (status(451, None, false), "unexplained"),
+        (closed(), "tcp_reset"),
+        (HttpFault::Reset, "tcp_reset"),
+        (HttpFault::Timeout, "http_timeout"),
+        (HttpFault::Stalled { after: Bytes(12) }, "http_timeout"),
+        (
+            HttpFault::Truncated {
+                got: Bytes(1),
+                want: Some(Bytes(9)),
+            },
+            "unexpected_eof",
+        ),
+        (
+            HttpFault::Malformed {
+                reason: "no HTTP".to_owned(),
+            },
+            "not_a_registry",
+        ),
+    ] {
+        let evidence = with_secret(grant(Access::Pull), failed(fault));
+        let finding = only(&evidence, code, Critical);
+        assert_eq!(judge(&evidence).pull, Pull::WouldFail);
+        assert!(!finding.hint.contains("HOST"), "{}", finding.hint);
+    }
+    let anonymous = healthy().refused(
+        None,
+        grant(Access::Unreadable),
+        failed(status(404, Some("NAME_UNKNOWN"), false)),
+    );
+    says(
+        &only(&anonymous, "name_unknown", Critical),
+        &["asked anonymously"],
+    );
+}
+
+#[test]
+fn a_host_that_is_no_registry_is_told_from_one_that_lacks_the_image() {
+    let nothing = || Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let mut evidence = healthy().refused(None, nothing(), failed(status(404, None, false)));
+    evidence.ping = failed(status(404, None, false));
+    only(&evidence, "not_a_registry", Critical);
+    // It speaks of its manifests, so it is one, whatever it says to /v2/.
+    let mut evidence = healthy().refused(
+        None,
+        nothing(),
+        failed(status(404, Some("MANIFEST_UNKNOWN"), false)),
+    );
+    evidence.ping = failed(status(404, None, false));
+    only(&evidence, "manifest_unknown", Critical);
+    let page = ManifestFault::Unsupported {
+        media_type: "text/html".to_owned(),
+    };
+    only(&healthy().no_manifest(page), "not_a_registry", Critical);
+    only(
+        &healthy().unanswered(HttpFault::Malformed {
+            reason: "no HTTP".to_owned(),
+        }),
+        "not_a_registry",
+        Critical,
+    );
+    only(
+        &healthy().unanswered(HttpFault::Timeout),
+        "http_timeout",
+        Critical,
+    );
+}
+
+#[test]
+fn a_403_without_challenge_or_code_is_somebody_in_front() {
+    let nothing = || Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let mut evidence = healthy().refused(None, nothing(), failed(status(403, None, false)));
+    only(&evidence, "fw_403", Critical);
+    evidence.ping = failed(status(403, None, false));
+    only(&evidence, "fw_403", Critical);
+    // A user that the registry asked for is refused by the registry.
+    let evidence = with_secret(grant(Access::Unreadable), failed(status(403, None, false)));
+    only(&evidence, "auth_denied", Critical);
+}
+
+#[test]
+fn each_way_not_to_have_a_manifest_has_its_cause() {
+    let missing = |fault| ManifestFault::Http { fault };
+    for (fault, code, text) in [
+        (
+            ManifestFault::NoPlatform {
+                available: vec!["linux/arm64".to_owned()],
+            },
+            "no_platform",
+            "linux/arm64",
+        ),
+        (
+            ManifestFault::Unsupported {
+                media_type: "application/x".to_owned(),
+            },
+            "manifest_unsupported",
+            "application/x",
+        ),
+        (
+            ManifestFault::DigestMismatch {
+                expected: "sha256:aa".to_owned(),
+                got: "sha256:bb".to_owned(),
+            },
+            "digest_mismatch",
+            "sha256:bb",
+        ),
+        (
+            ManifestFault::Malformed {
+                reason: "no JSON".to_owned(),
+            },
+            "manifest_invalid",
+            "no JSON",
+        ),
+        (
+            missing(status(404, Some("MANIFEST_UNKNOWN"), false)),
+            "manifest_unknown",
+            "404",
+        ),
+        (
+            missing(status(403, Some("DENIED"), false)),
+            "auth_denied",
+            "403",
+        ),
+        (missing(status(500, None, false)), "registry_5xx", "500"),
+        (missing(status(418, None, false)), "unexplained", "418"),
+    ] {
+        says(
+            &only(&healthy().no_manifest(fault), code, Critical),
+            &[text],
+        );
+    }
+}
+
+#[test]
+fn each_way_not_to_have_a_layer_has_its_cause() {
+    for (fault, code) in [
+        (status(404, Some("BLOB_UNKNOWN"), false), "blob_unknown"),
+        (status(403, Some("AccessDenied"), false), "blob_denied"),
+        (status(503, None, false), "registry_5xx"),
+        (
+            HttpFault::Truncated {
+                got: Bytes(0),
+                want: Some(Bytes(9)),
+            },
+            "unexpected_eof",
+        ),
+        (HttpFault::Stalled { after: Bytes(0) }, "http_timeout"),
+        (HttpFault::Reset, "tcp_reset"),
+        (HttpFault::TooManyRedirects { limit: 10 }, "redirect_broken"),
+        (
+            HttpFault::Malformed {
+                reason: "a redirect without Location".to_owned(),
+            },
+            "redirect_broken",
+        ),
+        (
+            HttpFault::Reconnect {
+                phase: Phase::Connect,
+                reason: "refused".to_owned(),
+            },
+            "unexplained",
+        ),
+    ] {
+        let evidence = healthy().no_blob(fault);
+        let finding = only(&evidence, code, Critical);
+        assert_eq!(finding.leg, Some(Role::Blob));
+        says(&finding, &[BLOBS]);
+    }
+    let to = "http://169.254.169.254".to_owned();
+    let evidence = healthy().no_blob(HttpFault::RedirectUntrusted {
+        to,
+        reason: Distrust::LinkLocal,
+    });
+    says(
+        &only(&evidence, "redirect_untrusted", Critical),
+        &["169.254.169.254"],
+    );
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
+}
+
+#[test]
+fn what_a_download_will_lack_is_told() {
+    let mut evidence = healthy();
+    let Step::Done { value, .. } = &mut evidence.blob else {
+        unreachable!()
+    };
+    value.range_honoured = false;
+    says(&only(&evidence, "range_ignored", Warning), &[BLOBS]);
+
+    let mut evidence = healthy();
+    let Step::Done { value, .. } = &mut evidence.blob else {
+        unreachable!()
+    };
+    value.redirects[0].scheme = Scheme::Http;
+    only(&evidence, "redirect_untrusted", Warning);
+}
+
+fn rate_limit(remaining: u64) -> RateLimit {
+    RateLimit {
+        limit: Some(100),
+        remaining: Some(remaining),
+        window_seconds: Some(21_600),
+        source: Some("203.0.113.7".to_owned()),
+    }
+}
+
+#[test]
+fn a_limit_is_told_before_it_is_used_up_and_not_twice() {
+    let mut evidence = healthy();
+    evidence.rate_limit = Some(rate_limit(10));
+    says(
+        &only(&evidence, "rate_limit_low", Warning),
+        &["10 of 100", "in 6 h", "203.0.113.7"],
+    );
+    let mut evidence = with_secret(
+        grant(Access::Pull),
+        failed(status(429, Some("TOOMANYREQUESTS"), false)),
+    );
+    evidence.rate_limit = Some(rate_limit(0));
+    says(
+        &only(&evidence, "rate_limited", Critical),
+        &["limit 100, 0 left", "203.0.113.7"],
+    );
+}
+
+#[test]
+fn a_walk_that_ended_for_no_known_reason_is_no_success() {
+    let mut evidence = healthy();
+    evidence.manifest = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    evidence.blob = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    only(&evidence, "unexplained", Critical);
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
+    // Not hidden behind a warning either.
+    evidence.leg_mut(Role::Registry).clock = clock(400);
+    let verdict = judge(&evidence);
+    assert_eq!(codes(&verdict.findings), ["unexplained", "clock_skew"]);
+    assert_eq!(verdict.pull, Pull::Unknown);
+}
+
+#[test]
+fn the_worst_comes_first_and_then_the_order_of_the_walk() {
+    let mut evidence = healthy().no_blob(HttpFault::Reset);
+    evidence.leg_mut(Role::Token).tls.chain =
+        vec![certificate(AUTH, days_from_now(-80), days_from_now(10))];
+    evidence.leg_mut(Role::Registry).connect = dialled(vec![
+        dial("10.0.3.9", None),
+        dial("10.0.3.10", Some(TcpFault::Timeout)),
+    ]);
+    let verdict = judge(&evidence);
+    assert_eq!(
+        codes(&verdict.findings),
+        ["tcp_reset", "address_partly_dead", "tls_expiring"]
+    );
+    let severities: Vec<Severity> = verdict.findings.iter().map(|f| f.severity).collect();
+    assert_eq!(severities, [Critical, Warning, Warning]);
+    assert!(OK < Warning);
+}
+
+// ---- every fault, everywhere --------------------------------------------------------------------
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-z]{1,12}"
+}
+
+fn address() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "10.0.3.9",
+        "203.0.113.9",
+        "108.160.165.48",
+        "100.125.1.9",
+        "2001:db8::9",
+    ])
+}
+
+fn dns_fault() -> impl Strategy<Value = DnsFault> {
+    prop_oneof![
+        Just(DnsFault::NxDomain),
+        Just(DnsFault::NoData),
+        Just(DnsFault::ServFail),
+        Just(DnsFault::Refused),
+        text().prop_map(|code| DnsFault::OtherCode { code }),
+        Just(DnsFault::Timeout),
+        Just(DnsFault::PortClosed),
+        text().prop_map(|error| DnsFault::Unreachable { error }),
+        text().prop_map(|reason| DnsFault::Malformed { reason }),
+        Just(DnsFault::NoServers),
+    ]
+}
+
+fn icmp_error() -> impl Strategy<Value = IcmpError> {
+    (any::<bool>(), any::<bool>(), 0..5_u8, 0..16_u8).prop_map(|(known, v6, kind, code)| {
+        IcmpError {
+            from: known.then(|| "10.0.0.1".parse().unwrap()),
+            version: if v6 { 6 } else { 4 },
+            kind,
+            code,
+        }
+    })
+}
+
+fn tcp_fault() -> impl Strategy<Value = TcpFault> {
+    let icmp = || prop::option::of(icmp_error());
+    prop_oneof![
+        icmp().prop_map(|icmp| TcpFault::Refused { icmp }),
+        Just(TcpFault::Timeout),
+        icmp().prop_map(|icmp| TcpFault::HostUnreachable { icmp }),
+        icmp().prop_map(|icmp| TcpFault::NetUnreachable { icmp }),
+        icmp_error().prop_map(|icmp| TcpFault::Prohibited { icmp }),
+        any::<u8>().prop_map(|errno| TcpFault::LocalPolicy {
+            errno: errno.into()
+        }),
+        any::<u8>().prop_map(|errno| TcpFault::NoLocalAddress {
+            errno: errno.into()
+        }),
+        Just(TcpFault::Reset),
+        text().prop_map(|error| TcpFault::Other { errno: None, error }),
+    ]
+}
+
+fn tls_fault() -> impl Strategy<Value = TlsFault> {
+    let received = || any::<u16>().prop_map(|n| Bytes(n.into()));
+    let time = || (-400..400_i64).prop_map(days_from_now);
+    prop_oneof![
+        text().prop_map(|issuer| TlsFault::UnknownIssuer { issuer }),
+        text().prop_map(|name| TlsFault::NameMismatch {
+            expected: REGISTRY.to_owned(),
+            presented: vec![name]
+        }),
+        time().prop_map(|not_after| TlsFault::Expired {
+            not_after,
+            local_time: now()
+        }),
+        time().prop_map(|not_before| TlsFault::NotYetValid {
+            not_before,
+            local_time: now()
+        }),
+        text().prop_map(|reason| TlsFault::BadCertificate { reason }),
+        Just(TlsFault::NoRoots),
+        Just(TlsFault::PlainHttp),
+        text().prop_map(|first_bytes| TlsFault::NotTls { first_bytes }),
+        (any::<u8>(), text()).prop_map(|(alert, name)| TlsFault::Alert { alert, name }),
+        text().prop_map(|reason| TlsFault::Incompatible { reason }),
+        received().prop_map(|received| TlsFault::Reset { received }),
+        received().prop_map(|received| TlsFault::Closed { received }),
+        received().prop_map(|received| TlsFault::Timeout { received }),
+        text().prop_map(|reason| TlsFault::Other { reason }),
+    ]
+}
+
+fn http_fault() -> impl Strategy<Value = HttpFault> {
+    let code = prop::sample::select(vec![
+        None,
+        Some("UNAUTHORIZED"),
+        Some("DENIED"),
+        Some("NAME_UNKNOWN"),
+        Some("MANIFEST_UNKNOWN"),
+        Some("BLOB_UNKNOWN"),
+        Some("TOOMANYREQUESTS"),
+        Some("AccessDenied"),
+        Some("UNSUPPORTED"),
+    ]);
+    let answered = (300..600_u16, code, any::<bool>());
+    prop_oneof![
+        8 => answered.prop_map(|(of, code, challenged)| status(of, code, challenged)),
+        1 => text().prop_map(|reason| HttpFault::Malformed { reason }),
+        1 => Just(HttpFault::Stalled { after: Bytes(7) }),
+        1 => Just(HttpFault::Truncated { got: Bytes(7), want: None }),
+        1 => Just(HttpFault::Timeout),
+        1 => Just(HttpFault::Reset),
+        1 => Just(HttpFault::Closed),
+        1 => Just(HttpFault::TooLarge { limit: Bytes(7) }),
+        1 => Just(HttpFault::RedirectUntrusted { to: "http://localhost".to_owned(), reason: Distrust::Loopback }),
+        1 => Just(HttpFault::TooManyRedirects { limit: 10 }),
+        1 => text().prop_map(|reason| HttpFault::Reconnect { phase: Phase::Connect, reason }),
+        1 => text().prop_map(|reason| HttpFault::Other { reason }),
+    ]
+}
+
+fn token_fault() -> impl Strategy<Value = TokenFault> {
+    prop_oneof![
+        Just(TokenFault::NoCredential),
+        http_fault().prop_map(|fault| TokenFault::Rejected { fault }),
+        Just(TokenFault::RealmUntrusted {
+            realm: endpoint(AUTH),
+            reason: Distrust::LinkLocal
+        }),
+        Just(TokenFault::NoToken {
+            method: "POST".to_owned(),
+            fields: Vec::new()
+        }),
+        text().prop_map(|reason| TokenFault::BadChallenge { reason }),
+        http_fault().prop_map(|fault| TokenFault::Http { fault }),
+    ]
+}
+
+fn manifest_fault() -> impl Strategy<Value = ManifestFault> {
+    prop_oneof![
+        http_fault().prop_map(|fault| ManifestFault::Http { fault }),
+        Just(ManifestFault::NoPlatform {
+            available: Vec::new()
+        }),
+        text().prop_map(|media_type| ManifestFault::Unsupported { media_type }),
+        Just(ManifestFault::DigestMismatch {
+            expected: "a".to_owned(),
+            got: "b".to_owned()
+        }),
+        text().prop_map(|reason| ManifestFault::Malformed { reason }),
+    ]
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop::sample::select(vec![Role::Registry, Role::Token, Role::Blob])
+}
+
+fn who() -> impl Strategy<Value = Option<CredentialId>> {
+    prop::option::of(Just(credential(REGISTRY)))
+}
+
+/// What may be odd about any walk, whether it comes to its end or not.
+fn odd() -> impl Strategy<Value = Evidence> {
+    let ahead = prop::sample::select(vec![None, Some(0), Some(400), Some(-400), Some(-172_800)]);
+    let host = prop::sample::select(vec![REGISTRY, "auth.docker.io", "registry"]);
+    (role(), ahead, host, address(), any::<bool>(), any::<bool>()).prop_map(
+        |(role, ahead, host, address, has_roots, is_pod)| {
+            let mut evidence = healthy();
+            *evidence.leg_mut(role) = leg(role, host, address);
+            evidence.leg_mut(role).clock = ahead.and_then(clock);
+            if !has_roots {
+                evidence.roots.certificates = 0;
+            }
+            if is_pod {
+                evidence.vantage.network = NetworkView::Pod;
+            }
+            evidence
+        },
+    )
+}
+
+fn spoilt() -> impl Strategy<Value = Evidence> {
+    let dials = prop::collection::vec((address(), tcp_fault()), 1..4);
+    prop_oneof![
+        (odd(), role(), dns_fault(), dns_fault(), any::<bool>()).prop_map(
+            |(evidence, role, fault, other, has_queries)| {
+                let mut queries = asked(&other);
+                queries.push(query(3, REGISTRY, Family::V4, Ok(&["203.0.113.9"])));
+                evidence.unresolved(role, if has_queries { queries } else { Vec::new() }, fault)
+            }
+        ),
+        (odd(), role(), dials).prop_map(|(evidence, role, dials)| {
+            let attempts = dials
+                .into_iter()
+                .map(|(address, fault)| dial(address, Some(fault)))
+                .collect();
+            evidence.unconnected(role, attempts)
+        }),
+        (odd(), role(), tls_fault())
+            .prop_map(|(evidence, role, fault)| evidence.unsecured(role, fault)),
+        (odd(), http_fault()).prop_map(|(evidence, fault)| evidence.unanswered(fault)),
+        (odd(), who(), token_fault()).prop_map(|(evidence, who, fault)| evidence.refused(
+            who,
+            failed(fault),
+            no_head()
+        )),
+        (odd(), who(), http_fault(), any::<bool>(), any::<bool>()).prop_map(
+            |(evidence, who, fault, has_token, has_ping)| {
+                let token = if has_token {
+                    grant(Access::Unreadable)
+                } else {
+                    Step::Skipped {
+                        reason: Skip::NotNeeded,
+                    }
+                };
+                let mut evidence = evidence.refused(who, token, failed(fault));
+                if !has_ping {
+                    evidence.ping = failed(status(404, None, false));
+                }
+                evidence
+            }
+        ),
+        (odd(), manifest_fault()).prop_map(|(evidence, fault)| evidence.no_manifest(fault)),
+        (odd(), http_fault()).prop_map(|(evidence, fault)| evidence.no_blob(fault)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_walk_that_failed_is_without_a_critical_finding_at_the_phase_that_failed(evidence in spoilt()) {
+        let verdict = judge(&evidence);
+        is_sound(&verdict);
+        prop_assert_ne!(verdict.pull, Pull::WouldSucceed);
+        let named = |leg: Role| {
+            let mut all = verdict.findings.iter().chain(&verdict.consequences);
+            all.any(|f| f.severity == Critical && f.leg == Some(leg))
+        };
+        for leg in &evidence.legs {
+            let outcomes = [
+                leg.resolve.outcome.fault().is_some(),
+                leg.connect.outcome.fault().is_some(),
+                leg.tls.outcome.fault().is_some(),
+            ];
+            prop_assert!(!outcomes.contains(&true) || named(leg.role), "{verdict:#?}");
+        }
+    }
+
+    #[test]
+    fn no_walk_that_came_to_its_end_is_called_a_failure(evidence in odd()) {
+        let verdict = judge(&evidence);
+        is_sound(&verdict);
+        prop_assert_eq!(verdict.pull, Pull::WouldSucceed);
+    }
+
+    #[test]
+    fn a_verdict_survives_its_json(evidence in spoilt()) {
+        let verdict = judge(&evidence);
+        let json = serde_json::to_string(&verdict).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict);
+        let json = serde_json::to_string(&evidence).unwrap();
+        prop_assert_eq!(judge(&serde_json::from_str(&json).unwrap()), judge(&evidence));
+    }
+}
+
+#[test]
+fn an_empty_record_is_judged_without_harm() {
+    let mut evidence = healthy();
+    evidence.legs.clear();
+    evidence.attempts.clear();
+    evidence.ping = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    evidence.manifest = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    evidence.blob = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    is_sound(&judge(&evidence));
+    evidence
+        .legs
+        .push(leg(Role::Registry, REGISTRY, "10.0.3.9"));
+    evidence.legs[0].resolve = Resolve {
+        queries: Vec::new(),
+        outcome: Step::Done {
+            value: Resolution {
+                name: REGISTRY.to_owned(),
+                addresses: Vec::new(),
+                cnames: Vec::new(),
+                source: ResolutionSource::Override,
+            },
+            took: Duration::ZERO,
+        },
+    };
+    is_sound(&judge(&evidence));
+}

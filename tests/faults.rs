@@ -175,7 +175,13 @@ causes! {
 
     tls_no_roots Critical Unknown a_place_without_trusted_roots(world) {
         let empty = world.write("no-roots.pem", "");
-        Probe::of(&world).without_ca().environment("SSL_CERT_FILE", empty.to_str().unwrap()).run().await
+        // Go reads the folders of the system too unless they are named.
+        Probe::of(&world)
+            .without_ca()
+            .environment("SSL_CERT_FILE", empty.to_str().unwrap())
+            .environment("SSL_CERT_DIR", "/nonexistent")
+            .run()
+            .await
     }
     tls_expiring Warning WouldSucceed a_certificate_that_ends_tomorrow(world) {
         world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::Ending)));
@@ -721,6 +727,23 @@ async fn one_family_alone_is_asked_and_dialled_when_told_so() {
         Severity::Critical,
         Pull::WouldFail,
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_signed_certificate_is_unknown_until_it_is_trusted_itself() {
+    // As `openssl req -x509` makes them: an authority that is its own server.
+    let world = World::healthy().await;
+    let (config, pem) = support::pki::self_signed_authority(REGISTRY);
+    world.registry.server.set_tls(Some(config));
+    probe(&world)
+        .await
+        .shows("tls_unknown_ca", Severity::Critical, Pull::WouldFail);
+    let file = world.write("self.pem", &pem);
+    Probe::of(&world)
+        .args(["--ca-file", file.to_str().unwrap()])
+        .run()
+        .await
+        .is_quiet();
 }
 
 #[test]

@@ -396,7 +396,7 @@ pub struct Tls {
 
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Session {
-    /// `TLS 1.3`.
+    /// `TLSv1.3`.
     pub protocol: String,
     pub cipher_suite: String,
     /// `X25519MLKEM768`, `X25519`, …

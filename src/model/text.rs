@@ -6,17 +6,32 @@ pub const MAX_SHOWN: usize = 300;
 /// Replaces what could move the cursor, hide text or turn its direction, and cuts to 300
 /// characters.
 pub fn printable(text: &str) -> String {
+    clean(text, MAX_SHOWN)
+}
+
+/// The same with another limit.
+pub fn clean(text: &str, limit: usize) -> String {
     let mut characters = text.chars().map(|c| match c {
         '\t' | '\n' | '\r' => ' ',
         c if is_deceptive(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     });
-    let mut shown: String = characters.by_ref().take(MAX_SHOWN).collect();
+    let mut shown: String = characters.by_ref().take(limit).collect();
     if characters.next().is_some() {
         shown.pop();
         shown.push('…');
     }
     shown
+}
+
+/// Bytes as lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Control characters (C0, DEL, C1), and those of Unicode that are not seen but change what is:

@@ -1,100 +1,239 @@
-//! What the kernel knows of a TCP connection: TCP_INFO and the error queue. The only unsafe code.
+//! What the kernel knows of a connection and tells only through socket options: TCP_INFO and the
+//! error queue. The one module with unsafe code, because no crate in use wraps TCP_INFO.
+
 #![expect(
     unsafe_code,
-    reason = "getsockopt(TCP_INFO) has no safe wrapper in libc, nix or rustix"
+    reason = "getsockopt(TCP_INFO) fills a C struct; nix and socket2 have no wrapper for it"
 )]
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::io::IoSliceMut;
+use std::mem::{offset_of, size_of};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
 
+use crate::model::evidence::Family;
 use crate::model::fault::IcmpError;
 
-/// The fields in use of `struct tcp_info` (linux/tcp.h).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TcpInfo {
+/// The part of TCP_INFO (linux/tcp.h) in use here. `None`: this kernel does not tell, or has not
+/// measured it yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TcpInfo {
+    /// `tcpi_rtt`: smoothed; right after connect it is the handshake's round trip.
     pub rtt: Option<Duration>,
+    pub min_rtt: Option<Duration>,
+    /// `tcpi_snd_mss`: payload bytes of the largest segment we may send.
     pub send_mss: Option<u32>,
+    /// `tcpi_rcv_mss`: the kernel's estimate of the segments the peer sends; a guess until data came.
+    pub receive_mss: Option<u32>,
+    /// `tcpi_pmtu`.
+    pub path_mtu: Option<u32>,
+    /// `tcpi_total_retrans`: segments sent again since the connection began.
+    pub retransmits: Option<u32>,
 }
 
-/// Reads TCP_INFO. The kernel tells how much of the structure it knows; the rest stays zero, and
-/// zero in these fields means "not measured".
-pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
-    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
-    let mut length =
-        libc::socklen_t::try_from(size_of::<libc::tcp_info>()).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the borrow, and the kernel writes at most `length` bytes
-    // into a buffer of that size.
-    let result = unsafe {
+/// Reads TCP_INFO of a TCP socket.
+pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
+    // SAFETY: `tcp_info` is a plain C struct of integers, for which all zeroes is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = SIZE;
+    // SAFETY: the descriptor is borrowed and so open; pointer and length describe `info`, which
+    // outlives the call; the kernel writes at most `length` bytes and stores how many it wrote.
+    let outcome = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
+            (&raw mut info).cast(),
             &raw mut length,
         )
     };
-    if result != 0 {
+    if outcome != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: all fields are integers, for which zero bytes are a value.
-    let info = unsafe { info.assume_init() };
-    Ok(TcpInfo {
-        rtt: (info.tcpi_rtt > 0).then(|| Duration::from_micros(u64::from(info.tcpi_rtt))),
-        send_mss: (info.tcpi_snd_mss > 0).then_some(info.tcpi_snd_mss),
-    })
+    Ok(from_raw(&info, length as usize))
 }
 
-/// Asks the kernel to keep the ICMP errors of this socket (ip(7), IP_RECVERR).
-pub(crate) fn keep_icmp_errors(socket: &impl AsFd, is_v6: bool) -> io::Result<()> {
-    let result = if is_v6 {
-        setsockopt(&socket, sockopt::Ipv6RecvErr, &true)
-    } else {
-        setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
+/// `length` bytes of `info` are the kernel's; an older kernel writes fewer.
+fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
+    // Zero in these fields means "not measured": no segment has size 0, no round trip takes 0 µs.
+    let field = |offset: usize, value: u32| {
+        (offset + size_of::<u32>() <= length && value != 0).then_some(value)
     };
-    result.map_err(io::Error::from)
+    let micros = |value: u32| Duration::from_micros(value.into());
+    TcpInfo {
+        rtt: field(offset_of!(libc::tcp_info, tcpi_rtt), info.tcpi_rtt).map(micros),
+        // ~0 until the first sample (tcp_min_rtt in net/tcp.h).
+        min_rtt: field(offset_of!(libc::tcp_info, tcpi_min_rtt), info.tcpi_min_rtt)
+            .filter(|v| *v != u32::MAX)
+            .map(micros),
+        send_mss: field(offset_of!(libc::tcp_info, tcpi_snd_mss), info.tcpi_snd_mss),
+        receive_mss: field(offset_of!(libc::tcp_info, tcpi_rcv_mss), info.tcpi_rcv_mss),
+        path_mtu: field(offset_of!(libc::tcp_info, tcpi_pmtu), info.tcpi_pmtu),
+        retransmits: (offset_of!(libc::tcp_info, tcpi_total_retrans) + size_of::<u32>() <= length)
+            .then_some(info.tcpi_total_retrans),
+    }
 }
 
-/// Takes the ICMP error that ended a connection attempt, if one did.
-pub(crate) fn take_icmp_error(socket: &impl AsFd) -> Option<IcmpError> {
+/// Asks the kernel to keep the ICMP errors that answer this socket (ip(7), ipv6(7)).
+pub fn keep_icmp_errors(socket: &impl AsFd, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => setsockopt(socket, sockopt::Ipv4RecvErr, &true)?,
+        Family::V6 => setsockopt(socket, sockopt::Ipv6RecvErr, &true)?,
+    }
+    Ok(())
+}
+
+/// The last ICMP error kept for this socket; never waits. `None` when there is none.
+pub fn icmp_error(socket: &impl AsFd) -> Option<IcmpError> {
+    let mut found = None;
+    for _ in 0..MAX_QUEUED {
+        match next_error(socket) {
+            Queued::Icmp(error) => found = Some(error),
+            Queued::Other => {}
+            Queued::Empty => break,
+        }
+    }
+    found
+}
+
+enum Queued {
+    Icmp(IcmpError),
+    /// An error of this machine, which connect's own errno tells as well.
+    Other,
+    Empty,
+}
+
+fn next_error(socket: &impl AsFd) -> Queued {
+    // The packet that the error is about; its content is of no interest.
+    let mut packet = [0u8; 64];
+    let mut iov = [IoSliceMut::new(&mut packet)];
     let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
-    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<SockaddrStorage>(
+    let Ok(message) = recvmsg::<SockaddrStorage>(
         socket.as_fd().as_raw_fd(),
-        &mut [],
+        &mut iov,
         Some(&mut control),
-        flags,
-    )
-    .ok()?;
-    message.cmsgs().ok()?.find_map(|control| match control {
-        ControlMessageOwned::Ipv4RecvErr(error, from)
-            if error.ee_origin == libc::SO_EE_ORIGIN_ICMP =>
-        {
-            let from = from.map(|a| IpAddr::from(u32::from_be(a.sin_addr.s_addr).to_be_bytes()));
+        MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT,
+    ) else {
+        return Queued::Empty;
+    };
+    let Ok(control) = message.cmsgs() else {
+        return Queued::Other;
+    };
+    for one in control {
+        match one {
+            ControlMessageOwned::Ipv4RecvErr(error, from)
+                if error.ee_origin == libc::SO_EE_ORIGIN_ICMP =>
+            {
+                let from = from
+                    .filter(|a| i32::from(a.sin_family) == libc::AF_INET)
+                    .map(|a| IpAddr::V4(Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr))));
+                return Queued::Icmp(icmp(4, &error, from));
+            }
+            ControlMessageOwned::Ipv6RecvErr(error, from)
+                if error.ee_origin == libc::SO_EE_ORIGIN_ICMP6 =>
+            {
+                let from = from
+                    .filter(|a| i32::from(a.sin6_family) == libc::AF_INET6)
+                    .map(|a| IpAddr::V6(Ipv6Addr::from(a.sin6_addr.s6_addr)));
+                return Queued::Icmp(icmp(6, &error, from));
+            }
+            _ => {}
+        }
+    }
+    Queued::Other
+}
+
+fn icmp(version: u8, error: &libc::sock_extended_err, from: Option<IpAddr>) -> IcmpError {
+    IcmpError {
+        from,
+        version,
+        kind: error.ee_type,
+        code: error.ee_code,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the struct is some hundred bytes long"
+)]
+const SIZE: libc::socklen_t = size_of::<libc::tcp_info>() as libc::socklen_t;
+
+/// A connection attempt sends some seven SYNs, each of which may be answered once or twice.
+const MAX_QUEUED: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn a_live_connection_has_a_round_trip_and_a_segment_size() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let info = tcp_info(&stream).unwrap();
+        assert!(info.rtt.unwrap() < Duration::from_secs(1));
+        assert!(info.send_mss.unwrap() > 500);
+        assert_eq!(info.retransmits, Some(0));
+    }
+
+    #[test]
+    fn what_an_older_kernel_did_not_write_is_absent() {
+        // SAFETY: as in `tcp_info`.
+        let mut raw: libc::tcp_info = unsafe { std::mem::zeroed() };
+        raw.tcpi_rtt = 1500;
+        raw.tcpi_snd_mss = 1448;
+        raw.tcpi_min_rtt = 1200;
+        let all = from_raw(&raw, size_of::<libc::tcp_info>());
+        assert_eq!(all.rtt, Some(Duration::from_micros(1500)));
+        assert_eq!(all.min_rtt, Some(Duration::from_micros(1200)));
+        assert_eq!(all.receive_mss, None, "zero is no measurement");
+        // Linux 2.6 stops before tcpi_pacing_rate.
+        let old = from_raw(&raw, offset_of!(libc::tcp_info, tcpi_pacing_rate));
+        assert_eq!(old.rtt, all.rtt);
+        assert_eq!(old.min_rtt, None);
+        assert_eq!(from_raw(&raw, 8).send_mss, None);
+        raw.tcpi_min_rtt = u32::MAX;
+        assert_eq!(
+            from_raw(&raw, size_of::<libc::tcp_info>()).min_rtt,
+            None,
+            "no sample yet"
+        );
+    }
+
+    #[test]
+    fn what_is_no_tcp_socket_has_no_tcp_info() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(tcp_info(&socket).is_err());
+    }
+
+    #[test]
+    fn an_icmp_error_is_read_with_its_sender() {
+        let closed = UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        keep_icmp_errors(&socket, Family::V4).unwrap();
+        assert_eq!(icmp_error(&socket), None);
+        socket.connect(closed).unwrap();
+        socket.send(b"x").unwrap();
+        // On loopback the answer is queued before send returns.
+        assert_eq!(
+            icmp_error(&socket),
             Some(IcmpError {
-                from,
+                from: Some("127.0.0.1".parse().unwrap()),
                 version: 4,
-                kind: error.ee_type,
-                code: error.ee_code,
+                kind: 3,
+                code: 3
             })
-        }
-        ControlMessageOwned::Ipv6RecvErr(error, from)
-            if error.ee_origin == libc::SO_EE_ORIGIN_ICMP6 =>
-        {
-            let from = from.map(|a| IpAddr::from(a.sin6_addr.s6_addr));
-            Some(IcmpError {
-                from,
-                version: 6,
-                kind: error.ee_type,
-                code: error.ee_code,
-            })
-        }
-        _ => None,
-    })
+        );
+        assert_eq!(icmp_error(&socket), None);
+    }
 }

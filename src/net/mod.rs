@@ -2,9 +2,12 @@
 
 pub mod dns;
 pub mod http;
-mod kernel;
+pub mod kernel;
 pub mod order;
 pub mod resolv;
 pub mod roots;
 pub mod tcp;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
+pub mod watched;

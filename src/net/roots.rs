@@ -1,117 +1,455 @@
-//! The trusted roots: those of this place, and the authorities given by `--ca-file`.
+//! The trusted roots in force: those a Go program on this machine would use, plus what the user
+//! names.
+//!
+//! Places and order are those of Go's crypto/x509 (root_unix.go, root_linux.go), because containerd
+//! is a Go program: one bundle, and every folder. A machine without any bundle is not an error
+//! here but an observation: it is one of the reasons why pulls fail.
 
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject};
+use thiserror::Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::model::evidence::Roots;
+use crate::model::text;
 
-/// A `--ca-file` that can't be used.
-#[derive(Debug, thiserror::Error)]
+/// Why a `--ca-file` can't be used. The user named it, so nothing is measured without it.
+#[derive(Debug, Error)]
 pub enum RootsError {
-    #[error("--ca-file {}: can't be read: {error}", path.display())]
-    Unreadable { path: PathBuf, error: String },
+    #[error("can't read --ca-file {}: {source}; check the path and its permissions", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("--ca-file {} is larger than {} MiB; give a file of PEM certificates", path.display(), MAX_FILE >> 20)]
+    TooLarge { path: PathBuf },
     #[error(
-        "--ca-file {}: certificate {entry} is not valid ({error}); a PEM file with '-----BEGIN CERTIFICATE-----' is wanted",
-        path.display()
+        "--ca-file {} holds no PEM certificate (-----BEGIN CERTIFICATE-----); \
+         give the CA's certificate in PEM form", path.display()
     )]
-    Invalid {
-        path: PathBuf,
-        entry: usize,
-        error: String,
-    },
-    #[error("--ca-file {}: holds no certificate; a PEM file with '-----BEGIN CERTIFICATE-----' is wanted", path.display())]
     Empty { path: PathBuf },
+    #[error(
+        "--ca-file {} is in DER form; convert it: \
+         openssl x509 -inform der -in FILE -out ca.pem", path.display()
+    )]
+    Der { path: PathBuf },
+    #[error(
+        "entry {entry} of --ca-file {} is not well-formed PEM: {reason}; \
+         copy the certificate again, with its BEGIN and END lines", path.display()
+    )]
+    Pem {
+        path: PathBuf,
+        /// Counted from 1.
+        entry: usize,
+        reason: String,
+    },
+    #[error(
+        "entry {entry} of --ca-file {} is not an X.509 certificate: {reason}; \
+         remove it, or replace it by the CA's certificate", path.display()
+    )]
+    Certificate {
+        path: PathBuf,
+        /// Counted from 1.
+        entry: usize,
+        reason: String,
+    },
 }
 
-/// Loads the system's roots and adds those of the files, as containerd does with `ca`.
+/// Loads the roots of this machine and every certificate of `ca_files`.
 ///
-/// A system without any bundle is no error: the evidence says so, and no certificate is then called
-/// unknown.
+/// # Errors
+/// When one of `ca_files` can't be used. What is wrong with the machine's own bundle is recorded
+/// in `problems` instead.
 pub fn load(ca_files: &[PathBuf]) -> Result<(RootCertStore, Roots), RootsError> {
-    let mut store = RootCertStore::empty();
-    let mut roots = Roots::default();
-    let system = rustls_native_certs::load_native_certs();
-    roots
-        .problems
-        .extend(system.errors.iter().map(ToString::to_string));
-    let (added, _) = store.add_parsable_certificates(system.certs);
-    if added > 0 {
-        roots.sources.push(system_source());
-    } else {
-        roots
-            .problems
-            .push(format!("no certificate in {}", system_source()));
+    let places = Places::from_env(
+        std::env::var_os("SSL_CERT_FILE"),
+        std::env::var_os("SSL_CERT_DIR"),
+    );
+    load_from(&places, ca_files, Timestamp::now())
+}
+
+/// Where roots are looked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Places {
+    /// The first that can be read is taken.
+    files: Vec<PathBuf>,
+    /// All are taken.
+    folders: Vec<PathBuf>,
+    /// Named by the environment: then their absence is a problem worth telling.
+    files_named: bool,
+    folders_named: bool,
+}
+
+impl Places {
+    /// Go replaces its list of files by SSL_CERT_FILE, and that of folders by SSL_CERT_DIR, each
+    /// for itself; empty is as good as unset.
+    fn from_env(file: Option<OsString>, folders: Option<OsString>) -> Self {
+        let file = file.filter(|f| !f.is_empty());
+        let folders = folders.filter(|f| !f.is_empty());
+        Self {
+            files_named: file.is_some(),
+            folders_named: folders.is_some(),
+            files: file.map_or_else(
+                || BUNDLES.iter().map(PathBuf::from).collect(),
+                |f| vec![f.into()],
+            ),
+            folders: folders.map_or_else(
+                || FOLDERS.iter().map(PathBuf::from).collect(),
+                |f| std::env::split_paths(&f).collect(),
+            ),
+        }
     }
+}
+
+fn load_from(
+    places: &Places,
+    ca_files: &[PathBuf],
+    now: Timestamp,
+) -> Result<(RootCertStore, Roots), RootsError> {
+    let mut roots = Roots::default();
+    let mut found = Vec::new();
+
+    let bundle = places
+        .files
+        .iter()
+        .find(|f| places.files_named || f.is_file());
+    if let Some(file) = bundle {
+        let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
+        note(&mut roots, &mut found, file, result);
+    }
+    for folder in &places.folders {
+        if places.folders_named || folder.is_dir() {
+            let result = rustls_native_certs::load_certs_from_paths(None, Some(folder));
+            note(&mut roots, &mut found, folder, result);
+        }
+    }
+    if found.is_empty() && roots.problems.is_empty() {
+        roots.problems.push(format!(
+            "no CA bundle was found in {}",
+            list(places.files.iter().chain(&places.folders))
+        ));
+    }
+
     for path in ca_files {
-        add_file(&mut store, path)?;
-        roots.sources.push(path.display().to_string());
+        found.extend(read_ca_file(path)?);
+        roots.sources.push(shown(path));
+    }
+
+    found.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
+    found.dedup();
+
+    let mut store = RootCertStore::empty();
+    let mut unusable = 0;
+    let mut outdated = Vec::new();
+    for certificate in found {
+        // rustls never looks at the dates of a root, Go does: a chain to an expired root is
+        // refused by containerd.
+        if let Some(name) = outdated_name(&certificate, now) {
+            outdated.push(name);
+        } else if store.add(certificate).is_err() {
+            unusable += 1;
+        }
+    }
+    if unusable > 0 {
+        roots.problems.push(format!(
+            "{unusable} certificates could not be read as roots"
+        ));
+    }
+    if !outdated.is_empty() {
+        let more = outdated.len().saturating_sub(MAX_LISTED);
+        outdated.truncate(MAX_LISTED);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        roots.problems.push(format!(
+            "roots outside of their validity by the local clock, left out: {}{more}",
+            outdated.join("; ")
+        ));
     }
     roots.certificates = store.len();
     Ok((store, roots))
 }
 
-/// Where rustls-native-certs looks: SSL_CERT_FILE and SSL_CERT_DIR, else the platform's places.
-fn system_source() -> String {
-    let named: Vec<String> = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
-        .iter()
-        .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)))
-        .collect();
-    if named.is_empty() {
-        "the system's trust store".to_owned()
-    } else {
-        named.join(", ")
+/// Takes over what one place of the machine has.
+fn note(
+    roots: &mut Roots,
+    found: &mut Vec<CertificateDer<'static>>,
+    place: &Path,
+    result: rustls_native_certs::CertificateResult,
+) {
+    let place = shown(place);
+    for error in result.errors.iter().take(MAX_LISTED) {
+        roots
+            .problems
+            .push(text::clean(&format!("{place}: {error}"), MAX_TEXT));
+    }
+    if !result.certs.is_empty() {
+        roots.sources.push(place);
+    }
+    found.extend(result.certs);
+}
+
+fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let content = read_bounded(path).map_err(|source| RootsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(RootsError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    let mut certificates = Vec::new();
+    for (index, item) in CertificateDer::pem_slice_iter(&content).enumerate() {
+        let entry = index + 1;
+        let certificate = item.map_err(|error| RootsError::Pem {
+            path: path.to_owned(),
+            entry,
+            reason: pem_reason(&error),
+        })?;
+        // Into a store of its own, to name the entry that does not fit.
+        RootCertStore::empty()
+            .add(certificate.clone())
+            .map_err(|error| RootsError::Certificate {
+                path: path.to_owned(),
+                entry,
+                reason: text::clean(&error.to_string(), MAX_TEXT),
+            })?;
+        certificates.push(certificate);
+    }
+    if certificates.is_empty() {
+        let path = path.to_owned();
+        return Err(if X509Certificate::from_der(&content).is_ok() {
+            RootsError::Der { path }
+        } else {
+            RootsError::Empty { path }
+        });
+    }
+    Ok(certificates)
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn pem_reason(error: &pem::Error) -> String {
+    // The library's own words show lines of the file as lists of numbers.
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "its END line is missing".to_owned(),
+        pem::Error::IllegalSectionStart { line } => format!(
+            "the line {:?} begins no section",
+            text::clean(&String::from_utf8_lossy(line), 60)
+        ),
+        pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64".to_owned(),
+        other => text::clean(&other.to_string(), MAX_TEXT),
     }
 }
 
-fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), RootsError> {
-    let path_buf = || path.to_owned();
-    let unreadable = |error: String| RootsError::Unreadable {
-        path: path_buf(),
-        error,
-    };
-    let pem = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
-    let mut count = 0;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        count += 1;
-        let invalid = |error: String| RootsError::Invalid {
-            path: path_buf(),
-            entry: count,
-            error,
-        };
-        let certificate = certificate.map_err(|e| invalid(e.to_string()))?;
-        store.add(certificate).map_err(|e| invalid(e.to_string()))?;
-    }
-    if count == 0 {
-        Err(RootsError::Empty { path: path_buf() })
-    } else {
-        Ok(())
-    }
+/// The name of a certificate that is not valid now; `None` when it is, or can't be read.
+fn outdated_name(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let validity = parsed.validity();
+    let valid = validity.not_before.timestamp()..=validity.not_after.timestamp();
+    (!valid.contains(&now.as_second()))
+        .then(|| text::clean(&parsed.subject().to_string(), MAX_TEXT))
 }
+
+fn shown(path: &Path) -> String {
+    text::clean(&path.display().to_string(), MAX_TEXT)
+}
+
+fn list<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
+    paths.map(|p| shown(p)).collect::<Vec<_>>().join(", ")
+}
+
+/// `certFiles` of Go's crypto/x509 on Linux: Debian, Fedora and RHEL 6, openSUSE, OpenELEC,
+/// CentOS and RHEL 7, Alpine.
+const BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// `certDirectories` of the same.
+const FOLDERS: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
+
+/// The bundles of the large distributions are 0.3 MB; this is a guard against `/dev/zero`.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Problems of one place, and roots of one list, that are shown.
+const MAX_LISTED: usize = 5;
+
+const MAX_TEXT: usize = 300;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
     use super::*;
 
+    fn ca(name: &str, not_after_year: i32) -> rcgen::Certificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(not_after_year, 1, 1);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn places(files: &[PathBuf], folders: &[PathBuf]) -> Places {
+        Places {
+            files: files.to_vec(),
+            folders: folders.to_vec(),
+            files_named: false,
+            folders_named: false,
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-20T00:00:00Z".parse().unwrap()
+    }
+
     #[test]
-    fn a_wrong_ca_file_is_an_error_that_names_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
-        let error = |path: &Path| load(&[path.to_owned()]).unwrap_err().to_string();
-        assert!(error(&path).contains("can't be read"));
-        std::fs::write(&path, "no certificate\n").unwrap();
-        assert!(error(&path).contains("holds no certificate"));
-        std::fs::write(
-            &path,
-            "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
-        )
-        .unwrap();
-        let text = error(&path);
+    fn the_environment_replaces_files_and_folders_each_for_itself() {
+        let plain = Places::from_env(None, None);
+        assert_eq!(plain.files.len(), BUNDLES.len());
+        assert_eq!(Places::from_env(Some("".into()), Some("".into())), plain);
+        let file = Places::from_env(Some("/a.pem".into()), None);
+        assert_eq!(file.files, [PathBuf::from("/a.pem")]);
+        assert_eq!(file.folders, plain.folders);
+        let folders = Places::from_env(None, Some("/a:/b".into()));
+        assert_eq!(folders.files, plain.files);
+        assert_eq!(folders.folders, [PathBuf::from("/a"), PathBuf::from("/b")]);
+    }
+
+    #[test]
+    fn one_bundle_every_folder_and_the_files_named_count_once_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (one, two, three) = (ca("one", 2040), ca("two", 2040), ca("three", 2040));
+        fs::create_dir(at("folder")).unwrap();
+        fs::write(at("first.pem"), one.pem()).unwrap();
+        fs::write(at("second.pem"), ca("not taken", 2040).pem()).unwrap();
+        fs::write(at("folder/one.crt"), one.pem()).unwrap();
+        fs::write(at("folder/two.crt"), two.pem()).unwrap();
+        fs::write(at("mine.pem"), format!("{}{}", two.pem(), three.pem())).unwrap();
+        let places = places(
+            &[at("missing.pem"), at("first.pem"), at("second.pem")],
+            &[at("folder"), at("missing")],
+        );
+        let (store, roots) = load_from(&places, &[at("mine.pem")], now()).unwrap();
+        assert_eq!((store.len(), roots.certificates), (3, 3));
+        let expected = ["first.pem", "folder", "mine.pem"].map(|n| shown(&at(n)));
+        assert_eq!(roots.sources, expected);
+        assert_eq!(roots.problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn no_bundle_at_all_is_an_observation() {
+        let nowhere = places(&["/nonexistent/ca.pem".into()], &["/nonexistent".into()]);
+        let (store, roots) = load_from(&nowhere, &[], now()).unwrap();
+        assert!(store.is_empty() && roots.sources.is_empty());
+        assert_eq!(roots.certificates, 0);
         assert!(
-            text.contains("certificate 1 is not valid") && text.contains("ca.pem"),
-            "{text}"
+            roots.problems[0].contains("/nonexistent/ca.pem"),
+            "{roots:?}"
+        );
+
+        let named = Places {
+            files_named: true,
+            ..nowhere
+        };
+        let (_, roots) = load_from(&named, &[], now()).unwrap();
+        assert_eq!(roots.certificates, 0);
+        assert!(
+            roots.problems[0].contains("/nonexistent/ca.pem"),
+            "{roots:?}"
+        );
+    }
+
+    #[test]
+    fn an_expired_root_is_left_out_as_go_does_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join("bundle.pem");
+        let pem = format!(
+            "{}{}",
+            ca("Old Root", 2021).pem(),
+            ca("New Root", 2040).pem()
+        );
+        fs::write(&bundle, pem).unwrap();
+        let (store, roots) = load_from(&places(&[bundle], &[]), &[], now()).unwrap();
+        assert_eq!(store.len(), 1);
+        assert!(roots.problems[0].contains("Old Root"), "{roots:?}");
+        assert!(!roots.problems[0].contains("New Root"), "{roots:?}");
+    }
+
+    #[test]
+    fn a_ca_file_that_is_of_no_use_is_named_with_its_entry_and_the_fix() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = ca("good", 2040);
+        let broken = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
+        let not_one = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        for (name, content, says) in [
+            ("missing.pem", None, "check the path"),
+            ("empty.pem", Some(Vec::new()), "no PEM certificate"),
+            ("key.pem", Some(key.into_bytes()), "no PEM certificate"),
+            (
+                "ca.der",
+                Some(good.der().to_vec()),
+                "openssl x509 -inform der",
+            ),
+            (
+                "base64.pem",
+                Some(format!("{}{broken}", good.pem()).into_bytes()),
+                "entry 2",
+            ),
+            (
+                "other.pem",
+                Some(format!("{}{not_one}", good.pem()).into_bytes()),
+                "entry 2",
+            ),
+            (
+                "cut.pem",
+                Some(good.pem().as_bytes()[..200].to_vec()),
+                "END line is missing",
+            ),
+        ] {
+            let path = dir.path().join(name);
+            if let Some(content) = content {
+                fs::write(&path, content).unwrap();
+            }
+            let error = load_from(&places(&[], &[]), std::slice::from_ref(&path), now())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(says), "{name}: {error}");
+            assert!(error.contains(path.to_str().unwrap()), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn this_machines_roots_load_without_error() {
+        let (store, roots) = load(&[]).unwrap();
+        assert_eq!(store.len(), roots.certificates);
+        assert_eq!(
+            roots.certificates == 0,
+            roots.sources.is_empty(),
+            "{roots:?}"
         );
     }
 }

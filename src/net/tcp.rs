@@ -1,105 +1,93 @@
-//! Connections to the addresses of a name: each tried once and at the same time, and the one taken
-//! that a Go client would have used.
+//! The connect phase: every address of a host is tried, and the connection that a Go client would
+//! have ended up with is kept.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::kernel;
-use crate::model::evidence::{Connect, Connected, Connection, Dial, Family, Skip, Step};
+use crate::model::evidence::{Connect, Connected, Connection, Dial, Family, Step};
 use crate::model::fault::{IcmpError, TcpFault};
 
-/// Addresses tried of one family. Registries behind a CDN have up to a dozen; four show whether
-/// some are dead, and a client rarely gets further.
-pub const MAX_ADDRESSES_PER_FAMILY: usize = 4;
-
-/// Go's `net.Dialer.FallbackDelay`: what the second family waits for the first (RFC 6555, 300 ms).
-pub const FALLBACK_DELAY: Duration = Duration::from_millis(300);
-
-/// What came of the addresses of a name.
+/// What came of the connect phase.
 #[derive(Debug)]
 pub struct Dialed {
     pub connect: Connect,
-    /// The connection that a Go client would have used.
+    /// The connection to go on with; there when the outcome is done.
     pub stream: Option<TcpStream>,
 }
 
-/// Tries the addresses, at most [`MAX_ADDRESSES_PER_FAMILY`] of each family, all at once.
+/// Addresses of one family that are tried. Registries behind large CDNs publish eight and more of
+/// them; four tell a dead address from a dead network, and stay polite.
+pub const MAX_ADDRESSES_PER_FAMILY: usize = 4;
+
+/// RFC 8305 section 5 recommends 250 ms; Go's `net.Dialer` (FallbackDelay) waits 300 ms.
+pub const GO_FALLBACK_DELAY: Duration = Duration::from_millis(300);
+
+/// What containerd gives a whole dial (`dial_timeout` of hosts.toml).
+pub const GO_DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Go's dialer shares the time left among the addresses left, but gives none less than this.
+const GO_SHORTEST_SHARE: Duration = Duration::from_secs(2);
+
+/// A connection that has waited this long for the other attempts is opened anew: servers hang up
+/// on a client that connects and says nothing, and that must not look like a fault of theirs.
+const STALE: Duration = Duration::from_secs(1);
+
+/// Tries every address once, all at the same time, each for at most `limit`.
 pub async fn connect(addresses: &[IpAddr], port: u16, limit: Duration) -> Dialed {
-    let start = Instant::now();
-    let mut left = [MAX_ADDRESSES_PER_FAMILY; 2];
-    let chosen: Vec<IpAddr> = addresses
+    let started = Instant::now();
+    let (tried, not_tried) = bounded(addresses);
+    let tasks: Vec<_> = tried
         .iter()
-        .copied()
-        .filter(|address| {
-            let left = &mut left[usize::from(address.is_ipv6())];
-            let has_room = *left > 0;
-            *left = left.saturating_sub(1);
-            has_room
+        .map(|address| {
+            let to = SocketAddr::new(*address, port);
+            (to, AbortOnDrop(tokio::spawn(dial(to, limit))))
         })
         .collect();
-    let mut dials = JoinSet::new();
-    for (index, address) in chosen.iter().enumerate() {
-        let to = SocketAddr::new(*address, port);
-        dials.spawn(async move {
-            let start = Instant::now();
-            let result = dial(to, limit).await;
-            (index, start.elapsed(), result)
-        });
+    let mut attempts = Vec::with_capacity(tasks.len());
+    let mut streams = Vec::with_capacity(tasks.len());
+    for (to, mut task) in tasks {
+        // Only a runtime that shuts down ends a dial before its time.
+        let (dial, stream) = (&mut task.0)
+            .await
+            .unwrap_or_else(|_| (abandoned(to, started.elapsed()), None));
+        attempts.push(dial);
+        streams.push(stream);
     }
-    let mut streams: Vec<Option<TcpStream>> = chosen.iter().map(|_| None).collect();
-    let mut attempts: Vec<Dial> = chosen
-        .iter()
-        .map(|address| Dial {
-            to: SocketAddr::new(*address, port),
-            outcome: Step::Skipped {
-                reason: Skip::NotNeeded,
-            },
-        })
-        .collect();
-    while let Some(joined) = dials.join_next().await {
-        let Ok((index, took, result)) = joined else {
-            continue;
+
+    let choice = go_choice(&attempts)
+        .and_then(|(index, fallback)| Some((index, fallback, streams[index].take()?)));
+    // The others are of no more use; their servers should not wait for us.
+    drop(streams);
+    let (outcome, stream) = if let Some((index, fallback, (stream, opened))) = choice {
+        let chosen = &attempts[index];
+        let took = chosen.outcome.took().unwrap_or_default();
+        let to = chosen.to;
+        let stream = if opened.elapsed() > STALE {
+            // A failure to connect again leaves us with the stale one, which may still serve.
+            dial(to, limit).await.1.map_or(stream, |new| new.0)
+        } else {
+            stream
         };
-        attempts[index].outcome = match result {
-            Ok((stream, connection)) => {
-                streams[index] = Some(stream);
-                Step::Done {
-                    value: connection,
-                    took,
-                }
-            }
-            Err(fault) => Step::Failed { fault, took },
-        };
-    }
-    let (outcome, stream) = if let Some((index, fallback)) = go_choice(&attempts) {
-        let took = attempts[index].outcome.took().unwrap_or_default();
-        let value = Connected {
-            to: attempts[index].to,
-            fallback,
-        };
-        (Step::Done { value, took }, streams[index].take())
+        let value = Connected { to, fallback };
+        (Step::Done { value, took }, Some(stream))
     } else {
+        // Go reports the error of the first address of the first family.
         let fault = attempts
-            .iter()
-            .find_map(|dial| dial.outcome.fault())
-            .cloned();
-        let fault = fault.unwrap_or_else(|| TcpFault::Other {
-            errno: None,
-            error: "there is no address to connect to".to_owned(),
-        });
-        (
-            Step::Failed {
-                fault,
-                took: start.elapsed(),
-            },
-            None,
-        )
+            .first()
+            .and_then(|d| d.outcome.fault().cloned())
+            .unwrap_or_else(|| TcpFault::Other {
+                errno: None,
+                error: "there is no address to connect to".to_owned(),
+            });
+        let took = started.elapsed();
+        (Step::Failed { fault, took }, None)
     };
-    let not_tried = addresses.len() - chosen.len();
     Dialed {
         connect: Connect {
             attempts,
@@ -110,99 +98,198 @@ pub async fn connect(addresses: &[IpAddr], port: u16, limit: Duration) -> Dialed
     }
 }
 
-/// The attempt whose connection Go's dialer would have returned, and how much later than the first
-/// choice's own time (`net.sysDialer.dialParallel`, `dialSerial`): the addresses of the first one's family are
-/// tried one after the other; the other family starts when they have all failed or after
-/// [`FALLBACK_DELAY`], and whoever connects first wins.
-pub fn go_choice(attempts: &[Dial]) -> Option<(usize, Option<Duration>)> {
-    let first = Family::of(attempts.first()?.to.ip());
-    let serial = |primary: bool| {
-        let mut waited = Duration::ZERO;
-        for (index, dial) in attempts.iter().enumerate() {
-            if (Family::of(dial.to.ip()) == first) != primary {
-                continue;
-            }
-            let took = dial.outcome.took().unwrap_or_default();
-            if dial.outcome.done().is_some() {
-                return (Some((index, waited, waited + took)), waited + took);
-            }
-            waited += took;
-        }
-        (None, waited)
-    };
-    let (primary, primary_ended) = serial(true);
-    let (secondary, _) = serial(false);
-    let head_start = match primary {
-        Some(_) => FALLBACK_DELAY,
-        None => FALLBACK_DELAY.min(primary_ended),
-    };
-    let (index, waited) = match (primary, secondary) {
-        (Some((index, waited, ready)), Some((other, other_waited, other_ready))) => {
-            if ready <= head_start + other_ready {
-                (index, waited)
-            } else {
-                (other, head_start + other_waited)
-            }
-        }
-        (Some((index, waited, _)), None) => (index, waited),
-        (None, Some((other, other_waited, _))) => (other, head_start + other_waited),
-        (None, None) => return None,
-    };
-    Some((index, (index != 0).then_some(waited)))
+/// The first addresses of each family in their order, and how many are left out.
+fn bounded(addresses: &[IpAddr]) -> (Vec<IpAddr>, usize) {
+    let (mut v4, mut v6) = (0, 0);
+    let tried: Vec<_> = addresses
+        .iter()
+        .copied()
+        .filter(|address| {
+            let count = match Family::of(*address) {
+                Family::V4 => &mut v4,
+                Family::V6 => &mut v6,
+            };
+            *count += 1;
+            *count <= MAX_ADDRESSES_PER_FAMILY
+        })
+        .collect();
+    let not_tried = addresses.len() - tried.len();
+    (tried, not_tried)
 }
 
-async fn dial(to: SocketAddr, limit: Duration) -> Result<(TcpStream, Connection), TcpFault> {
-    let fault = |error: &io::Error| from_io(error, None);
-    let socket = if to.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
+/// The stream, and when it came about.
+type Opened = (TcpStream, Instant);
+
+async fn dial(to: SocketAddr, limit: Duration) -> (Dial, Option<Opened>) {
+    let started = Instant::now();
+    let result = open(to, limit).await;
+    let took = started.elapsed();
+    let (result, stream) = match result {
+        Ok((connection, stream)) => (Ok(connection), Some((stream, Instant::now()))),
+        Err(fault) => (Err(fault), None),
     };
-    let socket = socket.map_err(|e| fault(&e))?;
-    kernel::keep_icmp_errors(&socket, to.is_ipv6()).map_err(|e| fault(&e))?;
-    socket.set_nodelay(true).map_err(|e| fault(&e))?;
-    // A second descriptor: the first is gone with the attempt, and the error queue with it.
-    let queue = std::os::fd::AsFd::as_fd(&socket)
-        .try_clone_to_owned()
-        .map_err(|e| fault(&e))?;
-    let stream = match tokio::time::timeout(limit, socket.connect(to)).await {
-        Err(_) => return Err(TcpFault::Timeout),
-        Ok(Err(error)) => return Err(from_io(&error, kernel::take_icmp_error(&queue))),
-        Ok(Ok(stream)) => stream,
-    };
-    let info = kernel::tcp_info(&stream).ok();
-    let connection = Connection {
-        local: stream.local_addr().map_err(|e| fault(&e))?,
-        rtt: info.and_then(|i| i.rtt),
-        send_mss: info.and_then(|i| i.send_mss),
-    };
-    Ok((stream, connection))
+    let outcome = Step::from_result(result, took);
+    (Dial { to, outcome }, stream)
 }
 
-/// connect(2)'s errno as a fault.
-fn from_io(error: &io::Error, icmp: Option<IcmpError>) -> TcpFault {
+fn abandoned(to: SocketAddr, took: Duration) -> Dial {
+    let fault = TcpFault::Other {
+        errno: None,
+        error: "the attempt was abandoned".to_owned(),
+    };
+    let outcome = Step::Failed { fault, took };
+    Dial { to, outcome }
+}
+
+async fn open(to: SocketAddr, limit: Duration) -> Result<(Connection, TcpStream), TcpFault> {
+    let family = Family::of(to.ip());
+    let at_start = |error: io::Error| from_io(&error, to.ip(), None);
+    let socket = match family {
+        Family::V4 => TcpSocket::new_v4(),
+        Family::V6 => TcpSocket::new_v6(),
+    }
+    .map_err(at_start)?;
+    // Without it a refusal is still told by errno, only less precisely.
+    if let Err(error) = kernel::keep_icmp_errors(&socket, family) {
+        tracing::debug!(%error, %to, "the kernel does not keep ICMP errors");
+    }
+    socket.set_nodelay(true).map_err(at_start)?;
+    // A second descriptor of the same socket: `connect` closes the first one when it fails.
+    let queue: Option<OwnedFd> = socket.as_fd().try_clone_to_owned().ok();
+    let icmp = || queue.as_ref().and_then(kernel::icmp_error);
+
+    match timeout(limit, socket.connect(to)).await {
+        Ok(Ok(stream)) => {
+            let local = stream.local_addr().map_err(at_start)?;
+            let info = kernel::tcp_info(&stream).ok();
+            let connection = Connection {
+                local,
+                rtt: info.and_then(|i| i.rtt),
+                send_mss: info.and_then(|i| i.send_mss),
+            };
+            Ok((connection, stream))
+        }
+        Ok(Err(error)) => Err(from_io(&error, to.ip(), icmp())),
+        Err(_) => Err(TcpFault::Timeout),
+    }
+}
+
+/// Which of the dials a Go client would have gone on with, and what it would have waited before it
+/// began that one; `None` when all failed.
+///
+/// This is `net.Dialer.dialParallel`: the family of the first address is tried first, its
+/// addresses one after the other; the other family starts 300 ms later, or as soon as the first
+/// family has failed; whoever connects first wins.
+pub fn go_choice(dials: &[Dial]) -> Option<(usize, Option<Duration>)> {
+    let first = Family::of(dials.first()?.to.ip());
+    let (primaries, fallbacks): (Vec<usize>, Vec<usize>) =
+        (0..dials.len()).partition(|i| Family::of(dials[*i].to.ip()) == first);
+    let primary = go_serial(dials, &primaries, Duration::ZERO);
+    let fallback_start = match primary {
+        Serial::Connected { .. } => GO_FALLBACK_DELAY,
+        Serial::Failed { at } => at.min(GO_FALLBACK_DELAY),
+    };
+    let fallback = go_serial(dials, &fallbacks, fallback_start);
+    let best = match (primary, fallback) {
+        (a @ Serial::Connected { at: one, .. }, b @ Serial::Connected { at: other, .. }) => {
+            if one <= other { a } else { b }
+        }
+        (a @ Serial::Connected { .. }, Serial::Failed { .. }) => a,
+        (Serial::Failed { .. }, b) => b,
+    };
+    match best {
+        Serial::Connected { index, began, .. } => {
+            Some((index, (index != primaries[0]).then_some(began)))
+        }
+        Serial::Failed { .. } => None,
+    }
+}
+
+/// How a family ended, in time since the dial as a whole began.
+#[derive(Clone, Copy)]
+enum Serial {
+    Connected {
+        index: usize,
+        began: Duration,
+        at: Duration,
+    },
+    Failed {
+        at: Duration,
+    },
+}
+
+/// Go's `dialSerial`: one address after the other, each with its share of the time left.
+fn go_serial(dials: &[Dial], order: &[usize], start: Duration) -> Serial {
+    let mut now = start;
+    for (tried, index) in order.iter().enumerate() {
+        let left = GO_DIAL_TIMEOUT.saturating_sub(now);
+        if left.is_zero() {
+            break;
+        }
+        let addresses_left = u32::try_from(order.len() - tried).unwrap_or(u32::MAX);
+        let share = (left / addresses_left).max(GO_SHORTEST_SHARE.min(left));
+        let took = match &dials[*index].outcome {
+            Step::Done { took, .. } if *took <= share => {
+                return Serial::Connected {
+                    index: *index,
+                    began: now,
+                    at: now + *took,
+                };
+            }
+            // We gave up at our own limit; Go would have waited for its whole share.
+            Step::Done { .. }
+            | Step::Failed {
+                fault: TcpFault::Timeout,
+                ..
+            } => share,
+            Step::Failed { took, .. } => (*took).min(share),
+            Step::Skipped { .. } => Duration::ZERO,
+        };
+        now += took;
+    }
+    Serial::Failed { at: now }
+}
+
+/// The fault of an error of connect(2), and of the ICMP error that led to it if one was queued.
+///
+/// Linux turns ICMP into errno (`icmp_err_convert`, `icmpv6_err_convert`): an administratively
+/// prohibited host looks like an unreachable one, or over IPv6 like a local denial, until the
+/// ICMP code is looked at.
+pub fn from_io(error: &io::Error, to: IpAddr, icmp: Option<IcmpError>) -> TcpFault {
     if let Some(icmp) = icmp.filter(IcmpError::is_prohibited) {
         return TcpFault::Prohibited { icmp };
     }
-    let Some(errno) = error.raw_os_error() else {
-        return TcpFault::Other {
-            errno: None,
-            error: error.to_string(),
-        };
-    };
-    match errno {
-        libc::ECONNREFUSED => TcpFault::Refused { icmp },
-        libc::ETIMEDOUT => TcpFault::Timeout,
-        libc::EHOSTUNREACH => TcpFault::HostUnreachable { icmp },
-        libc::ENETUNREACH => TcpFault::NetUnreachable { icmp },
-        // EINVAL is what a `blackhole` route gives (ip-route(8)).
-        libc::EPERM | libc::EACCES | libc::EINVAL => TcpFault::LocalPolicy { errno },
-        libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT => TcpFault::NoLocalAddress { errno },
-        libc::ECONNRESET => TcpFault::Reset,
+    let errno = error.raw_os_error();
+    match (errno, error.kind()) {
+        (Some(libc::ECONNREFUSED), _) => TcpFault::Refused { icmp },
+        (Some(libc::ETIMEDOUT), _) | (None, io::ErrorKind::TimedOut) => TcpFault::Timeout,
+        (Some(libc::EHOSTUNREACH), _) => TcpFault::HostUnreachable { icmp },
+        (Some(libc::ENETUNREACH), _) => TcpFault::NetUnreachable { icmp },
+        (Some(errno @ (libc::EPERM | libc::EACCES)), _) => TcpFault::LocalPolicy { errno },
+        // connect(2) over a route of type blackhole (fib_props in net/ipv4/fib_semantics.c;
+        // ip6_route_info_create). A link-local address without its scope gives EINVAL as well.
+        (Some(errno @ libc::EINVAL), _) if !is_link_local_v6(to) => TcpFault::LocalPolicy { errno },
+        (Some(errno @ (libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)), _) => {
+            TcpFault::NoLocalAddress { errno }
+        }
+        (Some(libc::ECONNRESET), _) => TcpFault::Reset,
         _ => TcpFault::Other {
-            errno: Some(errno),
+            errno,
             error: error.to_string(),
         },
+    }
+}
+
+fn is_link_local_v6(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -210,116 +297,196 @@ fn from_io(error: &io::Error, icmp: Option<IcmpError>) -> TcpFault {
 mod tests {
     use super::*;
 
-    fn dial_of(to: &str, done: bool, millis: u64) -> Dial {
-        let to: SocketAddr = to.parse().unwrap();
-        let took = Duration::from_millis(millis);
-        let connection = Connection {
-            local: to,
-            rtt: None,
-            send_mss: None,
-        };
-        let outcome = if done {
-            Step::Done {
-                value: connection,
-                took,
-            }
-        } else {
-            Step::Failed {
-                fault: TcpFault::Timeout,
-                took,
-            }
-        };
-        Dial { to, outcome }
+    fn ok(to: &str, ms: u64) -> Dial {
+        Dial {
+            to: SocketAddr::new(to.parse().unwrap(), 443),
+            outcome: Step::Done {
+                value: Connection {
+                    local: "127.0.0.1:1".parse().unwrap(),
+                    rtt: None,
+                    send_mss: None,
+                },
+                took: Duration::from_millis(ms),
+            },
+        }
+    }
+
+    fn bad(to: &str, fault: TcpFault, ms: u64) -> Dial {
+        Dial {
+            to: SocketAddr::new(to.parse().unwrap(), 443),
+            outcome: Step::Failed {
+                fault,
+                took: Duration::from_millis(ms),
+            },
+        }
+    }
+
+    fn refused(to: &str, ms: u64) -> Dial {
+        bad(to, TcpFault::Refused { icmp: None }, ms)
+    }
+
+    fn silent(to: &str) -> Dial {
+        bad(to, TcpFault::Timeout, 5000)
     }
 
     #[test]
-    fn the_connection_is_the_one_that_go_would_use() {
-        const A6: &str = "[2001:db8::1]:443";
-        const B6: &str = "[2001:db8::2]:443";
-        const A4: &str = "192.0.2.1:443";
-        const B4: &str = "192.0.2.2:443";
+    fn the_connection_kept_is_the_one_a_go_client_would_have_used() {
         let ms = Duration::from_millis;
-        for (attempts, chosen) in [
-            (vec![], None),
-            (vec![dial_of(A4, true, 5)], Some((0, None))),
-            (vec![dial_of(A4, false, 5)], None),
-            // A refusal costs its own time.
+        for (name, dials, expected) in [
+            ("nothing to dial", vec![], None),
+            ("one address", vec![ok("10.0.0.1", 20)], Some((0, None))),
             (
-                vec![dial_of(A4, false, 5), dial_of(B4, true, 5)],
-                Some((1, Some(ms(5)))),
-            ),
-            // Dead IPv6: the fallback delay.
-            (
-                vec![dial_of(A6, false, 10_000), dial_of(A4, true, 5)],
-                Some((1, Some(ms(300)))),
-            ),
-            // IPv6 refused at once: no delay but its own.
-            (
-                vec![dial_of(A6, false, 2), dial_of(A4, true, 5)],
-                Some((1, Some(ms(2)))),
-            ),
-            // Slow but within the head start.
-            (
-                vec![dial_of(A6, true, 200), dial_of(A4, true, 1)],
+                "order counts, not speed, within a family",
+                vec![ok("10.0.0.1", 200), ok("10.0.0.2", 1)],
                 Some((0, None)),
             ),
-            // Slower than that: the other wins.
             (
-                vec![dial_of(A6, true, 900), dial_of(A4, true, 1)],
+                "a refusal costs its own time",
+                vec![refused("10.0.0.1", 12), ok("10.0.0.2", 5)],
+                Some((1, Some(ms(12)))),
+            ),
+            (
+                "a silent address costs its share of 30 s",
+                vec![silent("10.0.0.1"), ok("10.0.0.2", 5)],
+                Some((1, Some(ms(15_000)))),
+            ),
+            (
+                "silent ones share what is left",
+                vec![silent("10.0.0.1"), silent("10.0.0.2"), ok("10.0.0.3", 5)],
+                Some((2, Some(ms(20_000)))),
+            ),
+            (
+                "a dead v6 costs 300 ms",
+                vec![silent("fd00::1"), ok("10.0.0.1", 5)],
                 Some((1, Some(ms(300)))),
             ),
             (
+                "a dead v4 before v6 too",
+                vec![silent("10.0.0.1"), ok("fd00::1", 5)],
+                Some((1, Some(ms(300)))),
+            ),
+            (
+                "a v6 without route costs nothing much",
                 vec![
-                    dial_of(A6, false, 2),
-                    dial_of(B6, true, 2),
-                    dial_of(A4, true, 1),
+                    bad("fd00::1", TcpFault::NetUnreachable { icmp: None }, 0),
+                    ok("10.0.0.1", 5),
                 ],
-                Some((1, Some(ms(2)))),
+                Some((1, Some(ms(0)))),
+            ),
+            (
+                "a refused first family hands over at once",
+                vec![
+                    refused("fd00::1", 10),
+                    ok("10.0.0.1", 5),
+                    refused("fd00::2", 15),
+                ],
+                Some((1, Some(ms(25)))),
+            ),
+            (
+                "the second of the first family beats the fallback",
+                vec![refused("fd00::1", 10), ok("10.0.0.1", 5), ok("fd00::2", 15)],
+                Some((2, Some(ms(10)))),
+            ),
+            (
+                "slow but within the delay: no race",
+                vec![ok("fd00::1", 290), ok("10.0.0.1", 1)],
+                Some((0, None)),
+            ),
+            (
+                "slower than delay and fallback together",
+                vec![ok("fd00::1", 900), ok("10.0.0.1", 20)],
+                Some((1, Some(ms(300)))),
+            ),
+            (
+                "slower than the delay, yet first",
+                vec![ok("fd00::1", 310), ok("10.0.0.1", 20)],
+                Some((0, None)),
+            ),
+            (
+                "the fallback family is serial too",
+                vec![silent("fd00::1"), refused("10.0.0.1", 7), ok("10.0.0.2", 5)],
+                Some((2, Some(ms(307)))),
+            ),
+            (
+                "all dead",
+                vec![silent("fd00::1"), refused("10.0.0.1", 7)],
+                None,
             ),
         ] {
-            assert_eq!(go_choice(&attempts), chosen, "{attempts:?}");
+            assert_eq!(go_choice(&dials), expected, "{name}");
         }
     }
 
     #[test]
-    fn every_errno_of_connect_has_its_fault() {
-        let prohibited = IcmpError {
-            from: None,
-            version: 4,
-            kind: 3,
-            code: 13,
+    #[expect(clippy::too_many_lines, reason = "one table")]
+    fn each_errno_of_connect_has_its_fault() {
+        let icmp = |version, kind, code| {
+            Some(IcmpError {
+                from: Some("10.9.9.9".parse().unwrap()),
+                version,
+                kind,
+                code,
+            })
         };
-        let port = IcmpError {
-            from: None,
-            version: 4,
-            kind: 3,
-            code: 3,
+        let v4: IpAddr = "10.0.0.1".parse().unwrap();
+        let v6: IpAddr = "fd00::1".parse().unwrap();
+        let scoped: IpAddr = "fe80::1".parse().unwrap();
+        let prohibited = |version, kind, code| TcpFault::Prohibited {
+            icmp: icmp(version, kind, code).unwrap(),
         };
-        for (errno, icmp, fault) in [
-            (libc::ECONNREFUSED, None, TcpFault::Refused { icmp: None }),
+        for (errno, to, icmp, fault) in [
             (
                 libc::ECONNREFUSED,
-                Some(port),
-                TcpFault::Refused { icmp: Some(port) },
+                v4,
+                None,
+                TcpFault::Refused { icmp: None },
             ),
             (
-                libc::EHOSTUNREACH,
-                Some(prohibited),
-                TcpFault::Prohibited { icmp: prohibited },
+                libc::ECONNREFUSED,
+                v4,
+                icmp(4, 3, 3),
+                TcpFault::Refused {
+                    icmp: icmp(4, 3, 3),
+                },
             ),
+            (libc::ETIMEDOUT, v4, None, TcpFault::Timeout),
             (
                 libc::EHOSTUNREACH,
+                v4,
                 None,
                 TcpFault::HostUnreachable { icmp: None },
             ),
             (
+                libc::EHOSTUNREACH,
+                v4,
+                icmp(4, 3, 1),
+                TcpFault::HostUnreachable {
+                    icmp: icmp(4, 3, 1),
+                },
+            ),
+            (libc::EHOSTUNREACH, v4, icmp(4, 3, 10), prohibited(4, 3, 10)),
+            (libc::EHOSTUNREACH, v4, icmp(4, 3, 13), prohibited(4, 3, 13)),
+            (libc::ENETUNREACH, v4, icmp(4, 3, 9), prohibited(4, 3, 9)),
+            (
                 libc::ENETUNREACH,
+                v6,
                 None,
                 TcpFault::NetUnreachable { icmp: None },
             ),
-            (libc::ETIMEDOUT, None, TcpFault::Timeout),
+            (
+                libc::ENETUNREACH,
+                v6,
+                icmp(6, 1, 0),
+                TcpFault::NetUnreachable {
+                    icmp: icmp(6, 1, 0),
+                },
+            ),
+            (libc::EACCES, v6, icmp(6, 1, 1), prohibited(6, 1, 1)),
+            (libc::EACCES, v6, icmp(6, 1, 5), prohibited(6, 1, 5)),
+            (libc::EACCES, v6, icmp(6, 1, 6), prohibited(6, 1, 6)),
             (
                 libc::EACCES,
+                v6,
                 None,
                 TcpFault::LocalPolicy {
                     errno: libc::EACCES,
@@ -327,46 +494,135 @@ mod tests {
             ),
             (
                 libc::EPERM,
+                v4,
                 None,
                 TcpFault::LocalPolicy { errno: libc::EPERM },
             ),
             (
+                libc::EINVAL,
+                v4,
+                None,
+                TcpFault::LocalPolicy {
+                    errno: libc::EINVAL,
+                },
+            ),
+            (
                 libc::EADDRNOTAVAIL,
+                v4,
                 None,
                 TcpFault::NoLocalAddress {
                     errno: libc::EADDRNOTAVAIL,
                 },
             ),
-            (libc::ECONNRESET, None, TcpFault::Reset),
+            (
+                libc::EAFNOSUPPORT,
+                v6,
+                None,
+                TcpFault::NoLocalAddress {
+                    errno: libc::EAFNOSUPPORT,
+                },
+            ),
+            (libc::ECONNRESET, v4, None, TcpFault::Reset),
         ] {
-            assert_eq!(from_io(&io::Error::from_raw_os_error(errno), icmp), fault);
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(from_io(&error, to, icmp), fault, "{error} {icmp:?}");
+        }
+        for (errno, to) in [(libc::EINVAL, scoped), (libc::EMFILE, v4)] {
+            let fault = from_io(&io::Error::from_raw_os_error(errno), to, None);
+            assert!(
+                matches!(fault, TcpFault::Other { errno: Some(e), .. } if e == errno),
+                "{fault:?}"
+            );
         }
     }
 
-    #[tokio::test]
-    async fn an_open_port_connects_and_a_closed_one_refuses() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let loopback = [IpAddr::from([127, 0, 0, 1])];
-        let dialed = connect(&loopback, port, Duration::from_secs(5)).await;
-        let connection = dialed.connect.attempts[0].outcome.done().unwrap();
-        assert!(connection.rtt.is_some() && connection.send_mss.is_some());
-        assert!(dialed.stream.is_some());
-        drop((listener, dialed));
-        let dialed = connect(&loopback, port, Duration::from_secs(5)).await;
-        assert_eq!(
-            dialed.connect.outcome.fault(),
-            Some(&TcpFault::Refused { icmp: None })
-        );
+    #[test]
+    fn each_family_is_bounded_for_itself_and_the_rest_counted() {
+        let addresses: Vec<IpAddr> = (1..=6)
+            .map(|i| format!("10.0.0.{i}").parse().unwrap())
+            .chain(["fd00::1".parse().unwrap()])
+            .collect();
+        let (tried, not_tried) = bounded(&addresses);
+        assert_eq!(tried.len(), 5);
+        assert_eq!(tried[4], addresses[6]);
+        assert_eq!(not_tried, 2);
     }
 
     #[tokio::test]
-    async fn no_more_than_the_bound_is_tried() {
-        let many: Vec<IpAddr> = (1..=7).map(|n| IpAddr::from([127, 0, 0, n])).collect();
-        let dialed = connect(&many, 1, Duration::from_secs(1)).await;
-        assert_eq!(
-            (dialed.connect.attempts.len(), dialed.connect.not_tried),
-            (MAX_ADDRESSES_PER_FAMILY, 3)
-        );
+    async fn a_listening_port_connects_and_tells_rtt_and_mss() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let dialed = connect(&[at.ip()], at.port(), Duration::from_secs(5)).await;
+        let stream = dialed.stream.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), at);
+        assert!(stream.nodelay().unwrap());
+        let connected = dialed.connect.outcome.done().unwrap();
+        assert_eq!((connected.to, connected.fallback), (at, None));
+        let connection = dialed.connect.attempts[0].outcome.done().unwrap();
+        assert!(connection.rtt.is_some() && connection.send_mss.is_some());
+        assert_eq!(connection.local, stream.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_refused_and_the_next_address_is_taken() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let closed: IpAddr = "127.0.0.3".parse().unwrap();
+        let limit = Duration::from_secs(5);
+        let refused = TcpFault::Refused { icmp: None };
+
+        let alone = connect(&[closed], at.port(), limit).await;
+        assert!(alone.stream.is_none());
+        assert_eq!(alone.connect.outcome.fault(), Some(&refused));
+
+        let both = connect(&[closed, at.ip()], at.port(), limit).await;
+        let dials = &both.connect.attempts;
+        assert_eq!(dials[0].outcome.fault(), Some(&refused));
+        let connected = both.connect.outcome.done().unwrap();
+        assert_eq!(connected.to, at);
+        assert_eq!(connected.fallback, dials[0].outcome.took());
+        assert!(both.stream.is_some());
+    }
+
+    /// A port whose queue of connections is full: further SYNs are dropped.
+    async fn silent_port(at: SocketAddr) -> (tokio::net::TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(at).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..16 {
+            match timeout(Duration::from_millis(100), TcpStream::connect(at)).await {
+                Ok(stream) => waiting.push(stream.unwrap()),
+                Err(_) => return (listener, waiting),
+            }
+        }
+        panic!("the queue of {at} does not fill");
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_is_a_timeout_and_does_not_make_the_other_stale() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let silent = SocketAddr::new("127.0.0.3".parse().unwrap(), at.port());
+        let _full = silent_port(silent).await;
+
+        let limit = STALE + Duration::from_millis(200);
+        let dialed = connect(&[at.ip(), silent.ip()], at.port(), limit).await;
+        let dials = &dialed.connect.attempts;
+        assert_eq!(dials[1].outcome.fault(), Some(&TcpFault::Timeout));
+        assert!(dials[1].outcome.took().unwrap() >= limit);
+        let connected = dialed.connect.outcome.done().unwrap();
+        assert_eq!((connected.to, connected.fallback), (at, None));
+        assert_eq!(dialed.connect.outcome.took(), dials[0].outcome.took());
+        let first = dials[0].outcome.done().unwrap().local;
+        let stream = dialed.stream.unwrap();
+        assert_ne!(stream.local_addr().unwrap(), first, "opened anew");
+    }
+
+    #[tokio::test]
+    async fn no_address_at_all_is_a_fault_and_no_panic() {
+        let dialed = connect(&[], 443, Duration::from_secs(1)).await;
+        assert!(dialed.connect.outcome.fault().is_some());
+        assert_eq!(go_choice(&dialed.connect.attempts), None);
     }
 }

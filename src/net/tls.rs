@@ -1,357 +1,479 @@
-//! TLS handshakes that record the server's chain also when they refuse it. Verification is rustls'
-//! own and is never switched off.
+//! The TLS phase: one handshake as containerd would make it, with the chain on record whatever the
+//! verdict. Verification is never off: a refused certificate is a result.
 
-use std::fmt::Write as _;
 use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, OtherError,
+    ProtocolVersion, RootCertStore, SignatureScheme,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::watched::{Seen, Watched};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Certificate, Session, Step, Tls};
 use crate::model::fault::TlsFault;
-use crate::model::text::printable;
+use crate::model::text::{clean, hex};
 use crate::model::units::Bytes;
 
-/// Chains longer than this are cut in the evidence; public ones have two to four.
-const MAX_CHAIN: usize = 10;
+/// A secure stream over a connection whose bytes are counted.
+pub type TlsStream = tokio_rustls::client::TlsStream<Watched<TcpStream>>;
 
-/// Names of a certificate kept in the evidence; some CDNs present a hundred.
-const MAX_NAMES: usize = 20;
-
-/// What came of a handshake.
+/// What came of the TLS phase.
 #[derive(Debug)]
 pub struct Secured {
     pub tls: Tls,
-    pub stream: Option<TlsStream<Counted>>,
+    /// The stream to go on with; there when the outcome is done.
+    pub stream: Option<TlsStream>,
 }
 
-/// The client side of TLS with one set of roots, as containerd speaks it: TLS 1.2 and 1.3, HTTP/2
-/// before HTTP/1.1, the post-quantum key exchange of Go 1.24 and later.
-#[derive(Debug)]
+impl Secured {
+    /// The server chose HTTP/2 (RFC 7301, RFC 9113 section 3.2).
+    pub fn is_h2(&self) -> bool {
+        self.tls
+            .outcome
+            .done()
+            .is_some_and(|session| session.alpn.as_deref() == Some("h2"))
+    }
+}
+
+/// A TLS client with one set of roots.
+#[derive(Clone, Debug)]
 pub struct TlsClient {
     provider: Arc<CryptoProvider>,
-    /// `None` when there are no roots: nothing can be verified then.
+    roots: Arc<RootCertStore>,
+    /// `None` when there is no root: then every chain is refused.
     verifier: Option<Arc<WebPkiServerVerifier>>,
 }
 
 impl TlsClient {
     pub fn new(roots: RootCertStore) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .ok();
-        Self { provider, verifier }
-    }
-
-    /// Secures a connection to `host`.
-    pub async fn handshake(&self, host: &Host, stream: TcpStream, limit: Duration) -> Secured {
-        let start = Instant::now();
-        let recorder = Arc::new(Recorder {
-            inner: self.verifier.clone(),
-            provider: Arc::clone(&self.provider),
-            chain: Mutex::default(),
-        });
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let result = self.connect(host, stream, limit, &recorder, &seen).await;
-        let took = start.elapsed();
-        let chain = recorder
-            .chain
-            .lock()
-            .map(|chain| chain.iter().map(certificate).collect())
-            .unwrap_or_default();
-        let outcome = match result {
-            Ok(stream) => {
-                let value = session(&stream);
-                let tls = Tls {
-                    chain,
-                    outcome: Step::Done { value, took },
-                };
-                return Secured {
-                    tls,
-                    stream: Some(stream),
-                };
-            }
-            Err(TlsFault::UnknownIssuer { .. }) => {
-                // The authority that is missing issued the last certificate presented.
-                let issuer = chain
-                    .last()
-                    .map(|top: &Certificate| top.issuer.clone())
-                    .unwrap_or_default();
-                Step::Failed {
-                    fault: TlsFault::UnknownIssuer { issuer },
-                    took,
-                }
-            }
-            Err(fault) => Step::Failed { fault, took },
-        };
-        Secured {
-            tls: Tls { chain, outcome },
-            stream: None,
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let roots = Arc::new(roots);
+        // The only failures of the builder are an empty store and a bad CRL; we give no CRL.
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .ok();
+        Self {
+            provider,
+            roots,
+            verifier,
         }
     }
 
-    async fn connect(
+    /// Makes one handshake with `host` over `stream`.
+    pub async fn handshake(&self, host: &Host, stream: TcpStream, limit: Duration) -> Secured {
+        let started = Instant::now();
+        let presented = Presented::default();
+        let result = self.session(host, stream, limit, &presented).await;
+        let took = started.elapsed();
+        let chain = presented.chain();
+        let (result, stream) = match result {
+            Ok((session, stream)) => (Ok(session), Some(stream)),
+            Err(Failure::Refused(error)) => (Err(self.refusal(&error, host, &chain)), None),
+            Err(Failure::Other(fault)) => (Err(fault), None),
+        };
+        let outcome = Step::from_result(result, took);
+        Secured {
+            tls: Tls { chain, outcome },
+            stream,
+        }
+    }
+
+    async fn session(
         &self,
         host: &Host,
         stream: TcpStream,
         limit: Duration,
-        recorder: &Arc<Recorder>,
-        seen: &Arc<Mutex<Seen>>,
-    ) -> Result<TlsStream<Counted>, TlsFault> {
-        let name = server_name(host)?;
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsFault::Other {
-                reason: error.to_string(),
-            })?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(recorder) as Arc<dyn ServerCertVerifier>)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let counted = Counted {
-            inner: stream,
-            seen: Arc::clone(seen),
+        presented: &Presented,
+    ) -> Result<(Session, TlsStream), Failure> {
+        let name = server_name(host).ok_or_else(|| TlsFault::Other {
+            reason: clean(
+                &format!("{host} is not a name that TLS can ask for"),
+                MAX_TEXT,
+            ),
+        })?;
+        let connector = TlsConnector::from(Arc::new(self.config(presented)));
+        let (stream, record) = Watched::new(stream);
+        match timeout(limit, connector.connect(name, stream)).await {
+            Ok(Ok(stream)) => Ok((session_of(stream.get_ref().1), stream)),
+            // The alert that says why has been written by then, as far as the socket took it.
+            Ok(Err(error)) => Err(failure(&error, &record.seen(), presented.accepted())),
+            Err(_) => {
+                let seen = record.seen();
+                Err(not_tls(&seen.first)
+                    .unwrap_or(TlsFault::Timeout {
+                        received: Bytes(seen.received),
+                    })
+                    .into())
+            }
+        }
+    }
+
+    fn config(&self, presented: &Presented) -> ClientConfig {
+        let verifier = Recorder {
+            inner: self.verifier.clone(),
+            provider: self.provider.clone(),
+            roots: self.roots.clone(),
+            presented: presented.clone(),
         };
-        let handshake = TlsConnector::from(Arc::new(config)).connect(name, counted);
-        let outcome = tokio::time::timeout(limit, handshake).await;
-        let seen = seen.lock().map(|s| s.clone()).unwrap_or_default();
-        match outcome {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(fault(&error, &seen, host)),
-            Err(_) => Err(not_tls(&seen).unwrap_or(TlsFault::Timeout {
-                received: Bytes(seen.received),
-            })),
-        }
+        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .expect("the provider has cipher suites of both versions")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        // As Go's net/http, and so containerd.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // A resumed session shows no chain; Go's client does not resume either unless told to.
+        config.resumption = Resumption::disabled();
+        config
     }
-}
 
-/// The name for SNI and verification; a final dot is DNS's, not TLS's (RFC 6066, 3).
-fn server_name(host: &Host) -> Result<ServerName<'static>, TlsFault> {
-    match host {
-        Host::Address(address) => Ok(ServerName::IpAddress((*address).into())),
-        Host::Name(name) => {
-            ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| {
-                TlsFault::Other {
-                    reason: format!("'{name}' can't be a name in a certificate"),
+    fn refusal(&self, error: &CertificateError, host: &Host, chain: &[Certificate]) -> TlsFault {
+        if self.roots.is_empty() {
+            return TlsFault::NoRoots;
+        }
+        match error {
+            // A bad signature within the chain: a root of that name is trusted, but has another
+            // key, as after a CA was made anew. Go calls that an unknown authority too.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                TlsFault::UnknownIssuer {
+                    issuer: missing_issuer(chain),
                 }
-            })
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                TlsFault::NameMismatch {
+                    expected: host_without_brackets(host),
+                    presented: chain
+                        .first()
+                        .map_or_else(Vec::new, |leaf| leaf.names.clone()),
+                }
+            }
+            CertificateError::ExpiredContext { time, not_after } => TlsFault::Expired {
+                not_after: timestamp(*not_after),
+                local_time: timestamp(*time),
+            },
+            CertificateError::NotValidYetContext { time, not_before } => TlsFault::NotYetValid {
+                not_before: timestamp(*not_before),
+                local_time: timestamp(*time),
+            },
+            other => TlsFault::BadCertificate {
+                reason: clean(&other.to_string(), MAX_TEXT),
+            },
         }
     }
 }
 
-fn session(stream: &TlsStream<Counted>) -> Session {
-    let (_, connection) = stream.get_ref();
+/// A handshake that failed.
+enum Failure {
+    /// We refused the certificate.
+    Refused(CertificateError),
+    Other(TlsFault),
+}
+
+impl From<TlsFault> for Failure {
+    fn from(fault: TlsFault) -> Self {
+        Self::Other(fault)
+    }
+}
+
+/// SNI carries no trailing dot (RFC 6066 section 3), and certificates have none in their names.
+fn server_name(host: &Host) -> Option<ServerName<'static>> {
+    match host {
+        Host::Address(address) => Some(ServerName::from(*address)),
+        Host::Name(name) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            ServerName::try_from(name.to_owned()).ok()
+        }
+    }
+}
+
+fn host_without_brackets(host: &Host) -> String {
+    match host {
+        Host::Address(address) => address.to_string(),
+        Host::Name(name) => name.clone(),
+    }
+}
+
+/// The table from what the handshake ended with to its fault.
+fn failure(error: &io::Error, seen: &Seen, chain_accepted: bool) -> Failure {
+    let tls = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>());
+    match tls {
+        // The chain was fine, its owner's signature of the handshake was not.
+        Some(rustls::Error::InvalidCertificate(error)) if chain_accepted => {
+            let reason = clean(&format!("signature of the handshake: {error}"), MAX_TEXT);
+            return TlsFault::BadCertificate { reason }.into();
+        }
+        Some(rustls::Error::InvalidCertificate(error)) => return Failure::Refused(error.clone()),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            let (alert, name) = alert_name(*alert);
+            return TlsFault::Alert { alert, name }.into();
+        }
+        _ => {}
+    }
+    if let Some(fault) = not_tls(&seen.first) {
+        return fault.into();
+    }
+    let received = Bytes(seen.received);
+    let reason = || clean(&error.to_string(), MAX_TEXT);
+    match (tls, &seen.end) {
+        (Some(rustls::Error::PeerIncompatible(_)), _) => {
+            TlsFault::Incompatible { reason: reason() }
+        }
+        (Some(rustls::Error::NoCertificatesPresented), _) => {
+            TlsFault::BadCertificate { reason: reason() }
+        }
+        (None, Some(end)) if end.is_reset() => TlsFault::Reset { received },
+        (None, Some(end)) if end.is_close() => TlsFault::Closed { received },
+        (None, Some(end)) if end.is_timeout() => TlsFault::Timeout { received },
+        _ => TlsFault::Other { reason: reason() },
+    }
+    .into()
+}
+
+/// What the first bytes of an answer say when they are no TLS record (RFC 8446 section 5.1: a
+/// content type of 20 to 24, then a version that begins with 3).
+fn not_tls(first: &[u8]) -> Option<TlsFault> {
+    match first {
+        [] | [20..=24] | [20..=24, 3, ..] => None,
+        _ if first.starts_with(b"HTTP/") => Some(TlsFault::PlainHttp),
+        _ => Some(TlsFault::NotTls {
+            first_bytes: hex(first),
+        }),
+    }
+}
+
+/// Number and name of an alert as RFC 8446 section 6 and the IANA registry have them.
+pub(super) fn alert_name(alert: rustls::AlertDescription) -> (u8, String) {
+    let number = u8::from(alert);
+    let name = match number {
+        0 => "close_notify",
+        10 => "unexpected_message",
+        20 => "bad_record_mac",
+        22 => "record_overflow",
+        40 => "handshake_failure",
+        42 => "bad_certificate",
+        43 => "unsupported_certificate",
+        44 => "certificate_revoked",
+        45 => "certificate_expired",
+        46 => "certificate_unknown",
+        47 => "illegal_parameter",
+        48 => "unknown_ca",
+        49 => "access_denied",
+        50 => "decode_error",
+        51 => "decrypt_error",
+        70 => "protocol_version",
+        71 => "insufficient_security",
+        80 => "internal_error",
+        86 => "inappropriate_fallback",
+        90 => "user_canceled",
+        100 => "no_renegotiation",
+        109 => "missing_extension",
+        110 => "unsupported_extension",
+        112 => "unrecognized_name",
+        113 => "bad_certificate_status_response",
+        115 => "unknown_psk_identity",
+        116 => "certificate_required",
+        120 => "no_application_protocol",
+        121 => "ech_required",
+        _ => "unknown",
+    };
+    (number, name.to_owned())
+}
+
+fn session_of(connection: &ClientConnection) -> Session {
     let protocol = match connection.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2".to_owned(),
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
         other => format!("{other:?}"),
     };
+    let cipher_suite = connection
+        .negotiated_cipher_suite()
+        .and_then(|suite| suite.suite().as_str())
+        .unwrap_or("unknown")
+        // rustls' own prefix; IANA's names begin with TLS_ in all versions.
+        .replacen("TLS13_", "TLS_", 1);
     Session {
         protocol,
-        cipher_suite: connection
-            .negotiated_cipher_suite()
-            .map_or_else(String::new, |s| format!("{:?}", s.suite())),
+        cipher_suite,
         key_exchange: connection
             .negotiated_key_exchange_group()
             .map(|group| format!("{:?}", group.name())),
         alpn: connection
             .alpn_protocol()
-            .map(|p| String::from_utf8_lossy(p).into_owned()),
+            .map(|name| clean(&String::from_utf8_lossy(name), MAX_TEXT)),
     }
 }
 
-/// rustls' error, in our words.
-fn fault(error: &io::Error, seen: &Seen, host: &Host) -> TlsFault {
-    let received = Bytes(seen.received);
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(inner) = inner else {
-        return match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                TlsFault::Reset { received }
-            }
-            io::ErrorKind::UnexpectedEof => not_tls(seen).unwrap_or(TlsFault::Closed { received }),
-            _ => TlsFault::Other {
-                reason: printable(&error.to_string()),
-            },
-        };
-    };
-    match inner {
-        rustls::Error::InvalidCertificate(error) => certificate_fault(error, host),
-        rustls::Error::AlertReceived(alert) => TlsFault::Alert {
-            alert: u8::from(*alert),
-            name: snake(&format!("{alert:?}")),
-        },
-        rustls::Error::PeerIncompatible(reason) => TlsFault::Incompatible {
-            reason: format!("{reason:?}"),
-        },
-        rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => {
-            not_tls(seen).unwrap_or_else(|| TlsFault::Other {
-                reason: printable(&inner.to_string()),
-            })
-        }
-        _ => TlsFault::Other {
-            reason: printable(&inner.to_string()),
-        },
+// ---- the chain ----------------------------------------------------------------------------------
+
+/// The certificates a server sent, leaf first, in DER form, and whether they were accepted.
+#[derive(Clone, Debug, Default)]
+struct Presented(Arc<Mutex<(Vec<Vec<u8>>, bool)>>);
+
+impl Presented {
+    fn record(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], accepted: bool) {
+        let chain = std::iter::once(leaf)
+            .chain(others)
+            .take(MAX_CHAIN)
+            .map(|der| der.to_vec())
+            .collect();
+        *self.lock() = (chain, accepted);
+    }
+
+    fn accepted(&self) -> bool {
+        self.lock().1
+    }
+
+    /// Those that can be read.
+    fn chain(&self) -> Vec<Certificate> {
+        self.lock().0.iter().filter_map(|der| read(der)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Vec<Vec<u8>>, bool)> {
+        // Whole values are put in, so a poisoned lock holds one too.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn certificate_fault(error: &CertificateError, host: &Host) -> TlsFault {
-    match error {
-        CertificateError::UnknownIssuer => TlsFault::UnknownIssuer {
-            issuer: String::new(),
-        },
-        CertificateError::NotValidForNameContext { presented, .. } => TlsFault::NameMismatch {
-            expected: host.to_string(),
-            presented: presented.iter().map(|n| plain_name(n)).collect(),
-        },
-        CertificateError::NotValidForName => TlsFault::NameMismatch {
-            expected: host.to_string(),
-            presented: Vec::new(),
-        },
-        CertificateError::ExpiredContext { time, not_after } => TlsFault::Expired {
-            not_after: timestamp(*not_after),
-            local_time: timestamp(*time),
-        },
-        CertificateError::NotValidYetContext { time, not_before } => TlsFault::NotYetValid {
-            not_before: timestamp(*not_before),
-            local_time: timestamp(*time),
-        },
-        CertificateError::ApplicationVerificationFailure => TlsFault::NoRoots,
-        other => TlsFault::BadCertificate {
-            reason: printable(&other.to_string()),
-        },
-    }
-}
-
-/// rustls presents names as `DnsName("a.example.com")`.
-fn plain_name(name: &str) -> String {
-    let inner = name
-        .split_once('(')
-        .and_then(|(_, rest)| rest.strip_suffix(')'))
-        .unwrap_or(name);
-    printable(inner.trim_matches('"'))
-}
-
-fn timestamp(time: UnixTime) -> Timestamp {
-    i64::try_from(time.as_secs())
-        .ok()
-        .and_then(|s| Timestamp::from_second(s).ok())
-        .unwrap_or(Timestamp::MAX)
-}
-
-/// What is no TLS record (RFC 8446, 5.1: content types 20 to 24, version 3.x), told by its first bytes.
-fn not_tls(seen: &Seen) -> Option<TlsFault> {
-    let first = seen.first.as_slice();
-    if first.is_empty() {
-        return None;
-    }
-    if first.starts_with(b"HTTP/") {
-        return Some(TlsFault::PlainHttp);
-    }
-    let is_record = matches!(first[0], 20..=24) && first.get(1).is_none_or(|major| *major == 3);
-    (!is_record).then(|| TlsFault::NotTls {
-        first_bytes: first.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        }),
+fn read(der: &[u8]) -> Option<Certificate> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, der);
+    let validity = parsed.validity();
+    Some(Certificate {
+        subject: clean(&parsed.subject().to_string(), MAX_TEXT),
+        issuer: clean(&parsed.issuer().to_string(), MAX_TEXT),
+        names: names(&parsed),
+        not_before: from_seconds(validity.not_before.timestamp()),
+        not_after: from_seconds(validity.not_after.timestamp()),
+        sha256: hex(digest.as_ref()),
     })
 }
 
-/// `HandshakeFailure` as the RFC writes it: `handshake_failure`.
-fn snake(name: &str) -> String {
-    let mut text = String::new();
-    for character in name.chars() {
-        if character.is_uppercase()
-            && !text.is_empty()
-            && !text.ends_with(|c: char| c.is_uppercase())
-        {
-            text.push('_');
-        }
-        text.push(character.to_ascii_lowercase());
-    }
-    text
-}
-
-fn certificate(der: &CertificateDer<'static>) -> Certificate {
-    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
-    let sha256 = sha256
-        .as_ref()
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-    let Ok((_, parsed)) = X509Certificate::from_der(der) else {
-        return Certificate {
-            subject: "unreadable".to_owned(),
-            issuer: "unreadable".to_owned(),
-            names: Vec::new(),
-            not_before: Timestamp::MIN,
-            not_after: Timestamp::MAX,
-            sha256,
-        };
+/// DNS names and addresses of the subjectAltName extension, the only ones that count (RFC 9525
+/// section 6.3, and Go).
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return Vec::new();
     };
-    let names = parsed
-        .subject_alternative_name()
-        .ok()
-        .flatten()
-        .map(|extension| {
-            extension
-                .value
-                .general_names
-                .iter()
-                .filter_map(general_name)
-                .take(MAX_NAMES)
-                .collect()
-        });
-    let at = |seconds: i64, otherwise| Timestamp::from_second(seconds).unwrap_or(otherwise);
-    Certificate {
-        subject: printable(&parsed.subject().to_string()),
-        issuer: printable(&parsed.issuer().to_string()),
-        names: names.unwrap_or_default(),
-        not_before: at(parsed.validity().not_before.timestamp(), Timestamp::MIN),
-        not_after: at(parsed.validity().not_after.timestamp(), Timestamp::MAX),
-        sha256,
-    }
+    extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(clean(name, MAX_TEXT)),
+            GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
+                .map(IpAddr::from)
+                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
+                .ok()
+                .map(|address| address.to_string()),
+            _ => None,
+        })
+        .take(MAX_NAMES)
+        .collect()
 }
 
-fn general_name(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some(printable(name)),
-        GeneralName::IPAddress(bytes) => {
-            let v4 = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
-            let v6 = <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from);
-            v4.or(v6).ok().map(|address| address.to_string())
-        }
-        _ => None,
+/// The issuer that is not among the presented: where the chain ends on the server's side.
+fn missing_issuer(chain: &[Certificate]) -> String {
+    let Some(mut last) = chain.first() else {
+        return "unreadable".to_owned();
+    };
+    // Each step uses another certificate, so that a loop of two issuers ends too.
+    for _ in 0..chain.len() {
+        let Some(next) = chain
+            .iter()
+            .find(|c| c.subject == last.issuer && c.subject != last.subject)
+        else {
+            break;
+        };
+        last = next;
     }
+    last.issuer.clone()
 }
 
-/// Keeps the chain, and leaves the judgement to rustls.
+fn timestamp(time: UnixTime) -> Timestamp {
+    from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// RFC 5280 section 4.1.2.5 has 9999-12-31 for "never expires", a day more than `Timestamp` has.
+fn from_seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
+}
+
+// ---- the verifier -------------------------------------------------------------------------------
+
+/// Writes down the chain, then leaves the verdict to rustls, except where Go's and rustls' ideas
+/// of a server certificate differ in a way that registries meet every day, see
+/// [`Recorder::ca_as_server`].
 #[derive(Debug)]
 struct Recorder {
     inner: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
-    chain: Mutex<Vec<CertificateDer<'static>>>,
+    roots: Arc<RootCertStore>,
+    presented: Presented,
+}
+
+impl Recorder {
+    /// A self-signed certificate made by `openssl req -x509` says that it is a CA. rustls refuses
+    /// every CA as a server before it looks for its issuer; Go (and so containerd) accepts one
+    /// that is itself among the roots, and calls it of unknown authority when it is not. Both are
+    /// as safe as with rustls: whoever holds the key of a root could sign any server certificate.
+    fn ca_as_server(
+        &self,
+        leaf: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+        refused: rustls::Error,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let anchor = webpki::anchor_from_trusted_cert(leaf).map_err(|_| refused.clone())?;
+        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| refused.clone())?;
+        let root = self.roots.roots.iter().find(|root| {
+            root.subject == anchor.subject
+                && root.subject_public_key_info == anchor.subject_public_key_info
+        });
+        match root {
+            // Name constraints are rustls' to apply, and it did not get that far.
+            Some(root) if root.name_constraints.is_some() => return Err(refused),
+            Some(_) => {}
+            None if parsed.issuer().as_raw() == parsed.subject().as_raw() => {
+                return Err(CertificateError::UnknownIssuer.into());
+            }
+            None => return Err(refused),
+        }
+        let validity = parsed.validity();
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let valid = validity.not_before.timestamp()..=validity.not_after.timestamp();
+        if !valid.contains(&seconds) {
+            return Err(refused);
+        }
+        if let Some(usage) = parsed.extended_key_usage().map_err(|_| refused)?
+            && !usage.value.any
+            && !usage.value.server_auth
+        {
+            return Err(CertificateError::InvalidPurpose.into());
+        }
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
 }
 
 impl ServerCertVerifier for Recorder {
@@ -363,40 +485,44 @@ impl ServerCertVerifier for Recorder {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Ok(mut chain) = self.chain.lock() {
-            let presented = std::iter::once(end_entity).chain(intermediates);
-            *chain = presented
-                .take(MAX_CHAIN)
-                .map(|certificate| certificate.clone().into_owned())
-                .collect();
-        }
-        match &self.inner {
-            Some(inner) => {
-                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            }
-            // No roots: refused, by the one error that the verifier above never gives.
-            None => Err(CertificateError::ApplicationVerificationFailure.into()),
-        }
+        let verdict = match &self.inner {
+            None => Err(CertificateError::UnknownIssuer.into()),
+            Some(inner) => match inner.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ) {
+                Err(refused) if is_ca_as_server(&refused) => {
+                    self.ca_as_server(end_entity, server_name, now, refused)
+                }
+                verdict => verdict,
+            },
+        };
+        self.presented
+            .record(end_entity, intermediates, verdict.is_ok());
+        verdict
     }
 
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -406,57 +532,467 @@ impl ServerCertVerifier for Recorder {
     }
 }
 
-/// What the peer sent so far.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    received: u64,
-    /// Its first bytes, enough to tell a protocol.
-    first: Vec<u8>,
+fn is_ca_as_server(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error
+    else {
+        return false;
+    };
+    matches!(
+        inner.downcast_ref::<webpki::Error>(),
+        Some(webpki::Error::CaUsedAsEndEntity)
+    )
 }
 
-/// A TCP stream that counts what it receives and keeps the first bytes.
-#[derive(Debug)]
-pub struct Counted {
-    inner: TcpStream,
-    seen: Arc<Mutex<Seen>>,
-}
+/// Certificates of a chain that are kept; real ones have up to five.
+const MAX_CHAIN: usize = 16;
 
-const FIRST_BYTES: usize = 16;
+/// Names of a certificate that are kept. Public CAs issue up to 100, Google's CA up to 1000.
+const MAX_NAMES: usize = 1000;
 
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        let new = &buffer.filled()[before..];
-        if !new.is_empty()
-            && let Ok(mut seen) = self.seen.lock()
-        {
-            seen.received += new.len() as u64;
-            let room = FIRST_BYTES.saturating_sub(seen.first.len());
-            seen.first.extend(new.iter().take(room));
+const MAX_TEXT: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, IsCa};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::net::testing::{self, Ca, LONG, Leaf, peer};
+
+    async fn handshake(
+        roots: RootCertStore,
+        host: &str,
+        at: std::net::SocketAddr,
+        limit: Duration,
+    ) -> Secured {
+        let stream = TcpStream::connect(at).await.unwrap();
+        TlsClient::new(roots)
+            .handshake(&Host::new(host), stream, limit)
+            .await
+    }
+
+    /// Shakes hands with a TLS server that does nothing after it.
+    async fn with_server(
+        roots: RootCertStore,
+        host: &str,
+        config: rustls::ServerConfig,
+    ) -> Secured {
+        let at = peer(|stream| async move {
+            let mut stream = testing::accept(stream, config).await;
+            if let Some(stream) = &mut stream {
+                let _ = stream.read(&mut [0; 1]).await;
+            }
+        })
+        .await;
+        handshake(roots, host, at, LONG).await
+    }
+
+    /// Reads something of the ClientHello, then does as told.
+    async fn with_peer<F, Fut>(limit: Duration, serve: F) -> TlsFault
+    where
+        F: FnOnce(TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        let at = peer(|mut stream| async move {
+            // All of it: what is left unread would turn FIN into RST.
+            let mut header = [0; 5];
+            stream.read_exact(&mut header).await.unwrap();
+            let length = u16::from_be_bytes([header[3], header[4]]).into();
+            stream.read_exact(&mut vec![0; length]).await.unwrap();
+            serve(stream).await;
+        })
+        .await;
+        let secured = handshake(Ca::new("any").roots(), "registry.test", at, limit).await;
+        assert!(secured.stream.is_none());
+        assert_eq!(secured.tls.chain, vec![]);
+        secured.tls.outcome.fault().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn a_healthy_server_gives_a_session_and_its_chain() {
+        let ca = Ca::new("Test CA");
+        for (versions, alpn, protocol, chosen) in [
+            (
+                &rustls::version::TLS13,
+                &["h2", "http/1.1"][..],
+                "TLSv1.3",
+                Some("h2"),
+            ),
+            (
+                &rustls::version::TLS13,
+                &["http/1.1"][..],
+                "TLSv1.3",
+                Some("http/1.1"),
+            ),
+            (&rustls::version::TLS12, &[][..], "TLSv1.2", None),
+        ] {
+            let leaf = ca.leaf(&["registry.test", "*.registry.test", "10.1.2.3"]);
+            let secured = with_server(
+                ca.roots(),
+                "registry.test",
+                leaf.server_of(alpn, &[versions]),
+            )
+            .await;
+            let session = secured.tls.outcome.done().unwrap();
+            assert_eq!(session.protocol, protocol);
+            assert!(session.cipher_suite.starts_with("TLS_"), "{session:?}");
+            assert!(!session.cipher_suite.starts_with("TLS13_"), "{session:?}");
+            assert!(session.key_exchange.is_some());
+            assert_eq!(session.alpn.as_deref(), chosen);
+            assert_eq!(secured.is_h2(), chosen == Some("h2"));
+            assert!(secured.stream.is_some());
+            let [certificate] = &secured.tls.chain[..] else {
+                panic!("{:?}", secured.tls.chain)
+            };
+            assert_eq!(
+                certificate.names,
+                ["registry.test", "*.registry.test", "10.1.2.3"]
+            );
+            assert_eq!(certificate.subject, "CN=leaf");
+            assert!(certificate.issuer.contains("CN=Test CA"));
+            assert_eq!(certificate.sha256.len(), 64);
         }
-        poll
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+    #[tokio::test]
+    async fn names_with_a_final_dot_and_addresses_are_verified_too() {
+        let ca = Ca::new("Test CA");
+        for host in ["registry.test.", "Registry.Test", "127.0.0.1", "[::1]"] {
+            let leaf = ca.leaf(&["registry.test", "127.0.0.1", "::1"]);
+            let secured = with_server(ca.roots(), host, leaf.server(&[])).await;
+            assert!(secured.stream.is_some(), "{host}: {:?}", secured.tls);
+        }
+        let secured =
+            with_server(ca.roots(), "127.0.0.2", ca.leaf(&["127.0.0.1"]).server(&[])).await;
+        assert_eq!(
+            secured.tls.outcome.fault(),
+            Some(&TlsFault::NameMismatch {
+                expected: "127.0.0.2".to_owned(),
+                presented: vec!["127.0.0.1".to_owned()]
+            })
+        );
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+    #[tokio::test]
+    async fn a_refused_certificate_is_on_record_with_the_reason() {
+        let ca = Ca::new("Test CA");
+        let other = Ca::new("Corp Inspection CA");
+        let y = rcgen::date_time_ymd;
+        let healthy = || ca.leaf(&["registry.test"]);
+        for (name, leaf, roots, check) in [
+            (
+                "unknown issuer",
+                other.leaf(&["registry.test"]),
+                ca.roots(),
+                (|f: &TlsFault| matches!(f, TlsFault::UnknownIssuer { issuer } if issuer.contains("Corp Inspection CA")))
+                    as fn(&TlsFault) -> bool,
+            ),
+            ("no roots", healthy(), RootCertStore::empty(), |f| {
+                *f == TlsFault::NoRoots
+            }),
+            (
+                "name mismatch",
+                ca.leaf(&["*.example.com", "10.0.0.1"]),
+                ca.roots(),
+                |f| {
+                    *f == TlsFault::NameMismatch {
+                        expected: "registry.test".to_owned(),
+                        presented: vec!["*.example.com".to_owned(), "10.0.0.1".to_owned()],
+                    }
+                },
+            ),
+            (
+                "no name at all",
+                ca.leaf(&[]),
+                ca.roots(),
+                |f| matches!(f, TlsFault::NameMismatch { presented, .. } if presented.is_empty()),
+            ),
+            (
+                "expired",
+                ca.leaf_with(&["registry.test"], |p| {
+                    p.not_before = y(2000, 1, 1);
+                    p.not_after = y(2001, 1, 1);
+                }),
+                ca.roots(),
+                |f| {
+                    matches!(f, TlsFault::Expired { not_after, local_time }
+                    if not_after.to_string() == "2001-01-01T00:00:00Z" && local_time > not_after)
+                },
+            ),
+            (
+                "not yet valid",
+                ca.leaf_with(&["registry.test"], |p| {
+                    p.not_before = y(4000, 1, 1);
+                    p.not_after = y(9999, 12, 31);
+                }),
+                ca.roots(),
+                |f| {
+                    matches!(f, TlsFault::NotYetValid { not_before, local_time }
+                    if not_before.to_string() == "4000-01-01T00:00:00Z" && local_time < not_before)
+                },
+            ),
+            (
+                "for clients only",
+                ca.leaf_with(&["registry.test"], |p| {
+                    p.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+                }),
+                ca.roots(),
+                |f| matches!(f, TlsFault::BadCertificate { .. }),
+            ),
+        ] {
+            let secured = with_server(roots, "registry.test", leaf.server(&["h2"])).await;
+            let fault = secured.tls.outcome.fault().unwrap();
+            assert!(check(fault), "{name}: {fault:?}");
+            assert!(secured.stream.is_none(), "{name}");
+            assert_eq!(secured.tls.chain.len(), 1, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_issuer_named_is_the_one_above_the_whole_chain() {
+        let root = Ca::new("Hidden Root");
+        let mut leaf = Ca::new("Intermediate").leaf(&["registry.test"]);
+        let above = root.leaf_with(&[], |p| {
+            p.distinguished_name = rcgen::DistinguishedName::new();
+            p.distinguished_name
+                .push(rcgen::DnType::CommonName, "Intermediate");
+            p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        });
+        leaf.chain.extend(above.chain);
+        let secured =
+            with_server(Ca::new("Other").roots(), "registry.test", leaf.server(&[])).await;
+        assert_eq!(secured.tls.chain.len(), 2);
+        assert!(
+            matches!(secured.tls.outcome.fault(), Some(TlsFault::UnknownIssuer { issuer }) if issuer.contains("Hidden Root")),
+            "{:?}",
+            secured.tls.outcome
+        );
+    }
+
+    #[tokio::test]
+    async fn a_self_signed_server_is_judged_as_go_does_also_when_it_says_it_is_a_ca() {
+        let is_ca = || IsCa::Ca(BasicConstraints::Unconstrained);
+        for (kind, label) in [(is_ca(), "CA"), (IsCa::ExplicitNoCa, "no CA")] {
+            let leaf = Leaf::self_signed(&["registry.test"], kind);
+            let trusted = with_server(leaf.roots(), "registry.test", leaf.server(&[])).await;
+            assert!(trusted.stream.is_some(), "{label}: {:?}", trusted.tls);
+
+            let other_name = with_server(leaf.roots(), "other.test", leaf.server(&[])).await;
+            assert!(
+                matches!(
+                    other_name.tls.outcome.fault(),
+                    Some(TlsFault::NameMismatch { .. })
+                ),
+                "{label}: {:?}",
+                other_name.tls
+            );
+
+            // Same name, other key: not the one in the roots.
+            let twin = Leaf::self_signed(&["registry.test"], is_ca());
+            let unknown = with_server(twin.roots(), "registry.test", leaf.server(&[])).await;
+            assert!(
+                matches!(
+                    unknown.tls.outcome.fault(),
+                    Some(TlsFault::UnknownIssuer { .. })
+                ),
+                "{label}: {:?}",
+                unknown.tls
+            );
+        }
+        let leaf = Leaf::self_signed(&["registry.test"], is_ca());
+        let secured =
+            with_server(Ca::new("Other").roots(), "registry.test", leaf.server(&[])).await;
+        assert!(
+            matches!(
+                secured.tls.outcome.fault(),
+                Some(TlsFault::UnknownIssuer { .. })
+            ),
+            "{:?}",
+            secured.tls
+        );
+        // Signed by a trusted CA, marked as CA: rustls' refusal stands.
+        let ca = Ca::new("Test CA");
+        let marked = ca.leaf_with(&["registry.test"], |p| p.is_ca = is_ca());
+        let secured = with_server(ca.roots(), "registry.test", marked.server(&[])).await;
+        assert!(
+            matches!(
+                secured.tls.outcome.fault(),
+                Some(TlsFault::BadCertificate { .. })
+            ),
+            "{:?}",
+            secured.tls
+        );
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_speaks_no_tls_is_told_by_its_first_bytes() {
+        for (says, fault) in [
+            (
+                &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+                TlsFault::PlainHttp,
+            ),
+            (
+                b"SSH-2.0-OpenSSH_9.2\r\n",
+                TlsFault::NotTls {
+                    first_bytes: "5353482d322e302d4f70656e5353485f".to_owned(),
+                },
+            ),
+            (
+                b"+OK",
+                TlsFault::NotTls {
+                    first_bytes: "2b4f4b".to_owned(),
+                },
+            ),
+        ] {
+            let fin = with_peer(LONG, move |mut stream| async move {
+                stream.write_all(says).await.unwrap();
+            })
+            .await;
+            assert_eq!(fin, fault);
+            let hang = with_peer(Duration::from_millis(300), move |mut stream| async move {
+                stream.write_all(says).await.unwrap();
+                let _ = stream.read(&mut [0; 1]).await;
+            })
+            .await;
+            assert_eq!(hang, fault);
+        }
+    }
+
+    #[tokio::test]
+    async fn reset_fin_and_silence_after_our_hello_are_three_things() {
+        let part = &[22, 3, 3, 0, 90, 2][..];
+        for (sent, received) in [(&[][..], Bytes(0)), (part, Bytes(6))] {
+            let reset = with_peer(LONG, move |mut stream| async move {
+                stream.write_all(sent).await.unwrap();
+                // RST must not overtake the data in the client's queue.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                testing::reset(stream);
+            })
+            .await;
+            assert_eq!(reset, TlsFault::Reset { received });
+            let closed = with_peer(LONG, move |mut stream| async move {
+                stream.write_all(sent).await.unwrap();
+            })
+            .await;
+            assert_eq!(closed, TlsFault::Closed { received });
+            let silent = with_peer(Duration::from_millis(300), move |mut stream| async move {
+                stream.write_all(sent).await.unwrap();
+                let _ = stream.read(&mut [0; 1]).await;
+            })
+            .await;
+            assert_eq!(silent, TlsFault::Timeout { received });
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alert_has_its_number_and_name() {
+        let ca = Ca::new("Test CA");
+        let secured = with_server(
+            ca.roots(),
+            "registry.test",
+            ca.leaf(&["registry.test"]).server(&["spdy/3"]),
+        )
+        .await;
+        assert_eq!(
+            secured.tls.outcome.fault(),
+            Some(&TlsFault::Alert {
+                alert: 120,
+                name: "no_application_protocol".to_owned()
+            })
+        );
+        for (number, name) in [
+            (40, "handshake_failure"),
+            (70, "protocol_version"),
+            (112, "unrecognized_name"),
+            (200, "unknown"),
+        ] {
+            let fault = with_peer(LONG, move |mut stream| async move {
+                stream
+                    .write_all(&[21, 3, 3, 0, 2, 2, number])
+                    .await
+                    .unwrap();
+            })
+            .await;
+            assert_eq!(
+                fault,
+                TlsFault::Alert {
+                    alert: number,
+                    name: name.to_owned()
+                }
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_hello_of_an_old_version_is_incompatible() {
+        // ServerHello, TLS 1.0, no session, TLS_RSA_WITH_AES_128_CBC_SHA, no compression.
+        let mut hello = vec![22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
+        hello.extend([7; 32]);
+        hello.extend([0, 0, 0x2f, 0]);
+        let fault = with_peer(LONG, move |mut stream| async move {
+            stream.write_all(&hello).await.unwrap();
+            let _ = stream.read(&mut [0; 1]).await;
+        })
+        .await;
+        assert!(matches!(fault, TlsFault::Incompatible { .. }), "{fault:?}");
+    }
+
+    #[tokio::test]
+    async fn after_a_refusal_the_server_is_told_why() {
+        let ca = Ca::new("Test CA");
+        let config = ca.leaf(&["registry.test"]).server(&[]);
+        let (told, tell) = tokio::sync::oneshot::channel();
+        let at = peer(|stream| async move {
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+            let error = acceptor.accept(stream).await.err();
+            let _ = told.send(error);
+        })
+        .await;
+        let secured = handshake(Ca::new("Other").roots(), "registry.test", at, LONG).await;
+        assert!(secured.stream.is_none());
+        let error = timeout(LONG, tell).await.unwrap().unwrap().unwrap();
+        let alert = error
+            .get_ref()
+            .and_then(|e| e.downcast_ref::<rustls::Error>());
+        assert_eq!(
+            alert,
+            Some(&rustls::Error::AlertReceived(
+                rustls::AlertDescription::UnknownCA
+            ))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_tls_cannot_carry_is_a_fault_and_no_panic() {
+        let at = peer(|_| async {}).await;
+        let secured = handshake(RootCertStore::empty(), "not a name", at, LONG).await;
+        assert!(matches!(
+            secured.tls.outcome.fault(),
+            Some(TlsFault::Other { .. })
+        ));
+    }
+
+    #[test]
+    fn dates_beyond_what_we_can_hold_become_the_last_we_can() {
+        // 9999-12-31T23:59:59Z
+        assert_eq!(from_seconds(253_402_300_799), Timestamp::MAX);
+        assert_eq!(from_seconds(i64::MIN), Timestamp::MIN);
+        assert_eq!(from_seconds(0), Timestamp::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_loop_of_issuers_ends() {
+        let certificate = |subject: &str, issuer: &str| Certificate {
+            subject: subject.to_owned(),
+            issuer: issuer.to_owned(),
+            names: vec![],
+            not_before: Timestamp::MIN,
+            not_after: Timestamp::MAX,
+            sha256: String::new(),
+        };
+        let chain = [certificate("a", "b"), certificate("b", "a")];
+        assert!(["a", "b"].contains(&missing_issuer(&chain).as_str()));
+        assert_eq!(missing_issuer(&[certificate("x", "x")]), "x");
+        assert_eq!(missing_issuer(&[]), "unreadable");
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes as Body;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use url::Url;
@@ -226,12 +226,7 @@ impl<'a> Lines<'a> {
             .tls
             .handshake(&endpoint.host, stream, self.edges.wait)
             .await;
-        let alpn = secured
-            .tls
-            .outcome
-            .done()
-            .and_then(|session| session.alpn.as_deref());
-        let is_h2 = alpn == Some("h2");
+        let is_h2 = secured.is_h2();
         let state = secured
             .stream
             .map(|stream| State::Fresh(Stream::Tls(Box::new(stream)), is_h2));
@@ -248,12 +243,9 @@ impl<'a> Lines<'a> {
         let mut request = Request::new(Body::new());
         *request.method_mut() = method;
         // A path that is no URI goes out as `/`; the answer then shows it. Paths are made of a checked reference.
-        *request.uri_mut() = path_and_query
-            .parse()
-            .unwrap_or_else(|_| http::Uri::from_static("/"));
-        if let Ok(host) = HeaderValue::from_str(&self.endpoint(line).authority()) {
-            request.headers_mut().insert(header::HOST, host);
-        }
+        let endpoint = self.endpoint(line);
+        let uri = format!("{endpoint}{path_and_query}").parse();
+        *request.uri_mut() = uri.unwrap_or_else(|_| http::Uri::from_static("/"));
         request
     }
 
@@ -296,7 +288,7 @@ impl<'a> Lines<'a> {
         let mut exchange = self
             .exchange(first, phase, clone_request(&request), max)
             .await;
-        let Ok(mut url) = self.endpoint(first).url(&request.uri().to_string()) else {
+        let Ok(mut url) = Url::parse(&request.uri().to_string()) else {
             return exchange;
         };
         let mut line = first;
@@ -335,7 +327,7 @@ impl<'a> Lines<'a> {
             let mut again =
                 self.request(line, request.method().clone(), super::auth::target(&next));
             for (name, value) in request.headers() {
-                if *name != header::HOST && (*name != header::AUTHORIZATION || line == first) {
+                if *name != header::AUTHORIZATION || line == first {
                     again.headers_mut().insert(name, value.clone());
                 }
             }
@@ -368,10 +360,11 @@ impl<'a> Lines<'a> {
         self.progress
             .phase(self.legs[self.opened[line.0].leg].role, phase);
         let again = clone_request(&request);
-        let used_before = self.ready(line).await?;
         let wait = self.edges.wait;
-        let mut result = self.connection(line)?.send(request, wait).await;
-        if used_before && matches!(result, Err(HttpFault::Closed | HttpFault::Reset)) {
+        self.ready(line).await?;
+        let connection = self.connection(line)?;
+        let mut result = connection.send(request, wait).await;
+        if result.is_err() && connection.may_reconnect() {
             self.opened[line.0].state = State::Closed;
             self.ready(line).await?;
             result = self.connection(line)?.send(again, wait).await;
@@ -390,22 +383,21 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Makes the line's connection fit for a request; tells whether it carried one before.
-    async fn ready(&mut self, line: LineId) -> Result<bool, HttpFault> {
+    /// Makes the line's connection fit for a request.
+    async fn ready(&mut self, line: LineId) -> Result<(), HttpFault> {
         let slot = &mut self.opened[line.0];
         match std::mem::replace(&mut slot.state, State::Closed) {
             State::Open(connection) if connection.is_reusable() => {
                 slot.state = State::Open(connection);
-                Ok(true)
+                Ok(())
             }
             State::Fresh(stream, is_h2) => {
-                slot.state =
-                    State::Open(HttpConnection::open(stream, is_h2, self.edges.wait).await?);
-                Ok(false)
+                slot.state = State::Open(HttpConnection::open(stream, is_h2).await?);
+                Ok(())
             }
             State::Open(_) | State::Closed => {
                 self.opened[line.0].state = State::Open(self.reconnect(line).await?);
-                Ok(false)
+                Ok(())
             }
         }
     }
@@ -424,9 +416,7 @@ impl<'a> Lines<'a> {
             ));
         };
         match self.secure(&slot.endpoint, stream).await {
-            (_, Some(State::Fresh(stream, is_h2))) => {
-                HttpConnection::open(stream, is_h2, self.edges.wait).await
-            }
+            (_, Some(State::Fresh(stream, is_h2))) => HttpConnection::open(stream, is_h2).await,
             (tls, _) => Err(failed(
                 Phase::Tls,
                 tls.outcome.fault().map(ToString::to_string),

@@ -151,6 +151,21 @@ impl Leaf {
     }
 }
 
+/// A certificate that is an authority and a server at once, and signed by itself, as
+/// `openssl req -x509` makes them; and its PEM form.
+pub fn self_signed_authority(name: &str) -> (Arc<ServerConfig>, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap();
+    let pem = certificate.pem();
+    (
+        Leaf::new(certificate.der().clone(), &key).config(&["h2", "http/1.1"]),
+        pem,
+    )
+}
+
 fn authority(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);

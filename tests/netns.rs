@@ -4,7 +4,8 @@
 
 mod lab;
 
-use std::process::Command;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use lab::netns::Netns;
 use lab::process::Process;
@@ -42,27 +43,23 @@ impl Outcome {
 }
 
 fn probe(netns: &Netns, addresses: &[&str], more: &[&str]) -> Outcome {
-    let mut command = netns.command(env!("CARGO_BIN_EXE_pullpath"));
-    command.args([
-        "probe",
-        "registry.test:5000/team/app:1.0",
-        "-o",
-        "json",
-        "--timeout",
-        "700ms",
-    ]);
-    command.args([
-        "--nameserver",
-        "127.0.0.1:9",
-        "--docker-config",
-        "/dev/null",
-    ]);
+    let mut args = vec!["--nameserver".to_owned(), "127.0.0.1:9".to_owned()];
     for address in addresses {
-        command
-            .arg("--resolve")
-            .arg(format!("registry.test:5000:{address}"));
+        args.push("--resolve".to_owned());
+        args.push(format!("registry.test:5000:{address}"));
     }
-    let output = command.args(more).output().unwrap();
+    args.extend(more.iter().map(|&arg| arg.to_owned()));
+    run_probe(netns, &args)
+}
+
+fn run_probe(netns: &Netns, args: &[String]) -> Outcome {
+    let mut command = netns.command(env!("CARGO_BIN_EXE_pullpath"));
+    command.args(["probe", "registry.test:5000/team/app:1.0", "-o", "json"]);
+    command.args(["--docker-config", "/dev/null"]);
+    if !args.iter().any(|arg| arg == "--timeout") {
+        command.args(["--timeout", "700ms"]);
+    }
+    let output = command.args(args).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let document = serde_json::from_str(&stdout).unwrap_or_else(|error| {
         panic!(
@@ -156,31 +153,24 @@ fn without_a_source_address_there_is_no_connection() {
     probe(&netns, &["::1"], &[]).fails_by("no_local_address");
 }
 
-/// A registry at the IPv4 address, without an image: what counts here is how it is reached.
-fn registry_inside(netns: &Netns, folder: &std::path::Path) -> Process {
+/// A registry at the address, without an image: what counts here is how it is reached.
+fn registry_inside(netns: &Netns, folder: &Path, address: &str) -> Process {
     let config = folder.join("config.yml");
     let text = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{HERE_V4}:5000'}}\n",
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}:5000'}}\n",
         folder.display()
     );
     std::fs::write(&config, text).unwrap();
     let mut command = netns.command("docker-registry");
     command.arg("serve").arg(&config);
-    let name = netns.name.clone();
-    Process::start("docker-registry", &mut command, folder).ready(move || {
-        let sockets = Command::new("ip")
-            .args(["netns", "exec", &name, "ss", "-Htln"])
-            .output()
-            .unwrap();
-        String::from_utf8_lossy(&sockets.stdout).contains(":5000")
-    })
+    Process::start("docker-registry", &mut command, folder).listening(5000)
 }
 
 #[test]
 fn dead_ipv6_beside_good_ipv4_is_a_warning_with_its_cost() {
     let folder = tempfile::tempdir().unwrap();
     let netns = with_addresses();
-    let _registry = registry_inside(&netns, folder.path());
+    let _registry = registry_inside(&netns, folder.path(), HERE_V4);
     // Healthy: nothing to say of the addresses.
     let outcome = probe(&netns, &[HERE_V4], &["--plain-http"]);
     assert_eq!(outcome.codes(), ["manifest_unknown"], "{}", outcome.text());
@@ -207,4 +197,297 @@ fn dead_ipv6_beside_good_ipv4_is_a_warning_with_its_cost() {
     // The other way round a client never gets to the dead address.
     let outcome = probe(&netns, &[HERE_V4, HERE_V6], &["--plain-http"]);
     assert_eq!(outcome.codes(), ["manifest_unknown"], "{}", outcome.text());
+}
+
+/// A prober and a registry with a router between them, as a node and a registry in another subnet.
+/// The registry's namespace has its name server, too.
+struct Routed {
+    prober: Netns,
+    router: Netns,
+    far: Netns,
+    _servers: [Process; 2],
+    _folder: tempfile::TempDir,
+}
+
+/// The prober's own address, the router's on its side, and the registry's.
+const PROBER: [&str; 2] = ["10.77.1.2", "2001:db8:1::2"];
+const ROUTER: [&str; 2] = ["10.77.1.1", "2001:db8:1::1"];
+const FAR: [&str; 2] = ["10.77.2.2", "2001:db8:2::2"];
+
+impl Routed {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (prober, router, far) = (Netns::new(), Netns::new(), Netns::new());
+        let with = |addresses: [&str; 2]| {
+            addresses.map(|a| format!("{a}/{}", if a.contains(':') { 64 } else { 24 }))
+        };
+        let lay = |near: &Netns, device, here: [&str; 2], to: &Netns, there: [&str; 2]| {
+            let (here, there) = (with(here), with(there));
+            near.wire(device, &[&here[0], &here[1]], to, &[&there[0], &there[1]]);
+        };
+        lay(&prober, "near0", PROBER, &router, ROUTER);
+        lay(&far, "far0", FAR, &router, ["10.77.2.1", "2001:db8:2::1"]);
+        router.sysctl("net.ipv4.ip_forward=1");
+        router.sysctl("net.ipv6.conf.all.forwarding=1");
+        for (netns, gateway) in [(&prober, ROUTER), (&far, ["10.77.2.1", "2001:db8:2::1"])] {
+            netns.ip(&format!("route add default via {}", gateway[0]));
+            netns.ip(&format!("-6 route add default via {}", gateway[1]));
+        }
+        let registry = registry_inside(&far, folder.path(), "");
+        let mut command = far.command("dnsmasq");
+        command.args([
+            "--no-daemon",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+        ]);
+        command.args(["--user=root", "--pid-file="]);
+        command.arg(format!("--host-record=registry.test,{},{}", FAR[0], FAR[1]));
+        let dns = Process::start("dnsmasq", &mut command, folder.path()).listening(53);
+        let lab = Self {
+            prober,
+            router,
+            far,
+            _servers: [registry, dns],
+            _folder: folder,
+        };
+        lab.settle();
+        lab
+    }
+
+    /// Waits until both ways are good: a new cable's neighbours take their time to find each other.
+    fn settle(&self) {
+        let start = Instant::now();
+        for address in ["10.77.2.2", "[2001:db8:2::2]"] {
+            loop {
+                let mut curl = self.prober.command("curl");
+                curl.args(["--silent", "--noproxy", "*", "--max-time", "1", "--output"]);
+                let url = format!("http://{address}:5000/v2/");
+                let status = curl.args(["/dev/null", &url]).status().unwrap();
+                if status.success() {
+                    break;
+                }
+                assert!(
+                    start.elapsed() < Duration::from_secs(15),
+                    "{address} is not reached: {status}"
+                );
+            }
+        }
+    }
+
+    /// Probes with the name server there.
+    fn probe(&self, more: &[&str]) -> Outcome {
+        let mut args = vec!["--plain-http", "--nameserver", FAR[0]];
+        args.extend(more);
+        run_probe(
+            &self.prober,
+            &args.into_iter().map(str::to_owned).collect::<Vec<_>>(),
+        )
+    }
+
+    /// The same, with the registry's address of one family given.
+    fn probe_at(&self, address: &str) -> Outcome {
+        self.probe(&["--resolve", &format!("registry.test:5000:{address}")])
+    }
+}
+
+/// The registry has no image; that it says so means that the way to it is good.
+const ARRIVED: &str = "manifest_unknown";
+
+#[test]
+fn a_filter_on_the_way_is_told_from_the_registry_by_who_answers() {
+    let lab = Routed::new();
+    for address in FAR {
+        assert_eq!(lab.probe_at(address).codes(), [ARRIVED]);
+    }
+    for (rule, code) in [
+        ("drop", "tcp_timeout"),
+        ("reject with tcp reset", "tcp_refused"),
+        ("reject with icmpx port-unreachable", "tcp_refused"),
+        ("reject with icmpx admin-prohibited", "tcp_prohibited"),
+    ] {
+        lab.router
+            .filter_at("forward", &format!("tcp dport 5000 {rule}"));
+        for (address, router) in FAR.into_iter().zip(ROUTER) {
+            let outcome = lab.probe_at(address);
+            outcome.fails_by(code);
+            // An ICMP message names its sender; a reset pretends to be from the registry.
+            assert_eq!(
+                outcome.text().contains(&format!("from {router}")),
+                rule.contains("icmpx"),
+                "{}",
+                outcome.text()
+            );
+        }
+        lab.router.unfilter();
+    }
+    // RFC 1812, 5.2.7.1: three codes of IPv4 say that a filter did it.
+    for kind in ["host-prohibited", "net-prohibited", "admin-prohibited"] {
+        let rule = format!(
+            "meta l4proto tcp ip daddr {} reject with icmp {kind}",
+            FAR[0]
+        );
+        lab.router.filter_at("forward", &rule);
+        lab.probe_at(FAR[0]).fails_by("tcp_prohibited");
+        lab.router.unfilter();
+    }
+    for address in FAR {
+        assert_eq!(lab.probe_at(address).codes(), [ARRIVED]);
+    }
+}
+
+#[test]
+fn what_a_router_says_of_its_own_routes_is_told_apart() {
+    let lab = Routed::new();
+    // ICMPv6 has no word for an unreachable host on a route: Linux says "no route" (1/0).
+    for (route, v4, v6) in [
+        ("unreachable", "host_unreachable", "net_unreachable"),
+        ("prohibit", "tcp_prohibited", "tcp_prohibited"),
+        ("blackhole", "tcp_timeout", "tcp_timeout"),
+    ] {
+        for (family, address, code) in [("-4", FAR[0], v4), ("-6", FAR[1], v6)] {
+            lab.router
+                .ip(&format!("{family} route add {route} {address}"));
+            lab.probe_at(address).fails_by(code);
+            lab.router
+                .ip(&format!("{family} route del {route} {address}"));
+        }
+    }
+    // A router without a route: ICMP 3/0, ICMPv6 1/0.
+    for address in ["192.0.2.9", "2001:db8:9::9"] {
+        lab.probe_at(address).fails_by("net_unreachable");
+    }
+}
+
+#[test]
+fn a_host_that_is_not_there_is_unreachable_once_its_neighbours_gave_up() {
+    let lab = Routed::new();
+    // Three questions for the neighbour, one a second (arp(7)).
+    lab.probe(&[
+        "--timeout",
+        "6s",
+        "--resolve",
+        "registry.test:5000:10.77.1.99",
+    ])
+    .fails_by("host_unreachable");
+    let outcome = lab.probe(&[
+        "--timeout",
+        "6s",
+        "--resolve",
+        "registry.test:5000:10.77.2.99",
+    ]);
+    outcome.fails_by("host_unreachable");
+    assert!(
+        outcome.text().contains(&format!("from {}", ROUTER[0])),
+        "{}",
+        outcome.text()
+    );
+    // Who does not wait that long has seen nothing yet.
+    lab.probe_at("10.77.1.98").fails_by("tcp_timeout");
+}
+
+#[test]
+fn a_name_with_both_families_is_dialled_as_go_does_whatever_is_wrong_with_one() {
+    let lab = Routed::new();
+    let both_quiet = |lab: &Routed| {
+        let outcome = lab.probe(&[]);
+        assert_eq!(outcome.codes(), [ARRIVED], "{}", outcome.text());
+        outcome
+    };
+    let outcome = both_quiet(&lab);
+    let leg = &outcome.document.reports[0].evidence.legs[0];
+    let found = leg.resolve.outcome.done().unwrap();
+    // Both of global scope: IPv6 comes first (RFC 6724, 2.1).
+    let shown: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, [FAR[1], FAR[0]]);
+    assert!(
+        leg.connect
+            .attempts
+            .iter()
+            .all(|dial| dial.outcome.done().is_some())
+    );
+
+    // Swallowed on the way.
+    lab.router.filter_at("forward", "ip6 nexthdr tcp drop");
+    let outcome = lab.probe(&[]);
+    assert_eq!(
+        outcome.codes(),
+        [ARRIVED, "v6_blackhole"],
+        "{}",
+        outcome.text()
+    );
+    lab.router.unfilter();
+
+    // The router has no way for it.
+    lab.router.ip("-6 route add unreachable 2001:db8:2::2/128");
+    let outcome = lab.probe(&[]);
+    assert_eq!(
+        outcome.codes(),
+        [ARRIVED, "net_unreach_v6"],
+        "{}",
+        outcome.text()
+    );
+    lab.router.ip("-6 route del unreachable 2001:db8:2::2/128");
+
+    // Dead IPv4 behind a good IPv6 costs nothing.
+    lab.router
+        .filter_at("forward", "ip protocol tcp tcp dport 5000 drop");
+    both_quiet(&lab);
+    lab.router.unfilter();
+
+    // A prober without IPv6 has no source for that address: it comes last, and costs nothing.
+    lab.prober.sysctl("net.ipv6.conf.all.disable_ipv6=1");
+    both_quiet(&lab);
+    lab.probe_at(FAR[1]).fails_by("no_local_address");
+    // Only `-6` leaves nothing to dial it by.
+    lab.probe(&["-6"]).fails_by("no_local_address");
+}
+
+#[test]
+fn a_closed_way_to_the_name_server_is_told_by_how_it_is_closed() {
+    let lab = Routed::new();
+    for (netns, hook, rule, code) in [
+        (&lab.router, "forward", "udp dport 53 drop", "dns_timeout"),
+        (
+            &lab.router,
+            "forward",
+            "udp dport 53 reject with icmpx port-unreachable",
+            "dns_server_unreachable",
+        ),
+        (
+            &lab.router,
+            "forward",
+            "udp dport 53 reject with icmpx admin-prohibited",
+            "dns_server_unreachable",
+        ),
+        (&lab.far, "input", "udp dport 53 drop", "dns_timeout"),
+        (
+            &lab.prober,
+            "output",
+            "udp dport 53 drop",
+            "dns_server_unreachable",
+        ),
+    ] {
+        netns.filter_at(hook, rule);
+        lab.probe(&[]).fails_by(code);
+        netns.unfilter();
+    }
+    // Only TCP is closed, which such a small answer does not need.
+    lab.router.filter_at("forward", "tcp dport 53 drop");
+    assert_eq!(lab.probe(&[]).codes(), [ARRIVED]);
+}
+
+#[test]
+fn packets_that_this_machine_drops_itself_can_not_be_told_from_lost_ones() {
+    // The kernel says nothing of a SYN that netfilter swallowed on its way out: tcp_connect() goes on
+    // to repeat it. EPERM is what datagrams and `prohibit`ed routes get.
+    let lab = Routed::new();
+    lab.prober.filter_at("output", "tcp dport 5000 drop");
+    for address in FAR {
+        lab.probe_at(address).fails_by("tcp_timeout");
+    }
+    lab.prober.unfilter();
+    // A rule for routes says it aloud.
+    lab.prober.ip("rule add to 10.77.2.2/32 prohibit");
+    lab.probe_at(FAR[0]).fails_by("local_policy");
 }

@@ -18,7 +18,11 @@ use pullpath::model::evidence::{Evidence, ResolutionSource};
 use pullpath::model::fault::DnsFault;
 use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
-use stack::{Dnsmasq, Mode, PASSWORD, Pki, REPOSITORY, Registry, Stack, TAG, USER, Unbound, push};
+use stack::{
+    Dnsmasq, Grants, Mode, PASSWORD, Pki, REPOSITORY, Registry, Stack, TAG, TokenKnobs, USER,
+    Unbound, push,
+};
+use support::World;
 use support::image::Image;
 
 struct Outcome {
@@ -74,17 +78,11 @@ fn probe(args: &[&str], password: Option<&str>) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullpath"));
     command
         .env_clear()
-        .args([
-            "probe",
-            "-o",
-            "json",
-            "-vv",
-            "--timeout",
-            "3s",
-            "--platform",
-            "linux/arm64",
-        ])
+        .args(["probe", "-o", "json", "-vv", "--timeout", "3s"])
         .args(args);
+    if !args.contains(&"--platform") {
+        command.args(["--platform", "linux/arm64"]);
+    }
     if password.is_some() {
         command.args(["--username", USER, "--password-stdin"]);
     }
@@ -208,6 +206,112 @@ fn three_legs_with_tokens_and_a_redirect_are_walked_and_agree_with_skopeo_and_oc
     assert_eq!(found.digest, digest);
 }
 
+/// Probes the stack's image with its own names and authority.
+fn probe_stack(stack: &Stack, more: &[&str], password: Option<&str>) -> Outcome {
+    let reference = stack.reference();
+    let ca = stack.pki.ca_file.to_str().unwrap();
+    let mut args = vec![
+        reference.as_str(),
+        "--nameserver",
+        &stack.dns.server,
+        "--ca-file",
+        ca,
+    ];
+    args.extend(more);
+    probe(&args, password)
+}
+
+#[test]
+fn a_pull_secret_and_a_docker_config_open_a_real_registry_as_a_password_does() {
+    let stack = Stack::start("abc");
+    let domain = format!("registry.test:{}", stack.nginx.registry);
+    let write = |name: &str, text: String| {
+        let file = stack.folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let secret = write("secret.yaml", World::secret(&domain, USER, PASSWORD));
+    probe_stack(&stack, &["--secret-file", &secret], None).is_quiet();
+    let config = write("config.json", World::docker_config(&domain, USER, PASSWORD));
+    probe_stack(&stack, &["--docker-config", &config], None).is_quiet();
+
+    // Ports are compared as text: a key without one does not match, and the pull is anonymous.
+    let portless = write(
+        "portless.yaml",
+        World::secret("registry.test", USER, PASSWORD),
+    );
+    probe_stack(&stack, &["--secret-file", &portless], None).fails_by("secret_key_mismatch");
+    let old = write(
+        "old.yaml",
+        World::secret(&domain, USER, "canary-55d1-rotated"),
+    );
+    probe_stack(&stack, &["--secret-file", &old], None).fails_by("auth_bad_cred");
+    // The second secret is good: a pull succeeds, after a refusal that is told.
+    let outcome = probe_stack(
+        &stack,
+        &["--secret-file", &old, "--secret-file", &secret],
+        None,
+    );
+    assert_eq!(outcome.codes(), ["auth_bad_cred"], "{}", outcome.text());
+    assert_eq!(outcome.code, 0, "{}", outcome.text());
+}
+
+#[test]
+fn a_platform_that_the_image_lacks_is_named_with_those_it_has() {
+    let stack = Stack::start("abc");
+    let outcome = probe_stack(&stack, &["--platform", "linux/s390x"], Some(PASSWORD));
+    outcome.fails_by("no_platform");
+    assert!(
+        outcome.text().contains("linux/amd64, linux/arm64"),
+        "{}",
+        outcome.text()
+    );
+    for platform in ["linux/amd64", "linux/x86_64", "linux/arm64/v8"] {
+        probe_stack(&stack, &["--platform", platform], Some(PASSWORD)).is_quiet();
+    }
+}
+
+#[test]
+fn a_token_service_that_knows_no_post_is_asked_by_get_as_containerd_does() {
+    for (answers_post, expected) in [
+        (true, &[("POST", Some(200))][..]),
+        (false, &[("POST", Some(405)), ("GET", Some(200))]),
+    ] {
+        let stack = Stack::with_tokens(TokenKnobs {
+            answers_post,
+            ..TokenKnobs::default()
+        });
+        let outcome = probe_stack(&stack, &[], Some(PASSWORD));
+        outcome.is_quiet();
+        let seen: Vec<(&str, Option<u16>)> = outcome.evidence().attempts[0]
+            .exchanges
+            .iter()
+            .map(|exchange| (exchange.method.as_str(), exchange.outcome.done().copied()))
+            .collect();
+        assert_eq!(seen, expected, "{}", outcome.text());
+        // Neither way makes a wrong password look like something else.
+        probe_stack(&stack, &[], Some("canary-55d1-wrong")).fails_by("auth_bad_cred");
+        probe_stack(&stack, &[], None).fails_by("auth_no_cred");
+    }
+}
+
+#[test]
+fn a_token_that_the_registry_does_not_accept_is_a_denial_and_not_a_wrong_password() {
+    for (grants, word) in [
+        (Grants::Nothing, "holds no right to pull"),
+        // The password was good; what is amiss lies between the registry and its token service.
+        (Grants::Forged, "the registry refuses it all the same"),
+    ] {
+        let stack = Stack::with_tokens(TokenKnobs {
+            grants,
+            ..TokenKnobs::default()
+        });
+        let outcome = probe_stack(&stack, &[], Some(PASSWORD));
+        outcome.fails_by("auth_denied");
+        assert!(outcome.text().contains(word), "{}", outcome.text());
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_real_registry_is_named_and_nothing_else() {
     let stack = Stack::start("abc");
@@ -299,6 +403,22 @@ fn a_docker_registry_open_with_htpasswd_and_with_tls_is_walked() {
     )
     .is_quiet();
     with(&at(open.port, ":absent"), &plain, None).fails_by("manifest_unknown");
+    // docker-registry says MANIFEST_UNKNOWN of a repository that it does not have, too; it keeps
+    // NAME_UNKNOWN for the list of tags.
+    let stranger = format!("registry.test:{}/no/such:1.0", open.port);
+    with(&stranger, &plain, None).fails_by("manifest_unknown");
+    // A manifest that stands alone: nobody checks its platform.
+    let single = Image::single(5, "amd64");
+    let to = format!("127.0.0.1:{}/team/single:1.0", open.port);
+    push(tempfile::tempdir().unwrap().path(), &single, &to, &[]);
+    let reference_single = format!("registry.test:{}/team/single:1.0", open.port);
+    let outcome = with(&reference_single, &plain, None);
+    outcome.is_quiet();
+    let found = outcome.evidence().manifest.done().unwrap();
+    assert_eq!(
+        (&found.digest, &found.platform_digest, found.platforms.len()),
+        (&single.top().digest, &single.top().digest, 0)
+    );
     // TLS where there is none.
     with(&reference, &["--nameserver", &dns.server], None).fails_by("tls_plain_http");
     // An alias of the registry, and a name that is none.

@@ -1,6 +1,7 @@
 //! A network namespace of a test's own, removed when dropped; those that a killed run left behind
 //! are removed at the next start.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -53,10 +54,38 @@ impl Netns {
 
     /// Adds a rule for packets that come in, where those to this machine's own addresses do too.
     pub fn filter(&self, rule: &str) {
+        self.filter_at("input", rule);
+    }
+
+    /// Adds a rule at a hook of netfilter: `input`, `forward`, `output`.
+    pub fn filter_at(&self, hook: &str, rule: &str) {
         let table = format!(
-            "table inet t {{\nchain c {{\ntype filter hook input priority 0;\n{rule}\n}}\n}}\n"
+            "table inet t {{\nchain {hook} {{\ntype filter hook {hook} priority 0;\n{rule}\n}}\n}}\n"
         );
         run(self.command("nft").arg(table));
+    }
+
+    /// Takes all rules away.
+    pub fn unfilter(&self) {
+        run(self.command("nft").args(["flush", "ruleset"]));
+    }
+
+    /// Lays a cable to another namespace, with these addresses at its two ends.
+    pub fn wire(&self, device: &str, here: &[&str], to: &Self, there: &[&str]) {
+        for netns in [self, to] {
+            // Duplicate address detection (RFC 4862, 5.4) would hold the addresses back for seconds.
+            netns.sysctl("net.ipv6.conf.default.accept_dad=0");
+        }
+        let ends = [
+            "netns", &self.name, "type", "veth", "peer", "name", device, "netns", &to.name,
+        ];
+        run(Command::new("ip").args(["link", "add", device]).args(ends));
+        for (netns, addresses) in [(self, here), (to, there)] {
+            for address in addresses {
+                netns.ip(&format!("addr add {address} dev {device}"));
+            }
+            netns.ip(&format!("link set {device} up"));
+        }
     }
 }
 
@@ -75,14 +104,16 @@ fn sweep() {
         .lines()
         .filter_map(|line| line.split_whitespace().next())
     {
-        let Some(pid) = name
-            .strip_prefix("pullpath-")
-            .and_then(|rest| rest.split('-').next())
-        else {
-            continue;
-        };
-        if !std::path::Path::new("/proc").join(pid).exists() {
+        if owner(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
             let _ = Command::new("ip").args(["netns", "del", name]).status();
+            let _ = std::fs::remove_dir_all(Path::new("/etc/netns").join(name));
         }
     }
+}
+
+/// The process that made a namespace of ours: `pullpath-PID-N`, the benchmark's `pullpath-bench-PID`.
+pub fn owner(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix("pullpath-")?;
+    let rest = rest.strip_prefix("bench-").unwrap_or(rest);
+    rest.split('-').next()?.parse().ok()
 }

@@ -1,7 +1,6 @@
 //! A process of the lab: ready when it says so, gone when dropped, its log at hand when a test fails.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,15 +32,11 @@ impl Process {
         }
     }
 
-    /// Waits until something listens there.
-    pub fn listening(self, at: SocketAddr) -> Self {
-        self.ready(|| TcpStream::connect_timeout(&at, Duration::from_millis(200)).is_ok())
-    }
-
-    /// Waits until the check passes, at most 15 s.
-    pub fn ready(mut self, check: impl Fn() -> bool) -> Self {
+    /// Waits until this process itself listens on the TCP port, at most 15 s. That somebody does
+    /// would not be enough: it may be a stranger who was there first.
+    pub fn listening(mut self, port: u16) -> Self {
         let start = Instant::now();
-        while !check() {
+        while !listens(self.child.id(), port) {
             let ended = self.child.try_wait().unwrap();
             assert!(
                 ended.is_none() && start.elapsed() < Duration::from_secs(15),
@@ -73,6 +68,32 @@ impl Drop for Process {
             );
         }
     }
+}
+
+/// Whether a socket of the process listens on the port, in the network namespace it is in
+/// (proc_pid_net(5)).
+pub fn listens(pid: u32, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let read = |file| std::fs::read_to_string(process.join(file)).unwrap_or_default();
+    let ending = format!(":{port:04X}");
+    let listening: Vec<String> = [read("net/tcp"), read("net/tcp6")]
+        .iter()
+        .flat_map(|table| table.lines().skip(1))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields.len() > 9 && fields[1].ends_with(&ending) && fields[3] == LISTEN)
+        .map(|fields| format!("socket:[{}]", fields[9]))
+        .collect();
+    let Ok(descriptors) = std::fs::read_dir(process.join("fd")) else {
+        return false;
+    };
+    descriptors
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .any(|target| {
+            listening
+                .iter()
+                .any(|socket| target.as_os_str() == socket.as_str())
+        })
 }
 
 /// Runs a command to its end, which must be a good one.

@@ -134,10 +134,68 @@ impl Registry {
         fs::write(&config, text).unwrap();
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
-        let process = Process::start(name, &mut command, folder).listening(local(port));
+        let process = Process::start(name, &mut command, folder).listening(port);
         Self {
             port,
             _process: process,
+        }
+    }
+}
+
+/// What a token service gives to who has the right password.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Grants {
+    /// The access asked for.
+    #[default]
+    Asked,
+    /// A good token, with an empty `access` claim.
+    Nothing,
+    /// The access asked for, signed by a key that the registry does not know.
+    Forged,
+}
+
+/// How a token service behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenKnobs {
+    pub grants: Grants,
+    /// Whether it knows the OAuth2 form (POST); else it answers 405, as older ones do.
+    pub answers_post: bool,
+}
+
+impl Default for TokenKnobs {
+    fn default() -> Self {
+        Self {
+            grants: Grants::Asked,
+            answers_post: true,
+        }
+    }
+}
+
+/// A key that signs tokens, and its own certificate.
+struct Signer {
+    pair: aws_lc_rs::signature::EcdsaKeyPair,
+    /// The certificate in base64, as the `x5c` header has it (RFC 7515, 4.1.6).
+    x5c: String,
+    pem: String,
+}
+
+impl Signer {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "lab-issuer");
+        let certificate = params.self_signed(&key).unwrap();
+        let pair = aws_lc_rs::signature::EcdsaKeyPair::from_pkcs8(
+            &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+            key.serialized_der(),
+        )
+        .unwrap();
+        Self {
+            pair,
+            x5c: STANDARD.encode(certificate.der()),
+            pem: certificate.pem(),
         }
     }
 }
@@ -152,21 +210,14 @@ pub struct TokenService {
 }
 
 impl TokenService {
-    pub fn start(folder: &Path) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "lab-issuer");
-        let certificate = params.self_signed(&key).unwrap();
+    pub fn start(folder: &Path, knobs: TokenKnobs) -> Self {
+        let known = Signer::new();
         let signer = folder.join("signer.pem");
-        fs::write(&signer, certificate.pem()).unwrap();
-        let x5c = STANDARD.encode(certificate.der());
-        let pair = aws_lc_rs::signature::EcdsaKeyPair::from_pkcs8(
-            &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
-            key.serialized_der(),
-        )
-        .unwrap();
+        fs::write(&signer, &known.pem).unwrap();
+        let key = match knobs.grants {
+            Grants::Forged => Signer::new(),
+            Grants::Asked | Grants::Nothing => known,
+        };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let stop = Arc::new(AtomicBool::new(false));
@@ -177,7 +228,7 @@ impl TokenService {
                     return;
                 }
                 if let Ok(stream) = stream {
-                    let _ = answer(stream, &pair, &x5c);
+                    let _ = answer(stream, &key, knobs);
                 }
             }
         });
@@ -202,11 +253,7 @@ impl Drop for TokenService {
 }
 
 /// Answers one request and closes.
-fn answer(
-    stream: TcpStream,
-    key: &aws_lc_rs::signature::EcdsaKeyPair,
-    x5c: &str,
-) -> std::io::Result<()> {
+fn answer(stream: TcpStream, key: &Signer, knobs: TokenKnobs) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
@@ -250,8 +297,14 @@ fn answer(
                 STANDARD.encode(format!("{USER}:{PASSWORD}"))
             ))
     };
-    let (status, text) = if allowed {
-        let token = token(key, x5c, &field("scope").unwrap_or_default());
+    let (status, text) = if is_post && !knobs.answers_post {
+        ("405 Method Not Allowed", String::new())
+    } else if allowed {
+        let scope = match knobs.grants {
+            Grants::Nothing => String::new(),
+            Grants::Asked | Grants::Forged => field("scope").unwrap_or_default(),
+        };
+        let token = token(key, &scope);
         let name = if is_post { "access_token" } else { "token" };
         (
             "200 OK",
@@ -271,7 +324,7 @@ fn answer(
     )
 }
 
-fn token(key: &aws_lc_rs::signature::EcdsaKeyPair, x5c: &str, scope: &str) -> String {
+fn token(key: &Signer, scope: &str) -> String {
     let now = jiff::Timestamp::now().as_second();
     let access: Vec<serde_json::Value> = scope
         .split(' ')
@@ -282,7 +335,7 @@ fn token(key: &aws_lc_rs::signature::EcdsaKeyPair, x5c: &str, scope: &str) -> St
             Some(json!({"type": kind, "name": name, "actions": actions}))
         })
         .collect();
-    let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [x5c]}).to_string();
+    let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [key.x5c]}).to_string();
     let claims = json!({
         "iss": "lab-issuer", "sub": USER, "aud": "lab-registry", "exp": now + 300, "nbf": now - 10,
         "iat": now, "jti": format!("{now}"), "access": access
@@ -293,7 +346,7 @@ fn token(key: &aws_lc_rs::signature::EcdsaKeyPair, x5c: &str, scope: &str) -> St
         URL_SAFE_NO_PAD.encode(claims.to_string())
     );
     let random = aws_lc_rs::rand::SystemRandom::new();
-    let signature = key.sign(&random, signed.as_bytes()).unwrap();
+    let signature = key.pair.sign(&random, signed.as_bytes()).unwrap();
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
@@ -358,8 +411,9 @@ impl Nginx {
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&config).arg("-p").arg(&work);
         let process = Process::start("nginx", &mut command, folder)
-            .listening(local(front))
-            .listening(local(blobs));
+            .listening(front)
+            .listening(auth)
+            .listening(blobs);
         Self {
             registry: front,
             auth,
@@ -391,7 +445,7 @@ impl Dnsmasq {
             .args(["--listen-address=127.0.0.1", "--bind-interfaces"])
             .arg(format!("--port={port}"))
             .args(options);
-        let process = Process::start(name, &mut command, folder).listening(local(port));
+        let process = Process::start(name, &mut command, folder).listening(port);
         Self {
             server: format!("127.0.0.1:{port}"),
             _process: process,
@@ -433,7 +487,7 @@ impl Unbound {
         fs::write(&config, text).unwrap();
         let mut command = Command::new("unbound");
         command.arg("-d").arg("-c").arg(&config);
-        let process = Process::start("unbound", &mut command, folder).listening(local(port));
+        let process = Process::start("unbound", &mut command, folder).listening(port);
         Self {
             server: format!("127.0.0.1:{port}"),
             _process: process,
@@ -502,10 +556,18 @@ pub struct Stack {
 
 impl Stack {
     pub fn start(signature: &str) -> Self {
-        Self::with_dns_port(signature, None)
+        Self::with(signature, TokenKnobs::default(), None)
     }
 
     pub fn with_dns_port(signature: &str, dns_port: Option<u16>) -> Self {
+        Self::with(signature, TokenKnobs::default(), dns_port)
+    }
+
+    pub fn with_tokens(knobs: TokenKnobs) -> Self {
+        Self::with("abc", knobs, None)
+    }
+
+    fn with(signature: &str, knobs: TokenKnobs, dns_port: Option<u16>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = folder.path().join("storage");
         let image = Image::build(
@@ -526,7 +588,7 @@ impl Stack {
         }
         let pki = Pki::new(folder.path());
         let dns = Dnsmasq::of_lab(folder.path(), dns_port);
-        let tokens = TokenService::start(folder.path());
+        let tokens = TokenService::start(folder.path(), knobs);
         let ports = [free_port(), free_port(), free_port()];
         let mode = Mode::Token {
             realm: format!("https://auth.test:{}/token", ports[1]),

@@ -491,3 +491,19 @@ fn packets_that_this_machine_drops_itself_can_not_be_told_from_lost_ones() {
     lab.prober.ip("rule add to 10.77.2.2/32 prohibit");
     lab.probe_at(FAR[0]).fails_by("local_policy");
 }
+
+#[test]
+fn a_reject_of_this_machines_own_is_local_policy() {
+    let lab = Routed::new();
+    lab.prober.filter_at(
+        "output",
+        "tcp dport 5000 reject with icmpx admin-prohibited",
+    );
+    lab.probe_at(FAR[0]).fails_by("local_policy");
+    lab.prober.unfilter();
+    lab.prober.filter_at(
+        "output",
+        "tcp dport 5000 reject with icmpx port-unreachable",
+    );
+    lab.probe_at(FAR[0]).fails_by("local_policy");
+}

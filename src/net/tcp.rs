@@ -169,7 +169,16 @@ async fn open(to: SocketAddr, limit: Duration) -> Result<(Connection, TcpStream)
             };
             Ok((connection, stream))
         }
-        Ok(Err(error)) => Err(from_io(&error, to.ip(), icmp())),
+        Ok(Err(error)) => {
+            let icmp = icmp();
+            Err(match (error.raw_os_error(), icmp) {
+                // Our own netfilter rejects what goes out, in the name of our own address.
+                (Some(errno), Some(icmp)) if is_own_reject(&icmp, to.ip()) => {
+                    TcpFault::LocalPolicy { errno }
+                }
+                _ => from_io(&error, to.ip(), icmp),
+            })
+        }
         Err(_) => Err(TcpFault::Timeout),
     }
 }
@@ -278,6 +287,18 @@ pub fn from_io(error: &io::Error, to: IpAddr, icmp: Option<IcmpError>) -> TcpFau
             error: error.to_string(),
         },
     }
+}
+
+/// Our own netfilter rejects what goes out in the name of our own address: as prohibited, or as a
+/// closed port. (A neighbour that does not answer is "host unreachable" by our own address too.)
+fn is_own_reject(icmp: &IcmpError, to: IpAddr) -> bool {
+    let is_port = matches!((icmp.version, icmp.kind, icmp.code), (4, 3, 3) | (6, 1, 4));
+    (is_port || icmp.is_prohibited()) && icmp.from.is_some_and(|from| from != to && is_own(from))
+}
+
+/// Only an address of this host can be bound (bind(2), EADDRNOTAVAIL); no packet is sent.
+fn is_own(address: IpAddr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn is_link_local_v6(address: IpAddr) -> bool {

@@ -51,6 +51,11 @@ pub(super) fn resolution(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 ),
                 None => format!("Check the servers in {}.", evidence.vantage.resolver_source),
             },
+            Cause::DnsServerUnreachable if matches!(fault, DnsFault::Unreachable { .. }) => {
+                format!(
+                    "Look at the route to {asked} (`ip route get`) and at filters for UDP port 53, on this machine first and then on the way."
+                )
+            }
             Cause::DnsServerUnreachable => {
                 format!(
                     "Start the name server at {asked}, or put one that runs into {}.",

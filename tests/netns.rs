@@ -355,7 +355,14 @@ fn what_a_router_says_of_its_own_routes_is_told_apart() {
     }
     // A router without a route: ICMP 3/0, ICMPv6 1/0.
     for address in ["192.0.2.9", "2001:db8:9::9"] {
-        lab.probe_at(address).fails_by("net_unreachable");
+        let outcome = lab.probe_at(address);
+        outcome.fails_by("net_unreachable");
+        // It is that router's table that lacks the route.
+        assert!(
+            outcome.text().contains("not on this machine"),
+            "{}",
+            outcome.text()
+        );
     }
 }
 

@@ -494,50 +494,37 @@ fn clone_request(request: &Request<Body>) -> Request<Body> {
 
 /// A leg of which nothing is known yet: each phase waits for the one before it.
 fn blocked_leg(role: Role, endpoint: &Endpoint) -> Leg {
-    let reason = Skip::Blocked {
+    let phase = Phase::Resolve;
+    unreached_leg(
         role,
-        phase: Phase::Resolve,
-    };
-    Leg {
-        role,
-        endpoint: endpoint.clone(),
-        resolve: Resolve {
-            queries: Vec::new(),
-            outcome: Step::Skipped {
-                reason: Skip::NotNeeded,
-            },
-        },
-        connect: Connect {
-            attempts: Vec::new(),
-            not_tried: 0,
-            outcome: Step::Skipped { reason },
-        },
-        tls: Tls {
-            chain: Vec::new(),
-            outcome: Step::Skipped { reason },
-        },
-        clock: None,
-    }
+        endpoint,
+        Skip::NotNeeded,
+        Skip::Blocked { role, phase },
+    )
 }
 
 /// A leg whose server was reached for an earlier leg.
 fn shared_leg(role: Role, endpoint: &Endpoint, first: Role) -> Leg {
     let reason = Skip::SharedConnection { role: first };
+    unreached_leg(role, endpoint, reason, reason)
+}
+
+fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) -> Leg {
     Leg {
         role,
         endpoint: endpoint.clone(),
         resolve: Resolve {
             queries: Vec::new(),
-            outcome: Step::Skipped { reason },
+            outcome: Step::Skipped { reason: resolve },
         },
         connect: Connect {
             attempts: Vec::new(),
             not_tried: 0,
-            outcome: Step::Skipped { reason },
+            outcome: Step::Skipped { reason: later },
         },
         tls: Tls {
             chain: Vec::new(),
-            outcome: Step::Skipped { reason },
+            outcome: Step::Skipped { reason: later },
         },
         clock: None,
     }

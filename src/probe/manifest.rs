@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes as Body;
 use http::{HeaderValue, Method, header};
@@ -74,11 +74,7 @@ pub(super) async fn find(
         fetched: usize::from(admitted.body.is_some()),
     };
     let result = fetch.find().await;
-    Step::from_result(result, elapsed(start))
-}
-
-fn elapsed(start: Instant) -> Duration {
-    start.elapsed()
+    Step::from_result(result, start.elapsed())
 }
 
 struct Fetch<'a, 'b> {

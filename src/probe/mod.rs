@@ -67,14 +67,6 @@ pub trait Progress: Send + Sync {
     fn phase(&self, role: Role, phase: Phase);
 }
 
-/// Nobody watches.
-#[derive(Clone, Copy, Debug)]
-pub struct Quiet;
-
-impl Progress for Quiet {
-    fn phase(&self, _: Role, _: Phase) {}
-}
-
 /// An answer to `/v2/` is read up to this: error bodies of registries are below 1 KiB, login pages
 /// of things that are no registry are some tens.
 const SMALL_BODY: u64 = 64 << 10;

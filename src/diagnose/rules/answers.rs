@@ -16,13 +16,17 @@ pub(super) fn ping(evidence: &Evidence, findings: &mut Vec<Finding>) {
     if !evidence.attempts.is_empty() {
         return;
     }
+    let finding = transport(evidence, fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
+        at(Cause::NotARegistry, Role::Registry, Phase::Ping)
+            .confidence(Confidence::Low)
+            .fact(format!("/v2/: {fault}"))
+            .hint("Look at /v2/ of that host to see what answers.")
+    });
+    let confidence = finding.confidence.min(Confidence::Medium);
     findings.push(
-        transport(evidence, fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
-            at(Cause::NotARegistry, Role::Registry, Phase::Ping)
-                .confidence(Confidence::Low)
-                .fact(format!("/v2/: {fault}"))
-                .hint("Look at /v2/ of that host to see what answers.")
-        }),
+        finding
+            .confidence(confidence)
+            .fact("a pull does not ask /v2/ itself; the walk ended there"),
     );
 }
 

@@ -9,7 +9,7 @@ use crate::diagnose::Finding;
 use crate::diagnose::cause::Cause;
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Family, Leg, Skip, Step};
-use crate::model::fault::{Phase, TcpFault};
+use crate::model::fault::{IcmpError, Phase, TcpFault};
 use crate::model::units::Took;
 
 /// No address could be connected to.
@@ -158,6 +158,16 @@ fn connect_hint(cause: Cause, leg: &Leg, fault: &TcpFault, at: Option<IpAddr>) -
         },
         (Cause::LocalPolicy, _) => format!(
             "Look on this machine at `ip route get {address}`, at netfilter's rules and at the NetworkPolicies of this pod."
+        ),
+        (
+            Cause::NetUnreachable,
+            TcpFault::NetUnreachable {
+                icmp: Some(IcmpError {
+                    from: Some(router), ..
+                }),
+            },
+        ) => format!(
+            "The router {router} has no route to {address}: add it there, not on this machine."
         ),
         (Cause::NoLocalAddress | Cause::NetUnreachable, _) if only_v6 => format!(
             "'{}' has IPv6 addresses only, and this place has no way to them: give it an IPv6 address and route, or the name an A record.",

@@ -348,15 +348,15 @@ async fn a_healthy_walk_has_nothing_to_report() {
         let outcome = probe(&world).await;
         outcome.is_quiet();
         let evidence = &outcome.report().evidence;
-        let found = evidence.manifest.done().unwrap();
+        let found = evidence.walk.manifest.done().unwrap();
         let image = world.image.platform("amd64");
         assert_eq!(found.digest, world.image.top().digest);
         assert_eq!(found.platform_digest, image.manifest.digest);
         assert_eq!(found.layers.len(), image.layers.len());
         let size: usize = image.layers.iter().map(|layer| layer.bytes.len()).sum();
         assert_eq!(found.layers_size.0, size as u64);
-        assert_eq!(evidence.blob.done().unwrap().redirects.len(), 1);
-        assert_eq!(evidence.legs.len(), 3);
+        assert_eq!(evidence.walk.blob.done().unwrap().redirects.len(), 1);
+        assert_eq!(evidence.walk.legs.len(), 3);
         assert!(
             world.blobs.take_leaks().is_empty(),
             "a credential went to the storage"
@@ -410,11 +410,12 @@ async fn a_registry_that_serves_its_layers_itself_has_two_legs() {
     world.registry.knobs().redirect = Redirect::Direct;
     let outcome = probe(&world).await;
     outcome.is_quiet();
-    assert_eq!(outcome.report().evidence.legs.len(), 2);
+    assert_eq!(outcome.report().evidence.walk.legs.len(), 2);
     assert!(
         outcome
             .report()
             .evidence
+            .walk
             .blob
             .done()
             .unwrap()
@@ -501,7 +502,7 @@ async fn the_second_credential_is_tried_after_the_first_was_refused() {
         .run()
         .await;
     assert_eq!(outcome.code, 0);
-    let attempts = &outcome.report().evidence.attempts;
+    let attempts = &outcome.report().evidence.walk.attempts;
     assert_eq!(attempts.len(), 2);
     assert!(attempts[0].head.done().is_none());
     assert!(attempts[1].head.done().is_some());
@@ -529,7 +530,7 @@ async fn rate_limit_headers_are_read() {
     });
     let outcome = probe(&world).await;
     outcome.is_quiet();
-    let limit = outcome.report().evidence.rate_limit.clone().unwrap();
+    let limit = outcome.report().evidence.walk.rate_limit.clone().unwrap();
     assert_eq!(
         (limit.limit, limit.remaining, limit.window_seconds),
         (Some(100), Some(76), Some(21_600))
@@ -675,7 +676,7 @@ async fn a_registry_on_loopback_may_speak_plain_http_as_for_containerd() {
         .await;
     outcome.is_quiet();
     assert_eq!(
-        outcome.report().evidence.legs[0].endpoint.to_string(),
+        outcome.report().evidence.walk.legs[0].endpoint.to_string(),
         format!("http://127.0.0.1:{port}")
     );
 }
@@ -713,7 +714,7 @@ async fn one_family_alone_is_asked_and_dialled_when_told_so() {
     }
     let outcome = Probe::of(&world).args(["-4"]).run().await;
     outcome.is_quiet();
-    let leg = &outcome.report().evidence.legs[0];
+    let leg = &outcome.report().evidence.walk.legs[0];
     assert!(leg.connect.attempts.iter().all(|dial| dial.to.is_ipv4()));
     assert!(
         leg.resolve

@@ -402,7 +402,7 @@ fn a_name_with_both_families_is_dialled_as_go_does_whatever_is_wrong_with_one() 
         outcome
     };
     let outcome = both_quiet(&lab);
-    let leg = &outcome.document.reports[0].evidence.legs[0];
+    let leg = &outcome.document.reports[0].evidence.walk.legs[0];
     let found = leg.resolve.outcome.done().unwrap();
     // Both of global scope: IPv6 comes first (RFC 6724, 2.1).
     let shown: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();

@@ -133,11 +133,11 @@ fn three_legs_with_tokens_and_a_redirect_are_walked_and_agree_with_skopeo_and_oc
     let outcome = probe(&args, Some(PASSWORD));
     outcome.is_quiet();
     let evidence = outcome.evidence();
-    assert_eq!(evidence.legs.len(), 3);
-    let blob = evidence.blob.done().unwrap();
+    assert_eq!(evidence.walk.legs.len(), 3);
+    let blob = evidence.walk.blob.done().unwrap();
     assert_eq!(blob.redirects[0].port, stack.nginx.blobs);
     assert!(blob.range_honoured);
-    let found = evidence.manifest.done().unwrap();
+    let found = evidence.walk.manifest.done().unwrap();
     assert_eq!(
         blob.size.unwrap().0,
         found.layers.iter().map(|l| l.size.0).max().unwrap()
@@ -283,7 +283,7 @@ fn a_token_service_that_knows_no_post_is_asked_by_get_as_containerd_does() {
         });
         let outcome = probe_stack(&stack, &[], Some(PASSWORD));
         outcome.is_quiet();
-        let seen: Vec<(&str, Option<u16>)> = outcome.evidence().attempts[0]
+        let seen: Vec<(&str, Option<u16>)> = outcome.evidence().walk.attempts[0]
             .exchanges
             .iter()
             .map(|exchange| (exchange.method.as_str(), exchange.outcome.done().copied()))
@@ -393,7 +393,7 @@ fn a_docker_registry_open_with_htpasswd_and_with_tls_is_walked() {
     let outcome = with(&reference, &plain, None);
     outcome.is_quiet();
     assert_eq!(
-        outcome.evidence().manifest.done().unwrap().digest,
+        outcome.evidence().walk.manifest.done().unwrap().digest,
         image.top().digest
     );
     with(
@@ -414,7 +414,7 @@ fn a_docker_registry_open_with_htpasswd_and_with_tls_is_walked() {
     let reference_single = format!("registry.test:{}/team/single:1.0", open.port);
     let outcome = with(&reference_single, &plain, None);
     outcome.is_quiet();
-    let found = outcome.evidence().manifest.done().unwrap();
+    let found = outcome.evidence().walk.manifest.done().unwrap();
     assert_eq!(
         (&found.digest, &found.platform_digest, found.platforms.len()),
         (&single.top().digest, &single.top().digest, 0)
@@ -429,7 +429,7 @@ fn a_docker_registry_open_with_htpasswd_and_with_tls_is_walked() {
     );
     alias.is_quiet();
     assert_eq!(
-        alias.evidence().legs[0]
+        alias.evidence().walk.legs[0]
             .resolve
             .outcome
             .done()
@@ -497,7 +497,7 @@ fn real_name_servers_give_each_answer_its_name() {
 
     // More than fits into a datagram: asked again over TCP.
     let outcome = ask("big.test", &at_unbound);
-    let leg = &outcome.evidence().legs[0];
+    let leg = &outcome.evidence().walk.legs[0];
     assert!(
         leg.resolve.queries.iter().any(|query| query.tcp),
         "{}",
@@ -507,7 +507,7 @@ fn real_name_servers_give_each_answer_its_name() {
     assert_eq!(leg.connect.not_tried, 96);
 
     let outcome = ask("v6only.test", &at_unbound);
-    let family = &outcome.evidence().legs[0].resolve;
+    let family = &outcome.evidence().walk.legs[0].resolve;
     assert!(
         family
             .queries
@@ -534,7 +534,7 @@ fn real_name_servers_give_each_answer_its_name() {
         "{}",
         outcome.text()
     );
-    let source = outcome.evidence().legs[0]
+    let source = outcome.evidence().walk.legs[0]
         .resolve
         .outcome
         .done()

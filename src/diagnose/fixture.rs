@@ -11,10 +11,13 @@ use crate::model::evidence::{
     Access, AddressRecord, Answer, Attempt, BlobFound, Certificate, Challenge, ClockCheck, Connect,
     Connected, Connection, Dial, Evidence, Family, Grant, Head, Layer, Leg, ManifestFound, Ping,
     Query, Resolution, ResolutionSource, Resolve, Roots, Session, Skip, Step, Tls, TokenExchange,
+    Walk,
 };
 use crate::model::fault::{
     DnsFault, HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
 };
+use crate::model::hosts::{HostsConfig, RegistryHost};
+use crate::model::proxy::{ProxySettings, Way};
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, Unseen, Vantage};
 
@@ -184,6 +187,7 @@ pub(super) fn certificate(name: &str, not_before: Timestamp, not_after: Timestam
 
 fn secured(name: &str) -> Tls {
     Tls {
+        unverified: None,
         chain: vec![certificate(name, days_from_now(-30), days_from_now(60))],
         outcome: done(Session {
             protocol: "TLSv1.3".to_owned(),
@@ -207,6 +211,8 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
     Leg {
         role,
         endpoint: endpoint(host),
+        way: Way::Direct,
+        tunnel: None,
         resolve: resolved(host, &[address]),
         connect: dialled(vec![dial(address, None)]),
         tls: secured(host),
@@ -299,26 +305,12 @@ pub(super) fn healthy() -> Evidence {
             resolver_emulated: "go".to_owned(),
             unseen: vec![Unseen::NodeCredentials, Unseen::Mirrors, Unseen::Proxy],
         },
-        roots: Roots {
-            certificates: 140,
-            sources: vec!["ca-certificates.crt".to_owned()],
-            problems: Vec::new(),
-        },
-        legs: vec![
-            leg(Role::Registry, REGISTRY, "10.0.3.9"),
-            leg(Role::Token, AUTH, "10.0.3.10"),
-            leg(Role::Blob, BLOBS, "203.0.113.9"),
-        ],
-        ping: done(Ping {
-            status: 401,
-            challenge: Challenge::Bearer {
-                realm: endpoint(AUTH),
-                service: Some(REGISTRY.to_owned()),
-                scope: None,
-            },
-            api_version: Some("registry/2.0".to_owned()),
-            server: None,
-        }),
+        hosts: HostsConfig::Unread,
+        proxies: ProxySettings::default(),
+        others: Vec::new(),
+        not_asked: Vec::new(),
+        direct: None,
+        trace: Vec::new(),
         keyring: KeyringEvidence {
             sources: vec![SourceEvidence {
                 source: secret("regcred"),
@@ -328,16 +320,40 @@ pub(super) fn healthy() -> Evidence {
             candidates: vec![id.clone()],
             mismatches: Vec::new(),
         },
-        attempts: vec![accepted(Some(id))],
-        manifest: done(found()),
-        blob: done(BlobFound {
-            digest: DIGEST.to_owned(),
-            redirects: vec![endpoint(BLOBS)],
-            range_honoured: true,
-            size: Some(Bytes(3 << 20)),
-            first_byte: ms(20),
-        }),
-        rate_limit: None,
+        walk: Walk {
+            host: RegistryHost::plain(endpoint(REGISTRY)),
+            segments: None,
+            roots: Roots {
+                certificates: 140,
+                sources: vec!["ca-certificates.crt".to_owned()],
+                problems: Vec::new(),
+            },
+            legs: vec![
+                leg(Role::Registry, REGISTRY, "10.0.3.9"),
+                leg(Role::Token, AUTH, "10.0.3.10"),
+                leg(Role::Blob, BLOBS, "203.0.113.9"),
+            ],
+            ping: done(Ping {
+                status: 401,
+                challenge: Challenge::Bearer {
+                    realm: endpoint(AUTH),
+                    service: Some(REGISTRY.to_owned()),
+                    scope: None,
+                },
+                api_version: Some("registry/2.0".to_owned()),
+                server: None,
+            }),
+            attempts: vec![accepted(Some(id))],
+            manifest: done(found()),
+            blob: done(BlobFound {
+                digest: DIGEST.to_owned(),
+                redirects: vec![endpoint(BLOBS)],
+                range_honoured: true,
+                size: Some(Bytes(3 << 20)),
+                first_byte: ms(20),
+            }),
+            rate_limit: None,
+        },
     }
 }
 
@@ -345,19 +361,23 @@ pub(super) fn healthy() -> Evidence {
 
 impl Evidence {
     fn index(&self, role: Role) -> usize {
-        self.legs.iter().position(|leg| leg.role == role).unwrap()
+        self.walk
+            .legs
+            .iter()
+            .position(|leg| leg.role == role)
+            .unwrap()
     }
 
     pub(super) fn leg_mut(&mut self, role: Role) -> &mut Leg {
         let index = self.index(role);
-        &mut self.legs[index]
+        &mut self.walk.legs[index]
     }
 
     /// The leg's host did not resolve, connect or get secured: nothing after it was reached.
     fn end_at(mut self, role: Role, phase: Phase) -> Self {
         let index = self.index(role);
-        self.legs.truncate(index + 1);
-        let leg = &mut self.legs[index];
+        self.walk.legs.truncate(index + 1);
+        let leg = &mut self.walk.legs[index];
         leg.clock = None;
         if phase < Phase::Connect {
             leg.connect = Connect {
@@ -368,27 +388,28 @@ impl Evidence {
         }
         if phase < Phase::Tls {
             leg.tls = Tls {
+                unverified: None,
                 chain: Vec::new(),
                 outcome: blocked(role, phase),
             };
         }
         match role {
             Role::Registry => {
-                self.ping = blocked(role, phase);
-                self.attempts.clear();
-                self.manifest = blocked(role, phase);
+                self.walk.ping = blocked(role, phase);
+                self.walk.attempts.clear();
+                self.walk.manifest = blocked(role, phase);
             }
             Role::Token => {
-                for attempt in &mut self.attempts {
+                for attempt in &mut self.walk.attempts {
                     attempt.exchanges.clear();
                     attempt.token = blocked(role, phase);
                     attempt.head = blocked(role, phase);
                 }
-                self.manifest = blocked(role, phase);
+                self.walk.manifest = blocked(role, phase);
             }
             Role::Blob => {}
         }
-        self.blob = blocked(role, phase);
+        self.walk.blob = blocked(role, phase);
         self
     }
 
@@ -413,7 +434,7 @@ impl Evidence {
     /// `/v2/` was not answered at all.
     pub(super) fn unanswered(mut self, fault: HttpFault) -> Self {
         self = self.end_at(Role::Registry, Phase::Ping);
-        self.ping = failed(fault);
+        self.walk.ping = failed(fault);
         self
     }
 
@@ -427,28 +448,28 @@ impl Evidence {
         if credential.is_none() {
             self.keyring = KeyringEvidence::default();
         }
-        self.attempts = vec![Attempt {
+        self.walk.attempts = vec![Attempt {
             credential,
             token,
             exchanges: Vec::new(),
             head,
         }];
-        self.legs.truncate(2);
-        self.manifest = blocked(Role::Registry, Phase::Manifest);
-        self.blob = blocked(Role::Registry, Phase::Manifest);
+        self.walk.legs.truncate(2);
+        self.walk.manifest = blocked(Role::Registry, Phase::Manifest);
+        self.walk.blob = blocked(Role::Registry, Phase::Manifest);
         self
     }
 
     /// The registry lets the credential in and then has no manifest for it.
     pub(super) fn no_manifest(mut self, fault: ManifestFault) -> Self {
-        self.legs.truncate(2);
-        self.manifest = failed(fault);
-        self.blob = blocked(Role::Registry, Phase::Manifest);
+        self.walk.legs.truncate(2);
+        self.walk.manifest = failed(fault);
+        self.walk.blob = blocked(Role::Registry, Phase::Manifest);
         self
     }
 
     pub(super) fn no_blob(mut self, fault: HttpFault) -> Self {
-        self.blob = failed(fault);
+        self.walk.blob = failed(fault);
         self
     }
 }

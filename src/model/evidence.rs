@@ -10,8 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::credential::{CredentialId, KeyringEvidence};
 use super::endpoint::{Endpoint, Role};
-use super::fault::{DnsFault, HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault};
+use super::fault::{
+    DnsFault, HttpFault, ManifestFault, Phase, ProxyFault, TcpFault, TlsFault, TokenFault,
+};
+use super::hosts::{HostsConfig, RegistryHost};
 use super::platform::Platform;
+use super::proxy::{ProxySettings, Tunnel, Way};
 use super::reference::Reference;
 use super::units::{Bytes, optional_seconds, seconds};
 use super::vantage::Vantage;
@@ -83,6 +87,8 @@ pub enum Skip {
     NoLayer,
     /// The place is one that no client should be led to; nothing was sent there.
     Untrusted,
+    /// Another host serves this part.
+    OtherHost,
 }
 
 /// Everything seen of one pull.
@@ -93,12 +99,39 @@ pub struct Evidence {
     /// When the walk began, by the local clock.
     pub started: Timestamp,
     pub vantage: Vantage,
+    pub keyring: KeyringEvidence,
+    /// What containerd's `hosts.toml` says of this registry.
+    #[serde(default)]
+    pub hosts: HostsConfig,
+    #[serde(default)]
+    pub proxies: ProxySettings,
+    /// The walk of the host that decides: the one that serves the layers, or the last that was
+    /// asked in vain.
+    #[serde(flatten)]
+    pub walk: Walk,
+    /// The walks of the hosts that containerd asks before that one, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Walk>,
+    /// Hosts that no pull gets to, because one before them serves all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_asked: Vec<RegistryHost>,
+    /// The same walk without the proxy, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<Box<Walk>>,
+    /// Every HTTP exchange, when that was asked for (`--trace`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trace: Vec<TracedExchange>,
+}
+
+/// What was seen at one host, from its name to a layer.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Walk {
+    pub host: RegistryHost,
     /// The trusted roots in force.
     pub roots: Roots,
     /// In the order they were found. The first is the registry's.
     pub legs: Vec<Leg>,
     pub ping: Step<Ping, HttpFault>,
-    pub keyring: KeyringEvidence,
     /// The credentials tried, in order; the last is the one that worked, if one did.
     pub attempts: Vec<Attempt>,
     /// The manifest of this platform.
@@ -106,6 +139,9 @@ pub struct Evidence {
     pub blob: Step<BlobFound, HttpFault>,
     /// `RateLimit-*` headers of the manifest request (Docker Hub).
     pub rate_limit: Option<RateLimit>,
+    /// What came of trying again with small segments, where large ones seem to vanish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<SegmentTrials>,
 }
 
 /// One endpoint of the pull, and how it was reached.
@@ -113,8 +149,14 @@ pub struct Evidence {
 pub struct Leg {
     pub role: Role,
     pub endpoint: Endpoint,
+    /// Directly, or by a proxy: then it is the proxy that was resolved and connected to.
+    #[serde(default)]
+    pub way: Way,
     pub resolve: Resolve,
     pub connect: Connect,
+    /// The word of the proxy, where one opens the way (`CONNECT`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Step<Tunnel, ProxyFault>>,
     pub tls: Tls,
     /// What a `Date` header (RFC 9110, 6.6.1) of a verified or plain-http answer said of our clock.
     pub clock: Option<ClockCheck>,
@@ -390,6 +432,10 @@ pub struct Connected {
 pub struct Tls {
     /// The chain as presented, leaf first; recorded also when it was refused.
     pub chain: Vec<Certificate>,
+    /// The certificate is not good, and containerd goes on all the same (`skip_verify`). So did the
+    /// walk, without any credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<TlsFault>,
     #[serde(flatten)]
     pub outcome: Step<Session, TlsFault>,
 }
@@ -564,7 +610,88 @@ pub struct RateLimit {
     pub source: Option<String>,
 }
 
+/// Trials at one address with the usual and with a small maximum segment size (TCP_MAXSEG, set
+/// before connect: it bounds what we send, and what we tell the peer to send; tcp(7)).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SegmentTrials {
+    pub role: Role,
+    pub phase: Phase,
+    pub endpoint: Endpoint,
+    pub to: SocketAddr,
+    /// In the order made; the first is that of the walk.
+    pub trials: Vec<SegmentTrial>,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SegmentTrial {
+    /// The bound set; `None`: what the interface's MTU gives.
+    pub max_segment: Option<u32>,
+    /// What failed; `None`: the answer came whole.
+    pub fault: Option<String>,
+    #[serde(rename = "took_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub took: Duration,
+}
+
+impl SegmentTrials {
+    /// Fail, pass, fail, pass, as the size goes up and down: once could be chance.
+    pub fn is_proof(&self) -> bool {
+        let pattern: Vec<(bool, bool)> = self
+            .trials
+            .iter()
+            .map(|trial| (trial.max_segment.is_some(), trial.fault.is_none()))
+            .collect();
+        pattern == [(false, false), (true, true), (false, false), (true, true)]
+    }
+}
+
+/// One HTTP exchange as it was on the wire, with secrets masked.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TracedExchange {
+    pub role: Role,
+    pub phase: Phase,
+    /// The address of the connection.
+    pub peer: SocketAddr,
+    pub method: String,
+    /// Values of the query are masked, but for those of the protocol (`scope`, `service`, `ns`).
+    pub url: String,
+    pub request_headers: Vec<(String, String)>,
+    /// `None`: no answer; `fault` says why.
+    pub status: Option<u16>,
+    pub response_headers: Vec<(String, String)>,
+    /// The body of an answer that is no success, scrubbed and cut.
+    pub error_body: Option<String>,
+    pub fault: Option<String>,
+    #[serde(rename = "took_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub took: Duration,
+}
+
 impl Evidence {
+    /// [`Walk::legs_of`] of the walk that decides.
+    pub fn legs_of(&self, role: Role) -> impl Iterator<Item = &Leg> {
+        self.walk.legs_of(role)
+    }
+
+    /// [`Walk::accepted`] of the walk that decides.
+    pub fn accepted(&self) -> Option<&Attempt> {
+        self.walk.accepted()
+    }
+
+    /// The same pull, as if this walk were the one that decides.
+    pub fn at(&self, walk: &Walk) -> Self {
+        Self {
+            walk: walk.clone(),
+            others: Vec::new(),
+            not_asked: Vec::new(),
+            direct: None,
+            trace: Vec::new(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Walk {
     /// The legs of a role, in the order they were found; a blob may be redirected more than once.
     pub fn legs_of(&self, role: Role) -> impl Iterator<Item = &Leg> {
         self.legs.iter().filter(move |leg| leg.role == role)

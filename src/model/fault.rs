@@ -23,6 +23,8 @@ use super::units::Bytes;
 pub enum Phase {
     Resolve,
     Connect,
+    /// `CONNECT` to a proxy, where one opens the way.
+    Proxy,
     Tls,
     /// `GET /v2/`.
     Ping,
@@ -39,6 +41,7 @@ impl Phase {
         match self {
             Self::Resolve => "resolve",
             Self::Connect => "connect",
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Ping => "ping",
             Self::Token => "token",
@@ -140,6 +143,19 @@ pub enum TcpFault {
         errno: Option<i32>,
         error: String,
     },
+}
+
+/// Why a proxy opens no way to a server.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ProxyFault {
+    /// A status that is not 2xx (RFC 9110, 9.3.6): 407 asks for a user, 403 and 502 speak of the
+    /// server.
+    Status { status: u16, reason: Option<String> },
+    /// The exchange itself failed.
+    Http { fault: HttpFault },
+    /// A kind of proxy that Go knows and this probe does not.
+    Unsupported { scheme: String },
 }
 
 /// Why there is no secure session (RFC 8446, RFC 5280).
@@ -288,6 +304,8 @@ pub enum TokenFault {
     NoToken { method: String, fields: Vec<String> },
     /// The challenge can't be followed: no realm, a realm that is no URL, an unknown scheme.
     BadChallenge { reason: String },
+    /// A credential is wanted, and the connection is not verified (`skip_verify`): none was sent.
+    Unverified,
     /// The exchange itself failed.
     Http { fault: HttpFault },
 }
@@ -376,6 +394,24 @@ impl fmt::Display for TcpFault {
             }
             Self::Reset => f.write_str("connection reset"),
             Self::Other { error, .. } => f.write_str(error),
+        }
+    }
+}
+
+impl fmt::Display for ProxyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { status, reason } => {
+                write!(f, "the proxy answered CONNECT with {status}")?;
+                match reason {
+                    Some(reason) => write!(f, ": {reason}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Http { fault } => write!(f, "the proxy and CONNECT: {fault}"),
+            Self::Unsupported { scheme } => {
+                write!(f, "proxies by {scheme} are not spoken to by this version")
+            }
         }
     }
 }
@@ -510,6 +546,9 @@ impl fmt::Display for TokenFault {
                 )
             }
             Self::BadChallenge { reason } => write!(f, "the challenge can't be followed: {reason}"),
+            Self::Unverified => {
+                f.write_str("no credential sent: the server's certificate is not verified")
+            }
             Self::Http { fault } => fault.fmt(f),
         }
     }

@@ -87,7 +87,11 @@ impl TlsClient {
         };
         let outcome = Step::from_result(result, took);
         Secured {
-            tls: Tls { chain, outcome },
+            tls: Tls {
+                chain,
+                unverified: None,
+                outcome,
+            },
             stream,
         }
     }

@@ -10,9 +10,7 @@ use url::Url;
 use super::leg::{Answer, LineId, Lines, OpenError};
 use super::{Check, SMALL_BODY, manifest};
 use crate::model::endpoint::{Endpoint, Role};
-use crate::model::evidence::{
-    Attempt, Evidence, Grant, Head, RateLimit, Skip, Step, TokenExchange,
-};
+use crate::model::evidence::{Attempt, Grant, Head, RateLimit, Skip, Step, TokenExchange, Walk};
 use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
 use crate::model::reference::check_digest;
 use crate::model::text::printable;
@@ -42,7 +40,7 @@ pub(super) async fn admit(
     lines: &mut Lines<'_>,
     registry: LineId,
     challenge: Option<Wanted>,
-    evidence: &mut Evidence,
+    walk: &mut Walk,
 ) -> Option<Admitted> {
     let mut door = Door {
         check,
@@ -51,10 +49,8 @@ pub(super) async fn admit(
         at_ping: challenge.is_some(),
         rate_limit: None,
     };
-    let admitted = door
-        .find(candidates, challenge, &mut evidence.attempts)
-        .await;
-    evidence.rate_limit = door.rate_limit;
+    let admitted = door.find(candidates, challenge, &mut walk.attempts).await;
+    walk.rate_limit = door.rate_limit;
     admitted
 }
 

@@ -14,6 +14,7 @@ use super::{Edges, Progress};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{ClockCheck, Connect, Connected, Leg, Resolve, Skip, Step, Tls};
 use crate::model::fault::{Distrust, HttpFault, Phase, TlsFault};
+use crate::model::proxy::Way;
 use crate::model::units::Bytes;
 use crate::net::dns;
 use crate::net::http::{HttpConnection, Response, Stream};
@@ -92,8 +93,8 @@ impl<'a> Lines<'a> {
         }
     }
 
-    pub(super) fn into_legs(self) -> Vec<Leg> {
-        self.legs
+    pub(super) fn take_legs(&mut self) -> Vec<Leg> {
+        std::mem::take(&mut self.legs)
     }
 
     pub(super) fn scrub(&self) -> &Scrubber {
@@ -217,6 +218,7 @@ impl<'a> Lines<'a> {
             };
             let tls = Tls {
                 chain: Vec::new(),
+                unverified: None,
                 outcome,
             };
             return (tls, Some(State::Fresh(Stream::Plain(stream), false)));
@@ -513,6 +515,7 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
     Leg {
         role,
         endpoint: endpoint.clone(),
+        way: Way::Direct,
         resolve: Resolve {
             queries: Vec::new(),
             outcome: Step::Skipped { reason: resolve },
@@ -522,8 +525,10 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
             not_tried: 0,
             outcome: Step::Skipped { reason: later },
         },
+        tunnel: None,
         tls: Tls {
             chain: Vec::new(),
+            unverified: None,
             outcome: Step::Skipped { reason: later },
         },
         clock: None,

@@ -16,9 +16,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Evidence, Ping, Roots, Skip, Step};
+use crate::model::evidence::{Evidence, Ping, Roots, Skip, Step, Walk};
 use crate::model::fault::{HttpFault, Phase, TlsFault};
+use crate::model::hosts::{HostsConfig, RegistryHost};
 use crate::model::platform::Platform;
+use crate::model::proxy::ProxySettings;
 use crate::model::reference::Reference;
 use crate::model::vantage::Vantage;
 use crate::net::dns::Families;
@@ -38,6 +40,23 @@ pub struct Check {
     pub keyring: Arc<Keyring>,
     /// Talk plain http to the registry (hosts.toml `server = "http://…"`).
     pub plain_http: bool,
+}
+
+impl Check {
+    /// The image's own registry, as one that no `hosts.toml` speaks of.
+    fn host(&self) -> RegistryHost {
+        let (host, port) = self.reference.host();
+        let scheme = if self.plain_http {
+            Scheme::Http
+        } else {
+            Scheme::Https
+        };
+        RegistryHost::plain(Endpoint {
+            scheme,
+            port: port.unwrap_or(scheme.default_port()),
+            host,
+        })
+    }
 }
 
 /// The way out into the world, shared by all checks of a run.
@@ -84,61 +103,80 @@ pub async fn pull(
     for candidate in &candidates {
         candidate.hide_in(&mut scrub);
     }
-    let mut evidence = Evidence {
+    let mut lines = Lines::new(edges, progress, scrub);
+    let walk = walk(check, &candidates, &mut lines).await;
+    Evidence {
         reference: check.reference.clone(),
         platform: check.platform.clone(),
         started,
         vantage: edges.vantage.clone(),
-        roots: edges.roots.clone(),
-        legs: Vec::new(),
-        ping: Step::Skipped {
-            reason: Skip::NotNeeded,
-        },
         keyring,
-        attempts: Vec::new(),
-        manifest: Step::Skipped {
-            reason: Skip::NotNeeded,
-        },
-        blob: Step::Skipped {
-            reason: Skip::NotNeeded,
-        },
-        rate_limit: None,
-    };
-    let mut lines = Lines::new(edges, progress, scrub);
-    walk(check, &candidates, &mut lines, &mut evidence).await;
-    evidence.legs = lines.into_legs();
-    evidence
+        hosts: HostsConfig::Unread,
+        proxies: ProxySettings::default(),
+        walk,
+        others: Vec::new(),
+        not_asked: Vec::new(),
+        direct: None,
+        trace: Vec::new(),
+    }
 }
 
 async fn walk(
     check: &Check,
     candidates: &[crate::registry::keyring::Credential],
     lines: &mut Lines<'_>,
-    evidence: &mut Evidence,
+) -> Walk {
+    let mut walk = Walk {
+        host: check.host(),
+        roots: lines.edges().roots.clone(),
+        legs: Vec::new(),
+        ping: not_begun(),
+        attempts: Vec::new(),
+        manifest: not_begun(),
+        blob: not_begun(),
+        rate_limit: None,
+        segments: None,
+    };
+    go(check, candidates, lines, &mut walk).await;
+    walk.legs = lines.take_legs();
+    walk
+}
+
+fn not_begun<T, F>() -> Step<T, F> {
+    Step::Skipped {
+        reason: Skip::NotNeeded,
+    }
+}
+
+async fn go(
+    check: &Check,
+    candidates: &[crate::registry::keyring::Credential],
+    lines: &mut Lines<'_>,
+    walk: &mut Walk,
 ) {
     let line = match open_registry(check, lines).await {
         Ok(line) => line,
-        Err(phase) => return block(evidence, Role::Registry, phase),
+        Err(phase) => return block(walk, Role::Registry, phase),
     };
     let (ping, challenge) = ping(lines, line).await;
     let answered = !matches!(
         &ping,
         Step::Failed { fault, .. } if !matches!(fault, HttpFault::Status { .. } | HttpFault::Malformed { .. } | HttpFault::TooLarge { .. })
     );
-    evidence.ping = ping;
+    walk.ping = ping;
     if !answered {
-        return block(evidence, Role::Registry, Phase::Ping);
+        return block(walk, Role::Registry, Phase::Ping);
     }
-    let admitted = auth::admit(check, candidates, lines, line, challenge, evidence).await;
+    let admitted = auth::admit(check, candidates, lines, line, challenge, walk).await;
     let Some(admitted) = admitted else {
-        let (role, phase) = blocked_by(evidence);
+        let (role, phase) = blocked_by(walk);
         let reason = Skip::Blocked { role, phase };
-        evidence.manifest = Step::Skipped { reason };
-        evidence.blob = Step::Skipped { reason };
+        walk.manifest = Step::Skipped { reason };
+        walk.blob = Step::Skipped { reason };
         return;
     };
-    evidence.manifest = manifest::find(check, lines, line, &admitted).await;
-    evidence.blob = match evidence.manifest.done() {
+    walk.manifest = manifest::find(check, lines, line, &admitted).await;
+    walk.blob = match walk.manifest.done() {
         Some(found) => blob::first_byte(check, lines, line, &admitted, found).await,
         None => Step::Skipped {
             reason: Skip::Blocked {
@@ -152,17 +190,7 @@ async fn walk(
 /// Connects to the registry. Like containerd, falls back to plain http for a registry on loopback
 /// that does not speak TLS.
 async fn open_registry(check: &Check, lines: &mut Lines<'_>) -> Result<LineId, Phase> {
-    let (host, port) = check.reference.host();
-    let scheme = if check.plain_http {
-        Scheme::Http
-    } else {
-        Scheme::Https
-    };
-    let endpoint = Endpoint {
-        scheme,
-        port: port.unwrap_or(scheme.default_port()),
-        host,
-    };
+    let endpoint = check.host().endpoint;
     let is_loopback = endpoint.host.is_loopback();
     let error = match lines.open(Role::Registry, &endpoint).await {
         Ok(line) => return Ok(line),
@@ -219,18 +247,18 @@ async fn ping(lines: &mut Lines<'_>, line: LineId) -> (Step<Ping, HttpFault>, Op
 }
 
 /// Everything after a failed phase of the registry's leg.
-fn block(evidence: &mut Evidence, role: Role, phase: Phase) {
+fn block(walk: &mut Walk, role: Role, phase: Phase) {
     let reason = Skip::Blocked { role, phase };
     if phase < Phase::Ping {
-        evidence.ping = Step::Skipped { reason };
+        walk.ping = Step::Skipped { reason };
     }
-    evidence.manifest = Step::Skipped { reason };
-    evidence.blob = Step::Skipped { reason };
+    walk.manifest = Step::Skipped { reason };
+    walk.blob = Step::Skipped { reason };
 }
 
 /// Which phase kept every credential out.
-fn blocked_by(evidence: &Evidence) -> (Role, Phase) {
-    match evidence.attempts.last() {
+fn blocked_by(walk: &Walk) -> (Role, Phase) {
+    match walk.attempts.last() {
         Some(last) => match (&last.token, &last.head) {
             (
                 Step::Skipped {

@@ -57,7 +57,7 @@ pub fn render(report: &Report, style: Style) -> String {
         page.finding(finding);
     }
     page.line("");
-    for leg in &report.evidence.legs {
+    for leg in &report.evidence.walk.legs {
         page.leg(&report.evidence, leg);
     }
     page.image(&report.evidence);
@@ -192,27 +192,31 @@ impl Page {
     }
 
     fn ping(&mut self, evidence: &Evidence) {
-        let said = evidence
-            .ping
-            .done()
-            .map_or_else(String::new, |ping| match &ping.challenge {
-                Challenge::Anonymous => format!("HTTP {}, no credential asked for", ping.status),
-                Challenge::Basic { .. } => {
-                    format!("HTTP {}, asks for a user and password (Basic)", ping.status)
-                }
-                Challenge::Bearer { realm, service, .. } => {
-                    let service = service
-                        .as_ref()
-                        .map_or_else(String::new, |s| format!(", service '{s}'"));
-                    format!("HTTP {}, asks for a token of {realm}{service}", ping.status)
-                }
-                Challenge::Unusable { reason } => format!("HTTP {}, {reason}", ping.status),
-            });
-        self.step("ping", &evidence.ping, &said);
+        let said =
+            evidence
+                .walk
+                .ping
+                .done()
+                .map_or_else(String::new, |ping| match &ping.challenge {
+                    Challenge::Anonymous => {
+                        format!("HTTP {}, no credential asked for", ping.status)
+                    }
+                    Challenge::Basic { .. } => {
+                        format!("HTTP {}, asks for a user and password (Basic)", ping.status)
+                    }
+                    Challenge::Bearer { realm, service, .. } => {
+                        let service = service
+                            .as_ref()
+                            .map_or_else(String::new, |s| format!(", service '{s}'"));
+                        format!("HTTP {}, asks for a token of {realm}{service}", ping.status)
+                    }
+                    Challenge::Unusable { reason } => format!("HTTP {}, {reason}", ping.status),
+                });
+        self.step("ping", &evidence.walk.ping, &said);
     }
 
     fn tokens(&mut self, evidence: &Evidence) {
-        for attempt in &evidence.attempts {
+        for attempt in &evidence.walk.attempts {
             let who = who(attempt);
             let methods: Vec<String> = attempt
                 .exchanges
@@ -239,7 +243,7 @@ impl Page {
     fn image(&mut self, evidence: &Evidence) {
         let name = self.style.paint(Ink::Bold, "image");
         self.line(&format!("{name}  {}", evidence.reference));
-        for attempt in &evidence.attempts {
+        for attempt in &evidence.walk.attempts {
             let said = attempt.head.done().map_or_else(String::new, |head| {
                 let digest = head
                     .digest
@@ -250,24 +254,28 @@ impl Page {
             });
             self.step("head", &attempt.head, &said);
         }
-        let said = evidence.manifest.done().map_or_else(String::new, |found| {
-            let platforms = if found.platforms.is_empty() {
-                "a manifest without platform (a pull does not check it)".to_owned()
-            } else {
+        let said = evidence
+            .walk
+            .manifest
+            .done()
+            .map_or_else(String::new, |found| {
+                let platforms = if found.platforms.is_empty() {
+                    "a manifest without platform (a pull does not check it)".to_owned()
+                } else {
+                    format!(
+                        "{} of {} platforms",
+                        evidence.platform,
+                        found.platforms.len()
+                    )
+                };
                 format!(
-                    "{} of {} platforms",
-                    evidence.platform,
-                    found.platforms.len()
+                    "{platforms}, {} layers, {} compressed",
+                    found.layers.len(),
+                    found.layers_size
                 )
-            };
-            format!(
-                "{platforms}, {} layers, {} compressed",
-                found.layers.len(),
-                found.layers_size
-            )
-        });
-        self.step("manifest", &evidence.manifest, &said);
-        let said = evidence.blob.done().map_or_else(String::new, |found| {
+            });
+        self.step("manifest", &evidence.walk.manifest, &said);
+        let said = evidence.walk.blob.done().map_or_else(String::new, |found| {
             let from = found
                 .redirects
                 .last()
@@ -282,8 +290,8 @@ impl Page {
                 Took(found.first_byte)
             )
         });
-        self.step("blob", &evidence.blob, &said);
-        if let Some(limit) = &evidence.rate_limit {
+        self.step("blob", &evidence.walk.blob, &said);
+        if let Some(limit) = &evidence.walk.rate_limit {
             let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
             let window = limit
                 .window_seconds
@@ -375,6 +383,7 @@ fn skipped(reason: Skip) -> (&'static str, String) {
         Skip::SharedConnection { role } => ("ok", format!("over the {role} leg's connection")),
         Skip::NotNeeded => ("-", "not needed".to_owned()),
         Skip::NoLayer => ("-", "the image has no layer to fetch".to_owned()),
+        Skip::OtherHost => ("-", "another host serves it".to_owned()),
         Skip::Untrusted => ("-", "not contacted: no place to be led to".to_owned()),
     }
 }

@@ -10,10 +10,10 @@ use crate::model::fault::{HttpFault, ManifestFault, Phase};
 /// The registry took the connection and gave no usable answer to the first request. A status is
 /// left to the manifest's rules: containerd never asks `/v2/`, so it decides nothing by itself.
 pub(super) fn ping(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(fault) = evidence.ping.fault() else {
+    let Some(fault) = evidence.walk.ping.fault() else {
         return;
     };
-    if !evidence.attempts.is_empty() {
+    if !evidence.walk.attempts.is_empty() {
         return;
     }
     let finding = transport(evidence, fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
@@ -32,7 +32,7 @@ pub(super) fn ping(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// The way from the digest to the platform's manifest.
 pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(fault) = evidence.manifest.fault() else {
+    let Some(fault) = evidence.walk.manifest.fault() else {
         return;
     };
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
@@ -98,7 +98,7 @@ fn refused(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
 
 /// The first byte of a layer.
 pub(super) fn blob(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(fault) = evidence.blob.fault() else {
+    let Some(fault) = evidence.walk.blob.fault() else {
         return;
     };
     // The last host that was asked.
@@ -126,7 +126,7 @@ pub(super) fn blob(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// What a download there will lack.
 pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(found) = evidence.blob.done() else {
+    let Some(found) = evidence.walk.blob.done() else {
         return;
     };
     let leg = if found.redirects.is_empty() {
@@ -146,6 +146,7 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
         );
     }
     let secure = evidence
+        .walk
         .legs
         .first()
         .is_some_and(|leg| leg.endpoint.scheme == Scheme::Https);
@@ -166,14 +167,14 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// How much of a rate limit is left.
 pub(super) fn rate_limit(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(limit) = &evidence.rate_limit else {
+    let Some(limit) = &evidence.walk.rate_limit else {
         return;
     };
     let (Some(most), Some(left)) = (limit.limit, limit.remaining) else {
         return;
     };
     let is_limited = matches!(
-        evidence.attempts.last().map(|a| &a.head),
+        evidence.walk.attempts.last().map(|a| &a.head),
         Some(Step::Failed {
             fault: HttpFault::Status { status: 429, .. },
             ..

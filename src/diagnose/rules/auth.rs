@@ -17,7 +17,7 @@ pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
     if evidence.accepted().is_some() {
         return;
     }
-    let Some(last) = evidence.attempts.last() else {
+    let Some(last) = evidence.walk.attempts.last() else {
         return;
     };
     let finding = match (&last.token, &last.head) {
@@ -37,10 +37,11 @@ pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// A verdict for each candidate, when there was more than one.
 fn verdicts(evidence: &Evidence) -> Vec<String> {
-    if evidence.attempts.len() < 2 {
+    if evidence.walk.attempts.len() < 2 {
         return Vec::new();
     }
     evidence
+        .walk
         .attempts
         .iter()
         .map(|attempt| format!("tried {}: {}", who(attempt), outcome(attempt)))
@@ -86,6 +87,10 @@ fn no_token(evidence: &Evidence, attempt: &Attempt, fault: &TokenFault) -> Findi
         TokenFault::BadChallenge { reason } => at(Cause::AuthBadChallenge, Role::Registry, Phase::Ping)
             .fact(reason.clone())
             .hint("Configure the registry, or the proxy in front of it, to ask for Basic or Bearer."),
+        TokenFault::Unverified => at(Cause::AuthUnknown, Role::Registry, Phase::Token)
+            .fact("a credential is wanted, and none was sent: hosts.toml says skip_verify, and the certificate is not good")
+            .fact("whether containerd's credential would be taken is not known")
+            .hint("Put the authority of that host into `ca` in hosts.toml; then it can be told, and the password is safe."),
         TokenFault::Http { fault: HttpFault::Malformed { reason } } => token(Cause::AuthTokenFormat)
             .fact(reason.clone())
             .fact(asked(evidence))
@@ -123,7 +128,7 @@ fn new_password(source: &CredentialSource) -> String {
 }
 
 fn asked(evidence: &Evidence) -> String {
-    match evidence.ping.done().map(|ping| &ping.challenge) {
+    match evidence.walk.ping.done().map(|ping| &ping.challenge) {
         Some(Challenge::Bearer { realm, service, .. }) => {
             let service = service
                 .as_ref()
@@ -170,9 +175,9 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .fact(format!("{}: {fault}", image.name()))
             .facts(unseen_rights(anonymous))
             .hint(format!("Correct '{}' in the image's name: project, organisation, name.", image.repository())),
-        (404, _) if evidence.ping.done().is_none() => registry(Cause::NotARegistry)
+        (404, _) if evidence.walk.ping.done().is_none() => registry(Cause::NotARegistry)
             .confidence(Confidence::Medium)
-            .fact(format!("/v2/: {}", evidence.ping.fault().map_or_else(String::new, ToString::to_string)))
+            .fact(format!("/v2/: {}", evidence.walk.ping.fault().map_or_else(String::new, ToString::to_string)))
             .fact(format!("the manifest: {fault}"))
             .hint(format!("Look at https://{}/v2/ to see what answers; correct the host of the image, or the route before the registry.", evidence.reference.domain())),
         (404, _) => registry(Cause::ManifestUnknown)
@@ -180,10 +185,10 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .fact(format!("{image}: {fault}, without a registry's code"))
             .facts(unseen_rights(anonymous))
             .hint("Check the repository's path and the tag in the registry's console."),
-        (403, None) if !challenged && !had_token && (anonymous || evidence.ping.done().is_none()) => registry(Cause::Fw403)
+        (403, None) if !challenged && !had_token && (anonymous || evidence.walk.ping.done().is_none()) => registry(Cause::Fw403)
             .confidence(Confidence::Medium)
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
-            .facts(evidence.rate_limit.as_ref().and_then(|limit| Some(format!("we are seen as {}", limit.source.as_ref()?))))
+            .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("we are seen as {}", limit.source.as_ref()?))))
             .hint("Have this network's public address (of its EIP or NAT gateway) put on the registry's allow-list; a web filter on the way answers like that too."),
         (401, _) if !challenged && !had_token && anonymous => registry(Cause::AuthBadChallenge)
             .fact(format!("{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"))
@@ -218,7 +223,7 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
                 }))
                 .hint(hint)
         }
-        _ if evidence.ping.done().is_some() => registry(Cause::Unexplained)
+        _ if evidence.walk.ping.done().is_some() => registry(Cause::Unexplained)
             .fact(format!("the manifest: {fault}"))
             .hint(format!("Ask the registry's owner what HTTP {status} means for {image}.")),
         _ => registry(Cause::NotARegistry)
@@ -426,7 +431,7 @@ pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(accepted) = evidence.accepted() else {
         return;
     };
-    for attempt in evidence.attempts.iter().take_while(|a| *a != accepted) {
+    for attempt in evidence.walk.attempts.iter().take_while(|a| *a != accepted) {
         let lacks_right = attempt.token.done().is_some()
             || matches!(
                 attempt.head.fault(),

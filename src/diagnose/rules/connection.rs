@@ -14,7 +14,7 @@ use crate::model::units::Took;
 
 /// No address could be connected to.
 pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         let Some((fault, address)) = decisive(leg) else {
             continue;
         };
@@ -37,7 +37,7 @@ pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
         // What it means for the pull when it is not the registry itself.
         findings.extend(closed_way(evidence, leg, Phase::Connect));
     }
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         if leg.resolve.outcome.fault().is_some() {
             findings.extend(closed_way(evidence, leg, Phase::Resolve));
         }
@@ -87,6 +87,7 @@ fn closed_way(evidence: &Evidence, leg: &Leg, phase: Phase) -> Option<Finding> {
         _ => leg.connect.outcome.fault()?.to_string(),
     };
     let registry = evidence
+        .walk
         .legs
         .first()
         .map_or_else(String::new, |leg| leg.endpoint.to_string());
@@ -199,7 +200,7 @@ fn is_cloud_service(address: IpAddr) -> bool {
 
 /// Some addresses work and others don't.
 pub(super) fn addresses(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         let Some(connected) = leg.connect.outcome.done() else {
             continue;
         };

@@ -115,9 +115,9 @@ fn leaves_undecided(finding: &Finding) -> bool {
 /// The walk came to its end.
 fn is_complete(evidence: &Evidence) -> bool {
     use crate::model::evidence::{Skip, Step};
-    evidence.manifest.done().is_some()
+    evidence.walk.manifest.done().is_some()
         && matches!(
-            evidence.blob,
+            evidence.walk.blob,
             Step::Done { .. }
                 | Step::Skipped {
                     reason: Skip::NoLayer
@@ -152,7 +152,7 @@ fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
     let mut note = |leg, phase, fault: Option<&dyn std::fmt::Display>| {
         failed.extend(fault.map(|fault| (leg, phase, fault.to_string())));
     };
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         note(
             leg.role,
             Phase::Resolve,
@@ -165,8 +165,12 @@ fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
         );
         note(leg.role, Phase::Tls, as_text(leg.tls.outcome.fault()));
     }
-    note(Role::Registry, Phase::Ping, as_text(evidence.ping.fault()));
-    for attempt in &evidence.attempts {
+    note(
+        Role::Registry,
+        Phase::Ping,
+        as_text(evidence.walk.ping.fault()),
+    );
+    for attempt in &evidence.walk.attempts {
         note(Role::Token, Phase::Token, as_text(attempt.token.fault()));
         note(
             Role::Registry,
@@ -177,9 +181,9 @@ fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
     note(
         Role::Registry,
         Phase::Manifest,
-        as_text(evidence.manifest.fault()),
+        as_text(evidence.walk.manifest.fault()),
     );
-    note(Role::Blob, Phase::Blob, as_text(evidence.blob.fault()));
+    note(Role::Blob, Phase::Blob, as_text(evidence.walk.blob.fault()));
     failed
 }
 
@@ -260,7 +264,7 @@ fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) ->
     let finding = match fault {
         HttpFault::Status { status, code, retry_after, .. } if is_rate_limit(*status, code.as_deref()) => {
             let wait = retry_after.as_ref().map_or_else(String::new, |after| format!(" The server says: retry after {after}."));
-            let limit = evidence.rate_limit.as_ref();
+            let limit = evidence.walk.rate_limit.as_ref();
             at(Cause::RateLimited, leg, phase)
                 .facts(limit.and_then(|limit| Some(format!("limit {}, {} left", limit.limit?, limit.remaining?))))
                 .facts(limit.and_then(|limit| Some(format!("counted for {}", limit.source.as_ref()?))))

@@ -13,7 +13,7 @@ use crate::model::units::Took;
 
 /// A name that does not resolve.
 pub(super) fn resolution(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         let Some(fault) = leg.resolve.outcome.fault() else {
             continue;
         };
@@ -81,11 +81,11 @@ pub(super) fn resolution(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// Servers that fail beside others that answer, and servers of two minds.
 pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    findings.extend(evidence.legs.iter().filter_map(split));
+    findings.extend(evidence.walk.legs.iter().filter_map(split));
     // What is wrong with a server is wrong for every leg; it is told at the first one.
     let mut told: Vec<(Cause, SocketAddr)> = Vec::new();
     let source = &evidence.vantage.resolver_source;
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         for (server, trouble, is_before) in troubles(leg) {
             let shown = show_server(server);
             let severity = if is_before {
@@ -300,7 +300,7 @@ pub(super) fn is_private(address: IpAddr) -> bool {
 
 /// A search domain answered in place of the name.
 pub(super) fn search_list(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), &leg.endpoint.host)
         else {
             continue;
@@ -365,7 +365,7 @@ fn covers(presented: &str, name: &str) -> bool {
 
 /// An entry of the hosts file that does not work.
 pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         let Some(found) = leg.resolve.outcome.done() else {
             continue;
         };
@@ -405,7 +405,7 @@ pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
 /// Only seen where the leg fails there: reports of forged answers (see the catalogue) all name
 /// addresses of these companies, which serve no registry.
 pub(super) fn forged(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), &leg.endpoint.host)
         else {
             continue;

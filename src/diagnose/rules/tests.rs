@@ -98,34 +98,34 @@ fn a_healthy_walk_has_no_finding() {
 #[test]
 fn harmless_variants_of_a_healthy_walk_have_none() {
     let mut plain = healthy();
-    for leg in &mut plain.legs {
+    for leg in &mut plain.walk.legs {
         leg.endpoint.scheme = Scheme::Http;
         leg.tls.chain.clear();
         leg.tls.outcome = Step::Skipped {
             reason: Skip::NotNeeded,
         };
     }
-    plain.blob = healthy().blob;
+    plain.walk.blob = healthy().walk.blob;
     quiet(&plain);
 
     // The storage is the registry itself, or there is no layer.
     let mut direct = healthy();
-    direct.legs.truncate(2);
-    direct.blob = Step::Skipped {
+    direct.walk.legs.truncate(2);
+    direct.walk.blob = Step::Skipped {
         reason: Skip::NoLayer,
     };
     quiet(&direct);
 
     // A public image, pulled anonymously; keys for other registries are no fault.
     let mut public = healthy();
-    public.attempts = vec![accepted(None)];
+    public.walk.attempts = vec![accepted(None)];
     public.keyring.candidates.clear();
     public.keyring.mismatches = vec![mismatch("ghcr.io", MatchRule::Labels { key: 2, image: 3 })];
     quiet(&public);
 
     // `/v2/` itself is closed, which containerd never asks for.
     let mut closed = healthy();
-    closed.ping = failed(status(403, None, false));
+    closed.walk.ping = failed(status(403, None, false));
     quiet(&closed);
 
     // A question lost once, and answered when it was put again.
@@ -156,7 +156,7 @@ fn harmless_variants_of_a_healthy_walk_have_none() {
 
     // A limit with room, a clock that is half a minute off, a cache that hands on an old Date.
     let mut limit = healthy();
-    limit.rate_limit = Some(rate_limit(76));
+    limit.walk.rate_limit = Some(rate_limit(76));
     limit.leg_mut(Role::Registry).clock = clock(31);
     limit.leg_mut(Role::Blob).clock = clock(-86_400);
     quiet(&limit);
@@ -734,8 +734,8 @@ fn each_way_a_handshake_fails_has_its_cause() {
 fn without_roots_nothing_is_said_of_an_authority() {
     for fault in [TlsFault::NoRoots, unknown_issuer()] {
         let mut evidence = healthy().unsecured(Role::Registry, fault);
-        evidence.roots.certificates = 0;
-        evidence.roots.problems = vec!["no bundle was found".to_owned()];
+        evidence.walk.roots.certificates = 0;
+        evidence.walk.roots.problems = vec!["no bundle was found".to_owned()];
         only(&evidence, "tls_no_roots", Critical);
         assert_eq!(judge(&evidence).pull, Pull::Unknown);
     }
@@ -1298,19 +1298,19 @@ fn a_credential_that_is_refused_before_a_good_one_is_told() {
     first.token = rejected(status(401, None, true));
     first.head = no_head();
     let mut evidence = healthy();
-    evidence.attempts.insert(0, first.clone());
+    evidence.walk.attempts.insert(0, first.clone());
     says(
         &only(&evidence, "auth_bad_cred", Warning),
         &["tried first, secret shop/regcred key 'other'", "accepted"],
     );
     first.token = grant(Access::NoPull);
     first.head = failed(status(403, Some("DENIED"), false));
-    evidence.attempts[0] = first.clone();
+    evidence.walk.attempts[0] = first.clone();
     only(&evidence, "auth_denied", Warning);
 
     // None is let in: each is listed.
     let mut evidence = with_secret(rejected(status(401, None, true)), no_head());
-    evidence.attempts.insert(0, first);
+    evidence.walk.attempts.insert(0, first);
     says(
         &only(&evidence, "auth_bad_cred", Critical),
         &["tried secret shop/regcred key 'other': HTTP 403 DENIED"],
@@ -1320,7 +1320,7 @@ fn a_credential_that_is_refused_before_a_good_one_is_told() {
 #[test]
 fn a_secret_that_plays_no_part_in_an_anonymous_pull_is_told_when_it_was_meant_to() {
     let mut evidence = healthy();
-    evidence.attempts = vec![accepted(None)];
+    evidence.walk.attempts = vec![accepted(None)];
     evidence.keyring.candidates.clear();
     let port = MatchRule::Port {
         key: Some("443".to_owned()),
@@ -1386,7 +1386,7 @@ fn a_host_that_is_no_registry_is_told_from_one_that_lacks_the_image() {
         reason: Skip::NotNeeded,
     };
     let mut evidence = healthy().refused(None, nothing(), failed(status(404, None, false)));
-    evidence.ping = failed(status(404, None, false));
+    evidence.walk.ping = failed(status(404, None, false));
     only(&evidence, "not_a_registry", Critical);
     // It speaks of its manifests, so it is one, whatever it says to /v2/.
     let mut evidence = healthy().refused(
@@ -1394,7 +1394,7 @@ fn a_host_that_is_no_registry_is_told_from_one_that_lacks_the_image() {
         nothing(),
         failed(status(404, Some("MANIFEST_UNKNOWN"), false)),
     );
-    evidence.ping = failed(status(404, None, false));
+    evidence.walk.ping = failed(status(404, None, false));
     only(&evidence, "manifest_unknown", Critical);
     let page = ManifestFault::Unsupported {
         media_type: "text/html".to_owned(),
@@ -1421,7 +1421,7 @@ fn a_403_without_challenge_or_code_is_somebody_in_front() {
     };
     let mut evidence = healthy().refused(None, nothing(), failed(status(403, None, false)));
     only(&evidence, "fw_403", Critical);
-    evidence.ping = failed(status(403, None, false));
+    evidence.walk.ping = failed(status(403, None, false));
     only(&evidence, "fw_403", Critical);
     // A user that the registry asked for is refused by the registry.
     let evidence = with_secret(grant(Access::Unreadable), failed(status(403, None, false)));
@@ -1531,14 +1531,14 @@ fn each_way_not_to_have_a_layer_has_its_cause() {
 #[test]
 fn what_a_download_will_lack_is_told() {
     let mut evidence = healthy();
-    let Step::Done { value, .. } = &mut evidence.blob else {
+    let Step::Done { value, .. } = &mut evidence.walk.blob else {
         unreachable!()
     };
     value.range_honoured = false;
     says(&only(&evidence, "range_ignored", Warning), &[BLOBS]);
 
     let mut evidence = healthy();
-    let Step::Done { value, .. } = &mut evidence.blob else {
+    let Step::Done { value, .. } = &mut evidence.walk.blob else {
         unreachable!()
     };
     value.redirects[0].scheme = Scheme::Http;
@@ -1557,7 +1557,7 @@ fn rate_limit(remaining: u64) -> RateLimit {
 #[test]
 fn a_limit_is_told_before_it_is_used_up_and_not_twice() {
     let mut evidence = healthy();
-    evidence.rate_limit = Some(rate_limit(10));
+    evidence.walk.rate_limit = Some(rate_limit(10));
     says(
         &only(&evidence, "rate_limit_low", Warning),
         &["10 of 100", "in 6 h", "203.0.113.7"],
@@ -1566,7 +1566,7 @@ fn a_limit_is_told_before_it_is_used_up_and_not_twice() {
         grant(Access::Pull),
         failed(status(429, Some("TOOMANYREQUESTS"), false)),
     );
-    evidence.rate_limit = Some(rate_limit(0));
+    evidence.walk.rate_limit = Some(rate_limit(0));
     says(
         &only(&evidence, "rate_limited", Critical),
         &["limit 100, 0 left", "203.0.113.7"],
@@ -1576,10 +1576,10 @@ fn a_limit_is_told_before_it_is_used_up_and_not_twice() {
 #[test]
 fn a_walk_that_ended_for_no_known_reason_is_no_success() {
     let mut evidence = healthy();
-    evidence.manifest = Step::Skipped {
+    evidence.walk.manifest = Step::Skipped {
         reason: Skip::NotNeeded,
     };
-    evidence.blob = Step::Skipped {
+    evidence.walk.blob = Step::Skipped {
         reason: Skip::NotNeeded,
     };
     only(&evidence, "unexplained", Critical);
@@ -1780,7 +1780,7 @@ fn odd() -> impl Strategy<Value = Evidence> {
             *evidence.leg_mut(role) = leg(role, host, address);
             evidence.leg_mut(role).clock = ahead.and_then(clock);
             if !has_roots {
-                evidence.roots.certificates = 0;
+                evidence.walk.roots.certificates = 0;
             }
             if is_pod {
                 evidence.vantage.network = NetworkView::Pod;
@@ -1826,7 +1826,7 @@ fn spoilt() -> impl Strategy<Value = Evidence> {
                 };
                 let mut evidence = evidence.refused(who, token, failed(fault));
                 if !has_ping {
-                    evidence.ping = failed(status(404, None, false));
+                    evidence.walk.ping = failed(status(404, None, false));
                 }
                 evidence
             }
@@ -1848,7 +1848,7 @@ proptest! {
             let mut all = verdict.findings.iter().chain(&verdict.consequences);
             all.any(|f| f.severity == Critical && f.leg == Some(leg))
         };
-        for leg in &evidence.legs {
+        for leg in &evidence.walk.legs {
             let outcomes = [
                 leg.resolve.outcome.fault().is_some(),
                 leg.connect.outcome.fault().is_some(),
@@ -1878,22 +1878,23 @@ proptest! {
 #[test]
 fn an_empty_record_is_judged_without_harm() {
     let mut evidence = healthy();
-    evidence.legs.clear();
-    evidence.attempts.clear();
-    evidence.ping = Step::Skipped {
+    evidence.walk.legs.clear();
+    evidence.walk.attempts.clear();
+    evidence.walk.ping = Step::Skipped {
         reason: Skip::NotNeeded,
     };
-    evidence.manifest = Step::Skipped {
+    evidence.walk.manifest = Step::Skipped {
         reason: Skip::NotNeeded,
     };
-    evidence.blob = Step::Skipped {
+    evidence.walk.blob = Step::Skipped {
         reason: Skip::NotNeeded,
     };
     is_sound(&judge(&evidence));
     evidence
+        .walk
         .legs
         .push(leg(Role::Registry, REGISTRY, "10.0.3.9"));
-    evidence.legs[0].resolve = Resolve {
+    evidence.walk.legs[0].resolve = Resolve {
         queries: Vec::new(),
         outcome: Step::Done {
             value: Resolution {

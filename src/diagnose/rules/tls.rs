@@ -16,13 +16,13 @@ const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// A handshake that failed.
 pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         let Some(fault) = leg.tls.outcome.fault() else {
             continue;
         };
         let host = &leg.endpoint.host;
         let (cause, hint) = match fault {
-            TlsFault::UnknownIssuer { .. } if evidence.roots.certificates == 0 => no_roots(),
+            TlsFault::UnknownIssuer { .. } if evidence.walk.roots.certificates == 0 => no_roots(),
             TlsFault::NoRoots => no_roots(),
             TlsFault::UnknownIssuer { .. } => (Cause::TlsUnknownCa, unknown_ca_hint(leg)),
             TlsFault::NameMismatch { .. } => (
@@ -166,13 +166,13 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
         TlsFault::UnknownIssuer { .. } => {
             let mut facts = vec![format!(
                 "{} roots were in force, from {}",
-                evidence.roots.certificates,
-                evidence.roots.sources.join(", ")
+                evidence.walk.roots.certificates,
+                evidence.walk.roots.sources.join(", ")
             )];
             facts.extend(whose(leg));
             facts
         }
-        TlsFault::NoRoots => evidence.roots.problems.clone(),
+        TlsFault::NoRoots => evidence.walk.roots.problems.clone(),
         // handshake_failure and insufficient_security: Go offers AES-CBC with ECDHE, rustls does not.
         TlsFault::Alert { alert: 40 | 71, .. } => {
             vec!["containerd offers some older cipher suites (CBC) that this probe does not, and may get further".to_owned()]
@@ -238,7 +238,7 @@ fn clock_first(evidence: &Evidence) -> &'static str {
 /// A leaf near its end.
 pub(super) fn expiring(evidence: &Evidence, findings: &mut Vec<Finding>) {
     const MOST: i64 = 30 * 86_400;
-    for leg in &evidence.legs {
+    for leg in &evidence.walk.legs {
         let Some(leaf) = leg.tls.chain.first() else {
             continue;
         };
@@ -284,6 +284,7 @@ enum OurClock<'a> {
 /// one from storage says nothing.
 fn checks(evidence: &Evidence) -> impl Iterator<Item = (&Leg, &ClockCheck)> {
     evidence
+        .walk
         .legs
         .iter()
         .filter_map(|leg| Some((leg, leg.clock.as_ref()?)))
@@ -345,6 +346,7 @@ pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
         }
         OurClock::Differs { check, servers } => {
             let explains = evidence
+                .walk
                 .legs
                 .iter()
                 .any(|leg| is_explained(leg, check.server));

@@ -4,16 +4,18 @@
 //!
 //! | floor | module | what it does |
 //! |---|---|---|
-//! | 5 | [`cli`] | arguments → check; exit code |
-//! | 4 | [`report`] | evidence + verdict, and all faces of it |
-//! | 3 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
+//! | 6 | [`cli`] | arguments → check; exit code |
+//! | 5 | [`report`] | evidence + verdict, and all faces of it |
+//! | 4 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
 //! | 3 | [`credentials`] | reads secrets and docker configs into a keyring |
+//! | 3 | [`containerd`] | what the node's containerd is set to: mirrors, proxies |
 //! | 2 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
 //! | 2 | [`net`] | edges to the world: one input, one observation or typed fault |
 //! | 2 | [`registry`] | the OCI distribution protocol without I/O |
 //! | 1 | [`model`] | the nouns |
 
 pub mod cli;
+pub mod containerd;
 pub mod credentials;
 pub mod diagnose;
 pub mod model;

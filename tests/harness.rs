@@ -124,6 +124,12 @@ impl<'a> Probe<'a> {
                 .arg("--resolv-conf")
                 .arg(world.write("resolv-plain", "nameserver 127.0.0.1\n"));
         }
+        // This machine's own containerd plays no part.
+        if !has("--hosts-dir") && !has("--containerd-config") {
+            command
+                .arg("--containerd-config")
+                .arg(world.write("containerd-empty.toml", ""));
+        }
         if !has("--platform") {
             command.args(["--platform", "linux/amd64"]);
         }

@@ -17,13 +17,26 @@ pub enum HostsConfig {
     #[default]
     Unread,
     /// The folder was read, and has nothing for this registry.
-    NoneFor { folders: Vec<String> },
+    NoneFor {
+        folders: Vec<String>,
+        #[serde(default)]
+        problems: Vec<HostsProblem>,
+    },
     /// This folder is the one that containerd takes for this registry.
     Read {
         folder: String,
         /// What is wrong with it, in words; containerd may see it otherwise than its author.
         problems: Vec<HostsProblem>,
     },
+}
+
+impl HostsConfig {
+    pub fn problems(&self) -> &[HostsProblem] {
+        match self {
+            Self::Unread => &[],
+            Self::NoneFor { problems, .. } | Self::Read { problems, .. } => problems,
+        }
+    }
 }
 
 /// Something in a folder of `certs.d` that does not do what it seems to.

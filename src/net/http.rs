@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes as Buffer;
 use bytes::BytesMut;
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, USER_AGENT};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, PROXY_AUTHORIZATION, USER_AGENT,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -44,6 +46,15 @@ pub struct HttpConnection {
     shared: Arc<Shared>,
     requests: usize,
     may_reconnect: bool,
+    /// The peer is a proxy for plain http: requests name their server whole.
+    proxied: Option<ForProxy>,
+}
+
+/// What a request to a proxy has besides (RFC 9112, 3.2.2; RFC 9110, 11.7.2).
+#[derive(Clone, Debug)]
+pub struct ForProxy {
+    /// `Proxy-Authorization`, marked as sensitive.
+    pub authorization: Option<HeaderValue>,
 }
 
 enum Sender {
@@ -100,7 +111,14 @@ impl HttpConnection {
             shared,
             requests: 0,
             may_reconnect: false,
+            proxied: None,
         })
+    }
+
+    /// The same connection, as one to a proxy that passes requests of plain http on.
+    #[must_use]
+    pub fn by_proxy(self, proxied: Option<ForProxy>) -> Self {
+        Self { proxied, ..self }
     }
 
     /// Sends `request`, whose URI is absolute, and waits for the head of the answer for at most
@@ -112,7 +130,7 @@ impl HttpConnection {
     ) -> Result<Response, HttpFault> {
         let is_head = request.method() == Method::HEAD;
         let is_h2 = self.is_h2();
-        let request = prepare(request, is_h2)?;
+        let request = prepare(request, is_h2, self.proxied.as_ref())?;
         let reused = self.requests > 0;
         if reused {
             // On the first request, bytes that came unasked count: they tell what the peer speaks.
@@ -282,28 +300,39 @@ impl Response {
         }
     }
 
-    /// Waits for the first bytes of the body and then leaves it: over HTTP/1.1 that closes the
-    /// connection, over HTTP/2 it cancels the stream. Returns how many bytes came at first; 0 when
-    /// the body is empty.
-    pub async fn read_first(mut self, limit: Duration) -> Result<usize, HttpFault> {
-        if self.is_head {
-            return Ok(0);
-        }
-        let want = self.body.size_hint().exact();
-        match timeout(limit, self.chunk()).await {
-            Err(_) => Err(HttpFault::Stalled { after: Bytes(0) }),
-            Ok(None) => {
-                self.end.spoils = false;
-                Ok(0)
+    /// Reads the first `want` bytes of the body, or all of a shorter one, and leaves the rest: over
+    /// HTTP/1.1 that closes the connection, over HTTP/2 it cancels the stream. `limit` bounds every
+    /// wait. Returns how many bytes came, and when the first of them did.
+    pub async fn read_first(
+        mut self,
+        want: Bytes,
+        limit: Duration,
+    ) -> Result<(Bytes, Instant), HttpFault> {
+        let exact = self.body.size_hint().exact();
+        let mut got = 0;
+        let mut first = None;
+        loop {
+            if self.is_head || got >= want.0 {
+                break;
             }
-            Ok(Some(Ok(data))) => {
-                if self.body.is_end_stream() {
+            match timeout(limit, self.chunk()).await {
+                Err(_) => return Err(HttpFault::Stalled { after: Bytes(got) }),
+                Ok(None) => {
                     self.end.spoils = false;
+                    break;
                 }
-                Ok(data.len())
+                Ok(Some(Ok(data))) => {
+                    first.get_or_insert_with(Instant::now);
+                    got += data.len() as u64;
+                    if self.body.is_end_stream() {
+                        self.end.spoils = false;
+                        break;
+                    }
+                }
+                Ok(Some(Err(error))) => return Err(self.body_fault(&error, got, exact)),
             }
-            Ok(Some(Err(error))) => Err(self.body_fault(&error, 0, want)),
         }
+        Ok((Bytes(got), first.unwrap_or_else(Instant::now)))
     }
 
     /// The next bytes of the body; `None` at its end.
@@ -369,7 +398,11 @@ impl Shared {
 
 // ---- requests -----------------------------------------------------------------------------------
 
-fn prepare(request: Request<Buffer>, is_h2: bool) -> Result<Request<Full<Buffer>>, HttpFault> {
+fn prepare(
+    request: Request<Buffer>,
+    is_h2: bool,
+    proxied: Option<&ForProxy>,
+) -> Result<Request<Full<Buffer>>, HttpFault> {
     let (mut head, body) = request.into_parts();
     let bad = |reason: &str| HttpFault::Other {
         reason: reason.to_owned(),
@@ -396,9 +429,21 @@ fn prepare(request: Request<Buffer>, is_h2: bool) -> Result<Request<Full<Buffer>
             .path_and_query(path)
             .build()
     } else {
-        let value = HeaderValue::try_from(host).map_err(|_| bad("the host is no header value"))?;
+        let value =
+            HeaderValue::try_from(host.as_str()).map_err(|_| bad("the host is no header value"))?;
         head.headers.insert(HOST, value);
-        Uri::builder().path_and_query(path).build()
+        if let Some(proxy) = proxied {
+            if let Some(value) = &proxy.authorization {
+                head.headers.insert(PROXY_AUTHORIZATION, value.clone());
+            }
+            Uri::builder()
+                .scheme("http")
+                .authority(host)
+                .path_and_query(path)
+                .build()
+        } else {
+            Uri::builder().path_and_query(path).build()
+        }
     };
     head.uri = uri.map_err(|_| bad("the address of the request can't be sent"))?;
     head.version = if is_h2 {
@@ -652,7 +697,7 @@ impl AsyncWrite for Stream {
 
 // ---- bounds -------------------------------------------------------------------------------------
 
-const AGENT: &str = concat!("pullpath/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("pullpath/", env!("CARGO_PKG_VERSION"));
 
 /// The reading of a body as a whole may take this many times the wait for a part of it: enough for
 /// a manifest of some MiB over a slow line, an end for one that comes byte by byte.
@@ -962,13 +1007,22 @@ mod tests {
         ] {
             let mut connection = connect(server(answer, Then::Hang).await, false).await;
             let response = connection.send(get("/"), LONG).await.unwrap();
-            assert_eq!(response.read_first(SHORT).await, expected);
+            assert_eq!(
+                response
+                    .read_first(Bytes(1), SHORT)
+                    .await
+                    .map(|(got, _)| got.0),
+                expected
+            );
             assert_eq!(connection.is_reusable(), reusable, "{expected:?}");
         }
         let mut connection = connect(server(NONE, Then::Close).await, false).await;
         let response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(
-            response.read_first(LONG).await,
+            response
+                .read_first(Bytes(1), LONG)
+                .await
+                .map(|(got, _)| got.0),
             Err(HttpFault::Truncated {
                 got: Bytes(0),
                 want: Some(Bytes(9))

@@ -10,4 +10,5 @@ pub mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;
+pub mod tunnel;
 pub mod watched;

@@ -72,6 +72,24 @@ pub fn load(ca_files: &[PathBuf]) -> Result<(RootCertStore, Roots), RootsError> 
     load_from(&places, ca_files, Timestamp::now())
 }
 
+/// The same roots, and every certificate of `ca_files`: `ca` of hosts.toml.
+pub fn extend(
+    store: &RootCertStore,
+    roots: &Roots,
+    ca_files: &[PathBuf],
+) -> Result<(RootCertStore, Roots), RootsError> {
+    let (mut store, mut roots) = (store.clone(), roots.clone());
+    for path in ca_files {
+        for certificate in read_ca_file(path)? {
+            // One that can't be a root trusts nobody; the file was read, and that is what counts.
+            let _ = store.add(certificate);
+        }
+        roots.sources.push(shown(path));
+    }
+    roots.certificates = store.len();
+    Ok((store, roots))
+}
+
 /// Where roots are looked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Places {

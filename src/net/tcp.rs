@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpMaxSeg;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
@@ -40,13 +42,24 @@ const STALE: Duration = Duration::from_secs(1);
 
 /// Tries every address once, all at the same time, each for at most `limit`.
 pub async fn connect(addresses: &[IpAddr], port: u16, limit: Duration) -> Dialed {
+    connect_bounded(addresses, port, limit, None).await
+}
+
+/// The same with a bound on the size of segments in both directions: `TCP_MAXSEG`, set before
+/// connect, goes into the SYN as our MSS option and bounds what we send (tcp(7), RFC 9293 3.7.1).
+pub async fn connect_bounded(
+    addresses: &[IpAddr],
+    port: u16,
+    limit: Duration,
+    max_segment: Option<u32>,
+) -> Dialed {
     let started = Instant::now();
     let (tried, not_tried) = bounded(addresses);
     let tasks: Vec<_> = tried
         .iter()
         .map(|address| {
             let to = SocketAddr::new(*address, port);
-            (to, AbortOnDrop(tokio::spawn(dial(to, limit))))
+            (to, AbortOnDrop(tokio::spawn(dial(to, limit, max_segment))))
         })
         .collect();
     let mut attempts = Vec::with_capacity(tasks.len());
@@ -70,7 +83,10 @@ pub async fn connect(addresses: &[IpAddr], port: u16, limit: Duration) -> Dialed
         let to = chosen.to;
         let stream = if opened.elapsed() > STALE {
             // A failure to connect again leaves us with the stale one, which may still serve.
-            dial(to, limit).await.1.map_or(stream, |new| new.0)
+            dial(to, limit, max_segment)
+                .await
+                .1
+                .map_or(stream, |new| new.0)
         } else {
             stream
         };
@@ -120,9 +136,9 @@ fn bounded(addresses: &[IpAddr]) -> (Vec<IpAddr>, usize) {
 /// The stream, and when it came about.
 type Opened = (TcpStream, Instant);
 
-async fn dial(to: SocketAddr, limit: Duration) -> (Dial, Option<Opened>) {
+async fn dial(to: SocketAddr, limit: Duration, max_segment: Option<u32>) -> (Dial, Option<Opened>) {
     let started = Instant::now();
-    let result = open(to, limit).await;
+    let result = open(to, limit, max_segment).await;
     let took = started.elapsed();
     let (result, stream) = match result {
         Ok((connection, stream)) => (Ok(connection), Some((stream, Instant::now()))),
@@ -141,7 +157,11 @@ fn abandoned(to: SocketAddr, took: Duration) -> Dial {
     Dial { to, outcome }
 }
 
-async fn open(to: SocketAddr, limit: Duration) -> Result<(Connection, TcpStream), TcpFault> {
+async fn open(
+    to: SocketAddr,
+    limit: Duration,
+    max_segment: Option<u32>,
+) -> Result<(Connection, TcpStream), TcpFault> {
     let family = Family::of(to.ip());
     let at_start = |error: io::Error| from_io(&error, to.ip(), None);
     let socket = match family {
@@ -154,6 +174,9 @@ async fn open(to: SocketAddr, limit: Duration) -> Result<(Connection, TcpStream)
         tracing::debug!(%error, %to, "the kernel does not keep ICMP errors");
     }
     socket.set_nodelay(true).map_err(at_start)?;
+    if let Some(size) = max_segment {
+        setsockopt(&socket, TcpMaxSeg, &size).map_err(|errno| at_start(errno.into()))?;
+    }
     // A second descriptor of the same socket: `connect` closes the first one when it fails.
     let queue: Option<OwnedFd> = socket.as_fd().try_clone_to_owned().ok();
     let icmp = || queue.as_ref().and_then(kernel::icmp_error);

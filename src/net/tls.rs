@@ -1,5 +1,6 @@
 //! The TLS phase: one handshake as containerd would make it, with the chain on record whatever the
-//! verdict. Verification is never off: a refused certificate is a result.
+//! verdict. Verification is never off: a refused certificate is a result, also where containerd is
+//! told to go on with it.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,10 +9,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, OtherError,
     ProtocolVersion, RootCertStore, SignatureScheme,
@@ -56,6 +59,9 @@ pub struct TlsClient {
     roots: Arc<RootCertStore>,
     /// `None` when there is no root: then every chain is refused.
     verifier: Option<Arc<WebPkiServerVerifier>>,
+    /// Go on with a certificate that was refused, and say so (`skip_verify` of hosts.toml).
+    pardons: bool,
+    client: Arc<ClientCertificates>,
 }
 
 impl TlsClient {
@@ -70,6 +76,27 @@ impl TlsClient {
             provider,
             roots,
             verifier,
+            pardons: false,
+            client: Arc::default(),
+        }
+    }
+
+    /// The same client where containerd is told `skip_verify`: it verifies all the same, and goes on
+    /// with what it refuses. Nothing secret may be sent then; [`Tls::unverified`] says so.
+    #[must_use]
+    pub fn pardoning(self) -> Self {
+        Self {
+            pardons: true,
+            ..self
+        }
+    }
+
+    /// The same client with certificates of its own, to be chosen from as Go does.
+    #[must_use]
+    pub fn with_client_certificates(self, certificates: ClientCertificates) -> Self {
+        Self {
+            client: Arc::new(certificates),
+            ..self
         }
     }
 
@@ -85,11 +112,15 @@ impl TlsClient {
             Err(Failure::Refused(error)) => (Err(self.refusal(&error, host, &chain)), None),
             Err(Failure::Other(fault)) => (Err(fault), None),
         };
+        let unverified = presented
+            .pardoned()
+            .filter(|_| stream.is_some())
+            .map(|error| self.refusal(&error, host, &chain));
         let outcome = Step::from_result(result, took);
         Secured {
             tls: Tls {
                 chain,
-                unverified: None,
+                unverified,
                 outcome,
             },
             stream,
@@ -132,13 +163,14 @@ impl TlsClient {
             provider: self.provider.clone(),
             roots: self.roots.clone(),
             presented: presented.clone(),
+            pardons: self.pardons,
         };
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .expect("the provider has cipher suites of both versions")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
+            .with_client_cert_resolver(self.client.clone());
         // As Go's net/http, and so containerd.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // A resumed session shows no chain; Go's client does not resume either unless told to.
@@ -326,30 +358,43 @@ fn session_of(connection: &ClientConnection) -> Session {
 
 // ---- the chain ----------------------------------------------------------------------------------
 
-/// The certificates a server sent, leaf first, in DER form, and whether they were accepted.
+/// The certificates a server sent, leaf first, in DER form, and what came of them.
 #[derive(Clone, Debug, Default)]
-struct Presented(Arc<Mutex<(Vec<Vec<u8>>, bool)>>);
+struct Presented(Arc<Mutex<Shown>>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    chain: Vec<Vec<u8>>,
+    accepted: bool,
+    /// They were refused, and the handshake went on.
+    pardoned: Option<CertificateError>,
+}
 
 impl Presented {
-    fn record(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], accepted: bool) {
+    fn record(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], shown: Shown) {
         let chain = std::iter::once(leaf)
             .chain(others)
             .take(MAX_CHAIN)
             .map(|der| der.to_vec())
             .collect();
-        *self.lock() = (chain, accepted);
+        *self.lock() = Shown { chain, ..shown };
     }
 
     fn accepted(&self) -> bool {
-        self.lock().1
+        self.lock().accepted
+    }
+
+    fn pardoned(&self) -> Option<CertificateError> {
+        self.lock().pardoned.clone()
     }
 
     /// Those that can be read.
     fn chain(&self) -> Vec<Certificate> {
-        self.lock().0.iter().filter_map(|der| read(der)).collect()
+        let shown = self.lock();
+        shown.chain.iter().filter_map(|der| read(der)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Vec<Vec<u8>>, bool)> {
+    fn lock(&self) -> MutexGuard<'_, Shown> {
         // Whole values are put in, so a poisoned lock holds one too.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -423,6 +468,63 @@ fn from_seconds(seconds: i64) -> Timestamp {
     })
 }
 
+// ---- certificates of our own --------------------------------------------------------------------
+
+/// Client certificates, in the order of their configuration.
+#[derive(Debug, Default)]
+pub struct ClientCertificates(Vec<Arc<CertifiedKey>>);
+
+/// Why a pair of certificate and key can't be used. Go fails the same way (`tls.X509KeyPair`).
+#[derive(Debug, thiserror::Error)]
+pub enum ClientCertificateError {
+    #[error("holds no PEM certificate")]
+    NoCertificate,
+    #[error("holds no PEM private key")]
+    NoKey,
+    #[error("has a key of a kind that is not supported, or one that is not the certificate's")]
+    BadKey,
+}
+
+impl ClientCertificates {
+    /// Adds a pair in PEM form. `key` may be the same bytes as `certificate`.
+    pub fn add(&mut self, certificate: &[u8], key: &[u8]) -> Result<(), ClientCertificateError> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+            .collect::<Result<_, _>>()
+            .map_err(|_| ClientCertificateError::NoCertificate)?;
+        if chain.is_empty() {
+            return Err(ClientCertificateError::NoCertificate);
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| ClientCertificateError::NoKey)?;
+        let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+            .map_err(|_| ClientCertificateError::BadKey)?;
+        self.0.push(Arc::new(key));
+        Ok(())
+    }
+}
+
+impl ResolvesClientCert for ClientCertificates {
+    /// The first whose chain leads to an authority that the server names (`SupportsCertificate`).
+    fn resolve(
+        &self,
+        root_hint_subjects: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let issued = |certificate: &CertificateDer<'_>| {
+            X509Certificate::from_der(certificate)
+                .is_ok_and(|(_, parsed)| root_hint_subjects.contains(&parsed.issuer().as_raw()))
+        };
+        let fits = |pair: &&Arc<CertifiedKey>| {
+            pair.key.choose_scheme(schemes).is_some()
+                && (root_hint_subjects.is_empty() || pair.cert.iter().any(issued))
+        };
+        self.0.iter().find(fits).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
 // ---- the verifier -------------------------------------------------------------------------------
 
 /// Writes down the chain, then leaves the verdict to rustls, except where Go's and rustls' ideas
@@ -434,6 +536,7 @@ struct Recorder {
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
     presented: Presented,
+    pardons: bool,
 }
 
 impl Recorder {
@@ -504,8 +607,20 @@ impl ServerCertVerifier for Recorder {
                 verdict => verdict,
             },
         };
-        self.presented
-            .record(end_entity, intermediates, verdict.is_ok());
+        let pardoned = match &verdict {
+            Err(rustls::Error::InvalidCertificate(error)) if self.pardons => Some(error.clone()),
+            _ => None,
+        };
+        let is_pardoned = pardoned.is_some();
+        let shown = Shown {
+            chain: Vec::new(),
+            accepted: verdict.is_ok() || is_pardoned,
+            pardoned,
+        };
+        self.presented.record(end_entity, intermediates, shown);
+        if is_pardoned {
+            return Ok(ServerCertVerified::assertion());
+        }
         verdict
     }
 

@@ -36,6 +36,7 @@ pub(super) struct Admitted {
 /// candidate is tried; after anything else not, since another password would not mend it.
 pub(super) async fn admit(
     check: &Check,
+    version: &str,
     candidates: &[Credential],
     lines: &mut Lines<'_>,
     registry: LineId,
@@ -44,6 +45,7 @@ pub(super) async fn admit(
 ) -> Option<Admitted> {
     let mut door = Door {
         check,
+        path: manifest::path(check, &walk.host, version),
         lines,
         registry,
         at_ping: challenge.is_some(),
@@ -57,6 +59,8 @@ pub(super) async fn admit(
 /// The registry, seen by who wants in.
 struct Door<'a, 'b> {
     check: &'a Check,
+    /// Of the manifest, by the tag or digest that is asked for.
+    path: String,
     lines: &'a mut Lines<'b>,
     registry: LineId,
     /// The challenge is that of `/v2/`, not that of a manifest request.
@@ -121,6 +125,11 @@ impl Door<'_, '_> {
                 }),
                 None,
             ),
+            Wanted::Basic { .. }
+                if credential.is_some() && self.lines.is_unverified(self.registry) =>
+            {
+                (failed(TokenFault::Unverified), None)
+            }
             Wanted::Basic { .. } => match basic_of(credential) {
                 Some(value) => (not_needed(), Some(value)),
                 None => (failed(TokenFault::NoCredential), None),
@@ -162,7 +171,7 @@ impl Door<'_, '_> {
     /// containerd does; after 401, 403 and 404 because only a body tells `MANIFEST_UNKNOWN`,
     /// `NAME_UNKNOWN` and `DENIED` apart.
     async fn knock(&mut self, authorization: Option<HeaderValue>) -> Knock {
-        let path = manifest::path(self.check, self.check.reference.version());
+        let path = self.path.clone();
         let registry = self.registry;
         let request = |lines: &Lines<'_>, method| {
             let mut request = lines.request(registry, method, &path);
@@ -295,6 +304,12 @@ impl Door<'_, '_> {
             }
             Err(OpenError::Untrusted(reason)) => return (untrusted(reason), None),
         };
+        // Neither the credential nor the token it gives may go where anybody may listen.
+        if credential.is_some()
+            && (self.lines.is_unverified(line) || self.lines.is_unverified(self.registry))
+        {
+            return (failed(TokenFault::Unverified), None);
+        }
         let scope = if self.at_ping {
             None
         } else {

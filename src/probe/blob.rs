@@ -1,4 +1,4 @@
-//! The first byte of a real layer, and the hosts that the registry redirects its download to.
+//! The first bytes of a real layer, and the hosts that the registry redirects its download to.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +7,30 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use super::auth::{self, Admitted};
-use super::leg::{Exchange, LineId, Lines, MAX_REDIRECTS, OpenError, redirect, untrusted};
+use super::leg::{
+    Exchange, LineId, Lines, MAX_REDIRECTS, OpenError, clone_request, redirect, untrusted,
+};
+use super::manifest::path_of;
 use super::{Check, SMALL_BODY};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{BlobFound, ManifestFound, Skip, Step};
 use crate::model::fault::{Distrust, HttpFault, Phase};
+use crate::model::hosts::RegistryHost;
 use crate::model::units::Bytes;
 use crate::registry::scrub::Secret;
 use crate::registry::{error, manifest as oci};
 
-/// Asks for one byte of a layer and follows the redirects by hand, each to a leg of its own.
+/// What is asked of a layer: little, and more than one packet holds, since a path may let small
+/// ones through only.
+const ENOUGH: u64 = 4096;
+
+/// Asks for the beginning of a layer and follows the redirects by hand, each to a leg of its own.
 ///
 /// `Authorization` goes to the registry's own endpoint only. The queries of redirects are signed:
 /// they are secrets, are put into the scrubber and never into the evidence.
-pub(super) async fn first_byte(
+pub(super) async fn first_bytes(
     check: &Check,
+    host: &RegistryHost,
     lines: &mut Lines<'_>,
     registry: LineId,
     admitted: &Admitted,
@@ -32,11 +41,7 @@ pub(super) async fn first_byte(
             reason: Skip::NoLayer,
         };
     };
-    let path = format!(
-        "/v2/{}/blobs/{}",
-        check.reference.repository(),
-        layer.digest
-    );
+    let path = path_of(check, host, "blobs", &layer.digest);
     let mut took = Duration::ZERO;
     let mut redirects = Vec::new();
     let mut line = registry;
@@ -53,16 +58,17 @@ pub(super) async fn first_byte(
         took += answered.took;
         let next = match answered.result {
             Err(fault) => return Step::Failed { fault, took },
-            Ok(Answered::Byte {
+            Ok(Answered::Bytes {
                 range_honoured,
                 size,
+                first_byte,
             }) => {
                 let value = BlobFound {
                     digest: layer.digest.clone(),
                     redirects,
                     range_honoured,
                     size,
-                    first_byte: answered.took,
+                    first_byte,
                 };
                 return Step::Done { value, took };
             }
@@ -107,11 +113,12 @@ pub(super) async fn first_byte(
     }
 }
 
-/// What one host said to the request for a byte.
+/// What one host said to the request.
 enum Answered {
-    Byte {
+    Bytes {
         range_honoured: bool,
         size: Option<Bytes>,
+        first_byte: Duration,
     },
     Redirect(Url),
 }
@@ -125,31 +132,40 @@ async fn ask(
     let mut request = lines.request(line, Method::GET, auth::target(url));
     request
         .headers_mut()
-        .insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        .insert(header::RANGE, HeaderValue::from_static("bytes=0-4095"));
     if let Some(value) = authorization {
         request
             .headers_mut()
             .insert(header::AUTHORIZATION, value.clone());
     }
     let wait = lines.edges().wait;
+    let again = clone_request(&request);
     let start = Instant::now();
+    let mut head = None;
+    let mut error_body = None;
     let result = match lines.send(line, Phase::Blob, request).await {
         Err(fault) => Err(fault),
         Ok(response) => {
             let (status, headers) = (response.status, response.headers.clone());
+            head = Some((status, headers.clone()));
             if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
                 let range_honoured = status == StatusCode::PARTIAL_CONTENT;
                 let size = stated_size(status, &headers);
-                response.read_first(wait).await.map(|_| Answered::Byte {
-                    range_honoured,
-                    size,
-                })
+                response
+                    .read_first(Bytes(ENOUGH), wait)
+                    .await
+                    .map(|(_, first)| Answered::Bytes {
+                        range_honoured,
+                        size,
+                        first_byte: first.duration_since(start.into()),
+                    })
             } else {
                 // A body that can't be read takes nothing from what the status says.
                 let body = response
                     .read(Bytes(SMALL_BODY), wait)
                     .await
                     .unwrap_or_default();
+                error_body = Some(body.clone());
                 match redirect(status, &headers, url, lines.endpoint(line)) {
                     Some(next) => next.map(Answered::Redirect),
                     None => Err(error::fault(status, &headers, &body, lines.scrub())),
@@ -157,10 +173,18 @@ async fn ask(
             }
         }
     };
-    Exchange {
-        result,
-        took: start.elapsed(),
-    }
+    let took = start.elapsed();
+    let fault = result.as_ref().err();
+    lines.note(
+        line,
+        Phase::Blob,
+        &again,
+        head.as_ref(),
+        error_body.as_ref(),
+        fault,
+        took,
+    );
+    Exchange { result, took }
 }
 
 /// The whole size of the layer: behind the slash of `Content-Range` (RFC 9110, 14.4), or the length.

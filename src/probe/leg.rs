@@ -5,20 +5,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes as Body;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::{Edges, Progress};
+use super::{Edges, Progress, trace};
+use crate::containerd::HostClient;
+use crate::containerd::proxy::ProxyServer;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{ClockCheck, Connect, Connected, Leg, Resolve, Skip, Step, Tls};
-use crate::model::fault::{Distrust, HttpFault, Phase, TlsFault};
-use crate::model::proxy::Way;
+use crate::model::evidence::{
+    ClockCheck, Connect, Connected, Leg, Resolve, SegmentTrial, Skip, Step, Tls, TracedExchange,
+};
+use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TlsFault};
+use crate::model::proxy::{Tunnel, Way};
 use crate::model::units::Bytes;
 use crate::net::dns;
-use crate::net::http::{HttpConnection, Response, Stream};
-use crate::net::tcp;
+use crate::net::http::{ForProxy, HttpConnection, Response, Stream};
+use crate::net::{tcp, tunnel};
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
 use crate::registry::scrub::Scrubber;
@@ -29,6 +33,11 @@ pub(super) const MAX_REDIRECTS: usize = 10;
 /// A connection of the walk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct LineId(usize);
+
+impl LineId {
+    /// The registry's own, which is always the first.
+    pub(super) const REGISTRY: Self = Self(0);
+}
 
 /// Why there is no line.
 #[derive(Debug)]
@@ -41,6 +50,7 @@ pub(super) enum OpenError {
 struct Line {
     endpoint: Endpoint,
     leg: usize,
+    /// The server, or the proxy before it.
     to: SocketAddr,
     state: State,
 }
@@ -55,11 +65,29 @@ enum State {
 /// All legs of a walk and their connections.
 pub(super) struct Lines<'a> {
     edges: &'a Edges,
+    client: &'a HostClient,
     progress: &'a dyn Progress,
     scrub: Scrubber,
     legs: Vec<Leg>,
     /// Those of the legs that got a connection.
     opened: Vec<Line>,
+    /// Go by no proxy, whatever the settings say.
+    direct: bool,
+    trace: Vec<TracedExchange>,
+    suspect: Option<Suspect>,
+}
+
+/// What timed out in the middle of an exchange that had begun well: perhaps large packets vanish.
+#[derive(Clone, Debug)]
+pub(super) struct Suspect {
+    pub role: Role,
+    pub phase: Phase,
+    pub endpoint: Endpoint,
+    pub to: SocketAddr,
+    /// `None`: the handshake itself.
+    pub request: Option<Request<Body>>,
+    pub fault: String,
+    pub took: Duration,
 }
 
 /// An answer with its whole (bounded) body.
@@ -83,18 +111,36 @@ pub(super) struct Exchange<T> {
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(edges: &'a Edges, progress: &'a dyn Progress, scrub: Scrubber) -> Self {
+    pub(super) fn new(
+        edges: &'a Edges,
+        client: &'a HostClient,
+        progress: &'a dyn Progress,
+        scrub: Scrubber,
+        direct: bool,
+    ) -> Self {
         Self {
             edges,
+            client,
             progress,
             scrub,
             legs: Vec::new(),
             opened: Vec::new(),
+            direct,
+            trace: Vec::new(),
+            suspect: None,
         }
     }
 
     pub(super) fn take_legs(&mut self) -> Vec<Leg> {
         std::mem::take(&mut self.legs)
+    }
+
+    pub(super) fn take_trace(&mut self) -> Vec<TracedExchange> {
+        std::mem::take(&mut self.trace)
+    }
+
+    pub(super) fn take_suspect(&mut self) -> Option<Suspect> {
+        self.suspect.take()
     }
 
     pub(super) fn scrub(&self) -> &Scrubber {
@@ -113,14 +159,21 @@ impl<'a> Lines<'a> {
         &self.opened[line.0].endpoint
     }
 
-    /// The fault of the newest leg's handshake.
-    pub(super) fn last_tls_fault(&self) -> Option<&TlsFault> {
-        self.legs.last()?.tls.outcome.fault()
+    /// The certificate of the line's server is not good, and containerd goes on all the same.
+    pub(super) fn is_unverified(&self, line: LineId) -> bool {
+        let leg = self.opened[line.0].leg;
+        self.legs[leg].tls.unverified.is_some()
+    }
+
+    /// The newest leg.
+    pub(super) fn last_leg(&self) -> Option<&Leg> {
+        self.legs.last()
     }
 
     /// Takes back the newest leg, which has no line.
     pub(super) fn forget_last_leg(&mut self) {
         self.legs.pop();
+        self.suspect = None;
     }
 
     /// Resolves, connects and secures; an endpoint that is connected already is used again.
@@ -140,25 +193,47 @@ impl<'a> Lines<'a> {
                 .any(|leg| leg.role == role && leg.endpoint == *endpoint)
             {
                 let first = self.legs[self.opened[index].leg].role;
-                self.legs.push(shared_leg(role, endpoint, first));
+                let mut leg = shared_leg(role, endpoint, first);
+                leg.way = self.way(endpoint).0;
+                self.legs.push(leg);
             }
             return Ok(LineId(index));
         }
-        self.legs.push(blocked_leg(role, endpoint));
+        let (way, proxy) = self.way(endpoint);
+        let mut leg = blocked_leg(role, endpoint);
+        leg.way = way;
+        self.legs.push(leg);
         let index = self.legs.len() - 1;
+        let (host, port) = match proxy {
+            Some(proxy) if proxy.proxy.scheme == "http" => (&proxy.host, proxy.port),
+            Some(proxy) => {
+                let fault = ProxyFault::Unsupported {
+                    scheme: proxy.proxy.scheme.clone(),
+                };
+                let leg = &mut self.legs[index];
+                leg.resolve.outcome = Step::Skipped {
+                    reason: Skip::NotNeeded,
+                };
+                leg.tunnel = Some(Step::Failed {
+                    fault,
+                    took: Duration::ZERO,
+                });
+                block_after(leg, Phase::Proxy);
+                return Err(OpenError::Failed(Phase::Proxy));
+            }
+            None => (&endpoint.host, endpoint.port),
+        };
 
         self.progress.phase(role, Phase::Resolve);
         let overrides: Vec<IpAddr> = self
             .edges
             .overrides
             .iter()
-            .filter(|o| {
-                o.port == endpoint.port && o.host.eq_ignore_ascii_case(&endpoint.host.to_string())
-            })
+            .filter(|o| o.port == port && o.host.eq_ignore_ascii_case(&host.to_string()))
             .map(|o| o.address)
             .collect();
         let resolve = dns::resolve(
-            &endpoint.host,
+            host,
             &self.edges.resolver,
             &overrides,
             self.edges.families,
@@ -170,7 +245,9 @@ impl<'a> Lines<'a> {
         let Some(addresses) = addresses else {
             return Err(OpenError::Failed(Phase::Resolve));
         };
+        // Behind a proxy it is the proxy that decides where a name leads to.
         if !self.opened.is_empty()
+            && proxy.is_none()
             && let Some(reason) = self.distrust_addresses(&addresses)
         {
             self.legs[index].connect.outcome = Step::Skipped {
@@ -183,22 +260,49 @@ impl<'a> Lines<'a> {
         }
 
         self.progress.phase(role, Phase::Connect);
-        let dialed = tcp::connect(&addresses, endpoint.port, self.edges.wait).await;
+        let dialed = tcp::connect(&addresses, port, self.dial_limit()).await;
         let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
         self.legs[index].connect = dialed.connect;
         let (Some(stream), Some(to)) = (dialed.stream, to) else {
-            let reason = Skip::Blocked {
-                role,
-                phase: Phase::Connect,
-            };
-            self.legs[index].tls.outcome = Step::Skipped { reason };
+            block_after(&mut self.legs[index], Phase::Connect);
             return Err(OpenError::Failed(Phase::Connect));
+        };
+
+        let stream = match self.tunnel(endpoint, proxy, stream).await {
+            Tunneled::NotNeeded(stream) => stream,
+            Tunneled::Open(tunnel, took, stream) => {
+                self.legs[index].tunnel = Some(Step::Done {
+                    value: tunnel,
+                    took,
+                });
+                stream
+            }
+            Tunneled::Failed(fault, took) => {
+                self.legs[index].tunnel = Some(Step::Failed { fault, took });
+                block_after(&mut self.legs[index], Phase::Proxy);
+                return Err(OpenError::Failed(Phase::Proxy));
+            }
         };
 
         if endpoint.scheme == Scheme::Https {
             self.progress.phase(role, Phase::Tls);
         }
         let (tls, state) = self.secure(endpoint, stream).await;
+        if let Step::Failed {
+            fault: fault @ TlsFault::Timeout { .. },
+            took,
+        } = &tls.outcome
+        {
+            self.suspect.get_or_insert(Suspect {
+                role,
+                phase: Phase::Tls,
+                endpoint: endpoint.clone(),
+                to,
+                request: None,
+                fault: fault.to_string(),
+                took: *took,
+            });
+        }
         self.legs[index].tls = tls;
         let state = state.ok_or(OpenError::Failed(Phase::Tls))?;
         self.opened.push(Line {
@@ -208,6 +312,37 @@ impl<'a> Lines<'a> {
             state,
         });
         Ok(LineId(self.opened.len() - 1))
+    }
+
+    /// How the endpoint is got at, and by which proxy.
+    fn way(&self, endpoint: &Endpoint) -> (Way, Option<&'a ProxyServer>) {
+        match self.edges.settings.proxies.way(endpoint) {
+            (Way::Proxied { proxy }, _) if self.direct => (Way::Forced { proxy }, None),
+            other => other,
+        }
+    }
+
+    fn dial_limit(&self) -> Duration {
+        let own = self.client.host.dial_timeout;
+        own.map_or(self.edges.wait, |own| own.min(self.edges.wait))
+    }
+
+    /// The way through the proxy, where there is one and the endpoint is one of https.
+    async fn tunnel(
+        &self,
+        endpoint: &Endpoint,
+        proxy: Option<&ProxyServer>,
+        stream: TcpStream,
+    ) -> Tunneled {
+        let Some(proxy) = proxy.filter(|_| endpoint.scheme == Scheme::Https) else {
+            return Tunneled::NotNeeded(stream);
+        };
+        let start = Instant::now();
+        let authorization = authorization_of(proxy);
+        match tunnel::open(stream, endpoint, authorization, self.edges.wait).await {
+            Ok((tunnel, stream)) => Tunneled::Open(tunnel, start.elapsed(), stream),
+            Err(fault) => Tunneled::Failed(fault, start.elapsed()),
+        }
     }
 
     /// TLS, where the endpoint has it.
@@ -224,7 +359,7 @@ impl<'a> Lines<'a> {
             return (tls, Some(State::Fresh(Stream::Plain(stream), false)));
         }
         let secured = self
-            .edges
+            .client
             .tls
             .handshake(&endpoint.host, stream, self.edges.wait)
             .await;
@@ -248,6 +383,13 @@ impl<'a> Lines<'a> {
         let endpoint = self.endpoint(line);
         let uri = format!("{endpoint}{path_and_query}").parse();
         *request.uri_mut() = uri.unwrap_or_else(|_| http::Uri::from_static("/"));
+        // `header` of hosts.toml: to the host itself and to its token service, as containerd does.
+        let role = self.legs[self.opened[line.0].leg].role;
+        if line == LineId::REGISTRY || role == Role::Token {
+            for (name, value) in &self.client.headers {
+                request.headers_mut().append(name, value.clone());
+            }
+        }
         request
     }
 
@@ -260,9 +402,12 @@ impl<'a> Lines<'a> {
         max: u64,
     ) -> Exchange<Answer> {
         let start = Instant::now();
+        let again = clone_request(&request);
+        let mut head = None;
         let result = match self.send(line, phase, request).await {
             Ok(response) => {
                 let (status, headers) = (response.status, response.headers.clone());
+                head = Some((status, headers.clone()));
                 let body = response.read(Bytes(max), self.edges.wait).await;
                 body.map(|body| Answer {
                     status,
@@ -272,10 +417,107 @@ impl<'a> Lines<'a> {
             }
             Err(fault) => Err(fault),
         };
-        Exchange {
-            result,
+        let took = start.elapsed();
+        let body = result.as_ref().ok().map(|answer| answer.body.clone());
+        self.note(
+            line,
+            phase,
+            &again,
+            head.as_ref(),
+            body.as_ref(),
+            result.as_ref().err(),
+            took,
+        );
+        Exchange { result, took }
+    }
+
+    /// Writes an exchange down: for the trace, and as a suspect where it hung.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of one exchange, from its two callers"
+    )]
+    pub(super) fn note(
+        &mut self,
+        line: LineId,
+        phase: Phase,
+        request: &Request<Body>,
+        head: Option<&(StatusCode, HeaderMap)>,
+        body: Option<&Body>,
+        fault: Option<&HttpFault>,
+        took: Duration,
+    ) {
+        let slot = &self.opened[line.0];
+        let (role, to) = (self.legs[slot.leg].role, slot.to);
+        if let Some(fault @ (HttpFault::Timeout | HttpFault::Stalled { .. })) = fault {
+            self.suspect.get_or_insert(Suspect {
+                role,
+                phase,
+                endpoint: slot.endpoint.clone(),
+                to,
+                request: Some(clone_request(request)),
+                fault: fault.to_string(),
+                took,
+            });
+        }
+        if self.edges.trace {
+            let at = trace::At { role, phase, to };
+            let exchange = trace::Seen {
+                request,
+                head,
+                body,
+                fault,
+                took,
+            };
+            self.trace.push(trace::write_down(
+                at,
+                &exchange,
+                &self.client.headers,
+                &self.scrub,
+            ));
+        }
+    }
+
+    /// Tries a suspect's exchange again, on a new connection with this bound on segments.
+    pub(super) async fn trial(
+        &self,
+        suspect: &Suspect,
+        max_segment: Option<u32>,
+        max: Bytes,
+    ) -> SegmentTrial {
+        let start = Instant::now();
+        let fault = self.try_again(suspect, max_segment, max).await.err();
+        SegmentTrial {
+            max_segment,
+            fault,
             took: start.elapsed(),
         }
+    }
+
+    async fn try_again(
+        &self,
+        suspect: &Suspect,
+        max_segment: Option<u32>,
+        max: Bytes,
+    ) -> Result<(), String> {
+        let mut connection = match self
+            .connect_anew(&suspect.endpoint, suspect.to, max_segment)
+            .await
+        {
+            Ok(connection) => connection,
+            Err((phase, reason)) => return Err(format!("{phase}: {reason}")),
+        };
+        let Some(request) = &suspect.request else {
+            return Ok(());
+        };
+        let wait = self.edges.wait;
+        let words = |fault: HttpFault| fault.to_string();
+        let response = connection
+            .send(clone_request(request), wait)
+            .await
+            .map_err(words)?;
+        // Whole, up to what the walk itself would have read.
+        response.read_first(max, wait).await.map_err(words)?;
+        Ok(())
     }
 
     /// The same for a request that may be redirected, as registries in front of others do: each
@@ -329,7 +571,11 @@ impl<'a> Lines<'a> {
             let mut again =
                 self.request(line, request.method().clone(), super::auth::target(&next));
             for (name, value) in request.headers() {
-                if *name != header::AUTHORIZATION || line == first {
+                let stays = *name == header::AUTHORIZATION
+                    || self.client.headers.iter().any(|(own, _)| own == name);
+                if !stays {
+                    again.headers_mut().insert(name, value.clone());
+                } else if line == first && *name == header::AUTHORIZATION {
                     again.headers_mut().insert(name, value.clone());
                 }
             }
@@ -394,7 +640,10 @@ impl<'a> Lines<'a> {
                 Ok(())
             }
             State::Fresh(stream, is_h2) => {
-                slot.state = State::Open(HttpConnection::open(stream, is_h2).await?);
+                let endpoint = slot.endpoint.clone();
+                let connection = HttpConnection::open(stream, is_h2).await?;
+                let proxied = self.for_proxy(&endpoint);
+                self.opened[line.0].state = State::Open(connection.by_proxy(proxied));
                 Ok(())
             }
             State::Open(_) | State::Closed => {
@@ -406,24 +655,47 @@ impl<'a> Lines<'a> {
 
     async fn reconnect(&self, line: LineId) -> Result<HttpConnection, HttpFault> {
         let slot = &self.opened[line.0];
-        let failed = |phase, fault: Option<String>| HttpFault::Reconnect {
-            phase,
-            reason: fault.unwrap_or_default(),
-        };
-        let dialed = tcp::connect(&[slot.to.ip()], slot.to.port(), self.edges.wait).await;
+        self.connect_anew(&slot.endpoint, slot.to, None)
+            .await
+            .map_err(|(phase, reason)| HttpFault::Reconnect { phase, reason })
+    }
+
+    /// A new connection to where an endpoint was reached before.
+    async fn connect_anew(
+        &self,
+        endpoint: &Endpoint,
+        to: SocketAddr,
+        max_segment: Option<u32>,
+    ) -> Result<HttpConnection, (Phase, String)> {
+        let words = |fault: Option<String>| fault.unwrap_or_default();
+        let limit = self.dial_limit();
+        let dialed = tcp::connect_bounded(&[to.ip()], to.port(), limit, max_segment).await;
         let Some(stream) = dialed.stream else {
-            return Err(failed(
-                Phase::Connect,
-                dialed.connect.outcome.fault().map(ToString::to_string),
-            ));
+            let fault = dialed.connect.outcome.fault().map(ToString::to_string);
+            return Err((Phase::Connect, words(fault)));
         };
-        match self.secure(&slot.endpoint, stream).await {
-            (_, Some(State::Fresh(stream, is_h2))) => HttpConnection::open(stream, is_h2).await,
-            (tls, _) => Err(failed(
-                Phase::Tls,
-                tls.outcome.fault().map(ToString::to_string),
-            )),
+        let stream = match self.tunnel(endpoint, self.way(endpoint).1, stream).await {
+            Tunneled::NotNeeded(stream) | Tunneled::Open(_, _, stream) => stream,
+            Tunneled::Failed(fault, _) => return Err((Phase::Proxy, fault.to_string())),
+        };
+        match self.secure(endpoint, stream).await {
+            (_, Some(State::Fresh(stream, is_h2))) => HttpConnection::open(stream, is_h2)
+                .await
+                .map(|connection| connection.by_proxy(self.for_proxy(endpoint)))
+                .map_err(|fault| (Phase::Ping, fault.to_string())),
+            (tls, _) => {
+                let fault = tls.outcome.fault().map(ToString::to_string);
+                Err((Phase::Tls, words(fault)))
+            }
         }
+    }
+
+    /// What requests of plain http have besides, when a proxy passes them on.
+    fn for_proxy(&self, endpoint: &Endpoint) -> Option<ForProxy> {
+        let proxy = self.way(endpoint).1?;
+        (endpoint.scheme == Scheme::Http).then(|| ForProxy {
+            authorization: authorization_of(proxy),
+        })
     }
 
     fn note_clock(&mut self, line: LineId, headers: &HeaderMap) {
@@ -486,12 +758,37 @@ pub(super) fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
     HttpFault::RedirectUntrusted { to, reason }
 }
 
-fn clone_request(request: &Request<Body>) -> Request<Body> {
+pub(super) fn clone_request(request: &Request<Body>) -> Request<Body> {
     let mut clone = Request::new(request.body().clone());
     *clone.method_mut() = request.method().clone();
     *clone.uri_mut() = request.uri().clone();
     *clone.headers_mut() = request.headers().clone();
     clone
+}
+
+/// What became of the way through a proxy.
+enum Tunneled {
+    NotNeeded(TcpStream),
+    Open(Tunnel, Duration, TcpStream),
+    Failed(ProxyFault, Duration),
+}
+
+fn authorization_of(proxy: &ProxyServer) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(proxy.authorization.as_ref()?.expose()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// What comes after a phase that failed.
+fn block_after(leg: &mut Leg, phase: Phase) {
+    let reason = Skip::Blocked {
+        role: leg.role,
+        phase,
+    };
+    if phase == Phase::Proxy && leg.connect.attempts.is_empty() {
+        leg.connect.outcome = Step::Skipped { reason };
+    }
+    leg.tls.outcome = Step::Skipped { reason };
 }
 
 /// A leg of which nothing is known yet: each phase waits for the one before it.

@@ -12,6 +12,7 @@ use super::auth::Admitted;
 use super::leg::{LineId, Lines};
 use crate::model::evidence::{ManifestFound, Step};
 use crate::model::fault::{ManifestFault, Phase};
+use crate::model::hosts::RegistryHost;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::registry::manifest::{self as oci, Entry, Manifest};
@@ -54,13 +55,26 @@ fn names(entries: &[Entry]) -> Vec<String> {
 }
 
 /// The path of a manifest by tag or digest (OCI distribution-spec, end-3).
-pub(super) fn path(check: &Check, version: &str) -> String {
-    format!("/v2/{}/manifests/{version}", check.reference.repository())
+pub(super) fn path(check: &Check, host: &RegistryHost, version: &str) -> String {
+    path_of(check, host, "manifests", version)
+}
+
+/// A path below the root of the API; a host that is not the registry itself is told which one is
+/// meant (containerd, docs/hosts.md: `ns`).
+pub(super) fn path_of(check: &Check, host: &RegistryHost, kind: &str, version: &str) -> String {
+    let repository = check.reference.repository();
+    let mut path = format!("{}/{repository}/{kind}/{version}", host.path);
+    if let Some(namespace) = &host.namespace {
+        path.push_str("?ns=");
+        path.extend(url::form_urlencoded::byte_serialize(namespace.as_bytes()));
+    }
+    path
 }
 
 /// Follows the digest to the manifest of the wanted platform.
 pub(super) async fn find(
     check: &Check,
+    host: &RegistryHost,
     lines: &mut Lines<'_>,
     registry: LineId,
     admitted: &Admitted,
@@ -68,6 +82,7 @@ pub(super) async fn find(
     let start = Instant::now();
     let mut fetch = Fetch {
         check,
+        host,
         lines,
         registry,
         admitted,
@@ -79,6 +94,7 @@ pub(super) async fn find(
 
 struct Fetch<'a, 'b> {
     check: &'a Check,
+    host: &'a RegistryHost,
     lines: &'a mut Lines<'b>,
     registry: LineId,
     admitted: &'a Admitted,
@@ -152,9 +168,11 @@ impl Fetch<'_, '_> {
         if let Some(body) = self.lines.edges().known.find(digest) {
             return self.read(digest, &body, stated);
         }
-        let mut request = self
-            .lines
-            .request(self.registry, Method::GET, &path(self.check, digest));
+        let mut request = self.lines.request(
+            self.registry,
+            Method::GET,
+            &path(self.check, self.host, digest),
+        );
         request
             .headers_mut()
             .insert(header::ACCEPT, HeaderValue::from_static(oci::ACCEPT));

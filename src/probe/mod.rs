@@ -1,13 +1,18 @@
 //! Walks one pull as containerd and the kubelet would, without pulling the image.
 //!
 //! The walk never returns an error: what goes wrong is evidence. It finds its legs on the way: the
-//! registry from the reference, the token service from the challenge, the blob host from the
-//! redirect of a real layer. No step is tried twice and none is asked again later.
+//! registry (or the mirrors before it) from the reference, the token service from the challenge, the
+//! blob host from the redirect of a real layer. No step is tried twice and none is asked again
+//! later, but for one: where an exchange hangs that had begun well, it is repeated with small
+//! segments ([`segments`]).
 
 mod auth;
 mod blob;
+mod host;
 mod leg;
 mod manifest;
+mod segments;
+mod trace;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,21 +20,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::containerd::{BaseTrust, HostClient, Settings};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Evidence, Ping, Roots, Skip, Step, Walk};
-use crate::model::fault::{HttpFault, Phase, TlsFault};
-use crate::model::hosts::{HostsConfig, RegistryHost};
+use crate::model::evidence::{Evidence, ManifestFound, TracedExchange, Walk};
+use crate::model::fault::Phase;
+use crate::model::hosts::RegistryHost;
 use crate::model::platform::Platform;
-use crate::model::proxy::ProxySettings;
 use crate::model::reference::Reference;
 use crate::model::vantage::Vantage;
 use crate::net::dns::Families;
 use crate::net::resolv::ResolverConfig;
-use crate::net::tls::TlsClient;
-use crate::registry::challenge::{self, Wanted};
-use crate::registry::keyring::Keyring;
+use crate::registry::keyring::{Credential, Keyring};
 use crate::registry::scrub::Scrubber;
-use leg::{LineId, Lines, OpenError};
+use host::{Served, Visit};
+use leg::Lines;
 pub use manifest::KnownManifests;
 
 /// One image to check.
@@ -40,6 +44,8 @@ pub struct Check {
     pub keyring: Arc<Keyring>,
     /// Talk plain http to the registry (hosts.toml `server = "http://…"`).
     pub plain_http: bool,
+    /// Walk again without the proxy, where there is one.
+    pub compare_direct: bool,
 }
 
 impl Check {
@@ -65,8 +71,11 @@ pub struct Edges {
     pub resolver: ResolverConfig,
     pub overrides: Vec<Override>,
     pub families: Families,
-    pub tls: TlsClient,
-    pub roots: Roots,
+    pub trust: BaseTrust,
+    /// What containerd is set to.
+    pub settings: Settings,
+    /// Keep every exchange (`--trace`).
+    pub trace: bool,
     pub vantage: Vantage,
     /// The longest that any single wait on the network may last.
     pub wait: Duration,
@@ -90,7 +99,8 @@ pub trait Progress: Send + Sync {
 /// of things that are no registry are some tens.
 const SMALL_BODY: u64 = 64 << 10;
 
-/// Walks the pull of one image.
+/// Walks the pull of one image: at each host that containerd asks, in its order, until one serves
+/// all that is still wanted.
 #[tracing::instrument(skip_all, fields(image = %check.reference))]
 pub async fn pull(
     check: &Check,
@@ -100,175 +110,177 @@ pub async fn pull(
 ) -> Evidence {
     let (candidates, keyring) = check.keyring.lookup(&check.reference);
     let mut scrub = Scrubber::default();
-    for candidate in &candidates {
-        candidate.hide_in(&mut scrub);
+    check.keyring.hide_in(&mut scrub);
+    for secret in edges.settings.proxies.secrets() {
+        scrub.hide(secret);
     }
-    let mut lines = Lines::new(edges, progress, scrub);
-    let walk = walk(check, &candidates, &mut lines).await;
+    let (hosts, clients) =
+        edges
+            .settings
+            .hosts(check.reference.domain(), &check.host(), &edges.trust);
+    for secret in clients.iter().flat_map(|client| &client.header_values) {
+        scrub.hide(secret);
+    }
+    let round = Round {
+        check,
+        edges,
+        progress,
+        scrub,
+        candidates: &candidates,
+        clients: &clients,
+        direct: false,
+    };
+    let mut asked = round.ask().await;
+    let went_by_proxy = asked
+        .walks
+        .iter()
+        .flat_map(|(_, walk)| &walk.legs)
+        .any(|leg| leg.way.proxy().is_some());
+    let mut direct = None;
+    if check.compare_direct && went_by_proxy {
+        let compared = Round {
+            direct: true,
+            ..round
+        };
+        let mut other = compared.ask().await;
+        direct = Some(Box::new(other.walks.swap_remove(other.deciding).1));
+    }
+    let (_, walk) = asked.walks.remove(asked.deciding);
     Evidence {
         reference: check.reference.clone(),
         platform: check.platform.clone(),
         started,
         vantage: edges.vantage.clone(),
         keyring,
-        hosts: HostsConfig::Unread,
-        proxies: ProxySettings::default(),
+        hosts,
+        proxies: edges.settings.proxies.settings().clone(),
         walk,
-        others: Vec::new(),
-        not_asked: Vec::new(),
-        direct: None,
-        trace: Vec::new(),
+        others: asked.walks.into_iter().map(|(_, walk)| walk).collect(),
+        not_asked: asked
+            .not_asked
+            .into_iter()
+            .map(|index| clients[index].host.clone())
+            .collect(),
+        direct,
+        trace: asked.trace,
     }
 }
 
-async fn walk(
-    check: &Check,
-    candidates: &[crate::registry::keyring::Credential],
-    lines: &mut Lines<'_>,
-) -> Walk {
-    let mut walk = Walk {
-        host: check.host(),
-        roots: lines.edges().roots.clone(),
-        legs: Vec::new(),
-        ping: not_begun(),
-        attempts: Vec::new(),
-        manifest: not_begun(),
-        blob: not_begun(),
-        rate_limit: None,
-        segments: None,
-    };
-    go(check, candidates, lines, &mut walk).await;
-    walk.legs = lines.take_legs();
-    walk
+/// One time around the hosts.
+struct Round<'a> {
+    check: &'a Check,
+    edges: &'a Edges,
+    progress: &'a dyn Progress,
+    scrub: Scrubber,
+    candidates: &'a [Credential],
+    clients: &'a [HostClient],
+    /// By no proxy.
+    direct: bool,
 }
 
-fn not_begun<T, F>() -> Step<T, F> {
-    Step::Skipped {
-        reason: Skip::NotNeeded,
-    }
+/// What came of it.
+struct Asked {
+    /// With the place of the host in containerd's order; never empty.
+    walks: Vec<(usize, Walk)>,
+    /// Which of them decides.
+    deciding: usize,
+    not_asked: Vec<usize>,
+    trace: Vec<TracedExchange>,
 }
 
-async fn go(
-    check: &Check,
-    candidates: &[crate::registry::keyring::Credential],
-    lines: &mut Lines<'_>,
-    walk: &mut Walk,
-) {
-    let line = match open_registry(check, lines).await {
-        Ok(line) => line,
-        Err(phase) => return block(walk, Role::Registry, phase),
-    };
-    let (ping, challenge) = ping(lines, line).await;
-    let answered = !matches!(
-        &ping,
-        Step::Failed { fault, .. } if !matches!(fault, HttpFault::Status { .. } | HttpFault::Malformed { .. } | HttpFault::TooLarge { .. })
-    );
-    walk.ping = ping;
-    if !answered {
-        return block(walk, Role::Registry, Phase::Ping);
-    }
-    let admitted = auth::admit(check, candidates, lines, line, challenge, walk).await;
-    let Some(admitted) = admitted else {
-        let (role, phase) = blocked_by(walk);
-        let reason = Skip::Blocked { role, phase };
-        walk.manifest = Step::Skipped { reason };
-        walk.blob = Step::Skipped { reason };
-        return;
-    };
-    walk.manifest = manifest::find(check, lines, line, &admitted).await;
-    walk.blob = match walk.manifest.done() {
-        Some(found) => blob::first_byte(check, lines, line, &admitted, found).await,
-        None => Step::Skipped {
-            reason: Skip::Blocked {
-                role: Role::Registry,
-                phase: Phase::Manifest,
-            },
-        },
-    };
-}
-
-/// Connects to the registry. Like containerd, falls back to plain http for a registry on loopback
-/// that does not speak TLS.
-async fn open_registry(check: &Check, lines: &mut Lines<'_>) -> Result<LineId, Phase> {
-    let endpoint = check.host().endpoint;
-    let is_loopback = endpoint.host.is_loopback();
-    let error = match lines.open(Role::Registry, &endpoint).await {
-        Ok(line) => return Ok(line),
-        Err(error) => error,
-    };
-    let OpenError::Failed(phase) = error else {
-        return Err(Phase::Resolve);
-    };
-    if is_loopback && lines.last_tls_fault() == Some(&TlsFault::PlainHttp) {
-        lines.forget_last_leg();
-        let plain = Endpoint {
-            scheme: Scheme::Http,
-            ..endpoint
+impl<'a> Round<'a> {
+    /// As containerd: the first host that knows the tag resolves it, and then each piece of content
+    /// is asked of all hosts in their order.
+    async fn ask(&self) -> Asked {
+        let clients = &self.clients[..self.clients.len().min(MAX_HOSTS)];
+        let mut visits: Vec<Option<Visit<'a>>> = clients.iter().map(|_| None).collect();
+        let reference = &self.check.reference;
+        let mut digest = reference.digest().map(str::to_owned);
+        for (client, visit) in clients.iter().zip(&mut visits) {
+            if !client.host.resolves && reference.digest().is_none() {
+                continue;
+            }
+            let new = self.visit(client, reference.version()).await;
+            let resolved = new.digest();
+            *visit = Some(new);
+            if resolved.is_some() {
+                digest = resolved;
+                break;
+            }
+        }
+        let mut deciding = None;
+        if let Some(digest) = &digest {
+            deciding = self.fetch(clients, &mut visits, digest).await;
+        }
+        let mut asked = Asked {
+            walks: Vec::new(),
+            deciding: 0,
+            not_asked: Vec::new(),
+            trace: Vec::new(),
         };
-        return lines
-            .open(Role::Registry, &plain)
-            .await
-            .map_err(|_| Phase::Connect);
+        for (index, visit) in visits.into_iter().enumerate() {
+            let Some(visit) = visit else {
+                asked.not_asked.push(index);
+                continue;
+            };
+            let (walk, trace) = visit.end().await;
+            asked.walks.push((index, walk));
+            asked.trace.extend(trace);
+        }
+        asked.not_asked.extend(clients.len()..self.clients.len());
+        // The one that serves the layers; else the last, whose word would be the last as well.
+        let at = |index| asked.walks.iter().position(|(i, _)| *i == index);
+        asked.deciding = deciding
+            .and_then(at)
+            .unwrap_or(asked.walks.len().saturating_sub(1));
+        asked
     }
-    Err(phase)
-}
 
-/// Asks `GET /v2/`. containerd does not, but every registry answers it, it costs nothing against
-/// a quota, and it tells a registry from something else.
-async fn ping(lines: &mut Lines<'_>, line: LineId) -> (Step<Ping, HttpFault>, Option<Wanted>) {
-    let request = lines.request(line, http::Method::GET, "/v2/");
-    let answer = lines.exchange(line, Phase::Ping, request, SMALL_BODY).await;
-    let took = answer.took;
-    let answer = match answer.result {
-        Ok(answer) => answer,
-        Err(fault) => return (Step::Failed { fault, took }, None),
-    };
-    let status = answer.status.as_u16();
-    if status != 200 && status != 401 {
-        let fault = answer.status_fault(lines.scrub());
-        return (Step::Failed { fault, took }, None);
-    }
-    let wanted = if status == 401 {
-        Some(challenge::wanted(&answer.headers, lines.scrub()))
-    } else {
+    /// Manifest and layer, from the first hosts that have them; the host that decided it.
+    async fn fetch(
+        &self,
+        clients: &'a [HostClient],
+        visits: &mut [Option<Visit<'a>>],
+        digest: &str,
+    ) -> Option<usize> {
+        let mut found: Option<ManifestFound> = None;
+        for (index, (client, visit)) in clients.iter().zip(visits).enumerate() {
+            let visit = match visit {
+                Some(visit) => visit,
+                None => visit.insert(self.visit(client, digest).await),
+            };
+            let found = if let Some(found) = &found {
+                visit.skip_manifest();
+                found
+            } else {
+                match visit.manifest().await {
+                    Served::Yes => {}
+                    Served::No => continue,
+                    Served::Final => return Some(index),
+                }
+                let Some(new) = visit.found() else {
+                    continue;
+                };
+                found.insert(new.clone())
+            };
+            if visit.layer(found).await == Served::Yes {
+                return Some(index);
+            }
+        }
         None
-    };
-    let text = |name: &str| {
-        let value = answer.headers.get(name)?.to_str().ok()?;
-        Some(lines.scrub().clean(value))
-    };
-    let ping = Ping {
-        status,
-        challenge: wanted.as_ref().unwrap_or(&Wanted::Anonymous).evidence(),
-        api_version: text("docker-distribution-api-version"),
-        server: text("server"),
-    };
-    (Step::Done { value: ping, took }, wanted)
-}
-
-/// Everything after a failed phase of the registry's leg.
-fn block(walk: &mut Walk, role: Role, phase: Phase) {
-    let reason = Skip::Blocked { role, phase };
-    if phase < Phase::Ping {
-        walk.ping = Step::Skipped { reason };
     }
-    walk.manifest = Step::Skipped { reason };
-    walk.blob = Step::Skipped { reason };
-}
 
-/// Which phase kept every credential out.
-fn blocked_by(walk: &Walk) -> (Role, Phase) {
-    match walk.attempts.last() {
-        Some(last) => match (&last.token, &last.head) {
-            (
-                Step::Skipped {
-                    reason: Skip::Blocked { role, phase },
-                },
-                _,
-            ) => (*role, *phase),
-            (Step::Failed { .. }, _) => (Role::Token, Phase::Token),
-            _ => (Role::Registry, Phase::Manifest),
-        },
-        None => (Role::Registry, Phase::Ping),
+    async fn visit(&self, client: &'a HostClient, version: &str) -> Visit<'a> {
+        let lines = Lines::new(
+            self.edges,
+            client,
+            self.progress,
+            self.scrub.clone(),
+            self.direct,
+        );
+        Visit::begin(self.check, client, lines, self.candidates, version).await
     }
 }
+
+/// Hosts of one hosts.toml that are asked; nobody lists more, and each costs the network something.
+const MAX_HOSTS: usize = 8;

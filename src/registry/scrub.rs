@@ -82,11 +82,16 @@ impl Scrubber {
 
     /// Text that may be shown: secrets hidden, control characters replaced, cut to 300 characters.
     pub fn clean(&self, text: &str) -> String {
+        printable(&self.wash(text))
+    }
+
+    /// The same text, with the secrets hidden and nothing else done to it.
+    pub fn wash(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for form in &self.forms {
             text = hide_in(&text, form.expose());
         }
-        printable(&text)
+        text
     }
 
     fn add_base64(&mut self, bytes: &[u8]) {

@@ -1,0 +1,447 @@
+//! `pullpath probe`: arguments in, reports out.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal as _, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::progress::ProgressLine;
+use super::{Error, Output, When};
+use crate::containerd::{self, BaseTrust, Settings};
+use crate::credentials;
+use crate::model::platform::Platform;
+use crate::model::reference::Reference;
+use crate::model::vantage::{NetworkView, Unseen, Vantage};
+use crate::net::dns::Families;
+use crate::net::resolv::{self, ResolverConfig};
+use crate::net::roots;
+use crate::probe::{self, Check, Edges, KnownManifests, Override};
+use crate::registry::keyring::Keyring;
+use crate::report::{Document, Report};
+
+/// Pulls that are walked at the same time: enough for the images of a pod, few enough that a
+/// registry sees less than it does from one node's kubelet.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Exit status: 0 a pull would succeed (warnings allowed), 1 at least one would fail, 2 it could
+/// not be told or the probe could not run.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 every pull would succeed (warnings allowed), 1 at least one would fail,\n\
+                        2 it could not be told, or the probe could not run."
+)]
+pub(super) struct Probe {
+    /// Images, written as in a pod's `image:`
+    #[arg(required = true, value_name = "REFERENCE")]
+    references: Vec<Reference>,
+
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+
+    /// The platform whose image is wanted [default: linux on this machine's processor]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+
+    /// The longest wait for any single answer from the network
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = wait)]
+    timeout: Duration,
+
+    /// Say more about what is done, on standard error; twice for still more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// When to colour the text
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    color: When,
+
+    /// Show every HTTP exchange too, with secrets masked: what a bug report wants
+    #[arg(long)]
+    trace: bool,
+
+    /// Save each report in this folder, for `pullpath replay`
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+
+    #[command(flatten)]
+    credentials: CredentialArgs,
+
+    #[command(flatten)]
+    containerd: ContainerdArgs,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Credentials")]
+struct CredentialArgs {
+    /// A Secret manifest (YAML or JSON), as `kubectl get secret NAME -o yaml` prints it; repeatable, in the pod's order
+    #[arg(long, value_name = "FILE")]
+    secret_file: Vec<PathBuf>,
+
+    /// A docker config.json or containers auth.json [default, when no other credential is given: the usual places]
+    #[arg(long, value_name = "FILE")]
+    docker_config: Option<PathBuf>,
+
+    /// A user for the registry; the password is read from standard input
+    #[arg(long, value_name = "USER", requires = "password_stdin")]
+    username: Option<String>,
+
+    /// Read the password of --username from standard input
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "containerd's settings")]
+struct ContainerdArgs {
+    /// The folder of containerd's REGISTRY/hosts.toml (its `config_path`) [default: as config.toml says]
+    #[arg(long, value_name = "DIR")]
+    hosts_dir: Option<PathBuf>,
+
+    /// containerd's own file, read for `config_path` [default: /etc/containerd/config.toml, if it is there]
+    #[arg(long, value_name = "FILE", conflicts_with = "hosts_dir")]
+    containerd_config: Option<PathBuf>,
+
+    /// Take the proxies from here and not from this process: a systemd unit, drop-in or folder of them, or an environment file; repeatable
+    #[arg(long, value_name = "FILE")]
+    proxy_from: Vec<PathBuf>,
+
+    /// Where a proxy is used, walk once more without it, and compare
+    #[arg(long)]
+    compare_direct: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Network")]
+struct NetworkArgs {
+    /// Trust these authorities too (PEM), as `ca` in containerd's hosts.toml does; repeatable
+    #[arg(long, value_name = "FILE")]
+    ca_file: Vec<PathBuf>,
+
+    /// Talk plain HTTP to the registry, as hosts.toml with `server = "http://…"` does
+    #[arg(long)]
+    plain_http: bool,
+
+    /// Ask this name server instead of those of resolv.conf; repeatable
+    #[arg(long, value_name = "IP[:PORT]", value_parser = nameserver)]
+    nameserver: Vec<SocketAddr>,
+
+    /// Use this address for a host and port, without asking; repeatable
+    #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = override_of)]
+    resolve: Vec<Override>,
+
+    /// The resolver's settings, for instance the node's own file mounted into a pod
+    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    resolv_conf: PathBuf,
+
+    /// The hosts file, read before any name server is asked
+    #[arg(long, value_name = "FILE", default_value = "/etc/hosts")]
+    hosts_file: PathBuf,
+
+    /// IPv4 only
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    ipv4: bool,
+
+    /// IPv6 only
+    #[arg(short = '6')]
+    ipv6: bool,
+}
+
+/// Walks all images and prints what came of it.
+pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
+    start_logging(args.verbose);
+    // A walk waits; it does not compute. One thread is enough, and the smallest.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    let stderr_is_terminal = io::stderr().is_terminal();
+    let progress = Arc::new(ProgressLine::new(stderr_is_terminal && args.verbose == 0));
+    let (output, color, save_in) = (args.output, args.color, args.save.clone());
+    let reports = runtime.block_on(walk_all(args, Arc::clone(&progress)))?;
+    progress.clear();
+
+    if let Some(folder) = &save_in {
+        for report in &reports {
+            save(report, folder)?;
+        }
+    }
+    super::print(&Document::new(reports), output, color, out)
+}
+
+/// Writes a report into a file of its own, whose name tells when and what, and never over another.
+fn save(report: &Report, folder: &Path) -> Result<(), Error> {
+    let failed = |path: &Path| {
+        let path = path.to_string_lossy().into_owned();
+        move |source| Error::Save { path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || ".-".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    let image: String = report
+        .evidence
+        .reference
+        .to_string()
+        .chars()
+        .map(plain)
+        .take(120)
+        .collect();
+    let at = report.evidence.started.strftime("%Y%m%dT%H%M%SZ");
+    let document = Document::new(vec![report.clone()]);
+    let mut text = serde_json::to_string_pretty(&document).map_err(|e| Error::Write(e.into()))?;
+    text.push('\n');
+    for attempt in 1..=MAX_SAME_NAME {
+        let more = if attempt == 1 {
+            String::new()
+        } else {
+            format!("-{attempt}")
+        };
+        let path = folder.join(format!("{at}-{image}{more}.json"));
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        match file {
+            Ok(mut file) => {
+                file.write_all(text.as_bytes()).map_err(failed(&path))?;
+                let _ = writeln!(io::stderr(), "saved {}", path.display());
+                return Ok(());
+            }
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_SAME_NAME => {}
+            Err(error) => return Err(failed(&path)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Reports of one image in one second.
+const MAX_SAME_NAME: u32 = 100;
+
+async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
+    let request = credential_request(&args.credentials)?;
+    let settings = Settings::load(
+        &containerd::Request {
+            hosts_dir: args.containerd.hosts_dir.clone(),
+            config: args.containerd.containerd_config.clone(),
+            proxy_from: args.containerd.proxy_from.clone(),
+        },
+        |name| std::env::var(name).ok(),
+    )?;
+    let edges = Arc::new(edges(&args, settings)?);
+    let platform = args.platform.unwrap_or_else(Platform::local);
+    let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
+    let mut walks = JoinSet::new();
+    for (index, reference) in args.references.into_iter().enumerate() {
+        let sources =
+            credentials::load(&request, &reference, |name| std::env::var_os(name)).await?;
+        let check = Check {
+            reference,
+            platform: platform.clone(),
+            keyring: Arc::new(Keyring::new(sources)),
+            plain_http: args.network.plain_http,
+            compare_direct: args.containerd.compare_direct,
+        };
+        let (edges, progress, places) = (
+            Arc::clone(&edges),
+            Arc::clone(&progress),
+            Arc::clone(&places),
+        );
+        walks.spawn(async move {
+            let _place = places.acquire().await;
+            let watch = progress.watch(check.reference.to_string());
+            (
+                index,
+                Report::conclude(probe::pull(&check, &edges, &watch, Timestamp::now()).await),
+            )
+        });
+    }
+    let mut reports = Vec::new();
+    while let Some(joined) = walks.join_next().await {
+        reports.push(joined.map_err(|_| Error::Panicked)?);
+    }
+    reports.sort_by_key(|(index, _)| *index);
+    Ok(reports.into_iter().map(|(_, report)| report).collect())
+}
+
+fn credential_request(args: &CredentialArgs) -> Result<credentials::Request, Error> {
+    let login = match &args.username {
+        Some(username) => Some((
+            username.clone(),
+            credentials::password_from(io::stdin().lock())?,
+        )),
+        None => None,
+    };
+    Ok(credentials::Request {
+        login,
+        secret_files: args.secret_file.clone(),
+        docker_config: args.docker_config.clone(),
+    })
+}
+
+fn edges(probe: &Probe, settings: Settings) -> Result<Edges, Error> {
+    let args = &probe.network;
+    let mut resolver = ResolverConfig::load(&args.resolv_conf, &args.hosts_file)?;
+    if !args.nameserver.is_empty() {
+        resolver = resolver.with_nameservers(args.nameserver.clone());
+    }
+    let (store, roots) = roots::load(&args.ca_file)?;
+    let vantage = vantage(&resolver, &settings, &|name| std::env::var(name).ok());
+    let families = match (args.ipv4, args.ipv6) {
+        (true, _) => Families::V4Only,
+        (_, true) => Families::V6Only,
+        _ => Families::Both,
+    };
+    Ok(Edges {
+        resolver,
+        overrides: args.resolve.clone(),
+        families,
+        trust: BaseTrust::new(store, roots),
+        settings,
+        trace: probe.trace,
+        vantage,
+        wait: probe.timeout,
+        known: KnownManifests::default(),
+    })
+}
+
+/// Where we stand, as far as the environment tells: Kubernetes sets KUBERNETES_SERVICE_HOST in
+/// every pod; HOST_IP and POD_IP are what a manifest sets from the downward API.
+fn vantage(
+    resolver: &ResolverConfig,
+    settings: &Settings,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Vantage {
+    let network = match (
+        environment("KUBERNETES_SERVICE_HOST"),
+        environment("HOST_IP"),
+        environment("POD_IP"),
+    ) {
+        (None, _, _) => NetworkView::Machine,
+        (Some(_), Some(host), Some(pod)) if host == pod => NetworkView::Node,
+        (Some(_), Some(_), Some(_)) => NetworkView::Pod,
+        (Some(_), _, _) => NetworkView::PodOrNode,
+    };
+    let mut unseen = vec![Unseen::NodeCredentials];
+    if !settings.knows_mirrors() {
+        unseen.push(Unseen::Mirrors);
+    }
+    if !settings.proxies.settings().is_containerds {
+        unseen.push(Unseen::Proxy);
+    }
+    unseen.push(Unseen::NodeRoots);
+    if network != NetworkView::Node {
+        unseen.push(Unseen::NodeResolver);
+    }
+    unseen.push(Unseen::ImageStore);
+    Vantage {
+        network,
+        nameservers: resolver.nameservers.clone(),
+        resolver_source: resolver.source.clone(),
+        resolver_emulated: "go".to_owned(),
+        unseen,
+    }
+}
+
+/// Only our own events: those of the libraries below may hold headers.
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let filter = tracing_subscriber::filter::Targets::new().with_target("pullpath", level);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    // Fails only when a subscriber is there already, as when tests call us twice.
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init();
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let duration: SignedDuration = text
+        .parse()
+        .map_err(|_| "not a duration; write for instance 10s or 500ms".to_owned())?;
+    match Duration::try_from(duration) {
+        Ok(d) if d >= Duration::from_millis(1) && d <= Duration::from_mins(5) => Ok(d),
+        _ => Err("must be between 1ms and 5m".to_owned()),
+    }
+}
+
+fn nameserver(text: &str) -> Result<SocketAddr, String> {
+    resolv::parse_nameserver(text).map_err(|error| error.to_string())
+}
+
+fn override_of(text: &str) -> Result<Override, String> {
+    let wrong = || {
+        format!("'{text}' is not HOST:PORT:ADDR, for instance registry.example.com:443:10.0.3.9")
+    };
+    let mut parts = text.splitn(3, ':');
+    let (Some(host), Some(port), Some(address)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(wrong());
+    };
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|a| a.strip_suffix(']'))
+        .unwrap_or(address);
+    let address: IpAddr = bare.parse().map_err(|_| wrong())?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    if host.is_empty() || port == 0 {
+        return Err(wrong());
+    }
+    Ok(Override {
+        host: host.to_owned(),
+        port,
+        address,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overrides_read_host_port_address() {
+        let read = override_of("reg.test:443:::1").unwrap();
+        assert_eq!(
+            (read.host.as_str(), read.port, read.address),
+            ("reg.test", 443, "::1".parse().unwrap())
+        );
+        assert!(override_of("reg.test:443:[fd00::1]").is_ok());
+        for wrong in [
+            "reg.test",
+            "reg.test:443",
+            "reg.test:x:127.0.0.1",
+            ":443:127.0.0.1",
+            "reg.test:0:127.0.0.1",
+            "r:1:h",
+        ] {
+            assert!(override_of(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_bounded() {
+        assert_eq!(wait("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(wait("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "2", "-1s", "0s", "6m", "soon"] {
+            assert!(wait(wrong).is_err(), "{wrong}");
+        }
+    }
+}

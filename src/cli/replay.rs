@@ -1,0 +1,111 @@
+//! `pullpath replay`: saved evidence, judged by the rules of today.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Error, Output, When};
+use crate::model::text::printable;
+use crate::report::{Document, Report, SCHEMA_VERSION};
+
+/// Exit status: as `probe`.
+#[derive(Args, Debug)]
+pub(super) struct Replay {
+    /// Reports as `probe -o json` prints them, or `--save` saves them; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+
+    /// When to colour the text
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    color: When,
+}
+
+/// Why a file is no saved report.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReplayError {
+    #[error("cannot read {path}: {source}")]
+    Read {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is larger than {} MiB, and no report", MAX_FILE >> 20)]
+    TooLarge { path: String },
+    #[error(
+        "{path} is no report of pullpath, at line {line} column {column}: {reason}; give what `probe -o json` printed"
+    )]
+    NoReport {
+        path: String,
+        line: usize,
+        column: usize,
+        reason: String,
+    },
+    #[error(
+        "{path} has schema_version {found}, and this version reads {SCHEMA_VERSION}; replay it with the pullpath that wrote it"
+    )]
+    Version { path: String, found: u32 },
+    #[error("{path} holds no report")]
+    Empty { path: String },
+}
+
+pub(super) fn run(args: &Replay, out: &mut dyn Write) -> Result<u8, Error> {
+    let mut reports = Vec::new();
+    for path in &args.files {
+        for report in read(path)? {
+            reports.push(Report::conclude(report.evidence));
+        }
+    }
+    super::print(&Document::new(reports), args.output, args.color, out)
+}
+
+fn read(path: &Path) -> Result<Vec<Report>, ReplayError> {
+    let shown = || printable(&path.to_string_lossy());
+    let unreadable = |source| ReplayError::Read {
+        path: shown(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let limit = MAX_FILE + 1;
+    if path == Path::new("-") {
+        let input = io::stdin().lock();
+        input.take(limit).read_to_end(&mut bytes)
+    } else {
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        file.take(limit).read_to_end(&mut bytes)
+    }
+    .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(ReplayError::TooLarge { path: shown() });
+    }
+    // The version first: a later form may not be readable at all.
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        schema_version: u32,
+    }
+    let no_report = |error: serde_json::Error| ReplayError::NoReport {
+        path: shown(),
+        line: error.line(),
+        column: error.column(),
+        reason: printable(&error.to_string()),
+    };
+    let versioned: Versioned = serde_json::from_slice(&bytes).map_err(no_report)?;
+    if versioned.schema_version != SCHEMA_VERSION {
+        return Err(ReplayError::Version {
+            path: shown(),
+            found: versioned.schema_version,
+        });
+    }
+    let document: Document = serde_json::from_slice(&bytes).map_err(no_report)?;
+    if document.reports.is_empty() {
+        return Err(ReplayError::Empty { path: shown() });
+    }
+    Ok(document.reports)
+}
+
+/// A report is some ten KiB, with a trace some hundred.
+const MAX_FILE: u64 = 64 << 20;

@@ -1,0 +1,904 @@
+//! containerd's `hosts.toml`: which hosts a pull asks, in which order, with which settings.
+//!
+//! Read as containerd reads it (`core/remotes/docker/config/hosts.go`), quirks included: a file it
+//! can't decode is passed over as if it were not there, `[host]` tables count in the order of their
+//! headers, and what stands in a table of another form is not seen at all.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml_edit::{Document, Item, TableLike, Value};
+use url::Url;
+
+use crate::model::endpoint::{Endpoint, Host, Scheme};
+use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::text::printable;
+use crate::registry::scrub::Secret;
+
+/// One host as a folder of `certs.d` describes it: a [`RegistryHost`], and the files and secrets
+/// that go with it.
+#[derive(Clone, Debug)]
+pub struct ConfiguredHost {
+    pub host: RegistryHost,
+    pub ca: Vec<PathBuf>,
+    /// A file with certificate and key, or one of each.
+    pub client: Vec<(PathBuf, Option<PathBuf>)>,
+    /// Sent with every request to the host.
+    pub headers: Vec<(String, Secret)>,
+}
+
+/// The hosts of a file, and what there is to say of it.
+#[derive(Clone, Debug, Default)]
+pub struct HostsFile {
+    pub hosts: Vec<ConfiguredHost>,
+    pub problems: Vec<HostsProblem>,
+}
+
+/// The folders below `config_path` that may speak of a registry, in containerd's order; the first
+/// that is there counts (`hostPaths`).
+pub fn folder_names(domain: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Some((host, port)) = domain.rsplit_once(':')
+        && !host.is_empty()
+    {
+        names.push(format!("{host}_{port}_"));
+    }
+    names.push(domain.to_owned());
+    names.push("_default".to_owned());
+    names
+}
+
+/// Reads a `hosts.toml` that lies in `folder`, for images of the registry `domain`.
+///
+/// # Errors
+/// Why containerd can't decode it. It then goes by the certificates that lie beside it
+/// ([`from_certificates`]), and only its log says so.
+pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
+    let document = Document::parse(text).map_err(|error| {
+        // The parser's own words may quote a header's value.
+        let before = error
+            .span()
+            .map_or("", |span| &text[..span.start.min(text.len())]);
+        format!(
+            "it is no TOML, at line {}",
+            before.matches('\n').count() + 1
+        )
+    })?;
+    let root = document.as_table();
+    let mut file = HostsFile::default();
+    let tables = match find(root, "host") {
+        None => None,
+        Some((_, item)) => Some(
+            item.as_table_like()
+                .ok_or("'host' is no table; write [host.\"https://mirror.example.com\"]")?,
+        ),
+    };
+    unknown_keys(root, ROOT_KEYS, "", &mut file.problems);
+    if tables.is_none() {
+        file.problems.push(HostsProblem {
+            effect: HostsEffect::Doubtful,
+            reason: "it has no [host.\"…\"] table: containerd before 1.7 refuses such a file and asks the \
+                     registry itself"
+                .to_owned(),
+        });
+    }
+    let order = order(root);
+    for (name, item) in tables.iter().flat_map(|tables| tables.iter()) {
+        let shown = printable(name);
+        if !order.iter().any(|known| known == name) {
+            file.problems.push(HostsProblem {
+                effect: HostsEffect::Ignored,
+                reason: format!(
+                    "host '{shown}' is not written as a table header; containerd sees only those: write \
+                     [host.\"{shown}\"]"
+                ),
+            });
+        }
+        // Decoded as a whole: a wrong type spoils the file, also in a table that is not asked.
+        let table = item
+            .as_table_like()
+            .ok_or_else(|| format!("host '{shown}' is no table"))?;
+        read_settings(table, &format!("of host '{shown}'"), folder)?;
+        unknown_keys(
+            table,
+            HOST_KEYS,
+            &format!(" of host '{shown}'"),
+            &mut file.problems,
+        );
+        if find(table, "server").is_some() {
+            file.problems.push(HostsProblem {
+                effect: HostsEffect::Ignored,
+                reason: format!(
+                    "'server' stands in the table of host '{shown}', where it says nothing: write it above \
+                     the first [host]"
+                ),
+            });
+        }
+    }
+    for name in &order {
+        let Some(table) = tables
+            .and_then(|tables| tables.get(name))
+            .and_then(Item::as_table_like)
+        else {
+            continue;
+        };
+        let of = format!("of host '{}'", printable(name));
+        let settings = read_settings(table, &of, folder)?;
+        match target(name, settings.override_path) {
+            Ok(target) => file
+                .hosts
+                .push(configured(HostKind::Mirror, &target, settings, domain)),
+            Err(reason) => file.problems.push(HostsProblem {
+                effect: HostsEffect::Doubtful,
+                reason: format!(
+                    "host '{}' {reason}; each pull tries it in vain",
+                    printable(name)
+                ),
+            }),
+        }
+    }
+    let settings = read_settings(root, "at the top", folder)?;
+    let server = string(root, "server", "at the top")?.unwrap_or_default();
+    if server.is_empty() {
+        file.hosts.push(default_host(domain, settings));
+    } else {
+        match target(server, settings.override_path) {
+            Ok(target) => {
+                file.hosts
+                    .push(configured(HostKind::Server, &target, settings, domain));
+            }
+            Err(reason) => {
+                file.problems.push(HostsProblem {
+                    effect: HostsEffect::Doubtful,
+                    reason: format!("server '{}' {reason}", printable(server)),
+                });
+                file.hosts.push(default_host(domain, settings));
+            }
+        }
+    }
+    Ok(file)
+}
+
+/// A folder without a `hosts.toml` that can be used: the certificates in it count for the registry
+/// itself, by Docker's pattern (`loadCertFiles`). `files` are the names of the files in it.
+pub fn from_certificates(files: &[String], domain: &str, folder: &Path) -> ConfiguredHost {
+    let mut settings = Settings::all_capabilities();
+    for name in files {
+        if name.ends_with(".crt") {
+            settings.ca.push(folder.join(name));
+        } else if let Some(stem) = name.strip_suffix(".cert") {
+            let key = format!("{stem}.key");
+            let key = files.contains(&key).then(|| folder.join(key));
+            settings.client.push((folder.join(name), key));
+        }
+    }
+    default_host(domain, settings)
+}
+
+/// The keys of a table, as containerd takes them.
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    resolves: bool,
+    ca: Vec<PathBuf>,
+    client: Vec<(PathBuf, Option<PathBuf>)>,
+    skip_verify: Option<bool>,
+    headers: Vec<(String, Secret)>,
+    override_path: bool,
+    dial_timeout: Option<Duration>,
+}
+
+impl Settings {
+    fn all_capabilities() -> Self {
+        Self {
+            resolves: true,
+            ..Self::default()
+        }
+    }
+}
+
+const ROOT_KEYS: &[&str] = &[
+    "server",
+    "host",
+    "capabilities",
+    "ca",
+    "client",
+    "skip_verify",
+    "header",
+    "override_path",
+    "dial_timeout",
+];
+
+/// `server` is told apart: it is a common slip.
+const HOST_KEYS: &[&str] = ROOT_KEYS;
+
+fn read_settings(table: &dyn TableLike, of: &str, folder: &Path) -> Result<Settings, String> {
+    let mut settings = Settings::all_capabilities();
+    let capabilities = strings(table, "capabilities", of)?;
+    if !capabilities.is_empty() {
+        let mut pulls = false;
+        settings.resolves = false;
+        for capability in &capabilities {
+            match capability.to_ascii_lowercase().as_str() {
+                "pull" => pulls = true,
+                "resolve" => settings.resolves = true,
+                "push" | "referrers" => {}
+                _ => {
+                    return Err(format!(
+                        "'capabilities' {of} has '{}'; containerd knows pull, resolve, push (and referrers since 2.1)",
+                        printable(capability)
+                    ));
+                }
+            }
+        }
+        // Asked what a tag stands for only with both (`filterHosts`); asked for content anyway.
+        settings.resolves &= pulls;
+    }
+    let absolute = |path: &str| folder.join(path);
+    settings.ca = match find(table, "ca") {
+        None => Vec::new(),
+        Some((_, item)) => match item.as_str() {
+            Some(one) => vec![absolute(one)],
+            None => elements(item, "ca", of)?
+                .iter()
+                .map(|value| Ok(absolute(text_of(value, "ca", of)?)))
+                .collect::<Result<_, String>>()?,
+        },
+    };
+    settings.client = client(table, of, folder)?;
+    settings.skip_verify = boolean(table, "skip_verify", of)?;
+    settings.override_path = boolean(table, "override_path", of)?.unwrap_or(false);
+    if let Some((_, item)) = find(table, "header") {
+        let header = item
+            .as_table_like()
+            .ok_or_else(|| format!("'header' {of} is no table"))?;
+        for (name, value) in header.iter() {
+            let shown = printable(name);
+            let values = match value.as_str() {
+                Some(one) => vec![one],
+                None => elements(value, &shown, of)?
+                    .iter()
+                    .map(|value| text_of(value, &shown, of))
+                    .collect::<Result<_, String>>()?,
+            };
+            let values = values
+                .into_iter()
+                .map(|v| (name.to_owned(), Secret::new(v)));
+            settings.headers.extend(values);
+        }
+    }
+    if let Some(text) = string(table, "dial_timeout", of)?.filter(|text| !text.is_empty()) {
+        settings.dial_timeout = Some(go_duration(text).ok_or_else(|| {
+            format!(
+                "'dial_timeout' {of} is '{}', no duration of Go; write for instance \"2s\"",
+                printable(text)
+            )
+        })?);
+    }
+    Ok(settings)
+}
+
+fn client(
+    table: &dyn TableLike,
+    of: &str,
+    folder: &Path,
+) -> Result<Vec<(PathBuf, Option<PathBuf>)>, String> {
+    let Some((_, item)) = find(table, "client") else {
+        return Ok(Vec::new());
+    };
+    if let Some(one) = item.as_str() {
+        return Ok(vec![(folder.join(one), None)]);
+    }
+    let mut pairs = Vec::new();
+    for value in elements(item, "client", of)? {
+        if let Some(one) = value.as_str() {
+            pairs.push((folder.join(one), None));
+            continue;
+        }
+        let pair: Vec<&str> = value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let [certificate, key] = pair[..] else {
+            return Err(format!(
+                "'client' {of} has an entry that is neither a file nor a pair of files"
+            ));
+        };
+        // containerd makes an empty name absolute, too, and then can't read the folder.
+        pairs.push((folder.join(certificate), Some(folder.join(key))));
+    }
+    Ok(pairs)
+}
+
+/// Where a host is, and the root of its API.
+struct Target {
+    endpoint: Endpoint,
+    /// As Go's `url.Host` has it: the port only where it is written.
+    authority: String,
+    path: String,
+}
+
+/// `parseHostConfig`, its part for the address.
+fn target(server: &str, override_path: bool) -> Result<Target, &'static str> {
+    let with_scheme = if server.starts_with("http") {
+        server.to_owned()
+    } else {
+        format!("https://{server}")
+    };
+    let url = Url::parse(&with_scheme).map_err(|_| "is no URL")?;
+    let endpoint = Endpoint::of(&url).ok_or("is no http or https URL")?;
+    let authority = match url.port() {
+        Some(port) => format!("{}:{port}", endpoint.host),
+        // The url crate drops a default port that is written; Go does not.
+        None if has_port(&with_scheme) => format!("{}:{}", endpoint.host, endpoint.port),
+        None => endpoint.host.to_string(),
+    };
+    let written = path_of(&with_scheme);
+    let path = if written.is_empty() {
+        if override_path { "" } else { "/v2" }.to_owned()
+    } else {
+        let clean = clean_path(written);
+        if clean.ends_with("/v2") || override_path {
+            clean
+        } else {
+            clean_path(&format!("{clean}/v2"))
+        }
+    };
+    Ok(Target {
+        endpoint,
+        authority,
+        path,
+    })
+}
+
+fn authority_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    rest.rsplit_once('@').map_or(rest, |(_, host)| host)
+}
+
+fn has_port(url: &str) -> bool {
+    let authority = authority_of(url);
+    let after = authority
+        .rsplit_once(']')
+        .map_or(authority, |(_, rest)| rest);
+    after.contains(':')
+}
+
+fn path_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.find('/').map_or("", |at| &rest[at..]);
+    path.split(['?', '#']).next().unwrap_or(path)
+}
+
+/// Go's `path.Clean` of an absolute path.
+fn clean_path(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// The registry itself, with the settings at the top of the file or of the certificates beside it.
+fn default_host(domain: &str, settings: Settings) -> ConfiguredHost {
+    let is_hub = domain == "docker.io";
+    let server = if is_hub {
+        "registry-1.docker.io"
+    } else {
+        domain
+    };
+    let (name, port) = match server.rsplit_once(':') {
+        Some((name, port)) if !server.ends_with(']') => (name, port.parse().ok()),
+        _ => (server, None),
+    };
+    let host = Host::new(name);
+    let is_loopback = host.is_loopback();
+    // TLS first on loopback, as for other hosts, and plain http where that fails.
+    let plain = is_loopback && port == Some(80);
+    let scheme = if plain { Scheme::Http } else { Scheme::Https };
+    let endpoint = Endpoint {
+        scheme,
+        port: port.unwrap_or(scheme.default_port()),
+        host,
+    };
+    let mut host = finish(
+        RegistryHost::plain(endpoint),
+        Settings {
+            resolves: true,
+            ..settings
+        },
+    );
+    host.host.falls_back_to_http = is_loopback && !plain && !matches!(port, None | Some(443));
+    host
+}
+
+fn configured(kind: HostKind, target: &Target, settings: Settings, domain: &str) -> ConfiguredHost {
+    let mut endpoint = target.endpoint.clone();
+    let has_tls =
+        !settings.ca.is_empty() || !settings.client.is_empty() || settings.skip_verify.is_some();
+    let falls_back_to_http =
+        endpoint.scheme == Scheme::Http && has_tls && !target.authority.ends_with(":80");
+    if falls_back_to_http {
+        // The port stays what http's is where none is written.
+        endpoint.scheme = Scheme::Https;
+        if target.authority == endpoint.host.to_string() {
+            endpoint.port = Scheme::Https.default_port();
+        }
+    }
+    let is_other = target.authority != domain
+        && !(domain == "docker.io" && target.authority == "registry-1.docker.io");
+    let host = RegistryHost {
+        path: target.path.clone(),
+        kind,
+        namespace: is_other.then(|| domain.to_owned()),
+        falls_back_to_http,
+        ..RegistryHost::plain(endpoint)
+    };
+    finish(host, settings)
+}
+
+fn finish(mut host: RegistryHost, settings: Settings) -> ConfiguredHost {
+    host.resolves = settings.resolves;
+    host.skip_verify = settings.skip_verify == Some(true);
+    host.client_certificates = settings.client.len();
+    host.ca_files = settings
+        .ca
+        .iter()
+        .map(|path| printable(&path.to_string_lossy()))
+        .collect();
+    let mut names: Vec<String> = settings.headers.iter().map(|(n, _)| printable(n)).collect();
+    names.dedup();
+    host.headers = names;
+    host.dial_timeout = settings.dial_timeout;
+    ConfiguredHost {
+        host,
+        ca: settings.ca,
+        client: settings.client,
+        headers: settings.headers,
+    }
+}
+
+/// The hosts in the order of their table headers (`getSortedHosts`). The header of a table within
+/// one counts for it; directly behind it, it says nothing new.
+fn order(root: &dyn TableLike) -> Vec<String> {
+    // Exactly `host`, whatever the case of it that the decoder takes.
+    let Some(hosts) = root.get("host").and_then(Item::as_table) else {
+        return Vec::new();
+    };
+    let mut headers: Vec<(isize, &str)> = Vec::new();
+    for (name, item) in hosts {
+        collect_headers(item, name, &mut headers, MAX_DEPTH);
+    }
+    headers.sort_unstable();
+    let mut order: Vec<String> = headers.into_iter().map(|(_, n)| n.to_owned()).collect();
+    order.dedup();
+    order
+}
+
+fn collect_headers<'a>(item: &Item, name: &'a str, headers: &mut Vec<(isize, &'a str)>, depth: u8) {
+    let Some(table) = item.as_table() else {
+        return;
+    };
+    if !table.is_implicit()
+        && !table.is_dotted()
+        && let Some(position) = table.position()
+    {
+        headers.push((position, name));
+    }
+    if depth > 0 {
+        for (_, item) in table {
+            collect_headers(item, name, headers, depth - 1);
+        }
+    }
+}
+
+/// `[host."x".header]` is as deep as it goes; what is deeper says nothing.
+const MAX_DEPTH: u8 = 4;
+
+fn unknown_keys(table: &dyn TableLike, known: &[&str], of: &str, problems: &mut Vec<HostsProblem>) {
+    for (key, _) in table.iter() {
+        if known.iter().any(|k| k.eq_ignore_ascii_case(key)) {
+            continue;
+        }
+        let nearest = known.iter().find(|k| {
+            let bare = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
+            bare(k) == bare(key) || distance(k, key) <= 2
+        });
+        let advice = nearest.map_or_else(String::new, |k| format!("; '{k}' may be meant"));
+        problems.push(HostsProblem {
+            effect: HostsEffect::Ignored,
+            reason: format!(
+                "'{}'{of} is no setting of hosts.toml{advice}",
+                printable(key)
+            ),
+        });
+    }
+}
+
+/// Levenshtein's, for short words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A key as go-toml finds it: by its name, whatever the case.
+fn find<'a>(table: &'a dyn TableLike, key: &str) -> Option<(&'a str, &'a Item)> {
+    let mut found = table.iter().filter(|(k, _)| k.eq_ignore_ascii_case(key));
+    found.next().filter(|(_, item)| !item.is_none())
+}
+
+fn string<'a>(table: &'a dyn TableLike, key: &str, of: &str) -> Result<Option<&'a str>, String> {
+    match find(table, key) {
+        None => Ok(None),
+        Some((_, item)) => item
+            .as_str()
+            .map(Some)
+            .ok_or_else(|| format!("'{key}' {of} is no string")),
+    }
+}
+
+fn boolean(table: &dyn TableLike, key: &str, of: &str) -> Result<Option<bool>, String> {
+    match find(table, key) {
+        None => Ok(None),
+        Some((_, item)) => item
+            .as_bool()
+            .map(Some)
+            .ok_or_else(|| format!("'{key}' {of} is neither true nor false (no quotes)")),
+    }
+}
+
+fn strings(table: &dyn TableLike, key: &str, of: &str) -> Result<Vec<String>, String> {
+    let Some((_, item)) = find(table, key) else {
+        return Ok(Vec::new());
+    };
+    elements(item, key, of)?
+        .iter()
+        .map(|value| Ok(text_of(value, key, of)?.to_owned()))
+        .collect()
+}
+
+fn elements<'a>(item: &'a Item, key: &str, of: &str) -> Result<Vec<&'a Value>, String> {
+    item.as_array()
+        .map(|array| array.iter().collect())
+        .ok_or_else(|| format!("'{key}' {of} is no list; write [\"…\"]"))
+}
+
+fn text_of<'a>(value: &'a Value, key: &str, of: &str) -> Result<&'a str, String> {
+    value
+        .as_str()
+        .ok_or_else(|| format!("'{key}' {of} has an entry that is no string"))
+}
+
+/// `time.ParseDuration`: `1.5h`, `2m30s`, `500ms`. Negative ones are none here: a dial that may
+/// take less than nothing fails at once, and nobody means it.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = 0.0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        rest = &rest[end..];
+        total += number * unit;
+    }
+    Duration::try_from_secs_f64(total).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DOMAIN: &str = "registry.example.com";
+
+    fn read(text: &str) -> HostsFile {
+        parse(text.as_bytes(), DOMAIN, Path::new("/certs")).unwrap()
+    }
+
+    fn shown(file: &HostsFile) -> Vec<String> {
+        file.hosts
+            .iter()
+            .map(|h| {
+                let resolve = if h.host.resolves { "" } else { " by digest" };
+                let ns = h.host.namespace.as_ref();
+                let ns = ns.map_or_else(String::new, |ns| format!(" ns={ns}"));
+                format!("{}{}{ns}{resolve}", h.host.endpoint, h.host.path)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn folders_are_looked_for_as_containerd_does() {
+        assert_eq!(
+            folder_names("reg.example.com:5000"),
+            ["reg.example.com_5000_", "reg.example.com:5000", "_default"]
+        );
+        assert_eq!(folder_names("docker.io"), ["docker.io", "_default"]);
+    }
+
+    #[test]
+    fn hosts_come_in_the_order_of_their_headers_and_the_server_last() {
+        let file = read(
+            "server = \"https://upstream.example.com\"\n\
+             [host.\"https://b.example.com\"]\n\
+             capabilities = [\"pull\"]\n\
+             [host.\"http://a.example.com:5000/cache\"]\n\
+             [host.\"https://c.example.com/v2/dockerhub\"]\n\
+             override_path = true\n",
+        );
+        assert_eq!(
+            shown(&file),
+            [
+                "https://b.example.com/v2 ns=registry.example.com by digest",
+                "http://a.example.com:5000/cache/v2 ns=registry.example.com",
+                "https://c.example.com/v2/dockerhub ns=registry.example.com",
+                "https://upstream.example.com/v2 ns=registry.example.com",
+            ]
+        );
+        assert_eq!(file.hosts[3].host.kind, HostKind::Server);
+        assert!(file.problems.is_empty(), "{:?}", file.problems);
+    }
+
+    #[test]
+    fn without_a_server_the_registry_itself_comes_last() {
+        for (domain, last) in [
+            ("docker.io", "https://registry-1.docker.io/v2"),
+            ("reg.example.com:5000", "https://reg.example.com:5000/v2"),
+            ("[fd00::1]:5000", "https://[fd00::1]:5000/v2"),
+            ("localhost:80", "http://localhost/v2"),
+        ] {
+            let text = "[host.\"https://m.example.com\"]\n";
+            let file = parse(text.as_bytes(), domain, Path::new("/c")).unwrap();
+            assert_eq!(shown(&file)[1], last);
+        }
+        let fallback = parse(b"[host.x]\n", "localhost:5000", Path::new("/c")).unwrap();
+        assert!(fallback.hosts[1].host.falls_back_to_http);
+    }
+
+    #[test]
+    fn settings_are_those_of_their_table() {
+        let file = read(
+            "ca = \"up.pem\"\n\
+             [host.\"https://m.example.com\"]\n\
+             ca = [\"/abs/ca.pem\", \"ca2.pem\"]\n\
+             client = [[\"c.cert\", \"c.key\"], \"both.pem\"]\n\
+             skip_verify = true\n\
+             dial_timeout = \"1m1.5s\"\n\
+             [host.\"https://m.example.com\".header]\n\
+             x-token = [\"s3cret\", \"two\"]\n\
+             [host.\"https://n.example.com\"]\n",
+        );
+        let m = &file.hosts[0];
+        assert_eq!(m.host.ca_files, ["/abs/ca.pem", "/certs/ca2.pem"]);
+        assert_eq!(
+            m.client,
+            [
+                ("/certs/c.cert".into(), Some("/certs/c.key".into())),
+                (PathBuf::from("/certs/both.pem"), None)
+            ]
+        );
+        assert!(m.host.skip_verify);
+        assert_eq!(m.host.dial_timeout, Some(Duration::from_millis(61_500)));
+        assert_eq!(m.host.headers, ["x-token"]);
+        assert_eq!(m.headers.len(), 2);
+        assert!(!format!("{file:?}").contains("s3cret"));
+        assert!(!file.hosts[1].host.skip_verify);
+        assert_eq!(file.hosts[2].host.ca_files, ["/certs/up.pem"]);
+        assert_eq!(file.hosts.len(), 3, "the table within a table is no host");
+    }
+
+    #[test]
+    fn a_host_written_http_with_tls_settings_is_tried_by_tls_first() {
+        for (host, want) in [
+            (
+                "http://m.example.com:5000",
+                (
+                    "https://m.example.com:5000/v2 ns=registry.example.com",
+                    true,
+                ),
+            ),
+            (
+                "http://m.example.com",
+                ("https://m.example.com/v2 ns=registry.example.com", true),
+            ),
+            (
+                "http://m.example.com:80",
+                ("http://m.example.com/v2 ns=registry.example.com", false),
+            ),
+        ] {
+            let file = read(&format!("[host.\"{host}\"]\nskip_verify = false\n"));
+            let got = (
+                shown(&file)[0].clone(),
+                file.hosts[0].host.falls_back_to_http,
+            );
+            assert_eq!((got.0.as_str(), got.1), want);
+        }
+    }
+
+    #[test]
+    fn the_registrys_own_host_gets_no_ns() {
+        let text = "[host.\"https://registry-1.docker.io\"]\n";
+        let hub = parse(text.as_bytes(), "docker.io", Path::new("/c")).unwrap();
+        assert_eq!(shown(&hub)[0], "https://registry-1.docker.io/v2");
+        let own = parse(
+            b"server = \"reg:5000\"\n[host]\n",
+            "reg:5000",
+            Path::new("/c"),
+        )
+        .unwrap();
+        assert_eq!(shown(&own), ["https://reg:5000/v2"]);
+        // Go compares the text: a default port that is written makes it another host.
+        let port = read("server = \"https://registry.example.com:443\"\n[host]\n");
+        assert_eq!(port.hosts[0].host.namespace.as_deref(), Some(DOMAIN));
+    }
+
+    #[test]
+    fn what_containerd_cannot_decode_is_an_error_with_its_place() {
+        for (text, want) in [
+            ("server = ", "at line 1"),
+            ("a = 1\n[host\n", "at line 2"),
+            (
+                "[host.\"https://m\"]\ncapabilities = \"pull\"\n",
+                "'capabilities' of host 'https://m' is no list",
+            ),
+            (
+                "[host.\"https://m\"]\ncapabilities = [\"fetch\"]\n",
+                "'fetch'",
+            ),
+            (
+                "[host.\"https://m\"]\nskip_verify = \"true\"\n",
+                "neither true nor false",
+            ),
+            (
+                "[host.\"https://m\"]\nca = 5\n",
+                "'ca' of host 'https://m' is no list",
+            ),
+            ("[host.\"https://m\"]\nclient = [[\"a\"]]\n", "'client'"),
+            (
+                "[host.\"https://m\"]\ndial_timeout = \"3\"\n",
+                "no duration of Go",
+            ),
+            ("[host.\"https://m\"]\nheader = \"x\"\n", "'header'"),
+            ("server = 5\n", "'server' at the top is no string"),
+            ("host = \"https://m\"\n", "'host' is no table"),
+            ("[host.a]\n[host.a]\n", "no TOML"),
+        ] {
+            let error = parse(text.as_bytes(), DOMAIN, Path::new("/c")).unwrap_err();
+            assert!(error.contains(want), "{text}: {error}");
+        }
+        assert!(parse(b"\xff", DOMAIN, Path::new("/c")).is_err());
+    }
+
+    #[test]
+    fn what_says_nothing_is_told() {
+        for (text, effect, want) in [
+            (
+                "[host.\"https://m\"]\nserver = \"https://u\"\n",
+                HostsEffect::Ignored,
+                "above the first [host]",
+            ),
+            (
+                "[host.\"https://m\"]\nskip_verfiy = true\n",
+                HostsEffect::Ignored,
+                "'skip_verify' may be meant",
+            ),
+            (
+                "host.\"https://m\".capabilities = [\"pull\"]\n",
+                HostsEffect::Ignored,
+                "not written as a table header",
+            ),
+            (
+                "server = \"https://u\"\n",
+                HostsEffect::Doubtful,
+                "before 1.7",
+            ),
+            (
+                "[host.\"ftp://m\"]\n[host.\"httpbin\"]\n",
+                HostsEffect::Doubtful,
+                "in vain",
+            ),
+        ] {
+            let file = read(text);
+            let found = file.problems.iter().find(|p| p.reason.contains(want));
+            assert_eq!(
+                found.map(|p| p.effect),
+                Some(effect),
+                "{text}: {:?}",
+                file.problems
+            );
+        }
+    }
+
+    #[test]
+    fn certificates_beside_count_for_the_registry_itself() {
+        let files = ["ca.crt", "x.cert", "x.key", "y.cert", "README"].map(str::to_owned);
+        let host = from_certificates(&files, DOMAIN, Path::new("/d"));
+        assert_eq!(host.host.ca_files, ["/d/ca.crt"]);
+        assert_eq!(
+            host.client,
+            [
+                ("/d/x.cert".into(), Some("/d/x.key".into())),
+                (PathBuf::from("/d/y.cert"), None)
+            ]
+        );
+        assert_eq!(host.host.kind, HostKind::Registry);
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, want) in [
+            ("30s", Some(30_000)),
+            ("1.5s", Some(1500)),
+            ("2m30s", Some(150_000)),
+            ("500ms", Some(500)),
+            ("0", Some(0)),
+            ("", None),
+            ("5", None),
+            ("s", None),
+            ("1d", None),
+            ("-1s", None),
+        ] {
+            assert_eq!(go_duration(text), want.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes, DOMAIN, Path::new("/c"));
+        }
+
+        #[test]
+        fn any_values_are_read_or_refused(
+            host in "[ -~]{0,30}",
+            key in prop::sample::select(ROOT_KEYS),
+            value in prop::sample::select(vec!["1", "true", "\"x\"", "[]", "[\"x\"]", "[[\"x\",\"y\"]]", "{}", "{a=1}", "1979-05-27"]),
+        ) {
+            let host = host.replace(['"', '\\'], "");
+            let text = format!("{key} = {value}\n[host.\"{host}\"]\n{key} = {value}\n");
+            if let Ok(file) = parse(text.as_bytes(), DOMAIN, Path::new("/c")) {
+                prop_assert!(!file.hosts.is_empty(), "the last is always there");
+            }
+        }
+    }
+}

@@ -1,0 +1,611 @@
+//! Which legs go by a proxy, by the rules of Go's net/http (`golang.org/x/net/http/httpproxy`),
+//! since containerd is a Go program; and the files that set it up for containerd. Pure.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use url::Url;
+
+use crate::model::endpoint::{Endpoint, Host, Scheme};
+use crate::model::proxy::{Proxy, ProxySettings, Way};
+use crate::model::text::{clean, printable};
+use crate::registry::scrub::Secret;
+
+/// The proxies in force for a run.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    settings: ProxySettings,
+    http: Option<ProxyServer>,
+    https: Option<ProxyServer>,
+    exceptions: Vec<Exception>,
+}
+
+/// Where a proxy is, and what it wants to know of us.
+#[derive(Clone, Debug)]
+pub struct ProxyServer {
+    pub proxy: Proxy,
+    pub host: Host,
+    pub port: u16,
+    /// `Proxy-Authorization` (RFC 9110, 11.7.2), from the user and password of the URL.
+    pub authorization: Option<Secret>,
+    /// The password alone, to be kept out of everything that is shown.
+    pub password: Option<Secret>,
+}
+
+/// One entry of `NO_PROXY`.
+#[derive(Clone, Debug)]
+struct Exception {
+    /// As written.
+    entry: String,
+    rule: Rule,
+}
+
+#[derive(Clone, Debug)]
+enum Rule {
+    /// `*`
+    All,
+    /// `10.0.0.0/8`: for hosts that are written as addresses; names are not resolved for it.
+    Network {
+        address: IpAddr,
+        bits: u8,
+    },
+    Address {
+        address: IpAddr,
+        port: String,
+    },
+    Domain {
+        /// With a dot before it.
+        suffix: String,
+        port: String,
+        /// The domain itself counts too, not only what is below it.
+        itself: bool,
+    },
+}
+
+impl Proxies {
+    /// Takes `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or their lower-case forms where those are
+    /// unset or empty.
+    pub fn new(
+        source: &str,
+        is_containerds: bool,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let either = |name: &str| {
+            [name.to_owned(), name.to_ascii_lowercase()]
+                .into_iter()
+                .find_map(|n| Some((variable(&n).filter(|v| !v.is_empty())?, n)))
+        };
+        let mut problems = Vec::new();
+        let mut server = |name: &str| {
+            let (value, variable) = either(name)?;
+            let server = parse_proxy(&value, &variable);
+            if server.is_none() {
+                // The value may hold a password.
+                problems.push(format!(
+                    "{variable} is no URL of a proxy, so none is used; write http://HOST:PORT"
+                ));
+            }
+            server
+        };
+        let https = server("HTTPS_PROXY");
+        let http = server("HTTP_PROXY");
+        let no_proxy = either("NO_PROXY").map(|(value, _)| value);
+        let exceptions = no_proxy.as_deref().map_or_else(Vec::new, exceptions);
+        Self {
+            settings: ProxySettings {
+                source: source.to_owned(),
+                is_containerds,
+                https: https.as_ref().map(|s: &ProxyServer| s.proxy.clone()),
+                http: http.as_ref().map(|s: &ProxyServer| s.proxy.clone()),
+                no_proxy: no_proxy.map(|text| clean(&text, MAX_SHOWN)),
+                problems,
+            },
+            http,
+            https,
+            exceptions,
+        }
+    }
+
+    pub fn settings(&self) -> &ProxySettings {
+        &self.settings
+    }
+
+    /// How a server is got at, and the proxy to go by if it is one.
+    pub fn way(&self, endpoint: &Endpoint) -> (Way, Option<&ProxyServer>) {
+        let server = match endpoint.scheme {
+            Scheme::Https => &self.https,
+            Scheme::Http => &self.http,
+        };
+        let Some(server) = server else {
+            return (Way::Direct, None);
+        };
+        let (name, address) = match &endpoint.host {
+            Host::Address(address) => (address.to_string(), Some(*address)),
+            Host::Name(name) => (name.clone(), None),
+        };
+        if name == "localhost" || address.is_some_and(|address| address.is_loopback()) {
+            return (Way::Loopback, None);
+        }
+        let port = endpoint.port.to_string();
+        // Go looks through the addresses first; which entry matched makes no other difference.
+        let excepted = self
+            .exceptions
+            .iter()
+            .find(|exception| exception.rule.matches(&name, address, &port));
+        let proxy = server.proxy.clone();
+        match excepted {
+            Some(exception) => {
+                let entry = exception.entry.clone();
+                (Way::Excepted { entry, proxy }, None)
+            }
+            None => (Way::Proxied { proxy }, Some(server)),
+        }
+    }
+
+    /// Every secret in the settings.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let servers = self.http.iter().chain(&self.https);
+        servers.flat_map(|s| s.password.iter().chain(&s.authorization))
+    }
+
+    pub fn is_unset(&self) -> bool {
+        self.http.is_none() && self.https.is_none()
+    }
+}
+
+impl Rule {
+    fn matches(&self, name: &str, address: Option<IpAddr>, port: &str) -> bool {
+        let is_port = |wanted: &str| wanted.is_empty() || wanted == port;
+        match (self, address) {
+            (Self::All, _) => true,
+            (Self::Network { address: of, bits }, Some(address)) => contains(*of, *bits, address),
+            (Self::Address { address: of, port }, Some(address)) => {
+                *of == address.to_canonical() && is_port(port)
+            }
+            (
+                Self::Domain {
+                    suffix,
+                    port,
+                    itself,
+                },
+                None,
+            ) => (name.ends_with(suffix) || (*itself && name == &suffix[1..])) && is_port(port),
+            _ => false,
+        }
+    }
+}
+
+/// A proxy as Go parses it: `host:port` stands for `http://host:port`.
+fn parse_proxy(value: &str, variable: &str) -> Option<ProxyServer> {
+    let with_scheme = if value.contains("://") {
+        value.to_owned()
+    } else {
+        format!("http://{value}")
+    };
+    let url = Url::parse(&with_scheme).ok()?;
+    let host = Host::new(url.host_str().filter(|host| !host.is_empty())?);
+    let scheme = url.scheme().to_owned();
+    let port = url.port_or_known_default().or(match scheme.as_str() {
+        "socks5" | "socks5h" => Some(1080),
+        _ => None,
+    })?;
+    let decoded = |text: &str| {
+        let bytes = percent_decoded(text);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let login = (!url.username().is_empty() || url.password().is_some()).then(|| {
+        let password = Secret::new(decoded(url.password().unwrap_or_default()));
+        let pair = format!("{}:{}", decoded(url.username()), password.expose());
+        let authorization = Secret::new(format!("Basic {}", STANDARD.encode(pair)));
+        (authorization, password)
+    });
+    let (authorization, password) = login.unzip();
+    Some(ProxyServer {
+        proxy: Proxy {
+            authority: format!("{host}:{port}"),
+            authenticated: authorization.is_some(),
+            scheme,
+            variable: variable.to_owned(),
+        },
+        host,
+        port,
+        authorization,
+        password: password.filter(|password| !password.is_empty()),
+    })
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        decoded.push(hex.unwrap_or(bytes[at]));
+        at += if hex.is_some() { 3 } else { 1 };
+    }
+    decoded
+}
+
+/// `NO_PROXY` as `config.init` takes it apart; what it can't use it passes over in silence.
+fn exceptions(text: &str) -> Vec<Exception> {
+    let mut exceptions = Vec::new();
+    for entry in text.split(',') {
+        let entry = entry.trim().to_lowercase();
+        let Some(rule) = rule_of(&entry) else {
+            continue;
+        };
+        let is_all = matches!(rule, Rule::All);
+        exceptions.push(Exception {
+            entry: printable(&entry),
+            rule,
+        });
+        if is_all {
+            break;
+        }
+    }
+    exceptions
+}
+
+fn rule_of(entry: &str) -> Option<Rule> {
+    if entry.is_empty() {
+        return None;
+    }
+    if entry == "*" {
+        return Some(Rule::All);
+    }
+    if let Some((address, bits)) = entry.split_once('/')
+        && let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>())
+        && bits <= if address.is_ipv4() { 32 } else { 128 }
+    {
+        return Some(Rule::Network { address, bits });
+    }
+    let (host, port) = match split_host_port(entry) {
+        Some(("", _)) => return None,
+        Some((host, port)) => (host, port.to_owned()),
+        None => (entry, String::new()),
+    };
+    if let Ok(address) = host.parse::<IpAddr>() {
+        let address = address.to_canonical();
+        return Some(Rule::Address { address, port });
+    }
+    let host = if host.starts_with("*.") {
+        &host[1..]
+    } else {
+        host
+    };
+    let (suffix, itself) = if host.starts_with('.') {
+        (host.to_owned(), false)
+    } else {
+        (format!(".{host}"), true)
+    };
+    Some(Rule::Domain {
+        suffix,
+        port,
+        itself,
+    })
+}
+
+/// Go's `net.SplitHostPort`, as far as it succeeds.
+fn split_host_port(text: &str) -> Option<(&str, &str)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return Some((host, rest.strip_prefix(':')?));
+    }
+    let (host, port) = text.split_once(':')?;
+    (!port.contains(':')).then_some((host, port))
+}
+
+fn contains(network: IpAddr, bits: u8, address: IpAddr) -> bool {
+    let shared = |a: u128, b: u128, width: u32| {
+        let drop = width - u32::from(bits).min(width);
+        a.checked_shr(drop).unwrap_or(0) == b.checked_shr(drop).unwrap_or(0)
+    };
+    match (network, address.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => shared(u32::from(a).into(), u32::from(b).into(), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => shared(u128::from(a), u128::from(b), 128),
+        _ => false,
+    }
+}
+
+/// What a file sets: variables in order, later ones win, and other files that it names.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct EnvironmentFile {
+    pub variables: Vec<(String, String)>,
+    /// `EnvironmentFile=` of a unit, with whether its absence is no error (`-`).
+    pub includes: Vec<(String, bool)>,
+}
+
+/// Reads a systemd unit or drop-in (systemd.exec(5), `Environment=`), or an environment file.
+pub fn read_file(text: &str) -> EnvironmentFile {
+    let lines = logical_lines(text);
+    let is_unit = lines.iter().any(|line| {
+        let line = line.trim();
+        line.eq_ignore_ascii_case("[service]")
+            || line.starts_with("Environment=")
+            || line.starts_with("EnvironmentFile=")
+    });
+    let mut file = EnvironmentFile::default();
+    for line in &lines {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';', '[']) {
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=') else {
+            continue;
+        };
+        let (key, value) = (key.trim(), value.trim());
+        if !is_unit {
+            let key = key.strip_prefix("export ").unwrap_or(key).trim();
+            let value = words(value).into_iter().next().unwrap_or_default();
+            file.variables.push((key.to_owned(), value));
+            continue;
+        }
+        match key {
+            "Environment" if value.is_empty() => file.variables.clear(),
+            "Environment" => {
+                for word in words(value) {
+                    if let Some((name, value)) = word.split_once('=') {
+                        // A unit writes a literal percent sign twice (systemd.unit(5), specifiers).
+                        file.variables
+                            .push((name.to_owned(), value.replace("%%", "%")));
+                    }
+                }
+            }
+            "EnvironmentFile" => match value.strip_prefix('-') {
+                Some(path) => file.includes.push((path.to_owned(), true)),
+                None => file.includes.push((value.to_owned(), false)),
+            },
+            "UnsetEnvironment" => {
+                let gone = words(value);
+                file.variables.retain(|(name, _)| !gone.contains(name));
+            }
+            _ => {}
+        }
+    }
+    file
+}
+
+/// Lines, with those that end in a backslash joined to the next.
+fn logical_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut continued = false;
+    for line in text.lines() {
+        let (part, more) = match line.strip_suffix('\\') {
+            Some(part) => (part, true),
+            None => (line, false),
+        };
+        match lines.last_mut().filter(|_| continued) {
+            Some(last) => {
+                last.push(' ');
+                last.push_str(part);
+            }
+            None => lines.push(part.to_owned()),
+        }
+        continued = more;
+    }
+    lines
+}
+
+/// Words with quotes taken off, as systemd and shells split them.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (None | Some('"'), '\\') => {
+                word.get_or_insert_default()
+                    .push(chars.next().unwrap_or('\\'));
+            }
+            (Some(_), c) => word.get_or_insert_default().push(c),
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// `NO_PROXY` lists grow long; reports need not.
+const MAX_SHOWN: usize = 2000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn proxies(https: &str, no_proxy: &str) -> Proxies {
+        Proxies::new("test", true, |name| match name {
+            "HTTPS_PROXY" => Some(https.to_owned()),
+            "NO_PROXY" => Some(no_proxy.to_owned()),
+            _ => None,
+        })
+    }
+
+    fn way(no_proxy: &str, url: &str) -> Way {
+        let endpoint = Endpoint::of(&Url::parse(url).unwrap()).unwrap();
+        proxies("http://10.0.0.8:3128", no_proxy).way(&endpoint).0
+    }
+
+    /// The rows of the tables in x/net/http/httpproxy, by their meaning.
+    #[test]
+    fn no_proxy_matches_as_go_does() {
+        for (no_proxy, url, excepted) in [
+            ("", "https://a.example.com", None),
+            ("example.com", "https://example.com", Some("example.com")),
+            ("example.com", "https://a.example.com", Some("example.com")),
+            ("example.com", "https://badexample.com", None),
+            (".example.com", "https://example.com", None),
+            (
+                ".example.com",
+                "https://a.example.com",
+                Some(".example.com"),
+            ),
+            (
+                "*.example.com",
+                "https://a.example.com",
+                Some("*.example.com"),
+            ),
+            ("*.example.com", "https://example.com", None),
+            (
+                "EXAMPLE.com , x",
+                "https://a.example.com",
+                Some("example.com"),
+            ),
+            (
+                "example.com:5000",
+                "https://example.com:5000",
+                Some("example.com:5000"),
+            ),
+            ("example.com:5000", "https://example.com", None),
+            (
+                "example.com:443",
+                "https://example.com",
+                Some("example.com:443"),
+            ),
+            ("10.0.0.0/8", "https://10.1.2.3", Some("10.0.0.0/8")),
+            ("10.0.0.0/8", "https://registry.example.com", None),
+            ("10.1.2.3", "https://10.1.2.3:5000", Some("10.1.2.3")),
+            ("10.1.2.3:443", "https://10.1.2.3:5000", None),
+            ("10.1.2", "https://10.1.2.3", None),
+            ("fd00::/8", "https://[fd12::1]", Some("fd00::/8")),
+            ("[fd12::1]:443", "https://[fd12::1]", Some("[fd12::1]:443")),
+            ("fd12::1", "https://[fd12::1]", Some("fd12::1")),
+            ("*", "https://a.example.com", Some("*")),
+            ("x,*,y", "https://10.1.2.3", Some("*")),
+            (":443, ,/", "https://a.example.com", None),
+            ("0.0.0.0/0", "https://8.8.8.8", Some("0.0.0.0/0")),
+            ("::/0", "https://8.8.8.8", None),
+        ] {
+            let got = way(no_proxy, url);
+            let entry = match &got {
+                Way::Excepted { entry, .. } => Some(entry.as_str()),
+                Way::Proxied { .. } => None,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(entry, excepted, "NO_PROXY={no_proxy} {url}");
+        }
+        for url in [
+            "https://localhost:5000",
+            "https://127.3.2.1",
+            "https://[::1]",
+        ] {
+            assert_eq!(way("", url), Way::Loopback, "{url}");
+        }
+        assert_eq!(
+            way("", "http://a.example.com"),
+            Way::Direct,
+            "HTTP_PROXY is unset"
+        );
+    }
+
+    #[test]
+    fn a_proxy_is_read_as_go_does_and_its_password_kept_apart() {
+        for (value, want) in [
+            ("http://10.0.0.8:3128", Some("http://10.0.0.8:3128")),
+            ("10.0.0.8:3128", Some("http://10.0.0.8:3128")),
+            ("proxy.corp", Some("http://proxy.corp:80")),
+            ("https://proxy.corp/", Some("https://proxy.corp:443")),
+            ("socks5://proxy.corp", Some("socks5://proxy.corp:1080")),
+            ("http://", None),
+            ("http://a b", None),
+        ] {
+            let got = proxies(value, "");
+            let shown = got.settings().https.as_ref().map(ToString::to_string);
+            assert_eq!(shown.as_deref(), want, "{value}");
+            assert_eq!(got.settings().problems.len(), usize::from(want.is_none()));
+        }
+        let secret = proxies("http://me:hunter%322@proxy.corp:3128", "");
+        let server = secret.https.as_ref().unwrap();
+        assert_eq!(server.password.as_ref().unwrap().expose(), "hunter22");
+        let authorization = server.authorization.as_ref().unwrap().expose().to_owned();
+        assert_eq!(
+            authorization,
+            format!("Basic {}", STANDARD.encode("me:hunter22"))
+        );
+        assert!(!format!("{secret:?}").contains("hunter"));
+        assert_eq!(secret.secrets().count(), 2);
+    }
+
+    #[test]
+    fn upper_case_comes_first_unless_it_is_empty() {
+        let get = |upper: &'static str| {
+            move |name: &str| match name {
+                "HTTPS_PROXY" => Some(upper.to_owned()),
+                "https_proxy" => Some("http://lower:1".to_owned()),
+                _ => None,
+            }
+        };
+        let https = |upper| {
+            Proxies::new("t", false, get(upper))
+                .settings()
+                .https
+                .clone()
+                .unwrap()
+        };
+        assert_eq!(https("http://upper:1").variable, "HTTPS_PROXY");
+        assert_eq!(https("").variable, "https_proxy");
+    }
+
+    #[test]
+    fn drop_ins_and_environment_files_are_read() {
+        let unit = "# by hand\n[Service]\nEnvironment=OLD=1\nEnvironment=\n\
+                    Environment=\"HTTPS_PROXY=http://u:p%%40w@10.0.0.8:3128\" 'NO_PROXY=a,\\\n.b' X=y\n\
+                    EnvironmentFile=-/etc/default/containerd\nUnsetEnvironment=X\n";
+        let read = read_file(unit);
+        assert_eq!(
+            read.variables,
+            [
+                (
+                    "HTTPS_PROXY".to_owned(),
+                    "http://u:p%40w@10.0.0.8:3128".to_owned()
+                ),
+                ("NO_PROXY".to_owned(), "a, .b".to_owned()),
+            ]
+        );
+        assert_eq!(
+            read.includes,
+            [("/etc/default/containerd".to_owned(), true)]
+        );
+        let plain = read_file(
+            "# c\nexport HTTP_PROXY=\"http://a:1\"\nNO_PROXY='x,y'\nhttps_proxy=http://b:2 # c\n",
+        );
+        let names: Vec<_> = plain
+            .variables
+            .iter()
+            .map(|(n, v)| format!("{n}={v}"))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "HTTP_PROXY=http://a:1",
+                "NO_PROXY=x,y",
+                "https_proxy=http://b:2"
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "\\PC{0,200}", host in "[a-z0-9.:]{1,20}") {
+            let _ = read_file(&text);
+            let proxies = proxies(&text, &text);
+            if let Ok(url) = Url::parse(&format!("https://{host}/"))
+                && let Some(endpoint) = Endpoint::of(&url)
+            {
+                let _ = proxies.way(&endpoint);
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! HTTP exchanges written down for a bug report: everything but what is secret.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes as Body;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use url::Url;
+
+use crate::model::endpoint::Role;
+use crate::model::evidence::TracedExchange;
+use crate::model::fault::{HttpFault, Phase};
+use crate::model::text::clean;
+use crate::registry::scrub::Scrubber;
+
+/// Which exchange it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    pub role: Role,
+    pub phase: Phase,
+    pub to: SocketAddr,
+}
+
+/// What was sent and what came back.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    pub request: &'a Request<Body>,
+    pub head: Option<&'a (StatusCode, HeaderMap)>,
+    pub body: Option<&'a Body>,
+    pub fault: Option<&'a HttpFault>,
+    pub took: Duration,
+}
+
+/// Masks what is secret by its place (credentials, cookies, signed queries, the `header`s of
+/// hosts.toml), then what is secret by its content.
+pub(super) fn write_down(
+    at: At,
+    seen: &Seen<'_>,
+    own: &[(HeaderName, HeaderValue)],
+    scrub: &Scrubber,
+) -> TracedExchange {
+    let url = masked_url(&seen.request.uri().to_string());
+    let mut request_headers = vec![(
+        "host".to_owned(),
+        seen.request
+            .uri()
+            .authority()
+            .map_or_else(String::new, |a| scrub.clean(a.as_str())),
+    )];
+    let masked_own = |name: &HeaderName, value: &HeaderValue| {
+        let is_own = own.iter().any(|(n, _)| n == name);
+        if is_own {
+            "***".to_owned()
+        } else {
+            masked(name, value, scrub)
+        }
+    };
+    for (name, value) in seen.request.headers() {
+        request_headers.push((name.to_string(), masked_own(name, value)));
+    }
+    let (status, response_headers) = match seen.head {
+        None => (None, Vec::new()),
+        Some((status, headers)) => (
+            Some(*status),
+            headers
+                .iter()
+                .take(MAX_HEADERS)
+                .map(|(name, value)| (name.to_string(), masked(name, value, scrub)))
+                .collect(),
+        ),
+    };
+    // A body of success is an image's, or a token.
+    let is_error =
+        status.is_some_and(|status| status.is_client_error() || status.is_server_error());
+    let error_body = seen
+        .body
+        .filter(|body| is_error && !body.is_empty())
+        .map(|body| clean(&scrub.wash(&String::from_utf8_lossy(body)), MAX_BODY));
+    TracedExchange {
+        role: at.role,
+        phase: at.phase,
+        peer: at.to,
+        method: seen.request.method().to_string(),
+        url: scrub.wash(&url),
+        request_headers,
+        status: status.map(|status| status.as_u16()),
+        response_headers,
+        error_body,
+        fault: seen
+            .fault
+            .filter(|_| seen.head.is_none() || !is_error)
+            .map(ToString::to_string),
+        took: seen.took,
+    }
+}
+
+/// A header's value as it may be shown.
+fn masked(name: &HeaderName, value: &HeaderValue, scrub: &Scrubber) -> String {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    match *name {
+        header::AUTHORIZATION | header::PROXY_AUTHORIZATION => {
+            // The scheme is worth knowing.
+            let scheme = text.split(' ').next().unwrap_or_default();
+            format!("{} ***", clean(scheme, 20))
+        }
+        header::COOKIE | header::SET_COOKIE => "***".to_owned(),
+        header::LOCATION | header::CONTENT_LOCATION | header::LINK => {
+            clean(&scrub.wash(&masked_url(&text)), MAX_HEADER)
+        }
+        _ if value.is_sensitive() || is_secret_name(name.as_str()) => "***".to_owned(),
+        _ => clean(&scrub.wash(&text), MAX_HEADER),
+    }
+}
+
+/// Names by which proxies and clouds pass tokens around.
+fn is_secret_name(name: &str) -> bool {
+    [
+        "token",
+        "secret",
+        "signature",
+        "password",
+        "api-key",
+        "apikey",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
+}
+
+/// A URL whose query shows its names, and the values that the protocol needs to be followed.
+fn masked_url(text: &str) -> String {
+    let Some((before, query)) = text.split_once('?') else {
+        return without_user(text);
+    };
+    let shown: Vec<String> = query
+        .split('&')
+        .map(|pair| match pair.split_once('=') {
+            Some((name, _)) if !OPEN_NAMES.contains(&name) => format!("{name}=***"),
+            _ => pair.to_owned(),
+        })
+        .collect();
+    format!("{}?{}", without_user(before), shown.join("&"))
+}
+
+fn without_user(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            let mut url = url;
+            // Both fail only for URLs that can't have a user.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.to_string()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Parameters of the token protocol and of mirrors; all others may be signed.
+const OPEN_NAMES: [&str; 3] = ["scope", "service", "ns"];
+
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER: usize = 500;
+/// An error body of a registry is some hundred bytes, a login page some KiB.
+const MAX_BODY: usize = 2000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::scrub::Secret;
+
+    #[test]
+    fn what_is_secret_by_its_place_is_masked() {
+        let mut request = Request::new(Body::new());
+        *request.uri_mut() = "https://blobs.test/x?X-Amz-Signature=abc&ns=docker.io"
+            .parse()
+            .unwrap();
+        for (name, value) in [
+            ("authorization", "Bearer eyJhbGciOi"),
+            ("x-corp", "own-secret"),
+            ("accept", "*/*"),
+        ] {
+            request
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("location", "https://u:p@s.test/y?sig=abc&scope=pull"),
+            ("set-cookie", "session=abc"),
+            ("x-auth-token", "abc"),
+            (
+                "www-authenticate",
+                "Bearer realm=\"https://a.test/token\",error=\"hunter22\"",
+            ),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let mut scrub = Scrubber::default();
+        scrub.hide(&Secret::new("hunter22"));
+        let body = Body::from_static(b"{\"errors\":[{\"detail\":\"hunter22\"}]}");
+        let head = (StatusCode::FORBIDDEN, headers);
+        let seen = Seen {
+            request: &request,
+            head: Some(&head),
+            body: Some(&body),
+            fault: None,
+            took: Duration::ZERO,
+        };
+        let at = At {
+            role: Role::Blob,
+            phase: Phase::Blob,
+            to: "127.0.0.1:443".parse().unwrap(),
+        };
+        let own = [(
+            HeaderName::from_static("x-corp"),
+            HeaderValue::from_static("own-secret"),
+        )];
+        let traced = write_down(at, &seen, &own, &scrub);
+        let text = format!("{traced:?}");
+        for secret in ["abc", "eyJ", "own-secret", "hunter22", "u:p"] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+        for kept in [
+            "ns=docker.io",
+            "scope=pull",
+            "X-Amz-Signature=***",
+            "Bearer ***",
+            "realm=",
+            "*/*",
+        ] {
+            assert!(text.contains(kept), "{kept}: {text}");
+        }
+        // A body of success is never shown.
+        let ok = (StatusCode::OK, HeaderMap::new());
+        let traced = write_down(
+            at,
+            &Seen {
+                head: Some(&ok),
+                ..seen
+            },
+            &own,
+            &scrub,
+        );
+        assert_eq!(traced.error_body, None);
+    }
+}

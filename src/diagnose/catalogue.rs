@@ -4,9 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Severity::{Critical, Info, Warning};
-use super::cause::Capability::{
-    Cluster, Fleet, History, Mirrors, PathClass, Proxy, SecretLint, Transfer,
-};
+use super::cause::Capability::{Cluster, Fleet, History, PathClass, SecretLint, Transfer};
 use super::cause::Detected::{Needs, Now};
 use super::cause::Entry;
 
@@ -234,11 +232,11 @@ causes! {
         cause "IPv6 packets vanish on the way; a dual-stack client waits before it falls back to IPv4 (RFC 8305; 300 ms in Go)."
         tell "SYNs over IPv6 are not answered while IPv4 works, and IPv6 would be tried first."
         fix "Mend the IPv6 path, or remove the IPv6 address or the AAAA record."
-        HttpTimeout = "http_timeout", Critical, Now, [];
+        HttpTimeout = "http_timeout", Critical, Now, [MtuBlackhole];
         "The server takes the request and does not answer"
         symptom "`context deadline exceeded (Client.Timeout exceeded while awaiting headers)`"
         cause "The server is overloaded or waits for something behind it; or large packets are lost on the way and small ones are not."
-        tell "Connect and TLS went well, and no answer, or not all of it, came in time."
+        tell "Connect and TLS went well, and no answer, or not all of it, came in time; small segments (see mtu_blackhole) did not help."
         fix "Look at the server's own log and load. If small answers pass and large ones never do, look at the MTU of the path."
         SnatExhaust = "snat_exhaust", Warning, Needs(Fleet), [];
         "The NAT gateway has no ports or sessions left"
@@ -252,18 +250,30 @@ causes! {
         cause "More connections than net.netfilter.nf_conntrack_max allows."
         tell "One node differs from its neighbours; its own counters tell."
         fix "Raise net.netfilter.nf_conntrack_max on that node, and look for what opens so many connections."
-        MtuBlackhole = "mtu_blackhole", Critical, Needs(Transfer), [];
+        MtuBlackhole = "mtu_blackhole", Critical, Now, [];
         "Large packets vanish on the way"
         symptom "`net/http: TLS handshake timeout`; or the manifest comes and layers stall"
         cause "A link on the way has a smaller MTU and the ICMP message that says so is dropped (VPN, overlay, Direct Connect)."
-        tell "Repeated at one address: fails with the usual segment size, passes with a small one."
-        fix "Clamp the MSS on the tunnel's gateway, or set the interface's MTU to the tunnel's."
-        ProxyMiss = "proxy_miss", Critical, Needs(Proxy), [];
+        tell "An exchange hangs that had begun well. It is repeated at the same address with the socket's TCP_MAXSEG lowered, with the usual size, and lowered again: fail, pass, fail, pass in turn. Once could be chance, so anything less is not told."
+        fix "Clamp the MSS on the tunnel's gateway, or set the interface's MTU to the tunnel's; let ICMP type 3 code 4 (IPv6: packet too big) through."
+        ProxyMiss = "proxy_miss", Critical, Now, [];
         "A proxy is used where none should be, or the reverse"
-        symptom "`proxyconnect tcp: dial tcp ...: connect: connection refused`"
-        cause "HTTPS_PROXY and NO_PROXY of containerd's service do not fit this host."
-        tell "The rule of NO_PROXY that matched, and the same walk with and without the proxy."
-        fix "Add the registry, token and storage hosts to NO_PROXY in containerd's systemd drop-in, or take the proxy away."
+        symptom "`proxyconnect tcp: dial tcp ...: connect: connection refused`, or `Forbidden` and `Proxy Authentication Required` without a registry's words"
+        cause "HTTPS_PROXY and NO_PROXY of containerd's service do not fit this host, or the proxy is down or refuses it."
+        tell "The proxy was dialled as Go does it, and does not open the way. Which variable named it, and which entry of NO_PROXY matched or not, is in the evidence; with --compare-direct, also what the same walk came to without it. A host that NO_PROXY keeps from the proxy and that can't be connected to directly is a warning."
+        fix "Add the registry, token and storage hosts to NO_PROXY in containerd's systemd drop-in, or mend the proxy; then restart containerd. CIDRs in NO_PROXY match addresses in image names only, never names."
+        ProxyUnknown = "proxy_unknown", Critical, Now, [];
+        "The proxy is of a kind that Pullpath does not speak"
+        symptom "None of its own"
+        cause "HTTPS_PROXY or HTTP_PROXY names a proxy by https:// or socks5://, which Go and so containerd can use."
+        tell "The scheme of the proxy's URL. Nothing was tried, so whether a pull would succeed is unknown."
+        fix "Try the same with `curl --proxy` from that place, or give Pullpath a proxy by http://."
+        ProxyUnneeded = "proxy_unneeded", Info, Now, [];
+        "The pull goes by a proxy and would do without"
+        symptom "None; pulls may be slower than the path allows"
+        cause "The hosts can be reached directly, and NO_PROXY does not name them."
+        tell "With --compare-direct: the walk succeeds both ways."
+        fix "Nothing need be done; NO_PROXY for these hosts takes the proxy out of the way."
         Fw403 = "fw_403", Critical, Now, [];
         "Something in front of the registry refuses us"
         symptom "`unexpected status from HEAD request ...: 403 Forbidden`"
@@ -344,11 +354,11 @@ causes! {
         cause "A filter reads the server name in the greeting and cuts the connection; less often the server itself."
         tell "RST or FIN after the ClientHello, before any certificate, on a connection that had been accepted."
         fix "Allow this server name in the firewall between here and the registry, or copy the image to a registry inside."
-        TlsHang = "tls_hang", Critical, Now, [DnsHijack];
+        TlsHang = "tls_hang", Critical, Now, [DnsHijack, MtuBlackhole];
         "Nothing comes back after our TLS greeting"
         symptom "`net/http: TLS handshake timeout`"
         cause "Large packets are lost on the way (the greeting, or the server's certificates, are larger than one packet), a filter swallows the greeting, or the server hangs."
-        tell "The connection is there, and no byte, or only part of the answer, comes. Which of the reasons it is needs the retry with small segments, which this version does not make."
+        tell "The connection is there, and no byte, or only part of the answer, comes. The handshake is repeated with small segments: where that passes, and the usual size fails again, it is mtu_blackhole."
         fix "Look at the MTU of the path first: clamp the MSS on the VPN or tunnel gateway. Then at firewalls that read TLS."
         TlsIncompatible = "tls_incompatible", Critical, Now, [];
         "No TLS version or cipher in common"
@@ -377,12 +387,12 @@ causes! {
         tell "A token was given and lets its bearer do nothing here, or the registry refuses a credential it knows. Where the token has the right and the registry still says 401, the evidence says so: then clocks, service name or signing key of the two differ."
         fix "Check the spelling of the repository; then grant this user the right to pull it."
         AuthUnknown = "auth_unknown", Critical, Now, [];
-        "A credential that may matter could not be read"
+        "Whether a credential would do is not known"
         symptom "None of its own"
-        cause "A credential helper failed, or a Secret or the node's own credentials can't be read from here, so nothing can be said of what they hold."
+        cause "A credential helper failed, a Secret or the node's own credentials can't be read from here, or the connection is one that no credential was sent over (skip_verify in hosts.toml)."
         tell "The registry asks for a credential, none that was read matches, and a source could not be asked. Whether a pull would succeed is unknown; it is never counted as no credential."
         fix "Run the helper by hand and mend it, or give the pod's Secret by --secret-file: a kubelet does not run the helpers of a user's docker config."
-        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [DnsStale, DnsHijack];
+        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [DnsStale, DnsHijack, ProxyMiss];
         "The registry can be reached, its token service can't"
         symptom "`failed to fetch anonymous token: Get \"https://auth...\": dial tcp ...: i/o timeout`, while `/v2/` answers"
         cause "The firewall, the DNS zone or the peering was opened for the registry's host only. A pull needs the host in the challenge's realm too."
@@ -528,21 +538,27 @@ causes! {
         cause "More pulls were asked for than registryPullQPS (5) and registryBurst (10) allow. It is not the registry."
         tell "The text of the event; the registry is fine."
         fix "Raise registryPullQPS in the node pool's kubelet settings."
-        MirrorOrder = "mirror_order", Warning, Needs(Mirrors), [];
+        MirrorOrder = "mirror_order", Warning, Now, [];
         "Mirrors are tried first, and fail silently"
-        symptom "Pulls start late; the error names the last host only"
-        cause "hosts.toml lists mirrors that do not work before the one that does."
-        tell "Each host of hosts.toml is walked on its own."
-        fix "Correct or remove the dead mirrors in certs.d."
-        MirrorInsecure = "mirror_insecure", Warning, Needs(Mirrors), [];
+        symptom "Pulls start late; the error names one host only"
+        cause "hosts.toml lists hosts that do not work before the one that does. containerd tries them again for the tag, for each manifest and for each layer, and shows one error of all."
+        tell "Each host of hosts.toml is walked on its own, in containerd's order, until one serves the layer; the cause of each failure is in the evidence, with what it costs and whose error containerd would show."
+        fix "Mend or remove the hosts named, in certs.d/REGISTRY/hosts.toml on the nodes; no restart is needed. A `dial_timeout` of a second or two bounds what a dead mirror costs."
+        MirrorInsecure = "mirror_insecure", Warning, Now, [];
         "A mirror is used without checking its certificate"
         symptom "None: the pull succeeds"
-        cause "hosts.toml says skip_verify for that host, so whoever is on the way can read the password and change answers."
-        tell "The setting in hosts.toml; we verify all the same."
+        cause "hosts.toml says skip_verify for that host, so whoever is on the way can read the password and change what a tag stands for."
+        tell "The setting in hosts.toml, beside what checking the certificate came to. Pullpath sends no credential over such a connection; where one is wanted, whether a pull would succeed stays unknown."
         fix "Put the mirror's authority into `ca` in hosts.toml and take skip_verify out."
+        HostsTomlInvalid = "hosts_toml_invalid", Warning, Now, [];
+        "containerd's registry settings do not do what they seem to"
+        symptom "The mirror is never asked; or `unable to read CA cert`, `unable to load CA cert`, `failed to load X509 key pair` for every pull"
+        cause "A file in certs.d can't be decoded and is passed over, a setting is misspelt or in the wrong table, a certificate it names can't be read, or an older form (registry.mirrors) is in use."
+        tell "The files are read as containerd reads them. What makes every pull fail is critical; what is ignored, or depends on containerd's version, is a warning."
+        fix "Correct the file and key named in the evidence."
     }
     Layers {
-        RedirectBlob = "redirect_blob", Critical, Now, [DnsStale, DnsHijack];
+        RedirectBlob = "redirect_blob", Critical, Now, [DnsStale, DnsHijack, ProxyMiss];
         "The registry can be reached, the storage of its layers can't"
         symptom "`failed to copy: httpReadSeeker: failed open: failed to do request: Get \"https://<storage>...\": dial tcp ...`"
         cause "The registry redirects downloads to another host (object storage, a CDN), and the way to that host is closed."

@@ -46,9 +46,6 @@ pub enum Capability {
     Transfer,
     /// The class of a path, with its evidence.
     PathClass,
-    /// containerd's `hosts.toml`.
-    Mirrors,
-    Proxy,
     /// The content of pull secrets, looked at beyond what a pull needs.
     SecretLint,
     /// The cluster's API: pods, secrets, events.
@@ -64,8 +61,6 @@ impl Capability {
         match self {
             Self::Transfer => "the transfer test",
             Self::PathClass => "the classification of paths",
-            Self::Mirrors => "the reading of containerd's hosts.toml",
-            Self::Proxy => "the reading of proxy settings",
             Self::SecretLint => "the check of pull secrets",
             Self::Cluster => "access to the cluster's API",
             Self::Fleet => "the comparison of nodes",

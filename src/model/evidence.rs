@@ -692,6 +692,48 @@ impl Evidence {
 }
 
 impl Walk {
+    /// The host had a layer to give, or the image has none.
+    pub fn serves_layers(&self) -> bool {
+        matches!(
+            self.blob,
+            Step::Done { .. }
+                | Step::Skipped {
+                    reason: Skip::NoLayer
+                }
+        )
+    }
+
+    /// The first thing that the host failed at, in words; `None` when it did all that it was asked.
+    pub fn failure(&self) -> Option<String> {
+        for leg in &self.legs {
+            let tunnel = leg.tunnel.as_ref().and_then(Step::fault);
+            let words = leg
+                .resolve
+                .outcome
+                .fault()
+                .map(ToString::to_string)
+                .or_else(|| leg.connect.outcome.fault().map(ToString::to_string))
+                .or_else(|| tunnel.map(ToString::to_string))
+                .or_else(|| leg.tls.outcome.fault().map(ToString::to_string));
+            if words.is_some() {
+                return words;
+            }
+        }
+        if self.attempts.is_empty()
+            && let Some(fault) = self.ping.fault()
+        {
+            return Some(fault.to_string());
+        }
+        if let Some(attempt) = self.attempts.last()
+            && attempt.head.done().is_none()
+        {
+            let token = attempt.token.fault().map(ToString::to_string);
+            return token.or_else(|| attempt.head.fault().map(ToString::to_string));
+        }
+        let manifest = self.manifest.fault().map(ToString::to_string);
+        manifest.or_else(|| self.blob.fault().map(ToString::to_string))
+    }
+
     /// The legs of a role, in the order they were found; a blob may be redirected more than once.
     pub fn legs_of(&self, role: Role) -> impl Iterator<Item = &Leg> {
         self.legs.iter().filter(move |leg| leg.role == role)

@@ -61,8 +61,12 @@ impl Unseen {
             Self::NodeCredentials => {
                 "the node's own credentials (kubelet credential providers, its docker config)"
             }
-            Self::Mirrors => "containerd's mirrors and per-host settings (certs.d/*/hosts.toml)",
-            Self::Proxy => "containerd's proxy settings (every leg was dialled directly)",
+            Self::Mirrors => {
+                "containerd's mirrors and per-host settings (certs.d/*/hosts.toml; --hosts-dir names the folder)"
+            }
+            Self::Proxy => {
+                "containerd's proxy settings (those of this process were used, if any; --proxy-from reads a file)"
+            }
             Self::NodeRoots => "the node's trusted roots (those of this place were used)",
             Self::NodeResolver => "the node's resolver (that of this place was used)",
             Self::ImageStore => "the images that the node already has",

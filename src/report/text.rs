@@ -6,9 +6,11 @@ use super::Report;
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{
-    Attempt, Challenge, Connect, Evidence, Leg, ResolutionSource, Resolve, Skip, Step, Tls,
+    Attempt, Challenge, Connect, Evidence, Leg, ResolutionSource, Resolve, Skip, Step, Tls, Walk,
 };
 use crate::model::fault::{instant, show_server};
+use crate::model::hosts::HostsConfig;
+use crate::model::proxy::{Proxy, Way};
 use crate::model::units::Took;
 use crate::model::vantage::NetworkView;
 
@@ -57,12 +59,15 @@ pub fn render(report: &Report, style: Style) -> String {
         page.finding(finding);
     }
     page.line("");
+    page.hosts(&report.evidence);
+    page.proxies(&report.evidence);
     for leg in &report.evidence.walk.legs {
         page.leg(&report.evidence, leg);
     }
     page.image(&report.evidence);
     page.credentials(&report.evidence);
     page.unseen(report);
+    page.trace(&report.evidence);
     page.out
 }
 
@@ -155,6 +160,121 @@ impl Page {
         ));
     }
 
+    /// The hosts of hosts.toml, when there is more to say than the registry's own name.
+    fn hosts(&mut self, evidence: &Evidence) {
+        let HostsConfig::Read { folder, .. } = &evidence.hosts else {
+            return;
+        };
+        let name = self.style.paint(Ink::Bold, "hosts");
+        self.line(&format!("{name}  in containerd's order, by {folder}"));
+        for walk in &evidence.others {
+            self.host(walk, Ink::Bad);
+        }
+        self.host(&evidence.walk, Ink::Good);
+        for host in &evidence.not_asked {
+            let text = format!(
+                "{} {}: no pull gets to it",
+                host.kind.as_str(),
+                host.endpoint
+            );
+            self.step_line("", Ink::Dim, "-", "", &text);
+        }
+    }
+
+    fn host(&mut self, walk: &Walk, ink: Ink) {
+        let mut serves = Vec::new();
+        if walk.accepted().is_some() && walk.host.resolves {
+            serves.push("the tag");
+        }
+        if walk.manifest.done().is_some() {
+            serves.push("the manifest");
+        }
+        if walk.serves_layers() {
+            serves.push("the layers");
+        }
+        let name = format!("{} {}", walk.host.kind.as_str(), walk.host.endpoint);
+        let mut text = match (serves.as_slice(), walk.failure()) {
+            (_, Some(failure)) => format!("{name}: {failure}"),
+            ([], None) => name,
+            (parts, None) => format!("{name}: serves {}", parts.join(", ")),
+        };
+        if walk.host.skip_verify {
+            text.push_str(", skip_verify");
+        }
+        if !walk.host.resolves {
+            text.push_str(", not asked for tags");
+        }
+        let (ink, mark) = match walk.failure() {
+            Some(_) => (Ink::Bad, "FAILED"),
+            None => (ink, "ok"),
+        };
+        let ink = if mark == "ok" { Ink::Good } else { ink };
+        self.step_line("", ink, mark, "", &text);
+    }
+
+    fn proxies(&mut self, evidence: &Evidence) {
+        let proxies = &evidence.proxies;
+        if proxies.https.is_none() && proxies.http.is_none() && proxies.problems.is_empty() {
+            return;
+        }
+        let name = self.style.paint(Ink::Bold, "proxy");
+        let shown = |proxy: &Option<Proxy>| {
+            let proxy = proxy.as_ref();
+            proxy.map_or_else(|| "none".to_owned(), ToString::to_string)
+        };
+        self.line(&format!(
+            "{name}  https by {}, http by {}, from {}",
+            shown(&proxies.https),
+            shown(&proxies.http),
+            proxies.source
+        ));
+        if let Some(list) = &proxies.no_proxy {
+            self.prose("  but not for ", 4, list);
+        }
+        for problem in &proxies.problems {
+            self.prose("  - ", 4, problem);
+        }
+    }
+
+    /// Every exchange, as one pastes it into a bug report.
+    fn trace(&mut self, evidence: &Evidence) {
+        if evidence.trace.is_empty() {
+            return;
+        }
+        let heading = self.style.paint(Ink::Bold, "trace");
+        self.line(&format!(
+            "{heading}  secrets and signed queries are masked (***)"
+        ));
+        for exchange in &evidence.trace {
+            self.line("");
+            self.line(&format!(
+                "  {} {}   ({} leg, {}, {}, {})",
+                exchange.method,
+                exchange.url,
+                exchange.role,
+                exchange.phase,
+                exchange.peer,
+                Took(exchange.took)
+            ));
+            for (name, value) in &exchange.request_headers {
+                self.line(&format!("  > {name}: {value}"));
+            }
+            match exchange.status {
+                Some(status) => self.line(&format!("  < HTTP {status}")),
+                None => self.line("  < no answer"),
+            }
+            for (name, value) in &exchange.response_headers {
+                self.line(&format!("  < {name}: {value}"));
+            }
+            for line in exchange.error_body.iter().flat_map(|body| body.lines()) {
+                self.line(&format!("  | {line}"));
+            }
+            if let Some(fault) = &exchange.fault {
+                self.line(&format!("  ! {fault}"));
+            }
+        }
+    }
+
     fn leg(&mut self, evidence: &Evidence, leg: &Leg) {
         let name = self.style.paint(Ink::Bold, leg.role.as_str());
         if let Step::Skipped {
@@ -166,7 +286,13 @@ impl Page {
                 leg.endpoint
             ));
         } else {
-            self.line(&format!("{name}  {}", leg.endpoint));
+            let way = match &leg.way {
+                Way::Direct | Way::Loopback => String::new(),
+                Way::Proxied { proxy } => format!("  by {proxy}"),
+                Way::Excepted { entry, .. } => format!("  directly, by '{entry}' of NO_PROXY"),
+                Way::Forced { .. } => "  without the proxy, as asked".to_owned(),
+            };
+            self.line(&format!("{name}  {}{way}", leg.endpoint));
             self.step("resolve", &leg.resolve.outcome, &resolved(&leg.resolve));
             self.step("connect", &leg.connect.outcome, &connected(&leg.connect));
             for dial in &leg.connect.attempts {
@@ -181,6 +307,16 @@ impl Page {
                         &format!("{}: {fault}", dial.to),
                     );
                 }
+            }
+            if let Some(tunnel) = &leg.tunnel {
+                let said = tunnel.done().map_or_else(String::new, |tunnel| {
+                    format!(
+                        "CONNECT {} was answered {}",
+                        tunnel.to.authority(),
+                        tunnel.status
+                    )
+                });
+                self.step("proxy", tunnel, &said);
             }
             self.step("tls", &leg.tls.outcome, &secured(&leg.tls, evidence));
         }
@@ -457,6 +593,9 @@ fn secured(tls: &Tls, evidence: &Evidence) -> String {
         return String::new();
     };
     let mut text = session.protocol.clone();
+    if let Some(fault) = &tls.unverified {
+        text = format!("NOT VERIFIED ({fault}), {text}");
+    }
     for part in [&session.key_exchange, &session.alpn].into_iter().flatten() {
         let _ = write!(text, ", {part}");
     }

@@ -175,7 +175,7 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .fact(format!("{}: {fault}", image.name()))
             .facts(unseen_rights(anonymous))
             .hint(format!("Correct '{}' in the image's name: project, organisation, name.", image.repository())),
-        (404, _) if evidence.walk.ping.done().is_none() => registry(Cause::NotARegistry)
+        (404, _) if evidence.walk.ping.fault().is_some() => registry(Cause::NotARegistry)
             .confidence(Confidence::Medium)
             .fact(format!("/v2/: {}", evidence.walk.ping.fault().map_or_else(String::new, ToString::to_string)))
             .fact(format!("the manifest: {fault}"))
@@ -185,7 +185,7 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .fact(format!("{image}: {fault}, without a registry's code"))
             .facts(unseen_rights(anonymous))
             .hint("Check the repository's path and the tag in the registry's console."),
-        (403, None) if !challenged && !had_token && (anonymous || evidence.walk.ping.done().is_none()) => registry(Cause::Fw403)
+        (403, None) if !challenged && !had_token && (anonymous || evidence.walk.ping.fault().is_some()) => registry(Cause::Fw403)
             .confidence(Confidence::Medium)
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
             .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("we are seen as {}", limit.source.as_ref()?))))
@@ -223,7 +223,7 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
                 }))
                 .hint(hint)
         }
-        _ if evidence.walk.ping.done().is_some() => registry(Cause::Unexplained)
+        _ if evidence.walk.ping.fault().is_none() => registry(Cause::Unexplained)
             .fact(format!("the manifest: {fault}"))
             .hint(format!("Ask the registry's owner what HTTP {status} means for {image}.")),
         _ => registry(Cause::NotARegistry)

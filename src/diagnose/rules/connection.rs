@@ -14,7 +14,12 @@ use crate::model::units::Took;
 
 /// No address could be connected to.
 pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
+    // Behind a proxy it is the proxy that was dialled: proxy::closed speaks of that.
+    let dialled = || {
+        let legs = evidence.walk.legs.iter();
+        legs.filter(|leg| leg.way.proxy().is_none())
+    };
+    for leg in dialled() {
         let Some((fault, address)) = decisive(leg) else {
             continue;
         };
@@ -37,11 +42,35 @@ pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
         // What it means for the pull when it is not the registry itself.
         findings.extend(closed_way(evidence, leg, Phase::Connect));
     }
-    for leg in &evidence.walk.legs {
+    for leg in dialled() {
         if leg.resolve.outcome.fault().is_some() {
             findings.extend(closed_way(evidence, leg, Phase::Resolve));
         }
     }
+}
+
+/// Large packets vanish: small segments pass where the usual ones hang, twice in turn.
+pub(super) fn segments(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(trials) = evidence.walk.segments.as_ref().filter(|t| t.is_proof()) else {
+        return;
+    };
+    let facts = trials.trials.iter().map(|trial| {
+        let size = trial.max_segment.map_or_else(
+            || "usual segments".to_owned(),
+            |size| format!("segments of at most {size} bytes"),
+        );
+        let came = trial.fault.as_deref().unwrap_or("passes");
+        format!("{size}: {came}, in {}", Took(trial.took))
+    });
+    findings.push(
+        at(Cause::MtuBlackhole, trials.role, trials.phase)
+            .fact(format!("the same exchange with {} at {}, in turn:", trials.endpoint, trials.to))
+            .facts(facts)
+            .hint(
+                "Clamp the MSS on the gateway of the tunnel on this path (VPN, Direct Connect, overlay), or let                  ICMP \"fragmentation needed\" (IPv6: packet too big) through from it. Until then a smaller MTU on \
+                 the node's interface or route helps.",
+            ),
+    );
 }
 
 /// The fault that keeps a pull out, and the address that has it: the first attempt's, as Go reports

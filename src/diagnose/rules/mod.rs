@@ -4,7 +4,9 @@
 mod answers;
 mod auth;
 mod connection;
+mod mirrors;
 mod names;
+mod proxy;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -26,6 +28,9 @@ const RULES: &[Rule] = &[
     names::forged,
     connection::connect,
     connection::addresses,
+    connection::segments,
+    proxy::closed,
+    proxy::passed_by,
     tls::handshake,
     tls::expiring,
     tls::clock,
@@ -38,6 +43,11 @@ const RULES: &[Rule] = &[
     answers::blob,
     answers::resumable,
     answers::rate_limit,
+    mirrors::settings,
+    mirrors::order,
+    mirrors::insecure,
+    // Last: it looks at whether anything else is wrong.
+    proxy::unneeded,
 ];
 
 /// Critical causes that leave the pull undecided: something that decides it was not looked at.
@@ -46,6 +56,7 @@ const UNDECIDED: &[Cause] = &[
     Cause::RealmUntrusted,
     Cause::RedirectUntrusted,
     Cause::AuthUnknown,
+    Cause::ProxyUnknown,
 ];
 
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
@@ -115,7 +126,15 @@ fn leaves_undecided(finding: &Finding) -> bool {
 /// The walk came to its end.
 fn is_complete(evidence: &Evidence) -> bool {
     use crate::model::evidence::{Skip, Step};
-    evidence.walk.manifest.done().is_some()
+    let walk = &evidence.walk;
+    let has_manifest = matches!(
+        walk.manifest,
+        Step::Done { .. }
+            | Step::Skipped {
+                reason: Skip::OtherHost
+            }
+    );
+    has_manifest
         && matches!(
             evidence.walk.blob,
             Step::Done { .. }
@@ -163,6 +182,8 @@ fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
             Phase::Connect,
             as_text(leg.connect.outcome.fault()),
         );
+        let tunnel = leg.tunnel.as_ref().and_then(|step| step.fault());
+        note(leg.role, Phase::Proxy, as_text(tunnel));
         note(leg.role, Phase::Tls, as_text(leg.tls.outcome.fault()));
     }
     note(

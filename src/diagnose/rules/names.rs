@@ -14,7 +14,13 @@ use crate::model::units::Took;
 /// A name that does not resolve.
 pub(super) fn resolution(evidence: &Evidence, findings: &mut Vec<Finding>) {
     for leg in &evidence.walk.legs {
-        let Some(fault) = leg.resolve.outcome.fault() else {
+        // A proxy's name is proxy::closed's.
+        let Some(fault) = leg
+            .resolve
+            .outcome
+            .fault()
+            .filter(|_| leg.way.proxy().is_none())
+        else {
             continue;
         };
         let host = &leg.endpoint.host;

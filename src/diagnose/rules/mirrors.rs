@@ -1,0 +1,235 @@
+//! The hosts of `hosts.toml`: those that are asked in vain before the one that serves, and what the
+//! settings do that they should not.
+
+use std::time::Duration;
+
+use super::{judge, new};
+use crate::diagnose::cause::Cause;
+use crate::diagnose::{Finding, Severity};
+use crate::model::evidence::{Evidence, Step, Walk};
+use crate::model::fault::{HttpFault, ManifestFault, TcpFault, TlsFault};
+use crate::model::hosts::{HostKind, HostsConfig, HostsEffect};
+use crate::model::units::Took;
+
+/// containerd's own limits (`docker.DefaultHTTPTransport`): a dial, a handshake, an answer's head.
+const DIAL: Duration = Duration::from_secs(30);
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HEADERS: Duration = Duration::from_secs(30);
+
+/// Settings that do not do what they seem to.
+pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let place = match &evidence.hosts {
+        HostsConfig::Read { folder, .. } => folder.clone(),
+        _ => "containerd's configuration".to_owned(),
+    };
+    for problem in evidence.hosts.problems() {
+        let (severity, hint) = match problem.effect {
+            HostsEffect::PullFails => (
+                Severity::Critical,
+                format!(
+                    "Correct that in {place}: containerd fails every pull of this registry until then."
+                ),
+            ),
+            HostsEffect::Ignored => (
+                Severity::Warning,
+                format!(
+                    "Correct that in {place}; containerd reads it anew at each pull, without a restart."
+                ),
+            ),
+            HostsEffect::Doubtful => (
+                Severity::Warning,
+                format!("Check it in {place} on the node, with the version of containerd there."),
+            ),
+        };
+        findings.push(
+            new(Cause::HostsTomlInvalid, None, None)
+                .severity(severity)
+                .fact(format!("{place}: {}", problem.reason))
+                .hint(hint),
+        );
+    }
+}
+
+/// Hosts that are asked before the one that serves, and fail.
+pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let decided = evidence.walk.serves_layers();
+    for walk in &evidence.others {
+        let Some(failed) = walk.failure() else {
+            continue;
+        };
+        let verdict = judge(&evidence.at(walk));
+        let root = verdict
+            .findings
+            .iter()
+            .find(|f| f.severity == Severity::Critical);
+        let host = &walk.host.endpoint;
+        let mut finding = new(Cause::MirrorOrder, None, None).fact(match root {
+            Some(root) => format!(
+                "{} {host} is asked before {}, and fails: {}",
+                walk.host.kind.as_str(),
+                evidence.walk.host.endpoint,
+                root.cause.code()
+            ),
+            None => format!("{} {host} fails: {failed}", walk.host.kind.as_str()),
+        });
+        finding = finding
+            .facts(root.iter().flat_map(|root| &root.evidence).take(3).cloned())
+            .fact(cost(walk));
+        let file = match &evidence.hosts {
+            HostsConfig::Read { folder, .. } => format!("{folder}/hosts.toml"),
+            _ => "hosts.toml".to_owned(),
+        };
+        let mend = root.map_or_else(String::new, |root| format!("{} ", root.hint));
+        findings.push(finding.hint(format!(
+            "{mend}Or take {host} out of {file}; a short `dial_timeout` there bounds what it costs."
+        )));
+    }
+    if !decided && !evidence.others.is_empty() {
+        hidden(evidence, findings);
+    }
+}
+
+/// Which of the errors containerd shows, and which it keeps to its log.
+fn hidden(evidence: &Evidence, findings: &mut [Finding]) {
+    let asked = || evidence.others.iter().chain([&evidence.walk]);
+    let failed: Vec<(u8, &Walk, String)> = asked()
+        .filter(|walk| walk.host.resolves || evidence.reference.digest().is_some())
+        .filter_map(|walk| {
+            let (rank, words) = resolve_error(walk)?;
+            Some((rank, walk, words))
+        })
+        .collect();
+    // `Resolve` of containerd 2: statuses before 404 before errors without an answer; the first of
+    // equals. Before 2.0: the first that is no 404.
+    let best = failed.iter().map(|(rank, ..)| *rank).max();
+    let Some(shown) = failed.iter().find(|(rank, ..)| Some(*rank) == best) else {
+        return;
+    };
+    if failed.len() < 2 {
+        return;
+    }
+    let others: Vec<String> = failed
+        .iter()
+        .filter(|(_, walk, _)| walk.host.endpoint != shown.1.host.endpoint)
+        .map(|(_, walk, words)| format!("{} ({words})", walk.host.endpoint))
+        .collect();
+    let fact = format!(
+        "containerd's message is that of {} ({}); its log alone has that of {}",
+        shown.1.host.endpoint,
+        shown.2,
+        others.join(", ")
+    );
+    for finding in findings
+        .iter_mut()
+        .filter(|f| f.cause == Cause::MirrorOrder)
+    {
+        finding.evidence.push(fact.clone());
+    }
+}
+
+/// The error with which a host leaves the question what a tag stands for, and its rank.
+fn resolve_error(walk: &Walk) -> Option<(u8, String)> {
+    let head = walk.attempts.last().map(|attempt| &attempt.head);
+    match head {
+        Some(Step::Done { .. }) => None,
+        Some(Step::Failed {
+            fault: fault @ HttpFault::Status { status, .. },
+            ..
+        }) => Some((if *status == 404 { 2 } else { 3 }, fault.to_string())),
+        _ => Some((1, walk.failure()?)),
+    }
+}
+
+/// What a host that fails costs each request of a pull that tries it first.
+fn cost(walk: &Walk) -> String {
+    let dial = walk.host.dial_timeout.unwrap_or(DIAL);
+    let leg = walk
+        .legs
+        .iter()
+        .find(|leg| leg.connect.outcome.done().is_none() || leg.tls.outcome.done().is_none());
+    let waits = leg.and_then(
+        |leg| match (leg.connect.outcome.fault(), leg.tls.outcome.fault()) {
+            (Some(TcpFault::Timeout), _) => Some(("dial timeout", dial)),
+            (_, Some(TlsFault::Timeout { .. })) => Some(("handshake timeout", HANDSHAKE)),
+            _ => None,
+        },
+    );
+    let hangs = |fault: Option<&HttpFault>| matches!(fault, Some(HttpFault::Timeout));
+    let hung = hangs(walk.ping.fault())
+        || walk.attempts.iter().any(|a| hangs(a.head.fault()))
+        || matches!(
+            walk.manifest.fault(),
+            Some(ManifestFault::Http {
+                fault: HttpFault::Timeout
+            })
+        )
+        || hangs(walk.blob.fault());
+    let waits = waits.or(hung.then_some(("wait for an answer", HEADERS)));
+    match waits {
+        Some((what, time)) => format!(
+            "it costs each request of a pull about {} (an estimate: containerd's {what}), and there is one for \
+             the tag, for each manifest, for the configuration and for each layer",
+            Took(time)
+        ),
+        None => {
+            let spent: Duration = walk
+                .legs
+                .iter()
+                .flat_map(|leg| {
+                    [
+                        leg.resolve.outcome.took(),
+                        leg.connect.outcome.took(),
+                        leg.tls.outcome.took(),
+                    ]
+                })
+                .flatten()
+                .sum();
+            format!(
+                "it cost {} here until it failed; each request of a pull tries it again",
+                Took(spent + head_time(walk))
+            )
+        }
+    }
+}
+
+fn head_time(walk: &Walk) -> Duration {
+    walk.attempts
+        .iter()
+        .flat_map(|attempt| [attempt.token.took(), attempt.head.took()])
+        .flatten()
+        .sum()
+}
+
+/// Hosts that are used without checking who they are.
+pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for walk in evidence.others.iter().chain([&evidence.walk]) {
+        if !walk.host.skip_verify || walk.host.kind == HostKind::Registry && !is_read(evidence) {
+            continue;
+        }
+        let Some(leg) = walk.legs.first() else {
+            continue;
+        };
+        let host = &walk.host.endpoint;
+        let finding = new(Cause::MirrorInsecure, None, None)
+            .fact(format!("hosts.toml says skip_verify for {host}"));
+        let finding = match &leg.tls.unverified {
+            Some(fault) => finding
+                .fact(format!("containerd goes on although: {fault}"))
+                .fact("the walk went on too, and sent no credential there")
+                .hint(format!(
+                    "Put the authority of {host} into `ca` in hosts.toml, and take skip_verify out."
+                )),
+            None if leg.tls.outcome.done().is_some() => finding
+                .fact("its certificate is good: the setting is not needed")
+                .hint("Take skip_verify out of hosts.toml."),
+            None => finding.hint(format!(
+                "Give {host} a certificate that nodes can check, and take skip_verify out of hosts.toml."
+            )),
+        };
+        findings.push(finding);
+    }
+}
+
+fn is_read(evidence: &Evidence) -> bool {
+    matches!(evidence.hosts, HostsConfig::Read { .. })
+}

@@ -1,0 +1,180 @@
+//! Proxies: one that does not open the way, and one that is passed by where it would.
+
+use super::{at, pull};
+use crate::diagnose::cause::Cause;
+use crate::diagnose::{Confidence, Finding, Pull, Severity};
+use crate::model::endpoint::{Endpoint, Role};
+use crate::model::evidence::{Evidence, Leg, Step};
+use crate::model::fault::{Phase, ProxyFault};
+use crate::model::proxy::{Proxy, Way};
+
+/// The proxy of a leg does not open the way to its server.
+pub(super) fn closed(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for leg in &evidence.walk.legs {
+        let Way::Proxied { proxy } = &leg.way else {
+            continue;
+        };
+        let Some((phase, fault)) = failure(leg) else {
+            continue;
+        };
+        let unsupported = matches!(
+            leg.tunnel.as_ref().and_then(Step::fault),
+            Some(ProxyFault::Unsupported { .. })
+        );
+        let finding = at(
+            if unsupported {
+                Cause::ProxyUnknown
+            } else {
+                Cause::ProxyMiss
+            },
+            leg.role,
+            phase,
+        )
+        .fact(format!(
+            "{} goes by {proxy}: {} of {} says so, and no entry of NO_PROXY matches",
+            leg.endpoint, proxy.variable, evidence.proxies.source
+        ))
+        .fact(fault);
+        let finding = if unsupported {
+            finding
+        } else {
+            compared(evidence, finding)
+        };
+        findings.push(finding.hint(hint(evidence, leg, proxy, phase)));
+    }
+}
+
+/// Where the walk to the proxy or through it ended.
+fn failure(leg: &Leg) -> Option<(Phase, String)> {
+    let proxy = leg.way.proxy()?;
+    if let Some(fault) = leg.resolve.outcome.fault() {
+        return Some((
+            Phase::Resolve,
+            format!("the proxy's own name {}: {fault}", proxy.authority),
+        ));
+    }
+    if let Some(fault) = leg.connect.outcome.fault() {
+        return Some((
+            Phase::Connect,
+            format!(
+                "the proxy {} can't be connected to: {fault}",
+                proxy.authority
+            ),
+        ));
+    }
+    let fault = leg.tunnel.as_ref()?.fault()?;
+    Some((Phase::Proxy, fault.to_string()))
+}
+
+/// What the same walk without the proxy came to, if it was made.
+fn compared(evidence: &Evidence, finding: Finding) -> Finding {
+    match evidence.direct.as_deref() {
+        Some(direct) => {
+            let without = super::judge(&evidence.at(direct));
+            match without.pull {
+                Pull::WouldSucceed => {
+                    finding.fact("without the proxy the same walk comes to its end")
+                }
+                _ => finding.confidence(Confidence::Medium).fact(format!(
+                    "without the proxy the walk fails as well: {}",
+                    without
+                        .findings
+                        .first()
+                        .map_or("for no reason on record", |f| f.cause.code())
+                )),
+            }
+        }
+        None => finding.confidence(Confidence::Medium),
+    }
+}
+
+fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
+    let host = &leg.endpoint.host;
+    let fault = leg.tunnel.as_ref().and_then(Step::fault);
+    let is_direct_good = evidence
+        .direct
+        .as_deref()
+        .is_some_and(|direct| super::judge(&evidence.at(direct)).pull == Pull::WouldSucceed);
+    match fault {
+        Some(ProxyFault::Unsupported { scheme }) => format!(
+            "Probe with --proxy-from and a proxy of http, or without one, to see the rest: {scheme} is not spoken here."
+        ),
+        _ if is_direct_good => format!(
+            "Add {host} to NO_PROXY of containerd's service ({}), then restart containerd.",
+            evidence.proxies.source
+        ),
+        Some(ProxyFault::Status { status: 407, .. }) => format!(
+            "Put a user and password that {proxy} takes into {} of containerd's service.",
+            proxy.variable
+        ),
+        Some(ProxyFault::Status { status, .. }) if *status >= 500 => format!(
+            "Look at the log of {proxy} for {host}: it could not get there itself. If {host} should be reached directly, add it to NO_PROXY."
+        ),
+        Some(ProxyFault::Status { .. }) => format!(
+            "Have {host} port {} allowed on {proxy}; or add {host} to NO_PROXY if it can be reached directly (--compare-direct tells).",
+            leg.endpoint.port
+        ),
+        _ if phase == Phase::Proxy => format!("Look at the log of {proxy} for {host}."),
+        _ => format!(
+            "Correct {} in containerd's service, or start {proxy}; if {host} needs no proxy, add it to NO_PROXY (--compare-direct tells).",
+            proxy.variable
+        ),
+    }
+}
+
+/// A leg is closed that NO_PROXY keeps from the proxy.
+pub(super) fn passed_by(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for leg in &evidence.walk.legs {
+        let Way::Excepted { entry, proxy } = &leg.way else {
+            continue;
+        };
+        let Some(fault) = leg.connect.outcome.fault() else {
+            continue;
+        };
+        findings.push(
+            at(Cause::ProxyMiss, leg.role, Phase::Connect)
+                .severity(Severity::Warning)
+                .confidence(Confidence::Low)
+                .fact(format!("the entry '{entry}' of NO_PROXY keeps {} from {proxy}", leg.endpoint))
+                .fact(format!("directly it can't be connected to: {fault}"))
+                .hint(format!(
+                    "If {} is to be reached by the proxy, take '{entry}' out of NO_PROXY of containerd's service.",
+                    leg.endpoint.host
+                )),
+        );
+    }
+}
+
+/// A pull comes to its end by the proxy, and would without it: worth knowing, since a proxy bounds
+/// the speed.
+pub(super) fn unneeded(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(direct) = evidence.direct.as_deref() else {
+        return;
+    };
+    let proxied: Vec<(Role, &Endpoint)> = evidence
+        .walk
+        .legs
+        .iter()
+        .filter(|leg| leg.way.proxy().is_some())
+        .map(|leg| (leg.role, &leg.endpoint))
+        .collect();
+    let fails = findings.iter().any(|f| f.severity == Severity::Critical);
+    if fails || proxied.is_empty() {
+        return;
+    }
+    let without = super::judge(&evidence.at(direct));
+    if pull(&without.findings) != Pull::WouldSucceed {
+        return;
+    }
+    let hosts: Vec<String> = proxied.iter().map(|(_, to)| to.to_string()).collect();
+    findings.push(
+        super::new(Cause::ProxyUnneeded, None, None)
+            .fact(format!(
+                "{} by the proxy; directly they answer as well",
+                hosts.join(", ")
+            ))
+            .hint(
+                "Nothing need be done; if the proxy is slow, NO_PROXY for these hosts spares it.",
+            ),
+    );
+}

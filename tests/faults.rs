@@ -15,6 +15,7 @@ use pullpath::diagnose::cause::{Cause, Detected};
 use pullpath::diagnose::{Pull, Severity};
 use support::image::{Content, OCI_MANIFEST};
 use support::pki::Flaw;
+use support::proxy::Proxy;
 use support::registry::{
     Auth, RateLimit, Redirect, denied, echo, manifest_unknown, name_unknown, oci_error,
     too_many_requests,
@@ -50,9 +51,27 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("host_unreachable", NETNS),
     ("net_unreach_v6", NETNS),
     ("v6_blackhole", NETNS),
+    ("mtu_blackhole", NETNS),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
 ];
+
+/// A registry with the same image that asks for no credential, in front of `world`'s.
+async fn open_mirror(world: &World) -> World {
+    let mirror = World::healthy().await;
+    mirror.registry.knobs().auth = Auth::Open;
+    mirror.registry.knobs().redirect = Redirect::Direct;
+    assert_ne!(mirror.registry_host(), world.registry_host());
+    mirror
+}
+
+async fn with_hosts(world: &World, hosts_toml: &str) -> Outcome {
+    let folder = world.certs_d(hosts_toml);
+    Probe::of(world)
+        .args(["--hosts-dir", folder.to_str().unwrap()])
+        .run()
+        .await
+}
 
 const NETNS: &str = include_str!("netns.rs");
 const RULES: &str = include_str!("../src/diagnose/rules/tests.rs");
@@ -133,6 +152,37 @@ causes! {
         let addresses = ["127.0.0.1", "127.0.0.2"].map(|a| a.parse().unwrap());
         world.dns.host(REGISTRY, &addresses);
         probe(&world).await
+    }
+
+    // ---- containerd's settings ------------------------------------------------------------------
+    mirror_order Warning WouldSucceed a_dead_mirror_before_the_registry(world) {
+        let closed = Closed::new();
+        let toml = format!("[host.\"https://{REGISTRY}:{}\"]\n", closed.addr.port());
+        with_hosts(&world, &toml).await
+    }
+    mirror_insecure Warning WouldSucceed a_mirror_whose_certificate_nobody_checks(world) {
+        let mirror = open_mirror(&world).await;
+        mirror.registry.server.set_tls(Some(mirror.config(REGISTRY, Flaw::OtherCa)));
+        let toml = format!("[host.\"https://{}\"]\nskip_verify = true\n", mirror.registry_host());
+        with_hosts(&world, &toml).await
+    }
+    hosts_toml_invalid Warning WouldSucceed a_hosts_toml_that_containerd_passes_over(world) {
+        with_hosts(&world, "[host.\"https://mirror.test\"]\ncapabilities = \"pull\"\n").await
+    }
+    proxy_miss Critical WouldFail a_proxy_that_is_not_there(world) {
+        let closed = Closed::new();
+        Probe::of(&world).environment("HTTPS_PROXY", &format!("http://{}", closed.addr)).run().await
+    }
+    proxy_unknown Critical Unknown a_proxy_of_another_kind(world) {
+        Probe::of(&world).environment("HTTPS_PROXY", "socks5://127.0.0.1:1080").run().await
+    }
+    proxy_unneeded Info WouldSucceed a_proxy_that_could_be_done_without(world) {
+        let proxy = Proxy::start(&world.dns).await;
+        Probe::of(&world)
+            .environment("HTTPS_PROXY", &proxy.addr.to_string())
+            .args(["--compare-direct"])
+            .run()
+            .await
     }
 
     // ---- tls ------------------------------------------------------------------------------------
@@ -382,7 +432,7 @@ async fn a_healthy_walk_costs_what_the_readme_says() {
     assert_eq!(world.blobs.server.seen().len(), 1);
     assert_eq!(
         world.blobs.server.seen()[0].header("range"),
-        Some("bytes=0-0")
+        Some("bytes=0-4095")
     );
     let questions = world.dns.questions();
     assert_eq!(

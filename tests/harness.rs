@@ -216,10 +216,17 @@ impl Outcome {
         let mut secrets = vec![
             "canary-7f3a9c".to_owned(),
             STANDARD.encode(format!("{USER}:{PASSWORD}")),
-            "X-Amz-Signature".to_owned(),
         ];
         secrets.extend(world.tokens.grants.lock().unwrap().keys().cloned());
         let faces = [&self.stdout, &self.stderr, &self.text()];
+        for face in faces {
+            // The name of the parameter may be shown, by --trace; its value never.
+            let masked = face.replace("X-Amz-Signature=***", "");
+            assert!(
+                !masked.contains("X-Amz-Signature"),
+                "a signature got out\n{face}"
+            );
+        }
         for secret in &secrets {
             for face in faces {
                 assert!(

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lab::netns::Netns;
-use lab::process::Process;
+use lab::process::{Process, run};
 use pullpath::diagnose::Pull;
 use pullpath::report::Document;
 use pullpath::report::text::{self, Style};
@@ -513,4 +513,191 @@ fn a_reject_of_this_machines_own_is_local_policy() {
         "tcp dport 5000 reject with icmpx port-unreachable",
     );
     lab.probe_at(FAR[0]).fails_by("local_policy");
+}
+
+/// A registry of files behind a router whose link to us takes 1300 bytes, and 1500 on all others.
+struct Tunnel {
+    client: Netns,
+    router: Netns,
+    _server: Netns,
+    _nginx: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Tunnel {
+    /// `names` go into the certificate: many make it larger than a packet. None: plain http.
+    fn new(names: usize) -> Self {
+        let (client, router, server) = (Netns::new(), Netns::new(), Netns::new());
+        client.wire("c", &["10.7.1.2/24"], &router, &["10.7.1.1/24"]);
+        server.wire("s", &["10.7.2.2/24"], &router, &["10.7.2.1/24"]);
+        client.ip("route add default via 10.7.1.1");
+        server.ip("route add default via 10.7.2.1");
+        router.sysctl("net.ipv4.ip_forward=1");
+        router.ip("link set c mtu 1300");
+
+        let folder = tempfile::tempdir().unwrap();
+        let layer = vec![7u8; 64 << 10];
+        let image = image::Image::single(&layer);
+        let base = folder.path().join("v2/team/app");
+        for part in ["manifests", "blobs"] {
+            std::fs::create_dir_all(base.join(part)).unwrap();
+        }
+        let write = |path: &str, bytes: &[u8]| std::fs::write(base.join(path), bytes).unwrap();
+        write("manifests/1.0", &image.manifest);
+        write(&format!("manifests/{}", image.digest), &image.manifest);
+        write(&format!("blobs/{}", image.layer), &layer);
+        let tls = if names > 0 {
+            let names: Vec<String> = (0..names)
+                .map(|n| format!("name-{n:03}.registry.test"))
+                .collect();
+            let names = [vec!["registry.test".to_owned()], names].concat();
+            let made = rcgen::generate_simple_self_signed(names).unwrap();
+            let pem =
+                |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+            pem("cert.pem", made.cert.pem());
+            pem("key.pem", made.signing_key.serialize_pem());
+            let at = folder.path().display();
+            format!("ssl_certificate {at}/cert.pem; ssl_certificate_key {at}/key.pem;")
+        } else {
+            String::new()
+        };
+        let config = format!(
+            "daemon off; worker_processes 1; error_log stderr; pid {at}/pid; events {{}} http {{\n\
+             access_log off; client_body_temp_path {at}/t; proxy_temp_path {at}/t; fastcgi_temp_path {at}/t;\n\
+             uwsgi_temp_path {at}/t; scgi_temp_path {at}/t; types {{}} default_type {kind};\n\
+             server {{ listen 10.7.2.2:5000 {ssl}; {tls} root {at};\n\
+             location = /v2/ {{ return 200 '{{}}'; }}\n\
+             location ~ /manifests/ {{ add_header Docker-Content-Digest {digest}; }} }} }}\n",
+            at = folder.path().display(),
+            kind = "application/vnd.oci.image.manifest.v1+json",
+            ssl = if names > 0 { "ssl" } else { "" },
+            digest = image.digest,
+        );
+        let file = folder.path().join("nginx.conf");
+        std::fs::write(&file, config).unwrap();
+        // nginx's worker is of another user.
+        run(std::process::Command::new("chmod")
+            .args(["-R", "a+rX"])
+            .arg(folder.path()));
+        let mut command = server.command("nginx");
+        command.arg("-e").arg("stderr").arg("-c").arg(&file);
+        let nginx = Process::start("nginx", &mut command, folder.path()).listening(5000);
+        Self {
+            client,
+            router,
+            _server: server,
+            _nginx: nginx,
+            folder,
+        }
+    }
+
+    /// The router keeps to itself that a packet was too large.
+    fn hide_the_mtu(&self) {
+        self.router.filter_at(
+            "output",
+            "icmp type destination-unreachable icmp code frag-needed drop",
+        );
+    }
+
+    fn probe(&self, more: &[&str]) -> Outcome {
+        let ca = self.folder.path().join("cert.pem");
+        let ca = ["--ca-file", ca.to_str().unwrap()];
+        let args = if ca[1].ends_with("cert.pem") && Path::new(ca[1]).exists() {
+            [&ca[..], more].concat()
+        } else {
+            more.to_vec()
+        };
+        probe(&self.client, &["10.7.2.2"], &args)
+    }
+}
+
+#[test]
+fn a_black_hole_for_large_packets_is_proved_at_a_layer() {
+    let tunnel = Tunnel::new(0);
+    let plain = ["--plain-http"];
+    assert_eq!(
+        tunnel.probe(&plain).codes(),
+        [""; 0],
+        "ICMP tells the server"
+    );
+    // What it was told, it remembers (tcp_metrics, route exceptions): a new one, that was not told.
+    let tunnel = Tunnel::new(0);
+    tunnel.hide_the_mtu();
+    let outcome = tunnel.probe(&plain);
+    outcome.fails_by("mtu_blackhole");
+    let report = &outcome.document.reports[0];
+    assert_eq!(report.verdict.findings[0].phase.unwrap().as_str(), "blob");
+    let trials = report.evidence.walk.segments.as_ref().unwrap();
+    assert!(trials.is_proof());
+    assert_eq!(report.verdict.consequences[0].cause.code(), "http_timeout");
+}
+
+#[test]
+fn a_black_hole_for_large_packets_is_proved_at_a_certificate() {
+    let tunnel = Tunnel::new(90);
+    tunnel.hide_the_mtu();
+    let outcome = tunnel.probe(&[]);
+    outcome.fails_by("mtu_blackhole");
+    let finding = &outcome.document.reports[0].verdict.findings[0];
+    assert_eq!(finding.phase.unwrap().as_str(), "tls");
+}
+
+#[test]
+fn a_server_that_hangs_is_no_black_hole() {
+    let tunnel = Tunnel::new(0);
+    // What is larger than a bare head vanishes, and small segments are that too.
+    tunnel
+        .router
+        .filter_at("forward", "ip saddr 10.7.2.2 meta length > 500 drop");
+    let outcome = tunnel.probe(&["--plain-http"]);
+    assert!(
+        !outcome.codes().contains(&"mtu_blackhole"),
+        "{}",
+        outcome.text()
+    );
+    let trials = outcome.document.reports[0]
+        .evidence
+        .walk
+        .segments
+        .as_ref()
+        .unwrap();
+    assert_eq!(
+        trials.trials.len(),
+        2,
+        "small segments fail as well: that is enough"
+    );
+}
+
+/// The smallest image.
+mod image {
+    use pullpath::registry::manifest::sha256 as digest;
+
+    pub(crate) struct Image {
+        pub(crate) manifest: Vec<u8>,
+        pub(crate) digest: String,
+        pub(crate) layer: String,
+    }
+
+    impl Image {
+        pub(crate) fn single(layer: &[u8]) -> Self {
+            let config = digest(b"{}");
+            let layer_digest = digest(layer);
+            let manifest = serde_json::json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+                "layers": [{
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                    "digest": layer_digest,
+                    "size": layer.len(),
+                }],
+            });
+            let manifest = serde_json::to_vec(&manifest).unwrap();
+            Self {
+                digest: digest(&manifest),
+                manifest,
+                layer: layer_digest,
+            }
+        }
+    }
 }

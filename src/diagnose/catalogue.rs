@@ -598,7 +598,7 @@ causes! {
         "Downloads can't be resumed there"
         symptom "An interrupted pull starts each layer from the beginning"
         cause "The server, or a proxy in front of it, answers a Range request with the whole layer."
-        tell "200 instead of 206 to a request for one byte (RFC 9110, 14.2)."
+        tell "200 instead of 206 to a request for a part (RFC 9110, 14.2)."
         fix "Let the proxy or storage in front of the layers pass Range requests on."
         UnexpectedEof = "unexpected_eof", Critical, Now, [];
         "The server ends a layer before its end"

@@ -302,7 +302,8 @@ impl Response {
 
     /// Reads the first `want` bytes of the body, or all of a shorter one, and leaves the rest: over
     /// HTTP/1.1 that closes the connection, over HTTP/2 it cancels the stream. `limit` bounds every
-    /// wait. Returns how many bytes came, and when the first of them did.
+    /// wait; after twice that, what has come is enough: slow is no stall. Returns how many bytes
+    /// came, and when the first of them did.
     pub async fn read_first(
         mut self,
         want: Bytes,
@@ -311,8 +312,9 @@ impl Response {
         let exact = self.body.size_hint().exact();
         let mut got = 0;
         let mut first = None;
+        let deadline = Instant::now() + limit * 2;
         loop {
-            if self.is_head || got >= want.0 {
+            if self.is_head || got >= want.0 || (got > 0 && Instant::now() > deadline) {
                 break;
             }
             match timeout(limit, self.chunk()).await {

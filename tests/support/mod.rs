@@ -233,6 +233,15 @@ impl World {
         self.write("secret.yaml", &secret)
     }
 
+    /// A `certs.d` whose folder for the world's registry has this hosts.toml.
+    pub fn certs_d(&self, hosts_toml: &str) -> PathBuf {
+        let root = self.directory.path().join("certs.d");
+        let folder = root.join(self.registry_host());
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("hosts.toml"), hosts_toml).unwrap();
+        root
+    }
+
     /// Writes a file that lasts as long as the world.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.path().join(name);

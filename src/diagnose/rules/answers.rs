@@ -141,7 +141,7 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
     if !found.range_honoured {
         findings.push(
             at(Cause::RangeIgnored, leg, Phase::Blob)
-                .fact(format!("{from} answered 200 to a request for one byte"))
+                .fact(format!("{from} answered 200 to a request for a part"))
                 .hint("Let the proxy or storage in front of the layers pass Range requests on."),
         );
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::{judge, new};
 use crate::diagnose::cause::Cause;
-use crate::diagnose::{Finding, Severity};
+use crate::diagnose::{Finding, Pull, Severity};
 use crate::model::evidence::{Evidence, Step, Walk};
-use crate::model::fault::{HttpFault, ManifestFault, TcpFault, TlsFault};
+use crate::model::fault::{HttpFault, ManifestFault, TcpFault, TlsFault, TokenFault};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect};
 use crate::model::units::Took;
 
@@ -58,6 +58,10 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         };
         let verdict = judge(&evidence.at(walk));
+        // What containerd would have had there is not known; `insecure` says so.
+        if verdict.pull == Pull::Unknown {
+            continue;
+        }
         let root = verdict
             .findings
             .iter()
@@ -212,10 +216,18 @@ pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let host = &walk.host.endpoint;
         let finding = new(Cause::MirrorInsecure, None, None)
             .fact(format!("hosts.toml says skip_verify for {host}"));
+        let held_back = walk
+            .attempts
+            .iter()
+            .any(|attempt| attempt.token.fault() == Some(&TokenFault::Unverified));
         let finding = match &leg.tls.unverified {
             Some(fault) => finding
                 .fact(format!("containerd goes on although: {fault}"))
-                .fact("the walk went on too, and sent no credential there")
+                .fact(if held_back {
+                    "it asks for a credential, and none was sent there: whether it serves the image is not known"
+                } else {
+                    "the walk went on too, and sent no credential there"
+                })
                 .hint(format!(
                     "Put the authority of {host} into `ca` in hosts.toml, and take skip_verify out."
                 )),

@@ -1,0 +1,454 @@
+//! containerd's settings: mirrors and proxies, as a pull would use them; the trace, and saved
+//! reports.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+mod harness;
+mod support;
+
+use std::process::Stdio;
+
+use harness::{Outcome, Probe, probe};
+use http::Method;
+use pullpath::diagnose::{Pull, Severity};
+use pullpath::model::evidence::Walk;
+use pullpath::model::proxy::Way;
+use pullpath::report::Document;
+use support::pki::Flaw;
+use support::proxy::Proxy;
+use support::registry::{Auth, Redirect};
+use support::tcp::{Blackhole, Closed};
+use support::web::Reply;
+use support::{AUTH, BLOBS, PASSWORD, REGISTRY, REPOSITORY, TAG, World};
+
+/// A registry with the same image, trusted by the file that hosts.toml names.
+async fn mirror() -> World {
+    let mirror = World::healthy().await;
+    mirror.registry.knobs().redirect = Redirect::Direct;
+    mirror
+}
+
+async fn open_mirror() -> World {
+    let mirror = mirror().await;
+    mirror.registry.knobs().auth = Auth::Open;
+    mirror
+}
+
+fn table(mirror: &World, more: &str) -> String {
+    format!(
+        "[host.\"https://{}\"]\nca = \"{}\"\n{more}\n",
+        mirror.registry_host(),
+        mirror.ca.file().display()
+    )
+}
+
+async fn with_hosts(world: &World, hosts_toml: &str) -> Outcome {
+    let folder = world.certs_d(hosts_toml);
+    Probe::of(world)
+        .args(["--hosts-dir", folder.to_str().unwrap()])
+        .run()
+        .await
+}
+
+fn host(walk: &Walk) -> String {
+    walk.host.endpoint.authority()
+}
+
+/// The hosts asked before the one that decides, that one, and those not asked.
+fn order(outcome: &Outcome) -> (Vec<String>, String, Vec<String>) {
+    let evidence = &outcome.report().evidence;
+    let not_asked = evidence.not_asked.iter();
+    (
+        evidence.others.iter().map(host).collect(),
+        host(&evidence.walk),
+        not_asked.map(|h| h.endpoint.authority()).collect(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_serves_all_keeps_the_registry_out() {
+    let (world, mirror) = (World::healthy().await, open_mirror().await);
+    let toml = table(&mirror, "[host.\"https://registry.test:1\"]");
+    let outcome = with_hosts(&world, &toml).await;
+    outcome.is_quiet();
+    let (others, deciding, not_asked) = order(&outcome);
+    assert_eq!((others.len(), deciding), (0, mirror.registry_host()));
+    assert_eq!(
+        not_asked,
+        ["registry.test:1".to_owned(), world.registry_host()]
+    );
+    assert_eq!(world.registry.server.connections(), 0, "no pull gets there");
+    for seen in mirror.registry.server.seen() {
+        let is_ping = seen.path.ends_with("/v2/");
+        let namespace = seen.parameters("ns");
+        assert_eq!(namespace.is_empty(), is_ping, "{}", seen.path);
+        assert!(is_ping || namespace == [world.registry_host()]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_may_not_resolve_serves_by_digest() {
+    let (world, mirror) = (World::healthy().await, open_mirror().await);
+    let toml = table(&mirror, "capabilities = [\"pull\"]");
+    let outcome = with_hosts(&world, &toml).await;
+    outcome.is_quiet();
+    let (others, deciding, _) = order(&outcome);
+    assert_eq!(deciding, mirror.registry_host());
+    assert_eq!(
+        others,
+        [world.registry_host()],
+        "it said what the tag stands for"
+    );
+    let asked = &world.registry.server;
+    assert_eq!(asked.count(&Method::HEAD, &format!("/manifests/{TAG}")), 1);
+    assert_eq!(asked.count(&Method::GET, "/manifests/"), 0);
+    assert_eq!(asked.count(&Method::GET, "/blobs/"), 0);
+    assert_eq!(mirror.registry.server.count(&Method::GET, "/blobs/"), 1);
+    assert_eq!(
+        mirror
+            .registry
+            .server
+            .count(&Method::HEAD, &format!("/manifests/{TAG}")),
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_host_lacks_the_next_one_serves() {
+    let (world, mirror) = (World::healthy().await, open_mirror().await);
+    mirror
+        .registry
+        .knobs()
+        .manners
+        .fail("/blobs/", Reply::new(404));
+    let outcome = with_hosts(&world, &table(&mirror, "")).await;
+    outcome.shows("mirror_order", Severity::Warning, Pull::WouldSucceed);
+    let (others, deciding, _) = order(&outcome);
+    assert_eq!(
+        (others, deciding),
+        (vec![mirror.registry_host()], world.registry_host())
+    );
+    assert_eq!(
+        world.registry.server.count(&Method::GET, "/manifests/"),
+        0,
+        "the mirror has it"
+    );
+    assert_eq!(world.registry.server.count(&Method::GET, "/blobs/"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mirrors_get_the_same_credential_and_headers_as_from_containerd() {
+    let (world, mirror) = (World::healthy().await, mirror().await);
+    let toml = format!(
+        "{}[host.\"https://{}\".header]\nx-corp = \"canary-7f3a9c-header\"\n",
+        table(&mirror, ""),
+        mirror.registry_host()
+    );
+    let outcome = with_hosts(&world, &toml).await;
+    outcome.is_quiet();
+    let asked = mirror.registry.server.seen();
+    assert!(
+        asked
+            .iter()
+            .all(|s| s.header("x-corp") == Some("canary-7f3a9c-header"))
+    );
+    assert!(asked.iter().any(|s| s.bearer().is_some()));
+    let tokens = mirror.tokens.server.seen();
+    assert!(tokens.iter().all(|s| s.header("x-corp").is_some()));
+    assert_eq!(order(&outcome).1, mirror.registry_host());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_mirror_costs_what_its_dial_timeout_says() {
+    let world = World::healthy().await;
+    let hole = Blackhole::new().await;
+    let toml = format!(
+        "[host.\"https://{REGISTRY}:{}\"]\ndial_timeout = \"200ms\"\n",
+        hole.addr.port()
+    );
+    let outcome = with_hosts(&world, &toml).await;
+    outcome.shows("mirror_order", Severity::Warning, Pull::WouldSucceed);
+    let text = outcome.text();
+    assert!(
+        text.contains("tcp_timeout") && text.contains("about 200 ms"),
+        "{text}"
+    );
+    let took = outcome.report().evidence.others[0].legs[0]
+        .connect
+        .outcome
+        .took();
+    assert!(
+        took.unwrap().as_millis() < 900,
+        "the dial timeout bounds our wait too"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_all_hosts_fail_it_is_said_whose_error_shows() {
+    let (world, mirror) = (World::healthy().await, open_mirror().await);
+    let closed = Closed::new();
+    mirror
+        .registry
+        .knobs()
+        .manners
+        .fail("/manifests/", Reply::new(503));
+    world
+        .registry
+        .knobs()
+        .manners
+        .fail("/manifests/", support::registry::manifest_unknown());
+    let toml = format!(
+        "[host.\"https://{REGISTRY}:{}\"]\n{}",
+        closed.addr.port(),
+        table(&mirror, "")
+    );
+    let outcome = with_hosts(&world, &toml).await;
+    assert_eq!(outcome.code, 1);
+    let verdict = &outcome.report().verdict;
+    let codes: Vec<&str> = verdict.findings.iter().map(|f| f.cause.code()).collect();
+    assert_eq!(codes, ["manifest_unknown", "mirror_order", "mirror_order"]);
+    let text = outcome.text().replace("\n    ", " ");
+    assert!(
+        text.contains(&format!(
+            "containerd's message is that of https://{}",
+            mirror.registry_host()
+        )),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_credential_goes_over_a_connection_that_is_not_verified() {
+    let (world, mirror) = (World::healthy().await, mirror().await);
+    mirror
+        .registry
+        .server
+        .set_tls(Some(mirror.config(REGISTRY, Flaw::OtherCa)));
+    let toml = table(&mirror, "skip_verify = true");
+    let outcome = with_hosts(&world, &toml).await;
+    outcome.shows("mirror_insecure", Severity::Warning, Pull::WouldSucceed);
+    assert!(
+        outcome.text().contains("is not known"),
+        "{}",
+        outcome.text()
+    );
+    for seen in mirror
+        .registry
+        .server
+        .seen()
+        .iter()
+        .chain(&mirror.tokens.server.seen())
+    {
+        assert_eq!(seen.authorization(), None);
+        assert!(!String::from_utf8_lossy(&seen.body).contains(PASSWORD));
+    }
+    // As the only host, it leaves the pull undecided.
+    let toml = format!(
+        "server = \"https://{}\"\nca = \"{}\"\nskip_verify = true\n[host]\n",
+        mirror.registry_host(),
+        mirror.ca.file().display()
+    );
+    let outcome = with_hosts(&world, &toml).await;
+    assert_eq!(outcome.code, 2, "{}", outcome.text());
+    let codes: Vec<&str> = outcome
+        .report()
+        .verdict
+        .findings
+        .iter()
+        .map(|f| f.cause.code())
+        .collect();
+    assert_eq!(codes, ["auth_unknown", "mirror_insecure"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_cannot_be_read_fails_every_pull() {
+    let world = World::healthy().await;
+    let outcome = with_hosts(&world, "[host.\"https://m.test\"]\nca = \"/no/such.pem\"\n").await;
+    let finding = &outcome.report().verdict.findings[0];
+    assert_eq!(
+        (finding.cause.code(), outcome.code),
+        ("hosts_toml_invalid", 1)
+    );
+    assert_eq!(finding.severity, Severity::Critical);
+    assert!(finding.evidence[0].contains("/no/such.pem"), "{finding:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn config_path_is_read_from_both_versions_of_config_toml() {
+    let (world, mirror) = (World::healthy().await, open_mirror().await);
+    let folder = world.certs_d(&table(&mirror, ""));
+    for plugin in ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"] {
+        let config = format!(
+            "version = 2\n[plugins.\"{plugin}\".registry]\nconfig_path = \"/nonexistent:{}\"\n",
+            folder.display()
+        );
+        let file = world.write("config.toml", &config);
+        let outcome = Probe::of(&world)
+            .args(["--containerd-config", file.to_str().unwrap()])
+            .run()
+            .await;
+        outcome.is_quiet();
+        assert_eq!(order(&outcome).1, mirror.registry_host(), "{plugin}");
+    }
+    let old =
+        "[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]\nendpoint = []\n";
+    let file = world.write("config.toml", old);
+    Probe::of(&world)
+        .args(["--containerd-config", file.to_str().unwrap()])
+        .run()
+        .await
+        .shows("hosts_toml_invalid", Severity::Warning, Pull::WouldSucceed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_legs_go_by_the_proxy_but_those_that_no_proxy_names() {
+    let world = World::healthy().await;
+    let proxy = Proxy::start(&world.dns).await;
+    let drop_in = world.write(
+        "http-proxy.conf",
+        &format!(
+            "[Service]\nEnvironment=\"HTTPS_PROXY=http://me:canary-7f3a9c-proxy@{}\" \"NO_PROXY=10.0.0.0/8,.{AUTH},{BLOBS}\"\n",
+            proxy.addr
+        ),
+    );
+    let outcome = Probe::of(&world)
+        .args(["--proxy-from", drop_in.to_str().unwrap()])
+        .run()
+        .await;
+    outcome.is_quiet();
+    let evidence = &outcome.report().evidence;
+    let ways: Vec<&str> = evidence
+        .walk
+        .legs
+        .iter()
+        .map(|leg| match &leg.way {
+            Way::Proxied { .. } => "proxied",
+            Way::Excepted { entry, .. } => entry.as_str(),
+            _ => "direct",
+        })
+        .collect();
+    assert_eq!(
+        ways,
+        ["proxied", "proxied", BLOBS],
+        "a leading dot is for what is below"
+    );
+    assert_eq!(proxy.targets().len(), 2);
+    assert!(proxy.targets().contains(&world.registry_host()));
+    assert!(
+        world
+            .dns
+            .questions()
+            .iter()
+            .all(|q| !format!("{q:?}").contains(REGISTRY)),
+        "resolved over there"
+    );
+    assert!(evidence.proxies.is_containerds);
+    assert!(evidence.proxies.https.as_ref().unwrap().authenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_not_there_is_told_by_comparison() {
+    let world = World::healthy().await;
+    let closed = Closed::new();
+    let outcome = Probe::of(&world)
+        .environment("https_proxy", &closed.addr.to_string())
+        .args(["--compare-direct"])
+        .run()
+        .await;
+    outcome.shows("proxy_miss", Severity::Critical, Pull::WouldFail);
+    let text = outcome.text();
+    assert!(
+        text.contains("without the proxy the same walk comes to its end"),
+        "{text}"
+    );
+    assert!(text.contains("Add registry.test to NO_PROXY"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_cannot_reach_the_storage_is_told_on_that_leg() {
+    let world = World::healthy().await;
+    let empty = support::dns::Dns::start().await;
+    let proxy = Proxy::start(&empty).await;
+    let outcome = Probe::of(&world)
+        .environment("HTTPS_PROXY", &proxy.addr.to_string())
+        .environment("NO_PROXY", &format!("{REGISTRY},{AUTH}"))
+        .run()
+        .await;
+    outcome.shows("proxy_miss", Severity::Critical, Pull::WouldFail);
+    let finding = &outcome.report().verdict.findings[0];
+    assert_eq!(finding.leg.unwrap().as_str(), "blob");
+    assert!(outcome.text().contains("502"), "{}", outcome.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_shows_exchanges_and_no_secret() {
+    // Outcome::holds_no_secret looks at all of it.
+    let world = World::healthy().await;
+    let outcome = Probe::of(&world).args(["--trace"]).run().await;
+    outcome.is_quiet();
+    let trace = &outcome.report().evidence.trace;
+    let shown: Vec<String> = trace
+        .iter()
+        .map(|t| format!("{} {} {:?}", t.role, t.method, t.status))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "registry GET Some(401)",
+            "token POST Some(200)",
+            "registry HEAD Some(200)",
+            "registry GET Some(200)",
+            "registry GET Some(200)",
+            "registry GET Some(307)",
+            "blob GET Some(206)",
+        ]
+    );
+    let text = outcome.text();
+    for want in [
+        "> authorization: Bearer ***",
+        "< www-authenticate: Bearer realm=",
+        "X-Amz-Credential=***",
+    ] {
+        assert!(text.contains(want), "{want}:\n{text}");
+    }
+    assert!(
+        trace
+            .iter()
+            .all(|t| t.error_body.is_none() || t.status == Some(401))
+    );
+    assert!(
+        probe(&world).await.report().evidence.trace.is_empty(),
+        "only when asked for"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_report_is_judged_again_to_the_same_end() {
+    let world = World::healthy().await;
+    world
+        .registry
+        .server
+        .set_tls(Some(world.config(REGISTRY, Flaw::Expired)));
+    let folder = world.write("x", "").with_file_name("saved");
+    let outcome = Probe::of(&world)
+        .args(["--save", folder.to_str().unwrap()])
+        .run()
+        .await;
+    outcome.shows("tls_expired", Severity::Critical, Pull::WouldFail);
+    let saved: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(saved.len(), 1);
+    let path = saved[0].as_ref().unwrap().path();
+    assert!(outcome.stderr.contains("saved "), "{}", outcome.stderr);
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(name.contains(&REPOSITORY.replace('/', "_")), "{name}");
+    let replayed = tokio::process::Command::new(env!("CARGO_BIN_EXE_pullpath"))
+        .args(["replay", "-o", "json"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(replayed.status.code(), Some(1));
+    let again: Document = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert_eq!(again, outcome.document);
+}

@@ -86,6 +86,9 @@ enum Error {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Replay(#[from] replay::ReplayError),
+    /// Says which file, key and fix.
+    #[error("{0}")]
+    Manifest(String),
     #[error("can't save the report to {path}: {source}")]
     Save {
         path: String,

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
+use crate::model::workload::{Found, PodUse, SecretSought};
 use crate::registry::docker_config::{self, DockerConfig, Flavour};
 use crate::registry::keyring::{Entry, LoadedSource};
 use crate::registry::scrub::Secret;
@@ -30,6 +31,8 @@ pub struct Request {
     pub secret_files: Vec<PathBuf>,
     /// `--docker-config`: a file, or the folder of a `config.json`.
     pub docker_config: Option<PathBuf>,
+    /// It is for pods, and a kubelet does not look into the usual places of a user.
+    pub for_pods: bool,
 }
 
 /// What was named and can't be had.
@@ -81,7 +84,7 @@ pub async fn load(
         }
         let bytes = read_named("--docker-config", &path).await?;
         add_docker_config(&bytes, &path, reference, &mut sources).await;
-    } else if request.login.is_none() && request.secret_files.is_empty() {
+    } else if request.login.is_none() && request.secret_files.is_empty() && !request.for_pods {
         for path in usual_places(environment) {
             match read_file(&path).await {
                 Ok(bytes) => add_docker_config(&bytes, &path, reference, &mut sources).await,
@@ -97,6 +100,58 @@ pub async fn load(
         }
     }
     Ok(sources)
+}
+
+/// The sources that count for a pod: of the Secrets those that it names, in its order and from its
+/// namespace, and what is no Secret. A pod that names none gets all: its service account's Secrets
+/// are copied into it at its creation (kubernetes `plugin/pkg/admission/serviceaccount`).
+///
+/// Returns with them what came of looking for each name.
+pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Vec<SecretSought>) {
+    if pod.pull_secrets.is_empty() {
+        return (sources.to_vec(), Vec::new());
+    }
+    let secret_of = |source: &LoadedSource| match &source.source {
+        CredentialSource::SecretFile {
+            namespace, name, ..
+        } if !name.is_empty() => Some((namespace.clone(), name.clone())),
+        _ => None,
+    };
+    let given = sources.iter().filter(|s| secret_of(s).is_some()).count();
+    let mut chosen = Vec::new();
+    let mut sought = Vec::new();
+    for name in &pod.pull_secrets {
+        let mut elsewhere = Vec::new();
+        let before = chosen.len();
+        for source in sources {
+            let Some((namespace, found)) = secret_of(source) else {
+                continue;
+            };
+            if found != *name {
+                continue;
+            }
+            match (namespace, &pod.namespace) {
+                (Some(theirs), Some(ours)) if theirs != *ours => elsewhere.push(theirs),
+                _ => chosen.push(source.clone()),
+            }
+        }
+        let found = if chosen.len() > before {
+            Found::Here
+        } else if elsewhere.is_empty() {
+            Found::NotGiven { given }
+        } else {
+            Found::Elsewhere {
+                namespaces: elsewhere,
+            }
+        };
+        sought.push(SecretSought {
+            name: name.clone(),
+            found,
+        });
+    }
+    let others = sources.iter().filter(|s| secret_of(s).is_none());
+    chosen.extend(others.cloned());
+    (chosen, sought)
 }
 
 /// Reads a password as `docker login --password-stdin` does: one newline at its end is not of it.

@@ -12,6 +12,7 @@
 //! | 2 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
 //! | 2 | [`net`] | edges to the world: one input, one observation or typed fault |
 //! | 2 | [`registry`] | the OCI distribution protocol without I/O |
+//! | 2 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
 //! | 1 | [`model`] | the nouns |
 
 pub mod cli;
@@ -23,6 +24,7 @@ pub mod net;
 pub mod probe;
 pub mod registry;
 pub mod report;
+pub mod workload;
 
 /// This version, as `--version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -56,6 +56,14 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("dns_hijack", RULES),
 ];
 
+const SECRET_AND_IMAGE: &str =
+    "{imagePullSecrets: [{name: regcred}], containers: [{name: c, image: 'IMAGE'}]}";
+
+/// A pod of the namespace that the world's secret is in.
+fn pod(spec: &str) -> String {
+    format!("kind: Pod\nmetadata: {{name: p, namespace: shop, annotations: {{}}}}\nspec: {spec}\n")
+}
+
 /// A registry with the same image that asks for no credential, in front of `world`'s.
 async fn open_mirror(world: &World) -> World {
     let mirror = World::healthy().await;
@@ -152,6 +160,29 @@ causes! {
         let addresses = ["127.0.0.1", "127.0.0.2"].map(|a| a.parse().unwrap());
         world.dns.host(REGISTRY, &addresses);
         probe(&world).await
+    }
+
+    // ---- manifests ------------------------------------------------------------------------------
+    secret_missing Critical Unknown a_pod_that_names_a_secret_which_was_not_given(world) {
+        let pod = pod("{imagePullSecrets: [{name: other}], containers: [{name: c, image: 'IMAGE'}]}");
+        Probe::of(&world).manifest(&pod).run().await
+    }
+    secret_other_namespace Critical WouldFail a_pod_whose_secret_is_in_another_namespace(world) {
+        let pod = pod("{imagePullSecrets: [{name: regcred}], containers: [{name: c, image: 'IMAGE'}]}")
+            .replace("namespace: shop", "namespace: till");
+        Probe::of(&world).manifest(&pod).run().await
+    }
+    eip_annotation_invalid Critical WouldFail a_bandwidth_that_is_no_number(world) {
+        let pod = pod(SECRET_AND_IMAGE).replace("annotations: {}", "annotations: {yangtse.io/pod-with-eip: 'true', yangtse.io/eip-bandwidth-size: 5M}");
+        Probe::of(&world).manifest(&pod).run().await
+    }
+    eip_annotation_without_effect Warning WouldSucceed an_eip_that_nobody_asks_for(world) {
+        let pod = pod(SECRET_AND_IMAGE).replace("annotations: {}", "annotations: {yangtse.io/eip-bandwidth-size: '5'}");
+        Probe::of(&world).manifest(&pod).run().await
+    }
+    no_pull Info WouldSucceed a_pod_that_must_never_pull(world) {
+        let pod = pod(SECRET_AND_IMAGE).replace("'IMAGE'}", "'IMAGE', imagePullPolicy: Never}");
+        Probe::of(&world).manifest(&pod).run().await
     }
 
     // ---- containerd's settings ------------------------------------------------------------------

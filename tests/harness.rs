@@ -91,6 +91,13 @@ impl<'a> Probe<'a> {
         self
     }
 
+    /// The image of this manifest instead, which may say `IMAGE` for it.
+    pub fn manifest(self, text: &str) -> Self {
+        let text = text.replace("IMAGE", &self.reference);
+        let path = self.world.write("workload.yaml", &text);
+        self.args(["--filename", path.to_str().unwrap()])
+    }
+
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -101,15 +108,11 @@ impl<'a> Probe<'a> {
         let world = self.world;
         let home = world.write("empty-home", "");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pullpath"));
-        command.env_clear().env("HOME", home).args([
-            "probe",
-            &self.reference,
-            "-o",
-            "json",
-            "-vv",
-            "--timeout",
-            "1s",
-        ]);
+        command.env_clear().env("HOME", home).arg("probe");
+        if !self.args.iter().any(|arg| arg == "--filename") {
+            command.arg(&self.reference);
+        }
+        command.args(["-o", "json", "-vv", "--timeout", "1s"]);
         for server in &self.nameservers {
             command.args(["--nameserver", server]);
         }

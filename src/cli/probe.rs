@@ -1,7 +1,7 @@
 //! `pullpath probe`: arguments in, reports out.
 
 use std::fs::OpenOptions;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Read as _, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,15 +18,20 @@ use super::progress::ProgressLine;
 use super::{Error, Output, When};
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials;
+use crate::model::credential::CredentialSource;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
+use crate::model::text::printable;
 use crate::model::vantage::{NetworkView, Unseen, Vantage};
+use crate::model::workload::PodUse;
 use crate::net::dns::Families;
 use crate::net::resolv::{self, ResolverConfig};
 use crate::net::roots;
 use crate::probe::{self, Check, Edges, KnownManifests, Override};
-use crate::registry::keyring::Keyring;
+use crate::registry::keyring::{Keyring, LoadedSource};
+use crate::registry::secret;
 use crate::report::{Document, Report};
+use crate::workload;
 
 /// Pulls that are walked at the same time: enough for the images of a pod, few enough that a
 /// registry sees less than it does from one node's kubelet.
@@ -41,8 +46,12 @@ const SIDE_BY_SIDE: usize = 4;
 )]
 pub(super) struct Probe {
     /// Images, written as in a pod's `image:`
-    #[arg(required = true, value_name = "REFERENCE")]
+    #[arg(required_unless_present = "filename", value_name = "REFERENCE")]
     references: Vec<Reference>,
+
+    /// Manifests of workloads (Pod, Deployment, CronJob, …), `-` for standard input: all their images are probed, with the Secrets they name; repeatable
+    #[arg(short, long, value_name = "FILE", conflicts_with = "password_stdin")]
+    filename: Vec<PathBuf>,
 
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
@@ -232,7 +241,7 @@ fn save(report: &Report, folder: &Path) -> Result<(), Error> {
 const MAX_SAME_NAME: u32 = 100;
 
 async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
-    let request = credential_request(&args.credentials)?;
+    let wishes = wishes(&args).await?;
     let settings = Settings::load(
         &containerd::Request {
             hosts_dir: args.containerd.hosts_dir.clone(),
@@ -245,13 +254,12 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
     let platform = args.platform.unwrap_or_else(Platform::local);
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut walks = JoinSet::new();
-    for (index, reference) in args.references.into_iter().enumerate() {
-        let sources =
-            credentials::load(&request, &reference, |name| std::env::var_os(name)).await?;
+    for (index, wish) in wishes.into_iter().enumerate() {
         let check = Check {
-            reference,
+            reference: wish.reference,
             platform: platform.clone(),
-            keyring: Arc::new(Keyring::new(sources)),
+            pods: wish.pods,
+            keyring: Arc::new(Keyring::new(wish.sources)),
             plain_http: args.network.plain_http,
             compare_direct: args.containerd.compare_direct,
         };
@@ -277,6 +285,93 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
     Ok(reports.into_iter().map(|(_, report)| report).collect())
 }
 
+/// One image to be probed: for whoever asked, or for the containers that want it.
+struct Wish {
+    reference: Reference,
+    pods: Vec<PodUse>,
+    sources: Vec<LoadedSource>,
+}
+
+/// The images that were named, then those of the manifests. Containers that want the same image
+/// with the same Secrets share a walk.
+async fn wishes(args: &Probe) -> Result<Vec<Wish>, Error> {
+    let mut request = credential_request(&args.credentials)?;
+    let environment = |name: &str| std::env::var_os(name);
+    let mut wishes: Vec<Wish> = Vec::new();
+    for reference in &args.references {
+        let sources = credentials::load(&request, reference, environment).await?;
+        wishes.push(Wish {
+            reference: reference.clone(),
+            pods: Vec::new(),
+            sources,
+        });
+    }
+    request.for_pods = true;
+    for path in &args.filename {
+        let shown = path.to_string_lossy();
+        let bytes = read_manifest(path)?;
+        // Secrets that come in the same file, as kustomize and Helm print them.
+        let beside: Vec<LoadedSource> = secret::read(&bytes, &shown)
+            .into_iter()
+            .filter(|s| matches!(&s.source, CredentialSource::SecretFile { name, .. } if !name.is_empty()))
+            .collect();
+        for workload in workload::read(&bytes, &shown).map_err(Error::Manifest)? {
+            for (reference, mut pod) in workload.uses().map_err(Error::Manifest)? {
+                let same = wishes.iter_mut().find(|wish| {
+                    wish.reference == reference
+                        && wish.pods.first().is_some_and(|first| {
+                            first.path == pod.path
+                                && first.namespace == pod.namespace
+                                && first.pull_secrets == pod.pull_secrets
+                        })
+                });
+                if let Some(wish) = same {
+                    pod.secrets.clone_from(&wish.pods[0].secrets);
+                    wish.pods.push(pod);
+                    continue;
+                }
+                let mut given = credentials::load(&request, &reference, environment).await?;
+                given.extend(beside.iter().cloned());
+                let (sources, sought) = credentials::for_pod(&given, &pod);
+                pod.secrets = sought;
+                wishes.push(Wish {
+                    reference,
+                    pods: vec![pod],
+                    sources,
+                });
+            }
+        }
+    }
+    Ok(wishes)
+}
+
+fn read_manifest(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin()
+            .lock()
+            .take(MAX_MANIFEST + 1)
+            .read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes))
+    };
+    let shown = printable(&path.to_string_lossy());
+    match read {
+        Ok(length) if length as u64 > MAX_MANIFEST => Err(Error::Manifest(format!(
+            "{shown} is larger than {} MiB; give the manifests of fewer workloads",
+            MAX_MANIFEST >> 20
+        ))),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Error::Manifest(format!(
+            "cannot read {shown}, given with --filename: {error}"
+        ))),
+    }
+}
+
+/// etcd takes objects of 1.5 MiB; a file may have many.
+const MAX_MANIFEST: u64 = 32 << 20;
+
 fn credential_request(args: &CredentialArgs) -> Result<credentials::Request, Error> {
     let login = match &args.username {
         Some(username) => Some((
@@ -289,6 +384,7 @@ fn credential_request(args: &CredentialArgs) -> Result<credentials::Request, Err
         login,
         secret_files: args.secret_file.clone(),
         docker_config: args.docker_config.clone(),
+        for_pods: false,
     })
 }
 

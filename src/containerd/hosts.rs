@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::model::endpoint::{Endpoint, Host, Scheme};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
-use crate::model::text::printable;
+use crate::model::text::{distance, printable};
 use crate::registry::scrub::Secret;
 
 /// One host as a folder of `certs.d` describes it: a [`RegistryHost`], and the files and secrets
@@ -522,22 +522,6 @@ fn unknown_keys(table: &dyn TableLike, known: &[&str], of: &str, problems: &mut 
             ),
         });
     }
-}
-
-/// Levenshtein's, for short words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// A key as go-toml finds it: by its name, whatever the case.

@@ -368,7 +368,7 @@ causes! {
         fix "Update the server's TLS to version 1.2 or later."
     }
     Credentials {
-        AuthNoCred = "auth_no_cred", Critical, Now, [];
+        AuthNoCred = "auth_no_cred", Critical, Now, [SecretMissing, SecretOtherNamespace];
         "The registry asks for a credential, and none matches"
         symptom "`no basic auth credentials`, `failed to fetch anonymous token: unexpected status ... 401`; SWR: `denied: You may not login yet`"
         cause "The pod names no imagePullSecret for this registry, or the Secret is in another namespace."
@@ -416,19 +416,19 @@ causes! {
         cause "The realm is plain http although the registry is https, or it is a link-local, metadata or loopback address."
         tell "Nothing was sent there. Whether the pull would succeed is unknown: containerd does not refuse."
         fix "Correct the realm in the registry's configuration to an https URL of the token service."
-        SecretMissing = "secret_missing", Critical, Needs(Cluster), [];
-        "The pod names a Secret that is not there"
+        SecretMissing = "secret_missing", Critical, Now, [];
+        "The pod names a Secret that was not found"
         symptom "Event `FailedToRetrieveImagePullSecret`, `attempting to pull the image may not succeed`"
         cause "The name is misspelt or the Secret is not in the pod's namespace; the kubelet goes on without it."
-        tell "The pod's imagePullSecrets beside the Secrets of its namespace."
-        fix "Create the Secret in the pod's namespace."
-        SecretOtherNamespace = "secret_other_namespace", Critical, Needs(Cluster), [];
+        tell "The pod's imagePullSecrets beside the Secrets given. Where the registry lets nobody in without a credential it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret; else it is a warning, or a remark where no Secret was given at all."
+        fix "Create the Secret in the pod's namespace, or correct its name; give it to `pullpath probe` with --secret-file."
+        SecretOtherNamespace = "secret_other_namespace", Critical, Now, [];
         "The Secret exists, but in another namespace"
         symptom "Event `FailedToRetrieveImagePullSecret`"
         cause "Pull secrets do not cross namespaces."
-        tell "A Secret of that name is in another namespace only."
+        tell "A Secret of that name was given for another namespace only. It is a warning where the pull does without."
         fix "Create it in the pod's namespace too."
-        SecretKeyMismatch = "secret_key_mismatch", Critical, Now, [];
+        SecretKeyMismatch = "secret_key_mismatch", Critical, Now, [SecretMissing, SecretOtherNamespace];
         "There are credentials, but their server keys do not match the image"
         symptom "401 or 429 as if there were no Secret: the kubelet pulls anonymously without a word"
         cause "The key is for another host, has another port or none, has a path the image is not below, or was written docker.io where Docker Hub's key is https://index.docker.io/v1/."
@@ -458,18 +458,24 @@ causes! {
         cause "The token used as password, or the temporary login, is past its end."
         tell "Its `exp` or annotation beside the time."
         fix "Create the Secret anew with a fresh credential."
-        EipAnnotationInvalid = "eip_annotation_invalid", Critical, Needs(Cluster), [];
+        EipAnnotationInvalid = "eip_annotation_invalid", Critical, Now, [];
         "An EIP annotation of the pod has no valid value"
-        symptom "The pod gets no EIP; an event of the network plugin says so"
+        symptom "The pod gets no EIP, and on CCE Autopilot no way to a public registry; an event of the network plugin says so"
         cause "A `yangtse.io/` annotation has a wrong name or value."
-        tell "The annotations beside the table of CCE's documentation."
+        tell "The annotations of the pods' template beside the table of CCE's documentation. A value that is none is critical; one that other regions may take, and a key that looks mistyped, is a warning."
         fix "Correct the annotation in the pod template and let the pod be created anew."
-        EipAnnotationWithoutEffect = "eip_annotation_without_effect", Warning, Needs(Cluster), [];
+        EipAnnotationWithoutEffect = "eip_annotation_without_effect", Warning, Now, [];
         "EIP annotations are set, and no EIP is asked for"
         symptom "The pod has no EIP"
-        cause "`yangtse.io/pod-with-eip` is missing or not \"true\"; the others then do nothing."
-        tell "The annotations of the pod template."
-        fix "Set yangtse.io/pod-with-eip: \"true\", or remove the others."
+        cause "`yangtse.io/pod-with-eip` is missing or not \"true\", or the annotations stand on the workload and not on its pods' template; they then do nothing."
+        tell "The annotations in the manifest."
+        fix "Set yangtse.io/pod-with-eip: \"true\" in spec.template.metadata.annotations, or remove the others."
+        NoPull = "no_pull", Info, Now, [];
+        "The kubelet would pull nothing"
+        symptom "None; or `ErrImageNeverPull`"
+        cause "imagePullPolicy is Never, or IfNotPresent with an image named by its digest, which a node fetches once."
+        tell "The policy and the image in the manifest. What images a node has can't be seen."
+        fix "Nothing need be done where the image is on the node."
     }
     Answers {
         NotARegistry = "not_a_registry", Critical, Now, [];

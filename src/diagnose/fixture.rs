@@ -305,6 +305,7 @@ pub(super) fn healthy() -> Evidence {
             resolver_emulated: "go".to_owned(),
             unseen: vec![Unseen::NodeCredentials, Unseen::Mirrors, Unseen::Proxy],
         },
+        pods: Vec::new(),
         hosts: HostsConfig::Unread,
         proxies: ProxySettings::default(),
         others: Vec::new(),

@@ -19,6 +19,7 @@ use super::proxy::{ProxySettings, Tunnel, Way};
 use super::reference::Reference;
 use super::units::{Bytes, optional_seconds, seconds};
 use super::vantage::Vantage;
+use super::workload::PodUse;
 
 /// How a phase ended.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -99,6 +100,9 @@ pub struct Evidence {
     /// When the walk began, by the local clock.
     pub started: Timestamp,
     pub vantage: Vantage,
+    /// The containers that want the image, where manifests were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<PodUse>,
     pub keyring: KeyringEvidence,
     /// What containerd's `hosts.toml` says of this registry.
     #[serde(default)]

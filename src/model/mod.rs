@@ -4,6 +4,7 @@
 //! printed, stored and sent to a colleague.
 
 pub mod credential;
+pub mod documents;
 pub mod endpoint;
 pub mod evidence;
 pub mod fault;
@@ -14,3 +15,4 @@ pub mod reference;
 pub mod text;
 pub mod units;
 pub mod vantage;
+pub mod workload;

@@ -28,6 +28,7 @@ use crate::model::hosts::RegistryHost;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::vantage::Vantage;
+use crate::model::workload::PodUse;
 use crate::net::dns::Families;
 use crate::net::resolv::ResolverConfig;
 use crate::registry::keyring::{Credential, Keyring};
@@ -41,6 +42,8 @@ pub use manifest::KnownManifests;
 pub struct Check {
     pub reference: Reference,
     pub platform: Platform,
+    /// Who wants it, as far as known.
+    pub pods: Vec<PodUse>,
     pub keyring: Arc<Keyring>,
     /// Talk plain http to the registry (hosts.toml `server = "http://…"`).
     pub plain_http: bool,
@@ -151,6 +154,7 @@ pub async fn pull(
         platform: check.platform.clone(),
         started,
         vantage: edges.vantage.clone(),
+        pods: check.pods.clone(),
         keyring,
         hosts,
         proxies: edges.settings.proxies.settings().clone(),

@@ -5,6 +5,7 @@ use base64::engine::DecodePaddingMode;
 use serde_json::{Map, Value};
 
 use crate::model::credential::{CredentialSource, SourceProblem};
+use crate::model::documents;
 use crate::model::text::printable;
 use crate::registry::docker_config::{self, DockerConfig, Flavour};
 use crate::registry::keyring::LoadedSource;
@@ -12,7 +13,7 @@ use crate::registry::keyring::LoadedSource;
 /// All Secrets of a file, in order. Other objects are passed over; a file without any Secret is a
 /// source with a problem.
 pub fn read(bytes: &[u8], path: &str) -> Vec<LoadedSource> {
-    let documents = match documents(bytes) {
+    let documents = match documents::read(bytes) {
         Ok(documents) => documents,
         Err(reason) => return vec![nameless(path, malformed(reason))],
     };
@@ -30,19 +31,6 @@ pub fn read(bytes: &[u8], path: &str) -> Vec<LoadedSource> {
         return vec![nameless(path, malformed(reason.to_owned()))];
     }
     secrets
-}
-
-fn documents(bytes: &[u8]) -> Result<Vec<Value>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
-    // kubectl writes JSON with what YAML readers may trip over.
-    if let Ok(document) = serde_json::from_str(text) {
-        return Ok(vec![document]);
-    }
-    // An error's own words, and its snippet, may repeat the content; its line may not.
-    serde_saphyr::from_multiple::<Value>(text).map_err(|error| match error.location() {
-        Some(location) => format!("it can't be read as YAML, at line {}", location.line()),
-        None => "it can't be read as YAML".to_owned(),
-    })
 }
 
 fn collect(document: &Value, path: &str, secrets: &mut Vec<LoadedSource>, depth: usize) {

@@ -13,6 +13,7 @@ use crate::model::hosts::HostsConfig;
 use crate::model::proxy::{Proxy, Way};
 use crate::model::units::Took;
 use crate::model::vantage::NetworkView;
+use crate::model::workload::PullPolicy;
 
 /// How wide prose may run.
 const WIDTH: usize = 96;
@@ -123,6 +124,26 @@ impl Page {
             "{verdict}, seen from {place} at {}",
             instant(evidence.started)
         ));
+        for pod in &evidence.pods {
+            let default = if pod.policy_is_default {
+                ", by default"
+            } else {
+                ""
+            };
+            let when = match pod.policy {
+                PullPolicy::IfNotPresent => ": pulled where the node has no such image",
+                PullPolicy::Always | PullPolicy::Never => "",
+            };
+            self.prose(
+                "for ",
+                4,
+                &format!(
+                    "{} (imagePullPolicy {}{default}{when})",
+                    pod.place(),
+                    pod.policy.as_str()
+                ),
+            );
+        }
     }
 
     fn finding(&mut self, finding: &Finding) {

@@ -235,8 +235,13 @@ impl World {
 
     /// A `certs.d` whose folder for the world's registry has this hosts.toml.
     pub fn certs_d(&self, hosts_toml: &str) -> PathBuf {
+        self.certs_d_for(&self.registry_host(), hosts_toml)
+    }
+
+    /// The same for another registry's name.
+    pub fn certs_d_for(&self, domain: &str, hosts_toml: &str) -> PathBuf {
         let root = self.directory.path().join("certs.d");
-        let folder = root.join(self.registry_host());
+        let folder = root.join(domain);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("hosts.toml"), hosts_toml).unwrap();
         root

@@ -10,6 +10,7 @@ mod proxy;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod workload;
 
 use super::cause::{Cause, Detected};
 use super::{Confidence, Finding, Pull, Severity, Verdict};
@@ -43,6 +44,9 @@ const RULES: &[Rule] = &[
     answers::blob,
     answers::resumable,
     answers::rate_limit,
+    workload::secrets,
+    workload::policy,
+    workload::eip,
     mirrors::settings,
     mirrors::order,
     mirrors::insecure,
@@ -57,6 +61,8 @@ const UNDECIDED: &[Cause] = &[
     Cause::RedirectUntrusted,
     Cause::AuthUnknown,
     Cause::ProxyUnknown,
+    // From files alone nobody knows what the cluster has.
+    Cause::SecretMissing,
 ];
 
 pub(super) fn judge(evidence: &Evidence) -> Verdict {

@@ -1,0 +1,129 @@
+//! What the manifest of a pod says of its pull: Secrets, policy, the EIP it asks for.
+
+use super::new;
+use crate::diagnose::cause::Cause;
+use crate::diagnose::{Finding, Severity};
+use crate::model::evidence::Evidence;
+use crate::model::workload::{EipProblem, Found, PodUse, PullPolicy};
+
+/// Secrets that a pod names and that are not there for it.
+pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let mut told: Vec<(&Option<String>, &str)> = Vec::new();
+    for pod in &evidence.pods {
+        for sought in &pod.secrets {
+            let key = (&pod.namespace, sought.name.as_str());
+            if told.contains(&key) {
+                continue;
+            }
+            told.push(key);
+            let name = &sought.name;
+            let namespace = pod.namespace.as_deref().unwrap_or("the pod's namespace");
+            let finding = match &sought.found {
+                Found::Here => continue,
+                Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace, None, None)
+                    .fact(format!("{} names Secret {name}", pod.place()))
+                    .fact(format!(
+                        "it was given for namespace {} only; Secrets do not cross namespaces",
+                        namespaces.join(", ")
+                    ))
+                    .hint(format!("Create {name} in namespace {namespace} as well.")),
+                Found::NotGiven { given } => new(Cause::SecretMissing, None, None)
+                    .fact(format!("{} names Secret {name}", pod.place()))
+                    .fact(if *given == 0 {
+                        "no Secret was given here, so whether the cluster has it is not known".to_owned()
+                    } else {
+                        format!(
+                            "it is not among the {given} given here; whether the cluster has it is not known"
+                        )
+                    })
+                    .hint(format!(
+                        "Look with `kubectl get secret {name} -n {}`; give it here with --secret-file, or create it there.",
+                        pod.namespace.as_deref().unwrap_or("NAMESPACE")
+                    )),
+            };
+            findings.push(finding.severity(severity(evidence, pod, &sought.found)));
+        }
+    }
+}
+
+/// It matters where the registry lets nobody in without a credential.
+fn severity(evidence: &Evidence, pod: &PodUse, found: &Found) -> Severity {
+    let was_asked = !evidence.walk.attempts.is_empty();
+    let others = pod.secrets.iter().any(|s| s.found == Found::Here);
+    match found {
+        _ if was_asked && evidence.accepted().is_none() => Severity::Critical,
+        Found::NotGiven { given: 0 } if !others => Severity::Info,
+        _ => Severity::Warning,
+    }
+}
+
+/// The kubelet would pull nothing.
+pub(super) fn policy(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let has_digest = evidence.reference.digest().is_some();
+    let quiet = |pod: &&PodUse| match pod.policy {
+        PullPolicy::Never => true,
+        PullPolicy::IfNotPresent => has_digest,
+        PullPolicy::Always => false,
+    };
+    // One that pulls is enough.
+    if evidence.pods.is_empty() || !evidence.pods.iter().all(|pod| quiet(&pod)) {
+        return;
+    }
+    let finding = new(Cause::NoPull, None, None).facts(evidence.pods.iter().map(|pod| {
+        let policy = pod.policy.as_str();
+        match pod.policy {
+            PullPolicy::Never => format!("{}: imagePullPolicy {policy}", pod.place()),
+            _ => format!(
+                "{}: imagePullPolicy {policy}, and the image is named by its digest",
+                pod.place()
+            ),
+        }
+    }));
+    let never = evidence
+        .pods
+        .iter()
+        .any(|pod| pod.policy == PullPolicy::Never);
+    findings.push(finding.hint(if never {
+        "With Never the image must be on the node already: load it there, or set IfNotPresent; the event of a missing one is ErrImageNeverPull."
+    } else {
+        "Nothing need be done: a node that has this digest never pulls it again, one that has not does."
+    }));
+}
+
+/// Annotations by which a pod asks for an EIP.
+pub(super) fn eip(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let mut told: Vec<&EipProblem> = Vec::new();
+    for pod in &evidence.pods {
+        for problem in &pod.eip {
+            if told.contains(&problem) {
+                continue;
+            }
+            told.push(problem);
+            let (cause, severity, hint) = if problem.is_without_effect() {
+                (
+                    Cause::EipAnnotationWithoutEffect,
+                    Severity::Warning,
+                    "Set yangtse.io/pod-with-eip: \"true\" in the annotations of the pods' template, or remove the others; existing pods have to be created anew.",
+                )
+            } else if problem.is_invalid() {
+                (
+                    Cause::EipAnnotationInvalid,
+                    Severity::Critical,
+                    "Correct it in the pods' template; annotations of running pods are not read again, so let the pods be created anew.",
+                )
+            } else {
+                (
+                    Cause::EipAnnotationInvalid,
+                    Severity::Warning,
+                    "Check it against the documentation of your region (\"Configuring an EIP for a Pod\"); an event of the pod says if it is refused.",
+                )
+            };
+            findings.push(
+                new(cause, None, None)
+                    .severity(severity)
+                    .fact(format!("{} {}: {problem}", pod.kind, pod.name))
+                    .hint(hint),
+            );
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Who wants an image: a container of a pod, with what its manifest says of the pull.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::reference::Reference;
+use super::text::printable;
+
+/// One container of a workload's pods.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct PodUse {
+    /// The file.
+    pub path: String,
+    /// `Deployment`, `CronJob`, …
+    pub kind: String,
+    /// As the manifest says it; `None`: that of whoever applies it.
+    pub namespace: Option<String>,
+    pub name: String,
+    pub container: String,
+    pub container_kind: ContainerKind,
+    pub policy: PullPolicy,
+    /// The manifest names none; Kubernetes chose it by the tag.
+    pub policy_is_default: bool,
+    /// `imagePullSecrets`, in order.
+    pub pull_secrets: Vec<String>,
+    /// Its Secrets count when the pod names none.
+    pub service_account: Option<String>,
+    /// What is wrong with the pod's EIP annotations.
+    #[serde(default)]
+    pub eip: Vec<EipProblem>,
+    /// What came of looking for each of its Secrets among those given.
+    #[serde(default)]
+    pub secrets: Vec<SecretSought>,
+}
+
+impl PodUse {
+    /// `Deployment default/foo, container container-0`.
+    pub fn place(&self) -> String {
+        let namespace = self
+            .namespace
+            .as_ref()
+            .map_or_else(String::new, |namespace| format!("{namespace}/"));
+        format!(
+            "{} {namespace}{}, {} {}",
+            self.kind,
+            self.name,
+            self.container_kind.as_str(),
+            self.container
+        )
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerKind {
+    Container,
+    InitContainer,
+    EphemeralContainer,
+}
+
+impl ContainerKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::InitContainer => "init container",
+            Self::EphemeralContainer => "ephemeral container",
+        }
+    }
+}
+
+/// `imagePullPolicy`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// The registry is asked at each start of the container for the tag's digest; layers that are
+    /// there are not fetched again.
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+impl PullPolicy {
+    /// What Kubernetes sets where the manifest says nothing (kubernetes `pkg/apis/core/v1/defaults.go`).
+    pub fn default_for(reference: &Reference) -> Self {
+        let is_latest = reference.digest().is_none()
+            && (reference.tag_defaulted() || reference.tag() == Some("latest"));
+        if is_latest {
+            Self::Always
+        } else {
+            Self::IfNotPresent
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// A Secret that a pod names, looked for among those that were given.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SecretSought {
+    pub name: String,
+    #[serde(flatten)]
+    pub found: Found,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "found", rename_all = "snake_case")]
+pub enum Found {
+    /// In the pod's namespace, or one of them says no namespace.
+    Here,
+    /// Under this name in these namespaces only.
+    Elsewhere { namespaces: Vec<String> },
+    /// Not among those given; `given` is how many there were.
+    NotGiven { given: usize },
+}
+
+/// Something about a `yangtse.io` annotation (Huawei Cloud, CCE: EIP of a pod).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct EipProblem {
+    pub key: String,
+    #[serde(flatten)]
+    pub fault: EipFault,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EipFault {
+    /// A value that is none: the pod gets no EIP, or the API server refuses the manifest.
+    InvalidValue { value: String, wanted: String },
+    /// A value beyond what the documentation's example region takes; other regions differ.
+    UnusualValue { value: String, usual: String },
+    /// No key that the network plugin knows; `nearest` may be meant.
+    UnknownKey { nearest: String },
+    /// May not stand beside a shared bandwidth.
+    NotWithSharedBandwidth,
+    /// Written by the controller; in a manifest it says nothing.
+    WrittenBack,
+    /// `yangtse.io/pod-with-eip` is absent or "false"; these then do nothing.
+    WithoutEffect { keys: Vec<String> },
+    /// On the workload itself and not on its pods' template.
+    Misplaced { keys: Vec<String> },
+}
+
+impl EipProblem {
+    /// The value is none; all others are warnings.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self.fault, EipFault::InvalidValue { .. })
+    }
+
+    /// The annotations do nothing.
+    pub fn is_without_effect(&self) -> bool {
+        matches!(
+            self.fault,
+            EipFault::WithoutEffect { .. } | EipFault::Misplaced { .. }
+        )
+    }
+}
+
+impl fmt::Display for EipProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = printable(&self.key);
+        match &self.fault {
+            EipFault::InvalidValue { value, wanted } => {
+                write!(f, "{key} is '{}'; write {wanted}", printable(value))
+            }
+            EipFault::UnusualValue { value, usual } => write!(
+                f,
+                "{key} is '{}'; usual is {usual}, and regions differ",
+                printable(value)
+            ),
+            EipFault::UnknownKey { nearest } => {
+                write!(f, "{key} is not known; {nearest} may be meant")
+            }
+            EipFault::NotWithSharedBandwidth => write!(
+                f,
+                "{key} may not stand beside yangtse.io/eip-bandwidth-id, which shares a bandwidth that has its own"
+            ),
+            EipFault::WrittenBack => write!(
+                f,
+                "{key} is written by the controller into running pods; in a manifest it says nothing"
+            ),
+            EipFault::WithoutEffect { keys } => {
+                write!(f, "{} do nothing: {key} is not \"true\"", keys.join(", "))
+            }
+            EipFault::Misplaced { keys } => write!(
+                f,
+                "{} stand on the {key} itself; only those of the pods' template (spec.template.metadata.annotations) count",
+                keys.join(", ")
+            ),
+        }
+    }
+}

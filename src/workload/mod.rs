@@ -1,0 +1,538 @@
+//! Kubernetes workloads: which images their pods pull, with which Secrets and by which policy.
+
+pub mod eip;
+
+use serde_json::{Map, Value};
+
+use crate::model::documents;
+use crate::model::reference::Reference;
+use crate::model::text::printable;
+use crate::model::workload::{ContainerKind, EipFault, EipProblem, PodUse, PullPolicy};
+
+/// A manifest that makes pods.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    path: String,
+    kind: String,
+    namespace: Option<String>,
+    name: String,
+    pull_secrets: Vec<String>,
+    service_account: Option<String>,
+    containers: Vec<Container>,
+    eip: Vec<EipProblem>,
+}
+
+#[derive(Clone, Debug)]
+struct Container {
+    name: String,
+    kind: ContainerKind,
+    /// Where it stands, for messages.
+    at: String,
+    image: String,
+    policy: Option<PullPolicy>,
+}
+
+/// All workloads of a file, in order. Secrets and other objects beside them are passed over.
+///
+/// # Errors
+/// Which key of which document is wrong, and what to write there.
+pub fn read(bytes: &[u8], path: &str) -> Result<Vec<Workload>, String> {
+    let path = printable(path);
+    let documents = documents::read(bytes).map_err(|reason| format!("{path}: {reason}"))?;
+    let mut workloads = Vec::new();
+    let mut others = Vec::new();
+    for (index, document) in documents.iter().enumerate() {
+        let place = if documents.len() > 1 {
+            format!("{path}, document {}", index + 1)
+        } else {
+            path.clone()
+        };
+        collect(
+            document,
+            &path,
+            &place,
+            &mut workloads,
+            &mut others,
+            MAX_DEPTH,
+        )?;
+    }
+    if workloads.is_empty() {
+        others.sort();
+        others.dedup();
+        let found = if others.is_empty() {
+            "no Kubernetes object".to_owned()
+        } else {
+            others.join(", ")
+        };
+        return Err(format!(
+            "{path} holds nothing that makes pods (it holds {found}); give a Pod, Deployment, StatefulSet, \
+             DaemonSet, Job, CronJob or another manifest with spec.template.spec.containers"
+        ));
+    }
+    Ok(workloads)
+}
+
+fn collect(
+    document: &Value,
+    path: &str,
+    place: &str,
+    workloads: &mut Vec<Workload>,
+    others: &mut Vec<String>,
+    depth: usize,
+) -> Result<(), String> {
+    let Some(object) = document.as_object() else {
+        return Ok(());
+    };
+    let kind = object
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or("no kind");
+    if let Some(items) = object.get("items").and_then(Value::as_array)
+        && kind.ends_with("List")
+        && depth > 0
+    {
+        for (index, item) in items.iter().enumerate() {
+            let place = format!("{place}, items[{index}]");
+            collect(item, path, &place, workloads, others, depth - 1)?;
+        }
+        return Ok(());
+    }
+    match pod_of(object, kind) {
+        Some((pod, at)) => {
+            let manifest = Manifest {
+                object,
+                kind,
+                pod,
+                at,
+                place,
+            };
+            workloads.push(manifest.read(path)?);
+        }
+        None => others.push(printable(kind)),
+    }
+    Ok(())
+}
+
+/// Where an object has its pods, and the path of keys to there.
+fn pod_of<'a>(object: &'a Map<String, Value>, kind: &str) -> Option<(&'a Value, &'static str)> {
+    let has_containers = |pod: &&Value| pod.pointer("/spec/containers").is_some();
+    let spec = object.get("spec");
+    match kind {
+        "Pod" => return Some((spec?, "")),
+        "CronJob" => {
+            return spec?
+                .pointer("/jobTemplate/spec/template")
+                .map(|pod| (pod, "spec.jobTemplate.spec.template."));
+        }
+        "PodTemplate" => return object.get("template").map(|pod| (pod, "template.")),
+        "Deployment"
+        | "ReplicaSet"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "Job"
+        | "ReplicationController" => {
+            return spec?.get("template").map(|pod| (pod, "spec.template."));
+        }
+        _ => {}
+    }
+    let template = spec?.get("template").filter(has_containers);
+    template.map(|pod| (pod, "spec.template."))
+}
+
+/// A document that makes pods.
+struct Manifest<'a> {
+    object: &'a Map<String, Value>,
+    kind: &'a str,
+    pod: &'a Value,
+    at: &'static str,
+    place: &'a str,
+}
+
+impl Manifest<'_> {
+    fn read(&self, path: &str) -> Result<Workload, String> {
+        let is_pod = self.at.is_empty();
+        let (metadata, spec) = if is_pod {
+            (self.object.get("metadata"), Some(self.pod))
+        } else {
+            (self.pod.get("metadata"), self.pod.get("spec"))
+        };
+        let spec = spec.and_then(Value::as_object).ok_or_else(|| {
+            self.wrong("spec", "is missing; a pod has a list of containers there")
+        })?;
+        let own = |name: &str| {
+            let metadata = self.object.get("metadata")?;
+            metadata.get(name)?.as_str().map(printable)
+        };
+        let annotations = |metadata: Option<&Value>| {
+            metadata
+                .and_then(|m| m.get("annotations"))
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default()
+        };
+        let mut eip = eip::check(&annotations(metadata));
+        if !is_pod {
+            let keys = eip::keys(&annotations(self.object.get("metadata")));
+            if !keys.is_empty() {
+                eip.push(EipProblem {
+                    key: printable(self.kind),
+                    fault: EipFault::Misplaced { keys },
+                });
+            }
+        }
+        let mut containers = Vec::new();
+        for (list, kind) in [
+            ("initContainers", ContainerKind::InitContainer),
+            ("containers", ContainerKind::Container),
+            ("ephemeralContainers", ContainerKind::EphemeralContainer),
+        ] {
+            containers.extend(self.containers(spec, list, kind)?);
+        }
+        if containers.is_empty() {
+            return Err(self.wrong("spec.containers", "is empty; name at least one container"));
+        }
+        let service_account = ["serviceAccountName", "serviceAccount"]
+            .iter()
+            .find_map(|name| spec.get(*name)?.as_str().filter(|n| !n.is_empty()));
+        Ok(Workload {
+            path: path.to_owned(),
+            kind: printable(self.kind),
+            namespace: own("namespace").filter(|n| !n.is_empty()),
+            name: own("name")
+                .or_else(|| own("generateName"))
+                .unwrap_or_default(),
+            pull_secrets: self.pull_secrets(spec)?,
+            service_account: service_account.map(printable),
+            containers,
+            eip,
+        })
+    }
+
+    fn containers(
+        &self,
+        spec: &Map<String, Value>,
+        list: &str,
+        kind: ContainerKind,
+    ) -> Result<Vec<Container>, String> {
+        let items = match spec.get(list) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                return Err(self.wrong(
+                    &format!("spec.{list}"),
+                    "is no list; write `- name: …` below it",
+                ));
+            }
+        };
+        if items.len() > MAX_CONTAINERS {
+            return Err(self.wrong(&format!("spec.{list}"), "is longer than any pod's"));
+        }
+        let mut containers = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let at = format!("spec.{list}[{index}]");
+            let text = |name: &str| match item.get(name) {
+                None | Some(Value::Null) => Ok(None),
+                Some(Value::String(text)) => Ok(Some(text.as_str())),
+                Some(_) => {
+                    Err(self.wrong(&format!("{at}.{name}"), "is no string; put it in quotes"))
+                }
+            };
+            let name = text("name")?.map(printable).unwrap_or_default();
+            let image = text("image")?
+                .filter(|image| !image.is_empty())
+                .ok_or_else(|| {
+                    self.wrong(
+                        &format!("{at}.image"),
+                        "is missing; write for instance registry.example.com/team/app:1.0",
+                    )
+                })?;
+            let policy = match text("imagePullPolicy")? {
+                None | Some("") => None,
+                Some("Always") => Some(PullPolicy::Always),
+                Some("IfNotPresent") => Some(PullPolicy::IfNotPresent),
+                Some("Never") => Some(PullPolicy::Never),
+                Some(other) => {
+                    return Err(self.wrong(
+                        &format!("{at}.imagePullPolicy"),
+                        &format!(
+                            "is '{}'; write Always, IfNotPresent or Never",
+                            printable(other)
+                        ),
+                    ));
+                }
+            };
+            containers.push(Container {
+                name,
+                kind,
+                at: self.key(&format!("{at}.image")),
+                image: image.to_owned(),
+                policy,
+            });
+        }
+        Ok(containers)
+    }
+
+    fn pull_secrets(&self, spec: &Map<String, Value>) -> Result<Vec<String>, String> {
+        let items = match spec.get("imagePullSecrets") {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                return Err(self.wrong(
+                    "spec.imagePullSecrets",
+                    "is no list; write `- name: SECRET` below it",
+                ));
+            }
+        };
+        let mut names = Vec::new();
+        for (index, item) in items.iter().take(MAX_SECRETS).enumerate() {
+            let name = item
+                .get("name")
+                .and_then(Value::as_str)
+                .filter(|n| !n.is_empty());
+            let name = name.ok_or_else(|| {
+                self.wrong(
+                    &format!("spec.imagePullSecrets[{index}]"),
+                    "has no name; write `- name: SECRET`",
+                )
+            })?;
+            names.push(printable(name));
+        }
+        Ok(names)
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}: {}{key}", self.place, self.at)
+    }
+
+    fn wrong(&self, key: &str, what: &str) -> String {
+        format!("{} {what}", self.key(key))
+    }
+}
+
+impl Workload {
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// Each container with the image it wants.
+    ///
+    /// # Errors
+    /// When an image is none, with the key it stands under.
+    pub fn uses(&self) -> Result<Vec<(Reference, PodUse)>, String> {
+        self.containers
+            .iter()
+            .map(|container| {
+                let reference: Reference = container
+                    .image
+                    .parse()
+                    .map_err(|error| format!("{}: {error}", container.at))?;
+                let pod = PodUse {
+                    path: self.path.clone(),
+                    kind: self.kind.clone(),
+                    namespace: self.namespace.clone(),
+                    name: self.name.clone(),
+                    container: container.name.clone(),
+                    container_kind: container.kind,
+                    policy: container
+                        .policy
+                        .unwrap_or_else(|| PullPolicy::default_for(&reference)),
+                    policy_is_default: container.policy.is_none(),
+                    pull_secrets: self.pull_secrets.clone(),
+                    service_account: self.service_account.clone(),
+                    eip: self.eip.clone(),
+                    secrets: Vec::new(),
+                };
+                Ok((reference, pod))
+            })
+            .collect()
+    }
+}
+
+/// A list in a list is odd enough.
+const MAX_DEPTH: usize = 3;
+const MAX_CONTAINERS: usize = 500;
+const MAX_SECRETS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CCE: &str = include_str!("../../tests/data/cce-deployment.yaml");
+
+    fn uses(text: &str) -> Vec<(String, PodUse)> {
+        let workloads = read(text.as_bytes(), "w.yaml").unwrap();
+        workloads
+            .iter()
+            .flat_map(|w| w.uses().unwrap())
+            .map(|(reference, pod)| (reference.to_string(), pod))
+            .collect()
+    }
+
+    fn error(text: &str) -> String {
+        match read(text.as_bytes(), "w.yaml") {
+            Err(reason) => reason,
+            Ok(workloads) => workloads[0].uses().unwrap_err(),
+        }
+    }
+
+    #[test]
+    fn the_deployment_of_the_documentation_is_read() {
+        let uses = uses(CCE);
+        assert_eq!(uses.len(), 1);
+        let (image, pod) = &uses[0];
+        assert_eq!(image, "www.example.com/janedoe/awesomeapp:v1");
+        assert_eq!(pod.place(), "Deployment default/foo, container container-0");
+        assert_eq!(
+            (pod.policy, pod.policy_is_default),
+            (PullPolicy::Always, false)
+        );
+        assert_eq!(pod.pull_secrets, ["test"]);
+        assert_eq!(pod.eip, []);
+    }
+
+    #[test]
+    fn every_kind_of_workload_and_container_is_found() {
+        let spec = "{initContainers: [{name: i, image: i}], containers: [{name: c, image: 'c:latest'}], \
+                    ephemeralContainers: [{name: e, image: 'e:1'}], serviceAccountName: robot}";
+        for (kind, body) in [
+            ("Pod", format!("spec: {spec}")),
+            (
+                "Deployment",
+                format!("spec: {{template: {{spec: {spec}}}}}"),
+            ),
+            (
+                "CronJob",
+                format!("spec: {{jobTemplate: {{spec: {{template: {{spec: {spec}}}}}}}}}"),
+            ),
+            ("PodTemplate", format!("template: {{spec: {spec}}}")),
+            ("CloneSet", format!("spec: {{template: {{spec: {spec}}}}}")),
+        ] {
+            let uses = uses(&format!("kind: {kind}\nmetadata: {{name: n}}\n{body}\n"));
+            let shown: Vec<_> = uses
+                .iter()
+                .map(|(image, pod)| (image.as_str(), pod.container_kind, pod.policy))
+                .collect();
+            assert_eq!(
+                shown,
+                [
+                    (
+                        "docker.io/library/i:latest",
+                        ContainerKind::InitContainer,
+                        PullPolicy::Always
+                    ),
+                    (
+                        "docker.io/library/c:latest",
+                        ContainerKind::Container,
+                        PullPolicy::Always
+                    ),
+                    (
+                        "docker.io/library/e:1",
+                        ContainerKind::EphemeralContainer,
+                        PullPolicy::IfNotPresent
+                    ),
+                ],
+                "{kind}"
+            );
+            assert_eq!(uses[0].1.service_account.as_deref(), Some("robot"));
+        }
+    }
+
+    #[test]
+    fn several_documents_and_lists_are_read_and_others_passed_over() {
+        let pod = "{kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: a}]}}";
+        let text = format!(
+            "kind: Secret\ndata: {{x: aHVudGVyMg==}}\n---\n{pod}\n---\nkind: List\nitems: [{pod}, {{kind: Service}}]\n"
+        );
+        assert_eq!(uses(&text).len(), 2);
+        let json = format!(
+            "{{\"kind\": \"PodList\", \"items\": [{}]}}",
+            "{\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"image\":\"a\"}]}}"
+        );
+        assert_eq!(uses(&json).len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_key_and_the_fix() {
+        for (text, want) in [
+            ("kind: Pod\nspec: {}\n", "w.yaml: spec.containers is empty"),
+            ("kind: Pod\n", "holds nothing that makes pods"),
+            (
+                "kind: Deployment\nspec: {template: {}}\n",
+                "spec.template.spec is missing",
+            ),
+            (
+                "kind: Deployment\nspec: {template: {spec: {containers: {}}}}\n",
+                "spec.template.spec.containers is no list",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{name: a}]}\n",
+                "spec.containers[0].image is missing",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{image: 5}]}\n",
+                "spec.containers[0].image is no string",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{image: a, imagePullPolicy: always}]}\n",
+                "write Always, IfNotPresent or Never",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{image: a}], imagePullSecrets: [x]}\n",
+                "imagePullSecrets[0] has no name",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{image: a}], imagePullSecrets: x}\n",
+                "imagePullSecrets is no list",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{image: 'https://a/b'}]}\n",
+                "w.yaml: spec.containers[0].image: an image reference has no",
+            ),
+            (
+                "kind: Service\n---\nkind: ConfigMap\n",
+                "it holds ConfigMap, Service",
+            ),
+            ("a: [\n", "can't be read as YAML, at line"),
+            (
+                "kind: Pod\n---\nkind: Pod\nspec: {containers: [{}]}\n",
+                "w.yaml, document 2: spec.containers[0].image",
+            ),
+        ] {
+            let error = error(text);
+            assert!(error.contains(want), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn annotations_on_the_workload_itself_are_told() {
+        let text = "kind: Deployment\nmetadata: {annotations: {yangtse.io/pod-with-eip: 'true'}}\n\
+                    spec: {template: {spec: {containers: [{image: a}]}}}\n";
+        let problems = &uses(text)[0].1.eip;
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].is_without_effect());
+        assert!(
+            problems[0]
+                .to_string()
+                .contains("stand on the Deployment itself")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes, "w.yaml");
+        }
+
+        #[test]
+        fn a_spoiled_manifest_is_read_or_refused(at in 0..CCE.len(), with in "\\PC{0,5}") {
+            if CCE.is_char_boundary(at) {
+                let text = format!("{}{with}{}", &CCE[..at], &CCE[at..]);
+                for workload in read(text.as_bytes(), "w.yaml").unwrap_or_default() {
+                    let _ = workload.uses();
+                }
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@
 mod probe;
 mod progress;
 mod replay;
+mod secret;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -43,6 +44,8 @@ enum Command {
     Probe(Box<probe::Probe>),
     /// Judge saved reports again, with the rules of this version; nothing is contacted
     Replay(replay::Replay),
+    /// Look at pull secrets
+    Secret(secret::SecretArgs),
     /// Explain a cause that a report names; without a code, list them all
     Explain {
         /// The code, for instance tls_unknown_ca
@@ -139,6 +142,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     let text = match cli.command {
         Command::Probe(args) => return probe::run(*args, out),
         Command::Replay(args) => return replay::run(&args, out),
+        Command::Secret(args) => return secret::run(args, out),
         Command::Explain { markdown: true, .. } => cause::markdown(),
         Command::Explain { code: None, .. } => cause::list(),
         Command::Explain {

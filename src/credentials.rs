@@ -71,6 +71,8 @@ pub async fn load(
             source: CredentialSource::CommandLine,
             entries: vec![Entry::new("", username, password.clone(), None)],
             problem: None,
+            lint: Vec::new(),
+            expiries: Vec::new(),
         });
     }
     for path in &request.secret_files {
@@ -248,10 +250,9 @@ async fn add_docker_config(
     if let Some((name, server)) = helper_for(&config, reference) {
         sources.push(ask_source(name, server, path).await);
     }
-    let problem = (!config.suspicions.is_empty()).then(|| SourceProblem::Suspect {
-        reason: config.suspicions.join("; "),
-    });
-    sources.push(docker_source(path, config.entries, problem));
+    let mut source = docker_source(path, config.entries, None);
+    source.lint = config.lint;
+    sources.push(source);
 }
 
 fn docker_source(path: &Path, entries: Vec<Entry>, problem: Option<SourceProblem>) -> LoadedSource {
@@ -261,6 +262,8 @@ fn docker_source(path: &Path, entries: Vec<Entry>, problem: Option<SourceProblem
         },
         entries,
         problem,
+        lint: Vec::new(),
+        expiries: Vec::new(),
     }
 }
 
@@ -299,6 +302,8 @@ async fn ask_source(name: &str, server: &str, path: &Path) -> LoadedSource {
         },
         entries,
         problem,
+        lint: Vec::new(),
+        expiries: Vec::new(),
     }
 }
 

@@ -56,6 +56,26 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("dns_hijack", RULES),
 ];
 
+/// A token that was issued and ends this many seconds from now.
+fn jwt(issued: i64, expires: i64) -> String {
+    use base64::Engine as _;
+    let now = jiff::Timestamp::now().as_second();
+    let claims = serde_json::json!({"iat": now + issued, "exp": now + expires}).to_string();
+    let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
+    format!("e30.{encoded}.canary-7f3a9c")
+}
+
+/// With the world's user and this password, in a Secret that is edited before.
+async fn with_password(world: &World, password: &str, edit: fn(String) -> String) -> Outcome {
+    let secret = edit(World::secret(&world.registry_host(), USER, password));
+    let file = world.write("other-secret.yaml", &secret);
+    Probe::of(world)
+        .anonymous()
+        .args(["--secret-file", file.to_str().unwrap()])
+        .run()
+        .await
+}
+
 const SECRET_AND_IMAGE: &str =
     "{imagePullSecrets: [{name: regcred}], containers: [{name: c, image: 'IMAGE'}]}";
 
@@ -160,6 +180,25 @@ causes! {
         let addresses = ["127.0.0.1", "127.0.0.2"].map(|a| a.parse().unwrap());
         world.dns.host(REGISTRY, &addresses);
         probe(&world).await
+    }
+
+    // ---- ends of credentials --------------------------------------------------------------------
+    credential_expired Critical WouldFail a_token_past_its_end(world) {
+        with_password(&world, &jwt(-7200, -3600), |secret| secret).await
+    }
+    credential_expiring Warning WouldSucceed a_token_near_its_end(world) {
+        let token = jwt(-86_400, 600);
+        world.tokens.knobs().users.insert(USER.to_owned(), token.clone());
+        with_password(&world, &token, |secret| secret).await
+    }
+    secret_copy_expired Critical WouldFail a_copy_of_cces_secret(world) {
+        with_password(&world, "canary-7f3a9c-old", |secret| {
+            secret.replace(
+                "  namespace: shop",
+                "  namespace: shop\n  annotations: {swr-auth-may-expires-at: '2026-01-01T00:00:00Z'}",
+            )
+        })
+        .await
     }
 
     // ---- manifests ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Severity::{Critical, Info, Warning};
-use super::cause::Capability::{Cluster, Fleet, History, PathClass, SecretLint, Transfer};
+use super::cause::Capability::{Cluster, Fleet, History, PathClass, Transfer};
 use super::cause::Detected::{Needs, Now};
 use super::cause::Entry;
 
@@ -374,7 +374,7 @@ causes! {
         cause "The pod names no imagePullSecret for this registry, or the Secret is in another namespace."
         tell "No key of any source matches the image, and the registry does not let an anonymous client in. The node's own credentials can't be seen: it is anonymous as far as seen."
         fix "See what the pod names: `kubectl get pod POD -n NAMESPACE -o jsonpath='{.spec.imagePullSecrets[*].name}'`. Create a pull secret in the pod's own namespace (`kubectl create secret docker-registry NAME -n NAMESPACE --docker-server=... --docker-username=... --docker-password=...`) and name it there; a pod that lists any no longer gets those of its ServiceAccount. On CCE, images of SWR in the same account take `default-secret`."
-        AuthBadCred = "auth_bad_cred", Critical, Now, [];
+        AuthBadCred = "auth_bad_cred", Critical, Now, [CredentialExpired, SecretCopyExpired];
         "The credential is rejected"
         symptom "`unauthorized: incorrect username or password`, `failed to fetch oauth token: unexpected status ... 401`"
         cause "The password is wrong, was changed, or has expired."
@@ -439,24 +439,24 @@ causes! {
         symptom "401, or an event that the Secret can't be parsed"
         cause "It is not of a pull secret's type, its data key is missing, or the content is no docker config: no JSON, `auth` that is no base64 of user:password, a stray newline."
         tell "Which source it is and what is wrong with it, without its content. A Secret whose docker config can't be decoded is critical even where another would do: the kubelet then fails every pull of the pod. One that is only suspect is a warning."
-        fix "Create it anew: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`."
-        SecretCopyExpired = "secret_copy_expired", Critical, Needs(SecretLint), [];
-        "A copy of CCE's default-secret has expired"
+        fix "Create it anew: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`; `pullpath secret check FILE` looks at it before anybody pulls with it."
+        SecretCopyExpired = "secret_copy_expired", Critical, Now, [];
+        "A copy of CCE's default-secret"
         symptom "Worked yesterday; 401 today"
-        cause "CCE renews default-secret; a copy of its content is not renewed."
-        tell "The content has the form of a temporary SWR login, without CCE's annotation."
-        fix "Name default-secret itself in imagePullSecrets."
-        CredentialExpiring = "credential_expiring", Warning, Needs(SecretLint), [];
+        cause "CCE renews default-secret; a copy of its content is not renewed, and its login ends."
+        tell "A Secret of another name carries CCE's annotation swr-auth-may-expires-at. It is critical once that time is past, a warning before."
+        fix "Name default-secret itself in imagePullSecrets, or create a Secret with a long-term login for SWR."
+        CredentialExpiring = "credential_expiring", Warning, Now, [];
         "A credential expires soon"
         symptom "None yet"
         cause "A small share of the credential's lifetime is left."
-        tell "The `exp` of a token used as password, or CCE's annotation swr-auth-may-expires-at."
+        tell "The `exp` of a token used as password, or CCE's annotation swr-auth-may-expires-at: less than a tenth of its life is left, or less than an hour where its beginning is not known."
         fix "Renew it, and find out what should have."
-        CredentialExpired = "credential_expired", Critical, Needs(SecretLint), [];
+        CredentialExpired = "credential_expired", Critical, Now, [];
         "A credential has expired"
         symptom "401 since a certain moment"
         cause "The token used as password, or the temporary login, is past its end."
-        tell "Its `exp` or annotation beside the time."
+        tell "Its `exp` or annotation beside the local time. A warning where the pull does not need it."
         fix "Create the Secret anew with a fresh credential."
         EipAnnotationInvalid = "eip_annotation_invalid", Critical, Now, [];
         "An EIP annotation of the pod has no valid value"

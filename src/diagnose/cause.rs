@@ -46,8 +46,6 @@ pub enum Capability {
     Transfer,
     /// The class of a path, with its evidence.
     PathClass,
-    /// The content of pull secrets, looked at beyond what a pull needs.
-    SecretLint,
     /// The cluster's API: pods, secrets, events.
     Cluster,
     /// Several nodes beside each other.
@@ -61,7 +59,6 @@ impl Capability {
         match self {
             Self::Transfer => "the transfer test",
             Self::PathClass => "the classification of paths",
-            Self::SecretLint => "the check of pull secrets",
             Self::Cluster => "access to the cluster's API",
             Self::Fleet => "the comparison of nodes",
             Self::History => "a series of walks",

@@ -316,6 +316,9 @@ pub(super) fn healthy() -> Evidence {
             sources: vec![SourceEvidence {
                 source: secret("regcred"),
                 keys: 1,
+                server_keys: Vec::new(),
+                lint: Vec::new(),
+                expiries: Vec::new(),
                 problem: None,
             }],
             candidates: vec![id.clone()],

@@ -6,9 +6,11 @@ pub mod cause;
 mod fixture;
 mod rules;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::credential::{KeyringEvidence, SourceEvidence};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
@@ -76,4 +78,14 @@ pub struct Finding {
 /// Judges what was seen.
 pub fn diagnose(evidence: &Evidence) -> Verdict {
     rules::judge(evidence)
+}
+
+/// Judges a pull secret by itself: what is odd in it, and until when it is good.
+pub fn secret(secret: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
+    rules::of_secret(secret, now)
+}
+
+/// Why none of a secret's keys is for an image (`Reference::name`); `None` when one is.
+pub fn secret_for_image(image: &str, keyring: &KeyringEvidence) -> Option<Finding> {
+    rules::of_secret_for_image(image, keyring)
 }

@@ -1,5 +1,6 @@
 //! Which credentials there were, without the credentials.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -74,8 +75,143 @@ pub struct SourceEvidence {
     pub source: CredentialSource,
     /// How many server keys it has.
     pub keys: usize,
+    /// The server keys, without a user or password that may stand in them.
+    #[serde(default)]
+    pub server_keys: Vec<String>,
     /// What is wrong with it, in words that hold nothing secret; `None` when it was read.
     pub problem: Option<SourceProblem>,
+    /// What can be used and is probably not meant.
+    #[serde(default)]
+    pub lint: Vec<Lint>,
+    /// Until when its credentials are good, where that can be told.
+    #[serde(default)]
+    pub expiries: Vec<Expiry>,
+}
+
+/// Something in a source that is probably not meant.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Lint {
+    /// The server key it stands under; `None`: it is of the whole.
+    pub key: Option<String>,
+    #[serde(flatten)]
+    pub rule: LintRule,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LintRule {
+    /// `auth` and `username` with `password` say different things.
+    AuthContradicts,
+    /// `echo` without `-n` does that.
+    EndsInNewline {
+        part: String,
+    },
+    ControlCharacter {
+        part: String,
+    },
+    OuterBlanks {
+        part: String,
+    },
+    EmptyPassword,
+    EmptyUser,
+    NoLogin,
+    /// The password is base64 of user and password.
+    EncodedTwice,
+    /// No image can match the key.
+    NeverMatches {
+        reason: String,
+    },
+    /// `credsStore` or `credHelpers` in a Secret: no kubelet runs helpers.
+    HelperInSecret,
+    /// A Secret of the newer type without `auths`.
+    NoAuths,
+    /// `auths` in a Secret of the older type.
+    AuthsInLegacy,
+    /// The same data key in `data` and `stringData`.
+    DataTwice,
+}
+
+impl LintRule {
+    /// Nothing can be pulled with such an entry.
+    pub fn spoils_entry(&self) -> bool {
+        matches!(
+            self,
+            Self::EmptyPassword
+                | Self::EmptyUser
+                | Self::NoLogin
+                | Self::NeverMatches { .. }
+                | Self::EndsInNewline { .. }
+        )
+    }
+}
+
+impl std::fmt::Display for Lint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let of = self
+            .key
+            .as_ref()
+            .map_or_else(String::new, |key| format!(" of the entry '{key}'"));
+        match &self.rule {
+            LintRule::AuthContradicts => write!(
+                f,
+                "'auth' and 'username' with 'password'{of} differ; 'auth' is the one used"
+            ),
+            LintRule::EndsInNewline { part } => write!(
+                f,
+                "the {part}{of} ends in a newline (`echo` adds one, `printf %s` does not)"
+            ),
+            LintRule::ControlCharacter { part } => {
+                write!(f, "the {part}{of} holds a control character")
+            }
+            LintRule::OuterBlanks { part } => {
+                write!(f, "the {part}{of} begins or ends in white space")
+            }
+            LintRule::EmptyPassword => write!(f, "there is no password{of}"),
+            LintRule::EmptyUser => write!(f, "there is no user{of}"),
+            LintRule::NoLogin => write!(f, "there is neither user nor password{of}"),
+            LintRule::EncodedTwice => write!(
+                f,
+                "the password{of} is user and password in base64 once more; it belongs into 'auth'"
+            ),
+            LintRule::NeverMatches { reason } => write!(
+                f,
+                "the key '{}' can match no image: {reason}",
+                self.key.as_deref().unwrap_or_default()
+            ),
+            LintRule::HelperInSecret => f.write_str(
+                "it names a credential helper, which no kubelet runs: the passwords are not in it",
+            ),
+            LintRule::NoAuths => f.write_str("it has no 'auths': the kubelet finds no key in it"),
+            LintRule::AuthsInLegacy => f.write_str(
+                "it has 'auths', which belongs into a Secret of type kubernetes.io/dockerconfigjson",
+            ),
+            LintRule::DataTwice => f.write_str(
+                "its data key is in 'data' and in 'stringData'; the API server takes that of 'stringData'",
+            ),
+        }
+    }
+}
+
+/// Until when a credential is good.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Expiry {
+    /// `None`: all of the source.
+    pub key: Option<String>,
+    pub sign: ExpirySign,
+    /// When its life began, as far as it says so.
+    pub issued: Option<Timestamp>,
+    /// `None`: there is a sign, and it can't be read.
+    pub expires: Option<Timestamp>,
+}
+
+/// What tells an end.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpirySign {
+    /// `exp` of a token that is used as password (RFC 7519, 4.1.4).
+    TokenClaim,
+    /// `swr-auth-may-expires-at` of CCE's `default-secret`.
+    Annotation,
 }
 
 /// Why a source gives no credentials, or fewer than it seems to.
@@ -90,8 +226,6 @@ pub enum SourceProblem {
     Malformed { reason: String },
     /// A credential helper failed.
     HelperFailed { reason: String },
-    /// It is usable and its credentials are tried, but something in it is probably not meant.
-    Suspect { reason: String },
 }
 
 impl std::fmt::Display for SourceProblem {
@@ -101,9 +235,7 @@ impl std::fmt::Display for SourceProblem {
                 write!(f, "type '{found}' is not one the kubelet pulls with")
             }
             Self::NoData { key } => write!(f, "has no data key '{key}'"),
-            Self::Malformed { reason }
-            | Self::HelperFailed { reason }
-            | Self::Suspect { reason } => f.write_str(reason),
+            Self::Malformed { reason } | Self::HelperFailed { reason } => f.write_str(reason),
         }
     }
 }

@@ -8,6 +8,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
+use crate::model::credential::{Lint, LintRule};
 use crate::registry::keyring::{Entry, mask_key};
 use crate::registry::scrub::Secret;
 
@@ -30,9 +31,8 @@ pub struct DockerConfig {
     pub store: Option<String>,
     /// `credHelpers`: host and helper.
     pub helpers: Vec<(String, String)>,
-    /// Usable, but probably not meant: a newline at the end of a password, a helper where none
-    /// is run.
-    pub suspicions: Vec<String>,
+    /// Usable, but probably not meant: contradictions, a helper where none is run.
+    pub lint: Vec<Lint>,
 }
 
 /// Reads a docker config.
@@ -74,7 +74,7 @@ pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
         }
     };
     for (key, entry) in auths {
-        let entry = read_entry(key, entry, flavour, &mut config.suspicions)?;
+        let entry = read_entry(key, entry, flavour, &mut config.lint)?;
         config.entries.push(entry);
     }
     match flavour {
@@ -89,26 +89,22 @@ pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
                 .or(field(top, "credHelpers"))
                 .is_some()
             {
-                config.suspicions.push(
-                    "it names a credential helper, which no kubelet runs: the passwords are not in it"
-                        .to_owned(),
-                );
+                config.lint.push(of_all(LintRule::HelperInSecret));
             } else if auths.is_empty() && !top.is_empty() && field(top, "auths").is_none() {
-                config
-                    .suspicions
-                    .push("it has no 'auths': the kubelet finds no key in it".to_owned());
+                config.lint.push(of_all(LintRule::NoAuths));
             }
         }
         Flavour::LegacySecret => {
             if auths.contains_key("auths") {
-                config.suspicions.push(
-                    "it has 'auths', which belongs into a Secret of type kubernetes.io/dockerconfigjson"
-                        .to_owned(),
-                );
+                config.lint.push(of_all(LintRule::AuthsInLegacy));
             }
         }
     }
     Ok(config)
+}
+
+fn of_all(rule: LintRule) -> Lint {
+    Lint { key: None, rule }
 }
 
 /// A field as Go's encoding/json finds it: by its name, else whatever the case.
@@ -136,7 +132,7 @@ fn read_entry(
     key: &str,
     value: &Value,
     flavour: Flavour,
-    suspicions: &mut Vec<String>,
+    lint: &mut Vec<Lint>,
 ) -> Result<Entry, String> {
     let shown = mask_key(key);
     let empty = Map::new();
@@ -155,23 +151,15 @@ fn read_entry(
         let pair = read_auth(auth).map_err(|why| format!("'auth'{of} {why}"))?;
         let written = !username.is_empty() || !password.is_empty();
         if written && (username != pair.0 || password != pair.1) {
-            suspicions.push(format!(
-                "'auth' and 'username' with 'password'{of} differ; 'auth' is the one used"
-            ));
+            lint.push(Lint {
+                key: Some(shown.clone()),
+                rule: LintRule::AuthContradicts,
+            });
         }
         (username, password) = pair;
         if flavour == Flavour::File {
             // The docker CLI pads with NUL.
             password = Secret::new(password.expose().trim_matches('\0'));
-        }
-    }
-    for (text, name) in [(username.as_str(), "user"), (password.expose(), "password")] {
-        if text.ends_with('\n') {
-            suspicions.push(format!("the {name}{of} ends in a newline"));
-        } else if text.chars().any(char::is_control) {
-            suspicions.push(format!("the {name}{of} holds a control character"));
-        } else if text.trim() != text {
-            suspicions.push(format!("the {name}{of} begins or ends in white space"));
         }
     }
     let identity_token = match flavour {
@@ -296,7 +284,7 @@ mod tests {
         );
         let secret = read(&config, Flavour::Secret).unwrap();
         assert_eq!((secret.store, secret.helpers.len()), (None, 0));
-        assert!(secret.suspicions[0].contains("no kubelet runs"));
+        assert_eq!(secret.lint[0].rule, LintRule::HelperInSecret);
     }
 
     #[test]
@@ -347,41 +335,25 @@ mod tests {
 
     #[test]
     fn what_is_usable_and_probably_not_meant_is_said() {
-        for (entry, part) in [
-            (
-                json!({"auth": STANDARD.encode("u:hunter2\n")}),
-                "the password of the entry 'reg' ends in a newline",
-            ),
-            (
-                json!({"username": "u\u{7}", "password": "hunter2"}),
-                "the user of the entry 'reg' holds a control character",
-            ),
-            (
-                json!({"username": "u", "password": " hunter2"}),
-                "white space",
-            ),
-            (
-                json!({"username": "u", "password": "x", "auth": STANDARD.encode("u:hunter2")}),
-                "differ",
-            ),
-        ] {
-            let config = read(&json!({"auths": {"reg": entry}}), Flavour::Secret).unwrap();
-            assert_eq!(config.suspicions.len(), 1, "{entry}");
-            let said = &config.suspicions[0];
-            assert!(said.contains(part) && !said.contains("hunter2"), "{said}");
-        }
+        let entry = json!({"username": "u", "password": "x", "auth": STANDARD.encode("u:hunter2")});
+        let config = read(&json!({"auths": {"reg": entry}}), Flavour::Secret).unwrap();
+        let said = config.lint[0].to_string();
+        assert!(
+            said.contains("differ") && !said.contains("hunter2"),
+            "{said}"
+        );
         let same = json!({"auths": {"reg": {"username": "u", "password": "p", "auth": STANDARD.encode("u:p")}}});
-        assert!(read(&same, Flavour::Secret).unwrap().suspicions.is_empty());
+        assert!(read(&same, Flavour::Secret).unwrap().lint.is_empty());
         assert!(
             !read(&json!({"reg": {"auth": "dTpw"}}), Flavour::Secret)
                 .unwrap()
-                .suspicions
+                .lint
                 .is_empty()
         );
         assert!(
             !read(&json!({"auths": {}}), Flavour::LegacySecret)
                 .unwrap()
-                .suspicions
+                .lint
                 .is_empty()
         );
     }
@@ -389,7 +361,7 @@ mod tests {
     #[test]
     fn the_legacy_form_is_the_bare_map() {
         let config = read(&json!({"reg": {"auth": "dTpw"}}), Flavour::LegacySecret).unwrap();
-        assert_eq!((config.entries.len(), config.suspicions.len()), (1, 0));
+        assert_eq!((config.entries.len(), config.lint.len()), (1, 0));
     }
 
     proptest! {

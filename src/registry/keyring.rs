@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::credential::{
-    CredentialId, CredentialSource, KeyMismatch, KeyringEvidence, MatchRule, SourceEvidence,
-    SourceProblem,
+    CredentialId, CredentialSource, Expiry, KeyMismatch, KeyringEvidence, Lint, MatchRule,
+    SourceEvidence, SourceProblem,
 };
 use crate::model::reference::Reference;
 use crate::model::text::printable;
+use crate::registry::lint;
 use crate::registry::scrub::{Scrubber, Secret};
 
 /// One user and password, or identity token, that may be tried.
@@ -115,6 +116,9 @@ pub struct LoadedSource {
     pub source: CredentialSource,
     pub entries: Vec<Entry>,
     pub problem: Option<SourceProblem>,
+    /// What the file as a whole shows besides; [`lint`] looks at the entries.
+    pub lint: Vec<Lint>,
+    pub expiries: Vec<Expiry>,
 }
 
 /// All sources: what was given on the command line, then one ring of Secrets, then one of docker
@@ -296,6 +300,45 @@ fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
     None
 }
 
+/// Why a server key, whatever the image, can't match by the kubelet's rules; `None` when some image
+/// may.
+pub(crate) fn never_matches(key: &str) -> Option<&'static str> {
+    // Of a login on the command line.
+    if key.is_empty() {
+        return None;
+    }
+    let Some(index) = index_key(key) else {
+        return Some("it is no URL");
+    };
+    let Some(url) = parse_url(&index).filter(|url| !url.host.is_empty()) else {
+        return Some("it is no URL");
+    };
+    let (host, port) = split_host_port(&url.host);
+    if port.contains(['*', '?', '[']) {
+        return Some("ports are compared as they are, without '*'");
+    }
+    if host.split('.').any(|label| glob(label, "").is_none()) {
+        return Some("the pattern of its host is malformed");
+    }
+    if index.contains(char::is_whitespace) {
+        return Some("no image has a blank in its name");
+    }
+    let path = url.path.as_str();
+    if path == "/v1" || path == "/v2" {
+        return Some(
+            "its path is taken for a part of the image's name; '/v1/' or '/v2/' with the final slash is not",
+        );
+    }
+    // Paths are compared with the name, which ends before tag and digest.
+    if path.contains([':', '@']) {
+        return Some("its path has a tag or digest, and images are compared by their name alone");
+    }
+    if path.contains(['*', '?', '[']) {
+        return Some("patterns count in the host only, not in the path");
+    }
+    None
+}
+
 /// `isDefaultRegistryMatch`: Docker Hub, and every host without dot and port (`localhost/x`).
 fn is_default_registry(image: &str) -> bool {
     let domain = image.split('/').next().unwrap_or_default();
@@ -463,11 +506,25 @@ fn credential(source: &LoadedSource, entry: &Entry) -> Credential {
     }
 }
 
-fn source_evidence(source: &LoadedSource) -> SourceEvidence {
+/// A source without its secrets, with what there is to say of it.
+pub fn source_evidence(source: &LoadedSource) -> SourceEvidence {
     SourceEvidence {
         source: source.source.clone(),
         keys: source.entries.len(),
+        server_keys: source.entries.iter().map(|e| e.key().to_owned()).collect(),
         problem: source.problem.clone(),
+        lint: source
+            .lint
+            .iter()
+            .cloned()
+            .chain(source.entries.iter().flat_map(lint::entry))
+            .collect(),
+        expiries: source
+            .expiries
+            .iter()
+            .cloned()
+            .chain(source.entries.iter().filter_map(lint::token_expiry))
+            .collect(),
     }
 }
 
@@ -505,6 +562,8 @@ mod tests {
         LoadedSource {
             source,
             entries: keys.iter().map(entry).collect(),
+            lint: Vec::new(),
+            expiries: Vec::new(),
             problem: None,
         }
     }

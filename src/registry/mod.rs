@@ -4,6 +4,7 @@ pub mod challenge;
 pub mod docker_config;
 pub mod error;
 pub mod keyring;
+pub mod lint;
 pub mod manifest;
 pub mod scrub;
 pub mod secret;

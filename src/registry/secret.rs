@@ -4,11 +4,12 @@
 use base64::engine::DecodePaddingMode;
 use serde_json::{Map, Value};
 
-use crate::model::credential::{CredentialSource, SourceProblem};
+use crate::model::credential::{CredentialSource, Lint, LintRule, SourceProblem};
 use crate::model::documents;
 use crate::model::text::printable;
 use crate::registry::docker_config::{self, DockerConfig, Flavour};
 use crate::registry::keyring::LoadedSource;
+use crate::registry::lint;
 
 /// All Secrets of a file, in order. Other objects are passed over; a file without any Secret is a
 /// source with a problem.
@@ -65,7 +66,18 @@ fn read_secret(secret: &Map<String, Value>, path: &str) -> LoadedSource {
         },
         entries: Vec::new(),
         problem: None,
+        lint: Vec::new(),
+        expiries: Vec::new(),
     };
+    let annotation = metadata
+        .and_then(|m| m.get("annotations")?.as_object())
+        .and_then(|annotations| text(annotations, lint::SWR_EXPIRY));
+    if let Some(annotation) = annotation {
+        let created = metadata.and_then(|m| text(m, "creationTimestamp"));
+        loaded
+            .expiries
+            .push(lint::annotated_expiry(annotation, created));
+    }
     // The API server's default.
     let kind = text(secret, "type").unwrap_or("Opaque");
     let (key, flavour) = match kind {
@@ -78,14 +90,17 @@ fn read_secret(secret: &Map<String, Value>, path: &str) -> LoadedSource {
             return loaded;
         }
     };
+    let has = |data: &str| secret.get(data).is_some_and(|data| data.get(key).is_some());
+    if has("data") && has("stringData") {
+        loaded.lint.push(Lint {
+            key: None,
+            rule: LintRule::DataTwice,
+        });
+    }
     match config(secret, key, flavour) {
         Ok(Some(config)) => {
             loaded.entries = config.entries;
-            if !config.suspicions.is_empty() {
-                loaded.problem = Some(SourceProblem::Suspect {
-                    reason: config.suspicions.join("; "),
-                });
-            }
+            loaded.lint.extend(config.lint);
         }
         Ok(None) => {
             loaded.problem = Some(SourceProblem::NoData {
@@ -146,6 +161,8 @@ fn nameless(path: &str, problem: SourceProblem) -> LoadedSource {
         },
         entries: Vec::new(),
         problem: Some(problem),
+        lint: Vec::new(),
+        expiries: Vec::new(),
     }
 }
 
@@ -259,13 +276,6 @@ mod tests {
                     "stringData:\n  .dockerconfigjson: '{\"auths\":{\"reg\":{\"auth\":\"hunter2!\"}}}'",
                 ),
                 "entry 'reg' is no base64; the kubelet refuses",
-            ),
-            (
-                manifest(
-                    right,
-                    "stringData:\n  .dockerconfigjson: '{\"auths\":{\"reg\":{\"username\":\"u\",\"password\":\"hunter2\\n\"}}}'",
-                ),
-                "ends in a newline",
             ),
             (
                 "kind: Secret\n  hunter2: : x\n".to_owned(),

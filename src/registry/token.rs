@@ -4,6 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use url::Url;
 use url::form_urlencoded::Serializer;
@@ -224,6 +225,23 @@ fn claims(token: &str) -> Option<Map<String, Value>> {
     };
     let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
     serde_json::from_slice(&payload).ok()
+}
+
+/// When a JWT was issued, if it says so, and when it expires (RFC 7519, 4.1); `None` when it is no
+/// JWT or has no end. Nothing is verified.
+pub fn validity(token: &str) -> Option<(Option<Timestamp>, Timestamp)> {
+    let claims = claims(token.trim())?;
+    let at = |name: &str| {
+        let number = claims.get(name)?;
+        // NumericDate may have a fraction.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the part after the point is of no interest"
+        )]
+        let seconds = number.as_i64().or_else(|| Some(number.as_f64()? as i64))?;
+        Timestamp::from_second(seconds).ok()
+    };
+    Some((at("iat").or_else(|| at("nbf")), at("exp")?))
 }
 
 /// `exp` less `iat`: the lifetime, without the need of a clock.

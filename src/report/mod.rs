@@ -1,5 +1,6 @@
 //! Evidence and verdict together, and all faces of them.
 
+pub mod secret;
 pub mod text;
 
 use schemars::JsonSchema;
@@ -28,6 +29,16 @@ pub struct Tool {
     pub commit: String,
 }
 
+impl Tool {
+    /// The program that is running.
+    pub fn this() -> Self {
+        Self {
+            version: crate::VERSION.to_owned(),
+            commit: crate::COMMIT.to_owned(),
+        }
+    }
+}
+
 /// One pull: what was seen, and what is to be said of it.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Report {
@@ -45,13 +56,9 @@ impl Report {
 
 impl Document {
     pub fn new(reports: Vec<Report>) -> Self {
-        let pullpath = Tool {
-            version: crate::VERSION.to_owned(),
-            commit: crate::COMMIT.to_owned(),
-        };
         Self {
             schema_version: SCHEMA_VERSION,
-            pullpath,
+            pullpath: Tool::this(),
             reports,
         }
     }

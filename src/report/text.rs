@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Report;
+use super::secret::{SecretDocument, SecretReport};
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{
@@ -69,6 +70,21 @@ pub fn render(report: &Report, style: Style) -> String {
     page.credentials(&report.evidence);
     page.unseen(report);
     page.trace(&report.evidence);
+    page.out
+}
+
+/// Pull secrets that were looked at for themselves.
+pub fn render_secrets(document: &SecretDocument, style: Style) -> String {
+    let mut page = Page {
+        out: String::new(),
+        style,
+    };
+    for (index, report) in document.secrets.iter().enumerate() {
+        if index > 0 {
+            page.line("");
+        }
+        page.secret(report);
+    }
     page.out
 }
 
@@ -179,6 +195,43 @@ impl Page {
             Ink::Dim,
             &format!("  more: pullpath explain {}", finding.cause.code()),
         ));
+    }
+
+    fn secret(&mut self, report: &SecretReport) {
+        let secret = &report.secret;
+        let worst = report.findings.iter().map(|f| f.severity).max();
+        let verdict = match worst {
+            Some(Severity::Critical) => self.style.paint(Ink::Bad, "can't work"),
+            Some(Severity::Warning) => self.style.paint(Ink::Warn, "may not work"),
+            Some(Severity::Info) | None => self.style.paint(Ink::Good, "nothing wrong to be seen"),
+        };
+        let name = self.style.paint(Ink::Bold, &secret.source.to_string());
+        self.line(&format!("{name}  {verdict}"));
+        if !secret.server_keys.is_empty() {
+            self.prose("  for ", 6, &secret.server_keys.join(", "));
+        }
+        for image in &report.images {
+            let matching: Vec<&str> = image
+                .keyring
+                .candidates
+                .iter()
+                .map(|candidate| candidate.key.as_str())
+                .collect();
+            if !matching.is_empty() {
+                let text = format!("matches {} by '{}'", image.image, matching.join("', '"));
+                self.prose("  ", 4, &text);
+            }
+        }
+        for finding in &report.findings {
+            self.finding(finding);
+        }
+        if secret.problem.is_none() {
+            self.prose(
+                "  ",
+                4,
+                "Whether a registry takes the password can't be told from the file: `pullpath probe IMAGE --secret-file FILE` asks it.",
+            );
+        }
     }
 
     /// The hosts of hosts.toml, when there is more to say than the registry's own name.
@@ -472,6 +525,9 @@ impl Page {
         for source in &keyring.sources {
             if let Some(problem) = &source.problem {
                 self.prose("  - ", 4, &format!("{}: {problem}", source.source));
+            }
+            for lint in &source.lint {
+                self.prose("  - ", 4, &format!("{}: {lint}", source.source));
             }
         }
         for candidate in &keyring.candidates {

@@ -346,7 +346,7 @@ fn is_broken(problem: &SourceProblem) -> bool {
         SourceProblem::WrongType { .. }
         | SourceProblem::NoData { .. }
         | SourceProblem::Malformed { .. } => true,
-        SourceProblem::HelperFailed { .. } | SourceProblem::Suspect { .. } => false,
+        SourceProblem::HelperFailed { .. } => false,
     }
 }
 
@@ -492,13 +492,7 @@ pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
         } else {
             Severity::Warning
         };
-        let hint = match problem {
-            SourceProblem::Suspect { .. } => format!(
-                "Look at {} for what is named above, and create it anew without it.",
-                source.source
-            ),
-            _ => create_anew(evidence, &source.source),
-        };
+        let hint = create_anew(evidence, &source.source);
         findings.push(
             new(Cause::SecretFormat, None, None)
                 .severity(severity)

@@ -7,6 +7,7 @@ mod connection;
 mod mirrors;
 mod names;
 mod proxy;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -18,6 +19,8 @@ use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
 use crate::model::vantage::NetworkView;
+
+pub(super) use secrets::{of_image as of_secret_for_image, of_source as of_secret};
 
 type Rule = fn(&Evidence, &mut Vec<Finding>);
 
@@ -39,6 +42,8 @@ const RULES: &[Rule] = &[
     auth::refused,
     auth::candidates,
     auth::sources,
+    secrets::lint,
+    secrets::expiry,
     auth::unused_secret,
     answers::manifest,
     answers::blob,

@@ -13,8 +13,8 @@ use crate::diagnose::fixture::{
 };
 use crate::diagnose::{Confidence, Finding, Pull, Severity, Verdict};
 use crate::model::credential::{
-    CredentialId, CredentialSource, KeyMismatch, KeyringEvidence, MatchRule, SourceEvidence,
-    SourceProblem,
+    CredentialId, CredentialSource, KeyMismatch, KeyringEvidence, Lint, LintRule, MatchRule,
+    SourceEvidence, SourceProblem,
 };
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{
@@ -867,6 +867,9 @@ fn anonymous(mismatches: Vec<KeyMismatch>, problem: Option<SourceProblem>) -> Ev
     let mut evidence = healthy().refused(None, rejected(status(401, None, true)), no_head());
     if !mismatches.is_empty() || problem.is_some() {
         evidence.keyring.sources = vec![SourceEvidence {
+            server_keys: Vec::new(),
+            lint: Vec::new(),
+            expiries: Vec::new(),
             source: secret("regcred"),
             keys: mismatches.len(),
             problem,
@@ -1049,6 +1052,9 @@ fn a_secret_that_cannot_be_used_is_the_cause_and_stops_a_pull_that_needs_it_not(
     let beside = |problem, source| {
         let mut evidence = healthy();
         evidence.keyring.sources.push(SourceEvidence {
+            server_keys: Vec::new(),
+            lint: Vec::new(),
+            expiries: Vec::new(),
             source,
             keys: 0,
             problem: Some(problem),
@@ -1090,19 +1096,23 @@ fn a_secret_that_cannot_be_used_is_the_cause_and_stops_a_pull_that_needs_it_not(
         );
         evidence.keyring = KeyringEvidence::default();
         evidence.keyring.sources.push(SourceEvidence {
+            server_keys: Vec::new(),
+            lint: Vec::new(),
+            expiries: Vec::new(),
             source,
             keys: 0,
             problem: Some(malformed()),
         });
         assert_eq!(codes(&judge(&evidence).findings), expected);
     }
-    let suspect = SourceProblem::Suspect {
-        reason: "the password ends in a newline".to_owned(),
-    };
-    says(
-        &only(&beside(suspect, secret("other")), "secret_format", Warning),
-        &["newline"],
-    );
+    let mut suspect = healthy();
+    suspect.keyring.sources[0].lint = vec![Lint {
+        key: Some(REGISTRY.to_owned()),
+        rule: LintRule::EndsInNewline {
+            part: "password".to_owned(),
+        },
+    }];
+    says(&only(&suspect, "secret_format", Warning), &["newline"]);
 }
 
 #[test]
@@ -1125,6 +1135,9 @@ fn a_helper_that_failed_leaves_it_open() {
     // It plays no part where another one does.
     let mut evidence = healthy();
     evidence.keyring.sources.push(SourceEvidence {
+        server_keys: Vec::new(),
+        lint: Vec::new(),
+        expiries: Vec::new(),
         source: CredentialSource::CommandLine,
         keys: 0,
         problem: Some(SourceProblem::HelperFailed {

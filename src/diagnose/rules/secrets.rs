@@ -1,0 +1,230 @@
+//! Pull secrets looked at for themselves: what is probably not meant in them, and until when they
+//! are good.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::new;
+use crate::diagnose::cause::Cause;
+use crate::diagnose::{Confidence, Finding, Severity};
+use crate::model::credential::{
+    CredentialSource, Expiry, ExpirySign, KeyringEvidence, SourceEvidence,
+};
+use crate::model::evidence::Evidence;
+use crate::model::fault::instant;
+
+/// The name of the Secret that CCE renews.
+const CCES_OWN: &str = "default-secret";
+
+/// Of a life of unknown length: an hour-lived token must not cry all its life.
+const SOON: SignedDuration = SignedDuration::from_hours(1);
+
+/// What is probably not meant.
+pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let keyring = &evidence.keyring;
+    for source in &keyring.sources {
+        // A docker config of a user is no news where nothing of it was asked for.
+        let is_secret = matches!(source.source, CredentialSource::SecretFile { .. });
+        let is_candidate = keyring.candidates.iter().any(|c| c.source == source.source);
+        if is_secret || is_candidate {
+            findings.extend(linted(source, Severity::Warning));
+        }
+    }
+}
+
+/// One finding for all that is odd in a source.
+pub(in crate::diagnose) fn linted(source: &SourceEvidence, severity: Severity) -> Option<Finding> {
+    if source.lint.is_empty() {
+        return None;
+    }
+    Some(
+        new(Cause::SecretFormat, None, None)
+            .severity(severity)
+            .facts(
+                source
+                    .lint
+                    .iter()
+                    .take(MAX_TOLD)
+                    .map(|lint| format!("{}: {lint}", source.source)),
+            )
+            .hint(format!(
+                "Look at {} for what is named above, and create it anew without it.",
+                source.source
+            )),
+    )
+}
+
+/// Ends of credentials, past and near.
+pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let accepted = evidence.accepted().and_then(|a| a.credential.as_ref());
+    for source in &evidence.keyring.sources {
+        for expiry in &source.expiries {
+            let is_of = |key: &str| expiry.key.as_ref().is_none_or(|own| own == key);
+            let works = accepted.is_some_and(|id| id.source == source.source && is_of(&id.key));
+            let candidate = evidence
+                .keyring
+                .candidates
+                .iter()
+                .any(|id| id.source == source.source && is_of(&id.key));
+            let severity = if candidate && !works {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            };
+            let finding = expired(source, expiry, evidence.started, severity);
+            findings.extend(finding.map(|finding| {
+                if works && finding.cause != Cause::CredentialExpiring {
+                    finding
+                        .confidence(Confidence::Medium)
+                        .fact("the registry takes it all the same")
+                } else {
+                    finding
+                }
+            }));
+        }
+    }
+}
+
+/// What is to be said of one end; `severity` where it is past.
+pub(in crate::diagnose) fn expired(
+    source: &SourceEvidence,
+    expiry: &Expiry,
+    now: Timestamp,
+    severity: Severity,
+) -> Option<Finding> {
+    let of = expiry
+        .key
+        .as_ref()
+        .map_or_else(String::new, |key| format!(" key '{key}'"));
+    let sign = match expiry.sign {
+        ExpirySign::TokenClaim => "its password is a token (JWT) whose `exp`",
+        ExpirySign::Annotation => "its annotation swr-auth-may-expires-at",
+    };
+    let who = format!("{}{of}", source.source);
+    let is_copy = expiry.sign == ExpirySign::Annotation
+        && matches!(&source.source, CredentialSource::SecretFile { name, .. } if name != CCES_OWN);
+    let Some(end) = expiry.expires else {
+        return Some(
+            new(Cause::CredentialExpiring, None, None)
+                .severity(Severity::Info)
+                .confidence(Confidence::Low)
+                .fact(format!(
+                    "{who}: {sign} is there and can't be read as a time"
+                ))
+                .hint("Look at the annotation by hand: `kubectl get secret NAME -o yaml`."),
+        );
+    };
+    let is_past = end <= now;
+    let fact = format!(
+        "{who}: {sign} is {}, {}",
+        instant(end),
+        if is_past {
+            format!("{} ago", span(now.duration_since(end)))
+        } else {
+            format!("in {}", span(end.duration_since(now)))
+        }
+    );
+    if is_copy {
+        return Some(
+            new(Cause::SecretCopyExpired, None, None)
+                .severity(if is_past { severity } else { Severity::Warning })
+                .fact(fact)
+                .fact(format!("CCE renews '{CCES_OWN}' and no copy of it"))
+                .hint(format!(
+                    "Name {CCES_OWN} itself in imagePullSecrets, or create a Secret with a long-term login for SWR."
+                )),
+        );
+    }
+    if is_past {
+        return Some(
+            new(Cause::CredentialExpired, None, None)
+                .severity(severity)
+                .fact(fact)
+                .hint(format!(
+                    "Create {} anew with a fresh credential, and find out what should have renewed it.",
+                    source.source
+                )),
+        );
+    }
+    let left = end.duration_since(now);
+    let life = expiry.issued.map(|issued| end.duration_since(issued));
+    let is_soon = match life {
+        Some(life) if life.is_positive() => left.as_secs() < life.as_secs() / 10,
+        _ => left < SOON,
+    };
+    is_soon.then(|| {
+        new(Cause::CredentialExpiring, None, None)
+            .fact(fact)
+            .facts(life.map(|life| format!("its whole life is {}", span(life))))
+            .hint(format!(
+                "Renew {}, and find out what should have.",
+                source.source
+            ))
+    })
+}
+
+/// `12 min`, `3 h`, `40 d`.
+fn span(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        ..7_200 => format!("{} min", seconds / 60),
+        ..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Looks at sources alone, as `pullpath secret check` does: nothing was asked of any registry.
+pub(in crate::diagnose) fn of_source(source: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(problem) = &source.problem {
+        findings.push(
+            new(Cause::SecretFormat, None, None)
+                .fact(format!("{}: {problem}", source.source))
+                .hint("Create it anew: `kubectl create secret docker-registry NAME --docker-server=SERVER --docker-username=USER --docker-password=PASSWORD`."),
+        );
+    }
+    // Where every key is spoiled, nothing can be pulled with it.
+    let spoiled = |key: &String| {
+        source
+            .lint
+            .iter()
+            .any(|lint| lint.key.as_ref() == Some(key) && lint.rule.spoils_entry())
+    };
+    let useless = source.problem.is_none() && source.server_keys.iter().all(spoiled);
+    let severity = if useless {
+        Severity::Critical
+    } else {
+        Severity::Warning
+    };
+    findings.extend(linted(source, severity));
+    for expiry in &source.expiries {
+        findings.extend(expired(source, expiry, now, Severity::Critical));
+    }
+    findings
+}
+
+/// Why none of the keys is for an image; `None` when one is.
+pub(in crate::diagnose) fn of_image(image: &str, keyring: &KeyringEvidence) -> Option<Finding> {
+    if !keyring.candidates.is_empty() {
+        return None;
+    }
+    let facts = keyring
+        .mismatches
+        .iter()
+        .take(MAX_TOLD)
+        .map(|m| format!("{}: {}", m.credential, m.rule));
+    let server = match image.split('/').next() {
+        Some("docker.io") | None => "https://index.docker.io/v1/",
+        Some(domain) => domain,
+    };
+    Some(
+        new(Cause::SecretKeyMismatch, None, None)
+            .fact(format!("no server key matches {image}"))
+            .facts(facts)
+            .hint(format!(
+                "If it is meant for this image, create it anew with --docker-server={server}."
+            )),
+    )
+}
+
+const MAX_TOLD: usize = 12;

@@ -1,0 +1,217 @@
+//! What is probably not meant in a pull secret, although it can be read; and until when its
+//! credentials are good.
+
+use base64::engine::DecodePaddingMode;
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+
+use crate::model::credential::{Expiry, ExpirySign, Lint, LintRule};
+use crate::registry::docker_config;
+use crate::registry::keyring::{self, Entry};
+use crate::registry::token;
+
+/// The annotation of CCE's `default-secret` (Huawei Cloud, CCE: usermanual-cce-autopilot/cce_11_0388).
+pub const SWR_EXPIRY: &str = "swr-auth-may-expires-at";
+
+/// One server key and what stands under it.
+pub fn entry(entry: &Entry) -> Vec<Lint> {
+    let mut lint = Vec::new();
+    let mut note = |rule| {
+        lint.push(Lint {
+            key: Some(entry.key().to_owned()),
+            rule,
+        });
+    };
+    if let Some(reason) = keyring::never_matches(entry.key()) {
+        note(LintRule::NeverMatches {
+            reason: reason.to_owned(),
+        });
+    }
+    if entry.identity_token().is_none() {
+        match (entry.username().is_empty(), entry.password().is_empty()) {
+            (true, true) => note(LintRule::NoLogin),
+            (false, true) => note(LintRule::EmptyPassword),
+            (true, false) => note(LintRule::EmptyUser),
+            (false, false) => {}
+        }
+    }
+    let texts = [
+        (entry.username(), "user"),
+        (entry.password().expose(), "password"),
+    ];
+    for (text, part) in texts {
+        let part = part.to_owned();
+        if text.ends_with('\n') {
+            note(LintRule::EndsInNewline { part });
+        } else if text.chars().any(char::is_control) {
+            note(LintRule::ControlCharacter { part });
+        } else if text.trim() != text {
+            note(LintRule::OuterBlanks { part });
+        }
+    }
+    if looks_like_auth(entry.username(), entry.password().expose()) {
+        note(LintRule::EncodedTwice);
+    }
+    lint
+}
+
+/// A whole `user:password` in base64 where the password belongs.
+fn looks_like_auth(username: &str, password: &str) -> bool {
+    if username.is_empty() || password.len() < 8 {
+        return false;
+    }
+    docker_config::decode(password, DecodePaddingMode::Indifferent)
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .is_some_and(|text| {
+            text.split_once(':')
+                .is_some_and(|(user, rest)| user == username && !rest.is_empty())
+        })
+}
+
+/// The end of a token that is used as a password: its own `exp` (RFC 7519, 4.1.4), unverified.
+pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
+    let secret = entry.identity_token().unwrap_or_else(|| entry.password());
+    let (issued, expires) = token::validity(secret.expose())?;
+    Some(Expiry {
+        key: Some(entry.key().to_owned()),
+        sign: ExpirySign::TokenClaim,
+        issued,
+        expires: Some(expires),
+    })
+}
+
+/// The time in CCE's annotation. Its form is not documented: RFC 3339, Go's own, and seconds are
+/// taken.
+pub fn annotated_expiry(text: &str, created: Option<&str>) -> Expiry {
+    Expiry {
+        key: None,
+        sign: ExpirySign::Annotation,
+        issued: created.and_then(time),
+        expires: time(text),
+    }
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    if let Ok(at) = text.parse() {
+        return Some(at);
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        // Milliseconds of this century have 13 digits, seconds 10.
+        return if number.abs() >= 100_000_000_000 {
+            Timestamp::from_millisecond(number).ok()
+        } else {
+            Timestamp::from_second(number).ok()
+        };
+    }
+    // `2026-11-24 01:40:12.123 +0000 UTC m=+0.1`, as Go prints a time.
+    let go = text.split(" m=").next().unwrap_or(text);
+    let go = go.rsplit_once(' ').map_or(go, |(before, zone)| {
+        if zone.chars().all(|c| c.is_ascii_alphabetic()) {
+            before
+        } else {
+            go
+        }
+    });
+    for format in ["%Y-%m-%d %H:%M:%S%.f %z", "%Y-%m-%dT%H:%M:%S%.f%z"] {
+        if let Ok(at) = strtime::parse(format, go).and_then(|broken| broken.to_timestamp()) {
+            return Some(at);
+        }
+    }
+    // Without a zone it is taken for UTC, as CCE's control plane runs in it.
+    for format in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"] {
+        if let Ok(at) = strtime::parse(format, go).and_then(|broken| broken.to_datetime()) {
+            return TimeZone::UTC.to_timestamp(at).ok();
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+    use super::*;
+    use crate::registry::scrub::Secret;
+
+    fn rules(key: &str, user: &str, password: &str) -> Vec<String> {
+        let entry_ = Entry::new(key, user, Secret::new(password), None);
+        entry(&entry_).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_told_without_showing_it() {
+        for (key, user, password, want) in [
+            ("reg.example.com", "u", "hunter2:with:colons", ""),
+            ("reg.example.com", "u", "hunter2\n", "ends in a newline"),
+            ("reg.example.com", "u\n", "hunter2", "ends in a newline"),
+            ("reg.example.com", "u", "hunt\ter2", "control character"),
+            ("reg.example.com", "u", " hunter2", "white space"),
+            ("reg.example.com", "u", "", "no password"),
+            ("reg.example.com", "", "hunter2", "no user"),
+            ("reg.example.com", "", "", "neither user nor password"),
+            (
+                "reg.example.com",
+                "u",
+                &STANDARD.encode("u:hunter2"),
+                "once more",
+            ),
+            ("reg.example.com:*", "u", "p", "can match no image"),
+            ("reg.example.com/v2", "u", "p", "can match no image"),
+            (
+                "reg.example.com/team/app:1.0",
+                "u",
+                "p",
+                "can match no image",
+            ),
+            ("[", "u", "p", "can match no image"),
+            ("https://index.docker.io/v1/", "u", "p", ""),
+            ("*.example.com/team", "u", "p", ""),
+        ] {
+            let found = rules(key, user, password);
+            if want.is_empty() {
+                assert_eq!(found, [""; 0], "{key}");
+            } else {
+                assert_eq!(found.len(), 1, "{key} {found:?}");
+                assert!(found[0].contains(want), "{found:?}");
+                assert!(!found[0].contains("hunt"), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_tell_their_end() {
+        let payload = URL_SAFE_NO_PAD.encode("{\"iat\":1000,\"exp\":4600}");
+        let jwt = format!("e30.{payload}.sig");
+        let expiry = token_expiry(&Entry::new("r", "u", Secret::new(&jwt), None)).unwrap();
+        assert_eq!(expiry.issued.unwrap().as_second(), 1000);
+        assert_eq!(expiry.expires.unwrap().as_second(), 4600);
+        for other in ["hunter2", "a.b.c", ""] {
+            assert_eq!(
+                token_expiry(&Entry::new("r", "u", Secret::new(other), None)),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn the_annotation_is_read_in_the_forms_that_clouds_write() {
+        for text in [
+            "2026-11-24T01:40:12Z",
+            "2026-11-24T09:40:12+08:00",
+            "2026-11-24 01:40:12 +0000 UTC",
+            "2026-11-24 09:40:12.5 +0800 CST m=+3600.1",
+            "2026-11-24 01:40:12",
+            "1795484412",
+            "1795484412000",
+        ] {
+            let at = annotated_expiry(text, None).expires;
+            assert_eq!(at.map(|at| at.as_second()), Some(1_795_484_412), "{text}");
+        }
+        for text in ["", "soon", "2026-13-01T00:00:00Z"] {
+            assert_eq!(annotated_expiry(text, Some("x")).expires, None, "{text}");
+        }
+    }
+}

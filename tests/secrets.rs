@@ -1,0 +1,336 @@
+//! `pullpath secret check`: the program as a user runs it, on good and bad Secrets.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use pullpath::report::secret::SecretDocument;
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "canary-7f3a9c";
+const CCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/cce-secret.yaml");
+
+struct Outcome {
+    code: i32,
+    text: String,
+}
+
+/// Runs it on one file, given on standard input; no password may be in what it prints.
+fn check(manifest: &str, args: &[&str]) -> Outcome {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pullpath"))
+        .args(["secret", "check", "-"])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(manifest.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap()
+    );
+    for secret in [PASSWORD.to_owned(), STANDARD.encode(PASSWORD)] {
+        assert!(!text.contains(&secret), "{text}");
+    }
+    Outcome {
+        code: output.status.code().unwrap(),
+        text,
+    }
+}
+
+fn secret(config: &Value) -> String {
+    raw(&format!(
+        "data:\n  .dockerconfigjson: {}",
+        STANDARD.encode(config.to_string())
+    ))
+}
+
+fn raw(data: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: regcred\n  namespace: shop\n\
+         type: kubernetes.io/dockerconfigjson\n{data}\n"
+    )
+}
+
+fn one(key: &str, entry: &Value) -> String {
+    secret(&json!({"auths": {key: entry}}))
+}
+
+fn login(password: &str) -> Value {
+    json!({"username": "u", "password": password})
+}
+
+fn jwt(issued: Option<i64>, expires: i64) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    let mut claims = json!({"exp": now + expires});
+    if let Some(issued) = issued {
+        claims["iat"] = (now + issued).into();
+    }
+    format!(
+        "e30.{}.{PASSWORD}",
+        URL_SAFE_NO_PAD.encode(claims.to_string())
+    )
+}
+
+#[test]
+fn the_secret_that_kubectl_makes_is_well() {
+    let manifest = std::fs::read_to_string(CCE).unwrap();
+    let image = "www.example.com/janedoe/awesomeapp:v1";
+    let outcome = check(&manifest, &["--image", image]);
+    assert_eq!(outcome.code, 0, "{}", outcome.text);
+    assert_eq!(
+        outcome.text,
+        "secret default/test  nothing wrong to be seen\n  for www.example.com\n  \
+         matches www.example.com/janedoe/awesomeapp:v1 by 'www.example.com'\n  \
+         Whether a registry takes the password can't be told from the file: `pullpath probe IMAGE\n    \
+         --secret-file FILE` asks it.\n"
+    );
+}
+
+#[test]
+fn every_slip_is_named_with_its_severity() {
+    let twice = STANDARD.encode(STANDARD.encode("{\"auths\":{}}"));
+    let encoded = |text: &str| STANDARD.encode(text);
+    let key = "reg.example.com";
+    for (what, manifest, code, wanted) in [
+        (
+            "wrong type",
+            one(key, &login(PASSWORD)).replace("dockerconfigjson\nd", "x\nd"),
+            1,
+            "type 'kubernetes.io/x'",
+        ),
+        (
+            "opaque",
+            one(key, &login(PASSWORD)).replace("type: kubernetes.io/dockerconfigjson\n", ""),
+            1,
+            "type 'Opaque'",
+        ),
+        (
+            "no data key",
+            raw("data: {config.json: e30=}"),
+            1,
+            "no data key '.dockerconfigjson'",
+        ),
+        (
+            "not base64",
+            raw(&format!(
+                "data: {{.dockerconfigjson: '{{\"auths\":\"{PASSWORD}\"}}'}}"
+            )),
+            1,
+            "no base64",
+        ),
+        (
+            "double base64",
+            raw(&format!("data: {{.dockerconfigjson: {twice}}}")),
+            1,
+            "encoded twice",
+        ),
+        (
+            "base64 in stringData",
+            raw(&format!(
+                "stringData: {{.dockerconfigjson: {}}}",
+                encoded("{\"auths\":{}}")
+            )),
+            1,
+            "encoded twice",
+        ),
+        (
+            "both data",
+            raw(
+                "stringData: {.dockerconfigjson: '{\"auths\":{\"r\":{\"auth\":\"dTpw\"}}}'}\ndata: {.dockerconfigjson: e30=}",
+            ),
+            0,
+            "takes that of 'stringData'",
+        ),
+        (
+            "not JSON",
+            raw(&format!(
+                "data: {{.dockerconfigjson: {}}}",
+                encoded("auths:\n  x")
+            )),
+            1,
+            "no JSON, in line 1",
+        ),
+        (
+            "auth contradicts",
+            one(
+                key,
+                &json!({"username": "u", "password": "x", "auth": encoded(&format!("u:{PASSWORD}"))}),
+            ),
+            0,
+            "differ; 'auth' is the one used",
+        ),
+        (
+            "no colon",
+            one(key, &json!({"auth": encoded(PASSWORD)})),
+            1,
+            "no ':'",
+        ),
+        (
+            "newline",
+            one(key, &json!({"auth": encoded(&format!("u:{PASSWORD}\n"))})),
+            1,
+            "ends in a newline",
+        ),
+        (
+            "control",
+            one(key, &login(&format!("a\u{7}{PASSWORD}"))),
+            0,
+            "control character",
+        ),
+        (
+            "empty password",
+            one(key, &login("")),
+            1,
+            "there is no password",
+        ),
+        (
+            "empty",
+            one(key, &json!({})),
+            1,
+            "neither user nor password",
+        ),
+        (
+            "credsStore",
+            secret(&json!({"credsStore": "desktop"})),
+            1,
+            "no kubelet runs",
+        ),
+        (
+            "no auths",
+            secret(&json!({"reg": {"auth": "dTpw"}})),
+            1,
+            "no 'auths'",
+        ),
+        (
+            "can't match",
+            one("reg.example.com:*", &login(PASSWORD)),
+            1,
+            "can match no image",
+        ),
+        (
+            "expired",
+            one(key, &login(&jwt(Some(-7200), -3600))),
+            1,
+            "credential_expired",
+        ),
+        (
+            "soon",
+            one(key, &login(&jwt(Some(-86_400), 3600))),
+            0,
+            "credential_expiring",
+        ),
+        (
+            "no Secret",
+            "kind: Pod\n".to_owned(),
+            2,
+            "no manifest of kind Secret",
+        ),
+        ("no YAML", "{".to_owned(), 2, "can't be read as YAML"),
+    ] {
+        let outcome = check(&manifest, &[]);
+        let text = outcome.text.replace("\n    ", " ");
+        assert!(text.contains(wanted), "{what}: {text}");
+        assert_eq!(outcome.code, code, "{what}: {text}");
+    }
+}
+
+#[test]
+fn what_is_well_is_left_alone() {
+    let key = "reg.example.com";
+    for (what, manifest) in [
+        ("colons", one(key, &login(&format!("{PASSWORD}:with:colons")))),
+        ("stringData", raw("stringData: {.dockerconfigjson: '{\"auths\":{\"r\":{\"auth\":\"dTpw\"}}}'}")),
+        ("an hour-lived token", one(key, &login(&jwt(Some(-1800), 1800)))),
+        ("one without a beginning", one(key, &login(&jwt(None, 7200)))),
+        ("Docker Hub", one("https://index.docker.io/v1/", &login(PASSWORD))),
+        ("wildcard", one("*.example.com/team", &login(PASSWORD))),
+        (
+            "CCE's own",
+            one(key, &login(PASSWORD)).replace("name: regcred", "name: default-secret").replace(
+                "  namespace: shop",
+                "  namespace: shop\n  annotations: {swr-auth-may-expires-at: '2099-01-01T00:00:00Z'}",
+            ),
+        ),
+    ] {
+        let outcome = check(&manifest, &[]);
+        assert_eq!(outcome.code, 0, "{what}");
+        assert!(outcome.text.contains("nothing wrong to be seen"), "{what}: {}", outcome.text);
+    }
+}
+
+#[test]
+fn keys_are_matched_with_images_as_the_kubelet_does() {
+    for (key, image, matches) in [
+        ("reg.example.com:5000", "reg.example.com:5000/a", true),
+        ("reg.example.com", "reg.example.com:5000/a", false),
+        ("docker.io", "nginx", true),
+        ("https://index.docker.io/v1/", "nginx", true),
+        ("registry-1.docker.io", "nginx", false),
+        ("reg.example.com/team", "reg.example.com/teamwork/a", true),
+        ("*.example.com", "a.b.example.com/x", false),
+    ] {
+        let outcome = check(&one(key, &login(PASSWORD)), &["--image", image]);
+        assert_eq!(
+            outcome.code,
+            i32::from(!matches),
+            "{key} {image}: {}",
+            outcome.text
+        );
+    }
+    let text = check(&one("docker.com", &login(PASSWORD)), &["--image", "nginx"]).text;
+    assert!(
+        text.contains("--docker-server=https://index.docker.io/v1/"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_copy_of_cces_secret_is_told_before_and_after_its_end() {
+    for (at, code) in [
+        ("2026-01-01T00:00:00Z", 1),
+        ("2099-01-01 00:00:00 +0000 UTC", 0),
+    ] {
+        let manifest = one("swr.cn-north-4.myhuaweicloud.com", &login(PASSWORD)).replace(
+            "  namespace: shop",
+            &format!("  namespace: shop\n  annotations: {{swr-auth-may-expires-at: '{at}'}}"),
+        );
+        let outcome = check(&manifest, &[]);
+        assert!(
+            outcome.text.contains("secret_copy_expired"),
+            "{}",
+            outcome.text
+        );
+        assert_eq!(outcome.code, code);
+    }
+}
+
+#[test]
+fn the_json_form_is_a_versioned_document() {
+    let outcome = check(
+        &one("reg.example.com", &login("x\n")),
+        &["-o", "json", "--image", "nginx"],
+    );
+    let document: SecretDocument = serde_json::from_str(&outcome.text).unwrap();
+    assert_eq!(document.schema_version, 1);
+    let secret = &document.secrets[0];
+    assert_eq!(secret.secret.server_keys, ["reg.example.com"]);
+    let codes: Vec<&str> = secret.findings.iter().map(|f| f.cause.code()).collect();
+    assert_eq!(codes, ["secret_format", "secret_key_mismatch"]);
+    let missing = Command::new(env!("CARGO_BIN_EXE_pullpath"))
+        .args(["secret", "check", "no/such/file"])
+        .output()
+        .unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+}

@@ -99,6 +99,7 @@ fn the_secret_that_kubectl_makes_is_well() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_slip_is_named_with_its_severity() {
     let twice = STANDARD.encode(STANDARD.encode("{\"auths\":{}}"));
     let encoded = |text: &str| STANDARD.encode(text);

@@ -83,10 +83,6 @@ fn read(path: &Path) -> Result<Vec<Report>, ReplayError> {
         return Err(ReplayError::TooLarge { path: shown() });
     }
     // The version first: a later form may not be readable at all.
-    #[derive(serde::Deserialize)]
-    struct Versioned {
-        schema_version: u32,
-    }
     let no_report = |error: serde_json::Error| ReplayError::NoReport {
         path: shown(),
         line: error.line(),
@@ -105,6 +101,11 @@ fn read(path: &Path) -> Result<Vec<Report>, ReplayError> {
         return Err(ReplayError::Empty { path: shown() });
     }
     Ok(document.reports)
+}
+
+#[derive(serde::Deserialize)]
+struct Versioned {
+    schema_version: u32,
 }
 
 /// A report is some ten KiB, with a trace some hundred.

@@ -84,38 +84,7 @@ pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, Str
         });
     }
     let order = order(root);
-    for (name, item) in tables.iter().flat_map(|tables| tables.iter()) {
-        let shown = printable(name);
-        if !order.iter().any(|known| known == name) {
-            file.problems.push(HostsProblem {
-                effect: HostsEffect::Ignored,
-                reason: format!(
-                    "host '{shown}' is not written as a table header; containerd sees only those: write \
-                     [host.\"{shown}\"]"
-                ),
-            });
-        }
-        // Decoded as a whole: a wrong type spoils the file, also in a table that is not asked.
-        let table = item
-            .as_table_like()
-            .ok_or_else(|| format!("host '{shown}' is no table"))?;
-        read_settings(table, &format!("of host '{shown}'"), folder)?;
-        unknown_keys(
-            table,
-            HOST_KEYS,
-            &format!(" of host '{shown}'"),
-            &mut file.problems,
-        );
-        if find(table, "server").is_some() {
-            file.problems.push(HostsProblem {
-                effect: HostsEffect::Ignored,
-                reason: format!(
-                    "'server' stands in the table of host '{shown}', where it says nothing: write it above \
-                     the first [host]"
-                ),
-            });
-        }
-    }
+    look_over(tables, &order, folder, &mut file.problems)?;
     for name in &order {
         let Some(table) = tables
             .and_then(|tables| tables.get(name))
@@ -160,12 +129,50 @@ pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, Str
     Ok(file)
 }
 
+/// Decodes every host, asked or not, since one wrong type spoils the file; and says what in them is
+/// not seen.
+fn look_over(
+    tables: Option<&dyn TableLike>,
+    order: &[String],
+    folder: &Path,
+    problems: &mut Vec<HostsProblem>,
+) -> Result<(), String> {
+    for (name, item) in tables.iter().flat_map(|tables| tables.iter()) {
+        let shown = printable(name);
+        if !order.iter().any(|known| known == name) {
+            problems.push(HostsProblem {
+                effect: HostsEffect::Ignored,
+                reason: format!(
+                    "host '{shown}' is not written as a table header; containerd sees only those: write \
+                     [host.\"{shown}\"]"
+                ),
+            });
+        }
+        // Decoded as a whole: a wrong type spoils the file, also in a table that is not asked.
+        let table = item
+            .as_table_like()
+            .ok_or_else(|| format!("host '{shown}' is no table"))?;
+        read_settings(table, &format!("of host '{shown}'"), folder)?;
+        unknown_keys(table, HOST_KEYS, &format!(" of host '{shown}'"), problems);
+        if find(table, "server").is_some() {
+            problems.push(HostsProblem {
+                effect: HostsEffect::Ignored,
+                reason: format!(
+                    "'server' stands in the table of host '{shown}', where it says nothing: write it above \
+                     the first [host]"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// A folder without a `hosts.toml` that can be used: the certificates in it count for the registry
 /// itself, by Docker's pattern (`loadCertFiles`). `files` are the names of the files in it.
 pub fn from_certificates(files: &[String], domain: &str, folder: &Path) -> ConfiguredHost {
     let mut settings = Settings::all_capabilities();
     for name in files {
-        if name.ends_with(".crt") {
+        if let Some(_stem) = name.strip_suffix(".crt") {
             settings.ca.push(folder.join(name));
         } else if let Some(stem) = name.strip_suffix(".cert") {
             let key = format!("{stem}.key");

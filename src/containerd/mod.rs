@@ -175,11 +175,7 @@ impl Settings {
         let text = String::from_utf8_lossy(bytes);
         let document = Document::parse(text.as_ref()).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.as_bytes()[..at]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count()
-                + 1;
+            let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
             SettingsError::Config {
                 path: shown.clone(),
                 line,

@@ -403,13 +403,12 @@ fn words(text: &str) -> Vec<String> {
                 word.get_or_insert_default()
                     .push(chars.next().unwrap_or('\\'));
             }
-            (Some(_), c) => word.get_or_insert_default().push(c),
             (None, '"' | '\'') => {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
             (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (None, c) => word.get_or_insert_default().push(c),
+            (_, c) => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);

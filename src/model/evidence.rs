@@ -683,6 +683,7 @@ impl Evidence {
     }
 
     /// The same pull, as if this walk were the one that decides.
+    #[must_use]
     pub fn at(&self, walk: &Walk) -> Self {
         Self {
             walk: walk.clone(),

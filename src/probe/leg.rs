@@ -182,99 +182,33 @@ impl<'a> Lines<'a> {
         role: Role,
         endpoint: &Endpoint,
     ) -> Result<LineId, OpenError> {
-        if let Some(index) = self
-            .opened
-            .iter()
-            .position(|line| line.endpoint == *endpoint)
-        {
-            if !self
-                .legs
-                .iter()
-                .any(|leg| leg.role == role && leg.endpoint == *endpoint)
-            {
-                let first = self.legs[self.opened[index].leg].role;
-                let mut leg = shared_leg(role, endpoint, first);
-                leg.way = self.way(endpoint).0;
-                self.legs.push(leg);
-            }
+        let (way, proxy) = self.way(endpoint);
+        if let Some(index) = self.opened.iter().position(|l| l.endpoint == *endpoint) {
+            self.share(role, endpoint, index, way);
             return Ok(LineId(index));
         }
-        let (way, proxy) = self.way(endpoint);
         let mut leg = blocked_leg(role, endpoint);
         leg.way = way;
         self.legs.push(leg);
         let index = self.legs.len() - 1;
-        let (host, port) = match proxy {
-            Some(proxy) if proxy.proxy.scheme == "http" => (&proxy.host, proxy.port),
-            Some(proxy) => {
-                let fault = ProxyFault::Unsupported {
-                    scheme: proxy.proxy.scheme.clone(),
-                };
-                let leg = &mut self.legs[index];
-                leg.resolve.outcome = Step::Skipped {
-                    reason: Skip::NotNeeded,
-                };
-                leg.tunnel = Some(Step::Failed {
-                    fault,
-                    took: Duration::ZERO,
-                });
-                block_after(leg, Phase::Proxy);
-                return Err(OpenError::Failed(Phase::Proxy));
-            }
-            None => (&endpoint.host, endpoint.port),
-        };
-
-        self.progress.phase(role, Phase::Resolve);
-        let overrides: Vec<IpAddr> = self
-            .edges
-            .overrides
-            .iter()
-            .filter(|o| o.port == port && o.host.eq_ignore_ascii_case(&host.to_string()))
-            .map(|o| o.address)
-            .collect();
-        let resolve = dns::resolve(
-            host,
-            &self.edges.resolver,
-            &overrides,
-            self.edges.families,
-            self.edges.wait,
-        )
-        .await;
-        let addresses = resolve.outcome.done().map(|r| r.addresses.clone());
-        self.legs[index].resolve = resolve;
-        let Some(addresses) = addresses else {
-            return Err(OpenError::Failed(Phase::Resolve));
-        };
-        // Behind a proxy it is the proxy that decides where a name leads to.
-        if !self.opened.is_empty()
-            && proxy.is_none()
-            && let Some(reason) = self.distrust_addresses(&addresses)
-        {
-            self.legs[index].connect.outcome = Step::Skipped {
-                reason: Skip::Untrusted,
+        if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.scheme != "http") {
+            let scheme = proxy.proxy.scheme.clone();
+            let leg = &mut self.legs[index];
+            leg.resolve.outcome = Step::Skipped {
+                reason: Skip::NotNeeded,
             };
-            self.legs[index].tls.outcome = Step::Skipped {
-                reason: Skip::Untrusted,
-            };
-            return Err(OpenError::Untrusted(reason));
+            leg.tunnel = Some(Step::Failed {
+                fault: ProxyFault::Unsupported { scheme },
+                took: Duration::ZERO,
+            });
+            block_after(leg, Phase::Proxy);
+            return Err(OpenError::Failed(Phase::Proxy));
         }
-
-        self.progress.phase(role, Phase::Connect);
-        let dialed = tcp::connect(&addresses, port, self.dial_limit()).await;
-        let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
-        self.legs[index].connect = dialed.connect;
-        let (Some(stream), Some(to)) = (dialed.stream, to) else {
-            block_after(&mut self.legs[index], Phase::Connect);
-            return Err(OpenError::Failed(Phase::Connect));
-        };
-
+        let (stream, to) = self.reach(index, endpoint, proxy).await?;
         let stream = match self.tunnel(endpoint, proxy, stream).await {
             Tunneled::NotNeeded(stream) => stream,
-            Tunneled::Open(tunnel, took, stream) => {
-                self.legs[index].tunnel = Some(Step::Done {
-                    value: tunnel,
-                    took,
-                });
+            Tunneled::Open(value, took, stream) => {
+                self.legs[index].tunnel = Some(Step::Done { value, took });
                 stream
             }
             Tunneled::Failed(fault, took) => {
@@ -312,6 +246,74 @@ impl<'a> Lines<'a> {
             state,
         });
         Ok(LineId(self.opened.len() - 1))
+    }
+
+    /// Another leg over a connection that is there.
+    fn share(&mut self, role: Role, endpoint: &Endpoint, opened: usize, way: Way) {
+        let is_known = |leg: &Leg| leg.role == role && leg.endpoint == *endpoint;
+        if !self.legs.iter().any(is_known) {
+            let first = self.legs[self.opened[opened].leg].role;
+            let mut leg = shared_leg(role, endpoint, first);
+            leg.way = way;
+            self.legs.push(leg);
+        }
+    }
+
+    /// Resolves and connects: to the server, or to the proxy before it.
+    async fn reach(
+        &mut self,
+        index: usize,
+        endpoint: &Endpoint,
+        proxy: Option<&ProxyServer>,
+    ) -> Result<(TcpStream, SocketAddr), OpenError> {
+        let (host, port) = match proxy {
+            Some(proxy) => (&proxy.host, proxy.port),
+            None => (&endpoint.host, endpoint.port),
+        };
+        let role = self.legs[index].role;
+        self.progress.phase(role, Phase::Resolve);
+        let name = host.to_string();
+        let overrides = self.edges.overrides.iter();
+        let overrides: Vec<IpAddr> = overrides
+            .filter(|o| o.port == port && o.host.eq_ignore_ascii_case(&name))
+            .map(|o| o.address)
+            .collect();
+        let resolve = dns::resolve(
+            host,
+            &self.edges.resolver,
+            &overrides,
+            self.edges.families,
+            self.edges.wait,
+        )
+        .await;
+        let addresses = resolve.outcome.done().map(|r| r.addresses.clone());
+        self.legs[index].resolve = resolve;
+        let Some(addresses) = addresses else {
+            return Err(OpenError::Failed(Phase::Resolve));
+        };
+        // Behind a proxy it is the proxy that decides where a name leads to.
+        if !self.opened.is_empty()
+            && proxy.is_none()
+            && let Some(reason) = self.distrust_addresses(&addresses)
+        {
+            self.legs[index].connect.outcome = Step::Skipped {
+                reason: Skip::Untrusted,
+            };
+            self.legs[index].tls.outcome = Step::Skipped {
+                reason: Skip::Untrusted,
+            };
+            return Err(OpenError::Untrusted(reason));
+        }
+
+        self.progress.phase(role, Phase::Connect);
+        let dialed = tcp::connect(&addresses, port, self.dial_limit()).await;
+        let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
+        self.legs[index].connect = dialed.connect;
+        let (Some(stream), Some(to)) = (dialed.stream, to) else {
+            block_after(&mut self.legs[index], Phase::Connect);
+            return Err(OpenError::Failed(Phase::Connect));
+        };
+        Ok((stream, to))
     }
 
     /// How the endpoint is got at, and by which proxy.
@@ -571,11 +573,9 @@ impl<'a> Lines<'a> {
             let mut again =
                 self.request(line, request.method().clone(), super::auth::target(&next));
             for (name, value) in request.headers() {
-                let stays = *name == header::AUTHORIZATION
-                    || self.client.headers.iter().any(|(own, _)| own == name);
-                if !stays {
-                    again.headers_mut().insert(name, value.clone());
-                } else if line == first && *name == header::AUTHORIZATION {
+                let is_own = self.client.headers.iter().any(|(own, _)| own == name);
+                let stays_here = *name == header::AUTHORIZATION && line != first;
+                if !is_own && !stays_here {
                     again.headers_mut().insert(name, value.clone());
                 }
             }

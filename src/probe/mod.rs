@@ -183,6 +183,10 @@ struct Round<'a> {
 }
 
 /// What came of it.
+#[expect(
+    clippy::struct_field_names,
+    reason = "asked and not asked are what it is about"
+)]
 struct Asked {
     /// With the place of the host in containerd's order; never empty.
     walks: Vec<(usize, Walk)>,

@@ -208,7 +208,7 @@ mod tests {
             "1795484412000",
         ] {
             let at = annotated_expiry(text, None).expires;
-            assert_eq!(at.map(|at| at.as_second()), Some(1_795_484_412), "{text}");
+            assert_eq!(at.map(Timestamp::as_second), Some(1_795_484_412), "{text}");
         }
         for text in ["", "soon", "2026-13-01T00:00:00Z"] {
             assert_eq!(annotated_expiry(text, Some("x")).expires, None, "{text}");

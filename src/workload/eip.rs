@@ -94,10 +94,10 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
         .filter(|name| has(name))
         .map(|name| format!("{PREFIX}{name}"))
         .collect();
-    let is_off = matches!(text("pod-with-eip"), None | Some("false" | ""))
-        && !annotations
-            .get(POD_WITH_EIP)
-            .is_some_and(|v| !v.is_string());
+    // One that is no string has been told already.
+    let is_off = annotations
+        .get(POD_WITH_EIP)
+        .is_none_or(|value| matches!(value.as_str(), Some("false" | "")));
     if is_off && !keys.is_empty() && !has("eip-id") && !has("eip-pool") {
         note(POD_WITH_EIP, EipFault::WithoutEffect { keys });
     }

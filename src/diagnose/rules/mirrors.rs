@@ -169,31 +169,29 @@ fn cost(walk: &Walk) -> String {
         )
         || hangs(walk.blob.fault());
     let waits = waits.or(hung.then_some(("wait for an answer", HEADERS)));
-    match waits {
-        Some((what, time)) => format!(
+    if let Some((what, time)) = waits {
+        return format!(
             "it costs each request of a pull about {} (an estimate: containerd's {what}), and there is one for \
              the tag, for each manifest, for the configuration and for each layer",
             Took(time)
-        ),
-        None => {
-            let spent: Duration = walk
-                .legs
-                .iter()
-                .flat_map(|leg| {
-                    [
-                        leg.resolve.outcome.took(),
-                        leg.connect.outcome.took(),
-                        leg.tls.outcome.took(),
-                    ]
-                })
-                .flatten()
-                .sum();
-            format!(
-                "it cost {} here until it failed; each request of a pull tries it again",
-                Took(spent + head_time(walk))
-            )
-        }
+        );
     }
+    let spent: Duration = walk
+        .legs
+        .iter()
+        .flat_map(|leg| {
+            [
+                leg.resolve.outcome.took(),
+                leg.connect.outcome.took(),
+                leg.tls.outcome.took(),
+            ]
+        })
+        .flatten()
+        .sum();
+    format!(
+        "it cost {} here until it failed; each request of a pull tries it again",
+        Took(spent + head_time(walk))
+    )
 }
 
 fn head_time(walk: &Walk) -> Duration {

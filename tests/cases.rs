@@ -1,0 +1,96 @@
+//! Saved evidence, judged by the rules of today: every case from the field becomes a folder here,
+//! without code.
+//!
+//! `tests/cases/NAME/report.json` is what `pullpath probe --save` wrote, `expected.json` what is to
+//! be said of it. `UPDATE_CASES=1 cargo test --test cases` writes the second; look at what it says
+//! before you commit it.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+use std::path::{Path, PathBuf};
+
+use pullpath::diagnose::{Finding, Verdict};
+use pullpath::report::{Document, Report};
+use serde_json::{Value, json};
+
+fn cases() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "there are no cases");
+    cases
+}
+
+fn reports(case: &Path) -> Document {
+    let path = case.join("report.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// What must not change unnoticed: causes with severity, confidence, leg and phase; not the words.
+fn shape(verdict: &Verdict) -> Value {
+    let list = |findings: &[Finding]| -> Vec<Value> {
+        findings
+            .iter()
+            .map(|finding| {
+                json!({
+                    "cause": finding.cause,
+                    "severity": finding.severity,
+                    "confidence": finding.confidence,
+                    "leg": finding.leg,
+                    "phase": finding.phase,
+                })
+            })
+            .collect()
+    };
+    json!({
+        "pull": verdict.pull,
+        "findings": list(&verdict.findings),
+        "consequences": list(&verdict.consequences),
+    })
+}
+
+#[test]
+fn every_case_is_judged_as_expected() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let verdicts: Vec<Value> = reports(&case)
+            .reports
+            .into_iter()
+            .map(|report| shape(&Report::conclude(report.evidence).verdict))
+            .collect();
+        let got = serde_json::to_string_pretty(&verdicts).unwrap() + "\n";
+        let path = case.join("expected.json");
+        if std::env::var_os("UPDATE_CASES").is_some() {
+            std::fs::write(&path, &got).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path)
+            .unwrap_or_else(|e| panic!("{}: {e}; UPDATE_CASES=1 writes it", path.display()));
+        if got != expected {
+            wrong.push(format!("{}: {got}", case.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_case_is_written_as_this_version_writes_it() {
+    // A field that is lost on the way through would make replay lie.
+    for case in cases() {
+        let text = std::fs::read_to_string(case.join("report.json")).unwrap();
+        let before: Value = serde_json::from_str(&text).unwrap();
+        let after = serde_json::to_value(reports(&case)).unwrap();
+        for (old, new) in before["reports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip(after["reports"].as_array().unwrap())
+        {
+            assert_eq!(old["evidence"], new["evidence"], "{}", case.display());
+        }
+    }
+}

@@ -174,7 +174,13 @@ impl Lab {
             .arg(&self.socket)
             // Content of one namespace is not seen from another; see the configuration.
             .args(["-n", &format!("case-{}", self.logged())])
-            .args(["content", "fetch", "--platform", "linux/arm64", "--hosts-dir"])
+            .args([
+                "content",
+                "fetch",
+                "--platform",
+                "linux/arm64",
+                "--hosts-dir",
+            ])
             .arg(hosts_dir)
             .arg(self.reference(case))
             .output()
@@ -238,7 +244,9 @@ impl Lab {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let text = match *text {
                 "CA" => fs::read_to_string(&self.pki.ca_file).unwrap(),
-                "CERT" => fs::read_to_string(self.pki.ca_file.with_file_name("me/cert.pem")).unwrap(),
+                "CERT" => {
+                    fs::read_to_string(self.pki.ca_file.with_file_name("me/cert.pem")).unwrap()
+                }
                 "KEY" => fs::read_to_string(self.pki.ca_file.with_file_name("me/key.pem")).unwrap(),
                 text => text.to_owned(),
             };
@@ -325,7 +333,11 @@ fn containerd(netns: &Netns, folder: &Path) -> (Process, PathBuf) {
     let process = Process::start("containerd", &mut command, folder);
     let start = Instant::now();
     loop {
-        let version = Command::new("ctr").arg("-a").arg(&socket).arg("version").output();
+        let version = Command::new("ctr")
+            .arg("-a")
+            .arg(&socket)
+            .arg("version")
+            .output();
         if version.unwrap().status.success() {
             return (process, socket);
         }
@@ -373,7 +385,13 @@ fn asked(requests: &[Request], method: &str, ending: &str) -> Vec<String> {
         .iter()
         .filter(|request| request.method == method && request.path.ends_with(ending))
         // We ask for the first bytes only.
-        .map(|r| format!("{} {}", r.host, if r.status == 206 { 200 } else { r.status }))
+        .map(|r| {
+            format!(
+                "{} {}",
+                r.host,
+                if r.status == 206 { 200 } else { r.status }
+            )
+        })
         .collect()
 }
 
@@ -445,7 +463,10 @@ const ORDER: &[Case] = &[
     },
     Case {
         name: "pull only",
-        files: &[(FILE, "[host.\"https://m1.test\"]\ncapabilities = [\"pull\"]\n")],
+        files: &[(
+            FILE,
+            "[host.\"https://m1.test\"]\ncapabilities = [\"pull\"]\n",
+        )],
         tag: &["registry 200"],
         others: &["registry"],
         ..ALIVE
@@ -453,7 +474,10 @@ const ORDER: &[Case] = &[
     Case {
         name: "push only",
         // Content is asked of every host, whatever its capabilities.
-        files: &[(FILE, "[host.\"https://m1.test\"]\ncapabilities = [\"push\"]\n")],
+        files: &[(
+            FILE,
+            "[host.\"https://m1.test\"]\ncapabilities = [\"push\"]\n",
+        )],
         tag: &["registry 200"],
         others: &["registry"],
         ..ALIVE
@@ -523,6 +547,7 @@ const ORDER: &[Case] = &[
         files: &[(FILE, "[host.\"https://tagonly.test\"]\n")],
         tag: &["tagonly 200"],
         manifest: &["tagonly 404", "registry 200"],
+        // Asked of all hosts anew.
         layer: &["tagonly 200"],
         others: &["tagonly"],
         codes: &["mirror_order"],
@@ -600,7 +625,10 @@ const ORDER: &[Case] = &[
     Case {
         name: "by digest",
         image: "registry.test/team/app@DIGEST",
-        files: &[(FILE, "[host.\"https://m1.test\"]\ncapabilities = [\"pull\"]\n")],
+        files: &[(
+            FILE,
+            "[host.\"https://m1.test\"]\ncapabilities = [\"pull\"]\n",
+        )],
         ..ALIVE
     },
 ];
@@ -623,7 +651,10 @@ const SETTINGS: &[Case] = &[
     Case {
         name: "not decoded",
         files: &[
-            (FILE, "[host.\"https://m1.test\"]\ncapabilities = \"pull\"\n"),
+            (
+                FILE,
+                "[host.\"https://m1.test\"]\ncapabilities = \"pull\"\n",
+            ),
             // What counts then.
             ("registry.test/ca.crt", "CA"),
         ],
@@ -678,7 +709,10 @@ const SETTINGS: &[Case] = &[
     },
     Case {
         name: "not verified",
-        files: &[(FILE, "[host.\"https://untrusted.test\"]\nskip_verify = true\n")],
+        files: &[(
+            FILE,
+            "[host.\"https://untrusted.test\"]\nskip_verify = true\n",
+        )],
         tag: &["untrusted 200"],
         manifest: &["untrusted 200"],
         layer: &["untrusted 200"],
@@ -777,12 +811,12 @@ const FAILING: &[Case] = &[
         name: "nobody has the layers",
         files: &[(
             FILE,
-            "server = \"https://layerless.test\"\n[host.\"https://tagonly.test\"]\ncapabilities = [\"push\"]\n[host.\"https://sick500.test\"]\n",
+            "server = \"https://layerless.test\"\n[host.\"https://empty.test\"]\ncapabilities = [\"push\"]\n[host.\"https://sick500.test\"]\n",
         )],
         tag: &["sick500 500", "layerless 200"],
-        manifest: &["tagonly 404", "sick500 500", "layerless 200"],
-        layer: &["tagonly 200"],
-        others: &["tagonly", "sick500"],
+        manifest: &["empty 404", "sick500 500", "layerless 200"],
+        layer: &["empty 404", "sick500 500", "layerless 404"],
+        others: &["empty", "sick500"],
         decides: "layerless",
         codes: &["blob_unknown", "mirror_order", "mirror_order"],
         ..BYPASSED
@@ -816,7 +850,11 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
 
     // What containerd did is what the case says.
     let platform = lab.image.platform("arm64");
-    let layer = platform.layers.iter().max_by_key(|l| l.bytes.len()).unwrap();
+    let layer = platform
+        .layers
+        .iter()
+        .max_by_key(|l| l.bytes.len())
+        .unwrap();
     let version = if case.image.contains("DIGEST") {
         lab.image.top().digest.clone()
     } else {
@@ -829,21 +867,38 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
     assert_eq!(pulled, succeeds, "{all}");
     assert_eq!(asked(&theirs, "HEAD", &tag), case.tag, "{all}");
     assert_eq!(asked(&theirs, "GET", &index), case.manifest, "{all}");
+    assert_eq!(asked(&theirs, "GET", &manifest), case.manifest, "{all}");
+    // Of what fails in the end, containerd asks several layers at once, and gives up at the first.
     if succeeds {
-        assert_eq!(asked(&theirs, "GET", &manifest), case.manifest, "{all}");
         assert_eq!(asked(&theirs, "GET", &blob), case.layer, "{all}");
     }
 
     // And what we do and say.
-    let pull = if succeeds { Pull::WouldSucceed } else { Pull::WouldFail };
+    let pull = if succeeds {
+        Pull::WouldSucceed
+    } else {
+        Pull::WouldFail
+    };
     assert_eq!(
         (report.verdict.pull, code),
         (pull, i32::from(!succeeds)),
         "{all}"
     );
-    let codes: Vec<&str> = report.verdict.findings.iter().map(|f| f.cause.code()).collect();
+    let codes: Vec<&str> = report
+        .verdict
+        .findings
+        .iter()
+        .map(|f| f.cause.code())
+        .collect();
     assert_eq!(codes, case.codes, "{all}");
-    assert_eq!(asked(&ours, "HEAD", &tag), case.tag, "{all}");
+    // A 401 is known to us from `/v2/`, and not asked for again without a credential.
+    let let_in: Vec<&str> = case
+        .tag
+        .iter()
+        .copied()
+        .filter(|a| !a.ends_with(" 401"))
+        .collect();
+    assert_eq!(asked(&ours, "HEAD", &tag), let_in, "{all}");
     for path in [&index, &manifest, &blob] {
         let (we, they) = (asked(&ours, "GET", path), asked(&theirs, "GET", path));
         assert_eq!(good(&we), good(&they), "{path}{all}");
@@ -873,7 +928,10 @@ fn the_hosts_asked_are_those_that_containerd_asks() {
     // config_path in containerd's own file, as it writes it, leads to the same.
     let folder = lab.folder.path().join("certs.d/alive");
     let config = run(Command::new("containerd").args(["config", "default"]));
-    let (unset, set) = ("config_path = \"\"", format!("config_path = \"{}\"", folder.display()));
+    let (unset, set) = (
+        "config_path = \"\"",
+        format!("config_path = \"{}\"", folder.display()),
+    );
     assert_eq!(config.matches(unset).count(), 1, "{config}");
     let file = lab.folder.path().join("config.toml");
     fs::write(&file, config.replace(unset, &set)).unwrap();
@@ -911,9 +969,17 @@ fn a_file_without_mirrors_is_taken_as_by_containerd_2_and_the_report_says_so() {
     assert!(theirs.iter().all(|r| r.host == "registry"), "{theirs:?}");
     let (code, document, ours) = lab.pullpath(&case, ["--hosts-dir", folder.to_str().unwrap()]);
     assert_eq!(code, 0);
-    assert!(ours.iter().all(|request| request.host == "other"), "{ours:?}");
+    assert!(
+        ours.iter().all(|request| request.host == "other"),
+        "{ours:?}"
+    );
     let report = &document.reports[0];
-    let codes: Vec<&str> = report.verdict.findings.iter().map(|f| f.cause.code()).collect();
+    let codes: Vec<&str> = report
+        .verdict
+        .findings
+        .iter()
+        .map(|f| f.cause.code())
+        .collect();
     assert_eq!(codes, ["hosts_toml_invalid"]);
     let problem = &report.evidence.hosts.problems()[0];
     assert_eq!(problem.effect, HostsEffect::Doubtful);

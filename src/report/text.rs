@@ -257,13 +257,16 @@ impl Page {
 
     fn host(&mut self, walk: &Walk, ink: Ink) {
         let mut serves = Vec::new();
-        if walk.accepted().is_some() && walk.host.resolves {
+        if walk.accepted().is_some() && walk.host.resolves && !walk.by_digest {
             serves.push("the tag");
         }
         if walk.manifest.done().is_some() {
             serves.push("the manifest");
         }
-        if walk.serves_layers() {
+        let is_elsewhere = Step::Skipped {
+            reason: Skip::OtherHost,
+        };
+        if walk.serves_layers() && walk.blob != is_elsewhere {
             serves.push("the layers");
         }
         let name = format!("{} {}", walk.host.kind.as_str(), walk.host.endpoint);

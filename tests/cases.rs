@@ -77,20 +77,33 @@ fn every_case_is_judged_as_expected() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The first value of the saved form that this version does not carry on; fields may be added.
+fn lost(old: &Value, new: &Value, at: &str) -> Option<String> {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => old.iter().find_map(|(key, value)| {
+            let at = format!("{at}/{key}");
+            match new.get(key) {
+                Some(new) => lost(value, new, &at),
+                None => Some(at),
+            }
+        }),
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => old
+            .iter()
+            .zip(new)
+            .enumerate()
+            .find_map(|(index, (old, new))| lost(old, new, &format!("{at}/{index}"))),
+        _ if old == new => None,
+        _ => Some(at.to_owned()),
+    }
+}
+
 #[test]
-fn every_case_is_written_as_this_version_writes_it() {
-    // A field that is lost on the way through would make replay lie.
+fn nothing_of_a_case_is_lost_on_the_way_through() {
     for case in cases() {
         let text = std::fs::read_to_string(case.join("report.json")).unwrap();
         let before: Value = serde_json::from_str(&text).unwrap();
         let after = serde_json::to_value(reports(&case)).unwrap();
-        for (old, new) in before["reports"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .zip(after["reports"].as_array().unwrap())
-        {
-            assert_eq!(old["evidence"], new["evidence"], "{}", case.display());
-        }
+        let lost = lost(&before["reports"], &after["reports"], "");
+        assert_eq!(lost, None, "{}", case.display());
     }
 }

@@ -137,6 +137,57 @@ async fn what_one_host_lacks_the_next_one_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_does_not_know_the_tag_serves_by_digest() {
+    let (world, mirror) = (World::healthy().await, open_mirror().await);
+    mirror.registry.knobs().manners.fail(
+        &format!("/manifests/{TAG}"),
+        support::registry::manifest_unknown(),
+    );
+    let outcome = with_hosts(&world, &table(&mirror, "")).await;
+    outcome.is_quiet();
+    let (others, deciding, _) = order(&outcome);
+    assert_eq!(
+        (others, deciding),
+        (vec![world.registry_host()], mirror.registry_host())
+    );
+    let asked = &world.registry.server;
+    assert_eq!(asked.count(&Method::GET, "/manifests/"), 0);
+    assert_eq!(asked.count(&Method::GET, "/blobs/"), 0);
+    let text = outcome.text();
+    for want in [
+        format!("{}: serves the tag\n", world.registry_host()),
+        format!(
+            "{}: serves the manifest, the layers\n",
+            mirror.registry_host()
+        ),
+    ] {
+        assert!(text.contains(&want), "{want}:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layers_are_asked_of_all_hosts_anew() {
+    let (world, mirror) = (World::healthy().await, open_mirror().await);
+    mirror
+        .registry
+        .knobs()
+        .manners
+        .fail("/manifests/sha256:", support::registry::manifest_unknown());
+    let outcome = with_hosts(&world, &table(&mirror, "")).await;
+    outcome.shows("mirror_order", Severity::Warning, Pull::WouldSucceed);
+    let (others, deciding, _) = order(&outcome);
+    assert_eq!(
+        (others, deciding),
+        (vec![mirror.registry_host()], world.registry_host())
+    );
+    assert_eq!(mirror.registry.server.count(&Method::GET, "/blobs/"), 1);
+    assert_eq!(world.registry.server.count(&Method::GET, "/blobs/"), 0);
+    let text = outcome.text();
+    let want = format!("{}: serves the manifest\n", world.registry_host());
+    assert!(text.contains(&want), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mirrors_get_the_same_credential_and_headers_as_from_containerd() {
     let (world, mirror) = (World::healthy().await, mirror().await);
     let toml = format!(

@@ -257,7 +257,11 @@ impl Settings {
         problems.extend(self.notes.iter().cloned());
         let clients = configured
             .into_iter()
-            .map(|host| client(host, base, &mut problems))
+            .enumerate()
+            .map(|(place, mut host)| {
+                host.host.place = place;
+                client(host, base, &mut problems)
+            })
             .collect();
         let folder = printable(&folder.to_string_lossy());
         (HostsConfig::Read { folder, problems }, clients)

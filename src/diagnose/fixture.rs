@@ -327,6 +327,7 @@ pub(super) fn healthy() -> Evidence {
         walk: Walk {
             host: RegistryHost::plain(endpoint(REGISTRY)),
             segments: None,
+            by_digest: false,
             roots: Roots {
                 certificates: 140,
                 sources: vec!["ca-certificates.crt".to_owned()],

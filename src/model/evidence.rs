@@ -109,11 +109,11 @@ pub struct Evidence {
     pub hosts: HostsConfig,
     #[serde(default)]
     pub proxies: ProxySettings,
-    /// The walk of the host that decides: the one that serves the layers, or the last that was
-    /// asked in vain.
+    /// The walk of the host that decides: the one that serves the layers (or the manifest, where a
+    /// host that lacks it has the layers), or the last that was asked in vain.
     #[serde(flatten)]
     pub walk: Walk,
-    /// The walks of the hosts that containerd asks before that one, in its order.
+    /// The walks of the other hosts that were asked, in containerd's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Walk>,
     /// Hosts that no pull gets to, because one before them serves all of it.
@@ -131,6 +131,9 @@ pub struct Evidence {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Walk {
     pub host: RegistryHost,
+    /// It was asked for the image by its digest, since another host said what the tag stands for.
+    #[serde(default)]
+    pub by_digest: bool,
     /// The trusted roots in force.
     pub roots: Roots,
     /// In the order they were found. The first is the registry's.
@@ -697,13 +700,13 @@ impl Evidence {
 }
 
 impl Walk {
-    /// The host had a layer to give, or the image has none.
+    /// The host had a layer to give, or need not: the image has none, or a host before it gives them.
     pub fn serves_layers(&self) -> bool {
         matches!(
             self.blob,
             Step::Done { .. }
                 | Step::Skipped {
-                    reason: Skip::NoLayer
+                    reason: Skip::NoLayer | Skip::OtherHost
                 }
         )
     }

@@ -150,7 +150,7 @@ pub enum TcpFault {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ProxyFault {
     /// A status that is not 2xx (RFC 9110, 9.3.6): 407 asks for a user, 403 and 502 speak of the
-    /// server.
+    /// server. For plain http, where there is no `CONNECT`, an answer of the proxy's own.
     Status { status: u16, reason: Option<String> },
     /// The exchange itself failed.
     Http { fault: HttpFault },
@@ -402,7 +402,7 @@ impl fmt::Display for ProxyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status { status, reason } => {
-                write!(f, "the proxy answered CONNECT with {status}")?;
+                write!(f, "the proxy itself answered {status}")?;
                 match reason {
                     Some(reason) => write!(f, ": {reason}"),
                     None => Ok(()),

@@ -66,6 +66,9 @@ pub struct RegistryHost {
     /// The root of the API on it: `/v2` unless `override_path` says otherwise.
     pub path: String,
     pub kind: HostKind,
+    /// Its place in the order in which containerd asks; the first is 0.
+    #[serde(default)]
+    pub place: usize,
     /// The registry that the image's name says, sent as `?ns=` to a host that is another.
     pub namespace: Option<String>,
     /// It may be asked what a tag stands for (`capabilities`). Not so: only by digest.
@@ -122,6 +125,7 @@ impl RegistryHost {
             endpoint,
             path: "/v2".to_owned(),
             kind: HostKind::Registry,
+            place: 0,
             namespace: None,
             resolves: true,
             skip_verify: false,

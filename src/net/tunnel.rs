@@ -1,11 +1,11 @@
 //! The way through an HTTP proxy: `CONNECT` (RFC 9110, 9.3.6), after which the connection is the
-//! server's.
+//! server's; and for plain http, which answers are the proxy's own.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Method, Request};
+use http::header::{HOST, PROXY_AUTHORIZATION, SERVER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::ext::ReasonPhrase;
@@ -65,11 +65,8 @@ async fn ask(
         .map_err(|error| http(fault(&error)))?;
     let status = response.status();
     if !status.is_success() {
-        let text = |value: &[u8]| clean(&String::from_utf8_lossy(value), MAX_TEXT);
-        let squid = response.headers().get("x-squid-error");
         let phrase = response.extensions().get::<ReasonPhrase>();
-        let reason = squid
-            .map(|value| text(value.as_bytes()))
+        let reason = squid_error(response.headers())
             .or_else(|| phrase.map(|phrase| text(phrase.as_bytes())))
             .or_else(|| status.canonical_reason().map(str::to_owned));
         return Err(ProxyFault::Status {
@@ -94,6 +91,31 @@ async fn ask(
         status: status.as_u16(),
     };
     Ok((tunnel, parts.io.into_inner()))
+}
+
+/// Whether an answer to a request of plain http that went by a proxy is the proxy's own, and not the
+/// server's: squid marks its errors, tinyproxy names itself on its, and 407 is a proxy's status
+/// (RFC 9110, 15.5.8).
+pub fn refusal(status: StatusCode, headers: &HeaderMap) -> Option<ProxyFault> {
+    let squid = squid_error(headers);
+    let is_tinyproxy = headers
+        .get(SERVER)
+        .is_some_and(|server| server.as_bytes().starts_with(b"tinyproxy/"));
+    let is_error = status.is_client_error() || status.is_server_error();
+    let is_own = squid.is_some() || is_tinyproxy || status.as_u16() == 407;
+    (is_error && is_own).then(|| ProxyFault::Status {
+        status: status.as_u16(),
+        reason: squid.or_else(|| status.canonical_reason().map(str::to_owned)),
+    })
+}
+
+fn squid_error(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("x-squid-error")?;
+    Some(text(value.as_bytes()))
+}
+
+fn text(value: &[u8]) -> String {
+    clean(&String::from_utf8_lossy(value), MAX_TEXT)
 }
 
 fn http(fault: HttpFault) -> ProxyFault {
@@ -122,3 +144,27 @@ fn fault(error: &hyper::Error) -> HttpFault {
 }
 
 const MAX_TEXT: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxys_own_answer_is_told_from_the_servers() {
+        for (status, header, own) in [
+            (403, ("x-squid-error", "ERR_ACCESS_DENIED 0"), true),
+            (503, ("x-squid-error", "ERR_DNS_FAIL 0"), true),
+            (403, ("server", "tinyproxy/1.11.1"), true),
+            (407, ("server", "corp"), true),
+            (403, ("server", "nginx"), false),
+            (404, ("via", "1.1 proxy (squid/5.7)"), false),
+            // Passed on by a proxy that leaves its mark on what is good.
+            (200, ("server", "tinyproxy/1.11.1"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header.0, HeaderValue::from_static(header.1));
+            let fault = refusal(StatusCode::from_u16(status).unwrap(), &headers);
+            assert_eq!(fault.is_some(), own, "{status} {header:?}");
+        }
+    }
+}

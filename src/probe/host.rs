@@ -16,6 +16,10 @@ pub(super) struct Visit<'a> {
     lines: Lines<'a>,
     walk: Walk,
     admitted: Option<Admitted>,
+    /// What `/v2/` asked for.
+    challenge: Option<Wanted>,
+    /// It was asked again by digest, and does not have that either.
+    lacks_digest: bool,
 }
 
 /// Whether containerd would go on to the next host.
@@ -42,6 +46,7 @@ impl<'a> Visit<'a> {
             lines,
             walk: Walk {
                 host: client.host.clone(),
+                by_digest: version != check.reference.version(),
                 roots: client.roots.clone(),
                 legs: Vec::new(),
                 ping: not_begun(),
@@ -52,6 +57,8 @@ impl<'a> Visit<'a> {
                 segments: None,
             },
             admitted: None,
+            challenge: None,
+            lacks_digest: false,
         };
         visit.enter(candidates, version).await;
         visit
@@ -62,11 +69,10 @@ impl<'a> Visit<'a> {
             Ok(line) => line,
             Err(phase) => return self.block(Role::Registry, phase),
         };
-        let mut challenge = None;
         // An API below another root than `/v2` need not answer there, and its host neither.
         if self.walk.host.path == "/v2" {
             let (ping, wanted) = ping(&mut self.lines, line).await;
-            challenge = wanted;
+            self.challenge = wanted;
             let answered = !matches!(
                 &ping,
                 Step::Failed { fault, .. } if !matches!(fault, HttpFault::Status { .. } | HttpFault::Malformed { .. } | HttpFault::TooLarge { .. })
@@ -82,7 +88,7 @@ impl<'a> Visit<'a> {
             candidates,
             &mut self.lines,
             line,
-            challenge,
+            self.challenge.clone(),
             &mut self.walk,
         )
         .await;
@@ -91,6 +97,38 @@ impl<'a> Visit<'a> {
             let reason = Skip::Blocked { role, phase };
             self.walk.manifest = Step::Skipped { reason };
             self.walk.blob = Step::Skipped { reason };
+        }
+    }
+
+    /// Asks by digest a host that does not know the tag (404): containerd asks it for all content,
+    /// too, and it may well have that. If not, its word on the tag stands.
+    pub(super) async fn enter_by_digest(&mut self, candidates: &[Credential], digest: &str) {
+        let last = self.walk.attempts.last();
+        let lacks_tag = matches!(
+            last.and_then(|attempt| attempt.head.fault()),
+            Some(HttpFault::Status { status: 404, .. })
+        );
+        let is_asked = self.walk.by_digest || self.lacks_digest;
+        if is_asked || !lacks_tag || digest == self.check.reference.version() {
+            return;
+        }
+        let on_tag = std::mem::take(&mut self.walk.attempts);
+        let rate_limit = self.walk.rate_limit.take();
+        self.admitted = auth::admit(
+            self.check,
+            digest,
+            candidates,
+            &mut self.lines,
+            LineId::REGISTRY,
+            self.challenge.clone(),
+            &mut self.walk,
+        )
+        .await;
+        self.walk.rate_limit = self.walk.rate_limit.take().or(rate_limit);
+        self.walk.by_digest = self.admitted.is_some();
+        if self.admitted.is_none() {
+            self.lacks_digest = true;
+            self.walk.attempts = on_tag;
         }
     }
 
@@ -136,6 +174,13 @@ impl<'a> Visit<'a> {
     /// Another host has served the manifest; this one is asked for layers only.
     pub(super) fn skip_manifest(&mut self) {
         self.walk.manifest = Step::Skipped {
+            reason: Skip::OtherHost,
+        };
+    }
+
+    /// Another host serves the layers.
+    pub(super) fn skip_layer(&mut self) {
+        self.walk.blob = Step::Skipped {
             reason: Skip::OtherHost,
         };
     }

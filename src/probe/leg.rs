@@ -449,7 +449,14 @@ impl<'a> Lines<'a> {
         took: Duration,
     ) {
         let slot = &self.opened[line.0];
-        let (role, to) = (self.legs[slot.leg].role, slot.to);
+        let leg = &mut self.legs[slot.leg];
+        let (role, to) = (leg.role, slot.to);
+        // Of https, the proxy has said its word before.
+        let is_by_proxy = leg.way.proxy().is_some() && leg.tunnel.is_none();
+        if let Some((status, headers)) = head.filter(|_| is_by_proxy) {
+            let refusal = tunnel::refusal(*status, headers);
+            leg.tunnel = refusal.map(|fault| Step::Failed { fault, took });
+        }
         if let Some(fault @ (HttpFault::Timeout | HttpFault::Stalled { .. })) = fault {
             self.suspect.get_or_insert(Suspect {
                 role,

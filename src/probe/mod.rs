@@ -244,38 +244,63 @@ impl<'a> Round<'a> {
         asked
     }
 
-    /// Manifest and layer, from the first hosts that have them; the host that decided it.
+    /// The manifest from the first host that has it, then the layer from the first that has that: each
+    /// is asked of all hosts anew. The host that decided it.
     async fn fetch(
         &self,
         clients: &'a [HostClient],
         visits: &mut [Option<Visit<'a>>],
         digest: &str,
     ) -> Option<usize> {
-        let mut found: Option<ManifestFound> = None;
-        for (index, (client, visit)) in clients.iter().zip(visits).enumerate() {
-            let visit = match visit {
-                Some(visit) => visit,
-                None => visit.insert(self.visit(client, digest).await),
-            };
-            let found = if let Some(found) = &found {
-                visit.skip_manifest();
-                found
-            } else {
-                match visit.manifest().await {
-                    Served::Yes => {}
-                    Served::No => continue,
-                    Served::Final => return Some(index),
-                }
-                let Some(new) = visit.found() else {
-                    continue;
-                };
-                found.insert(new.clone())
-            };
-            if visit.layer(found).await == Served::Yes {
-                return Some(index);
+        let mut found: Option<(usize, ManifestFound)> = None;
+        for (index, (client, place)) in clients.iter().zip(&mut *visits).enumerate() {
+            let visit = self.visit_by_digest(client, place, digest).await;
+            match visit.manifest().await {
+                Served::Yes => {}
+                Served::No => continue,
+                Served::Final => return Some(index),
+            }
+            if let Some(new) = visit.found() {
+                found = Some((index, new.clone()));
+                break;
             }
         }
+        let (holder, found) = found?;
+        for (index, (client, place)) in clients.iter().zip(&mut *visits).enumerate() {
+            let visit = self.visit_by_digest(client, place, digest).await;
+            if index > holder {
+                visit.skip_manifest();
+            }
+            if visit.layer(&found).await != Served::Yes {
+                continue;
+            }
+            if index >= holder {
+                return Some(index);
+            }
+            // It lacks the manifest and has the layer: all that fails is with it, and nothing with the
+            // host that has the manifest.
+            if let Some(Some(visit)) = visits.get_mut(holder) {
+                visit.skip_layer();
+            }
+            return Some(holder);
+        }
         None
+    }
+
+    /// A host, ready to be asked for content.
+    async fn visit_by_digest<'b>(
+        &self,
+        client: &'a HostClient,
+        place: &'b mut Option<Visit<'a>>,
+        digest: &str,
+    ) -> &'b mut Visit<'a> {
+        match place {
+            Some(visit) => {
+                visit.enter_by_digest(self.candidates, digest).await;
+                visit
+            }
+            None => place.insert(self.visit(client, digest).await),
+        }
     }
 
     async fn visit(&self, client: &'a HostClient, version: &str) -> Visit<'a> {

@@ -241,49 +241,58 @@ impl Page {
         };
         let name = self.style.paint(Ink::Bold, "hosts");
         self.line(&format!("{name}  in containerd's order, by {folder}"));
-        for walk in &evidence.others {
-            self.host(walk, Ink::Bad);
+        let mut walks: Vec<&Walk> = evidence.others.iter().chain([&evidence.walk]).collect();
+        walks.sort_by_key(|walk| walk.host.place);
+        for walk in walks {
+            self.host(walk);
         }
-        self.host(&evidence.walk, Ink::Good);
         for host in &evidence.not_asked {
             let text = format!(
                 "{} {}: no pull gets to it",
                 host.kind.as_str(),
                 host.endpoint
             );
-            self.step_line("", Ink::Dim, "-", "", &text);
+            self.step_line(&format!("{}.", host.place + 1), Ink::Dim, "-", "", &text);
         }
     }
 
-    fn host(&mut self, walk: &Walk, ink: Ink) {
+    fn host(&mut self, walk: &Walk) {
         let mut serves = Vec::new();
-        if walk.accepted().is_some() && walk.host.resolves {
+        if walk.accepted().is_some() && walk.host.resolves && !walk.by_digest {
             serves.push("the tag");
         }
         if walk.manifest.done().is_some() {
             serves.push("the manifest");
         }
-        if walk.serves_layers() {
+        let is_elsewhere = Step::Skipped {
+            reason: Skip::OtherHost,
+        };
+        if walk.serves_layers() && walk.blob != is_elsewhere {
             serves.push("the layers");
         }
-        let name = format!("{} {}", walk.host.kind.as_str(), walk.host.endpoint);
-        let mut text = match (serves.as_slice(), walk.failure()) {
-            (_, Some(failure)) => format!("{name}: {failure}"),
-            ([], None) => name,
-            (parts, None) => format!("{name}: serves {}", parts.join(", ")),
-        };
+        let failure = walk.failure();
+        let mut text = format!("{} {}", walk.host.kind.as_str(), walk.host.endpoint);
+        match (serves.as_slice(), &failure) {
+            (_, Some(failure)) => {
+                let _ = write!(text, ": {failure}");
+            }
+            ([], None) => {}
+            (parts, None) => {
+                let _ = write!(text, ": serves {}", parts.join(", "));
+            }
+        }
         if walk.host.skip_verify {
             text.push_str(", skip_verify");
         }
         if !walk.host.resolves {
             text.push_str(", not asked for tags");
         }
-        let (ink, mark) = match walk.failure() {
-            Some(_) => (Ink::Bad, "FAILED"),
-            None => (ink, "ok"),
+        let (ink, mark) = if failure.is_some() {
+            (Ink::Bad, "FAILED")
+        } else {
+            (Ink::Good, "ok")
         };
-        let ink = if mark == "ok" { Ink::Good } else { ink };
-        self.step_line("", ink, mark, "", &text);
+        self.step_line(&format!("{}.", walk.host.place + 1), ink, mark, "", &text);
     }
 
     fn proxies(&mut self, evidence: &Evidence) {
@@ -517,7 +526,13 @@ impl Page {
 
     fn credentials(&mut self, evidence: &Evidence) {
         let keyring = &evidence.keyring;
-        if keyring.sources.is_empty() {
+        let is_silent = keyring.candidates.is_empty()
+            && keyring.mismatches.is_empty()
+            && keyring
+                .sources
+                .iter()
+                .all(|s| s.problem.is_none() && s.lint.is_empty());
+        if is_silent {
             return;
         }
         let name = self.style.paint(Ink::Bold, "credentials");

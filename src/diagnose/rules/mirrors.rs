@@ -123,11 +123,8 @@ fn hidden(evidence: &Evidence, findings: &mut [Finding]) {
         shown.2,
         others.join(", ")
     );
-    for finding in findings
-        .iter_mut()
-        .filter(|f| f.cause == Cause::MirrorOrder)
-    {
-        finding.evidence.push(fact.clone());
+    if let Some(finding) = findings.iter_mut().find(|f| f.cause == Cause::MirrorOrder) {
+        finding.evidence.push(fact);
     }
 }
 

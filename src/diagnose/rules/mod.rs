@@ -109,6 +109,11 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
 }
 
 fn masks(root: &Finding, finding: &Finding) -> bool {
+    // What a proxy answers in the server's place says nothing of the server.
+    let is_closed = root.cause == Cause::ProxyMiss && root.phase == Some(Phase::Proxy);
+    if is_closed && root.leg == finding.leg && finding.phase > root.phase {
+        return true;
+    }
     finding.cause.entry().masked_by.contains(&root.cause)
         && root.severity >= finding.severity
         && (root.leg == finding.leg || root.leg.is_none())
@@ -145,14 +150,7 @@ fn is_complete(evidence: &Evidence) -> bool {
                 reason: Skip::OtherHost
             }
     );
-    has_manifest
-        && matches!(
-            evidence.walk.blob,
-            Step::Done { .. }
-                | Step::Skipped {
-                    reason: Skip::NoLayer
-                }
-        )
+    has_manifest && walk.serves_layers()
 }
 
 /// A walk that ended early without any rule saying why: a defect of the rules, and said so.

@@ -50,7 +50,7 @@ pub(super) struct Probe {
     references: Vec<Reference>,
 
     /// Manifests of workloads (Pod, Deployment, CronJob, …), `-` for standard input: all their images are probed, with the Secrets they name; repeatable
-    #[arg(short, long, value_name = "FILE", conflicts_with = "password_stdin")]
+    #[arg(short, long, value_name = "FILE")]
     filename: Vec<PathBuf>,
 
     /// How to print the result
@@ -307,6 +307,12 @@ async fn wishes(args: &Probe) -> Result<Vec<Wish>, Error> {
         });
     }
     request.for_pods = true;
+    if args.credentials.password_stdin && args.filename.iter().any(|path| path == Path::new("-")) {
+        return Err(Error::Manifest(
+            "standard input can't be both the manifest (-f -) and the password (--password-stdin); give the manifest as a file"
+                .to_owned(),
+        ));
+    }
     for path in &args.filename {
         let shown = path.to_string_lossy();
         let bytes = read_manifest(path)?;

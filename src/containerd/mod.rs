@@ -151,7 +151,11 @@ impl Settings {
             None => (Path::new(CONFIG), false),
         };
         match read(path) {
-            Ok(bytes) => settings.read_config(&bytes, path)?,
+            Ok(bytes) => match settings.read_config(&bytes, path) {
+                // Nobody named it, so it stops nobody; that it can't be read is told as not seen.
+                Err(_) if !is_named => {}
+                result => result?,
+            },
             Err(_) if !is_named => {}
             Err(source) => {
                 return Err(SettingsError::Read {
@@ -242,7 +246,14 @@ impl Settings {
                     .into_iter()
                     .map(|n| root.join(n))
             })
-            .find(|folder| folder.symlink_metadata().is_ok());
+            .find(|folder| match folder.metadata() {
+                Ok(_) => true,
+                // One that is there and can't be looked into decides as well.
+                Err(error) => !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ),
+            });
         let Some(folder) = found else {
             let config = HostsConfig::NoneFor {
                 folders: folders

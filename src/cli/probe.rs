@@ -314,7 +314,11 @@ async fn wishes(args: &Probe) -> Result<Vec<Wish>, Error> {
         ));
     }
     for path in &args.filename {
-        let shown = path.to_string_lossy();
+        let shown = if path == Path::new("-") {
+            "standard input".into()
+        } else {
+            path.to_string_lossy()
+        };
         let bytes = read_manifest(path)?;
         // Secrets that come in the same file, as kustomize and Helm print them.
         let beside: Vec<LoadedSource> = secret::read(&bytes, &shown)

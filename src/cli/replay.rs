@@ -87,7 +87,14 @@ fn read(path: &Path) -> Result<Vec<Report>, ReplayError> {
         path: shown(),
         line: error.line(),
         column: error.column(),
-        reason: printable(&error.to_string()),
+        // The place is told apart.
+        reason: printable(
+            error
+                .to_string()
+                .split(" at line ")
+                .next()
+                .unwrap_or_default(),
+        ),
     };
     let versioned: Versioned = serde_json::from_slice(&bytes).map_err(no_report)?;
     if versioned.schema_version != SCHEMA_VERSION {

@@ -57,7 +57,12 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let mut unread = false;
     for path in &args.files {
         let bytes = read(path)?;
-        for source in secret::read(&bytes, &path.to_string_lossy()) {
+        let shown = if path == Path::new("-") {
+            "standard input".into()
+        } else {
+            path.to_string_lossy()
+        };
+        for source in secret::read(&bytes, &shown) {
             // A file without any Secret is told as a nameless one with a problem.
             unread |= matches!(
                 (&source.source, &source.problem),

@@ -226,6 +226,9 @@ impl Page {
             self.finding(finding);
         }
         if secret.problem.is_none() {
+            if !report.findings.is_empty() {
+                self.line("");
+            }
             self.prose(
                 "  ",
                 4,

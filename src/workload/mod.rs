@@ -108,6 +108,16 @@ fn collect(
             };
             workloads.push(manifest.read(path)?);
         }
+        None if MAKERS.contains(&kind) => {
+            let key = if kind == "Pod" {
+                "spec"
+            } else {
+                "spec.template"
+            };
+            return Err(format!(
+                "{place}: {key} of the {kind} is missing; it holds the pod's containers"
+            ));
+        }
         None => others.push(printable(kind)),
     }
     Ok(())
@@ -125,12 +135,7 @@ fn pod_of<'a>(object: &'a Map<String, Value>, kind: &str) -> Option<(&'a Value, 
                 .map(|pod| (pod, "spec.jobTemplate.spec.template."));
         }
         "PodTemplate" => return object.get("template").map(|pod| (pod, "template.")),
-        "Deployment"
-        | "ReplicaSet"
-        | "StatefulSet"
-        | "DaemonSet"
-        | "Job"
-        | "ReplicationController" => {
+        _ if MAKERS.contains(&kind) => {
             return spec?.get("template").map(|pod| (pod, "spec.template."));
         }
         _ => {}
@@ -348,6 +353,19 @@ impl Workload {
     }
 }
 
+/// Kinds that make nothing but pods; others are looked at for a template.
+const MAKERS: &[&str] = &[
+    "Pod",
+    "PodTemplate",
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "Job",
+    "CronJob",
+    "ReplicationController",
+];
+
 /// A list in a list is odd enough.
 const MAX_DEPTH: usize = 3;
 const MAX_CONTAINERS: usize = 500;
@@ -457,7 +475,11 @@ mod tests {
     fn what_is_wrong_is_named_with_its_key_and_the_fix() {
         for (text, want) in [
             ("kind: Pod\nspec: {}\n", "w.yaml: spec.containers is empty"),
-            ("kind: Pod\n", "holds nothing that makes pods"),
+            ("kind: Pod\n", "w.yaml: spec of the Pod is missing"),
+            (
+                "kind: Deployment\n",
+                "spec.template of the Deployment is missing",
+            ),
             (
                 "kind: Deployment\nspec: {template: {}}\n",
                 "spec.template.spec is missing",

@@ -31,8 +31,6 @@ use tempfile::TempDir;
 
 const REGISTRY: &str = "registry.test";
 const OWN_PORT: u16 = 8443;
-/// Nobody listens there.
-const DEAD: &str = "dead.test:9999";
 const HEADER: &str = "canary-55d1-header";
 
 /// The servers, a name each. All have the image, but for what is said of them.
@@ -119,6 +117,7 @@ impl Lab {
             push(folder.path(), &image, &to, &[]);
         }
         let netns = Netns::new();
+        // Nobody listens at the last one's port.
         let names = SERVERS.iter().map(|(name, _)| *name).chain(["dead.test"]);
         let lines: String = names.map(|name| format!("127.0.0.1 {name}\n")).collect();
         let names = Names::new(&netns, &format!("127.0.0.1 localhost\n{lines}"));

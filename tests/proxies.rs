@@ -1,6 +1,7 @@
 //! Through real forward proxies, squid and tinyproxy, to the real registry, token service and
 //! storage behind nginx.
 
+#![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
 mod lab;

@@ -518,7 +518,7 @@ mod tests {
             ),
             ("a: [\n", "can't be read as YAML, at line"),
             (
-                "kind: Pod\n---\nkind: Pod\nspec: {containers: [{}]}\n",
+                "kind: Service\n---\nkind: Pod\nspec: {containers: [{}]}\n",
                 "w.yaml, document 2: spec.containers[0].image",
             ),
         ] {

@@ -374,7 +374,7 @@ causes! {
         cause "The pod names no imagePullSecret for this registry, or the Secret is in another namespace."
         tell "No key of any source matches the image, and the registry does not let an anonymous client in. The node's own credentials can't be seen: it is anonymous as far as seen."
         fix "See what the pod names: `kubectl get pod POD -n NAMESPACE -o jsonpath='{.spec.imagePullSecrets[*].name}'`. Create a pull secret in the pod's own namespace (`kubectl create secret docker-registry NAME -n NAMESPACE --docker-server=... --docker-username=... --docker-password=...`) and name it there; a pod that lists any no longer gets those of its ServiceAccount. On CCE, images of SWR in the same account take `default-secret`."
-        AuthBadCred = "auth_bad_cred", Critical, Now, [CredentialExpired, SecretCopyExpired];
+        AuthBadCred = "auth_bad_cred", Critical, Now, [CredentialExpired, SecretCopyExpired, SecretFormat];
         "The credential is rejected"
         symptom "`unauthorized: incorrect username or password`, `failed to fetch oauth token: unexpected status ... 401`"
         cause "The password is wrong, was changed, or has expired."
@@ -438,7 +438,7 @@ causes! {
         "A pull secret can't be used as it is"
         symptom "401, or an event that the Secret can't be parsed"
         cause "It is not of a pull secret's type, its data key is missing, or the content is no docker config: no JSON, `auth` that is no base64 of user:password, a stray newline."
-        tell "Which source it is and what is wrong with it, without its content. A Secret whose docker config can't be decoded is critical even where another would do: the kubelet then fails every pull of the pod. One that is only suspect is a warning."
+        tell "Which source it is and what is wrong with it, without its content. A Secret whose docker config can't be decoded is critical even where another would do: the kubelet then fails every pull of the pod. What is only odd is a warning, unless the registry refuses that very credential."
         fix "Create it anew: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`; `pullpath secret check FILE` looks at it before anybody pulls with it."
         SecretCopyExpired = "secret_copy_expired", Critical, Now, [];
         "A copy of CCE's default-secret"
@@ -450,7 +450,7 @@ causes! {
         "A credential expires soon"
         symptom "None yet"
         cause "A small share of the credential's lifetime is left."
-        tell "The `exp` of a token used as password, or CCE's annotation swr-auth-may-expires-at: less than a tenth of its life is left, or less than an hour where its beginning is not known."
+        tell "The `exp` of a token used as password, or CCE's annotation swr-auth-may-expires-at: less than a tenth of a token's life is left, or less than an hour where its beginning is not known."
         fix "Renew it, and find out what should have."
         CredentialExpired = "credential_expired", Critical, Now, [];
         "A credential has expired"

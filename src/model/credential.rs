@@ -117,6 +117,8 @@ pub enum LintRule {
     NoLogin,
     /// The password is base64 of user and password.
     EncodedTwice,
+    /// A name of Docker Hub that is not its key.
+    HubAlias,
     /// No image can match the key.
     NeverMatches {
         reason: String,
@@ -132,6 +134,18 @@ pub enum LintRule {
 }
 
 impl LintRule {
+    /// What is sent is not what was meant.
+    pub fn spoils_password(&self) -> bool {
+        matches!(
+            self,
+            Self::EndsInNewline { .. }
+                | Self::ControlCharacter { .. }
+                | Self::OuterBlanks { .. }
+                | Self::EncodedTwice
+                | Self::AuthContradicts
+        )
+    }
+
     /// Nothing can be pulled with such an entry.
     pub fn spoils_entry(&self) -> bool {
         matches!(
@@ -176,6 +190,11 @@ impl std::fmt::Display for Lint {
             LintRule::NeverMatches { reason } => write!(
                 f,
                 "the key '{}' can match no image: {reason}",
+                self.key.as_deref().unwrap_or_default()
+            ),
+            LintRule::HubAlias => write!(
+                f,
+                "the key '{}' is not the one of Docker Hub: its images are matched by https://index.docker.io/v1/ or docker.io",
                 self.key.as_deref().unwrap_or_default()
             ),
             LintRule::HelperInSecret => f.write_str(

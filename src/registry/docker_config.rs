@@ -149,8 +149,10 @@ fn read_entry(
     let (mut username, mut password) = (username.to_owned(), Secret::new(password));
     if !auth.is_empty() {
         let pair = read_auth(auth).map_err(|why| format!("'auth'{of} {why}"))?;
-        let written = !username.is_empty() || !password.is_empty();
-        if written && (username != pair.0 || password != pair.1) {
+        // What is left out contradicts nothing.
+        let differs = (!username.is_empty() && username != pair.0)
+            || (!password.is_empty() && password != pair.1);
+        if differs {
             lint.push(Lint {
                 key: Some(shown.clone()),
                 rule: LintRule::AuthContradicts,

@@ -28,6 +28,9 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
             reason: reason.to_owned(),
         });
     }
+    if is_hub_alias(entry.key()) {
+        note(LintRule::HubAlias);
+    }
     if entry.identity_token().is_none() {
         match (entry.username().is_empty(), entry.password().is_empty()) {
             (true, true) => note(LintRule::NoLogin),
@@ -56,6 +59,22 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
     lint
 }
 
+/// Hosts of Docker Hub that people take for its key. An image may be written with one of them, and
+/// nobody does that.
+fn is_hub_alias(key: &str) -> bool {
+    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
+    let host = rest.split(['/', ':']).next().unwrap_or(rest);
+    [
+        "registry-1.docker.io",
+        "registry.docker.io",
+        "registry.hub.docker.com",
+        "hub.docker.com",
+        "docker.com",
+        "auth.docker.io",
+    ]
+    .contains(&host)
+}
+
 /// A whole `user:password` in base64 where the password belongs.
 fn looks_like_auth(username: &str, password: &str) -> bool {
     if username.is_empty() || password.len() < 8 {
@@ -82,12 +101,13 @@ pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
 }
 
 /// The time in CCE's annotation. Its form is not documented: RFC 3339, Go's own, and seconds are
-/// taken.
-pub fn annotated_expiry(text: &str, created: Option<&str>) -> Expiry {
+/// taken. When the login began is not known: the Secret is renewed in place, so its creation says
+/// nothing of it.
+pub fn annotated_expiry(text: &str) -> Expiry {
     Expiry {
         key: None,
         sign: ExpirySign::Annotation,
-        issued: created.and_then(time),
+        issued: None,
         expires: time(text),
     }
 }
@@ -169,6 +189,13 @@ mod tests {
             ("[", "u", "p", "can match no image"),
             ("https://index.docker.io/v1/", "u", "p", ""),
             ("*.example.com/team", "u", "p", ""),
+            (
+                "https://registry-1.docker.io/v1/",
+                "u",
+                "p",
+                "not the one of Docker Hub",
+            ),
+            ("hub.docker.com", "u", "p", "not the one of Docker Hub"),
         ] {
             let found = rules(key, user, password);
             if want.is_empty() {
@@ -207,11 +234,11 @@ mod tests {
             "1795484412",
             "1795484412000",
         ] {
-            let at = annotated_expiry(text, None).expires;
+            let at = annotated_expiry(text).expires;
             assert_eq!(at.map(Timestamp::as_second), Some(1_795_484_412), "{text}");
         }
         for text in ["", "soon", "2026-13-01T00:00:00Z"] {
-            assert_eq!(annotated_expiry(text, Some("x")).expires, None, "{text}");
+            assert_eq!(annotated_expiry(text).expires, None, "{text}");
         }
     }
 }

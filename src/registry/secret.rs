@@ -73,10 +73,7 @@ fn read_secret(secret: &Map<String, Value>, path: &str) -> LoadedSource {
         .and_then(|m| m.get("annotations")?.as_object())
         .and_then(|annotations| text(annotations, lint::SWR_EXPIRY));
     if let Some(annotation) = annotation {
-        let created = metadata.and_then(|m| text(m, "creationTimestamp"));
-        loaded
-            .expiries
-            .push(lint::annotated_expiry(annotation, created));
+        loaded.expiries.push(lint::annotated_expiry(annotation));
     }
     // The API server's default.
     let kind = text(secret, "type").unwrap_or("Opaque");

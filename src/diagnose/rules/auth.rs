@@ -74,6 +74,7 @@ fn no_token(evidence: &Evidence, attempt: &Attempt, fault: &TokenFault) -> Findi
                 .fact(format!("{credential}: {fault}"))
                 .fact(asked(evidence))
                 .fact("anonymous access was not tried: where a credential matches, the kubelet does not try it either")
+                .facts(may_be_a_copy(credential))
                 .hint(new_password(&credential.source)),
             None => no_credential(evidence, Role::Token, Phase::Token).fact(format!("asked for an anonymous token: {fault}")),
         },
@@ -102,6 +103,18 @@ fn no_token(evidence: &Evidence, attempt: &Attempt, fault: &TokenFault) -> Findi
                 .hint("Check the realm in the registry's configuration: no token service answers there.")
         }),
     }
+}
+
+/// Logins for SWR look alike whether they last or not, so this alone proves nothing.
+fn may_be_a_copy(credential: &CredentialId) -> Option<String> {
+    let CredentialSource::SecretFile { name, .. } = &credential.source else {
+        return None;
+    };
+    let host = host_of(&credential.key);
+    let is_swr = host.starts_with("swr.") && host.ends_with(".myhuaweicloud.com");
+    (is_swr && name != "default-secret").then(|| {
+        "if this was copied from CCE's default-secret, its login has an end, and CCE renews the original only".to_owned()
+    })
 }
 
 /// 401 and `invalid_grant` (RFC 6749, 5.2) speak of the password; other codes may speak of the

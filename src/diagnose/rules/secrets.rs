@@ -18,7 +18,8 @@ const CCES_OWN: &str = "default-secret";
 /// Of a life of unknown length: an hour-lived token must not cry all its life.
 const SOON: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is probably not meant.
+/// What is probably not meant. Where the registry refuses the very credential that is odd, that is
+/// the likely reason.
 pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let keyring = &evidence.keyring;
     for source in &keyring.sources {
@@ -26,9 +27,30 @@ pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let is_secret = matches!(source.source, CredentialSource::SecretFile { .. });
         let is_candidate = keyring.candidates.iter().any(|c| c.source == source.source);
         if is_secret || is_candidate {
-            findings.extend(linted(source, Severity::Warning));
+            let spoils = source.lint.iter().any(|lint| {
+                lint.rule.spoils_password()
+                    && lint
+                        .key
+                        .as_ref()
+                        .is_some_and(|key| is_refused(evidence, source, key))
+            });
+            let severity = if spoils {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            };
+            findings.extend(linted(source, severity));
         }
     }
+}
+
+/// The pull hangs on this credential: the registry refused it, and took no other.
+fn is_refused(evidence: &Evidence, source: &SourceEvidence, key: &str) -> bool {
+    evidence.accepted().is_none()
+        && evidence.walk.attempts.iter().any(|attempt| {
+            let id = attempt.credential.as_ref();
+            id.is_some_and(|id| id.source == source.source && id.key == key)
+        })
 }
 
 /// One finding for all that is odd in a source.
@@ -65,7 +87,8 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 .candidates
                 .iter()
                 .any(|id| id.source == source.source && is_of(&id.key));
-            let severity = if candidate && !works {
+            let severity = if candidate && accepted.is_none() && !evidence.walk.attempts.is_empty()
+            {
                 Severity::Critical
             } else {
                 Severity::Warning
@@ -101,7 +124,7 @@ pub(in crate::diagnose) fn expired(
     };
     let who = format!("{}{of}", source.source);
     let is_copy = expiry.sign == ExpirySign::Annotation
-        && matches!(&source.source, CredentialSource::SecretFile { name, .. } if name != CCES_OWN);
+        && matches!(&source.source, CredentialSource::SecretFile { name, .. } if !name.is_empty() && name != CCES_OWN);
     let Some(end) = expiry.expires else {
         return Some(
             new(Cause::CredentialExpiring, None, None)

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lab::netns::Netns;
-use lab::process::{Process, run};
+use lab::process::Process;
 use pullpath::diagnose::Pull;
 use pullpath::report::Document;
 use pullpath::report::text::{self, Style};
@@ -566,7 +566,7 @@ impl Tunnel {
             String::new()
         };
         let config = format!(
-            "daemon off; worker_processes 1; error_log stderr; pid {at}/pid; events {{}} http {{\n\
+            "daemon off; master_process off; error_log stderr; pid {at}/pid; events {{}} http {{\n\
              access_log off; client_body_temp_path {at}/t; proxy_temp_path {at}/t; fastcgi_temp_path {at}/t;\n\
              uwsgi_temp_path {at}/t; scgi_temp_path {at}/t; types {{}} default_type {kind};\n\
              server {{ listen 10.7.2.2:5000 {ssl}; {tls} root {at};\n\
@@ -579,10 +579,6 @@ impl Tunnel {
         );
         let file = folder.path().join("nginx.conf");
         std::fs::write(&file, config).unwrap();
-        // nginx's worker is of another user.
-        run(std::process::Command::new("chmod")
-            .args(["-R", "a+rX"])
-            .arg(folder.path()));
         let mut command = server.command("nginx");
         command.arg("-e").arg("stderr").arg("-c").arg(&file);
         let nginx = Process::start("nginx", &mut command, folder.path()).listening(5000);

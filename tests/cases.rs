@@ -2,14 +2,15 @@
 //! without code.
 //!
 //! `tests/cases/NAME/report.json` is what `pullpath probe --save` wrote, `expected.json` what is to
-//! be said of it. `UPDATE_CASES=1 cargo test --test cases` writes the second; look at what it says
-//! before you commit it.
+//! be said of it, and `expected.txt` in which words. `UPDATE_CASES=1 cargo test --test cases` writes
+//! the last two; look at what they say before you commit them.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
 use std::path::{Path, PathBuf};
 
 use pullpath::diagnose::{Finding, Verdict};
+use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
 use serde_json::{Value, json};
 
@@ -64,17 +65,33 @@ fn every_case_is_judged_as_expected() {
             .map(|report| shape(&Report::conclude(report.evidence).verdict))
             .collect();
         let got = serde_json::to_string_pretty(&verdicts).unwrap() + "\n";
-        let path = case.join("expected.json");
-        if std::env::var_os("UPDATE_CASES").is_some() {
-            std::fs::write(&path, &got).unwrap();
-        }
-        let expected = std::fs::read_to_string(&path)
-            .unwrap_or_else(|e| panic!("{}: {e}; UPDATE_CASES=1 writes it", path.display()));
-        if got != expected {
-            wrong.push(format!("{}: {got}", case.display()));
-        }
+        wrong.extend(unexpected(&case.join("expected.json"), &got));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_case_reads_as_reviewed() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let texts: Vec<String> = reports(&case)
+            .reports
+            .into_iter()
+            .map(|report| text::render(&Report::conclude(report.evidence), Style { color: false }))
+            .collect();
+        wrong.extend(unexpected(&case.join("expected.txt"), &texts.join("\n")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What differs from the file, which is written first where that was asked for.
+fn unexpected(path: &Path, got: &str) -> Option<String> {
+    if std::env::var_os("UPDATE_CASES").is_some() {
+        std::fs::write(path, got).unwrap();
+    }
+    let expected = std::fs::read_to_string(path)
+        .unwrap_or_else(|e| panic!("{}: {e}; UPDATE_CASES=1 writes it", path.display()));
+    (got != expected).then(|| format!("{}: {got}", path.display()))
 }
 
 /// The first value of the saved form that this version does not carry on; fields may be added.

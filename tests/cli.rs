@@ -89,6 +89,46 @@ fn every_shell_gets_a_completion() {
 }
 
 #[test]
+fn what_is_no_saved_report_is_refused_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let case = std::fs::read_to_string("tests/cases/healthy/report.json").unwrap();
+    let later = case.replacen("\"schema_version\": 1", "\"schema_version\": 9", 1);
+    let cut = &case[..case.len() / 2];
+    for (text, want) in [
+        ("kind: Secret", "at line 1 column 1"),
+        ("{}", "missing field `schema_version`"),
+        (
+            "{\"schema_version\":1,\"pullpath\":{\"version\":\"\",\"commit\":\"\"},\"reports\":[]}",
+            "holds no report",
+        ),
+        (
+            later.as_str(),
+            "has schema_version 9, and this version reads 1",
+        ),
+        (cut, "EOF while parsing"),
+    ] {
+        let path = write("report.json", text);
+        let run = std::process::Command::new(env!("CARGO_BIN_EXE_pullpath"))
+            .arg("replay")
+            .arg(&path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(run.stderr).unwrap();
+        assert_eq!(run.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains(want) && said.contains("report.json"),
+            "{said}"
+        );
+        assert!(run.stdout.is_empty());
+    }
+}
+
+#[test]
 fn the_schema_in_the_documentation_is_the_programs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/report.schema.json");
     let schema = stdout(&pullpath(&["schema"]));

@@ -2,7 +2,7 @@
 
 use super::new;
 use crate::diagnose::cause::Cause;
-use crate::diagnose::{Finding, Severity};
+use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::evidence::Evidence;
 use crate::model::workload::{EipProblem, Found, PodUse, PullPolicy};
 
@@ -26,7 +26,11 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
                         "it was given for namespace {} only; Secrets do not cross namespaces",
                         namespaces.join(", ")
                     ))
-                    .hint(format!("Create {name} in namespace {namespace} as well.")),
+                    .confidence(Confidence::Medium)
+                    .hint(format!(
+                        "Create {name} in namespace {namespace} as well, unless it is there and was not given here (`kubectl get secret {name} -n {}`).",
+                        pod.namespace.as_deref().unwrap_or("NAMESPACE")
+                    )),
                 Found::NotGiven { given } => new(Cause::SecretMissing, None, None)
                     .fact(format!("{} names Secret {name}", pod.place()))
                     .fact(if *given == 0 {

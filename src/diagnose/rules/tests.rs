@@ -26,6 +26,8 @@ use crate::model::fault::{
 use crate::model::units::Bytes;
 use crate::model::vantage::NetworkView;
 
+mod settings;
+
 const OK: Severity = Severity::Info;
 use Severity::{Critical, Info, Warning};
 

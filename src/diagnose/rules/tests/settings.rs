@@ -1,0 +1,564 @@
+//! Mirrors, proxies, segments, workloads and the ends of credentials.
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::model::credential::{Expiry, ExpirySign};
+use crate::model::evidence::{SegmentTrial, SegmentTrials, Walk};
+use crate::model::fault::ProxyFault;
+use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
+use crate::model::proxy::{Proxy, Way};
+use crate::model::workload::{
+    ContainerKind, EipFault, EipProblem, Found, PodUse, PullPolicy, SecretSought,
+};
+
+// ---- mirrors ------------------------------------------------------------------------------------
+
+/// A healthy pull behind a mirror that failed.
+fn behind(failed: &Evidence) -> Evidence {
+    let mut evidence = healthy();
+    evidence.hosts = HostsConfig::Read {
+        folder: "/certs.d/x".to_owned(),
+        problems: Vec::new(),
+    };
+    let mut mirror: Walk = failed.walk.clone();
+    mirror.host.kind = HostKind::Mirror;
+    mirror.host.endpoint = endpoint("mirror.example.com");
+    evidence.walk.host.place = 1;
+    evidence.others = vec![mirror];
+    evidence
+}
+
+fn dead_mirror(fault: TcpFault) -> Evidence {
+    behind(&healthy().unconnected(Role::Registry, vec![dial("10.0.3.9", Some(fault))]))
+}
+
+#[test]
+fn a_dead_mirror_is_told_with_its_cause_and_its_cost() {
+    let refused = dead_mirror(TcpFault::Refused { icmp: None });
+    says(
+        &only(&refused, "mirror_order", Warning),
+        &[
+            "mirror https://mirror.example.com",
+            "tcp_refused",
+            "it cost",
+            "/certs.d/x/hosts.toml",
+        ],
+    );
+    let mut silent = dead_mirror(TcpFault::Timeout);
+    says(
+        &only(&silent, "mirror_order", Warning),
+        &["about 30 s", "an estimate", "dial timeout"],
+    );
+    silent.others[0].host.dial_timeout = Some(Duration::from_secs(2));
+    says(&only(&silent, "mirror_order", Warning), &["about 2.0 s"]);
+    let hung = healthy().unsecured(Role::Registry, TlsFault::Timeout { received: Bytes(0) });
+    says(
+        &only(&behind(&hung), "mirror_order", Warning),
+        &["about 10 s", "handshake timeout"],
+    );
+    let mute = healthy().unanswered(HttpFault::Timeout);
+    says(
+        &only(&behind(&mute), "mirror_order", Warning),
+        &["about 30 s", "wait for an answer"],
+    );
+}
+
+#[test]
+fn a_host_that_does_its_part_is_none() {
+    // The registry resolves the tag, and a mirror that may not serves the rest.
+    let mut evidence = behind(&healthy());
+    evidence.others[0].manifest = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    evidence.others[0].blob = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    quiet(&evidence);
+    evidence.walk.manifest = Step::Skipped {
+        reason: Skip::OtherHost,
+    };
+    quiet(&evidence);
+}
+
+#[test]
+fn the_error_that_containerd_shows_is_named() {
+    let not_found = healthy().refused(
+        Some(credential(REGISTRY)),
+        grant(Access::Pull),
+        failed(status(404, Some("MANIFEST_UNKNOWN"), false)),
+    );
+    let mut evidence = dead_mirror(TcpFault::Refused { icmp: None });
+    evidence.walk = Walk {
+        host: evidence.walk.host.clone(),
+        ..not_found.walk.clone()
+    };
+    let verdict = judge(&evidence);
+    assert_eq!(
+        codes(&verdict.findings),
+        ["manifest_unknown", "mirror_order"]
+    );
+    // An answer of 404 counts before a connection that failed.
+    says(
+        &verdict.findings[1],
+        &[
+            "containerd's message is that of https://registry.example.com",
+            "its log alone has that of https://mirror.example.com",
+        ],
+    );
+    // And any other status before a 404.
+    let sick = healthy().refused(None, done_nothing(), failed(status(503, None, false)));
+    evidence.others[0].attempts = sick.walk.attempts;
+    evidence.others[0].legs = healthy().walk.legs;
+    evidence.others[0].ping = healthy().walk.ping;
+    let verdict = judge(&evidence);
+    says(
+        &verdict.findings[1],
+        &["containerd's message is that of https://mirror.example.com"],
+    );
+}
+
+fn done_nothing<T, F>() -> Step<T, F> {
+    Step::Skipped {
+        reason: Skip::NotNeeded,
+    }
+}
+
+#[test]
+fn settings_are_told_by_what_they_do() {
+    for (effect, severity) in [
+        (HostsEffect::PullFails, Critical),
+        (HostsEffect::Ignored, Warning),
+        (HostsEffect::Doubtful, Warning),
+    ] {
+        let mut evidence = healthy();
+        evidence.hosts = HostsConfig::Read {
+            folder: "/certs.d/x".to_owned(),
+            problems: vec![HostsProblem {
+                effect,
+                reason: "'ca' can't be read".to_owned(),
+            }],
+        };
+        says(
+            &only(&evidence, "hosts_toml_invalid", severity),
+            &["/certs.d/x", "'ca'"],
+        );
+    }
+}
+
+#[test]
+fn skip_verify_is_a_warning_whatever_the_certificate() {
+    let mut evidence = healthy();
+    evidence.hosts = HostsConfig::Read {
+        folder: "/certs.d/x".to_owned(),
+        problems: Vec::new(),
+    };
+    evidence.walk.host.skip_verify = true;
+    says(
+        &only(&evidence, "mirror_insecure", Warning),
+        &["not needed"],
+    );
+    evidence.walk.legs[0].tls.unverified = Some(TlsFault::UnknownIssuer {
+        issuer: "CN=corp".to_owned(),
+    });
+    says(
+        &only(&evidence, "mirror_insecure", Warning),
+        &["CN=corp", "sent no credential", "`ca`"],
+    );
+    // Where it asks for a credential, nothing is known beyond.
+    let mut asked = evidence.refused(
+        Some(credential(REGISTRY)),
+        failed(TokenFault::Unverified),
+        blocked(Role::Token, Phase::Token),
+    );
+    asked.walk.segments = None;
+    let verdict = judge(&asked);
+    assert_eq!(
+        codes(&verdict.findings),
+        ["auth_unknown", "mirror_insecure"]
+    );
+    assert_eq!(verdict.pull, Pull::Unknown);
+}
+
+// ---- proxies ------------------------------------------------------------------------------------
+
+fn proxied() -> Way {
+    Way::Proxied {
+        proxy: Proxy {
+            scheme: "http".to_owned(),
+            authority: "10.0.0.8:3128".to_owned(),
+            authenticated: false,
+            variable: "HTTPS_PROXY".to_owned(),
+        },
+    }
+}
+
+/// The registry is behind a proxy that says this to CONNECT.
+fn closed(fault: ProxyFault) -> Evidence {
+    let mut evidence = healthy().unsecured(Role::Registry, TlsFault::PlainHttp);
+    let leg = &mut evidence.walk.legs[0];
+    leg.way = proxied();
+    leg.tunnel = Some(failed(fault));
+    leg.tls.outcome = blocked(Role::Registry, Phase::Proxy);
+    evidence.walk.ping = blocked(Role::Registry, Phase::Proxy);
+    evidence
+}
+
+#[test]
+fn what_a_proxy_says_decides_the_hint() {
+    let status = |status| ProxyFault::Status {
+        status,
+        reason: None,
+    };
+    for (fault, texts) in [
+        (status(407), ["HTTPS_PROXY", "user and password"]),
+        (status(403), ["403", "allowed on http://10.0.0.8:3128"]),
+        (status(502), ["502", "could not get there itself"]),
+        (
+            ProxyFault::Http {
+                fault: HttpFault::Closed,
+            },
+            ["closed", "Look at the log"],
+        ),
+    ] {
+        let finding = only(&closed(fault), "proxy_miss", Critical);
+        assert_eq!(
+            finding.confidence,
+            Confidence::Medium,
+            "nothing was compared"
+        );
+        says(&finding, &texts);
+    }
+    let socks = closed(ProxyFault::Unsupported {
+        scheme: "socks5".to_owned(),
+    });
+    only(&socks, "proxy_unknown", Critical);
+    assert_eq!(judge(&socks).pull, Pull::Unknown);
+}
+
+#[test]
+fn a_comparison_makes_it_sure() {
+    let mut evidence = closed(ProxyFault::Status {
+        status: 403,
+        reason: None,
+    });
+    evidence.direct = Some(Box::new(healthy().walk));
+    let finding = only(&evidence, "proxy_miss", Critical);
+    assert_eq!(finding.confidence, Confidence::High);
+    says(
+        &finding,
+        &["comes to its end", "Add registry.example.com to NO_PROXY"],
+    );
+    let dead = healthy().unconnected(
+        Role::Registry,
+        vec![dial("10.0.3.9", Some(TcpFault::Timeout))],
+    );
+    evidence.direct = Some(Box::new(dead.walk));
+    says(
+        &only(&evidence, "proxy_miss", Critical),
+        &["fails as well: tcp_timeout"],
+    );
+}
+
+#[test]
+fn a_proxy_that_cannot_be_reached_is_not_the_registry() {
+    let mut evidence = healthy().unconnected(
+        Role::Registry,
+        vec![dial("10.0.0.8", Some(TcpFault::Timeout))],
+    );
+    evidence.walk.legs[0].way = proxied();
+    says(
+        &only(&evidence, "proxy_miss", Critical),
+        &["the proxy 10.0.0.8:3128 can't be connected to"],
+    );
+}
+
+#[test]
+fn a_host_that_no_proxy_names_and_cannot_be_reached_is_a_remark_beside_the_cause() {
+    let mut evidence = healthy().unconnected(
+        Role::Registry,
+        vec![dial("10.0.3.9", Some(TcpFault::Timeout))],
+    );
+    let Way::Proxied { proxy } = proxied() else {
+        unreachable!()
+    };
+    evidence.walk.legs[0].way = Way::Excepted {
+        entry: ".example.com".to_owned(),
+        proxy,
+    };
+    let verdict = judge(&evidence);
+    assert_eq!(codes(&verdict.findings), ["tcp_timeout", "proxy_miss"]);
+    says(&verdict.findings[1], &["'.example.com' of NO_PROXY"]);
+}
+
+// ---- segments -----------------------------------------------------------------------------------
+
+#[test]
+fn only_fail_pass_fail_pass_is_a_black_hole() {
+    let hung = || healthy().no_blob(HttpFault::Stalled { after: Bytes(0) });
+    let with = |pattern: &[(bool, bool)]| {
+        let mut evidence = hung();
+        let trials = pattern.iter().map(|(small, passes)| SegmentTrial {
+            max_segment: small.then_some(1000),
+            fault: (!passes).then(|| "no answer in time".to_owned()),
+            took: Duration::from_secs(1),
+        });
+        evidence.walk.segments = Some(SegmentTrials {
+            role: Role::Blob,
+            phase: Phase::Blob,
+            endpoint: endpoint(BLOBS),
+            to: "203.0.113.9:443".parse().unwrap(),
+            trials: trials.collect(),
+        });
+        evidence
+    };
+    let proof = with(&[(false, false), (true, true), (false, false), (true, true)]);
+    says(
+        &only(&proof, "mtu_blackhole", Critical),
+        &["at most 1000 bytes: passes", "Clamp the MSS"],
+    );
+    assert_eq!(codes(&judge(&proof).consequences), ["http_timeout"]);
+    for pattern in [
+        &[(false, false), (true, false)][..],
+        &[(false, false), (true, true), (false, true)],
+        &[(false, false), (true, true), (false, false), (true, false)],
+        &[(false, false)],
+        &[],
+    ] {
+        only(&with(pattern), "http_timeout", Critical);
+    }
+}
+
+// ---- ends of credentials, and what is odd in them ------------------------------------------------
+
+fn with_expiry(
+    mut evidence: Evidence,
+    issued: Option<i64>,
+    expires: i64,
+    sign: ExpirySign,
+) -> Evidence {
+    let at = |seconds: i64| now() + SignedDuration::from_secs(seconds);
+    let mut source = SourceEvidence {
+        source: secret("regcred"),
+        keys: 1,
+        server_keys: vec![REGISTRY.to_owned()],
+        problem: None,
+        lint: Vec::new(),
+        expiries: Vec::new(),
+    };
+    source.expiries.push(Expiry {
+        key: (sign == ExpirySign::TokenClaim).then(|| REGISTRY.to_owned()),
+        sign,
+        issued: issued.map(at),
+        expires: Some(at(expires)),
+    });
+    evidence.keyring.sources = vec![source];
+    evidence
+}
+
+fn wrong_password() -> Evidence {
+    let keyring = healthy().keyring;
+    let fault = TokenFault::Rejected {
+        fault: status(401, None, false),
+    };
+    let mut evidence = healthy().refused(
+        Some(credential(REGISTRY)),
+        failed(fault),
+        blocked(Role::Token, Phase::Token),
+    );
+    evidence.keyring = keyring;
+    evidence
+}
+
+#[test]
+fn an_end_is_judged_by_the_share_of_life_that_is_left() {
+    use ExpirySign::TokenClaim;
+    for (issued, expires, found) in [
+        (Some(-1800), 1800, None),
+        (Some(-3300), 300, Some("credential_expiring")),
+        (Some(-86_400 * 364), 86_400, Some("credential_expiring")),
+        (Some(-86_400 * 300), 86_400 * 65, None),
+        (None, 7200, None),
+        (None, 600, Some("credential_expiring")),
+        (Some(-7200), -60, Some("credential_expired")),
+    ] {
+        let evidence = with_expiry(healthy(), issued, expires, TokenClaim);
+        match found {
+            None => quiet(&evidence),
+            Some(code) => {
+                only(&evidence, code, Warning);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
+    let expired = with_expiry(wrong_password(), Some(-7200), -60, ExpirySign::TokenClaim);
+    only(&expired, "credential_expired", Critical);
+    assert_eq!(codes(&judge(&expired).consequences), ["auth_bad_cred"]);
+    let copy = with_expiry(wrong_password(), None, -60, ExpirySign::Annotation);
+    says(
+        &only(&copy, "secret_copy_expired", Critical),
+        &["default-secret"],
+    );
+    let early = with_expiry(healthy(), None, 86_400, ExpirySign::Annotation);
+    only(&early, "secret_copy_expired", Warning);
+    let mut own = with_expiry(healthy(), None, 86_400, ExpirySign::Annotation);
+    own.keyring.sources[0].source = secret("default-secret");
+    own.keyring.candidates[0].source = secret("default-secret");
+    quiet(&own);
+}
+
+#[test]
+fn what_is_odd_in_a_refused_credential_is_the_root() {
+    let odd = |mut evidence: Evidence, rule: LintRule| {
+        evidence.keyring.sources[0].lint = vec![Lint {
+            key: Some(REGISTRY.to_owned()),
+            rule,
+        }];
+        evidence
+    };
+    let newline = || LintRule::EndsInNewline {
+        part: "password".to_owned(),
+    };
+    only(&odd(wrong_password(), newline()), "secret_format", Critical);
+    only(&odd(healthy(), newline()), "secret_format", Warning);
+    let verdict = judge(&odd(wrong_password(), LintRule::HubAlias));
+    assert_eq!(
+        codes(&verdict.findings),
+        ["auth_bad_cred", "secret_format"],
+        "that is not why"
+    );
+}
+
+// ---- workloads ----------------------------------------------------------------------------------
+
+fn pod(found: Found) -> PodUse {
+    PodUse {
+        path: "w.yaml".to_owned(),
+        kind: "Deployment".to_owned(),
+        namespace: Some("shop".to_owned()),
+        name: "foo".to_owned(),
+        container: "c".to_owned(),
+        container_kind: ContainerKind::Container,
+        policy: PullPolicy::Always,
+        policy_is_default: false,
+        pull_secrets: vec!["regcred".to_owned()],
+        service_account: None,
+        eip: Vec::new(),
+        secrets: vec![SecretSought {
+            name: "regcred".to_owned(),
+            found,
+        }],
+    }
+}
+
+#[test]
+fn a_secret_that_is_not_there_matters_where_nobody_is_let_in_without() {
+    let elsewhere = || Found::Elsewhere {
+        namespaces: vec!["till".to_owned()],
+    };
+    let anonymous = || {
+        healthy().refused(
+            None,
+            failed(TokenFault::NoCredential),
+            blocked(Role::Token, Phase::Token),
+        )
+    };
+    for (base, found, code, severity) in [
+        (anonymous(), elsewhere(), "secret_other_namespace", Critical),
+        (healthy(), elsewhere(), "secret_other_namespace", Warning),
+        (
+            anonymous(),
+            Found::NotGiven { given: 2 },
+            "secret_missing",
+            Critical,
+        ),
+        (
+            healthy(),
+            Found::NotGiven { given: 2 },
+            "secret_missing",
+            Warning,
+        ),
+        (
+            healthy(),
+            Found::NotGiven { given: 0 },
+            "secret_missing",
+            Info,
+        ),
+    ] {
+        let mut evidence = base;
+        evidence.pods = vec![pod(found)];
+        only_like(&evidence, code, severity);
+    }
+    let mut unknown = anonymous();
+    unknown.pods = vec![pod(Found::NotGiven { given: 0 })];
+    assert_eq!(
+        judge(&unknown).pull,
+        Pull::Unknown,
+        "the cluster may have it"
+    );
+    let mut here = healthy();
+    here.pods = vec![pod(Found::Here)];
+    quiet(&here);
+}
+
+/// [`only`], for a verdict that may be unknown.
+fn only_like(evidence: &Evidence, code: &str, severity: Severity) {
+    let verdict = judge(evidence);
+    is_sound(&verdict);
+    assert_eq!(codes(&verdict.findings), [code], "{verdict:#?}");
+    assert_eq!(verdict.findings[0].severity, severity);
+}
+
+#[test]
+fn no_pull_is_told_only_where_no_container_pulls() {
+    let mut evidence = healthy();
+    let mut never = pod(Found::Here);
+    never.policy = PullPolicy::Never;
+    evidence.pods = vec![never.clone()];
+    says(
+        &only(&evidence, "no_pull", Info),
+        &["Never", "ErrImageNeverPull"],
+    );
+    evidence.pods = vec![never, pod(Found::Here)];
+    quiet(&evidence);
+    let mut present = pod(Found::Here);
+    present.policy = PullPolicy::IfNotPresent;
+    evidence.pods = vec![present];
+    quiet(&evidence);
+    evidence.reference = format!("{REGISTRY}/team/app@sha256:{}", "0".repeat(64))
+        .parse()
+        .unwrap();
+    says(&only(&evidence, "no_pull", Info), &["by its digest"]);
+}
+
+#[test]
+fn annotations_are_told_once_for_a_pod() {
+    let mut evidence = healthy();
+    let mut one = pod(Found::Here);
+    one.eip = vec![EipProblem {
+        key: "yangtse.io/eip-bandwidth-size".to_owned(),
+        fault: EipFault::InvalidValue {
+            value: "5M".to_owned(),
+            wanted: "a whole number".to_owned(),
+        },
+    }];
+    let two = PodUse {
+        container: "d".to_owned(),
+        ..one.clone()
+    };
+    evidence.pods = vec![one, two];
+    says(
+        &only(&evidence, "eip_annotation_invalid", Critical),
+        &["eip-bandwidth-size is '5M'"],
+    );
+    for pod in &mut evidence.pods {
+        pod.eip[0].fault = EipFault::UnusualValue {
+            value: "5000".to_owned(),
+            usual: "1 to 2000".to_owned(),
+        };
+    }
+    only(&evidence, "eip_annotation_invalid", Warning);
+}

@@ -52,10 +52,7 @@ fn imports_go_down() {
             .match_indices("crate::")
             .map(|(at, _)| text.split_at(at + 7))
         {
-            let to: String = rest
-                .chars()
-                .take_while(|c| c.is_ascii_lowercase())
-                .collect();
+            let to: String = rest.chars().take_while(char::is_ascii_lowercase).collect();
             // `crate::VERSION`, `crate::{…}` of macros, and one's own module.
             if to.is_empty() || to == module {
                 continue;

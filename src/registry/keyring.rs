@@ -261,11 +261,18 @@ fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
     let image = parse_url(image)?;
     let (key_host, key_port) = split_host_port(&key.host);
     let (image_host, image_port) = split_host_port(&image.host);
+    // Of a password with a '/' in it, the kubelet takes the beginning for host and port.
+    let shown = |text: &str| {
+        if key.path.contains('@') {
+            "***".to_owned()
+        } else {
+            printable(text)
+        }
+    };
     if key_port != image_port {
-        let some = |port: &str| (!port.is_empty()).then(|| printable(port));
         return Some(MatchRule::Port {
-            key: some(key_port),
-            image: some(image_port),
+            key: (!key_port.is_empty()).then(|| shown(key_port)),
+            image: (!image_port.is_empty()).then(|| printable(image_port)),
         });
     }
     let labels = |host: &str| host.split('.').count();
@@ -277,7 +284,7 @@ fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
     }
     if !image.path.starts_with(&key.path) {
         return Some(MatchRule::Path {
-            key: printable(&key.path),
+            key: shown(&key.path),
             image: printable(&image.path),
         });
     }
@@ -286,13 +293,13 @@ fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
             Some(true) => {}
             Some(false) => {
                 return Some(MatchRule::Host {
-                    key: printable(key_host),
+                    key: shown(key_host),
                     image: printable(image_host),
                 });
             }
             None => {
                 return Some(MatchRule::BadPattern {
-                    key: printable(key_host),
+                    key: shown(key_host),
                 });
             }
         }
@@ -604,6 +611,20 @@ mod tests {
             ("index.docker.io", "localhost/x"),
         ] {
             assert_eq!(rule_of(key, image), None, "{key} {image}");
+        }
+    }
+
+    #[test]
+    fn a_password_with_a_slash_is_not_shown_as_a_path() {
+        for key in [
+            "https://me:123/hunter2@reg.example.com",
+            "docker.io/hunter2@reg.example.com",
+            "https://hunter2.io/x@reg.example.com",
+            "https://[hunter2.io/x@reg.example.com",
+        ] {
+            let rule = rule_of(key, "nginx").unwrap();
+            let said = rule.to_string();
+            assert!(!said.contains("hunter2") && !said.contains("123"), "{said}");
         }
     }
 

@@ -177,9 +177,14 @@ impl Keyring {
 
 /// A server key without what may be secret in it: userinfo, and a query.
 pub(crate) fn mask_key(key: &str) -> String {
+    // Further on, it may stand in a path behind the user.
+    let is_scheme = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    };
     let (scheme, rest) = match key.find("://") {
-        Some(at) => key.split_at(at + 3),
-        None => ("", key),
+        Some(at) if is_scheme(&key[..at]) => key.split_at(at + 3),
+        _ => ("", key),
     };
     let (user, rest) = match rest.rsplit_once('@') {
         Some((_, rest)) => ("***@", rest),
@@ -772,7 +777,11 @@ mod tests {
     fn nothing_that_prints_holds_a_password() {
         let mut source = secret(
             "s",
-            &["https://me:hunter2@reg.example.com/x?hunter2", "hunter2@x"],
+            &[
+                "https://me:hunter2@reg.example.com/x?hunter2",
+                "hunter2@x",
+                "me:hunter2@x/https://y",
+            ],
         );
         source.entries.push(Entry::new(
             "reg.example.com",

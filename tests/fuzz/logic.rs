@@ -239,6 +239,8 @@ fn read_configs(bytes: &[u8], hide: bool) -> Vec<LoadedSource> {
             },
             entries: config.entries,
             problem: None,
+            lint: config.lint,
+            expiries: Vec::new(),
         })
         .collect()
 }
@@ -248,7 +250,7 @@ const FLAVOURS: [Flavour; 3] = [Flavour::Secret, Flavour::LegacySecret, Flavour:
 fn read_config(bytes: &[u8], flavour: Flavour, hide: bool) -> Result<DockerConfig, String> {
     let read = docker_config::parse(bytes, flavour);
     let mut shown = match &read {
-        Ok(config) => config.suspicions.join("\n"),
+        Ok(config) => config.lint.iter().map(ToString::to_string).collect(),
         Err(reason) => reason.clone(),
     };
     assert_printable(&shown);
@@ -259,7 +261,7 @@ fn read_config(bytes: &[u8], flavour: Flavour, hide: bool) -> Result<DockerConfi
     if hide {
         assert_hidden(&shown);
     }
-    // Three suspicions an entry, each with a key that is cut.
+    // A word on an entry and the entry itself, with a key that is cut.
     assert!(shown.len() <= 500 * bytes.len() + 4096);
     read
 }
@@ -281,11 +283,10 @@ fn lookup(sources: Vec<LoadedSource>, length: usize, hide: bool) {
         assert_eq!(found.len(), evidence.candidates.len());
         assert_eq!(found.len() + evidence.mismatches.len(), entries);
         let shown = format!("{ring:?} {found:?} {}", json(&evidence));
-        let said: Vec<String> = evidence
-            .mismatches
-            .iter()
-            .map(|m| format!("{} {}", m.credential, m.rule))
-            .collect();
+        let rules = evidence.mismatches.iter();
+        let rules = rules.map(|m| format!("{} {}", m.credential, m.rule));
+        let lint = evidence.sources.iter().flat_map(|s| &s.lint);
+        let said: Vec<String> = rules.chain(lint.map(ToString::to_string)).collect();
         assert_printable(&said.concat());
         assert!(shown.len() <= 4096 * length + 65536, "{}", shown.len());
         if hide {

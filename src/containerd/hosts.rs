@@ -13,6 +13,7 @@ use url::Url;
 use crate::model::endpoint::{Endpoint, Host, Scheme};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::text::{distance, printable};
+use crate::registry::keyring::mask_key;
 use crate::registry::scrub::Secret;
 
 /// One host as a folder of `certs.d` describes it: a [`RegistryHost`], and the files and secrets
@@ -92,7 +93,7 @@ pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, Str
         else {
             continue;
         };
-        let of = format!("of host '{}'", printable(name));
+        let of = format!("of host '{}'", mask_key(name));
         let settings = read_settings(table, &of, folder)?;
         match target(name, settings.override_path) {
             Ok(target) => file
@@ -102,7 +103,7 @@ pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, Str
                 effect: HostsEffect::Doubtful,
                 reason: format!(
                     "host '{}' {reason}; each pull tries it in vain",
-                    printable(name)
+                    mask_key(name)
                 ),
             }),
         }
@@ -120,7 +121,7 @@ pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, Str
             Err(reason) => {
                 file.problems.push(HostsProblem {
                     effect: HostsEffect::Doubtful,
-                    reason: format!("server '{}' {reason}", printable(server)),
+                    reason: format!("server '{}' {reason}", mask_key(server)),
                 });
                 file.hosts.push(default_host(domain, settings));
             }
@@ -138,7 +139,7 @@ fn look_over(
     problems: &mut Vec<HostsProblem>,
 ) -> Result<(), String> {
     for (name, item) in tables.iter().flat_map(|tables| tables.iter()) {
-        let shown = printable(name);
+        let shown = mask_key(name);
         if !order.iter().any(|known| known == name) {
             problems.push(HostsProblem {
                 effect: HostsEffect::Ignored,
@@ -836,6 +837,24 @@ mod tests {
                 Some(effect),
                 "{text}: {:?}",
                 file.problems
+            );
+        }
+    }
+
+    #[test]
+    fn a_user_and_password_in_a_host_are_not_shown() {
+        for text in [
+            "server = \"https://u:hunter2@\"\n",
+            "[host.\"https://u:hunter2@m?hunter2\"]\nserver = \"x\"\nx = 1\n",
+            "[host.\"https://u:hunter2@m:port\"]\n",
+            "host.\"u:hunter2@m\".ca = \"x\"\n",
+            "[host.\"u:hunter2@m\"]\nca = 5\n",
+            "host = {\"u:hunter2@m\" = 5}\n",
+        ] {
+            let shown = format!("{:?}", parse(text.as_bytes(), DOMAIN, Path::new("/c")));
+            assert!(
+                shown.contains("***@") && !shown.contains("hunter2"),
+                "{shown}"
             );
         }
     }

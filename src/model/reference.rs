@@ -163,7 +163,14 @@ impl FromStr for Reference {
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(ReferenceError::UpperCase {
                 repository: path.to_owned(),
-                fix: text.replacen(path, &path.to_ascii_lowercase(), 1),
+                fix: {
+                    let (before, after) = text.split_at(name.len() - remainder.len());
+                    format!(
+                        "{before}{}{}",
+                        path.to_ascii_lowercase(),
+                        &after[path.len()..]
+                    )
+                },
             });
         }
         for component in path.split('/') {
@@ -304,7 +311,12 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
     {
         return Err(ReferenceError::Scheme {
             scheme: format!("{scheme}://"),
-            fix: without_user(rest).to_owned(),
+            fix: match rest.rsplit_once('@') {
+                // Behind a scheme there is a user even without a path; but not before a digest.
+                Some((_, host)) if !host.contains('/') && !host.starts_with("sha") => host,
+                _ => without_user(rest),
+            }
+            .to_owned(),
         });
     }
     let fix = without_user(text);
@@ -325,13 +337,13 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
     Ok(())
 }
 
-/// Cuts off `user:password@` before a host: it must not be repeated in a message.
+/// Cuts off `user:password@` before a host: it must not be repeated in a message. The `@` before a
+/// digest has no `/` behind it.
 fn without_user(text: &str) -> &str {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    match rest.rsplit_once('@') {
-        Some((_, behind)) if behind.contains('/') => behind,
-        _ => text,
-    }
+    text.rmatch_indices('@')
+        .map(|(at, _)| &text[at + 1..])
+        .find(|behind| behind.contains('/'))
+        .unwrap_or(text)
 }
 
 /// Splits off the registry, Docker Hub where none is written.
@@ -508,6 +520,22 @@ mod tests {
             ("docker://nginx:1", "write 'nginx:1'"),
             ("https://me:hunter2@quay.io/a", "write 'quay.io/a'"),
             ("me:hunter2@quay.io/a", "write 'quay.io/a'"),
+            ("https://me:hunter2@quay.io", "write 'quay.io'"),
+            (
+                "https://me:hunter2@quay.io/a@sha256:0",
+                "write 'quay.io/a@sha256:0'",
+            ),
+            (
+                "https://me:hunter2@oci://quay.io/a",
+                "write 'oci://quay.io/a'",
+            ),
+            ("docker://a@sha256:0", "write 'a@sha256:0'"),
+            (
+                " me:hunter2@quay.io/a@sha256:0",
+                "write 'quay.io/a@sha256:0'",
+            ),
+            ("Quay.io/QUAY", "write 'Quay.io/quay'"),
+            ("A.B/A.B:A", "write 'A.B/a.b:A'"),
             ("Nginx", "write 'nginx'"),
             ("quay.io/Org/app:V1", "write 'quay.io/org/app:V1'"),
             ("nginx:", "write 'nginx'"),

@@ -629,6 +629,28 @@ fn malformed(reason: &str) -> DnsFault {
 
 // ---- one answer ---------------------------------------------------------------------------------
 
+/// What a packet comes to that arrives as the answer to a question with this id: all that is done
+/// with it but for the sockets, for tests that make up packets. `None`: it says that it is cut off
+/// (TC), and over UDP that means to ask again over TCP.
+#[doc(hidden)]
+pub fn read_packet(
+    packet: &[u8],
+    id: u16,
+    name: &str,
+    family: Family,
+    tcp: bool,
+) -> Result<Option<Answer>, DnsFault> {
+    let question = Question {
+        id,
+        ..Question::new(name, family)?
+    };
+    let header = question.header_of_answer(packet).map_err(malformed)?;
+    if header.truncation && !tcp {
+        return Ok(None);
+    }
+    read_answer(packet, family).map(Some)
+}
+
 /// Reads an answer that belongs to its question (Go: `checkHeader`, `skipToAnswer`).
 fn read_answer(packet: &[u8], family: Family) -> Result<Answer, DnsFault> {
     let unreadable = |_| malformed("the answer can't be decoded");

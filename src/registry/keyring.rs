@@ -177,9 +177,14 @@ impl Keyring {
 
 /// A server key without what may be secret in it: userinfo, and a query.
 pub(crate) fn mask_key(key: &str) -> String {
+    // Further on, it may stand in a path behind the user.
+    let is_scheme = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    };
     let (scheme, rest) = match key.find("://") {
-        Some(at) => key.split_at(at + 3),
-        None => ("", key),
+        Some(at) if is_scheme(&key[..at]) => key.split_at(at + 3),
+        _ => ("", key),
     };
     let (user, rest) = match rest.rsplit_once('@') {
         Some((_, rest)) => ("***@", rest),
@@ -261,11 +266,18 @@ fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
     let image = parse_url(image)?;
     let (key_host, key_port) = split_host_port(&key.host);
     let (image_host, image_port) = split_host_port(&image.host);
+    // Of a password with a '/' in it, the kubelet takes the beginning for host and port.
+    let shown = |text: &str| {
+        if key.path.contains('@') {
+            "***".to_owned()
+        } else {
+            printable(text)
+        }
+    };
     if key_port != image_port {
-        let some = |port: &str| (!port.is_empty()).then(|| printable(port));
         return Some(MatchRule::Port {
-            key: some(key_port),
-            image: some(image_port),
+            key: (!key_port.is_empty()).then(|| shown(key_port)),
+            image: (!image_port.is_empty()).then(|| printable(image_port)),
         });
     }
     let labels = |host: &str| host.split('.').count();
@@ -277,7 +289,7 @@ fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
     }
     if !image.path.starts_with(&key.path) {
         return Some(MatchRule::Path {
-            key: printable(&key.path),
+            key: shown(&key.path),
             image: printable(&image.path),
         });
     }
@@ -286,13 +298,13 @@ fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
             Some(true) => {}
             Some(false) => {
                 return Some(MatchRule::Host {
-                    key: printable(key_host),
+                    key: shown(key_host),
                     image: printable(image_host),
                 });
             }
             None => {
                 return Some(MatchRule::BadPattern {
-                    key: printable(key_host),
+                    key: shown(key_host),
                 });
             }
         }
@@ -608,6 +620,20 @@ mod tests {
     }
 
     #[test]
+    fn a_password_with_a_slash_is_not_shown_as_a_path() {
+        for key in [
+            "https://me:123/hunter2@reg.example.com",
+            "docker.io/hunter2@reg.example.com",
+            "https://hunter2.io/x@reg.example.com",
+            "https://[hunter2.io/x@reg.example.com",
+        ] {
+            let rule = rule_of(key, "nginx").unwrap();
+            let said = rule.to_string();
+            assert!(!said.contains("hunter2") && !said.contains("123"), "{said}");
+        }
+    }
+
+    #[test]
     fn a_mismatch_names_the_first_rule_that_fails() {
         let port = |key: Option<&str>, image: Option<&str>| MatchRule::Port {
             key: key.map(str::to_owned),
@@ -751,7 +777,11 @@ mod tests {
     fn nothing_that_prints_holds_a_password() {
         let mut source = secret(
             "s",
-            &["https://me:hunter2@reg.example.com/x?hunter2", "hunter2@x"],
+            &[
+                "https://me:hunter2@reg.example.com/x?hunter2",
+                "hunter2@x",
+                "me:hunter2@x/https://y",
+            ],
         );
         source.entries.push(Entry::new(
             "reg.example.com",

@@ -119,7 +119,7 @@ fn time(text: &str) -> Option<Timestamp> {
     }
     if let Ok(number) = text.parse::<i64>() {
         // Milliseconds of this century have 13 digits, seconds 10.
-        return if number.abs() >= 100_000_000_000 {
+        return if number.unsigned_abs() >= 100_000_000_000 {
             Timestamp::from_millisecond(number).ok()
         } else {
             Timestamp::from_second(number).ok()
@@ -237,7 +237,7 @@ mod tests {
             let at = annotated_expiry(text).expires;
             assert_eq!(at.map(Timestamp::as_second), Some(1_795_484_412), "{text}");
         }
-        for text in ["", "soon", "2026-13-01T00:00:00Z"] {
+        for text in ["", "soon", "2026-13-01T00:00:00Z", "-9223372036854775808"] {
             assert_eq!(annotated_expiry(text).expires, None, "{text}");
         }
     }

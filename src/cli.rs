@@ -2,6 +2,7 @@
 //!
 //! stdout is the result, stderr is talk.
 
+mod input;
 mod probe;
 mod progress;
 mod replay;

@@ -1,7 +1,7 @@
 //! `pullpath probe`: arguments in, reports out.
 
 use std::fs::OpenOptions;
-use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,13 +15,12 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::progress::ProgressLine;
-use super::{Error, Output, When};
+use super::{Error, Output, When, input};
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
-use crate::model::text::printable;
 use crate::model::vantage::{NetworkView, Unseen, Vantage};
 use crate::model::workload::PodUse;
 use crate::net::dns::Families;
@@ -307,19 +306,19 @@ async fn wishes(args: &Probe) -> Result<Vec<Wish>, Error> {
         });
     }
     request.for_pods = true;
-    if args.credentials.password_stdin && args.filename.iter().any(|path| path == Path::new("-")) {
+    if args.credentials.password_stdin && args.filename.iter().any(|path| input::is_stdin(path)) {
         return Err(Error::Manifest(
             "standard input can't be both the manifest (-f -) and the password (--password-stdin); give the manifest as a file"
                 .to_owned(),
         ));
     }
     for path in &args.filename {
-        let shown = if path == Path::new("-") {
-            "standard input".into()
-        } else {
-            path.to_string_lossy()
-        };
-        let bytes = read_manifest(path)?;
+        let shown = input::shown(path);
+        let bytes = input::read(path, MAX_MANIFEST).map_err(|error| {
+            Error::Manifest(format!(
+                "cannot read {shown}, given with --filename: {error}"
+            ))
+        })?;
         // Secrets that come in the same file, as kustomize and Helm print them.
         let beside: Vec<LoadedSource> = secret::read(&bytes, &shown)
             .into_iter()
@@ -353,30 +352,6 @@ async fn wishes(args: &Probe) -> Result<Vec<Wish>, Error> {
         }
     }
     Ok(wishes)
-}
-
-fn read_manifest(path: &Path) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new("-") {
-        io::stdin()
-            .lock()
-            .take(MAX_MANIFEST + 1)
-            .read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes))
-    };
-    let shown = printable(&path.to_string_lossy());
-    match read {
-        Ok(length) if length as u64 > MAX_MANIFEST => Err(Error::Manifest(format!(
-            "{shown} is larger than {} MiB; give the manifests of fewer workloads",
-            MAX_MANIFEST >> 20
-        ))),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(Error::Manifest(format!(
-            "cannot read {shown}, given with --filename: {error}"
-        ))),
-    }
 }
 
 /// etcd takes objects of 1.5 MiB; a file may have many.

@@ -1,11 +1,11 @@
 //! `pullpath replay`: saved evidence, judged by the rules of today.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Error, Output, When};
+use super::{Error, Output, When, input};
 use crate::model::text::printable;
 use crate::report::{Document, Report, SCHEMA_VERSION};
 
@@ -34,8 +34,6 @@ pub(super) enum ReplayError {
         #[source]
         source: io::Error,
     },
-    #[error("{path} is larger than {} MiB, and no report", MAX_FILE >> 20)]
-    TooLarge { path: String },
     #[error(
         "{path} is no report of pullpath, at line {line} column {column}: {reason}; give what `probe -o json` printed"
     )]
@@ -64,24 +62,11 @@ pub(super) fn run(args: &Replay, out: &mut dyn Write) -> Result<u8, Error> {
 }
 
 fn read(path: &Path) -> Result<Vec<Report>, ReplayError> {
-    let shown = || printable(&path.to_string_lossy());
-    let unreadable = |source| ReplayError::Read {
+    let shown = || input::shown(path);
+    let bytes = input::read(path, MAX_FILE).map_err(|source| ReplayError::Read {
         path: shown(),
         source,
-    };
-    let mut bytes = Vec::new();
-    let limit = MAX_FILE + 1;
-    if path == Path::new("-") {
-        let input = io::stdin().lock();
-        input.take(limit).read_to_end(&mut bytes)
-    } else {
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        file.take(limit).read_to_end(&mut bytes)
-    }
-    .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(ReplayError::TooLarge { path: shown() });
-    }
+    })?;
     // The version first: a later form may not be readable at all.
     let no_report = |error: serde_json::Error| ReplayError::NoReport {
         path: shown(),

@@ -1,15 +1,14 @@
 //! `pullpath secret check`: pull secrets looked at before anybody pulls with them.
 
-use std::io::{self, Read as _, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, use_color};
+use super::{CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, input, use_color};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
-use crate::model::text::printable;
 use crate::registry::keyring::{self, Keyring};
 use crate::registry::secret;
 use crate::report::secret::{ImageMatch, SecretDocument, SecretReport};
@@ -56,12 +55,9 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let mut reports = Vec::new();
     let mut unread = false;
     for path in &args.files {
-        let bytes = read(path)?;
-        let shown = if path == Path::new("-") {
-            "standard input".into()
-        } else {
-            path.to_string_lossy()
-        };
+        let shown = input::shown(path);
+        let bytes = input::read(path, MAX_FILE)
+            .map_err(|error| Error::Manifest(format!("cannot read {shown}: {error}")))?;
         for source in secret::read(&bytes, &shown) {
             // A file without any Secret is told as a nameless one with a problem.
             unread |= matches!(
@@ -105,23 +101,5 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let limit = MAX_FILE + 1;
-    let read = if path == Path::new("-") {
-        io::stdin().lock().take(limit).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
-    };
-    let shown = printable(&path.to_string_lossy());
-    match read {
-        Ok(length) if length as u64 > MAX_FILE => Err(Error::Manifest(format!(
-            "{shown} is larger than {} MiB; a Secret holds 1 MiB at most",
-            MAX_FILE >> 20
-        ))),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(Error::Manifest(format!("cannot read {shown}: {error}"))),
-    }
-}
-
+/// A Secret holds 1 MiB at most; a file may have several.
 const MAX_FILE: u64 = 8 << 20;

@@ -699,7 +699,8 @@ impl AsyncWrite for Stream {
 
 // ---- bounds -------------------------------------------------------------------------------------
 
-pub(super) const AGENT: &str = concat!("pullpath/", env!("CARGO_PKG_VERSION"));
+/// How we name ourselves (RFC 9110, 10.1.5).
+pub const AGENT: &str = concat!("pullpath/", env!("CARGO_PKG_VERSION"));
 
 /// The reading of a body as a whole may take this many times the wait for a part of it: enough for
 /// a manifest of some MiB over a slow line, an end for one that comes byte by byte.

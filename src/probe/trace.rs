@@ -11,6 +11,7 @@ use crate::model::endpoint::Role;
 use crate::model::evidence::TracedExchange;
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::text::clean;
+use crate::net::http::AGENT;
 use crate::registry::scrub::Scrubber;
 
 /// Which exchange it was.
@@ -47,6 +48,16 @@ pub(super) fn write_down(
             .authority()
             .map_or_else(String::new, |a| scrub.clean(a.as_str())),
     )];
+    // As the connection adds them.
+    let ours = [
+        (header::USER_AGENT, AGENT),
+        (header::ACCEPT_ENCODING, "identity"),
+    ];
+    for (name, value) in ours {
+        if !seen.request.headers().contains_key(&name) {
+            request_headers.push((name.to_string(), value.to_owned()));
+        }
+    }
     let masked_own = |name: &HeaderName, value: &HeaderValue| {
         let is_own = own.iter().any(|(n, _)| n == name);
         if is_own {

@@ -261,7 +261,7 @@ async fn when_all_hosts_fail_it_is_said_whose_error_shows() {
     let text = outcome.text().replace("\n    ", " ");
     assert!(
         text.contains(&format!(
-            "containerd's message is that of https://{}",
+            "containerd 2's message is that of https://{}",
             mirror.registry_host()
         )),
         "{text}"

@@ -79,8 +79,8 @@ pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, Str
     if tables.is_none() {
         file.problems.push(HostsProblem {
             effect: HostsEffect::Doubtful,
-            reason: "it has no [host.\"…\"] table: containerd before 1.7 refuses such a file and asks the \
-                     registry itself"
+            reason: "it has no [host.\"…\"] table: containerd 1.x refuses such a file (\"invalid `host` tree\" in its \
+                     log) and asks the registry itself; an empty [host] below the other lines mends that"
                 .to_owned(),
         });
     }
@@ -822,7 +822,7 @@ mod tests {
             (
                 "server = \"https://u\"\n",
                 HostsEffect::Doubtful,
-                "before 1.7",
+                "containerd 1.x refuses",
             ),
             (
                 "[host.\"ftp://m\"]\n[host.\"httpbin\"]\n",

@@ -13,8 +13,9 @@ use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
 use toml_edit::{Document, Item};
 
+use crate::model::endpoint::Scheme;
 use crate::model::evidence::Roots;
-use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::text::printable;
 use crate::net::roots::{self, RootsError};
 use crate::net::tls::{ClientCertificates, TlsClient};
@@ -268,6 +269,13 @@ impl Settings {
         problems.extend(self.notes.iter().cloned());
         let clients = configured
             .into_iter()
+            .map(|mut host| {
+                // `--plain-http` speaks of the registry itself.
+                if host.host.kind == HostKind::Registry && own.endpoint.scheme == Scheme::Http {
+                    host.host.endpoint = own.endpoint.clone();
+                }
+                host
+            })
             .enumerate()
             .map(|(place, mut host)| {
                 host.host.place = place;

@@ -549,7 +549,7 @@ causes! {
         symptom "Pulls start late; the error names one host only"
         cause "hosts.toml lists hosts that do not work before the one that does. containerd tries them again for the tag, for each manifest and for each layer, and shows one error of all."
         tell "Each host of hosts.toml is walked on its own, in containerd's order, until one serves the layer; the cause of each failure is in the evidence, with what it costs and whose error containerd would show."
-        fix "Mend or remove the hosts named, in certs.d/REGISTRY/hosts.toml on the nodes; no restart is needed. A `dial_timeout` of a second or two bounds what a dead mirror costs."
+        fix "Mend or remove the hosts named, in certs.d/REGISTRY/hosts.toml on the nodes; no restart is needed. A `dial_timeout` of a second or two bounds what a dead mirror costs (containerd 2.1 or later)."
         MirrorInsecure = "mirror_insecure", Warning, Now, [];
         "A mirror is used without checking its certificate"
         symptom "None: the pull succeeds"

@@ -1,6 +1,7 @@
 //! The hosts of `hosts.toml`: those that are asked in vain before the one that serves, and what the
 //! settings do that they should not.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{judge, new};
@@ -85,7 +86,7 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
         };
         let mend = root.map_or_else(String::new, |root| format!("{} ", root.hint));
         findings.push(finding.hint(format!(
-            "{mend}Or take {host} out of {file}; a short `dial_timeout` there bounds what it costs."
+            "{mend}Or take {host} out of {file}; a short `dial_timeout` there (containerd 2.1 or later) bounds what it costs."
         )));
     }
     if !decided && !evidence.others.is_empty() {
@@ -103,26 +104,38 @@ fn hidden(evidence: &Evidence, findings: &mut [Finding]) {
             Some((rank, walk, words))
         })
         .collect();
-    // `Resolve` of containerd 2: statuses before 404 before errors without an answer; the first of
-    // equals. Before 2.0: the first that is no 404.
-    let best = failed.iter().map(|(rank, ..)| *rank).max();
-    let Some(shown) = failed.iter().find(|(rank, ..)| Some(*rank) == best) else {
-        return;
-    };
     if failed.len() < 2 {
         return;
     }
+    // `Resolve` of containerd 2: statuses before 404 before errors without an answer, the first of
+    // equals; of containerd 1: the first that is no 404.
+    let best = failed.iter().map(|(rank, ..)| *rank).max();
+    let Some(two) = failed.iter().find(|(rank, ..)| Some(*rank) == best) else {
+        return;
+    };
+    let one = failed.iter().find(|(rank, ..)| *rank != 2).unwrap_or(two);
+    let place =
+        |(_, walk, words): &(u8, &Walk, String)| format!("{} ({words})", walk.host.endpoint);
+    let is_shown = |walk: &Walk| {
+        walk.host.endpoint == two.1.host.endpoint || walk.host.endpoint == one.1.host.endpoint
+    };
     let others: Vec<String> = failed
         .iter()
-        .filter(|(_, walk, _)| walk.host.endpoint != shown.1.host.endpoint)
-        .map(|(_, walk, words)| format!("{} ({words})", walk.host.endpoint))
+        .filter(|(_, walk, _)| !is_shown(walk))
+        .map(place)
         .collect();
-    let fact = format!(
-        "containerd's message is that of {} ({}); its log alone has that of {}",
-        shown.1.host.endpoint,
-        shown.2,
-        others.join(", ")
-    );
+    let mut fact = if one.1.host.endpoint == two.1.host.endpoint {
+        format!("containerd's message is that of {}", place(two))
+    } else {
+        format!(
+            "containerd 2's message is that of {}, containerd 1's that of {}",
+            place(two),
+            place(one)
+        )
+    };
+    if !others.is_empty() {
+        let _ = write!(fact, "; its log alone has that of {}", others.join(", "));
+    }
     if let Some(finding) = findings.iter_mut().find(|f| f.cause == Cause::MirrorOrder) {
         finding.evidence.push(fact);
     }
@@ -167,9 +180,14 @@ fn cost(walk: &Walk) -> String {
         || hangs(walk.blob.fault());
     let waits = waits.or(hung.then_some(("wait for an answer", HEADERS)));
     if let Some((what, time)) = waits {
+        let older = if walk.host.dial_timeout.is_some() && what == "dial timeout" {
+            "; before containerd 2.1, which knows no dial_timeout, 30 s"
+        } else {
+            ""
+        };
         return format!(
-            "it costs each request of a pull about {} (an estimate: containerd's {what}), and there is one for \
-             the tag, for each manifest, for the configuration and for each layer",
+            "it costs each request of a pull about {} (an estimate: containerd's {what}{older}), and there is one \
+             for the tag, for each manifest, for the configuration and for each layer",
             Took(time)
         );
     }

@@ -102,8 +102,8 @@ fn the_error_that_containerd_shows_is_named() {
     says(
         &verdict.findings[1],
         &[
-            "containerd's message is that of https://registry.example.com",
-            "its log alone has that of https://mirror.example.com",
+            "containerd 2's message is that of https://registry.example.com",
+            "containerd 1's that of https://mirror.example.com",
         ],
     );
     // And any other status before a 404.

@@ -260,7 +260,7 @@ pub(super) fn addresses(evidence: &Evidence, findings: &mut Vec<Finding>) {
             if dead.is_empty() {
                 continue;
             }
-            let host = &leg.endpoint.host;
+            let host = leg.dialled();
             if alive > 0 {
                 findings.push(
                     at(Cause::AddressPartlyDead, leg.role, Phase::Connect)

@@ -274,6 +274,27 @@ fn a_proxy_that_cannot_be_reached_is_not_the_registry() {
 }
 
 #[test]
+fn what_was_dialled_for_a_proxy_is_told_by_the_proxys_name() {
+    let mut evidence = healthy();
+    for leg in &mut evidence.walk.legs {
+        let Way::Proxied { mut proxy } = proxied() else {
+            unreachable!()
+        };
+        proxy.authority = "proxy.corp.example:3128".to_owned();
+        leg.way = Way::Proxied { proxy };
+        if let Step::Done { value, .. } = &mut leg.resolve.outcome {
+            value.name = "proxy.corp.example.".to_owned();
+        }
+    }
+    // The proxy's own name answered, and no other in place of the registry's.
+    quiet(&evidence);
+    let dead = dial("10.0.0.8", Some(TcpFault::Timeout));
+    evidence.walk.legs[0].connect.attempts.insert(0, dead);
+    let finding = only(&evidence, "address_partly_dead", Warning);
+    says(&finding, &["'proxy.corp.example'"]);
+}
+
+#[test]
 fn a_host_that_no_proxy_names_and_cannot_be_reached_is_a_remark_beside_the_cause() {
     let mut evidence = healthy().unconnected(
         Role::Registry,

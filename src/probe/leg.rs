@@ -564,6 +564,7 @@ impl<'a> Lines<'a> {
                 result: Err(fault),
                 took,
             };
+            trace::hide_query(&next, &mut self.scrub);
             let Some(endpoint) = Endpoint::of(&next) else {
                 return failed(untrusted(&next, Distrust::NotAServer));
             };

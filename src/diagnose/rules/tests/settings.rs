@@ -180,6 +180,34 @@ fn skip_verify_is_a_warning_whatever_the_certificate() {
     assert_eq!(verdict.pull, Pull::Unknown);
 }
 
+#[test]
+fn a_mirror_of_which_nothing_is_known_leaves_the_pull_open() {
+    let mut unsure = healthy().refused(
+        Some(credential(REGISTRY)),
+        failed(TokenFault::Unverified),
+        blocked(Role::Token, Phase::Token),
+    );
+    unsure.walk.host.skip_verify = true;
+    unsure.walk.legs[0].tls.unverified = Some(TlsFault::UnknownIssuer {
+        issuer: "CN=corp".to_owned(),
+    });
+    let mut evidence = behind(&unsure);
+    let dead = || vec![dial("10.0.3.9", Some(TcpFault::Timeout))];
+    evidence.walk = Walk {
+        host: evidence.walk.host.clone(),
+        ..healthy().unconnected(Role::Registry, dead()).walk
+    };
+    let verdict = judge(&evidence);
+    assert_eq!(verdict.pull, Pull::Unknown);
+    assert_eq!(
+        codes(&verdict.findings),
+        ["auth_unknown", "tcp_timeout", "mirror_insecure"]
+    );
+    says(&verdict.findings[0], &["mirror https://mirror.example.com"]);
+    // Where a later host serves, it is none of our business.
+    assert_eq!(judge(&behind(&unsure)).pull, Pull::WouldSucceed);
+}
+
 // ---- proxies ------------------------------------------------------------------------------------
 
 fn proxied() -> Way {

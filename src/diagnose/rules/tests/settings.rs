@@ -459,6 +459,41 @@ fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
     quiet(&own);
 }
 
+/// A token was given for the credential, or nobody asked for it: its end is not what fails.
+#[test]
+fn an_ended_credential_is_no_cause_where_it_was_not_refused() {
+    let ended = |evidence| with_expiry(evidence, Some(-7200), -60, ExpirySign::TokenClaim);
+    let mut open = ended(healthy());
+    open.walk.attempts[0].credential = None;
+    only(&open, "credential_expired", Warning);
+    for (code, first) in [
+        (
+            status(404, Some("MANIFEST_UNKNOWN"), false),
+            "manifest_unknown",
+        ),
+        (status(503, None, false), "registry_5xx"),
+    ] {
+        let keyring = healthy().keyring;
+        let mut evidence = healthy().refused(
+            Some(credential(REGISTRY)),
+            grant(Access::Pull),
+            failed(code),
+        );
+        evidence.keyring = keyring;
+        let mut evidence = ended(evidence);
+        evidence.keyring.sources[0].lint = vec![Lint {
+            key: Some(REGISTRY.to_owned()),
+            rule: LintRule::OuterBlanks {
+                part: "password".to_owned(),
+            },
+        }];
+        evidence.pods = vec![pod(Found::NotGiven { given: 1 })];
+        let verdict = judge(&evidence);
+        assert_eq!(verdict.findings[0].cause.code(), first);
+        assert!(verdict.findings[1..].iter().all(|f| f.severity == Warning));
+    }
+}
+
 #[test]
 fn what_is_odd_in_a_refused_credential_is_the_root() {
     let odd = |mut evidence: Evidence, rule: LintRule| {

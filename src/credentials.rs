@@ -111,7 +111,18 @@ pub async fn load(
 /// Returns with them what came of looking for each name.
 pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Vec<SecretSought>) {
     if pod.pull_secrets.is_empty() {
-        return (sources.to_vec(), Vec::new());
+        let is_elsewhere = |source: &&LoadedSource| match (&source.source, &pod.namespace) {
+            (
+                CredentialSource::SecretFile {
+                    namespace: Some(theirs),
+                    ..
+                },
+                Some(ours),
+            ) => theirs != ours,
+            _ => false,
+        };
+        let near = sources.iter().filter(|source| !is_elsewhere(source));
+        return (near.cloned().collect(), Vec::new());
     }
     let secret_of = |source: &LoadedSource| match &source.source {
         CredentialSource::SecretFile {
@@ -403,6 +414,32 @@ mod tests {
     use crate::registry::keyring::Keyring;
 
     const CONFIG: &str = r#"{"auths":{"reg.example.com":{"auth":"dTpodW50ZXIy"}}}"#;
+
+    #[test]
+    fn a_pod_without_names_gets_the_secrets_of_its_namespace_only() {
+        let of = |namespace: Option<&str>| LoadedSource {
+            source: CredentialSource::SecretFile {
+                path: "s.yaml".to_owned(),
+                namespace: namespace.map(str::to_owned),
+                name: "regcred".to_owned(),
+            },
+            entries: Vec::new(),
+            problem: None,
+            lint: Vec::new(),
+            expiries: Vec::new(),
+        };
+        let text = "kind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {containers: [{name: c, image: a}]}\n";
+        let workloads = crate::workload::read(text.as_bytes(), "w.yaml").unwrap();
+        let (_, pod) = workloads[0].uses().unwrap().remove(0);
+        let sources = [of(Some("shop")), of(Some("till")), of(None)];
+        let (chosen, sought) = for_pod(&sources, &pod);
+        let chosen: Vec<_> = chosen.into_iter().map(|s| s.source).collect();
+        assert_eq!(
+            chosen,
+            [sources[0].source.clone(), sources[2].source.clone()]
+        );
+        assert!(sought.is_empty());
+    }
 
     fn reference(text: &str) -> Reference {
         text.parse().unwrap()

@@ -114,6 +114,22 @@ async fn a_mirror_that_may_not_resolve_serves_by_digest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_no_host_may_resolve_a_tag_no_pull_succeeds() {
+    let (world, mirror) = (World::healthy().await, open_mirror().await);
+    let toml = format!(
+        "server = \"https://{}\"\nca = \"{}\"\ncapabilities = [\"pull\"]\n{}",
+        world.registry_host(),
+        world.ca.file().display(),
+        table(&mirror, "capabilities = [\"pull\"]")
+    );
+    let outcome = with_hosts(&world, &toml).await;
+    let verdict = &outcome.report().verdict;
+    assert_eq!(verdict.pull, Pull::WouldFail);
+    let facts = verdict.findings[0].evidence.join(" ");
+    assert!(facts.contains("no resolve hosts"), "{facts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_host_lacks_the_next_one_serves() {
     let (world, mirror) = (World::healthy().await, open_mirror().await);
     mirror

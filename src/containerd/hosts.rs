@@ -348,7 +348,10 @@ fn target(server: &str, override_path: bool) -> Result<Target, &'static str> {
         if override_path { "" } else { "/v2" }.to_owned()
     } else {
         let clean = clean_path(written);
-        if clean.ends_with("/v2") || override_path {
+        if clean == "/" && override_path {
+            // Joined to what follows, as `path.Join` does.
+            String::new()
+        } else if clean.ends_with("/v2") || override_path {
             clean
         } else {
             clean_path(&format!("{clean}/v2"))
@@ -669,6 +672,17 @@ mod tests {
         );
         assert_eq!(file.hosts[3].host.kind, HostKind::Server);
         assert!(file.problems.is_empty(), "{:?}", file.problems);
+    }
+
+    #[test]
+    fn a_bare_slash_is_no_path() {
+        for (text, want) in [
+            ("[host.\"https://m/\"]\noverride_path = true\n", "https://m"),
+            ("[host.\"https://m/\"]\n", "https://m/v2"),
+        ] {
+            let want = format!("{want} ns={DOMAIN}");
+            assert_eq!(shown(&read(text))[0], want);
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct ProxyServer {
     pub authorization: Option<Secret>,
     /// The password alone, to be kept out of everything that is shown.
     pub password: Option<Secret>,
+    /// The user and password as Basic encodes them, for the same end.
+    pub pair: Option<Secret>,
 }
 
 /// One entry of `NO_PROXY`.
@@ -146,7 +148,7 @@ impl Proxies {
     /// Every secret in the settings.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let servers = self.http.iter().chain(&self.https);
-        servers.flat_map(|s| s.password.iter().chain(&s.authorization))
+        servers.flat_map(|s| s.password.iter().chain(&s.pair).chain(&s.authorization))
     }
 
     pub fn is_unset(&self) -> bool {
@@ -197,10 +199,12 @@ fn parse_proxy(value: &str, variable: &str) -> Option<ProxyServer> {
     let login = (!url.username().is_empty() || url.password().is_some()).then(|| {
         let password = Secret::new(decoded(url.password().unwrap_or_default()));
         let pair = format!("{}:{}", decoded(url.username()), password.expose());
-        let authorization = Secret::new(format!("Basic {}", STANDARD.encode(pair)));
-        (authorization, password)
+        let pair = Secret::new(STANDARD.encode(pair));
+        let authorization = Secret::new(format!("Basic {}", pair.expose()));
+        (authorization, (password, pair))
     });
-    let (authorization, password) = login.unzip();
+    let (authorization, login) = login.unzip();
+    let (password, pair) = login.unzip();
     Some(ProxyServer {
         proxy: Proxy {
             authority: format!("{host}:{port}"),
@@ -212,6 +216,7 @@ fn parse_proxy(value: &str, variable: &str) -> Option<ProxyServer> {
         port,
         authorization,
         password: password.filter(|password| !password.is_empty()),
+        pair,
     })
 }
 
@@ -355,6 +360,7 @@ pub fn read_file(text: &str) -> EnvironmentFile {
                     }
                 }
             }
+            "EnvironmentFile" if value.is_empty() => file.includes.clear(),
             "EnvironmentFile" => match value.strip_prefix('-') {
                 Some(path) => file.includes.push((path.to_owned(), true)),
                 None => file.includes.push((value.to_owned(), false)),
@@ -438,6 +444,24 @@ mod tests {
     }
 
     /// The rows of the tables in x/net/http/httpproxy, by their meaning.
+    #[test]
+    fn a_proxys_login_is_hidden_as_it_travels() {
+        let proxies = proxies("http://user:hunter22@10.0.0.8:3128", "");
+        let mut scrub = crate::registry::scrub::Scrubber::new();
+        for secret in proxies.secrets() {
+            scrub.hide(secret);
+        }
+        let pair = STANDARD.encode("user:hunter22");
+        let shown = scrub.clean(&format!("Basic {pair} <{pair}> hunter22"));
+        assert_eq!(shown, "*** <***> ***");
+    }
+
+    #[test]
+    fn an_empty_environment_file_takes_back_those_before() {
+        let text = "[Service]\nEnvironmentFile=/etc/a\nEnvironmentFile=\nEnvironmentFile=-/etc/b\n";
+        assert_eq!(read_file(text).includes, [("/etc/b".to_owned(), true)]);
+    }
+
     #[test]
     fn no_proxy_matches_as_go_does() {
         for (no_proxy, url, excepted) in [
@@ -534,7 +558,7 @@ mod tests {
             format!("Basic {}", STANDARD.encode("me:hunter22"))
         );
         assert!(!format!("{secret:?}").contains("hunter"));
-        assert_eq!(secret.secrets().count(), 2);
+        assert_eq!(secret.secrets().count(), 3);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::credential::{CredentialId, KeyringEvidence};
-use super::endpoint::{Endpoint, Role};
+use super::endpoint::{Endpoint, Host, Role};
 use super::fault::{
     DnsFault, HttpFault, ManifestFault, Phase, ProxyFault, TcpFault, TlsFault, TokenFault,
 };
@@ -174,6 +174,23 @@ pub struct Leg {
 pub struct ClockCheck {
     pub server: Timestamp,
     pub local: Timestamp,
+}
+
+impl Leg {
+    /// The host that was resolved and connected to: the server's, or that of the proxy before it.
+    pub fn dialled(&self) -> Host {
+        match self.way.proxy() {
+            Some(proxy) => {
+                let authority = proxy.authority.as_str();
+                Host::new(
+                    authority
+                        .rsplit_once(':')
+                        .map_or(authority, |(host, _)| host),
+                )
+            }
+            None => self.endpoint.host.clone(),
+        }
+    }
 }
 
 // ---- resolve ------------------------------------------------------------------------------------

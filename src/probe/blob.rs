@@ -11,13 +11,12 @@ use super::leg::{
     Exchange, LineId, Lines, MAX_REDIRECTS, OpenError, clone_request, redirect, untrusted,
 };
 use super::manifest::path_of;
-use super::{Check, SMALL_BODY};
+use super::{Check, SMALL_BODY, trace};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{BlobFound, ManifestFound, Skip, Step};
 use crate::model::fault::{Distrust, HttpFault, Phase};
 use crate::model::hosts::RegistryHost;
 use crate::model::units::Bytes;
-use crate::registry::scrub::Secret;
 use crate::registry::{error, manifest as oci};
 
 /// What is asked of a layer: little, and more than one packet holds, since a path may let small
@@ -82,9 +81,7 @@ pub(super) async fn first_bytes(
                 took,
             };
         }
-        for (_, value) in next.query_pairs() {
-            lines.scrub_mut().hide(&Secret::new(value));
-        }
+        trace::hide_query(&next, lines.scrub_mut());
         let Some(endpoint) = Endpoint::of(&next) else {
             return Step::Failed {
                 fault: untrusted(&next, Distrust::NotAServer),

@@ -564,6 +564,7 @@ impl<'a> Lines<'a> {
                 result: Err(fault),
                 took,
             };
+            trace::hide_query(&next, &mut self.scrub);
             let Some(endpoint) = Endpoint::of(&next) else {
                 return failed(untrusted(&next, Distrust::NotAServer));
             };
@@ -686,6 +687,11 @@ impl<'a> Lines<'a> {
             Tunneled::Failed(fault, _) => return Err((Phase::Proxy, fault.to_string())),
         };
         match self.secure(endpoint, stream).await {
+            // The first connection was verified, and what is to be sent may hold a credential.
+            (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => Err((
+                Phase::Tls,
+                words(tls.unverified.map(|fault| fault.to_string())),
+            )),
             (_, Some(State::Fresh(stream, is_h2))) => HttpConnection::open(stream, is_h2)
                 .await
                 .map(|connection| connection.by_proxy(self.for_proxy(endpoint)))
@@ -695,6 +701,11 @@ impl<'a> Lines<'a> {
                 Err((Phase::Tls, words(fault)))
             }
         }
+    }
+
+    fn was_verified(&self, endpoint: &Endpoint) -> bool {
+        let mut lines = self.opened.iter().filter(|l| l.endpoint == *endpoint);
+        lines.any(|line| self.legs[line.leg].tls.unverified.is_none())
     }
 
     /// What requests of plain http have besides, when a proxy passes them on.

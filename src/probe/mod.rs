@@ -24,7 +24,7 @@ use crate::containerd::{BaseTrust, HostClient, Settings};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Evidence, ManifestFound, TracedExchange, Walk};
 use crate::model::fault::Phase;
-use crate::model::hosts::RegistryHost;
+use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::vantage::Vantage;
@@ -117,10 +117,11 @@ pub async fn pull(
     for secret in edges.settings.proxies.secrets() {
         scrub.hide(secret);
     }
-    let (hosts, clients) =
+    let (mut hosts, clients) =
         edges
             .settings
             .hosts(check.reference.domain(), &check.host(), &edges.trust);
+    ask_nobody(&mut hosts, check, &clients);
     for secret in clients.iter().flat_map(|client| &client.header_values) {
         scrub.hide(secret);
     }
@@ -170,6 +171,23 @@ pub async fn pull(
     }
 }
 
+/// `no resolve hosts`: every host may be asked for content only, and the image is named by a tag.
+fn ask_nobody(hosts: &mut HostsConfig, check: &Check, clients: &[HostClient]) {
+    let HostsConfig::Read { problems, .. } = hosts else {
+        return;
+    };
+    let can_resolve = clients.iter().any(|client| client.host.resolves);
+    if !can_resolve && check.reference.digest().is_none() {
+        problems.push(HostsProblem {
+            effect: HostsEffect::PullFails,
+            reason: "no host has both 'pull' and 'resolve' in its capabilities, so containerd has none \
+                     to ask what a tag stands for (`no resolve hosts`); add 'resolve' to one, or above \
+                     the first [host]"
+                .to_owned(),
+        });
+    }
+}
+
 /// One time around the hosts.
 struct Round<'a> {
     check: &'a Check,
@@ -204,8 +222,13 @@ impl<'a> Round<'a> {
         let mut visits: Vec<Option<Visit<'a>>> = clients.iter().map(|_| None).collect();
         let reference = &self.check.reference;
         let mut digest = reference.digest().map(str::to_owned);
-        for (client, visit) in clients.iter().zip(&mut visits) {
-            if !client.host.resolves && reference.digest().is_none() {
+        let can_resolve = reference.digest().is_some() || clients.iter().any(|c| c.host.resolves);
+        for (index, (client, visit)) in clients.iter().zip(&mut visits).enumerate() {
+            // Where none may be asked, `ask_nobody` says that no pull succeeds; the last is looked
+            // at all the same.
+            let is_last = index + 1 == clients.len();
+            let is_asked = client.host.resolves || reference.digest().is_some();
+            if !is_asked && (can_resolve || !is_last) {
                 continue;
             }
             let new = self.visit(client, reference.version()).await;

@@ -12,7 +12,7 @@ use crate::model::evidence::TracedExchange;
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::text::clean;
 use crate::net::http::AGENT;
-use crate::registry::scrub::Scrubber;
+use crate::registry::scrub::{Scrubber, Secret};
 
 /// Which exchange it was.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +152,16 @@ fn masked_url(text: &str) -> String {
     format!("{}?{}", without_user(before), shown.join("&"))
 }
 
+/// Keeps the values of a redirect's query out of all that is shown: they may be signed, and a server
+/// that refuses them repeats them.
+pub(super) fn hide_query(url: &Url, scrub: &mut Scrubber) {
+    for (name, value) in url.query_pairs() {
+        if !OPEN_NAMES.contains(&name.as_ref()) {
+            scrub.hide(&Secret::new(value));
+        }
+    }
+}
+
 fn without_user(text: &str) -> String {
     match Url::parse(text) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
@@ -176,7 +186,15 @@ const MAX_BODY: usize = 2000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::scrub::Secret;
+
+    #[test]
+    fn a_redirects_signature_is_hidden_and_its_protocol_is_not() {
+        let mut scrub = Scrubber::default();
+        let url = "https://s.test/x?X-Amz-Signature=0a1b2c3d&ns=docker.io";
+        hide_query(&Url::parse(url).unwrap(), &mut scrub);
+        let said = "SignatureProvided 0a1b2c3d, for docker.io";
+        assert_eq!(scrub.clean(said), "SignatureProvided ***, for docker.io");
+    }
 
     #[test]
     fn what_is_secret_by_its_place_is_masked() {

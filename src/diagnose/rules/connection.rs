@@ -67,7 +67,7 @@ pub(super) fn segments(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .fact(format!("the same exchange with {} at {}, in turn:", trials.endpoint, trials.to))
             .facts(facts)
             .hint(
-                "Clamp the MSS on the gateway of the tunnel on this path (VPN, Direct Connect, overlay), or let                  ICMP \"fragmentation needed\" (IPv6: packet too big) through from it. Until then a smaller MTU on \
+                "Clamp the MSS on the gateway of the tunnel on this path (VPN, Direct Connect, overlay), or let ICMP \"fragmentation needed\" (IPv6: packet too big) through from it. Until then a smaller MTU on \
                  the node's interface or route helps.",
             ),
     );
@@ -260,7 +260,7 @@ pub(super) fn addresses(evidence: &Evidence, findings: &mut Vec<Finding>) {
             if dead.is_empty() {
                 continue;
             }
-            let host = &leg.endpoint.host;
+            let host = leg.dialled();
             if alive > 0 {
                 findings.push(
                     at(Cause::AddressPartlyDead, leg.role, Phase::Connect)

@@ -59,8 +59,20 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         };
         let verdict = judge(&evidence.at(walk));
-        // What containerd would have had there is not known; `insecure` says so.
+        // What containerd would have had there is not known; where no other host serves, all hangs
+        // on it.
         if verdict.pull == Pull::Unknown {
+            let roots = verdict.findings.iter().filter(|_| !decided);
+            let critical = roots.filter(|f| f.severity == Severity::Critical).cloned();
+            findings.extend(critical.map(|mut root| {
+                (root.leg, root.phase) = (None, None);
+                root.fact(format!(
+                    "that is of {} {}, which is asked before {}; if it serves the image, the pull succeeds",
+                    walk.host.kind.as_str(),
+                    walk.host.endpoint,
+                    evidence.walk.host.endpoint
+                ))
+            }));
             continue;
         }
         let root = verdict
@@ -92,6 +104,15 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
     if !decided && !evidence.others.is_empty() {
         hidden(evidence, findings);
     }
+}
+
+/// No host was seen to serve the image, and of one that failed it is not known whether it would.
+pub(super) fn may_serve(evidence: &Evidence) -> bool {
+    !evidence.walk.serves_layers()
+        && evidence
+            .others
+            .iter()
+            .any(|walk| walk.failure().is_some() && judge(&evidence.at(walk)).pull == Pull::Unknown)
 }
 
 /// Which of the errors containerd shows, and which it keeps to its log.

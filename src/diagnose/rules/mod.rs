@@ -93,8 +93,13 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let order = |f: &Finding| (std::cmp::Reverse(f.severity), f.leg, f.phase);
     findings.sort_by_key(order);
     consequences.sort_by_key(order);
+    let mut pull = pull(&findings);
+    // A host before may serve it all the same; one that fails whatever the host, says so there too.
+    if pull == Pull::WouldFail && mirrors::may_serve(evidence) {
+        pull = Pull::Unknown;
+    }
     Verdict {
-        pull: pull(&findings),
+        pull,
         findings,
         consequences,
     }

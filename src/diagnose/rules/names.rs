@@ -105,7 +105,7 @@ pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 Trouble::Half { silent, after } => (
                     Cause::DnsSlow5s,
                     vec![
-                        format!("{shown} answers {} for '{}' and not {}, within {}", other(silent).record(), leg.endpoint.host, silent.record(), Took(after)),
+                        format!("{shown} answers {} for '{}' and not {}, within {}", other(silent).record(), leg.dialled(), silent.record(), Took(after)),
                         "a Go client asks both at once and waits its whole timeout for the missing one, 5 s for each try by default".to_owned(),
                     ],
                     format!("Make {shown}, or the firewall before it, answer {} too; an empty answer is enough.", silent.record()),
@@ -307,8 +307,7 @@ pub(super) fn is_private(address: IpAddr) -> bool {
 /// A search domain answered in place of the name.
 pub(super) fn search_list(evidence: &Evidence, findings: &mut Vec<Finding>) {
     for leg in &evidence.walk.legs {
-        let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), &leg.endpoint.host)
-        else {
+        let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), leg.dialled()) else {
             continue;
         };
         let is_server = matches!(found.source, ResolutionSource::Server { .. });
@@ -349,6 +348,7 @@ pub(super) fn search_list(evidence: &Evidence, findings: &mut Vec<Finding>) {
             ));
         // A certificate for the full name means that the server is the one meant, by a short name.
         if let Some(TlsFault::NameMismatch { presented, .. }) = leg.tls.outcome.fault()
+            && leg.way.proxy().is_none()
             && !presented.iter().any(|name| covers(name, full))
         {
             finding = finding.severity(Severity::Critical).fact(format!(
@@ -393,13 +393,13 @@ pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     .confidence(Confidence::Medium)
                     .fact(format!(
                         "the hosts file says {} is at {}",
-                        leg.endpoint.host,
+                        leg.dialled(),
                         addresses.join(", ")
                     ))
                     .fact(format!("{}: {fault}", leg.endpoint))
                     .hint(format!(
                         "Correct or remove '{}' in the hosts file.",
-                        leg.endpoint.host
+                        leg.dialled()
                     )),
             );
         }
@@ -418,7 +418,7 @@ pub(super) fn forged(evidence: &Evidence, findings: &mut Vec<Finding>) {
         };
         let is_server = matches!(found.source, ResolutionSource::Server { .. });
         let failed = leg.connect.outcome.fault().is_some() || leg.tls.outcome.fault().is_some();
-        if !is_server || !failed || !is_public_registry(host) {
+        if !is_server || !failed || leg.way.proxy().is_some() || !is_public_registry(host) {
             continue;
         }
         let foreign: Vec<String> = found

@@ -9,8 +9,8 @@ use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::credential::{
     CredentialSource, Expiry, ExpirySign, KeyringEvidence, SourceEvidence,
 };
-use crate::model::evidence::Evidence;
-use crate::model::fault::instant;
+use crate::model::evidence::{Evidence, Step};
+use crate::model::fault::{HttpFault, TokenFault, instant};
 
 /// The name of the Secret that CCE renews.
 const CCES_OWN: &str = "default-secret";
@@ -32,7 +32,7 @@ pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     && lint
                         .key
                         .as_ref()
-                        .is_some_and(|key| is_refused(evidence, source, key))
+                        .is_some_and(|key| is_refused(evidence, source, |of| of == key))
             });
             let severity = if spoils {
                 Severity::Critical
@@ -44,12 +44,27 @@ pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The pull hangs on this credential: the registry refused it, and took no other.
-fn is_refused(evidence: &Evidence, source: &SourceEvidence, key: &str) -> bool {
+/// The pull hangs on this credential: it was refused, and no other was taken. What comes after a
+/// token was given for it (no such tag), or instead of a word on it (503), is not its fault.
+fn is_refused(evidence: &Evidence, source: &SourceEvidence, is_of: impl Fn(&str) -> bool) -> bool {
     evidence.accepted().is_none()
         && evidence.walk.attempts.iter().any(|attempt| {
             let id = attempt.credential.as_ref();
-            id.is_some_and(|id| id.source == source.source && id.key == key)
+            let is_its = id.is_some_and(|id| id.source == source.source && is_of(&id.key));
+            let said_no = match (&attempt.token, attempt.head.fault()) {
+                (Step::Failed { fault, .. }, _) => matches!(fault, TokenFault::Rejected { .. }),
+                (Step::Done { .. }, _) => false,
+                (Step::Skipped { .. }, fault) => {
+                    matches!(
+                        fault,
+                        Some(HttpFault::Status {
+                            status: 401 | 403,
+                            ..
+                        })
+                    )
+                }
+            };
+            is_its && said_no
         })
 }
 
@@ -82,13 +97,7 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
         for expiry in &source.expiries {
             let is_of = |key: &str| expiry.key.as_ref().is_none_or(|own| own == key);
             let works = accepted.is_some_and(|id| id.source == source.source && is_of(&id.key));
-            let candidate = evidence
-                .keyring
-                .candidates
-                .iter()
-                .any(|id| id.source == source.source && is_of(&id.key));
-            let severity = if candidate && accepted.is_none() && !evidence.walk.attempts.is_empty()
-            {
+            let severity = if is_refused(evidence, source, is_of) {
                 Severity::Critical
             } else {
                 Severity::Warning

@@ -3,7 +3,8 @@
 use super::new;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
-use crate::model::evidence::Evidence;
+use crate::model::evidence::{Access, Evidence, Step};
+use crate::model::fault::{HttpFault, TokenFault};
 use crate::model::workload::{EipProblem, Found, PodUse, PullPolicy};
 
 /// Secrets that a pod names and that are not there for it.
@@ -52,12 +53,32 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// It matters where the registry lets nobody in without a credential.
 fn severity(evidence: &Evidence, pod: &PodUse, found: &Found) -> Severity {
-    let was_asked = !evidence.walk.attempts.is_empty();
     let others = pod.secrets.iter().any(|s| s.found == Found::Here);
     match found {
-        _ if was_asked && evidence.accepted().is_none() => Severity::Critical,
+        _ if lets_nobody_in(evidence) => Severity::Critical,
         Found::NotGiven { given: 0 } if !others => Severity::Info,
         _ => Severity::Warning,
+    }
+}
+
+/// The registry wants another credential, or may hide the image from who has none. Not so where it
+/// is out of order, limits its clients, or shows the repository and lacks the tag.
+fn lets_nobody_in(evidence: &Evidence) -> bool {
+    let Some(last) = evidence.walk.attempts.last() else {
+        return false;
+    };
+    let may_pull = last.token.done().map(|grant| grant.access) == Some(Access::Pull);
+    match (&last.token, last.head.fault()) {
+        (Step::Failed { fault, .. }, _) => matches!(
+            fault,
+            TokenFault::NoCredential | TokenFault::Rejected { .. }
+        ),
+        (_, Some(HttpFault::Status { status, .. })) => match status {
+            401 | 403 => true,
+            404 => !may_pull,
+            _ => false,
+        },
+        _ => false,
     }
 }
 

@@ -180,6 +180,34 @@ fn skip_verify_is_a_warning_whatever_the_certificate() {
     assert_eq!(verdict.pull, Pull::Unknown);
 }
 
+#[test]
+fn a_mirror_of_which_nothing_is_known_leaves_the_pull_open() {
+    let mut unsure = healthy().refused(
+        Some(credential(REGISTRY)),
+        failed(TokenFault::Unverified),
+        blocked(Role::Token, Phase::Token),
+    );
+    unsure.walk.host.skip_verify = true;
+    unsure.walk.legs[0].tls.unverified = Some(TlsFault::UnknownIssuer {
+        issuer: "CN=corp".to_owned(),
+    });
+    let mut evidence = behind(&unsure);
+    let dead = || vec![dial("10.0.3.9", Some(TcpFault::Timeout))];
+    evidence.walk = Walk {
+        host: evidence.walk.host.clone(),
+        ..healthy().unconnected(Role::Registry, dead()).walk
+    };
+    let verdict = judge(&evidence);
+    assert_eq!(verdict.pull, Pull::Unknown);
+    assert_eq!(
+        codes(&verdict.findings),
+        ["auth_unknown", "tcp_timeout", "mirror_insecure"]
+    );
+    says(&verdict.findings[0], &["mirror https://mirror.example.com"]);
+    // Where a later host serves, it is none of our business.
+    assert_eq!(judge(&behind(&unsure)).pull, Pull::WouldSucceed);
+}
+
 // ---- proxies ------------------------------------------------------------------------------------
 
 fn proxied() -> Way {
@@ -271,6 +299,27 @@ fn a_proxy_that_cannot_be_reached_is_not_the_registry() {
         &only(&evidence, "proxy_miss", Critical),
         &["the proxy 10.0.0.8:3128 can't be connected to"],
     );
+}
+
+#[test]
+fn what_was_dialled_for_a_proxy_is_told_by_the_proxys_name() {
+    let mut evidence = healthy();
+    for leg in &mut evidence.walk.legs {
+        let Way::Proxied { mut proxy } = proxied() else {
+            unreachable!()
+        };
+        proxy.authority = "proxy.corp.example:3128".to_owned();
+        leg.way = Way::Proxied { proxy };
+        if let Step::Done { value, .. } = &mut leg.resolve.outcome {
+            value.name = "proxy.corp.example.".to_owned();
+        }
+    }
+    // The proxy's own name answered, and no other in place of the registry's.
+    quiet(&evidence);
+    let dead = dial("10.0.0.8", Some(TcpFault::Timeout));
+    evidence.walk.legs[0].connect.attempts.insert(0, dead);
+    let finding = only(&evidence, "address_partly_dead", Warning);
+    says(&finding, &["'proxy.corp.example'"]);
 }
 
 #[test]
@@ -408,6 +457,41 @@ fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
     own.keyring.sources[0].source = secret("default-secret");
     own.keyring.candidates[0].source = secret("default-secret");
     quiet(&own);
+}
+
+/// A token was given for the credential, or nobody asked for it: its end is not what fails.
+#[test]
+fn an_ended_credential_is_no_cause_where_it_was_not_refused() {
+    let ended = |evidence| with_expiry(evidence, Some(-7200), -60, ExpirySign::TokenClaim);
+    let mut open = ended(healthy());
+    open.walk.attempts[0].credential = None;
+    only(&open, "credential_expired", Warning);
+    for (code, first) in [
+        (
+            status(404, Some("MANIFEST_UNKNOWN"), false),
+            "manifest_unknown",
+        ),
+        (status(503, None, false), "registry_5xx"),
+    ] {
+        let keyring = healthy().keyring;
+        let mut evidence = healthy().refused(
+            Some(credential(REGISTRY)),
+            grant(Access::Pull),
+            failed(code),
+        );
+        evidence.keyring = keyring;
+        let mut evidence = ended(evidence);
+        evidence.keyring.sources[0].lint = vec![Lint {
+            key: Some(REGISTRY.to_owned()),
+            rule: LintRule::OuterBlanks {
+                part: "password".to_owned(),
+            },
+        }];
+        evidence.pods = vec![pod(Found::NotGiven { given: 1 })];
+        let verdict = judge(&evidence);
+        assert_eq!(verdict.findings[0].cause.code(), first);
+        assert!(verdict.findings[1..].iter().all(|f| f.severity == Warning));
+    }
 }
 
 #[test]

@@ -211,6 +211,10 @@ causes! {
             .replace("namespace: shop", "namespace: till");
         Probe::of(&world).manifest(&pod).run().await
     }
+    secret_not_named Critical Unknown a_pod_that_names_no_secret_at_all(world) {
+        let pod = pod("{containers: [{name: c, image: 'IMAGE'}]}");
+        Probe::of(&world).manifest(&pod).run().await
+    }
     eip_annotation_invalid Critical WouldFail a_bandwidth_that_is_no_number(world) {
         let pod = pod(SECRET_AND_IMAGE).replace("annotations: {}", "annotations: {yangtse.io/pod-with-eip: 'true', yangtse.io/eip-bandwidth-size: 5M}");
         Probe::of(&world).manifest(&pod).run().await

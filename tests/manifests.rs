@@ -168,7 +168,7 @@ async fn all_images_are_probed_and_the_same_one_once() {
          containers: [{{name: a, image: '{public}'}}, {{name: b, image: 'IMAGE'}}]}}}}}}\n"
     );
     let outcome = Probe::of(&world).manifest(&manifest).run().await;
-    assert_eq!(outcome.code, 0);
+    assert_eq!(outcome.code, 2, "the private one's Secret is named nowhere");
     let reports = &outcome.document.reports;
     assert_eq!(reports.len(), 2);
     let containers: Vec<&str> = reports[0]
@@ -179,4 +179,9 @@ async fn all_images_are_probed_and_the_same_one_once() {
         .collect();
     assert_eq!(containers, ["i", "a"]);
     assert_eq!(reports[1].evidence.pods[0].container, "b");
+    assert_eq!(reports[0].verdict.pull, Pull::WouldSucceed);
+    assert_eq!(
+        reports[1].verdict.findings[0].cause.code(),
+        "secret_not_named"
+    );
 }

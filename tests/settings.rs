@@ -519,3 +519,60 @@ async fn a_saved_report_is_judged_again_to_the_same_end() {
     let again: Document = serde_json::from_slice(&replayed.stdout).unwrap();
     assert_eq!(again, outcome.document);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drop_ins_apply_as_systemd_does() {
+    let world = World::healthy().await;
+    let proxy = Proxy::start(&world.dns).await;
+    let folder = world.write("x", "").with_file_name("containerd.service.d");
+    std::fs::create_dir_all(&folder).unwrap();
+    let environment = world.write("proxy.env", &format!("HTTPS_PROXY=http://{}\n", proxy.addr));
+    for (name, text) in [
+        ("10-old.conf", "[Service]\nEnvironment=NO_PROXY=*\nEnvironment=HTTP_PROXY=http://10.0.0.9:1\n".to_owned()),
+        ("20-file.conf", format!("[Service]\nEnvironmentFile={}\n", environment.display())),
+        ("30-reset.conf", "[Service]\nEnvironment=\nEnvironment=HTTPS_PROXY=http://10.0.0.9:1 X=y\nUnsetEnvironment=HTTP_PROXY\n".to_owned()),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let outcome = Probe::of(&world)
+        .args(["--proxy-from", folder.to_str().unwrap()])
+        .run()
+        .await;
+    outcome.is_quiet();
+    let proxies = &outcome.report().evidence.proxies;
+    let https = proxies.https.as_ref().unwrap().authority.clone();
+    assert_eq!(
+        https,
+        proxy.addr.to_string(),
+        "a file counts before Environment="
+    );
+    assert_eq!(
+        (&proxies.http, &proxies.no_proxy),
+        (&None, &None),
+        "taken back"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_stay_off_a_connection_that_is_not_verified() {
+    let (world, mirror) = (World::healthy().await, open_mirror().await);
+    mirror
+        .registry
+        .server
+        .set_tls(Some(mirror.config(REGISTRY, Flaw::OtherCa)));
+    let toml = format!(
+        "{}[host.\"https://{}\".header]\nx-corp = \"canary-7f3a9c-header\"\n",
+        table(&mirror, "skip_verify = true"),
+        mirror.registry_host()
+    );
+    let outcome = with_hosts(&world, &toml).await;
+    outcome.shows("mirror_insecure", Severity::Warning, Pull::WouldSucceed);
+    assert!(
+        outcome.text().contains("is not known"),
+        "{}",
+        outcome.text()
+    );
+    for seen in mirror.registry.server.seen() {
+        assert_eq!(seen.header("x-corp"), None);
+    }
+}

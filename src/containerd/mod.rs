@@ -423,6 +423,8 @@ fn proxies(
         ));
     }
     let mut variables: Vec<(String, String)> = Vec::new();
+    let mut includes: Vec<(String, bool, String)> = Vec::new();
+    let mut unset: Vec<String> = Vec::new();
     let mut names = Vec::new();
     for path in files {
         let unreadable = |source| SettingsError::Read {
@@ -445,25 +447,41 @@ fn proxies(
         for part in parts {
             let bytes = read(&part).map_err(unreadable)?;
             let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
+            if file.resets {
+                variables.clear();
+            }
+            if file.resets_includes {
+                includes.clear();
+            }
             variables.extend(file.variables);
-            for (include, may_be_absent) in file.includes {
-                match read(Path::new(&include)) {
-                    Ok(bytes) => {
-                        let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
-                        variables.extend(file.variables);
-                    }
-                    Err(_) if may_be_absent => {}
-                    Err(source) => {
-                        return Err(SettingsError::Include {
-                            path: printable(&include),
-                            of: printable(&part.to_string_lossy()),
-                            source,
-                        });
-                    }
-                }
+            unset.extend(file.unset);
+            let of = printable(&part.to_string_lossy());
+            includes.extend(
+                file.includes
+                    .into_iter()
+                    .map(|(path, may)| (path, may, of.clone())),
+            );
+        }
+    }
+    // Files count before `Environment=`, whatever their order, and UnsetEnvironment= before both
+    // (systemd.exec(5)).
+    for (include, may_be_absent, of) in includes {
+        match read(Path::new(&include)) {
+            Ok(bytes) => {
+                let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
+                variables.extend(file.variables);
+            }
+            Err(_) if may_be_absent => {}
+            Err(source) => {
+                return Err(SettingsError::Include {
+                    path: printable(&include),
+                    of,
+                    source,
+                });
             }
         }
     }
+    variables.retain(|(name, _)| !unset.contains(name));
     let last = |name: &str| {
         let set = variables.iter().rev().find(|(n, _)| n == name);
         set.map(|(_, value)| value.clone())

@@ -186,6 +186,10 @@ fn parse_proxy(value: &str, variable: &str) -> Option<ProxyServer> {
         format!("http://{value}")
     };
     let url = Url::parse(&with_scheme).ok()?;
+    // A password with a '/' or '#' that is not encoded ends the authority in its middle.
+    if url[url::Position::BeforePath..].contains('@') {
+        return None;
+    }
     let host = Host::new(url.host_str().filter(|host| !host.is_empty())?);
     let scheme = url.scheme().to_owned();
     let port = url.port_or_known_default().or(match scheme.as_str() {
@@ -317,11 +321,26 @@ fn contains(network: IpAddr, bits: u8, address: IpAddr) -> bool {
 }
 
 /// What a file sets: variables in order, later ones win, and other files that it names.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct EnvironmentFile {
     pub variables: Vec<(String, String)>,
     /// `EnvironmentFile=` of a unit, with whether its absence is no error (`-`).
     pub includes: Vec<(String, bool)>,
+    /// An empty `Environment=` takes back what files before this one set; an empty
+    /// `EnvironmentFile=` what they include.
+    pub resets: bool,
+    pub resets_includes: bool,
+    /// `UnsetEnvironment=`, which counts last.
+    pub unset: Vec<String>,
+}
+
+impl std::fmt::Debug for EnvironmentFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The values may hold passwords.
+        f.debug_struct("EnvironmentFile")
+            .field("variables", &self.variables.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads a systemd unit or drop-in (systemd.exec(5), `Environment=`), or an environment file.
@@ -350,7 +369,10 @@ pub fn read_file(text: &str) -> EnvironmentFile {
             continue;
         }
         match key {
-            "Environment" if value.is_empty() => file.variables.clear(),
+            "Environment" if value.is_empty() => {
+                file.variables.clear();
+                file.resets = true;
+            }
             "Environment" => {
                 for word in words(value) {
                     if let Some((name, value)) = word.split_once('=') {
@@ -360,15 +382,15 @@ pub fn read_file(text: &str) -> EnvironmentFile {
                     }
                 }
             }
-            "EnvironmentFile" if value.is_empty() => file.includes.clear(),
+            "EnvironmentFile" if value.is_empty() => {
+                file.includes.clear();
+                file.resets_includes = true;
+            }
             "EnvironmentFile" => match value.strip_prefix('-') {
                 Some(path) => file.includes.push((path.to_owned(), true)),
                 None => file.includes.push((value.to_owned(), false)),
             },
-            "UnsetEnvironment" => {
-                let gone = words(value);
-                file.variables.retain(|(name, _)| !gone.contains(name));
-            }
+            "UnsetEnvironment" => file.unset.extend(words(value)),
             _ => {}
         }
     }
@@ -595,7 +617,12 @@ mod tests {
                     "http://u:p%40w@10.0.0.8:3128".to_owned()
                 ),
                 ("NO_PROXY".to_owned(), "a, .b".to_owned()),
+                ("X".to_owned(), "y".to_owned()),
             ]
+        );
+        assert_eq!(
+            (read.unset.as_slice(), read.resets),
+            (&["X".to_owned()][..], true)
         );
         assert_eq!(
             read.includes,

@@ -257,7 +257,7 @@ causes! {
         tell "An exchange hangs that had begun well. It is repeated at the same address with the socket's TCP_MAXSEG lowered, with the usual size, and lowered again: fail, pass, fail, pass in turn. Once could be chance, so anything less is not told."
         fix "Clamp the MSS on the tunnel's gateway, or set the interface's MTU to the tunnel's; let ICMP type 3 code 4 (IPv6: packet too big) through."
         ProxyMiss = "proxy_miss", Critical, Now, [];
-        "A proxy is used where none should be, or the reverse"
+        "The proxy does not open the way, or is used where none should be"
         symptom "`proxyconnect tcp: dial tcp ...: connect: connection refused`, or `Forbidden` and `Proxy Authentication Required` without a registry's words"
         cause "HTTPS_PROXY and NO_PROXY of containerd's service do not fit this host, or the proxy is down or refuses it."
         tell "The proxy was dialled as Go does it, and does not open the way. Which variable named it, and which entry of NO_PROXY matched or not, is in the evidence; with --compare-direct, also what the same walk came to without it. A host that NO_PROXY keeps from the proxy and that can't be connected to directly is a warning."
@@ -422,6 +422,12 @@ causes! {
         cause "The name is misspelt or the Secret is not in the pod's namespace; the kubelet goes on without it."
         tell "The pod's imagePullSecrets beside the Secrets given. Where the registry lets nobody in without a credential it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret; else it is a warning, or a remark where no Secret was given at all."
         fix "Create the Secret in the pod's namespace, or correct its name; give it to `pullpath probe` with --secret-file."
+        SecretNotNamed = "secret_not_named", Critical, Now, [];
+        "The pod names no pull Secret"
+        symptom "401 or `pull access denied`, although the Secret is in the namespace"
+        cause "imagePullSecrets is missing in the pod's template. A Secret counts only when the pod names it, or when its service account does: its Secrets are copied into pods that name none."
+        tell "A Secret that was given opens the registry, and the manifest names none. What the service account has is not in the manifest, so whether a pull would succeed is unknown."
+        fix "Name the Secret in spec.imagePullSecrets of the pod's template, or in imagePullSecrets of its service account; pods that exist have to be created anew."
         SecretOtherNamespace = "secret_other_namespace", Critical, Now, [];
         "The Secret exists, but in another namespace"
         symptom "Event `FailedToRetrieveImagePullSecret`"

@@ -15,6 +15,7 @@ use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
 use crate::model::reference::check_digest;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
+use crate::model::workload::PodUse;
 use crate::registry::challenge::{self, Bearer, Wanted};
 use crate::registry::keyring::Credential;
 use crate::registry::scrub::Secret;
@@ -75,6 +76,18 @@ impl Door<'_, '_> {
         challenge: Option<Wanted>,
         attempts: &mut Vec<Attempt>,
     ) -> Option<Admitted> {
+        if self.lines.lacks_headers(self.registry) {
+            // An answer without them says nothing of a pull.
+            attempts.push(Attempt {
+                credential: None,
+                token: failed(TokenFault::Unverified),
+                exchanges: Vec::new(),
+                head: Step::Skipped {
+                    reason: Skip::Untrusted,
+                },
+            });
+            return None;
+        }
         let wanted = match challenge {
             Some(wanted) => wanted,
             // Nothing was asked for so far: knock without a credential, as containerd does at first.
@@ -97,8 +110,11 @@ impl Door<'_, '_> {
             },
         };
         let mut tries: Vec<Option<&Credential>> = candidates.iter().map(Some).collect();
-        if tries.is_empty() {
-            tries.push(None);
+        // A pod that names no Secret may have none: what nobody has to log in for is found out first.
+        let names_none = |pod: &PodUse| pod.pull_secrets.is_empty();
+        let pods = &self.check.pods;
+        if tries.is_empty() || (!pods.is_empty() && pods.iter().all(names_none)) {
+            tries.insert(0, None);
         }
         for credential in tries {
             let (attempt, admitted, go_on) = self.attempt(&wanted, credential).await;
@@ -150,7 +166,10 @@ impl Door<'_, '_> {
                 (
                     Step::Skipped { reason },
                     None,
-                    matches!(fault, TokenFault::Rejected { .. }),
+                    matches!(
+                        fault,
+                        TokenFault::Rejected { .. } | TokenFault::NoCredential
+                    ),
                 )
             }
         };

@@ -165,6 +165,11 @@ impl<'a> Lines<'a> {
         self.legs[leg].tls.unverified.is_some()
     }
 
+    /// The line's requests lack what hosts.toml has them carry ([`Lines::request`]).
+    pub(super) fn lacks_headers(&self, line: LineId) -> bool {
+        self.is_unverified(line) && !self.client.headers.is_empty()
+    }
+
     /// The newest leg.
     pub(super) fn last_leg(&self) -> Option<&Leg> {
         self.legs.last()
@@ -386,8 +391,10 @@ impl<'a> Lines<'a> {
         let uri = format!("{endpoint}{path_and_query}").parse();
         *request.uri_mut() = uri.unwrap_or_else(|_| http::Uri::from_static("/"));
         // `header` of hosts.toml: to the host itself and to its token service, as containerd does.
-        let role = self.legs[self.opened[line.0].leg].role;
-        if line == LineId::REGISTRY || role == Role::Token {
+        // They may be secret: not over a connection that is not verified.
+        let leg = &self.legs[self.opened[line.0].leg];
+        let is_theirs = line == LineId::REGISTRY || leg.role == Role::Token;
+        if is_theirs && leg.tls.unverified.is_none() {
             for (name, value) in &self.client.headers {
                 request.headers_mut().append(name, value.clone());
             }
@@ -733,6 +740,7 @@ impl<'a> Lines<'a> {
     /// A realm or redirect may not lead to a metadata service, nor back to this machine unless the
     /// registry is on it.
     fn distrust_addresses(&self, addresses: &[IpAddr]) -> Option<Distrust> {
+        // By a proxy, it is the proxy's address that stands for the registry's.
         let registry = self.opened.first()?.to.ip();
         addresses
             .iter()

@@ -4,7 +4,7 @@
 //! registry (or the mirrors before it) from the reference, the token service from the challenge, the
 //! blob host from the redirect of a real layer. No step is tried twice and none is asked again
 //! later, but for one: where an exchange hangs that had begun well, it is repeated with small
-//! segments ([`segments`]).
+//! segments (`segments.rs`).
 
 mod auth;
 mod blob;
@@ -339,4 +339,4 @@ impl<'a> Round<'a> {
 }
 
 /// Hosts of one hosts.toml that are asked; nobody lists more, and each costs the network something.
-const MAX_HOSTS: usize = 8;
+const MAX_HOSTS: usize = 16;

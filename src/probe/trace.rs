@@ -119,6 +119,10 @@ fn masked(name: &HeaderName, value: &HeaderValue, scrub: &Scrubber) -> String {
             clean(&scrub.wash(&masked_url(&text)), MAX_HEADER)
         }
         _ if value.is_sensitive() || is_secret_name(name.as_str()) => "***".to_owned(),
+        // Other headers that lead somewhere (Refresh, Link, X-Accel-Redirect, …).
+        _ if *name != header::WWW_AUTHENTICATE && text.contains("://") => {
+            clean(&scrub.wash(&masked_url(&text)), MAX_HEADER)
+        }
         _ => clean(&scrub.wash(&text), MAX_HEADER),
     }
 }
@@ -163,6 +167,10 @@ pub(super) fn hide_query(url: &Url, scrub: &mut Scrubber) {
 }
 
 fn without_user(text: &str) -> String {
+    if let Some(rest) = text.strip_prefix("//") {
+        let absolute = without_user(&format!("https://{rest}"));
+        return absolute.trim_start_matches("https:").to_owned();
+    }
     match Url::parse(text) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
             let mut url = url;

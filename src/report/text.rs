@@ -246,20 +246,22 @@ impl Page {
         self.line(&format!("{name}  in containerd's order, by {folder}"));
         let mut walks: Vec<&Walk> = evidence.others.iter().chain([&evidence.walk]).collect();
         walks.sort_by_key(|walk| walk.host.place);
-        for walk in walks {
-            self.host(walk);
+        let asked = walks.len();
+        for (index, walk) in walks.into_iter().enumerate() {
+            self.host(walk, index + 1);
         }
-        for host in &evidence.not_asked {
+        for (index, host) in evidence.not_asked.iter().enumerate() {
             let text = format!(
                 "{} {}: no pull gets to it",
                 host.kind.as_str(),
                 host.endpoint
             );
-            self.step_line(&format!("{}.", host.place + 1), Ink::Dim, "-", "", &text);
+            let number = format!("{}.", asked + index + 1);
+            self.step_line(&number, Ink::Dim, "-", "", &text);
         }
     }
 
-    fn host(&mut self, walk: &Walk) {
+    fn host(&mut self, walk: &Walk, number: usize) {
         let mut serves = Vec::new();
         if walk.accepted().is_some() && walk.host.resolves && !walk.by_digest {
             serves.push("the tag");
@@ -295,7 +297,7 @@ impl Page {
         } else {
             (Ink::Good, "ok")
         };
-        self.step_line(&format!("{}.", walk.host.place + 1), ink, mark, "", &text);
+        self.step_line(&format!("{number}."), ink, mark, "", &text);
     }
 
     fn proxies(&mut self, evidence: &Evidence) {

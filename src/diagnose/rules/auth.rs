@@ -444,7 +444,9 @@ pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(accepted) = evidence.accepted() else {
         return;
     };
-    for attempt in evidence.walk.attempts.iter().take_while(|a| *a != accepted) {
+    let before = evidence.walk.attempts.iter().take_while(|a| *a != accepted);
+    // That nobody gets in without a credential is no fault.
+    for attempt in before.filter(|a| a.credential.is_some()) {
         let lacks_right = attempt.token.done().is_some()
             || matches!(
                 attempt.head.fault(),

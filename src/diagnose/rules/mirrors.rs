@@ -181,7 +181,7 @@ fn cost(walk: &Walk) -> String {
     let leg = walk
         .legs
         .iter()
-        .find(|leg| leg.connect.outcome.done().is_none() || leg.tls.outcome.done().is_none());
+        .find(|leg| leg.connect.outcome.fault().is_some() || leg.tls.outcome.fault().is_some());
     let waits = leg.and_then(
         |leg| match (leg.connect.outcome.fault(), leg.tls.outcome.fault()) {
             (Some(TcpFault::Timeout), _) => Some(("dial timeout", dial)),

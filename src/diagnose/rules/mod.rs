@@ -50,6 +50,7 @@ const RULES: &[Rule] = &[
     answers::resumable,
     answers::rate_limit,
     workload::secrets,
+    workload::unnamed,
     workload::policy,
     workload::eip,
     mirrors::settings,
@@ -68,6 +69,7 @@ const UNDECIDED: &[Cause] = &[
     Cause::ProxyUnknown,
     // From files alone nobody knows what the cluster has.
     Cause::SecretMissing,
+    Cause::SecretNotNamed,
 ];
 
 pub(super) fn judge(evidence: &Evidence) -> Verdict {

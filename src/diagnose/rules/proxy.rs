@@ -100,8 +100,12 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
             "Probe with --proxy-from and a proxy of http, or without one, to see the rest: {scheme} is not spoken here."
         ),
         _ if is_direct_good => format!(
-            "Add {host} to NO_PROXY of containerd's service ({}), then restart containerd.",
-            evidence.proxies.source
+            "Add {host} to NO_PROXY{}.",
+            if evidence.proxies.is_containerds {
+                format!(" in {}, then restart containerd", evidence.proxies.source)
+            } else {
+                " of containerd's service, if it has the same settings as this process".to_owned()
+            }
         ),
         Some(ProxyFault::Status { status: 407, .. }) => format!(
             "Put a user and password that {proxy} takes into {} of containerd's service.",
@@ -128,15 +132,17 @@ pub(super) fn passed_by(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let Way::Excepted { entry, proxy } = &leg.way else {
             continue;
         };
-        let Some(fault) = leg.connect.outcome.fault() else {
-            continue;
+        let (phase, fault) = match (leg.resolve.outcome.fault(), leg.connect.outcome.fault()) {
+            (Some(fault), _) => (Phase::Resolve, format!("does not resolve: {fault}")),
+            (_, Some(fault)) => (Phase::Connect, format!("can't be connected to: {fault}")),
+            _ => continue,
         };
         findings.push(
-            at(Cause::ProxyMiss, leg.role, Phase::Connect)
+            at(Cause::ProxyMiss, leg.role, phase)
                 .severity(Severity::Warning)
                 .confidence(Confidence::Low)
                 .fact(format!("the entry '{entry}' of NO_PROXY keeps {} from {proxy}", leg.endpoint))
-                .fact(format!("directly it can't be connected to: {fault}"))
+                .fact(format!("directly it {fault}"))
                 .hint(format!(
                     "If {} is to be reached by the proxy, take '{entry}' out of NO_PROXY of containerd's service.",
                     leg.endpoint.host

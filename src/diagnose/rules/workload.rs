@@ -3,6 +3,7 @@
 use super::new;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
+use crate::model::credential::CredentialSource;
 use crate::model::evidence::{Access, Evidence, Step};
 use crate::model::fault::{HttpFault, TokenFault};
 use crate::model::workload::{EipProblem, Found, PodUse, PullPolicy};
@@ -80,6 +81,32 @@ fn lets_nobody_in(evidence: &Evidence) -> bool {
         },
         _ => false,
     }
+}
+
+/// A Secret opened the door, and the pod names none: it works only by way of the service account,
+/// whose Secrets are copied into pods that name none at their creation.
+pub(super) fn unnamed(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let opened = evidence.accepted().and_then(|a| a.credential.as_ref());
+    let Some(CredentialSource::SecretFile { .. }) = opened.map(|id| &id.source) else {
+        return;
+    };
+    let (Some(id), Some(pod)) = (
+        opened,
+        evidence.pods.iter().find(|p| p.pull_secrets.is_empty()),
+    ) else {
+        return;
+    };
+    let account = pod.service_account.as_deref().unwrap_or("default");
+    let namespace = pod.namespace.as_deref().unwrap_or("NAMESPACE");
+    findings.push(
+        new(Cause::SecretNotNamed, None, None)
+            .fact(format!("{} names no Secret in imagePullSecrets", pod.place()))
+            .fact(format!("{} opened the registry to this probe", id.source))
+            .fact(format!("whether service account {account} has it can't be seen in the manifest"))
+            .hint(format!(
+                "Name it in spec.imagePullSecrets of the pod, or look with `kubectl get serviceaccount {account} -n {namespace} -o yaml` whether its imagePullSecrets have it."
+            )),
+    );
 }
 
 /// The kubelet would pull nothing.

@@ -532,11 +532,21 @@ impl Tunnel {
     /// `names` go into the certificate: many make it larger than a packet. None: plain http.
     fn new(names: usize) -> Self {
         let (client, router, server) = (Netns::new(), Netns::new(), Netns::new());
-        client.wire("c", &["10.7.1.2/24"], &router, &["10.7.1.1/24"]);
-        server.wire("s", &["10.7.2.2/24"], &router, &["10.7.2.1/24"]);
-        client.ip("route add default via 10.7.1.1");
-        server.ip("route add default via 10.7.2.1");
+        let (near, far) = (
+            ["10.7.1.1/24", "fd07:1::1/64"],
+            ["10.7.2.1/24", "fd07:2::1/64"],
+        );
+        client.wire("c", &["10.7.1.2/24", "fd07:1::2/64"], &router, &near);
+        server.wire("s", &["10.7.2.2/24", "fd07:2::2/64"], &router, &far);
+        for (netns, v4, v6) in [
+            (&client, "10.7.1.1", "fd07:1::1"),
+            (&server, "10.7.2.1", "fd07:2::1"),
+        ] {
+            netns.ip(&format!("route add default via {v4}"));
+            netns.ip(&format!("-6 route add default via {v6}"));
+        }
         router.sysctl("net.ipv4.ip_forward=1");
+        router.sysctl("net.ipv6.conf.all.forwarding=1");
         router.ip("link set c mtu 1300");
 
         let folder = tempfile::tempdir().unwrap();
@@ -569,7 +579,7 @@ impl Tunnel {
             "daemon off; master_process off; error_log stderr; pid {at}/pid; events {{}} http {{\n\
              access_log off; client_body_temp_path {at}/t; proxy_temp_path {at}/t; fastcgi_temp_path {at}/t;\n\
              uwsgi_temp_path {at}/t; scgi_temp_path {at}/t; types {{}} default_type {kind};\n\
-             server {{ listen 10.7.2.2:5000 {ssl}; {tls} root {at};\n\
+             server {{ listen 10.7.2.2:5000 {ssl}; listen [fd07:2::2]:5000 {ssl}; {tls} root {at};\n\
              location = /v2/ {{ return 200 '{{}}'; }}\n\
              location ~ /manifests/ {{ add_header Docker-Content-Digest {digest}; }} }} }}\n",
             at = folder.path().display(),
@@ -595,11 +605,15 @@ impl Tunnel {
     fn hide_the_mtu(&self) {
         self.router.filter_at(
             "output",
-            "icmp type destination-unreachable icmp code frag-needed drop",
+            "icmp type destination-unreachable icmp code frag-needed drop\nicmpv6 type packet-too-big drop",
         );
     }
 
     fn probe(&self, more: &[&str]) -> Outcome {
+        self.probe_at("10.7.2.2", more)
+    }
+
+    fn probe_at(&self, address: &str, more: &[&str]) -> Outcome {
         let ca = self.folder.path().join("cert.pem");
         let ca = ["--ca-file", ca.to_str().unwrap()];
         let args = if ca[1].ends_with("cert.pem") && Path::new(ca[1]).exists() {
@@ -607,7 +621,7 @@ impl Tunnel {
         } else {
             more.to_vec()
         };
-        probe(&self.client, &["10.7.2.2"], &args)
+        probe(&self.client, &[address], &args)
     }
 }
 
@@ -626,6 +640,9 @@ fn a_black_hole_for_large_packets_is_proved_at_a_layer() {
     assert_eq!(report.verdict.findings[0].phase.unwrap().as_str(), "blob");
     let trials = report.evidence.walk.segments.as_ref().unwrap();
     assert!(trials.is_proof());
+    tunnel
+        .probe_at("fd07:2::2", &plain)
+        .fails_by("mtu_blackhole");
     assert_eq!(report.verdict.consequences[0].cause.code(), "http_timeout");
 }
 

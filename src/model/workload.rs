@@ -84,9 +84,9 @@ pub enum PullPolicy {
 impl PullPolicy {
     /// What Kubernetes sets where the manifest says nothing (kubernetes `pkg/apis/core/v1/defaults.go`).
     pub fn default_for(reference: &Reference) -> Self {
-        let is_latest = reference.digest().is_none()
-            && (reference.tag_defaulted() || reference.tag() == Some("latest"));
-        if is_latest {
+        // A digest beside the tag changes nothing; in the place of one it does.
+        let has_none = reference.tag_defaulted() && reference.digest().is_none();
+        if has_none || reference.tag() == Some("latest") {
             Self::Always
         } else {
             Self::IfNotPresent
@@ -194,6 +194,27 @@ impl fmt::Display for EipProblem {
                 "{} stand on the {key} itself; only those of the pods' template (spec.template.metadata.annotations) count",
                 keys.join(", ")
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_policy_goes_by_the_tag_alone() {
+        let digest = format!("@sha256:{}", "ab".repeat(32));
+        for (image, want) in [
+            ("app", PullPolicy::Always),
+            ("app:latest", PullPolicy::Always),
+            ("app:1.0", PullPolicy::IfNotPresent),
+            (&format!("app{digest}"), PullPolicy::IfNotPresent),
+            (&format!("app:1.0{digest}"), PullPolicy::IfNotPresent),
+            (&format!("app:latest{digest}"), PullPolicy::Always),
+        ] {
+            let reference = image.parse().unwrap();
+            assert_eq!(PullPolicy::default_for(&reference), want, "{image}");
         }
     }
 }

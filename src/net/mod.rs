@@ -3,9 +3,11 @@
 pub mod dns;
 pub mod http;
 pub mod kernel;
+pub mod netlink;
 pub mod order;
 pub mod resolv;
 pub mod roots;
+pub mod stun;
 pub mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;

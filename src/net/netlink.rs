@@ -1,0 +1,378 @@
+//! The kernel's devices, addresses and routes (rtnetlink(7)). Reading them needs no privilege.
+//!
+//! The one module that knows the netlink crates, whose majors move often.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteType,
+};
+use rtnetlink::{Handle, RouteMessageBuilder};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::model::network::{Link, Route, RouteLookup, RouteOutcome};
+
+/// A conversation with the kernel, which ends when this is dropped.
+#[derive(Debug)]
+pub struct Netlink {
+    handle: Handle,
+    task: JoinHandle<()>,
+    links: BTreeMap<u32, Link>,
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The kernel answers at once; a sandbox that swallows the question must not hold a probe up.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// Nodes with a route for each pod have thousands; the first ones tell how the place is built.
+const MAX_ROUTES: usize = 64;
+
+impl Netlink {
+    /// Opens it, and reads the devices with their addresses.
+    pub async fn open() -> io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let mut netlink = Self {
+            handle,
+            task: tokio::spawn(connection),
+            links: BTreeMap::new(),
+        };
+        netlink.links = bounded(netlink.read_links()).await?;
+        Ok(netlink)
+    }
+
+    pub fn links(&self) -> Vec<Link> {
+        self.links.values().cloned().collect()
+    }
+
+    async fn read_links(&self) -> Result<BTreeMap<u32, Link>, rtnetlink::Error> {
+        let mut links = BTreeMap::new();
+        let mut devices = self.handle.link().get().execute();
+        while let Some(message) = devices.try_next().await? {
+            links.insert(message.header.index, link(&message));
+        }
+        let mut addresses = self.handle.address().get().execute();
+        while let Some(message) = addresses.try_next().await? {
+            let mut found = None;
+            for attribute in &message.attributes {
+                match attribute {
+                    // Of a point-to-point device `Address` is the far end.
+                    AddressAttribute::Local(address) => found = Some(*address),
+                    AddressAttribute::Address(address) => {
+                        found.get_or_insert(*address);
+                    }
+                    _ => {}
+                }
+            }
+            let network =
+                found.and_then(|address| IpNet::new(address, message.header.prefix_len).ok());
+            if let (Some(network), Some(link)) = (network, links.get_mut(&message.header.index)) {
+                link.addresses.push(network);
+            }
+        }
+        Ok(links)
+    }
+
+    /// The routes by which packets leave, of all tables.
+    pub async fn routes(&self) -> io::Result<Vec<Route>> {
+        let read = async {
+            let mut routes = Vec::new();
+            for request in [
+                RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+                RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+            ] {
+                let mut answers = self.handle.route().get(request).execute();
+                while let Some(message) = answers.try_next().await? {
+                    if let Some(route) = self.route(&message) {
+                        routes.push(route);
+                    }
+                    if routes.len() >= MAX_ROUTES {
+                        break;
+                    }
+                }
+            }
+            Ok(routes)
+        };
+        bounded(read).await
+    }
+
+    fn route(&self, message: &RouteMessage) -> Option<Route> {
+        let table = table(message);
+        if table == LOCAL_TABLE || message.header.kind != RouteType::Unicast {
+            return None;
+        }
+        let destination = destination(message)?;
+        let is_special = match destination.addr() {
+            IpAddr::V6(a) => a.is_unicast_link_local() || a.is_multicast(),
+            IpAddr::V4(_) => false,
+        };
+        (!is_special).then(|| Route {
+            destination,
+            gateway: gateway(message),
+            device: self.device(message).map(|link| link.name.clone()),
+            table,
+        })
+    }
+
+    /// Where a packet of ours to the address would go: the answer depends on our uid, and on no mark.
+    pub async fn route_to(&self, to: IpAddr) -> RouteLookup {
+        let to = to.to_canonical();
+        let outcome = match bounded(self.look_up(to, RouteFlags::empty())).await {
+            Ok(Some(message)) => {
+                let matched = bounded(self.look_up(to, RouteFlags::FibMatch)).await;
+                let matched = matched.ok().flatten().and_then(|m| destination(&m));
+                self.outcome(&message, matched)
+            }
+            Ok(None) => RouteOutcome::Unknown {
+                error: "the kernel gave no answer".to_owned(),
+            },
+            Err(error) => denied(&error),
+        };
+        RouteLookup { to, outcome }
+    }
+
+    async fn look_up(
+        &self,
+        to: IpAddr,
+        flags: RouteFlags,
+    ) -> Result<Option<RouteMessage>, rtnetlink::Error> {
+        let mut request = match to {
+            IpAddr::V4(to) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix(to, 32)
+                .build(),
+            IpAddr::V6(to) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+                .destination_prefix(to, 128)
+                .build(),
+        };
+        request.header.flags = flags;
+        self.handle.route().get(request).execute().try_next().await
+    }
+
+    fn outcome(&self, message: &RouteMessage, matched: Option<IpNet>) -> RouteOutcome {
+        let link = self.device(message);
+        let device = link.map_or_else(String::new, |link| link.name.clone());
+        match message.header.kind {
+            RouteType::Local | RouteType::Anycast => {
+                // The kernel answers `lo`; the address itself may be on another device.
+                let owner = matched.and_then(|own| {
+                    let holder =
+                        |link: &&Link| link.addresses.iter().any(|a| a.addr() == own.addr());
+                    self.links.values().find(holder)
+                });
+                RouteOutcome::Local {
+                    device: owner.map_or(device, |link| link.name.clone()),
+                }
+            }
+            RouteType::Unicast => {
+                let source = message.attributes.iter().find_map(|a| match a {
+                    RouteAttribute::PrefSource(address) => plain(address),
+                    _ => None,
+                });
+                let of_route = message.attributes.iter().find_map(|a| match a {
+                    RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|m| match m {
+                        RouteMetric::Mtu(mtu) => Some(*mtu),
+                        _ => None,
+                    }),
+                    _ => None,
+                });
+                RouteOutcome::Unicast {
+                    device,
+                    device_kind: link.and_then(|link| link.kind.clone()),
+                    gateway: gateway(message),
+                    source,
+                    table: table(message),
+                    matched,
+                    mtu: of_route.or_else(|| link?.mtu),
+                }
+            }
+            RouteType::BlackHole => by("blackhole"),
+            RouteType::Unreachable => by("unreachable"),
+            RouteType::Prohibit => by("prohibit"),
+            other => RouteOutcome::Unknown {
+                error: format!("a route of type {other:?}"),
+            },
+        }
+    }
+
+    fn device(&self, message: &RouteMessage) -> Option<&Link> {
+        let index = message.attributes.iter().find_map(|a| match a {
+            RouteAttribute::Oif(index) => Some(*index),
+            // Of several next hops the first stands for all.
+            RouteAttribute::MultiPath(hops) => hops.first().map(|hop| hop.interface_index),
+            _ => None,
+        })?;
+        self.links.get(&index)
+    }
+}
+
+/// RT_TABLE_LOCAL (linux/rtnetlink.h).
+const LOCAL_TABLE: u32 = 255;
+
+async fn bounded<T>(work: impl Future<Output = Result<T, rtnetlink::Error>>) -> io::Result<T> {
+    match timeout(WAIT, work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(rtnetlink::Error::NetlinkError(message))) => Err(message.to_io()),
+        Ok(Err(error)) => Err(io::Error::other(error.to_string())),
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+    }
+}
+
+/// The kernel answers a route that says no with the errno that connect(2) would have.
+fn denied(error: &io::Error) -> RouteOutcome {
+    match error.raw_os_error() {
+        Some(libc::ENETUNREACH) => by("no_route"),
+        Some(libc::EHOSTUNREACH) => by("unreachable"),
+        Some(libc::EACCES) => by("prohibit"),
+        Some(libc::EINVAL) => by("blackhole"),
+        _ => RouteOutcome::Unknown {
+            error: error.to_string(),
+        },
+    }
+}
+
+fn by(what: &str) -> RouteOutcome {
+    RouteOutcome::Denied {
+        by: what.to_owned(),
+    }
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        name: String::new(),
+        kind: layer(message.header.link_layer_type).map(str::to_owned),
+        mtu: None,
+        is_up: message.header.flags.contains(LinkFlags::Up),
+        addresses: Vec::new(),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = Some(*mtu),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        link.kind = Some(kind.to_string());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+/// Devices that tell no kind, by their link layer (linux/if_arp.h).
+fn layer(kind: LinkLayerType) -> Option<&'static str> {
+    match kind {
+        LinkLayerType::Ppp => Some("ppp"),
+        LinkLayerType::Tunnel => Some("ipip"),
+        LinkLayerType::Tunnel6 => Some("ip6tnl"),
+        LinkLayerType::Sit => Some("sit"),
+        LinkLayerType::Ipgre => Some("gre"),
+        LinkLayerType::Ip6gre => Some("ip6gre"),
+        LinkLayerType::Loopback => Some("loopback"),
+        _ => None,
+    }
+}
+
+fn table(message: &RouteMessage) -> u32 {
+    let long = message.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    long.unwrap_or_else(|| message.header.table.into())
+}
+
+/// The destination of a route; that of a default route has no attribute of its own.
+fn destination(message: &RouteMessage) -> Option<IpNet> {
+    let address = message.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Destination(address) => plain(address),
+        _ => None,
+    });
+    let RouteHeader {
+        destination_prefix_length: length,
+        address_family: family,
+        ..
+    } = message.header;
+    let address = address.or(match family {
+        netlink_packet_route::AddressFamily::Inet => Some(IpAddr::from([0u8; 4])),
+        netlink_packet_route::AddressFamily::Inet6 => Some(IpAddr::from([0u8; 16])),
+        _ => None,
+    })?;
+    IpNet::new(address, length).ok()
+}
+
+fn gateway(message: &RouteMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Gateway(address) => plain(address),
+        RouteAttribute::MultiPath(hops) => {
+            hops.iter()
+                .flat_map(|hop| &hop.attributes)
+                .find_map(|a| match a {
+                    RouteAttribute::Gateway(address) => plain(address),
+                    _ => None,
+                })
+        }
+        _ => None,
+    })
+}
+
+fn plain(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(a) => Some((*a).into()),
+        RouteAddress::Inet6(a) => Some((*a).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn this_machine_has_a_loopback_device_with_its_address() {
+        let netlink = Netlink::open().await.unwrap();
+        let links = netlink.links();
+        let lo = links.iter().find(|link| link.name == "lo").unwrap();
+        assert_eq!(lo.kind.as_deref(), Some("loopback"));
+        assert!(lo.addresses.iter().any(|a| a.to_string() == "127.0.0.1/8"));
+        let to = netlink.route_to("127.0.0.1".parse().unwrap()).await;
+        assert!(
+            matches!(&to.outcome, RouteOutcome::Local { device } if device == "lo"),
+            "{to:?}"
+        );
+        // ::ffff:127.0.0.1 is dialled as the IPv4 address.
+        let to = netlink.route_to("::ffff:127.0.0.9".parse().unwrap()).await;
+        assert!(matches!(to.outcome, RouteOutcome::Local { .. }), "{to:?}");
+        netlink.routes().await.unwrap();
+    }
+
+    #[test]
+    fn what_a_route_denies_is_told_by_errno() {
+        for (errno, want) in [
+            (libc::ENETUNREACH, "no_route"),
+            (libc::EHOSTUNREACH, "unreachable"),
+            (libc::EACCES, "prohibit"),
+            (libc::EINVAL, "blackhole"),
+        ] {
+            let outcome = denied(&io::Error::from_raw_os_error(errno));
+            assert_eq!(outcome, by(want));
+        }
+        assert!(matches!(
+            denied(&io::Error::from_raw_os_error(libc::EPERM)),
+            RouteOutcome::Unknown { .. }
+        ));
+    }
+}

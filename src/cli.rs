@@ -3,14 +3,19 @@
 //! stdout is the result, stderr is talk.
 
 mod input;
+mod place;
 mod probe;
 mod progress;
 mod replay;
 mod secret;
+mod vantage;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
@@ -43,6 +48,8 @@ struct Cli {
 enum Command {
     /// Walk the pull of an image without pulling it: what works, what doesn't, why, what to do
     Probe(Box<probe::Probe>),
+    /// Show what this place looks like: network, cloud, egress, and what can't be seen from it
+    Vantage(Box<vantage::VantageArgs>),
     /// Judge saved reports again, with the rules of this version; nothing is contacted
     Replay(replay::Replay),
     /// Look at pull secrets
@@ -90,6 +97,8 @@ enum Error {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Replay(#[from] replay::ReplayError),
+    #[error("{path}, given with --config: {reason}")]
+    Config { path: String, reason: String },
     /// Says which file, key and fix.
     #[error("{0}")]
     Manifest(String),
@@ -142,6 +151,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     let text = match cli.command {
         Command::Probe(args) => return probe::run(*args, out),
+        Command::Vantage(args) => return vantage::run(&args, out),
         Command::Replay(args) => return replay::run(&args, out),
         Command::Secret(args) => return secret::run(args, out),
         Command::Explain { markdown: true, .. } => cause::markdown(),
@@ -180,6 +190,7 @@ fn print(
     document: &Document,
     output: Output,
     color: When,
+    why: bool,
     out: &mut dyn Write,
 ) -> Result<u8, Error> {
     match output {
@@ -191,8 +202,15 @@ fn print(
                 if index > 0 {
                     out.write_all(b"\n").map_err(Error::Write)?;
                 }
-                out.write_all(text::render(report, style).as_bytes())
-                    .map_err(Error::Write)?;
+                out.write_all(
+                    if why {
+                        text::render_why(report, style)
+                    } else {
+                        text::render(report, style)
+                    }
+                    .as_bytes(),
+                )
+                .map_err(Error::Write)?;
             }
         }
         Output::Json => {
@@ -218,6 +236,16 @@ fn use_color(when: When) -> bool {
             let dumb = std::env::var_os("TERM").is_some_and(|v| v == "dumb");
             !refused && !dumb && io::stdout().is_terminal()
         }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration: SignedDuration = text
+        .parse()
+        .map_err(|_| "not a duration; write for instance 10s or 500ms".to_owned())?;
+    match Duration::try_from(duration) {
+        Ok(d) if d >= Duration::from_millis(1) && d <= Duration::from_mins(5) => Ok(d),
+        _ => Err("must be between 1ms and 5m".to_owned()),
     }
 }
 
@@ -248,5 +276,14 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wait_is_bounded() {
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "2", "-1s", "0s", "6m", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
     }
 }

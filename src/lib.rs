@@ -7,7 +7,9 @@
 //! | 6 | [`cli`] | arguments → check; exit code |
 //! | 5 | [`report`] | evidence + verdict, and all faces of it |
 //! | 4 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
+//! | 4 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
 //! | 3 | [`credentials`] | reads secrets and docker configs into a keyring |
+//! | 3 | [`config`] | what the operator says of the network |
 //! | 3 | [`containerd`] | what the node's containerd is set to: mirrors, proxies |
 //! | 2 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
 //! | 2 | [`net`] | edges to the world: one input, one observation or typed fault |
@@ -16,6 +18,7 @@
 //! | 1 | [`model`] | the nouns |
 
 pub mod cli;
+pub mod config;
 pub mod containerd;
 pub mod credentials;
 pub mod diagnose;
@@ -24,6 +27,7 @@ pub mod net;
 pub mod probe;
 pub mod registry;
 pub mod report;
+pub mod surroundings;
 pub mod workload;
 
 /// This version, as `--version` prints it.

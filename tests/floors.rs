@@ -8,8 +8,8 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["report"],
-    &["probe"],
-    &["credentials", "containerd"],
+    &["probe", "surroundings"],
+    &["credentials", "containerd", "config"],
     &["diagnose", "net", "registry", "workload"],
     &["model"],
 ];

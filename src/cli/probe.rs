@@ -2,30 +2,28 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::place::{Place, PlaceArgs};
 use super::progress::ProgressLine;
-use super::{Error, Output, When, input};
-use crate::containerd::{self, BaseTrust, Settings};
+use super::{Error, Output, When, duration, input};
+use crate::containerd::{self, Settings};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
+use crate::model::evidence::Evidence;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
-use crate::model::vantage::{NetworkView, Unseen, Vantage};
 use crate::model::workload::PodUse;
-use crate::net::dns::Families;
-use crate::net::resolv::{self, ResolverConfig};
-use crate::net::roots;
 use crate::probe::{self, Check, Edges, KnownManifests, Override};
 use crate::registry::keyring::{Keyring, LoadedSource};
 use crate::registry::secret;
@@ -61,7 +59,7 @@ pub(super) struct Probe {
     platform: Option<Platform>,
 
     /// The longest wait for any single answer from the network
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = wait)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
 
     /// Say more about what is done, on standard error; twice for still more
@@ -76,6 +74,10 @@ pub(super) struct Probe {
     #[arg(long)]
     trace: bool,
 
+    /// Show what each leg's path class rests on, and what speaks against it
+    #[arg(long)]
+    why: bool,
+
     /// Save each report in this folder, for `pullpath replay`
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
@@ -88,6 +90,9 @@ pub(super) struct Probe {
 
     #[command(flatten)]
     network: NetworkArgs,
+
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 #[derive(Args, Debug)]
@@ -133,37 +138,13 @@ struct ContainerdArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]
 struct NetworkArgs {
-    /// Trust these authorities too (PEM), as `ca` in containerd's hosts.toml does; repeatable
-    #[arg(long, value_name = "FILE")]
-    ca_file: Vec<PathBuf>,
-
     /// Talk plain HTTP to the registry, as hosts.toml with `server = "http://…"` does
     #[arg(long)]
     plain_http: bool,
 
-    /// Ask this name server instead of those of resolv.conf; repeatable
-    #[arg(long, value_name = "IP[:PORT]", value_parser = nameserver)]
-    nameserver: Vec<SocketAddr>,
-
     /// Use this address for a host and port, without asking; repeatable
     #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = override_of)]
     resolve: Vec<Override>,
-
-    /// The resolver's settings, for instance the node's own file mounted into a pod
-    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
-    resolv_conf: PathBuf,
-
-    /// The hosts file, read before any name server is asked
-    #[arg(long, value_name = "FILE", default_value = "/etc/hosts")]
-    hosts_file: PathBuf,
-
-    /// IPv4 only
-    #[arg(short = '4', conflicts_with = "ipv6")]
-    ipv4: bool,
-
-    /// IPv6 only
-    #[arg(short = '6')]
-    ipv6: bool,
 }
 
 /// Walks all images and prints what came of it.
@@ -176,7 +157,8 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
         .map_err(Error::Runtime)?;
     let stderr_is_terminal = io::stderr().is_terminal();
     let progress = Arc::new(ProgressLine::new(stderr_is_terminal && args.verbose == 0));
-    let (output, color, save_in) = (args.output, args.color, args.save.clone());
+    let (output, color, why) = (args.output, args.color, args.why);
+    let save_in = args.save.clone();
     let reports = runtime.block_on(walk_all(args, Arc::clone(&progress)))?;
     progress.clear();
 
@@ -185,7 +167,7 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
             save(report, folder)?;
         }
     }
-    super::print(&Document::new(reports), output, color, out)
+    super::print(&Document::new(reports), output, color, why, out)
 }
 
 /// Writes a report into a file of its own, whose name tells when and what, and never over another.
@@ -249,7 +231,23 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
         },
         |name| std::env::var(name).ok(),
     )?;
-    let edges = Arc::new(edges(&args, settings)?);
+    let place = Arc::new(args.place.load(args.timeout)?);
+    let base = place.vantage(&settings);
+    let netlink = Place::netlink().await;
+    // At the same time as the walks, which don't wait for it.
+    let looking = tokio::spawn(Arc::clone(&place).look(base.clone(), netlink.clone()));
+    let edges = Arc::new(Edges {
+        resolver: place.resolver.clone(),
+        overrides: args.network.resolve.clone(),
+        families: place.families,
+        trust: place.trust.clone(),
+        settings,
+        trace: args.trace,
+        vantage: base,
+        netlink,
+        wait: args.timeout,
+        known: KnownManifests::default(),
+    });
     let platform = args.platform.unwrap_or_else(Platform::local);
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut walks = JoinSet::new();
@@ -272,16 +270,21 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
             let watch = progress.watch(check.reference.to_string());
             (
                 index,
-                Report::conclude(probe::pull(&check, &edges, &watch, Timestamp::now()).await),
+                probe::pull(&check, &edges, &watch, Timestamp::now()).await,
             )
         });
     }
-    let mut reports = Vec::new();
+    let mut seen = Vec::new();
     while let Some(joined) = walks.join_next().await {
-        reports.push(joined.map_err(|_| Error::Panicked)?);
+        seen.push(joined.map_err(|_| Error::Panicked)?);
     }
-    reports.sort_by_key(|(index, _)| *index);
-    Ok(reports.into_iter().map(|(_, report)| report).collect())
+    seen.sort_by_key(|(index, _)| *index);
+    let vantage = looking.await.map_err(|_| Error::Panicked)?;
+    let conclude = |(_, mut evidence): (usize, Evidence)| {
+        evidence.vantage = vantage.clone();
+        Report::conclude(evidence)
+    };
+    Ok(seen.into_iter().map(conclude).collect())
 }
 
 /// One image to be probed: for whoever asked, or for the containers that want it.
@@ -373,70 +376,6 @@ fn credential_request(args: &CredentialArgs) -> Result<credentials::Request, Err
     })
 }
 
-fn edges(probe: &Probe, settings: Settings) -> Result<Edges, Error> {
-    let args = &probe.network;
-    let mut resolver = ResolverConfig::load(&args.resolv_conf, &args.hosts_file)?;
-    if !args.nameserver.is_empty() {
-        resolver = resolver.with_nameservers(args.nameserver.clone());
-    }
-    let (store, roots) = roots::load(&args.ca_file)?;
-    let vantage = vantage(&resolver, &settings, &|name| std::env::var(name).ok());
-    let families = match (args.ipv4, args.ipv6) {
-        (true, _) => Families::V4Only,
-        (_, true) => Families::V6Only,
-        _ => Families::Both,
-    };
-    Ok(Edges {
-        resolver,
-        overrides: args.resolve.clone(),
-        families,
-        trust: BaseTrust::new(store, roots),
-        settings,
-        trace: probe.trace,
-        vantage,
-        wait: probe.timeout,
-        known: KnownManifests::default(),
-    })
-}
-
-/// Where we stand, as far as the environment tells: Kubernetes sets KUBERNETES_SERVICE_HOST in
-/// every pod; HOST_IP and POD_IP are what a manifest sets from the downward API.
-fn vantage(
-    resolver: &ResolverConfig,
-    settings: &Settings,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Vantage {
-    let network = match (
-        environment("KUBERNETES_SERVICE_HOST"),
-        environment("HOST_IP"),
-        environment("POD_IP"),
-    ) {
-        (None, _, _) => NetworkView::Machine,
-        (Some(_), Some(host), Some(pod)) if host == pod => NetworkView::Node,
-        (Some(_), Some(_), Some(_)) => NetworkView::Pod,
-        (Some(_), _, _) => NetworkView::PodOrNode,
-    };
-    let mut unseen = vec![Unseen::NodeCredentials];
-    if !settings.knows_mirrors() {
-        unseen.push(Unseen::Mirrors);
-    }
-    if !settings.proxies.settings().is_containerds {
-        unseen.push(Unseen::Proxy);
-    }
-    unseen.push(Unseen::NodeRoots);
-    if network != NetworkView::Node {
-        unseen.push(Unseen::NodeResolver);
-    }
-    unseen.push(Unseen::ImageStore);
-    Vantage {
-        network,
-        nameservers: resolver.nameservers.clone(),
-        resolver_source: resolver.source.clone(),
-        resolver_emulated: "go".to_owned(),
-        unseen,
-    }
-}
-
 /// Only our own events: those of the libraries below may hold headers.
 fn start_logging(verbose: u8) {
     let level = match verbose {
@@ -453,20 +392,6 @@ fn start_logging(verbose: u8) {
         .with(filter)
         .with(layer)
         .try_init();
-}
-
-fn wait(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = text
-        .parse()
-        .map_err(|_| "not a duration; write for instance 10s or 500ms".to_owned())?;
-    match Duration::try_from(duration) {
-        Ok(d) if d >= Duration::from_millis(1) && d <= Duration::from_mins(5) => Ok(d),
-        _ => Err("must be between 1ms and 5m".to_owned()),
-    }
-}
-
-fn nameserver(text: &str) -> Result<SocketAddr, String> {
-    resolv::parse_nameserver(text).map_err(|error| error.to_string())
 }
 
 fn override_of(text: &str) -> Result<Override, String> {
@@ -514,15 +439,6 @@ mod tests {
             "r:1:h",
         ] {
             assert!(override_of(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_wait_is_bounded() {
-        assert_eq!(wait("2s"), Ok(Duration::from_secs(2)));
-        assert_eq!(wait("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "2", "-1s", "0s", "6m", "soon"] {
-            assert!(wait(wrong).is_err(), "{wrong}");
         }
     }
 }

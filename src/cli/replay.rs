@@ -23,6 +23,10 @@ pub(super) struct Replay {
     /// When to colour the text
     #[arg(long, value_enum, default_value_t = When::Auto)]
     color: When,
+
+    /// Show what each leg's path class rests on, and what speaks against it
+    #[arg(long)]
+    why: bool,
 }
 
 /// Why a file is no saved report.
@@ -58,7 +62,13 @@ pub(super) fn run(args: &Replay, out: &mut dyn Write) -> Result<u8, Error> {
             reports.push(Report::conclude(report.evidence));
         }
     }
-    super::print(&Document::new(reports), args.output, args.color, out)
+    super::print(
+        &Document::new(reports),
+        args.output,
+        args.color,
+        args.why,
+        out,
+    )
 }
 
 fn read(path: &Path) -> Result<Vec<Report>, ReplayError> {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Severity::{Critical, Info, Warning};
-use super::cause::Capability::{Cluster, Fleet, History, PathClass, Transfer};
+use super::cause::Capability::{Cluster, Fleet, History, Transfer};
 use super::cause::Detected::{Needs, Now};
 use super::cause::Entry;
 
@@ -166,7 +166,7 @@ causes! {
         fix "Correct or remove the entry in the node's /etc/hosts."
     }
     Reach {
-        TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
+        TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack];
         "Nothing answers the connection attempt"
         symptom "`dial tcp 1.2.3.4:443: i/o timeout`; Docker: `request canceled while waiting for connection`"
         cause "There is no way to the address (no SNAT rule or EIP for this subnet, no peering route, no return route), or a security group, network ACL or firewall drops the packets."
@@ -202,7 +202,7 @@ causes! {
         cause "This host has no address of that family, or all local ports towards that server are in use."
         tell "EADDRNOTAVAIL or EAFNOSUPPORT from connect(2)."
         fix "IPv6: give the host an address, or take the AAAA record away. IPv4: count the connections to that server (`ss -tan`), and widen net.ipv4.ip_local_port_range."
-        NetUnreachable = "net_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
+        NetUnreachable = "net_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack];
         "There is no route to that network"
         symptom "`connect: network is unreachable`"
         cause "The routing table of this host, or a router on the way, has no route for the address."
@@ -620,42 +620,42 @@ causes! {
         fix "Look at the timeouts and limits of whatever stands in front of the storage; purge its cache."
     }
     Path {
-        PathUnexpected = "path_unexpected", Warning, Needs(PathClass), [];
+        PathUnexpected = "path_unexpected", Warning, Now, [];
         "A leg goes another way than it should"
-        symptom "Slow or billed traffic"
-        cause "A private path was declared, and the name leads over the public network, or the reverse."
-        tell "The class of the leg beside the one declared for it."
-        fix "See the evidence of the class: DNS view, route, or endpoint."
-        PathMixed = "path_mixed", Warning, Needs(PathClass), [];
+        symptom "Pulls work and are slow, or are billed as traffic of the public network"
+        cause "The host was declared to be reached privately (network.expect), and its name leads over the public network, or the reverse."
+        tell "The class of the leg beside the ones declared for its host."
+        fix "Look at the addresses first: a name server of the wrong network gives the wrong ones. Then at the route and the endpoint; `--why` shows what the class rests on."
+        PathMixed = "path_mixed", Warning, Now, [];
         "The addresses of a name go different ways"
-        symptom "Pulls differ from one to the next"
-        cause "The name has addresses of several classes."
-        tell "Each address is classed on its own."
-        fix "Serve one kind of address to this network."
-        PrivateUnmapped = "private_unmapped", Info, Needs(PathClass), [];
-        "A private address whose way is not known"
+        symptom "Pulls differ from one to the next: quick and slow, or good and timed out"
+        cause "The name has addresses of several classes, for instance a private one beside a public one."
+        tell "Each address of one family is classed on its own, and the classes differ."
+        fix "Have the name servers of this network give addresses of one kind."
+        PrivateUnmapped = "private_unmapped", Info, Now, [];
+        "A private address, and how it is reached is not known"
         symptom "None of its own"
-        cause "The address is private and in none of the ranges that are known or declared."
-        tell "Peering, Direct Connect, VPN and the VPC itself look alike from inside."
-        fix "Declare the range in the configuration; the evidence has the line to add."
-        AddressOverlap = "address_overlap", Warning, Needs(PathClass), [];
+        cause "The address is private, and in none of the ranges that the kernel, the cloud or the configuration know."
+        tell "VPC, peering, Direct Connect and VPN look alike from inside; round trips and segment sizes only suggest one. Told where the address is not reached: which way is missing depends on which there should be."
+        fix "Declare the range under network.cidrs of --config; the hint has the line to add."
+        AddressOverlap = "address_overlap", Warning, Now, [];
         "The address is in a range that two networks use"
-        symptom "Timeouts to an address that works elsewhere"
-        cause "The far network's range overlaps the VPC's own; the local route wins."
-        tell "The address is inside the VPC's range and declared as remote."
-        fix "Renumber, or reach it through a private NAT gateway or VPC endpoint."
-        EipAnnotationStale = "eip_annotation_stale", Warning, Needs(PathClass), [];
-        "The EIP in the pod's annotation is not the one in use"
-        symptom "Allow-lists do not work"
-        cause "The EIP was unbound or changed after the annotation was written."
-        tell "The address seen from outside beside the annotation."
-        fix "Let the pod be created anew."
-        NoEgress = "no_egress", Critical, Needs(PathClass), [];
-        "This network has no way to the Internet"
-        symptom "Every public registry times out"
-        cause "Neither a SNAT rule for this subnet nor an EIP."
-        tell "Other public hosts time out too."
-        fix "Add a SNAT rule for this subnet, or bind an EIP."
+        symptom "Timeouts to an address that works elsewhere, or the wrong host answers"
+        cause "The far network's range overlaps one of this VPC. The local route always wins: packets never leave for the far host."
+        tell "The address is declared as one of another network (network.cidrs), and is inside the VPC's range or on an own interface. It is critical where nothing answers."
+        fix "Renumber one of the networks, or reach the far host through a private NAT gateway or a VPC endpoint."
+        EipAnnotationStale = "eip_annotation_stale", Warning, Now, [];
+        "The EIP in the pod's annotation is not the address in use"
+        symptom "Allow-lists of registries do not let the pod in"
+        cause "The EIP was unbound or replaced after the annotation was written, or packets leave by SNAT."
+        tell "The address that others see (network.egress) beside yangtse.io/allocated-ipv4-eip."
+        fix "Let the pod be created anew: the annotation is written once."
+        NoEgress = "no_egress", Critical, Now, [];
+        "This network has no way to the public network"
+        symptom "Every public registry times out: `dial tcp ...:443: i/o timeout`"
+        cause "Neither an SNAT rule for this subnet, with a route to its NAT gateway, nor an EIP."
+        tell "The registry is not reached, and none of the other public hosts in network.controls is; nobody out there has seen us either."
+        fix "Add an SNAT rule for the subnet that the packets leave from (the node's, or on Autopilot the container subnet), or bind an EIP. An EIP wins over SNAT."
     }
     Speed {
         PullNoProgress = "pull_no_progress", Critical, Needs(Transfer), [];

@@ -44,8 +44,6 @@ pub enum Detected {
 pub enum Capability {
     /// The transfer test.
     Transfer,
-    /// The class of a path, with its evidence.
-    PathClass,
     /// The cluster's API: pods, secrets, events.
     Cluster,
     /// Several nodes beside each other.
@@ -58,7 +56,6 @@ impl Capability {
     fn describe(self) -> &'static str {
         match self {
             Self::Transfer => "the transfer test",
-            Self::PathClass => "the classification of paths",
             Self::Cluster => "access to the cluster's API",
             Self::Fleet => "the comparison of nodes",
             Self::History => "a series of walks",

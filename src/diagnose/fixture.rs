@@ -17,6 +17,7 @@ use crate::model::fault::{
     DnsFault, HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
 };
 use crate::model::hosts::{HostsConfig, RegistryHost};
+use crate::model::network::{MappedCidr, MappedClass};
 use crate::model::proxy::{ProxySettings, Way};
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, Unseen, Vantage};
@@ -34,7 +35,7 @@ pub(super) fn days_from_now(days: i64) -> Timestamp {
     now() + SignedDuration::from_hours(24 * days)
 }
 
-fn ms(ms: u64) -> Duration {
+pub(super) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
@@ -217,6 +218,8 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         connect: dialled(vec![dial(address, None)]),
         tls: secured(host),
         clock: clock(0),
+        routes: Vec::new(),
+        transport: None,
     }
 }
 
@@ -290,6 +293,22 @@ fn found() -> ManifestFound {
     }
 }
 
+/// The VPC is declared, and so are the documentation's addresses that stand for public ones.
+fn mapped(mut vantage: Vantage) -> Vantage {
+    let cidr = |net: &str, class| MappedCidr {
+        cidr: net.parse().unwrap(),
+        class,
+        name: None,
+    };
+    vantage.declared.cidrs = vec![
+        cidr("10.0.0.0/16", MappedClass::Intranet),
+        cidr("203.0.113.0/24", MappedClass::Public),
+        cidr("198.51.100.0/24", MappedClass::Public),
+        cidr("2001:db8::/32", MappedClass::Public),
+    ];
+    vantage
+}
+
 /// A private image behind a token service and a storage host, pulled with the right secret, seen
 /// from the node's own network.
 pub(super) fn healthy() -> Evidence {
@@ -298,13 +317,12 @@ pub(super) fn healthy() -> Evidence {
         reference: format!("{REGISTRY}/team/app:1.0").parse().unwrap(),
         platform: "linux/amd64".parse().unwrap(),
         started: now(),
-        vantage: Vantage {
-            network: NetworkView::Node,
-            nameservers: vec![server(2)],
-            resolver_source: "resolv.conf".to_owned(),
-            resolver_emulated: "go".to_owned(),
-            unseen: vec![Unseen::NodeCredentials, Unseen::Mirrors, Unseen::Proxy],
-        },
+        vantage: mapped(Vantage::new(
+            NetworkView::Node,
+            vec![server(2)],
+            "resolv.conf".to_owned(),
+            vec![Unseen::NodeCredentials, Unseen::Mirrors, Unseen::Proxy],
+        )),
         pods: Vec::new(),
         hosts: HostsConfig::Unread,
         proxies: ProxySettings::default(),

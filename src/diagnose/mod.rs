@@ -4,6 +4,7 @@ mod catalogue;
 pub mod cause;
 #[cfg(test)]
 mod fixture;
+pub mod path;
 mod rules;
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
 use cause::Cause;
+use path::LegPath;
 
 /// What is to be said of one pull.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -24,6 +26,9 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Findings that follow from one of the root causes: kept, but not shown first.
     pub consequences: Vec<Finding>,
+    /// How each leg is reached.
+    #[serde(default)]
+    pub paths: Vec<LegPath>,
 }
 
 /// Would containerd's pull succeed, as far as can be seen from here?

@@ -14,6 +14,7 @@ use super::fault::{
     DnsFault, HttpFault, ManifestFault, Phase, ProxyFault, TcpFault, TlsFault, TokenFault,
 };
 use super::hosts::{HostsConfig, RegistryHost};
+use super::network::RouteLookup;
 use super::platform::Platform;
 use super::proxy::{ProxySettings, Tunnel, Way};
 use super::reference::Reference;
@@ -167,6 +168,29 @@ pub struct Leg {
     pub tls: Tls,
     /// What a `Date` header (RFC 9110, 6.6.1) of a verified or plain-http answer said of our clock.
     pub clock: Option<ClockCheck>,
+    /// Where the kernel sends packets to each of the addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteLookup>,
+    /// What the kernel had measured of the connection when the walk was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
+}
+
+/// TCP_INFO of a connection that has carried its part of the walk (linux/tcp.h).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Transport {
+    /// `tcpi_min_rtt`.
+    #[serde(rename = "min_rtt_seconds", with = "optional_seconds")]
+    #[schemars(with = "Option<f64>")]
+    pub min_rtt: Option<Duration>,
+    /// `tcpi_snd_mss`: towards the server, less the options in use.
+    pub send_mss: Option<u32>,
+    /// `tcpi_rcv_mss`: an estimate of the segments that came; a guess until there was data.
+    pub receive_mss: Option<u32>,
+    /// `tcpi_pmtu`: towards the server, as far as learnt.
+    pub path_mtu: Option<u32>,
+    /// `tcpi_total_retrans`.
+    pub retransmits: Option<u32>,
 }
 
 /// The `Date` of an answer beside the local clock.

@@ -1,9 +1,16 @@
 //! Where a probe stands, and what it cannot see from there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::network::{
+    Baseline, Control, Declared, EgressTrial, Link, Metadata, PodEip, ProviderSign, Route,
+};
+use super::path::Signal;
+use super::units::optional_seconds;
 
 /// The place a probe ran at. A pull is done by the node's containerd, with the node's network,
 /// resolver, proxy, roots and mirrors; a probe elsewhere may see another world.
@@ -18,6 +25,83 @@ pub struct Vantage {
     pub resolver_emulated: String,
     /// What this probe cannot see and a pull may depend on.
     pub unseen: Vec<Unseen>,
+    /// What its operator says of the network.
+    #[serde(default)]
+    pub declared: Declared,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderSign>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// The API server's address as pods are told it (KUBERNETES_SERVICE_HOST).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_host: Option<IpAddr>,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_eip: Option<PodEip>,
+    /// ExternalIP among `status.addresses` of the node, where it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_external_ips: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<EgressTrial>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<Control>,
+    /// Evidence of a path's class that there is none of, and why. It is not evidence of absence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+    /// How long it took to look around.
+    #[serde(
+        rename = "took_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub took: Option<Duration>,
+}
+
+impl Vantage {
+    /// A place of which only this is known.
+    pub fn new(
+        network: NetworkView,
+        nameservers: Vec<SocketAddr>,
+        resolver_source: String,
+        unseen: Vec<Unseen>,
+    ) -> Self {
+        Self {
+            network,
+            nameservers,
+            resolver_source,
+            resolver_emulated: "go".to_owned(),
+            unseen,
+            declared: Declared::default(),
+            provider: None,
+            links: Vec::new(),
+            routes: Vec::new(),
+            service_host: None,
+            metadata: Metadata::default(),
+            pod_eip: None,
+            node_external_ips: Vec::new(),
+            egress: Vec::new(),
+            baseline: None,
+            controls: Vec::new(),
+            missing: Vec::new(),
+            took: None,
+        }
+    }
+}
+
+/// Evidence that could not be had.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Missing {
+    pub signal: Signal,
+    pub reason: String,
+    /// What it would have told.
+    pub would_tell: String,
 }
 
 /// Whose network stack a probe uses.

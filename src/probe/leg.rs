@@ -2,6 +2,7 @@
 //! the connection that came of it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes as Body;
@@ -16,19 +17,23 @@ use crate::containerd::proxy::ProxyServer;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{
     ClockCheck, Connect, Connected, Leg, Resolve, SegmentTrial, Skip, Step, Tls, TracedExchange,
+    Transport,
 };
 use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TlsFault};
 use crate::model::proxy::{Tunnel, Way};
 use crate::model::units::Bytes;
 use crate::net::dns;
 use crate::net::http::{ForProxy, HttpConnection, Response, Stream};
-use crate::net::{tcp, tunnel};
+use crate::net::{kernel, tcp, tunnel};
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
 use crate::registry::scrub::Scrubber;
 
 /// containerd follows this many (`http.Client` with its own CheckRedirect).
 pub(super) const MAX_REDIRECTS: usize = 10;
+
+/// Addresses of a leg whose routes are looked up: as many as are dialled.
+const MAX_ROUTED: usize = 2 * tcp::MAX_ADDRESSES_PER_FAMILY;
 
 /// A connection of the walk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +58,8 @@ struct Line {
     /// The server, or the proxy before it.
     to: SocketAddr,
     state: State,
+    /// The connection's socket, to ask the kernel about it when the walk is done.
+    socket: Option<OwnedFd>,
 }
 
 enum State {
@@ -132,6 +139,16 @@ impl<'a> Lines<'a> {
     }
 
     pub(super) fn take_legs(&mut self) -> Vec<Leg> {
+        for line in &mut self.opened {
+            let info = line.socket.take().and_then(|s| kernel::tcp_info(&s).ok());
+            self.legs[line.leg].transport = info.map(|info| Transport {
+                min_rtt: info.min_rtt.or(info.rtt),
+                send_mss: info.send_mss,
+                receive_mss: info.receive_mss,
+                path_mtu: info.path_mtu,
+                retransmits: info.retransmits,
+            });
+        }
         std::mem::take(&mut self.legs)
     }
 
@@ -210,6 +227,7 @@ impl<'a> Lines<'a> {
             return Err(OpenError::Failed(Phase::Proxy));
         }
         let (stream, to) = self.reach(index, endpoint, proxy).await?;
+        let socket = stream.as_fd().try_clone_to_owned().ok();
         let stream = match self.tunnel(endpoint, proxy, stream).await {
             Tunneled::NotNeeded(stream) => stream,
             Tunneled::Open(value, took, stream) => {
@@ -249,6 +267,7 @@ impl<'a> Lines<'a> {
             leg: index,
             to,
             state,
+            socket,
         });
         Ok(LineId(self.opened.len() - 1))
     }
@@ -310,6 +329,12 @@ impl<'a> Lines<'a> {
             return Err(OpenError::Untrusted(reason));
         }
 
+        if let Some(netlink) = &self.edges.netlink {
+            for address in addresses.iter().take(MAX_ROUTED) {
+                let lookup = netlink.route_to(*address).await;
+                self.legs[index].routes.push(lookup);
+            }
+        }
         self.progress.phase(role, Phase::Connect);
         let dialed = tcp::connect(&addresses, port, self.dial_limit()).await;
         let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
@@ -855,5 +880,7 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
             outcome: Step::Skipped { reason: later },
         },
         clock: None,
+        routes: Vec::new(),
+        transport: None,
     }
 }

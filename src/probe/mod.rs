@@ -30,6 +30,7 @@ use crate::model::reference::Reference;
 use crate::model::vantage::Vantage;
 use crate::model::workload::PodUse;
 use crate::net::dns::Families;
+use crate::net::netlink::Netlink;
 use crate::net::resolv::ResolverConfig;
 use crate::registry::keyring::{Credential, Keyring};
 use crate::registry::scrub::Scrubber;
@@ -80,6 +81,8 @@ pub struct Edges {
     /// Keep every exchange (`--trace`).
     pub trace: bool,
     pub vantage: Vantage,
+    /// The kernel's routes; `None` where they can't be read.
+    pub netlink: Option<Arc<Netlink>>,
     /// The longest that any single wait on the network may last.
     pub wait: Duration,
     pub known: KnownManifests,

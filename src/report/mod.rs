@@ -2,6 +2,7 @@
 
 pub mod secret;
 pub mod text;
+pub mod vantage;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Report;
 use super::secret::{SecretDocument, SecretReport};
+use crate::diagnose::path::{LegPath, Reachability};
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{
@@ -11,6 +12,7 @@ use crate::model::evidence::{
 };
 use crate::model::fault::{instant, show_server};
 use crate::model::hosts::HostsConfig;
+use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, Way};
 use crate::model::units::Took;
 use crate::model::vantage::NetworkView;
@@ -26,7 +28,7 @@ pub struct Style {
 }
 
 #[derive(Clone, Copy)]
-enum Ink {
+pub(super) enum Ink {
     Bold,
     Dim,
     Good,
@@ -35,7 +37,7 @@ enum Ink {
 }
 
 impl Style {
-    fn paint(self, ink: Ink, text: &str) -> String {
+    pub(super) fn paint(self, ink: Ink, text: &str) -> String {
         if !self.color {
             return text.to_owned();
         }
@@ -52,11 +54,21 @@ impl Style {
 
 /// The whole report of one image.
 pub fn render(report: &Report, style: Style) -> String {
+    page(report, style, false)
+}
+
+/// The same, with all that each path's class rests on.
+pub fn render_why(report: &Report, style: Style) -> String {
+    page(report, style, true)
+}
+
+fn page(report: &Report, style: Style, why: bool) -> String {
     let mut page = Page {
         out: String::new(),
         style,
     };
     page.head(report);
+    page.paths(report, why);
     for finding in &report.verdict.findings {
         page.finding(finding);
     }
@@ -88,19 +100,19 @@ pub fn render_secrets(document: &SecretDocument, style: Style) -> String {
     page.out
 }
 
-struct Page {
-    out: String,
-    style: Style,
+pub(super) struct Page {
+    pub(super) out: String,
+    pub(super) style: Style,
 }
 
 impl Page {
-    fn line(&mut self, text: &str) {
+    pub(super) fn line(&mut self, text: &str) {
         self.out.push_str(text.trim_end());
         self.out.push('\n');
     }
 
     /// Prose, broken at words; later lines are indented by `hang`.
-    fn prose(&mut self, first: &str, hang: usize, text: &str) {
+    pub(super) fn prose(&mut self, first: &str, hang: usize, text: &str) {
         let mut line = first.to_owned();
         let mut width = first.chars().count();
         for (index, word) in text.split_whitespace().enumerate() {
@@ -162,17 +174,94 @@ impl Page {
         }
     }
 
+    /// How each leg is reached: one line, and more where something is to be done or was asked for.
+    fn paths(&mut self, report: &Report, why: bool) {
+        for path in &report.verdict.paths {
+            self.path(path, why);
+        }
+    }
+
+    fn path(&mut self, path: &LegPath, why: bool) {
+        let (ink, class) = match path.class {
+            None => (Ink::Dim, "no address to class".to_owned()),
+            Some(class) => {
+                let ink = match path.reachability {
+                    Reachability::Reachable => Ink::Good,
+                    Reachability::NotTried => Ink::Dim,
+                    _ => Ink::Bad,
+                };
+                (ink, format!("{class}{}", attributes(&path.attributes)))
+            }
+        };
+        let role = self.style.paint(Ink::Bold, &format!("{:<8}", path.role));
+        let class = self.style.paint(ink, &class);
+        let mut line = format!("  {role}  {class}, {}", path.reachability.describe());
+        if path.class.is_some() {
+            let _ = write!(line, " · confidence {}", confidence(path.confidence));
+        }
+        if why {
+            let _ = write!(line, " ({:.2})", path.score);
+        }
+        if !path.needs.is_empty() {
+            let needs: Vec<&str> = path.needs.iter().map(|class| class.as_str()).collect();
+            let _ = write!(line, " · needs {}", needs.join(" or "));
+        }
+        self.line(&line);
+        if !why {
+            // One line of configuration is all that it takes.
+            if path.class == Some(PathClass::PrivateUnmapped)
+                && let Some(knob) = path.knobs.first()
+            {
+                self.prose("            ", 12, knob);
+            }
+            return;
+        }
+        for fact in &path.evidence {
+            self.prose(
+                "    + ",
+                6,
+                &format!("{}: {}", fact.signal.as_str(), fact.says),
+            );
+        }
+        for fact in &path.contradictions {
+            self.prose(
+                "    ! ",
+                6,
+                &format!("{}: {}", fact.signal.as_str(), fact.says),
+            );
+        }
+        for address in &path.addresses {
+            let text = format!(
+                "{} is {}, {}",
+                address.address,
+                address.class,
+                address.reachability.describe()
+            );
+            self.prose("    = ", 6, &text);
+        }
+        for candidate in &path.candidates {
+            let text = format!(
+                "it may be {}, confidence {}",
+                candidate.class,
+                confidence(candidate.confidence)
+            );
+            self.prose("    ~ ", 6, &text);
+        }
+        for fix in &path.fixes {
+            self.prose("    > ", 6, &format!("{}: {}", fix.class, fix.todo));
+        }
+        for knob in &path.knobs {
+            self.prose("    ? ", 6, &format!("would decide: {knob}"));
+        }
+    }
+
     fn finding(&mut self, finding: &Finding) {
         let (ink, severity) = match finding.severity {
             Severity::Critical => (Ink::Bad, "critical"),
             Severity::Warning => (Ink::Warn, "warning"),
             Severity::Info => (Ink::Dim, "info"),
         };
-        let confidence = match finding.confidence {
-            Confidence::High => "high",
-            Confidence::Medium => "medium",
-            Confidence::Low => "low",
-        };
+        let confidence = confidence(finding.confidence);
         let mut place = String::new();
         if let Some(leg) = finding.leg {
             let _ = write!(place, " · {leg}");
@@ -597,6 +686,40 @@ impl Page {
     fn step_line(&mut self, name: &str, ink: Ink, mark: &str, took: &str, text: &str) {
         let mark = self.style.paint(ink, &format!("{mark:<6}"));
         self.line(&format!("  {name:<8}  {mark}  {took:>7}  {text}"));
+    }
+}
+
+pub(super) fn confidence(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::High => "high",
+        Confidence::Medium => "medium",
+        Confidence::Low => "low",
+    }
+}
+
+/// What is special about a class, in a few words.
+fn attributes(attributes: &PathAttributes) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    words.extend(attributes.intranet.map(IntranetKind::describe));
+    words.extend(attributes.eip_of.map(|of| match of {
+        EipOf::Pod => "the pod's EIP",
+        EipOf::Node => "the node's EIP",
+    }));
+    for (is_so, word) in [
+        (attributes.vpn_on_host, "by a tunnel of this host"),
+        (attributes.nat64, "behind NAT64"),
+        (attributes.via_proxy, "to the proxy"),
+        (attributes.pending, "its EIP is not there yet"),
+        (attributes.snat_pool, "from several addresses"),
+    ] {
+        if is_so {
+            words.push(word);
+        }
+    }
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", words.join(", "))
     }
 }
 

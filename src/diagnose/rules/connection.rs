@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::names::is_private;
+use super::paths::todo;
 use super::{TELL_US, at};
-use crate::diagnose::Finding;
 use crate::diagnose::cause::Cause;
+use crate::diagnose::{Finding, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Family, Leg, Skip, Step};
 use crate::model::fault::{IcmpError, Phase, TcpFault};
+use crate::model::path::PathClass;
 use crate::model::units::Took;
 
 /// No address could be connected to.
@@ -37,7 +38,7 @@ pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
         findings.push(
             at(cause, leg.role, Phase::Connect)
                 .facts(attempts(leg))
-                .hint(connect_hint(cause, leg, fault, address)),
+                .hint(connect_hint(evidence, cause, leg, fault, address)),
         );
         // What it means for the pull when it is not the registry itself.
         findings.extend(closed_way(evidence, leg, Phase::Connect));
@@ -127,10 +128,31 @@ fn closed_way(evidence: &Evidence, leg: &Leg, phase: Phase) -> Option<Finding> {
         Phase::Resolve => finding.fact(fault),
         _ => finding.facts(attempts(leg)),
     };
-    Some(finding.hint(format!(
-        "Open the way to {} port {} as well as to the registry: DNS, route, security group, firewall.",
+    let open = format!(
+        "Open the way to {} port {} as well as to the registry.",
         leg.endpoint.host, leg.endpoint.port
-    )))
+    );
+    Some(finding.hint(match way(evidence, leg) {
+        Some(way) => format!("{open} {way}"),
+        None => format!("{open} Check DNS, route, security group, firewall."),
+    }))
+}
+
+/// What the class of the leg's path says is to be done.
+fn way(evidence: &Evidence, leg: &Leg) -> Option<String> {
+    let path = path::classify(evidence)
+        .into_iter()
+        .find(|path| path.role == leg.role && path.endpoint == leg.endpoint)?;
+    let kind = match path.class {
+        Some(class) if class.is_public() => "is a public address".to_owned(),
+        Some(PathClass::PrivateUnmapped) => {
+            "is a private address, how it is reached is not known".to_owned()
+        }
+        Some(class) => format!("is reached by {}", class.describe()),
+        None => return None,
+    };
+    let address = path.address?;
+    (!path.fixes.is_empty()).then(|| format!("{address} {kind}. {}", todo(&path)))
 }
 
 fn attempts(leg: &Leg) -> Vec<String> {
@@ -157,7 +179,13 @@ fn attempts(leg: &Leg) -> Vec<String> {
     lines
 }
 
-fn connect_hint(cause: Cause, leg: &Leg, fault: &TcpFault, at: Option<IpAddr>) -> String {
+fn connect_hint(
+    evidence: &Evidence,
+    cause: Cause,
+    leg: &Leg,
+    fault: &TcpFault,
+    at: Option<IpAddr>,
+) -> String {
     let port = leg.endpoint.port;
     let address = at.map_or_else(|| leg.endpoint.host.to_string(), |at| at.to_string());
     let only_v6 = leg
@@ -166,15 +194,9 @@ fn connect_hint(cause: Cause, leg: &Leg, fault: &TcpFault, at: Option<IpAddr>) -
         .iter()
         .all(|dial| Family::of(dial.to.ip()) == Family::V6);
     match (cause, fault) {
-        (Cause::TcpTimeout, _) if at.is_some_and(is_cloud_service) => format!(
-            "{address} is in the service ranges of Huawei Cloud: let this subnet's security group out to TCP {port} there, and check the VPC endpoint of the service."
-        ),
-        (Cause::TcpTimeout, _) if at.is_some_and(is_private) => format!(
-            "{address} is a private address: check the route to it and the route back (VPC peering, Direct Connect or VPN), then the security group of the far side for TCP {port} from this subnet."
-        ),
-        (Cause::TcpTimeout, _) => format!(
-            "{address} is a public address: check that this subnet has a way out (SNAT rule and route to the NAT gateway, or an EIP), then egress rules for TCP {port}. If other public hosts answer from here, ask the registry's firewall for this network's public address."
-        ),
+        (Cause::TcpTimeout, _) => way(evidence, leg).unwrap_or_else(|| {
+            format!("Check the route to {address} and the filters on the way, for TCP {port}.")
+        }),
         (Cause::TcpRefused, _) => format!(
             "Check that the registry listens at {address} port {port}, and that the image's name has the right port."
         ),
@@ -213,17 +235,6 @@ fn connect_hint(cause: Cause, leg: &Leg, fault: &TcpFault, at: Option<IpAddr>) -
             format!("Check that {address} is the registry's address and that the host is up.")
         }
         _ => TELL_US.to_owned(),
-    }
-}
-
-/// 100.125.0.0/16 (DNS, OBS, SWR) and 198.19.128.0/17 (VPC endpoints).
-fn is_cloud_service(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => {
-            let [first, second, third, _] = a.octets();
-            (first, second) == (100, 125) || ((first, second) == (198, 19) && third >= 128)
-        }
-        IpAddr::V6(_) => false,
     }
 }
 

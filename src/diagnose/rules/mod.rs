@@ -6,6 +6,7 @@ mod auth;
 mod connection;
 mod mirrors;
 mod names;
+mod paths;
 mod proxy;
 mod secrets;
 #[cfg(test)]
@@ -14,7 +15,7 @@ mod tls;
 mod workload;
 
 use super::cause::{Cause, Detected};
-use super::{Confidence, Finding, Pull, Severity, Verdict};
+use super::{Confidence, Finding, Pull, Severity, Verdict, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
@@ -33,6 +34,12 @@ const RULES: &[Rule] = &[
     connection::connect,
     connection::addresses,
     connection::segments,
+    paths::no_egress,
+    paths::overlap,
+    paths::mixed,
+    paths::unexpected,
+    paths::unmapped,
+    paths::stale_annotation,
     proxy::closed,
     proxy::passed_by,
     tls::handshake,
@@ -104,6 +111,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         pull,
         findings,
         consequences,
+        paths: path::classify(evidence),
     }
 }
 

@@ -23,9 +23,11 @@ use crate::model::evidence::{
 use crate::model::fault::{
     Distrust, DnsFault, HttpFault, IcmpError, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
 };
+use crate::model::network::{Provider, ProviderBy, ProviderSign};
 use crate::model::units::Bytes;
 use crate::model::vantage::NetworkView;
 
+mod paths;
 mod settings;
 
 const OK: Severity = Severity::Info;
@@ -434,7 +436,7 @@ fn each_way_not_to_connect_has_its_cause() {
         (
             TcpFault::Timeout,
             "tcp_timeout",
-            &["10.0.3.9:443", "after 5.0 s", "private address"][..],
+            &["10.0.3.9:443", "after 5.0 s", "Within the VPC"][..],
         ),
         (
             TcpFault::Refused { icmp: None },
@@ -520,13 +522,18 @@ fn a_timeout_over_ipv4_is_not_told_as_a_missing_ipv6_route() {
 #[test]
 fn the_advice_on_a_timeout_fits_the_address() {
     for (address, text) in [
-        ("100.125.1.9", "service ranges"),
-        ("198.19.128.9", "service ranges"),
-        ("100.70.1.1", "private address"),
+        ("100.125.1.9", "100.125.0.0/16"),
+        ("198.19.128.9", "198.19.128.0/17"),
+        ("100.70.1.1", "security group"),
+        ("10.0.3.9", "Within the VPC"),
         ("203.0.113.9", "SNAT"),
     ] {
-        let evidence =
+        let mut evidence =
             healthy().unconnected(Role::Registry, vec![dial(address, Some(TcpFault::Timeout))]);
+        evidence.vantage.provider = Some(ProviderSign {
+            provider: Provider::Huawei,
+            by: ProviderBy::Declared,
+        });
         says(&only(&evidence, "tcp_timeout", Critical), &[address, text]);
     }
 }

@@ -1,0 +1,95 @@
+//! When a class that is seen becomes the one that is published: at once where the addresses are new,
+//! and otherwise when two rounds agree, so that one odd round changes no metric.
+
+use std::net::IpAddr;
+
+use crate::model::path::PathClass;
+
+/// What one round saw of a leg.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Round {
+    /// `None`: no class could be told; that says nothing against the one before.
+    pub class: Option<PathClass>,
+    /// In any order.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The class to publish after these rounds, the oldest first.
+pub fn published(rounds: &[Round]) -> Option<PathClass> {
+    let mut current: Option<PathClass> = None;
+    let mut rival: Option<PathClass> = None;
+    let mut known: Option<Vec<IpAddr>> = None;
+    for round in rounds {
+        let Some(class) = round.class else {
+            // An interruption: the rounds before and after it do not agree with each other.
+            rival = None;
+            continue;
+        };
+        let mut addresses = round.addresses.clone();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let is_moved = known.as_ref().is_some_and(|known| *known != addresses);
+        known = Some(addresses);
+        if current.is_none() || is_moved || rival == Some(class) {
+            current = Some(class);
+            rival = None;
+        } else {
+            rival = (current != Some(class)).then_some(class);
+        }
+    }
+    current
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PathClass::{PublicEip, PublicSnat, PublicUnknown};
+
+    fn rounds(seen: &[(Option<PathClass>, &str)]) -> Option<PathClass> {
+        let rounds: Vec<Round> = seen
+            .iter()
+            .map(|(class, addresses)| Round {
+                class: *class,
+                addresses: addresses.split(' ').map(|a| a.parse().unwrap()).collect(),
+            })
+            .collect();
+        published(&rounds)
+    }
+
+    #[test]
+    fn one_odd_round_changes_nothing_and_two_do() {
+        let (snat, eip) = (Some(PublicSnat), Some(PublicEip));
+        let a = "52.0.0.1";
+        assert_eq!(rounds(&[]), None);
+        assert_eq!(rounds(&[(None, a)]), None);
+        assert_eq!(rounds(&[(snat, a)]), snat);
+        assert_eq!(rounds(&[(snat, a), (eip, a)]), snat);
+        assert_eq!(rounds(&[(snat, a), (eip, a), (snat, a)]), snat);
+        assert_eq!(rounds(&[(snat, a), (eip, a), (eip, a)]), eip);
+        // Two that differ from each other are no agreement.
+        let unknown = Some(PublicUnknown);
+        assert_eq!(rounds(&[(snat, a), (eip, a), (unknown, a)]), snat);
+        assert_eq!(
+            rounds(&[(snat, a), (eip, a), (unknown, a), (unknown, a)]),
+            unknown
+        );
+    }
+
+    #[test]
+    fn new_addresses_count_at_once_and_their_order_does_not() {
+        let (snat, eip) = (Some(PublicSnat), Some(PublicEip));
+        assert_eq!(rounds(&[(snat, "52.0.0.1"), (eip, "52.0.0.2")]), eip);
+        assert_eq!(
+            rounds(&[(snat, "52.0.0.1 52.0.0.2"), (eip, "52.0.0.2 52.0.0.1")]),
+            snat
+        );
+    }
+
+    #[test]
+    fn a_round_without_a_class_keeps_the_one_before() {
+        let (snat, eip) = (Some(PublicSnat), Some(PublicEip));
+        let a = "52.0.0.1";
+        assert_eq!(rounds(&[(snat, a), (None, a)]), snat);
+        assert_eq!(rounds(&[(snat, a), (eip, a), (None, a), (eip, a)]), snat);
+    }
+}

@@ -1,0 +1,426 @@
+//! The class of each leg's path: pure, from what was seen at the leg and around this place.
+//!
+//! A table of small rules judges each address; the first that applies decides (`rules.rs`). Then the
+//! leg is what its addresses are, and what it needs when none answers (`needs.rs`).
+
+mod advice;
+pub mod history;
+mod needs;
+mod ranges;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Confidence;
+use crate::model::endpoint::{Endpoint, Host, Role};
+use crate::model::evidence::{Evidence, Family, Leg, Skip, Step, Walk};
+use crate::model::fault::TcpFault;
+use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};
+use crate::model::path::{PathAttributes, PathClass, Signal};
+use crate::model::vantage::Vantage;
+use rules::Judgement;
+
+/// How a leg is reached, how sure that is, and what to change where it is not.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct LegPath {
+    pub role: Role,
+    pub endpoint: Endpoint,
+    /// The address that stands for the leg: the one connected to, or the one that got furthest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Absent where there is no address to judge.
+    pub class: Option<PathClass>,
+    pub attributes: PathAttributes,
+    pub reachability: Reachability,
+    pub confidence: Confidence,
+    /// Behind `confidence`: from 0.9 on it is high, from 0.6 on medium. An estimate, not a frequency.
+    pub score: f64,
+    /// What the class rests on.
+    pub evidence: Vec<Fact>,
+    /// What speaks against it.
+    pub contradictions: Vec<Fact>,
+    /// What it may be, where that is not decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+    /// The ways of which one has to be opened, where the leg is not reached for lack of a way.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub needs: BTreeSet<PathClass>,
+    /// One for each need, and where another thing is to be done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixes: Vec<Fix>,
+    /// What would decide, where something is open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub knobs: Vec<String>,
+    /// Each address by itself, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<AddressPath>,
+    /// Two networks use the range of the address.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overlap: bool,
+}
+
+/// Whether a leg answers: a fact beside its class.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reachability {
+    /// A connection came about.
+    Reachable,
+    /// The host, or something in its place, refused the connection: the way is there.
+    Refused,
+    Unreachable,
+    /// The name gave no address.
+    Unresolved,
+    /// Nothing was tried.
+    NotTried,
+}
+
+impl Reachability {
+    /// For people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Reachable => "reached",
+            Self::Refused => "refused",
+            Self::Unreachable => "NOT reached",
+            Self::Unresolved => "no address",
+            Self::NotTried => "not tried",
+        }
+    }
+}
+
+/// One thing that was seen, and by what.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Fact {
+    pub signal: Signal,
+    pub says: String,
+}
+
+impl Fact {
+    fn new(signal: Signal, says: impl Into<String>) -> Self {
+        Self {
+            signal,
+            says: says.into(),
+        }
+    }
+}
+
+/// What an undecided path may be.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Candidate {
+    pub class: PathClass,
+    pub confidence: Confidence,
+}
+
+/// What to do so that a way of this class carries the leg.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Fix {
+    pub class: PathClass,
+    pub todo: String,
+}
+
+/// One of several addresses.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AddressPath {
+    pub address: IpAddr,
+    pub class: PathClass,
+    pub reachability: Reachability,
+}
+
+impl Confidence {
+    /// The word for a score.
+    pub fn of(score: f64) -> Self {
+        // The scores are sums of hundredths.
+        match score + 1e-9 {
+            0.9.. => Self::High,
+            0.6.. => Self::Medium,
+            _ => Self::Low,
+        }
+    }
+}
+
+/// Classes every leg of the walk that decides.
+pub fn classify(evidence: &Evidence) -> Vec<LegPath> {
+    let place = Place::of(evidence, &evidence.walk);
+    let mut paths: Vec<LegPath> = Vec::new();
+    for leg in &evidence.walk.legs {
+        let shared = match leg.connect.outcome {
+            Step::Skipped {
+                reason: Skip::SharedConnection { .. },
+            } => paths.iter().find(|path| path.endpoint == leg.endpoint),
+            _ => None,
+        };
+        let path = match shared {
+            Some(first) => LegPath {
+                role: leg.role,
+                ..first.clone()
+            },
+            None => place.path(leg),
+        };
+        paths.push(path);
+    }
+    paths
+}
+
+/// What all legs have in common.
+struct Place<'a> {
+    vantage: &'a Vantage,
+    walk: &'a Walk,
+    /// Who has seen our packets come from where.
+    seen: Vec<(EgressMethod, EgressSeen)>,
+}
+
+impl<'a> Place<'a> {
+    fn of(evidence: &'a Evidence, walk: &'a Walk) -> Self {
+        let vantage = &evidence.vantage;
+        let of_trial = |trial: &EgressTrial| Some((trial.method, *trial.outcome.done()?));
+        let mut seen: Vec<_> = vantage.egress.iter().filter_map(of_trial).collect();
+        // Docker Hub counts pulls by address, and says which: by the very path of the pull.
+        let counted = walk
+            .rate_limit
+            .as_ref()
+            .and_then(|limit| limit.source.as_deref()?.parse().ok());
+        let is_direct = walk
+            .legs
+            .first()
+            .is_some_and(|leg| leg.way.proxy().is_none());
+        if let Some(address) = counted.filter(|_| is_direct) {
+            let counted = EgressSeen {
+                address,
+                port: None,
+                local: None,
+            };
+            seen.push((EgressMethod::DockerHub, counted));
+        }
+        Self {
+            vantage,
+            walk,
+            seen,
+        }
+    }
+
+    fn seen_of(&self, family: Family) -> impl Iterator<Item = &(EgressMethod, EgressSeen)> {
+        self.seen
+            .iter()
+            .filter(move |(_, seen)| seen.family() == family)
+    }
+
+    fn path(&self, leg: &Leg) -> LegPath {
+        let reachability = reachability(leg);
+        let judged: Vec<(IpAddr, Judgement, Reachability)> = dialled_addresses(leg)
+            .into_iter()
+            .map(|(address, answers)| {
+                let judgement = rules::judge(self, leg, address, answers);
+                (address, judgement, answers)
+            })
+            .collect();
+        let Some(main) = decisive(leg, &judged) else {
+            return unresolved(leg, reachability);
+        };
+        let (address, judgement, _) = &judged[main];
+        let mut path = LegPath {
+            role: leg.role,
+            endpoint: leg.endpoint.clone(),
+            address: Some(*address),
+            class: Some(judgement.class),
+            attributes: PathAttributes {
+                via_proxy: leg.way.proxy().is_some(),
+                ..judgement.attributes
+            },
+            reachability,
+            confidence: Confidence::Low,
+            score: judgement.score,
+            evidence: judgement.evidence.clone(),
+            contradictions: judgement.contradictions.clone(),
+            candidates: judgement.candidates.clone(),
+            needs: BTreeSet::new(),
+            fixes: Vec::new(),
+            knobs: judgement.knobs.clone(),
+            addresses: Vec::new(),
+            overlap: judgement.overlap,
+        };
+        if judged.len() > 1 {
+            path.addresses = judged
+                .iter()
+                .map(|(address, judgement, reachability)| AddressPath {
+                    address: *address,
+                    class: judgement.class,
+                    reachability: *reachability,
+                })
+                .collect();
+            mix(&mut path, Family::of(*address));
+        }
+        if path.attributes.via_proxy {
+            path.evidence.push(Fact::new(
+                Signal::Connect,
+                format!(
+                    "the class is that of the way to the proxy {}; how the proxy gets on can't be seen",
+                    leg.dialled()
+                ),
+            ));
+        }
+        if matches!(reachability, Reachability::Unreachable) {
+            needs::add(self, leg, *address, judgement, &mut path);
+        }
+        path.score = (path.score * 100.0).round().clamp(0.0, 100.0) / 100.0;
+        path.confidence = Confidence::of(path.score);
+        path
+    }
+}
+
+/// The addresses of one family go different ways: then so does the leg. Of two families a client
+/// takes one, and that one's class counts.
+fn mix(path: &mut LegPath, family: Family) {
+    let of_family = |address: &&AddressPath| Family::of(address.address) == family;
+    let classes: BTreeSet<PathClass> = path
+        .addresses
+        .iter()
+        .filter(of_family)
+        .map(|address| address.class)
+        .collect();
+    if classes.len() > 1 {
+        path.class = Some(PathClass::Mixed);
+        for address in &path.addresses {
+            path.evidence.push(Fact::new(
+                Signal::AddressRange,
+                format!("{} is {}", address.address, address.class),
+            ));
+        }
+        path.score = path.score.min(0.85);
+    }
+}
+
+fn unresolved(leg: &Leg, reachability: Reachability) -> LegPath {
+    let says = match leg.resolve.outcome.fault() {
+        Some(fault) => format!("{} has no address: {fault}", leg.dialled()),
+        None => "there is no address to judge".to_owned(),
+    };
+    LegPath {
+        role: leg.role,
+        endpoint: leg.endpoint.clone(),
+        address: None,
+        class: None,
+        attributes: PathAttributes {
+            via_proxy: leg.way.proxy().is_some(),
+            ..PathAttributes::default()
+        },
+        reachability,
+        confidence: Confidence::Low,
+        score: 0.0,
+        evidence: vec![Fact::new(Signal::Name, says)],
+        contradictions: Vec::new(),
+        candidates: Vec::new(),
+        needs: BTreeSet::new(),
+        fixes: Vec::new(),
+        knobs: Vec::new(),
+        addresses: Vec::new(),
+        overlap: false,
+    }
+}
+
+/// Every address that was dialled; or, where none was, those that the name has.
+fn dialled_addresses(leg: &Leg) -> Vec<(IpAddr, Reachability)> {
+    if leg.connect.attempts.is_empty() {
+        let found = leg.resolve.outcome.done();
+        return found.map_or_else(Vec::new, |found| {
+            let all = found.addresses.iter();
+            all.map(|a| (*a, Reachability::NotTried)).collect()
+        });
+    }
+    leg.connect
+        .attempts
+        .iter()
+        .map(|dial| {
+            let answers = match &dial.outcome {
+                Step::Done { .. } => Reachability::Reachable,
+                Step::Failed {
+                    fault: TcpFault::Refused { .. },
+                    ..
+                } => Reachability::Refused,
+                Step::Failed { .. } => Reachability::Unreachable,
+                Step::Skipped { .. } => Reachability::NotTried,
+            };
+            (dial.to.ip(), answers)
+        })
+        .collect()
+}
+
+/// The address that stands for the leg: the one connected to; else the one that got furthest, those
+/// of a family that this place has no way to at all last.
+fn decisive(leg: &Leg, judged: &[(IpAddr, Judgement, Reachability)]) -> Option<usize> {
+    if let Some(connected) = leg.connect.outcome.done() {
+        return judged
+            .iter()
+            .position(|(address, ..)| *address == connected.to.ip());
+    }
+    let rank = |index: &usize| {
+        let fault = leg.connect.attempts.get(*index).map(|dial| &dial.outcome);
+        match fault {
+            Some(Step::Failed { fault, .. }) => match fault {
+                TcpFault::Refused { .. } => 0,
+                TcpFault::NoLocalAddress { .. } | TcpFault::NetUnreachable { icmp: None } => 2,
+                _ => 1,
+            },
+            _ => 1,
+        }
+    };
+    (0..judged.len()).min_by_key(rank)
+}
+
+fn reachability(leg: &Leg) -> Reachability {
+    match &leg.connect.outcome {
+        Step::Done { .. } => Reachability::Reachable,
+        Step::Failed { .. } => {
+            let is_refused = dialled_addresses(leg)
+                .iter()
+                .any(|(_, answers)| *answers == Reachability::Refused);
+            if is_refused {
+                Reachability::Refused
+            } else {
+                Reachability::Unreachable
+            }
+        }
+        Step::Skipped { .. } if leg.resolve.outcome.fault().is_some() => Reachability::Unresolved,
+        Step::Skipped { .. } => Reachability::NotTried,
+    }
+}
+
+/// The declared class of a leg's host, and that it is not met.
+pub fn unexpected<'a>(
+    path: &LegPath,
+    vantage: &'a Vantage,
+) -> Option<&'a crate::model::network::ExpectedPath> {
+    let Host::Name(name) = &path.endpoint.host else {
+        return None;
+    };
+    let expected = vantage
+        .declared
+        .expect
+        .iter()
+        .find(|expected| is_for(&expected.host, name))?;
+    let class = path.class?;
+    let is_met = match class {
+        PathClass::PublicUnknown => expected.classes.iter().any(|c| c.is_public()),
+        PathClass::PrivateUnmapped => expected.classes.iter().any(|c| !c.is_public()),
+        class => expected.classes.contains(&class),
+    };
+    (!is_met).then_some(expected)
+}
+
+/// A name, or `*.` and the domain above it at any depth.
+fn is_for(pattern: &str, name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    match pattern.strip_prefix("*.") {
+        Some(domain) => {
+            let length = name.len().checked_sub(domain.len() + 1);
+            length.is_some_and(|at| {
+                name.is_char_boundary(at)
+                    && name[at..].starts_with('.')
+                    && name[at + 1..].eq_ignore_ascii_case(domain)
+            })
+        }
+        None => pattern.eq_ignore_ascii_case(name),
+    }
+}

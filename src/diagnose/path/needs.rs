@@ -1,0 +1,218 @@
+//! What an unreachable leg needs: a way, and of which class; or none, because the way is there and
+//! something else is wrong.
+
+use std::net::IpAddr;
+
+use super::rules::Judgement;
+use super::{Fact, Fix, LegPath, Place, Reachability, advice, reachability};
+use crate::model::evidence::{Family, Leg, Step};
+use crate::model::fault::TcpFault;
+use crate::model::path::{IntranetKind, PathClass, Signal};
+
+/// Whether this network has a way out, by what else was tried.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum WayOut {
+    /// Somebody on the public network was reached.
+    Proven(String),
+    /// Everybody who was tried failed; how many those are.
+    Refuted(usize),
+    /// Nobody else was tried.
+    NotTried,
+}
+
+pub(super) fn add(
+    place: &Place<'_>,
+    leg: &Leg,
+    address: IpAddr,
+    judgement: &Judgement,
+    path: &mut LegPath,
+) {
+    let Some(fault) = fault_at(leg, address) else {
+        return;
+    };
+    // Somebody on the way, or this machine, said no: the way is there, or is no matter of the network.
+    match fault {
+        TcpFault::Prohibited { icmp } => {
+            let by = icmp.from.map_or_else(
+                || "a filter on the way".to_owned(),
+                |from| format!("a filter at {from}"),
+            );
+            path.evidence.push(Fact::new(
+                Signal::Connect,
+                format!("{by} forbids it: there is a way, and it is closed on purpose"),
+            ));
+            return;
+        }
+        TcpFault::LocalPolicy { .. } | TcpFault::NoLocalAddress { .. } => return,
+        TcpFault::HostUnreachable { .. } => {
+            path.evidence.push(Fact::new(
+                Signal::Connect,
+                format!("{fault}: the way ends before the host"),
+            ));
+        }
+        TcpFault::NetUnreachable { icmp: None } => {
+            path.evidence.push(Fact::new(
+                Signal::Route,
+                format!("this machine has no route for {}", Family::of(address)),
+            ));
+            // A family that this network does not have: nobody's rule is missing.
+            if address.is_ipv6() {
+                return;
+            }
+        }
+        _ => {}
+    }
+    let class = path.class.unwrap_or(PathClass::PublicUnknown);
+    if class.is_public() {
+        public(place, leg, address, path);
+        return;
+    }
+    let needs: Vec<PathClass> = match class {
+        _ if judgement.overlap => judgement.declared.into_iter().collect(),
+        PathClass::PrivateUnmapped => vec![PathClass::VpcPeering, PathClass::DirectConnectVpn],
+        PathClass::Intranet
+            if matches!(
+                judgement.attributes.intranet,
+                Some(IntranetKind::HostLocal | IntranetKind::ClusterService)
+            ) =>
+        {
+            Vec::new()
+        }
+        PathClass::Mixed => vec![judgement.class],
+        class => vec![class],
+    };
+    for class in needs {
+        path.needs.insert(class);
+        path.fixes.push(Fix {
+            class,
+            todo: advice::fix(class, place.vantage, leg.endpoint.port, judgement),
+        });
+    }
+}
+
+fn fault_at(leg: &Leg, address: IpAddr) -> Option<&TcpFault> {
+    let of_address = leg
+        .connect
+        .attempts
+        .iter()
+        .find(|dial| dial.to.ip() == address)
+        .and_then(|dial| dial.outcome.fault());
+    of_address.or_else(|| leg.connect.outcome.fault())
+}
+
+fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
+    let family = Family::of(address);
+    match place.way_out(leg, family) {
+        WayOut::Proven(says) => {
+            path.score = path.score.max(0.6);
+            path.evidence.push(Fact::new(
+                Signal::Control,
+                format!(
+                    "{says}: this network has a way out, and what is closed is the way to this host"
+                ),
+            ));
+            path.fixes.push(Fix {
+                class: PathClass::PublicUnknown,
+                todo: advice::far_firewall(
+                    address,
+                    leg.endpoint.port,
+                    &place.egress_addresses(family),
+                ),
+            });
+        }
+        WayOut::Refuted(count) => {
+            path.score = if count > 1 { 0.9 } else { 0.7 };
+            let hosts = if count == 1 { "host" } else { "hosts" };
+            path.evidence.push(Fact::new(
+                Signal::Control,
+                format!("the {count} other public {hosts} tried are not reached either"),
+            ));
+            out(place, leg, family, path);
+        }
+        WayOut::NotTried => {
+            let claims = place.claims(family);
+            if let Some(claim) = claims.first().filter(|_| place.speaks_for_machine()) {
+                path.score = 0.5;
+                path.evidence.push(Fact::new(
+                    Signal::Claim,
+                    format!(
+                        "an EIP is said to be there ({}), so this is hardly for lack of one",
+                        claim.address
+                    ),
+                ));
+                path.fixes.push(Fix {
+                    class: PathClass::PublicEip,
+                    todo: advice::far_firewall(address, leg.endpoint.port, &[claim.address]),
+                });
+            } else {
+                path.score = 0.4;
+                out(place, leg, family, path);
+            }
+            path.knobs.push(
+                "network.controls of --config: a public host or two that must answer tell a missing way out from a firewall before this one".to_owned(),
+            );
+        }
+    }
+}
+
+/// A way out is missing: each that there may be.
+fn out(place: &Place<'_>, leg: &Leg, family: Family, path: &mut LegPath) {
+    // There is no SNAT for IPv6: an address is public, or it is not.
+    let classes: &[PathClass] = match family {
+        Family::V4 => &[PathClass::PublicSnat, PathClass::PublicEip],
+        Family::V6 => &[PathClass::PublicDirect],
+    };
+    for class in classes {
+        path.needs.insert(*class);
+        path.fixes.push(Fix {
+            class: *class,
+            todo: advice::way_out(*class, place.vantage, leg.endpoint.port),
+        });
+    }
+}
+
+impl Place<'_> {
+    /// Of a leg's family: the legs, the controls, and those who have seen us.
+    pub(super) fn way_out(&self, leg: &Leg, family: Family) -> WayOut {
+        if let Some((method, seen)) = self.seen_of(family).next() {
+            return WayOut::Proven(format!("others see {} ({})", seen.address, method.as_str()));
+        }
+        let is_public = |address: IpAddr| Family::of(address) == family && self.is_public(address);
+        let mut failed = 0;
+        for control in &self.vantage.controls {
+            match &control.outcome {
+                Step::Done { value, .. } if is_public(value.ip()) => {
+                    return WayOut::Proven(format!("{} is reached", control.host));
+                }
+                Step::Failed { .. } => failed += 1,
+                _ => {}
+            }
+        }
+        for other in &self.walk.legs {
+            let connected = other.connect.outcome.done();
+            if other.endpoint != leg.endpoint
+                && other.way.proxy().is_none()
+                && connected.is_some_and(|c| is_public(c.to.ip()))
+                && reachability(other) == Reachability::Reachable
+            {
+                return WayOut::Proven(format!("{} is reached", other.endpoint));
+            }
+        }
+        if failed == 0 {
+            WayOut::NotTried
+        } else {
+            WayOut::Refuted(failed)
+        }
+    }
+
+    /// The addresses that a far firewall sees, as far as known.
+    fn egress_addresses(&self, family: Family) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> = self.seen_of(family).map(|(_, seen)| seen.address).collect();
+        if all.is_empty() && self.speaks_for_machine() {
+            all = self.claims(family).into_iter().map(|c| c.address).collect();
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}

@@ -1,0 +1,248 @@
+//! Addresses that are not of the public network, by the IANA registries of special-purpose
+//! addresses (RFC 6890; iana-ipv4-special-registry, iana-ipv6-special-registry), and the ranges that
+//! providers have for their own services.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::model::network::Provider;
+
+/// What a special-purpose range is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    Loopback,
+    LinkLocal,
+    /// Private networks: RFC 1918, unique local addresses, the shared space of RFC 6598, and
+    /// benchmarking, which providers use for endpoints.
+    Private,
+    /// The well-known prefix of NAT64.
+    Nat64,
+    /// Not for hosts: documentation, reserved, multicast, unspecified.
+    NoHost,
+}
+
+/// A row of the registries.
+pub(super) struct Special {
+    pub(super) net: &'static str,
+    pub(super) name: &'static str,
+    pub(super) purpose: Purpose,
+}
+
+const fn row(net: &'static str, name: &'static str, purpose: Purpose) -> Special {
+    Special { net, name, purpose }
+}
+
+/// Those that are not globally reachable, and NAT64's. More specific ones come first.
+const SPECIAL: &[Special] = &[
+    row("0.0.0.0/8", "\"this network\" (RFC 791)", Purpose::NoHost),
+    row("10.0.0.0/8", "private use (RFC 1918)", Purpose::Private),
+    row(
+        "100.64.0.0/10",
+        "shared address space (RFC 6598)",
+        Purpose::Private,
+    ),
+    row("127.0.0.0/8", "loopback (RFC 1122)", Purpose::Loopback),
+    row(
+        "169.254.0.0/16",
+        "link-local (RFC 3927)",
+        Purpose::LinkLocal,
+    ),
+    row("172.16.0.0/12", "private use (RFC 1918)", Purpose::Private),
+    row(
+        "192.0.0.0/24",
+        "IETF protocol assignments (RFC 6890)",
+        Purpose::NoHost,
+    ),
+    row("192.0.2.0/24", "documentation (RFC 5737)", Purpose::NoHost),
+    row("192.168.0.0/16", "private use (RFC 1918)", Purpose::Private),
+    row("198.18.0.0/15", "benchmarking (RFC 2544)", Purpose::Private),
+    row(
+        "198.51.100.0/24",
+        "documentation (RFC 5737)",
+        Purpose::NoHost,
+    ),
+    row(
+        "203.0.113.0/24",
+        "documentation (RFC 5737)",
+        Purpose::NoHost,
+    ),
+    row("224.0.0.0/4", "multicast (RFC 1112)", Purpose::NoHost),
+    row("240.0.0.0/4", "reserved (RFC 1112)", Purpose::NoHost),
+    row("::1/128", "loopback (RFC 4291)", Purpose::Loopback),
+    row("::/128", "unspecified (RFC 4291)", Purpose::NoHost),
+    row("64:ff9b::/96", "NAT64 (RFC 6052)", Purpose::Nat64),
+    row(
+        "64:ff9b:1::/48",
+        "local-use NAT64 (RFC 8215)",
+        Purpose::Nat64,
+    ),
+    row("100::/64", "discard-only (RFC 6666)", Purpose::NoHost),
+    row("2001:2::/48", "benchmarking (RFC 5180)", Purpose::Private),
+    row("2001:10::/28", "ORCHID (RFC 4843)", Purpose::NoHost),
+    row("2001:db8::/32", "documentation (RFC 3849)", Purpose::NoHost),
+    row("3fff::/20", "documentation (RFC 9637)", Purpose::NoHost),
+    row("5f00::/16", "SRv6 SIDs (RFC 9602)", Purpose::NoHost),
+    row("fc00::/7", "unique local (RFC 4193)", Purpose::Private),
+    row("fe80::/10", "link-local (RFC 4291)", Purpose::LinkLocal),
+    row("ff00::/8", "multicast (RFC 4291)", Purpose::NoHost),
+];
+
+/// What is special about an address; `None` for one of the public network.
+pub(super) fn special(address: IpAddr) -> Option<&'static Special> {
+    SPECIAL.iter().find(|row| contains(row.net, address))
+}
+
+pub(super) fn contains(net: &str, address: IpAddr) -> bool {
+    net.parse::<IpNet>()
+        .is_ok_and(|net| net.contains(&address.to_canonical()))
+}
+
+/// A range of a provider's own services.
+pub(super) struct ServiceRange {
+    net: &'static str,
+    pub(super) of: &'static str,
+    /// That it is the provider's service, and not a host of somebody.
+    pub(super) score: f64,
+}
+
+/// Huawei Cloud: DNS, NTP and OBS are in 100.125.0.0/16, VPC endpoints in 198.19.128.0/17, and the
+/// whole of 100.64.0.0/10 is a local route of every VPC.
+const HUAWEI: &[ServiceRange] = &[
+    ServiceRange {
+        net: "100.125.0.0/16",
+        of: "Huawei Cloud's own services",
+        score: 0.95,
+    },
+    ServiceRange {
+        net: "198.19.128.0/17",
+        of: "Huawei Cloud's VPC endpoints",
+        score: 0.95,
+    },
+    ServiceRange {
+        net: "100.64.0.0/10",
+        of: "Huawei Cloud's services, by a local route of every VPC",
+        score: 0.75,
+    },
+];
+
+const ALIBABA: &[ServiceRange] = &[
+    ServiceRange {
+        net: "100.100.0.0/16",
+        of: "Alibaba Cloud's own services",
+        score: 0.9,
+    },
+    ServiceRange {
+        net: "100.64.0.0/10",
+        of: "Alibaba Cloud's services",
+        score: 0.8,
+    },
+];
+
+/// The range of the provider's services that holds the address.
+pub(super) fn service(provider: Provider, address: IpAddr) -> Option<&'static ServiceRange> {
+    let ranges = match provider {
+        Provider::Huawei | Provider::Otc => HUAWEI,
+        Provider::Alibaba => ALIBABA,
+        _ => return None,
+    };
+    ranges.iter().find(|range| contains(range.net, address))
+}
+
+/// The address is one that only Huawei Cloud would have a name of its own lead to.
+pub(super) fn is_huawei_service(address: IpAddr) -> bool {
+    HUAWEI[..2].iter().any(|range| contains(range.net, address))
+}
+
+/// Names of cloud services that a gateway endpoint may carry, invisibly.
+pub(super) fn is_provider_service(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    [
+        ".myhuaweicloud.com",
+        ".amazonaws.com",
+        ".aliyuncs.com",
+        ".azurecr.io",
+        ".blob.core.windows.net",
+        ".pkg.dev",
+        ".gcr.io",
+    ]
+    .iter()
+    .any(|suffix| host.ends_with(suffix))
+}
+
+/// The IPv4 address in one of NAT64's well-known prefix (RFC 6052, 2.1).
+pub(super) fn nat64(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V6(v6) if contains("64:ff9b::/96", address) => Some(last_four(v6)),
+        _ => None,
+    }
+}
+
+pub(super) fn last_four(address: Ipv6Addr) -> Ipv4Addr {
+    let o = address.octets();
+    Ipv4Addr::new(o[12], o[13], o[14], o[15])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_row_parses_and_is_reached() {
+        for row in SPECIAL {
+            let net: IpNet = row.net.parse().unwrap();
+            assert_eq!(special(net.network()).unwrap().net, row.net);
+        }
+    }
+
+    #[test]
+    fn the_edges_of_ranges_are_right() {
+        for (address, want) in [
+            ("9.255.255.255", None),
+            ("10.0.0.0", Some(Purpose::Private)),
+            ("100.63.255.255", None),
+            ("100.127.255.255", Some(Purpose::Private)),
+            ("100.128.0.0", None),
+            ("172.15.255.255", None),
+            ("172.31.255.255", Some(Purpose::Private)),
+            ("172.32.0.0", None),
+            ("198.17.255.255", None),
+            ("198.19.255.255", Some(Purpose::Private)),
+            ("198.20.0.0", None),
+            ("52.0.0.1", None),
+            ("::ffff:10.0.0.1", Some(Purpose::Private)),
+            ("2600:1f18::1", None),
+            ("2001:db8::1", Some(Purpose::NoHost)),
+            ("fdff::1", Some(Purpose::Private)),
+            ("fe00::1", None),
+            ("64:ff9b::a00:1", Some(Purpose::Nat64)),
+        ] {
+            assert_eq!(special(ip(address)).map(|s| s.purpose), want, "{address}");
+        }
+    }
+
+    #[test]
+    fn huaweis_ranges_come_with_how_sure_they_are() {
+        let score = |address| service(Provider::Huawei, ip(address)).map(|range| range.score);
+        assert_eq!(score("100.125.1.250"), Some(0.95));
+        assert_eq!(score("198.19.128.1"), Some(0.95));
+        assert_eq!(score("198.19.127.1"), None, "not of the endpoints");
+        assert_eq!(score("100.70.1.1"), Some(0.75));
+        assert_eq!(score("10.0.0.1"), None);
+        assert!(service(Provider::Aws, ip("100.125.1.250")).is_none());
+    }
+
+    #[test]
+    fn the_address_behind_nat64_is_seen() {
+        assert_eq!(
+            nat64(ip("64:ff9b::22ed:1")),
+            Some(Ipv4Addr::new(0x22, 0xed, 0, 1))
+        );
+        assert_eq!(nat64(ip("2600::1")), None);
+        assert_eq!(nat64(ip("10.0.0.1")), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! What the class of a path says: a way that is missing, or not the one that was meant.
+
+use super::{at, new};
+use crate::diagnose::cause::Cause;
+use crate::diagnose::path::{self, LegPath, Reachability};
+use crate::diagnose::{Confidence, Finding, Severity};
+use crate::model::evidence::{Evidence, Family, Step};
+use crate::model::fault::Phase;
+use crate::model::path::{PathClass, Signal};
+use crate::model::vantage::NetworkView;
+
+/// Nobody on the public network is reached: it is not this registry.
+pub(super) fn no_egress(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let controls = &evidence.vantage.controls;
+    let failed: Vec<String> = controls
+        .iter()
+        .filter_map(|control| match &control.outcome {
+            Step::Failed { fault, .. } => Some(format!("{}: {fault}", control.host)),
+            _ => None,
+        })
+        .collect();
+    if failed.is_empty() {
+        return;
+    }
+    for path in path::classify(evidence) {
+        // Only a refuted way out has a score and needs at once.
+        let is_out = path.class == Some(PathClass::PublicUnknown)
+            && path.needs.iter().any(|class| class.is_public());
+        let is_refuted = path
+            .evidence
+            .iter()
+            .any(|fact| fact.signal == Signal::Control);
+        if !is_out || !is_refuted {
+            continue;
+        }
+        findings.push(
+            at(Cause::NoEgress, path.role, Phase::Connect)
+                .confidence(Confidence::of(path.score))
+                .fact(format!(
+                    "{} is not reached, and neither are:",
+                    path.endpoint
+                ))
+                .facts(failed.clone())
+                .hint(todo(&path)),
+        );
+    }
+}
+
+/// What is to be done, each way after the other.
+pub(super) fn todo(path: &LegPath) -> String {
+    let words: Vec<&str> = path.fixes.iter().map(|fix| fix.todo.as_str()).collect();
+    words.join(" Or: ")
+}
+
+/// Two networks have the range of the address.
+pub(super) fn overlap(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for path in path::classify(evidence).iter().filter(|path| path.overlap) {
+        let severity = match path.reachability {
+            Reachability::Reachable => Severity::Warning,
+            _ => Severity::Critical,
+        };
+        let facts = path.evidence.iter().chain(&path.contradictions);
+        let hint = if path.fixes.is_empty() {
+            "What answers is a host of this network. Renumber one of the two, or correct network.cidrs.".to_owned()
+        } else {
+            todo(path)
+        };
+        findings.push(
+            at(Cause::AddressOverlap, path.role, Phase::Connect)
+                .severity(severity)
+                .confidence(Confidence::Medium)
+                .facts(facts.map(|fact| fact.says.clone()))
+                .hint(hint),
+        );
+    }
+}
+
+/// The addresses of a name go different ways.
+pub(super) fn mixed(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for path in path::classify(evidence) {
+        if path.class != Some(PathClass::Mixed) {
+            continue;
+        }
+        let facts = path.addresses.iter().map(|address| {
+            format!(
+                "{} is {}, {}",
+                address.address,
+                address.class,
+                address.reachability.describe()
+            )
+        });
+        findings.push(
+            at(Cause::PathMixed, path.role, Phase::Connect)
+                .facts(facts)
+                .hint(format!(
+                    "Have the name servers of this network give addresses of one kind for {}.",
+                    path.endpoint.host
+                )),
+        );
+    }
+}
+
+/// A private address that nobody has told us of, and that is not reached: which way is missing
+/// depends on which there should be. (Where it is reached, the report shows the class, and the line
+/// of configuration that would decide it.)
+pub(super) fn unmapped(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let mut told: Vec<String> = Vec::new();
+    for path in path::classify(evidence) {
+        let Some(knob) = path
+            .knobs
+            .first()
+            .filter(|_| path.class == Some(PathClass::PrivateUnmapped) && !path.needs.is_empty())
+        else {
+            continue;
+        };
+        // One line of configuration is often enough for several legs.
+        if told.contains(knob) {
+            continue;
+        }
+        told.push(knob.clone());
+        let mut hint = knob.clone();
+        if let Some(first) = hint.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        findings.push(
+            at(Cause::PrivateUnmapped, path.role, Phase::Connect)
+                .confidence(Confidence::High)
+                .facts(path.evidence.iter().map(|fact| fact.says.clone()))
+                .hint(format!("{hint}.")),
+        );
+    }
+}
+
+/// A leg goes another way than it was declared to.
+pub(super) fn unexpected(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for path in path::classify(evidence) {
+        let Some(expected) = path::unexpected(&path, &evidence.vantage) else {
+            continue;
+        };
+        let classes: Vec<&str> = expected
+            .classes
+            .iter()
+            .map(|class| class.as_str())
+            .collect();
+        let class = path.class.map_or("", PathClass::as_str);
+        findings.push(
+            at(Cause::PathUnexpected, path.role, Phase::Connect)
+                .confidence(path.confidence)
+                .fact(format!(
+                    "{} is reached by {class}, and declared for {}",
+                    path.endpoint.host,
+                    classes.join(" or ")
+                ))
+                .facts(path.evidence.iter().map(|fact| fact.says.clone()))
+                .hint("Look at the addresses first: a name server of the wrong network gives the wrong ones. Then at the route, the endpoint, and at network.expect itself."),
+        );
+    }
+}
+
+/// The pod is said to have one EIP and is seen with another address.
+pub(super) fn stale_annotation(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let vantage = &evidence.vantage;
+    let Some(eip) = &vantage.pod_eip else {
+        return;
+    };
+    let Some(allocated) = eip
+        .allocated
+        .filter(|_| vantage.network != NetworkView::Node)
+    else {
+        return;
+    };
+    let seen: Vec<_> = vantage
+        .egress
+        .iter()
+        .filter_map(|trial| Some((trial, trial.outcome.done()?)))
+        .filter(|(_, seen)| seen.family() == Family::of(allocated))
+        .collect();
+    if seen.is_empty() || seen.iter().any(|(_, seen)| seen.address == allocated) {
+        return;
+    }
+    let mut facts: Vec<String> = seen
+        .iter()
+        .map(|(trial, seen)| {
+            format!(
+                "{} sees {} ({})",
+                trial.server,
+                seen.address,
+                trial.method.as_str()
+            )
+        })
+        .collect();
+    facts.dedup();
+    findings.push(
+        new(Cause::EipAnnotationStale, None, None)
+            .confidence(Confidence::Medium)
+            .fact(format!("the pod's EIP is {allocated} by {}", eip.source))
+            .facts(facts)
+            .hint("Let the pod be created anew: its annotation is written once. Until then, allow-lists need the address that is seen."),
+    );
+}

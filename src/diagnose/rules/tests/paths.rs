@@ -1,0 +1,162 @@
+//! Findings that the classes of paths lead to.
+
+use super::*;
+use crate::diagnose::fixture::ms;
+use crate::model::network::{
+    Control, EgressMethod, EgressSeen, EgressTrial, ExpectedPath, Link, MappedClass, Metadata,
+    MetadataFacts, PodEip,
+};
+use crate::model::path::PathClass;
+
+#[test]
+fn a_private_address_that_is_not_reached_asks_for_a_line_of_configuration() {
+    let evidence = healthy().unconnected(
+        Role::Registry,
+        vec![dial("192.168.50.10", Some(TcpFault::Timeout))],
+    );
+    assert_eq!(
+        codes(&judge(&evidence).findings),
+        ["tcp_timeout", "private_unmapped"]
+    );
+    let finding = &judge(&evidence).findings[1];
+    says(finding, &["192.168.50.0/24", "network.cidrs"]);
+    // Where it is reached, the class of the path says it.
+    let mut evidence = healthy();
+    evidence.vantage.declared.cidrs.clear();
+    evidence.leg_mut(Role::Blob).connect = dialled(vec![dial("10.0.3.10", None)]);
+    assert!(judge(&evidence).findings.is_empty());
+}
+
+#[test]
+fn no_egress_is_told_only_where_everybody_out_there_is_silent() {
+    let control = |host: &str, reached: bool| Control {
+        host: host.to_owned(),
+        outcome: if reached {
+            done("203.0.113.77:443".parse().unwrap())
+        } else {
+            failed("no answer to the SYN in time".to_owned())
+        },
+    };
+    let mut evidence = healthy().unconnected(
+        Role::Registry,
+        vec![dial("203.0.113.9", Some(TcpFault::Timeout))],
+    );
+    only(&evidence, "tcp_timeout", Critical);
+    evidence.vantage.controls = vec![control("a.test:443", false), control("b.test:443", false)];
+    let finding = only(&evidence, "no_egress", Critical);
+    says(&finding, &["a.test:443", "b.test:443", "NAT gateway"]);
+    assert_eq!(finding.confidence, Confidence::High);
+    assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
+    evidence.vantage.controls[1] = control("b.test:443", true);
+    let finding = only(&evidence, "tcp_timeout", Critical);
+    says(&finding, &["No NAT rule is missing"]);
+}
+
+#[test]
+fn an_address_of_two_networks_is_told_with_which_route_counts() {
+    let mut evidence = healthy().unconnected(
+        Role::Registry,
+        vec![dial("10.0.3.9", Some(TcpFault::Timeout))],
+    );
+    evidence.vantage.declared.cidrs[0].class = MappedClass::VpcPeering;
+    evidence.vantage.links = vec![Link {
+        name: "eth0".to_owned(),
+        kind: None,
+        mtu: Some(1500),
+        is_up: true,
+        addresses: vec!["10.0.3.4/24".parse().unwrap()],
+    }];
+    let finding = only(&evidence, "address_overlap", Critical);
+    says(
+        &finding,
+        &[
+            "10.0.3.0/24",
+            "eth0",
+            "10.0.0.0/16",
+            "vpc_peering",
+            "renumber",
+        ],
+    );
+    assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
+    // Somebody answers: it may be the wrong one.
+    evidence = healthy();
+    evidence.vantage.declared.cidrs[0].class = MappedClass::VpcPeering;
+    evidence.vantage.metadata = Metadata::Answered {
+        facts: MetadataFacts {
+            provider: Provider::Aws,
+            vpc_id: None,
+            vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap()],
+            subnet_cidrs: Vec::new(),
+            private: Vec::new(),
+            public: None,
+            max_bandwidth_mbit: None,
+        },
+        took: ms(3),
+    };
+    let verdict = judge(&evidence);
+    assert_eq!(
+        codes(&verdict.findings),
+        ["address_overlap", "address_overlap"]
+    );
+    assert_eq!(verdict.pull, Pull::WouldSucceed);
+}
+
+#[test]
+fn addresses_that_go_different_ways_are_told() {
+    let mut evidence = healthy();
+    let both = vec![dial("10.0.3.9", None), dial("203.0.113.8", None)];
+    evidence.leg_mut(Role::Registry).connect = dialled(both);
+    let finding = only(&evidence, "path_mixed", Warning);
+    says(
+        &finding,
+        &["10.0.3.9 is intranet", "203.0.113.8 is public_unknown"],
+    );
+}
+
+#[test]
+fn a_path_that_was_declared_otherwise_is_told() {
+    let mut evidence = healthy();
+    let expect = |host: &str, classes: &[PathClass]| ExpectedPath {
+        host: host.to_owned(),
+        classes: classes.to_vec(),
+    };
+    evidence.vantage.declared.expect = vec![expect(BLOBS, &[PathClass::Intranet])];
+    let finding = only(&evidence, "path_unexpected", Warning);
+    says(&finding, &[BLOBS, "public_unknown", "intranet"]);
+    // What is not known may well be as declared.
+    evidence.vantage.declared.expect = vec![expect(
+        "*.example.com",
+        &[PathClass::Intranet, PathClass::PublicEip],
+    )];
+    assert!(judge(&evidence).findings.is_empty());
+}
+
+#[test]
+fn an_annotation_that_others_do_not_see_is_stale() {
+    let mut evidence = healthy();
+    evidence.vantage.network = NetworkView::Pod;
+    evidence.vantage.pod_eip = Some(PodEip {
+        source: "annotations".to_owned(),
+        wanted: Some(true),
+        allocated: Some("121.36.1.2".parse().unwrap()),
+        ..PodEip::default()
+    });
+    let seen = |address: &str| EgressTrial {
+        method: EgressMethod::StunTcp,
+        server: "stun.test:3478".to_owned(),
+        outcome: done(EgressSeen {
+            address: address.parse().unwrap(),
+            port: None,
+            local: None,
+        }),
+    };
+    assert!(judge(&evidence).findings.is_empty(), "nobody was asked");
+    evidence.vantage.egress = vec![seen("121.36.1.2")];
+    assert!(judge(&evidence).findings.is_empty());
+    evidence.vantage.egress = vec![seen("121.36.9.9"), seen("2600::1")];
+    let finding = only(&evidence, "eip_annotation_stale", Warning);
+    says(&finding, &["121.36.1.2", "121.36.9.9"]);
+    // It is the pod's, and not the node's.
+    evidence.vantage.network = NetworkView::Node;
+    assert!(judge(&evidence).findings.is_empty());
+}

@@ -1,0 +1,294 @@
+//! What a place looks like: `pullpath vantage`.
+
+use std::fmt::Write as _;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::{Ink, Page, Style};
+use super::{SCHEMA_VERSION, Tool};
+use crate::model::evidence::Step;
+use crate::model::fault::show_server;
+use crate::model::network::{EgressTrial, Link, Metadata, Route};
+use crate::model::proxy::{Proxy, ProxySettings};
+use crate::model::units::Took;
+use crate::model::vantage::{NetworkView, Vantage};
+
+/// What `vantage -o json` prints.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(title = "Pullpath vantage")]
+pub struct VantageDocument {
+    pub schema_version: u32,
+    pub pullpath: Tool,
+    pub vantage: Vantage,
+    pub proxies: ProxySettings,
+}
+
+impl VantageDocument {
+    pub fn new(vantage: Vantage, proxies: ProxySettings) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            pullpath: Tool::this(),
+            vantage,
+            proxies,
+        }
+    }
+}
+
+/// For a terminal.
+pub fn render(document: &VantageDocument, style: Style) -> String {
+    let mut page = Page {
+        out: String::new(),
+        style,
+    };
+    let vantage = &document.vantage;
+    page.entry("network", view(vantage.network));
+    page.entry(
+        "provider",
+        &vantage
+            .provider
+            .as_ref()
+            .map_or_else(|| "not known".to_owned(), ToString::to_string),
+    );
+    for link in vantage
+        .links
+        .iter()
+        .filter(|link| !link.addresses.is_empty())
+    {
+        page.entry("device", &device(link));
+    }
+    for line in &routes(&vantage.routes) {
+        page.entry("route", line);
+    }
+    let servers: Vec<String> = vantage
+        .nameservers
+        .iter()
+        .map(|s| show_server(*s))
+        .collect();
+    page.entry(
+        "resolver",
+        &format!("{}, by {}", servers.join(", "), vantage.resolver_source),
+    );
+    page.entry("proxy", &proxies(&document.proxies));
+    page.entry("metadata", &metadata(&vantage.metadata));
+    for claim in claims(vantage) {
+        page.entry("claim", &claim);
+    }
+    for trial in &vantage.egress {
+        page.entry("egress", &egress(trial));
+    }
+    if let Some(baseline) = &vantage.baseline {
+        let mut text = format!("{} {}", baseline.what.describe(), baseline.to);
+        match &baseline.outcome {
+            Step::Done { value, .. } => {
+                if let Some(rtt) = value.rtt {
+                    let _ = write!(text, ", RTT {}", Took(rtt));
+                }
+                if let Some(mss) = value.send_mss {
+                    let _ = write!(text, ", MSS {mss}");
+                }
+            }
+            Step::Failed { fault, .. } => {
+                let _ = write!(text, ": {fault}");
+            }
+            Step::Skipped { .. } => {}
+        }
+        page.entry("baseline", &text);
+    }
+    for control in &vantage.controls {
+        let text = match &control.outcome {
+            Step::Done { value, took } => {
+                format!("{} is reached at {value} in {}", control.host, Took(*took))
+            }
+            Step::Failed { fault, .. } => format!("{}: {fault}", control.host),
+            Step::Skipped { .. } => control.host.clone(),
+        };
+        page.entry("control", &text);
+    }
+    for mapped in &vantage.declared.cidrs {
+        let name = mapped.name.as_deref().unwrap_or_default();
+        let text = format!("{} is {}  {name}", mapped.cidr, mapped.class.as_str());
+        page.entry("declared", &text);
+    }
+    if !vantage.missing.is_empty() {
+        page.line("");
+        let heading = page.style.paint(
+            Ink::Bold,
+            "not seen, which is no evidence that it is not there",
+        );
+        page.line(&heading);
+        for missing in &vantage.missing {
+            page.prose(
+                "  - ",
+                4,
+                &format!("{}: {}", missing.signal.as_str(), missing.reason),
+            );
+            page.prose(
+                "    ",
+                6,
+                &format!("would have told {}", missing.would_tell),
+            );
+        }
+    }
+    if let Some(took) = vantage.took {
+        page.line("");
+        page.line(&format!("looked around in {}", Took(took)));
+    }
+    page.out
+}
+
+impl Page {
+    fn entry(&mut self, name: &str, text: &str) {
+        let name = self.style.paint(Ink::Bold, &format!("{name:<8}"));
+        self.prose(&format!("{name}  "), 10, text);
+    }
+}
+
+fn view(network: NetworkView) -> &'static str {
+    match network {
+        NetworkView::Machine => "this machine's own; in no pod, as far as the environment tells",
+        NetworkView::Node => "the node's: a pod with hostNetwork",
+        NetworkView::Pod => {
+            "a pod's own, which is not the one the kubelet pulls by (but on Autopilot)"
+        }
+        NetworkView::PodOrNode => {
+            "a pod's or its node's; HOST_IP and POD_IP from the downward API would tell which"
+        }
+    }
+}
+
+fn device(link: &Link) -> String {
+    let mut text = link.name.clone();
+    if let Some(kind) = &link.kind {
+        let _ = write!(text, " ({kind})");
+    }
+    let addresses: Vec<String> = link.addresses.iter().map(ToString::to_string).collect();
+    let _ = write!(text, ": {}", addresses.join(", "));
+    if let Some(mtu) = link.mtu {
+        let _ = write!(text, ", MTU {mtu}");
+    }
+    if !link.is_up {
+        text.push_str(", down");
+    }
+    text
+}
+
+/// Those by a gateway; how many there are besides.
+fn routes(routes: &[Route]) -> Vec<String> {
+    let (by_gateway, others): (Vec<&Route>, Vec<&Route>) =
+        routes.iter().partition(|route| route.gateway.is_some());
+    let mut lines: Vec<String> = by_gateway
+        .iter()
+        .take(MAX_SHOWN)
+        .map(|route| {
+            let mut text = if route.destination.prefix_len() == 0 {
+                "default".to_owned()
+            } else {
+                route.destination.to_string()
+            };
+            if let Some(gateway) = route.gateway {
+                let _ = write!(text, " via {gateway}");
+            }
+            if let Some(device) = &route.device {
+                let _ = write!(text, " dev {device}");
+            }
+            text
+        })
+        .collect();
+    let more = others.len() + by_gateway.len().saturating_sub(MAX_SHOWN);
+    if more > 0 {
+        lines.push(format!("and {more} more (-o json has them)"));
+    }
+    lines
+}
+
+/// Of routes by gateways, as many as a person reads.
+const MAX_SHOWN: usize = 8;
+
+fn proxies(settings: &ProxySettings) -> String {
+    let shown = |proxy: &Option<Proxy>| {
+        proxy
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), ToString::to_string)
+    };
+    if settings.https.is_none() && settings.http.is_none() {
+        return format!("none, by {}", settings.source);
+    }
+    format!(
+        "https by {}, http by {}, by {}",
+        shown(&settings.https),
+        shown(&settings.http),
+        settings.source
+    )
+}
+
+fn metadata(metadata: &Metadata) -> String {
+    match metadata {
+        Metadata::NotAsked { .. } => "not asked".to_owned(),
+        Metadata::NoAnswer { fault, .. } => format!("no answer: {fault}"),
+        Metadata::Answered { facts, took } => {
+            let mut text = facts.provider.describe().to_owned();
+            if let Some(id) = &facts.vpc_id {
+                let _ = write!(text, ", VPC {id}");
+            }
+            for (what, nets) in [("VPC", &facts.vpc_cidrs), ("subnet", &facts.subnet_cidrs)] {
+                if !nets.is_empty() {
+                    let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
+                    let _ = write!(text, ", {what} {}", nets.join(", "));
+                }
+            }
+            match facts.public.as_deref() {
+                None => text.push_str(", no word on a public address"),
+                Some([]) => text.push_str(", no public address"),
+                Some(public) => {
+                    let public: Vec<String> = public.iter().map(ToString::to_string).collect();
+                    let _ = write!(text, ", public {}", public.join(", "));
+                }
+            }
+            if let Some(max) = facts.max_bandwidth_mbit {
+                let _ = write!(text, ", at most {max} Mbit/s");
+            }
+            let _ = write!(text, ", in {}", Took(*took));
+            text
+        }
+    }
+}
+
+fn claims(vantage: &Vantage) -> Vec<String> {
+    let mut claims = Vec::new();
+    if let Some(eip) = &vantage.pod_eip {
+        let mut text = match (eip.allocated, eip.wanted) {
+            (Some(address), _) => format!("the pod's EIP is {address}"),
+            (None, Some(true)) => "the pod asks for an EIP and has none yet".to_owned(),
+            (None, Some(false)) => "the pod asks for no EIP".to_owned(),
+            (None, None) => "no EIP of the pod is told".to_owned(),
+        };
+        if let Some(bandwidth) = eip.bandwidth_mbit {
+            let _ = write!(text, " of {bandwidth} Mbit/s");
+        }
+        let _ = write!(text, ", by {}", eip.source);
+        if let Some(problem) = &eip.problem {
+            let _ = write!(text, " ({problem})");
+        }
+        claims.push(text);
+    }
+    for address in &vantage.node_external_ips {
+        claims.push(format!("the node's ExternalIP is {address}"));
+    }
+    claims
+}
+
+fn egress(trial: &EgressTrial) -> String {
+    let by = format!("by {} of {}", trial.method.as_str(), trial.server);
+    match &trial.outcome {
+        Step::Done { value, took } => {
+            let mut text = value.address.to_string();
+            if let (Some(port), Some(local)) = (value.port, value.local) {
+                let _ = write!(text, " port {port}, here {local}");
+            }
+            format!("{text}, {by} in {}", Took(*took))
+        }
+        Step::Failed { fault, .. } => format!("not told {by}: {fault}"),
+        Step::Skipped { .. } => by,
+    }
+}

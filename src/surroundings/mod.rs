@@ -1,0 +1,350 @@
+//! Looks around, once for a run: what the kernel, the cloud and the world say of this place. What
+//! can't be seen is on record with its reason; it is never taken for absent.
+
+mod egress;
+mod metadata;
+mod pod;
+mod provider;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::config::{HostPort, MetadataWish, Network};
+use crate::model::endpoint::Host;
+use crate::model::evidence::Step;
+use crate::model::network::{
+    Baseline, BaselineKind, Control, Metadata, MetadataSkip, PodEip, Provider, ProviderBy,
+    ProviderSign,
+};
+use crate::model::path::Signal;
+use crate::model::text::printable;
+use crate::model::vantage::{Missing, NetworkView, Vantage};
+use crate::net::dns::{self, Families};
+use crate::net::netlink::Netlink;
+use crate::net::resolv::ResolverConfig;
+use crate::net::tcp;
+use crate::net::tls::TlsClient;
+
+/// With what one asks.
+pub struct Means {
+    pub resolver: ResolverConfig,
+    pub families: Families,
+    pub tls: TlsClient,
+    /// The longest that any single wait may last.
+    pub wait: Duration,
+}
+
+impl std::fmt::Debug for Means {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Means").finish_non_exhaustive()
+    }
+}
+
+/// What nobody asked for may not be waited for longer.
+const UNASKED_WAIT: Duration = Duration::from_secs(1);
+
+/// Where a pod finds its annotations unless `network.pod_annotations` says otherwise.
+const POD_ANNOTATIONS: &str = "/etc/podinfo/annotations";
+
+/// An annotations file; etcd bounds an object's annotations to 256 KiB.
+const MAX_ANNOTATIONS: u64 = 512 << 10;
+
+/// Completes a vantage of which network view and resolver are known.
+pub async fn look_around(
+    mut vantage: Vantage,
+    wish: &Network,
+    netlink: Option<&Netlink>,
+    means: Arc<Means>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Vantage {
+    let start = Instant::now();
+    vantage.declared = wish.declared();
+    vantage.node_external_ips = wish.node_external_ips();
+    vantage.service_host =
+        environment("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok());
+    vantage.provider = sign(wish, &vantage.nameservers);
+    vantage.pod_eip = pod_eip(wish, vantage.network);
+    let service_port = environment("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok());
+    let near = baseline_of(wish, &vantage, service_port);
+    let (metadata, baseline, controls, seen) = tokio::join!(
+        metadata(wish, vantage.provider.as_ref()),
+        measure(near, means.wait),
+        controls(&wish.controls, &means),
+        egress::ask(&wish.egress, &means),
+    );
+    // OpenStack's firmware, and the metadata of a cloud that is built with it.
+    if let (Some(facts), Some(sign)) = (metadata.facts(), &mut vantage.provider)
+        && sign.by != ProviderBy::Declared
+    {
+        sign.provider = facts.provider;
+    }
+    vantage.metadata = metadata;
+    vantage.baseline = baseline;
+    vantage.controls = controls;
+    vantage.egress = seen;
+    let mut kernel_fault = Some("the kernel's routes can't be read here".to_owned());
+    if let Some(netlink) = netlink {
+        vantage.links = netlink.links();
+        kernel_fault = match netlink.routes().await {
+            Ok(routes) => {
+                vantage.routes = routes;
+                None
+            }
+            Err(error) => Some(format!("the kernel's routes can't be read: {error}")),
+        };
+    }
+    vantage.missing = missing(&vantage, wish, kernel_fault);
+    vantage.took = Some(start.elapsed());
+    vantage
+}
+
+/// Who runs the network, by the surest sign there is.
+fn sign(wish: &Network, nameservers: &[SocketAddr]) -> Option<ProviderSign> {
+    let declared = wish.provider.map(|provider| ProviderSign {
+        provider,
+        by: ProviderBy::Declared,
+    });
+    let by_firmware = || {
+        let fields: Vec<(&str, String)> = provider::DMI_FIELDS
+            .iter()
+            .filter_map(|field| {
+                let path = Path::new("/sys/class/dmi/id").join(field);
+                Some((*field, std::fs::read_to_string(path).ok()?))
+            })
+            .collect();
+        provider::by_dmi(&fields)
+    };
+    let by_id = || provider::by_provider_id(wish.node_provider_id.as_deref()?);
+    declared
+        .or_else(by_firmware)
+        .or_else(by_id)
+        .or_else(|| provider::by_nameservers(nameservers))
+}
+
+async fn metadata(wish: &Network, sign: Option<&ProviderSign>) -> Metadata {
+    let skip = |reason| Metadata::NotAsked { reason };
+    let provider = match wish.metadata {
+        MetadataWish::Off => return skip(MetadataSkip::Off),
+        MetadataWish::Huawei => Provider::Huawei,
+        MetadataWish::Otc => Provider::Otc,
+        MetadataWish::Aws => Provider::Aws,
+        MetadataWish::Alibaba => Provider::Alibaba,
+        MetadataWish::Openstack => Provider::Openstack,
+        // A name server's address is too weak a sign for asking; somebody's word is no sign at all.
+        MetadataWish::Auto => match sign {
+            Some(sign) if matches!(sign.by, ProviderBy::Dmi { .. } | ProviderBy::ProviderId) => {
+                sign.provider
+            }
+            _ => return skip(MetadataSkip::ProviderUnknown),
+        },
+    };
+    metadata::ask(provider)
+        .await
+        .unwrap_or_else(|| skip(MetadataSkip::ProviderUnread))
+}
+
+fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
+    let named = wish.pod_annotations.as_deref();
+    let path = named.unwrap_or(Path::new(POD_ANNOTATIONS));
+    let shown = printable(&path.to_string_lossy());
+    let read = || -> std::io::Result<String> {
+        use std::io::Read as _;
+        let mut text = String::new();
+        let file = std::fs::File::open(path)?;
+        file.take(MAX_ANNOTATIONS).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    match read() {
+        Ok(text) => {
+            let mut eip = pod::read(&text, &shown);
+            if network != NetworkView::Machine {
+                let file = |path| std::fs::read_to_string(path).unwrap_or_default();
+                eip.container_age = pod::age(&file("/proc/1/stat"), &file("/proc/uptime"), TICKS);
+            }
+            Some(eip)
+        }
+        Err(_) if named.is_none() => None,
+        Err(error) => Some(PodEip {
+            source: shown,
+            problem: Some(format!("it can't be read: {error}")),
+            ..PodEip::default()
+        }),
+    }
+}
+
+/// USER_HZ: 100 on every architecture that Linux runs containers on (proc(5)).
+const TICKS: u64 = 100;
+
+/// A near destination that every cluster has.
+fn baseline_of(
+    wish: &Network,
+    vantage: &Vantage,
+    service_port: Option<u16>,
+) -> Option<(SocketAddr, BaselineKind)> {
+    if let Some(declared) = wish.baseline() {
+        return Some((declared, BaselineKind::Declared));
+    }
+    if let Some(host) = vantage.service_host {
+        let to = SocketAddr::new(host, service_port.unwrap_or(443));
+        return Some((to, BaselineKind::ApiServer));
+    }
+    // Not this machine's own cache, nor one out on the public network.
+    let is_near = |address: IpAddr| match address {
+        IpAddr::V4(a) => a.is_private() || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64),
+        IpAddr::V6(a) => a.is_unique_local(),
+    };
+    vantage
+        .nameservers
+        .iter()
+        .find(|server| is_near(server.ip()))
+        .map(|server| (*server, BaselineKind::NameServer))
+}
+
+async fn measure(near: Option<(SocketAddr, BaselineKind)>, wait: Duration) -> Option<Baseline> {
+    let (to, what) = near?;
+    let limit = match what {
+        BaselineKind::Declared => wait,
+        _ => wait.min(UNASKED_WAIT),
+    };
+    let mut dialed = tcp::connect(&[to.ip()], to.port(), limit).await;
+    let outcome = dialed.connect.attempts.pop()?.outcome;
+    Some(Baseline { to, what, outcome })
+}
+
+async fn controls(hosts: &[HostPort], means: &Arc<Means>) -> Vec<Control> {
+    let mut tasks = JoinSet::new();
+    for (index, host) in hosts.iter().take(MAX_CONTROLS).enumerate() {
+        let (host, means) = (host.clone(), Arc::clone(means));
+        tasks.spawn(async move {
+            let start = Instant::now();
+            let result = reach(&host, &means).await;
+            let outcome = Step::from_result(result, start.elapsed());
+            let host = host.to_string();
+            (index, Control { host, outcome })
+        });
+    }
+    let mut controls = Vec::new();
+    while let Some(joined) = tasks.join_next().await {
+        controls.extend(joined);
+    }
+    controls.sort_by_key(|(index, _)| *index);
+    controls.into_iter().map(|(_, control)| control).collect()
+}
+
+/// Other hosts that are tried.
+const MAX_CONTROLS: usize = 8;
+
+async fn reach(host: &HostPort, means: &Means) -> Result<SocketAddr, String> {
+    let name = Host::new(&host.host);
+    let resolve = dns::resolve(&name, &means.resolver, &[], means.families, means.wait).await;
+    let Some(found) = resolve.outcome.done() else {
+        let fault = resolve.outcome.fault().map(ToString::to_string);
+        return Err(fault.unwrap_or_else(|| "not resolved".to_owned()));
+    };
+    let dialed = tcp::connect(&found.addresses, host.port, means.wait).await;
+    match &dialed.connect.outcome {
+        Step::Done { value, .. } => Ok(value.to),
+        Step::Failed { fault, .. } => Err(fault.to_string()),
+        Step::Skipped { .. } => Err("not tried".to_owned()),
+    }
+}
+
+/// What there is no evidence of, why, and what it would have told.
+fn missing(vantage: &Vantage, wish: &Network, kernel_fault: Option<String>) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    let mut note = |signal, reason: String, would_tell: &str| {
+        missing.push(Missing {
+            signal,
+            reason,
+            would_tell: would_tell.to_owned(),
+        });
+    };
+    if let Some(fault) = kernel_fault {
+        note(
+            Signal::Route,
+            fault,
+            "whether a tunnel of this host carries a path, and whether there is a route at all",
+        );
+    }
+    let would_tell = "the VPC's ranges and whether this machine has a public address";
+    match &vantage.metadata {
+        Metadata::NotAsked { reason } => {
+            let reason = match reason {
+                MetadataSkip::Off => "network.metadata is off".to_owned(),
+                MetadataSkip::ProviderUnknown => {
+                    "no firmware and no providerID names a cloud; set network.metadata to have one asked".to_owned()
+                }
+                MetadataSkip::ProviderUnread => "this cloud's service is not read".to_owned(),
+            };
+            note(Signal::Metadata, reason, would_tell);
+        }
+        Metadata::NoAnswer { fault, .. } => note(
+            Signal::Metadata,
+            format!("no answer: {fault} (pods are often kept from it)"),
+            would_tell,
+        ),
+        Metadata::Answered { .. } => {}
+    }
+    if vantage.declared.cidrs.is_empty() {
+        note(
+            Signal::OperatorMap,
+            "network.cidrs is empty".to_owned(),
+            "how private addresses are reached: VPC, peering, Direct Connect and VPN look alike from here",
+        );
+    }
+    let is_seen = vantage.egress.iter().any(|t| t.outcome.done().is_some());
+    if !is_seen {
+        let is_asked = !wish.egress.stun.is_empty() || !wish.egress.echo.is_empty();
+        let reason = if is_asked {
+            "none of the hosts in network.egress gave an answer"
+        } else {
+            "nobody is asked unless network.egress names a STUN server or an echo"
+        };
+        note(
+            Signal::Egress,
+            reason.to_owned(),
+            "the public address that our packets come from: it tells SNAT from an EIP",
+        );
+    }
+    match vantage.network {
+        NetworkView::Pod | NetworkView::PodOrNode if vantage.pod_eip.is_none() => note(
+            Signal::Claim,
+            format!("there is no {POD_ANNOTATIONS}, and network.pod_annotations names no file"),
+            "whether this pod has an EIP of its own",
+        ),
+        NetworkView::Node | NetworkView::Machine if vantage.node_external_ips.is_empty() => note(
+            Signal::Claim,
+            "network.node_external_ips is empty".to_owned(),
+            "whether this node has an EIP of its own",
+        ),
+        _ => {}
+    }
+    let baseline = vantage.baseline.as_ref();
+    if baseline.is_none_or(|b| b.outcome.done().is_none()) {
+        let reason = match baseline {
+            Some(baseline) => format!(
+                "{} {} gave no connection; network.baseline names another",
+                baseline.what.describe(),
+                baseline.to
+            ),
+            None => "no near destination is known; network.baseline names one".to_owned(),
+        };
+        note(
+            Signal::SegmentSize,
+            reason,
+            "whether segments are smaller on a path than they are nearby, as in a tunnel",
+        );
+    }
+    if vantage.controls.is_empty() {
+        note(
+            Signal::Control,
+            "network.controls is empty".to_owned(),
+            "whether other public hosts answer when a registry does not: it tells a missing way out from a firewall",
+        );
+    }
+    missing
+}

@@ -1,0 +1,117 @@
+//! What the annotations of our own pod say of its EIP, from a downward API volume: a file of all
+//! annotations (`metadata.annotations`), or of the allocated address alone
+//! (`metadata.annotations['yangtse.io/allocated-ipv4-eip']`). Nothing else of it is kept.
+
+use std::time::Duration;
+
+use crate::model::network::PodEip;
+use crate::model::text::printable;
+
+/// The keys of Huawei Cloud's and Alibaba Cloud's network plugins.
+const WANTED: &[&str] = &[
+    "yangtse.io/pod-with-eip",
+    "network.alibabacloud.com/pod-with-eip",
+    "k8s.aliyun.com/pod-with-eip",
+    "k8s.aliyun.com/eci-with-eip",
+];
+const ALLOCATED: &[&str] = &[
+    "yangtse.io/allocated-ipv4-eip",
+    "network.alibabacloud.com/allocated-eipAddress",
+    "k8s.aliyun.com/allocated-eipAddress",
+];
+const BANDWIDTH: &[&str] = &[
+    "yangtse.io/eip-bandwidth-size",
+    "network.alibabacloud.com/eip-bandwidth",
+    "k8s.aliyun.com/eip-bandwidth",
+];
+
+/// Reads the file.
+pub(super) fn read(text: &str, source: &str) -> PodEip {
+    let lines: Vec<(&str, String)> = text
+        .lines()
+        .filter_map(|line| {
+            let (key, quoted) = line.split_once('=')?;
+            // The kubelet writes values with Go's %q, which JSON reads but for rare escapes.
+            Some((key, serde_json::from_str(quoted).ok()?))
+        })
+        .collect();
+    let of = |keys: &[&str]| {
+        lines
+            .iter()
+            .find(|(key, _)| keys.contains(key))
+            .map(|(_, value)| value.trim().to_owned())
+    };
+    let is_alone = !text.trim().is_empty() && !text.contains('=');
+    // A file of one annotation is empty until that is there.
+    let is_of_one = is_alone || text.trim().is_empty();
+    let allocated = if is_alone {
+        Some(text.trim().to_owned())
+    } else {
+        of(ALLOCATED)
+    };
+    let allocated = allocated.filter(|value| !value.is_empty());
+    let address = allocated.as_deref().map(str::parse);
+    PodEip {
+        source: source.to_owned(),
+        wanted: (!is_of_one).then(|| of(WANTED).is_some_and(|value| value == "true")),
+        allocated: address.clone().and_then(Result::ok),
+        bandwidth_mbit: of(BANDWIDTH).and_then(|value| value.parse().ok()),
+        problem: address
+            .and_then(Result::err)
+            .and(allocated)
+            .map(|value| format!("'{}' is no address", printable(&value))),
+        container_age: None,
+    }
+}
+
+/// How long process 1 runs, by proc_pid_stat(5) and proc_uptime(5).
+pub(super) fn age(stat: &str, uptime: &str, ticks_per_second: u64) -> Option<Duration> {
+    // The command's name is in parentheses, and may hold any character.
+    let after_name = stat.rsplit_once(')')?.1;
+    // Field 22; the first after the name is field 3.
+    let start: u64 = after_name.split_whitespace().nth(19)?.parse().ok()?;
+    let up: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    let started = Duration::from_millis(start.checked_mul(1000)? / ticks_per_second.max(1));
+    Duration::try_from_secs_f64(up).ok()?.checked_sub(started)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_the_file_are_read() {
+        let all = "kubernetes.io/config.source=\"api\"\nyangtse.io/pod-with-eip=\"true\"\n\
+                   yangtse.io/eip-bandwidth-size=\"5\"\nyangtse.io/allocated-ipv4-eip=\"121.36.1.2\"\n\
+                   note=\"a \\\"quoted\\\" word\\n\"\n";
+        let eip = read(all, "annotations");
+        assert_eq!(eip.wanted, Some(true));
+        assert_eq!(eip.allocated, Some("121.36.1.2".parse().unwrap()));
+        assert_eq!(eip.bandwidth_mbit, Some(5));
+        let eip = read("121.36.1.2\n", "eip");
+        assert_eq!((eip.wanted, eip.allocated.is_some()), (None, true));
+        let eip = read("", "eip");
+        assert_eq!((eip.wanted, eip.allocated), (None, None));
+    }
+
+    #[test]
+    fn a_pod_that_waits_is_told_from_one_that_wants_none() {
+        let late = read("yangtse.io/pod-with-eip=\"true\"\n", "annotations");
+        assert_eq!((late.wanted, late.allocated), (Some(true), None));
+        let empty = "yangtse.io/pod-with-eip=\"true\"\nyangtse.io/allocated-ipv4-eip=\"\"\n";
+        assert_eq!(read(empty, "annotations").allocated, None);
+        let none = read("app=\"x\"\n", "annotations");
+        assert_eq!((none.wanted, none.allocated), (Some(false), None));
+        let odd = read("yangtse.io/allocated-ipv4-eip=\"soon\"\n", "annotations");
+        assert_eq!(odd.allocated, None);
+        assert!(odd.problem.unwrap().contains("soon"));
+    }
+
+    #[test]
+    fn the_age_of_process_1_is_that_of_the_container() {
+        let stat = "1 (a) b) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 5000 9 9";
+        assert_eq!(age(stat, "80.00 1.0", 100), Some(Duration::from_secs(30)));
+        assert_eq!(age(stat, "8.0 1.0", 100), None, "before it was started");
+        assert_eq!(age("", "", 100), None);
+    }
+}

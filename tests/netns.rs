@@ -60,6 +60,8 @@ fn run_probe(netns: &Netns, args: &[String]) -> Outcome {
         "/tests/data/no-credentials.json"
     );
     command.args(["--docker-config", none, "--proxy-from", "/dev/null"]);
+    let network = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/netns.yaml");
+    command.args(["--config", network]);
     if !args.iter().any(|arg| arg == "--timeout") {
         command.args(["--timeout", "700ms"]);
     }

@@ -78,6 +78,10 @@ pub(super) struct Probe {
     #[arg(long)]
     why: bool,
 
+    /// Ask for the routers on the way to each leg too: a traceroute by TCP, with a few more connections
+    #[arg(long)]
+    hops: bool,
+
     /// Save each report in this folder, for `pullpath replay`
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
@@ -243,6 +247,7 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
         trust: place.trust.clone(),
         settings,
         trace: args.trace,
+        hops: args.hops,
         vantage: base,
         netlink,
         wait: args.timeout,

@@ -220,6 +220,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         clock: clock(0),
         routes: Vec::new(),
         transport: None,
+        hops: None,
     }
 }
 

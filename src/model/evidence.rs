@@ -13,6 +13,7 @@ use super::endpoint::{Endpoint, Host, Role};
 use super::fault::{
     DnsFault, HttpFault, ManifestFault, Phase, ProxyFault, TcpFault, TlsFault, TokenFault,
 };
+use super::hops::Trace;
 use super::hosts::{HostsConfig, RegistryHost};
 use super::network::RouteLookup;
 use super::platform::Platform;
@@ -174,6 +175,9 @@ pub struct Leg {
     /// What the kernel had measured of the connection when the walk was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
+    /// The routers on the way to the address connected to, when that was asked for (`--hops`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hops: Option<Trace>,
 }
 
 /// TCP_INFO of a connection that has carried its part of the walk (linux/tcp.h).

@@ -116,6 +116,10 @@ pub enum EipOf {
 /// What a class alone does not say.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a remark of its own, in JSON too"
+)]
 pub struct PathAttributes {
     /// Of `intranet`.
     #[serde(skip_serializing_if = "Option::is_none")]

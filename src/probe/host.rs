@@ -5,8 +5,10 @@ use super::leg::{LineId, Lines, OpenError};
 use super::{Check, SMALL_BODY, blob, manifest, segments};
 use crate::containerd::HostClient;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{ManifestFound, Ping, Skip, Step, TracedExchange, Walk};
+use crate::model::evidence::{Leg, ManifestFound, Ping, Skip, Step, TracedExchange, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase, TcpFault, TlsFault};
+use crate::model::hops::Trace;
+use crate::net::hops::{self, Bounds};
 use crate::registry::challenge::{self, Wanted};
 use crate::registry::keyring::Credential;
 
@@ -214,6 +216,11 @@ impl<'a> Visit<'a> {
             self.walk.segments = Some(segments::look(&self.lines, suspect).await);
         }
         self.walk.legs = self.lines.take_legs();
+        if self.lines.edges().hops {
+            for leg in &mut self.walk.legs {
+                leg.hops = trace_of(leg).await;
+            }
+        }
         (self.walk, self.lines.take_trace())
     }
 
@@ -309,6 +316,13 @@ async fn ping(lines: &mut Lines<'_>, line: LineId) -> (Step<Ping, HttpFault>, Op
         server: text("server"),
     };
     (Step::Done { value: ping, took }, wanted)
+}
+
+/// The routers on the way to where a leg was connected to, or tried first.
+async fn trace_of(leg: &Leg) -> Option<Trace> {
+    let connected = leg.connect.outcome.done().map(|connected| connected.to);
+    let first = leg.connect.attempts.first().map(|dial| dial.to);
+    Some(hops::trace(connected.or(first)?, &Bounds::default()).await)
 }
 
 /// Which phase kept every credential out.

@@ -882,5 +882,6 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
         clock: None,
         routes: Vec::new(),
         transport: None,
+        hops: None,
     }
 }

@@ -80,6 +80,8 @@ pub struct Edges {
     pub settings: Settings,
     /// Keep every exchange (`--trace`).
     pub trace: bool,
+    /// Ask for the routers on the way to each leg (`--hops`).
+    pub hops: bool,
     pub vantage: Vantage,
     /// The kernel's routes; `None` where they can't be read.
     pub netlink: Option<Arc<Netlink>>,

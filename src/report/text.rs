@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use super::Report;
 use super::secret::{SecretDocument, SecretReport};
-use crate::diagnose::path::{LegPath, Reachability};
+use crate::diagnose::path::{Knob, LegPath, Reachability};
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{
     Attempt, Challenge, Connect, Evidence, Leg, ResolutionSource, Resolve, Skip, Step, Tls, Walk,
 };
 use crate::model::fault::{instant, show_server};
+use crate::model::hops::{Trace, TraceEnd};
 use crate::model::hosts::HostsConfig;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, Way};
@@ -190,12 +191,16 @@ impl Page {
                     Reachability::NotTried => Ink::Dim,
                     _ => Ink::Bad,
                 };
-                (ink, format!("{class}{}", attributes(&path.attributes)))
+                (ink, format!("{class}{}", attributes(path.attributes)))
             }
         };
         let role = self.style.paint(Ink::Bold, &format!("{:<8}", path.role));
         let class = self.style.paint(ink, &class);
-        let mut line = format!("  {role}  {class}, {}", path.reachability.describe());
+        let of = path
+            .of_host
+            .as_ref()
+            .map_or_else(String::new, |host| format!("of {host}: "));
+        let mut line = format!("  {role}  {of}{class}, {}", path.reachability.describe());
         if path.class.is_some() {
             let _ = write!(line, " · confidence {}", confidence(path.confidence));
         }
@@ -212,7 +217,7 @@ impl Page {
             if path.class == Some(PathClass::PrivateUnmapped)
                 && let Some(knob) = path.knobs.first()
             {
-                self.prose("            ", 12, knob);
+                self.knob(knob, "            ");
             }
             return;
         }
@@ -251,7 +256,15 @@ impl Page {
             self.prose("    > ", 6, &format!("{}: {}", fix.class, fix.todo));
         }
         for knob in &path.knobs {
-            self.prose("    ? ", 6, &format!("would decide: {knob}"));
+            self.knob(knob, "    ? ");
+        }
+    }
+
+    /// What would decide, and the line to copy, which is not broken.
+    fn knob(&mut self, knob: &Knob, first: &str) {
+        self.prose(first, first.len(), &format!("to decide it: {}", knob.says));
+        if let Some(line) = &knob.line {
+            self.line(&format!("{}  {line}", " ".repeat(first.len())));
         }
     }
 
@@ -485,6 +498,15 @@ impl Page {
                     );
                 }
             }
+            if let Some(trace) = &leg.hops {
+                self.step_line(
+                    "hops",
+                    Ink::Dim,
+                    "",
+                    &Took(trace.took).to_string(),
+                    &hops(trace),
+                );
+            }
             if let Some(tunnel) = &leg.tunnel {
                 let said = tunnel.done().map_or_else(String::new, |tunnel| {
                     format!(
@@ -698,7 +720,7 @@ pub(super) fn confidence(confidence: Confidence) -> &'static str {
 }
 
 /// What is special about a class, in a few words.
-fn attributes(attributes: &PathAttributes) -> String {
+fn attributes(attributes: PathAttributes) -> String {
     let mut words: Vec<&str> = Vec::new();
     words.extend(attributes.intranet.map(IntranetKind::describe));
     words.extend(attributes.eip_of.map(|of| match of {
@@ -806,6 +828,26 @@ fn connected(connect: &Connect) -> String {
         );
     }
     text
+}
+
+fn hops(trace: &Trace) -> String {
+    let mut words: Vec<String> = trace
+        .hops
+        .iter()
+        .map(|hop| match (hop.from, hop.rtt) {
+            (Some(from), Some(rtt)) => format!("{from} {}", Took(rtt)),
+            (Some(from), None) => from.to_string(),
+            (None, _) => "*".to_owned(),
+        })
+        .collect();
+    words.push(match &trace.end {
+        TraceEnd::Reached { ttl } => format!("reached at hop {ttl}"),
+        TraceEnd::Unreachable { icmp } => format!("ended by {icmp}"),
+        TraceEnd::Silent => "then silence, which proves nothing".to_owned(),
+        TraceEnd::MaxHops => "and on".to_owned(),
+        TraceEnd::NotSent => "no packet left this machine".to_owned(),
+    });
+    words.join(", ")
 }
 
 fn secured(tls: &Tls, evidence: &Evidence) -> String {

@@ -69,9 +69,9 @@ pub(super) fn age(stat: &str, uptime: &str, ticks_per_second: u64) -> Option<Dur
     // The command's name is in parentheses, and may hold any character.
     let after_name = stat.rsplit_once(')')?.1;
     // Field 22; the first after the name is field 3.
-    let start: u64 = after_name.split_whitespace().nth(19)?.parse().ok()?;
+    let ticks: u64 = after_name.split_whitespace().nth(19)?.parse().ok()?;
     let up: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-    let started = Duration::from_millis(start.checked_mul(1000)? / ticks_per_second.max(1));
+    let started = Duration::from_millis(ticks.checked_mul(1000)? / ticks_per_second.max(1));
     Duration::try_from_secs_f64(up).ok()?.checked_sub(started)
 }
 

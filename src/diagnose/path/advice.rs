@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::rules::Judgement;
+use super::case::Judgement;
 use crate::model::network::{ClusterNetwork, Link};
 use crate::model::path::{IntranetKind, PathClass};
 use crate::model::vantage::{NetworkView, Vantage};
@@ -183,18 +183,17 @@ fn whose(vantage: &Vantage) -> &'static str {
 fn sources(vantage: &Vantage) -> String {
     let own = subnet(vantage);
     let node = match (&own, is_in_pod(vantage)) {
-        (Some(net), false) => format!("{net}"),
+        (Some(net), false) => net.clone(),
         _ => "the node's subnet".to_owned(),
     };
     match vantage.declared.cluster_network {
         Some(ClusterNetwork::Autopilot) => own.unwrap_or_else(|| "the container subnet".to_owned()),
-        Some(ClusterNetwork::Tunnel) => node,
         Some(ClusterNetwork::Vpc) => {
             format!("{node} and the container CIDR, which is not translated to private ranges")
         }
         Some(ClusterNetwork::CloudNative2) => format!("{node} and the container subnet"),
         None if is_huawei(vantage) => format!("{node} and the pods' range"),
-        None => node,
+        Some(ClusterNetwork::Tunnel) | None => node,
     }
 }
 

@@ -4,10 +4,14 @@
 //! leg is what its addresses are, and what it needs when none answers (`needs.rs`).
 
 mod advice;
+mod case;
 pub mod history;
 mod needs;
+mod public;
 mod ranges;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,13 +26,16 @@ use crate::model::fault::TcpFault;
 use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};
 use crate::model::path::{PathAttributes, PathClass, Signal};
 use crate::model::vantage::Vantage;
-use rules::Judgement;
+use case::Judgement;
 
 /// How a leg is reached, how sure that is, and what to change where it is not.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct LegPath {
     pub role: Role,
     pub endpoint: Endpoint,
+    /// The host of hosts.toml whose leg it is; absent for the host that decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_host: Option<Endpoint>,
     /// The address that stands for the leg: the one connected to, or the one that got furthest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
@@ -54,7 +61,7 @@ pub struct LegPath {
     pub fixes: Vec<Fix>,
     /// What would decide, where something is open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub knobs: Vec<String>,
+    pub knobs: Vec<Knob>,
     /// Each address by itself, where there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<AddressPath>,
@@ -121,6 +128,24 @@ pub struct Fix {
     pub todo: String,
 }
 
+/// What would decide an open question.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Knob {
+    pub says: String,
+    /// The line of configuration to add, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+}
+
+impl Knob {
+    fn new(says: impl Into<String>) -> Self {
+        Self {
+            says: says.into(),
+            line: None,
+        }
+    }
+}
+
 /// One of several addresses.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AddressPath {
@@ -143,9 +168,26 @@ impl Confidence {
 
 /// Classes every leg of the walk that decides.
 pub fn classify(evidence: &Evidence) -> Vec<LegPath> {
-    let place = Place::of(evidence, &evidence.walk);
+    of_walk(evidence, &evidence.walk)
+}
+
+/// Classes the legs of the other hosts that were asked: mirrors, or the registry behind them.
+pub fn classify_others(evidence: &Evidence) -> Vec<LegPath> {
+    let mut all = Vec::new();
+    for walk in &evidence.others {
+        let paths = of_walk(evidence, walk).into_iter().map(|path| LegPath {
+            of_host: Some(walk.host.endpoint.clone()),
+            ..path
+        });
+        all.extend(paths);
+    }
+    all
+}
+
+fn of_walk(evidence: &Evidence, walk: &Walk) -> Vec<LegPath> {
+    let place = Place::of(evidence, walk);
     let mut paths: Vec<LegPath> = Vec::new();
-    for leg in &evidence.walk.legs {
+    for leg in &walk.legs {
         let shared = match leg.connect.outcome {
             Step::Skipped {
                 reason: Skip::SharedConnection { .. },
@@ -223,6 +265,7 @@ impl<'a> Place<'a> {
         let mut path = LegPath {
             role: leg.role,
             endpoint: leg.endpoint.clone(),
+            of_host: None,
             address: Some(*address),
             class: Some(judgement.class),
             attributes: PathAttributes {
@@ -300,6 +343,7 @@ fn unresolved(leg: &Leg, reachability: Reachability) -> LegPath {
     LegPath {
         role: leg.role,
         endpoint: leg.endpoint.clone(),
+        of_host: None,
         address: None,
         class: None,
         attributes: PathAttributes {

@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use super::rules::Judgement;
-use super::{Fact, Fix, LegPath, Place, Reachability, advice, reachability};
+use super::case::Judgement;
+use super::{Fact, Fix, Knob, LegPath, Place, Reachability, advice, reachability};
 use crate::model::evidence::{Family, Leg, Step};
 use crate::model::fault::TcpFault;
 use crate::model::path::{IntranetKind, PathClass, Signal};
@@ -47,8 +47,9 @@ pub(super) fn add(
         TcpFault::HostUnreachable { .. } => {
             path.evidence.push(Fact::new(
                 Signal::Connect,
-                format!("{fault}: the way ends before the host"),
+                format!("{fault}: there is a way, and it ends before the host"),
             ));
+            return;
         }
         TcpFault::NetUnreachable { icmp: None } => {
             path.evidence.push(Fact::new(
@@ -148,9 +149,7 @@ fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
                 path.score = 0.4;
                 out(place, leg, family, path);
             }
-            path.knobs.push(
-                "network.controls of --config: a public host or two that must answer tell a missing way out from a firewall before this one".to_owned(),
-            );
+            path.knobs.push(Knob::new("network.controls of --config: a public host or two that must answer tell a missing way out from a firewall before this one"));
         }
     }
 }

@@ -102,6 +102,8 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let order = |f: &Finding| (std::cmp::Reverse(f.severity), f.leg, f.phase);
     findings.sort_by_key(order);
     consequences.sort_by_key(order);
+    let mut paths = path::classify(evidence);
+    paths.extend(path::classify_others(evidence));
     let mut pull = pull(&findings);
     // A host before may serve it all the same; one that fails whatever the host, says so there too.
     if pull == Pull::WouldFail && mirrors::may_serve(evidence) {
@@ -111,7 +113,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         pull,
         findings,
         consequences,
-        paths: path::classify(evidence),
+        paths,
     }
 }
 

@@ -114,19 +114,20 @@ pub(super) fn unmapped(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         };
         // One line of configuration is often enough for several legs.
-        if told.contains(knob) {
+        if told.contains(&knob.says) {
             continue;
         }
-        told.push(knob.clone());
-        let mut hint = knob.clone();
+        told.push(knob.says.clone());
+        let mut hint = knob.says.clone();
         if let Some(first) = hint.get_mut(..1) {
             first.make_ascii_uppercase();
         }
+        let line = knob.line.as_deref().unwrap_or_default();
         findings.push(
             at(Cause::PrivateUnmapped, path.role, Phase::Connect)
                 .confidence(Confidence::High)
                 .facts(path.evidence.iter().map(|fact| fact.says.clone()))
-                .hint(format!("{hint}.")),
+                .hint(format!("{hint}: {line}")),
         );
     }
 }

@@ -1,0 +1,368 @@
+//! The public network: whether packets leave by SNAT, by an EIP, or with an address of their own.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::case::{Case, Judgement, join, join_unique};
+use super::ranges;
+use super::{Candidate, Confidence, Fact, Knob, Place, Reachability};
+use crate::model::endpoint::Host;
+use crate::model::evidence::Family;
+use crate::model::network::{ClusterNetwork, EgressMethod, EgressSeen};
+use crate::model::path::{EipOf, PathClass, Signal};
+use crate::model::vantage::NetworkView;
+
+/// A public address: whether our packets get there by SNAT, by an EIP, or as they are.
+pub(super) fn judge(case: &Case<'_>) -> Judgement {
+    let mut judgement = case.egress();
+    if let Some((device, kind, _)) = case.tunnel() {
+        judgement.attributes.vpn_on_host = true;
+        judgement = judgement.fact(
+            Signal::Route,
+            format!("all traffic leaves by {device}, a tunnel of this host ({kind})"),
+        );
+    }
+    if let Host::Name(name) = &case.leg.endpoint.host
+        && ranges::is_provider_service(name)
+        && case.rtt().is_some_and(|rtt| rtt < Duration::from_millis(3))
+    {
+        judgement = judgement.fact(
+            Signal::RoundTrip,
+            "it is a cloud's own service and very near: a gateway endpoint may carry it, which addresses do not show",
+        );
+    }
+    judgement
+}
+
+/// A public address that this place is said to have.
+pub(super) struct Claim {
+    pub(super) address: IpAddr,
+    pub(super) of: EipOf,
+    says: String,
+}
+
+impl Place<'_> {
+    /// The claims that hold for the network this probe is in: a pod's EIP is of no use to the node,
+    /// whose network pulls.
+    pub(super) fn claims(&self, family: Family) -> Vec<Claim> {
+        let vantage = self.vantage;
+        let mut claims = Vec::new();
+        if let Some(eip) = &vantage.pod_eip
+            && vantage.network != NetworkView::Node
+            && let Some(address) = eip.allocated
+        {
+            claims.push(Claim {
+                address,
+                of: EipOf::Pod,
+                says: format!("{address} is the pod's EIP by {}", eip.source),
+            });
+        }
+        for address in &vantage.node_external_ips {
+            claims.push(Claim {
+                address: *address,
+                of: EipOf::Node,
+                says: format!("{address} is an ExternalIP of the node"),
+            });
+        }
+        let told = vantage.metadata.facts().and_then(|f| f.public.as_ref());
+        for address in told.into_iter().flatten() {
+            claims.push(Claim {
+                address: *address,
+                of: EipOf::Node,
+                says: format!(
+                    "{address} is the machine's public address, as the metadata service says"
+                ),
+            });
+        }
+        claims.retain(|claim| Family::of(claim.address) == family);
+        claims
+    }
+
+    /// The pod waits for an EIP that it asked for, and has not waited for long.
+    pub(super) fn waits_for_eip(&self) -> bool {
+        let in_pod = self.vantage.network != NetworkView::Node;
+        self.vantage.pod_eip.as_ref().is_some_and(|eip| {
+            in_pod
+                && eip.wanted == Some(true)
+                && eip.allocated.is_none()
+                && eip.container_age.is_none_or(|age| age < EIP_COMES_WITHIN)
+        })
+    }
+
+    /// What is said of the machine holds for our packets: we are on it, or it translates its pods'.
+    pub(super) fn speaks_for_machine(&self) -> bool {
+        let on_it = matches!(
+            self.vantage.network,
+            NetworkView::Node | NetworkView::Machine
+        );
+        let translates = matches!(
+            self.vantage.declared.cluster_network,
+            Some(ClusterNetwork::Vpc | ClusterNetwork::Tunnel)
+        );
+        on_it || translates
+    }
+
+    /// In a pod that has an address of the VPC's.
+    fn has_own_address(&self) -> bool {
+        !self.speaks_for_machine()
+            && matches!(
+                self.vantage.declared.cluster_network,
+                Some(ClusterNetwork::CloudNative2 | ClusterNetwork::Autopilot)
+            )
+    }
+}
+
+/// Huawei Cloud's own init container waits as long for the annotation.
+const EIP_COMES_WITHIN: Duration = Duration::from_mins(1);
+
+impl Case<'_> {
+    fn egress(&self) -> Judgement {
+        let family = self.family();
+        let place = self.place;
+        if matches!(
+            self.answers,
+            Reachability::Unreachable | Reachability::NotTried | Reachability::Unresolved
+        ) {
+            return Judgement::new(PathClass::PublicUnknown, 0.3).fact(
+                Signal::AddressRange,
+                format!("{} is a public address", self.address),
+            );
+        }
+        let seen: Vec<&(EgressMethod, EgressSeen)> = place.seen_of(family).collect();
+        let mut addresses: Vec<IpAddr> = seen.iter().map(|(_, seen)| seen.address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if let Some(direct) = self.direct(&addresses) {
+            return direct;
+        }
+        if place.waits_for_eip() {
+            let mut pending = Judgement::new(PathClass::PublicUnknown, 0.3).fact(
+                Signal::Claim,
+                "the pod asks for an EIP and has none yet; until it has, its packets may go by SNAT",
+            );
+            pending.attributes.pending = true;
+            pending.knobs.push(Knob::new(
+                "ask again in a minute: the annotation comes after the container has started",
+            ));
+            return pending;
+        }
+        let judgement = if addresses.is_empty() {
+            self.by_claims(family)
+        } else {
+            self.by_egress(family, &seen, &addresses)
+        };
+        self.undone_eip(judgement)
+    }
+
+    /// The pod's EIP never came.
+    fn undone_eip(&self, judgement: Judgement) -> Judgement {
+        let is_late = self.place.vantage.pod_eip.as_ref().is_some_and(|eip| {
+            eip.wanted == Some(true)
+                && eip.allocated.is_none()
+                && self.place.vantage.network != NetworkView::Node
+        });
+        if !is_late {
+            return judgement;
+        }
+        judgement.but(
+            Signal::Claim,
+            "the pod asks for an EIP and has got none for over a minute: its events say why",
+            0.1,
+        )
+    }
+
+    /// The interface itself has a public address, and packets leave with it.
+    fn direct(&self, seen: &[IpAddr]) -> Option<Judgement> {
+        let local = self.connection?.local.ip().to_canonical();
+        if ranges::special(local).is_some() {
+            return None;
+        }
+        let direct = Judgement::new(PathClass::PublicDirect, 0.9).fact(
+            Signal::OnLink,
+            format!("packets leave with {local}, a public address of this machine"),
+        );
+        if seen.contains(&local) {
+            let mut direct = direct.fact(Signal::Egress, format!("others see {local}"));
+            direct.score = 0.95;
+            return Some(direct);
+        }
+        match (seen.first(), local.is_ipv6()) {
+            // It is translated all the same.
+            (Some(_), _) => None,
+            (None, true) => Some(direct),
+            (None, false) => {
+                let mut direct = direct;
+                direct.score = 0.8;
+                Some(direct)
+            }
+        }
+    }
+
+    /// By the address that others see.
+    fn by_egress(
+        &self,
+        family: Family,
+        seen: &[&(EgressMethod, EgressSeen)],
+        addresses: &[IpAddr],
+    ) -> Judgement {
+        let place = self.place;
+        let claims = place.claims(family);
+        let list = join(addresses);
+        let methods = join_unique(seen.iter().map(|(method, _)| method.as_str()));
+        let says = format!("others see {list} ({methods})");
+        let stale = |judgement: Judgement| {
+            let mut judgement = judgement;
+            for claim in claims
+                .iter()
+                .filter(|claim| !addresses.contains(&claim.address))
+            {
+                let cost = if claim.of == EipOf::Pod { 0.1 } else { 0.05 };
+                judgement = judgement.but(
+                    Signal::Claim,
+                    format!("{}, yet others see {list}", claim.says),
+                    cost,
+                );
+            }
+            judgement
+        };
+        if let Some(claim) = claims.iter().find(|c| addresses.contains(&c.address)) {
+            let mut eip = Judgement::new(PathClass::PublicEip, 0.95)
+                .fact(Signal::Egress, says)
+                .fact(Signal::Claim, claim.says.clone());
+            eip.attributes.eip_of = Some(claim.of);
+            if addresses.len() > 1 {
+                eip = eip.but(
+                    Signal::Egress,
+                    "other addresses are seen beside it: a proxy, or SNAT for some destinations",
+                    0.15,
+                );
+            }
+            return eip;
+        }
+        let known = &place.vantage.declared.snat_addresses;
+        if addresses.iter().all(|address| known.contains(address)) {
+            let mut snat = Judgement::new(PathClass::PublicSnat, 0.95)
+                .fact(Signal::Egress, says)
+                .fact(
+                    Signal::OperatorMap,
+                    format!("{list} is declared in network.snat_addresses"),
+                );
+            snat.attributes.snat_pool = addresses.len() > 1;
+            return stale(snat);
+        }
+        if addresses.len() > 1 {
+            let mut snat = Judgement::new(PathClass::PublicSnat, 0.85)
+                .fact(Signal::Egress, format!("{says}: a pool"));
+            snat.attributes.snat_pool = true;
+            return stale(snat);
+        }
+        let own_ports_changed = seen.iter().any(|(_, seen)| seen.port_was_changed());
+        let in_pod = matches!(
+            place.vantage.network,
+            NetworkView::Pod | NetworkView::PodOrNode
+        );
+        if own_ports_changed {
+            // The node translates a pod's packets too, and says nothing of the way behind it.
+            let score = if in_pod { 0.6 } else { 0.8 };
+            let snat = Judgement::new(PathClass::PublicSnat, score)
+                .fact(Signal::Egress, says)
+                .fact(
+                    Signal::Egress,
+                    "source ports are changed on the way, as only a translation of many to one does",
+                );
+            return stale(snat);
+        }
+        let says_none = self.says_that_there_is_none();
+        if let Some(fact) = says_none {
+            let snat = Judgement::new(PathClass::PublicSnat, 0.85)
+                .fact(Signal::Egress, says)
+                .fact(fact.signal, fact.says);
+            return stale(snat);
+        }
+        if claims.iter().any(|claim| claim.of == EipOf::Pod || !in_pod) {
+            let snat = Judgement::new(PathClass::PublicSnat, 0.75).fact(
+                Signal::Egress,
+                format!("{says}, which is no address that this place is said to have"),
+            );
+            return stale(snat);
+        }
+        let mut unknown = Judgement::new(PathClass::PublicUnknown, 0.4).fact(Signal::Egress, says);
+        unknown.candidates = both();
+        unknown.knobs.push(Knob::new(format!(
+            "if {list} is the NAT gateway's, declare it in network.snat_addresses; if it is an EIP of the node, in network.node_external_ips"
+)));
+        unknown
+    }
+
+    /// Somebody who must know says that there is no EIP here.
+    fn says_that_there_is_none(&self) -> Option<Fact> {
+        let place = self.place;
+        let told = place
+            .vantage
+            .metadata
+            .facts()
+            .and_then(|f| f.public.as_ref());
+        if told.is_some_and(Vec::is_empty) && place.speaks_for_machine() {
+            return Some(Fact::new(
+                Signal::Metadata,
+                "the metadata service says that this machine has no public address",
+            ));
+        }
+        let eip = place.vantage.pod_eip.as_ref()?;
+        let is_pods =
+            place.has_own_address() && eip.wanted == Some(false) && eip.allocated.is_none();
+        is_pods.then(|| {
+            Fact::new(
+                Signal::Claim,
+                format!("by {} the pod has no EIP", eip.source),
+            )
+        })
+    }
+
+    /// Nobody was asked what they see: by what is said of this place.
+    fn by_claims(&self, family: Family) -> Judgement {
+        let place = self.place;
+        let claims = place.claims(family);
+        let holds = |claim: &&Claim| claim.of == EipOf::Pod || place.speaks_for_machine();
+        if let Some(claim) = claims.iter().find(holds) {
+            let mut eip = Judgement::new(PathClass::PublicEip, 0.75)
+                .fact(Signal::Claim, claim.says.clone())
+                .fact(
+                    Signal::AddressRange,
+                    "an EIP outranks SNAT, where there are both",
+                );
+            eip.attributes.eip_of = Some(claim.of);
+            eip.knobs.push(Knob::new(EGRESS_KNOB));
+            return eip;
+        }
+        if let Some(fact) = self.says_that_there_is_none() {
+            let mut snat = Judgement::new(PathClass::PublicSnat, 0.7).fact(fact.signal, fact.says);
+            snat.knobs.push(Knob::new(EGRESS_KNOB));
+            return snat;
+        }
+        let mut unknown = Judgement::new(PathClass::PublicUnknown, 0.3).fact(
+            Signal::AddressRange,
+            format!(
+                "{} is a public address, and nothing tells whether packets leave by SNAT or by an EIP",
+                self.address
+            ),
+        );
+        unknown.candidates = both();
+        unknown.knobs.push(Knob::new(EGRESS_KNOB));
+        if !place.speaks_for_machine() && place.vantage.declared.cluster_network.is_none() {
+            unknown.knobs.push(Knob::new("network.cluster_network: whether the node translates its pods' packets, so that its EIP counts, or pods have addresses of the VPC"));
+        }
+        unknown
+    }
+}
+
+const EGRESS_KNOB: &str = "network.egress of --config: a STUN server or an echo (best beside the registry) shows the address that packets leave with";
+
+fn both() -> Vec<Candidate> {
+    [PathClass::PublicSnat, PathClass::PublicEip]
+        .map(|class| Candidate {
+            class,
+            confidence: Confidence::Low,
+        })
+        .to_vec()
+}

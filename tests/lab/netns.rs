@@ -149,6 +149,12 @@ fn sweep() {
         .filter_map(|line| line.split_whitespace().next())
     {
         if owner(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Servers of a run that was killed live on; nobody else is in its namespaces.
+            let pids = run(Command::new("ip").args(["netns", "pids", name]));
+            for pid in pids.lines().filter_map(|pid| pid.trim().parse().ok()) {
+                let pid = nix::unistd::Pid::from_raw(pid);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
             let _ = Command::new("ip").args(["netns", "del", name]).status();
             let _ = std::fs::remove_dir_all(Path::new("/etc/netns").join(name));
         }

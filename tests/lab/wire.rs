@@ -99,14 +99,17 @@ impl Wire {
             let device = inside(&end.netns, || open_tun(&end.device))
                 .unwrap_or_else(|error| panic!("TUN device of {end:?}: {error}"));
             let name = &end.device;
-            let mut lines = format!("link set {name} mtu {mtu} txqueuelen 2000\n");
-            for address in &end.addresses {
-                lines += &format!("addr add {address} dev {name}\n");
-            }
-            lines += &format!("link set {name} up\n");
+            let mut lines = vec![format!("link set {name} mtu {mtu} txqueuelen 2000")];
+            lines.extend(
+                end.addresses
+                    .iter()
+                    .map(|a| format!("addr add {a} dev {name}")),
+            );
+            lines.push(format!("link set {name} up\n"));
+            let mut ip = Command::new("ip");
             run_with(
-                Command::new("ip").args(["-n", &end.netns, "-batch", "-"]),
-                &lines,
+                ip.args(["-n", &end.netns, "-batch", "-"]),
+                &lines.join("\n"),
             );
             Arc::new(device)
         };

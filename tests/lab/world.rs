@@ -32,6 +32,7 @@ use tempfile::TempDir;
 use crate::lab::netns::Netns;
 use crate::lab::process::Process;
 use crate::lab::wire::{End, Knobs, Wire};
+use crate::metadata::{Facts, Metadata};
 use crate::stack::{
     Mode, Pki, REPOSITORY, Registry, TAG, TokenKnobs, TokenService, blob_locations, nginx_args,
     push, registry_locations, server_block,
@@ -234,6 +235,7 @@ fn open_to_all(folder: &Path) {
 pub struct World {
     servers: Mutex<BTreeMap<String, Process>>,
     tokens: Mutex<Vec<TokenService>>,
+    metadata: Mutex<Option<Arc<Metadata>>>,
     /// More cables: tunnels of the node.
     tunnels: Mutex<Vec<Wire>>,
     /// Between the VPC and the Internet: 2 ms each way.
@@ -319,6 +321,7 @@ impl World {
         let world = Self {
             servers: Mutex::default(),
             tokens: Mutex::default(),
+            metadata: Mutex::default(),
             tunnels: Mutex::default(),
             wan,
             line,
@@ -472,15 +475,14 @@ impl World {
         lock(&self.servers).insert(name.to_owned(), process);
     }
 
-    /// Ends a server: the one of `registry(host)` is `registry-HOST`; others are `dns`, `dns2`,
-    /// `stun`, `proxy`.
+    /// Ends a server: `web-HOST`, as those with TLS are called, `dns`, `dns2`, `stun`, `proxy`.
     pub fn end(&self, name: &str) {
         let process = lock(&self.servers).remove(name);
         assert!(process.is_some(), "no server {name} is there");
     }
 
     fn nginx(&self, host: &Host, locations: &str) {
-        let name = format!("registry-{}", host.name);
+        let name = format!("web-{}", host.name);
         let subjects = vec![
             host.name(),
             host.name_v6(),
@@ -506,8 +508,16 @@ impl World {
         self.nginx(host, &registry_locations(&upstream, None));
     }
 
+    /// Tells everybody the source address and port it sees, at port 443 with TLS.
+    pub fn echo(&self, host: &Host) {
+        self.nginx(
+            host,
+            "location / { default_type text/plain; return 200 \"$remote_addr $remote_port\\n\"; }",
+        );
+    }
+
     /// A registry that wants tokens of this service (`USER`, `PASSWORD` of the stack), and sends
-    /// those who want blobs to this storage. Each may be the registry's own host... of a name of its own.
+    /// those who want blobs to this storage; hosts of their own, each.
     pub fn split_registry(&self, host: &Host, tokens: Option<&Host>, blobs: Option<&Host>) {
         let folder = self.folder.path();
         let mut socket = self.shared.socket.clone();
@@ -651,6 +661,31 @@ impl World {
         self.server("proxy", process);
     }
 
+    /// A cloud's metadata service; what it was asked is in the result. Without one, connections to
+    /// its addresses are refused.
+    pub fn metadata(&self, facts: Facts) -> Arc<Metadata> {
+        // The one before holds the port.
+        if let Some(before) = lock(&self.metadata).take() {
+            before.stop();
+        }
+        let bind = || {
+            let addresses = facts.cloud.addresses().iter();
+            addresses.map(|at| TcpListener::bind(at).unwrap()).collect()
+        };
+        let listeners = self.meta.inside(bind);
+        let metadata = Arc::new(Metadata::start(listeners, facts));
+        *lock(&self.metadata) = Some(Arc::clone(&metadata));
+        metadata
+    }
+
+    /// Pods do not get to the metadata service, and nobody says so.
+    pub fn metadata_blocked_for_pods(&self) {
+        let to = "ip daddr { 169.254.169.254, 100.100.100.200 } drop";
+        self.node
+            .nft(&format!("add rule inet lab rules iifname pod0 {to}\n"));
+        self.rule(&format!("iifname turbo0 {to}"));
+    }
+
     // ---- Ways to the Internet
 
     /// No SNAT any more: private sources do not get out, except those with an EIP.
@@ -727,7 +762,7 @@ impl World {
     pub fn clear(&self) {
         self.vpc.nft("flush chain inet lab rules\n");
         for netns in [&self.vpc, &self.dc, &self.isp, &self.peer] {
-            netns.nft("add table inet icmp\ndelete table inet icmp\n");
+            netns.nft("add table inet silence\ndelete table inet silence\n");
         }
     }
 
@@ -765,6 +800,10 @@ impl World {
         ));
     }
 
+    pub fn no_security_group(&self, host: &Host) {
+        self.at(host.place).nft("delete table inet group\n");
+    }
+
     /// The registry in the peer VPC has a security group that admits nobody.
     pub fn far_security_group(&self, how: Block) {
         self.security_group(&PEER, how);
@@ -789,7 +828,7 @@ impl World {
     pub fn drop_frag_needed(&self) {
         for netns in [&self.vpc, &self.dc, &self.isp, &self.peer] {
             netns.nft(
-                "table inet icmp {
+                "table inet silence {
                    chain output { type filter hook output priority 0;
                      icmp type destination-unreachable icmp code frag-needed drop
                      icmpv6 type packet-too-big drop

@@ -1094,15 +1094,22 @@ fn lay_cables(all: &[Netns; 16]) {
         ("meta0", Place::Meta),
         ("peer0", Place::Peer),
     ];
-    let cable = |device: &str, there: &str, to: Place| {
+    // The kernel hears at once that the other end is up, except when both ends have the same index
+    // by chance: then it may take a second (linkwatch_urgent_event).
+    let cable = |index: usize, device: &str, there: &str, to: Place| {
         format!(
-            "link add {device} type veth peer name {there} netns {}\n",
+            "link add {device} index {} type veth peer name {there} netns {}\n",
+            100 + index,
             all[to as usize].name
         )
     };
     let mut lines: String = attached
         .iter()
-        .map(|&(device, to)| cable(device, if device == "peer0" { "vpc0" } else { "eth0" }, to))
+        .enumerate()
+        .map(|(index, &(device, to))| {
+            let there = if device == "peer0" { "vpc0" } else { "eth0" };
+            cable(index, device, there, to)
+        })
         .collect();
     // A bridge that listens first would hold packets back for 30 s.
     for (bridge, ports) in [("br1", ["node0", "near0"]), ("br2", ["reg0", "proxy0"])] {
@@ -1120,7 +1127,7 @@ fn lay_cables(all: &[Netns; 16]) {
         (Place::Isp, "lan0", Place::Public),
         (Place::Dc, "lan0", Place::OnPrem),
     ] {
-        all[from as usize].ip_batch(&cable(device, "eth0", to));
+        all[from as usize].ip_batch(&cable(0, device, "eth0", to));
     }
 }
 
@@ -1131,14 +1138,15 @@ fn family(address: &str) -> &'static str {
     }
 }
 
-/// Lines for `ip` that give a device, the first word, its addresses, and set it up.
+/// Lines for `ip` that set a device, the first word, up and give it its addresses.
 fn addresses_of(words: &str) -> String {
     let (device, addresses) = words.split_once(' ').unwrap();
-    let mut lines: String = addresses
-        .split(' ')
-        .map(|address| format!("addr add {address} dev {device}\n"))
-        .collect();
-    lines.extend(["link set ", device, " up\n"]);
+    let mut lines = format!("link set {device} up\n");
+    for address in addresses.split(' ') {
+        // On a device that is not ready an IPv6 address would wait for that.
+        let at_once = if address.contains(':') { " nodad" } else { "" };
+        lines.extend(["addr add ", address, " dev ", device, at_once, "\n"]);
+    }
     lines
 }
 

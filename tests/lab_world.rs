@@ -36,7 +36,8 @@ const TIMEOUT: i32 = 28;
 fn curl(world: &World, netns: &Netns, args: &[&str]) -> (i32, String) {
     let mut command = netns.command("curl");
     command.args(["--silent", "--show-error", "--noproxy", "*", "--cacert"]);
-    command.arg(world.ca_file()).args(["--max-time", "2"]);
+    command.arg(world.ca_file());
+    command.args(["--connect-timeout", "1", "--max-time", "9"]);
     let output = command.args(args).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     (output.status.code().unwrap(), text)
@@ -64,7 +65,7 @@ fn seen_by(world: &World, netns: &Netns, host: &Host, more: &[&str]) -> (String,
 fn stun(netns: &Netns, server: &str) -> Option<String> {
     // It asks once and waits for ever.
     let mut command = netns.command("timeout");
-    command.args(["3", "turnutils_stunclient", server]);
+    command.args(["2", "turnutils_stunclient", server]);
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (_, found) = text.split_once("UDP reflexive addr: ")?;
@@ -431,7 +432,15 @@ fn a_vpn_lowers_the_mss_and_may_swallow_large_packets() {
         layer.digest
     );
     let download = || {
-        let args = ["-o", "/dev/null", "-w", "%{size_download}", blob.as_str()];
+        let args = [
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{size_download}",
+            "--max-time",
+            "3",
+            blob.as_str(),
+        ];
         let (code, size) = curl(&world, node, &args);
         (code, size == layer.bytes.len().to_string())
     };
@@ -465,6 +474,12 @@ fn a_vpn_lowers_the_mss_and_may_swallow_large_packets() {
     world.clear();
     world.forget_path_mtu();
     assert_eq!(download(), (GOOD, true));
+    world.vpn(1300);
+    let (_, text) = ping(node, &large);
+    assert!(
+        text.contains("mtu = 1300") || text.contains("mtu=1300"),
+        "{text}"
+    );
     world.direct_connect();
     world.forget_path_mtu();
     assert!(ping(node, &["-c", "1", "-M", "do", "-s", "1472", ONPREM.v4]).0);

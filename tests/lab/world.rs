@@ -841,9 +841,13 @@ impl World {
     // ---- To the data centre
 
     /// On-premises by a VPN, a tunnel of this MTU over the line, instead of Direct Connect. Both
-    /// gateways clamp the MSS, as they should.
+    /// gateways clamp the MSS, as they should. Called again, it changes the MTU.
     pub fn vpn(&self, mtu: u16) {
         for (netns, here, there) in [(&self.vpc, 1, 2), (&self.dc, 2, 1)] {
+            if netns.inside(|| Path::new("/proc/sys/net/ipv4/conf/vpn0").exists()) {
+                netns.ip(&format!("link set vpn0 mtu {mtu}"));
+                continue;
+            }
             netns.ip_batch(&format!(
                 "link add vpn0 address 02:00:00:00:00:0{here} type vxlan id 42 local 10.255.3.{here} remote 10.255.3.{there} dstport 4789 nolearning\n\
                  link set vpn0 mtu {mtu}\n\

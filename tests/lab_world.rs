@@ -453,6 +453,7 @@ fn a_vpn_lowers_the_mss_and_may_swallow_large_packets() {
     assert_eq!(mss(node, &REG), 1448);
     assert_eq!(mss(node, &ONPREM), 1348);
     assert_eq!(download(), (GOOD, true));
+    assert_eq!(fares_v6(&world, node, &ONPREM), GOOD);
     let large = ["-c", "2", "-i", "0.05", "-M", "do", "-s", "1400", ONPREM.v4];
     let (good, text) = ping(node, &large);
     assert!(

@@ -13,6 +13,7 @@
 
 pub mod netns;
 pub mod process;
+pub mod wire;
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};

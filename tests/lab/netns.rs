@@ -1,12 +1,15 @@
 //! A network namespace of a test's own, removed when dropped; those that a killed run left behind
 //! are removed at the next start.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::process::run;
+use nix::sched::{CloneFlags, setns};
+
+use super::process::{run, run_with};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 static SWEEP: Once = Once::new();
@@ -39,6 +42,33 @@ impl Netns {
         run(Command::new("ip")
             .args(["-n", &self.name])
             .args(words.split(' ')));
+    }
+
+    /// Many lines for `ip` at once: a process for each would take longer than its work.
+    pub fn ip_batch(&self, lines: &str) {
+        run_with(
+            Command::new("ip").args(["-n", &self.name, "-batch", "-"]),
+            lines,
+        );
+    }
+
+    /// Loads rules, which stay or go together.
+    pub fn nft(&self, rules: &str) {
+        run_with(self.command("nft").args(["-f", "-"]), rules);
+    }
+
+    /// Does something inside: sockets that it opens and programs that it starts stay there.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        inside(&self.name, work)
+    }
+
+    /// A program as a pod's most modest one is: nobody's, without capabilities or a way to get some.
+    pub fn as_nobody(&self, program: &str) -> Command {
+        let mut command = self.command("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.args(["--inh-caps=-all", "--ambient-caps=-all"]);
+        command.args(["--bounding-set=-all", "--no-new-privs", program]);
+        command
     }
 
     /// Runs a program inside.
@@ -94,6 +124,20 @@ impl Drop for Netns {
         let _ = Command::new("ip")
             .args(["netns", "del", &self.name])
             .status();
+        let _ = std::fs::remove_dir_all(Path::new("/etc/netns").join(&self.name));
+    }
+}
+
+/// Does something on a thread of its own in the namespace of this name.
+pub fn inside<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
+    let enter = || {
+        let netns = File::open(Path::new("/run/netns").join(name)).unwrap();
+        setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
+        work()
+    };
+    match std::thread::scope(|scope| scope.spawn(enter).join()) {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
@@ -105,6 +149,12 @@ fn sweep() {
         .filter_map(|line| line.split_whitespace().next())
     {
         if owner(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Servers of a run that was killed live on; nobody else is in its namespaces.
+            let pids = run(Command::new("ip").args(["netns", "pids", name]));
+            for pid in pids.lines().filter_map(|pid| pid.trim().parse().ok()) {
+                let pid = nix::unistd::Pid::from_raw(pid);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
             let _ = Command::new("ip").args(["netns", "del", name]).status();
             let _ = std::fs::remove_dir_all(Path::new("/etc/netns").join(name));
         }

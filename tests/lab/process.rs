@@ -1,6 +1,7 @@
 //! A process of the lab: ready when it says so, gone when dropped, its log at hand when a test fails.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -98,10 +99,27 @@ pub fn listens(pid: u32, port: u16) -> bool {
 
 /// Runs a command to its end, which must be a good one.
 pub fn run(command: &mut Command) -> String {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
+    run_with(command, "")
+}
+
+/// The same, with a few lines on its standard input.
+pub fn run_with(command: &mut Command, input: &str) -> String {
+    let stdin = if input.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    };
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}; tests/run installs what is needed"));
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ends early tells why itself.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().unwrap();
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",

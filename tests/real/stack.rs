@@ -9,13 +9,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -66,8 +67,13 @@ impl Pki {
 
     /// Certificate and key for a name.
     pub fn issue(&self, name: &str) -> (PathBuf, PathBuf) {
+        self.issue_for(name, vec![name.to_owned()])
+    }
+
+    /// The same for several names and addresses; the first text is their folder's.
+    pub fn issue_for(&self, name: &str, subjects: Vec<String>) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let params = CertificateParams::new(subjects).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).unwrap();
@@ -107,6 +113,46 @@ impl Registry {
                 key.display()
             )
         });
+        let http = format!("  addr: 127.0.0.1:{port}\n{tls}");
+        let mut command = Command::new("docker-registry");
+        let process = Self::serve(&mut command, folder, name, storage, mode, &http).listening(port);
+        Self {
+            port,
+            _process: process,
+        }
+    }
+
+    /// One at a path, where it is reached from every network namespace; the command starts it.
+    pub fn on_socket(
+        command: &mut Command,
+        folder: &Path,
+        name: &str,
+        storage: &Path,
+        mode: &Mode,
+        socket: &Path,
+    ) -> Process {
+        let http = format!("  net: unix\n  addr: {}\n", socket.display());
+        let start = Instant::now();
+        let process = Self::serve(command, folder, name, storage, mode, &http);
+        while UnixStream::connect(socket).is_err() {
+            assert!(
+                start.elapsed() < Duration::from_secs(15),
+                "{name} is not ready:\n{}",
+                process.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        process
+    }
+
+    fn serve(
+        command: &mut Command,
+        folder: &Path,
+        name: &str,
+        storage: &Path,
+        mode: &Mode,
+        http: &str,
+    ) -> Process {
         let auth = match mode {
             Mode::Open => String::new(),
             Mode::Htpasswd => {
@@ -128,17 +174,11 @@ impl Registry {
         };
         let config = folder.join(format!("{name}.yml"));
         let text = format!(
-            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: 127.0.0.1:{port}\n  secret: lab\n{tls}{auth}",
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  secret: lab\n{http}{auth}",
             storage.display()
         );
         fs::write(&config, text).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&config);
-        let process = Process::start(name, &mut command, folder).listening(port);
-        Self {
-            port,
-            _process: process,
-        }
+        Process::start(name, command.arg("serve").arg(&config), folder)
     }
 }
 
@@ -205,12 +245,19 @@ impl Signer {
 pub struct TokenService {
     pub port: u16,
     pub signer: PathBuf,
+    listener: TcpListener,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TokenService {
     pub fn start(folder: &Path, knobs: TokenKnobs) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::on(listener, folder, knobs)
+    }
+
+    /// One that listens in the network namespace where this socket was made.
+    pub fn on(listener: TcpListener, folder: &Path, knobs: TokenKnobs) -> Self {
         let known = Signer::new();
         let signer = folder.join("signer.pem");
         fs::write(&signer, &known.pem).unwrap();
@@ -218,12 +265,12 @@ impl TokenService {
             Grants::Forged => Signer::new(),
             Grants::Asked | Grants::Nothing => known,
         };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
+        let accepting = listener.try_clone().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            for stream in accepting.incoming() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
@@ -235,6 +282,7 @@ impl TokenService {
         Self {
             port,
             signer,
+            listener,
             stop,
             thread: Some(thread),
         }
@@ -244,8 +292,8 @@ impl TokenService {
 impl Drop for TokenService {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Wakes the accept.
-        drop(TcpStream::connect(local(self.port)));
+        // Wakes the accept, from whatever namespace.
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -350,6 +398,62 @@ fn token(key: &Signer, scope: &str) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
+/// A server of nginx with TLS.
+pub fn server_block(
+    name: &str,
+    listen: &[String],
+    (certificate, key): &(PathBuf, PathBuf),
+    locations: &str,
+) -> String {
+    let listen: String = listen
+        .iter()
+        .map(|at| format!("listen {at} ssl http2; "))
+        .collect();
+    format!(
+        "server {{ {listen}server_name {name}; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3;\n{locations}\n}}\n",
+        certificate.display(),
+        key.display()
+    )
+}
+
+/// A registry behind nginx, which may send those who want blobs to a storage, with this signature.
+pub fn registry_locations(upstream: &str, storage: Option<(&str, &str)>) -> String {
+    let proxy = format!(
+        "proxy_pass {upstream}; proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto https;"
+    );
+    let redirect = storage.map_or_else(String::new, |(url, signature)| {
+        format!(
+            "location ~ \"^/v2/.+/blobs/sha256:(([0-9a-f][0-9a-f])[0-9a-f]{{62}})$\" {{\n\
+             if ($request_method = GET) {{ return 307 {url}/data/$2/$1/data?X-Amz-Signature={signature}; }}\n{proxy} }}\n"
+        )
+    });
+    format!("client_max_body_size 0;\n{redirect}location / {{ {proxy} }}")
+}
+
+/// The storage: the registry's own files, for the signature `abc`.
+pub fn blob_locations(storage: &Path) -> String {
+    format!(
+        "location /data/ {{ if ($args !~ \"X-Amz-Signature=abc\") {{ return 403; }} alias {}/docker/registry/v2/blobs/sha256/; }}",
+        storage.display()
+    )
+}
+
+/// Makes the folder `work`, with a configuration of these servers that the command gets.
+pub fn nginx_args(command: &mut Command, work: &Path, servers: &str) {
+    fs::create_dir(work).unwrap();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|kind| format!("{kind}_temp_path {}/{kind};\n", work.display()))
+        .collect();
+    let text = format!(
+        "daemon off; master_process off; pid {}/pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off;\n{temporary}{servers}}}\n",
+        work.display(),
+    );
+    let config = work.join("nginx.conf");
+    fs::write(&config, text).unwrap();
+    command.arg("-c").arg(&config).arg("-p").arg(work);
+}
+
 /// nginx with TLS: before the registry and its token service, and as the storage that blobs are
 /// redirected to. It hands out the registry's own files, to who has the signed query.
 pub struct Nginx {
@@ -372,44 +476,27 @@ impl Nginx {
     ) -> Self {
         let [front, auth, blobs] = ports;
         let server = |name: &str, port: u16, locations: &str| {
-            let (certificate, key) = pki.issue(name);
-            format!(
-                "server {{ listen 127.0.0.1:{port} ssl http2; server_name {name}; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3;\n{locations}\n}}\n",
-                certificate.display(),
-                key.display()
+            server_block(
+                name,
+                &[format!("127.0.0.1:{port}")],
+                &pki.issue(name),
+                locations,
             )
         };
-        let proxy = format!(
-            "proxy_pass http://127.0.0.1:{registry}; proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto https;"
-        );
-        let front_locations = format!(
-            "client_max_body_size 0;\n\
-             location ~ \"^/v2/.+/blobs/sha256:(([0-9a-f][0-9a-f])[0-9a-f]{{62}})$\" {{\n\
-             if ($request_method = GET) {{ return 307 https://blobs.test:{blobs}/data/$2/$1/data?X-Amz-Signature={signature}; }}\n{proxy} }}\n\
-             location / {{ {proxy} }}"
-        );
-        let blob_locations = format!(
-            "location /data/ {{ if ($args !~ \"X-Amz-Signature=abc\") {{ return 403; }} alias {}/docker/registry/v2/blobs/sha256/; }}",
-            storage.display()
-        );
+        let upstream = format!("http://127.0.0.1:{registry}");
+        let storage_url = format!("https://blobs.test:{blobs}");
         let auth_locations = format!("location / {{ proxy_pass http://127.0.0.1:{tokens}; }}");
-        let work = folder.join("nginx");
-        fs::create_dir(&work).unwrap();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
-            .map(|kind| format!("{kind}_temp_path {}/{kind};\n", work.display()))
-            .collect();
-        let text = format!(
-            "daemon off; master_process off; pid {}/pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off;\n{temporary}{}{}{}}}\n",
-            work.display(),
-            server("registry.test", front, &front_locations),
+        let blocks = [
+            server(
+                "registry.test",
+                front,
+                &registry_locations(&upstream, Some((&storage_url, signature))),
+            ),
             server("auth.test", auth, &auth_locations),
-            server("blobs.test", blobs, &blob_locations),
-        );
-        let config = work.join("nginx.conf");
-        fs::write(&config, text).unwrap();
+            server("blobs.test", blobs, &blob_locations(storage)),
+        ];
         let mut command = Command::new("nginx");
-        command.arg("-c").arg(&config).arg("-p").arg(&work);
+        nginx_args(&mut command, &folder.join("nginx"), &blocks.concat());
         let process = Process::start("nginx", &mut command, folder)
             .listening(front)
             .listening(auth)

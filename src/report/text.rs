@@ -13,6 +13,7 @@ use crate::model::evidence::{
 use crate::model::fault::{instant, show_server};
 use crate::model::hops::{Trace, TraceEnd};
 use crate::model::hosts::HostsConfig;
+use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, Way};
 use crate::model::units::Took;
@@ -143,9 +144,12 @@ impl Page {
         };
         let image = self.style.paint(Ink::Bold, &evidence.reference.to_string());
         self.line(&format!("{image}  {}", evidence.platform));
+        let is_autopilot =
+            evidence.vantage.declared.cluster_network == Some(ClusterNetwork::Autopilot);
         let place = match evidence.vantage.network {
             NetworkView::Machine => "this machine's network",
             NetworkView::Node => "the node's network",
+            NetworkView::Pod if is_autopilot => "the pod's network, by which Autopilot pulls",
             NetworkView::Pod => "a pod's network, which is not the one the kubelet pulls by",
             NetworkView::PodOrNode => "a pod's or its node's network, it can't be told which",
         };

@@ -196,7 +196,8 @@ async fn echo_at(
     })
 }
 
-/// The address in an answer: alone, with a port, or in one of the fields that such servers have.
+/// The address in an answer: alone, with a port behind a colon or a blank, or in one of the fields
+/// that such servers have.
 fn read_echo(text: &str) -> Option<(IpAddr, Option<u16>)> {
     let text = text.trim();
     if let Ok(address) = text.parse::<IpAddr>() {
@@ -204,6 +205,11 @@ fn read_echo(text: &str) -> Option<(IpAddr, Option<u16>)> {
     }
     if let Ok(both) = text.parse::<SocketAddr>() {
         return Some((both.ip().to_canonical(), Some(both.port())));
+    }
+    if let Some((address, port)) = text.split_once(' ')
+        && let (Ok(address), Ok(port)) = (address.parse::<IpAddr>(), port.parse())
+    {
+        return Some((address.to_canonical(), Some(port)));
     }
     let value: Value = serde_json::from_str(text).ok()?;
     let address = ["ip", "address", "origin", "query", "ip_addr"]
@@ -225,6 +231,7 @@ mod tests {
         for (text, want) in [
             ("121.36.1.2\n", Some(("121.36.1.2", None))),
             ("121.36.1.2:40000", Some(("121.36.1.2", Some(40000)))),
+            ("121.36.1.2 40000\n", Some(("121.36.1.2", Some(40000)))),
             ("::ffff:121.36.1.2", Some(("121.36.1.2", None))),
             (r#"{"ip": "2600:1f18::1"}"#, Some(("2600:1f18::1", None))),
             (

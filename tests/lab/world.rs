@@ -367,6 +367,11 @@ impl World {
 
     /// NAT and its like; with a SNAT for all.
     fn filter(&self) {
+        // Clients use a port again sooner than the default of two minutes would forget the flow, and
+        // with it its translation.
+        for kind in ["tcp_timeout_time_wait", "tcp_timeout_close", "udp_timeout"] {
+            self.vpc.sysctl(&format!("net.netfilter.nf_conntrack_{kind}=1"));
+        }
         self.vpc.nft(&format!(
             "table inet lab {{
                set private {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 }} }}

@@ -52,6 +52,12 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("net_unreach_v6", NETNS),
     ("v6_blackhole", NETNS),
     ("mtu_blackhole", NETNS),
+    ("path_unexpected", PATHS),
+    ("path_mixed", PATHS),
+    ("private_unmapped", PATHS),
+    ("address_overlap", PATHS),
+    ("eip_annotation_stale", PATHS),
+    ("no_egress", PATHS),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
 ];
@@ -102,6 +108,8 @@ async fn with_hosts(world: &World, hosts_toml: &str) -> Outcome {
 }
 
 const NETNS: &str = include_str!("netns.rs");
+/// In the world of network namespaces.
+const PATHS: &str = include_str!("paths.rs");
 const RULES: &str = include_str!("../src/diagnose/rules/tests.rs");
 
 causes! {

@@ -44,7 +44,9 @@ fn imports_go_down() {
     let mut imports = 0;
     for (name, text) in &all {
         let module = name.split(['/', '.']).next().unwrap();
-        if ["lib", "main", "build"].contains(&module) {
+        // Tests may look at everything.
+        let is_test = name.ends_with("tests.rs") || name.contains("/tests/");
+        if ["lib", "main", "build"].contains(&module) || is_test {
             continue;
         }
         let here = floor(module);

@@ -197,6 +197,9 @@ impl<'a> Probe<'a> {
         let document: Document = serde_json::from_str(&stdout)
             .unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
         let report = document.reports.into_iter().next().unwrap();
+        // The decision alone, on what was saved, comes to the same.
+        let again = Report::conclude(report.evidence.clone());
+        assert_eq!(again.verdict, report.verdict);
         Outcome { report, took }
     }
 }
@@ -438,6 +441,16 @@ fn peering_well_and_broken_in_each_way() {
         .collect();
     assert_eq!(from, ["10.0.1.1", "10.255.2.2"]);
     assert_eq!(trace.end, TraceEnd::Reached { ttl: 3 });
+    let hops = probe()
+        .named(&PEER, &PEER.name_v6())
+        .args(&["--hops"])
+        .run();
+    let trace = hops.report.evidence.walk.legs[0].hops.clone().unwrap();
+    assert_eq!(
+        (trace.hops.len(), trace.end),
+        (2, TraceEnd::Reached { ttl: 3 }),
+        "{trace:?}"
+    );
 
     world.far_security_group(Block::Reset);
     probe()
@@ -992,7 +1005,7 @@ fn names_that_lead_different_ways() {
         mixed.text()
     );
     assert_eq!(mixed.leg(REGISTRY).class, Some(Mixed), "{}", mixed.text());
-    mixed.says("path_mixed");
+    mixed.finds(&["path_mixed"]);
     // It was declared to be inside.
     world.names(&[]);
     Probe::of(&world, &PUBLIC)
@@ -1153,4 +1166,101 @@ fn a_metadata_service_that_is_silent_wrong_or_closed_is_no_evidence() {
     outcome
         .is(REGISTRY, PublicUnknown, Reachable, &[Low])
         .is_well();
+}
+
+#[test]
+fn a_vantage_shows_the_place_and_what_it_does_not_show() {
+    let world = World::new();
+    world.stun();
+    world.eip("10.0.1.10", NODE_EIP);
+    let service = world.metadata(Facts::with_public(Cloud::Aws, NODE_EIP));
+    let config = world.folder().join("config.yaml");
+    let vantage = |text: &str, more: &[&str]| {
+        fs::write(&config, text).unwrap();
+        let mut command = world.node.as_nobody(env!("CARGO_BIN_EXE_pullpath"));
+        command.args([
+            "vantage",
+            "--nameserver",
+            DNS[0],
+            "--timeout",
+            "1s",
+            "--config",
+        ]);
+        command.arg(&config).args(more);
+        let path = std::env::var("PATH").unwrap();
+        command
+            .env_clear()
+            .env("PATH", path)
+            .env("HTTPS_PROXY", "http://u:canary@10.0.2.30:3128");
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success(),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(!text.contains("canary"), "{text}");
+        text
+    };
+    let bare = vantage("network: {metadata: off, provider: openstack}\n", &[]);
+    let words: Vec<&str> = bare.split_whitespace().collect();
+    let words = words.join(" ");
+    for says in [
+        "network this machine's own",
+        "device eth0 (veth): 10.0.1.10/24, 2a0a:1:1::10/64",
+        "route default via 10.0.1.1 dev eth0",
+        "proxy https by http://10.0.2.30:3128",
+        "metadata not asked",
+        "baseline the name server 10.0.0.53:53, RTT",
+        "metadata: network.metadata is off would have told the VPC's ranges",
+        "egress address: nobody is asked unless network.egress names",
+        "declared: network.cidrs is empty",
+        "control: network.controls is empty",
+    ] {
+        assert!(words.contains(says), "no '{says}' in\n{bare}");
+    }
+    let full = format!(
+        "network:\n  provider: aws\n  metadata: aws\n  {MAP}  egress: {{stun: [{}], samples: 2}}\n  controls: ['stun.test:3478', 'none.test:443']\n  node_external_ips: [{NODE_EIP}]\n",
+        STUN.name()
+    );
+    let shown = vantage(&full, &[]);
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let words = words.join(" ");
+    for says in [
+        "provider AWS, as declared",
+        "metadata AWS, VPC 10.0.0.0/16, 2a0a:1::/32, subnet 10.0.1.0/24",
+        "public 121.36.1.50, in",
+        "claim the node's ExternalIP is 121.36.1.50",
+        "egress 121.36.1.50 port",
+        "by STUN over TCP of stun.test:3478",
+        "control stun.test:3478 is reached at 52.20.0.30:3478",
+        "control none.test:443: ",
+        "declared 10.50.0.0/16 is vpc_peering shared services",
+    ] {
+        assert!(words.contains(says), "no '{says}' in\n{shown}");
+    }
+    assert!(!shown.contains("not seen"), "{shown}");
+    service.assert_harmless();
+    let json = vantage(&full, &["-o", "json"]);
+    let document: pullpath::report::vantage::VantageDocument = serde_json::from_str(&json).unwrap();
+    assert_eq!(document.vantage.declared.cidrs.len(), 6);
+    assert_eq!(document.vantage.egress.len(), 3);
+    // What is wrong in the file is told with its line.
+    fs::write(
+        &config,
+        "network:\n  cidrs:\n    - {cidr: 10.0.0.1/8, class: intranet}\n",
+    )
+    .unwrap();
+    let mut command = world.node.as_nobody(env!("CARGO_BIN_EXE_pullpath"));
+    let output = command
+        .args(["vantage", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("line 3") && stderr.contains("10.0.0.0/8"),
+        "{stderr}"
+    );
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -284,7 +284,9 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
         seen.push(joined.map_err(|_| Error::Panicked)?);
     }
     seen.sort_by_key(|(index, _)| *index);
-    let vantage = looking.await.map_err(|_| Error::Panicked)?;
+    let walked = Instant::now();
+    let mut vantage = looking.await.map_err(|_| Error::Panicked)?;
+    vantage.waited = Some(walked.elapsed());
     let conclude = |(_, mut evidence): (usize, Evidence)| {
         evidence.vantage = vantage.clone();
         Report::conclude(evidence)

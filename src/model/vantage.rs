@@ -62,6 +62,15 @@ pub struct Vantage {
     )]
     #[schemars(with = "Option<f64>")]
     pub took: Option<Duration>,
+    /// How long the walks, all done, had to wait for that.
+    #[serde(
+        rename = "waited_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub waited: Option<Duration>,
 }
 
 impl Vantage {
@@ -91,6 +100,7 @@ impl Vantage {
             controls: Vec::new(),
             missing: Vec::new(),
             took: None,
+            waited: None,
         }
     }
 }

@@ -6,6 +6,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 RUNS = int(sys.argv[1])
@@ -55,6 +56,30 @@ def once(command, environment):
     return wall, usage.ru_utime + usage.ru_stime, int(peak.stderr.split()[-1])
 
 
+def classification(facts, environment):
+    """What looking around adds to a walk: how long the walks, all done, waited for it."""
+    quiet = ["nft", "table inet quiet { chain out { type filter hook output priority 0; ip daddr 169.254.169.254 drop\n } }"]
+    sh("ip", "route", "add", "169.254.169.254", "dev", "lo")
+    sh(*quiet)
+    for what, text in (
+        ("nothing configured", "network: {}\n"),
+        ("a metadata service that stays silent", "network: {metadata: huawei}\n"),
+    ):
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
+            config.write(text)
+            config.flush()
+            command = ["target/release/pullpath", "probe", facts["reference"], "-o", "json", "--platform", "linux/amd64",
+                       "--nameserver", "127.0.0.1", "--docker-config", facts["docker_config"], "--config", config.name]
+            waits, looks = [], []
+            for _ in range(min(RUNS, 10)):
+                report = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+                vantage = report["reports"][0]["evidence"]["vantage"]
+                waits.append(vantage["waited_seconds"] * 1e3)
+                looks.append(vantage["took_seconds"] * 1e3)
+        print(f"classification with {what}: looked around for {statistics.median(looks):.1f} ms beside the walk, "
+              f"{max(waits):.1f} ms beyond it at most (bound: 1000 ms)")
+
+
 def compare():
     stack = subprocess.Popen(
         ["target/release/examples/stack", "--dns-port", "53"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -95,6 +120,7 @@ def compare():
         ratios = [medians[ours, column] / medians[theirs, column] for column in range(3)]
         print(f"{'ratio of medians':16}" + "".join(f"{ratio:>24.2f}" for ratio in ratios))
         print("\nmin / median / max; a ratio below 1 means pullpath needs less")
+        classification(facts, environment)
     finally:
         stack.stdin.close()
         try:

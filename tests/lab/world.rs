@@ -370,7 +370,8 @@ impl World {
         // Clients use a port again sooner than the default of two minutes would forget the flow, and
         // with it its translation.
         for kind in ["tcp_timeout_time_wait", "tcp_timeout_close", "udp_timeout"] {
-            self.vpc.sysctl(&format!("net.netfilter.nf_conntrack_{kind}=1"));
+            self.vpc
+                .sysctl(&format!("net.netfilter.nf_conntrack_{kind}=1"));
         }
         self.vpc.nft(&format!(
             "table inet lab {{

@@ -416,6 +416,17 @@ mod tests {
     }
 
     #[test]
+    fn the_example_in_the_documentation_is_taken() {
+        let text = include_str!("../docs/paths.md");
+        let example = text.split("```yaml\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        assert!(example.starts_with("network:"), "{example}");
+        let config = Config::parse(example).unwrap();
+        assert_eq!(config.network.declared().cidrs.len(), 3);
+        assert_eq!(config.network.controls.len(), 1);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line_and_the_fix() {
         for (text, line, says) in [
             ("network:\n  cidr: []\n", 2, "cidr"),

@@ -138,3 +138,18 @@ fn manifest() {
 fn dns_answer() {
     replay("dns_answer", logic::dns_answer);
 }
+
+#[test]
+fn stun() {
+    replay("stun", logic::stun);
+}
+
+#[test]
+fn config() {
+    replay("config", logic::config);
+}
+
+#[test]
+fn annotations() {
+    replay("annotations", logic::annotations);
+}

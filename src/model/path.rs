@@ -58,7 +58,7 @@ impl PathClass {
     /// For people.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Intranet => "intranet",
+            Self::Intranet => "the intranet",
             Self::VpcPeering => "VPC peering",
             Self::PublicSnat => "public network by SNAT",
             Self::PublicEip => "public network by an EIP",

@@ -188,7 +188,7 @@ impl Page {
 
     fn path(&mut self, path: &LegPath, why: bool) {
         let (ink, class) = match path.class {
-            None => (Ink::Dim, "no address to class".to_owned()),
+            None => (Ink::Dim, "no class".to_owned()),
             Some(class) => {
                 let ink = match path.reachability {
                     Reachability::Reachable => Ink::Good,

@@ -3,7 +3,7 @@
 
 mod egress;
 mod metadata;
-mod pod;
+pub mod pod;
 mod provider;
 
 use std::net::{IpAddr, SocketAddr};

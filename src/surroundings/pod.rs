@@ -26,7 +26,7 @@ const BANDWIDTH: &[&str] = &[
 ];
 
 /// Reads the file.
-pub(super) fn read(text: &str, source: &str) -> PodEip {
+pub fn read(text: &str, source: &str) -> PodEip {
     let lines: Vec<(&str, String)> = text
         .lines()
         .filter_map(|line| {
@@ -65,7 +65,7 @@ pub(super) fn read(text: &str, source: &str) -> PodEip {
 }
 
 /// How long process 1 runs, by proc_pid_stat(5) and proc_uptime(5).
-pub(super) fn age(stat: &str, uptime: &str, ticks_per_second: u64) -> Option<Duration> {
+pub fn age(stat: &str, uptime: &str, ticks_per_second: u64) -> Option<Duration> {
     // The command's name is in parentheses, and may hold any character.
     let after_name = stat.rsplit_once(')')?.1;
     // Field 22; the first after the name is field 3.

@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
+use pullpath::config::Config;
 use pullpath::containerd::hosts::{self, HostsFile};
 use pullpath::model::credential::CredentialSource;
 use pullpath::model::evidence::{Family, Query, Step};
@@ -21,7 +22,7 @@ use pullpath::model::hosts::HostKind;
 use pullpath::model::platform::Platform;
 use pullpath::model::reference::{Reference, ReferenceError, check_digest};
 use pullpath::model::text::MAX_SHOWN;
-use pullpath::net::dns;
+use pullpath::net::{dns, stun};
 use pullpath::registry::challenge::{self, Wanted};
 use pullpath::registry::docker_config::{self, DockerConfig, Flavour};
 use pullpath::registry::error;
@@ -29,6 +30,7 @@ use pullpath::registry::keyring::{Keyring, LoadedSource};
 use pullpath::registry::manifest::{self, Manifest};
 use pullpath::registry::scrub::{Scrubber, Secret};
 use pullpath::registry::secret;
+use pullpath::surroundings::pod;
 use serde::Serialize;
 
 /// A password that no outcome may show. Its form in JSON, in URLs and in base64 each differ from it.
@@ -523,6 +525,61 @@ const MEDIA_TYPES: [Option<&str>; 8] = [
     Some("text/plain"),
     Some("application/json"),
 ];
+
+/// A STUN message. Its first byte says whether it stands behind a header that fits.
+pub(crate) fn stun(data: &[u8]) {
+    let (mode, rest) = data.split_at(data.len().min(1));
+    let transaction = *b"transaction!";
+    let mut message = Vec::new();
+    if mode.first().is_some_and(|mode| mode & 1 != 0) {
+        message.extend([1, if mode[0] & 2 == 0 { 1 } else { 0x11 }]);
+        let length = u16::try_from(rest.len()).unwrap_or(u16::MAX);
+        message.extend(length.to_be_bytes());
+        message.extend([0x21, 0x12, 0xa4, 0x42]);
+        message.extend(transaction);
+    }
+    message.extend(rest);
+    let read = || stun::decode_response(&message, transaction);
+    let outcome = read();
+    assert_eq!(outcome, read());
+    // An answer to another request is none to this.
+    assert!(stun::decode_response(&message, *b"another one!").is_err());
+    if outcome.is_ok() {
+        assert_eq!(message[..2], [1, 1]);
+    }
+}
+
+/// A configuration.
+pub(crate) fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match Config::parse(text) {
+        Ok(config) => {
+            for mapped in config.network.declared().cidrs {
+                assert_eq!(mapped.cidr, mapped.cidr.trunc());
+            }
+            for echo in &config.network.egress.echo {
+                assert!(echo.0.password().is_none() && echo.0.username().is_empty());
+            }
+        }
+        Err(error) => assert!(!error.is_empty() && !error.contains('\n'), "{error:?}"),
+    }
+}
+
+/// A downward API file.
+pub(crate) fn annotations(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let eip = pod::read(&text, "annotations");
+    // Nothing of it is kept but what is about the EIP.
+    if let Some(problem) = &eip.problem {
+        assert!(eip.allocated.is_none(), "{problem}");
+        assert!(!problem.contains('\n'), "{problem:?}");
+    }
+    if eip.allocated.is_some() {
+        assert!(eip.problem.is_none());
+    }
+}
 
 /// A DNS message. Its first byte says which family was asked for, whether over TCP, and whether
 /// header and question stand before the records as they should, so that the input is the counts of

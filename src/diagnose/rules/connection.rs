@@ -146,9 +146,9 @@ fn way(evidence: &Evidence, leg: &Leg) -> Option<String> {
     let kind = match path.class {
         Some(class) if class.is_public() => "is a public address".to_owned(),
         Some(PathClass::PrivateUnmapped) => {
-            "is a private address, how it is reached is not known".to_owned()
+            "is a private address, and which way leads to it is not known".to_owned()
         }
-        Some(class) => format!("is reached by {}", class.describe()),
+        Some(class) => format!("goes by {}", class.describe()),
         None => return None,
     };
     let address = path.address?;

@@ -1154,6 +1154,17 @@ fn a_metadata_service_that_is_silent_wrong_or_closed_is_no_evidence() {
             .is_well();
         service.assert_harmless();
     }
+    // A node without IPv4 has AWS's by IPv6; so has one where only that answers.
+    let service = world.metadata(Facts::with_public(Cloud::Aws, NODE_EIP));
+    world.block("169.254.169.254", 80, Block::Drop);
+    let outcome = probe("aws").run();
+    assert!(
+        metadata_of(&outcome).facts().is_some(),
+        "{}",
+        outcome.text()
+    );
+    service.assert_harmless();
+    world.clear();
     // Pods are kept from it: a second is all that it costs.
     world.metadata(Facts::of(Cloud::Huawei));
     world.metadata_blocked_for_pods();

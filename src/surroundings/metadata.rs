@@ -8,6 +8,7 @@ use bytes::Bytes as Body;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use ipnet::IpNet;
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::model::network::{Metadata, MetadataFacts, Provider};
@@ -108,19 +109,36 @@ impl Said {
 }
 
 impl Service {
+    /// To whichever of its addresses answers first: a node without IPv4 has the other one.
     async fn connect(hosts: &[IpAddr], deadline: Instant) -> Result<Self, String> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let dialed = tcp::connect(hosts, 80, left).await;
-        let outcome = &dialed.connect.outcome;
-        let (Some(stream), Some(connected)) = (dialed.stream, outcome.done()) else {
-            let fault = outcome.fault().map(ToString::to_string);
-            return Err(fault.unwrap_or_else(|| "no connection".to_owned()));
+        let mut dials = JoinSet::new();
+        for host in hosts.iter().copied() {
+            dials.spawn(async move { (host, tcp::connect(&[host], 80, left).await) });
+        }
+        let mut fault = "no connection".to_owned();
+        let mut found = None;
+        while let Some(joined) = dials.join_next().await {
+            let Ok((host, dialed)) = joined else {
+                continue;
+            };
+            if let Some(stream) = dialed.stream {
+                found = Some((SocketAddr::new(host, 80), stream));
+                break;
+            }
+            // Of several, what the first address met is told.
+            if let Some(met) = dialed.connect.outcome.fault().filter(|_| host == hosts[0]) {
+                fault = met.to_string();
+            }
+        }
+        let Some((address, stream)) = found else {
+            return Err(fault);
         };
         let connection = HttpConnection::open(Stream::Plain(stream), false)
             .await
             .map_err(|fault| fault.to_string())?;
         Ok(Self {
-            address: connected.to,
+            address,
             connection,
             deadline,
             token: None,
@@ -145,7 +163,11 @@ impl Service {
             }
             let mut request = Request::new(Body::new());
             *request.method_mut() = method;
-            let uri = format!("http://{}{path}", self.address.ip());
+            let host = match self.address.ip() {
+                IpAddr::V4(v4) => v4.to_string(),
+                IpAddr::V6(v6) => format!("[{v6}]"),
+            };
+            let uri = format!("http://{host}{path}");
             *request.uri_mut() = uri.parse().map_err(|_| "not a path".to_owned())?;
             for (name, value) in header.into_iter().chain(self.token.clone()) {
                 request.headers_mut().insert(name, value);

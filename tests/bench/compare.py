@@ -58,9 +58,9 @@ def once(command, environment):
 
 def classification(facts, environment):
     """What looking around adds to a walk: how long the walks, all done, waited for it."""
-    quiet = ["nft", "table inet quiet { chain out { type filter hook output priority 0; ip daddr 169.254.169.254 drop\n } }"]
+    quiet = "table inet quiet {\nchain out {\ntype filter hook output priority 0;\nip daddr 169.254.169.254 drop\n}\n}\n"
     sh("ip", "route", "add", "169.254.169.254", "dev", "lo")
-    sh(*quiet)
+    sh("nft", quiet)
     for what, text in (
         ("nothing configured", "network: {}\n"),
         ("a metadata service that stays silent", "network: {metadata: huawei}\n"),

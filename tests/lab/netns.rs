@@ -65,10 +65,22 @@ impl Netns {
     /// A program as a pod's most modest one is: nobody's, without capabilities or a way to get some.
     pub fn as_nobody(&self, program: &str) -> Command {
         let mut command = self.command("setpriv");
+        Self::nobodys(&mut command, program);
+        command
+    }
+
+    /// The same as process 1 of a process namespace, with a /proc of its own.
+    pub fn as_nobody_in_a_new_container(&self, program: &str) -> Command {
+        let mut command = self.command("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "setpriv"]);
+        Self::nobodys(&mut command, program);
+        command
+    }
+
+    fn nobodys(command: &mut Command, program: &str) {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
         command.args(["--inh-caps=-all", "--ambient-caps=-all"]);
         command.args(["--bounding-set=-all", "--no-new-privs", program]);
-        command
     }
 
     /// Runs a program inside.

@@ -1259,7 +1259,7 @@ fn a_vantage_shows_the_place_and_what_it_does_not_show() {
         "claim the node's ExternalIP is 121.36.1.50",
         "egress 121.36.1.50 port",
         "by STUN over TCP of stun.test:3478",
-        "control stun.test:3478 is reached at 52.20.0.30:3478",
+        "control stun.test:3478 is reached at 52.20.0.30:3478 in",
         "control none.test:443: ",
         "declared 10.50.0.0/16 is vpc_peering shared services",
     ] {

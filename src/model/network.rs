@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Connection, Family, Step};
+use super::evidence::{Connection, Dial, Family, Step};
 use super::fault::TcpFault;
 use super::path::PathClass;
 use super::units::{optional_seconds, seconds};
@@ -426,6 +426,10 @@ impl BaselineKind {
 pub struct Control {
     /// As declared: host and port.
     pub host: String,
-    #[serde(flatten)]
-    pub outcome: Step<SocketAddr, String>,
+    /// Why the name has no address: that says nothing of the way to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unresolved: Option<String>,
+    /// Every address tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Dial>,
 }

@@ -96,14 +96,24 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
         page.entry("baseline", &text);
     }
     for control in &vantage.controls {
-        let text = match &control.outcome {
-            Step::Done { value, took } => {
-                format!("{} is reached at {value} in {}", control.host, Took(*took))
-            }
-            Step::Failed { fault, .. } => format!("{}: {fault}", control.host),
-            Step::Skipped { .. } => control.host.clone(),
-        };
-        page.entry("control", &text);
+        if let Some(reason) = &control.unresolved {
+            page.entry("control", &format!("{}: {reason}", control.host));
+        }
+        for dial in &control.attempts {
+            let text = match &dial.outcome {
+                Step::Done { took, .. } => {
+                    format!(
+                        "{} is reached at {} in {}",
+                        control.host,
+                        dial.to,
+                        Took(*took)
+                    )
+                }
+                Step::Failed { fault, .. } => format!("{} at {}: {fault}", control.host, dial.to),
+                Step::Skipped { .. } => control.host.clone(),
+            };
+            page.entry("control", &text);
+        }
     }
     for mapped in &vantage.declared.cidrs {
         let name = mapped.name.as_deref().unwrap_or_default();

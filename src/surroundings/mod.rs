@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 
 use crate::config::{HostPort, MetadataWish, Network};
 use crate::model::endpoint::Host;
-use crate::model::evidence::Step;
 use crate::model::network::{
     Baseline, BaselineKind, Control, Metadata, MetadataSkip, PodEip, Provider, ProviderBy,
     ProviderSign,
@@ -219,13 +218,7 @@ async fn controls(hosts: &[HostPort], means: &Arc<Means>) -> Vec<Control> {
     let mut tasks = JoinSet::new();
     for (index, host) in hosts.iter().take(MAX_CONTROLS).enumerate() {
         let (host, means) = (host.clone(), Arc::clone(means));
-        tasks.spawn(async move {
-            let start = Instant::now();
-            let result = reach(&host, &means).await;
-            let outcome = Step::from_result(result, start.elapsed());
-            let host = host.to_string();
-            (index, Control { host, outcome })
-        });
+        tasks.spawn(async move { (index, control(&host, &means).await) });
     }
     let mut controls = Vec::new();
     while let Some(joined) = tasks.join_next().await {
@@ -238,19 +231,25 @@ async fn controls(hosts: &[HostPort], means: &Arc<Means>) -> Vec<Control> {
 /// Other hosts that are tried.
 const MAX_CONTROLS: usize = 8;
 
-async fn reach(host: &HostPort, means: &Means) -> Result<SocketAddr, String> {
+async fn control(host: &HostPort, means: &Means) -> Control {
     let name = Host::new(&host.host);
     let resolve = dns::resolve(&name, &means.resolver, &[], means.families, means.wait).await;
-    let Some(found) = resolve.outcome.done() else {
-        let fault = resolve.outcome.fault().map(ToString::to_string);
-        return Err(fault.unwrap_or_else(|| "not resolved".to_owned()));
+    let mut control = Control {
+        host: host.to_string(),
+        unresolved: None,
+        attempts: Vec::new(),
     };
-    let dialed = tcp::connect(&found.addresses, host.port, means.wait).await;
-    match &dialed.connect.outcome {
-        Step::Done { value, .. } => Ok(value.to),
-        Step::Failed { fault, .. } => Err(fault.to_string()),
-        Step::Skipped { .. } => Err("not tried".to_owned()),
+    match resolve.outcome.done() {
+        Some(found) => {
+            let dialed = tcp::connect(&found.addresses, host.port, means.wait).await;
+            control.attempts = dialed.connect.attempts;
+        }
+        None => {
+            let fault = resolve.outcome.fault().map(ToString::to_string);
+            control.unresolved = Some(fault.unwrap_or_else(|| "not resolved".to_owned()));
+        }
     }
+    control
 }
 
 /// What there is no evidence of, why, and what it would have told.

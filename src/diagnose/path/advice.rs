@@ -145,6 +145,15 @@ fn eip(vantage: &Vantage) -> String {
     format!("Bind an EIP to the node. {SIZE}")
 }
 
+/// No packet leaves this host for the address.
+pub(super) fn on_this_host(address: IpAddr) -> String {
+    format!(
+        "No packet for {address} leaves this host. If the registry is another host, a bridge here has its range: give the \
+         bridge another one (docker: `bip` and `default-address-pools`; a CNI plugin: its subnet). If it is a container here, \
+         see whether it runs."
+    )
+}
+
 /// The registry's side has to let us in.
 pub(super) fn far_firewall(address: IpAddr, port: u16, from: &[IpAddr]) -> String {
     let from = if from.is_empty() {

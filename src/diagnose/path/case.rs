@@ -437,6 +437,13 @@ impl Place<'_> {
             .max_by_key(|mapped| mapped.cidr.prefix_len())
     }
 
+    /// A default route leaves by the device.
+    pub(super) fn is_uplink(&self, device: &str) -> bool {
+        self.vantage.routes.iter().any(|route| {
+            route.destination.prefix_len() == 0 && route.device.as_deref() == Some(device)
+        })
+    }
+
     /// Of the public network, by what is declared or else by the registries.
     pub(super) fn is_public(&self, address: IpAddr) -> bool {
         match self.mapped(address) {

@@ -243,10 +243,16 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// By TCP, as a pull; what leaves by UDP may go otherwise, and counts where nothing else is known.
     fn seen_of(&self, family: Family) -> impl Iterator<Item = &(EgressMethod, EgressSeen)> {
+        let is_tcp = |method: EgressMethod| method != EgressMethod::StunUdp;
+        let has_tcp = self
+            .seen
+            .iter()
+            .any(|(method, seen)| seen.family() == family && is_tcp(*method));
         self.seen
             .iter()
-            .filter(move |(_, seen)| seen.family() == family)
+            .filter(move |(method, seen)| seen.family() == family && (is_tcp(*method) || !has_tcp))
     }
 
     fn path(&self, leg: &Leg) -> LegPath {

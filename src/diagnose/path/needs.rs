@@ -7,6 +7,7 @@ use super::case::Judgement;
 use super::{Fact, Fix, Knob, LegPath, Place, Reachability, advice, reachability};
 use crate::model::evidence::{Family, Leg, Step};
 use crate::model::fault::TcpFault;
+use crate::model::network::{EgressMethod, EgressSeen};
 use crate::model::path::{IntranetKind, PathClass, Signal};
 
 /// Whether this network has a way out, by what else was tried.
@@ -14,8 +15,8 @@ use crate::model::path::{IntranetKind, PathClass, Signal};
 pub(super) enum WayOut {
     /// Somebody on the public network was reached.
     Proven(String),
-    /// Everybody who was tried failed; how many those are.
-    Refuted(usize),
+    /// Nobody who was tried answers; who, and how.
+    Refuted(Vec<String>),
     /// Nobody else was tried.
     NotTried,
 }
@@ -44,6 +45,15 @@ pub(super) fn add(
             return;
         }
         TcpFault::LocalPolicy { .. } | TcpFault::NoLocalAddress { .. } => return,
+        _ if judgement.attributes.intranet == Some(IntranetKind::HostLocal) => {
+            if !address.is_loopback() {
+                path.fixes.push(Fix {
+                    class: PathClass::Intranet,
+                    todo: advice::on_this_host(address),
+                });
+            }
+            return;
+        }
         TcpFault::HostUnreachable { .. } => {
             path.evidence.push(Fact::new(
                 Signal::Connect,
@@ -71,11 +81,9 @@ pub(super) fn add(
     let needs: Vec<PathClass> = match class {
         _ if judgement.overlap => judgement.declared.into_iter().collect(),
         PathClass::PrivateUnmapped => vec![PathClass::VpcPeering, PathClass::DirectConnectVpn],
+        // kube-proxy's matter, and no route's.
         PathClass::Intranet
-            if matches!(
-                judgement.attributes.intranet,
-                Some(IntranetKind::HostLocal | IntranetKind::ClusterService)
-            ) =>
+            if judgement.attributes.intranet == Some(IntranetKind::ClusterService) =>
         {
             Vec::new()
         }
@@ -89,6 +97,14 @@ pub(super) fn add(
             todo: advice::fix(class, place.vantage, leg.endpoint.port, judgement),
         });
     }
+}
+
+/// A packet went out, or should have, and nothing came back.
+fn is_lost(fault: &TcpFault) -> bool {
+    matches!(
+        fault,
+        TcpFault::Timeout | TcpFault::NetUnreachable { .. } | TcpFault::HostUnreachable { .. }
+    )
 }
 
 fn fault_at(leg: &Leg, address: IpAddr) -> Option<&TcpFault> {
@@ -121,13 +137,14 @@ fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
                 ),
             });
         }
-        WayOut::Refuted(count) => {
-            path.score = if count > 1 { 0.9 } else { 0.7 };
-            let hosts = if count == 1 { "host" } else { "hosts" };
-            path.evidence.push(Fact::new(
-                Signal::Control,
-                format!("the {count} other public {hosts} tried are not reached either"),
-            ));
+        WayOut::Refuted(silent) => {
+            path.score = if silent.len() > 1 { 0.9 } else { 0.7 };
+            for host in silent {
+                path.evidence.push(Fact::new(
+                    Signal::Control,
+                    format!("another public host is not reached either: {host}"),
+                ));
+            }
             out(place, leg, family, path);
         }
         WayOut::NotTried => {
@@ -173,18 +190,26 @@ fn out(place: &Place<'_>, leg: &Leg, family: Family, path: &mut LegPath) {
 impl Place<'_> {
     /// Of a leg's family: the legs, the controls, and those who have seen us.
     pub(super) fn way_out(&self, leg: &Leg, family: Family) -> WayOut {
-        if let Some((method, seen)) = self.seen_of(family).next() {
+        // UDP may pass where TCP does not.
+        let by_tcp = |seen: &&(EgressMethod, EgressSeen)| seen.0 != EgressMethod::StunUdp;
+        if let Some((method, seen)) = self.seen_of(family).find(by_tcp) {
             return WayOut::Proven(format!("others see {} ({})", seen.address, method.as_str()));
         }
         let is_public = |address: IpAddr| Family::of(address) == family && self.is_public(address);
-        let mut failed = 0;
+        let mut silent = Vec::new();
         for control in &self.vantage.controls {
-            match &control.outcome {
-                Step::Done { value, .. } if is_public(value.ip()) => {
-                    return WayOut::Proven(format!("{} is reached", control.host));
+            let attempts = control.attempts.iter();
+            for dial in attempts.filter(|dial| is_public(dial.to.ip())) {
+                match &dial.outcome {
+                    Step::Done { .. } => {
+                        return WayOut::Proven(format!("{} is reached", control.host));
+                    }
+                    Step::Failed { fault, .. } if is_lost(fault) => {
+                        silent.push(format!("{} at {}: {fault}", control.host, dial.to.ip()));
+                    }
+                    // Refused, forbidden: somebody answered, and who that is can't be told.
+                    _ => {}
                 }
-                Step::Failed { .. } => failed += 1,
-                _ => {}
             }
         }
         for other in &self.walk.legs {
@@ -197,10 +222,10 @@ impl Place<'_> {
                 return WayOut::Proven(format!("{} is reached", other.endpoint));
             }
         }
-        if failed == 0 {
+        if silent.is_empty() {
             WayOut::NotTried
         } else {
-            WayOut::Refuted(failed)
+            WayOut::Refuted(silent)
         }
     }
 

@@ -248,6 +248,20 @@ fn range_of_the_vpc(case: &Case<'_>) -> Option<Judgement> {
 /// The network on one of our own interfaces.
 fn on_link(case: &Case<'_>) -> Option<Judgement> {
     let (link, net) = case.link()?;
+    // docker0, cni0, virbr0: not the way to anybody else.
+    let is_own_bridge = link.kind.as_deref() == Some("bridge") && !case.place.is_uplink(&link.name);
+    if is_own_bridge {
+        let judgement = Judgement::intranet(Some(IntranetKind::HostLocal), 0.9).fact(
+            Signal::OnLink,
+            format!(
+                "{} is in {}, the network of {}, a bridge inside this host",
+                case.address,
+                net.trunc(),
+                link.name
+            ),
+        );
+        return Some(judgement);
+    }
     let judgement = Judgement::intranet(None, 0.9).fact(
         Signal::OnLink,
         format!(

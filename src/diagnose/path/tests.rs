@@ -94,6 +94,9 @@ struct EgressFile {
     sees: IpAddr,
     #[serde(default)]
     port_changed: bool,
+    /// Over UDP, and not over TCP.
+    #[serde(default)]
+    udp: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -282,13 +285,22 @@ impl PlaceFile {
         });
         vantage.controls = (1u8..)
             .zip(&self.controls)
-            .map(|(number, answers)| Control {
-                host: format!("control{number}.test:443"),
-                outcome: if *answers {
-                    done(SocketAddr::from(([52, 0, 0, number], 443)))
-                } else {
-                    failed("no answer to the SYN in time".to_owned())
-                },
+            .map(|(number, answers)| {
+                // Of both families.
+                let v4 = SocketAddr::from(([52, 0, 0, number], 443));
+                let v6 = format!("[2600:1f18::{number}]:443").parse().unwrap();
+                let dial = |to: SocketAddr| {
+                    let fault = (!answers).then_some(TcpFault::Timeout);
+                    Dial {
+                        to,
+                        ..fixture::dial(&to.ip().to_string(), fault)
+                    }
+                };
+                Control {
+                    host: format!("control{number}.test:443"),
+                    unresolved: None,
+                    attempts: vec![dial(v4), dial(v6)],
+                }
             })
             .collect();
         vantage
@@ -303,7 +315,11 @@ impl EgressFile {
             "[fd12::5]:40000"
         };
         EgressTrial {
-            method: EgressMethod::StunTcp,
+            method: if self.udp {
+                EgressMethod::StunUdp
+            } else {
+                EgressMethod::StunTcp
+            },
             server: "stun.test:3478".to_owned(),
             outcome: done(EgressSeen {
                 address: self.sees,

@@ -10,7 +10,7 @@ use crate::diagnose::{Finding, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Family, Leg, Skip, Step};
 use crate::model::fault::{IcmpError, Phase, TcpFault};
-use crate::model::path::PathClass;
+use crate::model::path::{IntranetKind, PathClass};
 use crate::model::units::Took;
 
 /// No address could be connected to.
@@ -148,6 +148,9 @@ fn way(evidence: &Evidence, leg: &Leg) -> Option<String> {
         Some(PathClass::PrivateUnmapped) => {
             "is a private address, and which way leads to it is not known".to_owned()
         }
+        Some(_) if path.attributes.intranet == Some(IntranetKind::HostLocal) => {
+            "is in a network of this host".to_owned()
+        }
         Some(class) => format!("goes by {}", class.describe()),
         None => return None,
     };
@@ -231,9 +234,9 @@ fn connect_hint(
         (Cause::NetUnreachable, _) => {
             format!("`ip route get {address}` on this machine: add the missing route.")
         }
-        (Cause::HostUnreachable, _) => {
+        (Cause::HostUnreachable, _) => way(evidence, leg).unwrap_or_else(|| {
             format!("Check that {address} is the registry's address and that the host is up.")
-        }
+        }),
         _ => TELL_US.to_owned(),
     }
 }

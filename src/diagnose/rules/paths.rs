@@ -4,43 +4,30 @@ use super::{at, new};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::path::{self, LegPath, Reachability};
 use crate::diagnose::{Confidence, Finding, Severity};
-use crate::model::evidence::{Evidence, Family, Step};
+use crate::model::evidence::{Evidence, Family};
 use crate::model::fault::Phase;
 use crate::model::path::{PathClass, Signal};
 use crate::model::vantage::NetworkView;
 
 /// Nobody on the public network is reached: it is not this registry.
 pub(super) fn no_egress(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let controls = &evidence.vantage.controls;
-    let failed: Vec<String> = controls
-        .iter()
-        .filter_map(|control| match &control.outcome {
-            Step::Failed { fault, .. } => Some(format!("{}: {fault}", control.host)),
-            _ => None,
-        })
-        .collect();
-    if failed.is_empty() {
-        return;
-    }
     for path in path::classify(evidence) {
-        // Only a refuted way out has a score and needs at once.
-        let is_out = path.class == Some(PathClass::PublicUnknown)
-            && path.needs.iter().any(|class| class.is_public());
-        let is_refuted = path
+        let others: Vec<String> = path
             .evidence
             .iter()
-            .any(|fact| fact.signal == Signal::Control);
-        if !is_out || !is_refuted {
+            .filter(|fact| fact.signal == Signal::Control)
+            .map(|fact| fact.says.clone())
+            .collect();
+        let is_out = path.class == Some(PathClass::PublicUnknown)
+            && path.needs.iter().any(|class| class.is_public());
+        if !is_out || others.is_empty() {
             continue;
         }
         findings.push(
             at(Cause::NoEgress, path.role, Phase::Connect)
                 .confidence(Confidence::of(path.score))
-                .fact(format!(
-                    "{} is not reached, and neither are:",
-                    path.endpoint
-                ))
-                .facts(failed.clone())
+                .fact(format!("{} is not reached", path.endpoint))
+                .facts(others)
                 .hint(todo(&path)),
         );
     }

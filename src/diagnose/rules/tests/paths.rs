@@ -29,27 +29,38 @@ fn a_private_address_that_is_not_reached_asks_for_a_line_of_configuration() {
 
 #[test]
 fn no_egress_is_told_only_where_everybody_out_there_is_silent() {
-    let control = |host: &str, reached: bool| Control {
+    let control = |host: &str, fault: Option<TcpFault>| Control {
         host: host.to_owned(),
-        outcome: if reached {
-            done("203.0.113.77:443".parse().unwrap())
-        } else {
-            failed("no answer to the SYN in time".to_owned())
-        },
+        unresolved: None,
+        attempts: vec![dial("203.0.113.77", fault)],
     };
+    let silent = || Some(TcpFault::Timeout);
     let mut evidence = healthy().unconnected(
         Role::Registry,
         vec![dial("203.0.113.9", Some(TcpFault::Timeout))],
     );
     only(&evidence, "tcp_timeout", Critical);
-    evidence.vantage.controls = vec![control("a.test:443", false), control("b.test:443", false)];
+    evidence.vantage.controls = vec![
+        control("a.test:443", silent()),
+        control("b.test:443", silent()),
+    ];
     let finding = only(&evidence, "no_egress", Critical);
     says(&finding, &["a.test:443", "b.test:443", "NAT gateway"]);
     assert_eq!(finding.confidence, Confidence::High);
     assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
-    evidence.vantage.controls[1] = control("b.test:443", true);
+    evidence.vantage.controls[1] = control("b.test:443", None);
     let finding = only(&evidence, "tcp_timeout", Critical);
     says(&finding, &["No NAT rule is missing"]);
+    // What has no name, or is refused, or is of this network, tells nothing of a way out.
+    let refused = Some(TcpFault::Refused { icmp: None });
+    let mut nameless = control("c.test:443", None);
+    nameless.attempts.clear();
+    nameless.unresolved = Some("the name does not exist (NXDOMAIN)".to_owned());
+    let mut inside = control("d.test:443", silent());
+    inside.attempts = vec![dial("10.0.3.77", Some(TcpFault::Timeout))];
+    evidence.vantage.controls = vec![control("b.test:443", refused), nameless, inside];
+    let finding = only(&evidence, "tcp_timeout", Critical);
+    says(&finding, &["NAT gateway"]);
 }
 
 #[test]

@@ -235,6 +235,9 @@ impl Routed {
         lay(&far, "far0", FAR, &router, ["10.77.2.1", "2001:db8:2::1"]);
         router.sysctl("net.ipv4.ip_forward=1");
         router.sysctl("net.ipv6.conf.all.forwarding=1");
+        // Many probes in a second; Linux tells each client six times in a row, then once a second.
+        router.sysctl("net.ipv4.icmp_ratelimit=0");
+        router.sysctl("net.ipv6.icmp.ratelimit=0");
         for (netns, gateway) in [(&prober, ROUTER), (&far, ["10.77.2.1", "2001:db8:2::1"])] {
             netns.ip(&format!("route add default via {}", gateway[0]));
             netns.ip(&format!("-6 route add default via {}", gateway[1]));

@@ -6,6 +6,7 @@ pub mod cause;
 mod fixture;
 pub mod path;
 mod rules;
+pub mod throughput;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

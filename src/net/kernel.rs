@@ -3,7 +3,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "getsockopt(TCP_INFO) fills a C struct; nix and socket2 have no wrapper for it"
+    reason = "getsockopt(TCP_INFO) fills a C struct, ioctl(FIONREAD) an int; nix and socket2 have no wrappers for them"
 )]
 
 use std::io;
@@ -35,6 +35,16 @@ pub struct TcpInfo {
     pub path_mtu: Option<u32>,
     /// `tcpi_total_retrans`: segments sent again since the connection began.
     pub retransmits: Option<u32>,
+    /// `tcpi_bytes_received`.
+    pub bytes_received: Option<u64>,
+    /// `tcpi_data_segs_in`: segments that brought data.
+    pub data_segments_in: Option<u32>,
+    /// `tcpi_rcv_ooopack`: segments that came out of order (Linux 5.4).
+    pub out_of_order: Option<u32>,
+    /// `tcpi_rcv_rtt`: the round trip as a receiver estimates it, by how its window turns over.
+    pub receive_rtt: Option<Duration>,
+    /// `tcpi_rcv_space`: bytes of the window that the kernel grows for this connection.
+    pub receive_space: Option<u32>,
 }
 
 /// Reads TCP_INFO of a TCP socket.
@@ -65,6 +75,10 @@ fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
     let field = |offset: usize, value: u32| {
         (offset + size_of::<u32>() <= length && value != 0).then_some(value)
     };
+    // Of these, zero is a count.
+    let count = |offset: usize, value: u32| (offset + size_of::<u32>() <= length).then_some(value);
+    let count64 =
+        |offset: usize, value: u64| (offset + size_of::<u64>() <= length).then_some(value);
     let micros = |value: u32| Duration::from_micros(value.into());
     TcpInfo {
         rtt: field(offset_of!(libc::tcp_info, tcpi_rtt), info.tcpi_rtt).map(micros),
@@ -75,9 +89,39 @@ fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
         send_mss: field(offset_of!(libc::tcp_info, tcpi_snd_mss), info.tcpi_snd_mss),
         receive_mss: field(offset_of!(libc::tcp_info, tcpi_rcv_mss), info.tcpi_rcv_mss),
         path_mtu: field(offset_of!(libc::tcp_info, tcpi_pmtu), info.tcpi_pmtu),
+        bytes_received: count64(
+            offset_of!(libc::tcp_info, tcpi_bytes_received),
+            info.tcpi_bytes_received,
+        ),
+        data_segments_in: count(
+            offset_of!(libc::tcp_info, tcpi_data_segs_in),
+            info.tcpi_data_segs_in,
+        ),
+        out_of_order: count(
+            offset_of!(libc::tcp_info, tcpi_rcv_ooopack),
+            info.tcpi_rcv_ooopack,
+        ),
+        receive_rtt: field(offset_of!(libc::tcp_info, tcpi_rcv_rtt), info.tcpi_rcv_rtt).map(micros),
+        receive_space: field(
+            offset_of!(libc::tcp_info, tcpi_rcv_space),
+            info.tcpi_rcv_space,
+        ),
         retransmits: (offset_of!(libc::tcp_info, tcpi_total_retrans) + size_of::<u32>() <= length)
             .then_some(info.tcpi_total_retrans),
     }
+}
+
+/// Bytes that have come and that nobody has read yet (tcp(7), FIONREAD). Many of them mean that the
+/// reader is slow, and not the way.
+pub fn unread(socket: &impl AsFd) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is borrowed and so open; FIONREAD stores one int, which outlives the call.
+    let outcome =
+        unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if outcome != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u32::try_from(bytes).unwrap_or_default())
 }
 
 /// Asks the kernel to keep the ICMP errors that answer this socket (ip(7), ipv6(7)).
@@ -181,6 +225,25 @@ mod tests {
         assert!(info.rtt.unwrap() < Duration::from_secs(1));
         assert!(info.send_mss.unwrap() > 500);
         assert_eq!(info.retransmits, Some(0));
+    }
+
+    #[test]
+    fn what_came_is_counted_read_or_not() {
+        use std::io::{Read as _, Write as _};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        assert_eq!(unread(&stream).unwrap(), 0);
+        peer.write_all(&[7; 5000]).unwrap();
+        // On loopback it is there when the write returns, or soon after.
+        let mut first = [0; 1];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(unread(&stream).unwrap(), 4999);
+        let info = tcp_info(&stream).unwrap();
+        assert_eq!(info.bytes_received, Some(5000));
+        assert!(info.data_segments_in.unwrap() >= 1);
+        assert_eq!(info.out_of_order, Some(0));
+        assert!(info.receive_space.unwrap() > 1000);
     }
 
     #[test]

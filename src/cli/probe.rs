@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -23,8 +23,9 @@ use crate::model::credential::CredentialSource;
 use crate::model::evidence::Evidence;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
+use crate::model::units::Bytes;
 use crate::model::workload::PodUse;
-use crate::probe::{self, Check, Edges, KnownManifests, Override};
+use crate::probe::{self, Budget, Check, Edges, KnownManifests, Override};
 use crate::registry::keyring::{Keyring, LoadedSource};
 use crate::registry::secret;
 use crate::report::{Document, Report};
@@ -87,6 +88,9 @@ pub(super) struct Probe {
     save: Option<PathBuf>,
 
     #[command(flatten)]
+    transfer: TransferArgs,
+
+    #[command(flatten)]
     credentials: CredentialArgs,
 
     #[command(flatten)]
@@ -97,6 +101,69 @@ pub(super) struct Probe {
 
     #[command(flatten)]
     place: PlaceArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Transfer")]
+struct TransferArgs {
+    /// Measure how fast layers come: until the rate is known (auto), or all of them (full)
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = TransferMode::Off)]
+    transfer: TransferMode,
+
+    /// The most that auto may read
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    max_bytes: Bytes,
+
+    /// The longest that auto may last
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    max_duration: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TransferMode {
+    Auto,
+    Off,
+    Full,
+}
+
+impl TransferArgs {
+    fn budget(&self) -> Option<Budget> {
+        let full = match self.transfer {
+            TransferMode::Off => return None,
+            TransferMode::Auto => false,
+            TransferMode::Full => true,
+        };
+        Some(Budget {
+            full,
+            max_bytes: self.max_bytes,
+            max_duration: self.max_duration,
+        })
+    }
+}
+
+/// `16MiB`, `2MB`, or a plain number of bytes.
+fn size(text: &str) -> Result<Bytes, String> {
+    const UNITS: &[(&str, u64)] = &[
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+        ("", 1),
+    ];
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text[digits.len()..].trim();
+    let factor = UNITS.iter().find(|(name, _)| *name == unit);
+    let number = digits.trim().parse::<u64>().ok();
+    match number
+        .zip(factor)
+        .and_then(|(n, (_, factor))| n.checked_mul(*factor))
+    {
+        Some(bytes @ 1..) => Ok(Bytes(bytes)),
+        _ => Err("not a size; write for instance 16MiB".to_owned()),
+    }
 }
 
 #[derive(Args, Debug)]
@@ -248,6 +315,7 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
         settings,
         trace: args.trace,
         hops: args.hops,
+        transfer: args.transfer.budget(),
         vantage: base,
         netlink,
         wait: args.timeout,

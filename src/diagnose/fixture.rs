@@ -376,6 +376,7 @@ pub(super) fn healthy() -> Evidence {
                 size: Some(Bytes(3 << 20)),
                 first_byte: ms(20),
             }),
+            transfer: None,
             rate_limit: None,
         },
     }

@@ -18,6 +18,7 @@ use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
 use cause::Cause;
 use path::LegPath;
+use throughput::Throughput;
 
 /// What is to be said of one pull.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -30,6 +31,9 @@ pub struct Verdict {
     /// How each leg is reached.
     #[serde(default)]
     pub paths: Vec<LegPath>,
+    /// How fast layers come, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<Throughput>,
 }
 
 /// Would containerd's pull succeed, as far as can be seen from here?

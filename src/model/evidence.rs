@@ -19,6 +19,7 @@ use super::network::RouteLookup;
 use super::platform::Platform;
 use super::proxy::{ProxySettings, Tunnel, Way};
 use super::reference::Reference;
+use super::transfer::Transfer;
 use super::units::{Bytes, optional_seconds, seconds};
 use super::vantage::Vantage;
 use super::workload::PodUse;
@@ -146,6 +147,9 @@ pub struct Walk {
     /// The manifest of this platform.
     pub manifest: Step<ManifestFound, ManifestFault>,
     pub blob: Step<BlobFound, HttpFault>,
+    /// The transfer test, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Transfer>,
     /// `RateLimit-*` headers of the manifest request (Docker Hub).
     pub rate_limit: Option<RateLimit>,
     /// What came of trying again with small segments, where large ones seem to vanish.

@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod reference;
 pub mod stun;
 pub mod text;
+pub mod transfer;
 pub mod units;
 pub mod vantage;
 pub mod workload;

@@ -337,6 +337,22 @@ impl Response {
         Ok((Bytes(got), first.unwrap_or_else(Instant::now)))
     }
 
+    /// The next bytes of the body, as they come; `None` at its end. `got` is how many came before.
+    pub async fn next(&mut self, got: u64, limit: Duration) -> Result<Option<Buffer>, HttpFault> {
+        match timeout(limit, self.chunk()).await {
+            Err(_) => Err(HttpFault::Stalled { after: Bytes(got) }),
+            Ok(None) => {
+                self.end.spoils = false;
+                Ok(None)
+            }
+            Ok(Some(Ok(data))) => Ok(Some(data)),
+            Ok(Some(Err(error))) => {
+                let want = self.body.size_hint().exact();
+                Err(self.body_fault(&error, got, want.map(|left| got + left)))
+            }
+        }
+    }
+
     /// The next bytes of the body; `None` at its end.
     async fn chunk(&mut self) -> Option<hyper::Result<Buffer>> {
         loop {

@@ -2,7 +2,7 @@
 
 use super::auth::{self, Admitted};
 use super::leg::{LineId, Lines, OpenError};
-use super::{Check, SMALL_BODY, blob, manifest, segments};
+use super::{Check, SMALL_BODY, blob, manifest, segments, transfer};
 use crate::containerd::HostClient;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Leg, ManifestFound, Ping, Skip, Step, TracedExchange, Walk};
@@ -55,6 +55,7 @@ impl<'a> Visit<'a> {
                 attempts: Vec::new(),
                 manifest: not_begun(),
                 blob: not_begun(),
+                transfer: None,
                 rate_limit: None,
                 segments: None,
             },
@@ -201,6 +202,20 @@ impl<'a> Visit<'a> {
             found,
         )
         .await;
+        if self.walk.blob.done().is_some()
+            && let Some(budget) = self.lines.edges().transfer
+        {
+            let transfer = transfer::measure(
+                self.check,
+                &self.walk.host,
+                &mut self.lines,
+                admitted,
+                found,
+                budget,
+            )
+            .await;
+            self.walk.transfer = Some(transfer);
+        }
         match &self.walk.blob {
             Step::Done { .. }
             | Step::Skipped {

@@ -172,6 +172,11 @@ impl<'a> Lines<'a> {
         self.edges
     }
 
+    /// Where the line's connection leads.
+    pub(super) fn address(&self, line: LineId) -> SocketAddr {
+        self.opened[line.0].to
+    }
+
     pub(super) fn endpoint(&self, line: LineId) -> &Endpoint {
         &self.opened[line.0].endpoint
     }
@@ -707,6 +712,17 @@ impl<'a> Lines<'a> {
         to: SocketAddr,
         max_segment: Option<u32>,
     ) -> Result<HttpConnection, (Phase, String)> {
+        let anew = self.connect_watched(endpoint, to, max_segment).await;
+        anew.map(|(connection, _)| connection)
+    }
+
+    /// The same with a second descriptor of its socket, by which the kernel tells how it goes.
+    pub(super) async fn connect_watched(
+        &self,
+        endpoint: &Endpoint,
+        to: SocketAddr,
+        max_segment: Option<u32>,
+    ) -> Result<(HttpConnection, Option<OwnedFd>), (Phase, String)> {
         let words = |fault: Option<String>| fault.unwrap_or_default();
         let limit = self.dial_limit();
         let dialed = tcp::connect_bounded(&[to.ip()], to.port(), limit, max_segment).await;
@@ -714,6 +730,7 @@ impl<'a> Lines<'a> {
             let fault = dialed.connect.outcome.fault().map(ToString::to_string);
             return Err((Phase::Connect, words(fault)));
         };
+        let socket = stream.as_fd().try_clone_to_owned().ok();
         let stream = match self.tunnel(endpoint, self.way(endpoint).1, stream).await {
             Tunneled::NotNeeded(stream) | Tunneled::Open(_, _, stream) => stream,
             Tunneled::Failed(fault, _) => return Err((Phase::Proxy, fault.to_string())),
@@ -726,7 +743,7 @@ impl<'a> Lines<'a> {
             )),
             (_, Some(State::Fresh(stream, is_h2))) => HttpConnection::open(stream, is_h2)
                 .await
-                .map(|connection| connection.by_proxy(self.for_proxy(endpoint)))
+                .map(|connection| (connection.by_proxy(self.for_proxy(endpoint)), socket))
                 .map_err(|fault| (Phase::Ping, fault.to_string())),
             (tls, _) => {
                 let fault = tls.outcome.fault().map(ToString::to_string);

@@ -13,6 +13,7 @@ mod leg;
 mod manifest;
 mod segments;
 mod trace;
+mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::registry::scrub::Scrubber;
 use host::{Served, Visit};
 use leg::Lines;
 pub use manifest::KnownManifests;
+pub use transfer::Budget;
 
 /// One image to check.
 #[derive(Clone, Debug)]
@@ -82,6 +84,8 @@ pub struct Edges {
     pub trace: bool,
     /// Ask for the routers on the way to each leg (`--hops`).
     pub hops: bool,
+    /// The transfer test, and what it may spend; `None`: none.
+    pub transfer: Option<Budget>,
     pub vantage: Vantage,
     /// The kernel's routes; `None` where they can't be read.
     pub netlink: Option<Arc<Netlink>>,

@@ -1,10 +1,12 @@
 //! The terminal face: the verdict and its causes first, then every phase.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::Report;
 use super::secret::{SecretDocument, SecretReport};
 use crate::diagnose::path::{Knob, LegPath, Reachability};
+use crate::diagnose::throughput::Rate;
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{
@@ -16,7 +18,8 @@ use crate::model::hosts::HostsConfig;
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, Way};
-use crate::model::units::Took;
+use crate::model::transfer::{StreamEnd, TransferEnd};
+use crate::model::units::{Bytes, Took};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::PullPolicy;
 
@@ -81,6 +84,7 @@ fn page(report: &Report, style: Style, why: bool) -> String {
         page.leg(&report.evidence, leg);
     }
     page.image(&report.evidence);
+    page.throughput(report);
     page.credentials(&report.evidence);
     page.unseen(report);
     page.trace(&report.evidence);
@@ -430,6 +434,80 @@ impl Page {
         }
     }
 
+    /// How fast layers come, in the units that clouds sell and those that files have.
+    fn throughput(&mut self, report: &Report) {
+        let (Some(transfer), Some(throughput)) =
+            (&report.evidence.walk.transfer, &report.verdict.throughput)
+        else {
+            return;
+        };
+        let heading = self.style.paint(Ink::Bold, "transfer");
+        let total: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
+        let ended = match transfer.end {
+            TransferEnd::Stable => "the rate was known",
+            TransferEnd::BytesSpent => "the bytes allowed were spent",
+            TransferEnd::TimeSpent => "the time allowed was over",
+            TransferEnd::Complete => "all layers were read",
+            TransferEnd::Failed => "no stream was left",
+        };
+        self.line(&format!(
+            "{heading}  {} in {} over {}; {ended}",
+            Bytes(total),
+            Took(transfer.took),
+            count(transfer.connections, "connection", "connections"),
+        ));
+        let streams = transfer.streams.len();
+        for (name, rate) in [
+            ("1 stream".to_owned(), &throughput.one),
+            (count(streams.min(3), "stream", "streams"), &throughput.all),
+        ] {
+            if let Some(rate) = rate {
+                self.prose(&format!("  {name:<9}  "), 13, &shown_rate(rate));
+            }
+        }
+        if let (Some(seconds), Some(found)) = (
+            throughput.pull_seconds,
+            report.evidence.walk.manifest.done(),
+        ) {
+            let took = Took(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+            let rate = throughput.all.or(throughput.one);
+            let bound = if rate.is_some_and(|rate| rate.is_sustained) {
+                "about"
+            } else {
+                "by what was seen, about"
+            };
+            self.prose(
+                "  ",
+                4,
+                &format!(
+                    "The {} of this image take {bound} {took} to download, without unpacking: an estimate.",
+                    found.layers_size
+                ),
+            );
+        }
+        for stream in &transfer.streams {
+            match &stream.end {
+                StreamEnd::Complete {
+                    digest_matches: false,
+                } => self.prose(
+                    "  ! ",
+                    4,
+                    &format!("{} is not what its digest says", short(&stream.digest)),
+                ),
+                StreamEnd::Failed { fault } => self.prose(
+                    "  ! ",
+                    4,
+                    &format!(
+                        "{} from {}: {fault}",
+                        short(&stream.digest),
+                        stream.endpoint
+                    ),
+                ),
+                _ => {}
+            }
+        }
+    }
+
     /// Every exchange, as one pastes it into a bug report.
     fn trace(&mut self, evidence: &Evidence) {
         if evidence.trace.is_empty() {
@@ -713,6 +791,30 @@ impl Page {
         let mark = self.style.paint(ink, &format!("{mark:<6}"));
         self.line(&format!("  {name:<8}  {mark}  {took:>7}  {text}"));
     }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    let word = if number == 1 { one } else { many };
+    format!("{number} {word}")
+}
+
+/// `19.1 Mbit/s (2.3 MiB/s) sustained, within 1.2 %; burst 0.5 MiB`.
+fn shown_rate(rate: &Rate) -> String {
+    let mbit = |bytes_per_second: f64| bytes_per_second * 8.0 / 1e6;
+    let mib = rate.bytes_per_second / f64::from(1 << 20);
+    let mut text = format!("{:.1} Mbit/s ({mib:.1} MiB/s)", mbit(rate.bytes_per_second));
+    if rate.is_sustained {
+        let spread = (rate.high_bytes_per_second - rate.low_bytes_per_second) / 2.0;
+        let percent = spread / rate.bytes_per_second * 100.0;
+        let _ = write!(text, " sustained, within {percent:.1} %");
+    } else {
+        text.push_str(" so far: too few bytes to know what lasts");
+    }
+    let _ = write!(text, ", by {} in {:.1} s", rate.bytes, rate.seconds);
+    if let Some(burst) = rate.burst {
+        let _ = write!(text, ", after a burst of {burst}");
+    }
+    text
 }
 
 pub(super) fn confidence(confidence: Confidence) -> &'static str {

@@ -15,7 +15,7 @@ mod tls;
 mod workload;
 
 use super::cause::{Cause, Detected};
-use super::{Confidence, Finding, Pull, Severity, Verdict, path};
+use super::{Confidence, Finding, Pull, Severity, Verdict, path, throughput};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
@@ -114,6 +114,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         findings,
         consequences,
         paths,
+        throughput: throughput::judge(evidence),
     }
 }
 

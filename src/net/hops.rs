@@ -301,9 +301,7 @@ async fn meet(socket: &TcpStream) -> Option<Met> {
     loop {
         let wanted = Interest::WRITABLE | Interest::ERROR;
         socket.ready(wanted).await.ok()?;
-        // The queue first: an ICMP error that comes while connect(2) still holds the socket, as on
-        // a short way it does, is queued without failing the socket (`tcp_v4_err`), and to SO_ERROR
-        // alone all is well.
+        // The queue first: to SO_ERROR, every ICMP error on the way is "no route to host".
         if let Some(icmp) = kernel::icmp_error(socket) {
             return Some(Met::Icmp(icmp));
         }
@@ -312,7 +310,8 @@ async fn meet(socket: &TcpStream) -> Option<Met> {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return Some(Met::of(&error)),
         }
-        // Woken for nothing, and not to be woken again by what comes next.
+        // Woken by an error that is neither in the queue nor the socket's: none is known that does
+        // so, and its readiness would stay.
         sleep(LOOK_AGAIN).await;
     }
 }

@@ -138,3 +138,8 @@ fn manifest() {
 fn dns_answer() {
     replay("dns_answer", logic::dns_answer);
 }
+
+#[test]
+fn stun() {
+    replay("stun", logic::stun);
+}

@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod platform;
 pub mod proxy;
 pub mod reference;
+pub mod stun;
 pub mod text;
 pub mod units;
 pub mod vantage;

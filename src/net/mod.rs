@@ -7,6 +7,7 @@ pub mod kernel;
 pub mod order;
 pub mod resolv;
 pub mod roots;
+pub mod stun;
 pub mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -60,10 +60,18 @@ impl Default for Bounds {
 /// than `side_by_side` or `give_up_after_silent`, whichever is less. Once a TTL has got there no
 /// larger one is sent.
 pub async fn trace(to: SocketAddr, bounds: &Bounds) -> Trace {
-    let started = Instant::now();
     let wait = bounds.wait.min(LONGEST_WAIT);
+    follow(to, bounds, |ttl| probe(to, ttl, wait)).await
+}
+
+/// The same, whatever a probe of one TTL is.
+async fn follow<F>(to: SocketAddr, bounds: &Bounds, probe: impl Fn(u8) -> F) -> Trace
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let started = Instant::now();
     let side_by_side = bounds.side_by_side.max(1);
-    let pace = wait / u32::try_from(side_by_side).unwrap_or(u32::MAX);
+    let pace = bounds.wait.min(LONGEST_WAIT) / u32::try_from(side_by_side).unwrap_or(u32::MAX);
     let mut course = Course::new(to, bounds);
     let mut probes: JoinSet<(u8, Answer)> = JoinSet::new();
     let mut handles: Vec<(u8, AbortHandle)> = Vec::new();
@@ -74,7 +82,8 @@ pub async fn trace(to: SocketAddr, bounds: &Bounds) -> Trace {
             && (is_due || course.is_last_answered())
         {
             course.sent(ttl);
-            let handle = probes.spawn(async move { (ttl, probe(to, ttl, wait).await) });
+            let probe = probe(ttl);
+            let handle = probes.spawn(async move { (ttl, probe.await) });
             handles.push((ttl, handle));
             (due, is_due) = (Instant::now() + pace, false);
             continue;
@@ -351,6 +360,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use proptest::prelude::*;
 
@@ -592,6 +603,56 @@ mod tests {
                 prop_assert!(!way[..usize::from(ttl) - 1].iter().any(Answer::is_end));
             }
         }
+    }
+
+    /// How many SYNs get to a server `far` hops away that takes so long to answer, behind routers
+    /// that answer at once or never.
+    async fn arrivals(far: u8, ms: u64, routers_answer: bool, bounds: &Bounds) -> usize {
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let trace = follow(TO.parse().unwrap(), bounds, |ttl| {
+            let wait = bounds.wait;
+            if ttl >= far {
+                arrived.fetch_add(1, Ordering::Relaxed);
+            }
+            async move {
+                if ttl >= far {
+                    sleep(Duration::from_millis(ms)).await;
+                    return reached();
+                }
+                if routers_answer {
+                    return router(ttl);
+                }
+                sleep(wait).await;
+                Answer::Silent
+            }
+        })
+        .await;
+        assert_eq!((trace.reached, &trace.ended), (Some(far), &Ended::Reached));
+        arrived.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn few_connections_reach_a_server_and_only_one_that_answers_soon() {
+        let bounds = Bounds {
+            wait: Duration::from_secs(1),
+            ..Bounds::default()
+        };
+        for routers_answer in [true, false] {
+            assert_eq!(arrivals(3, 20, routers_answer, &bounds).await, 1);
+            // At 0, 250 and 500 ms; routers that are silent still take one of four places.
+            let slow = arrivals(3, 600, routers_answer, &bounds).await;
+            assert!((2..=3).contains(&slow), "{slow}");
+        }
+        let eager = Bounds {
+            wait: Duration::from_millis(100),
+            ..bounds
+        };
+        assert_eq!(arrivals(1, 500, true, &eager).await, 4);
+        let one = Bounds {
+            side_by_side: 1,
+            ..eager
+        };
+        assert_eq!(arrivals(3, 500, true, &one).await, 1);
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use metadata::{CANARY, Cloud, Facts};
 use pullpath::diagnose::path::{LegPath, Reachability};
 use pullpath::diagnose::{Confidence, Pull};
 use pullpath::model::endpoint::Role;
-use pullpath::model::hops::TraceEnd;
+use pullpath::model::hops::Ended;
 use pullpath::model::network::{Metadata, MetadataSkip, Provider};
 use pullpath::model::path::{EipOf, IntranetKind, PathClass};
 use pullpath::report::text::{self, Style};
@@ -452,18 +452,14 @@ fn peering_well_and_broken_in_each_way() {
         .iter()
         .map(|hop| hop.from.unwrap().to_string())
         .collect();
-    assert_eq!(from, ["10.0.1.1", "10.255.2.2"]);
-    assert_eq!(trace.end, TraceEnd::Reached { ttl: 3 });
+    assert_eq!(from, ["10.0.1.1", "10.255.2.2", PEER.v4]);
+    assert_eq!((trace.reached, trace.ended), (Some(3), Ended::Reached));
     let hops = probe()
         .named(&PEER, &PEER.name_v6())
         .args(&["--hops"])
         .run();
     let trace = hops.report.evidence.walk.legs[0].hops.clone().unwrap();
-    assert_eq!(
-        (trace.hops.len(), trace.end),
-        (2, TraceEnd::Reached { ttl: 3 }),
-        "{trace:?}"
-    );
+    assert_eq!((trace.hops.len(), trace.reached), (3, Some(3)), "{trace:?}");
 
     world.far_security_group(Block::Reset);
     probe()

@@ -1,220 +1,706 @@
-//! A traceroute by TCP SYN that needs no privilege: each socket keeps the ICMP errors that answer it
-//! (ip(7), IP_RECVERR), and tells who used up its TTL.
+//! The hops on the way to a server, by SYNs with a small TTL (IPv6: hop limit) and the ICMP errors
+//! that answer them.
 //!
-//! The last hop is the server, where a real connection opens and is closed at once: at most one for
-//! each probe of a wave.
+//! No privilege is needed: `IP_RECVERR` and `IPV6_RECVERR` keep the errors for the socket that sent
+//! the packet (ip(7), ipv6(7)), where others read them from a raw socket. SYNs to the port in
+//! question go the way that the pull goes, and pass filters that UDP and ping don't.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
-use tokio::net::TcpSocket;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
+};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::kernel;
+use super::tcp::from_io;
 use crate::model::evidence::Family;
-use crate::model::fault::IcmpError;
-use crate::model::hops::{Hop, Trace, TraceEnd};
+use crate::model::fault::{IcmpError, TcpFault};
+use crate::model::hops::{Ended, Hop, Trace};
 
-/// How far, and how patiently.
-#[derive(Clone, Copy, Debug)]
+/// How far, how long and how eagerly to look.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bounds {
+    /// The largest TTL that is sent.
     pub max_hops: u8,
-    /// For each answer. The kernel sends a SYN again after a second.
+    /// For the answer to one SYN. The kernel sends a SYN again after 1 s: up to that, each hop gets
+    /// one packet.
     pub wait: Duration,
-    /// Hops in a row without an answer, after which the rest is not asked for.
-    pub silent: usize,
+    /// SYNs that may wait for their answer at the same time.
+    pub side_by_side: usize,
+    /// SYNs without an answer, beyond the last hop that did answer, after which no more are sent.
+    pub give_up_after_silent: u8,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
         Self {
             max_hops: 16,
-            wait: Duration::from_millis(900),
-            silent: 4,
+            wait: Duration::from_secs(1),
+            side_by_side: 4,
+            give_up_after_silent: 4,
         }
     }
 }
 
-/// Probes that are on their way at the same time.
-const WAVE: u8 = 4;
-
-/// Asks for the hops to an address.
+/// Traces the way to a server. It takes at most `max_hops / side_by_side + 1` waits, and when
+/// nothing at all answers less than two with the default bounds.
+///
+/// The next TTL is sent as soon as the one before it is answered; where that is silent, a
+/// `side_by_side`th part of `wait` later. So one connection opens at a server that answers sooner
+/// than that (250 ms with the default bounds), and is closed at once, without a byte sent. At a
+/// server that takes longer, one more opens for each such part of its time, and in no case more
+/// than `side_by_side` or `give_up_after_silent`, whichever is less. Once a TTL has got there no
+/// larger one is sent.
 pub async fn trace(to: SocketAddr, bounds: &Bounds) -> Trace {
-    let start = Instant::now();
-    let mut hops = Vec::new();
-    let mut end = None;
-    let mut first = 1;
-    while end.is_none() && first <= bounds.max_hops {
-        let last = first.saturating_add(WAVE - 1).min(bounds.max_hops);
-        let mut wave = JoinSet::new();
-        for ttl in first..=last {
-            let wait = bounds.wait;
-            wave.spawn(async move { (ttl, probe(to, ttl, wait).await) });
-        }
-        let mut answers = Vec::new();
-        while let Some(joined) = wave.join_next().await {
-            answers.extend(joined);
-        }
-        answers.sort_by_key(|(ttl, _)| *ttl);
-        end = take(&mut hops, answers, bounds);
-        first = last.saturating_add(1);
-    }
-    // Silence at the end of the list is no hop.
-    while hops.last().is_some_and(|hop: &Hop| hop.from.is_none()) {
-        hops.pop();
-    }
-    Trace {
-        to,
-        hops,
-        end: end.unwrap_or(TraceEnd::MaxHops),
-        took: start.elapsed(),
-    }
+    let wait = bounds.wait.min(LONGEST_WAIT);
+    follow(to, bounds, |ttl| probe(to, ttl, wait)).await
 }
 
-/// What became of one SYN.
-#[derive(Clone, Copy, Debug)]
-enum Fate {
-    Hop { icmp: IcmpError, rtt: Duration },
-    Arrived,
-    Refused { icmp: IcmpError },
-    Silent,
-    NotSent,
-}
-
-/// Adds the answers of a wave; why to stop, if so.
-fn take(hops: &mut Vec<Hop>, answers: Vec<(u8, Fate)>, bounds: &Bounds) -> Option<TraceEnd> {
-    for (ttl, fate) in answers {
-        let (from, rtt) = match fate {
-            Fate::Arrived => return Some(TraceEnd::Reached { ttl }),
-            Fate::Refused { icmp } => return Some(TraceEnd::Unreachable { icmp }),
-            Fate::NotSent => return Some(TraceEnd::NotSent),
-            Fate::Hop { icmp, rtt } => (icmp.from, Some(rtt)),
-            Fate::Silent => (None, None),
+/// The same, whatever a probe of one TTL is.
+async fn follow<F>(to: SocketAddr, bounds: &Bounds, probe: impl Fn(u8) -> F) -> Trace
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let started = Instant::now();
+    let side_by_side = bounds.side_by_side.max(1);
+    let pace = bounds.wait.min(LONGEST_WAIT) / u32::try_from(side_by_side).unwrap_or(u32::MAX);
+    let mut course = Course::new(to, bounds);
+    let mut probes: JoinSet<(u8, Answer)> = JoinSet::new();
+    let mut handles: Vec<(u8, AbortHandle)> = Vec::new();
+    let (mut due, mut is_due) = (started, true);
+    loop {
+        let next = course.next().filter(|_| probes.len() < side_by_side);
+        if let Some(ttl) = next
+            && (is_due || course.is_last_answered())
+        {
+            course.sent(ttl);
+            let probe = probe(ttl);
+            let handle = probes.spawn(async move { (ttl, probe.await) });
+            handles.push((ttl, handle));
+            (due, is_due) = (Instant::now() + pace, false);
+            continue;
+        }
+        if probes.is_empty() {
+            break;
+        }
+        let joined = tokio::select! {
+            biased;
+            joined = probes.join_next() => joined,
+            () = sleep_until(due), if next.is_some() => {
+                // When this process was held up, an answer may be there that nobody has looked at.
+                let late = timeout(LAST_CALL, probes.join_next()).await.ok().flatten();
+                is_due = late.is_none();
+                late
+            }
         };
-        hops.push(Hop { ttl, from, rtt });
-        let silent = hops.iter().rev().take_while(|hop| hop.from.is_none());
-        if silent.count() >= bounds.silent {
-            return Some(TraceEnd::Silent);
+        match joined {
+            Some(Ok((ttl, answer))) => {
+                course.answered(ttl, answer);
+                // What is beyond the end is of no interest, and would only open connections.
+                if let Some(end) = course.end() {
+                    let beyond = handles.iter().filter(|(ttl, _)| *ttl > end);
+                    beyond.for_each(|(_, handle)| handle.abort());
+                }
+            }
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(_)) | None => {}
         }
     }
-    None
+    course.finish(started.elapsed())
 }
 
-async fn probe(to: SocketAddr, ttl: u8, wait: Duration) -> Fate {
-    let Ok((socket, queue)) = open(to, ttl) else {
-        return Fate::NotSent;
-    };
-    let start = Instant::now();
-    let connected = timeout(wait, socket.connect(to)).await;
-    let rtt = start.elapsed();
-    let icmp = kernel::icmp_error(&queue);
-    match (connected, icmp) {
-        (Ok(Ok(_stream)), _) => Fate::Arrived,
-        (_, Some(icmp)) if is_exceeded(&icmp) => Fate::Hop { icmp, rtt },
-        // The server's own word that nothing listens.
-        (_, Some(icmp)) if icmp.from == Some(to.ip()) => Fate::Arrived,
-        (_, Some(icmp)) => Fate::Refused { icmp },
-        (Ok(Err(error)), None) => match error.raw_os_error() {
-            Some(libc::ECONNREFUSED | libc::ECONNRESET) => Fate::Arrived,
-            Some(libc::ETIMEDOUT) => Fate::Silent,
-            _ => Fate::NotSent,
-        },
-        (Err(_), None) => Fate::Silent,
+// ---- the course of a trace: which TTL is next, and what it all comes to -------------------------
+
+/// What one SYN came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Answer {
+    Silent,
+    /// A router's word that the TTL was used up there.
+    Exceeded {
+        icmp: IcmpError,
+        rtt: Option<Duration>,
+    },
+    /// Any other ICMP error: further TTLs fare no better.
+    Unreachable {
+        icmp: IcmpError,
+        rtt: Option<Duration>,
+    },
+    /// SYN/ACK or RST.
+    Reached {
+        rtt: Option<Duration>,
+    },
+    /// The SYN did not leave this machine.
+    Local {
+        fault: TcpFault,
+    },
+}
+
+impl Answer {
+    /// Nothing is to be learnt from a larger TTL.
+    fn is_end(&self) -> bool {
+        !matches!(self, Self::Silent | Self::Exceeded { .. })
     }
 }
 
-/// A socket with the TTL, and a second descriptor of it, since `connect` closes the first.
-fn open(to: SocketAddr, ttl: u8) -> io::Result<(TcpSocket, OwnedFd)> {
+#[derive(Debug)]
+struct Course {
+    to: SocketAddr,
+    max_hops: u8,
+    give_up_after_silent: u8,
+    /// What TTL 1, 2, 3, … came to; `None` while the answer is out.
+    answers: Vec<Option<Answer>>,
+}
+
+impl Course {
+    fn new(to: SocketAddr, bounds: &Bounds) -> Self {
+        Self {
+            to,
+            max_hops: bounds.max_hops,
+            give_up_after_silent: bounds.give_up_after_silent.max(1),
+            answers: Vec::new(),
+        }
+    }
+
+    /// The TTL to be sent next, when there is one.
+    fn next(&self) -> Option<u8> {
+        let next = u8::try_from(self.answers.len() + 1).ok()?;
+        (next <= self.max_hops && self.end().is_none() && !self.is_out_of_sight()).then_some(next)
+    }
+
+    fn sent(&mut self, ttl: u8) {
+        debug_assert_eq!(Some(ttl), self.next());
+        self.answers.push(None);
+    }
+
+    fn answered(&mut self, ttl: u8, answer: Answer) {
+        self.answers[usize::from(ttl) - 1] = Some(answer);
+    }
+
+    /// Whether anything is known of the largest TTL sent, so that the next need not be held back.
+    fn is_last_answered(&self) -> bool {
+        self.answers.last().is_none_or(Option::is_some)
+    }
+
+    /// The smallest TTL known to lead to an end.
+    fn end(&self) -> Option<u8> {
+        let index = self
+            .answers
+            .iter()
+            .position(|answer| answer.as_ref().is_some_and(Answer::is_end))?;
+        u8::try_from(index + 1).ok()
+    }
+
+    /// As many TTLs as may be silent in a row are without an answer, beyond all that have one.
+    fn is_out_of_sight(&self) -> bool {
+        let open = |answer: &&Option<Answer>| matches!(answer, None | Some(Answer::Silent));
+        self.answers.iter().rev().take_while(open).count() >= self.give_up_after_silent.into()
+    }
+
+    fn finish(mut self, took: Duration) -> Trace {
+        let last = self.end();
+        if let Some(last) = last {
+            self.answers.truncate(last.into());
+        }
+        let silent = self.is_out_of_sight();
+        let (mut hops, mut reached) = (Vec::new(), None);
+        let mut ended = if silent {
+            Ended::Silent
+        } else {
+            Ended::MaxHops
+        };
+        let to = self.to;
+        for (ttl, answer) in (1..=u8::MAX).zip(self.answers) {
+            let (from, rtt, icmp) = match answer.unwrap_or(Answer::Silent) {
+                Answer::Silent => (None, None, None),
+                Answer::Exceeded { icmp, rtt } => (icmp.from, rtt, Some(icmp)),
+                Answer::Unreachable { icmp, rtt } => {
+                    reached = (icmp.from == Some(to.ip())).then_some(ttl);
+                    ended = Ended::Unreachable { icmp };
+                    (icmp.from, rtt, Some(icmp))
+                }
+                Answer::Reached { rtt } => {
+                    reached = Some(ttl);
+                    ended = Ended::Reached;
+                    (Some(to.ip()), rtt, None)
+                }
+                Answer::Local { fault } => {
+                    ended = Ended::Local { fault };
+                    break;
+                }
+            };
+            hops.push(Hop {
+                ttl,
+                from,
+                rtt,
+                icmp,
+            });
+        }
+        Trace {
+            to,
+            hops,
+            reached,
+            ended,
+            took,
+        }
+    }
+}
+
+// ---- one SYN ------------------------------------------------------------------------------------
+
+async fn probe(to: SocketAddr, ttl: u8, wait: Duration) -> Answer {
+    let started = Instant::now();
+    let socket = match begin(to, ttl) {
+        Ok(socket) => socket,
+        Err(error) => return answer_of(Some(Met::of(&error)), to.ip(), started.elapsed()),
+    };
+    let met = timeout(wait, meet(&socket)).await;
+    let took = started.elapsed();
+    let met = met.unwrap_or_else(|_| kernel::icmp_error(&socket).map(Met::Icmp));
+    answer_of(met, to.ip(), took)
+    // Here the socket is closed: with FIN where a connection opened, else without a packet.
+}
+
+/// Sends a SYN. The socket is connecting then, or has failed to.
+fn begin(to: SocketAddr, ttl: u8) -> io::Result<TcpStream> {
     let family = Family::of(to.ip());
-    let socket = match family {
-        Family::V4 => TcpSocket::new_v4(),
-        Family::V6 => TcpSocket::new_v6(),
-    }?;
+    let domain = match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(domain, SockType::Stream, flags, None)?;
     kernel::keep_icmp_errors(&socket, family)?;
     match family {
         Family::V4 => setsockopt(&socket, sockopt::Ipv4Ttl, &ttl.into())?,
         Family::V6 => setsockopt(&socket, sockopt::Ipv6Ttl, &ttl.into())?,
     }
-    let queue = socket.as_fd().try_clone_to_owned()?;
-    Ok((socket, queue))
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    // Only now: to epoll(7) a socket that is not connecting yet is one that has hung up.
+    TcpStream::from_std(socket.into())
 }
 
-/// Time exceeded in transit: RFC 792; RFC 4443, 3.3.
+/// What a SYN met.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Met {
+    Icmp(IcmpError),
+    /// As of connect(2); 0 when the trouble has none.
+    Errno(i32),
+    Connection,
+}
+
+impl Met {
+    fn of(error: &io::Error) -> Self {
+        Self::Errno(error.raw_os_error().unwrap_or_default())
+    }
+}
+
+/// Waits until something came of the SYN. `None`: the runtime is shutting down.
+async fn meet(socket: &TcpStream) -> Option<Met> {
+    loop {
+        let wanted = Interest::WRITABLE | Interest::ERROR;
+        socket.ready(wanted).await.ok()?;
+        // The queue first: to SO_ERROR, every ICMP error on the way is "no route to host".
+        if let Some(icmp) = kernel::icmp_error(socket) {
+            return Some(Met::Icmp(icmp));
+        }
+        match socket.take_error() {
+            Ok(None) if socket.peer_addr().is_ok() => return Some(Met::Connection),
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return Some(Met::of(&error)),
+        }
+        // Woken by an error that is neither in the queue nor the socket's: none is known that does
+        // so, and its readiness would stay.
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn answer_of(met: Option<Met>, to: IpAddr, took: Duration) -> Answer {
+    let rtt = (took < SYN_AGAIN).then_some(took);
+    match met {
+        None | Some(Met::Errno(libc::ETIMEDOUT)) => Answer::Silent,
+        Some(Met::Icmp(icmp)) if is_exceeded(&icmp) => Answer::Exceeded { icmp, rtt },
+        Some(Met::Icmp(icmp)) => Answer::Unreachable { icmp, rtt },
+        Some(Met::Connection | Met::Errno(libc::ECONNREFUSED | libc::ECONNRESET)) => {
+            Answer::Reached { rtt }
+        }
+        Some(Met::Errno(errno)) => Answer::Local {
+            fault: from_io(&io::Error::from_raw_os_error(errno), to, None),
+        },
+    }
+}
+
+/// RFC 792 type 11 and RFC 4443 type 3, code 0: the TTL was used up in transit.
 fn is_exceeded(icmp: &IcmpError) -> bool {
     matches!((icmp.version, icmp.kind, icmp.code), (4, 11, 0) | (6, 3, 0))
 }
 
+/// When the kernel sends a SYN again for the first time (RFC 6298, 2.1; `TCP_TIMEOUT_INIT`).
+const SYN_AGAIN: Duration = Duration::from_secs(1);
+
+/// The kernel itself gives up after about two minutes (`net.ipv4.tcp_syn_retries`).
+const LONGEST_WAIT: Duration = Duration::from_mins(2);
+
+/// For an answer that is on its way through this process.
+const LAST_CALL: Duration = Duration::from_millis(5);
+
+/// How often a socket is looked at that was woken for nothing.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn from(last: u8) -> Fate {
-        Fate::Hop {
-            icmp: IcmpError {
-                from: Some([10, 0, 0, last].into()),
-                version: 4,
-                kind: 11,
-                code: 0,
-            },
-            rtt: Duration::from_millis(1),
+    const TO: &str = "192.0.2.9:443";
+
+    fn icmp(from: &str, kind: u8, code: u8) -> IcmpError {
+        let from: IpAddr = from.parse().unwrap();
+        IcmpError {
+            from: Some(from),
+            version: if from.is_ipv4() { 4 } else { 6 },
+            kind,
+            code,
         }
     }
 
-    fn taken(fates: &[Fate]) -> (usize, Option<TraceEnd>) {
-        let mut hops = Vec::new();
-        let answers = (1..).zip(fates.iter().copied()).collect();
-        let end = take(&mut hops, answers, &Bounds::default());
-        (hops.len(), end)
+    fn router(n: u8) -> Answer {
+        Answer::Exceeded {
+            icmp: icmp(&format!("10.0.0.{n}"), 11, 0),
+            rtt: Some(Duration::from_millis(n.into())),
+        }
     }
 
-    #[test]
-    fn it_ends_where_the_destination_answers_or_somebody_says_no() {
-        let icmp = IcmpError {
-            from: None,
-            version: 4,
-            kind: 3,
-            code: 13,
+    fn reached() -> Answer {
+        Answer::Reached { rtt: None }
+    }
+
+    fn course(max_hops: u8, give_up_after_silent: u8) -> Course {
+        let bounds = Bounds {
+            max_hops,
+            give_up_after_silent,
+            ..Bounds::default()
         };
-        assert_eq!(
-            taken(&[from(1), Fate::Arrived, Fate::Arrived]),
-            (1, Some(TraceEnd::Reached { ttl: 2 }))
-        );
-        assert_eq!(
-            taken(&[from(1), Fate::Refused { icmp }]),
-            (1, Some(TraceEnd::Unreachable { icmp }))
-        );
-        assert_eq!(taken(&[Fate::NotSent]), (0, Some(TraceEnd::NotSent)));
-        assert_eq!(taken(&[from(1), from(2), from(3), from(4)]), (4, None));
+        Course::new(TO.parse().unwrap(), &bounds)
+    }
+
+    /// The trace of a way that answers so, one TTL after the other; beyond the end all is silent.
+    fn walk(mut course: Course, way: &[Answer]) -> Trace {
+        while let Some(ttl) = course.next() {
+            course.sent(ttl);
+            let answer = way.get(usize::from(ttl) - 1).cloned();
+            course.answered(ttl, answer.unwrap_or(Answer::Silent));
+        }
+        course.finish(Duration::from_millis(5))
+    }
+
+    fn senders(trace: &Trace) -> Vec<String> {
+        trace
+            .hops
+            .iter()
+            .map(|hop| {
+                hop.from
+                    .map_or_else(|| "*".to_owned(), |from| from.to_string())
+            })
+            .collect()
     }
 
     #[test]
-    fn hops_that_hide_are_passed_over_and_silence_ends_it() {
-        assert_eq!(
-            taken(&[Fate::Silent, from(2), Fate::Silent, Fate::Arrived]),
-            (3, Some(TraceEnd::Reached { ttl: 4 }))
+    fn a_way_is_the_routers_and_then_the_server() {
+        let trace = walk(
+            course(16, 4),
+            &[router(1), Answer::Silent, router(3), reached()],
         );
-        let (seen, end) = taken(&[
-            from(1),
-            Fate::Silent,
-            Fate::Silent,
-            Fate::Silent,
-            Fate::Silent,
-        ]);
-        assert_eq!((seen, end), (5, Some(TraceEnd::Silent)));
+        assert_eq!(
+            senders(&trace),
+            ["10.0.0.1", "*", "10.0.0.3", TO.trim_end_matches(":443")]
+        );
+        assert_eq!(
+            (trace.reached, trace.ended.clone()),
+            (Some(4), Ended::Reached)
+        );
+        assert_eq!(trace.hops[0].rtt, Some(Duration::from_millis(1)));
+        assert!(trace.hops[1].is_silent());
+        assert_eq!(trace.hops[2].icmp, Some(icmp("10.0.0.3", 11, 0)));
+        assert_eq!(trace.hops[3].icmp, None);
+        assert_eq!(trace.took, Duration::from_millis(5));
+    }
+
+    #[test]
+    fn silence_in_a_row_ends_it_and_silence_here_and_there_does_not() {
+        let s = Answer::Silent;
+        let trace = walk(course(16, 3), &[router(1)]);
+        assert_eq!(senders(&trace), ["10.0.0.1", "*", "*", "*"]);
+        assert_eq!((trace.reached, trace.ended), (None, Ended::Silent));
+
+        let way = [s.clone(), s.clone(), router(3), s.clone(), s, reached()];
+        assert_eq!(walk(course(16, 3), &way).reached, Some(6));
+        assert_eq!(walk(course(16, 2), &way).ended, Ended::Silent);
+        // No bound at all is taken for the smallest.
+        assert_eq!(walk(course(16, 0), &way).hops.len(), 1);
+    }
+
+    #[test]
+    fn hops_are_bounded() {
+        let trace = walk(course(2, 4), &[router(1), router(2), reached()]);
+        assert_eq!(
+            (trace.hops.len(), trace.reached, trace.ended),
+            (2, None, Ended::MaxHops)
+        );
+        assert_eq!(walk(course(2, 4), &[]).ended, Ended::MaxHops);
+        assert_eq!(walk(course(0, 4), &[reached()]).hops, []);
+        let long = vec![router(1); 300];
+        assert_eq!(walk(course(255, 4), &long).hops.len(), 255);
+    }
+
+    #[test]
+    fn an_icmp_error_of_the_server_itself_reaches_it_and_one_of_a_router_does_not() {
+        for (from, far) in [("192.0.2.9", Some(2)), ("10.0.0.1", None)] {
+            let said = icmp(from, 3, 13);
+            let end = Answer::Unreachable {
+                icmp: said,
+                rtt: None,
+            };
+            let trace = walk(course(16, 4), &[router(1), end, reached()]);
+            assert_eq!(
+                (trace.hops.len(), trace.reached, trace.ended),
+                (2, far, Ended::Unreachable { icmp: said })
+            );
+        }
+    }
+
+    #[test]
+    fn what_never_left_is_no_hop() {
+        let fault = TcpFault::LocalPolicy { errno: libc::EPERM };
+        let local = Answer::Local {
+            fault: fault.clone(),
+        };
+        let trace = walk(course(16, 4), &[local]);
+        assert_eq!((trace.hops.len(), trace.reached), (0, None));
+        assert_eq!(trace.ended, Ended::Local { fault });
+    }
+
+    #[test]
+    fn the_smallest_ttl_that_got_there_counts_whatever_order_answers_come_in() {
+        let mut course = course(16, 4);
+        for ttl in 1..=4 {
+            course.sent(ttl);
+        }
+        assert_eq!(course.next(), None, "four are out, and none has answered");
+        course.answered(4, reached());
+        assert_eq!(course.end(), Some(4));
+        course.answered(3, reached());
+        course.answered(1, router(1));
+        assert_eq!((course.end(), course.next()), (Some(3), None));
+        course.answered(2, Answer::Silent);
+        let trace = course.finish(Duration::ZERO);
+        assert_eq!(senders(&trace), ["10.0.0.1", "*", "192.0.2.9"]);
+        assert_eq!(trace.reached, Some(3));
+    }
+
+    #[test]
+    fn an_answer_after_the_second_syn_has_no_round_trip() {
+        let to: SocketAddr = TO.parse().unwrap();
+        let of = |met, ms| answer_of(Some(met), to.ip(), Duration::from_millis(ms));
+        let rtt = Some(Duration::from_millis(999));
+        assert_eq!(of(Met::Connection, 999), Answer::Reached { rtt });
+        assert_eq!(of(Met::Connection, 1001), Answer::Reached { rtt: None });
+        assert_eq!(
+            of(Met::Errno(libc::ECONNREFUSED), 999),
+            Answer::Reached { rtt }
+        );
+        assert_eq!(of(Met::Errno(libc::ETIMEDOUT), 999), Answer::Silent);
+        assert!(matches!(
+            of(Met::Errno(libc::EMFILE), 1),
+            Answer::Local { .. }
+        ));
+        // Code 1 speaks of fragments that are missing (RFC 792, page 6).
+        for (icmp, is_hop) in [
+            (icmp("10.0.0.1", 11, 0), true),
+            (icmp("10.0.0.1", 11, 1), false),
+            (icmp("10.0.0.1", 3, 0), false),
+            (icmp("2001:db8::1", 3, 0), true),
+            (icmp("2001:db8::1", 1, 0), false),
+            (icmp("2001:db8::1", 11, 0), false),
+        ] {
+            let answer = of(Met::Icmp(icmp), 1);
+            assert_eq!(
+                matches!(answer, Answer::Exceeded { .. }),
+                is_hop,
+                "{icmp:?}"
+            );
+        }
+    }
+
+    fn any_answer() -> impl Strategy<Value = Answer> {
+        let unreachable = Answer::Unreachable {
+            icmp: icmp("10.0.0.9", 3, 1),
+            rtt: None,
+        };
+        prop_oneof![
+            6 => Just(Answer::Silent),
+            6 => (1..9u8).prop_map(router),
+            1 => Just(reached()),
+            1 => Just(unreachable),
+        ]
+    }
+
+    proptest! {
+        /// Whatever answers and in whatever order, bounds are kept, and the trace is that of one TTL
+        /// after the other as far as it got.
+        #[test]
+        fn a_course_keeps_its_bounds(
+            way in prop::collection::vec(any_answer(), 0..24),
+            (max_hops, silent, side_by_side) in (0..20u8, 1..6u8, 1..6usize),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 64),
+        ) {
+            let mut course = course(max_hops, silent);
+            let mut out: Vec<u8> = Vec::new();
+            let mut order = order.into_iter();
+            loop {
+                // Any number of SYNs before the next answer.
+                let eager = order.next().map_or(1, |i| i.index(side_by_side) + 1);
+                while out.len() < eager && let Some(ttl) = course.next() {
+                    course.sent(ttl);
+                    out.push(ttl);
+                }
+                if out.is_empty() {
+                    break;
+                }
+                let ttl = out.remove(order.next().map_or(0, |i| i.index(out.len())));
+                let answer = way.get(usize::from(ttl) - 1).cloned();
+                course.answered(ttl, answer.unwrap_or(Answer::Silent));
+                if let Some(end) = course.end() {
+                    out.retain(|ttl| *ttl < end);
+                }
+            }
+            let trace = course.finish(Duration::ZERO);
+            prop_assert!(trace.hops.len() <= max_hops.into());
+            let quiet = trace.hops.iter().rev().take_while(|hop| hop.is_silent()).count();
+            prop_assert!(quiet <= silent.into());
+            prop_assert_eq!(quiet == usize::from(silent), trace.ended == Ended::Silent);
+            for (hop, ttl) in trace.hops.iter().zip(1..) {
+                prop_assert_eq!(hop.ttl, ttl);
+            }
+            if let Some(ttl) = trace.reached {
+                prop_assert_eq!(usize::from(ttl), trace.hops.len());
+                prop_assert!(way[usize::from(ttl) - 1].is_end());
+                prop_assert!(!way[..usize::from(ttl) - 1].iter().any(Answer::is_end));
+            }
+        }
+    }
+
+    /// How many SYNs get to a server `far` hops away that takes so long to answer, behind routers
+    /// that answer at once or never.
+    async fn arrivals(far: u8, ms: u64, routers_answer: bool, bounds: &Bounds) -> usize {
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let trace = follow(TO.parse().unwrap(), bounds, |ttl| {
+            let wait = bounds.wait;
+            if ttl >= far {
+                arrived.fetch_add(1, Ordering::Relaxed);
+            }
+            async move {
+                if ttl >= far {
+                    sleep(Duration::from_millis(ms)).await;
+                    return reached();
+                }
+                if routers_answer {
+                    return router(ttl);
+                }
+                sleep(wait).await;
+                Answer::Silent
+            }
+        })
+        .await;
+        assert_eq!((trace.reached, &trace.ended), (Some(far), &Ended::Reached));
+        arrived.load(Ordering::Relaxed)
     }
 
     #[tokio::test]
-    async fn this_machine_is_one_hop_away_whether_it_listens_or_not() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    async fn few_connections_reach_a_server_and_only_one_that_answers_soon() {
+        let bounds = Bounds {
+            wait: Duration::from_secs(1),
+            ..Bounds::default()
+        };
+        for routers_answer in [true, false] {
+            assert_eq!(arrivals(3, 20, routers_answer, &bounds).await, 1);
+            // At 0, 250 and 500 ms; routers that are silent still take one of four places.
+            let slow = arrivals(3, 600, routers_answer, &bounds).await;
+            assert!((2..=3).contains(&slow), "{slow}");
+        }
+        let eager = Bounds {
+            wait: Duration::from_millis(100),
+            ..bounds
+        };
+        assert_eq!(arrivals(1, 500, true, &eager).await, 4);
+        let one = Bounds {
+            side_by_side: 1,
+            ..eager
+        };
+        assert_eq!(arrivals(3, 500, true, &one).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_neighbour_is_reached_at_once_with_an_open_port_and_with_a_closed_one() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(local).unwrap();
+            let to = listener.local_addr().unwrap();
+            let open = trace(to, &Bounds::default()).await;
+            assert_eq!((open.reached, &open.ended), (Some(1), &Ended::Reached));
+            assert_eq!(open.hops.len(), 1);
+            assert_eq!(open.hops[0].from, Some(to.ip()));
+            assert!(open.hops[0].rtt.is_some());
+
+            // One connection, closed without a byte.
+            listener.set_nonblocking(true).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            assert_eq!(
+                io::Read::read(&mut stream, &mut [0]).unwrap(),
+                0,
+                "FIN, no RST"
+            );
+            let more = listener.accept().unwrap_err();
+            assert_eq!(more.kind(), io::ErrorKind::WouldBlock);
+
+            drop((listener, stream));
+            let closed = trace(to, &Bounds::default()).await;
+            assert_eq!((closed.reached, &closed.ended), (Some(1), &Ended::Reached));
+        }
+    }
+
+    #[tokio::test]
+    async fn bounds_beyond_reason_are_no_panic() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
-        let reached = TraceEnd::Reached { ttl: 1 };
-        let found = trace(to, &Bounds::default()).await;
-        assert_eq!((found.end, found.hops.len()), (reached, 0));
-        drop(listener);
-        assert_eq!(trace(to, &Bounds::default()).await.end, reached);
+        let huge = Bounds {
+            max_hops: u8::MAX,
+            wait: Duration::MAX,
+            side_by_side: usize::MAX,
+            give_up_after_silent: u8::MAX,
+        };
+        assert_eq!(trace(to, &huge).await.reached, Some(1));
+        let none = Bounds {
+            max_hops: 0,
+            wait: Duration::ZERO,
+            side_by_side: 0,
+            give_up_after_silent: 0,
+        };
+        assert_eq!(trace(to, &none).await.ended, Ended::MaxHops);
     }
 }

@@ -13,7 +13,7 @@ use crate::model::evidence::{
     Attempt, Challenge, Connect, Evidence, Leg, ResolutionSource, Resolve, Skip, Step, Tls, Walk,
 };
 use crate::model::fault::{instant, show_server};
-use crate::model::hops::{Trace, TraceEnd};
+use crate::model::hops::{Ended, Trace};
 use crate::model::hosts::HostsConfig;
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
@@ -937,8 +937,9 @@ fn connected(connect: &Connect) -> String {
 }
 
 fn hops(trace: &Trace) -> String {
-    let mut words: Vec<String> = trace
-        .hops
+    // Silence at the end is told in words.
+    let heard = trace.hops.iter().rposition(|hop| !hop.is_silent());
+    let mut words: Vec<String> = trace.hops[..heard.map_or(0, |last| last + 1)]
         .iter()
         .map(|hop| match (hop.from, hop.rtt) {
             (Some(from), Some(rtt)) => format!("{from} {}", Took(rtt)),
@@ -946,12 +947,12 @@ fn hops(trace: &Trace) -> String {
             (None, _) => "*".to_owned(),
         })
         .collect();
-    words.push(match &trace.end {
-        TraceEnd::Reached { ttl } => format!("reached at hop {ttl}"),
-        TraceEnd::Unreachable { icmp } => format!("ended by {icmp}"),
-        TraceEnd::Silent => "then silence, which proves nothing".to_owned(),
-        TraceEnd::MaxHops => "and on".to_owned(),
-        TraceEnd::NotSent => "no packet left this machine".to_owned(),
+    words.push(match &trace.ended {
+        Ended::Reached => "reached".to_owned(),
+        Ended::Unreachable { icmp } => format!("ended by {icmp}"),
+        Ended::Silent => "then silence, which proves nothing".to_owned(),
+        Ended::MaxHops => "and on".to_owned(),
+        Ended::Local { fault } => format!("no packet left this machine: {fault}"),
     });
     words.join(", ")
 }

@@ -253,7 +253,13 @@ impl Case<'_> {
         if trace.to.ip().to_canonical() != self.address {
             return None;
         }
-        let told: Vec<IpAddr> = trace.hops.iter().filter_map(|hop| hop.from).collect();
+        // The last is the destination itself, where that answers.
+        let told: Vec<IpAddr> = trace
+            .hops
+            .iter()
+            .filter_map(|hop| hop.from)
+            .filter(|from| *from != trace.to.ip())
+            .collect();
         let own: Vec<IpNet> = self
             .place
             .vantage

@@ -17,7 +17,7 @@ use crate::model::evidence::{
     Transport,
 };
 use crate::model::fault::{DnsFault, IcmpError, TcpFault, TlsFault};
-use crate::model::hops::{Hop, Trace, TraceEnd};
+use crate::model::hops::{Ended, Hop, Trace};
 use crate::model::network::{
     Baseline, BaselineKind, Control, EgressMethod, EgressSeen, EgressTrial, Link, Metadata,
     MetadataFacts, PodEip, Provider, ProviderBy, ProviderSign, RouteLookup, RouteOutcome,
@@ -400,9 +400,11 @@ impl LegFile {
                         ttl,
                         from: Some(*from),
                         rtt: None,
+                        icmp: None,
                     })
                     .collect(),
-                end: TraceEnd::Silent,
+                reached: None,
+                ended: Ended::Silent,
                 took: ms(100),
             });
         }

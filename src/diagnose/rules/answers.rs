@@ -6,6 +6,7 @@ use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{Evidence, Step};
 use crate::model::fault::{HttpFault, ManifestFault, Phase};
+use crate::model::transfer::StreamEnd;
 
 /// The registry took the connection and gave no usable answer to the first request. A status is
 /// left to the manifest's rules: containerd never asks `/v2/`, so it decides nothing by itself.
@@ -94,6 +95,41 @@ fn refused(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
         _ => (Cause::Unexplained, TELL_US),
     };
     at(cause, leg, phase).fact(fault.to_string()).hint(hint)
+}
+
+/// What went wrong while layers were read for longer than their first bytes.
+pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(transfer) = &evidence.walk.transfer else {
+        return;
+    };
+    for stream in &transfer.streams {
+        let is_storage = evidence
+            .legs_of(Role::Blob)
+            .any(|leg| leg.endpoint == stream.endpoint);
+        let leg = if is_storage {
+            Role::Blob
+        } else {
+            Role::Registry
+        };
+        let from = format!("layer {} from {}", stream.digest, stream.endpoint);
+        let finding = match &stream.end {
+            StreamEnd::Complete {
+                digest_matches: false,
+            } => at(Cause::DigestMismatch, leg, Phase::Blob)
+                .fact(format!(
+                    "all {} of it came, and have another digest",
+                    stream.bytes
+                ))
+                .hint("Ask again past any cache or proxy; if it stays, push the image again."),
+            StreamEnd::Failed { fault } => transport(evidence, fault, leg, Phase::Blob)
+                .unwrap_or_else(|| refused(fault, leg, Phase::Blob))
+                .fact(format!("after {}", stream.bytes)),
+            _ => continue,
+        };
+        findings.push(finding.fact(from));
+        // The others most likely met the same.
+        return;
+    }
 }
 
 /// The first byte of a layer.

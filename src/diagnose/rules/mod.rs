@@ -54,6 +54,7 @@ const RULES: &[Rule] = &[
     auth::unused_secret,
     answers::manifest,
     answers::blob,
+    answers::transfer,
     answers::resumable,
     answers::rate_limit,
     workload::secrets,

@@ -61,19 +61,26 @@ pub fn judge(evidence: &Evidence) -> Option<Throughput> {
         .min()
         .unwrap_or_default();
     let one = rate(
-        transfer,
-        part(&transfer.arrivals, Duration::ZERO, transfer.more_after),
+        &part(&transfer.arrivals, Duration::ZERO, transfer.more_after),
         round_trip,
     );
     let all = transfer
         .more_after
         .filter(|_| transfer.streams.len() > 1)
-        .and_then(|from| rate(transfer, part(&transfer.arrivals, from, None), round_trip));
+        .and_then(|from| rate(&part(&transfer.arrivals, from, None), round_trip));
+    // An image that was read whole before there was a series to judge.
+    let all = all.or_else(|| whole(transfer).filter(|_| one.is_none()));
     let size = match &evidence.walk.manifest {
         Step::Done { value, .. } => Some(value.layers_size),
         _ => None,
     };
-    let best = all.or(one);
+    // What lasts is known better than what was seen.
+    let best = [all, one]
+        .into_iter()
+        .flatten()
+        .find(|rate| rate.is_sustained)
+        .or(all)
+        .or(one);
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let pull_seconds = best
         .zip(size)
@@ -103,28 +110,33 @@ fn part(arrivals: &[Arrival], from: Duration, until: Option<Duration>) -> Vec<Po
         .collect()
 }
 
-fn rate(transfer: &Transfer, series: Vec<Point>, round_trip: Duration) -> Option<Rate> {
-    let line = fit::fit(&series);
+/// All bytes by all the time, from the first request on.
+#[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
+fn whole(transfer: &Transfer) -> Option<Rate> {
+    let total: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
+    let seconds = transfer.took.as_secs_f64();
+    let is_whole = transfer.end == TransferEnd::Complete && total > 0 && seconds > 0.0;
+    is_whole.then(|| {
+        let mean = total as f64 / seconds;
+        Rate {
+            bytes_per_second: mean,
+            low_bytes_per_second: mean,
+            high_bytes_per_second: mean,
+            is_sustained: false,
+            burst: None,
+            bytes: Bytes(total),
+            seconds,
+        }
+    })
+}
+
+fn rate(series: &[Point], round_trip: Duration) -> Option<Rate> {
+    let line = fit::fit(series);
     if let Some(line) = line.filter(|line| line.is_sustained(round_trip.as_secs_f64())) {
         return Some(of_line(&line, true));
     }
-    // All of an image that was read whole is what its pull comes to.
-    let last = series.last().filter(|last| last.at > 0.0)?;
-    let mean = last.bytes / last.at;
-    if transfer.end != TransferEnd::Complete
-        && let Some(line) = line
-    {
-        return Some(of_line(&line, false));
-    }
-    Some(Rate {
-        bytes_per_second: mean,
-        low_bytes_per_second: mean,
-        high_bytes_per_second: mean,
-        is_sustained: false,
-        burst: None,
-        bytes: bytes(last.bytes),
-        seconds: last.at,
-    })
+    // An end that is too short to be believed is still what was seen last.
+    line.map(|line| of_line(&line, false))
 }
 
 fn of_line(line: &Fit, is_sustained: bool) -> Rate {
@@ -147,4 +159,124 @@ fn of_line(line: &Fit, is_sustained: bool) -> Rate {
 )]
 fn bytes(number: f64) -> Bytes {
     Bytes(number.max(0.0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::fixture;
+
+    /// Arrivals each 50 ms at these rates (bytes per second), each for so many seconds.
+    fn arrivals(parts: &[(f64, f64)]) -> Vec<Arrival> {
+        let (mut at, mut bytes) = (Duration::ZERO, 0.0);
+        let mut all = vec![Arrival {
+            at,
+            bytes: Bytes(1),
+        }];
+        for (rate, seconds) in parts {
+            let end = at + Duration::from_secs_f64(*seconds);
+            while at < end {
+                at += Duration::from_millis(50);
+                bytes += rate * 0.05;
+                all.push(Arrival {
+                    at,
+                    bytes: super::bytes(bytes),
+                });
+            }
+        }
+        all
+    }
+
+    fn judged(transfer: Transfer) -> Throughput {
+        let mut evidence = fixture::healthy();
+        evidence.walk.transfer = Some(transfer);
+        judge(&evidence).unwrap()
+    }
+
+    fn transfer(parts: &[(f64, f64)], more_after: Option<f64>, streams: usize) -> Transfer {
+        let arrivals = arrivals(parts);
+        let stream = crate::model::transfer::TransferStream {
+            endpoint: fixture::endpoint("blobs.example.com"),
+            to: "203.0.113.9:443".parse().unwrap(),
+            digest: "sha256:ab".to_owned(),
+            connection: 0,
+            first_byte: None,
+            bytes: arrivals.last().unwrap().bytes,
+            longest_stall: Duration::ZERO,
+            end: crate::model::transfer::StreamEnd::Stopped,
+            samples: Vec::new(),
+        };
+        let nothing = crate::model::transfer::TransferStream {
+            bytes: Bytes(0),
+            ..stream.clone()
+        };
+        let mut all = vec![stream];
+        all.resize(streams, nothing);
+        Transfer {
+            max_bytes: Bytes(16 << 20),
+            max_duration: Duration::from_secs(5),
+            took: arrivals.last().unwrap().at,
+            streams: all,
+            connections: streams,
+            arrivals,
+            more_after: more_after.map(Duration::from_secs_f64),
+            end: TransferEnd::Stable,
+        }
+    }
+
+    #[test]
+    fn one_stream_and_all_of_them_are_told_apart() {
+        // A cap on each connection: three get three times as much.
+        let found = judged(transfer(&[(1e6, 2.0), (3e6, 2.0)], Some(2.0), 3));
+        let (one, all) = (found.one.unwrap(), found.all.unwrap());
+        assert!(
+            one.is_sustained && (one.bytes_per_second / 1e6 - 1.0).abs() < 0.02,
+            "{one:?}"
+        );
+        assert!(
+            all.is_sustained && (all.bytes_per_second / 3e6 - 1.0).abs() < 0.02,
+            "{all:?}"
+        );
+        // 3 MiB of layers, by all streams.
+        let seconds = found.pull_seconds.unwrap();
+        assert!(
+            (seconds - f64::from(3 << 20) / 3e6).abs() < 0.05,
+            "{seconds}"
+        );
+    }
+
+    #[test]
+    fn what_ended_too_early_is_not_called_sustained() {
+        let found = judged(transfer(&[(50e6, 0.6)], None, 1));
+        let one = found.one.unwrap();
+        assert!(!one.is_sustained, "{one:?}");
+        assert_eq!(found.all, None);
+        // The rate that lasts counts, not the one that was seen for a moment.
+        let found = judged(transfer(&[(1e6, 2.0), (2e6, 0.5)], Some(2.0), 3));
+        assert!(!found.all.unwrap().is_sustained);
+        let seconds = found.pull_seconds.unwrap();
+        assert!(
+            (seconds - f64::from(3 << 20) / 1e6).abs() < 0.2,
+            "{seconds}"
+        );
+    }
+
+    #[test]
+    fn an_image_that_is_read_at_once_has_its_mean() {
+        let mut quick = transfer(&[(50e6, 0.1)], None, 1);
+        quick.end = TransferEnd::Complete;
+        let found = judged(quick);
+        assert_eq!(found.one, None);
+        let all = found.all.unwrap();
+        assert!(!all.is_sustained && all.bytes_per_second > 40e6, "{all:?}");
+        // Nothing came: there is no rate, and no time.
+        let mut none = transfer(&[(50e6, 0.1)], None, 1);
+        none.end = TransferEnd::Failed;
+        none.arrivals.clear();
+        let found = judged(none);
+        assert_eq!(
+            (found.one, found.all, found.pull_seconds),
+            (None, None, None)
+        );
+    }
 }

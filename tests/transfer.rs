@@ -1,0 +1,167 @@
+//! The transfer test beside curl, over a way of known rate; and what it makes of odd servers.
+
+#![allow(clippy::format_collect, reason = "a few lines of configuration")]
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+mod harness;
+mod lab;
+#[path = "lab/metadata.rs"]
+mod metadata;
+#[path = "real/stack.rs"]
+mod stack;
+mod support;
+#[path = "lab/world.rs"]
+mod world;
+
+use harness::Probe;
+use pullpath::diagnose::{Pull, Severity};
+use pullpath::model::transfer::{StreamEnd, TransferEnd};
+use pullpath::report::{Document, Report};
+use stack::REPOSITORY;
+use support::World as Servers;
+use world::{DNS, PUBLIC, World};
+
+/// What the program measures at the public registry.
+fn measure(world: &World, args: &[&str]) -> Report {
+    let config = world.folder().join("config.yaml");
+    std::fs::write(&config, "network: {metadata: off, provider: openstack}\n").unwrap();
+    let none = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/no-credentials.json"
+    );
+    let mut command = world.node.as_nobody(env!("CARGO_BIN_EXE_pullpath"));
+    command.args([
+        "probe",
+        &PUBLIC.reference(),
+        "-o",
+        "json",
+        "--docker-config",
+        none,
+    ]);
+    command.args([
+        "--platform",
+        "linux/amd64",
+        "--timeout",
+        "5s",
+        "--nameserver",
+        DNS[0],
+    ]);
+    command
+        .arg("--ca-file")
+        .arg(world.ca_file())
+        .arg("--config")
+        .arg(&config);
+    let output = command.args(args).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let document: Document = serde_json::from_str(&stdout)
+        .unwrap_or_else(|e| panic!("{e}: {stdout}{}", String::from_utf8_lossy(&output.stderr)));
+    document.reports.into_iter().next().unwrap()
+}
+
+/// Bytes per second that curl has for the largest layer, all of it.
+fn by_curl(world: &World) -> f64 {
+    let layers = &world.image().platform("amd64").layers;
+    let largest = layers.iter().max_by_key(|layer| layer.bytes.len()).unwrap();
+    let url = format!(
+        "https://{}/v2/{REPOSITORY}/blobs/{}",
+        PUBLIC.name(),
+        largest.digest
+    );
+    let mut curl = world.node.command("curl");
+    curl.args([
+        "--silent",
+        "--fail",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "20",
+        "--cacert",
+    ]);
+    curl.arg(world.ca_file())
+        .args(["--output", "/dev/null", "--write-out"]);
+    let output = curl.args(["%{speed_download}", &url]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_cap_is_found_with_few_bytes_and_fits_what_curl_has_for_all() {
+    let world = World::new();
+    world.registry(&PUBLIC);
+    for (mbit, max_bytes) in [(5.0, 3 << 20), (10.0, 4 << 20)] {
+        world.wan.set(|knobs| knobs.rate = Some(mbit));
+        let truth = by_curl(&world);
+        let report = measure(&world, &["--transfer", "auto", "--max-duration", "6s"]);
+        let throughput = report.verdict.throughput.clone().unwrap();
+        let one = throughput.one.unwrap();
+        assert!(one.is_sustained, "{throughput:?}");
+        let ratio = one.bytes_per_second / truth;
+        assert!(
+            (0.95..1.05).contains(&ratio),
+            "{mbit} Mbit/s: {ratio}, {throughput:?}, curl {truth}"
+        );
+        // More streams share it.
+        let all = throughput.all.unwrap().bytes_per_second / one.bytes_per_second;
+        assert!((0.9..1.1).contains(&all), "{throughput:?}");
+        let transfer = report.evidence.walk.transfer.unwrap();
+        let bytes: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
+        assert!(bytes < max_bytes, "{bytes} bytes");
+    }
+    // A budget that ends it first.
+    let report = measure(&world, &["--transfer", "auto", "--max-bytes", "300KiB"]);
+    let transfer = report.evidence.walk.transfer.clone().unwrap();
+    assert_eq!(transfer.end, TransferEnd::BytesSpent);
+    let throughput = report.verdict.throughput.unwrap();
+    for rate in [throughput.one, throughput.all].into_iter().flatten() {
+        assert!(!rate.is_sustained, "{rate:?}");
+    }
+    // Nobody asked.
+    assert_eq!(measure(&world, &[]).evidence.walk.transfer, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_layers_are_read_and_checked_against_their_digests() {
+    let servers = Servers::healthy().await;
+    let outcome = Probe::of(&servers).args(["--transfer", "full"]).run().await;
+    outcome.is_quiet();
+    let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
+    assert_eq!(transfer.end, TransferEnd::Complete, "{transfer:#?}");
+    let found = outcome.report().evidence.walk.manifest.done().unwrap();
+    assert_eq!(transfer.streams.len(), found.layers.len());
+    for stream in &transfer.streams {
+        let matches = StreamEnd::Complete {
+            digest_matches: true,
+        };
+        assert_eq!(stream.end, matches, "{stream:#?}");
+    }
+    // Over HTTP/2 all share a connection, as containerd's client has it; over HTTP/1.1 none does.
+    assert_eq!(transfer.connections, 1);
+    let servers = Servers::http1().await;
+    let outcome = Probe::of(&servers).args(["--transfer", "full"]).run().await;
+    let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
+    assert_eq!(transfer.end, TransferEnd::Complete, "{transfer:#?}");
+    assert_eq!(transfer.connections, transfer.streams.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_behind_the_first_bytes_is_found() {
+    let servers = Servers::healthy().await;
+    servers.blobs.knobs.lock().unwrap().serving.corrupt = true;
+    Probe::of(&servers)
+        .args(["--transfer", "full"])
+        .run()
+        .await
+        .shows("digest_mismatch", Severity::Critical, Pull::WouldFail);
+    // Who asks for the first bytes only can't see it.
+    Probe::of(&servers).run().await.is_quiet();
+    // A server that ignores Range gives the whole layer, and is read no further than it has to be.
+    let servers = Servers::healthy().await;
+    servers.blobs.knobs.lock().unwrap().serving.ignore_range = true;
+    let outcome = Probe::of(&servers)
+        .args(["--transfer", "auto", "--max-bytes", "64KiB"])
+        .run()
+        .await;
+    outcome.shows("range_ignored", Severity::Warning, Pull::WouldSucceed);
+    let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
+    assert!(transfer.streams[0].bytes.0 <= 64 << 10, "{transfer:#?}");
+}

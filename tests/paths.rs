@@ -95,7 +95,7 @@ impl<'a> Probe<'a> {
         self
     }
 
-    fn as_new_container(mut self) -> Self {
+    fn in_a_new_container(mut self) -> Self {
         self.is_new_container = true;
         self
     }
@@ -718,7 +718,7 @@ fn a_pods_eip_early_late_and_stale() {
     // Asked for and not there: in a container that has just started, it may come; process 1 of this
     // machine is older than a minute, as it is in a pod whose EIP never came.
     write(wanted);
-    let early = probe().as_new_container().run();
+    let early = probe().in_a_new_container().run();
     early
         .is(REGISTRY, PublicUnknown, Reachable, &[Low])
         .finds(&[]);

@@ -5,6 +5,7 @@
 //! server share a connection, as Go's client has it. Nothing is kept of the bytes but their digest.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -202,10 +203,12 @@ impl Test<'_, '_> {
         let share = max_bytes.0 / 100 * u64::from(ALONE);
         let is_long = elapsed >= max_duration * ALONE / 100;
         if self.more_after.is_none() {
-            if (is_stable || bytes >= share || is_long) && !self.add_more().await && is_stable {
-                return Some(TransferEnd::Stable);
+            let is_time = is_stable || bytes >= share || is_long;
+            if !is_time || self.add_more().await {
+                return None;
             }
-            return None;
+            // There is no other layer: the one stream is all there is.
+            return is_stable.then_some(TransferEnd::Stable);
         }
         is_stable.then_some(TransferEnd::Stable)
     }
@@ -519,11 +522,9 @@ async fn read(
         meter.bytes.store(got, Ordering::Relaxed);
         meter.tell(|told| told.longest_stall = told.longest_stall.max(pause));
     }
-    let hex: String = hash
-        .finish()
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(Some(format!("sha256:{hex}")))
+    let mut digest = "sha256:".to_owned();
+    for byte in hash.finish().as_ref() {
+        let _ = write!(digest, "{byte:02x}");
+    }
+    Ok(Some(digest))
 }

@@ -77,44 +77,7 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
     for trial in &vantage.egress {
         page.entry("egress", &egress(trial));
     }
-    if let Some(baseline) = &vantage.baseline {
-        let mut text = format!("{} {}", baseline.what.describe(), baseline.to);
-        match &baseline.outcome {
-            Step::Done { value, .. } => {
-                if let Some(rtt) = value.rtt {
-                    let _ = write!(text, ", RTT {}", Took(rtt));
-                }
-                if let Some(mss) = value.send_mss {
-                    let _ = write!(text, ", MSS {mss}");
-                }
-            }
-            Step::Failed { fault, .. } => {
-                let _ = write!(text, ": {fault}");
-            }
-            Step::Skipped { .. } => {}
-        }
-        page.entry("baseline", &text);
-    }
-    for control in &vantage.controls {
-        if let Some(reason) = &control.unresolved {
-            page.entry("control", &format!("{}: {reason}", control.host));
-        }
-        for dial in &control.attempts {
-            let text = match &dial.outcome {
-                Step::Done { took, .. } => {
-                    format!(
-                        "{} is reached at {} in {}",
-                        control.host,
-                        dial.to,
-                        Took(*took)
-                    )
-                }
-                Step::Failed { fault, .. } => format!("{} at {}: {fault}", control.host, dial.to),
-                Step::Skipped { .. } => control.host.clone(),
-            };
-            page.entry("control", &text);
-        }
-    }
+    page.others(vantage);
     for mapped in &vantage.declared.cidrs {
         let name = mapped.name.as_deref().unwrap_or_default();
         let text = format!("{} is {}  {name}", mapped.cidr, mapped.class.as_str());
@@ -148,6 +111,50 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
 }
 
 impl Page {
+    /// Destinations that were tried for comparison.
+    fn others(&mut self, vantage: &Vantage) {
+        if let Some(baseline) = &vantage.baseline {
+            let mut text = format!("{} {}", baseline.what.describe(), baseline.to);
+            match &baseline.outcome {
+                Step::Done { value, .. } => {
+                    if let Some(rtt) = value.rtt {
+                        let _ = write!(text, ", RTT {}", Took(rtt));
+                    }
+                    if let Some(mss) = value.send_mss {
+                        let _ = write!(text, ", MSS {mss}");
+                    }
+                }
+                Step::Failed { fault, .. } => {
+                    let _ = write!(text, ": {fault}");
+                }
+                Step::Skipped { .. } => {}
+            }
+            self.entry("baseline", &text);
+        }
+        for control in &vantage.controls {
+            if let Some(reason) = &control.unresolved {
+                self.entry("control", &format!("{}: {reason}", control.host));
+            }
+            for dial in &control.attempts {
+                let text = match &dial.outcome {
+                    Step::Done { took, .. } => {
+                        format!(
+                            "{} is reached at {} in {}",
+                            control.host,
+                            dial.to,
+                            Took(*took)
+                        )
+                    }
+                    Step::Failed { fault, .. } => {
+                        format!("{} at {}: {fault}", control.host, dial.to)
+                    }
+                    Step::Skipped { .. } => control.host.clone(),
+                };
+                self.entry("control", &text);
+            }
+        }
+    }
+
     fn entry(&mut self, name: &str, text: &str) {
         let name = self.style.paint(Ink::Bold, &format!("{name:<8}"));
         self.prose(&format!("{name}  "), 10, text);

@@ -239,15 +239,12 @@ async fn control(host: &HostPort, means: &Means) -> Control {
         unresolved: None,
         attempts: Vec::new(),
     };
-    match resolve.outcome.done() {
-        Some(found) => {
-            let dialed = tcp::connect(&found.addresses, host.port, means.wait).await;
-            control.attempts = dialed.connect.attempts;
-        }
-        None => {
-            let fault = resolve.outcome.fault().map(ToString::to_string);
-            control.unresolved = Some(fault.unwrap_or_else(|| "not resolved".to_owned()));
-        }
+    if let Some(found) = resolve.outcome.done() {
+        let dialed = tcp::connect(&found.addresses, host.port, means.wait).await;
+        control.attempts = dialed.connect.attempts;
+    } else {
+        let fault = resolve.outcome.fault().map(ToString::to_string);
+        control.unresolved = Some(fault.unwrap_or_else(|| "not resolved".to_owned()));
     }
     control
 }

@@ -104,8 +104,8 @@ fn part(arrivals: &[Arrival], from: Duration, until: Option<Duration>) -> Vec<Po
     };
     chosen
         .map(|arrival| Point {
-            at: (arrival.at - first.at).as_secs_f64(),
-            bytes: (arrival.bytes.0 - first.bytes.0) as f64,
+            at: arrival.at.saturating_sub(first.at).as_secs_f64(),
+            bytes: arrival.bytes.0.saturating_sub(first.bytes.0) as f64,
         })
         .collect()
 }

@@ -20,6 +20,7 @@ use crate::model::evidence::{
     Transport,
 };
 use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TlsFault};
+use crate::model::network::RouteOutcome;
 use crate::model::proxy::{Tunnel, Way};
 use crate::model::units::Bytes;
 use crate::net::dns;
@@ -337,7 +338,12 @@ impl<'a> Lines<'a> {
         if let Some(netlink) = &self.edges.netlink {
             for address in addresses.iter().take(MAX_ROUTED) {
                 let lookup = netlink.route_to(*address).await;
+                let is_unknown = matches!(lookup.outcome, RouteOutcome::Unknown { .. });
                 self.legs[index].routes.push(lookup);
+                // A kernel that does not answer one question is not asked the next.
+                if is_unknown {
+                    break;
+                }
             }
         }
         self.progress.phase(role, Phase::Connect);

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use crate::model::network::PodEip;
-use crate::model::text::printable;
 
 /// The keys of Huawei Cloud's and Alibaba Cloud's network plugins.
 const WANTED: &[&str] = &[
@@ -14,6 +13,8 @@ const WANTED: &[&str] = &[
     "k8s.aliyun.com/pod-with-eip",
     "k8s.aliyun.com/eci-with-eip",
 ];
+/// An EIP that is there already is asked for by its id.
+const BY_ID: &[&str] = &["yangtse.io/eip-id", "k8s.aliyun.com/pod-eip-instanceid"];
 const ALLOCATED: &[&str] = &[
     "yangtse.io/allocated-ipv4-eip",
     "network.alibabacloud.com/allocated-eipAddress",
@@ -53,13 +54,16 @@ pub fn read(text: &str, source: &str) -> PodEip {
     let address = allocated.as_deref().map(str::parse);
     PodEip {
         source: source.to_owned(),
-        wanted: (!is_of_one).then(|| of(WANTED).is_some_and(|value| value == "true")),
+        wanted: (!is_of_one).then(|| {
+            of(WANTED).is_some_and(|value| value == "true")
+                || of(BY_ID).is_some_and(|id| !id.is_empty())
+        }),
         allocated: address.clone().and_then(Result::ok),
         bandwidth_mbit: of(BANDWIDTH).and_then(|value| value.parse().ok()),
+        // Not repeated: who names another file by mistake may have named a secret one.
         problem: address
             .and_then(Result::err)
-            .and(allocated)
-            .map(|value| format!("'{}' is no address", printable(&value))),
+            .map(|_| "what it holds for the EIP is no address".to_owned()),
         container_age: None,
     }
 }
@@ -100,11 +104,16 @@ mod tests {
         assert_eq!((late.wanted, late.allocated), (Some(true), None));
         let empty = "yangtse.io/pod-with-eip=\"true\"\nyangtse.io/allocated-ipv4-eip=\"\"\n";
         assert_eq!(read(empty, "annotations").allocated, None);
+        let by_id = read("yangtse.io/eip-id=\"7a1b\"\n", "annotations");
+        assert_eq!((by_id.wanted, by_id.allocated), (Some(true), None));
         let none = read("app=\"x\"\n", "annotations");
         assert_eq!((none.wanted, none.allocated), (Some(false), None));
         let odd = read("yangtse.io/allocated-ipv4-eip=\"soon\"\n", "annotations");
         assert_eq!(odd.allocated, None);
-        assert!(odd.problem.unwrap().contains("soon"));
+        assert!(!odd.problem.unwrap().contains("soon"));
+        let secret = read("hunter2\n", "token");
+        assert_eq!(secret.allocated, None);
+        assert!(!format!("{secret:?}").contains("hunter2"));
     }
 
     #[test]

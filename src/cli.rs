@@ -240,12 +240,21 @@ fn use_color(when: When) -> bool {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_mins(5), "5m")
+}
+
+/// Of something that may take its time, as a pull.
+fn long_duration(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_hours(24), "24h")
+}
+
+fn bounded(text: &str, most: Duration, shown: &str) -> Result<Duration, String> {
     let duration: SignedDuration = text
         .parse()
         .map_err(|_| "not a duration; write for instance 10s or 500ms".to_owned())?;
     match Duration::try_from(duration) {
-        Ok(d) if d >= Duration::from_millis(1) && d <= Duration::from_mins(5) => Ok(d),
-        _ => Err("must be between 1ms and 5m".to_owned()),
+        Ok(d) if d >= Duration::from_millis(1) && d <= most => Ok(d),
+        _ => Err(format!("must be between 1ms and {shown}")),
     }
 }
 

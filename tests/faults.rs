@@ -58,6 +58,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("address_overlap", PATHS),
     ("eip_annotation_stale", PATHS),
     ("no_egress", PATHS),
+    ("throughput_low", TRANSFER),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
 ];
@@ -110,6 +111,8 @@ async fn with_hosts(world: &World, hosts_toml: &str) -> Outcome {
 const NETNS: &str = include_str!("netns.rs");
 /// In the world of network namespaces.
 const PATHS: &str = include_str!("paths.rs");
+/// Over a way of known rate.
+const TRANSFER: &str = include_str!("transfer.rs");
 const RULES: &str = include_str!("../src/diagnose/rules/tests.rs");
 
 causes! {

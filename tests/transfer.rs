@@ -114,6 +114,19 @@ fn a_cap_is_found_with_few_bytes() {
         let bytes: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
         assert!(bytes < max_bytes, "{bytes} bytes");
     }
+    // 4.7 MiB at 10 Mbit/s.
+    let report = measure(
+        &world,
+        &["--transfer", "auto", "--expect-pull-within", "2s"],
+    );
+    let codes: Vec<&str> = report
+        .verdict
+        .findings
+        .iter()
+        .map(|f| f.cause.code())
+        .collect();
+    assert_eq!(codes, ["throughput_low"]);
+    assert_eq!(report.verdict.pull, Pull::WouldSucceed);
     // A budget that ends it first.
     let report = measure(&world, &["--transfer", "auto", "--max-bytes", "300KiB"]);
     let transfer = report.evidence.walk.transfer.clone().unwrap();

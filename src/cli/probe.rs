@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::place::{Place, PlaceArgs};
 use super::progress::ProgressLine;
-use super::{Error, Output, When, duration, input};
+use super::{Error, Output, When, duration, input, long_duration};
 use crate::containerd::{self, Settings};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
@@ -117,6 +117,10 @@ struct TransferArgs {
     /// The longest that auto may last
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     max_duration: Duration,
+
+    /// Tell when the image's layers would take longer than this at the rate measured
+    #[arg(long, value_name = "DURATION", value_parser = long_duration)]
+    expect_pull_within: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -137,6 +141,7 @@ impl TransferArgs {
             full,
             max_bytes: self.max_bytes,
             max_duration: self.max_duration,
+            expected_within: self.expect_pull_within,
         })
     }
 }

@@ -730,12 +730,12 @@ causes! {
         cause "A cold cache, or storage that is slow to open a file."
         tell "A second fetch of the same bytes tells the two apart."
         fix "Cold cache: nothing, or pull through a mirror. Slow storage: ask its owner."
-        ThroughputLow = "throughput_low", Warning, Needs(Transfer), [];
-        "The rate is below what was expected"
-        symptom "Pulls take longer than wished"
-        cause "See the bottleneck found beside it."
-        tell "The measured rate beside the expectation."
-        fix "See the bottleneck."
+        ThroughputLow = "throughput_low", Warning, Now, [];
+        "The pull would take longer than it may"
+        symptom "Pods stay in ContainerCreating for minutes; rollouts end with `ProgressDeadlineExceeded`"
+        cause "The rate at which layers come is too small for the size of this image and the time given."
+        tell "The sustained rate of the transfer test (`--transfer auto`) and the compressed size of this platform's layers, beside --expect-pull-within."
+        fix "Buy the bandwidth that the hint names, bring the image nearer (a copy in SWR in this region, by a VPC endpoint), or make it smaller."
         DiskUnpack = "disk_unpack", Warning, Needs(Cluster), [];
         "The network is fast, the disk is not"
         symptom "Pulls are slow on a fast network; `no space left on device`"

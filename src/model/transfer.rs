@@ -18,6 +18,15 @@ pub struct Transfer {
     #[serde(rename = "max_duration_seconds", with = "seconds")]
     #[schemars(with = "f64")]
     pub max_duration: Duration,
+    /// How long the pull of the image may take, by whoever asked.
+    #[serde(
+        rename = "expected_within_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub expected_within: Option<Duration>,
     pub streams: Vec<TransferStream>,
     /// TCP connections that carried them.
     pub connections: usize,

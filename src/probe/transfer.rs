@@ -42,6 +42,8 @@ pub struct Budget {
     pub full: bool,
     pub max_bytes: Bytes,
     pub max_duration: Duration,
+    /// How long the pull may take; nothing of the test depends on it.
+    pub expected_within: Option<Duration>,
 }
 
 /// `max_concurrent_downloads` of containerd.
@@ -468,6 +470,7 @@ impl Test<'_, '_> {
         Transfer {
             max_bytes: self.budget.max_bytes,
             max_duration: self.budget.max_duration,
+            expected_within: self.budget.expected_within,
             streams,
             connections: self.connections.len(),
             arrivals: self.arrivals,

@@ -11,11 +11,12 @@ mod proxy;
 mod secrets;
 #[cfg(test)]
 mod tests;
+mod throughput;
 mod tls;
 mod workload;
 
 use super::cause::{Cause, Detected};
-use super::{Confidence, Finding, Pull, Severity, Verdict, path, throughput};
+use super::{Confidence, Finding, Pull, Severity, Verdict, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
@@ -55,6 +56,7 @@ const RULES: &[Rule] = &[
     answers::manifest,
     answers::blob,
     answers::transfer,
+    throughput::low,
     answers::resumable,
     answers::rate_limit,
     workload::secrets,
@@ -115,7 +117,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         findings,
         consequences,
         paths,
-        throughput: throughput::judge(evidence),
+        throughput: super::throughput::judge(evidence),
     }
 }
 

@@ -215,6 +215,7 @@ mod tests {
         Transfer {
             max_bytes: Bytes(16 << 20),
             max_duration: Duration::from_secs(5),
+            expected_within: None,
             took: arrivals.last().unwrap().at,
             streams: all,
             connections: streams,
@@ -242,6 +243,32 @@ mod tests {
         assert!(
             (seconds - f64::from(3 << 20) / 3e6).abs() < 0.05,
             "{seconds}"
+        );
+    }
+
+    #[test]
+    fn a_pull_that_takes_too_long_is_told_by_a_rate_that_lasts() {
+        let codes = |transfer: Transfer| -> Vec<&'static str> {
+            let mut evidence = fixture::healthy();
+            evidence.walk.transfer = Some(transfer);
+            let verdict = crate::diagnose::diagnose(&evidence);
+            verdict.findings.iter().map(|f| f.cause.code()).collect()
+        };
+        // 3 MiB at 1 MB/s.
+        let slow = |within: u64| Transfer {
+            expected_within: Some(Duration::from_secs(within)),
+            ..transfer(&[(1e6, 2.0)], None, 1)
+        };
+        assert_eq!(codes(slow(2)), ["throughput_low"]);
+        assert!(codes(slow(4)).is_empty());
+        let moment = Transfer {
+            expected_within: Some(Duration::from_millis(1)),
+            ..transfer(&[(1e6, 0.6)], None, 1)
+        };
+        assert!(codes(moment).is_empty());
+        assert!(
+            codes(transfer(&[(1e6, 2.0)], None, 1)).is_empty(),
+            "nobody asked"
         );
     }
 

@@ -185,3 +185,29 @@ async fn what_is_wrong_behind_the_first_bytes_is_found() {
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
     assert!(transfer.streams[0].bytes.0 <= 64 << 10, "{transfer:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_measured_one_after_the_other() {
+    let servers = Servers::healthy().await;
+    let reference = servers.reference();
+    let digest = servers.image.top().digest.clone();
+    let (name, _) = reference.rsplit_once(':').unwrap();
+    let by_digest = format!("{name}@{digest}");
+    let outcome = Probe::of(&servers)
+        .args([by_digest.as_str(), "--transfer", "full"])
+        .run()
+        .await;
+    let mut spans: Vec<_> = outcome
+        .document
+        .reports
+        .iter()
+        .map(|report| {
+            let transfer = report.evidence.walk.transfer.clone().unwrap();
+            assert_eq!(transfer.end, TransferEnd::Complete);
+            (transfer.began, transfer.began + transfer.took)
+        })
+        .collect();
+    assert_eq!(spans.len(), 2);
+    spans.sort();
+    assert!(spans[0].1 <= spans[1].0, "{spans:?}");
+}

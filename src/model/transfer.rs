@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ use super::units::{Bytes, optional_seconds, seconds};
 /// A transfer test.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Transfer {
+    /// By the local clock.
+    pub began: Timestamp,
     /// It was to end at these bytes, or after this time.
     pub max_bytes: Bytes,
     #[serde(rename = "max_duration_seconds", with = "seconds")]

@@ -173,6 +173,11 @@ impl<'a> Lines<'a> {
         self.edges
     }
 
+    /// All go without a proxy, for comparison.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct
+    }
+
     /// Where the line's connection leads.
     pub(super) fn address(&self, line: LineId) -> SocketAddr {
         self.opened[line.0].to

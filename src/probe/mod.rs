@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 
 use crate::containerd::{BaseTrust, HostClient, Settings};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
@@ -86,6 +87,8 @@ pub struct Edges {
     pub hops: bool,
     /// The transfer test, and what it may spend; `None`: none.
     pub transfer: Option<Budget>,
+    /// One transfer at a time: two would measure each other.
+    pub transfer_turn: Mutex<()>,
     pub vantage: Vantage,
     /// The kernel's routes; `None` where they can't be read.
     pub netlink: Option<Arc<Netlink>>,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes as Body;
 use http::{HeaderValue, Method, Request, StatusCode, header};
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use url::Url;
@@ -79,6 +80,7 @@ pub(super) async fn measure(
         running: JoinSet::new(),
         streams: Vec::new(),
         connections: Vec::new(),
+        began: Timestamp::now(),
         begin: Instant::now(),
         first: None,
         arrivals: Vec::new(),
@@ -99,6 +101,7 @@ struct Test<'a, 'l> {
     running: JoinSet<usize>,
     streams: Vec<Stream>,
     connections: Vec<Connection>,
+    began: Timestamp,
     begin: Instant,
     /// When the first byte of all came.
     first: Option<Instant>,
@@ -468,6 +471,7 @@ impl Test<'_, '_> {
             })
             .collect();
         Transfer {
+            began: self.began,
             max_bytes: self.budget.max_bytes,
             max_duration: self.budget.max_duration,
             expected_within: self.budget.expected_within,

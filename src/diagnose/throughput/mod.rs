@@ -213,6 +213,7 @@ mod tests {
         let mut all = vec![stream];
         all.resize(streams, nothing);
         Transfer {
+            began: fixture::now(),
             max_bytes: Bytes(16 << 20),
             max_duration: Duration::from_secs(5),
             expected_within: None,

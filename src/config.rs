@@ -37,6 +37,8 @@ pub struct Network {
     service_cidrs: Vec<Cidr>,
     /// Source addresses of the NAT gateway's rules.
     snat_addresses: Vec<Address>,
+    /// What was bought for the EIP in use (the node's, or the NAT gateway's), in Mbit/s.
+    eip_bandwidth_mbit: Option<std::num::NonZeroU64>,
     /// ExternalIP of the node.
     node_external_ips: Vec<Address>,
     /// `spec.providerID` of the node.
@@ -342,6 +344,7 @@ impl Network {
                 .collect(),
             service_cidrs: self.service_cidrs.iter().map(|cidr| cidr.0).collect(),
             snat_addresses: self.snat_addresses.iter().map(|a| a.0).collect(),
+            eip_bandwidth_mbit: self.eip_bandwidth_mbit.map(std::num::NonZeroU64::get),
             cluster_network: self.cluster_network,
             expect: self
                 .expect
@@ -373,6 +376,7 @@ mod tests {
     - {cidr: 10.9.0.7, class: intranet}
   service_cidrs: [10.247.0.0/16]
   snat_addresses: [121.36.9.9]
+  eip_bandwidth_mbit: 20
   node_external_ips: ['2001:db8::1']
   node_provider_id: 'openstack:///1'
   metadata: off
@@ -391,6 +395,7 @@ mod tests {
         let network = &config.network;
         let declared = network.declared();
         assert_eq!(declared.cidrs.len(), 3);
+        assert_eq!(declared.eip_bandwidth_mbit, Some(20));
         assert_eq!(declared.cidrs[2].cidr.to_string(), "10.9.0.7/32");
         assert_eq!(declared.cidrs[0].name.as_deref(), Some("shared services"));
         assert_eq!(network.metadata, MetadataWish::Off);

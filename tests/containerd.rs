@@ -202,6 +202,7 @@ impl Lab {
         );
         let output = command
             .args(["probe", "-o", "json", "--timeout", "3s"])
+            .args(["--transfer", "off"])
             .args(["--platform", "linux/arm64", "--docker-config", none])
             .args(settings)
             .arg(self.reference(case))

@@ -133,6 +133,10 @@ impl<'a> Probe<'a> {
                 .arg("--containerd-config")
                 .arg(world.write("containerd-empty.toml", ""));
         }
+        // Who asks for it measures; the others count requests.
+        if !has("--transfer") {
+            command.args(["--transfer", "off"]);
+        }
         if !has("--platform") {
             command.args(["--platform", "linux/amd64"]);
         }

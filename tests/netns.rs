@@ -55,6 +55,7 @@ fn probe(netns: &Netns, addresses: &[&str], more: &[&str]) -> Outcome {
 fn run_probe(netns: &Netns, args: &[String]) -> Outcome {
     let mut command = netns.command(env!("CARGO_BIN_EXE_pullpath"));
     command.args(["probe", "registry.test:5000/team/app:1.0", "-o", "json"]);
+    command.args(["--transfer", "off"]);
     let none = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/data/no-credentials.json"

@@ -171,7 +171,8 @@ impl<'a> Probe<'a> {
         } else {
             netns.as_nobody(program)
         };
-        command.args(["probe", &self.image, "-o", "json", "--config"]);
+        command.args(["probe", &self.image, "--transfer", "off"]);
+        command.args(["-o", "json", "--config"]);
         command
             .arg(&file)
             .arg("--ca-file")

@@ -210,6 +210,7 @@ fn probe(args: &[&str], environment: &[(&str, &str)], password: Option<&str>) ->
         .env_clear()
         .envs(environment.iter().copied())
         .args(["probe", "-o", "json", "-vv", "--timeout", "4s"])
+        .args(["--transfer", "off"])
         .args(["--platform", "linux/arm64", "--trace"])
         .args(args)
         .stdin(Stdio::piped())

@@ -79,6 +79,7 @@ fn probe(args: &[&str], password: Option<&str>) -> Outcome {
     command
         .env_clear()
         .args(["probe", "-o", "json", "-vv", "--timeout", "3s"])
+        .args(["--transfer", "off"])
         .args(args);
     if !args.contains(&"--platform") {
         command.args(["--platform", "linux/arm64"]);

@@ -125,7 +125,7 @@ fn a_cap_is_found_with_few_bytes() {
         .iter()
         .map(|f| f.cause.code())
         .collect();
-    assert_eq!(codes, ["throughput_low"]);
+    assert_eq!(codes, ["bw_cap", "throughput_low"]);
     assert_eq!(report.verdict.pull, Pull::WouldSucceed);
     // A budget that ends it first.
     let report = measure(&world, &["--transfer", "auto", "--max-bytes", "300KiB"]);
@@ -135,8 +135,10 @@ fn a_cap_is_found_with_few_bytes() {
     for rate in [throughput.one, throughput.all].into_iter().flatten() {
         assert!(!rate.is_sustained, "{rate:?}");
     }
-    // Nobody asked.
-    assert_eq!(measure(&world, &[]).evidence.walk.transfer, None);
+    // It is the default, and can be left.
+    assert!(measure(&world, &[]).evidence.walk.transfer.is_some());
+    let without = measure(&world, &["--transfer", "off"]);
+    assert_eq!(without.evidence.walk.transfer, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use url::Url;
 
 use super::place::{Place, PlaceArgs};
 use super::progress::ProgressLine;
@@ -107,7 +108,7 @@ pub(super) struct Probe {
 #[command(next_help_heading = "Transfer")]
 struct TransferArgs {
     /// Measure how fast layers come: until the rate is known (auto), or all of them (full)
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = TransferMode::Off)]
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = TransferMode::Auto)]
     transfer: TransferMode,
 
     /// The most that auto may read
@@ -121,6 +122,10 @@ struct TransferArgs {
     /// Tell when the image's layers would take longer than this at the rate measured
     #[arg(long, value_name = "DURATION", value_parser = long_duration)]
     expect_pull_within: Option<Duration>,
+
+    /// A large file on another network, without redirects, read at the same time: tells a limit of ours from one of the registry's. No credential goes there
+    #[arg(long, value_name = "URL", value_parser = control_url)]
+    control_url: Option<Url>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -142,8 +147,24 @@ impl TransferArgs {
             max_bytes: self.max_bytes,
             max_duration: self.max_duration,
             expected_within: self.expect_pull_within,
+            control: self.control_url.clone(),
         })
     }
+}
+
+/// What is read for comparison. Of a wrong one nothing is repeated: it may be signed.
+fn control_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(
+            "not a URL of http or https; write for instance https://example.com/100MB.bin"
+                .to_owned(),
+        );
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has a user in it; only files that anybody may read are of use".to_owned());
+    }
+    Ok(url)
 }
 
 /// `16MiB`, `2MB`, or a plain number of bytes.

@@ -2,9 +2,11 @@
 
 use std::io::{self, Write as _};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use crate::model::endpoint::Role;
 use crate::model::fault::Phase;
+use crate::model::units::{Bytes, Took};
 use crate::probe::Progress;
 
 /// The line, shared by the walks of a run; the newest word wins.
@@ -49,6 +51,26 @@ impl ProgressLine {
     }
 }
 
+/// `[######......]  48 %  12.0 MiB of 25.0 MiB, 9.6 Mbit/s, 11 s left`.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn bar(bytes: Bytes, of: Bytes, elapsed: Duration) -> String {
+    const WIDTH: u8 = 20;
+    let part = |of_what: u64| bytes.0.min(of.0) * of_what / of.0.max(1);
+    let full = usize::try_from(part(WIDTH.into())).unwrap_or_default();
+    let rest = usize::from(WIDTH) - full;
+    let rate = bytes.0 as f64 / elapsed.as_secs_f64().max(1e-3);
+    let left = of.0.saturating_sub(bytes.0) as f64 / rate.max(1.0);
+    let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
+    format!(
+        "[{}{}] {:>3} %  {bytes} of {of}, {:.1} Mbit/s, {} left",
+        "#".repeat(full),
+        ".".repeat(rest),
+        part(100),
+        rate * 8.0 / 1e6,
+        Took(left)
+    )
+}
+
 pub(super) struct Watch<'a> {
     line: &'a ProgressLine,
     image: String,
@@ -57,5 +79,27 @@ pub(super) struct Watch<'a> {
 impl Progress for Watch<'_> {
     fn phase(&self, role: Role, phase: Phase) {
         self.line.show(&format!("{role} {phase}  {}", self.image));
+    }
+
+    fn transferred(&self, bytes: Bytes, of: Bytes, elapsed: Duration) {
+        self.line.show(&bar(bytes, of, elapsed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_tells_how_far_how_fast_and_how_long() {
+        let bar_of = |bytes| bar(Bytes(bytes), Bytes(25 << 20), Duration::from_secs(10));
+        assert_eq!(
+            bar_of(12 << 20),
+            "[#########...........]  48 %  12.0 MiB of 25.0 MiB, 10.1 Mbit/s, 11 s left"
+        );
+        // A server may send the same bytes twice; nothing has come yet.
+        assert!(bar_of(30 << 20).starts_with("[####################] 100 %"));
+        assert!(bar_of(0).starts_with("[....................]   0 %"));
+        assert!(bar(Bytes(0), Bytes(0), Duration::ZERO).contains("0 %"));
     }
 }

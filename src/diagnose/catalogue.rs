@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Severity::{Critical, Info, Warning};
-use super::cause::Capability::{Cluster, Fleet, History, Transfer};
+use super::cause::Capability::{Cluster, Fleet, History};
 use super::cause::Detected::{Needs, Now};
 use super::cause::Entry;
 
@@ -658,11 +658,11 @@ causes! {
         fix "Add an SNAT rule for the subnet that the packets leave from (the node's, or on Autopilot the container subnet), or bind an EIP. An EIP wins over SNAT."
     }
     Speed {
-        PullNoProgress = "pull_no_progress", Critical, Needs(Transfer), [];
+        PullNoProgress = "pull_no_progress", Critical, Now, [];
         "A pull stalls until containerd gives up"
         symptom "`cancel pulling image ... because of no progress in 5m0s`; the event only says `context canceled`"
         cause "No byte at all came for five minutes: a stall on the wire, or a disk that does not take more."
-        tell "Stalls of the transfer test beside containerd's timer. Slowness alone never trips it."
+        tell "All streams of the transfer test went silent after their first bytes. One test is shorter than containerd's timer, so that this is a warning; slowness alone never trips it."
         fix "Mend the stall; a longer timer only helps when the rate is fine."
         Deadline = "deadline", Critical, Needs(Cluster), [];
         "The pull's time was used up"
@@ -670,61 +670,61 @@ causes! {
         cause "The sum of all phases is longer than what was allowed."
         tell "The phase that took the time."
         fix "See the cause of that phase."
-        BwEipCap = "bw_eip_cap", Warning, Needs(Transfer), [];
+        BwEipCap = "bw_eip_cap", Warning, Now, [];
         "The EIP's bandwidth is the limit"
         symptom "A flat rate near the bought bandwidth; all pulls slow together"
         cause "The EIP or the NAT gateway's EIP has less bandwidth than the image needs; 5 Mbit/s is the default of a pod's EIP."
-        tell "The plateau equals the declared size, or a host elsewhere shows the same sum."
+        tell "The leg goes by an EIP or by SNAT, more connections have the same sum, a queue or losses show, and the plateau is the declared size (the pod's annotation, network.eip_bandwidth_mbit) or 10 Mbit/s where that is smaller; or a host elsewhere (--control-url) shares the same sum."
         fix "Raise the EIP's bandwidth above 10 Mbit/s (up to that size, inbound is 10 already), or use SWR in the region."
-        BwCap = "bw_cap", Warning, Needs(Transfer), [];
+        BwCap = "bw_cap", Warning, Now, [];
         "Something caps the rate, on which side is not known"
         symptom "A flat rate"
         cause "A limit on our side, on the way, or at the registry."
-        tell "A flat plateau; what would decide the side is named."
+        tell "More connections have the same sum, and a queue or losses show: a shaper or policer. What would decide the side is named."
         fix "Declare the bandwidth, or name a control host."
-        BwPerFlow = "bw_per_flow", Warning, Needs(Transfer), [];
+        BwPerFlow = "bw_per_flow", Warning, Now, [];
         "Each connection is capped, not their sum"
         symptom "One layer is slow however fast the network is"
-        cause "A limit for each connection at the registry or CDN."
-        tell "The sum grows with the number of connections."
+        cause "A limit for each connection, or each request, at the registry or CDN."
+        tell "The sum grows with the number of connections, without losses and without a full window."
         fix "Raise max_concurrent_downloads in containerd; ask the registry's owner."
-        BwWindow = "bw_window", Warning, Needs(Transfer), [];
+        BwWindow = "bw_window", Warning, Now, [];
         "The TCP window is too small for the distance"
         symptom "Slow over long distances only"
         cause "The receive buffer here, or the send buffer there, holds less than a round trip's worth of data."
-        tell "The rate times the round-trip time equals the window."
+        tell "The sum grows with the number of connections. Ours: the rate times the round trip is the window that is offered, and that does not grow. Theirs: bytes come in bursts, one in each round trip."
         fix "Raise net.ipv4.tcp_rmem here; or the server's tcp_wmem."
-        BwLoss = "bw_loss", Warning, Needs(Transfer), [];
+        BwLoss = "bw_loss", Warning, Now, [];
         "Packets get lost on the way"
         symptom "A pull runs for an hour"
         cause "Loss on a link, or a policer that drops what is above a rate."
-        tell "Out-of-order segments beside a rate far below the window's."
+        tell "Out-of-order segments, and a sum that grows with the number of connections. (Where it does not grow, a policer drops what is above its rate: bw_cap.)"
         fix "Open a ticket for the path with the numbers."
-        BwThrottle = "bw_throttle", Warning, Needs(Transfer), [];
+        BwThrottle = "bw_throttle", Warning, Now, [];
         "The first megabytes are fast, the rest is not"
         symptom "Small images are quick, large ones crawl"
         cause "A token bucket at the registry, the CDN or the NAT gateway."
-        tell "A knee in the rate, and the rates before and after."
+        tell "A megabyte or more came ahead of the rate that lasts: the knee of a token bucket."
         fix "Copy the image to a registry of your own."
-        BwRemote = "bw_remote", Warning, Needs(Transfer), [];
+        BwRemote = "bw_remote", Warning, Now, [];
         "The registry's side is slow"
         symptom "Only this registry is slow"
         cause "The registry or its storage sends slowly."
-        tell "A control host is faster at the same time."
+        tell "A control host (--control-url) is faster at the same time, and does not take anything from the registry's rate."
         fix "Copy the image to a registry of the region; ask the registry's owner."
-        BwNode = "bw_node", Warning, Needs(Fleet), [];
-        "This node is slow"
-        symptom "One node pulls slower than its neighbours"
-        cause "The instance's own bandwidth, its NIC or CPU."
-        tell "It differs from the others on the same path."
+        BwNode = "bw_node", Warning, Now, [];
+        "This node's own bandwidth is the limit"
+        symptom "One node, or one instance type, pulls slower than its neighbours"
+        cause "The bandwidth that the cloud gives this instance."
+        tell "The plateau is what the metadata service gives as instance_max_bandwidth. Without metadata it takes several nodes beside each other."
         fix "Use a larger instance type, or drain the node."
-        BwSelf = "bw_self", Info, Needs(Transfer), [];
+        BwSelf = "bw_self", Info, Now, [];
         "The measurement itself was the limit"
         symptom "None"
-        cause "Pullpath's own CPU limit throttled it."
-        tell "The cgroup's throttling counters during the test."
+        cause "Pullpath's own CPU limit throttled it, or it did not read what was there."
+        tell "The cgroup's throttling counters, this process's CPU time, and unread bytes during the test."
         fix "Raise Pullpath's CPU limit; the sample does not count."
-        TtfbSlow = "ttfb_slow", Warning, Needs(Transfer), [];
+        TtfbSlow = "ttfb_slow", Warning, Now, [];
         "The first byte of a layer takes long"
         symptom "Every layer starts late"
         cause "A cold cache, or storage that is slow to open a file."
@@ -734,7 +734,7 @@ causes! {
         "The pull would take longer than it may"
         symptom "Pods stay in ContainerCreating for minutes; rollouts end with `ProgressDeadlineExceeded`"
         cause "The rate at which layers come is too small for the size of this image and the time given."
-        tell "The sustained rate of the transfer test (`--transfer auto`) and the compressed size of this platform's layers, beside --expect-pull-within."
+        tell "The sustained rate of the transfer test and the compressed size of this platform's layers, beside --expect-pull-within, or else the workload's progressDeadlineSeconds (600 s)."
         fix "Buy the bandwidth that the hint names, bring the image nearer (a copy in SWR in this region, by a VPC endpoint), or make it smaller."
         DiskUnpack = "disk_unpack", Warning, Needs(Cluster), [];
         "The network is fast, the disk is not"

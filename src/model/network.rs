@@ -28,6 +28,9 @@ pub struct Declared {
     /// Source addresses of the NAT gateway's rules.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub snat_addresses: Vec<IpAddr>,
+    /// What was bought for the EIP in use, in Mbit/s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eip_bandwidth_mbit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_network: Option<ClusterNetwork>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

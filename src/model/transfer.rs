@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::Endpoint;
 use super::fault::HttpFault;
-use super::units::{Bytes, optional_seconds, seconds};
+use super::units::{Bytes, list_of_seconds, optional_seconds, seconds};
 
 /// A transfer test.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -30,15 +30,26 @@ pub struct Transfer {
     )]
     #[schemars(with = "Option<f64>")]
     pub expected_within: Option<Duration>,
+    /// More and more of the way is used, one stage after the other.
+    pub stages: Vec<Stage>,
     pub streams: Vec<TransferStream>,
     /// TCP connections that carried them.
     pub connections: usize,
-    /// Bytes of all streams together, by the time since the first byte.
+    /// Bytes of all streams together, by the time since the first byte: of TCP (`tcpi_bytes_received`)
+    /// where the kernel tells, else of the layers.
     pub arrivals: Vec<Arrival>,
-    /// When more streams were added.
-    #[serde(rename = "more_after_seconds", with = "optional_seconds")]
-    #[schemars(with = "Option<f64>")]
-    pub more_after: Option<Duration>,
+    /// Small requests on a connection of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pings: Option<Pings>,
+    /// A host elsewhere, read at the same time in the last stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlTransfer>,
+    /// All that came in through the network device which the bytes took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceTraffic>,
+    /// What this process had of the processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuUse>,
     pub end: TransferEnd,
     #[serde(rename = "took_seconds", with = "seconds")]
     #[schemars(with = "f64")]
@@ -58,6 +69,99 @@ pub enum TransferEnd {
     Complete,
     /// No stream was left.
     Failed,
+    /// Others had to wait for our bytes, for long.
+    Harmful,
+    /// Others used the same device, a pull perhaps.
+    Disturbed,
+}
+
+/// A part of the test with the same use of the way.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Stage {
+    pub kind: StageKind,
+    /// Since the first byte.
+    #[serde(rename = "from_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub from: Duration,
+    /// How many were reading as it began.
+    pub streams: usize,
+    /// How many TCP connections they had.
+    pub connections: usize,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageKind {
+    /// One layer alone.
+    OneStream,
+    /// As many as containerd reads at the same time, over as many connections as it would have.
+    AsContainerd,
+    /// As many, each over a connection of its own: tells a limit of each connection from one of all.
+    OwnConnections,
+    /// The same, and a host elsewhere.
+    WithControl,
+}
+
+/// The time from a small request to its answer, while nothing else was going on and while layers came.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Pings {
+    #[serde(rename = "idle_seconds", with = "list_of_seconds")]
+    #[schemars(with = "Vec<f64>")]
+    pub idle: Vec<Duration>,
+    pub loaded: Vec<TransferPing>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TransferPing {
+    /// When it was asked, since the first byte.
+    #[serde(rename = "at_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub at: Duration,
+    #[serde(rename = "took_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub took: Duration,
+    /// The test ended before the answer came: it took longer than this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unanswered: bool,
+}
+
+/// What a control host gave.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ControlTransfer {
+    pub endpoint: Endpoint,
+    /// Why there are no bytes, or no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// By the same clock as those of the layers.
+    pub arrivals: Vec<Arrival>,
+}
+
+/// Received bytes of a network device (`/proc/net/dev`), at the first byte and since.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct DeviceTraffic {
+    pub device: String,
+    pub arrivals: Vec<Arrival>,
+}
+
+/// The processor time of this process while layers came.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct CpuUse {
+    #[serde(rename = "used_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub used: Duration,
+    /// How long the cgroup's limit held it back (`cpu.stat`); absent: no cgroup tells.
+    #[serde(
+        rename = "throttled_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub throttled: Option<Duration>,
+    /// Over this time.
+    #[serde(rename = "over_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub over: Duration,
 }
 
 /// All bytes that had come by a time.
@@ -81,13 +185,59 @@ pub struct TransferStream {
     #[serde(rename = "first_byte_seconds", with = "optional_seconds")]
     #[schemars(with = "Option<f64>")]
     pub first_byte: Option<Duration>,
+    /// The same of the question for two bytes of this layer before: the first that its server heard of
+    /// it. Absent where that went over several hosts.
+    #[serde(
+        rename = "first_touch_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub first_touch: Option<Duration>,
+    /// Where in the layer it began.
+    #[serde(default)]
+    pub offset: Bytes,
     pub bytes: Bytes,
-    /// The longest time without a byte, from the first byte on.
+    /// `tcpi_min_rtt` of its connection.
+    #[serde(
+        rename = "min_rtt_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub min_rtt: Option<Duration>,
+    /// How its bytes came in bursts, where they did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bursts: Option<Bursts>,
+    /// The longest time without a byte, from the first byte to the end of the test.
     #[serde(rename = "longest_stall_seconds", with = "seconds")]
     #[schemars(with = "f64")]
     pub longest_stall: Duration,
+    /// No byte had come for so long when the test ended.
+    #[serde(
+        rename = "silent_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub silent: Option<Duration>,
     pub end: StreamEnd,
     pub samples: Vec<StreamSample>,
+}
+
+/// A sender that waits for something before it goes on: for acknowledgements, one round trip each
+/// time, where its window is full; for its own clock where it paces.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Bursts {
+    pub count: usize,
+    /// Medians: of what comes in one, and from the beginning of one to that of the next.
+    pub bytes: Bytes,
+    #[serde(rename = "period_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub period: Duration,
 }
 
 /// What became of a stream.
@@ -121,6 +271,9 @@ pub struct StreamSample {
     pub receive_rtt: Option<Duration>,
     /// `tcpi_rcv_space`.
     pub receive_space: Option<Bytes>,
+    /// `tcpi_rcv_ssthresh`: the window that is offered to the sender at most.
+    #[serde(default)]
+    pub receive_window: Option<Bytes>,
     /// `tcpi_data_segs_in`.
     pub data_segments_in: Option<u32>,
     /// `tcpi_rcv_ooopack`.

@@ -90,6 +90,32 @@ pub mod optional_seconds {
     }
 }
 
+/// `#[serde(with = "list_of_seconds")]`: the same for several.
+pub mod list_of_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(values: &[Duration], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(
+            values
+                .iter()
+                .map(|value| (value.as_secs_f64() * 1e6).round() / 1e6),
+        )
+    }
+
+    /// # Errors
+    /// When one of the numbers is negative, not finite, or too large for a `Duration`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Duration>, D::Error> {
+        Vec::<f64>::deserialize(from)?
+            .into_iter()
+            .map(|s| Duration::try_from_secs_f64(s).map_err(serde::de::Error::custom))
+            .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,14 @@
 //! Who wants an image: a container of a pod, with what its manifest says of the pull.
 
 use std::fmt;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::reference::Reference;
 use super::text::printable;
+use super::units::optional_seconds;
 
 /// One container of a workload's pods.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -30,6 +32,15 @@ pub struct PodUse {
     /// What is wrong with the pod's EIP annotations.
     #[serde(default)]
     pub eip: Vec<EipProblem>,
+    /// A rollout that takes longer is given up (`progressDeadlineSeconds` of a Deployment).
+    #[serde(
+        rename = "progress_deadline_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub progress_deadline: Option<Duration>,
     /// What came of looking for each of its Secrets among those given.
     #[serde(default)]
     pub secrets: Vec<SecretSought>,

@@ -74,6 +74,16 @@ struct Shared {
 impl HttpConnection {
     /// Begins to speak HTTP/1.1, or HTTP/2 when ALPN chose it.
     pub async fn open(stream: Stream, is_h2: bool) -> Result<Self, HttpFault> {
+        Self::open_with(stream, is_h2, SMALL_WINDOWS).await
+    }
+
+    /// The same for bodies that are read whole: over HTTP/2 with the windows of Go's client, so that
+    /// they bound neither its rate nor ours.
+    pub async fn open_wide(stream: Stream, is_h2: bool) -> Result<Self, HttpFault> {
+        Self::open_with(stream, is_h2, WIDE_WINDOWS).await
+    }
+
+    async fn open_with(stream: Stream, is_h2: bool, windows: Windows) -> Result<Self, HttpFault> {
         let (watched, record) = Watched::new(stream);
         let io = TokioIo::new(watched);
         let shared = Arc::new(Shared::default());
@@ -81,8 +91,8 @@ impl HttpConnection {
         let opening = async {
             if is_h2 {
                 let (sender, connection) = http2::Builder::new(spawner.clone())
-                    .initial_stream_window_size(H2_WINDOW)
-                    .initial_connection_window_size(H2_WINDOW)
+                    .initial_stream_window_size(windows.stream)
+                    .initial_connection_window_size(windows.connection)
                     .max_header_list_size(HEAD_LIMIT)
                     .handshake(io)
                     .await?;
@@ -731,9 +741,25 @@ const HEAD_LIMIT: u32 = 256 << 10;
 /// More than any registry behind any number of proxies sends.
 const MAX_HEADERS: usize = 256;
 
-/// What a server may send before we take it: a small layer costs little when only its first byte
-/// is asked for, a manifest of 4 MiB takes 16 round trips.
-const H2_WINDOW: u32 = 256 << 10;
+/// What a server of HTTP/2 may send before we take it (RFC 9113 section 5.2).
+#[derive(Clone, Copy, Debug)]
+struct Windows {
+    stream: u32,
+    connection: u32,
+}
+
+/// A layer costs little when only its first bytes are asked for, a manifest of 4 MiB takes 16 round
+/// trips.
+const SMALL_WINDOWS: Windows = Windows {
+    stream: 256 << 10,
+    connection: 256 << 10,
+};
+
+/// Those of Go's net/http (transportDefaultStreamFlow, transportDefaultConnFlow).
+const WIDE_WINDOWS: Windows = Windows {
+    stream: 4 << 20,
+    connection: 1 << 30,
+};
 
 /// Errors that wrap one another.
 const MAX_SOURCES: usize = 8;

@@ -45,6 +45,8 @@ pub struct TcpInfo {
     pub receive_rtt: Option<Duration>,
     /// `tcpi_rcv_space`: bytes of the window that the kernel grows for this connection.
     pub receive_space: Option<u32>,
+    /// `tcpi_rcv_ssthresh`: the window that is offered to the peer at most.
+    pub receive_window: Option<u32>,
 }
 
 /// Reads TCP_INFO of a TCP socket.
@@ -105,6 +107,10 @@ fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
         receive_space: field(
             offset_of!(libc::tcp_info, tcpi_rcv_space),
             info.tcpi_rcv_space,
+        ),
+        receive_window: field(
+            offset_of!(libc::tcp_info, tcpi_rcv_ssthresh),
+            info.tcpi_rcv_ssthresh,
         ),
         retransmits: (offset_of!(libc::tcp_info, tcpi_total_retrans) + size_of::<u32>() <= length)
             .then_some(info.tcpi_total_retrans),

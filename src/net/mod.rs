@@ -4,6 +4,7 @@ pub mod dns;
 pub mod hops;
 pub mod http;
 pub mod kernel;
+pub mod machine;
 pub mod netlink;
 pub mod order;
 pub mod resolv;

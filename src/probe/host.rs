@@ -205,7 +205,7 @@ impl<'a> Visit<'a> {
         if self.walk.blob.done().is_some()
             // The walk for comparison without the proxy has the layers a second time.
             && !self.lines.is_direct()
-            && let Some(budget) = self.lines.edges().transfer
+            && let Some(budget) = &self.lines.edges().transfer
         {
             let _turn = self.lines.edges().transfer_turn.lock().await;
             let transfer = transfer::measure(

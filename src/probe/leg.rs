@@ -169,6 +169,19 @@ impl<'a> Lines<'a> {
         &mut self.scrub
     }
 
+    pub(super) fn progress(&self) -> &'a dyn Progress {
+        self.progress
+    }
+
+    /// The network device by which packets to an address leave this machine.
+    pub(super) fn device_to(&self, to: IpAddr) -> Option<String> {
+        let mut routes = self.legs.iter().flat_map(|leg| &leg.routes);
+        match &routes.find(|route| route.to == to)?.outcome {
+            RouteOutcome::Unicast { device, .. } => Some(device.clone()),
+            _ => None,
+        }
+    }
+
     pub(super) fn edges(&self) -> &'a Edges {
         self.edges
     }
@@ -723,17 +736,32 @@ impl<'a> Lines<'a> {
         to: SocketAddr,
         max_segment: Option<u32>,
     ) -> Result<HttpConnection, (Phase, String)> {
-        let anew = self.connect_watched(endpoint, to, max_segment).await;
-        anew.map(|(connection, _)| connection)
+        let (stream, is_h2, _) = self.dial_anew(endpoint, to, max_segment).await?;
+        let opened = HttpConnection::open(stream, is_h2).await;
+        let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
+        Ok(opened.by_proxy(self.for_proxy(endpoint)))
     }
 
-    /// The same with a second descriptor of its socket, by which the kernel tells how it goes.
+    /// The same for whole layers, with a second descriptor of its socket, by which the kernel tells
+    /// how it goes.
     pub(super) async fn connect_watched(
         &self,
         endpoint: &Endpoint,
         to: SocketAddr,
-        max_segment: Option<u32>,
     ) -> Result<(HttpConnection, Option<OwnedFd>), (Phase, String)> {
+        let (stream, is_h2, socket) = self.dial_anew(endpoint, to, None).await?;
+        let opened = HttpConnection::open_wide(stream, is_h2).await;
+        let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
+        Ok((opened.by_proxy(self.for_proxy(endpoint)), socket))
+    }
+
+    /// Connects, by the proxy if there is one, and secures.
+    async fn dial_anew(
+        &self,
+        endpoint: &Endpoint,
+        to: SocketAddr,
+        max_segment: Option<u32>,
+    ) -> Result<(Stream, bool, Option<OwnedFd>), (Phase, String)> {
         let words = |fault: Option<String>| fault.unwrap_or_default();
         let limit = self.dial_limit();
         let dialed = tcp::connect_bounded(&[to.ip()], to.port(), limit, max_segment).await;
@@ -752,10 +780,7 @@ impl<'a> Lines<'a> {
                 Phase::Tls,
                 words(tls.unverified.map(|fault| fault.to_string())),
             )),
-            (_, Some(State::Fresh(stream, is_h2))) => HttpConnection::open(stream, is_h2)
-                .await
-                .map(|connection| (connection.by_proxy(self.for_proxy(endpoint)), socket))
-                .map_err(|fault| (Phase::Ping, fault.to_string())),
+            (_, Some(State::Fresh(stream, is_h2))) => Ok((stream, is_h2, socket)),
             (tls, _) => {
                 let fault = tls.outcome.fault().map(ToString::to_string);
                 Err((Phase::Tls, words(fault)))

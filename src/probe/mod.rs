@@ -29,6 +29,7 @@ use crate::model::fault::Phase;
 use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
+use crate::model::units::Bytes;
 use crate::model::vantage::Vantage;
 use crate::model::workload::PodUse;
 use crate::net::dns::Families;
@@ -108,6 +109,9 @@ pub struct Override {
 /// Told what the walk is about to do, for a progress line.
 pub trait Progress: Send + Sync {
     fn phase(&self, role: Role, phase: Phase);
+
+    /// So much of all layers has been read, in this time (`--transfer full`).
+    fn transferred(&self, _bytes: Bytes, _of: Bytes, _elapsed: Duration) {}
 }
 
 /// An answer to `/v2/` is read up to this: error bodies of registries are below 1 KiB, login pages

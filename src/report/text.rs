@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Report;
 use super::secret::{SecretDocument, SecretReport};
 use crate::diagnose::path::{Knob, LegPath, Reachability};
-use crate::diagnose::throughput::Rate;
+use crate::diagnose::throughput::{Rate, Throughput};
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{
@@ -18,7 +18,7 @@ use crate::model::hosts::HostsConfig;
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, Way};
-use crate::model::transfer::{StreamEnd, TransferEnd};
+use crate::model::transfer::{StageKind, StreamEnd, Transfer, TransferEnd};
 use crate::model::units::{Bytes, Took};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::PullPolicy;
@@ -449,6 +449,8 @@ impl Page {
             TransferEnd::TimeSpent => "the time allowed was over",
             TransferEnd::Complete => "all layers were read",
             TransferEnd::Failed => "no stream was left",
+            TransferEnd::Harmful => "others had to wait for it for too long",
+            TransferEnd::Disturbed => "others needed the way",
         };
         self.line(&format!(
             "{heading}  {} in {} over {}; {ended}",
@@ -456,15 +458,26 @@ impl Page {
             Took(transfer.took),
             count(transfer.connections, "connection", "connections"),
         ));
-        let streams = transfer.streams.len();
+        let streams_of = |kind: StageKind, one: &str, many: &str| {
+            let stage = transfer.stages.iter().find(|stage| stage.kind == kind);
+            count(stage.map_or(1, |stage| stage.streams), one, many)
+        };
+        let all = streams_of(StageKind::AsContainerd, "stream", "streams");
+        let apart = streams_of(StageKind::OwnConnections, "apart", "apart");
         for (name, rate) in [
-            ("1 stream".to_owned(), &throughput.one),
-            (count(streams.min(3), "stream", "streams"), &throughput.all),
+            ("1 stream", &throughput.one),
+            (&all, &throughput.all),
+            (&apart, &throughput.apart),
         ] {
             if let Some(rate) = rate {
-                self.prose(&format!("  {name:<9}  "), 13, &shown_rate(rate));
+                self.prose(
+                    &format!("  {name:<9}  "),
+                    13,
+                    &shown_rate(rate, throughput.disturbed.is_some()),
+                );
             }
         }
+        self.beside(transfer, throughput);
         if let (Some(seconds), Some(found)) = (
             throughput.pull_seconds,
             report.evidence.walk.manifest.done(),
@@ -505,6 +518,36 @@ impl Page {
                 ),
                 _ => {}
             }
+        }
+    }
+
+    /// What else was measured, and what bounds the rate.
+    fn beside(&mut self, transfer: &Transfer, throughput: &Throughput) {
+        if let (Some(idle), Some(loaded)) = (throughput.idle_latency, throughput.loaded_latency) {
+            self.line(&format!(
+                "  latency    {} when idle, {} while layers come",
+                Took(idle),
+                Took(loaded)
+            ));
+        }
+        if let Some(control) = &transfer.control {
+            let bytes = control.arrivals.last().map_or(Bytes(0), |last| last.bytes);
+            let fault = control
+                .fault
+                .as_ref()
+                .map_or_else(String::new, |fault| format!("; {fault}"));
+            self.prose(
+                "  control    ",
+                13,
+                &format!("{bytes} from {} at the same time{fault}", control.endpoint),
+            );
+        }
+        match (&throughput.bound_by, &throughput.unknown_because) {
+            (Some(cause), _) => self.line(&format!("  bound by   {}", cause.code())),
+            (None, Some(because)) => {
+                self.prose("  bound by   ", 13, &format!("unknown: {because}"));
+            }
+            (None, None) => {}
         }
     }
 
@@ -799,16 +842,19 @@ fn count(number: usize, one: &str, many: &str) -> String {
 }
 
 /// `19.1 Mbit/s (2.3 MiB/s) sustained, within 1.2 %; burst 0.5 MiB`.
-fn shown_rate(rate: &Rate) -> String {
-    let mbit = |bytes_per_second: f64| bytes_per_second * 8.0 / 1e6;
+fn shown_rate(rate: &Rate, is_disturbed: bool) -> String {
+    let mbit = rate.bytes_per_second * 8.0 / 1e6;
     let mib = rate.bytes_per_second / f64::from(1 << 20);
-    let mut text = format!("{:.1} Mbit/s ({mib:.1} MiB/s)", mbit(rate.bytes_per_second));
+    let mut text = format!("{mbit:.1} Mbit/s ({mib:.1} MiB/s)");
     if rate.is_sustained {
         let spread = (rate.high_bytes_per_second - rate.low_bytes_per_second) / 2.0;
         let percent = spread / rate.bytes_per_second * 100.0;
         let _ = write!(text, " sustained, within {percent:.1} %");
+    } else if is_disturbed {
+        text.push_str(", which is not what the way gives");
     } else {
-        text.push_str(" so far: too few bytes to know what lasts");
+        text.insert_str(0, "at least ");
+        text.push_str("; it ended before it was known what lasts");
     }
     let _ = write!(text, ", by {} in {:.1} s", rate.bytes, rate.seconds);
     if let Some(burst) = rate.burst {

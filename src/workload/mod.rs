@@ -2,6 +2,8 @@
 
 pub mod eip;
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::model::documents;
@@ -20,6 +22,7 @@ pub struct Workload {
     service_account: Option<String>,
     containers: Vec<Container>,
     eip: Vec<EipProblem>,
+    progress_deadline: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -210,7 +213,18 @@ impl Manifest<'_> {
             service_account: service_account.map(printable),
             containers,
             eip,
+            progress_deadline: self.progress_deadline(),
         })
+    }
+
+    /// How long a rollout may take: of a Deployment only.
+    fn progress_deadline(&self) -> Option<Duration> {
+        let spec = self
+            .object
+            .get("spec")
+            .filter(|_| self.kind == "Deployment");
+        let given = spec?.get("progressDeadlineSeconds").and_then(Value::as_u64);
+        Some(Duration::from_secs(given.unwrap_or(PROGRESS_DEADLINE)))
     }
 
     fn containers(
@@ -345,6 +359,7 @@ impl Workload {
                     pull_secrets: self.pull_secrets.clone(),
                     service_account: self.service_account.clone(),
                     eip: self.eip.clone(),
+                    progress_deadline: self.progress_deadline,
                     secrets: Vec::new(),
                 };
                 Ok((reference, pod))
@@ -352,6 +367,9 @@ impl Workload {
             .collect()
     }
 }
+
+/// `progressDeadlineSeconds` of a Deployment that names none.
+const PROGRESS_DEADLINE: u64 = 600;
 
 /// Kinds that make nothing but pods; others are looked at for a template.
 const MAKERS: &[&str] = &[

@@ -68,7 +68,7 @@ def classification(facts, environment):
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
             config.write(text)
             config.flush()
-            command = ["target/release/pullpath", "probe", facts["reference"], "-o", "json", "--platform", "linux/amd64",
+            command = ["target/release/pullpath", "probe", facts["reference"], "--transfer", "off", "-o", "json", "--platform", "linux/amd64",
                        "--nameserver", "127.0.0.1", "--docker-config", facts["docker_config"], "--config", config.name]
             waits, looks = [], []
             for _ in range(min(RUNS, 10)):
@@ -90,7 +90,7 @@ def compare():
         commands = {
             # Both read the password from the same file and trust the same authority.
             "pullpath probe": (
-                ["target/release/pullpath", "probe", facts["reference"], "--platform", "linux/amd64",
+                ["target/release/pullpath", "probe", facts["reference"], "--transfer", "off", "--platform", "linux/amd64",
                  "--nameserver", "127.0.0.1", "--docker-config", facts["docker_config"]]
             ),
             "skopeo inspect": (

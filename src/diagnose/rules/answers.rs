@@ -121,6 +121,10 @@ pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     stream.bytes
                 ))
                 .hint("Ask again past any cache or proxy; if it stays, push the image again."),
+            // Told as a pull without progress.
+            StreamEnd::Failed {
+                fault: HttpFault::Stalled { .. },
+            } if stream.bytes.0 > 0 => continue,
             StreamEnd::Failed { fault } => transport(evidence, fault, leg, Phase::Blob)
                 .unwrap_or_else(|| refused(fault, leg, Phase::Blob))
                 .fact(format!("after {}", stream.bytes)),

@@ -1,98 +1,329 @@
-//! What the rate of layers means for the pull.
+//! What the rate of layers means for the pull, and what to do about what bounds it.
 
 use std::time::Duration;
 
 use super::at;
 use crate::diagnose::cause::Cause;
-use crate::diagnose::throughput;
-use crate::diagnose::{Confidence, Finding, path};
-use crate::model::endpoint::Role;
+use crate::diagnose::path::LegPath;
+use crate::diagnose::throughput::{self, Throughput};
+use crate::diagnose::{Confidence, Finding, Severity, path};
 use crate::model::evidence::Evidence;
-use crate::model::fault::Phase;
+use crate::model::fault::{HttpFault, Phase};
 use crate::model::path::{EipOf, PathClass};
+use crate::model::transfer::{StreamEnd, TransferEnd, TransferStream};
 use crate::model::units::Took;
 
-/// The layers take longer than they may. Only a rate that lasts says so: one that was seen for a
-/// moment may have been slow start, or a burst.
+/// A pull of this length bothers nobody, unless somebody said what is expected.
+const BEARABLE: Duration = Duration::from_mins(1);
+
+/// A rollout is given up after this unless the Deployment says otherwise (progressDeadlineSeconds).
+const PROGRESS_DEADLINE: Duration = Duration::from_mins(10);
+
+/// containerd gives a pull up when no byte came for so long (image_pull_progress_timeout).
+const NO_PROGRESS: &str = "containerd gives a pull up after 5 minutes without a byte \
+                           (image_pull_progress_timeout); slowness alone never does that";
+
+/// What bounds the rate.
+pub(super) fn bound(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some((judged, Some(bound))) = throughput::judge_with_bound(evidence) else {
+        return;
+    };
+    // A limit that nobody suffers from is worth knowing, and no warning.
+    let is_borne = judged
+        .pull_seconds
+        .is_none_or(|seconds| seconds <= expected(evidence).unwrap_or(BEARABLE).as_secs_f64());
+    let severity = if is_borne || bound.cause == Cause::BwSelf {
+        Severity::Info
+    } else {
+        Severity::Warning
+    };
+    findings.push(
+        at(bound.cause, throughput::leg_of(evidence), Phase::Blob)
+            .severity(severity)
+            .confidence(bound.confidence)
+            .hint(hint(evidence, &judged, bound.cause))
+            .facts(bound.facts),
+    );
+}
+
+/// What somebody said that a pull may take.
+fn expected(evidence: &Evidence) -> Option<Duration> {
+    evidence.walk.transfer.as_ref()?.expected_within
+}
+
+fn hint(evidence: &Evidence, judged: &Throughput, cause: Cause) -> String {
+    let wish = wished(evidence, judged);
+    match cause {
+        Cause::BwEipCap => eip_hint(evidence, &wish),
+        Cause::BwCap => format!(
+            "Have the finding's last fact decided first. If the limit is ours, buy bandwidth{wish}; if it is the registry's, ask its owner, or {NEARER}."
+        ),
+        Cause::BwPerFlow => "Read more layers at once: max_concurrent_downloads in containerd's configuration (3 unless set), or parts of a layer at once (concurrent_layer_fetch_buffer, containerd 2.1); or ask the registry's owner about the limit.".to_owned(),
+        Cause::BwWindow => "Ours: raise the third value of net.ipv4.tcp_rmem on the node. Theirs: ask the registry's owner for larger send buffers (net.ipv4.tcp_wmem), or use a registry that is nearer.".to_owned(),
+        Cause::BwLoss => "Give these numbers to whoever runs the way (the cloud, or the line): a good one loses below 0.01 %. More layers at once (max_concurrent_downloads) help meanwhile.".to_owned(),
+        Cause::BwThrottle => format!(
+            "Small images are not hurt; for large ones {NEARER}, or ask whose limit it is: the registry's, the CDN's or the gateway's."
+        ),
+        Cause::BwRemote => format!("Buying bandwidth does not help: {NEARER}, or ask the registry's owner."),
+        Cause::BwNode => "Use an instance type with more bandwidth, or spread large images over more nodes.".to_owned(),
+        _ => "Give this program more CPU, or ask again when the machine is less busy: these rates are what it could read, not what the way gives.".to_owned(),
+    }
+}
+
+const NEARER: &str =
+    "copy the image to a registry of this region, by its private address (SWR on Huawei Cloud)";
+
+/// `: 34 Mbit/s for this image in 60 s`: what would have to be bought.
+fn wished(evidence: &Evidence, judged: &Throughput) -> String {
+    let within = expected(evidence).unwrap_or(BEARABLE);
+    let is_slow = judged
+        .pull_seconds
+        .is_some_and(|seconds| seconds > within.as_secs_f64());
+    match bought_for(evidence, within).filter(|_| is_slow) {
+        Some(mbit) => format!(
+            " ({mbit:.0} Mbit/s would bring this image in {})",
+            Took(within)
+        ),
+        None => String::new(),
+    }
+}
+
+/// The bandwidth that brings all layers in time, in Mbit/s.
+fn bought_for(evidence: &Evidence, within: Duration) -> Option<f64> {
+    let size = evidence.walk.manifest.done()?.layers_size;
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let needed = size.0 as f64 * 8.0 / 1e6 / within.as_secs_f64();
+    // Headers of IP and TCP are bought with the bytes.
+    Some((needed / 0.95).ceil())
+}
+
+fn path_of(evidence: &Evidence) -> Option<LegPath> {
+    let leg = throughput::leg_of(evidence);
+    let mut paths = path::classify(evidence).into_iter().rev();
+    paths.find(|path| path.role == leg)
+}
+
+fn is_huawei(evidence: &Evidence) -> bool {
+    let sign = evidence.vantage.provider.as_ref();
+    sign.is_some_and(|sign| sign.provider.is_huawei())
+}
+
+fn eip_hint(evidence: &Evidence, wish: &str) -> String {
+    let path = path_of(evidence);
+    let (class, eip_of) = path.map_or((None, None), |p| (p.class, p.attributes.eip_of));
+    let how = match (class, eip_of) {
+        (Some(PathClass::PublicEip), Some(EipOf::Pod)) if is_huawei(evidence) => {
+            "Set yangtse.io/eip-bandwidth-size on the pod template above 10 (up to 10 Mbit/s an EIP receives at 10 anyway; running pods keep what they have), or share a larger bandwidth (yangtse.io/eip-bandwidth-id)"
+        }
+        (Some(PathClass::PublicEip), Some(EipOf::Pod)) => "Give the pod's EIP more bandwidth",
+        (Some(PathClass::PublicEip), _) => {
+            "Give the node's EIP more bandwidth (on Huawei Cloud more than 10 Mbit/s: up to that it receives at 10 anyway), or add it to a shared bandwidth"
+        }
+        _ => {
+            "Give the EIP of the NAT gateway's SNAT rule more bandwidth: all nodes behind it share that"
+        }
+    };
+    format!("{how}{wish}; or {NEARER}.")
+}
+
+/// A stream that had begun, and went silent.
+pub(super) fn stalled(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(transfer) = &evidence.walk.transfer else {
+        return;
+    };
+    let is_silent = |stream: &&TransferStream| {
+        let of_all = stream.bytes.0 > 0;
+        let waited = stream.silent.is_some_and(|silent| silent >= SILENT);
+        let failed = matches!(
+            stream.end,
+            StreamEnd::Failed {
+                fault: HttpFault::Stalled { .. }
+            }
+        );
+        of_all && (waited || failed)
+    };
+    let silent: Vec<&TransferStream> = transfer.streams.iter().filter(is_silent).collect();
+    // One that waits while others get all of the way is none; one that was given up is.
+    let mut running = transfer.streams.iter().filter(|s| s.silent.is_some());
+    let all_are_silent = running.all(|stream| is_silent(&stream));
+    let given_up = |stream: &&&TransferStream| stream.silent.is_none();
+    let Some(first) = silent.iter().find(|s| all_are_silent || given_up(s)) else {
+        return;
+    };
+    let longest = first.longest_stall;
+    findings.push(
+        at(Cause::PullNoProgress, throughput::leg_of(evidence), Phase::Blob)
+            .severity(Severity::Warning)
+            .confidence(if silent.len() > 1 {
+                Confidence::High
+            } else {
+                Confidence::Medium
+            })
+            .fact(format!(
+                "layer {} from {}: {} came, then not a byte for {}, when the test ended",
+                first.digest,
+                first.endpoint,
+                first.bytes,
+                Took(longest)
+            ))
+            .fact(format!(
+                "{} of {} streams went silent like that",
+                silent.len(),
+                transfer.streams.len()
+            ))
+            .fact(NO_PROGRESS)
+            .hint(format!(
+                "Look at {} and at what stands before it (load balancer, proxy, firewall) for connections that stop in the middle; whether the silence lasts 5 minutes is told by `--transfer full --timeout 310s`.",
+                first.endpoint
+            )),
+    );
+}
+
+/// A second may be a lost packet, and slow start after it.
+const SILENT: Duration = Duration::from_secs(2);
+
+/// The first byte of a layer is late, and the rest is not.
+pub(super) fn first_byte(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(transfer) = &evidence.walk.transfer else {
+        return;
+    };
+    let late = transfer.streams.iter().find_map(|stream| {
+        let trip = stream.min_rtt.unwrap_or_default();
+        let touch = stream.first_touch?;
+        (touch >= LATE.max(trip * 10)).then_some((stream, touch))
+    });
+    let Some((stream, touch)) = late else {
+        return;
+    };
+    let from = format!("layer {} from {}", stream.digest, stream.endpoint);
+    let finding = at(Cause::TtfbSlow, throughput::leg_of(evidence), Phase::Blob)
+        .fact(format!("{from}: {} for the first byte", Took(touch)))
+        .facts(
+            stream
+                .min_rtt
+                .map(|trip| format!("the round trip to there takes {}", Took(trip))),
+        );
+    let finding = match stream.first_byte {
+        Some(again) if again * 4 <= touch => finding
+            .severity(Severity::Info)
+            .confidence(Confidence::Medium)
+            .fact(format!(
+                "asked again it took {}: the server had it at hand by then, a cold cache",
+                Took(again)
+            ))
+            .hint("Nothing, where layers are pulled often; else a pull-through cache that is nearer to their storage."),
+        Some(again) => finding
+            .fact(format!(
+                "asked again it took {}: no cache helps, its storage is slow to open a layer",
+                Took(again)
+            ))
+            .hint(format!(
+                "Ask whoever runs {} about its storage; every layer of every pull waits so long.",
+                stream.endpoint
+            )),
+        None => finding
+            .confidence(Confidence::Low)
+            .hint(format!("Ask whoever runs {} about its storage.", stream.endpoint)),
+    };
+    findings.push(finding);
+}
+
+const LATE: Duration = Duration::from_secs(1);
+
+/// The layers take longer than they may. Only a rate that lasts says so, or one that is far too small:
+/// a moment may have been slow start.
 pub(super) fn low(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(transfer) = &evidence.walk.transfer else {
         return;
     };
-    let (Some(within), Some(found)) = (transfer.expected_within, evidence.walk.manifest.done())
+    let (Some(judged), Some(found)) = (throughput::judge(evidence), evidence.walk.manifest.done())
     else {
         return;
     };
-    let Some(judged) = throughput::judge(evidence) else {
+    let (Some(rate), Some(seconds)) = (
+        throughput::best(judged.one, judged.all),
+        judged.pull_seconds,
+    ) else {
         return;
     };
-    let rate = [judged.all, judged.one]
-        .into_iter()
-        .flatten()
-        .find(|rate| rate.is_sustained);
-    let (Some(rate), Some(seconds)) = (rate, judged.pull_seconds) else {
-        return;
-    };
-    if seconds <= within.as_secs_f64() {
+    let (within, whose) = limit(evidence);
+    let times = seconds / within.as_secs_f64();
+    let is_long = transfer.end == TransferEnd::TimeSpent && transfer.took >= Duration::from_secs(3);
+    let is_sure = rate.is_sustained && times > 1.0;
+    let is_far = is_long && judged.disturbed.is_none() && times > 4.0;
+    if !is_sure && !is_far {
         return;
     }
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let needed = found.layers_size.0 as f64 / within.as_secs_f64();
-    let mbit = |bytes_per_second: f64| bytes_per_second * 8.0 / 1e6;
-    let is_storage = evidence.legs_of(Role::Blob).next().is_some();
-    let leg = if is_storage {
-        Role::Blob
+    let leg = throughput::leg_of(evidence);
+    let seen = if rate.is_sustained {
+        format!(
+            "{} last, within {} to {}",
+            throughput::mbit(rate.bytes_per_second),
+            throughput::mbit(rate.low_bytes_per_second),
+            throughput::mbit(rate.high_bytes_per_second)
+        )
     } else {
-        Role::Registry
+        format!(
+            "{} were seen for {}; whether that lasts is not known",
+            throughput::mbit(rate.bytes_per_second),
+            Took(transfer.took)
+        )
     };
-    // Headers of IP and TCP are bought with the bytes.
-    let bought = (mbit(needed) / 0.95).ceil();
+    let Some(bought) = bought_for(evidence, within) else {
+        return;
+    };
     findings.push(
         at(Cause::ThroughputLow, leg, Phase::Blob)
             .confidence(Confidence::Medium)
+            .fact(seen)
             .fact(format!(
-                "{:.1} Mbit/s last, within {:.1} to {:.1}",
-                mbit(rate.bytes_per_second),
-                mbit(rate.low_bytes_per_second),
-                mbit(rate.high_bytes_per_second)
-            ))
-            .fact(format!(
-                "the {} of this platform's layers take about {}, without unpacking; {} are allowed",
+                "the {} of this platform's layers take about {}, without unpacking; {} are allowed ({whose})",
                 found.layers_size,
                 Took(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
                 Took(within)
             ))
-            .hint(hint(evidence, leg, bought)),
+            .hint(low_hint(evidence, bought)),
     );
 }
 
-fn hint(evidence: &Evidence, leg: Role, mbit: f64) -> String {
-    let nearer =
-        "or bring the image nearer: a copy in a registry of this region, by its private address";
-    let path = path::classify(evidence)
-        .into_iter()
-        .rev()
-        .find(|path| path.role == leg);
-    let Some(path) = path else {
-        return format!("It takes {mbit:.0} Mbit/s, {nearer}.");
+/// How long a pull may take, and who says so.
+fn limit(evidence: &Evidence) -> (Duration, String) {
+    if let Some(within) = expected(evidence) {
+        return (within, "as expected by whoever asked".to_owned());
+    }
+    let deadlines = evidence.pods.iter();
+    let shortest = deadlines
+        .filter_map(|pod| Some((pod.progress_deadline?, pod)))
+        .min_by_key(|(deadline, _)| *deadline);
+    match shortest {
+        Some((deadline, pod)) => (
+            deadline,
+            format!("progressDeadlineSeconds of {}", pod.place()),
+        ),
+        None => (
+            PROGRESS_DEADLINE,
+            "a Deployment's progressDeadlineSeconds, unless it says otherwise".to_owned(),
+        ),
+    }
+}
+
+fn low_hint(evidence: &Evidence, mbit: f64) -> String {
+    let Some(path) = path_of(evidence) else {
+        return format!("It takes {mbit:.0} Mbit/s, or {NEARER}.");
     };
-    let huawei = evidence
-        .vantage
-        .provider
-        .as_ref()
-        .is_some_and(|sign| sign.provider.is_huawei());
     match (path.class, path.attributes.eip_of) {
-        (Some(PathClass::PublicEip), Some(EipOf::Pod)) if huawei => format!(
-            "It takes {mbit:.0} Mbit/s. If the EIP is what bounds it: yangtse.io/eip-bandwidth-size: \"{:.0}\" on the pod template (up to 10 Mbit/s an EIP receives at 10 anyway), {nearer}.",
+        (Some(PathClass::PublicEip), Some(EipOf::Pod)) if is_huawei(evidence) => format!(
+            "It takes {mbit:.0} Mbit/s. If the EIP is what bounds it: yangtse.io/eip-bandwidth-size: \"{:.0}\" on the pod template (up to 10 Mbit/s an EIP receives at 10 anyway), or {NEARER}.",
             mbit.max(11.0)
         ),
         (Some(PathClass::PublicEip), _) => format!(
-            "It takes {mbit:.0} Mbit/s. If the EIP is what bounds it, give it that bandwidth, {nearer}."
+            "It takes {mbit:.0} Mbit/s. If the EIP is what bounds it, give it that bandwidth, or {NEARER}."
         ),
         (Some(PathClass::PublicSnat), _) => format!(
-            "It takes {mbit:.0} Mbit/s for this node alone. If the NAT gateway's EIP is what bounds it, which all nodes share, give it more, {nearer}."
+            "It takes {mbit:.0} Mbit/s for this node alone. If the NAT gateway's EIP is what bounds it, which all nodes share, give it more, or {NEARER}."
         ),
         _ => format!(
-            "It takes {mbit:.0} Mbit/s from {}; {nearer}.",
+            "It takes {mbit:.0} Mbit/s from {}; or {NEARER}.",
             path.endpoint
         ),
     }

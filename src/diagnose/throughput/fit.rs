@@ -29,14 +29,18 @@ pub struct Fit {
     /// How long it is: in seconds and bytes.
     pub duration: f64,
     pub bytes: f64,
+    /// The most that came between two points of it.
+    pub grain: f64,
 }
 
 impl Fit {
     /// Long enough to be believed: 1.3 MB hold twenty quanta of 64 KiB, in which a receiver's bytes
-    /// arrive (GRO, TLS records), so that one more or less is 5 %; and so many round trips that the
-    /// sender's window has had its say.
+    /// arrive (GRO, TLS records), so that one more or less is 5 %; on a slow path quanta are smaller,
+    /// and twenty of those that were seen do. And so many round trips that the sender's window has had
+    /// its say.
     pub fn is_sustained(&self, round_trip: f64) -> bool {
-        self.bytes >= ENOUGH_BYTES
+        let is_slow = self.duration >= 2.0 * ENOUGH_SECONDS && self.bytes >= QUANTA * self.grain;
+        (self.bytes >= ENOUGH_BYTES || is_slow)
             && self.duration >= (ROUND_TRIPS * round_trip).max(ENOUGH_SECONDS)
             && self.is_tight()
     }
@@ -48,6 +52,7 @@ impl Fit {
 
 const ENOUGH_BYTES: f64 = 1.3e6;
 const ENOUGH_SECONDS: f64 = 1.0;
+const QUANTA: f64 = 20.0;
 const ROUND_TRIPS: f64 = 20.0;
 
 /// How far the halves of a line may differ.
@@ -107,6 +112,7 @@ fn line(points: &[Point], sums: &Sums, from: usize) -> Option<Fit> {
         from: first.at,
         duration,
         bytes,
+        grain: sums.steps[from],
     })
 }
 

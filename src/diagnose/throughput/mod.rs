@@ -1,24 +1,64 @@
 //! What a series of arrivals says of the way that the bytes came: pure, without clock or sockets.
 
 pub mod fit;
+mod limit;
+mod stages;
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Confidence;
+use super::cause::Cause;
+use super::path;
+use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Step};
-use crate::model::transfer::{Arrival, Transfer, TransferEnd};
-use crate::model::units::Bytes;
-use fit::{Fit, Point};
+use crate::model::path::{EipOf, PathClass};
+use crate::model::transfer::{Arrival, Stage, StageKind, Transfer, TransferEnd};
+use crate::model::units::{Bytes, optional_seconds};
+use crate::model::vantage::NetworkView;
+use fit::Fit;
+use limit::{Known, Limit};
+use stages::StageRate;
 
-/// How fast layers come, and what that means for this image.
+/// How fast layers come, what bounds that, and what it means for this image.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Throughput {
     /// By one stream alone.
     pub one: Option<Rate>,
     /// By all streams that containerd would have.
     pub all: Option<Rate>,
+    /// By as many, each over a connection of its own; absent where containerd's have that anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Rate>,
+    /// Small requests took so long while nothing else went on: the best of them.
+    #[serde(
+        rename = "idle_latency_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub idle_latency: Option<Duration>,
+    /// And while layers came: the median.
+    #[serde(
+        rename = "loaded_latency_seconds",
+        with = "optional_seconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub loaded_latency: Option<Duration>,
+    /// Why these rates do not count as what the way gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disturbed: Option<String>,
+    /// The cause that bounds the rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_by: Option<Cause>,
+    /// Why no cause is named, and what would decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_because: Option<String>,
     /// How long the layers of this platform take at the rate of all streams (or of the one): an
     /// estimate, without unpacking. Where the rate is a lower bound, this is an upper one.
     pub pull_seconds: Option<f64>,
@@ -41,73 +81,176 @@ pub struct Rate {
     pub seconds: f64,
 }
 
-/// The rate is known by the series so far: that since more streams were added, where there are more.
-pub fn is_stable(arrivals: &[Arrival], more_after: Option<Duration>, round_trip: Duration) -> bool {
-    let series = match more_after {
-        Some(from) => part(arrivals, from, None),
-        None => part(arrivals, Duration::ZERO, None),
-    };
-    fit::fit(&series).is_some_and(|fit| fit.is_sustained(round_trip.as_secs_f64()))
+/// What bounds the rate, with evidence; for the rules.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Bound {
+    pub(super) cause: Cause,
+    pub(super) confidence: Confidence,
+    pub(super) facts: Vec<String>,
+}
+
+/// The newest stage has told what it can: its rate is known, or is that of the stage before.
+pub fn is_stable(arrivals: &[Arrival], stages: &[Stage], round_trip: Duration) -> bool {
+    stages::is_stable(arrivals, stages, round_trip)
 }
 
 /// What a transfer comes to.
 pub fn judge(evidence: &Evidence) -> Option<Throughput> {
+    judge_with_bound(evidence).map(|(throughput, _)| throughput)
+}
+
+/// The same with the finding that it makes.
+pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Option<Bound>)> {
     let transfer = evidence.walk.transfer.as_ref()?;
-    let round_trip = evidence
-        .walk
-        .legs
-        .iter()
-        .filter_map(|leg| leg.transport?.min_rtt)
-        .min()
-        .unwrap_or_default();
-    let one = rate(
-        &part(&transfer.arrivals, Duration::ZERO, transfer.more_after),
-        round_trip,
-    );
-    let all = transfer
-        .more_after
-        .filter(|_| transfer.streams.len() > 1)
-        .and_then(|from| rate(&part(&transfer.arrivals, from, None), round_trip));
-    // An image that was read whole before there was a series to judge.
-    let all = all.or_else(|| whole(transfer).filter(|_| one.is_none()));
+    let round_trip = round_trip(evidence, transfer);
+    let rates = stages::rates(&transfer.arrivals, &transfer.stages, round_trip);
+    let disturbance = limit::disturbance(transfer);
+    let of = |kind: StageKind| {
+        let found = rates.iter().find(|rate| rate.stage.kind == kind)?;
+        let rate = shown(found)?;
+        Some(match disturbance {
+            Some(_) => limit::unbelieved(rate),
+            None => rate,
+        })
+    };
+    let mut one = of(StageKind::OneStream);
+    let mut all = of(StageKind::AsContainerd);
+    let apart = of(StageKind::OwnConnections);
+    // All of the image, before its rate was known: the mean is what there is.
+    let read_whole = whole(transfer);
+    let is_known = |rate: &Option<Rate>| rate.is_some_and(|rate| rate.is_sustained);
+    if read_whole.is_some() && !is_known(&one) && !is_known(&all) {
+        (one, all) = (None, read_whole);
+    }
     let size = match &evidence.walk.manifest {
         Step::Done { value, .. } => Some(value.layers_size),
         _ => None,
     };
-    // What lasts is known better than what was seen.
-    let best = [all, one]
+    // Where each byte of it came once, that is how long it takes.
+    let measured = read_whole
+        .filter(|rate| Some(rate.bytes) == size)
+        .map(|rate| rate.seconds);
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let estimated = best(one, all)
+        .zip(size)
+        .filter(|(rate, _)| rate.bytes_per_second > 0.0)
+        .map(|(rate, size)| size.0 as f64 / rate.bytes_per_second);
+    let pull_seconds = measured.or(estimated);
+    let bound = match disturbance.clone() {
+        Some((cause, reason)) => cause.map(|cause| Bound {
+            cause,
+            confidence: Confidence::High,
+            facts: vec![reason],
+        }),
+        None => None,
+    };
+    let decided = disturbance
+        .is_none()
+        .then(|| limit::decide(transfer, &rates, known(evidence)));
+    let (bound, unknown_because) = match decided {
+        None => (
+            bound,
+            disturbance.as_ref().map(|(_, reason)| reason.clone()),
+        ),
+        Some(Limit::Unknown { because }) => (None, Some(because)),
+        Some(Limit::Named {
+            cause,
+            confidence,
+            facts,
+        }) => (
+            Some(Bound {
+                cause,
+                confidence,
+                facts,
+            }),
+            None,
+        ),
+    };
+    let latency = limit::latency(transfer);
+    let throughput = Throughput {
+        one,
+        all,
+        apart,
+        idle_latency: latency.map(|(idle, _)| idle),
+        loaded_latency: latency.map(|(_, loaded)| loaded),
+        disturbed: disturbance.map(|(_, reason)| reason),
+        bound_by: bound.as_ref().map(|bound| bound.cause),
+        unknown_because,
+        pull_seconds,
+    };
+    Some((throughput, bound))
+}
+
+/// What lasts is known better than what was seen.
+pub(super) fn best(one: Option<Rate>, all: Option<Rate>) -> Option<Rate> {
+    [all, one]
         .into_iter()
         .flatten()
         .find(|rate| rate.is_sustained)
         .or(all)
-        .or(one);
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let pull_seconds = best
-        .zip(size)
-        .map(|(rate, size)| size.0 as f64 / rate.bytes_per_second);
-    Some(Throughput {
-        one,
-        all,
-        pull_seconds,
-    })
+        .or(one)
 }
 
-/// The points between two times, counted from the first of them.
-#[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
-fn part(arrivals: &[Arrival], from: Duration, until: Option<Duration>) -> Vec<Point> {
-    let mut chosen = arrivals
-        .iter()
-        .filter(|arrival| arrival.at >= from && until.is_none_or(|until| arrival.at <= until))
-        .peekable();
-    let Some(first) = chosen.peek().map(|first| **first) else {
-        return Vec::new();
+/// In Mbit/s, as clouds sell it.
+pub(super) fn mbit(bytes_per_second: f64) -> String {
+    let mbit = bytes_per_second * 8.0 / 1e6;
+    if mbit < 9.95 {
+        format!("{mbit:.1} Mbit/s")
+    } else {
+        format!("{mbit:.0} Mbit/s")
+    }
+}
+
+/// The leg that layers came by.
+pub(super) fn leg_of(evidence: &Evidence) -> Role {
+    let transfer = evidence.walk.transfer.as_ref();
+    let endpoint = transfer.and_then(|t| Some(&t.streams.first()?.endpoint));
+    let is_storage = evidence
+        .legs_of(Role::Blob)
+        .any(|leg| endpoint.is_none_or(|endpoint| leg.endpoint == *endpoint));
+    if is_storage {
+        Role::Blob
+    } else {
+        Role::Registry
+    }
+}
+
+fn known(evidence: &Evidence) -> Known {
+    let role = leg_of(evidence);
+    let path = path::classify(evidence)
+        .into_iter()
+        .rev()
+        .find(|path| path.role == role);
+    let vantage = &evidence.vantage;
+    let of_pod = vantage.pod_eip.as_ref().and_then(|eip| eip.bandwidth_mbit);
+    let class = path.as_ref().and_then(|path| path.class);
+    let is_pods = path
+        .as_ref()
+        .is_some_and(|path| path.attributes.eip_of == Some(EipOf::Pod));
+    let eip_mbit = match class {
+        Some(PathClass::PublicEip) if is_pods => of_pod.or(vantage.declared.eip_bandwidth_mbit),
+        Some(PathClass::PublicEip | PathClass::PublicSnat) => vantage.declared.eip_bandwidth_mbit,
+        _ => None,
     };
-    chosen
-        .map(|arrival| Point {
-            at: arrival.at.saturating_sub(first.at).as_secs_f64(),
-            bytes: arrival.bytes.0.saturating_sub(first.bytes.0) as f64,
-        })
-        .collect()
+    Known {
+        class,
+        eip_mbit,
+        // Metadata speaks of the machine; a pod may have less of it.
+        node_mbit: vantage
+            .metadata
+            .facts()
+            .filter(|_| vantage.network != NetworkView::Pod)
+            .and_then(|facts| facts.max_bandwidth_mbit),
+    }
+}
+
+fn round_trip(evidence: &Evidence, transfer: &Transfer) -> Duration {
+    let of_streams = transfer.streams.iter().filter_map(|s| s.min_rtt).min();
+    let of_legs = || {
+        let legs = evidence.walk.legs.iter();
+        legs.filter_map(|leg| leg.transport?.min_rtt).min()
+    };
+    of_streams.or_else(of_legs).unwrap_or_default()
 }
 
 /// All bytes by all the time, from the first request on.
@@ -116,27 +259,30 @@ fn whole(transfer: &Transfer) -> Option<Rate> {
     let total: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
     let seconds = transfer.took.as_secs_f64();
     let is_whole = transfer.end == TransferEnd::Complete && total > 0 && seconds > 0.0;
-    is_whole.then(|| {
-        let mean = total as f64 / seconds;
-        Rate {
-            bytes_per_second: mean,
-            low_bytes_per_second: mean,
-            high_bytes_per_second: mean,
-            is_sustained: false,
-            burst: None,
-            bytes: Bytes(total),
-            seconds,
-        }
-    })
+    is_whole.then(|| plain(total as f64 / seconds, total as f64, seconds))
 }
 
-fn rate(series: &[Point], round_trip: Duration) -> Option<Rate> {
-    let line = fit::fit(series);
-    if let Some(line) = line.filter(|line| line.is_sustained(round_trip.as_secs_f64())) {
-        return Some(of_line(&line, true));
+/// A rate of which no more is known than that it was seen.
+fn plain(mean: f64, total: f64, seconds: f64) -> Rate {
+    Rate {
+        bytes_per_second: mean,
+        low_bytes_per_second: mean,
+        high_bytes_per_second: mean,
+        is_sustained: false,
+        burst: None,
+        bytes: bytes(total),
+        seconds,
     }
-    // An end that is too short to be believed is still what was seen last.
-    line.map(|line| of_line(&line, false))
+}
+
+/// An end that is too short to be believed is still what was seen last; where there is none, the mean
+/// is.
+fn shown(found: &StageRate) -> Option<Rate> {
+    match found.line {
+        Some(line) => Some(of_line(&line, found.is_sustained)),
+        None if found.mean > 0.0 => Some(plain(found.mean, found.bytes, found.seconds)),
+        None => None,
+    }
 }
 
 fn of_line(line: &Fit, is_sustained: bool) -> Rate {
@@ -201,8 +347,13 @@ mod tests {
             digest: "sha256:ab".to_owned(),
             connection: 0,
             first_byte: None,
+            first_touch: None,
+            offset: Bytes(0),
             bytes: arrivals.last().unwrap().bytes,
+            min_rtt: None,
+            bursts: None,
             longest_stall: Duration::ZERO,
+            silent: None,
             end: crate::model::transfer::StreamEnd::Stopped,
             samples: Vec::new(),
         };
@@ -212,6 +363,17 @@ mod tests {
         };
         let mut all = vec![stream];
         all.resize(streams, nothing);
+        let stage = |kind, from, streams| Stage {
+            kind,
+            from,
+            streams,
+            connections: streams,
+        };
+        let mut stages = vec![stage(StageKind::OneStream, Duration::ZERO, 1)];
+        stages.extend(more_after.map(|after| {
+            let from = Duration::from_secs_f64(after);
+            stage(StageKind::AsContainerd, from, streams)
+        }));
         Transfer {
             began: fixture::now(),
             max_bytes: Bytes(16 << 20),
@@ -221,7 +383,11 @@ mod tests {
             streams: all,
             connections: streams,
             arrivals,
-            more_after: more_after.map(Duration::from_secs_f64),
+            stages,
+            pings: None,
+            control: None,
+            device: None,
+            cpu: None,
             end: TransferEnd::Stable,
         }
     }

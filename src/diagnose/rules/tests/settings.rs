@@ -531,6 +531,7 @@ fn pod(found: Found) -> PodUse {
         pull_secrets: vec!["regcred".to_owned()],
         service_account: None,
         eip: Vec::new(),
+        progress_deadline: None,
         secrets: vec![SecretSought {
             name: "regcred".to_owned(),
             found,

@@ -1,0 +1,971 @@
+//! What bounds the rate: a pure function over the stages of a transfer and what was sampled meanwhile.
+//!
+//! How the sum of all streams changes with their number is what tells most: one that stays the same
+//! is a limit that they share, one that grows with them is a limit of each. Then come a queue or
+//! losses (a shaper or policer makes them, a sender that paces does not), windows, bursts, and a host
+//! elsewhere. What two causes would look like is not told as one of them.
+
+use std::time::Duration;
+
+use super::stages::{self, StageRate};
+use super::{Rate, mbit};
+use crate::diagnose::Confidence;
+use crate::diagnose::cause::Cause;
+use crate::model::path::PathClass;
+use crate::model::transfer::{StageKind, StreamSample, Transfer, TransferStream};
+use crate::model::units::{Bytes, Took};
+
+/// What else is known of the leg that the bytes came by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    pub(super) class: Option<PathClass>,
+    /// The declared bandwidth of the EIP in use.
+    pub(super) eip_mbit: Option<u64>,
+    /// What the cloud's metadata service says that this machine may have.
+    pub(super) node_mbit: Option<u64>,
+}
+
+/// What bounds the rate, or why that is not told.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Limit {
+    Named {
+        cause: Cause,
+        confidence: Confidence,
+        facts: Vec<String>,
+    },
+    Unknown {
+        /// Why, and what would decide it.
+        because: String,
+    },
+}
+
+/// How many times the sum may be, with more streams, to be the same.
+const SAME: f64 = 1.15;
+/// And the share of as many times as there are streams, to have grown with them.
+const GROWN: f64 = 0.7;
+
+/// A queue that others have to wait in, beyond what a busy processor makes.
+const QUEUE: f64 = 0.005;
+const QUEUE_SHARE: f64 = 0.25;
+
+/// Out of order, of all segments, and in so many samples.
+const LOSSY: f64 = 0.001;
+const LOSSY_SAMPLES: usize = 3;
+
+/// The share of time that a limit of processors may take.
+const THROTTLED: f64 = 0.05;
+const BUSY: f64 = 0.9;
+/// Below this a processor has no time to be a limit, in seconds.
+const SHORT: f64 = 0.5;
+
+/// Other traffic of the same device, as a share of ours, that a rate is believed beside.
+const OTHERS: f64 = 0.05;
+/// Ethernet, IP and TCP on top of their payload.
+const HEADERS: f64 = 1.06;
+
+/// A burst worth telling: bytes, and seconds at the rate that lasts.
+const BURST_BYTES: f64 = 1e6;
+const BURST_SECONDS: f64 = 0.5;
+
+/// Goodput as a share of what is bought: metered with the headers of IP, or of Ethernet as well, and
+/// as exact as the fit.
+const BOUGHT: std::ops::RangeInclusive<f64> = 0.91..=1.01;
+
+/// Why a sample does not count, where it does not.
+pub(super) fn disturbance(transfer: &Transfer) -> Option<(Option<Cause>, String)> {
+    if let Some(reason) = own_limit(transfer) {
+        return Some((Some(Cause::BwSelf), reason));
+    }
+    let others = others(transfer)?;
+    let ours = stages::mean(&stages::part(&transfer.arrivals, Duration::ZERO, None))?;
+    (others > OTHERS * ours).then(|| {
+        let device = transfer.device.as_ref().map_or("", |d| d.device.as_str());
+        (
+            None,
+            format!(
+                "{device} received {} besides: others of this machine used the same way",
+                mbit(others)
+            ),
+        )
+    })
+}
+
+/// This process had too little of the processor, or did not read what was there.
+fn own_limit(transfer: &Transfer) -> Option<String> {
+    let cpu = transfer.cpu?;
+    let over = cpu.over.as_secs_f64();
+    if over < SHORT {
+        return None;
+    }
+    if let Some(throttled) = cpu.throttled
+        && throttled.as_secs_f64() > THROTTLED * over
+    {
+        return Some(format!(
+            "the CPU limit of this process held it back for {} of {}",
+            Took(throttled),
+            Took(cpu.over)
+        ));
+    }
+    let unread = transfer.streams.iter().max_by_key(|s| s.bytes)?;
+    let samples = unread.samples.iter().filter_map(|sample| {
+        let window = sample.receive_window.or(sample.receive_space)?;
+        Some(sample.unread?.0 * 2 > window.0)
+    });
+    let late: Vec<bool> = samples.collect();
+    let full = late.iter().filter(|is_full| **is_full).count();
+    if late.len() >= 4 && full * 2 > late.len() {
+        return Some(format!(
+            "in {full} of {} samples more than half of the window waited to be read by this process",
+            late.len()
+        ));
+    }
+    (cpu.used.as_secs_f64() > BUSY * over).then(|| {
+        format!(
+            "this process had a processor busy all the time: {} of {}",
+            Took(cpu.used),
+            Took(cpu.over)
+        )
+    })
+}
+
+/// Bytes per second that came by the same device and are not ours.
+fn others(transfer: &Transfer) -> Option<f64> {
+    let device = transfer.device.as_ref()?;
+    let all = stages::part(&device.arrivals, Duration::ZERO, None);
+    let last = all.last().filter(|last| last.at >= SHORT)?;
+    let mut ours = bytes_until(&transfer.arrivals, last.at);
+    if let Some(control) = &transfer.control {
+        ours += bytes_until(&control.arrivals, last.at);
+    }
+    Some(((last.bytes - ours * HEADERS) / last.at).max(0.0))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
+fn bytes_until(arrivals: &[crate::model::transfer::Arrival], at: f64) -> f64 {
+    let after = arrivals.partition_point(|arrival| arrival.at.as_secs_f64() <= at);
+    let bytes = |index: usize| arrivals.get(index).map(|arrival| arrival.bytes.0 as f64);
+    after.checked_sub(1).and_then(bytes).unwrap_or_default()
+}
+
+/// Two stages that differ in how much of the way they use.
+struct Pair<'a> {
+    few: &'a StageRate,
+    many: &'a StageRate,
+}
+
+impl Pair<'_> {
+    fn growth(&self) -> f64 {
+        self.many.rate() / self.few.rate()
+    }
+
+    /// How many times as much a limit of each would give: by connections, or by streams where those
+    /// share one.
+    #[expect(clippy::cast_precision_loss, reason = "few streams")]
+    fn times(&self) -> f64 {
+        let (few, many) = (&self.few.stage, &self.many.stage);
+        let of = |more: usize, less: usize| more as f64 / less.max(1) as f64;
+        if many.connections > few.connections {
+            of(many.connections, few.connections)
+        } else {
+            of(many.streams, few.streams)
+        }
+    }
+}
+
+/// What is to be said of an undisturbed transfer.
+pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> Limit {
+    let unknown = |because: String| Limit::Unknown { because };
+    let few = rates.first();
+    let wide = rates
+        .iter()
+        .filter(|rate| rate.stage.kind != StageKind::WithControl && rate.seconds > 0.0);
+    let many = wide.skip(1).last();
+    let Some((few, many)) = few.zip(many) else {
+        return unknown(too_little(transfer, rates));
+    };
+    let pair = Pair { few, many };
+    let lossy = loss(transfer);
+    if few.rate() <= 0.0 || many.rate() <= 0.0 {
+        return unknown("hardly anything came".to_owned());
+    }
+    // Streams of HTTP/2 that share a connection may each be limited by their server.
+    if let Some(shared) = rates.iter().find(|rate| {
+        rate.stage.kind == StageKind::AsContainerd
+            && rate.stage.streams > 1
+            && rate.stage.connections == 1
+    }) {
+        let requests = Pair { few, many: shared };
+        if shared.is_sustained && few.is_sustained && is_grown(&requests) {
+            return each(transfer, &requests, "request");
+        }
+    }
+    if let Some(found) = beside_control(transfer, rates, known) {
+        return found;
+    }
+    if let Some((share, told)) = &lossy
+        && is_grown(&pair)
+    {
+        return Limit::Named {
+            cause: Cause::BwLoss,
+            confidence: if *share > 10.0 * LOSSY {
+                Confidence::High
+            } else {
+                Confidence::Medium
+            },
+            facts: vec![told.clone(), grown(&pair)],
+        };
+    }
+    if !few.is_sustained || !many.is_sustained {
+        return unknown(too_little(transfer, rates));
+    }
+    if many.stage.connections < 2 {
+        return unknown(
+            "all came over one connection, so that a limit of it can't be told from one of the way"
+                .to_owned(),
+        );
+    }
+    if is_grown(&pair) {
+        return each(transfer, &pair, "connection");
+    }
+    let growth = pair.growth();
+    if !(1.0 / SAME..=SAME).contains(&growth) {
+        return unknown(format!(
+            "{}: neither the same nor as many times as much, as with others on the same way",
+            grown(&pair)
+        ));
+    }
+    shared(transfer, &pair, lossy, known)
+}
+
+fn is_grown(pair: &Pair<'_>) -> bool {
+    let times = pair.times();
+    times > 1.0 && pair.growth() >= 1.0 + GROWN * (times - 1.0)
+}
+
+fn grown(pair: &Pair<'_>) -> String {
+    let (few, many) = (&pair.few.stage, &pair.many.stage);
+    let name =
+        |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let (a, b) = if many.connections > few.connections {
+        (
+            name(few.connections, "connection"),
+            name(many.connections, "connection"),
+        )
+    } else {
+        (name(few.streams, "stream"), name(many.streams, "stream"))
+    };
+    format!(
+        "{a} had {}, {b} together {}",
+        mbit(pair.few.rate()),
+        mbit(pair.many.rate())
+    )
+}
+
+/// Why a rate that lasts is not known.
+fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
+    use crate::model::transfer::TransferEnd as End;
+    let sustained = rates.iter().any(|rate| rate.is_sustained);
+    match transfer.end {
+        End::Complete => {
+            "the image was read whole before a limit could show; a larger image would tell".to_owned()
+        }
+        End::BytesSpent if sustained => {
+            "the bytes allowed were spent before more streams could be compared; a larger --max-bytes \
+             decides"
+                .to_owned()
+        }
+        End::BytesSpent => {
+            "no limit showed in the bytes allowed; a larger --max-bytes tells whether the rate lasts"
+                .to_owned()
+        }
+        End::Harmful => {
+            "the test was ended because others had to wait for it".to_owned()
+        }
+        End::Disturbed => {
+            "the test was ended because others needed the way".to_owned()
+        }
+        End::TimeSpent | End::Stable | End::Failed => {
+            "the rate was not steady for long enough; a longer --max-duration may tell".to_owned()
+        }
+    }
+}
+
+/// The sum grew with the number of streams: what limits each?
+fn each(transfer: &Transfer, pair: &Pair<'_>, what: &str) -> Limit {
+    let mut facts = vec![grown(pair)];
+    let rate = pair.few.rate();
+    let stream = transfer.streams.first();
+    if let Some(stream) = stream.filter(|_| what == "connection")
+        && let Some(trip) = stream.min_rtt.map(|trip| trip.as_secs_f64())
+    {
+        let in_flight = rate * trip;
+        if let Some(window) = steady_window(stream)
+            && (0.6..1.5).contains(&(in_flight / window))
+        {
+            facts.push(format!(
+                "{} are under way in a round trip of {}, and the window that this machine offers stays at {}",
+                bytes(in_flight),
+                Took(Duration::from_secs_f64(trip)),
+                bytes(window)
+            ));
+            facts.push("it is ours: net.ipv4.tcp_rmem of this network namespace".to_owned());
+            return Limit::Named {
+                cause: Cause::BwWindow,
+                confidence: Confidence::High,
+                facts,
+            };
+        }
+        if let Some(bursts) = stream.bursts
+            && trip >= 0.005
+            && (0.85..1.2).contains(&(bursts.period.as_secs_f64() / trip))
+        {
+            facts.push(format!(
+                "the server sends {} at a time, once in {}, which is the round trip ({}): it waits for \
+                 acknowledgements",
+                bursts.bytes,
+                Took(bursts.period),
+                Took(Duration::from_secs_f64(trip))
+            ));
+            facts.push("it is theirs: the send buffer of the server".to_owned());
+            return Limit::Named {
+                cause: Cause::BwWindow,
+                confidence: Confidence::Medium,
+                facts,
+            };
+        }
+    }
+    if let Some(fact) = burst(pair.few) {
+        facts.push(fact);
+        facts.push(format!("each {what} had it anew"));
+        return Limit::Named {
+            cause: Cause::BwThrottle,
+            confidence: Confidence::Medium,
+            facts,
+        };
+    }
+    facts.push(format!("each {what} has a limit of its own"));
+    Limit::Named {
+        cause: Cause::BwPerFlow,
+        confidence: Confidence::Medium,
+        facts,
+    }
+}
+
+/// The window that is offered to the sender, where it does not grow any more.
+#[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
+fn steady_window(stream: &TransferStream) -> Option<f64> {
+    let windows: Vec<u64> = stream
+        .samples
+        .iter()
+        .filter_map(|sample| sample.receive_window.map(|window| window.0))
+        .collect();
+    let (last, middle) = (windows.last()?, windows.get(windows.len() / 2)?);
+    (windows.len() >= 4 && *last * 100 <= *middle * 105).then_some(*last as f64)
+}
+
+/// More came at first than lasts.
+fn burst(rate: &StageRate) -> Option<String> {
+    let line = rate.line.filter(|_| rate.is_sustained)?;
+    let is_much = line.ahead >= BURST_BYTES && line.ahead >= BURST_SECONDS * line.rate;
+    is_much.then(|| {
+        format!(
+            "the first {} came ahead of the rate that lasts, {}",
+            bytes(line.ahead),
+            mbit(line.rate)
+        )
+    })
+}
+
+/// The sum stayed the same: what do they share?
+fn shared(
+    transfer: &Transfer,
+    pair: &Pair<'_>,
+    lossy: Option<(f64, String)>,
+    known: Known,
+) -> Limit {
+    let rate = pair.many.rate();
+    let queue = queue(transfer);
+    if queue.is_none() && lossy.is_none() {
+        return Limit::Unknown {
+            because: format!(
+                "{}, and neither a queue nor losses show: the registry sends no faster, or its storage",
+                grown(pair)
+            ),
+        };
+    }
+    let mut facts = vec![grown(pair)];
+    facts.extend(queue);
+    facts.extend(lossy.map(|(_, told)| told));
+    let named = |cause, confidence, facts| Limit::Named {
+        cause,
+        confidence,
+        facts,
+    };
+    if let Some((bought, size)) = eip(rate, known) {
+        facts.push(bought_fact(rate, bought, size));
+        return named(Cause::BwEipCap, Confidence::High, facts);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "megabits")]
+    if let Some(limit) = known.node_mbit
+        && BOUGHT.contains(&(rate * 8.0 / 1e6 / limit as f64))
+    {
+        facts.push(format!(
+            "that is what the cloud gives this machine: {limit} Mbit/s (instance_max_bandwidth)"
+        ));
+        return named(Cause::BwNode, Confidence::High, facts);
+    }
+    let first = burst(pair.few).or_else(|| burst(pair.many));
+    if let Some(fact) = first {
+        facts.push(fact);
+        return named(Cause::BwThrottle, Confidence::Medium, facts);
+    }
+    facts.push(undecided_side(transfer, known));
+    named(Cause::BwCap, Confidence::Medium, facts)
+}
+
+/// The bandwidth that the plateau is, and the declared size: by Huawei's rule an EIP of up to
+/// 10 Mbit/s receives at 10.
+#[expect(clippy::cast_precision_loss, reason = "megabits")]
+fn eip(rate: f64, known: Known) -> Option<(u64, u64)> {
+    let size = known.eip_mbit.filter(|size| *size > 0)?;
+    if !is_public(known) {
+        return None;
+    }
+    let is = |mbit: u64| BOUGHT.contains(&(rate * 8.0 / 1e6 / mbit as f64));
+    [size, 10, size.max(10)]
+        .into_iter()
+        .find(|mbit| is(*mbit))
+        .map(|mbit| (mbit, size))
+}
+
+fn bought_fact(rate: f64, bought: u64, size: u64) -> String {
+    if bought == size {
+        format!(
+            "{} of payload are the {size} Mbit/s that the EIP is declared with",
+            mbit(rate)
+        )
+    } else {
+        format!(
+            "{} of payload are {bought} Mbit/s, at which an EIP of {size} Mbit/s receives",
+            mbit(rate)
+        )
+    }
+}
+
+fn is_public(known: Known) -> bool {
+    matches!(
+        known.class,
+        Some(PathClass::PublicEip | PathClass::PublicSnat)
+    )
+}
+
+fn undecided_side(transfer: &Transfer, known: Known) -> String {
+    let mut would = Vec::new();
+    if is_public(known) && known.eip_mbit.is_none() {
+        would.push("the bandwidth of the EIP (network.eip_bandwidth_mbit of --config)");
+    }
+    match &transfer.control {
+        None => would.push("a large file on another network (--control-url)"),
+        Some(control) if control.fault.is_some() => {
+            would.push("a control host that can be read; this one could not");
+        }
+        Some(_) => {}
+    }
+    if would.is_empty() {
+        return "on which side the limit is can't be told from here".to_owned();
+    }
+    format!(
+        "on which side the limit is would be told by {}",
+        would.join(", or by ")
+    )
+}
+
+/// A host elsewhere at the same time: the same sum, or more?
+fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Option<Limit> {
+    let control = transfer.control.as_ref()?;
+    let stage = rates
+        .iter()
+        .position(|rate| rate.stage.kind == StageKind::WithControl)?;
+    let before = rates[..stage].last()?;
+    let with = &rates[stage];
+    let from = with.stage.from + Duration::from_millis(300);
+    let theirs = stages::mean(&stages::part(&control.arrivals, from, None))?;
+    let ours = with.mean;
+    let alone = before.rate();
+    if with.seconds < SHORT || alone <= 0.0 || !before.is_sustained {
+        return None;
+    }
+    let told = format!(
+        "{} gave {} at the same time, and the registry {} (alone {})",
+        control.endpoint,
+        mbit(theirs),
+        mbit(ours),
+        mbit(alone)
+    );
+    let sum = ours + theirs;
+    if (1.0 / SAME..=SAME).contains(&(sum / alone)) && theirs > 0.15 * alone {
+        let mut facts = vec![told, "they share the limit: it is on this side".to_owned()];
+        if let Some((bought, size)) = eip(alone, known) {
+            facts.push(bought_fact(alone, bought, size));
+        }
+        let cause = if is_public(known) {
+            Cause::BwEipCap
+        } else {
+            Cause::BwCap
+        };
+        return Some(Limit::Named {
+            cause,
+            confidence: Confidence::High,
+            facts,
+        });
+    }
+    (theirs > 1.5 * alone && ours > 0.7 * alone).then(|| Limit::Named {
+        cause: Cause::BwRemote,
+        confidence: Confidence::High,
+        facts: vec![
+            told,
+            "the limit is not on this side: it is the registry's, its storage's, or of the way to it"
+                .to_owned(),
+        ],
+    })
+}
+
+/// Others wait longer while layers come.
+fn queue(transfer: &Transfer) -> Option<String> {
+    let (idle, loaded) = latency(transfer)?;
+    let (was, is) = (idle.as_secs_f64(), loaded.as_secs_f64());
+    (is - was > QUEUE.max(QUEUE_SHARE * was)).then(|| {
+        format!(
+            "a queue builds up: small requests take {} meanwhile, else {}",
+            Took(loaded),
+            Took(idle)
+        )
+    })
+}
+
+/// Of small requests: the best without a load, the median with it. Those of the first moments see no
+/// queue yet.
+pub(super) fn latency(transfer: &Transfer) -> Option<(Duration, Duration)> {
+    let pings = transfer.pings.as_ref()?;
+    let idle = *pings.idle.iter().min()?;
+    let settled = pings
+        .loaded
+        .iter()
+        .filter(|ping| ping.at >= Duration::from_millis(300))
+        // One that was cut short tells only where it was long already.
+        .filter(|ping| !ping.is_unanswered || ping.took > idle);
+    let mut loaded: Vec<Duration> = settled.map(|ping| ping.took).collect();
+    loaded.sort_unstable();
+    Some((idle, *loaded.get(loaded.len() / 2)?))
+}
+
+/// The share of segments that came out of order, where that is no accident.
+fn loss(transfer: &Transfer) -> Option<(f64, String)> {
+    let (mut late, mut all, mut samples) = (0u32, 0u32, 0usize);
+    let mut connections = Vec::new();
+    for stream in &transfer.streams {
+        // Streams of HTTP/2 have the same connection, and so the same counts.
+        if connections.contains(&stream.connection) {
+            continue;
+        }
+        connections.push(stream.connection);
+        let counts: Vec<(u32, u32)> = stream
+            .samples
+            .iter()
+            .filter_map(|s: &StreamSample| Some((s.out_of_order?, s.data_segments_in?)))
+            .collect();
+        if let Some(last) = counts.last() {
+            late += last.0;
+            all += last.1;
+        }
+        samples += counts.windows(2).filter(|two| two[1].0 > two[0].0).count();
+    }
+    let share = f64::from(late) / f64::from(all.max(1));
+    (share > LOSSY && samples >= LOSSY_SAMPLES).then(|| {
+        (
+            share,
+            format!(
+                "{:.1} % of the segments came out of order, behind lost ones",
+                share * 100.0
+            ),
+        )
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of bytes, not negative"
+)]
+fn bytes(number: f64) -> Bytes {
+    Bytes(number.max(0.0) as u64)
+}
+
+/// A rate that a disturbance makes unbelievable.
+pub(super) fn unbelieved(rate: Rate) -> Rate {
+    Rate {
+        is_sustained: false,
+        ..rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::fixture;
+    use crate::model::transfer::{
+        Arrival, Bursts, ControlTransfer, CpuUse, DeviceTraffic, Pings, Stage, StreamEnd,
+        TransferEnd, TransferPing,
+    };
+
+    /// A stage: kind, streams, connections, bytes per second and seconds.
+    type Made = (StageKind, usize, usize, f64, f64);
+
+    const ONE: StageKind = StageKind::OneStream;
+    const ALL: StageKind = StageKind::AsContainerd;
+    const APART: StageKind = StageKind::OwnConnections;
+    const CONTROL: StageKind = StageKind::WithControl;
+
+    const TRIP: Duration = Duration::from_millis(20);
+    const MB: f64 = 1e6;
+
+    /// The bytes that come each 25 ms at such rates.
+    fn arrivals(parts: &[(f64, f64)]) -> Vec<Arrival> {
+        let (mut at, mut all) = (Duration::ZERO, 0.0);
+        let mut list = vec![Arrival {
+            at,
+            bytes: Bytes(1),
+        }];
+        for (rate, seconds) in parts {
+            let end = at + Duration::from_secs_f64(*seconds);
+            while at < end {
+                at += Duration::from_millis(25);
+                all += rate * 0.025;
+                list.push(Arrival {
+                    at,
+                    bytes: bytes(all),
+                });
+            }
+        }
+        list
+    }
+
+    fn made(stages: &[Made]) -> Transfer {
+        let rates: Vec<(f64, f64)> = stages.iter().map(|s| (s.3, s.4)).collect();
+        let arrivals = arrivals(&rates);
+        let mut from = Duration::ZERO;
+        let listed = stages
+            .iter()
+            .map(|(kind, streams, connections, _, seconds)| {
+                let stage = Stage {
+                    kind: *kind,
+                    from,
+                    streams: *streams,
+                    connections: *connections,
+                };
+                from += Duration::from_secs_f64(*seconds);
+                stage
+            });
+        let listed: Vec<Stage> = listed.collect();
+        let stream = |connection| TransferStream {
+            endpoint: fixture::endpoint("blobs.example.com"),
+            to: "203.0.113.9:443".parse().unwrap(),
+            digest: "sha256:ab".to_owned(),
+            connection,
+            first_byte: None,
+            first_touch: None,
+            offset: Bytes(0),
+            bytes: Bytes(1),
+            min_rtt: Some(TRIP),
+            bursts: None,
+            longest_stall: Duration::ZERO,
+            silent: None,
+            end: StreamEnd::Stopped,
+            samples: Vec::new(),
+        };
+        let connections = stages.iter().map(|s| s.2).max().unwrap();
+        Transfer {
+            began: fixture::now(),
+            max_bytes: Bytes(16 << 20),
+            max_duration: Duration::from_secs(5),
+            expected_within: None,
+            took: arrivals.last().unwrap().at,
+            stages: listed,
+            streams: (0..connections).map(stream).collect(),
+            connections,
+            arrivals,
+            pings: None,
+            control: None,
+            device: None,
+            cpu: None,
+            end: TransferEnd::Stable,
+        }
+    }
+
+    /// The sum stays the same, whatever their number.
+    fn capped(rate: f64) -> Transfer {
+        made(&[(ONE, 1, 1, rate, 1.5), (ALL, 3, 3, rate, 1.0)])
+    }
+
+    /// Each gets as much.
+    fn each_gets(rate: f64) -> Transfer {
+        made(&[(ONE, 1, 1, rate, 1.5), (ALL, 3, 3, 3.0 * rate, 1.5)])
+    }
+
+    fn with_queue(mut transfer: Transfer) -> Transfer {
+        let ping = |at: u64| TransferPing {
+            at: Duration::from_millis(at),
+            took: Duration::from_millis(90),
+            is_unanswered: false,
+        };
+        transfer.pings = Some(Pings {
+            idle: vec![TRIP],
+            loaded: (1..8).map(|i| ping(i * 250)).collect(),
+        });
+        transfer
+    }
+
+    fn sampled(mut transfer: Transfer, of: impl Fn(u32) -> StreamSample) -> Transfer {
+        for stream in &mut transfer.streams {
+            stream.samples = (0..12).map(&of).collect();
+        }
+        transfer
+    }
+
+    fn sample(number: u32) -> StreamSample {
+        StreamSample {
+            at: Duration::from_millis(100) * number,
+            received: None,
+            unread: Some(Bytes(0)),
+            receive_rtt: Some(TRIP),
+            receive_space: None,
+            receive_window: Some(Bytes(3 << 20)),
+            data_segments_in: Some(1000 * number),
+            out_of_order: Some(0),
+        }
+    }
+
+    fn with_losses(transfer: Transfer) -> Transfer {
+        sampled(transfer, |number| StreamSample {
+            out_of_order: Some(20 * number),
+            ..sample(number)
+        })
+    }
+
+    const PUBLIC: Known = Known {
+        class: Some(PathClass::PublicEip),
+        eip_mbit: None,
+        node_mbit: None,
+    };
+
+    fn decided(transfer: &Transfer, known: Known) -> Limit {
+        let rates = stages::rates(&transfer.arrivals, &transfer.stages, TRIP);
+        decide(transfer, &rates, known)
+    }
+
+    /// The cause, with a word that its facts must hold; `None`: unknown, for such a reason.
+    #[track_caller]
+    fn says(transfer: &Transfer, known: Known, cause: Option<Cause>, word: &str) {
+        match (decided(transfer, known), cause) {
+            (
+                Limit::Named {
+                    cause: told, facts, ..
+                },
+                Some(cause),
+            ) => {
+                assert_eq!(told, cause, "{facts:?}");
+                assert!(facts.iter().any(|fact| fact.contains(word)), "{facts:?}");
+            }
+            (Limit::Unknown { because }, None) => assert!(because.contains(word), "{because}"),
+            (other, _) => panic!("{other:?} instead of {cause:?}"),
+        }
+    }
+
+    #[test]
+    fn a_sum_that_stays_the_same_behind_a_queue_is_a_cap_of_an_unknown_side() {
+        let transfer = with_queue(capped(1.2 * MB));
+        says(
+            &transfer,
+            PUBLIC,
+            Some(Cause::BwCap),
+            "network.eip_bandwidth_mbit",
+        );
+        says(&transfer, PUBLIC, Some(Cause::BwCap), "--control-url");
+        // A policer drops instead.
+        let policed = with_losses(capped(1.2 * MB));
+        says(&policed, PUBLIC, Some(Cause::BwCap), "out of order");
+        // A server that paces makes neither.
+        says(
+            &capped(1.2 * MB),
+            PUBLIC,
+            None,
+            "neither a queue nor losses",
+        );
+    }
+
+    #[test]
+    fn an_eip_is_named_by_what_it_receives_at() {
+        let eip = |size| Known {
+            eip_mbit: Some(size),
+            ..PUBLIC
+        };
+        // 10 Mbit/s with headers.
+        let ten = with_queue(capped(1.2 * MB));
+        says(
+            &ten,
+            eip(5),
+            Some(Cause::BwEipCap),
+            "an EIP of 5 Mbit/s receives",
+        );
+        says(&ten, eip(10), Some(Cause::BwEipCap), "10 Mbit/s");
+        says(&ten, eip(20), Some(Cause::BwEipCap), "20 Mbit/s receives");
+        let five = with_queue(capped(0.6 * MB));
+        says(&five, eip(5), Some(Cause::BwEipCap), "declared");
+        says(&five, eip(20), Some(Cause::BwCap), "a queue");
+        // An EIP has no part in a private way.
+        let private = Known {
+            class: Some(PathClass::Intranet),
+            ..eip(10)
+        };
+        says(&ten, private, Some(Cause::BwCap), "a queue");
+        let node = Known {
+            node_mbit: Some(10),
+            ..private
+        };
+        says(&ten, node, Some(Cause::BwNode), "10 Mbit/s");
+    }
+
+    #[test]
+    fn a_sum_that_grows_is_a_limit_of_each() {
+        let each = sampled(each_gets(MB), sample);
+        says(&each, PUBLIC, Some(Cause::BwPerFlow), "connection");
+        // 20 kB in a round trip.
+        let ours = sampled(each_gets(MB), |number| StreamSample {
+            receive_window: Some(Bytes(21_000)),
+            ..sample(number)
+        });
+        says(&ours, PUBLIC, Some(Cause::BwWindow), "tcp_rmem");
+        let growing = sampled(each_gets(MB), |number| StreamSample {
+            receive_window: Some(Bytes(u64::from(number) * 2500)),
+            ..sample(number)
+        });
+        says(&growing, PUBLIC, Some(Cause::BwPerFlow), "connection");
+        let mut theirs = each.clone();
+        let bursts = |period: u64| Bursts {
+            count: 30,
+            bytes: Bytes(20_000),
+            period: Duration::from_millis(period),
+        };
+        theirs.streams[0].bursts = Some(bursts(21));
+        says(&theirs, PUBLIC, Some(Cause::BwWindow), "acknowledgements");
+        theirs.streams[0].bursts = Some(bursts(50));
+        says(&theirs, PUBLIC, Some(Cause::BwPerFlow), "connection");
+        says(&with_losses(each), PUBLIC, Some(Cause::BwLoss), "2.0 %");
+        // Over one connection it is the requests that are limited.
+        let requests = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 1, 3.0 * MB, 1.5)]);
+        says(&requests, PUBLIC, Some(Cause::BwPerFlow), "request");
+    }
+
+    #[test]
+    fn what_two_causes_would_look_like_is_told_as_neither() {
+        let half = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 3, 1.5 * MB, 1.5)]);
+        says(&with_queue(half), PUBLIC, None, "neither the same nor");
+        let shared = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 1, MB, 1.0)]);
+        says(&with_queue(shared), PUBLIC, None, "one connection");
+        let apart = made(&[
+            (ONE, 1, 1, MB, 1.5),
+            (ALL, 3, 1, MB, 1.0),
+            (APART, 3, 3, MB, 1.0),
+        ]);
+        says(
+            &with_queue(apart),
+            PUBLIC,
+            Some(Cause::BwCap),
+            "3 connections",
+        );
+        let mut short = made(&[(ONE, 1, 1, 60.0 * MB, 0.2), (ALL, 3, 3, 60.0 * MB, 0.1)]);
+        short.end = TransferEnd::BytesSpent;
+        says(&short, PUBLIC, None, "--max-bytes");
+        short.end = TransferEnd::Complete;
+        says(&short, PUBLIC, None, "larger image");
+    }
+
+    #[test]
+    fn the_first_megabytes_may_be_faster() {
+        let mut transfer = with_queue(capped(MB));
+        let mut first = arrivals(&[(40.0 * MB, 0.1), (MB, 2.5)]);
+        std::mem::swap(&mut transfer.arrivals, &mut first);
+        says(&transfer, PUBLIC, Some(Cause::BwThrottle), "the first 3.");
+    }
+
+    #[test]
+    fn a_host_elsewhere_tells_the_side() {
+        let beside = |ours: f64, theirs: f64| {
+            let mut transfer = with_queue(made(&[
+                (ONE, 1, 1, MB, 1.5),
+                (ALL, 3, 3, MB, 1.0),
+                (CONTROL, 3, 3, ours, 1.5),
+            ]));
+            let mut control = arrivals(&[(theirs, 1.5)]);
+            for arrival in &mut control {
+                arrival.at += Duration::from_millis(2500);
+            }
+            transfer.control = Some(ControlTransfer {
+                endpoint: fixture::endpoint("elsewhere.example.com"),
+                fault: None,
+                arrivals: control,
+            });
+            transfer
+        };
+        let shared = beside(0.6 * MB, 0.4 * MB);
+        says(&shared, PUBLIC, Some(Cause::BwEipCap), "on this side");
+        says(
+            &shared,
+            Known::default(),
+            Some(Cause::BwCap),
+            "on this side",
+        );
+        let remote = beside(MB, 5.0 * MB);
+        says(&remote, PUBLIC, Some(Cause::BwRemote), "not on this side");
+        // As slow as the registry, and not together: nothing is known of the side.
+        says(&beside(MB, MB), PUBLIC, Some(Cause::BwCap), "side");
+    }
+
+    #[test]
+    fn a_starved_or_disturbed_sample_is_not_believed() {
+        let cause = |transfer: &Transfer| disturbance(transfer).map(|(cause, _)| cause);
+        let mut transfer = sampled(capped(MB), sample);
+        assert_eq!(cause(&transfer), None);
+        let cpu = |used: u64, throttled: Option<u64>| CpuUse {
+            used: Duration::from_millis(used),
+            throttled: throttled.map(Duration::from_millis),
+            over: Duration::from_millis(2500),
+        };
+        transfer.cpu = Some(cpu(300, Some(1)));
+        assert_eq!(cause(&transfer), None);
+        transfer.cpu = Some(cpu(300, Some(400)));
+        assert_eq!(cause(&transfer), Some(Some(Cause::BwSelf)));
+        transfer.cpu = Some(cpu(2400, None));
+        assert_eq!(cause(&transfer), Some(Some(Cause::BwSelf)));
+        transfer.cpu = Some(cpu(300, None));
+        let unread = sampled(transfer.clone(), |number| StreamSample {
+            unread: Some(Bytes(2 << 20)),
+            ..sample(number)
+        });
+        assert_eq!(cause(&unread), Some(Some(Cause::BwSelf)));
+        // 2.5 MB are ours, with their headers.
+        let device = |bytes: u64| DeviceTraffic {
+            device: "eth0".to_owned(),
+            arrivals: [(0, 7), (2500, 7 + bytes)]
+                .map(|(at, bytes)| Arrival {
+                    at: Duration::from_millis(at),
+                    bytes: Bytes(bytes),
+                })
+                .to_vec(),
+        };
+        transfer.device = Some(device(2_600_000));
+        assert_eq!(cause(&transfer), None);
+        transfer.device = Some(device(4_000_000));
+        assert_eq!(cause(&transfer), Some(None));
+    }
+}

@@ -1,0 +1,154 @@
+//! What each stage of a transfer came to.
+
+use std::time::Duration;
+
+use super::fit::{self, Fit, Point};
+use crate::model::transfer::{Arrival, Stage, StageKind};
+
+/// A stage, and the bytes of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StageRate {
+    pub(super) stage: Stage,
+    /// Bytes per second in all of it but its beginning, in which new connections find their pace.
+    pub(super) mean: f64,
+    /// How long it was, in seconds, and what came.
+    pub(super) seconds: f64,
+    pub(super) bytes: f64,
+    /// Its steady end; that of this and earlier stages together where they differ by nothing.
+    pub(super) line: Option<Fit>,
+    /// The line is long and steady enough to be believed.
+    pub(super) is_sustained: bool,
+}
+
+impl StageRate {
+    /// The best that is known, in bytes per second.
+    pub(super) fn rate(&self) -> f64 {
+        match self.line.filter(|_| self.is_sustained) {
+            Some(line) => line.rate,
+            None => self.mean,
+        }
+    }
+}
+
+/// A stage that goes on like the one before is believed after this: in seconds and round trips.
+const SAME_SECONDS: f64 = 0.5;
+const SAME_ROUND_TRIPS: f64 = 10.0;
+
+/// How long a control host is read.
+const CONTROL_SECONDS: f64 = 1.0;
+const CONTROL_ROUND_TRIPS: f64 = 20.0;
+
+/// New connections take some round trips to find their pace.
+const SETTLE_ROUND_TRIPS: u32 = 6;
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// All stages, in their order.
+pub(super) fn rates(
+    arrivals: &[Arrival],
+    stages: &[Stage],
+    round_trip: Duration,
+) -> Vec<StageRate> {
+    let trip = round_trip.as_secs_f64();
+    let mut found: Vec<StageRate> = Vec::new();
+    for (index, stage) in stages.iter().enumerate() {
+        let until = stages.get(index + 1).map(|next| next.from);
+        let whole = part(arrivals, stage.from, until);
+        let own = settled(arrivals, stage, until, round_trip);
+        let line = fit::fit(&own);
+        let seconds = whole.last().map_or(0.0, |last| last.at);
+        // The first one's beginning is slow start, perhaps a burst.
+        let late = if index == 0 {
+            let half = Duration::try_from_secs_f64(seconds / 2.0).unwrap_or_default();
+            part(arrivals, stage.from + half, until)
+        } else {
+            own
+        };
+        let mut rate = StageRate {
+            stage: *stage,
+            mean: mean(&late).or_else(|| mean(&whole)).unwrap_or_default(),
+            seconds,
+            bytes: whole.last().map_or(0.0, |last| last.bytes),
+            line,
+            is_sustained: line.is_some_and(|line| line.is_sustained(trip)),
+        };
+        if !rate.is_sustained && stage.kind != StageKind::WithControl {
+            let enough = SAME_SECONDS.max(SAME_ROUND_TRIPS * trip);
+            let long = rate.seconds >= enough;
+            let earlier = stages[..index].iter().enumerate().rev();
+            for (before, first) in earlier.filter(|_| long) {
+                let series = part(arrivals, first.from, until);
+                let Some(line) = fit::fit(&series).filter(|line| line.is_sustained(trip)) else {
+                    continue;
+                };
+                // It goes through from there: in both stages it is the same.
+                let begins = first.from.as_secs_f64() + line.from;
+                let turn = stages[before + 1].from.as_secs_f64();
+                if begins + enough / 2.0 > turn {
+                    continue;
+                }
+                for old in &mut found[before..] {
+                    if !old.is_sustained {
+                        (old.line, old.is_sustained) = (Some(line), true);
+                    }
+                }
+                (rate.line, rate.is_sustained) = (Some(line), true);
+                break;
+            }
+        }
+        found.push(rate);
+    }
+    found
+}
+
+/// Whether the newest stage has told what it can.
+pub(super) fn is_stable(arrivals: &[Arrival], stages: &[Stage], round_trip: Duration) -> bool {
+    let Some((last, elapsed)) = stages.last().zip(arrivals.last()) else {
+        return false;
+    };
+    let seconds = elapsed.at.saturating_sub(last.from).as_secs_f64();
+    if last.kind == StageKind::WithControl {
+        return seconds >= CONTROL_SECONDS.max(CONTROL_ROUND_TRIPS * round_trip.as_secs_f64());
+    }
+    rates(arrivals, stages, round_trip)
+        .last()
+        .is_some_and(|rate| rate.is_sustained)
+}
+
+/// A stage without its beginning. The first has a fit that finds it by itself.
+fn settled(
+    arrivals: &[Arrival],
+    stage: &Stage,
+    until: Option<Duration>,
+    round_trip: Duration,
+) -> Vec<Point> {
+    let settle = if stage.from.is_zero() {
+        Duration::ZERO
+    } else {
+        (round_trip * SETTLE_ROUND_TRIPS).max(SETTLE)
+    };
+    part(arrivals, stage.from + settle, until)
+}
+
+/// Bytes per second from the first to the last point.
+pub(super) fn mean(points: &[Point]) -> Option<f64> {
+    let last = points.last()?;
+    (last.at > 0.0).then(|| last.bytes / last.at)
+}
+
+/// The points between two times, counted from the first of them.
+#[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
+pub(super) fn part(arrivals: &[Arrival], from: Duration, until: Option<Duration>) -> Vec<Point> {
+    let mut chosen = arrivals
+        .iter()
+        .filter(|arrival| arrival.at >= from && until.is_none_or(|until| arrival.at <= until))
+        .peekable();
+    let Some(first) = chosen.peek().map(|first| **first) else {
+        return Vec::new();
+    };
+    chosen
+        .map(|arrival| Point {
+            at: arrival.at.saturating_sub(first.at).as_secs_f64(),
+            bytes: arrival.bytes.0.saturating_sub(first.bytes.0) as f64,
+        })
+        .collect()
+}

@@ -1,0 +1,135 @@
+//! What this machine did meanwhile: the bytes that its network devices received, and the processor
+//! time that this process had, or was denied.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+
+/// Bytes that a network device of this network namespace has received (`/proc/net/dev`).
+pub fn device_received(device: &str) -> Option<u64> {
+    received_of(&fs::read_to_string("/proc/net/dev").ok()?, device)
+}
+
+/// `  eth0: 1234 5 0 …`: bytes received come first.
+fn received_of(text: &str, device: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (name, counts) = line.split_once(':')?;
+        let counts = (name.trim() == device).then_some(counts)?;
+        counts.split_ascii_whitespace().next()?.parse().ok()
+    })
+}
+
+/// Processor time since this process began.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    /// Of this process, in user and kernel mode.
+    pub used: Duration,
+    /// How long the limit of the cgroup held its processes back.
+    pub throttled: Option<Duration>,
+}
+
+/// Reads both; `None` where the kernel does not tell.
+pub fn cpu() -> Option<Cpu> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    Some(Cpu {
+        used: duration(usage.user_time()) + duration(usage.system_time()),
+        throttled: throttled(),
+    })
+}
+
+fn duration(time: TimeVal) -> Duration {
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or_default();
+    let micros = u64::try_from(time.tv_usec()).unwrap_or_default();
+    Duration::from_secs(seconds) + Duration::from_micros(micros)
+}
+
+/// `cpu.stat` of this process's cgroup. In a container the path of the host may be told, while only
+/// the container's own part is mounted, as root.
+fn throttled() -> Option<Duration> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let root = Path::new("/sys/fs/cgroup");
+    own.lines()
+        .filter_map(controller_and_path)
+        .flat_map(|(folders, path)| {
+            let path = path.trim_start_matches('/').to_owned();
+            folders.iter().flat_map(move |folder| {
+                let mount = root.join(folder);
+                [mount.join(&path), mount]
+            })
+        })
+        .find_map(|folder| throttled_of(&fs::read_to_string(folder.join("cpu.stat")).ok()?))
+}
+
+/// Where the controller of processors may be mounted, from a line of `/proc/self/cgroup`
+/// (cgroups(7)): `0::/path` is version 2, `4:cpu,cpuacct:/path` version 1.
+fn controller_and_path(line: &str) -> Option<(&'static [&'static str], &str)> {
+    let mut parts = line.splitn(3, ':');
+    let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+    if controllers.is_empty() {
+        Some((&["", "unified"], path))
+    } else if controllers.split(',').any(|name| name == "cpu") {
+        Some((&["cpu,cpuacct", "cpu"], path))
+    } else {
+        None
+    }
+}
+
+/// `throttled_usec` of version 2, `throttled_time` (in nanoseconds) of version 1. Without a limit the
+/// file may lack both.
+fn throttled_of(text: &str) -> Option<Duration> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(' ')?;
+        let value = value.trim().parse().ok()?;
+        match key {
+            "throttled_usec" => Some(Duration::from_micros(value)),
+            "throttled_time" => Some(Duration::from_nanos(value)),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_found_by_its_whole_name() {
+        let text = "Inter-|   Receive    |  Transmit\n face |bytes    packets\n\
+                      eth0: 1500 3 0 0 0 0 0 0 99 1\n  eth0.5:77 1 0\n    lo:  12 1\n";
+        assert_eq!(received_of(text, "eth0"), Some(1500));
+        assert_eq!(received_of(text, "eth0.5"), Some(77));
+        assert_eq!(received_of(text, "eth"), None);
+        assert_eq!(received_of("", "lo"), None);
+        assert!(device_received("lo").is_some());
+    }
+
+    #[test]
+    fn both_versions_of_cgroups_tell_how_long_they_held_back() {
+        let one = "nr_periods 10\nnr_throttled 2\nthrottled_time 1500000\n";
+        assert_eq!(throttled_of(one), Some(Duration::from_micros(1500)));
+        let two = "usage_usec 5\nnr_throttled 1\nthrottled_usec 1500\nnr_bursts 0\n";
+        assert_eq!(throttled_of(two), Some(Duration::from_micros(1500)));
+        assert_eq!(throttled_of("usage_usec 5\n"), None);
+        assert_eq!(
+            controller_and_path("0::/kubepods/a:b").map(|(_, path)| path),
+            Some("/kubepods/a:b")
+        );
+        let one = controller_and_path("4:cpu,cpuacct:/docker/x").unwrap();
+        assert_eq!(one, (&["cpu,cpuacct", "cpu"][..], "/docker/x"));
+        assert_eq!(controller_and_path("3:cpuset:/"), None);
+        assert_eq!(controller_and_path("odd"), None);
+    }
+
+    #[test]
+    fn work_costs_processor_time() {
+        let before = cpu().unwrap().used;
+        let mut sum = 0u64;
+        while cpu().unwrap().used < before + Duration::from_millis(2) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(cpu().unwrap().used > before);
+    }
+}

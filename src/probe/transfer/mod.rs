@@ -1,0 +1,883 @@
+//! The transfer test: reads real layers as containerd would, and stops as soon as the rate is known.
+//!
+//! It goes in stages: one stream first, which shows what a single connection gets; then as many as
+//! containerd has (`max_concurrent_downloads`), which shows what the way gives in all. Over HTTP/2
+//! streams to one server share a connection, as Go's client has it; then they get connections of
+//! their own, which tells a limit of each connection from one of all. Last, where one is configured,
+//! a host elsewhere is read at the same time. Nothing is kept of the bytes but their digest.
+//!
+//! All connections and redirects are made before the first byte is counted, so that a stage begins
+//! at once and nothing but layers is under way.
+
+mod ping;
+mod stream;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes as Body;
+use futures_util::future::join_all;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use url::Url;
+
+use super::auth::{self, Admitted};
+use super::leg::{LineId, Lines, MAX_REDIRECTS, clone_request, redirect, untrusted};
+use super::manifest::path_of;
+use super::{Check, Progress, SMALL_BODY, trace};
+use crate::diagnose::throughput;
+use crate::model::endpoint::{Endpoint, Role};
+use crate::model::evidence::{Layer, ManifestFound};
+use crate::model::fault::{Distrust, HttpFault, Phase};
+use crate::model::hosts::RegistryHost;
+use crate::model::transfer::{
+    Arrival, ControlTransfer, CpuUse, DeviceTraffic, Stage, StageKind, StreamEnd, StreamSample,
+    Transfer, TransferEnd, TransferStream,
+};
+use crate::model::units::Bytes;
+use crate::net::http::HttpConnection;
+use crate::net::{kernel, machine};
+use crate::registry::error;
+use crate::registry::scrub::Scrubber;
+use ping::Pinger;
+use stream::{Allowance, Meter, Part};
+
+/// How much a test may spend.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// All layers, whatever that takes; else the first that ends it.
+    pub full: bool,
+    pub max_bytes: Bytes,
+    pub max_duration: Duration,
+    /// How long the pull may take; nothing of the test depends on it.
+    pub expected_within: Option<Duration>,
+    /// A large file on another network, to compare with. No credential goes there.
+    pub control: Option<Url>,
+}
+
+/// `max_concurrent_downloads` of containerd.
+const STREAMS: usize = 3;
+
+/// How often the bytes are counted; every fourth time all else is looked at as well.
+const TICK: Duration = Duration::from_millis(25);
+const SAMPLE_EVERY: u32 = 4;
+
+/// A series of a minute; a full pull of hours is counted more seldom in the end.
+const MAX_ARRIVALS: usize = 2400;
+const MAX_SAMPLES: usize = 600;
+
+/// A layer is read by two streams at once, each a part, rather than a smaller one begun.
+const WORTH_SPLITTING: u64 = 512 << 10;
+
+/// Others wait three times as long as without us, and longer than anybody should, for so long.
+const HARM_FACTOR: u32 = 3;
+const HARM_EXTRA: Duration = Duration::from_millis(100);
+const HARM_LIMIT: Duration = Duration::from_secs(3);
+
+/// The device receives this much besides our bytes, for so long: somebody else needs it.
+const BUSY_SHARE: u64 = 2;
+const BUSY_RATE: u64 = 125_000;
+const BUSY_LIMIT: Duration = Duration::from_secs(1);
+
+/// Ethernet, IP and TCP put up to so much on top of their payload, in percent.
+const HEADERS: u64 = 6;
+
+pub(super) async fn measure(
+    check: &Check,
+    host: &RegistryHost,
+    lines: &mut Lines<'_>,
+    admitted: &Admitted,
+    found: &ManifestFound,
+    budget: &Budget,
+) -> Transfer {
+    let mut layers: Vec<Layer> = found.layers.clone();
+    layers.retain(|layer| layer.size.0 > 0);
+    // The largest first: they last long enough to tell.
+    layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
+    let allowance = if budget.full {
+        u64::MAX
+    } else {
+        budget.max_bytes.0
+    };
+    let control = match &budget.control {
+        Some(url) if !budget.full => Some(Control::prepare(lines, url).await),
+        _ => None,
+    };
+    let mut test = Test {
+        check,
+        host,
+        admitted,
+        budget,
+        total: layers.iter().map(|layer| layer.size.0).sum(),
+        queue: layers.into(),
+        sources: Vec::new(),
+        running: JoinSet::new(),
+        streams: Vec::new(),
+        connections: Vec::new(),
+        spare: Vec::new(),
+        allowance: Arc::new(Allowance::new(allowance)),
+        began: Timestamp::now(),
+        begin: Instant::now(),
+        first: None,
+        arrivals: Vec::new(),
+        stages: Vec::new(),
+        control,
+        pinger: None,
+        device: None,
+        cpu: None,
+        harm_since: None,
+        busy: None,
+        lines,
+    };
+    test.prepare().await;
+    let end = test.run().await;
+    test.conclude(end)
+}
+
+struct Test<'a, 'l> {
+    check: &'a Check,
+    host: &'a RegistryHost,
+    lines: &'a mut Lines<'l>,
+    admitted: &'a Admitted,
+    budget: &'a Budget,
+    /// Bytes of all layers.
+    total: u64,
+    queue: VecDeque<Layer>,
+    /// Where layers are to be had.
+    sources: Vec<Source>,
+    running: JoinSet<()>,
+    streams: Vec<Stream>,
+    connections: Vec<Connection>,
+    /// Connections that no stream has yet.
+    spare: Vec<Connection>,
+    allowance: Arc<Allowance>,
+    began: Timestamp,
+    begin: Instant,
+    /// When the first byte of all came.
+    first: Option<Instant>,
+    arrivals: Vec<Arrival>,
+    stages: Vec<Stage>,
+    control: Option<Control>,
+    pinger: Option<Pinger>,
+    device: Option<DeviceTraffic>,
+    /// At the first byte.
+    cpu: Option<machine::Cpu>,
+    harm_since: Option<Instant>,
+    /// When the device was last known to be ours alone, and what had come by then: to it and to us.
+    busy: Option<(Instant, u64, u64)>,
+}
+
+/// A connection of the test.
+struct Connection {
+    endpoint: Endpoint,
+    /// Streams of HTTP/2 take it in turn to send their requests.
+    http: Arc<tokio::sync::Mutex<HttpConnection>>,
+    is_h2: bool,
+    socket: Option<OwnedFd>,
+    /// `tcpi_bytes_received` before the first request.
+    before: u64,
+}
+
+struct Stream {
+    source: usize,
+    connection: usize,
+    offset: u64,
+    length: u64,
+    meter: Arc<Meter>,
+    samples: Vec<StreamSample>,
+}
+
+/// Where a layer is to be had, after all redirects.
+struct Source {
+    endpoint: Endpoint,
+    to: std::net::SocketAddr,
+    request: Request<Body>,
+    layer: Layer,
+    /// How long its server took for the first byte of it.
+    first_touch: Option<Duration>,
+}
+
+/// The host elsewhere.
+struct Control {
+    endpoint: Option<Endpoint>,
+    ready: Option<(HttpConnection, Request<Body>)>,
+    task: Option<tokio::task::JoinHandle<Option<String>>>,
+    meter: Arc<Meter>,
+    fault: Option<String>,
+    arrivals: Vec<Arrival>,
+}
+
+impl Test<'_, '_> {
+    /// Finds where the first layers are, and connects: nothing of that disturbs the measurement then.
+    async fn prepare(&mut self) {
+        let wanted = self.queue.len().min(STREAMS);
+        for index in 0..wanted {
+            // Of the smaller ones only those that the test will get to.
+            let is_tiny = self.queue[index].size.0 * 8 < self.queue[0].size.0;
+            if index > 0 && is_tiny && !self.budget.full {
+                break;
+            }
+            let layer = self.queue[index].clone();
+            if let Ok(source) = self.locate(layer).await {
+                self.sources.push(source);
+            }
+        }
+        let Some(first) = self.sources.first() else {
+            return;
+        };
+        let (endpoint, to) = (first.endpoint.clone(), first.to);
+        let is_auto = !self.budget.full;
+        let (main, pinged) = tokio::join!(
+            self.lines.connect_watched(&endpoint, to),
+            self.lines.connect_watched(&endpoint, to),
+        );
+        if let Ok((http, socket)) = main {
+            let is_h2 = http.is_h2();
+            self.spare.push(Connection::new(&endpoint, http, socket));
+            // Over HTTP/1.1 each stream has its own; over HTTP/2 the last stage wants them.
+            if is_auto || !is_h2 {
+                let more = (1..STREAMS).map(|_| self.lines.connect_watched(&endpoint, to));
+                for (http, socket) in join_all(more).await.into_iter().flatten() {
+                    self.spare.push(Connection::new(&endpoint, http, socket));
+                }
+            }
+        }
+        if let Ok((http, _)) = pinged {
+            let mut request = clone_request(&self.sources[0].request);
+            let little = HeaderValue::from_static("bytes=0-1");
+            request.headers_mut().insert(header::RANGE, little);
+            let wait = self.lines.edges().wait;
+            self.pinger = Pinger::start(http, request, wait, self.budget.full).await;
+        }
+    }
+
+    async fn run(&mut self) -> TransferEnd {
+        self.begin = Instant::now();
+        self.begin_stage(StageKind::OneStream);
+        self.add(false).await;
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut number = 0u32;
+        loop {
+            ticks.tick().await;
+            number = number.wrapping_add(1);
+            while self.running.try_join_next().is_some() {
+                // containerd takes the next layer when one is done.
+                if !self.allowance.is_spent() {
+                    let own = self.stage().is_some_and(|s| s.kind != StageKind::OneStream)
+                        && self.is_apart();
+                    self.add_in_time(own).await;
+                }
+            }
+            self.count();
+            if number.is_multiple_of(SAMPLE_EVERY) {
+                self.sample();
+                self.show();
+            }
+            if self.running.is_empty() {
+                return self.nothing_runs();
+            }
+            if let Some(end) = self.decide().await {
+                return end;
+            }
+        }
+    }
+
+    fn nothing_runs(&self) -> TransferEnd {
+        let is_good = self.streams.iter().all(|stream| {
+            matches!(
+                stream.meter.told().end,
+                Some(StreamEnd::Complete { .. } | StreamEnd::Stopped)
+            )
+        });
+        if !is_good || self.streams.is_empty() {
+            TransferEnd::Failed
+        } else if self.allowance.is_spent() {
+            TransferEnd::BytesSpent
+        } else {
+            TransferEnd::Complete
+        }
+    }
+
+    /// Whether to stop, or to go on with the next stage.
+    async fn decide(&mut self) -> Option<TransferEnd> {
+        let first = self.first?;
+        let kind = self.stage()?.kind;
+        if self.budget.full {
+            if kind == StageKind::OneStream {
+                self.begin_stage(StageKind::AsContainerd);
+                self.fill(false).await;
+            }
+            return None;
+        }
+        let max = self.budget.max_duration;
+        if self.allowance.is_spent() {
+            return Some(TransferEnd::BytesSpent);
+        }
+        if self.begin.elapsed() >= max {
+            return Some(TransferEnd::TimeSpent);
+        }
+        if let Some(end) = self.manners() {
+            return Some(end);
+        }
+        let is_stable = throughput::is_stable(&self.arrivals, &self.stages, self.round_trip());
+        // One stream alone may have half of what there is.
+        let is_over = kind == StageKind::OneStream
+            && (self.bytes() >= self.budget.max_bytes.0 / 2 || first.elapsed() >= max / 2);
+        if !is_stable && !is_over {
+            return None;
+        }
+        self.next_stage(kind).await.then_some(TransferEnd::Stable)
+    }
+
+    /// Goes on to what tells more; `true` when there is nothing more to learn.
+    async fn next_stage(&mut self, now: StageKind) -> bool {
+        if now == StageKind::OneStream {
+            self.begin_stage(StageKind::AsContainerd);
+            if self.fill(false).await {
+                return false;
+            }
+            self.stages.pop();
+        }
+        let is_shared = self.in_use() < self.running.len();
+        if matches!(now, StageKind::OneStream | StageKind::AsContainerd) && is_shared {
+            self.begin_stage(StageKind::OwnConnections);
+            if self.fill(true).await {
+                return false;
+            }
+            self.stages.pop();
+        }
+        let is_ready = self.control.as_ref().is_some_and(|c| c.ready.is_some());
+        if now != StageKind::WithControl && is_ready {
+            self.begin_stage(StageKind::WithControl);
+            let allowance = Arc::clone(&self.allowance);
+            let wait = self.lines.edges().wait;
+            if let Some(control) = &mut self.control {
+                control.start(wait, allowance);
+            }
+            return false;
+        }
+        true
+    }
+
+    /// Whether to leave the way to others.
+    fn manners(&mut self) -> Option<TransferEnd> {
+        if let Some(pinger) = &self.pinger {
+            let idle = pinger.idle();
+            let harm = (idle * HARM_FACTOR).max(idle + HARM_EXTRA);
+            if pinger.newest().is_some_and(|newest| newest > harm) {
+                let since = *self.harm_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= HARM_LIMIT {
+                    return Some(TransferEnd::Harmful);
+                }
+            } else {
+                self.harm_since = None;
+            }
+        }
+        let device = self.device.as_ref()?.arrivals.last()?.bytes.0;
+        let ours = self.bytes_of_all() / 100 * (100 + HEADERS);
+        let (since, device_then, ours_then) = *self
+            .busy
+            .get_or_insert_with(|| (Instant::now(), device, ours));
+        let elapsed = since.elapsed();
+        if elapsed < BUSY_LIMIT {
+            return None;
+        }
+        let mine = ours.saturating_sub(ours_then);
+        let others = device.saturating_sub(device_then).saturating_sub(mine);
+        self.busy = Some((Instant::now(), device, ours));
+        let is_much = others > BUSY_RATE * elapsed.as_secs().max(1);
+        (is_much && others * BUSY_SHARE > mine).then_some(TransferEnd::Disturbed)
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        self.stages.last()
+    }
+
+    fn is_apart(&self) -> bool {
+        let kinds = self.stages.iter().map(|stage| stage.kind);
+        kinds.into_iter().any(|k| k == StageKind::OwnConnections)
+    }
+
+    fn begin_stage(&mut self, kind: StageKind) {
+        let from = self.first.map_or(Duration::ZERO, |first| first.elapsed());
+        self.stages.push(Stage {
+            kind,
+            from,
+            streams: 1,
+            connections: 1,
+        });
+    }
+
+    /// As many streams as containerd has; with connections of their own, or as it would have them.
+    /// `false` when that changes nothing.
+    async fn fill(&mut self, own: bool) -> bool {
+        let (streams, connections) = (self.running.len(), self.in_use());
+        if own {
+            for _ in 1..STREAMS {
+                self.add_in_time(true).await;
+            }
+        } else {
+            for _ in streams..STREAMS {
+                self.add_in_time(false).await;
+            }
+        }
+        let now = (self.running.len(), self.in_use());
+        if let Some(stage) = self.stages.last_mut() {
+            (stage.streams, stage.connections) = now;
+        }
+        now > (streams, connections)
+    }
+
+    /// Connections that carry something now.
+    fn in_use(&self) -> usize {
+        let mut used: Vec<usize> = self
+            .streams
+            .iter()
+            .filter(|stream| !stream.meter.is_over())
+            .map(|stream| stream.connection)
+            .collect();
+        used.sort_unstable();
+        used.dedup();
+        used.len()
+    }
+
+    async fn add_in_time(&mut self, own: bool) -> bool {
+        if self.budget.full {
+            return self.add(own).await;
+        }
+        let left = self
+            .budget
+            .max_duration
+            .saturating_sub(self.begin.elapsed());
+        timeout(left, self.add(own)).await.unwrap_or_default()
+    }
+
+    /// Begins with the next layer, or with a part of a large one.
+    async fn add(&mut self, own: bool) -> bool {
+        // In `auto` two streams may share a layer: what is left of a large one tells more than a
+        // small one.
+        let split = (!self.budget.full)
+            .then(|| self.part_of_a_large_one())
+            .flatten();
+        if let Some((source, offset)) = split {
+            let Some(connection) = self.connection(source, own).await else {
+                return false;
+            };
+            let length = self.sources[source].layer.size.0 - offset;
+            self.start(source, connection, offset, length);
+            return true;
+        }
+        while let Some(layer) = self.queue.pop_front() {
+            let known = self
+                .sources
+                .iter()
+                .position(|s| s.layer.digest == layer.digest);
+            let source = match known {
+                Some(known) => known,
+                None => match self.locate(layer).await {
+                    Ok(source) => {
+                        self.sources.push(source);
+                        self.sources.len() - 1
+                    }
+                    Err(_) => continue,
+                },
+            };
+            if let Some(connection) = self.connection(source, own).await {
+                let length = self.sources[source].layer.size.0;
+                self.start(source, connection, 0, length);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The second half of what the largest running stream has still to read, where that is more than
+    /// the next layer has.
+    fn part_of_a_large_one(&self) -> Option<(usize, u64)> {
+        let running = self.streams.iter().filter(|stream| !stream.meter.is_over());
+        let left = |stream: &Stream| stream.length.saturating_sub(stream.meter.bytes());
+        let largest = running.max_by_key(|stream| left(stream))?;
+        let half = left(largest) / 2;
+        let next = self.queue.front().map_or(0, |layer| layer.size.0);
+        (half >= WORTH_SPLITTING && half > next)
+            .then(|| (largest.source, largest.offset + largest.length - half))
+    }
+
+    /// Follows the redirects of a layer up to its last host, which is asked for two bytes.
+    async fn locate(&mut self, layer: Layer) -> Result<Source, HttpFault> {
+        let path = path_of(self.check, self.host, "blobs", &layer.digest);
+        let malformed = || HttpFault::Malformed {
+            reason: "the path of the layer is no URL".to_owned(),
+        };
+        let registry = LineId::REGISTRY;
+        let mut url: Url = self
+            .lines
+            .endpoint(registry)
+            .url(&path)
+            .map_err(|_| malformed())?;
+        let mut line = registry;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = self.lines.request(line, Method::GET, auth::target(&url));
+            if let Some(value) = self
+                .admitted
+                .authorization
+                .as_ref()
+                .filter(|_| line == registry)
+            {
+                request
+                    .headers_mut()
+                    .insert(header::AUTHORIZATION, value.clone());
+            }
+            // Two bytes tell whether it is here, and leave the connection as it was.
+            let mut question = clone_request(&request);
+            let little = HeaderValue::from_static("bytes=0-1");
+            question.headers_mut().insert(header::RANGE, little);
+            let wait = self.lines.edges().wait;
+            let response = self.lines.send(line, Phase::Blob, question).await?;
+            let (status, headers) = (response.status, response.headers.clone());
+            let first_touch = Some(response.first_byte);
+            let next = redirect(status, &headers, &url, self.lines.endpoint(line));
+            let Some(next) = next else {
+                if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+                    let body = response.read(Bytes(SMALL_BODY), wait).await?;
+                    return Err(error::fault(status, &headers, &body, self.lines.scrub()));
+                }
+                response.read_first(Bytes(2), wait).await?;
+                return Ok(Source {
+                    endpoint: self.lines.endpoint(line).clone(),
+                    to: self.lines.address(line),
+                    request,
+                    layer,
+                    first_touch,
+                });
+            };
+            let _ = response.read(Bytes(SMALL_BODY), wait).await;
+            url = next?;
+            trace::hide_query(&url, self.lines.scrub_mut());
+            let endpoint =
+                Endpoint::of(&url).ok_or_else(|| untrusted(&url, Distrust::NotAServer))?;
+            line = self
+                .lines
+                .open(Role::Blob, &endpoint)
+                .await
+                .map_err(|_| HttpFault::Closed)?;
+        }
+        Err(HttpFault::TooManyRedirects {
+            limit: MAX_REDIRECTS,
+        })
+    }
+
+    /// One of HTTP/2 to the same server serves all streams, unless they are to have their own.
+    async fn connection(&mut self, source: usize, own: bool) -> Option<usize> {
+        let source = &self.sources[source];
+        let (endpoint, to) = (source.endpoint.clone(), source.to);
+        let is_used = |index| {
+            let mut streams = self.streams.iter();
+            streams.any(|s: &Stream| s.connection == index && !s.meter.is_over())
+        };
+        let shared = self
+            .connections
+            .iter()
+            .enumerate()
+            .position(|(index, known)| {
+                known.is_h2 && known.endpoint == endpoint && !(own && is_used(index))
+            });
+        if shared.is_some() {
+            return shared;
+        }
+        let spare = self
+            .spare
+            .iter()
+            .position(|spare| spare.endpoint == endpoint);
+        let connection = if let Some(index) = spare {
+            self.spare.remove(index)
+        } else {
+            let (http, socket) = self.lines.connect_watched(&endpoint, to).await.ok()?;
+            Connection::new(&endpoint, http, socket)
+        };
+        self.connections.push(connection);
+        Some(self.connections.len() - 1)
+    }
+
+    fn start(&mut self, source: usize, connection: usize, offset: u64, length: u64) {
+        let meter = Arc::new(Meter::new());
+        let http = Arc::clone(&self.connections[connection].http);
+        let found = &self.sources[source];
+        let mut request = clone_request(&found.request);
+        if offset > 0
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
+        {
+            request.headers_mut().insert(header::RANGE, range);
+        }
+        let round_trip = self.round_trip();
+        let part = Part {
+            length,
+            is_whole: offset == 0,
+            wait: self.lines.edges().wait,
+            pause: (round_trip / 3).max(Duration::from_millis(3)),
+        };
+        let digest = found.layer.digest.clone();
+        let (task_meter, allowance) = (Arc::clone(&meter), Arc::clone(&self.allowance));
+        self.running.spawn(async move {
+            let end = stream::read(&http, request, part, &task_meter, &allowance, &digest).await;
+            task_meter.told().end = Some(end);
+        });
+        self.streams.push(Stream {
+            source,
+            connection,
+            offset,
+            length,
+            meter,
+            samples: Vec::new(),
+        });
+    }
+
+    /// Bytes of layers.
+    fn bytes(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.meter.bytes()).sum()
+    }
+
+    /// Those of TCP, where the kernel tells of all connections: they come in smaller portions than
+    /// the records of TLS.
+    fn bytes_of_tcp(&self) -> u64 {
+        let received = |connection: &Connection| {
+            let info = kernel::tcp_info(connection.socket.as_ref()?).ok()?;
+            Some(info.bytes_received?.saturating_sub(connection.before))
+        };
+        let all: Option<u64> = self.connections.iter().map(received).sum();
+        all.unwrap_or_else(|| self.bytes())
+    }
+
+    /// All that the device should have received for us.
+    fn bytes_of_all(&self) -> u64 {
+        let control = self.control.as_ref().map_or(0, |c| c.meter.bytes());
+        self.arrivals.last().map_or(0, |last| last.bytes.0) + control
+    }
+
+    fn count(&mut self) {
+        if self.bytes() == 0 {
+            return;
+        }
+        let now = Instant::now();
+        if self.first.is_none() {
+            self.first = Some(now);
+            self.cpu = machine::cpu();
+            self.device = self.device_of_first();
+        }
+        let at = now.duration_since(self.first.unwrap_or(now));
+        if self.arrivals.len() < MAX_ARRIVALS {
+            let bytes = Bytes(self.bytes_of_tcp());
+            self.arrivals.push(Arrival { at, bytes });
+            if let Some(control) = self.control.as_mut().filter(|c| c.task.is_some()) {
+                let bytes = Bytes(control.meter.bytes());
+                control.arrivals.push(Arrival { at, bytes });
+            }
+        }
+    }
+
+    /// The device that the first stream's bytes come in by; none that is not a way to elsewhere.
+    fn device_of_first(&self) -> Option<DeviceTraffic> {
+        let source = &self.sources[self.streams.first()?.source];
+        let device = self.lines.device_to(source.to.ip())?;
+        let received = machine::device_received(&device)?;
+        Some(DeviceTraffic {
+            device,
+            arrivals: vec![Arrival {
+                at: Duration::ZERO,
+                bytes: Bytes(received),
+            }],
+        })
+    }
+
+    fn sample(&mut self) {
+        let Some(first) = self.first else {
+            return;
+        };
+        let at = first.elapsed();
+        if let Some(device) = &mut self.device
+            && device.arrivals.len() < MAX_SAMPLES
+            && let Some(received) = machine::device_received(&device.device)
+        {
+            let bytes = Bytes(received);
+            device.arrivals.push(Arrival { at, bytes });
+        }
+        for stream in &mut self.streams {
+            let Some(socket) = self.connections[stream.connection].socket.as_ref() else {
+                continue;
+            };
+            if stream.meter.is_over() || stream.samples.len() >= MAX_SAMPLES {
+                continue;
+            }
+            let info = kernel::tcp_info(socket).ok();
+            stream.samples.push(StreamSample {
+                at,
+                received: info.and_then(|i| i.bytes_received).map(Bytes),
+                unread: kernel::unread(socket).ok().map(|n| Bytes(n.into())),
+                receive_rtt: info.and_then(|i| i.receive_rtt),
+                receive_space: info.and_then(|i| i.receive_space).map(|n| Bytes(n.into())),
+                receive_window: info.and_then(|i| i.receive_window).map(|n| Bytes(n.into())),
+                data_segments_in: info.and_then(|i| i.data_segments_in),
+                out_of_order: info.and_then(|i| i.out_of_order),
+            });
+        }
+    }
+
+    fn show(&self) {
+        if self.budget.full {
+            let elapsed = self.first.map(|first| first.elapsed()).unwrap_or_default();
+            let progress: &dyn Progress = self.lines.progress();
+            progress.transferred(Bytes(self.bytes()), Bytes(self.total), elapsed);
+        }
+    }
+
+    /// The least that the kernel knows of any connection.
+    fn round_trip(&self) -> Duration {
+        let trips = self.connections.iter().filter_map(Connection::min_rtt);
+        trips.min().unwrap_or_default()
+    }
+
+    fn conclude(mut self, end: TransferEnd) -> Transfer {
+        let took = self.begin.elapsed();
+        let over = self.first.map(|first| first.elapsed());
+        let cpu = self.cpu.zip(machine::cpu()).zip(over);
+        self.count();
+        self.sample();
+        self.running.abort_all();
+        let connections = &self.connections;
+        let streams = self.streams.into_iter().map(|stream| {
+            let told = stream.meter.told();
+            let silent = stream.meter.silent().filter(|_| told.end.is_none());
+            let source = &self.sources[stream.source];
+            TransferStream {
+                endpoint: source.endpoint.clone(),
+                to: source.to,
+                digest: source.layer.digest.clone(),
+                connection: stream.connection,
+                first_byte: told.first_byte,
+                first_touch: source.first_touch,
+                offset: Bytes(stream.offset),
+                bytes: Bytes(stream.meter.bytes()),
+                min_rtt: connections[stream.connection].min_rtt(),
+                bursts: told.bursts(),
+                longest_stall: told.longest_stall.max(silent.unwrap_or_default()),
+                silent,
+                end: told.end.clone().unwrap_or(StreamEnd::Stopped),
+                samples: stream.samples,
+            }
+        });
+        Transfer {
+            began: self.began,
+            max_bytes: self.budget.max_bytes,
+            max_duration: self.budget.max_duration,
+            expected_within: self.budget.expected_within,
+            stages: self.stages,
+            streams: streams.collect(),
+            connections: self.connections.len(),
+            arrivals: self.arrivals,
+            pings: self
+                .pinger
+                .zip(self.first)
+                .map(|(pinger, first)| pinger.end(first)),
+            control: self.control.and_then(Control::end),
+            device: self.device,
+            cpu: cpu.map(|((before, after), over)| CpuUse {
+                used: after.used.saturating_sub(before.used),
+                throttled: after
+                    .throttled
+                    .zip(before.throttled)
+                    .map(|(after, before)| after.saturating_sub(before)),
+                over,
+            }),
+            end,
+            took,
+        }
+    }
+}
+
+impl Connection {
+    fn new(endpoint: &Endpoint, http: HttpConnection, socket: Option<OwnedFd>) -> Self {
+        let info = socket.as_ref().and_then(|s| kernel::tcp_info(s).ok());
+        Self {
+            endpoint: endpoint.clone(),
+            is_h2: http.is_h2(),
+            http: Arc::new(tokio::sync::Mutex::new(http)),
+            socket,
+            before: info.and_then(|i| i.bytes_received).unwrap_or_default(),
+        }
+    }
+
+    fn min_rtt(&self) -> Option<Duration> {
+        kernel::tcp_info(self.socket.as_ref()?).ok()?.min_rtt
+    }
+}
+
+impl Control {
+    /// Connects as to any host without settings of its own: no credential, header or certificate of
+    /// the registry goes there, and no redirect is followed.
+    async fn prepare(lines: &Lines<'_>, url: &Url) -> Self {
+        let mut control = Self {
+            endpoint: Endpoint::of(url),
+            ready: None,
+            task: None,
+            meter: Arc::new(Meter::new()),
+            fault: None,
+            arrivals: Vec::new(),
+        };
+        let Some(endpoint) = control.endpoint.clone() else {
+            control.fault = Some("the URL names no server".to_owned());
+            return control;
+        };
+        let edges = lines.edges();
+        let client = edges.trust.client(RegistryHost::plain(endpoint.clone()));
+        let mut scrub = Scrubber::default();
+        trace::hide_query(url, &mut scrub);
+        let mut own = Lines::new(edges, &client, &Silent, scrub, lines.is_direct());
+        match own.open(Role::Blob, &endpoint).await {
+            Err(_) => control.fault = Some("it is not reached".to_owned()),
+            Ok(line) => {
+                let request = own.request(line, Method::GET, auth::target(url));
+                match own.connect_watched(&endpoint, own.address(line)).await {
+                    Ok((http, _)) => control.ready = Some((http, request)),
+                    Err((phase, fault)) => control.fault = Some(format!("{phase}: {fault}")),
+                }
+            }
+        }
+        control
+    }
+
+    fn start(&mut self, wait: Duration, allowance: Arc<Allowance>) {
+        if let Some((http, request)) = self.ready.take() {
+            let meter = Arc::clone(&self.meter);
+            let reading = stream::read_control(http, request, wait, meter, allowance);
+            self.task = Some(tokio::spawn(reading));
+        }
+    }
+
+    fn end(self) -> Option<ControlTransfer> {
+        let mut fault = self.fault;
+        if let Some(task) = self.task {
+            task.abort();
+            // One that has ended tells why; one that was still reading has nothing to tell.
+            let told = futures_util::FutureExt::now_or_never(task);
+            fault = told.and_then(Result::ok).flatten().or(fault);
+        }
+        Some(ControlTransfer {
+            endpoint: self.endpoint?,
+            fault,
+            arrivals: self.arrivals,
+        })
+    }
+}
+
+/// What is done for comparison is not told.
+#[derive(Debug)]
+struct Silent;
+
+impl Progress for Silent {
+    fn phase(&self, _: Role, _: Phase) {}
+}

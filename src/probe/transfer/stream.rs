@@ -1,0 +1,257 @@
+//! One layer, or a part of it, as it is read: counted, timed, and checked when it is whole.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes as Body;
+use http::{Request, StatusCode};
+use tokio::time::Instant;
+
+use crate::model::fault::HttpFault;
+use crate::model::transfer::{Bursts, StreamEnd};
+use crate::model::units::Bytes;
+use crate::net::http::{HttpConnection, Response};
+
+/// What all streams of a test may read together.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    left: AtomicU64,
+}
+
+impl Allowance {
+    pub(super) fn new(bytes: u64) -> Self {
+        Self {
+            left: AtomicU64::new(bytes),
+        }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
+    fn spend(&self, bytes: u64) {
+        let _ = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                Some(left.saturating_sub(bytes))
+            });
+    }
+}
+
+/// What a stream's task tells while it runs.
+#[derive(Debug)]
+pub(super) struct Meter {
+    begin: Instant,
+    bytes: AtomicU64,
+    /// Of the newest byte, in microseconds since `begin`; 0: none has come.
+    newest: AtomicU64,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) first_byte: Option<Duration>,
+    pub(super) longest_stall: Duration,
+    pub(super) end: Option<StreamEnd>,
+    bursts: Vec<(Instant, u64)>,
+}
+
+impl Meter {
+    pub(super) fn new() -> Self {
+        Self {
+            begin: Instant::now(),
+            bytes: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
+            told: Mutex::default(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.told().end.is_some()
+    }
+
+    /// How long no byte has come, where one had.
+    pub(super) fn silent(&self) -> Option<Duration> {
+        let newest = self.newest.load(Ordering::Relaxed);
+        let newest = (newest > 0).then(|| self.begin + Duration::from_micros(newest))?;
+        Some(newest.elapsed())
+    }
+
+    fn came(&self, now: Instant, all: u64) {
+        self.bytes.store(all, Ordering::Relaxed);
+        let micros = now.duration_since(self.begin).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX).max(1);
+        self.newest.store(micros, Ordering::Relaxed);
+    }
+}
+
+impl Told {
+    /// The medians of what came between two pauses; the first and the last one are not whole.
+    pub(super) fn bursts(&self) -> Option<Bursts> {
+        let whole = self.bursts.windows(2).skip(FIRST_BURSTS);
+        let (mut periods, mut sizes): (Vec<Duration>, Vec<u64>) = whole
+            .map(|pair| (pair[1].0.duration_since(pair[0].0), pair[0].1))
+            .unzip();
+        let count = periods.len();
+        if count < FEWEST_BURSTS {
+            return None;
+        }
+        periods.sort_unstable();
+        sizes.sort_unstable();
+        Some(Bursts {
+            count,
+            bytes: Bytes(sizes[count / 2]),
+            period: periods[count / 2],
+        })
+    }
+}
+
+/// Those of slow start are small, and come once a round trip on any path.
+const FIRST_BURSTS: usize = 5;
+const FEWEST_BURSTS: usize = 8;
+const MAX_BURSTS: usize = 512;
+
+/// What is to be read of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// How many bytes, from where the request begins.
+    pub(super) length: u64,
+    /// It is the layer from its first byte to its last.
+    pub(super) is_whole: bool,
+    /// The longest wait for the next byte.
+    pub(super) wait: Duration,
+    /// A pause of this is the end of a burst.
+    pub(super) pause: Duration,
+}
+
+/// Reads a part to its end, or until the allowance is spent.
+pub(super) async fn read(
+    http: &tokio::sync::Mutex<HttpConnection>,
+    request: Request<Body>,
+    part: Part,
+    meter: &Meter,
+    allowance: &Allowance,
+    digest: &str,
+) -> StreamEnd {
+    match read_part(http, request, part, meter, allowance).await {
+        Err(fault) => StreamEnd::Failed { fault },
+        Ok(None) => StreamEnd::Stopped,
+        Ok(Some(found)) => StreamEnd::Complete {
+            digest_matches: digest == found,
+        },
+    }
+}
+
+/// The digest, where it was the whole layer.
+async fn read_part(
+    http: &tokio::sync::Mutex<HttpConnection>,
+    request: Request<Body>,
+    part: Part,
+    meter: &Meter,
+    allowance: &Allowance,
+) -> Result<Option<String>, HttpFault> {
+    let mut response: Response = http.lock().await.send(request, part.wait).await?;
+    let first_byte = response.first_byte;
+    meter.told().first_byte = Some(first_byte);
+    if !matches!(
+        response.status,
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT
+    ) {
+        return Err(HttpFault::Status {
+            status: response.status.as_u16(),
+            code: None,
+            message: None,
+            retry_after: None,
+            challenged: false,
+        });
+    }
+    let mut hash = part.is_whole.then(|| Context::new(&SHA256));
+    let (mut got, mut before) = (0u64, Instant::now());
+    let (mut stall, mut burst) = (Duration::ZERO, (before, 0u64));
+    while got < part.length {
+        if allowance.is_spent() {
+            return Ok(None);
+        }
+        let Some(data) = response.next(got, part.wait).await? else {
+            return Err(HttpFault::Truncated {
+                got: Bytes(got),
+                want: Some(Bytes(part.length)),
+            });
+        };
+        let now = Instant::now();
+        let pause = now.duration_since(before);
+        before = now;
+        // A server may send more than was asked for.
+        let left = usize::try_from(part.length - got).unwrap_or(usize::MAX);
+        let length = data.len().min(left);
+        if let Some(hash) = &mut hash {
+            hash.update(&data[..length]);
+        }
+        got += length as u64;
+        allowance.spend(length as u64);
+        meter.came(now, got);
+        if pause > stall {
+            stall = pause;
+            meter.told().longest_stall = pause;
+        }
+        if pause >= part.pause {
+            let mut told = meter.told();
+            if told.bursts.len() < MAX_BURSTS {
+                told.bursts.push(burst);
+            }
+            burst = (now, 0);
+        }
+        burst.1 += length as u64;
+    }
+    Ok(hash.map(|hash| {
+        let mut digest = "sha256:".to_owned();
+        for byte in hash.finish().as_ref() {
+            let _ = write!(digest, "{byte:02x}");
+        }
+        digest
+    }))
+}
+
+/// Reads from a host elsewhere until the test ends; why there was nothing, or no more.
+pub(super) async fn read_control(
+    mut http: HttpConnection,
+    request: Request<Body>,
+    wait: Duration,
+    meter: Arc<Meter>,
+    allowance: Arc<Allowance>,
+) -> Option<String> {
+    let mut response = match http.send(request, wait).await {
+        Ok(response) => response,
+        Err(fault) => return Some(fault.to_string()),
+    };
+    if !matches!(
+        response.status,
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT
+    ) {
+        return Some(format!("HTTP {}", response.status.as_u16()));
+    }
+    let mut got = 0;
+    while !allowance.is_spent() {
+        match response.next(got, wait).await {
+            Ok(Some(data)) => {
+                got += data.len() as u64;
+                allowance.spend(data.len() as u64);
+                meter.came(Instant::now(), got);
+            }
+            Ok(None) => return Some(format!("it ended after {}", Bytes(got))),
+            Err(fault) => return Some(fault.to_string()),
+        }
+    }
+    None
+}

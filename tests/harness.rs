@@ -86,8 +86,9 @@ impl<'a> Probe<'a> {
         self
     }
 
-    pub fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
-        self.args.extend(args.map(str::to_owned));
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
+        self.args.extend(args);
         self
     }
 
@@ -112,7 +113,7 @@ impl<'a> Probe<'a> {
         if !self.args.iter().any(|arg| arg == "--filename") {
             command.arg(&self.reference);
         }
-        command.args(["-o", "json", "-vv", "--timeout", "1s"]);
+        command.args(["-o", "json", "-vv"]);
         for server in &self.nameservers {
             command.args(["--nameserver", server]);
         }
@@ -132,6 +133,9 @@ impl<'a> Probe<'a> {
             command
                 .arg("--containerd-config")
                 .arg(world.write("containerd-empty.toml", ""));
+        }
+        if !has("--timeout") {
+            command.args(["--timeout", "1s"]);
         }
         // Who asks for it measures; the others count requests.
         if !has("--transfer") {

@@ -13,12 +13,15 @@ mod support;
 #[path = "lab/world.rs"]
 mod world;
 
-use harness::Probe;
+use std::time::Duration;
+
+use harness::{Outcome, Probe};
 use pullpath::diagnose::{Pull, Severity};
 use pullpath::model::transfer::{StreamEnd, TransferEnd};
 use pullpath::report::{Document, Report};
 use stack::REPOSITORY;
 use support::World as Servers;
+use support::web::{Flow, Reply};
 use world::{DNS, PUBLIC, World};
 
 /// What the program measures at the public registry.
@@ -186,6 +189,63 @@ async fn what_is_wrong_behind_the_first_bytes_is_found() {
     outcome.shows("range_ignored", Severity::Warning, Pull::WouldSucceed);
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
     assert!(transfer.streams[0].bytes.0 <= 64 << 10, "{transfer:#?}");
+}
+
+/// The storage hands all layers out like this.
+async fn storage_that(flow: Flow, args: &[&str]) -> Outcome {
+    let servers = Servers::healthy().await;
+    servers.blobs.knobs().serving.flow = flow;
+    Probe::of(&servers).args(args.iter().copied()).run().await
+}
+
+const AUTO: &[&str] = &["--transfer", "auto", "--max-duration", "3s"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_servers_are_named_and_cost_little() {
+    let outcome = storage_that(Flow::ResetAfter(100_000), AUTO).await;
+    outcome.shows("tcp_reset", Severity::Critical, Pull::WouldFail);
+    // The length that was promised is a lie.
+    let outcome = storage_that(Flow::TruncateAfter(100_000), AUTO).await;
+    outcome.shows("unexpected_eof", Severity::Critical, Pull::WouldFail);
+    // Silence, as long as was waited: containerd waits for five minutes.
+    let outcome = storage_that(Flow::StallAfter(100_000), AUTO).await;
+    outcome.shows("pull_no_progress", Severity::Warning, Pull::WouldSucceed);
+    let patient = [AUTO, &["--timeout", "8s"]].concat();
+    let outcome = storage_that(Flow::StallAfter(100_000), &patient).await;
+    outcome.shows("pull_no_progress", Severity::Warning, Pull::WouldSucceed);
+    let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
+    assert_eq!(transfer.end, TransferEnd::TimeSpent);
+    assert!(transfer.streams[0].silent.unwrap() >= Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_at_a_time_is_no_reason_to_wait_for_all() {
+    let drip = Flow::Drip {
+        piece: 1,
+        every: Duration::from_secs(1),
+    };
+    let outcome = storage_that(drip, &[AUTO, &["--timeout", "3s"]].concat()).await;
+    outcome.shows("throughput_low", Severity::Warning, Pull::WouldSucceed);
+    let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
+    assert_eq!(transfer.end, TransferEnd::TimeSpent);
+    assert!(transfer.took < Duration::from_secs(4), "{transfer:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_sends_forever_is_read_for_as_long_as_the_layer_is() {
+    let servers = Servers::healthy().await;
+    let layers = &servers.image.platform("amd64").layers;
+    let largest = layers.iter().max_by_key(|layer| layer.bytes.len()).unwrap();
+    let endless = Reply::new(200).body("application/octet-stream", vec![7; 64 << 20]);
+    let path = format!("{}/data", largest.digest.trim_start_matches("sha256:"));
+    servers.blobs.knobs().manners.fail(&path, endless);
+    let outcome = Probe::of(&servers).args(["--transfer", "full"]).run().await;
+    let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
+    assert_eq!(transfer.streams[0].digest, largest.digest);
+    assert_eq!(transfer.streams[0].bytes.0, largest.bytes.len() as u64);
+    let findings = outcome.report().verdict.findings.iter();
+    let codes: Vec<&str> = findings.map(|f| f.cause.code()).collect();
+    assert!(codes.contains(&"digest_mismatch"), "{codes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -240,17 +240,24 @@ pub(super) fn low(evidence: &Evidence, findings: &mut Vec<Finding>) {
     else {
         return;
     };
-    let (Some(rate), Some(seconds)) = (
+    let (Some(rate), Some(mut seconds)) = (
         throughput::best(judged.one, judged.all),
         judged.pull_seconds,
     ) else {
         return;
     };
     let (within, whose) = limit(evidence);
-    let times = seconds / within.as_secs_f64();
+    let times = |seconds: f64| seconds / within.as_secs_f64();
+    let is_sure = rate.is_sustained && times(seconds) > 1.0;
     let is_long = transfer.end == TransferEnd::TimeSpent && transfer.took >= Duration::from_secs(3);
-    let is_sure = rate.is_sustained && times > 1.0;
-    let is_far = is_long && judged.disturbed.is_none() && times > 4.0;
+    if is_long && !rate.is_sustained {
+        // By all that came in all that time, with the wait for the first byte.
+        let bytes: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let share = bytes.max(1) as f64 / found.layers_size.0.max(1) as f64;
+        seconds = transfer.took.as_secs_f64() / share;
+    }
+    let is_far = is_long && judged.disturbed.is_none() && times(seconds) > 2.0;
     if !is_sure && !is_far {
         return;
     }

@@ -70,6 +70,9 @@ const SAMPLE_EVERY: u32 = 4;
 const MAX_ARRIVALS: usize = 2400;
 const MAX_SAMPLES: usize = 600;
 
+/// Two stages that go on like the first take about so long.
+const DEAR_SECONDS: f64 = 1.2;
+
 /// A layer is read by two streams at once, each a part, rather than a smaller one begun.
 const WORTH_SPLITTING: u64 = 512 << 10;
 
@@ -336,14 +339,14 @@ impl Test<'_, '_> {
 
     /// Goes on to what tells more; `true` when there is nothing more to learn.
     async fn next_stage(&mut self, now: StageKind) -> bool {
-        if now == StageKind::OneStream {
+        if now == StageKind::OneStream && !self.is_dear() {
             self.begin_stage(StageKind::AsContainerd);
             if self.fill(false).await {
                 return false;
             }
             self.stages.pop();
         }
-        let is_shared = self.in_use() < self.running.len();
+        let is_shared = self.connections.iter().all(|c| c.is_h2) && self.in_use() < STREAMS;
         if matches!(now, StageKind::OneStream | StageKind::AsContainerd) && is_shared {
             self.begin_stage(StageKind::OwnConnections);
             if self.fill(true).await {
@@ -362,6 +365,21 @@ impl Test<'_, '_> {
             return false;
         }
         true
+    }
+
+    /// What is left would not do for more streams on this connection, and then for more connections:
+    /// the latter tell more.
+    fn is_dear(&self) -> bool {
+        let is_shared = self.connections.iter().all(|c| c.is_h2);
+        let elapsed = self
+            .first
+            .map_or(0.0, |first| first.elapsed().as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
+        let (had, left) = (
+            self.bytes() as f64,
+            self.budget.max_bytes.0.saturating_sub(self.bytes()) as f64,
+        );
+        is_shared && left < DEAR_SECONDS * had / elapsed.max(1e-3)
     }
 
     /// Whether to leave the way to others.

@@ -143,7 +143,7 @@ pub struct DeviceTraffic {
     pub arrivals: Vec<Arrival>,
 }
 
-/// The processor time of this process while layers came.
+/// The processor time of the thread that reads, while layers came.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct CpuUse {
     #[serde(rename = "used_seconds", with = "seconds")]

@@ -22,10 +22,11 @@ fn received_of(text: &str, device: &str) -> Option<u64> {
     })
 }
 
-/// Processor time since this process began.
+/// Processor time since the beginning.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
-    /// Of this process, in user and kernel mode.
+    /// Of this thread, in user and kernel mode: the one that reads. One at its limit reads no faster,
+    /// however idle the others are.
     pub used: Duration,
     /// How long the limit of the cgroup held its processes back.
     pub throttled: Option<Duration>,
@@ -33,7 +34,7 @@ pub struct Cpu {
 
 /// Reads both; `None` where the kernel does not tell.
 pub fn cpu() -> Option<Cpu> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
     Some(Cpu {
         used: duration(usage.user_time()) + duration(usage.system_time()),
         throttled: throttled(),

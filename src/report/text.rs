@@ -458,12 +458,11 @@ impl Page {
             Took(transfer.took),
             count(transfer.connections, "connection", "connections"),
         ));
-        let streams_of = |kind: StageKind, one: &str, many: &str| {
-            let stage = transfer.stages.iter().find(|stage| stage.kind == kind);
-            count(stage.map_or(1, |stage| stage.streams), one, many)
-        };
-        let all = streams_of(StageKind::AsContainerd, "stream", "streams");
-        let apart = streams_of(StageKind::OwnConnections, "apart", "apart");
+        let stage = |kind: StageKind| transfer.stages.iter().find(|stage| stage.kind == kind);
+        let streams = stage(StageKind::AsContainerd).map_or(1, |stage| stage.streams);
+        let all = count(streams, "stream", "streams");
+        let apart = stage(StageKind::OwnConnections).map_or(1, |stage| stage.connections);
+        let apart = count(apart, "conn.", "conns.");
         for (name, rate) in [
             ("1 stream", &throughput.one),
             (&all, &throughput.all),

@@ -41,7 +41,7 @@ pub(super) fn bound(evidence: &Evidence, findings: &mut Vec<Finding>) {
         at(bound.cause, throughput::leg_of(evidence), Phase::Blob)
             .severity(severity)
             .confidence(bound.confidence)
-            .hint(hint(evidence, &judged, bound.cause))
+            .hint(hint(evidence, &judged, bound.cause, bound.is_ours))
             .facts(bound.facts),
     );
 }
@@ -51,12 +51,15 @@ fn expected(evidence: &Evidence) -> Option<Duration> {
     evidence.walk.transfer.as_ref()?.expected_within
 }
 
-fn hint(evidence: &Evidence, judged: &Throughput, cause: Cause) -> String {
+fn hint(evidence: &Evidence, judged: &Throughput, cause: Cause, is_ours: bool) -> String {
     let wish = wished(evidence, judged);
     match cause {
         Cause::BwEipCap => eip_hint(evidence, &wish),
+        Cause::BwCap if is_ours => format!(
+            "Buy bandwidth for the way out that this machine uses (its EIP, the EIP of the NAT gateway, a shared bandwidth, or the line){wish}; or {NEARER}."
+        ),
         Cause::BwCap => format!(
-            "Have the finding's last fact decided first. If the limit is ours, buy bandwidth{wish}; if it is the registry's, ask its owner, or {NEARER}."
+            "Find out first on which side the limit is, as said above. If the limit is ours, buy bandwidth{wish}; if it is the registry's, ask its owner, or {NEARER}."
         ),
         Cause::BwPerFlow => "Read more layers at once: max_concurrent_downloads in containerd's configuration (3 unless set), or parts of a layer at once (concurrent_layer_fetch_buffer, containerd 2.1); or ask the registry's owner about the limit.".to_owned(),
         Cause::BwWindow => "Ours: raise the third value of net.ipv4.tcp_rmem on the node. Theirs: ask the registry's owner for larger send buffers (net.ipv4.tcp_wmem), or use a registry that is nearer.".to_owned(),

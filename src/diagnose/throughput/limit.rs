@@ -32,11 +32,22 @@ pub(super) enum Limit {
         cause: Cause,
         confidence: Confidence,
         facts: Vec<String>,
+        /// It is known to be on this side, wherever the registry is.
+        is_ours: bool,
     },
     Unknown {
         /// Why, and what would decide it.
         because: String,
     },
+}
+
+fn named(cause: Cause, confidence: Confidence, facts: Vec<String>) -> Limit {
+    Limit::Named {
+        cause,
+        confidence,
+        facts,
+        is_ours: matches!(cause, Cause::BwEipCap | Cause::BwNode),
+    }
 }
 
 /// How many times the sum may be, with more streams, to be the same.
@@ -205,15 +216,12 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
     if let Some((share, told)) = &lossy
         && is_grown(&pair)
     {
-        return Limit::Named {
-            cause: Cause::BwLoss,
-            confidence: if *share > 10.0 * LOSSY {
-                Confidence::High
-            } else {
-                Confidence::Medium
-            },
-            facts: vec![told.clone(), grown(&pair)],
+        let confidence = if *share > 10.0 * LOSSY {
+            Confidence::High
+        } else {
+            Confidence::Medium
         };
+        return named(Cause::BwLoss, confidence, vec![told.clone(), grown(&pair)]);
     }
     if !few.is_sustained || !many.is_sustained {
         return unknown(too_little(transfer, rates));
@@ -309,11 +317,7 @@ fn each(transfer: &Transfer, pair: &Pair<'_>, what: &str) -> Limit {
                 bytes(window)
             ));
             facts.push("it is ours: net.ipv4.tcp_rmem of this network namespace".to_owned());
-            return Limit::Named {
-                cause: Cause::BwWindow,
-                confidence: Confidence::High,
-                facts,
-            };
+            return named(Cause::BwWindow, Confidence::High, facts);
         }
         if let Some(bursts) = stream.bursts
             && trip >= 0.005
@@ -327,28 +331,16 @@ fn each(transfer: &Transfer, pair: &Pair<'_>, what: &str) -> Limit {
                 Took(Duration::from_secs_f64(trip))
             ));
             facts.push("it is theirs: the send buffer of the server".to_owned());
-            return Limit::Named {
-                cause: Cause::BwWindow,
-                confidence: Confidence::Medium,
-                facts,
-            };
+            return named(Cause::BwWindow, Confidence::Medium, facts);
         }
     }
     if let Some(fact) = burst(pair.few) {
         facts.push(fact);
         facts.push(format!("each {what} had it anew"));
-        return Limit::Named {
-            cause: Cause::BwThrottle,
-            confidence: Confidence::Medium,
-            facts,
-        };
+        return named(Cause::BwThrottle, Confidence::Medium, facts);
     }
     facts.push(format!("each {what} has a limit of its own"));
-    Limit::Named {
-        cause: Cause::BwPerFlow,
-        confidence: Confidence::Medium,
-        facts,
-    }
+    named(Cause::BwPerFlow, Confidence::Medium, facts)
 }
 
 /// The window that is offered to the sender, where it does not grow any more.
@@ -396,11 +388,6 @@ fn shared(
     let mut facts = vec![grown(pair)];
     facts.extend(queue);
     facts.extend(lossy.map(|(_, told)| told));
-    let named = |cause, confidence, facts| Limit::Named {
-        cause,
-        confidence,
-        facts,
-    };
     if let Some((bought, size)) = eip(rate, known) {
         facts.push(bought_fact(rate, bought, size));
         return named(Cause::BwEipCap, Confidence::High, facts);
@@ -517,17 +504,14 @@ fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Opt
             cause,
             confidence: Confidence::High,
             facts,
+            is_ours: true,
         });
     }
-    (theirs > 1.5 * alone && ours > 0.7 * alone).then(|| Limit::Named {
-        cause: Cause::BwRemote,
-        confidence: Confidence::High,
-        facts: vec![
+    (theirs > 1.5 * alone && ours > 0.7 * alone).then(|| named(Cause::BwRemote, Confidence::High, vec![
             told,
             "the limit is not on this side: it is the registry's, its storage's, or of the way to it"
                 .to_owned(),
-        ],
-    })
+        ]))
 }
 
 /// Others wait longer while layers come.

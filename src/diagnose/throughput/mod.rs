@@ -87,6 +87,8 @@ pub(super) struct Bound {
     pub(super) cause: Cause,
     pub(super) confidence: Confidence,
     pub(super) facts: Vec<String>,
+    /// It is known to be on this side.
+    pub(super) is_ours: bool,
 }
 
 /// The newest stage has told what it can: its rate is known, or is that of the stage before.
@@ -141,6 +143,7 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
             cause,
             confidence: Confidence::High,
             facts: vec![reason],
+            is_ours: true,
         }),
         None => None,
     };
@@ -157,11 +160,13 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
             cause,
             confidence,
             facts,
+            is_ours,
         }) => (
             Some(Bound {
                 cause,
                 confidence,
                 facts,
+                is_ours,
             }),
             None,
         ),

@@ -635,7 +635,8 @@ impl Test<'_, '_> {
         let round_trip = self.round_trip();
         let part = Part {
             length,
-            is_whole: offset == 0,
+            // Who will be cut short anyway need not be checked.
+            is_whole: offset == 0 && (self.budget.full || length <= self.budget.max_bytes.0),
             wait: self.lines.edges().wait,
             pause: (round_trip / 3).max(Duration::from_millis(3)),
         };

@@ -51,6 +51,8 @@ pub struct Knobs {
     pub rate: Option<f64>,
     /// Bytes that wait for their turn when there is a rate; what comes more is lost.
     pub buffer: usize,
+    /// Bytes that may go at once after a rest when there is a rate: the depth of a token bucket.
+    pub burst: usize,
 }
 
 impl Default for Knobs {
@@ -61,6 +63,7 @@ impl Default for Knobs {
             loss: 0.0,
             rate: None,
             buffer: 64 << 10,
+            burst: 0,
         }
     }
 }
@@ -86,6 +89,7 @@ struct Counts {
 #[derive(Debug)]
 pub struct Wire {
     knobs: Arc<Mutex<Knobs>>,
+    refills: Arc<AtomicU64>,
     counts: [Arc<Counts>; 2],
     threads: Vec<JoinHandle<()>>,
     /// The threads end when this does.
@@ -118,6 +122,7 @@ impl Wire {
         let (stop, stopped) = UnixStream::pair().unwrap();
         let stopped = Arc::new(stopped);
         let counts = [Arc::default(), Arc::default()];
+        let refills = Arc::new(AtomicU64::new(0));
         let threads = [(&from, &to), (&to, &from)]
             .into_iter()
             .zip(&counts)
@@ -127,6 +132,8 @@ impl Wire {
                     from: Arc::clone(from),
                     to: Arc::clone(to),
                     knobs: Arc::clone(&knobs),
+                    refills: Arc::clone(&refills),
+                    refilled: 0,
                     counts: Arc::clone(counts),
                     stopped: Arc::clone(&stopped),
                     random: Random(seed.wrapping_mul(2).wrapping_add(way as u64)),
@@ -138,6 +145,7 @@ impl Wire {
             .collect();
         Self {
             knobs,
+            refills,
             counts,
             threads,
             stop: Some(stop),
@@ -147,6 +155,11 @@ impl Wire {
     /// Changes what it does to packets that come from now on.
     pub fn set(&self, change: impl FnOnce(&mut Knobs)) {
         change(&mut self.knobs.lock().unwrap());
+    }
+
+    /// Fills both ways' token buckets, as a long rest would.
+    pub fn refill(&self) {
+        self.refills.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many packets were lost on purpose, there and back.
@@ -192,12 +205,16 @@ struct Way {
     from: Arc<File>,
     to: Arc<File>,
     knobs: Arc<Mutex<Knobs>>,
+    refills: Arc<AtomicU64>,
+    /// The last of them that was seen.
+    refilled: u64,
     counts: Arc<Counts>,
     stopped: Arc<UnixStream>,
     random: Random,
     /// Packets under way, and when they arrive.
     queue: VecDeque<(Instant, Vec<u8>)>,
-    /// When the last packet has left.
+    /// When the last packet has left; with a burst, when it would have without one, which is how
+    /// much of the burst is spent.
     free: Instant,
 }
 
@@ -258,14 +275,19 @@ impl Way {
             let seconds = |bytes: usize| {
                 Duration::from_secs_f64(f64::from(u32::try_from(bytes).unwrap()) * 8.0 / rate / 1e6)
             };
+            let refills = self.refills.load(Ordering::Relaxed);
+            if refills != std::mem::replace(&mut self.refilled, refills) {
+                self.free = now;
+            }
             if self.free.saturating_duration_since(now) + seconds(packet.len())
-                > seconds(knobs.buffer)
+                > seconds(knobs.buffer + knobs.burst)
             {
                 self.counts.overflowed.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             self.free = self.free.max(now) + seconds(packet.len());
-            due = self.free;
+            let burst = seconds(knobs.burst);
+            due = now + self.free.duration_since(now).saturating_sub(burst);
         }
         due += knobs.delay;
         if !knobs.jitter.is_zero() {

@@ -177,7 +177,11 @@ struct Shared {
     _folder: TempDir,
 }
 
-static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+/// By the sizes of the image's layers.
+static SHARED: Mutex<BTreeMap<Vec<usize>, Weak<Shared>>> = Mutex::new(BTreeMap::new());
+
+/// What an image has unless a test wants more.
+const LAYERS: [usize; 3] = [4 << 20, 700_000, 4096];
 
 /// Like `Mutex::lock`; a test that failed meanwhile is no reason to fail as well.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -185,9 +189,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn get() -> Arc<Self> {
-        let mut current = lock(&SHARED);
-        if let Some(shared) = current.upgrade() {
+    fn get(layers: &[usize]) -> Arc<Self> {
+        let mut all = lock(&SHARED);
+        if let Some(shared) = all.get(layers).and_then(Weak::upgrade) {
             return shared;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -198,8 +202,9 @@ impl Shared {
         let image = Image::build(
             7,
             Flavour::Oci,
-            &["amd64", "arm64"],
-            &[4 << 20, 700_000, 4096],
+            // One is enough where layers are large.
+            &["amd64", "arm64"][..if layers == LAYERS { 2 } else { 1 }],
+            layers,
         );
         {
             let door = Registry::start(at, "push", &storage, &Mode::Open, None);
@@ -220,7 +225,7 @@ impl Shared {
             image,
             _folder: folder,
         });
-        *current = Arc::downgrade(&shared);
+        all.insert(layers.to_vec(), Arc::downgrade(&shared));
         shared
     }
 }
@@ -265,7 +270,12 @@ pub struct World {
 impl World {
     /// All of it, with names for all hosts; the servers are started by those who need them.
     pub fn new() -> Self {
-        let shared = Shared::get();
+        Self::with_layers(&LAYERS)
+    }
+
+    /// The same with layers of these sizes.
+    pub fn with_layers(layers: &[usize]) -> Self {
+        let shared = Shared::get(layers);
         let folder = tempfile::tempdir().unwrap();
         open_to_all(folder.path());
         let all: [Netns; 16] = std::array::from_fn(|_| Netns::new());
@@ -510,8 +520,24 @@ impl World {
 
     /// A real registry (docker-registry behind nginx) with TLS on port 443, open to all.
     pub fn registry(&self, host: &Host) {
-        let upstream = format!("http://unix:{}:", self.shared.socket.display());
-        self.nginx(host, &registry_locations(&upstream, None));
+        self.registry_behind(host, self.socket(), "");
+    }
+
+    /// The same with more directives for nginx, and with what is at this socket behind it.
+    pub fn registry_behind(&self, host: &Host, socket: &Path, directives: &str) {
+        let upstream = format!("http://unix:{}:", socket.display());
+        let locations = registry_locations(&upstream, None);
+        self.nginx(host, &format!("{directives}\n{locations}"));
+    }
+
+    /// Where the registry itself listens.
+    pub fn socket(&self) -> &Path {
+        &self.shared.socket
+    }
+
+    /// The files of a folder at port 443 with TLS.
+    pub fn files(&self, host: &Host, folder: &Path) {
+        self.nginx(host, &format!("root {};", folder.display()));
     }
 
     /// Tells everybody the source address and port it sees, at port 443 with TLS.

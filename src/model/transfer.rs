@@ -56,6 +56,14 @@ pub struct Transfer {
     pub took: Duration,
 }
 
+impl Transfer {
+    /// How often bytes are counted.
+    pub const TICK: Duration = Duration::from_millis(25);
+
+    /// A series of a minute; a full pull of hours is counted no longer.
+    pub const MAX_ARRIVALS: usize = 2400;
+}
+
 /// Why it ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

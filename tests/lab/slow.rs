@@ -443,8 +443,15 @@ impl Cgroup {
     fn command(&self, inner: &Command) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", "echo $$ >\"$0\"/cgroup.procs && exec \"$@\""]);
-        command.arg(&self.folder).arg(inner.get_program());
-        command.args(inner.get_args());
+        // Not by `ip netns exec`, which puts another /sys before that with the cgroups.
+        let args: Vec<_> = inner.get_args().collect();
+        assert_eq!(
+            (inner.get_program(), args[1]),
+            ("ip".as_ref(), "exec".as_ref())
+        );
+        let netns = format!("--net=/run/netns/{}", args[2].to_str().unwrap());
+        command.arg(&self.folder).args(["nsenter", &netns]);
+        command.args(&args[3..]);
         command
     }
 }

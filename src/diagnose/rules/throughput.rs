@@ -190,6 +190,10 @@ pub(super) fn first_byte(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(transfer) = &evidence.walk.transfer else {
         return;
     };
+    // A program without a processor is late with everything.
+    if throughput::judge(evidence).is_some_and(|judged| judged.disturbed.is_some()) {
+        return;
+    }
     let late = transfer.streams.iter().find_map(|stream| {
         let trip = stream.min_rtt.unwrap_or_default();
         let touch = stream.first_touch?;

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::fit::Fit;
 use super::stages::{self, StageRate};
 use super::{Rate, mbit};
 use crate::diagnose::Confidence;
@@ -54,6 +55,8 @@ fn named(cause: Cause, confidence: Confidence, facts: Vec<String>) -> Limit {
 const SAME: f64 = 1.15;
 /// And the share of as many times as there are streams, to have grown with them.
 const GROWN: f64 = 0.7;
+/// For so long at least, in seconds.
+const GROWN_SECONDS: f64 = 0.8;
 
 /// A queue that others have to wait in, beyond what a busy processor makes.
 const QUEUE: f64 = 0.005;
@@ -69,6 +72,13 @@ const BUSY: f64 = 0.9;
 /// Below this a processor has no time to be a limit, in seconds.
 const SHORT: f64 = 0.5;
 
+/// A control host is at its pace after this, and has told after that (in seconds).
+const CONTROL_SETTLES: Duration = Duration::from_millis(150);
+const CONTROL_SHORT: f64 = 0.3;
+
+/// Our own clock ticks at least this often, of the times it should.
+const STARVED: f64 = 0.5;
+
 /// Other traffic of the same device, as a share of ours, that a rate is believed beside.
 const OTHERS: f64 = 0.05;
 /// Ethernet, IP and TCP on top of their payload.
@@ -76,7 +86,7 @@ const HEADERS: f64 = 1.06;
 
 /// A burst worth telling: bytes, and seconds at the rate that lasts.
 const BURST_BYTES: f64 = 1e6;
-const BURST_SECONDS: f64 = 0.5;
+const BURST_SECONDS: f64 = 2.0;
 
 /// Goodput as a share of what is bought: metered with the headers of IP, or of Ethernet as well, and
 /// as exact as the fit.
@@ -117,6 +127,9 @@ fn own_limit(transfer: &Transfer) -> Option<String> {
             Took(cpu.over)
         ));
     }
+    if let Some(told) = starved(transfer) {
+        return Some(told);
+    }
     let unread = transfer.streams.iter().max_by_key(|s| s.bytes)?;
     let samples = unread.samples.iter().filter_map(|sample| {
         let window = sample.receive_window.or(sample.receive_space)?;
@@ -139,15 +152,34 @@ fn own_limit(transfer: &Transfer) -> Option<String> {
     })
 }
 
+/// The clock of this process stood still for longer than it ticked.
+fn starved(transfer: &Transfer) -> Option<String> {
+    let last = transfer.arrivals.last()?.at.as_secs_f64();
+    let expected = last / Transfer::TICK.as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    let ticks = transfer.arrivals.len() as f64;
+    // Late ones are made up for by none; waiting for a connection costs some.
+    (last >= SHORT && transfer.arrivals.len() < Transfer::MAX_ARRIVALS && ticks < STARVED * expected)
+        .then(|| {
+            format!(
+                "this process got to look {ticks:.0} times, and would have {expected:.0} times: it had no processor"
+            )
+        })
+}
+
 /// Bytes per second that came by the same device and are not ours.
 fn others(transfer: &Transfer) -> Option<f64> {
     let device = transfer.device.as_ref()?;
-    let all = stages::part(&device.arrivals, Duration::ZERO, None);
+    // A control host is known by what was read of it, not by what the kernel has of it already.
+    let mut stages = transfer.stages.iter();
+    let alone = stages.find(|stage| stage.kind == StageKind::WithControl);
+    let all = stages::part(
+        &device.arrivals,
+        Duration::ZERO,
+        alone.map(|stage| stage.from),
+    );
     let last = all.last().filter(|last| last.at >= SHORT)?;
-    let mut ours = bytes_until(&transfer.arrivals, last.at);
-    if let Some(control) = &transfer.control {
-        ours += bytes_until(&control.arrivals, last.at);
-    }
+    let ours = bytes_until(&transfer.arrivals, last.at);
     Some(((last.bytes - ours * HEADERS) / last.at).max(0.0))
 }
 
@@ -223,6 +255,11 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
         };
         return named(Cause::BwLoss, confidence, vec![told.clone(), grown(&pair)]);
     }
+    // What grows is a limit of each, also while the sum is not steady yet.
+    let is_seen = many.is_sustained || many.seconds >= GROWN_SECONDS;
+    if few.is_sustained && is_seen && many.stage.connections > 1 && is_grown(&pair) {
+        return each(transfer, &pair, "connection");
+    }
     if !few.is_sustained || !many.is_sustained {
         return unknown(too_little(transfer, rates));
     }
@@ -231,9 +268,6 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
             "all came over one connection, so that a limit of it can't be told from one of the way"
                 .to_owned(),
         );
-    }
-    if is_grown(&pair) {
-        return each(transfer, &pair, "connection");
     }
     let growth = pair.growth();
     if !(1.0 / SAME..=SAME).contains(&growth) {
@@ -359,13 +393,15 @@ fn steady_window(stream: &TransferStream) -> Option<f64> {
 fn burst(rate: &StageRate) -> Option<String> {
     let line = rate.line.filter(|_| rate.is_sustained)?;
     let is_much = line.ahead >= BURST_BYTES && line.ahead >= BURST_SECONDS * line.rate;
-    is_much.then(|| {
-        format!(
-            "the first {} came ahead of the rate that lasts, {}",
-            bytes(line.ahead),
-            mbit(line.rate)
-        )
-    })
+    is_much.then(|| ahead(&line))
+}
+
+fn ahead(line: &Fit) -> String {
+    format!(
+        "the first {} came ahead of the rate that lasts, {}",
+        bytes(line.ahead),
+        mbit(line.rate)
+    )
 }
 
 /// The sum stayed the same: what do they share?
@@ -406,6 +442,8 @@ fn shared(
         facts.push(fact);
         return named(Cause::BwThrottle, Confidence::Medium, facts);
     }
+    let bucket = pair.few.line.filter(|line| line.ahead >= BURST_BYTES);
+    facts.extend(bucket.map(|line| ahead(&line)));
     facts.push(undecided_side(transfer, known));
     named(Cause::BwCap, Confidence::Medium, facts)
 }
@@ -475,11 +513,11 @@ fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Opt
         .position(|rate| rate.stage.kind == StageKind::WithControl)?;
     let before = rates[..stage].last()?;
     let with = &rates[stage];
-    let from = with.stage.from + Duration::from_millis(300);
+    let from = with.stage.from + CONTROL_SETTLES;
     let theirs = stages::mean(&stages::part(&control.arrivals, from, None))?;
     let ours = with.mean;
     let alone = before.rate();
-    if with.seconds < SHORT || alone <= 0.0 || !before.is_sustained {
+    if with.seconds < CONTROL_SHORT || alone <= 0.0 || !before.is_sustained {
         return None;
     }
     let told = format!(

@@ -63,11 +63,10 @@ pub struct Budget {
 const STREAMS: usize = 3;
 
 /// How often the bytes are counted; every fourth time all else is looked at as well.
-const TICK: Duration = Duration::from_millis(25);
+const TICK: Duration = Transfer::TICK;
 const SAMPLE_EVERY: u32 = 4;
 
-/// A series of a minute; a full pull of hours is counted more seldom in the end.
-const MAX_ARRIVALS: usize = 2400;
+const MAX_ARRIVALS: usize = Transfer::MAX_ARRIVALS;
 const MAX_SAMPLES: usize = 600;
 
 /// Two stages that go on like the first take about so long.
@@ -328,13 +327,20 @@ impl Test<'_, '_> {
             return Some(end);
         }
         let is_stable = throughput::is_stable(&self.arrivals, &self.stages, self.round_trip());
-        // One stream alone may have half of what there is.
-        let is_over = kind == StageKind::OneStream
-            && (self.bytes() >= self.budget.max_bytes.0 / 2 || first.elapsed() >= max / 2);
+        // Until then a stage may last, in percent of what there is.
+        let until = match kind {
+            StageKind::OneStream => 45,
+            StageKind::AsContainerd if self.may_part() => 65,
+            _ => 100,
+        };
+        let is_over = self.bytes() >= self.budget.max_bytes.0 / 100 * until
+            || first.elapsed() * 100 >= max * u32::try_from(until).unwrap_or(100);
         if !is_stable && !is_over {
             return None;
         }
-        self.next_stage(kind).await.then_some(TransferEnd::Stable)
+        // With nothing left to begin, what is under way is to become stable.
+        let is_last = self.next_stage(kind).await;
+        (is_last && is_stable).then_some(TransferEnd::Stable)
     }
 
     /// Goes on to what tells more; `true` when there is nothing more to learn.
@@ -346,8 +352,7 @@ impl Test<'_, '_> {
             }
             self.stages.pop();
         }
-        let is_shared = self.connections.iter().all(|c| c.is_h2) && self.in_use() < STREAMS;
-        if matches!(now, StageKind::OneStream | StageKind::AsContainerd) && is_shared {
+        if matches!(now, StageKind::OneStream | StageKind::AsContainerd) && self.may_part() {
             self.begin_stage(StageKind::OwnConnections);
             if self.fill(true).await {
                 return false;
@@ -365,6 +370,11 @@ impl Test<'_, '_> {
             return false;
         }
         true
+    }
+
+    /// Streams share a connection, and could have their own.
+    fn may_part(&self) -> bool {
+        self.connections.iter().all(|c| c.is_h2) && self.in_use() < STREAMS
     }
 
     /// What is left would not do for more streams on this connection, and then for more connections:
@@ -426,8 +436,8 @@ impl Test<'_, '_> {
         self.stages.push(Stage {
             kind,
             from,
-            streams: 1,
-            connections: 1,
+            streams: self.running.len().max(1),
+            connections: self.in_use().max(1),
         });
     }
 

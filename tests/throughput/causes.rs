@@ -79,9 +79,11 @@ fn told_of(program: &str, options: &Options, slow: &'static Slow) -> Row {
     };
     let (mut one, mut all, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
     let mut lasting = 0;
-    for _ in 0..options.runs {
+    for number in 0..options.runs {
         made.again(&world);
-        let Some(mut told) = Told::by(&mut made.program(&world, program, &args)) else {
+        let name = format!("{}-{number}", slow.name);
+        let mut command = made.program(&world, program, &args);
+        let Some(mut told) = Told::by(&mut command, options, &name) else {
             *row.told.entry("failed".to_owned()).or_default() += 1;
             continue;
         };

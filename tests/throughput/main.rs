@@ -23,6 +23,7 @@ mod matrix;
 
 use std::collections::VecDeque;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -62,6 +63,9 @@ struct Options {
     /// More arguments for the program, separated by blanks
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     probe_args: String,
+    /// Keep what the program prints in files of this folder
+    #[arg(long)]
+    keep: Option<PathBuf>,
 }
 
 fn main() {
@@ -125,10 +129,15 @@ const OF_RATES: [&str; 4] = [
 ];
 
 impl Told {
-    /// Runs it; without a report there is nothing.
-    fn by(command: &mut Command) -> Option<Self> {
+    /// Runs it; without a report there is nothing. The name is that of the file to keep.
+    fn by(command: &mut Command, options: &Options, name: &str) -> Option<Self> {
         const LONGEST: Duration = Duration::from_mins(2);
-        let document: Value = serde_json::from_str(&bounded(command, LONGEST)?).ok()?;
+        let text = bounded(command, LONGEST)?;
+        if let Some(folder) = &options.keep {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join(format!("{name}.json")), &text).unwrap();
+        }
+        let document: Value = serde_json::from_str(&text).ok()?;
         let report = document.get("reports")?.get(0)?;
         let findings = report.pointer("/verdict/findings")?.as_array()?;
         let codes = findings
@@ -142,7 +151,7 @@ impl Told {
             let figure = rate.get("bytes_per_second")?.as_f64()?;
             Some((figure, rate.get("is_sustained")?.as_bool()?))
         };
-        let streams = report.pointer("/evidence/walk/transfer/streams");
+        let streams = report.pointer("/evidence/transfer/streams");
         let bytes = streams.and_then(Value::as_array).map_or(0, |streams| {
             let of = |stream: &Value| stream.get("bytes")?.as_u64();
             streams.iter().filter_map(of).sum()

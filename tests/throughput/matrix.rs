@@ -153,16 +153,17 @@ fn row(program: &str, options: &Options, world: &World, cell: Cell) -> String {
     let made = Made::without_registry(world, cell.rtt);
     world.wan.set(|knobs| *knobs = cell.knobs());
     let truth = cell.truth();
-    let run = |how: &str| {
+    let run = |how: &str, name: &str| {
         made.again(world);
         let mut args = vec!["--transfer", how];
         args.extend(options.probe_args.split_whitespace());
-        Told::by(&mut made.program(world, program, &args))
+        let name = format!("{}-{name}", cell.names().join("-"));
+        Told::by(&mut made.program(world, program, &args), options, &name)
     };
     let (mut right, mut at_least, mut wrong, mut over, mut failed) = (0, 0, 0, 0, 0);
     let (mut claims, mut above, mut spent) = (0, 0, Vec::new());
-    for _ in 0..options.runs {
-        let Some(told) = run("auto") else {
+    for number in 0..options.runs {
+        let Some(told) = run("auto", &number.to_string()) else {
             failed += 1;
             continue;
         };
@@ -189,7 +190,7 @@ fn row(program: &str, options: &Options, world: &World, cell: Cell) -> String {
         spent.push(bytes);
     }
     let most = spent.iter().copied().fold(f64::NAN, f64::max);
-    let full = run("full").and_then(|told| told.all.or(told.one));
+    let full = run("full", "full").and_then(|told| told.all.or(told.one));
     let full = full.map_or(f64::NAN, |rate| rate.0 / truth);
     made.again(world);
     let curl = by_curl(world) / truth;

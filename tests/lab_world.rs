@@ -185,6 +185,14 @@ fn a_cable_has_a_rate() {
     world.wan.set(|knobs| knobs.rate = Some(20.0));
     let capped = speed();
     assert!((14.0..20.0).contains(&capped), "{capped} Mbit/s");
+    // A token bucket lets nearly half of the layer pass at once, and then it is empty.
+    world.wan.set(|knobs| knobs.burst = 2_000_000);
+    for _ in 0..2 {
+        world.wan.refill();
+        let [full, empty] = [speed(), speed()];
+        assert!((25.0..40.0).contains(&full), "{full} Mbit/s");
+        assert!((14.0..23.0).contains(&empty), "{empty} Mbit/s");
+    }
 }
 
 #[test]

@@ -59,6 +59,17 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("eip_annotation_stale", PATHS),
     ("no_egress", PATHS),
     ("throughput_low", TRANSFER),
+    ("pull_no_progress", TRANSFER),
+    ("bw_eip_cap", SLOW),
+    ("bw_cap", SLOW),
+    ("bw_per_flow", SLOW),
+    ("bw_window", SLOW),
+    ("bw_loss", SLOW),
+    ("bw_throttle", SLOW),
+    ("bw_remote", SLOW),
+    ("bw_node", SLOW),
+    ("bw_self", SLOW),
+    ("ttfb_slow", SLOW),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
 ];
@@ -113,6 +124,8 @@ const NETNS: &str = include_str!("netns.rs");
 const PATHS: &str = include_str!("paths.rs");
 /// Over a way of known rate.
 const TRANSFER: &str = include_str!("transfer.rs");
+/// Each by a real cause.
+const SLOW: &str = include_str!("slow.rs");
 const RULES: &str = include_str!("../src/diagnose/rules/tests.rs");
 
 causes! {

@@ -84,6 +84,8 @@ pub struct Facts {
     pub hang: bool,
     /// The hop limit of its answers: AWS stops pods by a small one.
     pub ttl: Option<u32>,
+    /// What the machine may have, in Mbit/s.
+    pub max_bandwidth: u64,
     /// Every request's line goes there, too.
     pub log: Option<PathBuf>,
 }
@@ -102,6 +104,7 @@ impl Default for Facts {
             redirect: None,
             hang: false,
             ttl: None,
+            max_bandwidth: 500,
             log: None,
         }
     }
@@ -343,7 +346,7 @@ fn openstack(facts: &Facts, path: &str) -> Option<String> {
                 }],
             });
             if is_huawei {
-                data["qos"] = json!({"instance_min_bandwidth": 100, "instance_max_bandwidth": 500});
+                data["qos"] = json!({"instance_min_bandwidth": 100, "instance_max_bandwidth": facts.max_bandwidth});
             }
             Some(data.to_string())
         }

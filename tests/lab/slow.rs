@@ -21,6 +21,7 @@ use std::time::Duration;
 use crate::lab::netns::Netns;
 use crate::lab::process::{Process, run};
 use crate::lab::wire::Knobs;
+use crate::metadata::Facts;
 use crate::world::{CONTROL, DNS, PUBLIC, Place, SNAT, STUN, TURBO, World};
 
 /// TCP's payload of a full packet of 1500 bytes, and of the frame that a qdisc on a veth counts.
@@ -114,6 +115,15 @@ pub const ALL: &[Slow] = &[
     Slow::new("eip_with_control", &["bw_eip_cap"], &SMALL, |world| {
         let mut made = Made::new(world, 20).with_control(world);
         made.knows_egress(world);
+        made.shaped(world, "node0", 20.0, 32 << 10)
+    }),
+    Slow::new("node", &["bw_node"], &SMALL, |world| {
+        let mut made = Made::new(world, 20);
+        world.metadata(Facts {
+            max_bandwidth: 20,
+            ..Facts::default()
+        });
+        made.network = vec!["provider: huawei".to_owned(), "metadata: huawei".to_owned()];
         made.shaped(world, "node0", 20.0, 32 << 10)
     }),
     Slow::new("remote", &["bw_remote"], &SMALL, remote),

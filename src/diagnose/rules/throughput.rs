@@ -147,8 +147,8 @@ pub(super) fn stalled(evidence: &Evidence, findings: &mut Vec<Finding>) {
     };
     let silent: Vec<&TransferStream> = transfer.streams.iter().filter(is_silent).collect();
     // One that waits while others get all of the way is none; one that was given up is.
-    let mut running = transfer.streams.iter().filter(|s| s.silent.is_some());
-    let all_are_silent = running.all(|stream| is_silent(&stream));
+    let mut running = transfer.streams.iter().filter_map(|s| s.silent);
+    let all_are_silent = running.all(|silent| silent >= QUIET);
     let given_up = |stream: &&&TransferStream| stream.silent.is_none();
     let Some(first) = silent.iter().find(|s| all_are_silent || given_up(s)) else {
         return;
@@ -184,6 +184,8 @@ pub(super) fn stalled(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// A second may be a lost packet, and slow start after it.
 const SILENT: Duration = Duration::from_secs(2);
+/// A stream that began later has not been silent for as long.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// The first byte of a layer is late, and the rest is not.
 pub(super) fn first_byte(evidence: &Evidence, findings: &mut Vec<Finding>) {

@@ -55,6 +55,8 @@ fn named(cause: Cause, confidence: Confidence, facts: Vec<String>) -> Limit {
 const SAME: f64 = 1.15;
 /// And the share of as many times as there are streams, to have grown with them.
 const GROWN: f64 = 0.7;
+/// Rates that losses make wander.
+const GROWN_LOSSY: f64 = 0.5;
 /// For so long at least, in seconds.
 const GROWN_SECONDS: f64 = 0.8;
 
@@ -223,9 +225,15 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
         .iter()
         .filter(|rate| rate.stage.kind != StageKind::WithControl && rate.seconds > 0.0);
     let many = wide.skip(1).last();
-    let Some((few, many)) = few.zip(many) else {
+    let Some((first, many)) = few.zip(many) else {
         return unknown(too_little(transfer, rates));
     };
+    // Over fewer connections: the first that lasts, or else the last, which has nothing of slow start.
+    let mut fewer = rates
+        .iter()
+        .filter(|rate| rate.stage.connections < many.stage.connections);
+    let lasting = fewer.clone().find(|rate| rate.is_sustained);
+    let few = lasting.or_else(|| fewer.next_back()).unwrap_or(first);
     let pair = Pair { few, many };
     let lossy = loss(transfer);
     if few.rate() <= 0.0 || many.rate() <= 0.0 {
@@ -237,8 +245,11 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
             && rate.stage.streams > 1
             && rate.stage.connections == 1
     }) {
-        let requests = Pair { few, many: shared };
-        if shared.is_sustained && few.is_sustained && is_grown(&requests) {
+        let requests = Pair {
+            few: first,
+            many: shared,
+        };
+        if shared.is_sustained && first.is_sustained && is_grown(&requests) {
             return each(transfer, &requests, "request");
         }
     }
@@ -246,7 +257,7 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
         return found;
     }
     if let Some((share, told)) = &lossy
-        && is_grown(&pair)
+        && grew(&pair, GROWN_LOSSY)
     {
         let confidence = if *share > 10.0 * LOSSY {
             Confidence::High
@@ -280,8 +291,12 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
 }
 
 fn is_grown(pair: &Pair<'_>) -> bool {
+    grew(pair, GROWN)
+}
+
+fn grew(pair: &Pair<'_>, share: f64) -> bool {
     let times = pair.times();
-    times > 1.0 && pair.growth() >= 1.0 + GROWN * (times - 1.0)
+    times > 1.0 && pair.growth() >= 1.0 + share * (times - 1.0)
 }
 
 fn grown(pair: &Pair<'_>) -> String {
@@ -353,10 +368,17 @@ fn each(transfer: &Transfer, pair: &Pair<'_>, what: &str) -> Limit {
             facts.push("it is ours: net.ipv4.tcp_rmem of this network namespace".to_owned());
             return named(Cause::BwWindow, Confidence::High, facts);
         }
-        if let Some(bursts) = stream.bursts
-            && trip >= 0.005
-            && (0.85..1.2).contains(&(bursts.period.as_secs_f64() / trip))
-        {
+        let in_step = |stream: &&TransferStream| {
+            let period = stream.bursts.map(|bursts| bursts.period.as_secs_f64());
+            trip >= 0.005 && period.is_some_and(|p| (0.85..1.2).contains(&(p / trip)))
+        };
+        // The first tells by itself, others by being two.
+        let mut steady = transfer.streams.iter().filter(in_step);
+        let found = steady
+            .next()
+            .filter(|found| found.connection == stream.connection);
+        let found = found.or_else(|| steady.next());
+        if let Some(bursts) = found.and_then(|found| found.bursts) {
             facts.push(format!(
                 "the server sends {} at a time, once in {}, which is the round trip ({}): it waits for \
                  acknowledgements",
@@ -444,6 +466,10 @@ fn shared(
     }
     let bucket = pair.few.line.filter(|line| line.ahead >= BURST_BYTES);
     facts.extend(bucket.map(|line| ahead(&line)));
+    facts.push(
+        "others behind the same limit can't be seen from here: it may be higher than this share of it"
+            .to_owned(),
+    );
     facts.push(undecided_side(transfer, known));
     named(Cause::BwCap, Confidence::Medium, facts)
 }

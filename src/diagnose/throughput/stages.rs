@@ -30,9 +30,12 @@ impl StageRate {
     }
 }
 
-/// A stage that goes on like the one before is believed after this: in seconds and round trips.
+/// A stage that goes on like the one before is believed after this, in seconds and round trips. New
+/// connections take their time where a queue makes round trips longer, as on slow ways; on fast ones
+/// half of it will do.
 const SAME_SECONDS: f64 = 0.5;
 const SAME_ROUND_TRIPS: f64 = 10.0;
+const SAME_BYTES: f64 = 4e6;
 
 /// How long a control host is read.
 const CONTROL_SECONDS: f64 = 1.0;
@@ -72,7 +75,13 @@ pub(super) fn rates(
             is_sustained: line.is_some_and(|line| line.is_sustained(trip)),
         };
         if !rate.is_sustained && stage.kind != StageKind::WithControl {
-            let enough = SAME_SECONDS.max(SAME_ROUND_TRIPS * trip);
+            let is_wider = index > 0 && stage.connections > stages[index - 1].connections;
+            let slow = if is_wider && rate.bytes < SAME_BYTES {
+                2.0
+            } else {
+                1.0
+            };
+            let enough = slow * SAME_SECONDS.max(SAME_ROUND_TRIPS * trip);
             let long = rate.seconds >= enough;
             let earlier = stages[..index].iter().enumerate().rev();
             for (before, first) in earlier.filter(|_| long) {

@@ -852,8 +852,12 @@ fn shown_rate(rate: &Rate, is_disturbed: bool) -> String {
     } else if is_disturbed {
         text.push_str(", which is not what the way gives");
     } else {
-        text.insert_str(0, "at least ");
-        text.push_str("; it ended before it was known what lasts");
+        let _ = write!(
+            text,
+            " at least, for {} in {:.1} s; it ended before it was known what lasts",
+            rate.bytes, rate.seconds
+        );
+        return text;
     }
     let _ = write!(text, ", by {} in {:.1} s", rate.bytes, rate.seconds);
     if let Some(burst) = rate.burst {

@@ -539,9 +539,10 @@ fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Opt
         .position(|rate| rate.stage.kind == StageKind::WithControl)?;
     let before = rates[..stage].last()?;
     let with = &rates[stage];
-    let from = with.stage.from + CONTROL_SETTLES;
+    let half = Duration::try_from_secs_f64(with.seconds / 2.0).unwrap_or_default();
+    let from = with.stage.from + CONTROL_SETTLES.max(half);
     let theirs = stages::mean(&stages::part(&control.arrivals, from, None))?;
-    let ours = with.mean;
+    let ours = stages::mean(&stages::part(&transfer.arrivals, from, None))?;
     let alone = before.rate();
     if with.seconds < CONTROL_SHORT || alone <= 0.0 || !before.is_sustained {
         return None;

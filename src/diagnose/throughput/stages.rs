@@ -35,11 +35,11 @@ impl StageRate {
 /// half of it will do.
 const SAME_SECONDS: f64 = 0.5;
 const SAME_ROUND_TRIPS: f64 = 10.0;
-const SAME_BYTES: f64 = 4e6;
+const SAME_BYTES: f64 = 3e6;
 
 /// How long a control host is read.
-const CONTROL_SECONDS: f64 = 1.0;
-const CONTROL_ROUND_TRIPS: f64 = 20.0;
+const CONTROL_SECONDS: f64 = 1.6;
+const CONTROL_ROUND_TRIPS: f64 = 30.0;
 
 /// New connections take some round trips to find their pace.
 const SETTLE_ROUND_TRIPS: u32 = 6;
@@ -92,7 +92,7 @@ pub(super) fn rates(
                 // It goes through from there: in both stages it is the same.
                 let begins = first.from.as_secs_f64() + line.from;
                 let turn = stages[before + 1].from.as_secs_f64();
-                if begins + enough / 2.0 > turn {
+                if begins + enough / 4.0 > turn {
                     continue;
                 }
                 for old in &mut found[before..] {

@@ -72,6 +72,9 @@ const MAX_SAMPLES: usize = 600;
 /// Two stages that go on like the first take about so long.
 const DEAR_SECONDS: f64 = 1.2;
 
+/// When a control host that is slow beside the registry gets more connections.
+const CONTROL_HELP: Duration = Duration::from_millis(400);
+
 /// A layer is read by two streams at once, each a part, rather than a smaller one begun.
 const WORTH_SPLITTING: u64 = 512 << 10;
 
@@ -206,9 +209,10 @@ struct Source {
 /// The host elsewhere.
 struct Control {
     endpoint: Option<Endpoint>,
-    ready: Option<(HttpConnection, Request<Body>)>,
-    task: Option<tokio::task::JoinHandle<Option<String>>>,
-    meter: Arc<Meter>,
+    /// Connections that nothing was asked over yet.
+    ready: Vec<(HttpConnection, Request<Body>)>,
+    tasks: Vec<tokio::task::JoinHandle<Option<String>>>,
+    meters: Vec<Arc<Meter>>,
     fault: Option<String>,
     arrivals: Vec<Arrival>,
 }
@@ -326,6 +330,9 @@ impl Test<'_, '_> {
         if let Some(end) = self.manners() {
             return Some(end);
         }
+        if kind == StageKind::WithControl {
+            self.help_control();
+        }
         let is_stable = throughput::is_stable(&self.arrivals, &self.stages, self.round_trip());
         // Until then a stage may last, in percent of what there is.
         let until = match kind {
@@ -359,17 +366,39 @@ impl Test<'_, '_> {
             }
             self.stages.pop();
         }
-        let is_ready = self.control.as_ref().is_some_and(|c| c.ready.is_some());
+        let is_ready = self.control.as_ref().is_some_and(|c| !c.ready.is_empty());
         if now != StageKind::WithControl && is_ready {
             self.begin_stage(StageKind::WithControl);
-            let allowance = Arc::clone(&self.allowance);
-            let wait = self.lines.edges().wait;
-            if let Some(control) = &mut self.control {
-                control.start(wait, allowance);
-            }
+            self.ask_control(1);
             return false;
         }
         true
+    }
+
+    fn ask_control(&mut self, connections: usize) {
+        let wait = self.lines.edges().wait;
+        if let Some(control) = &mut self.control {
+            control.start(connections, wait, &self.allowance);
+        }
+    }
+
+    /// One connection may starve beside several of the registry's; then it gets company.
+    fn help_control(&mut self) {
+        let Some((control, stage)) = self.control.as_ref().zip(self.stages.last()) else {
+            return;
+        };
+        let elapsed = self.first.map_or(Duration::ZERO, |first| first.elapsed());
+        let elapsed = elapsed.saturating_sub(stage.from);
+        let since = self
+            .arrivals
+            .partition_point(|arrival| arrival.at < stage.from);
+        let ours = self
+            .arrivals
+            .get(since)
+            .map_or(0, |a| self.bytes_of_tcp() - a.bytes.0);
+        if elapsed >= CONTROL_HELP && control.bytes() * 2 < ours {
+            self.ask_control(STREAMS);
+        }
     }
 
     /// Streams share a connection, and could have their own.
@@ -684,7 +713,7 @@ impl Test<'_, '_> {
 
     /// All that the device should have received for us.
     fn bytes_of_all(&self) -> u64 {
-        let control = self.control.as_ref().map_or(0, |c| c.meter.bytes());
+        let control = self.control.as_ref().map_or(0, Control::bytes);
         self.arrivals.last().map_or(0, |last| last.bytes.0) + control
     }
 
@@ -702,8 +731,8 @@ impl Test<'_, '_> {
         if self.arrivals.len() < MAX_ARRIVALS {
             let bytes = Bytes(self.bytes_of_tcp());
             self.arrivals.push(Arrival { at, bytes });
-            if let Some(control) = self.control.as_mut().filter(|c| c.task.is_some()) {
-                let bytes = Bytes(control.meter.bytes());
+            if let Some(control) = self.control.as_mut().filter(|c| !c.tasks.is_empty()) {
+                let bytes = Bytes(control.bytes());
                 control.arrivals.push(Arrival { at, bytes });
             }
         }
@@ -851,9 +880,9 @@ impl Control {
     async fn prepare(lines: &Lines<'_>, url: &Url) -> Self {
         let mut control = Self {
             endpoint: Endpoint::of(url),
-            ready: None,
-            task: None,
-            meter: Arc::new(Meter::new()),
+            ready: Vec::new(),
+            tasks: Vec::new(),
+            meters: Vec::new(),
             fault: None,
             arrivals: Vec::new(),
         };
@@ -870,26 +899,36 @@ impl Control {
             Err(_) => control.fault = Some("it is not reached".to_owned()),
             Ok(line) => {
                 let request = own.request(line, Method::GET, auth::target(url));
-                match own.connect_watched(&endpoint, own.address(line)).await {
-                    Ok((http, _)) => control.ready = Some((http, request)),
-                    Err((phase, fault)) => control.fault = Some(format!("{phase}: {fault}")),
+                let to = own.address(line);
+                let all = (0..STREAMS).map(|_| own.connect_watched(&endpoint, to));
+                for connected in join_all(all).await {
+                    match connected {
+                        Ok((http, _)) => control.ready.push((http, clone_request(&request))),
+                        Err((phase, fault)) => control.fault = Some(format!("{phase}: {fault}")),
+                    }
                 }
             }
         }
         control
     }
 
-    fn start(&mut self, wait: Duration, allowance: Arc<Allowance>) {
-        if let Some((http, request)) = self.ready.take() {
-            let meter = Arc::clone(&self.meter);
-            let reading = stream::read_control(http, request, wait, meter, allowance);
-            self.task = Some(tokio::spawn(reading));
+    fn bytes(&self) -> u64 {
+        self.meters.iter().map(|meter| meter.bytes()).sum()
+    }
+
+    fn start(&mut self, connections: usize, wait: Duration, allowance: &Arc<Allowance>) {
+        let number = connections.min(self.ready.len());
+        for (http, request) in self.ready.drain(..number) {
+            let meter = Arc::new(Meter::new());
+            self.meters.push(Arc::clone(&meter));
+            let reading = stream::read_control(http, request, wait, meter, Arc::clone(allowance));
+            self.tasks.push(tokio::spawn(reading));
         }
     }
 
     fn end(self) -> Option<ControlTransfer> {
         let mut fault = self.fault;
-        if let Some(task) = self.task {
+        for task in self.tasks {
             task.abort();
             // One that has ended tells why; one that was still reading has nothing to tell.
             let told = futures_util::FutureExt::now_or_never(task);

@@ -344,3 +344,192 @@ fn low_hint(evidence: &Evidence, mbit: f64) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::fixture;
+    use crate::model::transfer::{Arrival, Stage, StageKind, Transfer};
+    use crate::model::units::Bytes;
+
+    fn stream() -> TransferStream {
+        TransferStream {
+            endpoint: fixture::endpoint("blobs.example.com"),
+            to: "203.0.113.9:443".parse().unwrap(),
+            digest: "sha256:ab".to_owned(),
+            connection: 0,
+            first_byte: Some(Duration::from_millis(30)),
+            first_touch: Some(Duration::from_millis(30)),
+            offset: Bytes(0),
+            bytes: Bytes(1_000_000),
+            min_rtt: Some(Duration::from_millis(20)),
+            bursts: None,
+            longest_stall: Duration::ZERO,
+            silent: None,
+            end: StreamEnd::Stopped,
+            samples: Vec::new(),
+        }
+    }
+
+    /// One stream that had 1 MB/s for so long.
+    fn transfer(seconds: u64) -> Transfer {
+        let arrival = |tick: u64| Arrival {
+            at: Transfer::TICK * u32::try_from(tick).unwrap(),
+            bytes: Bytes(25_000 * tick),
+        };
+        Transfer {
+            began: fixture::now(),
+            max_bytes: Bytes(16 << 20),
+            max_duration: Duration::from_secs(5),
+            expected_within: None,
+            stages: vec![Stage {
+                kind: StageKind::OneStream,
+                from: Duration::ZERO,
+                streams: 1,
+                connections: 1,
+            }],
+            streams: vec![stream()],
+            connections: 1,
+            arrivals: (0..=seconds * 40).map(arrival).collect(),
+            pings: None,
+            control: None,
+            device: None,
+            cpu: None,
+            end: TransferEnd::Stable,
+            took: Duration::from_secs(seconds),
+        }
+    }
+
+    fn told(rule: fn(&Evidence, &mut Vec<Finding>), transfer: Transfer) -> Vec<Finding> {
+        let mut evidence = fixture::healthy();
+        evidence.walk.transfer = Some(transfer);
+        let mut findings = Vec::new();
+        rule(&evidence, &mut findings);
+        findings
+    }
+
+    #[test]
+    fn silence_at_the_end_is_told_unless_others_go_on() {
+        let silent = |millis: u64| TransferStream {
+            silent: Some(Duration::from_millis(millis)),
+            longest_stall: Duration::from_millis(millis),
+            ..stream()
+        };
+        let of = |streams: Vec<TransferStream>| {
+            let transfer = Transfer {
+                streams,
+                ..transfer(3)
+            };
+            told(stalled, transfer)
+        };
+        assert!(of(vec![silent(1900)]).is_empty());
+        assert_eq!(of(vec![silent(2100)])[0].confidence, Confidence::Medium);
+        assert!(of(vec![silent(2100), silent(20)]).is_empty(), "one goes on");
+        // One that began later has not been silent for as long.
+        assert_eq!(of(vec![silent(2100), silent(700)]).len(), 1);
+        let both = of(vec![silent(2100), silent(2500)]);
+        assert_eq!(both[0].confidence, Confidence::High);
+        assert_eq!(both[0].severity, Severity::Warning);
+        let nothing = TransferStream {
+            bytes: Bytes(0),
+            ..silent(4000)
+        };
+        assert!(of(vec![nothing]).is_empty(), "it never began");
+        let given_up = TransferStream {
+            end: StreamEnd::Failed {
+                fault: HttpFault::Stalled {
+                    after: Bytes(1_000_000),
+                },
+            },
+            ..stream()
+        };
+        assert_eq!(of(vec![given_up, silent(20)]).len(), 1);
+    }
+
+    #[test]
+    fn a_late_first_byte_is_a_cold_cache_or_slow_storage() {
+        let of = |touch: u64, again: Option<u64>| {
+            let mut transfer = transfer(3);
+            transfer.streams[0].first_touch = Some(Duration::from_millis(touch));
+            transfer.streams[0].first_byte = again.map(Duration::from_millis);
+            told(first_byte, transfer)
+        };
+        assert!(of(900, Some(900)).is_empty());
+        let cold = &of(2000, Some(40))[0];
+        assert_eq!(cold.severity, Severity::Info);
+        assert!(cold.evidence.iter().any(|fact| fact.contains("cold cache")));
+        let slow = &of(2000, Some(1900))[0];
+        assert_eq!(slow.severity, Severity::Warning);
+        assert!(
+            slow.evidence
+                .iter()
+                .any(|fact| fact.contains("slow to open"))
+        );
+        assert_eq!(of(2000, None)[0].confidence, Confidence::Low);
+        // Far away everything is late.
+        let mut far = transfer(3);
+        far.streams[0].first_touch = Some(Duration::from_millis(1200));
+        far.streams[0].min_rtt = Some(Duration::from_millis(300));
+        assert!(told(first_byte, far).is_empty());
+    }
+
+    #[test]
+    fn what_is_allowed_is_what_was_asked_for_or_the_rollouts_deadline() {
+        // 3 MiB at 1 MB/s take three seconds.
+        assert!(told(low, transfer(3)).is_empty());
+        let mut evidence = fixture::healthy();
+        evidence.walk.transfer = Some(transfer(3));
+        let mut says = |deadline: Option<u64>, expected: Option<u64>| {
+            let text = format!(
+                "kind: Deployment\nmetadata: {{name: foo}}\nspec: {{progressDeadlineSeconds: {}, \
+                 template: {{spec: {{containers: [{{name: c, image: a}}]}}}}}}\n",
+                deadline.map_or("null".to_owned(), |seconds| seconds.to_string())
+            );
+            let workloads = crate::workload::read(text.as_bytes(), "foo.yaml").unwrap();
+            evidence.pods = vec![workloads[0].uses().unwrap()[0].1.clone()];
+            if let Some(transfer) = &mut evidence.walk.transfer {
+                transfer.expected_within = expected.map(Duration::from_secs);
+            }
+            let mut findings = Vec::new();
+            low(&evidence, &mut findings);
+            findings.pop().map(|finding| finding.evidence.join("\n"))
+        };
+        assert_eq!(says(None, None), None);
+        let by_deadline = says(Some(2), None).unwrap();
+        assert!(
+            by_deadline.contains("progressDeadlineSeconds of Deployment foo"),
+            "{by_deadline}"
+        );
+        assert_eq!(says(Some(2), Some(4)), None, "who asks knows better");
+        assert!(says(None, Some(2)).unwrap().contains("whoever asked"));
+    }
+
+    #[test]
+    fn a_limit_that_hurts_nobody_is_no_warning() {
+        let capped = |expected: Option<u64>| {
+            let mut transfer = transfer(3);
+            transfer.expected_within = expected.map(Duration::from_secs);
+            transfer.stages.push(Stage {
+                kind: StageKind::AsContainerd,
+                from: Duration::from_millis(1500),
+                streams: 3,
+                connections: 3,
+            });
+            transfer.pings = Some(crate::model::transfer::Pings {
+                idle: vec![Duration::from_millis(20)],
+                loaded: (2..9)
+                    .map(|i| crate::model::transfer::TransferPing {
+                        at: Duration::from_millis(250 * i),
+                        took: Duration::from_millis(80),
+                        is_unanswered: false,
+                    })
+                    .collect(),
+            });
+            let found = told(bound, transfer);
+            assert_eq!(found[0].cause, Cause::BwCap, "{found:?}");
+            found[0].severity
+        };
+        assert_eq!(capped(None), Severity::Info);
+        assert_eq!(capped(Some(2)), Severity::Warning);
+    }
+}

@@ -181,8 +181,15 @@ fn others(transfer: &Transfer) -> Option<f64> {
         alone.map(|stage| stage.from),
     );
     let last = all.last().filter(|last| last.at >= SHORT)?;
-    let ours = bytes_until(&transfer.arrivals, last.at);
-    Some(((last.bytes - ours * HEADERS) / last.at).max(0.0))
+    // What waits behind a lost segment has come, and is not counted as ours yet: that passes, and what
+    // others have goes on.
+    let besides = all
+        .iter()
+        .filter(|point| point.at >= SHORT.max(last.at / 2.0))
+        .map(|point| {
+            (point.bytes - bytes_until(&transfer.arrivals, point.at) * HEADERS) / point.at
+        });
+    Some(besides.fold(f64::INFINITY, f64::min).max(0.0))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
@@ -223,7 +230,7 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
     let few = rates.first();
     let wide = rates
         .iter()
-        .filter(|rate| rate.stage.kind != StageKind::WithControl && rate.seconds > 0.0);
+        .filter(|rate| rate.stage.kind != StageKind::WithControl && rate.mean > 0.0);
     let many = wide.skip(1).last();
     let Some((first, many)) = few.zip(many) else {
         return unknown(too_little(transfer, rates));
@@ -323,6 +330,10 @@ fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
     use crate::model::transfer::TransferEnd as End;
     let sustained = rates.iter().any(|rate| rate.is_sustained);
     match transfer.end {
+        End::Complete if sustained => {
+            "all layers were read at once; `--transfer auto` compares one stream with several"
+                .to_owned()
+        }
         End::Complete => {
             "the image was read whole before a limit could show; a larger image would tell".to_owned()
         }

@@ -704,7 +704,7 @@ causes! {
         "The first megabytes are fast, the rest is not"
         symptom "Small images are quick, large ones crawl"
         cause "A token bucket at the registry, the CDN or the NAT gateway."
-        tell "A megabyte or more came ahead of the rate that lasts: the knee of a token bucket."
+        tell "A megabyte or more, and two seconds' worth, came ahead of the rate that lasts: the knee of a token bucket."
         fix "Copy the image to a registry of your own."
         BwRemote = "bw_remote", Warning, Now, [];
         "The registry's side is slow"

@@ -575,4 +575,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_deployment_has_a_deadline_and_nothing_else_has() {
+        let deadline = |kind: &str, more: &str| {
+            let text = format!(
+                "kind: {kind}\nmetadata: {{name: foo}}\nspec: {{{more}template: {{spec: {{containers: [{{name: c, image: a}}]}}}}}}\n"
+            );
+            let workloads = read(text.as_bytes(), "foo.yaml").unwrap();
+            workloads[0].uses().unwrap()[0].1.progress_deadline
+        };
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(deadline("Deployment", ""), seconds(600));
+        let given = "progressDeadlineSeconds: 90, ";
+        assert_eq!(deadline("Deployment", given), seconds(90));
+        assert_eq!(deadline("DaemonSet", given), None);
+    }
 }

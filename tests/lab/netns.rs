@@ -162,8 +162,13 @@ fn sweep() {
     {
         if owner(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
             // Servers of a run that was killed live on; nobody else is in its namespaces.
-            let pids = run(Command::new("ip").args(["netns", "pids", name]));
-            for pid in pids.lines().filter_map(|pid| pid.trim().parse().ok()) {
+            // Another run may do the same at this moment.
+            let pids = Command::new("ip").args(["netns", "pids", name]).output();
+            let pids = pids.map_or_else(|_| Vec::new(), |output| output.stdout);
+            for pid in String::from_utf8_lossy(&pids)
+                .lines()
+                .filter_map(|pid| pid.trim().parse().ok())
+            {
                 let pid = nix::unistd::Pid::from_raw(pid);
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             }

@@ -351,6 +351,7 @@ mod tests {
     use crate::diagnose::fixture;
     use crate::model::transfer::{Arrival, Stage, StageKind, Transfer};
     use crate::model::units::Bytes;
+    use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
 
     fn stream() -> TransferStream {
         TransferStream {
@@ -480,13 +481,21 @@ mod tests {
         let mut evidence = fixture::healthy();
         evidence.walk.transfer = Some(transfer(3));
         let mut says = |deadline: Option<u64>, expected: Option<u64>| {
-            let text = format!(
-                "kind: Deployment\nmetadata: {{name: foo}}\nspec: {{progressDeadlineSeconds: {}, \
-                 template: {{spec: {{containers: [{{name: c, image: a}}]}}}}}}\n",
-                deadline.map_or("null".to_owned(), |seconds| seconds.to_string())
-            );
-            let workloads = crate::workload::read(text.as_bytes(), "foo.yaml").unwrap();
-            evidence.pods = vec![workloads[0].uses().unwrap()[0].1.clone()];
+            evidence.pods = vec![PodUse {
+                path: "foo.yaml".to_owned(),
+                kind: "Deployment".to_owned(),
+                namespace: None,
+                name: "foo".to_owned(),
+                container: "c".to_owned(),
+                container_kind: ContainerKind::Container,
+                policy: PullPolicy::Always,
+                policy_is_default: false,
+                pull_secrets: Vec::new(),
+                service_account: None,
+                eip: Vec::new(),
+                progress_deadline: deadline.map(Duration::from_secs),
+                secrets: Vec::new(),
+            }];
             if let Some(transfer) = &mut evidence.walk.transfer {
                 transfer.expected_within = expected.map(Duration::from_secs);
             }

@@ -75,6 +75,10 @@ const DEAR_SECONDS: f64 = 1.2;
 /// When a control host that is slow beside the registry gets more connections.
 const CONTROL_HELP: Duration = Duration::from_millis(400);
 
+/// So many segments have a mean size.
+const ENOUGH_SEGMENTS: u64 = 100;
+const NANO: u128 = 1_000_000_000;
+
 /// A layer is read by two streams at once, each a part, rather than a smaller one begun.
 const WORTH_SPLITTING: u64 = 512 << 10;
 
@@ -183,8 +187,11 @@ struct Connection {
     http: Arc<tokio::sync::Mutex<HttpConnection>>,
     is_h2: bool,
     socket: Option<OwnedFd>,
-    /// `tcpi_bytes_received` before the first request.
-    before: u64,
+    /// Bytes and segments with data before the first request.
+    before: (u64, u64),
+    /// The most bytes for a segment, on average, that were seen: in billionths of a byte.
+    segment: u64,
+    arrived: u64,
 }
 
 struct Stream {
@@ -392,10 +399,8 @@ impl Test<'_, '_> {
         let since = self
             .arrivals
             .partition_point(|arrival| arrival.at < stage.from);
-        let ours = self
-            .arrivals
-            .get(since)
-            .map_or(0, |a| self.bytes_of_tcp() - a.bytes.0);
+        let newest = self.arrivals.last().map_or(0, |a| a.bytes.0);
+        let ours = self.arrivals.get(since).map_or(0, |a| newest - a.bytes.0);
         if elapsed >= CONTROL_HELP && control.bytes() * 2 < ours {
             self.ask_control(STREAMS);
         }
@@ -702,12 +707,8 @@ impl Test<'_, '_> {
 
     /// Those of TCP, where the kernel tells of all connections: they come in smaller portions than
     /// the records of TLS.
-    fn bytes_of_tcp(&self) -> u64 {
-        let received = |connection: &Connection| {
-            let info = kernel::tcp_info(connection.socket.as_ref()?).ok()?;
-            Some(info.bytes_received?.saturating_sub(connection.before))
-        };
-        let all: Option<u64> = self.connections.iter().map(received).sum();
+    fn bytes_of_tcp(&mut self) -> u64 {
+        let all: Option<u64> = self.connections.iter_mut().map(Connection::arrived).sum();
         all.unwrap_or_else(|| self.bytes())
     }
 
@@ -865,8 +866,29 @@ impl Connection {
             is_h2: http.is_h2(),
             http: Arc::new(tokio::sync::Mutex::new(http)),
             socket,
-            before: info.and_then(|i| i.bytes_received).unwrap_or_default(),
+            before: info
+                .and_then(|i| Some((i.bytes_received?, i.data_segments_in?.into())))
+                .unwrap_or_default(),
+            segment: 0,
+            arrived: 0,
         }
+    }
+
+    /// Bytes that have come, in order or not. The kernel counts those in order; what waits behind a
+    /// lost segment would come all at once then, and make a rate look higher than it is. So segments
+    /// count where they tell of more: by their mean size before.
+    fn arrived(&mut self) -> Option<u64> {
+        let info = kernel::tcp_info(self.socket.as_ref()?).ok()?;
+        let bytes = info.bytes_received?.saturating_sub(self.before.0);
+        let segments = u64::from(info.data_segments_in?).saturating_sub(self.before.1);
+        if segments >= ENOUGH_SEGMENTS {
+            let mean = u128::from(bytes) * NANO / u128::from(segments);
+            self.segment = self.segment.max(u64::try_from(mean).unwrap_or_default());
+        }
+        let by_segments = u128::from(segments) * u128::from(self.segment) / NANO;
+        let arrived = bytes.max(u64::try_from(by_segments).unwrap_or_default());
+        self.arrived = self.arrived.max(arrived);
+        Some(self.arrived)
     }
 
     fn min_rtt(&self) -> Option<Duration> {

@@ -240,7 +240,7 @@ fn use_color(when: When) -> bool {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    bounded(text, Duration::from_mins(5), "5m")
+    bounded(text, Duration::from_mins(10), "10m")
 }
 
 /// Of something that may take its time, as a pull.

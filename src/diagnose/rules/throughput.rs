@@ -62,7 +62,8 @@ fn hint(evidence: &Evidence, judged: &Throughput, cause: Cause, is_ours: bool) -
             "Find out first on which side the limit is, as said above. If the limit is ours, buy bandwidth{wish}; if it is the registry's, ask its owner, or {NEARER}."
         ),
         Cause::BwPerFlow => "Read more layers at once: max_concurrent_downloads in containerd's configuration (3 unless set), or parts of a layer at once (concurrent_layer_fetch_buffer, containerd 2.1); or ask the registry's owner about the limit.".to_owned(),
-        Cause::BwWindow => "Ours: raise the third value of net.ipv4.tcp_rmem on the node. Theirs: ask the registry's owner for larger send buffers (net.ipv4.tcp_wmem), or use a registry that is nearer.".to_owned(),
+        Cause::BwWindow if is_ours => "Raise the third value of net.ipv4.tcp_rmem on the node (bytes; a round trip's worth of the rate that is wanted), or use a registry that is nearer.".to_owned(),
+        Cause::BwWindow => "Ask the registry's owner for larger send buffers (net.ipv4.tcp_wmem there), or use a registry that is nearer; more layers at once (max_concurrent_downloads) help meanwhile.".to_owned(),
         Cause::BwLoss => "Give these numbers to whoever runs the way (the cloud, or the line): a good one loses below 0.01 %. More layers at once (max_concurrent_downloads) help meanwhile.".to_owned(),
         Cause::BwThrottle => format!(
             "Small images are not hurt; for large ones {NEARER}, or ask whose limit it is: the registry's, the CDN's or the gateway's."
@@ -176,7 +177,7 @@ pub(super) fn stalled(evidence: &Evidence, findings: &mut Vec<Finding>) {
             ))
             .fact(NO_PROGRESS)
             .hint(format!(
-                "Look at {} and at what stands before it (load balancer, proxy, firewall) for connections that stop in the middle; whether the silence lasts 5 minutes is told by `--transfer full --timeout 310s`.",
+                "Look at {} and at what stands before it (load balancer, proxy, firewall) for connections that stop in the middle; whether the silence lasts 5 minutes is told by `--transfer full --timeout 6m`.",
                 first.endpoint
             )),
     );

@@ -377,7 +377,12 @@ fn each(transfer: &Transfer, pair: &Pair<'_>, what: &str) -> Limit {
                 bytes(window)
             ));
             facts.push("it is ours: net.ipv4.tcp_rmem of this network namespace".to_owned());
-            return named(Cause::BwWindow, Confidence::High, facts);
+            return Limit::Named {
+                cause: Cause::BwWindow,
+                confidence: Confidence::High,
+                facts,
+                is_ours: true,
+            };
         }
         let in_step = |stream: &&TransferStream| {
             let period = stream.bursts.map(|bursts| bursts.period.as_secs_f64());

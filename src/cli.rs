@@ -291,7 +291,7 @@ mod tests {
     fn a_wait_is_bounded() {
         assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "2", "-1s", "0s", "6m", "soon"] {
+        for wrong in ["", "2", "-1s", "0s", "11m", "soon"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -47,7 +47,8 @@ fn is_told(name: &str, causes: &[&str]) {
         }
         let throughput = verdict.throughput.clone();
         // Where the control host got too little to tell, "capped, on no known side" is true, too.
-        let is_weaker = codes == ["bw_cap"] && (causes == ["bw_remote"] || causes == ["bw_eip_cap"]);
+        let is_weaker =
+            codes == ["bw_cap"] && (causes == ["bw_remote"] || causes == ["bw_eip_cap"]);
         assert!(
             codes.is_empty() || is_starved || is_weaker,
             "{name}: {codes:?}, {throughput:#?}"

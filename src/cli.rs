@@ -23,10 +23,9 @@ use crate::containerd::SettingsError;
 use crate::credentials::CredentialsError;
 use crate::diagnose::Pull;
 use crate::diagnose::cause::{self, Cause};
-use crate::net::resolv::ResolverConfigError;
-use crate::net::roots::RootsError;
 use crate::report::Document;
 use crate::report::text::{self, Style};
+use crate::surroundings::place::PlaceError;
 
 /// Every pull would succeed.
 const SUCCESS: u8 = 0;
@@ -90,9 +89,7 @@ enum Error {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
-    Resolver(#[from] ResolverConfigError),
-    #[error(transparent)]
-    Roots(#[from] RootsError),
+    Place(#[from] PlaceError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]

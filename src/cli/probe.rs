@@ -15,9 +15,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use url::Url;
 
-use super::place::{Place, PlaceArgs};
+use super::place::PlaceArgs;
 use super::progress::ProgressLine;
 use super::{Error, Output, When, duration, input, long_duration};
+use crate::config::Network;
 use crate::containerd::{self, Settings};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
@@ -30,6 +31,7 @@ use crate::probe::{self, Budget, Check, Edges, KnownManifests, Override};
 use crate::registry::keyring::{Keyring, LoadedSource};
 use crate::registry::secret;
 use crate::report::{Document, Report};
+use crate::surroundings::place::{Place, containerd_files};
 use crate::workload;
 
 /// Pulls that are walked at the same time: enough for the images of a pod, few enough that a
@@ -167,29 +169,10 @@ fn control_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// `16MiB`, `2MB`, or a plain number of bytes.
+/// `16MiB`, `2MB`, or a plain number of bytes; not none.
 fn size(text: &str) -> Result<Bytes, String> {
-    const UNITS: &[(&str, u64)] = &[
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("kB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("B", 1),
-        ("", 1),
-    ];
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text[digits.len()..].trim();
-    let factor = UNITS.iter().find(|(name, _)| *name == unit);
-    let number = digits.trim().parse::<u64>().ok();
-    match number
-        .zip(factor)
-        .and_then(|(n, (_, factor))| n.checked_mul(*factor))
-    {
-        Some(bytes @ 1..) => Ok(Bytes(bytes)),
-        _ => Err("not a size; write for instance 16MiB".to_owned()),
-    }
+    let size = text.parse().ok().filter(|bytes| *bytes > Bytes(0));
+    size.ok_or_else(|| "not a size; write for instance 16MiB".to_owned())
 }
 
 #[derive(Args, Debug)]
@@ -230,6 +213,31 @@ struct ContainerdArgs {
     /// Where a proxy is used, walk once more without it, and compare
     #[arg(long)]
     compare_direct: bool,
+}
+
+impl ContainerdArgs {
+    /// With what the configuration names where an option names nothing.
+    fn or(&self, network: &Network) -> containerd::Request {
+        let configured = containerd_files(network);
+        let own_folder = self.hosts_dir.is_some() || self.containerd_config.is_some();
+        containerd::Request {
+            hosts_dir: if own_folder {
+                self.hosts_dir.clone()
+            } else {
+                configured.hosts_dir
+            },
+            config: if own_folder {
+                self.containerd_config.clone()
+            } else {
+                configured.config
+            },
+            proxy_from: if self.proxy_from.is_empty() {
+                configured.proxy_from
+            } else {
+                self.proxy_from.clone()
+            },
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -320,19 +328,18 @@ const MAX_SAME_NAME: u32 = 100;
 
 async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
     let wishes = wishes(&args).await?;
-    let settings = Settings::load(
-        &containerd::Request {
-            hosts_dir: args.containerd.hosts_dir.clone(),
-            config: args.containerd.containerd_config.clone(),
-            proxy_from: args.containerd.proxy_from.clone(),
-        },
-        |name| std::env::var(name).ok(),
-    )?;
-    let place = Arc::new(args.place.load(args.timeout)?);
+    let (config, place) = args.place.load(args.timeout)?;
+    let settings = Settings::load(&args.containerd.or(&config.network), |name| {
+        std::env::var(name).ok()
+    })?;
     let base = place.vantage(&settings);
     let netlink = Place::netlink().await;
     // At the same time as the walks, which don't wait for it.
-    let looking = tokio::spawn(Arc::clone(&place).look(base.clone(), netlink.clone()));
+    let place = Arc::new(place);
+    let looking = tokio::spawn({
+        let (place, base, netlink) = (Arc::clone(&place), base.clone(), netlink.clone());
+        async move { place.look(base, &config.network, netlink).await }
+    });
     let edges = Arc::new(Edges {
         resolver: place.resolver.clone(),
         overrides: args.network.resolve.clone(),

@@ -1,16 +1,16 @@
 //! `pullpath vantage`: what this place looks like, and what it does not show.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::place::{Place, PlaceArgs};
+use super::place::PlaceArgs;
 use super::{Error, Output, SUCCESS, When, duration, use_color};
-use crate::containerd::{self, Settings};
+use crate::containerd::Settings;
 use crate::report::text::Style;
 use crate::report::vantage::{VantageDocument, render};
+use crate::surroundings::place::{Place, containerd_files};
 
 #[derive(Args, Debug)]
 pub(super) struct VantageArgs {
@@ -31,10 +31,10 @@ pub(super) struct VantageArgs {
 }
 
 pub(super) fn run(args: &VantageArgs, out: &mut dyn Write) -> Result<u8, Error> {
-    let settings = Settings::load(&containerd::Request::default(), |name| {
+    let (config, place) = args.place.load(args.timeout)?;
+    let settings = Settings::load(&containerd_files(&config.network), |name| {
         std::env::var(name).ok()
     })?;
-    let place = Arc::new(args.place.load(args.timeout)?);
     let base = place.vantage(&settings);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -42,7 +42,7 @@ pub(super) fn run(args: &VantageArgs, out: &mut dyn Write) -> Result<u8, Error> 
         .map_err(Error::Runtime)?;
     let vantage = runtime.block_on(async {
         let netlink = Place::netlink().await;
-        place.look(base, netlink).await
+        place.look(base, &config.network, netlink).await
     });
     let document = VantageDocument::new(vantage, settings.proxies.settings().clone());
     let text = match args.output {

@@ -1,6 +1,7 @@
 //! Quantities whose type is their unit, and how they are written down.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -42,6 +43,37 @@ impl fmt::Display for Took {
             ..9_950.0 => write!(f, "{:.1} s", ms / 1e3),
             _ => write!(f, "{:.0} s", ms / 1e3),
         }
+    }
+}
+
+/// Why a text is no number of bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not a size such as 16MiB")]
+pub struct NotASize;
+
+impl FromStr for Bytes {
+    type Err = NotASize;
+
+    /// `16MiB`, `2MB`, or a plain number of bytes.
+    fn from_str(text: &str) -> Result<Self, NotASize> {
+        const UNITS: &[(&str, u64)] = &[
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("kB", 1_000),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+            ("B", 1),
+            ("", 1),
+        ];
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = text[digits.len()..].trim();
+        let factor = UNITS.iter().find(|(name, _)| *name == unit);
+        let number = digits.trim().parse::<u64>().ok();
+        let bytes = number
+            .zip(factor)
+            .and_then(|(number, (_, factor))| number.checked_mul(*factor));
+        bytes.map(Self).ok_or(NotASize)
     }
 }
 

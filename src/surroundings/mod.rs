@@ -3,6 +3,7 @@
 
 mod egress;
 mod metadata;
+pub mod place;
 pub mod pod;
 mod provider;
 

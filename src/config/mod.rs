@@ -1,0 +1,188 @@
+//! The configuration file (`--config`), in YAML. An unknown key or a wrong value is an error that
+//! names the line and the fix; nothing of such a file is used.
+
+mod daemon;
+mod network;
+mod targets;
+mod values;
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use daemon::{Budgets, History, Log, LogFormat, Schedule, VantageWish};
+pub use network::{Egress, FamilyWish, MetadataWish, Network};
+pub use targets::{CredentialFiles, Expect, Target};
+pub use values::{EchoUrl, HostPort, ListenAddress, Samples, StunServer};
+
+/// The whole file. Every part may be left out.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "Pullpath's configuration")]
+pub struct Config {
+    /// Where metrics, the status page and the API are served.
+    #[schemars(default = "daemon::listen")]
+    pub listen: Option<ListenAddress>,
+    /// Where reload and checks on demand are served: loopback, since nobody is asked for a password.
+    #[schemars(default = "daemon::admin_listen")]
+    pub admin_listen: Option<ListenAddress>,
+    /// A folder for what must outlive a restart: budgets that are spent, credentials that rest,
+    /// manifests. Without it, all that begins anew.
+    pub state_dir: Option<std::path::PathBuf>,
+    #[serde(deserialize_with = "values::or_default")]
+    pub log: Log,
+    #[serde(deserialize_with = "values::or_default")]
+    pub vantage: VantageWish,
+    #[serde(deserialize_with = "values::or_default")]
+    pub network: Network,
+    /// The images whose way is watched.
+    #[serde(deserialize_with = "values::or_default")]
+    pub targets: targets::Targets,
+    #[serde(deserialize_with = "values::or_default")]
+    pub schedule: Schedule,
+    #[serde(deserialize_with = "values::or_default")]
+    pub budgets: Budgets,
+    #[serde(deserialize_with = "values::or_default")]
+    pub history: History,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigError {
+    /// Counted from 1; `None` where no place can be told.
+    pub line: Option<u64>,
+    pub column: Option<u64>,
+    pub message: String,
+    /// The lines around it, drawn.
+    pub snippet: Option<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.line, self.column) {
+            (Some(line), Some(column)) => write!(f, "line {line} column {column}: ")?,
+            (Some(line), None) => write!(f, "line {line}: ")?,
+            _ => {}
+        }
+        f.write_str(&self.message)?;
+        match &self.snippet {
+            Some(snippet) => write!(f, "\n{snippet}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ConfigError {
+    /// One that was found after parsing.
+    fn at<T>(place: &serde_saphyr::Spanned<T>, message: String, text: &str) -> Self {
+        let (line, column) = (place.referenced.line(), place.referenced.column());
+        Self {
+            line: Some(line),
+            column: Some(column),
+            message,
+            snippet: drawn(text, line, column),
+        }
+    }
+}
+
+impl Config {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// In words that name the line, the key and the fix.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let config: Self =
+            serde_saphyr::from_str(text).map_err(|error| from_parser(&error, text))?;
+        config.network.check(text)?;
+        config.targets.check(text)?;
+        Ok(config)
+    }
+
+    /// Describes the file to editors.
+    pub fn schema() -> schemars::Schema {
+        schemars::schema_for!(Self)
+    }
+
+    /// A file with every key and its default, explained.
+    pub const EXAMPLE: &str = include_str!("example.yaml");
+}
+
+/// The first line of what the parser says; what it draws may show a password.
+fn from_parser(error: &serde_saphyr::Error, text: &str) -> ConfigError {
+    let told = error.to_string();
+    let first = told.lines().next().unwrap_or_default();
+    let mut message = first.strip_prefix("error: ").unwrap_or(first);
+    let at = error.location();
+    // `line 3 column 5: …`, which is told in fields of its own.
+    if let Some(rest) = message.strip_prefix("line ")
+        && let Some((_, rest)) = rest.split_once(": ")
+    {
+        message = rest;
+    }
+    let message = match message {
+        "expected mapping start" => "here keys are expected, each with its value: `key: value`",
+        "expected sequence start" => {
+            "here a list is expected: `[a, b]`, or lines that begin with `- `"
+        }
+        other => other,
+    };
+    let (line, column) = (at.map(|at| at.line()), at.map(|at| at.column()));
+    ConfigError {
+        line,
+        column,
+        message: message.to_owned(),
+        snippet: line
+            .zip(column)
+            .and_then(|(line, column)| drawn(text, line, column)),
+    }
+}
+
+/// The line with the one before it, and a mark below.
+fn drawn(text: &str, line: u64, column: u64) -> Option<String> {
+    let index = usize::try_from(line).ok()?.checked_sub(1)?;
+    let lines: Vec<&str> = text.lines().collect();
+    let width = line.to_string().len();
+    let mut out = String::new();
+    for (number, content) in lines
+        .iter()
+        .enumerate()
+        .take(index + 1)
+        .skip(index.saturating_sub(1))
+    {
+        let shown: String = without_login(content)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(MOST_SHOWN)
+            .collect();
+        out.push_str(&format!("{:>width$} | {shown}\n", number + 1));
+    }
+    lines.get(index)?;
+    let before = usize::try_from(column)
+        .ok()?
+        .saturating_sub(1)
+        .min(MOST_SHOWN);
+    out.push_str(&format!("{:>width$} | {}^", "", " ".repeat(before)));
+    Some(out)
+}
+
+/// Longer lines of a configuration are cut in what is shown.
+const MOST_SHOWN: usize = 160;
+
+/// What stands between `://` and `@` may be a password.
+fn without_login(line: &str) -> String {
+    let Some((before, rest)) = line.split_once("://") else {
+        return line.to_owned();
+    };
+    let end = rest.find([' ', '"', '\'', ',', '/']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{before}://***{}", &rest[at..]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+use super::*;
+
+#[test]
+fn a_whole_file_is_read() {
+    let config = Config::parse(
+        "network:
+  provider: huawei
+  cluster_network: cloud_native2
+  cidrs:
+    - cidr: 10.8.0.0/16
+      class: vpc_peering
+      name: shared services
+    - {cidr: 'fd12::/16', class: direct_connect_vpn}
+    - {cidr: 10.9.0.7, class: intranet}
+  service_cidrs: [10.247.0.0/16]
+  snat_addresses: [121.36.9.9]
+  eip_bandwidth_mbit: 20
+  node_external_ips: ['2001:db8::1']
+  node_provider_id: 'openstack:///1'
+  metadata: off
+  baseline: 10.0.0.1:443
+  controls: ['www.example.com:443', '[2001:db8::1]:443']
+  egress:
+    stun: [stun.example.com, 'stun:10.0.0.9:3479', '2001:db8::9']
+    echo: ['https://echo.example.com/ip']
+    samples: 6
+  pod_annotations: /etc/podinfo/annotations
+  expect:
+    - {host: '*.example.com', classes: [intranet, vpc_peering]}
+",
+    )
+    .unwrap();
+    let network = &config.network;
+    let declared = network.declared();
+    assert_eq!(declared.cidrs.len(), 3);
+    assert_eq!(declared.eip_bandwidth_mbit, Some(20));
+    assert_eq!(declared.cidrs[2].cidr.to_string(), "10.9.0.7/32");
+    assert_eq!(declared.cidrs[0].name.as_deref(), Some("shared services"));
+    assert_eq!(network.metadata, MetadataWish::Off);
+    let stun: Vec<String> = network
+        .egress
+        .stun
+        .iter()
+        .map(|s| s.0.to_string())
+        .collect();
+    assert_eq!(
+        stun,
+        [
+            "stun.example.com:3478",
+            "10.0.0.9:3479",
+            "[2001:db8::9]:3478"
+        ]
+    );
+    assert_eq!(network.controls[1].to_string(), "[2001:db8::1]:443");
+    assert_eq!(network.egress.samples, Samples(6));
+    for empty in ["", "network: {}\n", "# nothing\n"] {
+        assert!(Config::parse(empty).is_ok(), "{empty:?}");
+    }
+}
+
+#[test]
+fn the_example_in_the_documentation_is_taken() {
+    let text = include_str!("../../docs/paths.md");
+    let example = text.split("```yaml\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    assert!(example.starts_with("network:"), "{example}");
+    let config = Config::parse(example).unwrap();
+    assert_eq!(config.network.declared().cidrs.len(), 3);
+    assert_eq!(config.network.controls.len(), 1);
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line_and_the_fix() {
+    for (text, line, says) in [
+        ("network:\n  cidr: []\n", 2, "cidr"),
+        ("nettwork: {}\n", 1, "network"),
+        (
+            "network:\n  cidrs:\n    - {cidr: 10.8.1.0/16, class: intranet}\n",
+            3,
+            "write 10.8.0.0/16",
+        ),
+        (
+            "network:\n  cidrs:\n    - {cidr: 10.8.0.0/16, class: vpc}\n",
+            3,
+            "vpc_peering",
+        ),
+        (
+            "network:\n  cidrs:\n    - {cidr: ten, class: intranet}\n",
+            3,
+            "10.8.0.0/16",
+        ),
+        (
+            "network:\n  cidrs:\n    - {cidr: 10.8.0.0/16, class: intranet}\n    - {cidr: 10.8.0.0/16, class: vpc_peering}\n",
+            4,
+            "at line 3",
+        ),
+        ("network:\n  controls: [example.com]\n", 2, "HOST:PORT"),
+        ("network:\n  egress: {samples: 99}\n", 2, "between 1 and 16"),
+        ("network:\n  metadata: azure\n", 2, "auto"),
+        ("network:\n  baseline: near\n", 2, "10.0.0.1:443"),
+        ("network:\n  snat_addresses: [nat]\n", 2, "no IP address"),
+        ("network: [\n", 1, "key: value"),
+        ("targets: {}\n", 1, "a list"),
+    ] {
+        let error = Config::parse(text).unwrap_err();
+        assert!(error.message.contains(says), "{text}: {error}");
+        assert!(!error.message.contains('\n'), "{error}");
+        if line > 0 {
+            assert_eq!(error.line, Some(line), "{text}: {error}");
+            assert!(error.snippet.is_some(), "{text}: {error}");
+        }
+    }
+    let secret = Config::parse("network: {egress: {echo: ['https://u:hunter2@e.test/']}}");
+    assert!(!secret.unwrap_err().to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_wrong_line_is_drawn_with_the_one_before_it() {
+    let error = Config::parse("network:\n  metadata: auto\n  metdata: off\n").unwrap_err();
+    let drawn = error.to_string();
+    assert!(
+        drawn.starts_with("line 3 column 3: unknown field"),
+        "{drawn}"
+    );
+    assert!(
+        drawn.ends_with("\n2 |   metadata: auto\n3 |   metdata: off\n  |   ^"),
+        "{drawn}"
+    );
+}
+
+#[test]
+fn targets_are_read_and_their_names_are_labels() {
+    let config = Config::parse(
+        "targets:
+  - name: foo
+    image: registry.example.com/team/foo:1
+    credential: {username: robot, password_file: /etc/p}
+    expect: {class: [intranet], throughput_mbit: 100, pull_within: 90s}
+    platform: linux/arm64
+    transfer: off
+",
+    )
+    .unwrap();
+    let target = config.targets.iter().next().unwrap();
+    assert_eq!(target.image.0.domain(), "registry.example.com");
+    assert_eq!(target.transfer, Some(daemon::Often(None)));
+    for (text, line, says) in [
+        (
+            "targets:\n  - {name: a, image: r.test/a}\n  - {name: a, image: r.test/b}\n",
+            3,
+            "at line 2",
+        ),
+        ("targets:\n  - {name: 'a b', image: r.test/a}\n", 2, "label"),
+        (
+            "targets:\n  - {name: a, image: 'r.test/A b'}\n",
+            2,
+            "r.test/A b",
+        ),
+        ("targets:\n  - {name: a}\n", 2, "image"),
+        (
+            "targets:\n  - {name: a, image: r.test/a, credential: {username: u}}\n",
+            2,
+            "password_file",
+        ),
+        (
+            "targets:\n  - {name: a, image: r.test/a, expect: {class: [vpc]}}\n",
+            2,
+            "vpc_peering",
+        ),
+        ("schedule: {reach: 5}\n", 1, "90s"),
+        ("schedule: {reach: 1s}\n", 1, "10s to 24h"),
+        ("schedule: {transfer: never}\n", 1, "off"),
+        ("schedule: {transfer: 10s}\n", 1, "5m to 720h"),
+        ("budgets: {node_bytes_per_day: much}\n", 1, "16MiB"),
+        ("budgets: {rate_limit_floor: 2}\n", 1, "between 0 and 1"),
+        ("budgets: {checks_at_once: 0}\n", 1, "1 to 256"),
+        ("listen: everywhere\n", 1, "10.0.0.5:9797"),
+        ("log: {format: xml}\n", 1, "json"),
+    ] {
+        let error = Config::parse(text).unwrap_err();
+        assert!(error.message.contains(says), "{text}: {error}");
+        assert_eq!(error.line, Some(line), "{text}: {error}");
+    }
+}
+
+/// What a reader of the example takes for a default is one, and no key is left out.
+#[test]
+fn the_example_has_every_key_with_its_default() {
+    let example = Config::parse(Config::EXAMPLE).unwrap();
+    let default = Config::default();
+    assert_eq!(example.schedule, default.schedule);
+    assert_eq!(example.budgets, default.budgets);
+    assert_eq!(example.history, default.history);
+    assert_eq!(example.log, default.log);
+    assert_eq!(example.vantage, default.vantage);
+    // With all comment signs taken off, it is a whole configuration too.
+    let keys = |text: &str| {
+        let is_key = |line: &&str| {
+            let word = line.trim_start_matches(['#', ' ', '-']).split(':').next();
+            word.is_some_and(|w| {
+                !w.is_empty() && w.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            })
+        };
+        text.lines()
+            .filter(|line| line.contains(':'))
+            .filter(is_key)
+            .map(|line| {
+                line.trim_start_matches(['#', ' ', '-'])
+                    .split(':')
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect::<std::collections::BTreeSet<String>>()
+    };
+    let shown = keys(Config::EXAMPLE);
+    let schema = serde_json::to_value(Config::schema()).unwrap();
+    let mut wanted = Vec::new();
+    properties(&schema, &mut wanted);
+    // Within one line of the example.
+    let inline = ["cidr", "class", "name", "host", "classes"];
+    for key in wanted {
+        assert!(
+            shown.contains(&key) || inline.contains(&key.as_str()),
+            "{key} is not in the example"
+        );
+    }
+}
+
+fn properties(schema: &serde_json::Value, found: &mut Vec<String>) {
+    match schema {
+        serde_json::Value::Object(map) => {
+            if let Some(serde_json::Value::Object(properties)) = map.get("properties") {
+                found.extend(properties.keys().cloned());
+            }
+            map.values().for_each(|value| properties(value, found));
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| properties(value, found)),
+        _ => {}
+    }
+}

@@ -1,0 +1,402 @@
+//! Values that are more than a text or a number: what each may be, and what is said where it is not.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, de};
+use url::Url;
+
+use crate::model::platform::Platform;
+use crate::model::reference::Reference;
+use crate::model::text::printable;
+use crate::model::units::Bytes;
+
+/// A section of which all lines are comments is an empty one.
+pub(super) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// A duration such as `2m` or `1h30m`.
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct Wait(#[schemars(with = "String")] pub Duration);
+
+impl<'de> Deserialize<'de> for Wait {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let parsed = text.parse::<SignedDuration>().ok();
+        let duration = parsed.and_then(|parsed| Duration::try_from(parsed).ok());
+        duration.map(Self).ok_or_else(|| {
+            de::Error::custom(format!(
+                "'{}' is no duration; write for instance 90s, 5m or 1h",
+                printable(&text)
+            ))
+        })
+    }
+}
+
+/// A duration between two bounds, in seconds.
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct WaitWithin<const LEAST: u64, const MOST: u64>(#[schemars(with = "String")] pub Duration);
+
+impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for WaitWithin<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Wait(duration) = Wait::deserialize(from)?;
+        let bounds = [LEAST, MOST].map(Duration::from_secs);
+        if duration < bounds[0] || duration > bounds[1] {
+            let [least, most] = bounds.map(short);
+            return Err(de::Error::custom(format!(
+                "{} is outside of what is taken here: {least} to {most}",
+                short(duration)
+            )));
+        }
+        Ok(Self(duration))
+    }
+}
+
+/// As one writes it here.
+pub(super) fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{}ms", duration.as_millis()),
+        s if s % 3600 == 0 => format!("{}h", s / 3600),
+        s if s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
+/// A size such as `16MiB` or a number of bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Size(pub Bytes);
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": ["string", "integer"]})
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let wrong = |text: &str| {
+            de::Error::custom(format!(
+                "'{}' is no size; write for instance 16MiB",
+                printable(text)
+            ))
+        };
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(|_| wrong(&text))
+    }
+}
+
+/// A share between 0 and 1.
+#[derive(Clone, Copy, Debug, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct Share(pub f64);
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let share = f64::deserialize(from)?;
+        if !(0.0..=1.0).contains(&share) {
+            return Err(de::Error::custom(format!(
+                "{share} is no share; write a number between 0 and 1"
+            )));
+        }
+        Ok(Self(share))
+    }
+}
+
+/// A whole number between two bounds.
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct CountWithin<const LEAST: u32, const MOST: u32>(pub u32);
+
+impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for CountWithin<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let count = u64::deserialize(from)?;
+        match u32::try_from(count) {
+            Ok(count) if (LEAST..=MOST).contains(&count) => Ok(Self(count)),
+            _ => Err(de::Error::custom(format!(
+                "{count} is outside of what is taken here: {LEAST} to {MOST}"
+            ))),
+        }
+    }
+}
+
+/// Where a server listens: `ADDRESS:PORT`, or `:PORT` for all addresses.
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct ListenAddress(#[schemars(with = "String")] pub SocketAddr);
+
+impl std::str::FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
+        let parsed = all.as_deref().unwrap_or(text).parse();
+        parsed.map(Self).map_err(|_| {
+            format!(
+                "'{}' is no ADDRESS:PORT; write for instance 10.0.0.5:9797, or :9797 for all addresses",
+                printable(text)
+            )
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ListenAddress {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+/// An image, written as in a pod's `image:`.
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct Image(#[schemars(with = "String")] pub Reference);
+
+impl<'de> Deserialize<'de> for Image {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse()
+            .map(Self)
+            .map_err(|error| de::Error::custom(format!("'{}': {error}", printable(&text))))
+    }
+}
+
+/// A range without host bits.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct Cidr(#[schemars(with = "String")] pub(super) IpNet);
+
+impl<'de> Deserialize<'de> for Cidr {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let wrong = |fix: &str| de::Error::custom(format!("'{}' {fix}", printable(&text)));
+        // A bare address means itself.
+        let parsed = text.parse::<IpNet>().or_else(|_| {
+            let address = text.parse::<IpAddr>();
+            address.map(IpNet::from)
+        });
+        let net = parsed.map_err(|_| wrong("is no CIDR; write for instance 10.8.0.0/16"))?;
+        if net.trunc() != net {
+            return Err(wrong(&format!(
+                "has bits behind its prefix; write {}",
+                net.trunc()
+            )));
+        }
+        Ok(Self(net))
+    }
+}
+
+/// An address.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct Address(#[schemars(with = "String")] pub(super) IpAddr);
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(|_| {
+            let text = printable(&text);
+            de::Error::custom(format!(
+                "'{text}' is no IP address; write for instance 121.36.9.9"
+            ))
+        })
+    }
+}
+
+/// An address and a port.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct AddressPort(#[schemars(with = "String")] pub(super) SocketAddr);
+
+impl<'de> Deserialize<'de> for AddressPort {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(|_| {
+            let text = printable(&text);
+            de::Error::custom(format!(
+                "'{text}' is not ADDRESS:PORT, for instance 10.0.0.1:443"
+            ))
+        })
+    }
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostPort {
+    pub host: String,
+    pub port: u16,
+}
+
+impl JsonSchema for HostPort {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HostPort".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        String::json_schema(generator)
+    }
+}
+
+impl HostPort {
+    fn parse(text: &str, default_port: Option<u16>) -> Option<Self> {
+        let (host, port) = match text.rsplit_once(':') {
+            // An IPv6 address without a port has colons too.
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                (host, Some(port.parse().ok()?))
+            }
+            _ => (text, None),
+        };
+        let host = host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host);
+        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-:_%".contains(c);
+        let port = port.or(default_port).filter(|port| *port != 0)?;
+        (!host.is_empty() && host.chars().all(is_host)).then(|| Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for HostPort {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text, None).ok_or_else(|| {
+            de::Error::custom(format!(
+                "'{}' is not HOST:PORT, for instance www.example.com:443",
+                printable(&text)
+            ))
+        })
+    }
+}
+
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct StunServer(#[schemars(with = "String")] pub HostPort);
+
+impl<'de> Deserialize<'de> for StunServer {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        // RFC 7064.
+        let bare = text.strip_prefix("stun:").unwrap_or(&text);
+        HostPort::parse(bare, Some(STUN_PORT))
+            .map(Self)
+            .ok_or_else(|| {
+                de::Error::custom(format!(
+                    "'{}' is not HOST or HOST:PORT, for instance stun.example.com:3478",
+                    printable(&text)
+                ))
+            })
+    }
+}
+
+/// RFC 8489, 18.6.
+const STUN_PORT: u16 = 3478;
+
+/// Where an answer is the asker's address.
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct EchoUrl(#[schemars(with = "String")] pub Url);
+
+impl<'de> Deserialize<'de> for EchoUrl {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let url = Url::parse(&text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+        });
+        url.map(Self).ok_or_else(|| {
+            // Not repeated: it may hold a password.
+            de::Error::custom("an echo is an http:// or https:// URL without user and password")
+        })
+    }
+}
+
+/// How often one asks.
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct Samples(pub u8);
+
+impl<'de> Deserialize<'de> for Samples {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let samples = u64::deserialize(from)?;
+        match u8::try_from(samples) {
+            Ok(samples @ 1..=16) => Ok(Self(samples)),
+            _ => Err(de::Error::custom(format!(
+                "'{samples}' samples: between 1 and 16 are taken"
+            ))),
+        }
+    }
+}
+
+/// A name server, `IP` or `IP:PORT`.
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct NameServer(#[schemars(with = "String")] pub SocketAddr);
+
+impl<'de> Deserialize<'de> for NameServer {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let with_port = text.parse::<SocketAddr>();
+        let server =
+            with_port.or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
+        server.map(Self).map_err(|_| {
+            de::Error::custom(format!(
+                "'{}' is not IP or IP:PORT; write for instance 10.0.0.2",
+                printable(&text)
+            ))
+        })
+    }
+}
+
+/// RFC 1035, 4.2.
+const DNS_PORT: u16 = 53;
+
+/// `OS/ARCH[/VARIANT]`.
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct PlatformText(#[schemars(with = "String")] pub Platform);
+
+impl<'de> Deserialize<'de> for PlatformText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(de::Error::custom)
+    }
+}

@@ -27,7 +27,7 @@ use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
 use crate::model::workload::PodUse;
-use crate::probe::{self, Budget, Check, Edges, KnownManifests, Override};
+use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Override};
 use crate::registry::keyring::{Keyring, LoadedSource};
 use crate::registry::secret;
 use crate::report::{Document, Report};
@@ -347,8 +347,6 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
         trust: place.trust.clone(),
         settings,
         trace: args.trace,
-        hops: args.hops,
-        transfer: args.transfer.budget(),
         transfer_turn: Mutex::new(()),
         vantage: base,
         netlink,
@@ -366,6 +364,11 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
             keyring: Arc::new(Keyring::new(wish.sources)),
             plain_http: args.network.plain_http,
             compare_direct: args.containerd.compare_direct,
+            effort: Effort {
+                hops: args.hops,
+                transfer: args.transfer.budget(),
+                ..Effort::default()
+            },
         };
         let (edges, progress, places) = (
             Arc::clone(&edges),

@@ -275,6 +275,7 @@ pub(super) fn accepted(credential: Option<CredentialId>) -> Attempt {
         }],
         credential,
         head: done(head()),
+        at: None,
     }
 }
 
@@ -478,6 +479,7 @@ impl Evidence {
             token,
             exchanges: Vec::new(),
             head,
+            at: None,
         }];
         self.walk.legs.truncate(2);
         self.walk.manifest = blocked(Role::Registry, Phase::Manifest);

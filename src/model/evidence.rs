@@ -93,6 +93,8 @@ pub enum Skip {
     Untrusted,
     /// Another host serves this part.
     OtherHost,
+    /// It might count against a rate limit of which little is left.
+    Spared,
 }
 
 /// Everything seen of one pull.
@@ -572,6 +574,10 @@ pub struct Attempt {
     pub exchanges: Vec<TokenExchange>,
     /// `HEAD` of the manifest with it.
     pub head: Step<Head, HttpFault>,
+    /// When it was made, where that was before this walk: a credential that was rejected rests, since
+    /// a registry may lock an account after some wrong passwords.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// One request to a token service.

@@ -85,6 +85,7 @@ impl Door<'_, '_> {
                 head: Step::Skipped {
                     reason: Skip::Untrusted,
                 },
+                at: None,
             });
             return None;
         }
@@ -104,6 +105,7 @@ impl Door<'_, '_> {
                         token,
                         exchanges: Vec::new(),
                         head,
+                        at: None,
                     });
                     return admitted;
                 }
@@ -117,6 +119,13 @@ impl Door<'_, '_> {
             tries.insert(0, None);
         }
         for credential in tries {
+            let rested = &self.check.effort.rested;
+            if let Some(known) = rested.iter().find(|known| {
+                known.credential.is_some() && known.credential.as_ref() == credential.map(|c| &c.id)
+            }) {
+                attempts.push(known.clone());
+                continue;
+            }
             let (attempt, admitted, go_on) = self.attempt(&wanted, credential).await;
             attempts.push(attempt);
             if admitted.is_some() || !go_on {
@@ -180,6 +189,7 @@ impl Door<'_, '_> {
                 token,
                 exchanges,
                 head,
+                at: None,
             },
             admitted,
             go_on,
@@ -249,6 +259,9 @@ impl Door<'_, '_> {
             return out(&answer, self.lines, took);
         } else if status == 401 && authorization.is_none() {
             // The challenge is what was wanted; its body has nothing to add.
+            return out(&answer, self.lines, took);
+        }
+        if self.check.effort.only_free {
             return out(&answer, self.lines, took);
         }
         let get = request(self.lines, Method::GET);

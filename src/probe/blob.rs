@@ -19,10 +19,6 @@ use crate::model::hosts::RegistryHost;
 use crate::model::units::Bytes;
 use crate::registry::{error, manifest as oci};
 
-/// What is asked of a layer: little, and more than one packet holds, since a path may let small
-/// ones through only.
-const ENOUGH: u64 = 4096;
-
 /// Asks for the beginning of a layer and follows the redirects by hand, each to a leg of its own.
 ///
 /// `Authorization` goes to the registry's own endpoint only. The queries of redirects are signed:
@@ -53,7 +49,8 @@ pub(super) async fn first_bytes(
     };
     loop {
         let authorization = admitted.authorization.as_ref().filter(|_| line == registry);
-        let answered = ask(lines, line, &url, authorization).await;
+        let enough = check.effort.layer_bytes.get();
+        let answered = ask(lines, line, &url, authorization, enough).await;
         took += answered.took;
         let next = match answered.result {
             Err(fault) => return Step::Failed { fault, took },
@@ -125,11 +122,13 @@ async fn ask(
     line: LineId,
     url: &Url,
     authorization: Option<&HeaderValue>,
+    enough: u64,
 ) -> Exchange<Answered> {
     let mut request = lines.request(line, Method::GET, auth::target(url));
-    request
-        .headers_mut()
-        .insert(header::RANGE, HeaderValue::from_static("bytes=0-4095"));
+    request.headers_mut().extend(
+        HeaderValue::try_from(format!("bytes=0-{}", enough - 1))
+            .map(|range| (header::RANGE, range)),
+    );
     if let Some(value) = authorization {
         request
             .headers_mut()
@@ -149,7 +148,7 @@ async fn ask(
                 let range_honoured = status == StatusCode::PARTIAL_CONTENT;
                 let size = stated_size(status, &headers);
                 response
-                    .read_first(Bytes(ENOUGH), wait)
+                    .read_first(Bytes(enough), wait)
                     .await
                     .map(|(_, first)| Answered::Bytes {
                         range_honoured,

@@ -153,10 +153,16 @@ impl<'a> Visit<'a> {
             admitted,
         )
         .await;
-        let served = match step.fault() {
-            None => Served::Yes,
-            Some(ManifestFault::Http { .. }) => Served::No,
-            Some(_) => Served::Final,
+        let served = match &step {
+            Step::Failed {
+                fault: ManifestFault::Http { .. },
+                ..
+            } => Served::No,
+            Step::Failed { .. }
+            | Step::Skipped {
+                reason: Skip::Spared,
+            } => Served::Final,
+            _ => Served::Yes,
         };
         self.walk.manifest = step;
         if served != Served::Yes {
@@ -205,7 +211,7 @@ impl<'a> Visit<'a> {
         if self.walk.blob.done().is_some()
             // The walk for comparison without the proxy has the layers a second time.
             && !self.lines.is_direct()
-            && let Some(budget) = &self.lines.edges().transfer
+            && let Some(budget) = &self.check.effort.transfer
         {
             let _turn = self.lines.edges().transfer_turn.lock().await;
             let transfer = transfer::measure(
@@ -234,7 +240,7 @@ impl<'a> Visit<'a> {
             self.walk.segments = Some(segments::look(&self.lines, suspect).await);
         }
         self.walk.legs = self.lines.take_legs();
-        if self.lines.edges().hops {
+        if self.check.effort.hops {
             for leg in &mut self.walk.legs {
                 leg.hops = trace_of(leg).await;
             }

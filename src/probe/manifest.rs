@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, header};
 use super::Check;
 use super::auth::Admitted;
 use super::leg::{LineId, Lines};
-use crate::model::evidence::{ManifestFound, Step};
+use crate::model::evidence::{ManifestFound, Skip, Step};
 use crate::model::fault::{ManifestFault, Phase};
 use crate::model::hosts::RegistryHost;
 use crate::model::text::printable;
@@ -88,8 +88,26 @@ pub(super) async fn find(
         admitted,
         fetched: usize::from(admitted.body.is_some()),
     };
-    let result = fetch.find().await;
-    Step::from_result(result, start.elapsed())
+    match fetch.find().await {
+        Ok(value) => Step::from_result(Ok(value), start.elapsed()),
+        Err(Stop::Fault(fault)) => Step::from_result(Err(fault), start.elapsed()),
+        Err(Stop::Spared) => Step::Skipped {
+            reason: Skip::Spared,
+        },
+    }
+}
+
+/// Why there is no manifest.
+enum Stop {
+    Fault(ManifestFault),
+    /// It would have to be fetched, and that may count against a rate limit.
+    Spared,
+}
+
+impl From<ManifestFault> for Stop {
+    fn from(fault: ManifestFault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 struct Fetch<'a, 'b> {
@@ -102,7 +120,7 @@ struct Fetch<'a, 'b> {
 }
 
 impl Fetch<'_, '_> {
-    async fn find(&mut self) -> Result<ManifestFound, ManifestFault> {
+    async fn find(&mut self) -> Result<ManifestFound, Stop> {
         let digest = self
             .admitted
             .head
@@ -127,7 +145,7 @@ impl Fetch<'_, '_> {
             };
             let here = names(entries);
             let Some(entry) = oci::select(entries, &self.check.platform) else {
-                return Err(ManifestFault::NoPlatform { available: here });
+                return Err(ManifestFault::NoPlatform { available: here }.into());
             };
             let (digest, stated) = (entry.digest.clone(), entry.media_type.clone());
             let (media_type, manifest) = self.get(&digest, Some(&stated)).await?;
@@ -140,7 +158,7 @@ impl Fetch<'_, '_> {
         }
         let (platform_digest, media_type, Manifest::Image { layers, .. }) = found else {
             let reason = format!("indexes are nested more than {MAX_NESTING} deep");
-            return Err(ManifestFault::Malformed { reason });
+            return Err(ManifestFault::Malformed { reason }.into());
         };
         let layers_size = Bytes(
             layers
@@ -164,9 +182,12 @@ impl Fetch<'_, '_> {
         &mut self,
         digest: &str,
         stated: Option<&str>,
-    ) -> Result<(String, Manifest), ManifestFault> {
+    ) -> Result<(String, Manifest), Stop> {
         if let Some(body) = self.lines.edges().known.find(digest) {
-            return self.read(digest, &body, stated);
+            return Ok(self.read(digest, &body, stated)?);
+        }
+        if self.check.effort.only_free {
+            return Err(Stop::Spared);
         }
         let mut request = self.lines.request(
             self.registry,
@@ -192,14 +213,15 @@ impl Fetch<'_, '_> {
         if !answer.status.is_success() {
             return Err(ManifestFault::Http {
                 fault: answer.status_fault(self.lines.scrub()),
-            });
+            }
+            .into());
         }
         let content_type = answer
             .headers
             .get(header::CONTENT_TYPE)
             .and_then(|v| v.to_str().ok())
             .map(printable);
-        self.read(digest, &answer.body, content_type.as_deref().or(stated))
+        Ok(self.read(digest, &answer.body, content_type.as_deref().or(stated))?)
     }
 
     fn read(

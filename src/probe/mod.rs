@@ -16,6 +16,7 @@ mod trace;
 mod transfer;
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use tokio::sync::Mutex;
 
 use crate::containerd::{BaseTrust, HostClient, Settings};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Evidence, ManifestFound, TracedExchange, Walk};
+use crate::model::evidence::{Attempt, Evidence, ManifestFound, TracedExchange, Walk};
 use crate::model::fault::Phase;
 use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::platform::Platform;
@@ -54,6 +55,39 @@ pub struct Check {
     pub plain_http: bool,
     /// Walk again without the proxy, where there is one.
     pub compare_direct: bool,
+    pub effort: Effort,
+}
+
+/// How much is done beyond what tells whether a pull would succeed, and what is left out.
+#[derive(Clone, Debug)]
+pub struct Effort {
+    /// Ask for the routers on the way to each leg (`--hops`).
+    pub hops: bool,
+    /// The transfer test, and what it may spend; `None`: none.
+    pub transfer: Option<Budget>,
+    /// The first bytes of a layer that are asked for.
+    pub layer_bytes: NonZeroU64,
+    /// Ask for nothing that may count against a rate limit: no manifest is fetched that is not known.
+    pub only_free: bool,
+    /// Credentials that are not to be tried now, with what came of it when they were.
+    pub rested: Vec<Attempt>,
+}
+
+impl Effort {
+    /// Of a layer, more than one packet holds, since a path may let small ones through only.
+    pub const LAYER_BYTES: NonZeroU64 = NonZeroU64::new(4096).expect("not zero");
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self {
+            hops: false,
+            transfer: None,
+            layer_bytes: Self::LAYER_BYTES,
+            only_free: false,
+            rested: Vec::new(),
+        }
+    }
 }
 
 impl Check {
@@ -84,10 +118,6 @@ pub struct Edges {
     pub settings: Settings,
     /// Keep every exchange (`--trace`).
     pub trace: bool,
-    /// Ask for the routers on the way to each leg (`--hops`).
-    pub hops: bool,
-    /// The transfer test, and what it may spend; `None`: none.
-    pub transfer: Option<Budget>,
     /// One transfer at a time: two would measure each other.
     pub transfer_turn: Mutex<()>,
     pub vantage: Vantage,

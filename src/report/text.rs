@@ -917,6 +917,10 @@ fn skipped(reason: Skip) -> (&'static str, String) {
         Skip::NotNeeded => ("-", "not needed".to_owned()),
         Skip::NoLayer => ("-", "the image has no layer to fetch".to_owned()),
         Skip::OtherHost => ("-", "another host serves it".to_owned()),
+        Skip::Spared => (
+            "-",
+            "not asked: little is left of the rate limit".to_owned(),
+        ),
         Skip::Untrusted => ("-", "not contacted: no place to be led to".to_owned()),
     }
 }

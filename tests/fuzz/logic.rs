@@ -542,7 +542,10 @@ pub(crate) fn config(data: &[u8]) {
                 assert!(echo.0.password().is_none() && echo.0.username().is_empty());
             }
         }
-        Err(error) => assert!(!error.is_empty() && !error.contains('\n'), "{error:?}"),
+        Err(error) => assert!(
+            !error.message.is_empty() && !error.message.contains('\n'),
+            "{error:?}"
+        ),
     }
 }
 

@@ -32,7 +32,12 @@ pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
         (_, Step::Failed { fault, .. }) => no_head(evidence, last, fault),
         _ => return,
     };
-    findings.push(finding.facts(verdicts(evidence)));
+    let rested = last.at.map(|at| {
+        format!(
+            "that was at {at}; it is not tried again soon, since an account may be locked after some wrong passwords"
+        )
+    });
+    findings.push(finding.facts(rested).facts(verdicts(evidence)));
 }
 
 /// A verdict for each candidate, when there was more than one.

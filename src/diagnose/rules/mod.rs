@@ -115,6 +115,9 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     if pull == Pull::WouldFail && mirrors::may_serve(evidence) {
         pull = Pull::Unknown;
     }
+    if pull == Pull::WouldSucceed && is_spared(evidence) {
+        pull = Pull::Unknown;
+    }
     Verdict {
         pull,
         findings,
@@ -174,7 +177,14 @@ fn is_complete(evidence: &Evidence) -> bool {
                 reason: Skip::OtherHost
             }
     );
-    has_manifest && walk.serves_layers()
+    (has_manifest && walk.serves_layers()) || is_spared(evidence)
+}
+
+/// The walk was ended before what might count against a rate limit.
+fn is_spared(evidence: &Evidence) -> bool {
+    use crate::model::evidence::{Skip, Step};
+    let reason = Skip::Spared;
+    matches!(&evidence.walk.manifest, Step::Skipped { reason: skip } if *skip == reason)
 }
 
 /// A walk that ended early without any rule saying why: a defect of the rules, and said so.

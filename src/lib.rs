@@ -4,7 +4,8 @@
 //!
 //! | floor | module | what it does |
 //! |---|---|---|
-//! | 6 | [`cli`] | arguments → check; exit code |
+//! | 7 | [`cli`] | arguments → check; exit code |
+//! | 6 | [`daemon`] | checks again and again, within budgets; metrics, page, API |
 //! | 5 | [`report`] | evidence + verdict, and all faces of it |
 //! | 4 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
 //! | 4 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod containerd;
 pub mod credentials;
+pub mod daemon;
 pub mod diagnose;
 pub mod model;
 pub mod net;

@@ -1,0 +1,539 @@
+//! When which check is due. Pure: the time comes in, and nothing is done here.
+//!
+//! A place in time comes from a hash of node, target and tier, not from chance and not from the start
+//! of the process: a restart moves nothing, and thousands of nodes that restart together do not
+//! come together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
+
+/// Time since the Unix epoch, by a clock that never goes back.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(transparent)]
+pub struct Moment(#[serde(with = "crate::model::units::seconds")] pub Duration);
+
+impl Moment {
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(wait))
+    }
+
+    /// How long ago another one was; zero where it is still to come.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The day (UTC) it falls into, counted from the epoch.
+    pub fn day(self) -> u64 {
+        self.0.as_secs() / 86_400
+    }
+}
+
+/// Kinds of checks, by what they cost. Each does what the one before does, and more.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Would a pull succeed?
+    Reach,
+    /// What does the way look like? Asks routers, the metadata service and egress hosts, too.
+    Path,
+    /// How fast do layers come?
+    Transfer,
+}
+
+impl Tier {
+    pub const ALL: [Self; 3] = [Self::Reach, Self::Path, Self::Transfer];
+
+    /// The JSON value and metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reach => "reach",
+            Self::Path => "path",
+            Self::Transfer => "transfer",
+        }
+    }
+}
+
+/// How often a target is checked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rhythm {
+    pub reach: Duration,
+    pub path: Duration,
+    /// On average; `None`: never.
+    pub transfer: Option<Duration>,
+}
+
+impl Rhythm {
+    fn of(&self, tier: Tier) -> Option<Duration> {
+        match tier {
+            Tier::Reach => Some(self.reach),
+            Tier::Path => Some(self.path),
+            Tier::Transfer => self.transfer,
+        }
+    }
+}
+
+/// A check to be made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Due {
+    pub target: Arc<str>,
+    pub tier: Tier,
+    /// When it should have begun.
+    pub at: Moment,
+}
+
+/// Path checks out of turn are made at most so often: where a name has other addresses each time, the
+/// way to them is not worth more.
+const OUT_OF_TURN: Duration = Duration::from_mins(10);
+
+/// Checks out of turn are spread over this, since what made one node look again makes all.
+const OUT_OF_TURN_SPREAD: Duration = Duration::from_secs(30);
+
+/// Transfer tests come as NDT7's do: with exponential spacing, so that they meet all hours, clamped
+/// to these multiples of the mean.
+const SPACING: (f64, f64) = (0.1, 2.5);
+
+/// What is due, and when.
+#[derive(Debug)]
+pub struct Schedule {
+    node: String,
+    tasks: BTreeMap<Arc<str>, Task>,
+    queue: BTreeSet<(Moment, Arc<str>, Tier)>,
+}
+
+#[derive(Debug)]
+struct Task {
+    rhythm: Rhythm,
+    next: [Option<Moment>; 3],
+    running: bool,
+    /// The last path check out of turn.
+    hastened: Option<Moment>,
+}
+
+impl Schedule {
+    /// An empty one, of the node of this name.
+    pub fn new(node: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            tasks: BTreeMap::new(),
+            queue: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a new list of targets, each with the moment of its last transfer test, where known.
+    /// Those that stay keep their place in time, unless their rhythm is another one.
+    pub fn replace(
+        &mut self,
+        targets: impl IntoIterator<Item = (Arc<str>, Rhythm, Option<Moment>)>,
+        now: Moment,
+    ) {
+        let mut before = std::mem::take(&mut self.tasks);
+        for (name, rhythm, last_transfer) in targets {
+            let mut task = before.remove(&name).unwrap_or(Task {
+                rhythm,
+                next: [None; 3],
+                running: false,
+                hastened: None,
+            });
+            for tier in Tier::ALL {
+                let keeps = task.rhythm.of(tier) == rhythm.of(tier);
+                let next = &mut task.next[tier as usize];
+                if keeps && next.is_some() {
+                    continue;
+                }
+                if let Some(old) = next.take() {
+                    self.queue.remove(&(old, Arc::clone(&name), tier));
+                }
+                *next = rhythm.of(tier).map(|period| match tier {
+                    Tier::Transfer => self.first_transfer(&name, period, last_transfer, now),
+                    _ => self.slot(&name, tier, period, now),
+                });
+                if let Some(at) = *next {
+                    self.queue.insert((at, Arc::clone(&name), tier));
+                }
+            }
+            task.rhythm = rhythm;
+            self.tasks.insert(name, task);
+        }
+        for (name, task) in before {
+            for (tier, next) in Tier::ALL.into_iter().zip(task.next) {
+                if let Some(at) = next {
+                    self.queue.remove(&(at, Arc::clone(&name), tier));
+                }
+            }
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// When the next check is due of a target that none is made of now.
+    pub fn next(&self) -> Option<Moment> {
+        self.waiting().next().map(|(at, ..)| *at)
+    }
+
+    /// When a target's next check of this tier is due.
+    pub fn next_of(&self, target: &str, tier: Tier) -> Option<Moment> {
+        self.tasks.get(target)?.next[tier as usize]
+    }
+
+    /// Takes the check that is due for longest. Of one target, one at a time is made.
+    pub fn take(&mut self, now: Moment) -> Option<Due> {
+        let (at, target, tier) = self.waiting().next().filter(|(at, ..)| *at <= now)?.clone();
+        self.tasks.get_mut(&target)?.running = true;
+        Some(Due { target, tier, at })
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &(Moment, Arc<str>, Tier)> {
+        let is_free = |name: &Arc<str>| self.tasks.get(name).is_some_and(|task| !task.running);
+        self.queue.iter().filter(move |(_, name, _)| is_free(name))
+    }
+
+    /// A check was made, or passed over: the next of its kind is planned, not before the moment
+    /// given. Checks that came due meanwhile and are part of it are not made up. Returns how many of
+    /// its own kind were missed.
+    pub fn done(&mut self, due: &Due, now: Moment, not_before: Option<Moment>) -> u64 {
+        let from = not_before.map_or(now, |at| at.max(now));
+        let Some(task) = self.tasks.get(&due.target) else {
+            return 0;
+        };
+        let (rhythm, next) = (task.rhythm, task.next);
+        let mut missed = 0;
+        for tier in Tier::ALL.into_iter().take(due.tier as usize + 1) {
+            let is_itself = tier == due.tier;
+            let (Some(period), Some(at)) = (rhythm.of(tier), next[tier as usize]) else {
+                continue;
+            };
+            if !is_itself && at > now {
+                continue;
+            }
+            let planned = match tier {
+                Tier::Transfer => from.after(self.spacing(&due.target, period, due.at)),
+                _ => self.slot(&due.target, tier, period, from),
+            };
+            if is_itself && tier != Tier::Transfer {
+                let periods = now.since(at).as_nanos() / period.as_nanos().max(1);
+                missed = u64::try_from(periods).unwrap_or(u64::MAX);
+            }
+            self.plan(&due.target, tier, planned);
+        }
+        if let Some(task) = self.tasks.get_mut(&due.target) {
+            task.running = false;
+        }
+        missed
+    }
+
+    /// Something about the way is new: look at it soon, if that was not done a short while ago.
+    pub fn hasten_path(&mut self, target: &str, now: Moment) {
+        let Some((name, task)) = self.tasks.get_key_value(target) else {
+            return;
+        };
+        let is_fresh = task.hastened.is_some_and(|at| now.since(at) < OUT_OF_TURN);
+        if is_fresh {
+            return;
+        }
+        let name = Arc::clone(name);
+        let spread = share(self.draw(&name, "soon", now)) * OUT_OF_TURN_SPREAD.as_secs_f64();
+        let at = now.after(Duration::from_secs_f64(spread));
+        if task.next[Tier::Path as usize].is_some_and(|next| next <= at) {
+            return;
+        }
+        self.plan(&name, Tier::Path, at);
+        if let Some(task) = self.tasks.get_mut(&name) {
+            task.hastened = Some(now);
+        }
+    }
+
+    fn plan(&mut self, target: &Arc<str>, tier: Tier, at: Moment) {
+        let Some(task) = self.tasks.get_mut(target) else {
+            return;
+        };
+        if let Some(old) = task.next[tier as usize].replace(at) {
+            self.queue.remove(&(old, Arc::clone(target), tier));
+        }
+        self.queue.insert((at, Arc::clone(target), tier));
+    }
+
+    /// The first of the target's places in time after a moment.
+    fn slot(&self, target: &str, tier: Tier, period: Duration, after: Moment) -> Moment {
+        let period = period.as_nanos().max(1);
+        let offset = u128::from(hash(&[&self.node, target, tier.as_str()])) % period;
+        let after = after.0.as_nanos();
+        let into = (after + period - offset) % period;
+        let at = after - into + period;
+        Moment(Duration::from_nanos(u64::try_from(at).unwrap_or(u64::MAX)))
+    }
+
+    /// The first test after a start: somewhere within the mean; where the last one is known, when it
+    /// would have been without the restart, or soon.
+    fn first_transfer(
+        &self,
+        target: &str,
+        mean: Duration,
+        last: Option<Moment>,
+        now: Moment,
+    ) -> Moment {
+        let Some(last) = last else {
+            return now.after(mean.mul_f64(share(self.draw(target, "first", Moment::default()))));
+        };
+        let planned = last.after(self.spacing(target, mean, last));
+        if planned > now {
+            return planned;
+        }
+        now.after(mean.mul_f64(SPACING.0 * share(self.draw(target, "late", now))))
+    }
+
+    /// From one transfer test to the next.
+    fn spacing(&self, target: &str, mean: Duration, last: Moment) -> Duration {
+        let chance = share(self.draw(target, "transfer", last));
+        let exponential = -(1.0 - chance).ln();
+        mean.mul_f64(exponential.clamp(SPACING.0, SPACING.1))
+    }
+
+    fn draw(&self, target: &str, what: &str, at: Moment) -> u64 {
+        hash(&[&self.node, target, what, &at.0.as_nanos().to_string()])
+    }
+}
+
+/// The same everywhere and in every version.
+pub fn hash(parts: &[&str]) -> u64 {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part.as_bytes());
+        context.update(&[0]);
+    }
+    let digest = context.finish();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.as_ref()[..8]);
+    u64::from_be_bytes(first)
+}
+
+/// Of the whole range: 0 to just below 1.
+#[expect(clippy::cast_precision_loss, reason = "53 bits are kept")]
+pub fn share(draw: u64) -> f64 {
+    (draw >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn rhythm() -> Rhythm {
+        Rhythm {
+            reach: 2 * MINUTE,
+            path: 60 * MINUTE,
+            transfer: Some(360 * MINUTE),
+        }
+    }
+
+    fn schedule(names: &[&str], now: Moment) -> Schedule {
+        let mut schedule = Schedule::new("node-1");
+        replace(&mut schedule, names, rhythm(), now);
+        schedule
+    }
+
+    fn replace(schedule: &mut Schedule, names: &[&str], rhythm: Rhythm, now: Moment) {
+        schedule.replace(
+            names.iter().map(|name| (Arc::from(*name), rhythm, None)),
+            now,
+        );
+    }
+
+    fn at(minutes: u64) -> Moment {
+        Moment(Duration::from_secs(1_800_000_000 + minutes * 60))
+    }
+
+    /// All that is made until a moment, each check taking a second.
+    fn run(schedule: &mut Schedule, until: Moment) -> Vec<Due> {
+        let mut made = Vec::new();
+        while let Some(next) = schedule.next().filter(|next| *next <= until) {
+            let due = schedule.take(next).unwrap();
+            schedule.done(&due, next.after(Duration::from_secs(1)), None);
+            made.push(due);
+        }
+        made
+    }
+
+    #[test]
+    fn each_tier_comes_at_its_rhythm() {
+        let mut schedule = schedule(&["a"], at(0));
+        let made = run(&mut schedule, at(24 * 60));
+        let of = |tier| made.iter().filter(|due| due.tier == tier).count();
+        assert_eq!(of(Tier::Path), 24);
+        // Those that came due within a larger check are part of it.
+        assert!(
+            (715..=720).contains(&of(Tier::Reach)),
+            "{}",
+            of(Tier::Reach)
+        );
+        assert!(
+            (1..=40).contains(&of(Tier::Transfer)),
+            "{}",
+            of(Tier::Transfer)
+        );
+    }
+
+    #[test]
+    fn a_restart_moves_nothing() {
+        let mut whole = schedule(&["a", "b"], at(0));
+        let all = run(&mut whole, at(600));
+        let mut restarted = schedule(&["a", "b"], at(300));
+        let later = run(&mut restarted, at(600));
+        let reach = |made: &[Due]| -> Vec<(Moment, Arc<str>)> {
+            made.iter()
+                .filter(|due| due.tier == Tier::Path && due.at > at(300))
+                .map(|due| (due.at, Arc::clone(&due.target)))
+                .collect()
+        };
+        assert_eq!(reach(&all), reach(&later));
+        assert!(!reach(&all).is_empty());
+    }
+
+    #[test]
+    fn nodes_and_targets_do_not_come_together() {
+        let mut firsts = Vec::new();
+        for node in 0..100 {
+            let mut schedule = Schedule::new(&format!("node-{node}"));
+            replace(&mut schedule, &["a", "b"], rhythm(), at(0));
+            firsts.extend(["a", "b"].map(|name| schedule.next_of(name, Tier::Reach).unwrap()));
+        }
+        // 200 in 2 minutes: by tenths, each has its share.
+        for tenth in 0..10 {
+            let from = at(0).after(12 * tenth * Duration::from_secs(1));
+            let to = from.after(Duration::from_secs(12));
+            let here = firsts.iter().filter(|at| **at > from && **at <= to).count();
+            assert!((8..=36).contains(&here), "{here} in one tenth");
+        }
+    }
+
+    #[test]
+    fn targets_that_stay_keep_their_place_and_a_new_rhythm_counts_at_once() {
+        let mut schedule = schedule(&["a", "b"], at(0));
+        let before = Tier::ALL.map(|tier| schedule.next_of("a", tier));
+        replace(
+            &mut schedule,
+            &["a", "c"],
+            rhythm(),
+            at(0).after(Duration::from_millis(1)),
+        );
+        assert_eq!(Tier::ALL.map(|tier| schedule.next_of("a", tier)), before);
+        assert_eq!(schedule.next_of("b", Tier::Reach), None);
+        assert!(schedule.next_of("c", Tier::Reach).is_some());
+        assert_eq!(schedule.len(), 2);
+        let quick = Rhythm {
+            reach: MINUTE,
+            transfer: None,
+            ..rhythm()
+        };
+        replace(&mut schedule, &["a"], quick, at(0));
+        assert!(schedule.next_of("a", Tier::Reach).unwrap() <= at(1));
+        assert_eq!(schedule.next_of("a", Tier::Path), before[1]);
+        assert_eq!(schedule.next_of("a", Tier::Transfer), None);
+        assert_eq!(schedule.queue.len(), 2);
+    }
+
+    #[test]
+    fn of_one_target_one_check_at_a_time_and_none_is_made_up() {
+        let mut schedule = schedule(&["a"], at(0));
+        let due = schedule.take(at(2)).unwrap();
+        assert_eq!(due.tier, Tier::Reach);
+        assert_eq!(schedule.take(at(600)), None);
+        assert_eq!(schedule.next(), None);
+        // It hung for an hour.
+        let missed = schedule.done(&due, at(62), None);
+        assert!((29..=31).contains(&missed), "{missed}");
+        let next = schedule.next_of("a", Tier::Reach).unwrap();
+        assert!(next > at(62) && next <= at(64));
+    }
+
+    #[test]
+    fn a_larger_check_is_also_the_smaller_one() {
+        let mut schedule = schedule(&["a"], at(0));
+        let due = Due {
+            target: Arc::from("a"),
+            tier: Tier::Path,
+            at: at(10),
+        };
+        schedule.done(&due, at(10), None);
+        for tier in [Tier::Reach, Tier::Path] {
+            assert!(schedule.next_of("a", tier).unwrap() > at(10), "{tier:?}");
+        }
+    }
+
+    #[test]
+    fn who_must_wait_waits() {
+        let mut schedule = schedule(&["a"], at(0));
+        let due = schedule.take(at(2)).unwrap();
+        schedule.done(&due, at(2), Some(at(30)));
+        let next = schedule.next_of("a", Tier::Reach).unwrap();
+        assert!(next > at(30) && next <= at(32));
+    }
+
+    #[test]
+    fn what_is_new_about_the_way_is_looked_at_soon_but_not_always() {
+        let mut schedule = schedule(&["a"], at(0));
+        let regular = schedule.next_of("a", Tier::Path).unwrap();
+        let now = at(1);
+        schedule.hasten_path("a", now);
+        let soon = schedule.next_of("a", Tier::Path).unwrap();
+        assert!(soon < regular && now.after(OUT_OF_TURN_SPREAD) >= soon);
+        let due = Due {
+            target: Arc::from("a"),
+            tier: Tier::Path,
+            at: soon,
+        };
+        schedule.done(&due, soon, None);
+        let planned = schedule.next_of("a", Tier::Path);
+        schedule.hasten_path("a", now.after(MINUTE));
+        assert_eq!(schedule.next_of("a", Tier::Path), planned, "a minute later");
+        schedule.hasten_path("a", now.after(11 * MINUTE));
+        assert!(
+            schedule.next_of("a", Tier::Path) < planned,
+            "ten minutes later"
+        );
+        schedule.hasten_path("gone", now);
+    }
+
+    #[test]
+    fn transfer_tests_are_spaced_as_ndt7s() {
+        let schedule = schedule(&["a"], at(0));
+        let mean = Duration::from_hours(6);
+        let spacings: Vec<f64> = (0..2000)
+            .map(|i| schedule.spacing("a", mean, at(i)).as_secs_f64())
+            .collect();
+        let least = spacings.iter().copied().fold(f64::MAX, f64::min);
+        let most = spacings.iter().copied().fold(0.0, f64::max);
+        assert!((least - 2160.0).abs() < 1.0 && (most - 54000.0).abs() < 1.0);
+        let average = spacings.iter().sum::<f64>() / 2000.0;
+        assert!(
+            (0.85..1.0).contains(&(average / mean.as_secs_f64())),
+            "{average}"
+        );
+    }
+
+    #[test]
+    fn a_transfer_test_is_not_repeated_for_a_restart() {
+        let mut schedule = Schedule::new("node-1");
+        let name: Arc<str> = Arc::from("a");
+        schedule.replace([(Arc::clone(&name), rhythm(), Some(at(0)))], at(1));
+        let next = schedule.next_of("a", Tier::Transfer).unwrap();
+        assert!(next >= at(36), "a tenth of six hours at least");
+        // It was away for a week: soon, and not at once with everybody else.
+        let mut back = Schedule::new("node-1");
+        back.replace([(name, rhythm(), Some(at(0)))], at(10_080));
+        let next = back.next_of("a", Tier::Transfer).unwrap();
+        assert!(next > at(10_080) && next <= at(10_080 + 36));
+    }
+}

@@ -65,6 +65,17 @@ impl Capability {
 #[error("no cause has this code")]
 pub struct UnknownCode;
 
+impl Cause {
+    /// It is told by how layers come, and so by a transfer test alone.
+    pub fn is_of_transfer(self) -> bool {
+        self.code().starts_with("bw_")
+            || matches!(
+                self,
+                Self::TtfbSlow | Self::PullNoProgress | Self::ThroughputLow
+            )
+    }
+}
+
 impl FromStr for Cause {
     type Err = UnknownCode;
 

@@ -62,6 +62,16 @@ impl Transfer {
 
     /// A series of a minute; a full pull of hours is counted no longer.
     pub const MAX_ARRIVALS: usize = 2400;
+
+    /// What was read of layers, and of a control host.
+    pub fn bytes(&self) -> Bytes {
+        let control = self
+            .control
+            .as_ref()
+            .and_then(|control| control.arrivals.last());
+        let streams = self.streams.iter().map(|stream| stream.bytes.0);
+        Bytes(streams.chain(control.map(|last| last.bytes.0)).sum())
+    }
 }
 
 /// Why it ended.

@@ -125,7 +125,7 @@ pub struct Edges {
     pub netlink: Option<Arc<Netlink>>,
     /// The longest that any single wait on the network may last.
     pub wait: Duration,
-    pub known: KnownManifests,
+    pub known: Arc<KnownManifests>,
 }
 
 /// `--resolve HOST:PORT:ADDR`.

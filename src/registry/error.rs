@@ -46,7 +46,11 @@ pub fn rate_limit(headers: &HeaderMap, scrub: &Scrubber) -> Option<RateLimit> {
 
 /// `Date` as RFC 9110, 5.6.7 has it sent (IMF-fixdate); the obsolete forms are not read.
 pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    let text = field(headers, DATE.as_str())?.trim();
+    http_date(field(headers, DATE.as_str())?.trim())
+}
+
+/// A date as HTTP has it (RFC 9110, 5.6.7).
+pub fn http_date(text: &str) -> Option<Timestamp> {
     if !text.ends_with(" GMT") {
         return None;
     }

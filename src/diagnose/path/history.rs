@@ -16,28 +16,46 @@ pub struct Round {
 
 /// The class to publish after these rounds, the oldest first.
 pub fn published(rounds: &[Round]) -> Option<PathClass> {
-    let mut current: Option<PathClass> = None;
-    let mut rival: Option<PathClass> = None;
-    let mut known: Option<Vec<IpAddr>> = None;
+    let mut published = Published::default();
     for round in rounds {
+        published.see(round);
+    }
+    published.class()
+}
+
+/// What is published, and what may come after it.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    current: Option<PathClass>,
+    rival: Option<PathClass>,
+    known: Option<Vec<IpAddr>>,
+}
+
+impl Published {
+    pub fn class(&self) -> Option<PathClass> {
+        self.current
+    }
+
+    /// Takes one more round; whether the name has other addresses than the round before.
+    pub fn see(&mut self, round: &Round) -> bool {
         let Some(class) = round.class else {
             // An interruption: the rounds before and after it do not agree with each other.
-            rival = None;
-            continue;
+            self.rival = None;
+            return false;
         };
         let mut addresses = round.addresses.clone();
         addresses.sort_unstable();
         addresses.dedup();
-        let is_moved = known.as_ref().is_some_and(|known| *known != addresses);
-        known = Some(addresses);
-        if current.is_none() || is_moved || rival == Some(class) {
-            current = Some(class);
-            rival = None;
+        let is_moved = self.known.as_ref().is_some_and(|known| *known != addresses);
+        self.known = Some(addresses);
+        if self.current.is_none() || is_moved || self.rival == Some(class) {
+            self.current = Some(class);
+            self.rival = None;
         } else {
-            rival = (current != Some(class)).then_some(class);
+            self.rival = (self.current != Some(class)).then_some(class);
         }
+        is_moved
     }
-    current
 }
 
 #[cfg(test)]

@@ -450,13 +450,16 @@ pub fn unexpected<'a>(
         .expect
         .iter()
         .find(|expected| is_for(&expected.host, name))?;
-    let class = path.class?;
-    let is_met = match class {
-        PathClass::PublicUnknown => expected.classes.iter().any(|c| c.is_public()),
-        PathClass::PrivateUnmapped => expected.classes.iter().any(|c| !c.is_public()),
-        class => expected.classes.contains(&class),
-    };
-    (!is_met).then_some(expected)
+    (!is_met(path.class?, &expected.classes)).then_some(expected)
+}
+
+/// Whether a class is one of those expected, or may be one.
+pub fn is_met(class: PathClass, expected: &[PathClass]) -> bool {
+    match class {
+        PathClass::PublicUnknown => expected.iter().any(|c| c.is_public()),
+        PathClass::PrivateUnmapped => expected.iter().any(|c| !c.is_public()),
+        class => expected.contains(&class),
+    }
 }
 
 /// A name, or `*.` and the domain above it at any depth.

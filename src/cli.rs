@@ -7,20 +7,26 @@ mod place;
 mod probe;
 mod progress;
 mod replay;
+mod run;
 mod secret;
 mod vantage;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::config::Config;
 use crate::containerd::SettingsError;
 use crate::credentials::CredentialsError;
+use crate::daemon::metrics;
+use crate::daemon::runner::StartError;
 use crate::diagnose::Pull;
 use crate::diagnose::cause::{self, Cause};
 use crate::report::Document;
@@ -61,10 +67,31 @@ enum Command {
         #[arg(long, hide = true, conflicts_with = "code")]
         markdown: bool,
     },
+    /// Watch the targets of a configuration: metrics, a status page, an API
+    Run(Box<run::RunArgs>),
+    /// Check a configuration, or show what may stand in one
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print docs/metrics.md
+    #[command(hide = true)]
+    Metrics,
     /// Print the JSON Schema of `probe -o json`
     Schema,
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Tell what is wrong in a configuration, if anything is
+    Check {
+        /// `-` for standard input
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of a configuration
+    Schema,
+    /// Print a configuration with every key, its default and what it means
+    Example,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -109,6 +136,17 @@ enum Error {
     NoSuchCause {
         code: String,
         nearest: Vec<&'static str>,
+    },
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("this node has no name: give it one with --node")]
+    NoNodeName,
+    #[error("can't listen at {address}, given with {flag} or in the configuration: {source}")]
+    Listen {
+        flag: &'static str,
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
     },
     #[error("can't start: {0}")]
     Runtime(#[source] io::Error),
@@ -164,13 +202,12 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
                 });
             }
         },
-        Command::Schema => {
-            let schema = Document::schema();
-            let mut text =
-                serde_json::to_string_pretty(&schema).map_err(|e| Error::Write(e.into()))?;
-            text.push('\n');
-            text
-        }
+        Command::Run(args) => return run::run(*args),
+        Command::Config(ConfigCommand::Check { file }) => return run::check(&file),
+        Command::Config(ConfigCommand::Schema) => pretty(&Config::schema())?,
+        Command::Config(ConfigCommand::Example) => Config::EXAMPLE.to_owned(),
+        Command::Metrics => metrics::markdown(),
+        Command::Schema => pretty(&Document::schema())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pullpath", &mut script);
@@ -180,6 +217,12 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     };
     out.write_all(text.as_bytes()).map_err(Error::Write)?;
     Ok(SUCCESS)
+}
+
+fn pretty(schema: &schemars::Schema) -> Result<String, Error> {
+    let mut text = serde_json::to_string_pretty(schema).map_err(|e| Error::Write(e.into()))?;
+    text.push('\n');
+    Ok(text)
 }
 
 /// Prints a document and says what it comes to.

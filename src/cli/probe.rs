@@ -351,7 +351,7 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
         vantage: base,
         netlink,
         wait: args.timeout,
-        known: KnownManifests::default(),
+        known: Arc::new(KnownManifests::default()),
     });
     let platform = args.platform.unwrap_or_else(Platform::local);
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));

@@ -6,12 +6,12 @@ mod network;
 mod targets;
 mod values;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use daemon::{Budgets, History, Log, LogFormat, Schedule, VantageWish};
+pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
 pub use network::{Egress, FamilyWish, MetadataWish, Network};
 pub use targets::{CredentialFiles, Expect, Target};
 pub use values::{EchoUrl, HostPort, ListenAddress, Samples, StunServer};
@@ -21,11 +21,10 @@ pub use values::{EchoUrl, HostPort, ListenAddress, Samples, StunServer};
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "Pullpath's configuration")]
 pub struct Config {
-    /// Where metrics, the status page and the API are served.
-    #[schemars(default = "daemon::listen")]
+    /// Where metrics, the status page and the API are served; otherwise `:9797`.
     pub listen: Option<ListenAddress>,
-    /// Where reload and checks on demand are served: loopback, since nobody is asked for a password.
-    #[schemars(default = "daemon::admin_listen")]
+    /// Where reload and checks on demand are served; otherwise `127.0.0.1:9798`, since nobody is asked
+    /// for a password.
     pub admin_listen: Option<ListenAddress>,
     /// A folder for what must outlive a restart: budgets that are spent, credentials that rest,
     /// manifests. Without it, all that begins anew.
@@ -158,14 +157,14 @@ fn drawn(text: &str, line: u64, column: u64) -> Option<String> {
             .map(|c| if c.is_control() { ' ' } else { c })
             .take(MOST_SHOWN)
             .collect();
-        out.push_str(&format!("{:>width$} | {shown}\n", number + 1));
+        let _ = writeln!(out, "{:>width$} | {shown}", number + 1);
     }
     lines.get(index)?;
     let before = usize::try_from(column)
         .ok()?
         .saturating_sub(1)
         .min(MOST_SHOWN);
-    out.push_str(&format!("{:>width$} | {}^", "", " ".repeat(before)));
+    let _ = write!(out, "{:>width$} | {}^", "", " ".repeat(before));
     Some(out)
 }
 

@@ -20,7 +20,7 @@ use crate::model::network::{
 use crate::model::path::PathClass;
 
 /// `network`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
     /// Who runs the network below; otherwise firmware and providerID are looked at.
@@ -79,7 +79,7 @@ pub enum FamilyWish {
 
 /// `network.egress`: hosts that are asked for the address our packets come from. Nobody is asked
 /// unless named here.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Egress {
     /// `HOST[:PORT]`, asked over UDP and TCP (RFC 8489; the port is 3478 unless given).

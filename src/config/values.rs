@@ -1,7 +1,7 @@
 //! Values that are more than a text or a number: what each may be, and what is said where it is not.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -143,6 +143,13 @@ impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for CountWithin<LE
 #[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(transparent)]
 pub struct ListenAddress(#[schemars(with = "String")] pub SocketAddr);
+
+impl ListenAddress {
+    /// Of metrics, page and API.
+    pub const PUBLIC: Self = Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 9797));
+    /// Of orders.
+    pub const ADMIN: Self = Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9798));
+}
 
 impl std::str::FromStr for ListenAddress {
     type Err = String;

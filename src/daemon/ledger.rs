@@ -255,6 +255,13 @@ impl Ledger {
         Ok(())
     }
 
+    /// Books requests that were sent beyond those that were taken; the bucket may owe some.
+    pub fn charge(&mut self, registry: &str, requests: u32) {
+        if let Some(tokens) = self.requests.get_mut(registry) {
+            tokens.left -= f64::from(requests);
+        }
+    }
+
     /// Until when a registry is to be left alone.
     pub fn waits_until(&self, registry: &str, now: Moment) -> Option<Moment> {
         let until = self.waits.get(registry)?.until;

@@ -1,4 +1,15 @@
 //! `pullpath run`: the same walk and verdict as `probe`, again and again, within budgets.
 
+pub mod check;
+pub mod face;
+pub mod fleet;
 pub mod ledger;
+pub mod metrics;
+pub mod page;
+pub mod record;
+pub mod reload;
+pub mod runner;
 pub mod schedule;
+pub mod serve;
+pub mod state;
+pub mod target;

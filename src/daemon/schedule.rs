@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub struct Moment(#[serde(with = "crate::model::units::seconds")] pub Duration);
 
 impl Moment {
+    #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(wait))
     }
@@ -231,6 +232,14 @@ impl Schedule {
             task.running = false;
         }
         missed
+    }
+
+    /// A check that could not be made now is made later instead.
+    pub fn postpone(&mut self, due: &Due, until: Moment) {
+        self.plan(&due.target, due.tier, until);
+        if let Some(task) = self.tasks.get_mut(&due.target) {
+            task.running = false;
+        }
     }
 
     /// Something about the way is new: look at it soon, if that was not done a short while ago.

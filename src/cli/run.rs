@@ -1,0 +1,242 @@
+//! `pullpath run`: the daemon from its arguments to its end.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::place::read_config;
+use super::{Error, SUCCESS};
+use crate::config::{Config, ListenAddress, LogFormat, LogLevel};
+use crate::daemon::reload::Watch;
+use crate::daemon::runner::{Order, Runner};
+use crate::daemon::serve::{App, serve};
+
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    /// The configuration (YAML); read again when it changes, and on SIGHUP
+    #[arg(long, value_name = "FILE", env = "PULLPATH_CONFIG")]
+    config: PathBuf,
+
+    /// Where metrics, the status page and the API are served, instead of `listen`
+    #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPATH_LISTEN")]
+    listen: Option<ListenAddress>,
+
+    /// Where orders are taken, instead of `admin_listen`
+    #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPATH_ADMIN_LISTEN")]
+    admin_listen: Option<ListenAddress>,
+
+    /// What this node is called, instead of `vantage.node`
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node: Option<String>,
+
+    /// The folder for what must outlive a restart, instead of `state_dir`
+    #[arg(long, value_name = "DIR", env = "PULLPATH_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// How much is logged, instead of `log.level`
+    #[arg(long, value_enum, value_name = "LEVEL", env = "PULLPATH_LOG_LEVEL")]
+    log_level: Option<LogLevel>,
+
+    /// How it is logged, instead of `log.format`
+    #[arg(long, value_enum, value_name = "FORMAT", env = "PULLPATH_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// What an operator overrides counts after each reading, too.
+#[derive(Clone, Debug)]
+struct Source {
+    path: PathBuf,
+    state_dir: Option<PathBuf>,
+}
+
+impl Source {
+    fn read(&self) -> Result<Config, Error> {
+        let mut config = read_config(&self.path)?;
+        if let Some(folder) = &self.state_dir {
+            config.state_dir = Some(folder.clone());
+        }
+        Ok(config)
+    }
+}
+
+pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
+    let source = Source {
+        path: args.config.clone(),
+        state_dir: args.state_dir.clone(),
+    };
+    let config = source.read()?;
+    start_logging(
+        args.log_format.unwrap_or(config.log.format),
+        args.log_level.unwrap_or(config.log.level),
+    );
+    let node = args
+        .node
+        .clone()
+        .or_else(|| config.vantage.node.clone())
+        .or_else(host_name)
+        .ok_or(Error::NoNodeName)?;
+    // Two, so that a scrape does not delay the clock of a check.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    runtime.block_on(watch_over(args, source, config, node))?;
+    // A check that hangs in a system call is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(SUCCESS)
+}
+
+async fn watch_over(
+    args: RunArgs,
+    source: Source,
+    config: Config,
+    node: String,
+) -> Result<(), Error> {
+    let listen = args
+        .listen
+        .or(config.listen)
+        .unwrap_or(ListenAddress::PUBLIC);
+    let admin = args
+        .admin_listen
+        .or(config.admin_listen)
+        .unwrap_or(ListenAddress::ADMIN);
+    let public = bind(listen, "--listen").await?;
+    let orders_at = bind(admin, "--admin-listen").await?;
+    if !admin.0.ip().is_loopback() {
+        tracing::warn!(address = %admin.0, "orders are taken from other hosts, and nobody is asked for a password");
+    }
+    let stop = CancellationToken::new();
+    let (orders, received) = mpsc::channel(16);
+    let again = source.clone();
+    let load = Box::new(move || again.read().map_err(|error| error.to_string()));
+    let runner = Runner::start(node.clone(), config, load).await?;
+    let app = App::new(runner.fleet(), orders.clone(), stop.clone());
+    let shown = |listener: &TcpListener| {
+        listener
+            .local_addr()
+            .map_or_else(|_| "?".to_owned(), |at| at.to_string())
+    };
+    tracing::info!(
+        version = crate::VERSION,
+        commit = crate::COMMIT,
+        node,
+        listen = shown(&public),
+        admin = shown(&orders_at),
+        "started"
+    );
+    let (app_public, app_admin) = (app.public(), app.admin());
+    let servers = [
+        tokio::spawn(serve(public, app_public, stop.clone())),
+        tokio::spawn(serve(orders_at, app_admin, stop.clone())),
+    ];
+    let signals = tokio::spawn(obey_signals(orders.clone(), stop.clone()));
+    let watcher = tokio::spawn(watch(source.path.clone(), orders, stop.clone()));
+    runner.run(received, stop).await;
+    signals.abort();
+    watcher.abort();
+    for server in servers {
+        // Whoever still reads has had its grace.
+        let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
+    }
+    Ok(())
+}
+
+async fn bind(address: ListenAddress, flag: &'static str) -> Result<TcpListener, Error> {
+    TcpListener::bind(address.0)
+        .await
+        .map_err(|source| Error::Listen {
+            flag,
+            address: address.0,
+            source,
+        })
+}
+
+/// SIGHUP reads the configuration again; SIGTERM and SIGINT end, a second one at once.
+async fn obey_signals(orders: mpsc::Sender<Order>, stop: CancellationToken) {
+    let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::hangup()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        tracing::error!("signals can't be received");
+        return;
+    };
+    loop {
+        tokio::select! {
+            Some(()) = hangup.recv() => order_reload(&orders).await,
+            Some(()) = terminate.recv() => stop.cancel(),
+            Some(()) = interrupt.recv() => stop.cancel(),
+            else => return,
+        }
+    }
+}
+
+async fn watch(path: PathBuf, orders: mpsc::Sender<Order>, stop: CancellationToken) {
+    let mut watch = Watch::new(&path);
+    while !stop.is_cancelled() {
+        watch.changed().await;
+        order_reload(&orders).await;
+    }
+}
+
+/// What came of it is logged by whoever obeys.
+async fn order_reload(orders: &mpsc::Sender<Order>) {
+    let (done, told) = oneshot::channel();
+    if orders.send(Order::Reload(done)).await.is_ok() {
+        let _ = told.await;
+    }
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Only our own events: those of the libraries below may hold headers.
+fn start_logging(format: LogFormat, level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let filter = tracing_subscriber::filter::Targets::new().with_target("pullpath", level);
+    let layer = match format {
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .with_writer(io::stderr)
+            .boxed(),
+    };
+    // Fails only when a subscriber is there already, as when tests call us twice.
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init();
+}
+
+/// `pullpath config check`.
+pub(super) fn check(path: &Path) -> Result<u8, Error> {
+    let config = read_config(path)?;
+    let targets = config.targets.iter().count();
+    let _ = writeln!(
+        io::stdout(),
+        "{}: well, with {targets} targets",
+        super::input::shown(path)
+    );
+    Ok(SUCCESS)
+}

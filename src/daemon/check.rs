@@ -1,0 +1,343 @@
+//! One check: the walk of one target with the effort of its tier, and its report.
+
+use std::ffi::OsString;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::face;
+use super::ledger::{Rejected, Reserved};
+use super::schedule::{Moment, Tier};
+use super::target::Target;
+use crate::config::{Budgets, Config, Network};
+use crate::containerd::{Settings, SettingsError};
+use crate::credentials;
+use crate::model::credential::{CredentialSource, SourceProblem};
+use crate::model::endpoint::Role;
+use crate::model::evidence::{Attempt, Evidence};
+use crate::model::fault::Phase;
+use crate::model::hops::Trace;
+use crate::model::network::ExpectedPath;
+use crate::model::proxy::ProxySettings;
+use crate::model::units::Bytes;
+use crate::model::vantage::{NetworkView, Vantage};
+use crate::net::netlink::Netlink;
+use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Progress};
+use crate::registry::keyring::{Credential, Keyring, LoadedSource};
+use crate::report::Report;
+use crate::surroundings::place::{Place, PlaceError, Wishes, containerd_files};
+
+/// Surroundings are looked at again with a path check, when they were seen longer ago than this.
+const LOOK_AGAIN: Duration = Duration::from_mins(10);
+
+/// All that checks share, as one configuration has it.
+#[derive(Debug)]
+pub struct World {
+    edges: Edges,
+    network: Network,
+    place: Place,
+    base: Vantage,
+    /// Held while one looks.
+    seen: Mutex<Option<(Instant, Arc<Vantage>)>>,
+    last_seen: RwLock<Option<Arc<Vantage>>>,
+    budgets: Budgets,
+}
+
+/// What was named and can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+impl World {
+    /// Reads what a configuration names.
+    ///
+    /// # Errors
+    /// When a file that was named can't be used.
+    pub fn load(
+        config: &Config,
+        netlink: Option<Arc<Netlink>>,
+        known: Arc<KnownManifests>,
+    ) -> Result<Self, WorldError> {
+        let wait = config.schedule.timeout.0;
+        let place = Place::load(&Wishes::of(&config.network, wait))?;
+        let settings = Settings::load(&containerd_files(&config.network), |name| {
+            std::env::var(name).ok()
+        })?;
+        let base = place.vantage(&settings);
+        Ok(Self {
+            edges: Edges {
+                resolver: place.resolver.clone(),
+                overrides: Vec::new(),
+                families: place.families,
+                trust: place.trust.clone(),
+                settings,
+                trace: false,
+                transfer_turn: Mutex::new(()),
+                vantage: base.clone(),
+                netlink,
+                wait,
+                known,
+            },
+            network: config.network.clone(),
+            place,
+            base,
+            seen: Mutex::new(None),
+            last_seen: RwLock::new(None),
+            budgets: config.budgets.clone(),
+        })
+    }
+
+    /// The place as it was seen last; looked at anew where that is too long ago.
+    async fn vantage(&self, at_most: Duration) -> Arc<Vantage> {
+        let mut seen = self.seen.lock().await;
+        if let Some((at, vantage)) = &*seen
+            && at.elapsed() < at_most
+        {
+            return Arc::clone(vantage);
+        }
+        let netlink = self.edges.netlink.clone();
+        let vantage = self
+            .place
+            .look(self.base.clone(), &self.network, netlink)
+            .await;
+        let vantage = Arc::new(vantage);
+        *seen = Some((Instant::now(), Arc::clone(&vantage)));
+        let mut last = self
+            .last_seen
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last = Some(Arc::clone(&vantage));
+        vantage
+    }
+
+    /// What containerd's proxies are taken from.
+    pub fn proxies(&self) -> &ProxySettings {
+        self.edges.settings.proxies.settings()
+    }
+
+    /// Whose network stack is used.
+    pub fn network(&self) -> NetworkView {
+        self.base.network
+    }
+
+    /// The place as it was seen last, if it was.
+    pub fn last_seen(&self) -> Option<Arc<Vantage>> {
+        let last = self
+            .last_seen
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        last.clone()
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Job {
+    pub target: Arc<Target>,
+    pub tier: Tier,
+    pub reserved: Option<Reserved>,
+    /// Credentials of this registry that rest, unless they have changed.
+    pub resting: Vec<Rejected>,
+    pub only_free: bool,
+    /// The routers on the way, as the last path check saw them.
+    pub hops: Vec<(Role, Trace)>,
+    /// The size of the image, as far as known.
+    pub image: Option<Bytes>,
+    /// Makes tags of credentials.
+    pub key: [u8; 32],
+    pub now: Moment,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Told {
+    pub report: Report,
+    pub rejected: Vec<Rejected>,
+    pub accepted: Option<Attempt>,
+}
+
+/// Nobody looks on.
+struct Unwatched;
+
+impl Progress for Unwatched {
+    fn phase(&self, _: Role, _: Phase) {}
+}
+
+/// Makes the check. What goes wrong is in the report.
+pub async fn make(world: &World, job: Job) -> Told {
+    let target = &job.target;
+    let started = Timestamp::now();
+    let keyring = Keyring::new(sources(target).await);
+    let (candidates, _) = keyring.lookup(&target.reference);
+    let rested = job.resting.iter().filter_map(|rested| {
+        let id = rested.attempt.credential.as_ref()?;
+        let same = candidates.iter().find(|candidate| candidate.id == *id)?;
+        (tag(&job.key, &target.registry, same) == rested.tag).then(|| rested.attempt.clone())
+    });
+    let transfer = job.reserved.map(|reserved| Budget {
+        full: false,
+        max_bytes: reserved.bytes,
+        max_duration: world.budgets.transfer_duration.0,
+        expected_within: target.within(job.image),
+        control: None,
+    });
+    let check = Check {
+        reference: target.reference.clone(),
+        platform: target.platform.clone(),
+        pods: Vec::new(),
+        effort: Effort {
+            hops: job.tier == Tier::Path,
+            transfer,
+            layer_bytes: std::num::NonZeroU64::MIN,
+            only_free: job.only_free,
+            rested: rested.collect(),
+        },
+        keyring: Arc::new(keyring),
+        plain_http: target.plain_http,
+        compare_direct: false,
+    };
+    let fresh = if job.tier == Tier::Path {
+        LOOK_AGAIN
+    } else {
+        Duration::MAX
+    };
+    let (mut evidence, vantage) = tokio::join!(
+        probe::pull(&check, &world.edges, &Unwatched, started),
+        world.vantage(fresh),
+    );
+    evidence.vantage = Vantage::clone(&vantage);
+    expect_classes(target, &mut evidence);
+    remember_hops(&mut evidence, job.hops);
+    let rejected = face::rejected(&evidence.walk).filter_map(|attempt| {
+        let id = attempt.credential.as_ref()?;
+        let used = candidates.iter().find(|candidate| candidate.id == *id)?;
+        Some(Rejected {
+            tag: tag(&job.key, &target.registry, used),
+            at: job.now,
+            attempt: Attempt {
+                at: Some(started),
+                ..attempt.clone()
+            },
+        })
+    });
+    let rejected = rejected.collect();
+    let accepted = evidence.accepted().cloned();
+    Told {
+        report: Report::conclude(evidence),
+        rejected,
+        accepted,
+    }
+}
+
+/// The target's own expectation counts for the hosts of all its legs.
+fn expect_classes(target: &Target, evidence: &mut Evidence) {
+    if target.expect.class.is_empty() {
+        return;
+    }
+    let hosts = evidence.walk.legs.iter().map(|leg| ExpectedPath {
+        host: leg.endpoint.host.to_string(),
+        classes: target.expect.class.clone(),
+    });
+    let own: Vec<ExpectedPath> = hosts.collect();
+    evidence.vantage.declared.expect.splice(0..0, own);
+}
+
+/// Hops of the last path check are those of this one, where the leg is the same.
+fn remember_hops(evidence: &mut Evidence, hops: Vec<(Role, Trace)>) {
+    for (role, trace) in hops {
+        let same = evidence.walk.legs.iter_mut().find(|leg| {
+            leg.role == role
+                && leg.hops.is_none()
+                && leg.connect.outcome.done().is_some_and(|c| c.to == trace.to)
+        });
+        if let Some(leg) = same {
+            leg.hops = Some(trace);
+        }
+    }
+}
+
+/// Tells whether a credential is still the same: 16 bits of an HMAC, too few to find a password by.
+fn tag(key: &[u8; 32], registry: &str, credential: &Credential) -> u16 {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let mut context = hmac::Context::with_key(&key);
+    let (user, secret) = credential.login();
+    for part in [
+        registry.as_bytes(),
+        user.as_bytes(),
+        secret.expose().as_bytes(),
+    ] {
+        context.update(part);
+        context.update(&[0]);
+    }
+    let tag = context.sign();
+    u16::from_be_bytes([tag.as_ref()[0], tag.as_ref()[1]])
+}
+
+/// The credentials of a target, read anew: whoever changes a file does not have to tell.
+async fn sources(target: &Target) -> Vec<LoadedSource> {
+    let files = &target.credential;
+    let mut sources = Vec::new();
+    let mut request = credentials::Request {
+        for_pods: true,
+        ..credentials::Request::default()
+    };
+    if let (Some(user), Some(path)) = (&files.username, &files.password_file) {
+        let password = match tokio::fs::read(path).await {
+            Ok(bytes) => credentials::password_from(bytes.as_slice()).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match password {
+            Ok(password) => request.login = Some((user.clone(), password)),
+            Err(reason) => sources.push(unreadable(path, &reason)),
+        }
+    }
+    // Each by itself: one that can't be read says nothing of the others.
+    let mut requests = vec![request];
+    requests.extend(files.secret_files.iter().map(|path| credentials::Request {
+        secret_files: vec![path.clone()],
+        for_pods: true,
+        ..credentials::Request::default()
+    }));
+    requests.extend(files.docker_config.iter().map(|path| credentials::Request {
+        docker_config: Some(path.clone()),
+        for_pods: true,
+        ..credentials::Request::default()
+    }));
+    for request in requests {
+        let environment = |name: &str| -> Option<OsString> { std::env::var_os(name) };
+        match credentials::load(&request, &target.reference, environment).await {
+            Ok(loaded) => sources.extend(loaded),
+            Err(error) => {
+                let path = request
+                    .secret_files
+                    .first()
+                    .or(request.docker_config.as_ref());
+                let reason = std::error::Error::source(&error)
+                    .map_or_else(|| error.to_string(), ToString::to_string);
+                sources.extend(path.map(|path| unreadable(path, &reason)));
+            }
+        }
+    }
+    sources
+}
+
+fn unreadable(path: &std::path::Path, reason: &str) -> LoadedSource {
+    LoadedSource {
+        source: CredentialSource::DockerConfig {
+            path: path.to_string_lossy().into_owned(),
+        },
+        entries: Vec::new(),
+        problem: Some(SourceProblem::Malformed {
+            reason: format!("it can't be read: {reason}"),
+        }),
+        lint: Vec::new(),
+        expiries: Vec::new(),
+    }
+}

@@ -1,0 +1,350 @@
+//! What is published of a run: the part of a report that metrics, the page and the schedule need.
+//! Pure.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::ledger::Answered;
+use crate::diagnose::throughput::Throughput;
+use crate::diagnose::{Confidence, Finding, Pull, Severity};
+use crate::model::endpoint::Role;
+use crate::model::evidence::{Evidence, Leg, RateLimit, Step, Walk};
+use crate::model::fault::{HttpFault, ManifestFault, TokenFault};
+use crate::model::path::PathClass;
+use crate::model::units::Bytes;
+use crate::registry::error;
+use crate::report::Report;
+
+/// The part of a run that is published.
+#[derive(Clone, Debug)]
+pub struct Face {
+    pub pull: Pull,
+    pub phases: Vec<PhaseFace>,
+    pub paths: Vec<PathFace>,
+    /// Of all but how fast layers come; the worst first.
+    pub findings: Vec<Finding>,
+    /// When the first certificate of each leg's chain ends.
+    pub certificates: Vec<(Role, Timestamp)>,
+    /// When the credential that is used ends, as far as it says so.
+    pub credential: Option<Timestamp>,
+    pub rate_limit: Option<RateLimit>,
+    /// What the layers of this platform come to.
+    pub image: Option<Bytes>,
+    pub transfer: Option<TransferFace>,
+    /// Requests that were sent to registry, token service and storage.
+    pub requests: u32,
+    pub answered: Answered,
+}
+
+/// A phase that was run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PhaseFace {
+    pub leg: Role,
+    pub phase: PhaseName,
+    pub success: bool,
+    pub took: Duration,
+}
+
+/// Phases as they are published; the first three as blackbox_exporter names them.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum PhaseName {
+    Resolve,
+    Connect,
+    Tls,
+    /// `GET /v2/`.
+    Ping,
+    Token,
+    Manifest,
+    Blob,
+}
+
+impl PhaseName {
+    pub const ALL: [Self; 7] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Tls,
+        Self::Ping,
+        Self::Token,
+        Self::Manifest,
+        Self::Blob,
+    ];
+
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Ping => "ping",
+            Self::Token => "token",
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+        }
+    }
+}
+
+/// How a leg was reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PathFace {
+    pub leg: Role,
+    pub class: Option<PathClass>,
+    pub confidence: Confidence,
+    /// In any order; what tells a new name service answer from a new way.
+    pub addresses: Vec<IpAddr>,
+    /// The server, as HOST or HOST:PORT.
+    pub server: String,
+}
+
+/// What a transfer test told.
+#[derive(Clone, Debug)]
+pub struct TransferFace {
+    pub at: Timestamp,
+    pub read: Bytes,
+    pub first_byte: Option<Duration>,
+    pub rates: Option<Throughput>,
+    pub findings: Vec<Finding>,
+}
+
+impl Face {
+    pub fn of(report: &Report) -> Self {
+        let (evidence, verdict) = (&report.evidence, &report.verdict);
+        let walk = &evidence.walk;
+        let mut findings: Vec<Finding> = verdict.findings.clone();
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        let (of_transfer, findings) = findings
+            .into_iter()
+            .partition(|finding| finding.cause.is_of_transfer());
+        let paths = verdict.paths.iter().filter(|path| path.of_host.is_none());
+        Self {
+            pull: verdict.pull,
+            phases: phases(walk),
+            paths: paths
+                .map(|path| PathFace {
+                    leg: path.role,
+                    class: path.class,
+                    confidence: path.confidence,
+                    addresses: leg_of(walk, path.role).map(addresses).unwrap_or_default(),
+                    server: path.endpoint.authority(),
+                })
+                .collect(),
+            findings,
+            certificates: walk.legs.iter().filter_map(certificate).collect(),
+            credential: credential(evidence),
+            rate_limit: walk.rate_limit.clone(),
+            image: walk.manifest.done().map(|found| found.layers_size),
+            transfer: walk.transfer.as_ref().map(|transfer| TransferFace {
+                at: evidence.started,
+                read: transfer.bytes(),
+                first_byte: transfer
+                    .streams
+                    .first()
+                    .and_then(|stream| stream.first_byte),
+                rates: verdict.throughput.clone(),
+                findings: of_transfer,
+            }),
+            requests: requests(walk),
+            answered: answered(walk, evidence.started),
+        }
+    }
+
+    /// Critical findings first; without any, whether a pull would succeed.
+    pub fn worst(&self) -> Option<&Finding> {
+        self.findings.first()
+    }
+
+    pub fn severity(&self) -> Option<Severity> {
+        self.worst().map(|finding| finding.severity)
+    }
+}
+
+fn leg_of(walk: &Walk, role: Role) -> Option<&Leg> {
+    walk.legs.iter().find(|leg| leg.role == role)
+}
+
+fn addresses(leg: &Leg) -> Vec<IpAddr> {
+    let mut addresses = leg
+        .resolve
+        .outcome
+        .done()
+        .map(|resolution| resolution.addresses.clone())
+        .unwrap_or_default();
+    addresses.sort_unstable();
+    addresses
+}
+
+/// Every phase that was run, each once: of several legs with a role (redirects), the last.
+fn phases(walk: &Walk) -> Vec<PhaseFace> {
+    let mut found: Vec<PhaseFace> = Vec::new();
+    let mut note = |leg, phase, success, took: Option<Duration>| {
+        let Some(took) = took else { return };
+        found.retain(|known: &PhaseFace| (known.leg, known.phase) != (leg, phase));
+        found.push(PhaseFace {
+            leg,
+            phase,
+            success,
+            took,
+        });
+    };
+    for leg in &walk.legs {
+        let role = leg.role;
+        let (resolve, connect, tls) =
+            (&leg.resolve.outcome, &leg.connect.outcome, &leg.tls.outcome);
+        note(
+            role,
+            PhaseName::Resolve,
+            resolve.done().is_some(),
+            resolve.took(),
+        );
+        note(
+            role,
+            PhaseName::Connect,
+            connect.done().is_some(),
+            connect.took(),
+        );
+        note(role, PhaseName::Tls, tls.done().is_some(), tls.took());
+    }
+    let registry = Role::Registry;
+    note(
+        registry,
+        PhaseName::Ping,
+        walk.ping.done().is_some(),
+        walk.ping.took(),
+    );
+    // The attempt that decided. One of long ago is not of this run.
+    if let Some(attempt) = walk.attempts.last().filter(|attempt| attempt.at.is_none()) {
+        let token = &attempt.token;
+        note(
+            Role::Token,
+            PhaseName::Token,
+            token.done().is_some(),
+            token.took(),
+        );
+        let head = attempt.head.took();
+        let fetched = walk.manifest.took();
+        let took = head
+            .or(fetched)
+            .map(|_| head.unwrap_or_default() + fetched.unwrap_or_default());
+        let success = attempt.head.done().is_some() && walk.manifest.fault().is_none();
+        note(registry, PhaseName::Manifest, success, took);
+    }
+    note(
+        Role::Blob,
+        PhaseName::Blob,
+        walk.blob.done().is_some(),
+        walk.blob.took(),
+    );
+    found
+}
+
+fn certificate(leg: &Leg) -> Option<(Role, Timestamp)> {
+    let first = leg
+        .tls
+        .chain
+        .iter()
+        .map(|certificate| certificate.not_after)
+        .min()?;
+    Some((leg.role, first))
+}
+
+/// Of the credential that was let in, or else of the last that was tried.
+fn credential(evidence: &Evidence) -> Option<Timestamp> {
+    let used = evidence.walk.attempts.last()?.credential.as_ref()?;
+    let source = evidence
+        .keyring
+        .sources
+        .iter()
+        .find(|source| source.source == used.source)?;
+    let is_for = |key: &Option<String>| key.as_ref().is_none_or(|key| *key == used.key);
+    source
+        .expiries
+        .iter()
+        .filter(|expiry| is_for(&expiry.key))
+        .filter_map(|expiry| expiry.expires)
+        .min()
+}
+
+fn requests(walk: &Walk) -> u32 {
+    let ran = |took: Option<Duration>| usize::from(took.is_some());
+    let tried = walk.attempts.iter().filter(|attempt| attempt.at.is_none());
+    let of_attempts: usize = tried
+        .map(|attempt| attempt.exchanges.len() + ran(attempt.head.took()))
+        .sum();
+    let fetched = walk.manifest.done().map_or(0, |found| found.fetched);
+    let blob = ran(walk.blob.took()) + walk.blob.done().map_or(0, |found| found.redirects.len());
+    let transfer = walk
+        .transfer
+        .as_ref()
+        .map_or(0, |transfer| transfer.streams.len());
+    let all = ran(walk.ping.took()) + of_attempts + fetched + blob + transfer;
+    u32::try_from(all).unwrap_or(u32::MAX)
+}
+
+/// The word of the registry's servers on how much is too much.
+fn answered(walk: &Walk, now: Timestamp) -> Answered {
+    let mut faults: Vec<&HttpFault> = Vec::new();
+    faults.extend(walk.ping.fault());
+    for attempt in walk.attempts.iter().filter(|attempt| attempt.at.is_none()) {
+        faults.extend(attempt.head.fault());
+        faults.extend(
+            attempt
+                .exchanges
+                .iter()
+                .filter_map(|exchange| exchange.outcome.fault()),
+        );
+        if let Some(TokenFault::Http { fault } | TokenFault::Rejected { fault }) =
+            attempt.token.fault()
+        {
+            faults.push(fault);
+        }
+    }
+    if let Some(ManifestFault::Http { fault }) = walk.manifest.fault() {
+        faults.push(fault);
+    }
+    faults.extend(walk.blob.fault());
+    let mut worst = Answered::Well;
+    for fault in faults {
+        let HttpFault::Status {
+            status,
+            code,
+            retry_after,
+            ..
+        } = fault
+        else {
+            continue;
+        };
+        let retry_after = retry_after.as_deref().and_then(|text| wait_of(text, now));
+        if *status == 429 || code.as_deref() == Some("TOOMANYREQUESTS") {
+            return Answered::TooMany { retry_after };
+        }
+        if *status >= 500 {
+            worst = Answered::ServerError { retry_after };
+        }
+    }
+    worst
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
+fn wait_of(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = error::http_date(text.trim())?;
+    Duration::try_from(at.duration_since(now)).ok()
+}
+
+/// The credentials that were rejected in this walk, as a login, so that trying them again would count
+/// against an account.
+pub fn rejected(walk: &Walk) -> impl Iterator<Item = &crate::model::evidence::Attempt> {
+    walk.attempts.iter().filter(|attempt| {
+        let refused_token = matches!(attempt.token.fault(), Some(TokenFault::Rejected { .. }));
+        // With Basic there is no token: the registry itself refuses the password.
+        let refused_login = matches!(attempt.token, Step::Skipped { .. })
+            && matches!(
+                attempt.head.fault(),
+                Some(HttpFault::Status { status: 401, .. })
+            );
+        attempt.at.is_none() && attempt.credential.is_some() && (refused_token || refused_login)
+    })
+}

@@ -1,0 +1,391 @@
+//! What is known now, of all targets: written by the runner, read by metrics, page and API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::face::{Face, PhaseName};
+use super::record::{Changes, Keep, Record, Run};
+use super::schedule::Tier;
+use super::target::Target;
+use crate::model::endpoint::Role;
+use crate::model::evidence::RateLimit;
+use crate::model::proxy::ProxySettings;
+use crate::model::units::Bytes;
+use crate::model::vantage::{NetworkView, Vantage};
+
+/// Edges of the buckets of durations, in seconds: from an answer on the same host to the longest wait
+/// that is usual.
+pub const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Those of throughput, in bytes per second: containerd's, of `image_pulling_throughput` (MB/s), which
+/// these figures stand beside.
+pub const BYTES_PER_SECOND: &[f64] = &[
+    0.5e6, 1e6, 2e6, 4e6, 8e6, 16e6, 32e6, 64e6, 128e6, 256e6, 512e6, 1024e6,
+];
+
+/// A histogram.
+#[derive(Clone, Debug)]
+pub struct Histogram {
+    edges: &'static [f64],
+    /// Of each bucket by itself; the last is that of what is larger than all edges.
+    counts: Vec<u64>,
+    sum: f64,
+}
+
+impl Histogram {
+    pub fn new(edges: &'static [f64]) -> Self {
+        Self {
+            edges,
+            counts: vec![0; edges.len() + 1],
+            sum: 0.0,
+        }
+    }
+
+    pub fn observe(&mut self, value: f64) {
+        let bucket = self.edges.partition_point(|edge| *edge < value);
+        self.counts[bucket] += 1;
+        self.sum += value;
+    }
+
+    /// Each edge with the number of values up to it.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.edges
+            .iter()
+            .zip(&self.counts)
+            .scan(0, |sum, (edge, count)| {
+                *sum += count;
+                Some((*edge, *sum))
+            })
+    }
+
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Fleet {
+    pub node: String,
+    pub network: NetworkView,
+    pub targets: BTreeMap<Arc<str>, Watched>,
+    pub registries: BTreeMap<Arc<str>, Registry>,
+    pub counters: Counters,
+    pub reload: Reload,
+    pub vantage: Option<Arc<Vantage>>,
+    pub proxies: ProxySettings,
+    pub limits: Shown,
+    keep: Keep,
+    /// What full reports may take.
+    memory_limit: usize,
+    memory: usize,
+    next_run: u64,
+}
+
+/// A target with all that is known of it.
+#[derive(Debug)]
+pub struct Watched {
+    pub target: Arc<Target>,
+    pub record: Record,
+    /// When its next check is due.
+    pub next: Option<Timestamp>,
+}
+
+/// A registry, over all targets that have it.
+#[derive(Debug)]
+pub struct Registry {
+    pub phases: BTreeMap<PhaseName, Histogram>,
+    pub throughput: Histogram,
+    /// What transfer tests have read.
+    pub spent: u64,
+    pub path_changes: u64,
+    pub rate_limit: Option<RateLimit>,
+    pub requests: u64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            phases: BTreeMap::new(),
+            throughput: Histogram::new(BYTES_PER_SECOND),
+            spent: 0,
+            path_changes: 0,
+            rate_limit: None,
+            requests: 0,
+        }
+    }
+}
+
+/// Of the process.
+#[derive(Debug)]
+pub struct Counters {
+    pub runs: BTreeMap<(Tier, &'static str), u64>,
+    /// Findings that have appeared, by cause.
+    pub findings: BTreeMap<&'static str, u64>,
+    /// Checks that were due and were not made, by reason.
+    pub skipped: BTreeMap<&'static str, u64>,
+    pub panics: u64,
+    pub missed: u64,
+    pub starved: u64,
+    pub lag: Histogram,
+    pub running: usize,
+    pub state_errors: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            runs: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            skipped: BTreeMap::new(),
+            panics: 0,
+            missed: 0,
+            starved: 0,
+            lag: Histogram::new(SECONDS),
+            running: 0,
+            state_errors: 0,
+        }
+    }
+}
+
+/// The last time that the configuration was read.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    pub at: Timestamp,
+    /// Of the one in force.
+    pub success_at: Timestamp,
+    /// Why the one that was read last is not in force.
+    pub error: Option<String>,
+}
+
+/// Figures of the budgets, for those who look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown {
+    pub bytes_left: Bytes,
+    pub bytes_a_day: Bytes,
+    /// What was bought, as the configuration says.
+    pub declared: Option<f64>,
+}
+
+impl Fleet {
+    pub fn new(node: &str, network: NetworkView, at: Timestamp) -> Self {
+        Self {
+            node: node.to_owned(),
+            network,
+            targets: BTreeMap::new(),
+            registries: BTreeMap::new(),
+            counters: Counters::default(),
+            reload: Reload {
+                at,
+                success_at: at,
+                error: None,
+            },
+            vantage: None,
+            proxies: ProxySettings::default(),
+            limits: Shown::default(),
+            keep: Keep {
+                runs: 1,
+                failures: 1,
+            },
+            memory_limit: 0,
+            memory: 0,
+            next_run: 1,
+        }
+    }
+
+    /// Takes a new list of targets. Those that stay keep what is known of them, unless they have
+    /// another image.
+    pub fn replace(&mut self, targets: Vec<Arc<Target>>, keep: Keep, memory_limit: usize) {
+        let mut before = std::mem::take(&mut self.targets);
+        for target in targets {
+            let known = before
+                .remove(&target.name)
+                .filter(|known| known.target.reference == target.reference);
+            let record = known.map(|known| known.record).unwrap_or_default();
+            let watched = Watched {
+                target: Arc::clone(&target),
+                record,
+                next: None,
+            };
+            self.targets.insert(Arc::clone(&target.name), watched);
+            self.registries
+                .entry(Arc::clone(&target.registry))
+                .or_default();
+        }
+        let has = |name: &Arc<str>| {
+            self.targets
+                .values()
+                .any(|watched| watched.target.registry == *name)
+        };
+        let gone: Vec<Arc<str>> = self
+            .registries
+            .keys()
+            .filter(|name| !has(name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.registries.remove(&name);
+        }
+        (self.keep, self.memory_limit) = (keep, memory_limit);
+        self.memory = self
+            .targets
+            .values()
+            .map(|watched| watched.record.memory())
+            .sum();
+        self.forget();
+    }
+
+    /// The number of the next run.
+    pub fn number(&mut self) -> u64 {
+        let id = self.next_run;
+        self.next_run += 1;
+        id
+    }
+
+    /// Takes what came of a check. Of a target that is gone by now, nothing is kept.
+    pub fn take(&mut self, name: &str, run: Run, face: Option<Face>) -> Option<Changes> {
+        let key = (run.tier, run.outcome.as_str());
+        *self.counters.runs.entry(key).or_default() += 1;
+        self.counters.lag.observe(run.lag.as_secs_f64());
+        self.counters.starved += u64::from(run.starved);
+        let watched = self.targets.get_mut(name)?;
+        let registry = self.registries.get_mut(&watched.target.registry)?;
+        if let Some(face) = &face {
+            registry.take(face, run.starved);
+        }
+        let before = watched.record.memory();
+        let changes = watched.record.take(run, face, self.keep);
+        self.memory = self.memory + watched.record.memory() - before;
+        registry.path_changes += changes.classes.len() as u64;
+        for finding in &changes.appeared {
+            *self
+                .counters
+                .findings
+                .entry(finding.cause.code())
+                .or_default() += 1;
+        }
+        self.forget();
+        Some(changes)
+    }
+
+    /// Drops full reports until the rest fits: always of the target that has most.
+    fn forget(&mut self) {
+        while self.memory > self.memory_limit {
+            let mut largest: Vec<(usize, &Arc<str>)> = self
+                .targets
+                .iter()
+                .map(|(name, watched)| (watched.record.memory(), name))
+                .collect();
+            largest.sort_unstable_by(|a, b| b.cmp(a));
+            let names: Vec<Arc<str>> = largest
+                .into_iter()
+                .map(|(_, name)| Arc::clone(name))
+                .collect();
+            let freed = names
+                .iter()
+                .find_map(|name| self.targets.get_mut(name)?.record.forget_one());
+            match freed {
+                Some(size) => self.memory -= size,
+                None => return,
+            }
+        }
+    }
+
+    pub fn skipped(&mut self, reason: &'static str) {
+        *self.counters.skipped.entry(reason).or_default() += 1;
+    }
+
+    /// The newest rate of a target's registry, where the target has none of its own.
+    pub fn rate(&self, watched: &Watched) -> Option<f64> {
+        let own = |watched: &Watched| {
+            let rates = watched.record.transfer.as_ref()?.rates.as_ref()?;
+            if rates.disturbed.is_some() {
+                return None;
+            }
+            Some(rates.all.or(rates.one)?.bytes_per_second)
+        };
+        own(watched).or_else(|| {
+            let same = self
+                .targets
+                .values()
+                .filter(|other| other.target.registry == watched.target.registry);
+            let newest = same
+                .filter(|other| own(other).is_some())
+                .max_by_key(|other| other.record.transfer.as_ref().map(|transfer| transfer.at));
+            newest.and_then(own)
+        })
+    }
+
+    /// The first certificate of a registry's legs to end.
+    pub fn certificates(&self) -> BTreeMap<(Arc<str>, Role), Timestamp> {
+        let mut first = BTreeMap::new();
+        for watched in self.targets.values() {
+            let faces = watched.record.face.iter();
+            for (leg, at) in faces.flat_map(|face| &face.certificates) {
+                let key = (Arc::clone(&watched.target.registry), *leg);
+                let known = first.entry(key).or_insert(*at);
+                *known = (*known).min(*at);
+            }
+        }
+        first
+    }
+}
+
+impl Registry {
+    fn take(&mut self, face: &Face, starved: bool) {
+        self.requests += u64::from(face.requests);
+        if let Some(limit) = &face.rate_limit {
+            self.rate_limit = Some(limit.clone());
+        }
+        // Times of a starved run are not the network's.
+        if !starved {
+            let mut sums: BTreeMap<PhaseName, Duration> = BTreeMap::new();
+            for phase in &face.phases {
+                *sums.entry(phase.phase).or_default() += phase.took;
+            }
+            for (phase, took) in sums {
+                let histogram = self
+                    .phases
+                    .entry(phase)
+                    .or_insert_with(|| Histogram::new(SECONDS));
+                histogram.observe(took.as_secs_f64());
+            }
+        }
+        if let Some(transfer) = &face.transfer {
+            self.spent += transfer.read.0;
+            let rates = transfer
+                .rates
+                .as_ref()
+                .filter(|rates| rates.disturbed.is_none());
+            if let Some(rate) = rates.and_then(|rates| rates.all.or(rates.one)) {
+                self.throughput.observe(rate.bytes_per_second);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_counts_each_value_in_all_buckets_above_it() {
+        let mut histogram = Histogram::new(&[1.0, 2.0]);
+        for value in [0.5, 1.0, 1.5, 3.0] {
+            histogram.observe(value);
+        }
+        let cumulative: Vec<(f64, u64)> = histogram.cumulative().collect();
+        assert_eq!(cumulative, [(1.0, 2), (2.0, 3)]);
+        assert_eq!(histogram.count(), 4);
+        assert!((histogram.sum() - 6.0).abs() < 1e-9);
+    }
+}

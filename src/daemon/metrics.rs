@@ -1,0 +1,625 @@
+//! What is known, in Prometheus' text format: made from the fleet at each scrape, so that a target
+//! which is gone takes its series along.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use prometheus::TextEncoder;
+use prometheus::core::Collector as _;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily,
+    MetricType,
+};
+
+use super::face::PhaseFace;
+use super::fleet::{Fleet, Histogram, Watched};
+use crate::diagnose::cause::Cause;
+use crate::diagnose::path::is_met;
+use crate::diagnose::{Confidence, Severity};
+use crate::model::endpoint::Role;
+use crate::model::vantage::NetworkView;
+use crate::net::machine;
+
+/// What a family is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    Gauge,
+    Counter,
+    Histogram,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A family of series.
+#[derive(Debug)]
+pub struct Family {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($id:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(const $id: &Family = &Family {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+
+        /// All, in the order of the documentation.
+        pub const FAMILIES: &[&Family] = &[$($id),*];
+    };
+}
+
+families! {
+    PULL_READY: Gauge "pullpath_pull_ready" ["target", "registry"]
+        "1: a pull would succeed by the newest check, 0: it would fail. Absent where that could not be told.";
+    PHASE_SUCCESS: Gauge "pullpath_phase_success" ["target", "leg", "phase"]
+        "1: the phase of the newest check succeeded, 0: it failed. Absent where it was not come to or not needed.";
+    PHASE_DURATION: Gauge "pullpath_phase_duration_seconds" ["target", "leg", "phase"]
+        "How long the phase took in the newest check.";
+    PATH_INFO: Gauge "pullpath_path_info" ["target", "registry", "leg", "class", "confidence", "vantage"]
+        "1 for the class of the way to a leg, how sure that is, and whose network it was seen from.";
+    PATH_EXPECTED: Gauge "pullpath_path_expected" ["target", "leg"]
+        "1: the leg's class is one of those expected, 0: it is not. Absent where nothing is expected.";
+    FINDING: Gauge "pullpath_finding" ["target", "leg", "cause", "severity"]
+        "1 for each thing that is wrong now; `pullpath explain CAUSE` tells what it means.";
+    CONSECUTIVE_FAILURES: Gauge "pullpath_consecutive_failures" ["target"]
+        "Checks in a row of which none told that a pull would succeed.";
+    LAST_SUCCESS: Gauge "pullpath_last_success_timestamp_seconds" ["target"]
+        "When a check last told that a pull would succeed.";
+    CREDENTIAL_EXPIRY: Gauge "pullpath_credential_expiry_timestamp_seconds" ["target"]
+        "When the credential in use ends, where it says so itself.";
+    IMAGE_BYTES: Gauge "pullpath_image_bytes" ["target"]
+        "Compressed size of the layers for the target's platform.";
+    TRANSFER_RATE: Gauge "pullpath_transfer_bytes_per_second" ["target", "streams"]
+        "Rate of the newest transfer test: of one stream alone, and of all that containerd would have together.";
+    FIRST_BYTE: Gauge "pullpath_transfer_first_byte_seconds" ["target"]
+        "From the request of a layer to its first byte, in the newest transfer test.";
+    CAP: Gauge "pullpath_bandwidth_cap_bytes_per_second" ["target"]
+        "The rate that a limit holds layers to, where the newest transfer test found one.";
+    REQUIRED: Gauge "pullpath_bandwidth_required_bytes_per_second" ["target"]
+        "The rate that is wished for: `expect.throughput_mbit`, or what `expect.pull_within` comes to.";
+    INSUFFICIENT: Gauge "pullpath_bandwidth_insufficient" ["target"]
+        "1: the rate measured is below the one that is wished for, 0: it is not. Absent where there is no wish, or no rate.";
+    BOTTLENECK: Gauge "pullpath_bottleneck" ["target", "cause"]
+        "1 for what bounds the rate of the newest transfer test.";
+    ESTIMATED_PULL: Gauge "pullpath_estimated_pull_seconds" ["target"]
+        "An estimate: the image's layers at the rate measured for it, or else newest for its registry; without unpacking.";
+    HELD_BACK: Gauge "pullpath_check_held_back" ["target", "reason"]
+        "1 where a check was due and was not made.";
+    CHECK_DURATION: Histogram "pullpath_check_duration_seconds" ["registry", "phase"]
+        "How long phases took, all legs of a check together. Runs that were starved of the processor do not count.";
+    PATH_CHANGES: Counter "pullpath_path_changes_total" ["registry"]
+        "Published classes that became others.";
+    CERTIFICATE_EXPIRY: Gauge "pullpath_tls_certificate_expiry_timestamp_seconds" ["registry", "leg"]
+        "When the first certificate ends, of all chains that were presented.";
+    RATE_LIMIT: Gauge "pullpath_rate_limit" ["registry"]
+        "Requests that the registry allows in a window, as it said last.";
+    RATE_LIMIT_REMAINING: Gauge "pullpath_rate_limit_remaining" ["registry"]
+        "Requests that are left in the window, as it said last.";
+    RATE_LIMIT_WINDOW: Gauge "pullpath_rate_limit_window_seconds" ["registry"]
+        "The window.";
+    TRANSFER_THROUGHPUT: Histogram "pullpath_transfer_throughput_bytes_per_second" ["registry"]
+        "Rates of transfer tests, with the buckets of containerd's image_pulling_throughput.";
+    TRANSFER_SPENT: Counter "pullpath_transfer_spent_bytes_total" ["registry"]
+        "What transfer tests have read.";
+    REQUESTS: Counter "pullpath_requests_total" ["registry"]
+        "Requests that checks have sent to the registry, its token service and its storage.";
+    FINDINGS: Counter "pullpath_findings_total" ["cause"]
+        "Findings that have appeared.";
+    DECLARED: Gauge "pullpath_bandwidth_declared_bytes_per_second" []
+        "What was bought, as `network.eip_bandwidth_mbit` says.";
+    TARGETS: Gauge "pullpath_targets" []
+        "Targets that are watched.";
+    CHECKS: Counter "pullpath_checks_total" ["tier", "outcome"]
+        "Checks that were made.";
+    SKIPPED: Counter "pullpath_checks_skipped_total" ["reason"]
+        "Checks that were due and were not made, by what held them back.";
+    MISSED: Counter "pullpath_checks_missed_total" []
+        "Turns that passed while an earlier check of the same target was still going on.";
+    STARVED: Counter "pullpath_checks_starved_total" []
+        "Checks during which this process had too little of the processor.";
+    RUNNING: Gauge "pullpath_checks_running" []
+        "Checks that are being made.";
+    PANICS: Counter "pullpath_check_panics_total" []
+        "Checks that a defect of this program has ended.";
+    LAG: Histogram "pullpath_scheduler_lag_seconds" []
+        "How late checks began.";
+    BUDGET_LEFT: Gauge "pullpath_budget_left_bytes" []
+        "What transfer tests may still read today (UTC).";
+    BUDGET: Gauge "pullpath_budget_bytes_per_day" []
+        "What transfer tests may read in a day.";
+    THROTTLED: Counter "pullpath_throttled_seconds_total" []
+        "How long the limit of processors has held this container back. Absent where the kernel does not tell.";
+    STATE_ERRORS: Counter "pullpath_state_errors_total" []
+        "Times that what must outlive a restart could not be written.";
+    RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
+        "1: the configuration that was read last is in force, 0: it was refused.";
+    RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
+        "When the configuration in force was read.";
+    BUILD_INFO: Gauge "pullpath_build_info" ["version", "commit"]
+        "1 for the program that is running.";
+}
+
+/// Series of one target at most.
+pub const SERIES_A_TARGET: usize = 40;
+
+/// Findings of one target that are published; the worst of them.
+const FINDINGS_A_TARGET: usize = 6;
+
+/// Everything, or what there is of one target.
+pub fn text(fleet: &Fleet, only: Option<&str>) -> String {
+    let mut page = Page::default();
+    let targets: Vec<(&str, Series<'_>)> = fleet
+        .targets
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| &***name == only))
+        .map(|(name, watched)| (&**name, of_target(fleet, watched)))
+        .collect();
+    for family in FAMILIES
+        .iter()
+        .filter(|family| family.labels.contains(&"target"))
+    {
+        let metrics = targets.iter().flat_map(|(name, series)| {
+            let of_family = series.0.iter().filter(|one| one.family.name == family.name);
+            of_family.map(move |one| {
+                let mut labels = vec![label("target", name)];
+                labels.extend(one.labels.iter().map(|(key, value)| label(key, value)));
+                gauge(labels, one.value)
+            })
+        });
+        page.add(family, metrics.collect());
+    }
+    if only.is_none() {
+        of_registries(fleet, &mut page);
+        of_process(fleet, &mut page);
+    }
+    page.0
+}
+
+/// Series of one target, the most telling first.
+struct Series<'a>(Vec<One<'a>>);
+
+struct One<'a> {
+    family: &'static Family,
+    /// Without that of the target.
+    labels: Vec<(&'static str, &'a str)>,
+    value: f64,
+}
+
+impl<'a> Series<'a> {
+    fn add(&mut self, family: &'static Family, labels: &[(&'static str, &'a str)], value: f64) {
+        self.0.push(One {
+            family,
+            labels: labels.to_vec(),
+            value,
+        });
+    }
+}
+
+fn of_target<'a>(fleet: &Fleet, watched: &'a Watched) -> Series<'a> {
+    let (target, record) = (&watched.target, &watched.record);
+    let mut series = Series(Vec::with_capacity(SERIES_A_TARGET));
+    let registry = ("registry", &*target.registry);
+    if let Some(ready) = record.is_ready() {
+        series.add(PULL_READY, &[registry], truth(ready));
+    }
+    if record.checked.is_some() {
+        #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+        series.add(
+            CONSECUTIVE_FAILURES,
+            &[],
+            record.consecutive_failures as f64,
+        );
+    }
+    if let Some(at) = record.last_success {
+        series.add(LAST_SUCCESS, &[], seconds(at));
+    }
+    if let Some(held_back) = &record.held_back {
+        series.add(HELD_BACK, &[("reason", held_back.reason)], 1.0);
+    }
+    let mut told = BTreeSet::new();
+    for finding in record.findings() {
+        let leg = finding.leg.map_or("", Role::as_str);
+        if told.len() < FINDINGS_A_TARGET && told.insert((leg, finding.cause.code())) {
+            let severity = severity(finding.severity);
+            series.add(
+                FINDING,
+                &[
+                    ("leg", leg),
+                    ("cause", finding.cause.code()),
+                    ("severity", severity),
+                ],
+                1.0,
+            );
+        }
+    }
+    for path in record.paths() {
+        series.add(
+            PATH_INFO,
+            &[
+                registry,
+                ("leg", path.leg.as_str()),
+                ("class", path.class.as_str()),
+                ("confidence", confidence(path.confidence)),
+                ("vantage", vantage(fleet.network)),
+            ],
+            1.0,
+        );
+    }
+    for path in record.paths() {
+        if !target.expect.class.is_empty() {
+            let met = is_met(path.class, &target.expect.class);
+            series.add(PATH_EXPECTED, &[("leg", path.leg.as_str())], truth(met));
+        }
+    }
+    of_transfer(fleet, watched, &mut series);
+    if let Some(face) = &record.face {
+        if let Some(at) = face.credential {
+            series.add(CREDENTIAL_EXPIRY, &[], seconds(at));
+        }
+        let labels =
+            |phase: &PhaseFace| [("leg", phase.leg.as_str()), ("phase", phase.phase.as_str())];
+        for phase in &face.phases {
+            series.add(PHASE_SUCCESS, &labels(phase), truth(phase.success));
+        }
+        // Where there is no room for all, those of the token service's connection give way.
+        let mut by_weight: Vec<&PhaseFace> = face.phases.iter().collect();
+        by_weight.sort_by_key(|phase| phase.leg == Role::Token);
+        for phase in by_weight {
+            series.add(PHASE_DURATION, &labels(phase), phase.took.as_secs_f64());
+        }
+    }
+    series.0.truncate(SERIES_A_TARGET);
+    series
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
+fn of_transfer<'a>(fleet: &Fleet, watched: &'a Watched, series: &mut Series<'a>) {
+    let (target, record) = (&watched.target, &watched.record);
+    if let Some(image) = record.image {
+        series.add(IMAGE_BYTES, &[], image.0 as f64);
+    }
+    let required = target.required(record.image);
+    if let Some(required) = required {
+        series.add(REQUIRED, &[], required);
+    }
+    let rate = fleet.rate(watched).filter(|rate| *rate > 0.0);
+    if let Some((image, rate)) = record.image.zip(rate) {
+        series.add(ESTIMATED_PULL, &[], image.0 as f64 / rate);
+    }
+    if let Some((required, rate)) = required.zip(rate) {
+        series.add(INSUFFICIENT, &[], truth(rate < required));
+    }
+    let Some(transfer) = &record.transfer else {
+        return;
+    };
+    if let Some(first_byte) = transfer.first_byte {
+        series.add(FIRST_BYTE, &[], first_byte.as_secs_f64());
+    }
+    let Some(rates) = &transfer.rates else {
+        return;
+    };
+    if let Some(cause) = rates.bound_by {
+        series.add(BOTTLENECK, &[("cause", cause.code())], 1.0);
+    }
+    // A disturbed rate is not what the way gives.
+    if rates.disturbed.is_some() {
+        return;
+    }
+    for (streams, rate) in [("one", rates.one), ("all", rates.all)] {
+        if let Some(rate) = rate {
+            series.add(
+                TRANSFER_RATE,
+                &[("streams", streams)],
+                rate.bytes_per_second,
+            );
+        }
+    }
+    let is_cap = matches!(
+        rates.bound_by,
+        Some(Cause::BwCap | Cause::BwEipCap | Cause::BwNode | Cause::BwThrottle)
+    );
+    let lasting = rates
+        .all
+        .or(rates.one)
+        .filter(|rate| rate.is_sustained && is_cap);
+    if let Some(rate) = lasting {
+        series.add(CAP, &[], rate.bytes_per_second);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+fn of_registries(fleet: &Fleet, page: &mut Page) {
+    let all = || fleet.registries.iter();
+    let durations = all().flat_map(|(name, registry)| {
+        registry.phases.iter().map(move |(phase, histogram)| {
+            let labels = vec![label("registry", name), label("phase", phase.as_str())];
+            histogram_of(labels, histogram)
+        })
+    });
+    page.add(CHECK_DURATION, durations.collect());
+    let count = |value: &dyn Fn(&super::fleet::Registry) -> u64| {
+        all()
+            .map(|(name, registry)| counter(vec![label("registry", name)], value(registry) as f64))
+            .collect()
+    };
+    page.add(PATH_CHANGES, count(&|registry| registry.path_changes));
+    let certificates = fleet.certificates();
+    let ends = certificates.iter().map(|((name, leg), at)| {
+        let labels = vec![label("registry", name), label("leg", leg.as_str())];
+        gauge(labels, seconds(*at))
+    });
+    page.add(CERTIFICATE_EXPIRY, ends.collect());
+    for (family, value) in [
+        (
+            RATE_LIMIT,
+            (|limit| limit.limit) as fn(&crate::model::evidence::RateLimit) -> Option<u64>,
+        ),
+        (RATE_LIMIT_REMAINING, |limit| limit.remaining),
+        (RATE_LIMIT_WINDOW, |limit| limit.window_seconds),
+    ] {
+        let said = all().filter_map(|(name, registry)| {
+            let value = value(registry.rate_limit.as_ref()?)?;
+            Some(gauge(vec![label("registry", name)], value as f64))
+        });
+        page.add(family, said.collect());
+    }
+    let rates = all()
+        .map(|(name, registry)| histogram_of(vec![label("registry", name)], &registry.throughput));
+    page.add(TRANSFER_THROUGHPUT, rates.collect());
+    page.add(TRANSFER_SPENT, count(&|registry| registry.spent));
+    page.add(REQUESTS, count(&|registry| registry.requests));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+fn of_process(fleet: &Fleet, page: &mut Page) {
+    let counters = &fleet.counters;
+    let by = |key: &'static str, counts: &std::collections::BTreeMap<&'static str, u64>| {
+        let counted = counts
+            .iter()
+            .map(|(value, count)| counter(vec![label(key, value)], *count as f64));
+        counted.collect::<Vec<_>>()
+    };
+    page.add(FINDINGS, by("cause", &counters.findings));
+    page.add(
+        DECLARED,
+        fleet
+            .limits
+            .declared
+            .map(|rate| gauge(vec![], rate))
+            .into_iter()
+            .collect(),
+    );
+    page.add(TARGETS, vec![gauge(vec![], fleet.targets.len() as f64)]);
+    let checks = counters.runs.iter().map(|((tier, outcome), count)| {
+        counter(
+            vec![label("tier", tier.as_str()), label("outcome", outcome)],
+            *count as f64,
+        )
+    });
+    page.add(CHECKS, checks.collect());
+    page.add(SKIPPED, by("reason", &counters.skipped));
+    for (family, count) in [
+        (MISSED, counters.missed),
+        (STARVED, counters.starved),
+        (PANICS, counters.panics),
+        (STATE_ERRORS, counters.state_errors),
+    ] {
+        page.add(family, vec![counter(vec![], count as f64)]);
+    }
+    page.add(RUNNING, vec![gauge(vec![], counters.running as f64)]);
+    page.add(LAG, vec![histogram_of(vec![], &counters.lag)]);
+    page.add(
+        BUDGET_LEFT,
+        vec![gauge(vec![], fleet.limits.bytes_left.0 as f64)],
+    );
+    page.add(
+        BUDGET,
+        vec![gauge(vec![], fleet.limits.bytes_a_day.0 as f64)],
+    );
+    let throttled = machine::cpu().and_then(|cpu| cpu.throttled);
+    page.add(
+        THROTTLED,
+        throttled
+            .map(|time| counter(vec![], time.as_secs_f64()))
+            .into_iter()
+            .collect(),
+    );
+    page.add(
+        RELOAD_SUCCESSFUL,
+        vec![gauge(vec![], truth(fleet.reload.error.is_none()))],
+    );
+    page.add(
+        RELOAD_SUCCESS_AT,
+        vec![gauge(vec![], seconds(fleet.reload.success_at))],
+    );
+    let build = vec![
+        label("version", crate::VERSION),
+        label("commit", crate::COMMIT),
+    ];
+    page.add(BUILD_INFO, vec![gauge(build, 1.0)]);
+    for family in ProcessCollector::for_self().collect() {
+        page.write(&family);
+    }
+}
+
+/// The text so far. One family is made and written at a time: a thousand targets have forty thousand
+/// series.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn add(&mut self, family: &Family, metrics: Vec<Metric>) {
+        let mut proto = MetricFamily::default();
+        proto.set_name(family.name.to_owned());
+        proto.set_help(family.help.to_owned());
+        proto.set_field_type(match family.kind {
+            Kind::Gauge => MetricType::GAUGE,
+            Kind::Counter => MetricType::COUNTER,
+            Kind::Histogram => MetricType::HISTOGRAM,
+        });
+        proto.set_metric(metrics);
+        self.write(&proto);
+    }
+
+    fn write(&mut self, family: &MetricFamily) {
+        if family.get_metric().is_empty() {
+            return;
+        }
+        // Only a family without series or name can't be written.
+        if let Err(error) =
+            TextEncoder::new().encode_utf8(std::slice::from_ref(family), &mut self.0)
+        {
+            tracing::error!(%error, family = family.name(), "metrics can't be written");
+        }
+    }
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = Metric::default();
+    metric.set_label(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value);
+    let mut metric = Metric::default();
+    metric.set_label(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+fn histogram_of(labels: Vec<LabelPair>, histogram: &Histogram) -> Metric {
+    let buckets = histogram.cumulative().map(|(edge, count)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(edge);
+        bucket.set_cumulative_count(count);
+        bucket
+    });
+    let mut proto = HistogramProto::default();
+    proto.set_bucket(buckets.collect());
+    proto.set_sample_count(histogram.count());
+    proto.set_sample_sum(histogram.sum());
+    let mut metric = Metric::default();
+    metric.set_label(labels);
+    metric.set_histogram(proto);
+    metric
+}
+
+fn truth(holds: bool) -> f64 {
+    if holds { 1.0 } else { 0.0 }
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
+}
+
+pub(super) fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+    }
+}
+
+pub(super) fn confidence(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Low => "low",
+        Confidence::Medium => "medium",
+        Confidence::High => "high",
+    }
+}
+
+pub(super) fn vantage(network: NetworkView) -> &'static str {
+    match network {
+        NetworkView::Machine => "machine",
+        NetworkView::Node => "node",
+        NetworkView::Pod => "pod",
+        NetworkView::PodOrNode => "pod_or_node",
+    }
+}
+
+/// docs/metrics.md, from the table above.
+pub fn markdown() -> String {
+    let mut text = String::from(HEAD);
+    for (title, is_here) in [
+        (
+            "Of a target",
+            (|labels| labels.contains(&"target")) as fn(&[&str]) -> bool,
+        ),
+        ("Of a registry", |labels| {
+            labels.contains(&"registry") && !labels.contains(&"target")
+        }),
+        ("Of the daemon", |labels| {
+            !labels.contains(&"registry") && !labels.contains(&"target")
+        }),
+    ] {
+        let _ = writeln!(
+            text,
+            "\n## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|"
+        );
+        for family in FAMILIES.iter().filter(|family| is_here(family.labels)) {
+            let labels: Vec<String> = family
+                .labels
+                .iter()
+                .map(|label| format!("`{label}`"))
+                .collect();
+            let help = family.help.replace('|', "\\|");
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {help} |",
+                family.name,
+                family.kind.as_str(),
+                labels.join(", ")
+            );
+        }
+    }
+    text.push_str(TAIL);
+    text
+}
+
+const HEAD: &str = "# Metrics
+
+`pullpath run` serves these at `/metrics`, in Prometheus' text format. Units are base units and stand in
+the name. What was not measured is absent, never 0. Names are public: a change is in the CHANGELOG.
+
+Labels are small and closed: `target` is the name of a target in the configuration, `registry` the
+domain of its image, `leg` is `registry`, `token` or `blob`; `phase` is `resolve`, `connect`, `tls` (as
+blackbox_exporter names them), `ping` (`GET /v2/`), `token`, `manifest` or `blob`; `class` is one of
+docs/paths.md, `cause` one of docs/causes.md; `severity` is `info`, `warning` or `critical`,
+`confidence` `low`, `medium` or `high`; `vantage` is `machine`, `node`, `pod` or `pod_or_node`. No label
+holds an address, a tag, a digest or a message. A target has at most 40 series: where three hosts, wishes
+for all of them and several findings would make more, the durations of the token service's leg give way.
+";
+
+const TAIL: &str = "
+`process_*` are those of every Prometheus client: processor time, memory, file descriptors, start time.
+
+`/probe?target=NAME` answers with the first table alone, for one target and after a check made for the
+question, and with `probe_success` and `probe_duration_seconds` as blackbox_exporter has them.
+";

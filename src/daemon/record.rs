@@ -1,0 +1,417 @@
+//! What is remembered of a target: its face, its newest runs, its failures. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::face::{Face, PathFace, TransferFace};
+use super::schedule::Tier;
+use crate::diagnose::path::history::{Published, Round};
+use crate::diagnose::{Confidence, Finding, Pull, Severity};
+use crate::model::endpoint::Role;
+use crate::model::path::PathClass;
+use crate::model::units::Bytes;
+
+/// One check that was made.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub id: u64,
+    pub tier: Tier,
+    pub at: Timestamp,
+    pub took: Duration,
+    /// How late it began.
+    pub lag: Duration,
+    pub outcome: Outcome,
+    /// This process had too little of the processor meanwhile: the times of this run tell more of that
+    /// than of the network.
+    pub starved: bool,
+    /// The worst cause, for lists.
+    pub cause: Option<&'static str>,
+    /// The rate of all streams, where it was measured.
+    pub bytes_per_second: Option<f64>,
+    /// The report, as JSON; dropped when memory runs out.
+    pub report: Option<Arc<str>>,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    Told(Pull),
+    /// It took longer than a check may.
+    TimedOut,
+    /// A defect of this program.
+    Panicked,
+}
+
+impl Outcome {
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::Told(Pull::WouldSucceed))
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Told(Pull::WouldSucceed) => "would_succeed",
+            Self::Told(Pull::WouldFail) => "would_fail",
+            Self::Told(Pull::Unknown) => "unknown",
+            Self::TimedOut => "timed_out",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// How many runs are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    pub runs: usize,
+    pub failures: usize,
+}
+
+/// Of one target.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The oldest first.
+    runs: VecDeque<Arc<Run>>,
+    /// Those that have failed, however long ago.
+    failures: VecDeque<Arc<Run>>,
+    /// Of the newest run that told anything.
+    pub face: Option<Face>,
+    pub transfer: Option<TransferFace>,
+    classes: BTreeMap<Role, LegClass>,
+    pub image: Option<Bytes>,
+    pub consecutive_failures: u64,
+    pub last_success: Option<Timestamp>,
+    pub checked: Option<Timestamp>,
+    /// Why no check is made now, where one was due.
+    pub held_back: Option<HeldBack>,
+}
+
+/// A check that was due and was not made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeldBack {
+    pub reason: &'static str,
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct LegClass {
+    published: Published,
+    confidence: Option<Confidence>,
+    server: String,
+    /// Of the newest run.
+    seen: Option<PathClass>,
+}
+
+/// What is published of a leg's way.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LegPathFace<'a> {
+    pub leg: Role,
+    pub class: PathClass,
+    pub confidence: Confidence,
+    pub server: &'a str,
+}
+
+/// What a run changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Legs whose published class is another one now.
+    pub classes: Vec<(Role, PathClass, PathClass)>,
+    /// Something about the way is new.
+    pub way: bool,
+    /// Causes that were not there before, and those that are gone.
+    pub appeared: Vec<Finding>,
+    pub gone: Vec<&'static str>,
+}
+
+impl Record {
+    /// Takes what came of a run.
+    pub fn take(&mut self, run: Run, face: Option<Face>, keep: Keep) -> Changes {
+        let before: Vec<&'static str> = self.findings().map(|f| f.cause.code()).collect();
+        let mut changes = Changes::default();
+        self.checked = Some(run.at);
+        self.held_back = None;
+        if run.outcome.is_failure() {
+            self.consecutive_failures += 1;
+        } else {
+            self.consecutive_failures = 0;
+            self.last_success = Some(run.at);
+        }
+        if let Some(mut face) = face {
+            self.see_paths(&face.paths, &mut changes);
+            self.image = face.image.or(self.image);
+            if let Some(transfer) = face.transfer.take() {
+                self.transfer = Some(transfer);
+            }
+            self.face = Some(face);
+        }
+        changes.appeared = self
+            .findings()
+            .filter(|finding| !before.contains(&finding.cause.code()))
+            .cloned()
+            .collect();
+        let now: Vec<&'static str> = self.findings().map(|f| f.cause.code()).collect();
+        changes.gone = before
+            .into_iter()
+            .filter(|code| !now.contains(code))
+            .collect();
+        changes.gone.dedup();
+        let run = Arc::new(run);
+        if run.outcome.is_failure() {
+            push(&mut self.failures, Arc::clone(&run), keep.failures);
+        }
+        push(&mut self.runs, run, keep.runs);
+        changes
+    }
+
+    fn see_paths(&mut self, paths: &[PathFace], changes: &mut Changes) {
+        for path in paths {
+            let leg = self.classes.entry(path.leg).or_default();
+            let before = leg.published.class();
+            let moved = leg.published.see(&Round {
+                class: path.class,
+                addresses: path.addresses.clone(),
+            });
+            changes.way |=
+                moved || (before.is_some() && path.class.is_some() && path.class != before);
+            let after = leg.published.class();
+            if let (Some(before), Some(after)) = (before, after)
+                && before != after
+            {
+                changes.classes.push((path.leg, before, after));
+            }
+            if path.class.is_some() && path.class == after {
+                leg.confidence = Some(path.confidence);
+                leg.server.clone_from(&path.server);
+            }
+            leg.seen = path.class;
+        }
+        // A leg that was not come to is as it was: another one failed before it.
+    }
+
+    /// The published way of each leg.
+    pub fn paths(&self) -> impl Iterator<Item = LegPathFace<'_>> {
+        self.classes.iter().filter_map(|(leg, known)| {
+            Some(LegPathFace {
+                leg: *leg,
+                class: known.published.class()?,
+                confidence: known.confidence?,
+                server: &known.server,
+            })
+        })
+    }
+
+    /// What is wrong: now, and with the newest transfer; the worst first.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let of_transfer = self.transfer.iter().flat_map(|transfer| &transfer.findings);
+        let mut all: Vec<&Finding> = self
+            .face
+            .iter()
+            .flat_map(|face| &face.findings)
+            .chain(of_transfer)
+            .collect();
+        all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        all.into_iter()
+    }
+
+    /// Would a pull succeed? Of the newest run; `None` before any, or where it could not be told.
+    pub fn is_ready(&self) -> Option<bool> {
+        match self.runs.back()?.outcome {
+            Outcome::Told(Pull::WouldSucceed) => Some(true),
+            Outcome::Told(Pull::WouldFail) => Some(false),
+            _ => None,
+        }
+    }
+
+    pub fn severity(&self) -> Option<Severity> {
+        self.findings().next().map(|finding| finding.severity)
+    }
+
+    /// The newest run first; failures of long ago last.
+    pub fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
+        let oldest = self.runs.front().map_or(0, |run| run.id);
+        let old = self
+            .failures
+            .iter()
+            .rev()
+            .filter(move |run| run.id < oldest);
+        self.runs.iter().rev().chain(old)
+    }
+
+    pub fn run(&self, id: u64) -> Option<&Arc<Run>> {
+        self.runs().find(|run| run.id == id)
+    }
+
+    pub fn newest(&self) -> Option<&Arc<Run>> {
+        self.runs.back()
+    }
+
+    /// Bytes of the reports that are kept.
+    pub fn memory(&self) -> usize {
+        self.runs()
+            .filter_map(|run| run.report.as_deref())
+            .map(str::len)
+            .sum()
+    }
+
+    /// Drops the oldest full report that may go, and says how large it was: the newest stays, of all
+    /// runs and of those that failed.
+    pub fn forget_one(&mut self) -> Option<usize> {
+        let newest = self.runs.back().map(|run| run.id);
+        let newest_failure = self.failures.back().map(|run| run.id);
+        let id = self
+            .runs()
+            .filter(|run| run.report.is_some())
+            .map(|run| run.id)
+            .filter(|id| Some(*id) != newest && Some(*id) != newest_failure)
+            .min()?;
+        let mut size = 0;
+        for list in [&mut self.runs, &mut self.failures] {
+            for run in list.iter_mut().filter(|run| run.id == id) {
+                size = run.report.as_deref().map_or(size, str::len);
+                *run = Arc::new(Run {
+                    report: None,
+                    ..Run::clone(run)
+                });
+            }
+        }
+        Some(size)
+    }
+}
+
+fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: usize) {
+    list.push_back(run);
+    while list.len() > most.max(1) {
+        list.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEP: Keep = Keep {
+        runs: 3,
+        failures: 2,
+    };
+
+    fn run(id: u64, outcome: Outcome) -> Run {
+        Run {
+            id,
+            tier: Tier::Reach,
+            at: Timestamp::from_second(1_800_000_000 + i64::try_from(id).unwrap()).unwrap(),
+            took: Duration::from_millis(40),
+            lag: Duration::ZERO,
+            outcome,
+            starved: false,
+            cause: None,
+            bytes_per_second: None,
+            report: Some(Arc::from("x".repeat(100))),
+        }
+    }
+
+    const GOOD: Outcome = Outcome::Told(Pull::WouldSucceed);
+    const BAD: Outcome = Outcome::Told(Pull::WouldFail);
+
+    #[test]
+    fn failures_stay_after_successes_have_pushed_them_out() {
+        let mut record = Record::default();
+        for (id, outcome) in [
+            (1, BAD),
+            (2, BAD),
+            (3, BAD),
+            (4, GOOD),
+            (5, GOOD),
+            (6, GOOD),
+            (7, GOOD),
+        ] {
+            record.take(run(id, outcome), None, KEEP);
+        }
+        let ids: Vec<u64> = record.runs().map(|run| run.id).collect();
+        assert_eq!(ids, [7, 6, 5, 3, 2]);
+        assert!(record.run(2).is_some() && record.run(4).is_none());
+        assert_eq!(record.consecutive_failures, 0);
+        assert_eq!(record.is_ready(), Some(true));
+        assert_eq!(record.last_success, Some(run(7, GOOD).at));
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_no_success_and_no_zero() {
+        let mut record = Record::default();
+        assert_eq!(record.is_ready(), None);
+        for (id, outcome) in [
+            (1, Outcome::TimedOut),
+            (2, Outcome::Panicked),
+            (3, Outcome::Told(Pull::Unknown)),
+        ] {
+            record.take(run(id, outcome), None, KEEP);
+            assert_eq!(record.is_ready(), None);
+        }
+        assert_eq!(record.consecutive_failures, 3);
+        assert_eq!(record.last_success, None);
+    }
+
+    #[test]
+    fn the_oldest_reports_go_first_and_the_newest_stay() {
+        let mut record = Record::default();
+        for (id, outcome) in [(1, BAD), (2, GOOD), (3, GOOD), (4, GOOD)] {
+            record.take(run(id, outcome), None, KEEP);
+        }
+        assert_eq!(record.memory(), 400);
+        assert_eq!(record.forget_one(), Some(100));
+        assert!(record.run(2).unwrap().report.is_none());
+        assert_eq!(record.forget_one(), Some(100));
+        assert_eq!(
+            record.forget_one(),
+            None,
+            "the newest, and the newest failure"
+        );
+        assert!(record.run(4).unwrap().report.is_some());
+        assert!(record.run(1).unwrap().report.is_some());
+    }
+
+    fn path(class: Option<PathClass>, address: &str) -> PathFace {
+        PathFace {
+            leg: Role::Registry,
+            class,
+            confidence: Confidence::High,
+            addresses: vec![address.parse().unwrap()],
+            server: "registry.test".to_owned(),
+        }
+    }
+
+    #[test]
+    fn classes_are_published_with_hysteresis_and_what_is_new_is_told() {
+        use PathClass::{Intranet, PublicEip};
+        let mut record = Record::default();
+        let see = |record: &mut Record, class, address| {
+            let mut changes = Changes::default();
+            record.see_paths(&[path(class, address)], &mut changes);
+            let published = record.paths().next().map(|path| path.class);
+            (published, changes.way, changes.classes.len())
+        };
+        let a = "10.0.0.1";
+        assert_eq!(
+            see(&mut record, Some(Intranet), a),
+            (Some(Intranet), false, 0)
+        );
+        assert_eq!(
+            see(&mut record, Some(PublicEip), a),
+            (Some(Intranet), true, 0)
+        );
+        assert_eq!(see(&mut record, None, a), (Some(Intranet), false, 0));
+        assert_eq!(
+            see(&mut record, Some(PublicEip), a),
+            (Some(Intranet), true, 0)
+        );
+        assert_eq!(
+            see(&mut record, Some(PublicEip), a),
+            (Some(PublicEip), true, 1)
+        );
+        // Other addresses count at once.
+        assert_eq!(
+            see(&mut record, Some(Intranet), "10.0.0.2"),
+            (Some(Intranet), true, 1)
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! When the configuration's file changes, also by the swap of symlinks that a mounted ConfigMap
+//! changes by: then a watch on the file itself dies with the old one, so its folder is watched.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+/// Writers write in several steps.
+const SETTLES: Duration = Duration::from_millis(250);
+
+/// Where events are lost (network file systems, too few watches), one looks all the same.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+
+/// Tells of changes of a file's content.
+#[derive(Debug)]
+pub struct Watch {
+    path: PathBuf,
+    known: Option<Vec<u8>>,
+    events: mpsc::Receiver<()>,
+    /// Ends with this.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl Watch {
+    pub fn new(path: &Path) -> Self {
+        let (sender, events) = mpsc::channel(1);
+        let told = move |event: notify::Result<notify::Event>| {
+            // What is only read changes nothing; one more signal than fits adds nothing.
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = sender.try_send(());
+            }
+        };
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        let watcher = notify::recommended_watcher(told).and_then(|mut watcher| {
+            watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, folder = %folder.display(), "changes are seen within a minute only");
+        }
+        Self {
+            known: content(path),
+            path: path.to_owned(),
+            events,
+            _watcher: watcher.ok(),
+        }
+    }
+
+    /// Waits until the content is another one. A file that is gone for a moment is not.
+    pub async fn changed(&mut self) {
+        loop {
+            match timeout(LOOK_EVERY, self.events.recv()).await {
+                Ok(Some(())) => {
+                    sleep(SETTLES).await;
+                    while self.events.try_recv().is_ok() {}
+                }
+                // Without a watcher there is no event.
+                Ok(None) => sleep(LOOK_EVERY).await,
+                Err(_) => {}
+            }
+            let now = content(&self.path);
+            if now.is_some() && now != self.known {
+                self.known = now;
+                return;
+            }
+        }
+    }
+}
+
+fn content(path: &Path) -> Option<Vec<u8>> {
+    let bytes = std::fs::read(path).ok()?;
+    Some(digest::digest(&digest::SHA256, &bytes).as_ref().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// As the kubelet does it: `..data` is a symlink to a folder, and the file one through it.
+    #[tokio::test]
+    async fn the_swap_of_a_configmap_is_a_change_and_a_touch_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("..1")).unwrap();
+        fs::write(path("..1/config.yaml"), "one").unwrap();
+        symlink("..1", path("..data")).unwrap();
+        symlink("..data/config.yaml", path("config.yaml")).unwrap();
+        let mut watch = Watch::new(&path("config.yaml"));
+
+        fs::write(path("other"), "").unwrap();
+        assert!(
+            timeout(Duration::from_millis(700), watch.changed())
+                .await
+                .is_err()
+        );
+
+        fs::create_dir(path("..2")).unwrap();
+        fs::write(path("..2/config.yaml"), "two").unwrap();
+        symlink("..2", path("..tmp")).unwrap();
+        fs::rename(path("..tmp"), path("..data")).unwrap();
+        timeout(SOON, watch.changed()).await.unwrap();
+
+        // And once more: the watch has outlived the first swap.
+        fs::create_dir(path("..3")).unwrap();
+        fs::write(path("..3/config.yaml"), "three").unwrap();
+        symlink("..3", path("..tmp")).unwrap();
+        fs::rename(path("..tmp"), path("..data")).unwrap();
+        timeout(SOON, watch.changed()).await.unwrap();
+    }
+}

@@ -1,0 +1,772 @@
+//! The loop of the daemon: takes what is due, makes checks side by side, books what they spend, and
+//! puts what they tell where others can see it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::check::{self, Job, Told, World, WorldError};
+use super::face::Face;
+use super::fleet::{Fleet, Shown};
+use super::ledger::{Answered, Ledger, Limits, Reserved};
+use super::record::{Changes, HeldBack, Keep, Outcome, Run};
+use super::schedule::{Due, Moment, Schedule, Tier};
+use super::state::{State, StateFile};
+use super::target::Target;
+use crate::config::Config;
+use crate::model::endpoint::Role;
+use crate::model::hops::Trace;
+use crate::model::units::Bytes;
+use crate::net::machine;
+use crate::net::netlink::Netlink;
+use crate::probe::KnownManifests;
+use crate::report::Report;
+
+/// Requests of a usual check: `/v2/`, a token, the manifest, a layer.
+const USUAL_REQUESTS: u32 = 4;
+
+/// A test that another one keeps from beginning is tried again after this.
+const TRANSFER_TURN: Duration = Duration::from_secs(30);
+
+/// What has changed is written at least this often.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+/// A check that began later than this had too little of the processor.
+const STARVED_LAG: Duration = Duration::from_secs(1);
+
+/// The share of its time that the limit of processors may take from a check.
+const STARVED_SHARE: f64 = 0.05;
+
+/// Others look at it while it is written.
+pub type Shared = Arc<RwLock<Fleet>>;
+
+/// What the runner is asked for.
+#[derive(Debug)]
+pub enum Order {
+    /// Read the configuration again; what came of it.
+    Reload(oneshot::Sender<Result<(), String>>),
+    /// Check a target now.
+    Check {
+        target: Arc<str>,
+        tier: Tier,
+        done: oneshot::Sender<Result<u64, Refused>>,
+    },
+}
+
+/// Why a check is not made now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refused {
+    NoSuchTarget,
+    /// It is being checked, or too many are.
+    Busy,
+    /// A budget does not allow it, or a registry asked to be left alone.
+    HeldBack(HeldBack),
+    /// It told nothing: it timed out, or ended abnormally.
+    Failed(&'static str),
+}
+
+/// Reads and checks the configuration; the error is for people.
+pub type Loader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// Time since the epoch, as it was at the start and has passed since: it never goes back.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    start: Instant,
+    epoch: Duration,
+}
+
+impl Clock {
+    fn begin() -> Self {
+        let epoch = Duration::try_from(Timestamp::now().duration_since(Timestamp::UNIX_EPOCH));
+        Self {
+            start: Instant::now(),
+            epoch: epoch.unwrap_or_default(),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.epoch + self.start.elapsed())
+    }
+
+    fn instant(&self, at: Moment) -> Instant {
+        self.start + at.0.saturating_sub(self.epoch)
+    }
+}
+
+fn timestamp(at: Moment) -> Option<Timestamp> {
+    Timestamp::from_second(i64::try_from(at.0.as_secs()).ok()?).ok()
+}
+
+/// The loop's own things.
+pub struct Runner {
+    node: String,
+    clock: Clock,
+    load: Loader,
+    config: Config,
+    world: Arc<World>,
+    netlink: Option<Arc<Netlink>>,
+    known: Arc<KnownManifests>,
+    schedule: Schedule,
+    state: State,
+    file: Option<StateFile>,
+    limits: Limits,
+    fleet: Shared,
+    running: JoinSet<Result<Told, Outcome>>,
+    underway: BTreeMap<Id, Underway>,
+    hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
+    unsaved: bool,
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A check that is being made.
+struct Underway {
+    due: Due,
+    target: Arc<Target>,
+    began: Moment,
+    at: Timestamp,
+    reserved: Option<Reserved>,
+    throttled: Option<Duration>,
+    is_on_demand: bool,
+    done: Option<oneshot::Sender<Result<u64, Refused>>>,
+}
+
+/// Why there is no daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    World(#[from] WorldError),
+    #[error(
+        "the folder for what must outlive a restart, {path}, can't be used: {source}; correct state_dir"
+    )]
+    StateDir {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Runner {
+    /// Sets all up; checks nothing yet.
+    ///
+    /// # Errors
+    /// When a file or folder that the configuration names can't be used.
+    pub async fn start(node: String, config: Config, load: Loader) -> Result<Self, StartError> {
+        let clock = Clock::begin();
+        let netlink = crate::surroundings::place::Place::netlink().await;
+        let (file, known) = match &config.state_dir {
+            None => (None, KnownManifests::default()),
+            Some(folder) => in_folder(folder)?,
+        };
+        let (state, aside) = match &file {
+            Some(file) => file.load(&node),
+            None => (State::new(&node), None),
+        };
+        if let Some(reason) = aside {
+            tracing::warn!(reason, "what was known before the start is not used");
+        }
+        let known = Arc::new(known);
+        let world = Arc::new(World::load(&config, netlink.clone(), Arc::clone(&known))?);
+        let fleet = Fleet::new(&node, world.network(), Timestamp::now());
+        let mut runner = Self {
+            schedule: Schedule::new(&node),
+            limits: limits(&config),
+            node,
+            clock,
+            load,
+            world,
+            netlink,
+            known,
+            state,
+            file,
+            fleet: Arc::new(RwLock::new(fleet)),
+            running: JoinSet::new(),
+            underway: BTreeMap::new(),
+            hops: BTreeMap::new(),
+            unsaved: false,
+            config,
+        };
+        runner.apply();
+        Ok(runner)
+    }
+
+    /// What others may look at.
+    pub fn fleet(&self) -> Shared {
+        Arc::clone(&self.fleet)
+    }
+
+    /// Checks until it is told to stop, and then for as long as the grace allows.
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>, stop: CancellationToken) {
+        let mut save = tokio::time::interval(SAVE_EVERY);
+        loop {
+            let room = self.running.len() < self.places();
+            let next = self.schedule.next().filter(|_| room);
+            let wake = next.map(|at| self.clock.instant(at));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(joined) = self.running.join_next_with_id(), if !self.running.is_empty() => {
+                    self.finish(joined);
+                }
+                Some(order) = orders.recv() => self.obey(order),
+                _ = save.tick() => self.save(),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.begin_due(),
+            }
+        }
+        self.drain().await;
+    }
+
+    async fn drain(mut self) {
+        let grace = self.config.schedule.grace.0;
+        tracing::info!(
+            running = self.running.len(),
+            ?grace,
+            "stopping: checks under way may end"
+        );
+        let end = Instant::now() + grace;
+        while !self.running.is_empty() {
+            tokio::select! {
+                Some(joined) = self.running.join_next_with_id() => self.finish(joined),
+                () = sleep_until(end) => break,
+            }
+        }
+        let left = self.running.len();
+        self.running.shutdown().await;
+        self.unsaved = true;
+        self.save();
+        tracing::info!(given_up = left, "stopped");
+    }
+
+    fn places(&self) -> usize {
+        usize::try_from(self.config.budgets.checks_at_once.0).unwrap_or(1)
+    }
+
+    fn with_fleet<T>(&self, act: impl FnOnce(&mut Fleet) -> T) -> T {
+        act(&mut self.fleet.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts the configuration in force.
+    fn apply(&mut self) {
+        let now = self.clock.now();
+        let targets = Target::all(&self.config);
+        let tasks = targets.iter().map(|target| {
+            let last = self.state.ledger.last_transfer(&target.name);
+            (Arc::clone(&target.name), target.rhythm, last)
+        });
+        self.schedule.replace(tasks.collect::<Vec<_>>(), now);
+        self.limits = limits(&self.config);
+        let history = &self.config.history;
+        let keep = Keep {
+            runs: history.runs.0 as usize,
+            failures: history.failures.0 as usize,
+        };
+        let memory = usize::try_from(history.memory.0.0).unwrap_or(usize::MAX);
+        let has = |name: &str| targets.iter().any(|target| &*target.name == name);
+        let asks = |name: &str| targets.iter().any(|target| &*target.registry == name);
+        self.state.ledger.tidy(&has, &asks, now);
+        self.hops.retain(|name, _| has(name));
+        self.with_fleet(|fleet| {
+            fleet.replace(targets.clone(), keep, memory);
+            fleet.network = self.world.network();
+            fleet.proxies = self.world.proxies().clone();
+        });
+        self.show();
+    }
+
+    /// Figures of the book, and when each target's turn is.
+    fn show(&self) {
+        let now = self.clock.now();
+        let shown = Shown {
+            bytes_left: self.state.ledger.bytes_left(&self.limits, now),
+            bytes_a_day: self.limits.node_bytes_per_day,
+            declared: self
+                .config
+                .network
+                .declared()
+                .eip_bandwidth_mbit
+                .map(|mbit| f64::from(u32::try_from(mbit).unwrap_or(u32::MAX)) * 1e6 / 8.0),
+        };
+        self.with_fleet(|fleet| {
+            fleet.limits = shown;
+            fleet.counters.running = self.running.len();
+            for (name, watched) in &mut fleet.targets {
+                let next = Tier::ALL
+                    .into_iter()
+                    .filter_map(|tier| self.schedule.next_of(name, tier));
+                watched.next = next.min().and_then(timestamp);
+            }
+        });
+    }
+
+    fn show_one(&self, name: &str) {
+        let next = Tier::ALL
+            .into_iter()
+            .filter_map(|tier| self.schedule.next_of(name, tier));
+        let next = next.min().and_then(timestamp);
+        let left = self.state.ledger.bytes_left(&self.limits, self.clock.now());
+        self.with_fleet(|fleet| {
+            fleet.limits.bytes_left = left;
+            fleet.counters.running = self.running.len();
+            if let Some(watched) = fleet.targets.get_mut(name) {
+                watched.next = next;
+            }
+        });
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Reload(done) => {
+                let _ = done.send(self.reload());
+            }
+            Order::Check { target, tier, done } => self.begin_on_demand(&target, tier, done),
+        }
+    }
+
+    /// Reads the configuration again; a bad one changes nothing.
+    fn reload(&mut self) -> Result<(), String> {
+        let now = Timestamp::now();
+        let told = (self.load)().and_then(|config| {
+            let known = Arc::clone(&self.known);
+            let world = World::load(&config, self.netlink.clone(), known);
+            Ok((world.map_err(|error| error.to_string())?, config))
+        });
+        match told {
+            Ok((world, config)) => {
+                if config.state_dir != self.config.state_dir || config.listen != self.config.listen
+                {
+                    tracing::warn!("listen addresses and state_dir count from the next start on");
+                }
+                self.world = Arc::new(world);
+                self.config = config;
+                self.apply();
+                self.with_fleet(|fleet| {
+                    fleet.reload.at = now;
+                    fleet.reload.success_at = now;
+                    fleet.reload.error = None;
+                });
+                tracing::info!(
+                    targets = self.schedule.len(),
+                    "the configuration is in force"
+                );
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "the configuration was not taken; the one before stays in force"
+                );
+                self.with_fleet(|fleet| {
+                    fleet.reload.at = now;
+                    fleet.reload.error = Some(error.clone());
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn begin_due(&mut self) {
+        let now = self.clock.now();
+        let Some(due) = self.schedule.take(now) else {
+            return;
+        };
+        let name = Arc::clone(&due.target);
+        match self.may(&due, now) {
+            Ok(reserved) => self.begin(due, reserved, None),
+            Err((held_back, then)) => {
+                match then {
+                    Then::Later(until) => self.schedule.postpone(&due, until),
+                    Then::NextTime(not_before) => {
+                        self.schedule.done(&due, now, not_before);
+                    }
+                }
+                self.with_fleet(|fleet| {
+                    fleet.skipped(held_back.reason);
+                    // That a transfer waits says nothing of whether a pull would succeed.
+                    if due.tier != Tier::Transfer
+                        && let Some(watched) = fleet.targets.get_mut(&name)
+                    {
+                        watched.record.held_back = Some(held_back);
+                    }
+                });
+                self.show_one(&name);
+            }
+        }
+    }
+
+    fn begin_on_demand(
+        &mut self,
+        name: &str,
+        tier: Tier,
+        done: oneshot::Sender<Result<u64, Refused>>,
+    ) {
+        let now = self.clock.now();
+        let refused = if self.target(name).is_none() {
+            Some(Refused::NoSuchTarget)
+        } else if self.running.len() >= self.places()
+            || self
+                .underway
+                .values()
+                .any(|underway| &*underway.due.target == name)
+        {
+            Some(Refused::Busy)
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            let _ = done.send(Err(refused));
+            return;
+        }
+        let due = Due {
+            target: Arc::from(name),
+            tier,
+            at: now,
+        };
+        match self.may(&due, now) {
+            Ok(reserved) => self.begin(due, reserved, Some(done)),
+            Err((held_back, _)) => {
+                let _ = done.send(Err(Refused::HeldBack(held_back)));
+            }
+        }
+    }
+
+    fn target(&self, name: &str) -> Option<Arc<Target>> {
+        let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
+        fleet
+            .targets
+            .get(name)
+            .map(|watched| Arc::clone(&watched.target))
+    }
+
+    /// Takes from the budgets what a check may need.
+    fn may(&mut self, due: &Due, now: Moment) -> Result<Option<Reserved>, (HeldBack, Then)> {
+        let held = |reason, until: Option<Moment>, then| {
+            let until = until.and_then(timestamp);
+            (HeldBack { reason, until }, then)
+        };
+        let Some(target) = self.target(&due.target) else {
+            return Err(held("gone", None, Then::NextTime(None)));
+        };
+        let registry = &*target.registry;
+        let later = |until| match due.tier {
+            Tier::Reach => Then::NextTime(Some(until)),
+            _ => Then::Later(until),
+        };
+        if let Some(until) = self.state.ledger.waits_until(registry, now) {
+            return Err(held("registry_backoff", Some(until), later(until)));
+        }
+        if due.tier == Tier::Transfer {
+            let is_busy = |underway: &Underway| underway.due.tier == Tier::Transfer;
+            if self.underway.values().any(is_busy) {
+                let until = now.after(TRANSFER_TURN);
+                return Err(held("transfer_turn", Some(until), Then::Later(until)));
+            }
+            if self.state.ledger.is_low(&self.limits, registry) {
+                return Err(held("rate_limit_floor", None, Then::NextTime(None)));
+            }
+        }
+        if let Err(until) =
+            self.state
+                .ledger
+                .take_requests(&self.limits, registry, USUAL_REQUESTS, now)
+        {
+            return Err(held("registry_requests", Some(until), later(until)));
+        }
+        if due.tier != Tier::Transfer {
+            return Ok(None);
+        }
+        let wish = self.config.budgets.transfer_bytes.0;
+        let reserved = self
+            .state
+            .ledger
+            .reserve(&self.limits, &target.name, registry, wish, now);
+        let reserved =
+            reserved.map_err(|spent| held(spent.as_str(), None, Then::NextTime(None)))?;
+        // Written before it is spent.
+        self.unsaved = true;
+        self.save();
+        Ok(Some(reserved))
+    }
+
+    fn begin(
+        &mut self,
+        due: Due,
+        reserved: Option<Reserved>,
+        done: Option<oneshot::Sender<Result<u64, Refused>>>,
+    ) {
+        let Some(target) = self.target(&due.target) else {
+            return;
+        };
+        let now = self.clock.now();
+        let ledger = &self.state.ledger;
+        let image = {
+            let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
+            fleet
+                .targets
+                .get(&due.target)
+                .and_then(|watched| watched.record.image)
+        };
+        let job = Job {
+            tier: due.tier,
+            reserved,
+            resting: ledger
+                .resting(&target.registry, now)
+                .into_iter()
+                .cloned()
+                .collect(),
+            only_free: ledger.is_low(&self.limits, &target.registry),
+            hops: self.hops.get(&due.target).cloned().unwrap_or_default(),
+            image,
+            key: self.state.key,
+            now,
+            target: Arc::clone(&target),
+        };
+        let world = Arc::clone(&self.world);
+        let most = self.config.schedule.check_timeout.0;
+        let handle = self.running.spawn(async move {
+            timeout(most, Box::pin(check::make(&world, job)))
+                .await
+                .map_err(|_| Outcome::TimedOut)
+        });
+        let underway = Underway {
+            target,
+            began: now,
+            at: Timestamp::now(),
+            reserved,
+            throttled: machine::cpu().and_then(|cpu| cpu.throttled),
+            is_on_demand: done.is_some(),
+            done,
+            due,
+        };
+        self.underway.insert(handle.id(), underway);
+    }
+
+    fn finish(&mut self, joined: Result<(Id, Result<Told, Outcome>), tokio::task::JoinError>) {
+        let (id, told) = match joined {
+            Ok((id, told)) => (id, told),
+            Err(error) => (error.id(), Err(Outcome::Panicked)),
+        };
+        let Some(underway) = self.underway.remove(&id) else {
+            return;
+        };
+        let now = self.clock.now();
+        let due = &underway.due;
+        let took = now.since(underway.began);
+        let lag = underway.began.since(due.at);
+        let told = told.inspect_err(|outcome| {
+            tracing::error!(
+                target_name = &*due.target,
+                tier = due.tier.as_str(),
+                outcome = outcome.as_str(),
+                "a check told nothing"
+            );
+        });
+        let face = told.as_ref().ok().map(|told| Face::of(&told.report));
+        let not_before = self.book(&underway, told.as_ref().ok(), face.as_ref(), now);
+        let missed = if underway.is_on_demand {
+            0
+        } else {
+            self.schedule.done(due, now, not_before)
+        };
+        let outcome = match &told {
+            Ok(told) => Outcome::Told(told.report.verdict.pull),
+            Err(outcome) => *outcome,
+        };
+        if let Ok(told) = &told
+            && due.tier == Tier::Path
+        {
+            self.hops
+                .insert(Arc::clone(&due.target), hops(&told.report));
+        }
+        let report = told.ok().and_then(|told| stored(&told.report));
+        let run_id = self.with_fleet(Fleet::number);
+        let run = Run {
+            id: run_id,
+            tier: due.tier,
+            at: underway.at,
+            took,
+            lag,
+            outcome,
+            starved: is_starved(&underway, took, lag),
+            cause: face
+                .as_ref()
+                .and_then(|face| face.worst())
+                .map(|finding| finding.cause.code()),
+            bytes_per_second: face.as_ref().and_then(rate),
+            report,
+        };
+        tracing::debug!(
+            target_name = &*due.target,
+            tier = due.tier.as_str(),
+            outcome = outcome.as_str(),
+            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "checked"
+        );
+        let vantage = self.world.last_seen();
+        let changes = self.with_fleet(|fleet| {
+            fleet.counters.missed += missed;
+            fleet.counters.panics += u64::from(outcome == Outcome::Panicked);
+            fleet.vantage = vantage;
+            fleet.take(&due.target, run, face)
+        });
+        if let Some(changes) = changes {
+            self.tell(&underway, &changes, now);
+        }
+        self.show_one(&due.target);
+        if let Some(done) = underway.done {
+            let _ = done.send(match outcome {
+                Outcome::Told(_) => Ok(run_id),
+                other => Err(Refused::Failed(other.as_str())),
+            });
+        }
+    }
+
+    /// Books what a check has spent and heard; before when the next one should not be made.
+    fn book(
+        &mut self,
+        underway: &Underway,
+        told: Option<&Told>,
+        face: Option<&Face>,
+        now: Moment,
+    ) -> Option<Moment> {
+        let (name, registry) = (&*underway.due.target, &*underway.target.registry);
+        let ledger: &mut Ledger = &mut self.state.ledger;
+        if let Some(reserved) = underway.reserved {
+            // Of a test that told nothing, all counts as read.
+            let transfer = face.and_then(|face| face.transfer.as_ref());
+            let used = match (face, transfer) {
+                (Some(_), None) => Bytes(0),
+                (_, transfer) => transfer.map_or(reserved.bytes, |transfer| transfer.read),
+            };
+            ledger.settle(name, registry, reserved, used, now);
+            self.unsaved = true;
+        }
+        let (face, told) = (face?, told?);
+        ledger.charge(registry, face.requests.saturating_sub(USUAL_REQUESTS));
+        if let Some(limit) = &face.rate_limit {
+            ledger.note_rate_limit(registry, limit);
+        }
+        self.unsaved |= !told.rejected.is_empty() || face.answered != Answered::Well;
+        for rejected in &told.rejected {
+            ledger.reject(registry, rejected.clone());
+        }
+        if let Some(accepted) = &told.accepted {
+            ledger.accept(registry, accepted);
+        }
+        ledger.heard(&self.node, registry, face.answered, now);
+        ledger.waits_until(registry, now)
+    }
+
+    /// A line for each change, and a closer look at a way that is new.
+    fn tell(&mut self, underway: &Underway, changes: &Changes, now: Moment) {
+        let (name, registry) = (&*underway.due.target, &*underway.target.registry);
+        for finding in &changes.appeared {
+            tracing::info!(
+                target_name = name,
+                registry,
+                cause = finding.cause.code(),
+                severity = ?finding.severity,
+                leg = finding.leg.map(Role::as_str),
+                seen = finding.evidence.first(),
+                hint = finding.hint,
+                "found"
+            );
+        }
+        for cause in &changes.gone {
+            tracing::info!(target_name = name, registry, cause, "gone");
+        }
+        for (leg, before, after) in &changes.classes {
+            tracing::info!(
+                target_name = name,
+                registry,
+                leg = leg.as_str(),
+                before = before.as_str(),
+                after = after.as_str(),
+                "the way is another one"
+            );
+        }
+        if changes.way && underway.due.tier != Tier::Path {
+            self.schedule.hasten_path(name, now);
+        }
+    }
+
+    fn save(&mut self) {
+        let Some(file) = self.file.as_ref().filter(|_| self.unsaved) else {
+            return;
+        };
+        match file.save(&self.state) {
+            Ok(()) => self.unsaved = false,
+            Err(error) => {
+                tracing::error!(%error, "what must outlive a restart can't be written");
+                self.with_fleet(|fleet| fleet.counters.state_errors += 1);
+            }
+        }
+    }
+}
+
+fn is_starved(underway: &Underway, took: Duration, lag: Duration) -> bool {
+    let before = underway.throttled;
+    let after = machine::cpu().and_then(|cpu| cpu.throttled);
+    let held_back = before
+        .zip(after)
+        .map(|(before, after)| after.saturating_sub(before));
+    let share = held_back.map_or(0.0, |held| {
+        held.as_secs_f64() / took.as_secs_f64().max(1e-3)
+    });
+    lag > STARVED_LAG || share > STARVED_SHARE
+}
+
+/// What becomes of a check that may not be made now.
+enum Then {
+    Later(Moment),
+    NextTime(Option<Moment>),
+}
+
+fn in_folder(folder: &Path) -> Result<(Option<StateFile>, KnownManifests), StartError> {
+    let failed = |source| StartError::StateDir {
+        path: folder.display().to_string(),
+        source,
+    };
+    let file = StateFile::in_folder(folder).map_err(failed)?;
+    let known = KnownManifests::in_folder(&folder.join("manifests")).map_err(failed)?;
+    Ok((Some(file), known))
+}
+
+fn limits(config: &Config) -> Limits {
+    let budgets = &config.budgets;
+    Limits {
+        node_bytes_per_day: budgets.node_bytes_per_day.0,
+        target_bytes_per_day: budgets.target_bytes_per_day.0,
+        registry_bytes_per_day: budgets.registry_bytes_per_day.0,
+        registry_requests_per_minute: budgets.registry_requests_per_minute.0,
+        rate_limit_floor: budgets.rate_limit_floor.0,
+    }
+}
+
+fn hops(report: &Report) -> Vec<(Role, Trace)> {
+    let legs = report.evidence.walk.legs.iter();
+    legs.filter_map(|leg| Some((leg.role, leg.hops.clone()?)))
+        .collect()
+}
+
+fn rate(face: &Face) -> Option<f64> {
+    let rates = face.transfer.as_ref()?.rates.as_ref()?;
+    Some(rates.all.or(rates.one)?.bytes_per_second)
+}
+
+/// The report as `probe -o json` has it in its list.
+fn stored(report: &Report) -> Option<Arc<str>> {
+    serde_json::to_string(report).ok().map(Arc::from)
+}

@@ -1,0 +1,599 @@
+//! What is served: metrics, checks on demand, reports, the status page; and on loopback the orders.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::fleet::{Fleet, Watched};
+use super::metrics;
+use super::page;
+use super::record::Run;
+use super::runner::{Order, Refused, Shared};
+use super::schedule::Tier;
+use crate::report::text::{Style, render_why};
+use crate::report::vantage::VantageDocument;
+use crate::report::{Document, Report};
+
+/// What handlers may touch.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub fleet: Shared,
+    pub orders: mpsc::Sender<Order>,
+    pub stop: CancellationToken,
+    probes: Arc<Semaphore>,
+}
+
+/// Checks on demand by `/probe` at the same time.
+const PROBES_AT_ONCE: usize = 4;
+
+/// The longest wait for a check on demand where the scraper does not say its own.
+const PROBE_WAIT: Duration = Duration::from_mins(1);
+
+/// What is taken off a scraper's timeout, as blackbox_exporter does, so that the answer is in time.
+const SCRAPE_MARGIN: f64 = 0.5;
+
+/// Requests of other things than checks are answered in memory; whoever reads slower than this is cut.
+const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
+
+impl App {
+    pub fn new(fleet: Shared, orders: mpsc::Sender<Order>, stop: CancellationToken) -> Self {
+        Self {
+            fleet,
+            orders,
+            stop,
+            probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Fleet> {
+        self.fleet.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What anybody may read.
+    pub fn public(&self) -> Router {
+        Router::new()
+            .route("/", get(index))
+            .route("/targets/{name}", get(target_page))
+            .route("/targets/{name}/{run}", get(run_page))
+            .route("/vantage", get(vantage_page))
+            .route("/style.css", get(style))
+            .route("/metrics", get(all_metrics))
+            .route("/probe", get(probe))
+            .route("/api/v1/targets", get(targets))
+            .route("/api/v1/reports", get(reports))
+            .route("/api/v1/reports/{name}", get(reports_of))
+            .route("/api/v1/reports/{name}/{run}", get(report))
+            .route("/api/v1/vantage", get(vantage))
+            .route("/healthz", get(health))
+            .route("/readyz", get(ready))
+            .layer(middleware::from_fn(guard))
+            .with_state(self.clone())
+    }
+
+    /// What only whoever is on this host may order.
+    pub fn admin(&self) -> Router {
+        Router::new()
+            .route("/-/reload", post(reload))
+            .route("/-/check", post(check))
+            .route("/healthz", get(health))
+            .layer(middleware::from_fn(no_browser))
+            .layer(middleware::from_fn(guard))
+            .with_state(self.clone())
+    }
+}
+
+/// Serves until the stop.
+///
+/// # Errors
+/// Those of accepting.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let stopped = async move { stop.cancelled().await };
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stopped)
+        .await
+}
+
+/// A page that runs nothing, loads nothing from elsewhere, and is part of no other.
+const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn guard(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A page that somebody has open on this host must not give orders.
+async fn no_browser(request: Request, next: Next) -> Response {
+    let is_page = request.headers().contains_key(header::ORIGIN);
+    if is_page {
+        return plain(
+            StatusCode::FORBIDDEN,
+            "orders are not taken from web pages\n",
+        );
+    }
+    next.run(request).await
+}
+
+fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+    (status, text.into()).into_response()
+}
+
+fn of_type(content_type: &'static str, body: String) -> Response {
+    ([(header::CONTENT_TYPE, content_type)], Body::from(body)).into_response()
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => of_type("application/json", text + "\n"),
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn unknown(name: &str) -> Response {
+    let name = crate::model::text::printable(name);
+    plain(
+        StatusCode::NOT_FOUND,
+        format!("no target has the name '{name}'; /api/v1/targets lists all\n"),
+    )
+}
+
+// ---- metrics ------------------------------------------------------------------------------------
+
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+async fn all_metrics(State(app): State<App>) -> Response {
+    let text = metrics::text(&app.read(), None);
+    of_type(METRICS, text)
+}
+
+#[derive(Deserialize)]
+struct ProbeQuery {
+    target: Option<String>,
+    #[serde(default)]
+    debug: bool,
+}
+
+/// As blackbox_exporter's, for configured targets.
+async fn probe(
+    State(app): State<App>,
+    Query(query): Query<ProbeQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(name) = query.target else {
+        return plain(
+            StatusCode::BAD_REQUEST,
+            "which target? /probe?target=NAME; /api/v1/targets lists all\n",
+        );
+    };
+    let Ok(_place) = app.probes.try_acquire() else {
+        return plain(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many checks on demand are going on; try again later\n",
+        );
+    };
+    let begun = Instant::now();
+    let ordered = order_check(&app, &name, Tier::Reach, patience(&headers)).await;
+    let took = begun.elapsed();
+    let (run, success) = match &ordered {
+        Ok(run) => (Some(*run), None),
+        // What was due was checked just now, or is: what is known is the answer.
+        Err(Refused::Busy) => (None, None),
+        Err(Refused::NoSuchTarget) => return unknown(&name),
+        Err(Refused::HeldBack(held)) => {
+            let until = held
+                .until
+                .map_or_else(String::new, |at| format!(", until {at}"));
+            return plain(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("not checked: {}{until}\n", held.reason),
+            );
+        }
+        Err(Refused::Failed(_)) => (None, Some(false)),
+    };
+    let fleet = app.read();
+    let Some(watched) = fleet.targets.get(name.as_str()) else {
+        return unknown(&name);
+    };
+    let success = success.unwrap_or(watched.record.is_ready() == Some(true));
+    let mut text = metrics::text(&fleet, Some(&name));
+    let _ = write!(
+        text,
+        "# HELP probe_duration_seconds How long the check took.\n# TYPE probe_duration_seconds gauge\nprobe_duration_seconds {}\n\
+         # HELP probe_success 1: a pull would succeed.\n# TYPE probe_success gauge\nprobe_success {}\n",
+        took.as_secs_f64(),
+        u8::from(success)
+    );
+    if !query.debug {
+        return of_type(METRICS, text);
+    }
+    let known = run
+        .and_then(|run| watched.record.run(run))
+        .or(watched.record.newest());
+    let log = known
+        .and_then(|run| shown(run))
+        .unwrap_or_else(|| format!("{ordered:?}\n"));
+    of_type(
+        "text/plain; charset=utf-8",
+        format!("{log}\nMetrics that would have been returned:\n{text}"),
+    )
+}
+
+/// The report of a run, for people.
+pub(super) fn shown(run: &Run) -> Option<String> {
+    let report: Report = serde_json::from_str(run.report.as_deref()?).ok()?;
+    Some(render_why(&report, Style { color: false }))
+}
+
+fn patience(headers: &HeaderMap) -> Duration {
+    let asked = headers
+        .get(HeaderName::from_static(HEADER))
+        .and_then(|value| value.to_str().ok()?.parse::<f64>().ok())
+        .and_then(|seconds| Duration::try_from_secs_f64((seconds - SCRAPE_MARGIN).max(0.1)).ok());
+    asked.unwrap_or(PROBE_WAIT).min(PROBE_WAIT)
+}
+
+async fn order_check(app: &App, name: &str, tier: Tier, wait: Duration) -> Result<u64, Refused> {
+    let (done, told) = oneshot::channel();
+    let order = Order::Check {
+        target: Arc::from(name),
+        tier,
+        done,
+    };
+    let answer = async {
+        app.orders
+            .send(order)
+            .await
+            .map_err(|_| Refused::Failed("stopping"))?;
+        told.await.map_err(|_| Refused::Failed("stopping"))?
+    };
+    timeout(wait, answer)
+        .await
+        .unwrap_or(Err(Refused::Failed("too_late")))
+}
+
+// ---- API ----------------------------------------------------------------------------------------
+
+/// One of `/api/v1/targets`.
+#[derive(Serialize)]
+struct TargetSummary<'a> {
+    name: &'a str,
+    image: String,
+    registry: &'a str,
+    /// `would_succeed`, `would_fail`, `unknown`, `timed_out`, `panicked`; absent before the first check.
+    outcome: Option<&'static str>,
+    checked: Option<Timestamp>,
+    next: Option<Timestamp>,
+    last_success: Option<Timestamp>,
+    consecutive_failures: u64,
+    paths: Vec<PathSummary<'a>>,
+    findings: Vec<FindingSummary<'a>>,
+    runs: Vec<RunSummary>,
+}
+
+#[derive(Serialize)]
+struct PathSummary<'a> {
+    leg: &'static str,
+    server: &'a str,
+    class: &'static str,
+    confidence: &'static str,
+}
+
+#[derive(Serialize)]
+struct FindingSummary<'a> {
+    cause: &'static str,
+    severity: &'static str,
+    leg: Option<&'static str>,
+    hint: &'a str,
+}
+
+#[derive(Serialize)]
+struct RunSummary {
+    id: u64,
+    tier: &'static str,
+    at: Timestamp,
+    took_seconds: f64,
+    lag_seconds: f64,
+    outcome: &'static str,
+    starved: bool,
+    bytes_per_second: Option<f64>,
+    /// The full report is still there.
+    report: bool,
+}
+
+fn summary(watched: &Watched) -> TargetSummary<'_> {
+    let (target, record) = (&watched.target, &watched.record);
+    TargetSummary {
+        name: &target.name,
+        image: target.reference.to_string(),
+        registry: &target.registry,
+        outcome: record.newest().map(|run| run.outcome.as_str()),
+        checked: record.checked,
+        next: watched.next,
+        last_success: record.last_success,
+        consecutive_failures: record.consecutive_failures,
+        paths: record
+            .paths()
+            .map(|path| PathSummary {
+                leg: path.leg.as_str(),
+                server: path.server,
+                class: path.class.as_str(),
+                confidence: metrics::confidence(path.confidence),
+            })
+            .collect(),
+        findings: record
+            .findings()
+            .map(|finding| FindingSummary {
+                cause: finding.cause.code(),
+                severity: metrics::severity(finding.severity),
+                leg: finding.leg.map(crate::model::endpoint::Role::as_str),
+                hint: &finding.hint,
+            })
+            .collect(),
+        runs: record
+            .runs()
+            .map(|run| RunSummary {
+                id: run.id,
+                tier: run.tier.as_str(),
+                at: run.at,
+                took_seconds: run.took.as_secs_f64(),
+                lag_seconds: run.lag.as_secs_f64(),
+                outcome: run.outcome.as_str(),
+                starved: run.starved,
+                bytes_per_second: run.bytes_per_second,
+                report: run.report.is_some(),
+            })
+            .collect(),
+    }
+}
+
+async fn targets(State(app): State<App>) -> Response {
+    let fleet = app.read();
+    json(&fleet.targets.values().map(summary).collect::<Vec<_>>())
+}
+
+/// The newest report of each target.
+async fn reports(State(app): State<App>) -> Response {
+    let newest: Vec<Arc<Run>> = {
+        let fleet = app.read();
+        fleet
+            .targets
+            .values()
+            .filter_map(|watched| watched.record.newest().cloned())
+            .collect()
+    };
+    document(&newest)
+}
+
+async fn reports_of(State(app): State<App>, Path(name): Path<String>) -> Response {
+    let runs: Vec<Arc<Run>> = {
+        let fleet = app.read();
+        match fleet.targets.get(name.as_str()) {
+            Some(watched) => watched.record.runs().cloned().collect(),
+            None => return unknown(&name),
+        }
+    };
+    document(&runs)
+}
+
+async fn report(State(app): State<App>, Path((name, run)): Path<(String, u64)>) -> Response {
+    match find_run(&app, &name, run) {
+        Ok(run) if run.report.is_some() => document(&[run]),
+        Ok(_) => plain(
+            StatusCode::GONE,
+            "the report of this run was dropped for lack of memory (history.memory)\n",
+        ),
+        Err(response) => response,
+    }
+}
+
+#[expect(clippy::result_large_err, reason = "a response, made once")]
+fn find_run(app: &App, name: &str, run: u64) -> Result<Arc<Run>, Response> {
+    let fleet = app.read();
+    let Some(watched) = fleet.targets.get(name) else {
+        return Err(unknown(name));
+    };
+    watched.record.run(run).cloned().ok_or_else(|| {
+        plain(
+            StatusCode::NOT_FOUND,
+            format!("no run {run} of {name} is remembered; /api/v1/targets lists those that are\n"),
+        )
+    })
+}
+
+/// The reports of runs, in the form of `probe -o json`.
+fn document(runs: &[Arc<Run>]) -> Response {
+    let empty = match serde_json::to_string(&Document::new(Vec::new())) {
+        Ok(text) => text,
+        Err(error) => return plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    };
+    let reports: Vec<&str> = runs
+        .iter()
+        .filter_map(|run| run.report.as_deref())
+        .collect();
+    // The list is the last of the document's fields.
+    let head = empty.strip_suffix("]}").unwrap_or(&empty);
+    of_type(
+        "application/json",
+        format!("{head}{}]}}\n", reports.join(",")),
+    )
+}
+
+/// The place as it was seen last.
+fn seen(app: &App) -> Option<VantageDocument> {
+    let fleet = app.read();
+    let vantage = fleet.vantage.as_deref()?.clone();
+    Some(VantageDocument::new(vantage, fleet.proxies.clone()))
+}
+
+async fn vantage(State(app): State<App>) -> Response {
+    match seen(&app) {
+        Some(document) => json(&document),
+        None => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nothing was looked at yet: the first check does\n",
+        ),
+    }
+}
+
+// ---- health -------------------------------------------------------------------------------------
+
+async fn health(State(app): State<App>) -> Response {
+    if app.orders.is_closed() && !app.stop.is_cancelled() {
+        return plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the loop that makes checks has ended\n",
+        );
+    }
+    plain(StatusCode::OK, "ok\n")
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    if app.stop.is_cancelled() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    if app.orders.is_closed() {
+        return plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the loop that makes checks has ended\n",
+        );
+    }
+    let fleet = app.read();
+    let checked = fleet
+        .targets
+        .values()
+        .filter(|watched| watched.record.checked.is_some())
+        .count();
+    let mut text = format!(
+        "ready: {checked} of {} targets were checked\n",
+        fleet.targets.len()
+    );
+    if let Some(error) = &fleet.reload.error {
+        let _ = writeln!(
+            text,
+            "the configuration that was read last is not in force: {error}"
+        );
+    }
+    if fleet.counters.state_errors > 0 {
+        text.push_str("what must outlive a restart can't be written (see the log)\n");
+    }
+    plain(StatusCode::OK, text)
+}
+
+// ---- orders -------------------------------------------------------------------------------------
+
+async fn reload(State(app): State<App>) -> Response {
+    let (done, told) = oneshot::channel();
+    if app.orders.send(Order::Reload(done)).await.is_err() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    match told.await {
+        Ok(Ok(())) => plain(StatusCode::OK, "the configuration is in force\n"),
+        Ok(Err(error)) => plain(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("not taken, the one before stays in force: {error}\n"),
+        ),
+        Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    }
+}
+
+#[derive(Deserialize)]
+struct CheckQuery {
+    target: String,
+    #[serde(default = "reach")]
+    tier: Tier,
+}
+
+fn reach() -> Tier {
+    Tier::Reach
+}
+
+async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Response {
+    match order_check(&app, &query.target, query.tier, PROBE_WAIT).await {
+        Ok(run) => match find_run(&app, &query.target, run) {
+            Ok(run) => document(&[run]),
+            Err(response) => response,
+        },
+        Err(Refused::NoSuchTarget) => unknown(&query.target),
+        Err(Refused::Busy) => plain(
+            StatusCode::TOO_MANY_REQUESTS,
+            "it is being checked, or too many others are\n",
+        ),
+        Err(Refused::HeldBack(held)) => {
+            let until = held
+                .until
+                .map_or_else(String::new, |at| format!(", until {at}"));
+            plain(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("not checked: {}{until}\n", held.reason),
+            )
+        }
+        Err(Refused::Failed(reason)) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the check told nothing: {reason}\n"),
+        ),
+    }
+}
+
+// ---- pages --------------------------------------------------------------------------------------
+
+fn html(page: Result<String, askama::Error>) -> Response {
+    match page {
+        Ok(text) => of_type("text/html; charset=utf-8", text),
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+async fn style() -> Response {
+    of_type("text/css; charset=utf-8", page::STYLE.to_owned())
+}
+
+async fn index(State(app): State<App>) -> Response {
+    html(page::index(&app.read(), Timestamp::now()))
+}
+
+async fn target_page(State(app): State<App>, Path(name): Path<String>) -> Response {
+    let fleet = app.read();
+    match fleet.targets.get(name.as_str()) {
+        Some(watched) => html(page::target(&fleet, watched, Timestamp::now())),
+        None => unknown(&name),
+    }
+}
+
+async fn run_page(State(app): State<App>, Path((name, run)): Path<(String, u64)>) -> Response {
+    match find_run(&app, &name, run) {
+        Ok(run) => html(page::run(&name, &run, shown(&run))),
+        Err(response) => response,
+    }
+}
+
+async fn vantage_page(State(app): State<App>) -> Response {
+    let text = seen(&app)
+        .map(|document| crate::report::vantage::render(&document, Style { color: false }));
+    html(page::vantage(text))
+}

@@ -1,0 +1,106 @@
+//! The targets of a configuration, ready to be checked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::schedule::Rhythm;
+use crate::config::{self, Config, CredentialFiles, Expect};
+use crate::model::platform::Platform;
+use crate::model::reference::Reference;
+use crate::model::units::Bytes;
+
+/// An image whose way is watched.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub name: Arc<str>,
+    pub reference: Reference,
+    /// The registry in metrics: the domain of the image.
+    pub registry: Arc<str>,
+    pub platform: Platform,
+    pub plain_http: bool,
+    pub credential: CredentialFiles,
+    pub expect: Expect,
+    pub rhythm: Rhythm,
+}
+
+impl Target {
+    pub fn of(target: &config::Target, schedule: &config::Schedule) -> Self {
+        let reference = target.image.0.clone();
+        let platform = target.platform.as_ref().map(|platform| platform.0.clone());
+        Self {
+            name: Arc::from(target.name.as_str()),
+            registry: Arc::from(reference.domain()),
+            platform: platform.unwrap_or_else(Platform::local),
+            plain_http: target.plain_http,
+            credential: target.credential.clone(),
+            expect: target.expect.clone(),
+            rhythm: Rhythm {
+                reach: target.reach.map_or(schedule.reach.0, |wait| wait.0),
+                path: target.path.map_or(schedule.path.0, |wait| wait.0),
+                transfer: target.transfer.unwrap_or(schedule.transfer).0,
+            },
+            reference,
+        }
+    }
+
+    /// All of a configuration.
+    pub fn all(config: &Config) -> Vec<Arc<Self>> {
+        let target = |target| Arc::new(Self::of(target, &config.schedule));
+        config.targets.iter().map(target).collect()
+    }
+
+    /// The rate that is wished for: what was asked for outright, and what the time allowed comes to.
+    pub fn required(&self, image: Option<Bytes>) -> Option<f64> {
+        let outright = self
+            .expect
+            .throughput_mbit
+            .map(|mbit| f64::from(mbit.0) * 1e6 / 8.0);
+        let within = self.expect.pull_within.map(|wait| wait.0.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "images are below 2^53 bytes")]
+        let by_time = image
+            .zip(within)
+            .map(|(image, within)| image.0 as f64 / within.max(0.001));
+        [outright, by_time].into_iter().flatten().reduce(f64::max)
+    }
+
+    /// How long a pull may take, as far as wishes say so.
+    pub fn within(&self, image: Option<Bytes>) -> Option<Duration> {
+        let image = image?;
+        let required = self.required(Some(image)).filter(|rate| *rate > 0.0)?;
+        #[expect(clippy::cast_precision_loss, reason = "images are below 2^53 bytes")]
+        let seconds = image.0 as f64 / required;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(wishes: &str) -> Arc<Target> {
+        let text = format!("targets:\n  - name: a\n    image: r.test/a:1\n{wishes}");
+        Target::all(&Config::parse(&text).unwrap()).remove(0)
+    }
+
+    #[test]
+    fn the_stricter_wish_counts() {
+        let image = Some(Bytes(125_000_000));
+        let both = target("    expect: {throughput_mbit: 10, pull_within: 10s}\n");
+        assert_eq!(both.required(image), Some(12_500_000.0));
+        assert_eq!(both.required(None), Some(1_250_000.0));
+        assert_eq!(both.within(image), Some(Duration::from_secs(10)));
+        let outright = target("    expect: {throughput_mbit: 100}\n");
+        assert_eq!(outright.within(image), Some(Duration::from_secs(10)));
+        let none = target("");
+        assert_eq!((none.required(image), none.within(image)), (None, None));
+        assert_eq!(&*none.registry, "r.test");
+    }
+
+    #[test]
+    fn a_target_may_have_a_rhythm_of_its_own() {
+        let own = target("    reach: 30s\n    transfer: off\n");
+        assert_eq!(own.rhythm.reach, Duration::from_secs(30));
+        assert_eq!(own.rhythm.path, Duration::from_hours(1));
+        assert_eq!(own.rhythm.transfer, None);
+    }
+}

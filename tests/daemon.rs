@@ -1,0 +1,892 @@
+//! `pullpath run` as its operator has it: the built program with a configuration, against peers on
+//! loopback that can be made to fail.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pullpath::daemon::metrics::FAMILIES;
+use pullpath::report::Document;
+use serde_json::Value;
+use support::registry::RateLimit;
+use support::web::Reply;
+use support::{PASSWORD, USER, World};
+use tempfile::TempDir;
+
+/// The daemon, ended with this.
+struct Daemon {
+    child: Child,
+    public: SocketAddr,
+    admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    folder: Arc<TempDir>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One answer.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(70)))
+        .unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = if head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
+        unchunked(body)
+    } else {
+        body.to_owned()
+    };
+    Answer {
+        status,
+        head: head.to_owned(),
+        body,
+    }
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        whole.push_str(&rest[..size]);
+        body = &rest[size + 2..];
+    }
+    whole
+}
+
+/// A configuration for a world: `targets` are lines of the list.
+fn config(world: &World, targets: &str, more: &str) -> String {
+    format!(
+        "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nvantage: {{node: n1}}\n\
+         network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\ntargets:\n{targets}\n{more}\n",
+        world.nameserver(),
+        world.ca.file().display()
+    )
+}
+
+/// A target with a docker config of this password.
+fn target(world: &World, name: &str, password: &str) -> (String, PathBuf) {
+    let secret = World::docker_config(&world.registry_host(), USER, password);
+    let path = world.write(&format!("{name}.json"), &secret);
+    let line = format!(
+        "  - {{name: {name}, image: '{}', credential: {{docker_config: '{}'}}}}",
+        world.reference(),
+        path.display()
+    );
+    (line, path)
+}
+
+impl Daemon {
+    fn start(text: &str) -> Self {
+        Self::start_in(text, Arc::new(TempDir::new().unwrap()))
+    }
+
+    fn start_in(text: &str, folder: Arc<TempDir>) -> Self {
+        fs::write(folder.path().join("config.yaml"), text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pullpath"))
+            .args(["run", "--config"])
+            .arg(folder.path().join("config.yaml"))
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let fields = loop {
+            let Some(line) = lines.next() else {
+                panic!("it did not start: {:?}", log.lock().unwrap());
+            };
+            let line = line.unwrap();
+            log.lock().unwrap().push(line.clone());
+            let Ok(value) = serde_json::from_str::<Value>(&line) else {
+                continue;
+            };
+            if value["fields"]["message"] == "started" {
+                break value["fields"].clone();
+            }
+        };
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
+        });
+        let address = |name: &str| fields[name].as_str().unwrap().parse().unwrap();
+        Self {
+            public: address("listen"),
+            admin: address("admin"),
+            child,
+            log,
+            folder,
+        }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        ask(self.public, "GET", path, "")
+    }
+
+    fn order(&self, path: &str) -> Answer {
+        ask(self.admin, "POST", path, "")
+    }
+
+    /// Makes a check; its report.
+    fn check(&self, name: &str, tier: &str) -> Document {
+        let answer = self.order(&format!("/-/check?target={name}&tier={tier}"));
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", self.log().join("\n"));
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    fn codes(&self, name: &str) -> Vec<&'static str> {
+        let document = self.check(name, "reach");
+        document.reports[0]
+            .verdict
+            .findings
+            .iter()
+            .map(|finding| finding.cause.code())
+            .collect()
+    }
+
+    fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.get("/metrics").body)
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn rewrite(&self, text: &str) {
+        fs::write(self.folder.path().join("config.yaml"), text).unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(
+            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
+            signal,
+        )
+        .unwrap();
+    }
+
+    /// Ends it as the kubelet does; its exit code.
+    fn stop(mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        let end = Instant::now() + Duration::from_secs(15);
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it did not end:\n{}", self.log().join("\n"));
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < end, "{what}: it did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A scrape, by series as written.
+struct Metrics {
+    series: BTreeMap<String, f64>,
+    types: BTreeMap<String, String>,
+}
+
+impl Metrics {
+    fn parse(text: &str) -> Self {
+        let (mut series, mut types) = (BTreeMap::new(), BTreeMap::new());
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                types.insert(name.to_owned(), kind.to_owned());
+            } else if !line.starts_with('#') {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                let before = series.insert(name.to_owned(), value.parse().unwrap());
+                assert_eq!(before, None, "{name} is there twice");
+            }
+        }
+        Self { series, types }
+    }
+
+    fn value(&self, series: &str) -> Option<f64> {
+        self.series.get(series).copied()
+    }
+
+    fn with(&self, part: &str) -> Vec<&str> {
+        self.series
+            .keys()
+            .filter(|name| name.contains(part))
+            .map(String::as_str)
+            .collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_credential_rests_until_it_changes_also_over_a_restart() {
+    let world = World::healthy().await;
+    let (line, secret) = target(&world, "app", "wrong");
+    let folder = Arc::new(TempDir::new().unwrap());
+    let text = config(
+        &world,
+        &line,
+        &format!("state_dir: '{}'", folder.path().join("state").display()),
+    );
+    let daemon = Daemon::start_in(&text, Arc::clone(&folder));
+    assert_eq!(daemon.codes("app"), ["auth_bad_cred"]);
+    let tried = || world.tokens.server.seen().len();
+    let before = tried();
+    assert!(before > 0);
+    for _ in 0..3 {
+        let document = daemon.check("app", "reach");
+        let verdict = &document.reports[0].verdict;
+        assert_eq!(
+            verdict.findings[0].cause.code(),
+            "auth_bad_cred",
+            "it is still known"
+        );
+        assert!(
+            verdict.findings[0]
+                .evidence
+                .iter()
+                .any(|fact| fact.contains("not tried again soon")),
+            "{verdict:#?}"
+        );
+        // The way to the registry is looked at all the same.
+        assert!(document.reports[0].evidence.walk.ping.done().is_some());
+    }
+    assert_eq!(tried(), before, "no wrong password was sent again");
+    assert_eq!(daemon.stop(), Some(0));
+
+    let daemon = Daemon::start_in(&text, Arc::clone(&folder));
+    assert_eq!(daemon.codes("app"), ["auth_bad_cred"]);
+    assert_eq!(tried(), before, "nor by the next process");
+    // Nobody has to tell that the file is another one.
+    fs::write(
+        secret,
+        World::docker_config(&world.registry_host(), USER, PASSWORD),
+    )
+    .unwrap();
+    assert!(daemon.codes("app").is_empty());
+    assert!(tried() > before);
+    assert_eq!(
+        daemon.metrics().value(
+            "pullpath_pull_ready{target=\"app\",registry=\"registry.test:PORT\"}"
+                .replace("PORT", &world.registry.server.port().to_string())
+                .as_str()
+        ),
+        Some(1.0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_is_fetched_once_and_of_a_layer_one_byte() {
+    let world = World::healthy().await;
+    let (line, _) = target(&world, "app", PASSWORD);
+    let folder = Arc::new(TempDir::new().unwrap());
+    let text = config(
+        &world,
+        &line,
+        &format!("state_dir: '{}'", folder.path().join("state").display()),
+    );
+    for _ in 0..2 {
+        let daemon = Daemon::start_in(&text, Arc::clone(&folder));
+        for _ in 0..3 {
+            assert!(daemon.codes("app").is_empty());
+        }
+        assert_eq!(daemon.stop(), Some(0));
+    }
+    let gets = |part: &str| {
+        let seen = world.registry.server.seen();
+        seen.iter()
+            .filter(|seen| seen.method == Method::GET && seen.path.contains(part))
+            .count()
+    };
+    assert_eq!(gets("/manifests/"), 2, "the index and this platform's");
+    let heads = world
+        .registry
+        .server
+        .seen()
+        .iter()
+        .filter(|seen| seen.method == Method::HEAD)
+        .count();
+    assert_eq!(heads, 6);
+    let blobs = world.blobs.server.seen();
+    assert_eq!(blobs.len(), 6);
+    assert!(
+        blobs
+            .iter()
+            .all(|seen| seen.header("range") == Some("bytes=0-0"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_too_many_is_left_alone_for_as_long_as_it_says() {
+    let world = World::healthy().await;
+    let (line, _) = target(&world, "app", PASSWORD);
+    let daemon = Daemon::start(&config(&world, &line, ""));
+    let too_many = Reply::new(429).header("retry-after", "600");
+    world.registry.knobs().manners.fail("/manifests/", too_many);
+    assert_eq!(daemon.codes("app"), ["rate_limited"]);
+    let seen = world.registry.server.seen().len();
+    let refused = daemon.order("/-/check?target=app");
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert!(
+        refused.body.contains("registry_backoff, until 2"),
+        "{}",
+        refused.body
+    );
+    assert_eq!(world.registry.server.seen().len(), seen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_little_left_of_a_rate_limit_only_what_is_free_goes_on() {
+    let world = World::healthy().await;
+    let (line, _) = target(&world, "app", PASSWORD);
+    let daemon = Daemon::start(&config(&world, &line, ""));
+    let limit = |remaining| RateLimit {
+        limit: 100,
+        remaining,
+        window_seconds: 21_600,
+        source: "192.0.2.1".to_owned(),
+    };
+    world.registry.knobs().rate_limit = Some(limit(5));
+    assert_eq!(daemon.codes("app"), ["rate_limit_low"]);
+    // Another image under the tag: its manifest would have to be fetched.
+    world.registry.server.forget();
+    world.registry.store.push(
+        support::REPOSITORY,
+        support::TAG,
+        &support::image::Image::multi(2),
+    );
+    let document = daemon.check("app", "reach");
+    let gets = || {
+        world
+            .registry
+            .server
+            .seen()
+            .iter()
+            .filter(|seen| seen.method == Method::GET && seen.path.contains("/manifests/"))
+            .count()
+    };
+    assert_eq!(gets(), 0);
+    assert_eq!(document.pull(), pullpath::diagnose::Pull::Unknown);
+    let transfer = daemon.order("/-/check?target=app&tier=transfer");
+    assert_eq!(
+        (transfer.status, transfer.body.contains("rate_limit_floor")),
+        (429, true),
+        "{transfer:?}"
+    );
+    let registry = world.registry_host();
+    let metrics = daemon.metrics();
+    assert_eq!(
+        metrics.value(&format!("pullpath_rate_limit{{registry=\"{registry}\"}}")),
+        Some(100.0)
+    );
+    assert_eq!(
+        metrics.with("pullpath_pull_ready"),
+        Vec::<&str>::new(),
+        "it is not known"
+    );
+    world.registry.knobs().rate_limit = Some(limit(50));
+    daemon.check("app", "reach");
+    assert!(daemon.codes("app").is_empty());
+    assert_eq!(gets(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn budgets_of_bytes_are_kept_over_a_restart() {
+    let world = World::healthy().await;
+    let (line, _) = target(&world, "app", PASSWORD);
+    let folder = Arc::new(TempDir::new().unwrap());
+    let state = folder.path().join("state");
+    let text = config(
+        &world,
+        &line,
+        &format!(
+            "state_dir: '{}'\nbudgets: {{target_bytes_per_day: 4MiB, transfer_bytes: 4MiB}}",
+            state.display()
+        ),
+    );
+    let daemon = Daemon::start_in(&text, Arc::clone(&folder));
+    let document = daemon.check("app", "transfer");
+    let read = document.reports[0]
+        .evidence
+        .walk
+        .transfer
+        .as_ref()
+        .unwrap()
+        .bytes();
+    assert!(read.0 > 0);
+    let registry = world.registry_host();
+    #[expect(clippy::cast_precision_loss, reason = "small")]
+    let spent = Some(read.0 as f64);
+    assert_eq!(
+        daemon.metrics().value(&format!(
+            "pullpath_transfer_spent_bytes_total{{registry=\"{registry}\"}}"
+        )),
+        spent
+    );
+    // As a crash does it: nothing is said to it.
+    let file = state.join("state.json");
+    let kept: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(
+        kept["ledger"]["targets"]["app"],
+        4 << 20,
+        "booked before it was read"
+    );
+    drop(daemon);
+    let daemon = Daemon::start_in(&text, Arc::clone(&folder));
+    let refused = daemon.order("/-/check?target=app&tier=transfer");
+    assert_eq!(
+        (refused.status, refused.body.contains("target_bytes")),
+        (429, true),
+        "{refused:?}"
+    );
+    assert_eq!(daemon.stop(), Some(0));
+    // A torn file is set aside, and nothing else is lost.
+    fs::write(&file, "{\"version\":1,").unwrap();
+    let daemon = Daemon::start_in(&text, Arc::clone(&folder));
+    assert!(
+        daemon
+            .log()
+            .iter()
+            .any(|line| line.contains("state.json.bad")),
+        "{:?}",
+        daemon.log()
+    );
+    assert!(daemon.codes("app").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_configuration_is_refused_whole_and_a_good_one_counts_at_once() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let (other, _) = target(&world, "other", PASSWORD);
+    let daemon = Daemon::start(&config(&world, &app, ""));
+    assert!(daemon.codes("app").is_empty());
+    assert!(!daemon.metrics().with("target=\"app\"").is_empty());
+
+    daemon.rewrite(&config(&world, &other, "shedule: {}"));
+    eventually("the bad one is seen", || {
+        daemon
+            .metrics()
+            .value("pullpath_config_last_reload_successful")
+            == Some(0.0)
+    });
+    let ready = daemon.get("/readyz");
+    assert_eq!(ready.status, 200);
+    assert!(
+        ready.body.contains("unknown field `shedule`") || ready.body.contains("shedule"),
+        "{ready:?}"
+    );
+    assert!(daemon.get("/").body.contains("was not taken"));
+    assert!(daemon.codes("app").is_empty(), "the one before is in force");
+    let refused = daemon.order("/-/reload");
+    assert_eq!(refused.status, 422);
+    assert!(
+        refused.body.contains("config.yaml") && refused.body.contains("line "),
+        "{refused:?}"
+    );
+
+    daemon.rewrite(&config(&world, &format!("{app}\n{other}"), ""));
+    eventually("the good one is seen", || {
+        daemon.metrics().value("pullpath_targets") == Some(2.0)
+    });
+    let metrics = daemon.metrics();
+    assert_eq!(
+        metrics.value("pullpath_config_last_reload_successful"),
+        Some(1.0)
+    );
+    assert!(
+        !metrics.with("target=\"app\"").is_empty(),
+        "what stays keeps what is known of it"
+    );
+    assert!(daemon.codes("other").is_empty());
+
+    // A target that is gone takes its series along.
+    daemon.rewrite(&config(&world, &other, ""));
+    daemon.signal(Signal::SIGHUP);
+    eventually("it is gone", || {
+        daemon.metrics().value("pullpath_targets") == Some(1.0)
+    });
+    assert_eq!(daemon.metrics().with("target=\"app\""), Vec::<&str>::new());
+    assert_eq!(daemon.get("/api/v1/reports/app").status, 404);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn nothing_starts_half_configured() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("c.yaml");
+    let run = |text: &str, args: &[&str]| {
+        fs::write(&path, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_pullpath"))
+            .args(args)
+            .arg(&path)
+            .env_clear()
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    for (text, says) in [
+        ("targets:\n  - {name: a}\n", "missing field"),
+        ("schedule:\n  reach: often\n", "line 2 column 10"),
+        ("state_dir: /dev/null/x\n", "state_dir"),
+        (
+            "network: {ca_files: [/nonexistent.pem]}\n",
+            "/nonexistent.pem",
+        ),
+    ] {
+        let (code, told, _) = run(text, &["run", "--config"]);
+        assert_eq!(code, Some(2), "{text}: {told}");
+        assert!(told.contains(says), "{text}: {told}");
+    }
+    let (code, told, _) = run("schedule:\n  reach: often\n", &["config", "check"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        told.contains("c.yaml") && told.contains("2 |   reach: often\n  |          ^"),
+        "{told}"
+    );
+    let (code, _, told) = run("targets: []\n", &["config", "check"]);
+    assert_eq!(
+        (code, told.contains("well, with 0 targets")),
+        (Some(0), true)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let (wrong, _) = target(&world, "wrong", "wrong");
+    let wished = app.replace(
+        "credential:",
+        "expect: {class: [intranet], throughput_mbit: 100000, pull_within: 1s}, credential:",
+    );
+    let daemon = Daemon::start(&config(&world, &format!("{wished}\n{wrong}"), ""));
+    world.registry.knobs().rate_limit = Some(RateLimit {
+        limit: 100,
+        remaining: 50,
+        window_seconds: 21_600,
+        source: "192.0.2.1".to_owned(),
+    });
+    for tier in ["reach", "path", "transfer"] {
+        daemon.check("app", tier);
+    }
+    daemon.check("wrong", "reach");
+    let text = daemon.get("/metrics").body;
+    let metrics = Metrics::parse(&text);
+    for family in FAMILIES {
+        if let Some(kind) = metrics.types.get(family.name) {
+            assert_eq!(kind, family.kind.as_str(), "{}", family.name);
+        }
+    }
+    // What this world can't show: no credential says when it ends, no cap, no limit of processors,
+    // nothing declared, nothing held back.
+    let absent = [
+        "pullpath_credential_expiry_timestamp_seconds",
+        "pullpath_bandwidth_cap_bytes_per_second",
+        "pullpath_bottleneck",
+        "pullpath_throttled_seconds_total",
+        "pullpath_bandwidth_declared_bytes_per_second",
+        "pullpath_check_held_back",
+        "pullpath_checks_skipped_total",
+    ];
+    for family in FAMILIES
+        .iter()
+        .filter(|family| !absent.contains(&family.name))
+    {
+        assert!(
+            metrics.types.contains_key(family.name),
+            "{} is not served",
+            family.name
+        );
+    }
+    for name in metrics.types.keys() {
+        let known =
+            FAMILIES.iter().any(|family| family.name == name) || name.starts_with("process_");
+        assert!(known, "{name} is not in the documentation");
+    }
+    for series in metrics.series.keys() {
+        let Some((name, labels)) = series
+            .strip_suffix('}')
+            .and_then(|series| series.split_once('{'))
+        else {
+            continue;
+        };
+        let base = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end))
+            .unwrap_or(name);
+        let family = FAMILIES
+            .iter()
+            .find(|family| family.name == base || family.name == name)
+            .unwrap();
+        for label in labels
+            .split("\",")
+            .map(|label| label.split('=').next().unwrap())
+        {
+            assert!(family.labels.contains(&label) || label == "le", "{series}");
+        }
+        for secret in ["127.0.0.1", "sha256:", "=\"1.0\"", PASSWORD] {
+            assert!(!labels.contains(secret), "{series}");
+        }
+    }
+    for name in ["app", "wrong"] {
+        let count = metrics.with(&format!("target=\"{name}\"")).len();
+        assert!((5..=40).contains(&count), "{name}: {count}");
+    }
+    assert_eq!(
+        metrics.value("pullpath_path_expected{target=\"app\",leg=\"blob\"}"),
+        Some(1.0)
+    );
+    assert_eq!(
+        metrics.value("pullpath_bandwidth_insufficient{target=\"app\"}"),
+        Some(1.0)
+    );
+
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    // The same as the blackbox exporter has it.
+    let probe = daemon.get("/probe?target=app");
+    let own = Metrics::parse(&probe.body);
+    assert_eq!(own.value("probe_success"), Some(1.0), "{probe:?}");
+    assert!(own.value("probe_duration_seconds").unwrap() > 0.0);
+    assert!(
+        own.series
+            .keys()
+            .all(|series| series.starts_with("probe_") || series.contains("target=\"app\""))
+    );
+    let debug = daemon.get("/probe?target=app&debug=true").body;
+    assert!(
+        debug.contains("would succeed") && debug.contains("Metrics that would have been returned"),
+        "{debug}"
+    );
+    assert_eq!(daemon.get("/probe?target=nobody").status, 404);
+    assert_eq!(daemon.get("/probe").status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_and_api_tell_all_and_hold_no_secret_and_no_script() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let daemon = Daemon::start(&config(&world, &app, ""));
+    let evil = "<script>alert(1)</script>";
+    world.registry.knobs().manners.fail(
+        "/manifests/",
+        support::registry::oci_error(403, "DENIED", evil),
+    );
+    daemon.check("app", "reach");
+    let index = daemon.get("/");
+    assert_eq!(index.status, 200);
+    assert!(
+        index
+            .head
+            .to_ascii_lowercase()
+            .contains("content-security-policy: default-src 'none'"),
+        "{}",
+        index.head
+    );
+    assert!(
+        index.body.contains("1 of 1 pulls would fail"),
+        "{}",
+        index.body
+    );
+    let mut all = vec![index.body];
+    let summary = daemon.get("/api/v1/targets").body;
+    let list: Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(list[0]["name"], "app");
+    assert_eq!(list[0]["outcome"], "would_fail");
+    let run = list[0]["runs"][0]["id"].as_u64().unwrap();
+    for path in [
+        "/targets/app".to_owned(),
+        format!("/targets/app/{run}"),
+        "/vantage".to_owned(),
+    ] {
+        let page = daemon.get(&path);
+        assert_eq!(page.status, 200, "{path}");
+        assert!(!page.body.contains("<script"), "{path}: {}", page.body);
+        all.push(page.body);
+    }
+    for path in [
+        "/api/v1/reports".to_owned(),
+        "/api/v1/reports/app".to_owned(),
+        format!("/api/v1/reports/app/{run}"),
+    ] {
+        let answer = daemon.get(&path);
+        let document: Document = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(document.reports.len(), 1, "{path}");
+        all.push(answer.body);
+    }
+    assert_eq!(daemon.get("/api/v1/vantage").status, 200);
+    assert_eq!(daemon.get("/healthz").status, 200);
+    for path in [
+        "/targets/nobody",
+        "/targets/app/999",
+        "/api/v1/reports/nobody",
+        "/api/v1/reports/app/999",
+        "/nothing",
+    ] {
+        assert_eq!(daemon.get(path).status, 404, "{path}");
+    }
+    all.push(daemon.get("/metrics").body);
+    all.push(daemon.get("/probe?target=app&debug=true").body);
+    all.extend(daemon.log());
+    for text in all {
+        assert!(!text.contains(PASSWORD), "{text}");
+    }
+    // Orders are not for everybody.
+    assert_eq!(ask(daemon.public, "POST", "/-/reload", "").status, 404);
+    assert_eq!(
+        ask(
+            daemon.admin,
+            "POST",
+            "/-/reload",
+            "Origin: http://evil.test\r\n"
+        )
+        .status,
+        403
+    );
+    assert_eq!(ask(daemon.admin, "GET", "/-/reload", "").status, 405);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_come_by_themselves_and_what_changes_is_logged_once() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let daemon = Daemon::start(&config(&world, &app, "schedule: {reach: 10s}"));
+    let checks = |daemon: &Daemon, outcome: &str| {
+        daemon
+            .metrics()
+            .value(&format!(
+                "pullpath_checks_total{{tier=\"reach\",outcome=\"{outcome}\"}}"
+            ))
+            .unwrap_or(0.0)
+    };
+    eventually("the first check", || {
+        checks(&daemon, "would_succeed") >= 1.0
+    });
+    world
+        .dns
+        .answer(support::REGISTRY, support::dns::Answer::NxDomain);
+    for _ in 0..2 {
+        assert_eq!(daemon.codes("app").len(), 1);
+    }
+    let told = |daemon: &Daemon, message: &str| {
+        let log = daemon.log();
+        log.iter()
+            .filter(|line| line.contains(&format!("\"message\":\"{message}\"")))
+            .count()
+    };
+    assert_eq!(told(&daemon, "found"), 1, "{:?}", daemon.log());
+    world
+        .dns
+        .answer(support::REGISTRY, support::dns::Answer::Records);
+    assert!(daemon.codes("app").is_empty());
+    assert_eq!(told(&daemon, "gone"), 1, "{:?}", daemon.log());
+    let runs: Value = serde_json::from_str(&daemon.get("/api/v1/targets").body).unwrap();
+    let failed = runs[0]["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|run| run["outcome"] == "would_fail")
+        .count();
+    assert_eq!(failed, 2);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_under_way_may_end_within_the_grace_and_no_longer() {
+    for (grace, told) in [("10s", true), ("1s", false)] {
+        let world = World::healthy().await;
+        let (app, _) = target(&world, "app", PASSWORD);
+        let daemon = Daemon::start(&config(
+            &world,
+            &app,
+            &format!("schedule: {{grace: {grace}, timeout: 30s}}"),
+        ));
+        world.registry.knobs().manners.delay = Duration::from_millis(800);
+        let admin = daemon.admin;
+        let asking = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(admin).unwrap();
+            write!(
+                stream,
+                "POST /-/check?target=app HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
+            .unwrap();
+            let mut text = String::new();
+            let _ = stream.read_to_string(&mut text);
+        });
+        eventually("the check has begun", || {
+            daemon.metrics().value("pullpath_checks_running") == Some(1.0)
+                || !world.registry.server.seen().is_empty()
+        });
+        let log = Arc::clone(&daemon.log);
+        assert_eq!(daemon.stop(), Some(0));
+        asking.join().unwrap();
+        let log = log.lock().unwrap().join("\n");
+        assert!(
+            log.contains(&format!("\"given_up\":{}", u8::from(!told))),
+            "{grace}: {log}"
+        );
+    }
+}

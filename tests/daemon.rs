@@ -890,3 +890,52 @@ async fn a_check_under_way_may_end_within_the_grace_and_no_longer() {
         );
     }
 }
+
+/// A real browser under the page's own policy: the style is applied, nothing is refused, and a page of
+/// another origin is not asked for anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_shows_the_pages_as_they_are_meant() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let (wrong, _) = target(&world, "wrong", "wrong");
+    let daemon = Daemon::start(&config(&world, &format!("{app}\n{wrong}"), ""));
+    daemon.check("app", "transfer");
+    daemon.check("wrong", "reach");
+    let profile = TempDir::new().unwrap();
+    let show = |path: &str, name: &str| {
+        let picture = profile.path().join(name);
+        let output = Command::new("timeout")
+            .args([
+                "60",
+                "chromium",
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--no-proxy-server",
+            ])
+            .args(["--enable-logging=stderr", "--window-size=900,1400"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(format!("--screenshot={}", picture.display()))
+            .arg(format!("http://{}{path}", daemon.public))
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        // What the policy refuses, a browser says on its console.
+        assert!(!told.contains("CONSOLE"), "{told}");
+        fs::read(picture).unwrap()
+    };
+    // An empty page is some KiB; these have text and cards.
+    for (path, name) in [("/", "index.png"), ("/targets/app", "target.png")] {
+        let picture = show(path, name);
+        assert_eq!(&picture[1..4], b"PNG");
+        assert!(picture.len() > 30_000, "{path}: {} bytes", picture.len());
+    }
+    let style = ask(daemon.public, "GET", "/style.css", "");
+    assert!(style.head.contains("text/css") && style.body.contains("prefers-color-scheme: dark"));
+}

@@ -623,3 +623,39 @@ const TAIL: &str = "
 `/probe?target=NAME` answers with the first table alone, for one target and after a check made for the
 question, and with `probe_success` and `probe_duration_seconds` as blackbox_exporter has them.
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_family() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == markdown(),
+            "docs/metrics.md differs from the table; UPDATE_DOCS=1 cargo test writes it"
+        );
+    }
+
+    /// Prometheus' own conventions: base units at the end of the name, `_total` for counters alone.
+    #[test]
+    fn names_follow_the_conventions() {
+        for family in FAMILIES {
+            let name = family.name;
+            assert!(name.starts_with("pullpath_"), "{name}");
+            assert_eq!(
+                name.ends_with("_total"),
+                family.kind == Kind::Counter,
+                "{name}"
+            );
+            for unit in ["_ms", "_milliseconds", "_mbit", "_percent", "_kb"] {
+                assert!(!name.ends_with(unit), "{name}");
+            }
+            assert!(family.help.ends_with('.'), "{name}");
+        }
+    }
+}

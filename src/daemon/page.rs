@@ -293,7 +293,8 @@ fn card(fleet: &Fleet, watched: &Watched, now: Timestamp, most: usize) -> Card {
 fn finding(finding: &Finding) -> FindingView {
     let leg = finding.leg.map(|leg| leg.as_str().to_owned());
     let phase = finding.phase.map(|phase| phase.as_str().to_owned());
-    let place: Vec<String> = leg.into_iter().chain(phase).collect();
+    let mut place: Vec<String> = leg.into_iter().chain(phase).collect();
+    place.dedup();
     FindingView {
         tone: match finding.severity {
             Severity::Critical => Tone::Bad,
@@ -357,10 +358,15 @@ fn checked(watched: &Watched, now: Timestamp) -> String {
     let record = &watched.record;
     let ago = |at: Timestamp| {
         let seconds = u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0);
-        Took(std::time::Duration::from_secs(seconds)).to_string()
+        match seconds {
+            0 => "just now".to_owned(),
+            1..=119 => format!("{seconds} s ago"),
+            120..=7199 => format!("{} min ago", seconds / 60),
+            _ => format!("{} h ago", seconds / 3600),
+        }
     };
     let mut parts = vec![match record.checked {
-        Some(at) => format!("checked {} ago", ago(at)),
+        Some(at) => format!("checked {}", ago(at)),
         None => "not checked yet".to_owned(),
     }];
     if record.consecutive_failures > 0 {
@@ -455,7 +461,12 @@ fn plot(
             width: format!("{:.1}", (width - 2.0).max(1.0)),
             height: format!("{height:.1}"),
             tone: tone(run),
-            title: format!("{}: {}", instant(run.at), shown(*value)),
+            title: format!(
+                "{}: {}, {}",
+                instant(run.at),
+                shown(*value),
+                outcome(run.outcome)
+            ),
         }
     });
     Some(Plot {

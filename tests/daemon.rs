@@ -2,6 +2,7 @@
 //! loopback that can be made to fail.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
+#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
 
 mod support;
 

@@ -35,7 +35,8 @@ pub struct Face {
     pub transfer: Option<TransferFace>,
     /// Requests that were sent to registry, token service and storage.
     pub requests: u32,
-    pub answered: Answered,
+    /// `None`: there was no answer.
+    pub answered: Option<Answered>,
 }
 
 /// A phase that was run.
@@ -282,7 +283,7 @@ fn requests(walk: &Walk) -> u32 {
 }
 
 /// The word of the registry's servers on how much is too much.
-fn answered(walk: &Walk, now: Timestamp) -> Answered {
+fn answered(walk: &Walk, now: Timestamp) -> Option<Answered> {
     let mut faults: Vec<&HttpFault> = Vec::new();
     faults.extend(walk.ping.fault());
     for attempt in walk.attempts.iter().filter(|attempt| attempt.at.is_none()) {
@@ -303,7 +304,11 @@ fn answered(walk: &Walk, now: Timestamp) -> Answered {
         faults.push(fault);
     }
     faults.extend(walk.blob.fault());
-    let mut worst = Answered::Well;
+    let let_in = walk
+        .attempts
+        .iter()
+        .any(|attempt| attempt.at.is_none() && attempt.head.done().is_some());
+    let mut worst = (walk.ping.done().is_some() || let_in).then_some(Answered::Well);
     for fault in faults {
         let HttpFault::Status {
             status,
@@ -316,10 +321,12 @@ fn answered(walk: &Walk, now: Timestamp) -> Answered {
         };
         let retry_after = retry_after.as_deref().and_then(|text| wait_of(text, now));
         if *status == 429 || code.as_deref() == Some("TOOMANYREQUESTS") {
-            return Answered::TooMany { retry_after };
+            return Some(Answered::TooMany { retry_after });
         }
         if *status >= 500 {
-            worst = Answered::ServerError { retry_after };
+            worst = Some(Answered::ServerError { retry_after });
+        } else {
+            worst = worst.or(Some(Answered::Well));
         }
     }
     worst

@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod ledger;
 pub mod metrics;
 pub mod page;
+pub mod policy;
 pub mod record;
 pub mod reload;
 pub mod runner;

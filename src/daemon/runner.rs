@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::check::{self, Job, Told, World, WorldError};
 use super::face::Face;
 use super::fleet::{Fleet, Shown};
-use super::ledger::{Answered, Ledger, Limits, Reserved};
+use super::ledger::{Answered, Limits, Reserved};
+use super::policy::{self, Heard, Then};
 use super::record::{Changes, HeldBack, Keep, Outcome, Run};
 use super::schedule::{Due, Moment, Schedule, Tier};
 use super::state::{State, StateFile};
@@ -28,12 +29,6 @@ use crate::net::machine;
 use crate::net::netlink::Netlink;
 use crate::probe::KnownManifests;
 use crate::report::Report;
-
-/// Requests of a usual check: `/v2/`, a token, the manifest, a layer.
-const USUAL_REQUESTS: u32 = 4;
-
-/// A test that another one keeps from beginning is tried again after this.
-const TRANSFER_TURN: Duration = Duration::from_secs(30);
 
 /// What has changed is written at least this often.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
@@ -452,52 +447,35 @@ impl Runner {
 
     /// Takes from the budgets what a check may need.
     fn may(&mut self, due: &Due, now: Moment) -> Result<Option<Reserved>, (HeldBack, Then)> {
-        let held = |reason, until: Option<Moment>, then| {
-            let until = until.and_then(timestamp);
-            (HeldBack { reason, until }, then)
-        };
         let Some(target) = self.target(&due.target) else {
-            return Err(held("gone", None, Then::NextTime(None)));
+            let held = HeldBack {
+                reason: "gone",
+                until: None,
+            };
+            return Err((held, Then::NextTime(None)));
         };
-        let registry = &*target.registry;
-        let later = |until| match due.tier {
-            Tier::Reach => Then::NextTime(Some(until)),
-            _ => Then::Later(until),
-        };
-        if let Some(until) = self.state.ledger.waits_until(registry, now) {
-            return Err(held("registry_backoff", Some(until), later(until)));
+        let is_busy = |underway: &Underway| underway.due.tier == Tier::Transfer;
+        let is_transfer_under_way = self.underway.values().any(is_busy);
+        let reserved = policy::may(
+            &mut self.state.ledger,
+            &self.limits,
+            self.config.budgets.transfer_bytes.0,
+            due,
+            &target.registry,
+            is_transfer_under_way,
+            now,
+        )
+        .map_err(|(held, then)| {
+            let until = held.until.and_then(timestamp);
+            let reason = held.reason;
+            (HeldBack { reason, until }, then)
+        })?;
+        if reserved.is_some() {
+            // Written before it is spent.
+            self.unsaved = true;
+            self.save();
         }
-        if due.tier == Tier::Transfer {
-            let is_busy = |underway: &Underway| underway.due.tier == Tier::Transfer;
-            if self.underway.values().any(is_busy) {
-                let until = now.after(TRANSFER_TURN);
-                return Err(held("transfer_turn", Some(until), Then::Later(until)));
-            }
-            if self.state.ledger.is_low(&self.limits, registry) {
-                return Err(held("rate_limit_floor", None, Then::NextTime(None)));
-            }
-        }
-        if let Err(until) =
-            self.state
-                .ledger
-                .take_requests(&self.limits, registry, USUAL_REQUESTS, now)
-        {
-            return Err(held("registry_requests", Some(until), later(until)));
-        }
-        if due.tier != Tier::Transfer {
-            return Ok(None);
-        }
-        let wish = self.config.budgets.transfer_bytes.0;
-        let reserved = self
-            .state
-            .ledger
-            .reserve(&self.limits, &target.name, registry, wish, now);
-        let reserved =
-            reserved.map_err(|spent| held(spent.as_str(), None, Then::NextTime(None)))?;
-        // Written before it is spent.
-        self.unsaved = true;
-        self.save();
-        Ok(Some(reserved))
+        Ok(reserved)
     }
 
     fn begin(
@@ -641,32 +619,35 @@ impl Runner {
         face: Option<&Face>,
         now: Moment,
     ) -> Option<Moment> {
-        let (name, registry) = (&*underway.due.target, &*underway.target.registry);
-        let ledger: &mut Ledger = &mut self.state.ledger;
-        if let Some(reserved) = underway.reserved {
-            // Of a test that told nothing, all counts as read.
-            let transfer = face.and_then(|face| face.transfer.as_ref());
-            let used = match (face, transfer) {
-                (Some(_), None) => Bytes(0),
-                (_, transfer) => transfer.map_or(reserved.bytes, |transfer| transfer.read),
-            };
-            ledger.settle(name, registry, reserved, used, now);
-            self.unsaved = true;
-        }
-        let (face, told) = (face?, told?);
-        ledger.charge(registry, face.requests.saturating_sub(USUAL_REQUESTS));
-        if let Some(limit) = &face.rate_limit {
-            ledger.note_rate_limit(registry, limit);
-        }
-        self.unsaved |= !told.rejected.is_empty() || face.answered != Answered::Well;
-        for rejected in &told.rejected {
-            ledger.reject(registry, rejected.clone());
-        }
-        if let Some(accepted) = &told.accepted {
-            ledger.accept(registry, accepted);
-        }
-        ledger.heard(&self.node, registry, face.answered, now);
-        ledger.waits_until(registry, now)
+        let heard = match (told, face) {
+            (Some(told), Some(face)) => Heard {
+                requests: face.requests,
+                read: Some(
+                    face.transfer
+                        .as_ref()
+                        .map_or(Bytes(0), |transfer| transfer.read),
+                ),
+                answered: face.answered,
+                rate_limit: face.rate_limit.clone(),
+                rejected: told.rejected.clone(),
+                accepted: told.accepted.clone(),
+            },
+            _ => Heard::default(),
+        };
+        self.unsaved |= underway.reserved.is_some()
+            || !heard.rejected.is_empty()
+            || heard
+                .answered
+                .is_some_and(|answered| answered != Answered::Well);
+        policy::book(
+            &mut self.state.ledger,
+            &self.node,
+            &underway.due.target,
+            &underway.target.registry,
+            underway.reserved,
+            &heard,
+            now,
+        )
     }
 
     /// A line for each change, and a closer look at a way that is new.
@@ -726,12 +707,6 @@ fn is_starved(underway: &Underway, took: Duration, lag: Duration) -> bool {
         held.as_secs_f64() / took.as_secs_f64().max(1e-3)
     });
     lag > STARVED_LAG || share > STARVED_SHARE
-}
-
-/// What becomes of a check that may not be made now.
-enum Then {
-    Later(Moment),
-    NextTime(Option<Moment>),
 }
 
 fn in_folder(folder: &Path) -> Result<(Option<StateFile>, KnownManifests), StartError> {

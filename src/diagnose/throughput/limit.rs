@@ -77,6 +77,9 @@ const SHORT: f64 = 0.5;
 /// A control host is at its pace after this, and has told after that (in seconds).
 const CONTROL_SETTLES: Duration = Duration::from_millis(150);
 const CONTROL_SHORT: f64 = 0.3;
+/// One that is so many times as fast spends the bytes sooner, and has told as soon.
+const CONTROL_CLEAR: f64 = 3.0;
+const CONTROL_CLEAR_SHORT: f64 = 0.2;
 
 /// Our own clock ticks at least this often, of the times it should.
 const STARVED: f64 = 0.5;
@@ -560,7 +563,12 @@ fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Opt
     let theirs = stages::mean(&stages::part(&control.arrivals, from, None))?;
     let ours = stages::mean(&stages::part(&transfer.arrivals, from, None))?;
     let alone = before.rate();
-    if with.seconds < CONTROL_SHORT || alone <= 0.0 || !before.is_sustained {
+    let least = if theirs > CONTROL_CLEAR * alone {
+        CONTROL_CLEAR_SHORT
+    } else {
+        CONTROL_SHORT
+    };
+    if with.seconds < least || alone <= 0.0 || !before.is_sustained {
         return None;
     }
     let told = format!(

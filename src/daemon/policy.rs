@@ -1,0 +1,219 @@
+//! Whether a check may be made now, and what is booked after it. Pure: the runner acts by it, and the
+//! simulation of a fleet as well.
+
+use std::time::Duration;
+
+use super::ledger::{Answered, Ledger, Limits, Rejected, Reserved};
+use super::schedule::{Due, Moment, Tier};
+use crate::model::evidence::{Attempt, RateLimit};
+use crate::model::units::Bytes;
+
+/// Requests of a usual check: `/v2/`, a token, the manifest, a layer.
+const USUAL_REQUESTS: u32 = 4;
+
+/// A test that another one keeps from beginning is tried again after this.
+const TRANSFER_TURN: Duration = Duration::from_secs(30);
+
+/// Why a check is not made now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// The metric label.
+    pub reason: &'static str,
+    pub until: Option<Moment>,
+}
+
+/// What becomes of a check that may not be made now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Then {
+    /// It is made later instead.
+    Later(Moment),
+    /// It is left out; the next one in its place in time, not before a moment.
+    NextTime(Option<Moment>),
+}
+
+/// What a check has spent and heard.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    pub requests: u32,
+    /// By a transfer test; `None`: it told nothing, and may have read all that was reserved.
+    pub read: Option<Bytes>,
+    /// `None`: there was no answer.
+    pub answered: Option<Answered>,
+    pub rate_limit: Option<RateLimit>,
+    pub rejected: Vec<Rejected>,
+    pub accepted: Option<Attempt>,
+}
+
+/// Takes from the budgets what a check of a target of this registry may need; a transfer test may read
+/// up to `wish`.
+///
+/// # Errors
+/// Why it may not be made now, and what becomes of it.
+pub fn may(
+    ledger: &mut Ledger,
+    limits: &Limits,
+    wish: Bytes,
+    due: &Due,
+    registry: &str,
+    is_transfer_under_way: bool,
+    now: Moment,
+) -> Result<Option<Reserved>, (Held, Then)> {
+    let held = |reason, until, then| (Held { reason, until }, then);
+    let later = |until| match due.tier {
+        Tier::Reach => Then::NextTime(Some(until)),
+        Tier::Path | Tier::Transfer => Then::Later(until),
+    };
+    if let Some(until) = ledger.waits_until(registry, now) {
+        return Err(held("registry_backoff", Some(until), later(until)));
+    }
+    if due.tier == Tier::Transfer {
+        if is_transfer_under_way {
+            let until = now.after(TRANSFER_TURN);
+            return Err(held("transfer_turn", Some(until), Then::Later(until)));
+        }
+        if ledger.is_low(limits, registry) {
+            return Err(held("rate_limit_floor", None, Then::NextTime(None)));
+        }
+    }
+    ledger
+        .take_requests(limits, registry, USUAL_REQUESTS, now)
+        .map_err(|until| held("registry_requests", Some(until), later(until)))?;
+    if due.tier != Tier::Transfer {
+        return Ok(None);
+    }
+    let reserved = ledger.reserve(limits, &due.target, registry, wish, now);
+    reserved
+        .map(Some)
+        .map_err(|spent| held(spent.as_str(), None, Then::NextTime(None)))
+}
+
+/// Books what a check has spent and heard; before when the registry should not be asked again.
+pub fn book(
+    ledger: &mut Ledger,
+    node: &str,
+    target: &str,
+    registry: &str,
+    reserved: Option<Reserved>,
+    heard: &Heard,
+    now: Moment,
+) -> Option<Moment> {
+    if let Some(reserved) = reserved {
+        let used = heard.read.unwrap_or(reserved.bytes);
+        ledger.settle(target, registry, reserved, used, now);
+    }
+    ledger.charge(registry, heard.requests.saturating_sub(USUAL_REQUESTS));
+    if let Some(limit) = &heard.rate_limit {
+        ledger.note_rate_limit(registry, limit);
+    }
+    for rejected in &heard.rejected {
+        ledger.reject(registry, rejected.clone());
+    }
+    if let Some(accepted) = &heard.accepted {
+        ledger.accept(registry, accepted);
+    }
+    if let Some(answered) = heard.answered {
+        ledger.heard(node, registry, answered, now);
+    }
+    ledger.waits_until(registry, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        node_bytes_per_day: Bytes(64 << 20),
+        target_bytes_per_day: Bytes(16 << 20),
+        registry_bytes_per_day: Bytes(64 << 20),
+        registry_requests_per_minute: 8,
+        rate_limit_floor: 0.1,
+    };
+    const NOW: Moment = Moment(Duration::from_hours(500_000));
+
+    fn due(tier: Tier) -> Due {
+        Due {
+            target: Arc::from("a"),
+            tier,
+            at: NOW,
+        }
+    }
+
+    fn ask(
+        ledger: &mut Ledger,
+        tier: Tier,
+        busy: bool,
+    ) -> Result<Option<Bytes>, (&'static str, Then)> {
+        let asked = may(ledger, &LIMITS, Bytes(16 << 20), &due(tier), "r", busy, NOW);
+        asked
+            .map(|reserved| reserved.map(|reserved| reserved.bytes))
+            .map_err(|(held, then)| (held.reason, then))
+    }
+
+    #[test]
+    fn each_budget_holds_back_what_it_is_for() {
+        let mut ledger = Ledger::default();
+        let turn = NOW.after(TRANSFER_TURN);
+        assert_eq!(
+            ask(&mut ledger, Tier::Transfer, true),
+            Err(("transfer_turn", Then::Later(turn)))
+        );
+        assert_eq!(
+            ask(&mut ledger, Tier::Transfer, false),
+            Ok(Some(Bytes(16 << 20)))
+        );
+        assert_eq!(
+            ask(&mut ledger, Tier::Transfer, false),
+            Err(("target_bytes", Then::NextTime(None)))
+        );
+        // Two of four requests each a minute: the third waits for its tokens.
+        let soon = NOW.after(Duration::from_secs(30));
+        assert_eq!(
+            ask(&mut ledger, Tier::Reach, false),
+            Err(("registry_requests", Then::NextTime(Some(soon))))
+        );
+        assert_eq!(
+            ask(&mut ledger, Tier::Path, false),
+            Err(("registry_requests", Then::Later(soon)))
+        );
+    }
+
+    #[test]
+    fn a_registry_that_has_too_much_is_left_alone_and_its_checks_come_later() {
+        let mut ledger = Ledger::default();
+        let heard = Heard {
+            answered: Some(Answered::TooMany {
+                retry_after: Some(Duration::from_mins(5)),
+            }),
+            ..Heard::default()
+        };
+        let until = book(&mut ledger, "n", "a", "r", None, &heard, NOW).unwrap();
+        assert!(until.since(NOW) >= Duration::from_mins(5));
+        assert_eq!(
+            ask(&mut ledger, Tier::Reach, false),
+            Err(("registry_backoff", Then::NextTime(Some(until))))
+        );
+        assert_eq!(
+            ask(&mut ledger, Tier::Path, false),
+            Err(("registry_backoff", Then::Later(until)))
+        );
+    }
+
+    #[test]
+    fn a_test_that_told_nothing_may_have_read_all() {
+        let mut ledger = Ledger::default();
+        let reserved = may(
+            &mut ledger,
+            &LIMITS,
+            Bytes(16 << 20),
+            &due(Tier::Transfer),
+            "r",
+            false,
+            NOW,
+        )
+        .unwrap();
+        book(&mut ledger, "n", "a", "r", reserved, &Heard::default(), NOW);
+        assert_eq!(ledger.bytes_left(&LIMITS, NOW), Bytes(48 << 20));
+    }
+}

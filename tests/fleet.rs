@@ -1,0 +1,18 @@
+//! A small fleet over three days; `tests/bench/simulate` has thousands of nodes and a week.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
+#[path = "simulation/mod.rs"]
+mod simulation;
+
+use simulation::{Size, check, run};
+
+#[test]
+fn a_fleet_does_not_herd_spends_no_more_than_it_may_and_locks_no_account() {
+    check(&run(Size {
+        nodes: 60,
+        targets: 20,
+        days: 3,
+    }));
+}

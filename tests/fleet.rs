@@ -1,4 +1,4 @@
-//! A small fleet over three days; `tests/bench/simulate` has thousands of nodes and a week.
+//! A small fleet over three days; `tests/bench/fleet` has thousands of nodes and a week.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
+use super::ConfigError;
 use super::values::{CountWithin, Share, Size, Wait, WaitWithin, short};
 use crate::model::text::printable;
 use crate::model::units::Bytes;
@@ -80,6 +81,25 @@ impl Default for Schedule {
             check_timeout: WaitWithin(seconds(MINUTE)),
             grace: WaitWithin(seconds(10)),
         }
+    }
+}
+
+impl Schedule {
+    /// What one entry alone can't show.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.timeout.0 >= self.check_timeout.0 {
+            return Err(ConfigError {
+                line: None,
+                column: None,
+                message: format!(
+                    "schedule.timeout ({}) is as long as schedule.check_timeout ({}): a check that waits once for so long would tell nothing; make check_timeout some times longer",
+                    short(self.timeout.0),
+                    short(self.check_timeout.0)
+                ),
+                snippet: None,
+            });
+        }
+        Ok(())
     }
 }
 

@@ -98,6 +98,7 @@ impl Config {
             serde_saphyr::from_str(text).map_err(|error| from_parser(&error, text))?;
         config.network.check(text)?;
         config.targets.check(text)?;
+        config.schedule.check()?;
         Ok(config)
     }
 

@@ -183,6 +183,15 @@ fn targets_are_read_and_their_names_are_labels() {
     }
 }
 
+#[test]
+fn no_single_wait_is_as_long_as_the_check_around_it() {
+    let error = Config::parse("schedule: {timeout: 1m, check_timeout: 30s}\n").unwrap_err();
+    assert!(
+        error.message.contains("schedule.check_timeout (30s)"),
+        "{error}"
+    );
+}
+
 /// What a reader of the example takes for a default is one, and no key is left out.
 #[test]
 fn the_example_has_every_key_with_its_default() {

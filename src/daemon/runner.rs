@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::check::{self, Job, Told, World, WorldError};
 use super::face::Face;
@@ -513,11 +514,18 @@ impl Runner {
         };
         let world = Arc::clone(&self.world);
         let most = self.config.schedule.check_timeout.0;
-        let handle = self.running.spawn(async move {
+        let span = tracing::info_span!(
+            "check",
+            target_name = &*target.name,
+            registry = &*target.registry,
+            tier = due.tier.as_str()
+        );
+        let made = async move {
             timeout(most, Box::pin(check::make(&world, job)))
                 .await
                 .map_err(|_| Outcome::TimedOut)
-        });
+        };
+        let handle = self.running.spawn(made.instrument(span));
         let underway = Underway {
             target,
             began: now,
@@ -744,4 +752,60 @@ fn rate(face: &Face) -> Option<f64> {
 /// The report as `probe -o json` has it in its list.
 fn stored(report: &Report) -> Option<Arc<str>> {
     serde_json::to_string(report).ok().map(Arc::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A registry where nobody listens: no packet leaves this host.
+    fn config(more: &str) -> Config {
+        Config::parse(&format!(
+            "network: {{metadata: off}}\ntargets:\n  - {{name: panics, image: '127.0.0.1:1/a:1', plain_http: true}}\n  - {{name: fails, image: '127.0.0.1:1/b:1', plain_http: true}}\n{more}\n"
+        ))
+        .unwrap()
+    }
+
+    async fn check(orders: &mpsc::Sender<Order>, target: &str) -> Result<u64, Refused> {
+        let (done, told) = oneshot::channel();
+        let order = Order::Check {
+            target: Arc::from(target),
+            tier: Tier::Reach,
+            done,
+        };
+        orders.send(order).await.unwrap();
+        told.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_check_and_is_counted() {
+        let load: Loader = Box::new(|| Err("not asked for".to_owned()));
+        let runner = Runner::start("n1".to_owned(), config(""), load)
+            .await
+            .unwrap();
+        let fleet = runner.fleet();
+        let (orders, received) = mpsc::channel(4);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(runner.run(received, stop.clone()));
+        assert_eq!(
+            check(&orders, "panics").await,
+            Err(Refused::Failed("panicked"))
+        );
+        assert!(check(&orders, "fails").await.is_ok(), "the others go on");
+        assert_eq!(check(&orders, "nobody").await, Err(Refused::NoSuchTarget));
+        {
+            let fleet = fleet.read().unwrap();
+            assert_eq!(fleet.counters.panics, 1);
+            let record = |name: &str| &fleet.targets[name].record;
+            assert_eq!(
+                record("panics").newest().unwrap().outcome,
+                Outcome::Panicked
+            );
+            assert_eq!(record("panics").is_ready(), None);
+            assert_eq!(record("fails").is_ready(), Some(false));
+            assert_eq!(fleet.counters.running, 0);
+        }
+        stop.cancel();
+        running.await.unwrap();
+    }
 }

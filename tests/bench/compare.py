@@ -9,29 +9,9 @@ import sys
 import tempfile
 import time
 
+from namespace import inside, sh
+
 RUNS = int(sys.argv[1])
-
-
-def inside_namespace():
-    """Runs this script again in a network namespace with a resolver of its own, and removes that."""
-    name = f"pullpath-bench-{os.getpid()}"
-    resolver = f"/etc/netns/{name}"
-    sh("ip", "netns", "add", name)
-    try:
-        sh("ip", "-n", name, "link", "set", "lo", "up")
-        os.makedirs(resolver)
-        with open(f"{resolver}/resolv.conf", "w") as file:
-            file.write("nameserver 127.0.0.1\n")
-        sh("ip", "netns", "exec", name, sys.executable, __file__, str(RUNS), "inside")
-    finally:
-        sh("ip", "netns", "del", name)
-        if os.path.isdir(resolver):
-            os.remove(f"{resolver}/resolv.conf")
-            os.rmdir(resolver)
-
-
-def sh(*words):
-    subprocess.run(words, check=True)
 
 
 def once(command, environment):
@@ -132,4 +112,4 @@ def compare():
 if sys.argv[2:] == ["inside"]:
     compare()
 else:
-    inside_namespace()
+    inside(__file__, str(RUNS), "inside")

@@ -26,6 +26,7 @@ use std::fs;
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -702,7 +703,7 @@ impl World {
         }
         let bind = || {
             let addresses = facts.cloud.addresses().iter();
-            addresses.map(|at| TcpListener::bind(at).unwrap()).collect()
+            addresses.map(|at| bound(at)).collect()
         };
         let listeners = self.meta.inside(bind);
         let metadata = Arc::new(Metadata::start(listeners, facts));
@@ -1234,6 +1235,18 @@ fn forward() {
     if bridged.exists() {
         for family in ["iptables", "ip6tables", "arptables"] {
             let _ = fs::write(bridged.join(format!("bridge-nf-call-{family}")), "0");
+        }
+    }
+}
+
+/// A listener at an address that another one may hold for a moment longer.
+fn bound(at: &str) -> TcpListener {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        match TcpListener::bind(at) {
+            Ok(listener) => return listener,
+            Err(error) if Instant::now() >= end => panic!("{at}: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `pullpath run`: the daemon from its arguments to its end.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,9 +84,9 @@ pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
         .or_else(|| config.vantage.node.clone())
         .or_else(host_name)
         .ok_or(Error::NoNodeName)?;
-    // Two, so that a scrape does not delay the clock of a check.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // Checks wait; they do not compute. What computes (a scrape of many targets) has a thread of its
+    // own, so that it delays no check's clock.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
@@ -151,16 +152,20 @@ async fn watch_over(
 }
 
 async fn bind(address: ListenAddress, flag: &'static str) -> Result<TcpListener, Error> {
-    TcpListener::bind(address.0)
-        .await
-        .map_err(|source| Error::Listen {
-            flag,
-            address: address.0,
-            source,
-        })
+    let mut bound = TcpListener::bind(address.0).await;
+    // All addresses of a host without IPv6 are those of IPv4.
+    if bound.is_err() && address.0.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        let of_v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.0.port())).await;
+        bound = of_v4.or(bound);
+    }
+    bound.map_err(|source| Error::Listen {
+        flag,
+        address: address.0,
+        source,
+    })
 }
 
-/// SIGHUP reads the configuration again; SIGTERM and SIGINT end, a second one at once.
+/// SIGHUP reads the configuration again; SIGTERM and SIGINT end.
 async fn obey_signals(orders: mpsc::Sender<Order>, stop: CancellationToken) {
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::hangup()),

@@ -31,6 +31,9 @@ use crate::net::netlink::Netlink;
 use crate::probe::KnownManifests;
 use crate::report::Report;
 
+/// A check that is due while one is made on demand waits for so long.
+const AFTER_DEMAND: Duration = Duration::from_secs(5);
+
 /// What has changed is written at least this often.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
@@ -379,6 +382,11 @@ impl Runner {
             return;
         };
         let name = Arc::clone(&due.target);
+        if self.is_underway(&name) {
+            // On demand, just now.
+            self.schedule.postpone(&due, now.after(AFTER_DEMAND));
+            return;
+        }
         match self.may(&due, now) {
             Ok(reserved) => self.begin(due, reserved, None),
             Err((held_back, then)) => {
@@ -411,12 +419,7 @@ impl Runner {
         let now = self.clock.now();
         let refused = if self.target(name).is_none() {
             Some(Refused::NoSuchTarget)
-        } else if self.running.len() >= self.places()
-            || self
-                .underway
-                .values()
-                .any(|underway| &*underway.due.target == name)
-        {
+        } else if self.running.len() >= self.places() || self.is_underway(name) {
             Some(Refused::Busy)
         } else {
             None
@@ -436,6 +439,11 @@ impl Runner {
                 let _ = done.send(Err(Refused::HeldBack(held_back)));
             }
         }
+    }
+
+    fn is_underway(&self, name: &str) -> bool {
+        let mut all = self.underway.values();
+        all.any(|underway| &*underway.due.target == name)
     }
 
     fn target(&self, name: &str) -> Option<Arc<Target>> {
@@ -471,9 +479,9 @@ impl Runner {
             let reason = held.reason;
             (HeldBack { reason, until }, then)
         })?;
+        self.unsaved = true;
         if reserved.is_some() {
             // Written before it is spent.
-            self.unsaved = true;
             self.save();
         }
         Ok(reserved)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::ptr;
 
 use jiff::Timestamp;
 use prometheus::TextEncoder;
@@ -51,7 +52,7 @@ pub struct Family {
 
 macro_rules! families {
     ($($id:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
-        $(const $id: &Family = &Family {
+        $(static $id: Family = Family {
             name: $name,
             kind: Kind::$kind,
             labels: &[$($label),*],
@@ -59,7 +60,7 @@ macro_rules! families {
         };)*
 
         /// All, in the order of the documentation.
-        pub const FAMILIES: &[&Family] = &[$($id),*];
+        pub static FAMILIES: &[&Family] = &[$(&$id),*];
     };
 }
 
@@ -157,28 +158,35 @@ families! {
 /// Series of one target at most.
 pub const SERIES_A_TARGET: usize = 40;
 
+/// Labels of a target's series besides `target`, at most.
+const LABELS: usize = 5;
+
 /// Findings of one target that are published; the worst of them.
 const FINDINGS_A_TARGET: usize = 6;
 
 /// Everything, or what there is of one target.
 pub fn text(fleet: &Fleet, only: Option<&str>) -> String {
-    let mut page = Page::default();
     let targets: Vec<(&str, Series<'_>)> = fleet
         .targets
         .iter()
         .filter(|(name, _)| only.is_none_or(|only| &***name == only))
         .map(|(name, watched)| (&**name, of_target(fleet, watched)))
         .collect();
+    // A target's lines are 3 kB; what grows by doubling would need twice the room.
+    let mut page = Page(String::with_capacity(16 * 1024 + targets.len() * 4 * 1024));
     for family in FAMILIES
         .iter()
         .filter(|family| family.labels.contains(&"target"))
     {
         let metrics = targets.iter().flat_map(|(name, series)| {
-            let of_family = series.0.iter().filter(|one| one.family.name == family.name);
+            let of_family = series.0.iter().filter(|one| ptr::eq(one.family, *family));
             of_family.map(move |one| {
-                let mut labels = vec![label("target", name)];
-                labels.extend(one.labels.iter().map(|(key, value)| label(key, value)));
-                gauge(labels, one.value)
+                let values = std::iter::once(*name).chain(one.values);
+                let labels = family.labels.iter().zip(values);
+                gauge(
+                    labels.map(|(key, value)| label(key, value)).collect(),
+                    one.value,
+                )
             })
         });
         page.add(family, metrics.collect());
@@ -195,16 +203,19 @@ struct Series<'a>(Vec<One<'a>>);
 
 struct One<'a> {
     family: &'static Family,
-    /// Without that of the target.
-    labels: Vec<(&'static str, &'a str)>,
+    /// Of the labels behind `target`, in the family's order.
+    values: [&'a str; LABELS],
     value: f64,
 }
 
 impl<'a> Series<'a> {
-    fn add(&mut self, family: &'static Family, labels: &[(&'static str, &'a str)], value: f64) {
+    fn add<const N: usize>(&mut self, family: &'static Family, of: [&'a str; N], value: f64) {
+        debug_assert_eq!(family.labels.len(), N + 1, "{}", family.name);
+        let mut values = [""; LABELS];
+        values[..N].copy_from_slice(&of);
         self.0.push(One {
             family,
-            labels: labels.to_vec(),
+            values,
             value,
         });
     }
@@ -213,49 +224,41 @@ impl<'a> Series<'a> {
 fn of_target<'a>(fleet: &Fleet, watched: &'a Watched) -> Series<'a> {
     let (target, record) = (&watched.target, &watched.record);
     let mut series = Series(Vec::with_capacity(SERIES_A_TARGET));
-    let registry = ("registry", &*target.registry);
+    let registry = &*target.registry;
     if let Some(ready) = record.is_ready() {
-        series.add(PULL_READY, &[registry], truth(ready));
+        series.add(&PULL_READY, [registry], truth(ready));
     }
     if record.checked.is_some() {
         #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
         series.add(
-            CONSECUTIVE_FAILURES,
-            &[],
+            &CONSECUTIVE_FAILURES,
+            [],
             record.consecutive_failures as f64,
         );
     }
     if let Some(at) = record.last_success {
-        series.add(LAST_SUCCESS, &[], seconds(at));
+        series.add(&LAST_SUCCESS, [], seconds(at));
     }
     if let Some(held_back) = &record.held_back {
-        series.add(HELD_BACK, &[("reason", held_back.reason)], 1.0);
+        series.add(&HELD_BACK, [held_back.reason], 1.0);
     }
     let mut told = BTreeSet::new();
     for finding in record.findings() {
         let leg = finding.leg.map_or("", Role::as_str);
         if told.len() < FINDINGS_A_TARGET && told.insert((leg, finding.cause.code())) {
             let severity = severity(finding.severity);
-            series.add(
-                FINDING,
-                &[
-                    ("leg", leg),
-                    ("cause", finding.cause.code()),
-                    ("severity", severity),
-                ],
-                1.0,
-            );
+            series.add(&FINDING, [leg, finding.cause.code(), severity], 1.0);
         }
     }
     for path in record.paths() {
         series.add(
-            PATH_INFO,
-            &[
+            &PATH_INFO,
+            [
                 registry,
-                ("leg", path.leg.as_str()),
-                ("class", path.class.as_str()),
-                ("confidence", confidence(path.confidence)),
-                ("vantage", vantage(fleet.network)),
+                path.leg.as_str(),
+                path.class.as_str(),
+                confidence(path.confidence),
+                vantage(fleet.network),
             ],
             1.0,
         );
@@ -263,24 +266,23 @@ fn of_target<'a>(fleet: &Fleet, watched: &'a Watched) -> Series<'a> {
     for path in record.paths() {
         if !target.expect.class.is_empty() {
             let met = is_met(path.class, &target.expect.class);
-            series.add(PATH_EXPECTED, &[("leg", path.leg.as_str())], truth(met));
+            series.add(&PATH_EXPECTED, [path.leg.as_str()], truth(met));
         }
     }
     of_transfer(fleet, watched, &mut series);
     if let Some(face) = &record.face {
         if let Some(at) = face.credential {
-            series.add(CREDENTIAL_EXPIRY, &[], seconds(at));
+            series.add(&CREDENTIAL_EXPIRY, [], seconds(at));
         }
-        let labels =
-            |phase: &PhaseFace| [("leg", phase.leg.as_str()), ("phase", phase.phase.as_str())];
+        let labels = |phase: &PhaseFace| [phase.leg.as_str(), phase.phase.as_str()];
         for phase in &face.phases {
-            series.add(PHASE_SUCCESS, &labels(phase), truth(phase.success));
+            series.add(&PHASE_SUCCESS, labels(phase), truth(phase.success));
         }
         // Where there is no room for all, those of the token service's connection give way.
         let mut by_weight: Vec<&PhaseFace> = face.phases.iter().collect();
         by_weight.sort_by_key(|phase| phase.leg == Role::Token);
         for phase in by_weight {
-            series.add(PHASE_DURATION, &labels(phase), phase.took.as_secs_f64());
+            series.add(&PHASE_DURATION, labels(phase), phase.took.as_secs_f64());
         }
     }
     series.0.truncate(SERIES_A_TARGET);
@@ -291,30 +293,30 @@ fn of_target<'a>(fleet: &Fleet, watched: &'a Watched) -> Series<'a> {
 fn of_transfer<'a>(fleet: &Fleet, watched: &'a Watched, series: &mut Series<'a>) {
     let (target, record) = (&watched.target, &watched.record);
     if let Some(image) = record.image {
-        series.add(IMAGE_BYTES, &[], image.0 as f64);
+        series.add(&IMAGE_BYTES, [], image.0 as f64);
     }
     let required = target.required(record.image);
     if let Some(required) = required {
-        series.add(REQUIRED, &[], required);
+        series.add(&REQUIRED, [], required);
     }
     let rate = fleet.rate(watched).filter(|rate| *rate > 0.0);
     if let Some((image, rate)) = record.image.zip(rate) {
-        series.add(ESTIMATED_PULL, &[], image.0 as f64 / rate);
+        series.add(&ESTIMATED_PULL, [], image.0 as f64 / rate);
     }
     if let Some((required, rate)) = required.zip(rate) {
-        series.add(INSUFFICIENT, &[], truth(rate < required));
+        series.add(&INSUFFICIENT, [], truth(rate < required));
     }
     let Some(transfer) = &record.transfer else {
         return;
     };
     if let Some(first_byte) = transfer.first_byte {
-        series.add(FIRST_BYTE, &[], first_byte.as_secs_f64());
+        series.add(&FIRST_BYTE, [], first_byte.as_secs_f64());
     }
     let Some(rates) = &transfer.rates else {
         return;
     };
     if let Some(cause) = rates.bound_by {
-        series.add(BOTTLENECK, &[("cause", cause.code())], 1.0);
+        series.add(&BOTTLENECK, [cause.code()], 1.0);
     }
     // A disturbed rate is not what the way gives.
     if rates.disturbed.is_some() {
@@ -322,11 +324,7 @@ fn of_transfer<'a>(fleet: &Fleet, watched: &'a Watched, series: &mut Series<'a>)
     }
     for (streams, rate) in [("one", rates.one), ("all", rates.all)] {
         if let Some(rate) = rate {
-            series.add(
-                TRANSFER_RATE,
-                &[("streams", streams)],
-                rate.bytes_per_second,
-            );
+            series.add(&TRANSFER_RATE, [streams], rate.bytes_per_second);
         }
     }
     let is_cap = matches!(
@@ -338,7 +336,7 @@ fn of_transfer<'a>(fleet: &Fleet, watched: &'a Watched, series: &mut Series<'a>)
         .or(rates.one)
         .filter(|rate| rate.is_sustained && is_cap);
     if let Some(rate) = lasting {
-        series.add(CAP, &[], rate.bytes_per_second);
+        series.add(&CAP, [], rate.bytes_per_second);
     }
 }
 
@@ -351,26 +349,26 @@ fn of_registries(fleet: &Fleet, page: &mut Page) {
             histogram_of(labels, histogram)
         })
     });
-    page.add(CHECK_DURATION, durations.collect());
+    page.add(&CHECK_DURATION, durations.collect());
     let count = |value: &dyn Fn(&super::fleet::Registry) -> u64| {
         all()
             .map(|(name, registry)| counter(vec![label("registry", name)], value(registry) as f64))
             .collect()
     };
-    page.add(PATH_CHANGES, count(&|registry| registry.path_changes));
+    page.add(&PATH_CHANGES, count(&|registry| registry.path_changes));
     let certificates = fleet.certificates();
     let ends = certificates.iter().map(|((name, leg), at)| {
         let labels = vec![label("registry", name), label("leg", leg.as_str())];
         gauge(labels, seconds(*at))
     });
-    page.add(CERTIFICATE_EXPIRY, ends.collect());
+    page.add(&CERTIFICATE_EXPIRY, ends.collect());
     for (family, value) in [
         (
-            RATE_LIMIT,
+            &RATE_LIMIT,
             (|limit| limit.limit) as fn(&crate::model::evidence::RateLimit) -> Option<u64>,
         ),
-        (RATE_LIMIT_REMAINING, |limit| limit.remaining),
-        (RATE_LIMIT_WINDOW, |limit| limit.window_seconds),
+        (&RATE_LIMIT_REMAINING, |limit| limit.remaining),
+        (&RATE_LIMIT_WINDOW, |limit| limit.window_seconds),
     ] {
         let said = all().filter_map(|(name, registry)| {
             let value = value(registry.rate_limit.as_ref()?)?;
@@ -380,9 +378,9 @@ fn of_registries(fleet: &Fleet, page: &mut Page) {
     }
     let rates = all()
         .map(|(name, registry)| histogram_of(vec![label("registry", name)], &registry.throughput));
-    page.add(TRANSFER_THROUGHPUT, rates.collect());
-    page.add(TRANSFER_SPENT, count(&|registry| registry.spent));
-    page.add(REQUESTS, count(&|registry| registry.requests));
+    page.add(&TRANSFER_THROUGHPUT, rates.collect());
+    page.add(&TRANSFER_SPENT, count(&|registry| registry.spent));
+    page.add(&REQUESTS, count(&|registry| registry.requests));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
@@ -394,9 +392,9 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
             .map(|(value, count)| counter(vec![label(key, value)], *count as f64));
         counted.collect::<Vec<_>>()
     };
-    page.add(FINDINGS, by("cause", &counters.findings));
+    page.add(&FINDINGS, by("cause", &counters.findings));
     page.add(
-        DECLARED,
+        &DECLARED,
         fleet
             .limits
             .declared
@@ -404,54 +402,54 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
             .into_iter()
             .collect(),
     );
-    page.add(TARGETS, vec![gauge(vec![], fleet.targets.len() as f64)]);
+    page.add(&TARGETS, vec![gauge(vec![], fleet.targets.len() as f64)]);
     let checks = counters.runs.iter().map(|((tier, outcome), count)| {
         counter(
             vec![label("tier", tier.as_str()), label("outcome", outcome)],
             *count as f64,
         )
     });
-    page.add(CHECKS, checks.collect());
-    page.add(SKIPPED, by("reason", &counters.skipped));
+    page.add(&CHECKS, checks.collect());
+    page.add(&SKIPPED, by("reason", &counters.skipped));
     for (family, count) in [
-        (MISSED, counters.missed),
-        (STARVED, counters.starved),
-        (PANICS, counters.panics),
-        (STATE_ERRORS, counters.state_errors),
+        (&MISSED, counters.missed),
+        (&STARVED, counters.starved),
+        (&PANICS, counters.panics),
+        (&STATE_ERRORS, counters.state_errors),
     ] {
         page.add(family, vec![counter(vec![], count as f64)]);
     }
-    page.add(RUNNING, vec![gauge(vec![], counters.running as f64)]);
-    page.add(LAG, vec![histogram_of(vec![], &counters.lag)]);
+    page.add(&RUNNING, vec![gauge(vec![], counters.running as f64)]);
+    page.add(&LAG, vec![histogram_of(vec![], &counters.lag)]);
     page.add(
-        BUDGET_LEFT,
+        &BUDGET_LEFT,
         vec![gauge(vec![], fleet.limits.bytes_left.0 as f64)],
     );
     page.add(
-        BUDGET,
+        &BUDGET,
         vec![gauge(vec![], fleet.limits.bytes_a_day.0 as f64)],
     );
     let throttled = machine::cpu().and_then(|cpu| cpu.throttled);
     page.add(
-        THROTTLED,
+        &THROTTLED,
         throttled
             .map(|time| counter(vec![], time.as_secs_f64()))
             .into_iter()
             .collect(),
     );
     page.add(
-        RELOAD_SUCCESSFUL,
+        &RELOAD_SUCCESSFUL,
         vec![gauge(vec![], truth(fleet.reload.error.is_none()))],
     );
     page.add(
-        RELOAD_SUCCESS_AT,
+        &RELOAD_SUCCESS_AT,
         vec![gauge(vec![], seconds(fleet.reload.success_at))],
     );
     let build = vec![
         label("version", crate::VERSION),
         label("commit", crate::COMMIT),
     ];
-    page.add(BUILD_INFO, vec![gauge(build, 1.0)]);
+    page.add(&BUILD_INFO, vec![gauge(build, 1.0)]);
     for family in ProcessCollector::for_self().collect() {
         page.write(&family);
     }
@@ -459,7 +457,6 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
 
 /// The text so far. One family is made and written at a time: a thousand targets have forty thousand
 /// series.
-#[derive(Default)]
 struct Page(String);
 
 impl Page {

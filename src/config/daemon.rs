@@ -193,7 +193,7 @@ impl Default for History {
         Self {
             runs: CountWithin(20),
             failures: CountWithin(5),
-            memory: Size(Bytes(8 << 20)),
+            memory: Size(Bytes(2 << 20)),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod face;
 pub mod fleet;
 pub mod ledger;
 pub mod metrics;
+pub mod packed;
 pub mod page;
 pub mod policy;
 pub mod record;

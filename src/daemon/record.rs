@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::face::{Face, PathFace, TransferFace};
+use super::packed::Packed;
 use super::schedule::Tier;
 use crate::diagnose::path::history::{Published, Round};
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
@@ -31,8 +32,8 @@ pub struct Run {
     pub cause: Option<&'static str>,
     /// The rate of all streams, where it was measured.
     pub bytes_per_second: Option<f64>,
-    /// The report, as JSON; dropped when memory runs out.
-    pub report: Option<Arc<str>>,
+    /// Dropped when memory runs out.
+    pub report: Option<Packed>,
 }
 
 /// How a check ended.
@@ -249,8 +250,8 @@ impl Record {
     /// Bytes of the reports that are kept.
     pub fn memory(&self) -> usize {
         self.runs()
-            .filter_map(|run| run.report.as_deref())
-            .map(str::len)
+            .filter_map(|run| run.report.as_ref())
+            .map(Packed::size)
             .sum()
     }
 
@@ -268,7 +269,7 @@ impl Record {
         let mut size = 0;
         for list in [&mut self.runs, &mut self.failures] {
             for run in list.iter_mut().filter(|run| run.id == id) {
-                size = run.report.as_deref().map_or(size, str::len);
+                size = run.report.as_ref().map_or(size, Packed::size);
                 *run = Arc::new(Run {
                     report: None,
                     ..Run::clone(run)
@@ -306,7 +307,7 @@ mod tests {
             starved: false,
             cause: None,
             bytes_per_second: None,
-            report: Some(Arc::from("x".repeat(100))),
+            report: Some(Packed::new("a report")),
         }
     }
 
@@ -357,10 +358,11 @@ mod tests {
         for (id, outcome) in [(1, BAD), (2, GOOD), (3, GOOD), (4, GOOD)] {
             record.take(run(id, outcome), None, KEEP);
         }
-        assert_eq!(record.memory(), 400);
-        assert_eq!(record.forget_one(), Some(100));
+        let size = Packed::new("a report").size();
+        assert_eq!(record.memory(), 4 * size);
+        assert_eq!(record.forget_one(), Some(size));
         assert!(record.run(2).unwrap().report.is_none());
-        assert_eq!(record.forget_one(), Some(100));
+        assert_eq!(record.forget_one(), Some(size));
         assert_eq!(
             record.forget_one(),
             None,

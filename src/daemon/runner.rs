@@ -17,6 +17,7 @@ use super::check::{self, Job, Told, World, WorldError};
 use super::face::Face;
 use super::fleet::{Fleet, Shown};
 use super::ledger::{Answered, Limits, Reserved};
+use super::packed::Packed;
 use super::policy::{self, Heard, Then};
 use super::record::{Changes, HeldBack, Keep, Outcome, Run};
 use super::schedule::{Due, Moment, Schedule, Tier};
@@ -758,8 +759,9 @@ fn rate(face: &Face) -> Option<f64> {
 }
 
 /// The report as `probe -o json` has it in its list.
-fn stored(report: &Report) -> Option<Arc<str>> {
-    serde_json::to_string(report).ok().map(Arc::from)
+fn stored(report: &Report) -> Option<Packed> {
+    let text = serde_json::to_string(report).ok()?;
+    Some(Packed::new(&text))
 }
 
 #[cfg(test)]

@@ -250,7 +250,7 @@ async fn probe(
 
 /// The report of a run, for people.
 pub(super) fn shown(run: &Run) -> Option<String> {
-    let report: Report = serde_json::from_str(run.report.as_deref()?).ok()?;
+    let report: Report = serde_json::from_str(&run.report.as_ref()?.text()?).ok()?;
     Some(render_why(&report, Style { color: false }))
 }
 
@@ -436,16 +436,15 @@ fn document(runs: &[Arc<Run>]) -> Response {
         Ok(text) => text,
         Err(error) => return plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     };
-    let reports: Vec<&str> = runs
-        .iter()
-        .filter_map(|run| run.report.as_deref())
-        .collect();
     // The list is the last of the document's fields.
-    let head = empty.strip_suffix("]}").unwrap_or(&empty);
-    of_type(
-        "application/json",
-        format!("{head}{}]}}\n", reports.join(",")),
-    )
+    let mut text = empty.strip_suffix("]}").unwrap_or(&empty).to_owned();
+    let reports = runs.iter().filter_map(|run| run.report.as_ref()?.text());
+    for (place, report) in reports.enumerate() {
+        text.push_str(if place > 0 { "," } else { "" });
+        text.push_str(&report);
+    }
+    text.push_str("]}\n");
+    of_type("application/json", text)
 }
 
 /// The place as it was seen last.

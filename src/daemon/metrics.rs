@@ -189,7 +189,7 @@ pub fn text(fleet: &Fleet, only: Option<&str>) -> String {
                 )
             })
         });
-        page.add(family, metrics.collect());
+        page.add(family, metrics);
     }
     if only.is_none() {
         of_registries(fleet, &mut page);
@@ -349,11 +349,11 @@ fn of_registries(fleet: &Fleet, page: &mut Page) {
             histogram_of(labels, histogram)
         })
     });
-    page.add(&CHECK_DURATION, durations.collect());
+    page.add(&CHECK_DURATION, durations);
     let count = |value: &dyn Fn(&super::fleet::Registry) -> u64| {
         all()
             .map(|(name, registry)| counter(vec![label("registry", name)], value(registry) as f64))
-            .collect()
+            .collect::<Vec<_>>()
     };
     page.add(&PATH_CHANGES, count(&|registry| registry.path_changes));
     let certificates = fleet.certificates();
@@ -361,7 +361,7 @@ fn of_registries(fleet: &Fleet, page: &mut Page) {
         let labels = vec![label("registry", name), label("leg", leg.as_str())];
         gauge(labels, seconds(*at))
     });
-    page.add(&CERTIFICATE_EXPIRY, ends.collect());
+    page.add(&CERTIFICATE_EXPIRY, ends);
     for (family, value) in [
         (
             &RATE_LIMIT,
@@ -374,11 +374,11 @@ fn of_registries(fleet: &Fleet, page: &mut Page) {
             let value = value(registry.rate_limit.as_ref()?)?;
             Some(gauge(vec![label("registry", name)], value as f64))
         });
-        page.add(family, said.collect());
+        page.add(family, said);
     }
     let rates = all()
         .map(|(name, registry)| histogram_of(vec![label("registry", name)], &registry.throughput));
-    page.add(&TRANSFER_THROUGHPUT, rates.collect());
+    page.add(&TRANSFER_THROUGHPUT, rates);
     page.add(&TRANSFER_SPENT, count(&|registry| registry.spent));
     page.add(&REQUESTS, count(&|registry| registry.requests));
 }
@@ -399,8 +399,7 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
             .limits
             .declared
             .map(|rate| gauge(vec![], rate))
-            .into_iter()
-            .collect(),
+            .into_iter(),
     );
     page.add(&TARGETS, vec![gauge(vec![], fleet.targets.len() as f64)]);
     let checks = counters.runs.iter().map(|((tier, outcome), count)| {
@@ -409,7 +408,7 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
             *count as f64,
         )
     });
-    page.add(&CHECKS, checks.collect());
+    page.add(&CHECKS, checks);
     page.add(&SKIPPED, by("reason", &counters.skipped));
     for (family, count) in [
         (&MISSED, counters.missed),
@@ -434,8 +433,7 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
         &THROTTLED,
         throttled
             .map(|time| counter(vec![], time.as_secs_f64()))
-            .into_iter()
-            .collect(),
+            .into_iter(),
     );
     page.add(
         &RELOAD_SUCCESSFUL,
@@ -455,12 +453,19 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     }
 }
 
+/// Series of a family that are written at a time.
+const AT_ONCE: usize = 256;
+
+/// Those of `# HELP` and `# TYPE`.
+const HEAD_LINES: usize = 2;
+
 /// The text so far. One family is made and written at a time: a thousand targets have forty thousand
 /// series.
 struct Page(String);
 
 impl Page {
-    fn add(&mut self, family: &Family, metrics: Vec<Metric>) {
+    /// A few series at a time: as the crate has them they take ten times the room of their lines.
+    fn add(&mut self, family: &Family, metrics: impl IntoIterator<Item = Metric>) {
         let mut proto = MetricFamily::default();
         proto.set_name(family.name.to_owned());
         proto.set_help(family.help.to_owned());
@@ -469,8 +474,23 @@ impl Page {
             Kind::Counter => MetricType::COUNTER,
             Kind::Histogram => MetricType::HISTOGRAM,
         });
-        proto.set_metric(metrics);
-        self.write(&proto);
+        let mut metrics = metrics.into_iter();
+        let mut is_first = true;
+        loop {
+            let some: Vec<Metric> = metrics.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                return;
+            }
+            proto.set_metric(some);
+            let start = self.0.len();
+            self.write(&proto);
+            if !is_first {
+                let head = self.0[start..].match_indices('\n').nth(HEAD_LINES - 1);
+                let end = start + head.map_or(0, |(at, _)| at + 1);
+                self.0.drain(start..end);
+            }
+            is_first = false;
+        }
     }
 
     fn write(&mut self, family: &MetricFamily) {
@@ -636,6 +656,25 @@ mod tests {
             written == markdown(),
             "docs/metrics.md differs from the table; UPDATE_DOCS=1 cargo test writes it"
         );
+    }
+
+    #[test]
+    fn a_family_of_many_series_has_one_head_and_all_of_them() {
+        let names: Vec<String> = (0..3 * AT_ONCE + 1).map(|n| n.to_string()).collect();
+        let mut page = Page(String::new());
+        page.add(
+            &REQUESTS,
+            names
+                .iter()
+                .map(|name| counter(vec![label("registry", name)], 1.0)),
+        );
+        let (heads, series): (Vec<&str>, Vec<&str>) =
+            page.0.lines().partition(|line| line.starts_with('#'));
+        assert_eq!(heads.len(), HEAD_LINES, "{heads:?}");
+        let wanted = names
+            .iter()
+            .map(|name| format!("pullpath_requests_total{{registry=\"{name}\"}} 1"));
+        assert_eq!(series, wanted.collect::<Vec<_>>());
     }
 
     /// Prometheus' own conventions: base units at the end of the name, `_total` for counters alone.

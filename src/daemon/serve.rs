@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,7 @@ pub struct App {
     pub orders: mpsc::Sender<Order>,
     pub stop: CancellationToken,
     probes: Arc<Semaphore>,
+    scrape: Arc<Mutex<()>>,
 }
 
 /// Checks on demand by `/probe` at the same time.
@@ -56,6 +57,7 @@ impl App {
             orders,
             stop,
             probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
+            scrape: Arc::default(),
         }
     }
 
@@ -168,7 +170,8 @@ fn unknown(name: &str) -> Response {
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 async fn all_metrics(State(app): State<App>) -> Response {
-    // Of a thousand targets it takes some tens of milliseconds.
+    // Of a thousand targets it takes some tens of milliseconds, and some megabytes: one at a time.
+    let _turn = app.scrape.clone().lock_owned().await;
     let made = tokio::task::spawn_blocking(move || metrics::text(&app.read(), None)).await;
     match made {
         Ok(text) => of_type(METRICS, text),

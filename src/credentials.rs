@@ -22,11 +22,19 @@ use crate::registry::keyring::{Entry, LoadedSource};
 use crate::registry::scrub::Secret;
 use crate::registry::secret;
 
+/// A user and a password that are given for an image, whatever its host.
+#[derive(Clone, Debug)]
+pub struct Login {
+    pub source: CredentialSource,
+    pub username: String,
+    pub password: Secret,
+}
+
 /// Where credentials are to be taken from.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// `--username` and what came on stdin.
-    pub login: Option<(String, Secret)>,
+    pub login: Option<Login>,
     /// `--secret-file`, in order.
     pub secret_files: Vec<PathBuf>,
     /// `--docker-config`: a file, or the folder of a `config.json`.
@@ -66,29 +74,30 @@ pub async fn load(
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<LoadedSource>, CredentialsError> {
     let mut sources = Vec::new();
-    if let Some((username, password)) = &request.login {
+    if let Some(login) = &request.login {
         sources.push(LoadedSource {
-            source: CredentialSource::CommandLine,
-            entries: vec![Entry::new("", username, password.clone(), None)],
+            source: login.source.clone(),
+            entries: vec![Entry::new(
+                "",
+                &login.username,
+                login.password.clone(),
+                None,
+            )],
             problem: None,
             lint: Vec::new(),
             expiries: Vec::new(),
         });
     }
     for path in &request.secret_files {
-        let bytes = read_named("--secret-file", path).await?;
+        let (_, bytes) = read_named("--secret-file", path).await?;
         sources.extend(secret::read(&bytes, &path.to_string_lossy()));
     }
     if let Some(path) = &request.docker_config {
-        let mut path = path.clone();
-        if tokio::fs::metadata(&path).await.is_ok_and(|m| m.is_dir()) {
-            path.push("config.json");
-        }
-        let bytes = read_named("--docker-config", &path).await?;
+        let (path, bytes) = read_named("--docker-config", path).await?;
         add_docker_config(&bytes, &path, reference, &mut sources).await;
     } else if request.login.is_none() && request.secret_files.is_empty() && !request.for_pods {
         for path in usual_places(environment) {
-            match read_file(&path).await {
+            match read_file(&path).await.1 {
                 Ok(bytes) => add_docker_config(&bytes, &path, reference, &mut sources).await,
                 Err(error) if is_absent(&error) => {}
                 Err(error) => sources.push(docker_source(
@@ -216,20 +225,42 @@ fn usual_places(environment: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> 
         .collect()
 }
 
-async fn read_named(flag: &'static str, path: &Path) -> Result<Vec<u8>, CredentialsError> {
-    read_file(path)
-        .await
-        .map_err(|source| CredentialsError::Read {
+async fn read_named(
+    flag: &'static str,
+    path: &Path,
+) -> Result<(PathBuf, Vec<u8>), CredentialsError> {
+    let (path, read) = read_file(path).await;
+    match read {
+        Ok(bytes) => Ok((path, bytes)),
+        Err(source) => Err(CredentialsError::Read {
             flag,
             path: printable(&path.to_string_lossy()),
             source,
-        })
+        }),
+    }
 }
 
-async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+/// A file, or the `config.json` of a folder; with its own path. On another thread once, and not for
+/// each of the calls: a daemon does this for each check.
+async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
+    let named = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || {
+        let path = if named.is_dir() {
+            named.join("config.json")
+        } else {
+            named
+        };
+        let bytes = read_to_limit(&path);
+        (path, bytes)
+    });
+    read.await
+        .unwrap_or_else(|error| (path.to_owned(), Err(io::Error::other(error))))
+}
+
+fn read_to_limit(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = tokio::fs::File::open(path).await?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).await?;
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|n| n > MAX_FILE) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
@@ -508,7 +539,11 @@ mod tests {
             1
         );
         let login = Request {
-            login: Some(("me".to_owned(), Secret::new("hunter2"))),
+            login: Some(Login {
+                source: CredentialSource::CommandLine,
+                username: "me".to_owned(),
+                password: Secret::new("hunter2"),
+            }),
             ..Request::default()
         };
         let sources = load(&login, &reference("nginx"), environment)

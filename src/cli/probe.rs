@@ -474,10 +474,11 @@ const MAX_MANIFEST: u64 = 32 << 20;
 
 fn credential_request(args: &CredentialArgs) -> Result<credentials::Request, Error> {
     let login = match &args.username {
-        Some(username) => Some((
-            username.clone(),
-            credentials::password_from(io::stdin().lock())?,
-        )),
+        Some(username) => Some(credentials::Login {
+            source: CredentialSource::CommandLine,
+            username: username.clone(),
+            password: credentials::password_from(io::stdin().lock())?,
+        }),
         None => None,
     };
     Ok(credentials::Request {

@@ -296,7 +296,14 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
             Err(error) => Err(error.to_string()),
         };
         match password {
-            Ok(password) => request.login = Some((user.clone(), password)),
+            Ok(password) => {
+                let path = path.display().to_string();
+                request.login = Some(credentials::Login {
+                    source: CredentialSource::PasswordFile { path },
+                    username: user.clone(),
+                    password,
+                });
+            }
             Err(reason) => sources.push(unreadable(path, &reason)),
         }
     }

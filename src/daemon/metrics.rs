@@ -395,11 +395,7 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     page.add(&FINDINGS, by("cause", &counters.findings));
     page.add(
         &DECLARED,
-        fleet
-            .limits
-            .declared
-            .map(|rate| gauge(vec![], rate))
-            .into_iter(),
+        fleet.limits.declared.map(|rate| gauge(vec![], rate)),
     );
     page.add(&TARGETS, vec![gauge(vec![], fleet.targets.len() as f64)]);
     let checks = counters.runs.iter().map(|((tier, outcome), count)| {
@@ -431,9 +427,7 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     let throttled = machine::cpu().and_then(|cpu| cpu.throttled);
     page.add(
         &THROTTLED,
-        throttled
-            .map(|time| counter(vec![], time.as_secs_f64()))
-            .into_iter(),
+        throttled.map(|time| counter(vec![], time.as_secs_f64())),
     );
     page.add(
         &RELOAD_SUCCESSFUL,
@@ -660,7 +654,7 @@ mod tests {
 
     #[test]
     fn a_family_of_many_series_has_one_head_and_all_of_them() {
-        let names: Vec<String> = (0..3 * AT_ONCE + 1).map(|n| n.to_string()).collect();
+        let names: Vec<String> = (0..=3 * AT_ONCE).map(|n| n.to_string()).collect();
         let mut page = Page(String::new());
         page.add(
             &REQUESTS,

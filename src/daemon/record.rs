@@ -290,6 +290,7 @@ fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::packed::Packer;
 
     const KEEP: Keep = Keep {
         runs: 3,
@@ -307,7 +308,7 @@ mod tests {
             starved: false,
             cause: None,
             bytes_per_second: None,
-            report: Some(Packed::new("a report")),
+            report: Packer::default().pack("a report"),
         }
     }
 
@@ -358,7 +359,7 @@ mod tests {
         for (id, outcome) in [(1, BAD), (2, GOOD), (3, GOOD), (4, GOOD)] {
             record.take(run(id, outcome), None, KEEP);
         }
-        let size = Packed::new("a report").size();
+        let size = Packer::default().pack("a report").unwrap().size();
         assert_eq!(record.memory(), 4 * size);
         assert_eq!(record.forget_one(), Some(size));
         assert!(record.run(2).unwrap().report.is_none());

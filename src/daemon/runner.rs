@@ -17,7 +17,7 @@ use super::check::{self, Job, Told, World, WorldError};
 use super::face::Face;
 use super::fleet::{Fleet, Shown};
 use super::ledger::{Answered, Limits, Reserved};
-use super::packed::Packed;
+use super::packed::{Packed, Packer};
 use super::policy::{self, Heard, Then};
 use super::record::{Changes, HeldBack, Keep, Outcome, Run};
 use super::schedule::{Due, Moment, Schedule, Tier};
@@ -121,6 +121,7 @@ pub struct Runner {
     running: JoinSet<Result<Told, Outcome>>,
     underway: BTreeMap<Id, Underway>,
     hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
+    packer: Packer,
     unsaved: bool,
 }
 
@@ -196,6 +197,7 @@ impl Runner {
             running: JoinSet::new(),
             underway: BTreeMap::new(),
             hops: BTreeMap::new(),
+            packer: Packer::default(),
             unsaved: false,
             config,
         };
@@ -585,7 +587,9 @@ impl Runner {
             self.hops
                 .insert(Arc::clone(&due.target), hops(&told.report));
         }
-        let report = told.ok().and_then(|told| stored(&told.report));
+        let report = told
+            .ok()
+            .and_then(|told| stored(&mut self.packer, &told.report));
         let run_id = self.with_fleet(Fleet::number);
         let run = Run {
             id: run_id,
@@ -759,9 +763,9 @@ fn rate(face: &Face) -> Option<f64> {
 }
 
 /// The report as `probe -o json` has it in its list.
-fn stored(report: &Report) -> Option<Packed> {
+fn stored(packer: &mut Packer, report: &Report) -> Option<Packed> {
     let text = serde_json::to_string(report).ok()?;
-    Some(Packed::new(&text))
+    packer.pack(&text)
 }
 
 #[cfg(test)]

@@ -253,7 +253,7 @@ async fn probe(
 
 /// The report of a run, for people.
 pub(super) fn shown(run: &Run) -> Option<String> {
-    let report: Report = serde_json::from_str(&run.report.as_ref()?.text()?).ok()?;
+    let report: Report = serde_json::from_slice(run.report.as_ref()?.text()?.as_bytes()).ok()?;
     Some(render_why(&report, Style { color: false }))
 }
 

@@ -293,7 +293,7 @@ causes! {
         symptom "Nothing in the cluster; it is Pullpath's own place that lacks a bundle"
         cause "The image or host that Pullpath runs in has no CA bundle, so nothing can be said of the server's certificate."
         tell "The trust store is empty. What was presented is recorded."
-        fix "Install the CA bundle (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority by --ca-file."
+        fix "Install the CA bundle (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority by --ca-file (network.ca_files)."
         TlsName = "tls_name", Critical, Now, [DnsSearchLeak, DnsHijack];
         "The certificate is for another name"
         symptom "`x509: certificate is valid for *.example.com, not registry.example.net`"

@@ -18,6 +18,8 @@ pub struct CredentialId {
 pub enum CredentialSource {
     /// `--username` and `--password-stdin`.
     CommandLine,
+    /// `credential.username` and `credential.password_file` of a configuration.
+    PasswordFile { path: String },
     /// A Secret manifest in a file.
     SecretFile {
         path: String,
@@ -36,6 +38,7 @@ impl std::fmt::Display for CredentialSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::CommandLine => f.write_str("--username"),
+            Self::PasswordFile { path } => write!(f, "password_file {path}"),
             Self::SecretFile {
                 namespace: Some(namespace),
                 name,
@@ -52,7 +55,9 @@ impl std::fmt::Display for CredentialSource {
 impl std::fmt::Display for CredentialId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.source {
-            CredentialSource::CommandLine => write!(f, "{}", self.source),
+            CredentialSource::CommandLine | CredentialSource::PasswordFile { .. } => {
+                write!(f, "{}", self.source)
+            }
             _ => write!(f, "{} key '{}'", self.source, self.key),
         }
     }

@@ -147,9 +147,9 @@ impl Keyring {
         let image = reference.name();
         let mut found = Vec::new();
         let mut mismatches = Vec::new();
-        for ring in [Ring::CommandLine, Ring::Secrets, Ring::DockerConfigs] {
+        for ring in [Ring::Explicit, Ring::Secrets, Ring::DockerConfigs] {
             let entries = self.entries().filter(|(s, _)| Ring::of(&s.source) == ring);
-            if ring == Ring::CommandLine {
+            if ring == Ring::Explicit {
                 found.extend(entries.map(|(s, e)| credential(s, e)));
             } else {
                 search(
@@ -199,7 +199,8 @@ pub(crate) fn mask_key(key: &str) -> String {
 
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Ring {
-    CommandLine,
+    /// It was given for this image, whatever its host.
+    Explicit,
     Secrets,
     DockerConfigs,
 }
@@ -207,7 +208,7 @@ enum Ring {
 impl Ring {
     fn of(source: &CredentialSource) -> Self {
         match source {
-            CredentialSource::CommandLine => Self::CommandLine,
+            CredentialSource::CommandLine | CredentialSource::PasswordFile { .. } => Self::Explicit,
             CredentialSource::SecretFile { .. } => Self::Secrets,
             CredentialSource::DockerConfig { .. } | CredentialSource::Helper { .. } => {
                 Self::DockerConfigs

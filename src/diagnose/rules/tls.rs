@@ -100,7 +100,7 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
 fn no_roots() -> (Cause, String) {
     (
         Cause::TlsNoRoots,
-        "Install the CA bundle here (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority by --ca-file.".to_owned(),
+        "Install the CA bundle here (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority by --ca-file (network.ca_files).".to_owned(),
     )
 }
 

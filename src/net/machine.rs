@@ -2,7 +2,8 @@
 //! time that this process had, or was denied.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -50,7 +51,23 @@ fn duration(time: TimeVal) -> Duration {
 /// `cpu.stat` of this process's cgroup. In a container the path of the host may be told, while only
 /// the container's own part is mounted, as root.
 fn throttled() -> Option<Duration> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let place = PLACE.get_or_init(|| stat_among(&candidates()));
+    throttled_of(&fs::read_to_string(place.as_ref()?).ok()?)
+}
+
+/// The first that tells of a limit, or else the first that is there: a limit may come later.
+fn stat_among(candidates: &[PathBuf]) -> Option<PathBuf> {
+    let texts = candidates
+        .iter()
+        .filter_map(|path| Some((path, fs::read_to_string(path).ok()?)));
+    let found: Vec<(&PathBuf, String)> = texts.collect();
+    let telling = found.iter().find(|(_, text)| throttled_of(text).is_some());
+    telling.or(found.first()).map(|(path, _)| (*path).clone())
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let root = Path::new("/sys/fs/cgroup");
     own.lines()
         .filter_map(controller_and_path)
@@ -61,7 +78,8 @@ fn throttled() -> Option<Duration> {
                 [mount.join(&path), mount]
             })
         })
-        .find_map(|folder| throttled_of(&fs::read_to_string(folder.join("cpu.stat")).ok()?))
+        .map(|folder| folder.join("cpu.stat"))
+        .collect()
 }
 
 /// Where the controller of processors may be mounted, from a line of `/proc/self/cgroup`
@@ -105,6 +123,20 @@ mod tests {
         assert_eq!(received_of(text, "eth"), None);
         assert_eq!(received_of("", "lo"), None);
         assert!(device_received("lo").is_some());
+    }
+
+    #[test]
+    fn the_file_that_tells_of_a_limit_goes_before_one_that_may_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = ["absent", "without", "with"]
+            .iter()
+            .map(|name| folder.path().join(name))
+            .collect();
+        assert_eq!(stat_among(&paths), None);
+        fs::write(&paths[1], "usage_usec 5\n").unwrap();
+        assert_eq!(stat_among(&paths).as_ref(), Some(&paths[1]));
+        fs::write(&paths[2], "usage_usec 5\nthrottled_usec 7\n").unwrap();
+        assert_eq!(stat_among(&paths).as_ref(), Some(&paths[2]));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::config::{Config, ListenAddress, LogFormat, LogLevel};
 use crate::daemon::reload::Watch;
 use crate::daemon::runner::{Order, Runner};
 use crate::daemon::serve::{App, serve};
+use crate::net::machine;
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
@@ -140,6 +141,8 @@ async fn watch_over(
         tokio::spawn(serve(orders_at, app_admin, stop.clone())),
     ];
     let signals = tokio::spawn(obey_signals(orders.clone(), stop.clone()));
+    // What only the start has needed.
+    machine::give_code_back();
     let watcher = tokio::spawn(watch(source.path.clone(), orders, stop.clone()));
     runner.run(received, stop).await;
     signals.abort();

@@ -1,15 +1,16 @@
 //! What the kernel knows of a connection and tells only through socket options: TCP_INFO and the
-//! error queue. The one module with unsafe code, because no crate in use wraps TCP_INFO.
+//! error queue; and what is asked of it in no other safe way. The one module with unsafe code.
 
 #![expect(
     unsafe_code,
-    reason = "getsockopt(TCP_INFO) fills a C struct, ioctl(FIONREAD) an int; nix and socket2 have no wrappers for them"
+    reason = "getsockopt(TCP_INFO) fills a C struct, ioctl(FIONREAD) an int, madvise(2) takes addresses; no crate in use has safe wrappers for them"
 )]
 
 use std::io;
 use std::io::IoSliceMut;
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -216,6 +217,20 @@ const SIZE: libc::socklen_t = size_of::<libc::tcp_info>() as libc::socklen_t;
 
 /// A connection attempt sends some seven SYNs, each of which may be answered once or twice.
 const MAX_QUEUED: usize = 16;
+
+/// Takes code that was mapped from a file out of this process's memory (madvise(2), `MADV_DONTNEED`);
+/// whatever is used again is read from the file. The range is of pages that nobody may write.
+pub(super) fn give_back(code: Range<usize>) {
+    // SAFETY: a private mapping that was never written holds what the file does, before and after; the
+    // kernel checks that the range is mapped.
+    unsafe {
+        libc::madvise(
+            std::ptr::with_exposed_provenance_mut(code.start),
+            code.len(),
+            libc::MADV_DONTNEED,
+        );
+    }
+}
 
 #[cfg(test)]
 mod tests {

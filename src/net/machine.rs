@@ -2,12 +2,15 @@
 //! time that this process had, or was denied.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+
+use super::kernel;
 
 /// Bytes that a network device of this network namespace has received (`/proc/net/dev`).
 pub fn device_received(device: &str) -> Option<u64> {
@@ -21,6 +24,37 @@ fn received_of(text: &str, device: &str) -> Option<u64> {
         let counts = (name.trim() == device).then_some(counts)?;
         counts.split_ascii_whitespace().next()?.parse().ok()
     })
+}
+
+/// Takes this program's code out of this process's memory; what is used again comes back from the page
+/// cache, at the cost of a page fault. A daemon reads its arguments and configuration with a megabyte or
+/// two that are not needed again.
+pub fn give_code_back() {
+    let (Ok(maps), Ok(program)) = (
+        fs::read_to_string("/proc/self/maps"),
+        fs::read_link("/proc/self/exe"),
+    ) else {
+        return;
+    };
+    for range in code_of(&maps, &program.to_string_lossy()) {
+        kernel::give_back(range);
+    }
+}
+
+/// Where a program's code is, in a process's maps (proc(5)): what is executed and never written.
+/// Constants are left: the linker has written into some of them.
+fn code_of(maps: &str, program: &str) -> Vec<Range<usize>> {
+    let own = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let path = rest.find('/').map(|at| &rest[at..])?;
+        if !rest.starts_with("r-xp ") || path != program {
+            return None;
+        }
+        let (start, end) = range.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        Some(address(start)?..address(end)?)
+    });
+    own.collect()
 }
 
 /// Processor time since the beginning.
@@ -122,6 +156,22 @@ mod tests {
         assert_eq!(received_of(text, "eth0.5"), Some(77));
         assert_eq!(received_of(text, "eth"), None);
         assert_eq!(received_of("", "lo"), None);
+        assert!(device_received("lo").is_some());
+    }
+
+    #[test]
+    fn only_the_program_s_own_code_is_given_back() {
+        let maps = "55d0c0a00000-55d0c0d00000 r--p 00000000 fe:00 99   /usr/bin/pull path\n\
+                    55d0c0d00000-55d0c1800000 r-xp 00300000 fe:00 99   /usr/bin/pull path\n\
+                    55d0c1800000-55d0c1850000 rwxp 00d00000 fe:00 99   /usr/bin/pull path\n\
+                    55d0c1850000-55d0c1860000 rw-p 00d50000 fe:00 99   /usr/bin/pull path\n\
+                    7f0000000000-7f0000100000 r-xp 00000000 fe:00 12   /usr/lib/libc.so.6\n\
+                    7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0    [vdso]\n";
+        let found = code_of(maps, "/usr/bin/pull path");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0], 0x55d0_c0d0_0000..0x55d0_c180_0000);
+        // This test goes on.
+        give_code_back();
         assert!(device_received("lo").is_some());
     }
 

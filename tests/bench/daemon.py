@@ -50,7 +50,10 @@ def compare():
             running.append(blackbox)
             at_start = resident(blackbox.pid)
 
-            wrong = os.path.join(folder, "wrong.json")
+            # Not beside the configuration, whose folder is watched.
+            secrets = os.path.join(folder, "secrets")
+            os.mkdir(secrets)
+            wrong = os.path.join(secrets, "wrong.json")
             with open(wrong, "w") as file:
                 file.write(json.dumps({"auths": {host: {"username": "puller", "password": "wrong"}}}))
             reference, right = facts["reference"], facts["docker_config"]

@@ -24,7 +24,7 @@ SICK = {
 
 
 def ail(rule):
-    rules = f"table inet sick {{ chain in {{ type filter hook input priority 0; {rule}; }} }}"
+    rules = f"table inet sick {{\n chain in {{\n type filter hook input priority 0\n {rule}\n }}\n}}\n"
     subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
 
 

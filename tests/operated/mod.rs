@@ -1,0 +1,262 @@
+//! `pullpath run` as its operator has it: the built program with a configuration of a test.
+
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(unreachable_pub, reason = "a module of several tests")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pullpath::report::Document;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{USER, World};
+
+/// The daemon, ended with this.
+pub struct Daemon {
+    pub child: Child,
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+    pub log: Arc<Mutex<Vec<String>>>,
+    pub folder: Arc<TempDir>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(70)))
+        .unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = if head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
+        unchunked(body)
+    } else {
+        body.to_owned()
+    };
+    Answer {
+        status,
+        head: head.to_owned(),
+        body,
+    }
+}
+
+pub fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        whole.push_str(&rest[..size]);
+        body = &rest[size + 2..];
+    }
+    whole
+}
+
+/// A configuration for a world: `targets` are lines of the list.
+pub fn config(world: &World, targets: &str, more: &str) -> String {
+    format!(
+        "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nvantage: {{node: n1}}\n\
+         network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\ntargets:\n{targets}\n{more}\n",
+        world.nameserver(),
+        world.ca.file().display()
+    )
+}
+
+/// A target with a docker config of this password.
+pub fn target(world: &World, name: &str, password: &str) -> (String, PathBuf) {
+    let secret = World::docker_config(&world.registry_host(), USER, password);
+    let path = world.write(&format!("{name}.json"), &secret);
+    let line = format!(
+        "  - {{name: {name}, image: '{}', credential: {{docker_config: '{}'}}}}",
+        world.reference(),
+        path.display()
+    );
+    (line, path)
+}
+
+impl Daemon {
+    pub fn start(text: &str) -> Self {
+        Self::start_in(text, Arc::new(TempDir::new().unwrap()))
+    }
+
+    pub fn start_in(text: &str, folder: Arc<TempDir>) -> Self {
+        fs::write(folder.path().join("config.yaml"), text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pullpath"))
+            .args(["run", "--config"])
+            .arg(folder.path().join("config.yaml"))
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let fields = loop {
+            let Some(line) = lines.next() else {
+                panic!("it did not start: {:?}", log.lock().unwrap());
+            };
+            let line = line.unwrap();
+            log.lock().unwrap().push(line.clone());
+            let Ok(value) = serde_json::from_str::<Value>(&line) else {
+                continue;
+            };
+            if value["fields"]["message"] == "started" {
+                break value["fields"].clone();
+            }
+        };
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
+        });
+        let address = |name: &str| fields[name].as_str().unwrap().parse().unwrap();
+        Self {
+            public: address("listen"),
+            admin: address("admin"),
+            child,
+            log,
+            folder,
+        }
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        ask(self.public, "GET", path, "")
+    }
+
+    pub fn order(&self, path: &str) -> Answer {
+        ask(self.admin, "POST", path, "")
+    }
+
+    /// Makes a check; its report.
+    pub fn check(&self, name: &str, tier: &str) -> Document {
+        let answer = self.order(&format!("/-/check?target={name}&tier={tier}"));
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", self.log().join("\n"));
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    pub fn codes(&self, name: &str) -> Vec<&'static str> {
+        let document = self.check(name, "reach");
+        document.reports[0]
+            .verdict
+            .findings
+            .iter()
+            .map(|finding| finding.cause.code())
+            .collect()
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.get("/metrics").body)
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn rewrite(&self, text: &str) {
+        fs::write(self.folder.path().join("config.yaml"), text).unwrap();
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(
+            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
+            signal,
+        )
+        .unwrap();
+    }
+
+    /// Ends it as the kubelet does; its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        let end = Instant::now() + Duration::from_secs(15);
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it did not end:\n{}", self.log().join("\n"));
+    }
+}
+
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(what, Duration::from_secs(20), holds);
+}
+
+pub fn eventually_within(what: &str, most: Duration, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + most;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}: it did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A scrape, by series as written.
+pub struct Metrics {
+    pub series: BTreeMap<String, f64>,
+    pub types: BTreeMap<String, String>,
+}
+
+impl Metrics {
+    pub fn parse(text: &str) -> Self {
+        let (mut series, mut types) = (BTreeMap::new(), BTreeMap::new());
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                types.insert(name.to_owned(), kind.to_owned());
+            } else if !line.starts_with('#') {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                let before = series.insert(name.to_owned(), value.parse().unwrap());
+                assert_eq!(before, None, "{name} is there twice");
+            }
+        }
+        Self { series, types }
+    }
+
+    pub fn value(&self, series: &str) -> Option<f64> {
+        self.series.get(series).copied()
+    }
+
+    pub fn with(&self, part: &str) -> Vec<&str> {
+        self.series
+            .keys()
+            .filter(|name| name.contains(part))
+            .map(String::as_str)
+            .collect()
+    }
+}

@@ -250,6 +250,8 @@ pub enum SourceProblem {
     Malformed { reason: String },
     /// A credential helper failed.
     HelperFailed { reason: String },
+    /// It is there, or may be, and can't be looked into from here.
+    Unread { reason: String },
 }
 
 impl std::fmt::Display for SourceProblem {
@@ -259,7 +261,9 @@ impl std::fmt::Display for SourceProblem {
                 write!(f, "type '{found}' is not one the kubelet pulls with")
             }
             Self::NoData { key } => write!(f, "has no data key '{key}'"),
-            Self::Malformed { reason } | Self::HelperFailed { reason } => f.write_str(reason),
+            Self::Malformed { reason }
+            | Self::HelperFailed { reason }
+            | Self::Unread { reason } => f.write_str(reason),
         }
     }
 }

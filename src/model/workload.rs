@@ -63,7 +63,9 @@ impl PodUse {
     }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerKind {
     Container,
@@ -82,7 +84,9 @@ impl ContainerKind {
 }
 
 /// `imagePullPolicy`.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PullPolicy {
     /// The registry is asked at each start of the container for the tag's digest; layers that are
@@ -113,6 +117,15 @@ impl PullPolicy {
     }
 }
 
+/// Secrets that a pod names, in its order.
+#[derive(
+    Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+pub struct SecretRefs {
+    pub namespace: String,
+    pub names: Vec<String>,
+}
+
 /// A Secret that a pod names, looked for among those that were given.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SecretSought {
@@ -128,6 +141,10 @@ pub enum Found {
     Here,
     /// Under this name in these namespaces only.
     Elsewhere { namespaces: Vec<String> },
+    /// The API server has none of this name in the pod's namespace.
+    Absent,
+    /// Whether it is there can't be told, and why.
+    Unread { reason: String },
     /// Not among those given; `given` is how many there were.
     NotGiven { given: usize },
 }

@@ -1,5 +1,6 @@
 //! Kubernetes workloads: which images their pods pull, with which Secrets and by which policy.
 
+pub mod discovery;
 pub mod eip;
 
 use std::time::Duration;

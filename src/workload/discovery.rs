@@ -1,0 +1,485 @@
+//! What the pods of a node pull: from their specs and statuses the set of images to be checked, one
+//! for each registry, repository and credential. Pure.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::model::reference::Reference;
+use crate::model::text::printable;
+use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs};
+
+/// A pod as the API server tells of it, and of it what its pulls depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    /// `imagePullSecrets`, in order. Those of its service account are among them: the API server
+    /// writes them into a pod that names none (kubernetes `plugin/pkg/admission/serviceaccount`).
+    pub pull_secrets: Vec<String>,
+    /// It has ended: its images are not pulled again.
+    pub is_over: bool,
+    pub containers: Vec<Container>,
+}
+
+/// One container of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Container {
+    pub name: String,
+    pub kind: ContainerKind,
+    pub image: String,
+    /// `None`: the API server told none, and the tag's default counts.
+    pub policy: Option<PullPolicy>,
+    /// It has an image ID: the image is there.
+    pub is_present: bool,
+    /// Why it waits: `ErrImagePull`, `ContainerCreating`, …
+    pub waits: Option<String>,
+}
+
+impl Container {
+    /// It waits for its image, after at least one pull that failed (kubernetes
+    /// `pkg/kubelet/images/types.go`).
+    pub fn waits_for_image(&self) -> bool {
+        let of_images = [
+            "ErrImagePull",
+            "ImagePullBackOff",
+            "ImageInspectError",
+            "ErrImageNeverPull",
+            "RegistryUnavailable",
+            "SignatureValidationFailed",
+        ];
+        self.waits
+            .as_deref()
+            .is_some_and(|reason| of_images.contains(&reason))
+    }
+}
+
+/// Which pods and images count, as the operator wishes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scope {
+    /// By the domain of an image: `docker.io`, `*.example.com`.
+    pub registries: Patterns,
+    pub namespaces: Patterns,
+    /// Those whose pods belong to the platform: told apart, and not checked.
+    pub platform_namespaces: Vec<String>,
+    pub most: usize,
+}
+
+/// Names that count: of those that match `include`, all that do not match `exclude`. `*` stands for any
+/// characters, also none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patterns {
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self {
+            include: vec!["*".to_owned()],
+            exclude: Vec::new(),
+        }
+    }
+}
+
+impl Patterns {
+    pub fn admit(&self, name: &str) -> bool {
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, name));
+        any(&self.include) && !any(&self.exclude)
+    }
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut left) = name.strip_prefix(head) else {
+        return false;
+    };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return left.ends_with(part);
+        }
+        // The first place leaves most for the rest.
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+/// What a node's pods come to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Discovered {
+    /// To be checked, those first that pods wait for.
+    pub wanted: Vec<Wanted>,
+    /// Of the platform's own pods, and of no other.
+    pub platform: Vec<Wanted>,
+    /// Beyond the most that are checked, by name.
+    pub over: Vec<String>,
+    /// Images whose registry or namespace does not count.
+    pub out_of_scope: usize,
+    /// What is no image name, with the place where it stands.
+    pub malformed: Vec<String>,
+}
+
+/// Images of one repository with one credential; one of them stands for all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// The same as long as anybody wants it.
+    pub name: String,
+    pub witness: Reference,
+    /// `None`: nobody's Secret.
+    pub secrets: Option<SecretRefs>,
+    pub uses: Vec<Use>,
+}
+
+/// Who wants it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Use {
+    pub namespace: String,
+    pub pod: String,
+    pub container: String,
+    pub kind: ContainerKind,
+    pub policy: PullPolicy,
+    pub image: String,
+    pub waits: bool,
+    /// The image is there, and the policy asks nobody for it.
+    pub needs_no_pull: bool,
+}
+
+impl Wanted {
+    /// A pod waits for it.
+    pub fn is_waited_for(&self) -> bool {
+        self.uses.iter().any(|one| one.waits)
+    }
+
+    /// All of its images are on the node, and would be taken from there.
+    pub fn needs_no_pull(&self) -> bool {
+        self.uses.iter().all(|one| one.needs_no_pull)
+    }
+}
+
+/// What the pods of a node pull.
+pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> Discovered {
+    let mut found = Discovered::default();
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for pod in pods {
+        if pod.is_over {
+            continue;
+        }
+        for container in &pod.containers {
+            let reference: Reference = match container.image.parse() {
+                Ok(reference) => reference,
+                Err(error) => {
+                    let (namespace, pod) = (printable(&pod.namespace), printable(&pod.name));
+                    let container = printable(&container.name);
+                    let place = format!("{namespace}/{pod}, container {container}: {error}");
+                    found.malformed.push(place);
+                    continue;
+                }
+            };
+            if !scope.registries.admit(reference.domain())
+                || !scope.namespaces.admit(&pod.namespace)
+            {
+                found.out_of_scope += 1;
+                continue;
+            }
+            let secrets = (!pod.pull_secrets.is_empty()).then(|| SecretRefs {
+                namespace: pod.namespace.clone(),
+                names: pod.pull_secrets.clone(),
+            });
+            let group = groups
+                .entry(name(&reference, secrets.as_ref()))
+                .or_insert_with(|| Group::new(secrets));
+            group.add(pod, container, reference, scope);
+        }
+    }
+    let mut wanted = Vec::new();
+    for (name, group) in groups {
+        let is_platform = group.is_platform;
+        let list = if is_platform {
+            &mut found.platform
+        } else {
+            &mut wanted
+        };
+        list.extend(group.wanted(name));
+    }
+    // Those that somebody waits for, then those that most pods want.
+    wanted.sort_by_key(|one: &Wanted| (!one.is_waited_for(), Reverse(one.uses.len())));
+    let over = wanted.split_off(wanted.len().min(scope.most));
+    found.over = over.into_iter().map(|one| one.name).collect();
+    found.wanted = wanted;
+    found.malformed.sort();
+    found.malformed.dedup();
+    found
+}
+
+/// `registry/repository`, and with Secrets `registry/repository@namespace/secret+secret`.
+fn name(reference: &Reference, secrets: Option<&SecretRefs>) -> String {
+    let repository = format!("{}/{}", reference.domain(), reference.repository());
+    match secrets {
+        None => repository,
+        Some(secrets) => format!(
+            "{repository}@{}/{}",
+            printable(&secrets.namespace),
+            printable(&secrets.names.join("+"))
+        ),
+    }
+}
+
+struct Group {
+    secrets: Option<SecretRefs>,
+    is_platform: bool,
+    /// By what makes one a better witness.
+    images: BTreeMap<(Reverse<Rank>, String), Reference>,
+    uses: Vec<Use>,
+}
+
+/// A pull that is waited for tells most; then one that the registry is asked for at each start.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Rank {
+    Present,
+    Absent,
+    Always,
+    Waited,
+}
+
+impl Group {
+    fn new(secrets: Option<SecretRefs>) -> Self {
+        Self {
+            secrets,
+            is_platform: true,
+            images: BTreeMap::new(),
+            uses: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, pod: &Pod, container: &Container, reference: Reference, scope: &Scope) {
+        let policy = container
+            .policy
+            .unwrap_or_else(|| PullPolicy::default_for(&reference));
+        let is_present = container.is_present || policy == PullPolicy::Never;
+        let rank = match policy {
+            _ if container.waits_for_image() => Rank::Waited,
+            PullPolicy::Always => Rank::Always,
+            _ if is_present => Rank::Present,
+            _ => Rank::Absent,
+        };
+        let image = reference.to_string();
+        self.is_platform &= scope.platform_namespaces.contains(&pod.namespace);
+        self.images
+            .insert((Reverse(rank), image.clone()), reference);
+        self.uses.push(Use {
+            namespace: printable(&pod.namespace),
+            pod: printable(&pod.name),
+            container: printable(&container.name),
+            kind: container.kind,
+            policy,
+            image,
+            waits: rank == Rank::Waited,
+            needs_no_pull: rank == Rank::Present,
+        });
+    }
+
+    fn wanted(self, name: String) -> Option<Wanted> {
+        let (_, witness) = self.images.into_iter().next()?;
+        let mut uses = self.uses;
+        uses.sort();
+        Some(Wanted {
+            name,
+            witness,
+            secrets: self.secrets,
+            uses,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scope() -> Scope {
+        Scope {
+            registries: Patterns::default(),
+            namespaces: Patterns::default(),
+            platform_namespaces: vec!["kube-system".to_owned()],
+            most: 50,
+        }
+    }
+
+    fn container(image: &str) -> Container {
+        Container {
+            name: "c".to_owned(),
+            kind: ContainerKind::Container,
+            image: image.to_owned(),
+            policy: None,
+            is_present: true,
+            waits: None,
+        }
+    }
+
+    fn pod(namespace: &str, name: &str, secrets: &[&str], images: &[&str]) -> Pod {
+        Pod {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            pull_secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
+            is_over: false,
+            containers: images.iter().map(|image| container(image)).collect(),
+        }
+    }
+
+    fn names(found: &[Wanted]) -> Vec<&str> {
+        found.iter().map(|one| one.name.as_str()).collect()
+    }
+
+    #[test]
+    fn one_of_each_registry_repository_and_credential_is_wanted() {
+        let pods = [
+            pod("shop", "a", &["pull"], &["r.test/app:1", "nginx"]),
+            pod("shop", "b", &["pull"], &["r.test/app:2"]),
+            pod("shop", "c", &["other", "pull"], &["r.test/app:1"]),
+            pod("bank", "a", &["pull"], &["r.test/app:1"]),
+            pod("bank", "b", &[], &["r.test/app:1", "r.test:5000/app:1"]),
+        ];
+        let found = discover(&pods, &scope());
+        assert_eq!(
+            names(&found.wanted),
+            [
+                "r.test/app@shop/pull",
+                "docker.io/library/nginx@shop/pull",
+                "r.test/app",
+                "r.test/app@bank/pull",
+                "r.test/app@shop/other+pull",
+                "r.test:5000/app",
+            ]
+        );
+        let first = &found.wanted[0];
+        assert_eq!(first.witness.to_string(), "r.test/app:1");
+        assert_eq!(first.uses.len(), 2);
+        assert_eq!(first.secrets.as_ref().unwrap().names, ["pull"]);
+        assert_eq!(found.wanted[2].secrets, None);
+    }
+
+    #[test]
+    fn an_image_that_is_waited_for_stands_for_its_repository_and_comes_first() {
+        let mut waiting = pod("shop", "new", &[], &["r.test/app:3"]);
+        waiting.containers[0].is_present = false;
+        waiting.containers[0].waits = Some("ImagePullBackOff".to_owned());
+        let mut starting = pod("shop", "starting", &[], &["r.test/other:1"]);
+        starting.containers[0].is_present = false;
+        starting.containers[0].waits = Some("ContainerCreating".to_owned());
+        let pods = [
+            pod("shop", "old", &[], &["r.test/app:1", "a.test/b:1"]),
+            pod("shop", "old2", &[], &["r.test/app:1", "a.test/b:1"]),
+            pod("shop", "old3", &[], &["a.test/b:1"]),
+            waiting,
+            starting,
+        ];
+        let found = discover(&pods, &scope());
+        assert_eq!(
+            names(&found.wanted),
+            ["r.test/app", "a.test/b", "r.test/other"]
+        );
+        assert_eq!(found.wanted[0].witness.to_string(), "r.test/app:3");
+        assert!(found.wanted[0].is_waited_for() && !found.wanted[0].needs_no_pull());
+        assert!(found.wanted[1].needs_no_pull());
+        assert!(!found.wanted[2].needs_no_pull() && !found.wanted[2].is_waited_for());
+    }
+
+    #[test]
+    fn what_is_asked_for_at_each_start_needs_a_pull_though_it_is_there() {
+        let pods = [pod("shop", "a", &[], &["r.test/app"])];
+        let found = discover(&pods, &scope());
+        assert!(!found.wanted[0].needs_no_pull(), "latest is pulled always");
+        let mut never = pod("shop", "a", &[], &["r.test/app"]);
+        never.containers[0].policy = Some(PullPolicy::Never);
+        never.containers[0].is_present = false;
+        assert!(discover(&[never], &scope()).wanted[0].needs_no_pull());
+    }
+
+    #[test]
+    fn the_platform_s_own_is_kept_apart_unless_others_want_it_too() {
+        let pods = [
+            pod(
+                "kube-system",
+                "dns",
+                &["default-secret"],
+                &["swr.test/hwofficial/dns:1"],
+            ),
+            pod("kube-system", "proxy", &[], &["r.test/app:1"]),
+            pod("shop", "a", &[], &["r.test/app:1"]),
+        ];
+        let found = discover(&pods, &scope());
+        assert_eq!(
+            names(&found.platform),
+            ["swr.test/hwofficial/dns@kube-system/default-secret"]
+        );
+        assert_eq!(names(&found.wanted), ["r.test/app"]);
+    }
+
+    #[test]
+    fn patterns_the_cap_and_what_is_no_image() {
+        let pods = [
+            pod(
+                "shop",
+                "a",
+                &[],
+                &["a.test/x:1", "b.test/x:1", "c.other/x:1", "Not An Image"],
+            ),
+            pod("shop", "b", &[], &["b.test/x:1"]),
+            pod("dev", "a", &[], &["a.test/x:1"]),
+        ];
+        let mut scope = scope();
+        scope.registries.include = vec!["*.test".to_owned()];
+        scope.namespaces.exclude = vec!["dev*".to_owned()];
+        scope.most = 1;
+        let found = discover(&pods, &scope);
+        assert_eq!(names(&found.wanted), ["b.test/x"]);
+        assert_eq!(found.over, ["a.test/x"]);
+        assert_eq!(found.out_of_scope, 2);
+        assert_eq!(found.malformed.len(), 1);
+        assert!(
+            found.malformed[0].starts_with("shop/a, container c: "),
+            "{:?}",
+            found.malformed
+        );
+        let mut over = pods.clone();
+        for pod in &mut over {
+            pod.is_over = true;
+        }
+        assert_eq!(discover(&over, &scope), Discovered::default());
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_as_defined(pattern in "[a-c*]{0,7}", name in "[a-c]{0,7}") {
+            fn defined(pattern: &[u8], name: &[u8]) -> bool {
+                match (pattern.split_first(), name.split_first()) {
+                    (None, None) => true,
+                    (Some((b'*', rest)), _) => {
+                        defined(rest, name) || name.split_first().is_some_and(|(_, left)| defined(pattern, left))
+                    }
+                    (Some((a, rest)), Some((b, left))) => a == b && defined(rest, left),
+                    _ => false,
+                }
+            }
+            prop_assert_eq!(matches(&pattern, &name), defined(pattern.as_bytes(), name.as_bytes()));
+        }
+
+        #[test]
+        fn the_order_of_pods_changes_nothing(order in Just((0..4).collect::<Vec<usize>>()).prop_shuffle()) {
+            let pods = [
+                pod("shop", "a", &["s"], &["r.test/app:1", "r.test/b:1"]),
+                pod("shop", "b", &["s"], &["r.test/app:2"]),
+                pod("dev", "c", &[], &["r.test/app:2", "%"]),
+                pod("kube-system", "d", &[], &["r.test/d:2"]),
+            ];
+            let shuffled: Vec<Pod> = order.iter().map(|at| pods[*at].clone()).collect();
+            prop_assert_eq!(discover(&shuffled, &scope()), discover(&pods, &scope()));
+        }
+    }
+}

@@ -11,6 +11,7 @@
 //! | 4 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
 //! | 3 | [`credentials`] | reads secrets and docker configs into a keyring |
 //! | 3 | [`config`] | what the operator says of the network |
+//! | 3 | [`kubernetes`] | follows what the cluster's API tells of this node |
 //! | 3 | [`containerd`] | what the node's containerd is set to: mirrors, proxies |
 //! | 2 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
 //! | 2 | [`net`] | edges to the world: one input, one observation or typed fault |
@@ -24,6 +25,7 @@ pub mod containerd;
 pub mod credentials;
 pub mod daemon;
 pub mod diagnose;
+pub mod kubernetes;
 pub mod model;
 pub mod net;
 pub mod probe;

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["daemon"],
     &["report"],
     &["probe", "surroundings"],
-    &["credentials", "containerd", "config"],
+    &["credentials", "containerd", "config", "kubernetes"],
     &["diagnose", "net", "registry", "workload"],
     &["model"],
 ];

@@ -2,6 +2,7 @@
 //! names the line and the fix; nothing of such a file is used.
 
 mod daemon;
+mod kubernetes;
 mod network;
 mod targets;
 mod values;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
+pub use kubernetes::{Discover, Kubernetes, NamedSecrets, SecretAccess, Wildcards};
 pub use network::{Egress, FamilyWish, MetadataWish, Network};
 pub use targets::{CredentialFiles, Expect, Target};
 pub use values::{EchoUrl, HostPort, ListenAddress, Samples, StunServer};
@@ -35,6 +37,8 @@ pub struct Config {
     pub vantage: VantageWish,
     #[serde(deserialize_with = "values::or_default")]
     pub network: Network,
+    #[serde(deserialize_with = "values::or_default")]
+    pub kubernetes: Kubernetes,
     /// The images whose way is watched.
     #[serde(deserialize_with = "values::or_default")]
     pub targets: targets::Targets,
@@ -99,6 +103,7 @@ impl Config {
         config.network.check(text)?;
         config.targets.check(text)?;
         config.schedule.check()?;
+        config.kubernetes.check()?;
         Ok(config)
     }
 

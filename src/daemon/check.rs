@@ -15,6 +15,7 @@ use super::target::Target;
 use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
+use crate::kubernetes::secrets::{Known, SecretKey, Secrets};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Evidence};
@@ -22,11 +23,14 @@ use crate::model::fault::Phase;
 use crate::model::hops::Trace;
 use crate::model::network::ExpectedPath;
 use crate::model::proxy::ProxySettings;
+use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, Vantage};
+use crate::model::workload::{Found, SecretSought};
 use crate::net::netlink::Netlink;
 use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Progress};
 use crate::registry::keyring::{Credential, Keyring, LoadedSource};
+use crate::registry::secret;
 use crate::report::Report;
 use crate::surroundings::place::{Place, PlaceError, Wishes, containerd_files};
 
@@ -44,6 +48,7 @@ pub struct World {
     seen: Mutex<Option<(Instant, Arc<Vantage>)>>,
     last_seen: RwLock<Option<Arc<Vantage>>>,
     budgets: Budgets,
+    secrets: Arc<Secrets>,
 }
 
 /// What was named and can't be used.
@@ -64,6 +69,7 @@ impl World {
         config: &Config,
         netlink: Option<Arc<Netlink>>,
         known: Arc<KnownManifests>,
+        secrets: Arc<Secrets>,
     ) -> Result<Self, WorldError> {
         let wait = config.schedule.timeout.0;
         let place = Place::load(&Wishes::of(&config.network, wait))?;
@@ -91,6 +97,7 @@ impl World {
             seen: Mutex::new(None),
             last_seen: RwLock::new(None),
             budgets: config.budgets.clone(),
+            secrets,
         })
     }
 
@@ -176,7 +183,14 @@ pub async fn make(world: &World, job: Job) -> Told {
     #[cfg(test)]
     made_defect(&target.name);
     let started = Timestamp::now();
-    let keyring = Keyring::new(sources(target).await);
+    let (from_cluster, sought) = of_cluster(target, &world.secrets);
+    let mut given = from_cluster;
+    given.extend(sources(target).await);
+    let keyring = Keyring::new(given);
+    let mut pods = target.pods();
+    for pod in &mut pods {
+        pod.secrets.clone_from(&sought);
+    }
     let (candidates, _) = keyring.lookup(&target.reference);
     let rested = job.resting.iter().filter_map(|rested| {
         let id = rested.attempt.credential.as_ref()?;
@@ -193,7 +207,7 @@ pub async fn make(world: &World, job: Job) -> Told {
     let check = Check {
         reference: target.reference.clone(),
         platform: target.platform.clone(),
-        pods: Vec::new(),
+        pods,
         effort: Effort {
             hops: job.tier == Tier::Path,
             transfer,
@@ -280,6 +294,48 @@ fn tag(key: &[u8; 32], registry: &str, credential: &Credential) -> u16 {
     }
     let tag = context.sign();
     u16::from_be_bytes([tag.as_ref()[0], tag.as_ref()[1]])
+}
+
+/// The Secrets that pods name for a target, as far as they may be read, in the pods' order.
+fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<SecretSought>) {
+    let Some(refs) = &target.secrets else {
+        return (Vec::new(), Vec::new());
+    };
+    let (mut sources, mut sought) = (Vec::new(), Vec::new());
+    for name in &refs.names {
+        let key = SecretKey {
+            namespace: refs.namespace.clone(),
+            name: name.clone(),
+        };
+        let found = match secrets.get(&key) {
+            Known::Here(manifest) => {
+                sources.extend(secret::read(&manifest, "the cluster"));
+                Found::Here
+            }
+            Known::Absent => Found::Absent,
+            Known::Unread(reason) => {
+                sources.push(LoadedSource {
+                    source: CredentialSource::SecretFile {
+                        path: "the cluster".to_owned(),
+                        namespace: Some(printable(&key.namespace)),
+                        name: printable(&key.name),
+                    },
+                    entries: Vec::new(),
+                    problem: Some(SourceProblem::Unread {
+                        reason: reason.clone(),
+                    }),
+                    lint: Vec::new(),
+                    expiries: Vec::new(),
+                });
+                Found::Unread { reason }
+            }
+        };
+        sought.push(SecretSought {
+            name: printable(name),
+            found,
+        });
+    }
+    (sources, sought)
 }
 
 /// The credentials of a target, read anew: whoever changes a file does not have to tell.

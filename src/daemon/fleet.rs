@@ -10,11 +10,13 @@ use super::face::{Face, PhaseName};
 use super::record::{Changes, Keep, Record, Run};
 use super::schedule::Tier;
 use super::target::Target;
+use crate::kubernetes::follow;
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
 use crate::model::proxy::ProxySettings;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, Vantage};
+use crate::workload::discovery::Discovered;
 
 /// Edges of the buckets of durations, in seconds: from an answer on the same host to the longest wait
 /// that is usual.
@@ -79,6 +81,8 @@ pub struct Fleet {
     pub network: NetworkView,
     pub targets: BTreeMap<Arc<str>, Watched>,
     pub registries: BTreeMap<Arc<str>, Registry>,
+    /// What the pods of this node want; `None` where the cluster is not asked.
+    pub cluster: Option<ClusterFace>,
     pub counters: Counters,
     pub reload: Reload,
     pub vantage: Option<Arc<Vantage>>,
@@ -183,6 +187,7 @@ impl Fleet {
             network,
             targets: BTreeMap::new(),
             registries: BTreeMap::new(),
+            cluster: None,
             counters: Counters::default(),
             reload: Reload {
                 at,
@@ -369,6 +374,30 @@ impl Registry {
             if let Some(rate) = rates.and_then(|rates| rates.all.or(rates.one)) {
                 self.throughput.observe(rate.bytes_per_second);
             }
+        }
+    }
+}
+
+/// What the cluster's API tells of this node.
+#[derive(Clone, Debug)]
+pub struct ClusterFace {
+    pub state: follow::State,
+    pub checked: usize,
+    pub over: Vec<String>,
+    pub platform: Vec<String>,
+    pub out_of_scope: usize,
+    pub malformed: Vec<String>,
+}
+
+impl ClusterFace {
+    pub fn of(found: &Discovered, state: &follow::State) -> Self {
+        Self {
+            state: state.clone(),
+            checked: found.wanted.len(),
+            over: found.over.clone(),
+            platform: found.platform.iter().map(|one| one.name.clone()).collect(),
+            out_of_scope: found.out_of_scope,
+            malformed: found.malformed.clone(),
         }
     }
 }

@@ -147,6 +147,10 @@ families! {
         "How long the limit of processors has held this container back. Absent where the kernel does not tell.";
     STATE_ERRORS: Counter "pullpath_state_errors_total" []
         "Times that what must outlive a restart could not be written.";
+    KUBERNETES_FOLLOWED: Gauge "pullpath_kubernetes_followed" []
+        "1: the API server tells of this node's pods, 0: it does not now, and what they wanted last is still checked. Absent where it is not asked.";
+    KUBERNETES_IMAGES: Gauge "pullpath_kubernetes_images" ["state"]
+        "Repositories that pods of this node want, by what is done: `checked`, `over_the_most`, `platform`, `out_of_scope` (these counted by container), `malformed`.";
     RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
         "1: the configuration that was read last is in force, 0: it was refused.";
     RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
@@ -429,6 +433,19 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
         &THROTTLED,
         throttled.map(|time| counter(vec![], time.as_secs_f64())),
     );
+    if let Some(cluster) = &fleet.cluster {
+        let followed = truth(cluster.state.is_following());
+        page.add(&KUBERNETES_FOLLOWED, [gauge(vec![], followed)]);
+        let counts = [
+            ("checked", cluster.checked),
+            ("over_the_most", cluster.over.len()),
+            ("platform", cluster.platform.len()),
+            ("out_of_scope", cluster.out_of_scope),
+            ("malformed", cluster.malformed.len()),
+        ];
+        let counts = counts.map(|(state, count)| gauge(vec![label("state", state)], count as f64));
+        page.add(&KUBERNETES_IMAGES, counts);
+    }
     page.add(
         &RELOAD_SUCCESSFUL,
         vec![gauge(vec![], truth(fleet.reload.error.is_none()))],
@@ -619,8 +636,8 @@ const HEAD: &str = "# Metrics
 `pullpath run` serves these at `/metrics`, in Prometheus' text format. Units are base units and stand in
 the name. What was not measured is absent, never 0. Names are public: a change is in the CHANGELOG.
 
-Labels are small and closed: `target` is the name of a target in the configuration, `registry` the
-domain of its image, `leg` is `registry`, `token` or `blob`; `phase` is `resolve`, `connect`, `tls` (as
+Labels are small and closed: `target` is the name of a target in the configuration, or of an image that
+pods want (docs/kubernetes.md: registry, repository, and the names of its Secrets), `registry` the domain of its image, `leg` is `registry`, `token` or `blob`; `phase` is `resolve`, `connect`, `tls` (as
 blackbox_exporter names them), `ping` (`GET /v2/`), `token`, `manifest` or `blob`; `class` is one of
 docs/paths.md, `cause` one of docs/causes.md; `severity` is `info`, `warning` or `critical`,
 `confidence` `low`, `medium` or `high`; `vantage` is `machine`, `node`, `pod` or `pod_or_node`. No label

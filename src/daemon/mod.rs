@@ -1,6 +1,7 @@
 //! `pullpath run`: the same walk and verdict as `probe`, again and again, within budgets.
 
 pub mod check;
+pub mod cluster;
 pub mod face;
 pub mod fleet;
 pub mod ledger;

@@ -4,13 +4,15 @@
 use askama::Template;
 use jiff::Timestamp;
 
-use super::fleet::{Fleet, Watched};
+use super::fleet::{ClusterFace, Fleet, Watched};
 use super::metrics;
 use super::record::{Outcome, Run};
 use crate::diagnose::{Finding, Pull, Severity};
+use crate::kubernetes::follow;
 use crate::model::fault::instant;
 use crate::model::units::Took;
 use crate::model::vantage::NetworkView;
+use crate::workload::discovery::Use;
 
 pub const STYLE: &str = include_str!("page/style.css");
 
@@ -85,6 +87,8 @@ struct Card {
     rate: String,
     rate_note: String,
     checked: String,
+    /// Who wants it.
+    uses: Vec<String>,
 }
 
 struct FindingView {
@@ -169,6 +173,7 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
             instant(fleet.reload.success_at)
         ));
     }
+    warnings.extend(fleet.cluster.iter().flat_map(of_cluster));
     if fleet.counters.state_errors > 0 {
         warnings.push(
             "What must outlive a restart (state_dir) can't be written; see the log.".to_owned(),
@@ -184,6 +189,84 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
         cards,
     }
     .render()
+}
+
+/// What is to be said of the cluster's API, and of images that are not checked.
+fn of_cluster(cluster: &ClusterFace) -> Vec<String> {
+    let mut told: Vec<String> = lost(&cluster.state).into_iter().collect();
+    if !cluster.over.is_empty() {
+        told.push(format!(
+            "{} images of this node's pods are not checked, since {} are at most (kubernetes.most_targets): {}.",
+            cluster.over.len(),
+            cluster.checked,
+            some_of(&cluster.over)
+        ));
+    }
+    if !cluster.malformed.is_empty() {
+        told.push(format!(
+            "No image names, and not checked: {}.",
+            some_of(&cluster.malformed)
+        ));
+    }
+    told
+}
+
+/// The first few.
+fn some_of(names: &[String]) -> String {
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > SHOWN {
+        text.push_str(", …");
+    }
+    text
+}
+
+/// Who wants an image, and whether it is pulled for that.
+fn used(one: &Use) -> String {
+    let pull = if one.waits {
+        "waits for it"
+    } else if one.needs_no_pull {
+        "there, and no pull is needed"
+    } else {
+        one.policy.as_str()
+    };
+    format!(
+        "{}/{}, {} {}: {} ({pull})",
+        one.namespace,
+        one.pod,
+        one.kind.as_str(),
+        one.container,
+        one.image
+    )
+}
+
+/// How long ago the API server has told anything, where it does not now.
+pub(super) fn lost(state: &follow::State) -> Option<String> {
+    match state {
+        follow::State::Following => None,
+        follow::State::Unknown => Some(
+            "The API server was not heard yet: which images pods want is not known.".to_owned(),
+        ),
+        follow::State::Lost {
+            since,
+            reason,
+            is_forbidden,
+        } => {
+            let advice = if *is_forbidden {
+                " Allow get, list and watch of pods (docs/kubernetes.md)."
+            } else {
+                ""
+            };
+            Some(format!(
+                "The API server does not tell since {}: {reason}.{advice} What pods wanted then is still checked.",
+                instant(*since)
+            ))
+        }
+    }
 }
 
 /// One target with its history.
@@ -287,6 +370,7 @@ fn card(fleet: &Fleet, watched: &Watched, now: Timestamp, most: usize) -> Card {
         rate,
         rate_note,
         checked: checked(watched, now),
+        uses: watched.target.uses.iter().map(used).collect(),
     }
 }
 

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::check::{self, Job, Told, World, WorldError};
+use super::cluster::Cluster;
 use super::face::Face;
-use super::fleet::{Fleet, Shown};
+use super::fleet::{ClusterFace, Fleet, Shown};
 use super::ledger::{Answered, Limits, Reserved};
 use super::packed::{Packed, Packer};
 use super::policy::{self, Heard, Then};
@@ -23,7 +24,9 @@ use super::record::{Changes, HeldBack, Keep, Outcome, Run};
 use super::schedule::{Due, Moment, Schedule, Tier};
 use super::state::{State, StateFile};
 use super::target::Target;
-use crate::config::Config;
+use crate::config::{Config, Discover};
+use crate::kubernetes::client::ConnectError;
+use crate::kubernetes::follow;
 use crate::model::endpoint::Role;
 use crate::model::hops::Trace;
 use crate::model::units::Bytes;
@@ -31,6 +34,7 @@ use crate::net::machine;
 use crate::net::netlink::Netlink;
 use crate::probe::KnownManifests;
 use crate::report::Report;
+use crate::workload::discovery::Wanted;
 
 /// A check that is due while one is made on demand waits for so long.
 const AFTER_DEMAND: Duration = Duration::from_secs(5);
@@ -113,6 +117,9 @@ pub struct Runner {
     world: Arc<World>,
     netlink: Option<Arc<Netlink>>,
     known: Arc<KnownManifests>,
+    cluster: Cluster,
+    /// What pods want, as it was known last.
+    wanted: Vec<Wanted>,
     schedule: Schedule,
     state: State,
     file: Option<StateFile>,
@@ -150,6 +157,8 @@ struct Underway {
 pub enum StartError {
     #[error(transparent)]
     World(#[from] WorldError),
+    #[error(transparent)]
+    Cluster(#[from] ConnectError),
     #[error(
         "the folder for what must outlive a restart, {path}, can't be used: {source}; correct state_dir"
     )]
@@ -180,7 +189,14 @@ impl Runner {
             tracing::warn!(reason, "what was known before the start is not used");
         }
         let known = Arc::new(known);
-        let world = Arc::new(World::load(&config, netlink.clone(), Arc::clone(&known))?);
+        let cluster = Cluster::start(&config.kubernetes, &node).await?;
+        let world = World::load(
+            &config,
+            netlink.clone(),
+            Arc::clone(&known),
+            cluster.secrets(),
+        )?;
+        let world = Arc::new(world);
         let fleet = Fleet::new(&node, world.network(), Timestamp::now());
         let mut runner = Self {
             schedule: Schedule::new(&node),
@@ -191,6 +207,8 @@ impl Runner {
             world,
             netlink,
             known,
+            cluster,
+            wanted: Vec::new(),
             state,
             file,
             fleet: Arc::new(RwLock::new(fleet)),
@@ -223,7 +241,8 @@ impl Runner {
                 Some(joined) = self.running.join_next_with_id(), if !self.running.is_empty() => {
                     self.finish(joined);
                 }
-                Some(order) = orders.recv() => self.obey(order),
+                Some(order) = orders.recv() => self.obey(order).await,
+                () = self.cluster.changed() => self.discover(),
                 _ = save.tick() => self.save(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.begin_due(),
             }
@@ -263,7 +282,7 @@ impl Runner {
     /// Puts the configuration in force.
     fn apply(&mut self) {
         let now = self.clock.now();
-        let targets = Target::all(&self.config);
+        let targets = Target::all(&self.config, &self.wanted);
         let tasks = targets.iter().map(|target| {
             let last = self.state.ledger.last_transfer(&target.name);
             (Arc::clone(&target.name), target.rhythm, last)
@@ -286,6 +305,41 @@ impl Runner {
             fleet.proxies = self.world.proxies().clone();
         });
         self.show();
+    }
+
+    /// Takes up what the pods of this node want now.
+    fn discover(&mut self) {
+        let Some((found, state)) = self.cluster.look() else {
+            return;
+        };
+        // Before the first list nothing is known, and what was known before a change of the
+        // configuration is not to be forgotten for that.
+        if state == follow::State::Unknown {
+            return;
+        }
+        let waited: Vec<Arc<str>> = found
+            .wanted
+            .iter()
+            .filter(|one| one.is_waited_for())
+            .filter(|one| {
+                !self
+                    .wanted
+                    .iter()
+                    .any(|before| before.name == one.name && before.is_waited_for())
+            })
+            .map(|one| Arc::from(one.name.as_str()))
+            .collect();
+        self.with_fleet(|fleet| fleet.cluster = Some(ClusterFace::of(&found, &state)));
+        if found.wanted != self.wanted {
+            self.wanted = found.wanted;
+            self.cluster.need_secrets_of(&self.wanted);
+            self.apply();
+        }
+        // Somebody waits: it is not left to its turn.
+        let now = self.clock.now();
+        for name in waited {
+            self.schedule.hasten_reach(&name, now);
+        }
     }
 
     /// Figures of the book, and when each target's turn is.
@@ -328,31 +382,38 @@ impl Runner {
         });
     }
 
-    fn obey(&mut self, order: Order) {
+    async fn obey(&mut self, order: Order) {
         match order {
             Order::Reload(done) => {
-                let _ = done.send(self.reload());
+                let _ = done.send(self.reload().await);
             }
             Order::Check { target, tier, done } => self.begin_on_demand(&target, tier, done),
         }
     }
 
     /// Reads the configuration again; a bad one changes nothing.
-    fn reload(&mut self) -> Result<(), String> {
+    async fn reload(&mut self) -> Result<(), String> {
         let now = Timestamp::now();
-        let told = (self.load)().and_then(|config| {
-            let known = Arc::clone(&self.known);
-            let world = World::load(&config, self.netlink.clone(), known);
-            Ok((world.map_err(|error| error.to_string())?, config))
-        });
+        let told = match (self.load)() {
+            Ok(config) => self.prepare(config).await,
+            Err(error) => Err(error),
+        };
         match told {
-            Ok((world, config)) => {
+            Ok((world, cluster, config)) => {
                 if config.state_dir != self.config.state_dir || config.listen != self.config.listen
                 {
                     tracing::warn!("listen addresses and state_dir count from the next start on");
                 }
                 self.world = Arc::new(world);
                 self.config = config;
+                if let Some(cluster) = cluster {
+                    self.cluster = cluster;
+                    if self.config.kubernetes.discover == Discover::Off {
+                        self.wanted.clear();
+                        self.with_fleet(|fleet| fleet.cluster = None);
+                    }
+                    self.cluster.need_secrets_of(&self.wanted);
+                }
                 self.apply();
                 self.with_fleet(|fleet| {
                     fleet.reload.at = now;
@@ -377,6 +438,20 @@ impl Runner {
                 Err(error)
             }
         }
+    }
+
+    /// Everything that a configuration needs, made before the one in force is given up.
+    async fn prepare(&self, config: Config) -> Result<(World, Option<Cluster>, Config), String> {
+        let cluster = if self.cluster.is_as(&config.kubernetes) {
+            None
+        } else {
+            let started = Cluster::start(&config.kubernetes, &self.node).await;
+            Some(started.map_err(|error| error.to_string())?)
+        };
+        let secrets = cluster.as_ref().unwrap_or(&self.cluster).secrets();
+        let known = Arc::clone(&self.known);
+        let world = World::load(&config, self.netlink.clone(), known, secrets);
+        Ok((world.map_err(|error| error.to_string())?, cluster, config))
     }
 
     fn begin_due(&mut self) {

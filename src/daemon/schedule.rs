@@ -99,6 +99,12 @@ const OUT_OF_TURN_SPREAD: Duration = Duration::from_secs(30);
 /// to these multiples of the mean.
 const SPACING: (f64, f64) = (0.1, 2.5);
 
+/// A check out of turn begins after this: a Secret that is new is there by then.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Checks because somebody waits are so far apart at least; a kubelet tries again after 10 s, 20 s, …
+const WAITED_FOR: Duration = Duration::from_mins(1);
+
 /// What is due, and when.
 #[derive(Debug)]
 pub struct Schedule {
@@ -114,6 +120,8 @@ struct Task {
     running: bool,
     /// The last path check out of turn.
     hastened: Option<Moment>,
+    /// The last reach check out of turn.
+    waited: Option<Moment>,
 }
 
 impl Schedule {
@@ -140,6 +148,7 @@ impl Schedule {
                 next: [None; 3],
                 running: false,
                 hastened: None,
+                waited: None,
             });
             for tier in Tier::ALL {
                 let keeps = task.rhythm.of(tier) == rhythm.of(tier);
@@ -263,6 +272,24 @@ impl Schedule {
         }
     }
 
+    /// Somebody waits for what the target stands for: a reach check is made soon, if none was out of turn
+    /// a short while ago.
+    pub fn hasten_reach(&mut self, target: &str, now: Moment) {
+        let Some((name, task)) = self.tasks.get_key_value(target) else {
+            return;
+        };
+        if task.waited.is_some_and(|at| now.since(at) < WAITED_FOR) {
+            return;
+        }
+        let (name, at) = (Arc::clone(name), now.after(SOON));
+        if task.next[Tier::Reach as usize].is_none_or(|next| next > at) {
+            self.plan(&name, Tier::Reach, at);
+        }
+        if let Some(task) = self.tasks.get_mut(&name) {
+            task.waited = Some(now);
+        }
+    }
+
     fn plan(&mut self, target: &Arc<str>, tier: Tier, at: Moment) {
         let Some(task) = self.tasks.get_mut(target) else {
             return;
@@ -373,6 +400,30 @@ mod tests {
             made.push(due);
         }
         made
+    }
+
+    #[test]
+    fn who_waits_for_it_gets_a_check_soon_and_not_each_time() {
+        let mut schedule = Schedule::new("n");
+        let now = Moment(Duration::from_secs(1_000_000));
+        let rhythm = Rhythm {
+            reach: Duration::from_hours(1),
+            path: Duration::from_hours(1),
+            transfer: None,
+        };
+        schedule.replace([(Arc::from("a"), rhythm, None)], now);
+        schedule.hasten_reach("a", now);
+        let first = schedule.next_of("a", Tier::Reach).unwrap();
+        assert_eq!(first, now.after(SOON));
+        let due = schedule.take(first).unwrap();
+        schedule.done(&due, first, None);
+        let later = schedule.next_of("a", Tier::Reach);
+        schedule.hasten_reach("a", first);
+        assert_eq!(schedule.next_of("a", Tier::Reach), later);
+        let minute = now.after(WAITED_FOR);
+        schedule.hasten_reach("a", minute);
+        assert_eq!(schedule.next_of("a", Tier::Reach), Some(minute.after(SOON)));
+        schedule.hasten_reach("nobody", minute);
     }
 
     #[test]

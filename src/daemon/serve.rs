@@ -300,7 +300,24 @@ struct TargetSummary<'a> {
     consecutive_failures: u64,
     paths: Vec<PathSummary<'a>>,
     findings: Vec<FindingSummary<'a>>,
+    /// `configuration`, `pods`.
+    sources: Vec<&'static str>,
+    /// Containers of this node that want it.
+    uses: Vec<UseSummary<'a>>,
     runs: Vec<RunSummary>,
+}
+
+#[derive(Serialize)]
+struct UseSummary<'a> {
+    namespace: &'a str,
+    pod: &'a str,
+    container: &'a str,
+    image: &'a str,
+    policy: &'static str,
+    /// It waits for this image.
+    waits: bool,
+    /// The image is there, and nobody would be asked for it.
+    needs_no_pull: bool,
 }
 
 #[derive(Serialize)]
@@ -360,6 +377,24 @@ fn summary(watched: &Watched) -> TargetSummary<'_> {
                 severity: metrics::severity(finding.severity),
                 leg: finding.leg.map(crate::model::endpoint::Role::as_str),
                 hint: &finding.hint,
+            })
+            .collect(),
+        sources: target
+            .sources
+            .iter()
+            .map(|source| source.as_str())
+            .collect(),
+        uses: target
+            .uses
+            .iter()
+            .map(|one| UseSummary {
+                namespace: &one.namespace,
+                pod: &one.pod,
+                container: &one.container,
+                image: &one.image,
+                policy: one.policy.as_str(),
+                waits: one.waits,
+                needs_no_pull: one.needs_no_pull,
             })
             .collect(),
         runs: record
@@ -504,6 +539,12 @@ async fn ready(State(app): State<App>) -> Response {
             text,
             "the configuration that was read last is not in force: {error}"
         );
+    }
+    if let Some(cluster) = &fleet.cluster
+        && let Some(lost) = page::lost(&cluster.state)
+    {
+        text.push_str(&lost);
+        text.push('\n');
     }
     if fleet.counters.state_errors > 0 {
         text.push_str("what must outlive a restart can't be written (see the log)\n");

@@ -8,6 +8,28 @@ use crate::config::{self, Config, CredentialFiles, Expect};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
+use crate::model::workload::{PodUse, SecretRefs};
+use crate::workload::discovery::{Use, Wanted};
+
+/// Pods of a target that its reports name.
+const USES_TOLD: usize = 3;
+
+/// Where a target comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TargetSource {
+    Configuration,
+    /// Pods of this node.
+    Pods,
+}
+
+impl TargetSource {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Pods => "pods",
+        }
+    }
+}
 
 /// An image whose way is watched.
 #[derive(Clone, Debug)]
@@ -19,6 +41,12 @@ pub struct Target {
     pub platform: Platform,
     pub plain_http: bool,
     pub credential: CredentialFiles,
+    /// Secrets of the cluster, which count before those files.
+    pub secrets: Option<SecretRefs>,
+    /// Who wants it, of the pods of this node.
+    pub uses: Vec<Use>,
+    /// Where it comes from.
+    pub sources: Vec<TargetSource>,
     pub expect: Expect,
     pub rhythm: Rhythm,
 }
@@ -33,6 +61,9 @@ impl Target {
             platform: platform.unwrap_or_else(Platform::local),
             plain_http: target.plain_http,
             credential: target.credential.clone(),
+            secrets: None,
+            uses: Vec::new(),
+            sources: vec![TargetSource::Configuration],
             expect: target.expect.clone(),
             rhythm: Rhythm {
                 reach: target.reach.map_or(schedule.reach.0, |wait| wait.0),
@@ -43,10 +74,74 @@ impl Target {
         }
     }
 
-    /// All of a configuration.
-    pub fn all(config: &Config) -> Vec<Arc<Self>> {
-        let target = |target| Arc::new(Self::of(target, &config.schedule));
-        config.targets.iter().map(target).collect()
+    /// One that pods want.
+    fn discovered(wanted: &Wanted, config: &Config) -> Self {
+        let reference = wanted.witness.clone();
+        Self {
+            name: Arc::from(wanted.name.as_str()),
+            registry: Arc::from(reference.domain()),
+            platform: Platform::local(),
+            plain_http: false,
+            credential: config.kubernetes.credential.clone(),
+            secrets: wanted.secrets.clone(),
+            uses: wanted.uses.clone(),
+            sources: vec![TargetSource::Pods],
+            expect: Expect::default(),
+            rhythm: Rhythm {
+                reach: config.schedule.reach.0,
+                path: config.schedule.path.0,
+                transfer: config.schedule.transfer.0,
+            },
+            reference,
+        }
+    }
+
+    /// All of a configuration, and what pods want besides. An image that the configuration names is not
+    /// checked twice where the pods bring no Secrets of their own.
+    pub fn all(config: &Config, discovered: &[Wanted]) -> Vec<Arc<Self>> {
+        let named = config.targets.iter();
+        let mut targets: Vec<Self> = named.map(|one| Self::of(one, &config.schedule)).collect();
+        for wanted in discovered {
+            let repository = |target: &Self| {
+                target.reference.domain() == wanted.witness.domain()
+                    && target.reference.repository() == wanted.witness.repository()
+            };
+            let same = targets.iter_mut().find(|target| {
+                wanted.secrets.is_none() && target.secrets.is_none() && repository(target)
+            });
+            match same {
+                Some(target) => {
+                    target.uses.extend(wanted.uses.iter().cloned());
+                    target.sources.push(TargetSource::Pods);
+                }
+                None => targets.push(Self::discovered(wanted, config)),
+            }
+        }
+        targets.into_iter().map(Arc::new).collect()
+    }
+
+    /// Each pod that wants it, as a finding names it.
+    pub fn pods(&self) -> Vec<PodUse> {
+        let uses = self.uses.iter().take(USES_TOLD);
+        uses.map(|one| PodUse {
+            path: "the cluster".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: Some(one.namespace.clone()),
+            name: one.pod.clone(),
+            container: one.container.clone(),
+            container_kind: one.kind,
+            policy: one.policy,
+            policy_is_default: false,
+            pull_secrets: self
+                .secrets
+                .as_ref()
+                .map_or_else(Vec::new, |secrets| secrets.names.clone()),
+            service_account: None,
+            eip: Vec::new(),
+            progress_deadline: None,
+            secrets: Vec::new(),
+        })
+        .collect()
     }
 
     /// The rate that is wished for: what was asked for outright, and what the time allowed comes to.
@@ -79,7 +174,7 @@ mod tests {
 
     fn target(wishes: &str) -> Arc<Target> {
         let text = format!("targets:\n  - name: a\n    image: r.test/a:1\n{wishes}");
-        Target::all(&Config::parse(&text).unwrap()).remove(0)
+        Target::all(&Config::parse(&text).unwrap(), &[]).remove(0)
     }
 
     #[test]

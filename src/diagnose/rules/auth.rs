@@ -271,9 +271,14 @@ fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
             .severity(Severity::Critical)
             .fact(format!("{source}: {problem}"))
             .fact("the registry asks for a credential; whether that one would do is not known")
-            .hint(format!(
-                "Run {source} by hand and mend it, or give the pod's Secret by --secret-file."
-            ));
+            .hint(match problem {
+                SourceProblem::Unread { .. } => format!(
+                    "Allow {source} to be read (kubernetes.secrets, docs/kubernetes.md), or mount a credential (kubernetes.credential); `kubectl get` and `pullpath secret check` tell what is in it."
+                ),
+                _ => format!(
+                    "Run {source} by hand and mend it, or give the pod's Secret by --secret-file."
+                ),
+            });
     }
     if let Some(nearest) = nearest(evidence, |_| true) {
         return at(Cause::SecretKeyMismatch, leg, phase)
@@ -364,13 +369,16 @@ fn is_broken(problem: &SourceProblem) -> bool {
         SourceProblem::WrongType { .. }
         | SourceProblem::NoData { .. }
         | SourceProblem::Malformed { .. } => true,
-        SourceProblem::HelperFailed { .. } => false,
+        SourceProblem::HelperFailed { .. } | SourceProblem::Unread { .. } => false,
     }
 }
 
 /// It may have one, and could not be asked.
 fn is_unread(problem: &SourceProblem) -> bool {
-    matches!(problem, SourceProblem::HelperFailed { .. })
+    matches!(
+        problem,
+        SourceProblem::HelperFailed { .. } | SourceProblem::Unread { .. }
+    )
 }
 
 /// The kubelet fails every pull of a pod that names a Secret whose docker config can't be decoded

@@ -21,7 +21,14 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
             let name = &sought.name;
             let namespace = pod.namespace.as_deref().unwrap_or("the pod's namespace");
             let finding = match &sought.found {
-                Found::Here => continue,
+                // What can't be looked into says so where the registry asks for it.
+                Found::Here | Found::Unread { .. } => continue,
+                Found::Absent => new(Cause::SecretMissing, None, None)
+                    .fact(format!("{} names Secret {name}", pod.place()))
+                    .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
+                    .hint(format!(
+                        "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name in imagePullSecrets."
+                    )),
                 Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace, None, None)
                     .fact(format!("{} names Secret {name}", pod.place()))
                     .fact(format!(

@@ -1,0 +1,123 @@
+//! `kubernetes`: what is taken from the cluster's API, and what may be.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::ConfigError;
+use super::targets::CredentialFiles;
+use super::values::CountWithin;
+
+/// What the cluster is asked for.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kubernetes {
+    /// Whether images of this node's pods are checked too.
+    pub discover: Discover,
+    /// Another way to the API server than the pod's service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// Domains of images that count, `*` for any characters.
+    pub registries: Wildcards,
+    /// Namespaces of pods that count.
+    pub namespaces: Wildcards,
+    /// Namespaces whose pods belong to the platform: their images are told apart and not checked.
+    pub platform_namespaces: Vec<String>,
+    /// Images that are checked at most, besides `targets`.
+    pub most_targets: CountWithin<1, 1000>,
+    /// Which pull secrets are read by the API.
+    pub secrets: SecretAccess,
+    /// With `secrets: named`: those that may be read.
+    pub named_secrets: Vec<NamedSecrets>,
+    /// For images of pods: mounted files with credentials, which count behind the pod's own Secrets.
+    pub credential: CredentialFiles,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self {
+            discover: Discover::Off,
+            kubeconfig: None,
+            registries: Wildcards::default(),
+            namespaces: Wildcards::default(),
+            platform_namespaces: ["kube-system", "kube-public", "kube-node-lease"]
+                .map(ToOwned::to_owned)
+                .to_vec(),
+            most_targets: CountWithin(50),
+            secrets: SecretAccess::None,
+            named_secrets: Vec::new(),
+            credential: CredentialFiles::default(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Discover {
+    #[default]
+    Off,
+    /// The pods of this node, and no others'.
+    Node,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretAccess {
+    /// None; files that are mounted still count.
+    #[default]
+    None,
+    /// Those of `named_secrets`, by a Role with their names.
+    Named,
+    /// Those that pods of this node name. Each node's token can then read every Secret.
+    Discovered,
+}
+
+/// Secrets of one namespace.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSecrets {
+    pub namespace: String,
+    pub names: Vec<String>,
+}
+
+/// Names that count: of those that match `include` all that do not match `exclude`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wildcards {
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+}
+
+impl Default for Wildcards {
+    fn default() -> Self {
+        Self {
+            include: vec!["*".to_owned()],
+            exclude: Vec::new(),
+        }
+    }
+}
+
+impl Kubernetes {
+    /// What one entry alone can't show.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let fail = |message: &str| {
+            Err(ConfigError {
+                line: None,
+                column: None,
+                message: message.to_owned(),
+                snippet: None,
+            })
+        };
+        match self.secrets {
+            SecretAccess::Named if self.named_secrets.is_empty() => fail(
+                "kubernetes.secrets is named, and kubernetes.named_secrets names none; list namespace and names there",
+            ),
+            SecretAccess::None | SecretAccess::Discovered if !self.named_secrets.is_empty() => {
+                fail(
+                    "kubernetes.named_secrets counts only with kubernetes.secrets: named; write that, or take the list away",
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The pods of a node, and of each what its pulls depend on: the API server's objects are ten times
+//! as large.
+
+use std::borrow::Cow;
+
+use kube::api::ObjectMeta;
+use kube::core::NamespaceResourceScope;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::follow::{View, follow};
+use crate::model::workload::{ContainerKind, PullPolicy};
+use crate::workload::discovery::{Container, Pod};
+
+/// A Pod of core/v1, as far as it is read.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PodObject {
+    metadata: ObjectMeta,
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    init_containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    ephemeral_containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    image_pull_secrets: Vec<Named>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Named {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerSpec {
+    name: String,
+    #[serde(default)]
+    image: String,
+    image_pull_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    phase: Option<String>,
+    #[serde(default)]
+    container_statuses: Vec<ContainerStatus>,
+    #[serde(default)]
+    init_container_statuses: Vec<ContainerStatus>,
+    #[serde(default)]
+    ephemeral_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerStatus {
+    name: String,
+    #[serde(default, rename = "imageID")]
+    image_id: String,
+    #[serde(default)]
+    state: ContainerState,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ContainerState {
+    waiting: Option<Waiting>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Waiting {
+    reason: Option<String>,
+}
+
+impl Resource for PodObject {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "Pod".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "pods".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl From<PodObject> for Pod {
+    fn from(object: PodObject) -> Self {
+        let PodObject {
+            metadata,
+            spec,
+            status,
+        } = object;
+        let mut containers = Vec::new();
+        for (kind, specs, statuses) in [
+            (
+                ContainerKind::InitContainer,
+                spec.init_containers,
+                &status.init_container_statuses,
+            ),
+            (
+                ContainerKind::Container,
+                spec.containers,
+                &status.container_statuses,
+            ),
+            (
+                ContainerKind::EphemeralContainer,
+                spec.ephemeral_containers,
+                &status.ephemeral_container_statuses,
+            ),
+        ] {
+            for container in specs {
+                let status = statuses.iter().find(|status| status.name == container.name);
+                containers.push(of_container(kind, container, status));
+            }
+        }
+        let ended = ["Succeeded", "Failed"];
+        Self {
+            namespace: metadata.namespace.unwrap_or_default(),
+            name: metadata.name.unwrap_or_default(),
+            pull_secrets: spec
+                .image_pull_secrets
+                .into_iter()
+                .map(|secret| secret.name)
+                .filter(|name| !name.is_empty())
+                .collect(),
+            is_over: metadata.deletion_timestamp.is_some()
+                || status
+                    .phase
+                    .is_some_and(|phase| ended.contains(&phase.as_str())),
+            containers,
+        }
+    }
+}
+
+fn of_container(
+    kind: ContainerKind,
+    container: ContainerSpec,
+    status: Option<&ContainerStatus>,
+) -> Container {
+    Container {
+        name: container.name,
+        kind,
+        image: container.image,
+        policy: match container.image_pull_policy.as_deref() {
+            Some("Always") => Some(PullPolicy::Always),
+            Some("IfNotPresent") => Some(PullPolicy::IfNotPresent),
+            Some("Never") => Some(PullPolicy::Never),
+            _ => None,
+        },
+        is_present: status.is_some_and(|status| !status.image_id.is_empty()),
+        waits: status.and_then(|status| status.state.waiting.as_ref()?.reason.clone()),
+    }
+}
+
+/// Follows the pods of one node: the API server sends no other's.
+pub async fn follow_node(
+    client: Client,
+    node: &str,
+    view: watch::Sender<View<Pod>>,
+    stop: CancellationToken,
+) {
+    let pods: Api<PodObject> = Api::all(client);
+    let config = watcher::Config::default()
+        .fields(&format!("spec.nodeName={node}"))
+        .page_size(200);
+    follow(pods, config, |pod| Some(Pod::from(pod)), view, stop).await;
+}

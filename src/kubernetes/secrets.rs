@@ -1,0 +1,287 @@
+//! Pull secrets, each fetched by itself and only where a target of this node needs it; held in memory
+//! that is overwritten, refreshed when they change, forgotten when nobody needs them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::StreamExt as _;
+use kube::api::ObjectMeta;
+use kube::core::NamespaceResourceScope;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::client::told;
+use super::follow::status;
+use crate::model::text::printable;
+
+/// A Secret's namespace and name.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct SecretKey {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// Which ones may be asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Access {
+    None,
+    /// Those that the operator has named; a Role with their names allows it.
+    Named(BTreeSet<SecretKey>),
+    /// Whatever pods of this node name.
+    Discovered,
+}
+
+/// What is known of one.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// As a manifest (JSON).
+    Here(Zeroizing<Vec<u8>>),
+    /// The API server has none of this name in this namespace.
+    Absent,
+    /// Whether it is there, and what it holds, is not known, and why.
+    Unread(String),
+}
+
+/// All that are needed.
+pub struct Secrets {
+    client: Option<Client>,
+    access: Access,
+    held: Mutex<BTreeMap<SecretKey, Held>>,
+}
+
+struct Held {
+    known: watch::Receiver<Known>,
+    stop: CancellationToken,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secrets")
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Secrets {
+    pub fn new(client: Option<Client>, access: Access) -> Self {
+        Self {
+            client,
+            access,
+            held: Mutex::default(),
+        }
+    }
+
+    /// These are needed, and no others.
+    pub fn need(&self, wanted: &BTreeSet<SecretKey>) {
+        let Some(client) = &self.client else { return };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|key, _| wanted.contains(key));
+        for key in wanted {
+            if self.refusal(key).is_some() || held.contains_key(key) {
+                continue;
+            }
+            let unread = Known::Unread("it is being asked for".to_owned());
+            let (sender, known) = watch::channel(unread);
+            let stop = CancellationToken::new();
+            tokio::spawn(follow(client.clone(), key.clone(), sender, stop.clone()));
+            held.insert(key.clone(), Held { known, stop });
+        }
+    }
+
+    /// What is known of one that is needed.
+    pub fn get(&self, key: &SecretKey) -> Known {
+        if let Some(reason) = self.refusal(key) {
+            return Known::Unread(reason.to_owned());
+        }
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(key).map_or_else(
+            || Known::Unread("nobody has asked for it yet".to_owned()),
+            |held| held.known.borrow().clone(),
+        )
+    }
+
+    fn refusal(&self, key: &SecretKey) -> Option<&'static str> {
+        match &self.access {
+            Access::None => Some("no Secret is read from the cluster (kubernetes.secrets is none)"),
+            Access::Named(keys) if !keys.contains(key) => {
+                Some("it is not among those that may be read (kubernetes.named_secrets)")
+            }
+            Access::Named(_) | Access::Discovered => self
+                .client
+                .is_none()
+                .then_some("there is no API server to ask"),
+        }
+    }
+
+    /// How many are held.
+    pub fn held(&self) -> usize {
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+}
+
+/// A Secret of core/v1, as far as it is read.
+#[derive(Clone, Deserialize)]
+struct SecretObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    data: BTreeMap<String, Zeroizing<String>>,
+    #[serde(default, rename = "type")]
+    kind: String,
+}
+
+impl std::fmt::Debug for SecretObject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretObject")
+            .field("name", &self.metadata.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Resource for SecretObject {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "Secret".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "secrets".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Annotation with an end, as SWR's own Secrets have it; the others are nobody's business here.
+const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
+
+/// Data that a kubelet reads.
+const KEPT_DATA: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
+
+impl SecretObject {
+    /// The manifest that is kept of it.
+    fn manifest(&self) -> Zeroizing<Vec<u8>> {
+        let annotations = self.metadata.annotations.iter().flatten();
+        let annotations: BTreeMap<&String, &String> = annotations
+            .filter(|(key, _)| key.ends_with(KEPT_ANNOTATION))
+            .collect();
+        let data: BTreeMap<&str, &str> = self
+            .data
+            .iter()
+            .filter(|(key, _)| KEPT_DATA.contains(&key.as_str()))
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        // Long enough to hold all: what grows would leave copies behind.
+        let length: usize = data.values().map(|value| value.len()).sum();
+        let mut text = Zeroizing::new(Vec::with_capacity(4096 + length * 2));
+        let head = json!({"name": self.metadata.name, "namespace": self.metadata.namespace,
+                          "annotations": annotations});
+        let written = serde_json::to_writer(
+            &mut *text,
+            &Manifest {
+                kind: "Secret",
+                metadata: &head,
+                r#type: &self.kind,
+                data: &data,
+            },
+        );
+        debug_assert!(written.is_ok(), "texts and maps of texts");
+        text
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Manifest<'a> {
+    kind: &'a str,
+    metadata: &'a serde_json::Value,
+    r#type: &'a str,
+    data: &'a BTreeMap<&'a str, &'a str>,
+}
+
+async fn follow(
+    client: Client,
+    key: SecretKey,
+    known: watch::Sender<Known>,
+    stop: CancellationToken,
+) {
+    let api: Api<SecretObject> = Api::namespaced(client, &key.namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+    let stream = watcher(api, config).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut seen = false;
+    loop {
+        let next = tokio::select! {
+            () = stop.cancelled() => return,
+            next = stream.next() => next,
+        };
+        match next {
+            None => return,
+            Some(Ok(Event::Init)) => seen = false,
+            Some(Ok(Event::InitApply(secret))) => {
+                seen = true;
+                known.send_replace(Known::Here(secret.manifest()));
+            }
+            Some(Ok(Event::Apply(secret))) => {
+                known.send_replace(Known::Here(secret.manifest()));
+            }
+            Some(Ok(Event::InitDone)) if !seen => {
+                known.send_replace(Known::Absent);
+            }
+            Some(Ok(Event::InitDone)) => {}
+            Some(Ok(Event::Delete(_))) => {
+                known.send_replace(Known::Absent);
+            }
+            Some(Err(error)) => lose(&known, &key, &error),
+        }
+    }
+}
+
+/// What was read before goes on, but not where the right to read it was taken away.
+fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
+    let forbidden = matches!(status(error), Some(401 | 403));
+    known.send_if_modified(|known| {
+        if matches!(known, Known::Here(_) | Known::Absent) && !forbidden {
+            return false;
+        }
+        *known = Known::Unread(if forbidden {
+            format!(
+                "the API server forbids it: RBAC must allow get, list and watch of Secret {}/{}",
+                printable(&key.namespace),
+                printable(&key.name)
+            )
+        } else {
+            format!("the API server does not tell: {}", told(error))
+        });
+        true
+    });
+}

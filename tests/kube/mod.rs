@@ -1,0 +1,315 @@
+//! A real cluster API for a test: etcd and kube-apiserver on loopback, with RBAC. Nobody else is there:
+//! a test plays the kubelet and the controllers.
+
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(unreachable_pub, reason = "a module of several tests")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::lab::process::{Process, run};
+
+/// Ends with this.
+pub struct Cluster {
+    server: Option<Process>,
+    etcd: Option<Process>,
+    ports: Ports,
+    /// Tokens of users, by name.
+    users: Mutex<BTreeMap<String, String>>,
+    /// Behind the processes, whose logs are read at their end.
+    folder: TempDir,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    api: u16,
+    etcd: u16,
+    peers: u16,
+}
+
+/// Whoever may do anything.
+pub const ADMIN: &str = "admin";
+
+/// Those whom tests give rights by RBAC.
+pub const USERS: &[&str] = &["node", "cluster", "person", "nobody"];
+
+impl Cluster {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports = Ports {
+            api: free_port(),
+            etcd: free_port(),
+            peers: free_port(),
+        };
+        let path = |name: &str| folder.path().join(name);
+        let key = path("service-accounts.pem");
+        run(Command::new("openssl")
+            .args(["genrsa", "-out"])
+            .arg(&key)
+            .arg("2048"));
+        let users: BTreeMap<String, String> = std::iter::once(&ADMIN)
+            .chain(USERS)
+            .map(|name| ((*name).to_owned(), format!("token-of-{name}-{}", ports.api)))
+            .collect();
+        let tokens: Vec<String> = users
+            .iter()
+            .map(|(name, token)| {
+                let group = if name == ADMIN {
+                    "system:masters"
+                } else {
+                    "people"
+                };
+                format!("{token},{name},{name},\"{group}\"\n")
+            })
+            .collect();
+        fs::write(path("tokens.csv"), tokens.concat()).unwrap();
+        let mut cluster = Self {
+            etcd: None,
+            server: None,
+            ports,
+            users: Mutex::new(users),
+            folder,
+        };
+        cluster.start_etcd();
+        cluster.start_server();
+        cluster
+    }
+
+    fn start_etcd(&mut self) {
+        let Ports { etcd, peers, .. } = self.ports;
+        let mut command = Command::new("etcd");
+        command
+            .arg("--data-dir")
+            .arg(self.folder.path().join("etcd"))
+            .args(["--listen-client-urls", &format!("http://127.0.0.1:{etcd}")])
+            .args([
+                "--advertise-client-urls",
+                &format!("http://127.0.0.1:{etcd}"),
+            ])
+            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peers}")])
+            .args([
+                "--initial-advertise-peer-urls",
+                &format!("http://127.0.0.1:{peers}"),
+            ])
+            .args([
+                "--initial-cluster",
+                &format!("default=http://127.0.0.1:{peers}"),
+            ])
+            .args(["--log-level", "error"]);
+        self.etcd = Some(Process::start("etcd", &mut command, self.folder.path()).listening(etcd));
+    }
+
+    /// Starts it, again after [`Cluster::stop_server`], and waits until it is ready.
+    pub fn start_server(&mut self) {
+        let Ports { api, etcd, .. } = self.ports;
+        let path = |name: &str| self.folder.path().join(name);
+        let key = path("service-accounts.pem");
+        let mut command = Command::new(binary());
+        command
+            .args(["--etcd-servers", &format!("http://127.0.0.1:{etcd}")])
+            .args([
+                "--bind-address",
+                "127.0.0.1",
+                "--advertise-address",
+                "127.0.0.1",
+            ])
+            .args(["--secure-port", &api.to_string(), "--insecure-port", "0"])
+            .arg("--cert-dir")
+            .arg(path("server"))
+            .arg("--token-auth-file")
+            .arg(path("tokens.csv"))
+            .args(["--authorization-mode", "RBAC"])
+            .args(["--service-cluster-ip-range", "10.96.0.0/24"])
+            .args(["--service-account-issuer", "https://kubernetes.default.svc"])
+            .arg("--service-account-key-file")
+            .arg(&key)
+            .arg("--service-account-signing-key-file")
+            .arg(&key)
+            .args(["--watch-cache-sizes", "pods#100,events#100"])
+            .args(["--min-request-timeout", "300"]);
+        let server = Process::start("kube-apiserver", &mut command, self.folder.path());
+        self.server = Some(server);
+        let begun = Instant::now();
+        while !self.is_ready() {
+            assert!(
+                begun.elapsed() < Duration::from_mins(1),
+                "kube-apiserver is not ready:\n{}",
+                self.server.as_ref().map(Process::log).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// etcd forgets all but what is there now, so that whoever asks for changes since then gets 410.
+    pub fn compact(&self) {
+        let etcdctl = |args: &[&str]| {
+            let endpoint = format!("http://127.0.0.1:{}", self.ports.etcd);
+            run(Command::new("etcdctl")
+                .env("ETCDCTL_API", "3")
+                .args(["--endpoints", &endpoint])
+                .args(args))
+        };
+        let status: Value =
+            serde_json::from_str(&etcdctl(&["endpoint", "status", "-w", "json"])).unwrap();
+        let revision = status[0]["Status"]["header"]["revision"].to_string();
+        etcdctl(&["compact", &revision]);
+    }
+
+    /// As by a crash.
+    pub fn stop_server(&mut self) {
+        self.server = None;
+    }
+
+    fn is_ready(&self) -> bool {
+        let answer = self.curl(ADMIN, "GET", "/readyz", None);
+        answer.is_some_and(|(status, _)| status == 200)
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.api)
+    }
+
+    /// A kubeconfig of a user.
+    pub fn kubeconfig(&self, user: &str) -> PathBuf {
+        let path = self.folder.path().join(format!("{user}.kubeconfig"));
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {
+                "server": self.url(), "certificate-authority": self.authority()}}],
+            "users": [{"name": user, "user": {"token": self.token(user)}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+        });
+        fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    fn authority(&self) -> PathBuf {
+        self.folder.path().join("server/apiserver.crt")
+    }
+
+    fn token(&self, user: &str) -> String {
+        self.users.lock().unwrap()[user].clone()
+    }
+
+    /// One request; `None` when nobody answers.
+    pub fn curl(
+        &self,
+        user: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<(u16, Value)> {
+        let kind = if method == "PATCH" {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--max-time", "20", "--request", method])
+            .arg("--cacert")
+            .arg(self.authority())
+            .args(["--header", &format!("Content-Type: {kind}")])
+            .args(["--write-out", "\n%{http_code}"])
+            .arg(format!("{}{path}", self.url()));
+        let file = body.map(|body| {
+            let file = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+            fs::write(file.path(), body.to_string()).unwrap();
+            file
+        });
+        if let Some(file) = &file {
+            command
+                .arg("--data-binary")
+                .arg(format!("@{}", file.path().display()));
+        }
+        // Not on the command line, which anybody may read.
+        let header = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        let line = format!("Authorization: Bearer {}\n", self.token(user));
+        fs::write(header.path(), line).unwrap();
+        command
+            .arg("--header")
+            .arg(format!("@{}", header.path().display()));
+        let output = command.output().unwrap();
+        let output = String::from_utf8(output.stdout).ok()?;
+        let (text, status) = output.rsplit_once('\n')?;
+        let value = serde_json::from_str(text).unwrap_or(Value::String(text.to_owned()));
+        Some((status.parse().ok()?, value))
+    }
+
+    /// Of the administrator, and it must succeed.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let (status, value) = self
+            .curl(ADMIN, method, path, body)
+            .expect("the API server answers");
+        assert!(
+            (200..300).contains(&status),
+            "{method} {path}: {status} {value}"
+        );
+        value
+    }
+
+    pub fn create(&self, path: &str, object: &Value) -> Value {
+        self.ask("POST", path, Some(object))
+    }
+
+    /// A namespace with a default service account, as controllers make them.
+    pub fn namespace(&self, name: &str, pull_secrets: &[&str]) {
+        self.create(
+            "/api/v1/namespaces",
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        );
+        let secrets: Vec<Value> = pull_secrets
+            .iter()
+            .map(|name| json!({"name": name}))
+            .collect();
+        self.create(
+            &format!("/api/v1/namespaces/{name}/serviceaccounts"),
+            &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"},
+                    "automountServiceAccountToken": false, "imagePullSecrets": secrets}),
+        );
+    }
+
+    /// Gives a user rights in the whole cluster.
+    pub fn allow(&self, user: &str, rules: &Value) {
+        self.create(
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+            &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+                    "metadata": {"name": user}, "rules": rules}),
+        );
+        self.create(
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+            &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+                    "metadata": {"name": user},
+                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user},
+                    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]}),
+        );
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Built once, outside of the tree.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube/build");
+        let told = run(&mut Command::new(script));
+        PathBuf::from(told.trim())
+    })
+}
+
+/// Nobody else takes it in between: ports of the kernel's choice come round late.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}

@@ -194,6 +194,26 @@ fn no_single_wait_is_as_long_as_the_check_around_it() {
     );
 }
 
+#[test]
+fn what_the_cluster_is_asked_for_fits_together() {
+    let fails = |text: &str, says: &str| {
+        let error = Config::parse(text).unwrap_err();
+        assert!(error.message.contains(says), "{text}: {error}");
+    };
+    fails("kubernetes: {events: pods}\n", "write discover: node");
+    fails("kubernetes: {secrets: named}\n", "named_secrets names none");
+    fails("kubernetes: {node: yes}\n", "on");
+    for (text, follows) in [
+        ("", false),
+        ("kubernetes: {node: on}", true),
+        ("kubernetes: {discover: node, events: pods}", true),
+        ("kubernetes: {discover: node, node: off}", false),
+    ] {
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.kubernetes.follows_node(), follows, "{text}");
+    }
+}
+
 /// What a reader of the example takes for a default is one, and no key is left out.
 #[test]
 fn the_example_has_every_key_with_its_default() {

@@ -9,12 +9,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Discover, Kubernetes, SecretAccess};
+use super::notices::{self, Notices, Tally};
+use super::target::Target;
+use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
 use crate::kubernetes::secrets::{Access, SecretKey, Secrets};
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
+use crate::report::Report;
 use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
 use crate::workload::waiting::Waiting;
 
@@ -33,6 +36,8 @@ pub struct Cluster {
     /// There is something new, which is told then.
     settled: Option<Instant>,
     waiting: Waiting,
+    /// `None`: no Event is published.
+    notices: Option<Notices>,
     stop: CancellationToken,
 }
 
@@ -56,7 +61,11 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is no way to an API server. Whether it answers shows later.
-    pub async fn start(config: &Kubernetes, node: &str) -> Result<Self, ConnectError> {
+    pub async fn start(
+        config: &Kubernetes,
+        node: &str,
+        tally: Tally,
+    ) -> Result<Self, ConnectError> {
         let stop = CancellationToken::new();
         let follows_pods = config.discover == Discover::Node;
         let reads_secrets = config.secrets != SecretAccess::None;
@@ -78,7 +87,10 @@ impl Cluster {
             tokio::spawn(async move { node::follow_own(client, &node, sender, stop).await });
             receiver
         });
+        let told = client.clone().filter(|_| config.events == Events::Pods);
+        let notices = told.map(|client| Notices::start(client, node, tally, stop.clone()));
         Ok(Self {
+            notices,
             scope: scope(config),
             secrets: Arc::new(Secrets::new(client, access(config))),
             config: config.clone(),
@@ -148,6 +160,13 @@ impl Cluster {
     /// The pods of this node, as far as they are known.
     pub fn pods(&self) -> Option<View<Pod>> {
         Some(self.pods.as_ref()?.borrow().clone())
+    }
+
+    /// Where that is wished, tells the pods that wait for a target's image what came of its check.
+    pub fn tell(&self, report: &Report, target: &Target, node: &str) {
+        if let (Some(notices), Some(pods)) = (&self.notices, &self.pods) {
+            notices.take(notices::of(report, target, &pods.borrow(), node));
+        }
     }
 
     /// Of these targets the Secrets are needed, and no others.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::face::{Face, PhaseName};
+use super::notices::Tally;
 use super::record::{Changes, Keep, Record, Run};
 use super::schedule::Tier;
 use super::target::Target;
@@ -139,6 +140,8 @@ pub struct Counters {
     pub findings: BTreeMap<&'static str, u64>,
     /// Images that were asked for besides the schedule, by what came of it.
     pub on_demand: BTreeMap<&'static str, u64>,
+    /// Events on pods, by what became of them.
+    pub events: Tally,
     /// Checks that were due and were not made, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
     pub panics: u64,
@@ -155,6 +158,7 @@ impl Default for Counters {
             runs: BTreeMap::new(),
             findings: BTreeMap::new(),
             on_demand: BTreeMap::new(),
+            events: Tally::default(),
             skipped: BTreeMap::new(),
             panics: 0,
             missed: 0,

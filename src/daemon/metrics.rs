@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ptr;
+use std::sync::PoisonError;
 
 use jiff::Timestamp;
 use prometheus::TextEncoder;
@@ -153,6 +154,8 @@ families! {
         "1: the API server tells of this node's pods, 0: it does not now, and what they wanted last is still checked. Absent where it is not asked.";
     KUBERNETES_IMAGES: Gauge "pullpath_kubernetes_images" ["state"]
         "Repositories that pods of this node want, by what is done: `checked`, `over_the_most`, `platform`, `out_of_scope` (these counted by container), `malformed`.";
+    EVENTS: Counter "pullpath_events_published_total" ["outcome"]
+        "Events on pods that wait for an image, by what became of them: `created`, `counted` (said before), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
     NODE_INFO: Gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
         "1 for this node, as the cluster knows it: its container runtime and kubelet with their versions, its zone. Absent where the API server has not told.";
     NODE_CREATED: Gauge "pullpath_node_created_timestamp_seconds" []
@@ -455,6 +458,9 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
         let counts = counts.map(|(state, count)| gauge(vec![label("state", state)], count as f64));
         page.add(&KUBERNETES_IMAGES, counts);
     }
+    let events = counters.events.lock();
+    let events = events.unwrap_or_else(PoisonError::into_inner).clone();
+    page.add(&EVENTS, by("outcome", &events));
     of_node(fleet, page);
     page.add(
         &RELOAD_SUCCESSFUL,

@@ -18,6 +18,7 @@ use super::cluster::{Cluster, Seen};
 use super::face::Face;
 use super::fleet::{ClusterFace, Fleet, OwnNode, Shown, Watched};
 use super::ledger::{Answered, Limits, Reserved};
+use super::notices::Tally;
 use super::on_demand::{self, Pace, Pods, Wish};
 use super::packed::{Packed, Packer};
 use super::policy::{self, Heard, Then};
@@ -124,6 +125,7 @@ pub struct Runner {
     netlink: Option<Arc<Netlink>>,
     known: Arc<KnownManifests>,
     cluster: Cluster,
+    events: Tally,
     /// What pods want, as it was known last.
     wanted: Vec<Wanted>,
     schedule: Schedule,
@@ -199,7 +201,8 @@ impl Runner {
             tracing::warn!(reason, "what was known before the start is not used");
         }
         let known = Arc::new(known);
-        let cluster = Cluster::start(&config.kubernetes, &node).await?;
+        let events = Tally::default();
+        let cluster = Cluster::start(&config.kubernetes, &node, Arc::clone(&events)).await?;
         let world = World::load(
             &config,
             netlink.clone(),
@@ -208,7 +211,8 @@ impl Runner {
             cluster.own_node(),
         )?;
         let world = Arc::new(world);
-        let fleet = Fleet::new(&node, world.network(), Timestamp::now());
+        let mut fleet = Fleet::new(&node, world.network(), Timestamp::now());
+        fleet.counters.events = Arc::clone(&events);
         let mut runner = Self {
             schedule: Schedule::new(&node),
             limits: limits(&config),
@@ -219,6 +223,7 @@ impl Runner {
             netlink,
             known,
             cluster,
+            events,
             wanted: Vec::new(),
             state,
             file,
@@ -484,7 +489,8 @@ impl Runner {
         let cluster = if self.cluster.is_as(&config.kubernetes) {
             None
         } else {
-            let started = Cluster::start(&config.kubernetes, &self.node).await;
+            let events = Arc::clone(&self.events);
+            let started = Cluster::start(&config.kubernetes, &self.node, events).await;
             Some(started.map_err(|error| error.to_string())?)
         };
         let next = cluster.as_ref().unwrap_or(&self.cluster);
@@ -842,6 +848,11 @@ impl Runner {
         {
             self.hops
                 .insert(Arc::clone(&due.target), hops(&told.report));
+        }
+        if let (Ok(told), Some(target)) = (&told, self.target(&due.target))
+            && target.reference == underway.target.reference
+        {
+            self.cluster.tell(&told.report, &target, &self.node);
         }
         let report = told
             .ok()

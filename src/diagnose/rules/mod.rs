@@ -123,6 +123,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         findings,
         consequences,
         paths,
+        secrets: super::secrets::verdicts(evidence),
         throughput: super::throughput::judge(evidence),
     }
 }

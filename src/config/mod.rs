@@ -4,6 +4,7 @@
 mod daemon;
 mod kubernetes;
 mod network;
+mod spread;
 mod targets;
 mod values;
 
@@ -15,6 +16,7 @@ use serde::Deserialize;
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
 pub use kubernetes::{Discover, Kubernetes, NamedSecrets, SecretAccess, Wildcards};
 pub use network::{Egress, FamilyWish, MetadataWish, Network};
+pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
 pub use values::{EchoUrl, HostPort, ListenAddress, Samples, StunServer};
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub network: Network,
     #[serde(deserialize_with = "values::or_default")]
     pub kubernetes: Kubernetes,
+    #[serde(deserialize_with = "values::or_default")]
+    pub spread: Spread,
     /// The images whose way is watched.
     #[serde(deserialize_with = "values::or_default")]
     pub targets: targets::Targets,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::face::{Face, PhaseName};
 use super::record::{Changes, Keep, Record, Run};
 use super::schedule::Tier;
+use super::spread::Heard;
 use super::target::Target;
 use crate::kubernetes::follow;
 use crate::model::endpoint::Role;
@@ -83,6 +84,8 @@ pub struct Fleet {
     pub registries: BTreeMap<Arc<str>, Registry>,
     /// What the pods of this node want; `None` where the cluster is not asked.
     pub cluster: Option<ClusterFace>,
+    /// `None` where nothing is shared with other nodes.
+    pub spread: Option<SpreadFace>,
     pub counters: Counters,
     pub reload: Reload,
     pub vantage: Option<Arc<Vantage>>,
@@ -137,6 +140,8 @@ pub struct Counters {
     pub findings: BTreeMap<&'static str, u64>,
     /// Checks that were due and were not made, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// Transfer tests whose turn it was, by what decided it.
+    pub turns: BTreeMap<&'static str, u64>,
     pub panics: u64,
     pub missed: u64,
     pub starved: u64,
@@ -151,6 +156,7 @@ impl Default for Counters {
             runs: BTreeMap::new(),
             findings: BTreeMap::new(),
             skipped: BTreeMap::new(),
+            turns: BTreeMap::new(),
             panics: 0,
             missed: 0,
             starved: 0,
@@ -188,6 +194,7 @@ impl Fleet {
             targets: BTreeMap::new(),
             registries: BTreeMap::new(),
             cluster: None,
+            spread: None,
             counters: Counters::default(),
             reload: Reload {
                 at,
@@ -400,6 +407,13 @@ impl ClusterFace {
             malformed: found.malformed.clone(),
         }
     }
+}
+
+/// What is known of those Leases.
+#[derive(Clone, Debug)]
+pub struct SpreadFace {
+    /// `None`: none was asked for yet.
+    pub heard: Option<Heard>,
 }
 
 #[cfg(test)]

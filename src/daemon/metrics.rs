@@ -16,6 +16,7 @@ use prometheus::proto::{
 
 use super::face::PhaseFace;
 use super::fleet::{Fleet, Histogram, Watched};
+use super::spread::Heard;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::path::is_met;
 use crate::diagnose::{Confidence, Severity};
@@ -151,6 +152,10 @@ families! {
         "1: the API server tells of this node's pods, 0: it does not now, and what they wanted last is still checked. Absent where it is not asked.";
     KUBERNETES_IMAGES: Gauge "pullpath_kubernetes_images" ["state"]
         "Repositories that pods of this node want, by what is done: `checked`, `over_the_most`, `platform`, `out_of_scope` (these counted by container), `malformed`.";
+    SPREAD_TURNS: Counter "pullpath_spread_turns_total" ["by"]
+        "Transfer tests that were this node's turn, by what decided it: `lease`, `hash` (without the API server), `alone` (nobody shares the way).";
+    SPREAD_REACHABLE: Gauge "pullpath_spread_leases_reachable" []
+        "1: the API server answered when it was last asked for a Lease, 0: it did not or forbids it, and the hash alone decides. Absent where it was not asked.";
     RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
         "1: the configuration that was read last is in force, 0: it was refused.";
     RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
@@ -445,6 +450,12 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
         ];
         let counts = counts.map(|(state, count)| gauge(vec![label("state", state)], count as f64));
         page.add(&KUBERNETES_IMAGES, counts);
+    }
+    if let Some(spread) = &fleet.spread {
+        page.add(&SPREAD_TURNS, by("by", &counters.turns));
+        let heard = spread.heard.as_ref();
+        let reachable = heard.map(|heard| gauge(vec![], truth(*heard == Heard::Well)));
+        page.add(&SPREAD_REACHABLE, reachable);
     }
     page.add(
         &RELOAD_SUCCESSFUL,

@@ -14,5 +14,8 @@ pub mod reload;
 pub mod runner;
 pub mod schedule;
 pub mod serve;
+pub mod spread;
 pub mod state;
 pub mod target;
+pub mod turns;
+pub mod way;

@@ -5,6 +5,7 @@ mod daemon;
 mod kubernetes;
 mod network;
 mod on_demand;
+mod spread;
 mod targets;
 mod values;
 
@@ -17,6 +18,7 @@ pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWi
 pub use kubernetes::{Discover, Events, Kubernetes, NamedSecrets, SecretAccess, Switch, Wildcards};
 pub use network::{Egress, FamilyWish, MetadataWish, Network};
 pub use on_demand::{OnDemand, OnDemandImages};
+pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
 pub use values::{EchoUrl, HostPort, ListenAddress, Samples, StunServer};
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub network: Network,
     #[serde(deserialize_with = "values::or_default")]
     pub kubernetes: Kubernetes,
+    #[serde(deserialize_with = "values::or_default")]
+    pub spread: Spread,
     /// The images whose way is watched.
     #[serde(deserialize_with = "values::or_default")]
     pub targets: targets::Targets,

@@ -17,6 +17,7 @@ use prometheus::proto::{
 
 use super::face::PhaseFace;
 use super::fleet::{Fleet, Histogram, Watched};
+use super::spread::Heard;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::path::is_met;
 use crate::diagnose::{Confidence, Severity};
@@ -162,6 +163,10 @@ families! {
         "When this node joined the cluster; what fails on a new one may not last.";
     NODE_UNSCHEDULABLE: Gauge "pullpath_node_unschedulable" []
         "1: this node is cordoned, 0: it is not. Absent where the API server has not told.";
+    SPREAD_TURNS: Counter "pullpath_spread_turns_total" ["by"]
+        "Transfer tests that were this node's turn, by what decided it: `lease`, `hash` (without the API server), `alone` (nobody shares the way).";
+    SPREAD_REACHABLE: Gauge "pullpath_spread_leases_reachable" []
+        "1: the API server answered when it was last asked for a Lease, 0: it did not or forbids it, and the hash alone decides. Absent where it was not asked.";
     RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
         "1: the configuration that was read last is in force, 0: it was refused.";
     RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
@@ -462,6 +467,12 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     let events = events.unwrap_or_else(PoisonError::into_inner).clone();
     page.add(&EVENTS, by("outcome", &events));
     of_node(fleet, page);
+    if let Some(spread) = &fleet.spread {
+        page.add(&SPREAD_TURNS, by("by", &counters.turns));
+        let heard = spread.heard.as_ref();
+        let reachable = heard.map(|heard| gauge(vec![], truth(*heard == Heard::Well)));
+        page.add(&SPREAD_REACHABLE, reachable);
+    }
     page.add(
         &RELOAD_SUCCESSFUL,
         vec![gauge(vec![], truth(fleet.reload.error.is_none()))],

@@ -16,5 +16,8 @@ pub mod reload;
 pub mod runner;
 pub mod schedule;
 pub mod serve;
+pub mod spread;
 pub mod state;
 pub mod target;
+pub mod turns;
+pub mod way;

@@ -555,6 +555,10 @@ async fn ready(State(app): State<App>) -> Response {
         text.push_str(&lost);
         text.push('\n');
     }
+    if let Some(unshared) = fleet.spread.as_ref().and_then(page::unshared) {
+        text.push_str(&unshared);
+        text.push('\n');
+    }
     if fleet.counters.state_errors > 0 {
         text.push_str("what must outlive a restart can't be written (see the log)\n");
     }

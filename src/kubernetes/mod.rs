@@ -4,6 +4,7 @@
 pub mod client;
 pub mod events;
 pub mod follow;
+pub mod lease;
 pub mod node;
 pub mod pods;
 pub mod secrets;

@@ -3,5 +3,6 @@
 
 pub mod client;
 pub mod follow;
+pub mod lease;
 pub mod pods;
 pub mod secrets;

@@ -7,6 +7,7 @@
 //! | 8 | [`cli`] | arguments → check; exit code |
 //! | 7 | [`daemon`] | checks again and again, within budgets; metrics, page, API |
 //! | 6 | [`report`] | evidence + verdict, and all faces of it |
+//! | 6 | [`serving`] | what programs that stay share: metrics, HTTP, reading again |
 //! | 5 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
 //! | 5 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
 //! | 4 | [`credentials`] | reads secrets and docker configs into a keyring |
@@ -33,6 +34,7 @@ pub mod probe;
 pub mod pulls;
 pub mod registry;
 pub mod report;
+pub mod serving;
 pub mod surroundings;
 pub mod workload;
 

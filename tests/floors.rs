@@ -8,7 +8,7 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["daemon"],
-    &["report"],
+    &["report", "serving"],
     &["probe", "surroundings"],
     &["credentials", "containerd", "config", "kubernetes"],
     &["pulls"],

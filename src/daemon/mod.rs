@@ -12,7 +12,6 @@ pub mod packed;
 pub mod page;
 pub mod policy;
 pub mod record;
-pub mod reload;
 pub mod runner;
 pub mod schedule;
 pub mod serve;

@@ -15,8 +15,6 @@ use crate::model::units::Took;
 use crate::model::vantage::NetworkView;
 use crate::workload::discovery::Use;
 
-pub const STYLE: &str = include_str!("page/style.css");
-
 /// Findings of a card; the rest are on the target's own page.
 const SHOWN: usize = 3;
 

@@ -9,6 +9,7 @@
 //! | 5 | [`report`] | evidence + verdict, and all faces of it |
 //! | 4 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
 //! | 4 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
+//! | 4 | [`lint`] | what is wrong with workloads and their Secrets before anybody pulls |
 //! | 3 | [`credentials`] | reads secrets and docker configs into a keyring |
 //! | 3 | [`config`] | what the operator says of the network |
 //! | 3 | [`kubernetes`] | follows what the cluster's API tells of this node |
@@ -26,6 +27,7 @@ pub mod credentials;
 pub mod daemon;
 pub mod diagnose;
 pub mod kubernetes;
+pub mod lint;
 pub mod model;
 pub mod net;
 pub mod probe;

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["daemon"],
     &["report"],
-    &["probe", "surroundings"],
+    &["probe", "surroundings", "lint"],
     &["credentials", "containerd", "config", "kubernetes"],
     &["diagnose", "net", "registry", "workload"],
     &["model"],

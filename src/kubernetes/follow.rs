@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::WatchStreamExt as _;
@@ -74,7 +74,16 @@ pub async fn follow<K, T>(
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let stream = watcher(api, config).default_backoff();
+    take(watcher(api, config).default_backoff(), keep, view, stop).await;
+}
+
+/// The same of whatever tells of objects, for instance of their metadata alone.
+pub(super) async fn take<K: Resource, T>(
+    stream: impl Stream<Item = watcher::Result<Event<K>>>,
+    keep: impl Fn(K) -> Option<T>,
+    view: watch::Sender<View<T>>,
+    stop: CancellationToken,
+) {
     let mut stream = std::pin::pin!(stream);
     let mut listed = BTreeMap::new();
     loop {

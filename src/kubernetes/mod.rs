@@ -3,5 +3,7 @@
 
 pub mod client;
 pub mod follow;
+mod meta;
 pub mod pods;
 pub mod secrets;
+pub mod workloads;

@@ -2,22 +2,22 @@
 //! the little that the lint reads.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Debug};
 
+use futures_util::StreamExt as _;
 use futures_util::future::select_all;
-use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::core::{DynamicResourceScope, NamespaceResourceScope};
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{State, View, take};
+use super::follow::{State, View, follow as follow_one, take};
 use super::meta::slim;
 use super::secrets::KEPT_ANNOTATION;
 use crate::model::text::printable;
@@ -185,11 +185,8 @@ impl Start<'_> {
             let maker = object.maker(kind)?;
             counted.admit(&maker.namespace).then_some(maker)
         };
-        self.part(
-            resource(kind),
-            watcher(api, watcher::Config::default().page_size(PAGE)),
-            keep,
-        )
+        let config = watcher::Config::default();
+        self.part(resource(kind), api, config, keep)
     }
 
     fn accounts(&self) -> Part<Account> {
@@ -198,23 +195,19 @@ impl Start<'_> {
             group: "",
             plural: "serviceaccounts",
         };
-        let config = watcher::Config::default().page_size(PAGE);
-        self.part(name, watcher(api, config), |account| {
-            Some(Account::from(account))
-        })
+        let config = watcher::Config::default();
+        self.part(name, api, config, |account| Some(Account::from(account)))
     }
 
     fn heads(&self, kind: &str) -> Part<Head> {
         // Its metadata alone is sent.
         let api: Api<PartialObjectMeta<Secret>> = self.api();
-        let config = watcher::Config::default()
-            .fields(&format!("type={kind}"))
-            .page_size(PAGE);
+        let config = watcher::Config::default().fields(&format!("type={kind}"));
         let name = ResourceName {
             group: "",
             plural: "secrets",
         };
-        self.part(name, watcher(api, config), |head| Some(of_head(&head)))
+        self.part(name, api, config, |head| Some(of_head(&head)))
     }
 
     fn api<K>(&self) -> Api<K>
@@ -230,28 +223,30 @@ impl Start<'_> {
     fn part<K, T>(
         &self,
         resource: ResourceName,
-        stream: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+        api: Api<K>,
+        config: watcher::Config,
         keep: impl Fn(K) -> Option<T> + Send + Sync + 'static,
     ) -> Part<T>
     where
-        K: Resource + Send + Sync + 'static,
+        K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
         T: Send + Sync + 'static,
     {
         let (sender, view) = watch::channel(View::default());
         let stop = self.stop.clone();
+        let config = config.page_size(PAGE);
         match self.span {
             Span::Always => {
-                tokio::spawn(take(stream.default_backoff(), keep, sender, stop));
+                tokio::spawn(follow_one(api, config, keep, sender, stop));
             }
             Span::Once => {
                 // Its list, or why there is none; nothing that comes later.
                 let mut is_over = false;
-                let once = stream.take_while(move |event| {
+                let once = watcher(api, config).take_while(move |event| {
                     let goes_on = !is_over;
                     is_over = matches!(event, Ok(Event::InitDone) | Err(_));
                     std::future::ready(goes_on)
                 });
-                tokio::spawn(take(once, keep, sender, stop));
+                tokio::spawn(take(once, async || false, keep, sender, stop));
             }
         }
         Part {

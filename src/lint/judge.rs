@@ -11,7 +11,7 @@ use super::{Cluster, Finding, Looked, Read, SecretsSeen, Seen, Snapshot};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{self, Confidence, Severity};
 use crate::kubernetes::secrets::{Access, SecretKey};
-use crate::model::credential::{KeyMismatch, MatchRule};
+use crate::model::credential::{KeyMismatch, MatchRule, SourceProblem};
 use crate::workload::makers::{Account, Head, Image, Maker, MakerKind};
 
 /// Secrets of a namespace that are read for a workload there that names none: usually there is one.
@@ -26,7 +26,7 @@ const MOST_TOLD: usize = 5;
 /// The Secret that CCE makes and renews in each namespace.
 const CCES_OWN: &str = "default-secret";
 
-const NO_REGISTRY: &str = "no registry was asked: one that lets anybody in, or a credential of the node's own, would do without it";
+const NO_REGISTRY: &str = "no registry was asked: where it lets anybody in, or the node has a credential of its own, the pull does without";
 
 /// The Secrets whose content has to be known: those that workloads name, by themselves or by their service
 /// account, and, for a workload that names none, the pull Secrets beside it. No other is read.
@@ -79,6 +79,7 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
         for name in names {
             let users = named.entry((&maker.namespace, name)).or_default();
             users.add(maker);
+            users.need_it |= !maker.is_idle && index.needs_it(maker, names, name);
         }
     }
     let mut seen = seen(cluster);
@@ -88,8 +89,20 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
         match index.presence(namespace, name) {
             Presence::Read(looked) => {
                 seen.secrets.read += 1;
-                for found in diagnose::secret(&looked.evidence, now) {
-                    let draft = Draft::of(found).used(users);
+                let spoils_all = matches!(
+                    looked.evidence.problem,
+                    Some(SourceProblem::Malformed { .. })
+                );
+                for mut found in diagnose::secret(&looked.evidence, now) {
+                    // `kubectl create secret docker-registry NAME`
+                    let this = format!(" {name} -n {namespace} ");
+                    found.hint = found.hint.replace(" NAME ", &this);
+                    let mut draft = Draft::of(found);
+                    if !users.need_it && !(spoils_all && users.are_idle != Some(true)) {
+                        draft.severity = draft.severity.min(Severity::Warning);
+                        draft.fact("whoever names it has another Secret for each of its images, or no pods at present");
+                    }
+                    draft.users = users.clone();
                     drafts.add(Place::at(namespace, "Secret", name), draft);
                 }
             }
@@ -314,6 +327,20 @@ impl<'a> Index<'a> {
         serves
     }
 
+    /// An image has no other Secret than this one, as far as they could be read.
+    fn needs_it(&self, maker: &'a Maker, names: &'a [Box<str>], name: &str) -> bool {
+        let others: Vec<&Looked> = names
+            .iter()
+            .filter(|other| &***other != name)
+            .filter_map(|other| match self.presence(&maker.namespace, other) {
+                Presence::Read(looked) => Some(looked),
+                _ => None,
+            })
+            .collect();
+        let is_served = |image| others.iter().any(|looked| self.serves(looked, image));
+        !maker.containers.iter().all(is_served)
+    }
+
     fn maker(&self, maker: &'a Maker, drafts: &mut Drafts) {
         let is_pod = maker.kind == MakerKind::Pod;
         if self.account(maker) == Some(None) && !is_pod {
@@ -421,11 +448,17 @@ impl<'a> Index<'a> {
             format!("names no Secret in imagePullSecrets, nor does its ServiceAccount {account}")
         };
         draft.fact(format!("{kind} {name} {whom}"));
-        draft.fact(format!(
-            "Secret {} in this namespace has a key for {}",
-            listed(&names),
-            image.image
-        ));
+        draft.fact(match &names[..] {
+            [one] => format!(
+                "Secret {one} in this namespace has a key for {}",
+                image.image
+            ),
+            _ => format!(
+                "Secrets {} in this namespace have keys for {} or another image of it",
+                listed(&names),
+                image.image
+            ),
+        });
         let later = self.account(maker).flatten();
         if let Some(account) = later.filter(|account| !account.pull_secrets.is_empty()) {
             draft.fact(format!(
@@ -716,6 +749,8 @@ struct Users {
     names: BTreeSet<String>,
     /// None of them makes pods.
     are_idle: Option<bool>,
+    /// One of them makes pods, and no other Secret of it would do.
+    need_it: bool,
 }
 
 impl Users {
@@ -771,14 +806,6 @@ impl Draft {
 
     fn fact(&mut self, fact: impl Into<String>) {
         self.evidence.push(fact.into());
-    }
-
-    fn used(mut self, users: &Users) -> Self {
-        if users.are_idle == Some(true) {
-            self.severity = self.severity.min(Severity::Warning);
-        }
-        self.users = users.clone();
-        self
     }
 
     /// Nothing fails now where no pod is made.

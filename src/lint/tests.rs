@@ -526,6 +526,22 @@ fn what_is_odd_in_a_secret_is_told_at_the_secret() {
             says(&finding, "used by CronJob nightly, Deployment web");
         }
     }
+    // The kubelet passes over one of another type; what can't be decoded spoils all.
+    for (content, kind, want) in [
+        (&good, "Opaque", "Warning secret_format Secret/pull"),
+        (&twice, right, "Critical secret_format Secret/pull"),
+    ] {
+        let two = world()
+            .secret("shop", "good", "reg.example.com")
+            .head("shop", "pull", false)
+            .manifest("shop", "pull", &of(kind, content, json!({})))
+            .maker(deployment(&[image], &["pull", "good"]));
+        assert_eq!(two.told(), [want]);
+        says(
+            &two.only(),
+            "kubectl create secret docker-registry pull -n shop",
+        );
+    }
     // CCE's own has the same annotation, and is renewed.
     let own = json!({"kind": "Secret", "metadata": {"name": "default-secret", "namespace": "shop",
             "annotations": ends("2026-11-25T11:00:00Z")}, "type": right,

@@ -3,6 +3,7 @@
 //! stdout is the result, stderr is talk.
 
 mod input;
+mod lint;
 mod place;
 mod probe;
 mod progress;
@@ -29,6 +30,8 @@ use crate::daemon::metrics;
 use crate::daemon::runner::StartError;
 use crate::diagnose::Pull;
 use crate::diagnose::cause::{self, Cause};
+use crate::kubernetes::client::ConnectError;
+use crate::lint::follow::LookError;
 use crate::report::Document;
 use crate::report::text::{self, Style};
 use crate::surroundings::place::PlaceError;
@@ -59,6 +62,8 @@ enum Command {
     Replay(replay::Replay),
     /// Look at pull secrets
     Secret(secret::SecretArgs),
+    /// Look for what is wrong with workloads and their pull secrets in a cluster, before anybody pulls
+    Lint(lint::LintArgs),
     /// Explain a cause that a report names; without a code, list them all
     Explain {
         /// The code, for instance tls_unknown_ca
@@ -138,6 +143,12 @@ enum Error {
         nearest: Vec<&'static str>,
     },
     #[error(transparent)]
+    Cluster(#[from] ConnectError),
+    #[error(transparent)]
+    Look(#[from] LookError),
+    #[error("the API server has not told all within {seconds} s; allow more with {flag}")]
+    Slow { flag: &'static str, seconds: u64 },
+    #[error(transparent)]
     Start(#[from] StartError),
     #[error("this node has no name: give it one with --node")]
     NoNodeName,
@@ -189,6 +200,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Vantage(args) => return vantage::run(&args, out),
         Command::Replay(args) => return replay::run(&args, out),
         Command::Secret(args) => return secret::run(args, out),
+        Command::Lint(args) => return lint::run(args, out),
         Command::Explain { markdown: true, .. } => cause::markdown(),
         Command::Explain { code: None, .. } => cause::list(),
         Command::Explain {

@@ -10,6 +10,7 @@
 //! | 6 | [`serving`] | what programs that stay share: metrics, HTTP, reading again |
 //! | 5 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
 //! | 5 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
+//! | 5 | [`lint`] | what is wrong with workloads and their Secrets before anybody pulls |
 //! | 4 | [`credentials`] | reads secrets and docker configs into a keyring |
 //! | 4 | [`config`] | what the operator says of the network |
 //! | 4 | [`kubernetes`] | follows what the cluster's API tells of this node |
@@ -28,6 +29,7 @@ pub mod credentials;
 pub mod daemon;
 pub mod diagnose;
 pub mod kubernetes;
+pub mod lint;
 pub mod model;
 pub mod net;
 pub mod probe;

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["daemon"],
     &["report", "serving"],
-    &["probe", "surroundings"],
+    &["probe", "surroundings", "lint"],
     &["credentials", "containerd", "config", "kubernetes"],
     &["pulls"],
     &["diagnose", "net", "registry", "workload"],

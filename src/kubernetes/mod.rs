@@ -5,6 +5,8 @@ pub mod client;
 pub mod events;
 pub mod follow;
 pub mod lease;
+mod meta;
 pub mod node;
 pub mod pods;
 pub mod secrets;
+pub mod workloads;

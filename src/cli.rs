@@ -2,6 +2,7 @@
 //!
 //! stdout is the result, stderr is talk.
 
+mod cluster;
 mod input;
 mod place;
 mod probe;
@@ -9,6 +10,7 @@ mod progress;
 mod replay;
 mod run;
 mod secret;
+mod service;
 mod vantage;
 
 use std::ffi::OsString;
@@ -29,6 +31,7 @@ use crate::daemon::metrics;
 use crate::daemon::runner::StartError;
 use crate::diagnose::Pull;
 use crate::diagnose::cause::{self, Cause};
+use crate::kubernetes::client::ConnectError;
 use crate::report::Document;
 use crate::report::text::{self, Style};
 use crate::surroundings::place::PlaceError;
@@ -69,6 +72,8 @@ enum Command {
     },
     /// Watch the targets of a configuration: metrics, a status page, an API
     Run(Box<run::RunArgs>),
+    /// Watch what the whole cluster tells: real pulls, from the Events of kubelets
+    Cluster(Box<cluster::ClusterArgs>),
     /// Check a configuration, or show what may stand in one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -141,6 +146,10 @@ enum Error {
     Start(#[from] StartError),
     #[error("this node has no name: give it one with --node")]
     NoNodeName,
+    #[error("this replica has no name: give it one with --identity")]
+    NoIdentity,
+    #[error(transparent)]
+    ApiServer(#[from] ConnectError),
     #[error("can't listen at {address}, given with {flag} or in the configuration: {source}")]
     Listen {
         flag: &'static str,
@@ -203,10 +212,11 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
             }
         },
         Command::Run(args) => return run::run(*args),
+        Command::Cluster(args) => return cluster::run(*args),
         Command::Config(ConfigCommand::Check { file }) => return run::check(&file),
         Command::Config(ConfigCommand::Schema) => pretty(&Config::schema())?,
         Command::Config(ConfigCommand::Example) => Config::EXAMPLE.to_owned(),
-        Command::Metrics => metrics::markdown(),
+        Command::Metrics => all_metrics(),
         Command::Schema => pretty(&Document::schema())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -217,6 +227,11 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     };
     out.write_all(text.as_bytes()).map_err(Error::Write)?;
     Ok(SUCCESS)
+}
+
+/// docs/metrics.md: of the daemon, and of the cluster role.
+fn all_metrics() -> String {
+    metrics::markdown() + &crate::cluster::metrics::markdown()
 }
 
 fn pretty(schema: &schemars::Schema) -> Result<String, Error> {
@@ -325,6 +340,19 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documentation_lists_every_family() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, all_metrics()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == all_metrics(),
+            "docs/metrics.md differs from the tables; UPDATE_DOCS=1 cargo test writes it"
+        );
     }
 
     #[test]

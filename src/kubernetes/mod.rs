@@ -2,6 +2,7 @@
 //! ago it was known. Nothing here stops a check: what was known last goes on.
 
 pub mod client;
+pub mod events;
 pub mod follow;
 pub mod lease;
 pub mod pods;

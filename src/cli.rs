@@ -2,6 +2,7 @@
 //!
 //! stdout is the result, stderr is talk.
 
+mod cluster;
 mod input;
 mod lint;
 mod place;
@@ -10,6 +11,7 @@ mod progress;
 mod replay;
 mod run;
 mod secret;
+mod service;
 mod vantage;
 
 use std::ffi::OsString;
@@ -74,6 +76,8 @@ enum Command {
     },
     /// Watch the targets of a configuration: metrics, a status page, an API
     Run(Box<run::RunArgs>),
+    /// Watch what the whole cluster tells: real pulls, from the Events of kubelets
+    Cluster(Box<cluster::ClusterArgs>),
     /// Check a configuration, or show what may stand in one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -143,7 +147,7 @@ enum Error {
         nearest: Vec<&'static str>,
     },
     #[error(transparent)]
-    Cluster(#[from] ConnectError),
+    ApiServer(#[from] ConnectError),
     #[error(transparent)]
     Look(#[from] LookError),
     #[error("the API server has not told all within {seconds} s; allow more with {flag}")]
@@ -152,6 +156,8 @@ enum Error {
     Start(#[from] StartError),
     #[error("this node has no name: give it one with --node")]
     NoNodeName,
+    #[error("this replica has no name: give it one with --identity")]
+    NoIdentity,
     #[error("can't listen at {address}, given with {flag} or in the configuration: {source}")]
     Listen {
         flag: &'static str,
@@ -215,10 +221,11 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
             }
         },
         Command::Run(args) => return run::run(*args),
+        Command::Cluster(args) => return cluster::run(*args),
         Command::Config(ConfigCommand::Check { file }) => return run::check(&file),
         Command::Config(ConfigCommand::Schema) => pretty(&Config::schema())?,
         Command::Config(ConfigCommand::Example) => Config::EXAMPLE.to_owned(),
-        Command::Metrics => metrics::markdown(),
+        Command::Metrics => all_metrics(),
         Command::Schema => pretty(&Document::schema())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -229,6 +236,11 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     };
     out.write_all(text.as_bytes()).map_err(Error::Write)?;
     Ok(SUCCESS)
+}
+
+/// docs/metrics.md: of the daemon, and of the cluster role.
+fn all_metrics() -> String {
+    metrics::markdown() + &crate::cluster::metrics::markdown()
 }
 
 fn pretty(schema: &schemars::Schema) -> Result<String, Error> {
@@ -337,6 +349,19 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documentation_lists_every_family() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, all_metrics()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == all_metrics(),
+            "docs/metrics.md differs from the tables; UPDATE_DOCS=1 cargo test writes it"
+        );
     }
 
     #[test]

@@ -8,5 +8,6 @@ pub mod lease;
 mod meta;
 pub mod node;
 pub mod pods;
+pub mod publish;
 pub mod secrets;
 pub mod workloads;

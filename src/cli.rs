@@ -2,14 +2,20 @@
 //!
 //! stdout is the result, stderr is talk.
 
+mod cluster;
+mod credential;
+mod ground;
 mod input;
+mod nodes;
 mod place;
 mod probe;
 mod progress;
+mod remote;
 mod replay;
 mod run;
 mod secret;
 mod vantage;
+mod wait;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -29,6 +35,8 @@ use crate::daemon::metrics;
 use crate::daemon::runner::StartError;
 use crate::diagnose::Pull;
 use crate::diagnose::cause::{self, Cause};
+use crate::kubernetes::ask::AskError;
+use crate::kubernetes::client::ConnectError;
 use crate::report::Document;
 use crate::report::text::{self, Style};
 use crate::surroundings::place::PlaceError;
@@ -53,6 +61,8 @@ struct Cli {
 enum Command {
     /// Walk the pull of an image without pulling it: what works, what doesn't, why, what to do
     Probe(Box<probe::Probe>),
+    /// Wait, in an init container, until the pod's EIP is bound and a pull of an image would succeed
+    Wait(Box<wait::WaitArgs>),
     /// Show what this place looks like: network, cloud, egress, and what can't be seen from it
     Vantage(Box<vantage::VantageArgs>),
     /// Judge saved reports again, with the rules of this version; nothing is contacted
@@ -148,6 +158,21 @@ enum Error {
         #[source]
         source: io::Error,
     },
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("can't {what}: {source}")]
+    Ask {
+        what: String,
+        #[source]
+        source: AskError,
+    },
+    #[error(
+        "a node's daemon reads no whole image (--transfer full); its budgets hold: --transfer auto measures the rate within them"
+    )]
+    FullOnNodes,
+    /// Says what to write instead.
+    #[error("{0}")]
+    Usage(String),
     #[error("can't start: {0}")]
     Runtime(#[source] io::Error),
     #[error("can't write the result: {0}")]
@@ -186,6 +211,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     let text = match cli.command {
         Command::Probe(args) => return probe::run(*args, out),
+        Command::Wait(args) => return wait::run(&args, out),
         Command::Vantage(args) => return vantage::run(&args, out),
         Command::Replay(args) => return replay::run(&args, out),
         Command::Secret(args) => return secret::run(args, out),
@@ -204,10 +230,10 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
         },
         Command::Run(args) => return run::run(*args),
         Command::Config(ConfigCommand::Check { file }) => return run::check(&file),
-        Command::Config(ConfigCommand::Schema) => pretty(&Config::schema())?,
+        Command::Config(ConfigCommand::Schema) => pretty_json(&Config::schema())?,
         Command::Config(ConfigCommand::Example) => Config::EXAMPLE.to_owned(),
         Command::Metrics => metrics::markdown(),
-        Command::Schema => pretty(&Document::schema())?,
+        Command::Schema => pretty_json(&Document::schema())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pullpath", &mut script);
@@ -219,8 +245,9 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     Ok(SUCCESS)
 }
 
-fn pretty(schema: &schemars::Schema) -> Result<String, Error> {
-    let mut text = serde_json::to_string_pretty(schema).map_err(|e| Error::Write(e.into()))?;
+/// As a program reads it.
+fn pretty_json(value: &impl serde::Serialize) -> Result<String, Error> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Write(e.into()))?;
     text.push('\n');
     Ok(text)
 }

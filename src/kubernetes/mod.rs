@@ -1,7 +1,10 @@
 //! The cluster's API: what pods of a node pull, what the API server allows to be known, and how long
 //! ago it was known. Nothing here stops a check: what was known last goes on.
 
+pub mod ask;
 pub mod client;
 pub mod follow;
+pub mod forward;
+pub mod lookup;
 pub mod pods;
 pub mod secrets;

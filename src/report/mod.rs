@@ -1,8 +1,10 @@
 //! Evidence and verdict together, and all faces of them.
 
+pub mod nodes;
 pub mod secret;
 pub mod text;
 pub mod vantage;
+pub mod wait;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -276,7 +276,7 @@ impl Page {
         }
     }
 
-    fn finding(&mut self, finding: &Finding) {
+    pub(super) fn finding(&mut self, finding: &Finding) {
         let (ink, severity) = match finding.severity {
             Severity::Critical => (Ink::Bad, "critical"),
             Severity::Warning => (Ink::Warn, "warning"),

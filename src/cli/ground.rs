@@ -17,6 +17,7 @@ use crate::config::Network;
 use crate::containerd::{self, Settings};
 use crate::model::vantage::Vantage;
 use crate::probe::{Edges, KnownManifests, Override};
+use crate::surroundings::NodeTold;
 use crate::surroundings::place::{Place, containerd_files};
 
 #[derive(Args, Debug)]
@@ -123,7 +124,11 @@ impl Ground {
             self.network.clone(),
         );
         let netlink = self.edges.netlink.clone();
-        tokio::spawn(async move { place.look(base, &network, netlink).await })
+        tokio::spawn(async move {
+            place
+                .look(base, &network, &NodeTold::NotAsked, netlink)
+                .await
+        })
     }
 }
 

@@ -7,15 +7,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::face::{Face, PhaseName};
+use super::notices::Tally;
 use super::record::{Changes, Keep, Record, Run};
 use super::schedule::Tier;
 use super::target::Target;
-use crate::kubernetes::follow;
+use crate::kubernetes::follow::{self, View};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
 use crate::model::proxy::ProxySettings;
 use crate::model::units::Bytes;
-use crate::model::vantage::{NetworkView, Vantage};
+use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 use crate::workload::discovery::Discovered;
 
 /// Edges of the buckets of durations, in seconds: from an answer on the same host to the longest wait
@@ -83,6 +84,8 @@ pub struct Fleet {
     pub registries: BTreeMap<Arc<str>, Registry>,
     /// What the pods of this node want; `None` where the cluster is not asked.
     pub cluster: Option<ClusterFace>,
+    /// What is told of this node's own Node; `None` where nobody is asked.
+    pub own_node: Option<OwnNode>,
     pub counters: Counters,
     pub reload: Reload,
     pub vantage: Option<Arc<Vantage>>,
@@ -135,6 +138,10 @@ pub struct Counters {
     pub runs: BTreeMap<(Tier, &'static str), u64>,
     /// Findings that have appeared, by cause.
     pub findings: BTreeMap<&'static str, u64>,
+    /// Images that were asked for besides the schedule, by what came of it.
+    pub on_demand: BTreeMap<&'static str, u64>,
+    /// Events on pods, by what became of them.
+    pub events: Tally,
     /// Checks that were due and were not made, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
     pub panics: u64,
@@ -150,6 +157,8 @@ impl Default for Counters {
         Self {
             runs: BTreeMap::new(),
             findings: BTreeMap::new(),
+            on_demand: BTreeMap::new(),
+            events: Tally::default(),
             skipped: BTreeMap::new(),
             panics: 0,
             missed: 0,
@@ -188,6 +197,7 @@ impl Fleet {
             targets: BTreeMap::new(),
             registries: BTreeMap::new(),
             cluster: None,
+            own_node: None,
             counters: Counters::default(),
             reload: Reload {
                 at,
@@ -398,6 +408,22 @@ impl ClusterFace {
             platform: found.platform.iter().map(|one| one.name.clone()).collect(),
             out_of_scope: found.out_of_scope,
             malformed: found.malformed.clone(),
+        }
+    }
+}
+
+/// What the cluster's API tells of this node's own Node.
+#[derive(Clone, Debug)]
+pub struct OwnNode {
+    pub state: follow::State,
+    pub facts: Option<Arc<NodeFacts>>,
+}
+
+impl OwnNode {
+    pub fn of(view: View<NodeFacts>) -> Self {
+        Self {
+            facts: view.objects.values().next().cloned(),
+            state: view.state,
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ptr;
+use std::sync::PoisonError;
 
 use jiff::Timestamp;
 use prometheus::TextEncoder;
@@ -129,6 +130,8 @@ families! {
         "Checks that were made.";
     SKIPPED: Counter "pullpath_checks_skipped_total" ["reason"]
         "Checks that were due and were not made, by what held them back.";
+    ON_DEMAND: Counter "pullpath_on_demand_total" ["outcome"]
+        "Images that somebody asked for at the admin address, by what came of it: the outcomes of checks, or `not_allowed`, `no_pod`, `busy`, `too_many`, `held_back`. They count nowhere else.";
     MISSED: Counter "pullpath_checks_missed_total" []
         "Turns that passed while an earlier check of the same target was still going on.";
     STARVED: Counter "pullpath_checks_starved_total" []
@@ -151,6 +154,14 @@ families! {
         "1: the API server tells of this node's pods, 0: it does not now, and what they wanted last is still checked. Absent where it is not asked.";
     KUBERNETES_IMAGES: Gauge "pullpath_kubernetes_images" ["state"]
         "Repositories that pods of this node want, by what is done: `checked`, `over_the_most`, `platform`, `out_of_scope` (these counted by container), `malformed`.";
+    EVENTS: Counter "pullpath_events_published_total" ["outcome"]
+        "Events on pods that wait for an image, by what became of them: `created`, `counted` (said before), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
+    NODE_INFO: Gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
+        "1 for this node, as the cluster knows it: its container runtime and kubelet with their versions, its zone. Absent where the API server has not told.";
+    NODE_CREATED: Gauge "pullpath_node_created_timestamp_seconds" []
+        "When this node joined the cluster; what fails on a new one may not last.";
+    NODE_UNSCHEDULABLE: Gauge "pullpath_node_unschedulable" []
+        "1: this node is cordoned, 0: it is not. Absent where the API server has not told.";
     RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
         "1: the configuration that was read last is in force, 0: it was refused.";
     RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
@@ -410,6 +421,7 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     });
     page.add(&CHECKS, checks);
     page.add(&SKIPPED, by("reason", &counters.skipped));
+    page.add(&ON_DEMAND, by("outcome", &counters.on_demand));
     for (family, count) in [
         (&MISSED, counters.missed),
         (&STARVED, counters.starved),
@@ -446,6 +458,10 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
         let counts = counts.map(|(state, count)| gauge(vec![label("state", state)], count as f64));
         page.add(&KUBERNETES_IMAGES, counts);
     }
+    let events = counters.events.lock();
+    let events = events.unwrap_or_else(PoisonError::into_inner).clone();
+    page.add(&EVENTS, by("outcome", &events));
+    of_node(fleet, page);
     page.add(
         &RELOAD_SUCCESSFUL,
         vec![gauge(vec![], truth(fleet.reload.error.is_none()))],
@@ -462,6 +478,25 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     for family in ProcessCollector::for_self().collect() {
         page.write(&family);
     }
+}
+
+/// This node, as the cluster knows it.
+fn of_node(fleet: &Fleet, page: &mut Page) {
+    let own = fleet.own_node.as_ref();
+    let Some(facts) = own.and_then(|own| own.facts.as_deref()) else {
+        return;
+    };
+    let info = [
+        ("runtime", &facts.runtime),
+        ("kubelet", &facts.kubelet),
+        ("zone", &facts.zone),
+    ];
+    let info = info.map(|(name, said)| label(name, said.as_deref().unwrap_or_default()));
+    page.add(&NODE_INFO, [gauge(info.to_vec(), 1.0)]);
+    let created = facts.created.map(|at| gauge(vec![], seconds(at)));
+    page.add(&NODE_CREATED, created);
+    let cordoned = truth(facts.unschedulable);
+    page.add(&NODE_UNSCHEDULABLE, [gauge(vec![], cordoned)]);
 }
 
 /// Series of a family that are written at a time.

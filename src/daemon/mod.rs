@@ -6,6 +6,8 @@ pub mod face;
 pub mod fleet;
 pub mod ledger;
 pub mod metrics;
+pub mod notices;
+pub mod on_demand;
 pub mod packed;
 pub mod page;
 pub mod policy;

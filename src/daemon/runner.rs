@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::check::{self, Job, Told, World, WorldError};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Seen};
 use super::face::Face;
-use super::fleet::{ClusterFace, Fleet, Shown};
+use super::fleet::{ClusterFace, Fleet, OwnNode, Shown, Watched};
 use super::ledger::{Answered, Limits, Reserved};
+use super::notices::Tally;
+use super::on_demand::{self, Pace, Pods, Wish};
 use super::packed::{Packed, Packer};
 use super::policy::{self, Heard, Then};
 use super::record::{Changes, HeldBack, Keep, Outcome, Run};
@@ -62,7 +64,12 @@ pub enum Order {
         tier: Tier,
         done: oneshot::Sender<Result<u64, Refused>>,
     },
+    /// Check an image now, which no target may have.
+    Probe { wish: Box<Wish>, done: Answer },
 }
+
+/// What came of an image that somebody asked for.
+pub type Answer = oneshot::Sender<Result<Box<Report>, on_demand::Refused>>;
 
 /// Why a check is not made now.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -118,6 +125,7 @@ pub struct Runner {
     netlink: Option<Arc<Netlink>>,
     known: Arc<KnownManifests>,
     cluster: Cluster,
+    events: Tally,
     /// What pods want, as it was known last.
     wanted: Vec<Wanted>,
     schedule: Schedule,
@@ -127,6 +135,10 @@ pub struct Runner {
     fleet: Shared,
     running: JoinSet<Result<Told, Outcome>>,
     underway: BTreeMap<Id, Underway>,
+    /// The one that somebody asked for, besides those.
+    asked: JoinSet<Result<Told, Outcome>>,
+    asking: Option<(Underway, Answer)>,
+    pace: Pace,
     hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
     packer: Packer,
     unsaved: bool,
@@ -189,15 +201,18 @@ impl Runner {
             tracing::warn!(reason, "what was known before the start is not used");
         }
         let known = Arc::new(known);
-        let cluster = Cluster::start(&config.kubernetes, &node).await?;
+        let events = Tally::default();
+        let cluster = Cluster::start(&config.kubernetes, &node, Arc::clone(&events)).await?;
         let world = World::load(
             &config,
             netlink.clone(),
             Arc::clone(&known),
             cluster.secrets(),
+            cluster.own_node(),
         )?;
         let world = Arc::new(world);
-        let fleet = Fleet::new(&node, world.network(), Timestamp::now());
+        let mut fleet = Fleet::new(&node, world.network(), Timestamp::now());
+        fleet.counters.events = Arc::clone(&events);
         let mut runner = Self {
             schedule: Schedule::new(&node),
             limits: limits(&config),
@@ -208,12 +223,16 @@ impl Runner {
             netlink,
             known,
             cluster,
+            events,
             wanted: Vec::new(),
             state,
             file,
             fleet: Arc::new(RwLock::new(fleet)),
             running: JoinSet::new(),
             underway: BTreeMap::new(),
+            asked: JoinSet::new(),
+            asking: None,
+            pace: Pace::default(),
             hops: BTreeMap::new(),
             packer: Packer::default(),
             unsaved: false,
@@ -241,6 +260,9 @@ impl Runner {
                 Some(joined) = self.running.join_next_with_id(), if !self.running.is_empty() => {
                     self.finish(joined);
                 }
+                Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    self.finish_asked(joined);
+                }
                 Some(order) = orders.recv() => self.obey(order).await,
                 () = self.cluster.changed() => self.discover(),
                 _ = save.tick() => self.save(),
@@ -266,6 +288,7 @@ impl Runner {
         }
         let left = self.running.len();
         self.running.shutdown().await;
+        self.asked.shutdown().await;
         self.unsaved = true;
         self.save();
         tracing::info!(given_up = left, "stopped");
@@ -296,7 +319,9 @@ impl Runner {
         };
         let memory = usize::try_from(history.memory.0.0).unwrap_or(usize::MAX);
         let has = |name: &str| targets.iter().any(|target| &*target.name == name);
-        let asks = |name: &str| targets.iter().any(|target| &*target.registry == name);
+        let asks = |name: &str| {
+            self.pace.knows(name) || targets.iter().any(|target| &*target.registry == name)
+        };
         self.state.ledger.tidy(&has, &asks, now);
         self.hops.retain(|name, _| has(name));
         self.with_fleet(|fleet| {
@@ -309,7 +334,14 @@ impl Runner {
 
     /// Takes up what the pods of this node want now.
     fn discover(&mut self) {
-        let Some((found, state)) = self.cluster.look() else {
+        let own_node = self.cluster.look_at_node();
+        self.with_fleet(|fleet| fleet.own_node = own_node.map(OwnNode::of));
+        let Some(Seen {
+            found,
+            failing,
+            state,
+        }) = self.cluster.look()
+        else {
             return;
         };
         // Before the first list nothing is known, and what was known before a change of the
@@ -317,18 +349,6 @@ impl Runner {
         if state == follow::State::Unknown {
             return;
         }
-        let waited: Vec<Arc<str>> = found
-            .wanted
-            .iter()
-            .filter(|one| one.is_waited_for())
-            .filter(|one| {
-                !self
-                    .wanted
-                    .iter()
-                    .any(|before| before.name == one.name && before.is_waited_for())
-            })
-            .map(|one| Arc::from(one.name.as_str()))
-            .collect();
         self.with_fleet(|fleet| fleet.cluster = Some(ClusterFace::of(&found, &state)));
         if found.wanted != self.wanted {
             self.wanted = found.wanted;
@@ -337,9 +357,29 @@ impl Runner {
         }
         // Somebody waits: it is not left to its turn.
         let now = self.clock.now();
-        for name in waited {
+        for name in self.targets_of(&failing) {
             self.schedule.hasten_reach(&name, now);
         }
+    }
+
+    /// Those that one of these containers (namespace, pod, name) wants.
+    fn targets_of(&self, containers: &[(String, String, String)]) -> Vec<Arc<str>> {
+        if containers.is_empty() {
+            return Vec::new();
+        }
+        let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
+        let wants = |watched: &Watched| {
+            watched.target.uses.iter().any(|one| {
+                containers.iter().any(|(namespace, pod, container)| {
+                    one.waits
+                        && one.namespace == *namespace
+                        && one.pod == *pod
+                        && one.container == *container
+                })
+            })
+        };
+        let all = fleet.targets.iter().filter(|(_, watched)| wants(watched));
+        all.map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// Figures of the book, and when each target's turn is.
@@ -388,6 +428,7 @@ impl Runner {
                 let _ = done.send(self.reload().await);
             }
             Order::Check { target, tier, done } => self.begin_on_demand(&target, tier, done),
+            Order::Probe { wish, done } => self.begin_asked(&wish, done),
         }
     }
 
@@ -411,6 +452,9 @@ impl Runner {
                     if self.config.kubernetes.discover == Discover::Off {
                         self.wanted.clear();
                         self.with_fleet(|fleet| fleet.cluster = None);
+                    }
+                    if !self.config.kubernetes.follows_node() {
+                        self.with_fleet(|fleet| fleet.own_node = None);
                     }
                     self.cluster.need_secrets_of(&self.wanted);
                 }
@@ -445,12 +489,14 @@ impl Runner {
         let cluster = if self.cluster.is_as(&config.kubernetes) {
             None
         } else {
-            let started = Cluster::start(&config.kubernetes, &self.node).await;
+            let events = Arc::clone(&self.events);
+            let started = Cluster::start(&config.kubernetes, &self.node, events).await;
             Some(started.map_err(|error| error.to_string())?)
         };
-        let secrets = cluster.as_ref().unwrap_or(&self.cluster).secrets();
+        let next = cluster.as_ref().unwrap_or(&self.cluster);
+        let (secrets, node) = (next.secrets(), next.own_node());
         let known = Arc::clone(&self.known);
-        let world = World::load(&config, self.netlink.clone(), known, secrets);
+        let world = World::load(&config, self.netlink.clone(), known, secrets, node);
         Ok((world.map_err(|error| error.to_string())?, cluster, config))
     }
 
@@ -541,14 +587,25 @@ impl Runner {
             };
             return Err((held, Then::NextTime(None)));
         };
-        let is_busy = |underway: &Underway| underway.due.tier == Tier::Transfer;
-        let is_transfer_under_way = self.underway.values().any(is_busy);
+        self.may_ask(&target.registry, due, now)
+    }
+
+    /// The same of a registry that is known.
+    fn may_ask(
+        &mut self,
+        registry: &str,
+        due: &Due,
+        now: Moment,
+    ) -> Result<Option<Reserved>, (HeldBack, Then)> {
+        let asked = self.asking.iter().map(|(underway, _)| underway);
+        let mut all = self.underway.values().chain(asked);
+        let is_transfer_under_way = all.any(|underway| underway.due.tier == Tier::Transfer);
         let reserved = policy::may(
             &mut self.state.ledger,
             &self.limits,
             self.config.budgets.transfer_bytes.0,
             due,
-            &target.registry,
+            registry,
             is_transfer_under_way,
             now,
         )
@@ -575,7 +632,6 @@ impl Runner {
             return;
         };
         let now = self.clock.now();
-        let ledger = &self.state.ledger;
         let image = {
             let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
             fleet
@@ -584,19 +640,9 @@ impl Runner {
                 .and_then(|watched| watched.record.image)
         };
         let job = Job {
-            tier: due.tier,
-            reserved,
-            resting: ledger
-                .resting(&target.registry, now)
-                .into_iter()
-                .cloned()
-                .collect(),
-            only_free: ledger.is_low(&self.limits, &target.registry),
             hops: self.hops.get(&due.target).cloned().unwrap_or_default(),
             image,
-            key: self.state.key,
-            now,
-            target: Arc::clone(&target),
+            ..self.job(&due, reserved, Arc::clone(&target), now)
         };
         let world = Arc::clone(&self.world);
         let most = self.config.schedule.check_timeout.0;
@@ -623,6 +669,147 @@ impl Runner {
             due,
         };
         self.underway.insert(handle.id(), underway);
+    }
+
+    /// What is to be done, as far as the book tells.
+    fn job(&self, due: &Due, reserved: Option<Reserved>, target: Arc<Target>, now: Moment) -> Job {
+        let ledger = &self.state.ledger;
+        Job {
+            tier: due.tier,
+            reserved,
+            resting: ledger
+                .resting(&target.registry, now)
+                .into_iter()
+                .cloned()
+                .collect(),
+            only_free: ledger.is_low(&self.limits, &target.registry),
+            hops: Vec::new(),
+            image: None,
+            key: self.state.key,
+            now,
+            target,
+        }
+    }
+
+    /// Checks an image that somebody asks for, if it may be: one at a time, besides the schedule, and
+    /// within the same budgets.
+    fn begin_asked(&mut self, wish: &Wish, done: Answer) {
+        let now = self.clock.now();
+        match self.may_be_asked(wish, now) {
+            Ok((due, target, reserved)) => self.ask(due, target, reserved, done, now),
+            Err(refused) => {
+                self.count_asked(refused.as_str());
+                let _ = done.send(Err(refused));
+            }
+        }
+    }
+
+    fn may_be_asked(
+        &mut self,
+        wish: &Wish,
+        now: Moment,
+    ) -> Result<(Due, Arc<Target>, Option<Reserved>), on_demand::Refused> {
+        let target = Arc::new(self.plan(wish)?);
+        if self.asking.is_some() {
+            return Err(on_demand::Refused::Busy);
+        }
+        self.pace
+            .may(self.config.on_demand.per_minute.0, now)
+            .map_err(on_demand::Refused::TooMany)?;
+        let due = Due {
+            target: Arc::clone(&target.name),
+            tier: wish.tier,
+            at: now,
+        };
+        let reserved = self
+            .may_ask(&target.registry, &due, now)
+            .map_err(|(held_back, _)| on_demand::Refused::HeldBack(held_back))?;
+        self.pace.begin(&target.registry, now);
+        Ok((due, target, reserved))
+    }
+
+    fn plan(&self, wish: &Wish) -> Result<Target, on_demand::Refused> {
+        let view = self.cluster.pods();
+        let pods = match &view {
+            None => Pods::NotFollowed,
+            Some(view) if view.state == follow::State::Unknown => Pods::NotHeard,
+            Some(view) => Pods::Known(view.objects.values().map(|pod| &**pod).collect()),
+        };
+        let targets: Vec<Arc<Target>> = {
+            let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
+            let all = fleet.targets.values();
+            all.map(|watched| Arc::clone(&watched.target)).collect()
+        };
+        on_demand::plan(wish, &self.config, &targets, &pods)
+    }
+
+    fn ask(
+        &mut self,
+        due: Due,
+        target: Arc<Target>,
+        reserved: Option<Reserved>,
+        done: Answer,
+        now: Moment,
+    ) {
+        let job = self.job(&due, reserved, Arc::clone(&target), now);
+        let world = Arc::clone(&self.world);
+        let most = self.config.schedule.check_timeout.0;
+        let span = tracing::info_span!(
+            "on demand",
+            image = %target.reference,
+            tier = due.tier.as_str()
+        );
+        let made = async move {
+            let _lent = world.lend_secrets(&job.target).await;
+            timeout(most, Box::pin(check::make(&world, job)))
+                .await
+                .map_err(|_| Outcome::TimedOut)
+        };
+        self.asked.spawn(made.instrument(span));
+        let underway = Underway {
+            target,
+            began: now,
+            at: Timestamp::now(),
+            reserved,
+            throttled: None,
+            is_on_demand: true,
+            done: None,
+            due,
+        };
+        self.asking = Some((underway, done));
+    }
+
+    fn finish_asked(&mut self, joined: Result<Result<Told, Outcome>, tokio::task::JoinError>) {
+        let Some((underway, done)) = self.asking.take() else {
+            return;
+        };
+        let now = self.clock.now();
+        let told = joined.unwrap_or(Err(Outcome::Panicked));
+        let face = told.as_ref().ok().map(|told| Face::of(&told.report));
+        self.book(&underway, told.as_ref().ok(), face.as_ref(), now);
+        let outcome = match &told {
+            Ok(told) => Outcome::Told(told.report.verdict.pull),
+            Err(outcome) => *outcome,
+        };
+        let vantage = self.world.last_seen();
+        self.with_fleet(|fleet| {
+            fleet.counters.panics += u64::from(outcome == Outcome::Panicked);
+            fleet.vantage = vantage;
+        });
+        self.count_asked(outcome.as_str());
+        tracing::info!(
+            image = %underway.target.reference,
+            outcome = outcome.as_str(),
+            "checked on demand"
+        );
+        let _ = done.send(
+            told.map(|told| Box::new(told.report))
+                .map_err(|outcome| on_demand::Refused::Failed(outcome.as_str())),
+        );
+    }
+
+    fn count_asked(&self, outcome: &'static str) {
+        self.with_fleet(|fleet| *fleet.counters.on_demand.entry(outcome).or_default() += 1);
     }
 
     fn finish(&mut self, joined: Result<(Id, Result<Told, Outcome>), tokio::task::JoinError>) {
@@ -661,6 +848,11 @@ impl Runner {
         {
             self.hops
                 .insert(Arc::clone(&due.target), hops(&told.report));
+        }
+        if let (Ok(told), Some(target)) = (&told, self.target(&due.target))
+            && target.reference == underway.target.reference
+        {
+            self.cluster.tell(&told.report, &target, &self.node);
         }
         let report = told
             .ok()

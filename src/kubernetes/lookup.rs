@@ -11,7 +11,7 @@ use url::form_urlencoded;
 use super::ask::{self, AskError};
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, PullPolicy};
-use crate::workload::waiting::{ContainerSeen, ContainerState, EventSeen, PodSeen, Said};
+use crate::workload::stuck::{ContainerSeen, ContainerState, EventSeen, PodSeen, Said};
 
 /// The path of objects of core/v1, or of one of them.
 pub(super) fn path_of(namespace: Option<&str>, plural: &str, name: Option<&str>) -> String {

@@ -3,8 +3,10 @@
 
 pub mod ask;
 pub mod client;
+pub mod events;
 pub mod follow;
 pub mod forward;
 pub mod lookup;
+pub mod node;
 pub mod pods;
 pub mod secrets;

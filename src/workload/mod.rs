@@ -2,6 +2,7 @@
 
 pub mod discovery;
 pub mod eip;
+pub mod stuck;
 pub mod waiting;
 
 use std::time::Duration;

@@ -122,6 +122,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         findings,
         consequences,
         paths,
+        secrets: super::secrets::verdicts(evidence),
         throughput: super::throughput::judge(evidence),
     }
 }

@@ -11,6 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["report"],
     &["probe", "surroundings"],
     &["credentials", "containerd", "config", "kubernetes"],
+    &["pulls"],
     &["diagnose", "net", "registry", "workload"],
     &["model"],
 ];

@@ -16,11 +16,12 @@ use prometheus::proto::{
 };
 
 use super::face::PhaseFace;
-use super::fleet::{Fleet, Histogram, Watched};
+use super::fleet::{Fleet, Watched};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::path::is_met;
 use crate::diagnose::{Confidence, Severity};
 use crate::model::endpoint::Role;
+use crate::model::histogram::Histogram;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
 

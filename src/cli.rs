@@ -16,17 +16,18 @@ mod run;
 mod secret;
 mod vantage;
 mod wait;
+mod why;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::Config;
 use crate::containerd::SettingsError;
@@ -61,6 +62,8 @@ struct Cli {
 enum Command {
     /// Walk the pull of an image without pulling it: what works, what doesn't, why, what to do
     Probe(Box<probe::Probe>),
+    /// Tell why pods wait for their images: what the kubelet said, and a check on their node
+    Why(Box<why::WhyArgs>),
     /// Wait, in an init container, until the pod's EIP is bound and a pull of an image would succeed
     Wait(Box<wait::WaitArgs>),
     /// Show what this place looks like: network, cloud, egress, and what can't be seen from it
@@ -183,7 +186,12 @@ enum Error {
 
 /// Runs the program with its arguments, the program's name first; the exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = called(Cli::command(), args.first());
+    let parsed = command
+        .try_get_matches_from(args)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() {
@@ -208,9 +216,23 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// What kubectl starts for `kubectl pullpath` (its plugins are programs called kubectl-NAME).
+const AS_PLUGIN: &str = "kubectl-pullpath";
+
+/// Help and errors name the program as it was called.
+fn called(command: clap::Command, program: Option<&OsString>) -> clap::Command {
+    let name = program.and_then(|program| Path::new(program).file_stem());
+    if name.is_some_and(|name| name == AS_PLUGIN) {
+        command.bin_name("kubectl pullpath")
+    } else {
+        command
+    }
+}
+
 fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     let text = match cli.command {
         Command::Probe(args) => return probe::run(*args, out),
+        Command::Why(args) => return why::run(&args, out),
         Command::Wait(args) => return wait::run(&args, out),
         Command::Vantage(args) => return vantage::run(&args, out),
         Command::Replay(args) => return replay::run(&args, out),

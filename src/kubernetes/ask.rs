@@ -101,13 +101,7 @@ async fn pages<T: DeserializeOwned>(
 ) -> Result<bool, AskError> {
     let mut next = String::new();
     for _ in 0..MAX_PAGES {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", PAGE);
-        query.extend_pairs(selectors);
-        if !next.is_empty() {
-            query.append_pair("continue", &next);
-        }
-        let body = answer(client, &format!("{path}?{}", query.finish()), accept).await?;
+        let body = answer(client, &page_of(path, selectors, &next), accept).await?;
         let page: Page<T> = read(&body)?;
         page.items.into_iter().for_each(&mut keep);
         next = page.metadata.next;
@@ -116,6 +110,16 @@ async fn pages<T: DeserializeOwned>(
         }
     }
     Ok(false)
+}
+
+fn page_of(path: &str, selectors: &[(&str, &str)], next: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("limit", PAGE);
+    query.extend_pairs(selectors);
+    if !next.is_empty() {
+        query.append_pair("continue", next);
+    }
+    format!("{path}?{}", query.finish())
 }
 
 #[derive(Deserialize)]

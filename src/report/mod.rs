@@ -5,6 +5,7 @@ pub mod secret;
 pub mod text;
 pub mod vantage;
 pub mod wait;
+pub mod why;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use crate::model::text::clean;
 use crate::model::workload::{ContainerKind, PullPolicy};
 
 /// A pod, and of it what tells why it does not run.
@@ -308,15 +307,6 @@ pub fn told(events: &[EventSeen]) -> Vec<&EventSeen> {
 /// Events of one pod that a person reads.
 const MAX_TOLD: usize = 6;
 
-/// The longest that is shown of a message: containerd wraps its error some times over, and a kubelet
-/// cuts at 1024.
-const MAX_MESSAGE: usize = 1200;
-
-/// For people, in one line.
-pub fn shown(message: &str) -> String {
-    clean(message.trim(), MAX_MESSAGE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -541,7 +531,5 @@ mod tests {
                 "FailedToRetrieveImagePullSecret"
             ]
         );
-        assert_eq!(shown(" a\nb\u{1b}[31m "), "a b\u{fffd}[31m");
-        assert_eq!(shown(&"x".repeat(5000)).chars().count(), MAX_MESSAGE);
     }
 }

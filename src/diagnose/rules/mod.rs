@@ -65,6 +65,7 @@ const RULES: &[Rule] = &[
     answers::resumable,
     answers::rate_limit,
     workload::secrets,
+    workload::asked_secrets,
     workload::unnamed,
     workload::policy,
     workload::eip,
@@ -82,8 +83,6 @@ const UNDECIDED: &[Cause] = &[
     Cause::RedirectUntrusted,
     Cause::AuthUnknown,
     Cause::ProxyUnknown,
-    // From files alone nobody knows what the cluster has.
-    Cause::SecretMissing,
     Cause::SecretNotNamed,
 ];
 
@@ -165,6 +164,8 @@ fn pull(findings: &[Finding]) -> Pull {
 
 fn leaves_undecided(finding: &Finding) -> bool {
     UNDECIDED.contains(&finding.cause)
+        // From files alone nobody knows what the cluster has; the API server does.
+        || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A walk that ended for no reason that is on record.
         || (finding.cause == Cause::Unexplained && finding.phase.is_none())
 }

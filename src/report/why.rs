@@ -1,0 +1,424 @@
+//! Why pods wait for their images: what a check says first, then what the kubelet said, then the legs.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::nodes::NodeFailure;
+use super::text::{Ink, Page, Style};
+use super::{Report, SCHEMA_VERSION, Tool};
+use crate::diagnose::cause::Cause;
+use crate::diagnose::{Pull, Severity};
+use crate::model::units::Took;
+use crate::model::workload::{ContainerKind, Found};
+
+/// What `why -o json` prints.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(title = "Pullpath why")]
+pub struct WhyDocument {
+    pub schema_version: u32,
+    pub pullpath: Tool,
+    pub at: Timestamp,
+    /// Each image on each node with the same Secrets once.
+    pub images: Vec<WhyImage>,
+    /// Pods that wait for something else.
+    pub others: Vec<WhyOther>,
+    /// What could not be read or was left out, and why.
+    pub notes: Vec<String>,
+}
+
+/// An image that pods of one node wait for.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct WhyImage {
+    pub image: String,
+    pub node: String,
+    pub pods: Vec<WhyPod>,
+    /// `imagePullSecrets` of the pods, in order, and whether they are there.
+    pub secrets: Vec<WhySecret>,
+    /// Of the first pods' Events, the newest first.
+    pub kubelet: Vec<KubeletWord>,
+    pub check: WhyCheck,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct WhyPod {
+    pub namespace: String,
+    pub name: String,
+    pub container: String,
+    pub container_kind: ContainerKind,
+    /// The kubelet's reason, or how far the pull is.
+    pub state: String,
+    /// Since when it is being pulled, where that is what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulling_since: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct WhySecret {
+    pub namespace: String,
+    pub name: String,
+    #[serde(flatten)]
+    pub found: Found,
+}
+
+/// An Event.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct KubeletWord {
+    pub pod: String,
+    pub reason: String,
+    pub message: String,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+    pub count: u64,
+    /// What its text comes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub means: Option<Meaning>,
+}
+
+/// Causes that fit a text.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Meaning {
+    pub cause: Cause,
+    /// The text fits these as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub or: Vec<Cause>,
+    pub facts: Vec<String>,
+    pub hint: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum WhyCheck {
+    /// The node's daemon has walked.
+    Node { pod: String, report: Box<Report> },
+    /// This program has, from here: another place.
+    Local { report: Box<Report> },
+    /// Nobody has, and why.
+    Nobody { failure: NodeFailure },
+    /// No check tells more: it fails whatever a registry says.
+    NotNeeded { reason: String, hint: String },
+}
+
+impl WhyCheck {
+    pub fn report(&self) -> Option<&Report> {
+        match self {
+            Self::Node { report, .. } | Self::Local { report } => Some(report),
+            Self::Nobody { .. } | Self::NotNeeded { .. } => None,
+        }
+    }
+
+    pub fn pull(&self) -> Pull {
+        match self {
+            Self::Node { report, .. } | Self::Local { report } => report.verdict.pull,
+            Self::Nobody { .. } => Pull::Unknown,
+            Self::NotNeeded { .. } => Pull::WouldFail,
+        }
+    }
+}
+
+/// A pod that waits for no image.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct WhyOther {
+    pub namespace: String,
+    pub pod: String,
+    pub container: Option<String>,
+    pub reason: String,
+    pub message: String,
+    /// It is the image of the pod's sandbox, which the node pulls for itself.
+    #[serde(default)]
+    pub is_sandbox_image: bool,
+}
+
+impl WhyDocument {
+    pub fn new(
+        at: Timestamp,
+        images: Vec<WhyImage>,
+        others: Vec<WhyOther>,
+        notes: Vec<String>,
+    ) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            pullpath: Tool::this(),
+            at,
+            images,
+            others,
+            notes,
+        }
+    }
+
+    /// The worst of all: fail before unknown before success, which is also where nothing waits.
+    pub fn pull(&self) -> Pull {
+        let any = |pull| self.images.iter().any(|image| image.check.pull() == pull);
+        if any(Pull::WouldFail) || self.others.iter().any(|other| other.is_sandbox_image) {
+            Pull::WouldFail
+        } else if any(Pull::Unknown) {
+            Pull::Unknown
+        } else {
+            Pull::WouldSucceed
+        }
+    }
+}
+
+/// Pods that wait for the same image: so many are named.
+const NAMED: usize = 3;
+
+/// For people.
+pub fn render(document: &WhyDocument, style: Style) -> String {
+    let mut page = Page {
+        out: String::new(),
+        style,
+    };
+    for (index, image) in document.images.iter().enumerate() {
+        if index > 0 {
+            page.line("");
+        }
+        page.why_image(image, document.at);
+    }
+    if !document.others.is_empty() {
+        if !document.images.is_empty() {
+            page.line("");
+        }
+        page.why_others(&document.others);
+    }
+    if document.images.is_empty() && document.others.is_empty() {
+        page.line("nothing waits for an image");
+    }
+    if !document.notes.is_empty() {
+        page.line("");
+        for note in &document.notes {
+            page.prose("note: ", 6, note);
+        }
+    }
+    page.out
+}
+
+impl Page {
+    fn why_image(&mut self, image: &WhyImage, at: Timestamp) {
+        let name = self.style.paint(Ink::Bold, &image.image);
+        self.line(&format!("{name}  on node {}", image.node));
+        let verdict = match image.check.pull() {
+            Pull::WouldSucceed => self.style.paint(Ink::Good, "a pull would succeed now"),
+            Pull::WouldFail => self.style.paint(Ink::Bad, "a pull would FAIL"),
+            Pull::Unknown => self
+                .style
+                .paint(Ink::Warn, "UNKNOWN whether a pull would succeed"),
+        };
+        let by = match &image.check {
+            WhyCheck::Node { pod, .. } => {
+                format!(", checked on that node by its daemon (pod {pod})")
+            }
+            WhyCheck::Local { .. } => ", checked from HERE, which is another place than that node: its network, resolver, mirrors and roots are not seen".to_owned(),
+            WhyCheck::Nobody { .. } | WhyCheck::NotNeeded { .. } => String::new(),
+        };
+        self.prose("", 0, &format!("{verdict}{by}"));
+        for pod in image.pods.iter().take(NAMED) {
+            let since = pod
+                .pulling_since
+                .map_or_else(String::new, |since| format!(" for {}", ago(since, at)));
+            self.prose(
+                "for ",
+                4,
+                &format!(
+                    "Pod {}/{}, {} {} ({}{since})",
+                    pod.namespace,
+                    pod.name,
+                    pod.container_kind.as_str(),
+                    pod.container,
+                    pod.state
+                ),
+            );
+        }
+        let more = image.pods.len().saturating_sub(NAMED);
+        if more > 0 {
+            self.line(&format!("    and {more} more"));
+        }
+        match &image.check {
+            WhyCheck::Nobody { failure } => {
+                self.prose("  - ", 4, &format!("not checked: {}", failure.reason));
+                self.why_meaning(image);
+                self.hint(
+                    "Let the node's daemon check (docs/on-demand.md), or walk from here, which is another place: --local.",
+                );
+            }
+            WhyCheck::NotNeeded { reason, hint } => {
+                self.prose("  - ", 4, reason);
+                self.hint(hint);
+            }
+            WhyCheck::Node { report, .. } | WhyCheck::Local { report } => {
+                self.paths(report, false);
+                for finding in &report.verdict.findings {
+                    self.finding(finding);
+                }
+                if report.verdict.pull == Pull::WouldSucceed {
+                    self.why_well(image);
+                }
+            }
+        }
+        self.why_secrets(image);
+        self.why_kubelet(image, at);
+        if let Some(report) = image.check.report() {
+            self.details(report);
+        }
+    }
+
+    /// Nothing is wrong any more, or nothing that a check sees.
+    fn why_well(&mut self, image: &WhyImage) {
+        let is_pulling = image.pods.iter().all(|pod| pod.pulling_since.is_some());
+        self.line("");
+        if is_pulling {
+            self.prose(
+                "  ",
+                2,
+                "Nothing is wrong with the way: the pull goes on, or waits for others on this node. How fast layers come is told by `pullpath probe IMAGE --node NODE --transfer auto`.",
+            );
+            return;
+        }
+        self.why_meaning(image);
+        self.hint(
+            "The kubelet tries again by itself, at most 5 minutes after its last try; delete the pod to have it tried at once. If it fails again, the kubelet sees what the check does not: the disk, the node's own credentials, another mirror.",
+        );
+    }
+
+    /// What the newest words of the kubelet come to.
+    fn why_meaning(&mut self, image: &WhyImage) {
+        let Some(meaning) = image.kubelet.iter().find_map(|word| word.means.as_ref()) else {
+            return;
+        };
+        let or: Vec<&str> = meaning.or.iter().map(|cause| cause.code()).collect();
+        let or = if or.is_empty() {
+            String::new()
+        } else {
+            format!(" (or {})", or.join(", "))
+        };
+        let entry = meaning.cause.entry();
+        let ink = match entry.severity {
+            Severity::Critical => Ink::Bad,
+            Severity::Warning => Ink::Warn,
+            Severity::Info => Ink::Dim,
+        };
+        let code = self.style.paint(ink, entry.code);
+        self.prose(
+            "  - ",
+            4,
+            &format!("by the kubelet's words it was {code}{or}: {}", entry.title),
+        );
+        for fact in &meaning.facts {
+            self.prose("    - ", 6, fact);
+        }
+        if !matches!(image.check.pull(), Pull::WouldSucceed) {
+            self.hint(&meaning.hint);
+        }
+    }
+
+    fn hint(&mut self, text: &str) {
+        let hint = self.style.paint(Ink::Bold, "hint:");
+        self.prose(&format!("  {hint} "), 8, text);
+    }
+
+    fn why_secrets(&mut self, image: &WhyImage) {
+        if image.secrets.is_empty() {
+            return;
+        }
+        self.line("");
+        let heading = self.style.paint(Ink::Bold, "imagePullSecrets");
+        self.line(&heading);
+        for secret in &image.secrets {
+            let found = match &secret.found {
+                Found::Here => "there".to_owned(),
+                Found::Absent => {
+                    "NOT THERE: the pull goes on without it (secret_missing)".to_owned()
+                }
+                Found::Elsewhere { namespaces } => format!(
+                    "NOT THERE, but in namespace {}: Secrets do not cross namespaces (secret_other_namespace)",
+                    namespaces.join(", ")
+                ),
+                Found::Unread { reason } => format!("whether it is there is not known: {reason}"),
+                Found::NotGiven { .. } => "not looked for".to_owned(),
+            };
+            let text = format!("{}/{}: {found}", secret.namespace, secret.name);
+            self.prose("  - ", 4, &text);
+        }
+    }
+
+    fn why_kubelet(&mut self, image: &WhyImage, at: Timestamp) {
+        self.line("");
+        let heading = self.style.paint(Ink::Bold, "the kubelet said");
+        self.line(&heading);
+        if image.kubelet.is_empty() {
+            self.prose(
+                "  ",
+                2,
+                "nothing that is still there: Events are kept for an hour",
+            );
+        }
+        for word in &image.kubelet {
+            let when = word
+                .last
+                .map_or_else(String::new, |last| format!("{} ago", ago(last, at)));
+            let times = if word.count > 1 {
+                format!(", {} times", word.count)
+            } else {
+                String::new()
+            };
+            self.prose(
+                "  - ",
+                4,
+                &format!("{when}{times}, {}: {}", word.reason, word.message),
+            );
+        }
+    }
+
+    fn why_others(&mut self, others: &[WhyOther]) {
+        let heading = self.style.paint(Ink::Bold, "not for an image");
+        let (sandbox, others): (Vec<_>, Vec<_>) =
+            others.iter().partition(|other| other.is_sandbox_image);
+        for other in sandbox {
+            let name = self.style.paint(Ink::Bold, "the sandbox's image");
+            self.prose(
+                "",
+                0,
+                &format!(
+                    "{name} (pause) can't be pulled, for Pod {}/{}; no Secret of the pod counts for it",
+                    other.namespace, other.pod
+                ),
+            );
+            self.prose("  - ", 4, &other.message);
+            self.hint(
+                "It is named in containerd's config.toml (sandbox_image, or sandbox under [plugins.'io.containerd.cri.v1.images'.pinned_images]): name one that this node can reach, or load it there.",
+            );
+        }
+        if others.is_empty() {
+            return;
+        }
+        self.line(&heading);
+        for other in others {
+            let container = other
+                .container
+                .as_ref()
+                .map_or_else(String::new, |container| format!(", container {container}"));
+            let message = if other.message.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", other.message)
+            };
+            self.prose(
+                "  - ",
+                4,
+                &format!(
+                    "Pod {}/{}{container} waits for another reason than its image, {}{message}",
+                    other.namespace, other.pod, other.reason
+                ),
+            );
+        }
+    }
+}
+
+/// `12 s`, `4 m`, `2 h`.
+fn ago(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(then).as_secs().max(0);
+    match seconds {
+        0..60 => Took(std::time::Duration::from_secs(seconds.unsigned_abs())).to_string(),
+        60..3600 => format!("{} m", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}

@@ -2,10 +2,12 @@
 //!
 //! stdout is the result, stderr is talk.
 
+mod access;
 mod cluster;
 mod credential;
 mod ground;
 mod input;
+mod lint;
 mod nodes;
 mod place;
 mod probe;
@@ -14,6 +16,7 @@ mod remote;
 mod replay;
 mod run;
 mod secret;
+mod service;
 mod vantage;
 mod wait;
 mod why;
@@ -38,6 +41,7 @@ use crate::diagnose::Pull;
 use crate::diagnose::cause::{self, Cause};
 use crate::kubernetes::ask::AskError;
 use crate::kubernetes::client::ConnectError;
+use crate::lint::follow::LookError;
 use crate::report::Document;
 use crate::report::text::{self, Style};
 use crate::surroundings::place::PlaceError;
@@ -72,6 +76,8 @@ enum Command {
     Replay(replay::Replay),
     /// Look at pull secrets
     Secret(secret::SecretArgs),
+    /// Look for what is wrong with workloads and their pull secrets in a cluster, before anybody pulls
+    Lint(lint::LintArgs),
     /// Explain a cause that a report names; without a code, list them all
     Explain {
         /// The code, for instance tls_unknown_ca
@@ -82,6 +88,8 @@ enum Command {
     },
     /// Watch the targets of a configuration: metrics, a status page, an API
     Run(Box<run::RunArgs>),
+    /// Watch what the whole cluster tells: real pulls, from the Events of kubelets
+    Cluster(Box<cluster::ClusterArgs>),
     /// Check a configuration, or show what may stand in one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -151,9 +159,17 @@ enum Error {
         nearest: Vec<&'static str>,
     },
     #[error(transparent)]
+    ApiServer(#[from] ConnectError),
+    #[error(transparent)]
+    Look(#[from] LookError),
+    #[error("the API server has not told all within {seconds} s; allow more with {flag}")]
+    Slow { flag: &'static str, seconds: u64 },
+    #[error(transparent)]
     Start(#[from] StartError),
     #[error("this node has no name: give it one with --node")]
     NoNodeName,
+    #[error("this replica has no name: give it one with --identity")]
+    NoIdentity,
     #[error("can't listen at {address}, given with {flag} or in the configuration: {source}")]
     Listen {
         flag: &'static str,
@@ -161,8 +177,6 @@ enum Error {
         #[source]
         source: io::Error,
     },
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
     #[error("can't {what}: {source}")]
     Ask {
         what: String,
@@ -237,6 +251,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Vantage(args) => return vantage::run(&args, out),
         Command::Replay(args) => return replay::run(&args, out),
         Command::Secret(args) => return secret::run(args, out),
+        Command::Lint(args) => return lint::run(args, out),
         Command::Explain { markdown: true, .. } => cause::markdown(),
         Command::Explain { code: None, .. } => cause::list(),
         Command::Explain {
@@ -251,10 +266,11 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
             }
         },
         Command::Run(args) => return run::run(*args),
+        Command::Cluster(args) => return cluster::run(*args),
         Command::Config(ConfigCommand::Check { file }) => return run::check(&file),
         Command::Config(ConfigCommand::Schema) => pretty_json(&Config::schema())?,
         Command::Config(ConfigCommand::Example) => Config::EXAMPLE.to_owned(),
-        Command::Metrics => metrics::markdown(),
+        Command::Metrics => all_metrics(),
         Command::Schema => pretty_json(&Document::schema())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -265,6 +281,11 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     };
     out.write_all(text.as_bytes()).map_err(Error::Write)?;
     Ok(SUCCESS)
+}
+
+/// docs/metrics.md: of the daemon, and of the cluster role.
+fn all_metrics() -> String {
+    metrics::markdown() + &crate::cluster::metrics::markdown()
 }
 
 /// As a program reads it.
@@ -374,6 +395,19 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documentation_lists_every_family() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, all_metrics()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == all_metrics(),
+            "docs/metrics.md differs from the tables; UPDATE_DOCS=1 cargo test writes it"
+        );
     }
 
     #[test]

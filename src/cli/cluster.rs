@@ -1,105 +1,104 @@
-//! The options that say which cluster is asked, and how its daemons are found.
+//! `pullpath cluster`: the role for the whole cluster, from its arguments to its end.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use kube::Client;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::{Error, duration};
-use crate::kubernetes::client::connect;
+use super::place::read_config;
+use super::service::{bind, host_name, obey_signals, shown, start_logging, watch};
+use super::{Error, SUCCESS};
+use crate::cluster::runner::Runner;
+use crate::cluster::serve::App;
+use crate::config::{Config, ListenAddress, LogFormat, LogLevel};
+use crate::serving::http::serve;
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Cluster")]
 pub(super) struct ClusterArgs {
-    /// The kubeconfig to ask the cluster with [default: KUBECONFIG, the pod's service account, ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    /// The configuration (YAML); read again when it changes, and on SIGHUP
+    #[arg(long, value_name = "FILE", env = "PULLPATH_CONFIG")]
+    config: PathBuf,
 
-    /// Its context [default: the current one]
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    /// Where metrics, the status page and the API are served, instead of `listen`
+    #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPATH_LISTEN")]
+    listen: Option<ListenAddress>,
+
+    /// What this replica is called at the Lease; otherwise the host's name
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    identity: Option<String>,
+
+    /// Where the Lease is, instead of `cluster.namespace`
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    namespace: Option<String>,
+
+    /// How much is logged, instead of `log.level`
+    #[arg(long, value_enum, value_name = "LEVEL", env = "PULLPATH_LOG_LEVEL")]
+    log_level: Option<LogLevel>,
+
+    /// How it is logged, instead of `log.format`
+    #[arg(long, value_enum, value_name = "FORMAT", env = "PULLPATH_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
-impl ClusterArgs {
-    /// A client with the rights of whoever asks.
-    pub(super) async fn connect(&self) -> Result<Client, Error> {
-        let client = connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
-        Ok(client)
-    }
+/// Where a pod finds the namespace of its service account.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// As the shipped manifests have it.
+const NAMESPACE: &str = "pullpath";
+
+pub(super) fn run(args: ClusterArgs) -> Result<u8, Error> {
+    let config = read_config(&args.config)?;
+    start_logging(
+        args.log_format.unwrap_or(config.log.format),
+        args.log_level.unwrap_or(config.log.level),
+    );
+    let identity = args.identity.clone().or_else(host_name);
+    let identity = identity.ok_or(Error::NoIdentity)?;
+    // As `run`: what computes has a thread of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    runtime.block_on(watch_over(args, config, &identity))?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(SUCCESS)
 }
 
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Daemons")]
-pub(super) struct DaemonArgs {
-    /// The namespace of Pullpath's daemons
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "PULLPATH_NAMESPACE",
-        default_value = "pullpath"
-    )]
-    pub(super) pullpath_namespace: String,
-
-    /// The port of their admin listener, within the pod (admin_listen)
-    #[arg(long, value_name = "PORT", default_value_t = 9798, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) admin_port: u16,
-
-    /// The longest wait for the answer of one node
-    #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration)]
-    pub(super) node_timeout: Duration,
-}
-
-/// `shop/pull`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Namespaced {
-    pub(super) namespace: String,
-    pub(super) name: String,
-}
-
-impl std::fmt::Display for Namespaced {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// Reads `NAMESPACE/NAME`.
-pub(super) fn namespaced(text: &str) -> Result<Namespaced, String> {
-    let wrong = || "write NAMESPACE/NAME, for instance shop/pull".to_owned();
-    let (namespace, name) = text.split_once('/').ok_or_else(wrong)?;
-    if !is_name(namespace) || !is_name(name) {
-        return Err(wrong());
-    }
-    Ok(Namespaced {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    })
-}
-
-/// A name of Kubernetes: a DNS subdomain (RFC 1123).
-pub(super) fn is_name(text: &str) -> bool {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    !text.is_empty() && text.len() <= 253 && text.chars().all(fits)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_namespace_and_a_name_are_both_wanted() {
-        let read = namespaced("shop/pull").unwrap();
-        assert_eq!((&*read.namespace, &*read.name), ("shop", "pull"));
-        for wrong in [
-            "pull",
-            "/pull",
-            "shop/",
-            "a/b/c",
-            "Shop/pull",
-            "shop/pu ll",
-            "",
-        ] {
-            assert!(namespaced(wrong).is_err(), "{wrong}");
-        }
-    }
+async fn watch_over(args: ClusterArgs, config: Config, identity: &str) -> Result<(), Error> {
+    let listen = args.listen.or(config.listen);
+    let public = bind(listen.unwrap_or(ListenAddress::PUBLIC), "--listen").await?;
+    let namespace = args
+        .namespace
+        .or_else(|| config.cluster.namespace.clone())
+        .or_else(|| std::fs::read_to_string(NAMESPACE_FILE).ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty());
+    let namespace = namespace.as_deref().unwrap_or(NAMESPACE);
+    let path = args.config.clone();
+    let load = Box::new(move || read_config(&path).map_err(|error| error.to_string()));
+    let runner = Runner::start(identity, namespace, config, load).await?;
+    let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let app = App::new(runner.board(), ended.clone(), stop.clone());
+    tracing::info!(
+        version = crate::VERSION,
+        commit = crate::COMMIT,
+        identity,
+        namespace,
+        listen = shown(&public),
+        "started"
+    );
+    let server = tokio::spawn(serve(public, app.public(), stop.clone()));
+    let (reload, reloads) = mpsc::channel(1);
+    let signals = tokio::spawn(obey_signals(reload.clone(), stop.clone()));
+    let watcher = tokio::spawn(watch(args.config, reload, stop.clone()));
+    // However it ends.
+    let _ended = ended.drop_guard();
+    runner.run(reloads, stop).await;
+    signals.abort();
+    watcher.abort();
+    // Whoever still reads has had its grace.
+    let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
+    Ok(())
 }

@@ -10,6 +10,7 @@ use super::face::{Face, PhaseName};
 use super::notices::Tally;
 use super::record::{Changes, Keep, Record, Run};
 use super::schedule::Tier;
+use super::spread::Heard;
 use super::target::Target;
 use crate::kubernetes::follow::{self, View};
 use crate::model::endpoint::Role;
@@ -31,6 +32,8 @@ pub struct Fleet {
     pub cluster: Option<ClusterFace>,
     /// What is told of this node's own Node; `None` where nobody is asked.
     pub own_node: Option<OwnNode>,
+    /// `None` where nothing is shared with other nodes.
+    pub spread: Option<SpreadFace>,
     pub counters: Counters,
     pub reload: Reload,
     pub vantage: Option<Arc<Vantage>>,
@@ -89,6 +92,8 @@ pub struct Counters {
     pub events: Tally,
     /// Checks that were due and were not made, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// Transfer tests whose turn it was, by what decided it.
+    pub turns: BTreeMap<&'static str, u64>,
     pub panics: u64,
     pub missed: u64,
     pub starved: u64,
@@ -105,6 +110,7 @@ impl Default for Counters {
             on_demand: BTreeMap::new(),
             events: Tally::default(),
             skipped: BTreeMap::new(),
+            turns: BTreeMap::new(),
             panics: 0,
             missed: 0,
             starved: 0,
@@ -143,6 +149,7 @@ impl Fleet {
             registries: BTreeMap::new(),
             cluster: None,
             own_node: None,
+            spread: None,
             counters: Counters::default(),
             reload: Reload {
                 at,
@@ -371,4 +378,11 @@ impl OwnNode {
             state: view.state,
         }
     }
+}
+
+/// What is known of those Leases.
+#[derive(Clone, Debug)]
+pub struct SpreadFace {
+    /// `None`: none was asked for yet.
+    pub heard: Option<Heard>,
 }

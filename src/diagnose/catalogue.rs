@@ -420,7 +420,7 @@ causes! {
         "The pod names a Secret that was not found"
         symptom "Event `FailedToRetrieveImagePullSecret`, `attempting to pull the image may not succeed`"
         cause "The name is misspelt or the Secret is not in the pod's namespace; the kubelet goes on without it."
-        tell "The pod's imagePullSecrets beside the Secrets given. Where the registry lets nobody in without a credential it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret; else it is a warning, or a remark where no Secret was given at all."
+        tell "The pod's imagePullSecrets beside the Secrets given. Where the registry lets nobody in without a credential it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret, unless it is the API server that has none; else it is a warning, or a remark where no Secret was given at all."
         fix "Create the Secret in the pod's namespace, or correct its name; give it to `pullpath probe` with --secret-file."
         SecretNotNamed = "secret_not_named", Critical, Now, [];
         "The pod names no pull Secret"
@@ -432,7 +432,7 @@ causes! {
         "The Secret exists, but in another namespace"
         symptom "Event `FailedToRetrieveImagePullSecret`"
         cause "Pull secrets do not cross namespaces."
-        tell "A Secret of that name was given for another namespace only. It is a warning where the pull does without."
+        tell "A Secret of that name was given for another namespace only, or the API server has it there only. It is a warning where the pull does without."
         fix "Create it in the pod's namespace too."
         SecretKeyMismatch = "secret_key_mismatch", Critical, Now, [SecretMissing, SecretOtherNamespace];
         "There are credentials, but their server keys do not match the image"
@@ -440,6 +440,12 @@ causes! {
         cause "The key is for another host, has another port or none, has a path the image is not below, or was written docker.io where Docker Hub's key is https://index.docker.io/v1/."
         tell "Each key with the first rule of the kubelet's matching that it fails. Keys for other registries alone are auth_no_cred."
         fix "See the keys, without the passwords: `kubectl get secret NAME -n NAMESPACE -o jsonpath='{.data.\\.dockerconfigjson}' | base64 -d | jq '.auths | keys'`. Create the Secret anew with --docker-server exactly as the image writes its registry, port included; for Docker Hub https://index.docker.io/v1/."
+        ServiceAccountMissing = "service_account_missing", Critical, Now, [];
+        "The workload's service account does not exist"
+        symptom "No pod appears; event `FailedCreate`: `error looking up service account NAMESPACE/NAME: serviceaccount \"NAME\" not found`"
+        cause "Its name is misspelt, or it was not created in this namespace, or was removed. The API server refuses each new pod; pods that exist go on."
+        tell "spec.serviceAccountName of the pods' template (default where it names none) beside the service accounts of the namespace (`pullpath lint`)."
+        fix "Create it (`kubectl create serviceaccount NAME -n NAMESPACE`), with the imagePullSecrets that its pods need, or correct the name."
         SecretFormat = "secret_format", Critical, Now, [];
         "A pull secret can't be used as it is"
         symptom "401, or an event that the Secret can't be parsed"

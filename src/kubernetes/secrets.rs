@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kube::api::ObjectMeta;
+use kube::api::{ListParams, ObjectMeta};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -22,6 +22,7 @@ use super::ask::{self, AskError};
 use super::client::told;
 use super::follow::status;
 use super::lookup::{MetadataOnly, path_of};
+use super::meta::slim;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
 use crate::model::workload::Found;
@@ -254,9 +255,43 @@ impl Secrets {
     }
 }
 
+/// Asks for one Secret once.
+///
+/// # Errors
+/// When nobody answers, or not to this: it may answer later.
+pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
+    let api: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
+    // A list of this name alone needs no other right than to follow it does.
+    let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
+    let found = match api.list(&one).await {
+        Ok(list) => list.items.into_iter().next(),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            match api.get_opt(&key.name).await {
+                Ok(found) => found,
+                Err(kube::Error::Api(status)) if is_no(status.code) => {
+                    return Ok(Known::Unread(FORBIDDEN.to_owned()));
+                }
+                Err(error) => return Err(told(&error)),
+            }
+        }
+        Err(kube::Error::Api(status)) if is_no(status.code) => {
+            return Ok(Known::Unread(FORBIDDEN.to_owned()));
+        }
+        Err(error) => return Err(told(&error)),
+    };
+    Ok(found.map_or(Known::Absent, |secret| Known::Here(secret.manifest())))
+}
+
+fn is_no(code: u16) -> bool {
+    code == 401 || code == 403
+}
+
+const FORBIDDEN: &str = "the API server forbids it: RBAC must allow list (or get) of Secrets there, or of these by name";
+
 /// A Secret of core/v1, as far as it is read.
 #[derive(Clone, Deserialize)]
 struct SecretObject {
+    #[serde(deserialize_with = "slim")]
     metadata: ObjectMeta,
     #[serde(default)]
     data: BTreeMap<String, Zeroizing<String>>,
@@ -302,7 +337,7 @@ impl Resource for SecretObject {
 }
 
 /// Annotation with an end, as SWR's own Secrets have it; the others are nobody's business here.
-const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
+pub(super) const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
 
 /// Data that a kubelet reads.
 const KEPT_DATA: [&str; 2] = [".dockerconfigjson", ".dockercfg"];

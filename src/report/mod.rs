@@ -1,5 +1,6 @@
 //! Evidence and verdict together, and all faces of them.
 
+pub mod lint;
 pub mod nodes;
 pub mod secret;
 pub mod text;

@@ -2,6 +2,7 @@
 
 pub mod discovery;
 pub mod eip;
+pub mod makers;
 pub mod stuck;
 pub mod waiting;
 

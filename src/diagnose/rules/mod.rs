@@ -22,7 +22,9 @@ use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
 use crate::model::vantage::NetworkView;
 
+pub(super) use auth::nearest_of;
 pub(super) use secrets::{of_image as of_secret_for_image, of_source as of_secret};
+pub(super) use workload::annotated;
 
 type Rule = fn(&Evidence, &mut Vec<Finding>);
 

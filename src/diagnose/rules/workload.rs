@@ -190,31 +190,34 @@ pub(super) fn eip(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 continue;
             }
             told.push(problem);
-            let (cause, severity, hint) = if problem.is_without_effect() {
-                (
-                    Cause::EipAnnotationWithoutEffect,
-                    Severity::Warning,
-                    "Set yangtse.io/pod-with-eip: \"true\" in the annotations of the pods' template, or remove the others; existing pods have to be created anew.",
-                )
-            } else if problem.is_invalid() {
-                (
-                    Cause::EipAnnotationInvalid,
-                    Severity::Critical,
-                    "Correct it in the pods' template; annotations of running pods are not read again, so let the pods be created anew.",
-                )
-            } else {
-                (
-                    Cause::EipAnnotationInvalid,
-                    Severity::Warning,
-                    "Check it against the documentation of your region (\"Configuring an EIP for a Pod\"); an event of the pod says if it is refused.",
-                )
-            };
-            findings.push(
-                new(cause, None, None)
-                    .severity(severity)
-                    .fact(format!("{} {}: {problem}", pod.kind, pod.name))
-                    .hint(hint),
-            );
+            findings.push(annotated(&pod.kind, &pod.name, problem));
         }
     }
+}
+
+/// One annotation of a workload, or several that do nothing.
+pub(in crate::diagnose) fn annotated(kind: &str, name: &str, problem: &EipProblem) -> Finding {
+    let (cause, severity, hint) = if problem.is_without_effect() {
+        (
+            Cause::EipAnnotationWithoutEffect,
+            Severity::Warning,
+            "Set yangtse.io/pod-with-eip: \"true\" in the annotations of the pods' template, or remove the others; existing pods have to be created anew.",
+        )
+    } else if problem.is_invalid() {
+        (
+            Cause::EipAnnotationInvalid,
+            Severity::Critical,
+            "Correct it in the pods' template; annotations of running pods are not read again, so let the pods be created anew.",
+        )
+    } else {
+        (
+            Cause::EipAnnotationInvalid,
+            Severity::Warning,
+            "Check it against the documentation of your region (\"Configuring an EIP for a Pod\"); an event of the pod says if it is refused.",
+        )
+    };
+    new(cause, None, None)
+        .severity(severity)
+        .fact(format!("{kind} {name}: {problem}"))
+        .hint(hint)
 }

@@ -2,7 +2,7 @@
 //!
 //! stdout is the result, stderr is talk.
 
-mod api_server;
+mod access;
 mod cluster;
 mod credential;
 mod ground;

@@ -8,7 +8,7 @@ use clap::Args;
 use kube::Client;
 
 use super::Error;
-use super::api_server::{ClusterArgs, Namespaced, namespaced};
+use super::access::{ClusterArgs, Namespaced, namespaced};
 use crate::credentials;
 use crate::kubernetes::lookup;
 use crate::kubernetes::secrets::{self, Known, SecretKey};

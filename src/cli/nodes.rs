@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::api_server::{ClusterArgs, DaemonArgs};
+use super::access::{ClusterArgs, DaemonArgs};
 use super::credential::CredentialArgs;
 pub(super) use super::remote::Tier;
 use super::remote::{self, Question};

@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use url::Url;
 
-use super::api_server::ClusterArgs;
+use super::access::ClusterArgs;
 use super::credential::{CredentialArgs, Credentials, OfCluster};
 use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
 use super::nodes::{self, NodeArgs};

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
-use super::api_server::ClusterArgs;
+use super::access::ClusterArgs;
 use super::credential::{CredentialArgs, Credentials};
 use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
 use super::place::PlaceArgs;

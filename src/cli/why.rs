@@ -11,7 +11,7 @@ use kube::Client;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::api_server::{ClusterArgs, DaemonArgs};
+use super::access::{ClusterArgs, DaemonArgs};
 use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
 use super::nodes::pod_of;
 use super::place::PlaceArgs;
@@ -114,7 +114,7 @@ enum Target {
 
 fn target(text: &str) -> Result<Target, String> {
     let (kind, name) = text.split_once('/').unwrap_or(("pod", text));
-    if !super::api_server::is_name(name) {
+    if !super::access::is_name(name) {
         return Err("write POD, or KIND/NAME as deploy/web".to_owned());
     }
     let workload = |kind| Ok(Target::Workload(kind, name.to_owned()));

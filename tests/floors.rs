@@ -8,9 +8,10 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["daemon"],
-    &["report"],
+    &["report", "serving"],
     &["probe", "surroundings", "lint"],
     &["credentials", "containerd", "config", "kubernetes"],
+    &["pulls"],
     &["diagnose", "net", "registry", "workload"],
     &["model"],
 ];

@@ -287,7 +287,7 @@ async fn an_api_server_that_is_away_forbids_or_forgets_stops_no_check() {
         let ready = daemon.get("/readyz");
         ready.status == 200
             && ready.body.contains("forbidden")
-            && ready.body.contains("Allow get, list and watch")
+            && ready.body.contains("Allow list and watch")
     });
     assert_eq!(
         daemon.metrics().value("pullpath_kubernetes_followed"),

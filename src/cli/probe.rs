@@ -31,6 +31,7 @@ use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Override}
 use crate::registry::keyring::{Keyring, LoadedSource};
 use crate::registry::secret;
 use crate::report::{Document, Report};
+use crate::surroundings::NodeTold;
 use crate::surroundings::place::{Place, containerd_files};
 use crate::workload;
 
@@ -338,7 +339,11 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
     let place = Arc::new(place);
     let looking = tokio::spawn({
         let (place, base, netlink) = (Arc::clone(&place), base.clone(), netlink.clone());
-        async move { place.look(base, &config.network, netlink).await }
+        async move {
+            place
+                .look(base, &config.network, &NodeTold::NotAsked, netlink)
+                .await
+        }
     });
     let edges = Arc::new(Edges {
         resolver: place.resolver.clone(),

@@ -16,10 +16,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::place::read_config;
 use super::{Error, SUCCESS};
 use crate::config::{Config, ListenAddress, LogFormat, LogLevel};
-use crate::daemon::reload::Watch;
 use crate::daemon::runner::{Order, Runner};
-use crate::daemon::serve::{App, serve};
+use crate::daemon::serve::App;
 use crate::net::machine;
+use crate::serving::http::serve;
+use crate::serving::reload::Watch;
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{Moment, hash, share};
+use super::turns::Learned;
+use crate::model::credential::CredentialId;
 use crate::model::evidence::{Attempt, RateLimit};
 use crate::model::units::Bytes;
 
@@ -56,6 +58,10 @@ const LEAST_WORTH: Bytes = Bytes(2 << 20);
 /// accounts after some wrong passwords in a short time, and there are many nodes.
 pub const REJECTED_REST: Duration = Duration::from_hours(1);
 
+/// The same where nodes take turns with it: as long as it takes until one of them was let in, but no
+/// longer, since Leases may be out of reach.
+pub const REJECTED_REST_SHARED: Duration = Duration::from_hours(24);
+
 /// The first wait after a registry said that it is too much (429), when it did not say how long.
 const TOO_MANY_FIRST: Duration = Duration::from_mins(1);
 const TOO_MANY_MOST: Duration = Duration::from_hours(1);
@@ -83,6 +89,10 @@ pub struct Ledger {
     rejected: BTreeMap<String, Vec<Rejected>>,
     /// Last transfer tests.
     transfers: BTreeMap<String, Moment>,
+    /// By registry: before when no other turn comes, since one was had.
+    turns: BTreeMap<String, Moment>,
+    /// By registry, or by the Lease of a credential: scores that sufficed.
+    learned: BTreeMap<String, Learned>,
     #[serde(skip)]
     rate_limits: BTreeMap<String, RateLimit>,
 }
@@ -166,6 +176,26 @@ impl Ledger {
             bytes,
             day: self.day,
         })
+    }
+
+    /// Gives back all that was taken for a test that was not made; `last` is when the one before was.
+    pub fn give_back(
+        &mut self,
+        target: &str,
+        registry: &str,
+        reserved: Reserved,
+        requests: u32,
+        last: Option<Moment>,
+        now: Moment,
+    ) {
+        self.settle(target, registry, reserved, Bytes(0), now);
+        if let Some(tokens) = self.requests.get_mut(registry) {
+            tokens.left += f64::from(requests);
+        }
+        match last {
+            Some(last) => self.transfers.insert(target.to_owned(), last),
+            None => self.transfers.remove(target),
+        };
     }
 
     /// Gives back what a test did not read. More than was reserved counts too.
@@ -317,12 +347,44 @@ impl Ledger {
         }
     }
 
-    /// Credentials of a registry that rest, the moment given being now.
-    pub fn resting(&self, registry: &str, now: Moment) -> Vec<&Rejected> {
+    /// Credentials of a registry that rest for so long, the moment given being now.
+    pub fn resting(&self, rest: Duration, registry: &str, now: Moment) -> Vec<&Rejected> {
         let list = self.rejected.get(registry).map_or(&[][..], Vec::as_slice);
         list.iter()
-            .filter(|known| now.since(known.at) < REJECTED_REST)
+            .filter(|known| now.since(known.at) < rest)
             .collect()
+    }
+
+    /// All credentials that were rejected, each with its registry.
+    pub fn rejected(&self) -> impl Iterator<Item = (&str, &Rejected)> {
+        let all = self.rejected.iter();
+        all.flat_map(|(registry, list)| list.iter().map(move |one| (registry.as_str(), one)))
+    }
+
+    /// It rests no more: it may be tried once, which tells whether it rests again.
+    pub fn let_try(&mut self, registry: &str, credential: &CredentialId) {
+        if let Some(list) = self.rejected.get_mut(registry) {
+            list.retain(|known| known.attempt.credential.as_ref() != Some(credential));
+        }
+    }
+
+    /// A turn of a registry was had, and the next one comes after a moment.
+    pub fn had_turn(&mut self, registry: &str, until: Moment) {
+        self.turns.insert(registry.to_owned(), until);
+    }
+
+    /// Before when no other turn of a registry comes.
+    pub fn no_turn_before(&self, registry: &str) -> Option<Moment> {
+        self.turns.get(registry).copied()
+    }
+
+    /// What is known of scores that sufficed.
+    pub fn learned(&self, of: &str) -> Learned {
+        self.learned.get(of).cloned().unwrap_or_default()
+    }
+
+    pub fn learn(&mut self, of: &str, learned: Learned) {
+        self.learned.insert(of.to_owned(), learned);
     }
 
     /// What a registry said of its rate limit; it is not kept across restarts, since it costs nothing
@@ -351,15 +413,20 @@ impl Ledger {
         &mut self,
         targets: &dyn Fn(&str) -> bool,
         registries: &dyn Fn(&str) -> bool,
+        credentials: &dyn Fn(&str) -> bool,
+        rest: Duration,
         now: Moment,
     ) {
         self.turn_page(now);
+        self.turns.retain(|name, _| registries(name));
+        self.learned
+            .retain(|name, _| registries(name) || credentials(name));
         self.transfers.retain(|name, _| targets(name));
         self.requests.retain(|name, _| registries(name));
         self.waits.retain(|name, _| registries(name));
         self.rate_limits.retain(|name, _| registries(name));
         self.rejected.retain(|name, list| {
-            list.retain(|known| now.since(known.at) < REJECTED_REST);
+            list.retain(|known| now.since(known.at) < rest);
             registries(name) && !list.is_empty()
         });
     }
@@ -523,16 +590,16 @@ mod tests {
     fn a_rejected_credential_rests_an_hour() {
         let mut ledger = Ledger::default();
         ledger.reject("r", rejected(7, at(0)));
-        assert_eq!(ledger.resting("r", at(3599)).len(), 1);
-        assert_eq!(ledger.resting("r", at(3600)).len(), 0);
-        assert_eq!(ledger.resting("s", at(0)).len(), 0);
+        assert_eq!(ledger.resting(REJECTED_REST, "r", at(3599)).len(), 1);
+        assert_eq!(ledger.resting(REJECTED_REST, "r", at(3600)).len(), 0);
+        assert_eq!(ledger.resting(REJECTED_REST, "s", at(0)).len(), 0);
         // The same one again: once.
         ledger.reject("r", rejected(8, at(10)));
-        let resting = ledger.resting("r", at(20));
+        let resting = ledger.resting(REJECTED_REST, "r", at(20));
         assert_eq!((resting.len(), resting[0].tag), (1, 8));
         let attempt = resting[0].attempt.clone();
         ledger.accept("r", &attempt);
-        assert_eq!(ledger.resting("r", at(20)).len(), 0);
+        assert_eq!(ledger.resting(REJECTED_REST, "r", at(20)).len(), 0);
     }
 
     #[test]
@@ -572,11 +639,18 @@ mod tests {
         let [now, then] = [&ledger, &read].map(|book| book.waits_until("r", at(1)).unwrap());
         let apart = now.since(then).max(then.since(now));
         assert!(apart < Duration::from_micros(2), "{apart:?}");
-        assert_eq!(read.resting("r", at(1)).len(), 1);
+        assert_eq!(read.resting(REJECTED_REST, "r", at(1)).len(), 1);
         assert_eq!(read.last_transfer("a"), Some(at(0)));
-        read.tidy(&|_| false, &|_| false, at(1));
+        read.tidy(&|_| false, &|_| false, &|_| false, REJECTED_REST, at(1));
         let empty = serde_json::to_value(&read).unwrap();
-        for part in ["requests", "waits", "rejected", "transfers"] {
+        for part in [
+            "requests",
+            "waits",
+            "rejected",
+            "transfers",
+            "turns",
+            "learned",
+        ] {
             assert_eq!(empty[part], serde_json::json!({}), "{part}");
         }
         // What was spent today stays spent, also by targets that are gone.

@@ -6,6 +6,7 @@ pub mod cause;
 mod fixture;
 pub mod path;
 mod rules;
+pub mod secrets;
 pub mod throughput;
 
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use crate::model::fault::Phase;
 use crate::model::workload::EipProblem;
 use cause::Cause;
 use path::LegPath;
+use secrets::SecretVerdict;
 use throughput::Throughput;
 
 /// What is to be said of one pull.
@@ -32,6 +34,9 @@ pub struct Verdict {
     /// How each leg is reached.
     #[serde(default)]
     pub paths: Vec<LegPath>,
+    /// What came of each Secret that pods name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretVerdict>,
     /// How fast layers come, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Throughput>,

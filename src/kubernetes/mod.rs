@@ -2,8 +2,11 @@
 //! ago it was known. Nothing here stops a check: what was known last goes on.
 
 pub mod client;
+pub mod events;
 pub mod follow;
+pub mod lease;
 mod meta;
+pub mod node;
 pub mod pods;
 pub mod secrets;
 pub mod workloads;

@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kube::api::{ListParams, ObjectMeta};
@@ -50,11 +51,34 @@ pub enum Known {
     Unread(String),
 }
 
+/// What is said of one before the first answer.
+const ASKED_FOR: &str = "it is being asked for";
+
+impl Known {
+    fn asked_for() -> Self {
+        Self::Unread(ASKED_FOR.to_owned())
+    }
+
+    fn is_asked_for(&self) -> bool {
+        matches!(self, Self::Unread(reason) if reason == ASKED_FOR)
+    }
+}
+
 /// All that are needed.
 pub struct Secrets {
     client: Option<Client>,
     access: Access,
-    held: Mutex<BTreeMap<SecretKey, Held>>,
+    needs: Mutex<Needs>,
+}
+
+/// Who needs which.
+#[derive(Default)]
+struct Needs {
+    /// By targets: as long as they are there.
+    targets: BTreeSet<SecretKey>,
+    /// By single checks, and by how many of them.
+    checks: BTreeMap<SecretKey, usize>,
+    held: BTreeMap<SecretKey, Held>,
 }
 
 struct Held {
@@ -65,6 +89,43 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Secrets that one check needs, as long as this is there.
+#[derive(Debug)]
+pub struct Lent {
+    secrets: Arc<Secrets>,
+    keys: BTreeSet<SecretKey>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut needs = self.secrets.needs();
+        for key in &self.keys {
+            if let Some(count) = needs.checks.get_mut(key) {
+                *count -= 1;
+            }
+        }
+        needs.checks.retain(|_, count| *count > 0);
+        self.secrets.follow_all(&mut needs);
+    }
+}
+
+impl Lent {
+    /// Waits until the API server has told of each, whatever it says, or until the time is over.
+    pub async fn told(&self, most: Duration) {
+        let asked: Vec<watch::Receiver<Known>> = {
+            let needs = self.secrets.needs();
+            let held = self.keys.iter().filter_map(|key| needs.held.get(key));
+            held.map(|held| held.known.clone()).collect()
+        };
+        let all = async {
+            for mut known in asked {
+                let _ = known.wait_for(|known| !known.is_asked_for()).await;
+            }
+        };
+        let _ = tokio::time::timeout(most, all).await;
     }
 }
 
@@ -81,21 +142,49 @@ impl Secrets {
         Self {
             client,
             access,
-            held: Mutex::default(),
+            needs: Mutex::default(),
         }
     }
 
-    /// These are needed, and no others.
+    fn needs(&self) -> MutexGuard<'_, Needs> {
+        self.needs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Targets need these, and no others.
     pub fn need(&self, wanted: &BTreeSet<SecretKey>) {
+        let mut needs = self.needs();
+        needs.targets.clone_from(wanted);
+        self.follow_all(&mut needs);
+    }
+
+    /// One check needs these too.
+    pub fn lend(self: &Arc<Self>, keys: BTreeSet<SecretKey>) -> Lent {
+        let mut needs = self.needs();
+        for key in &keys {
+            *needs.checks.entry(key.clone()).or_default() += 1;
+        }
+        self.follow_all(&mut needs);
+        drop(needs);
+        Lent {
+            secrets: Arc::clone(self),
+            keys,
+        }
+    }
+
+    /// Follows those that somebody needs, and forgets the others.
+    fn follow_all(&self, needs: &mut Needs) {
         let Some(client) = &self.client else { return };
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|key, _| wanted.contains(key));
-        for key in wanted {
+        let Needs {
+            targets,
+            checks,
+            held,
+        } = needs;
+        held.retain(|key, _| targets.contains(key) || checks.contains_key(key));
+        for key in targets.iter().chain(checks.keys()) {
             if self.refusal(key).is_some() || held.contains_key(key) {
                 continue;
             }
-            let unread = Known::Unread("it is being asked for".to_owned());
-            let (sender, known) = watch::channel(unread);
+            let (sender, known) = watch::channel(Known::asked_for());
             let stop = CancellationToken::new();
             tokio::spawn(follow(client.clone(), key.clone(), sender, stop.clone()));
             held.insert(key.clone(), Held { known, stop });
@@ -107,8 +196,7 @@ impl Secrets {
         if let Some(reason) = self.refusal(key) {
             return Known::Unread(reason.to_owned());
         }
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.get(key).map_or_else(
+        self.needs().held.get(key).map_or_else(
             || Known::Unread("nobody has asked for it yet".to_owned()),
             |held| held.known.borrow().clone(),
         )
@@ -129,10 +217,7 @@ impl Secrets {
 
     /// How many are held.
     pub fn held(&self) -> usize {
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.needs().held.len()
     }
 }
 
@@ -310,7 +395,7 @@ fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
         }
         *known = Known::Unread(if forbidden {
             format!(
-                "the API server forbids it: RBAC must allow get, list and watch of Secret {}/{}",
+                "the API server forbids it: RBAC must allow list and watch of Secret {}/{}",
                 printable(&key.namespace),
                 printable(&key.name)
             )

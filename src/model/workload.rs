@@ -47,19 +47,24 @@ pub struct PodUse {
 }
 
 impl PodUse {
-    /// `Deployment default/foo, container container-0`.
+    /// `Deployment default/foo, container container-0`; of a pod that there is not,
+    /// `a Pod of namespace default`.
     pub fn place(&self) -> String {
+        if self.name.is_empty()
+            && let Some(namespace) = &self.namespace
+        {
+            return format!("a {} of namespace {namespace}", self.kind);
+        }
         let namespace = self
             .namespace
             .as_ref()
             .map_or_else(String::new, |namespace| format!("{namespace}/"));
-        format!(
-            "{} {namespace}{}, {} {}",
-            self.kind,
-            self.name,
-            self.container_kind.as_str(),
-            self.container
-        )
+        let container = if self.container.is_empty() {
+            String::new()
+        } else {
+            format!(", {} {}", self.container_kind.as_str(), self.container)
+        };
+        format!("{} {namespace}{}{container}", self.kind, self.name)
     }
 }
 

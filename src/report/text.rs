@@ -85,6 +85,7 @@ fn page(report: &Report, style: Style, why: bool) -> String {
     }
     page.image(&report.evidence);
     page.throughput(report);
+    page.pull_secrets(report);
     page.credentials(&report.evidence);
     page.unseen(report);
     page.trace(&report.evidence);
@@ -761,6 +762,24 @@ impl Page {
                 number(limit.limit)
             );
             self.step_line("limit", Ink::Dim, "", "", &text);
+        }
+    }
+
+    /// What came of each Secret that pods name.
+    fn pull_secrets(&mut self, report: &Report) {
+        let secrets = &report.verdict.secrets;
+        if secrets.is_empty() {
+            return;
+        }
+        let name = self.style.paint(Ink::Bold, "pull secrets");
+        self.line(&format!("{name}  in the pod's order"));
+        for secret in secrets {
+            let namespace = secret
+                .namespace
+                .as_ref()
+                .map_or_else(String::new, |namespace| format!("{namespace}/"));
+            let text = format!("{namespace}{}: {}", secret.name, secret.says);
+            self.prose("  - ", 4, &text);
         }
     }
 

@@ -125,6 +125,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         findings,
         consequences,
         paths,
+        secrets: super::secrets::verdicts(evidence),
         throughput: super::throughput::judge(evidence),
     }
 }

@@ -1,6 +1,6 @@
 //! `probe --node` and `--all-nodes`: the daemons of the nodes check, each from its own place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +30,14 @@ use crate::report::text::Style;
 /// registry sees no more than a rollout makes.
 const AT_ONCE: usize = 8;
 
+/// What a daemon knows of itself it tells at once.
+const ABOUT: Duration = Duration::from_secs(10);
+
+/// Each report is some 100 kB in memory, and each answer takes a second or so.
+const MOST: usize = 1000;
+
 /// Everything that says how one walks from here says nothing of a node.
-const OF_HERE: [&str; 21] = [
+const OF_HERE: [&str; 25] = [
     "filename",
     "platform",
     "trace",
@@ -53,6 +59,10 @@ const OF_HERE: [&str; 21] = [
     "ca_file",
     "nameserver",
     "resolv_conf",
+    "hosts_file",
+    "ipv4",
+    "ipv6",
+    "timeout",
 ];
 
 #[derive(Args, Debug)]
@@ -209,11 +219,21 @@ fn wanted(args: &NodeArgs, daemons: Vec<DaemonPod>, namespace: &str) -> Result<V
         .into_iter()
         .map(|daemon| (daemon.node.clone(), daemon))
         .collect();
-    let names: Vec<String> = if args.all_nodes {
+    let mut names: Vec<String> = if args.all_nodes {
         by_node.keys().cloned().collect()
     } else {
         args.node.clone()
     };
+    let mut known = BTreeSet::new();
+    names.retain(|name| known.insert(name.clone()));
+    if names.len() > MOST {
+        let _ = writeln!(
+            io::stderr(),
+            "{} nodes have a daemon, and {MOST} of them are asked; name others by --node",
+            names.len()
+        );
+        names.truncate(MOST);
+    }
     let of_node = |node: String| Wanted {
         pod: pod_of(by_node.remove(&node), namespace),
         node: printable(&node),
@@ -259,7 +279,7 @@ async fn ask(
         Ok(pod) => {
             answers.pod = Some(printable(&pod));
             let admin = admin(pod);
-            match remote::version(&admin, wait).await {
+            match remote::version(&admin, wait.min(ABOUT)).await {
                 Ok(version) => answers.version = version,
                 Err(failure) => broken = Some(failure),
             }

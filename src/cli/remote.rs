@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::kubernetes::forward::{Admin, Answer, ForwardError};
-use crate::model::text::printable;
+use crate::model::text::{clean, printable};
 use crate::model::workload::SecretRefs;
 use crate::report::nodes::{FailureKind, NodeFailure};
 use crate::report::{Document, Report, SCHEMA_VERSION};
@@ -174,9 +175,25 @@ fn report(body: &[u8]) -> Result<Report, NodeFailure> {
             versioned.schema_version
         )));
     }
-    let document: Document = serde_json::from_slice(body).map_err(no_report)?;
+    // It is shown on a terminal, and comes from another machine.
+    let mut value: Value = serde_json::from_slice(body).map_err(no_report)?;
+    make_harmless(&mut value);
+    let document: Document = serde_json::from_value(value).map_err(no_report)?;
     let first = document.reports.into_iter().next();
     first.ok_or_else(|| unread("its answer holds no report".to_owned()))
+}
+
+/// A text of a report is a line or two.
+const MAX_TEXT: usize = 16 << 10;
+
+/// In all of its texts: nothing that moves a cursor.
+fn make_harmless(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = clean(text, MAX_TEXT),
+        Value::Array(items) => items.iter_mut().for_each(make_harmless),
+        Value::Object(fields) => fields.values_mut().for_each(make_harmless),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +235,13 @@ mod tests {
             assert_eq!(told.kind, kind, "{status} {body}");
             assert!(told.reason.contains(words), "{told:?}");
         }
+    }
+
+    #[test]
+    fn a_report_of_another_machine_moves_no_cursor() {
+        let mut value = serde_json::json!({"a": [{"b": "\u{1b}[2J"}, 1]});
+        make_harmless(&mut value);
+        assert_eq!(value.to_string(), "{\"a\":[{\"b\":\"\u{fffd}[2J\"},1]}");
     }
 
     #[test]

@@ -48,6 +48,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// After 429 without `Retry-After`, as the daemon has it.
 const TOO_MANY_PAUSE: Duration = Duration::from_mins(1);
 
+/// Nobody waits here for longer (`--timeout`), whatever a registry asks for.
+const LONGEST_ASKED: Duration = Duration::from_hours(24);
+
 /// A credential that was rejected is tried again after these, and then no more unless it changes: some
 /// registries lock an account after five wrong passwords.
 const TRY_AGAIN: [Duration; 2] = [Duration::from_mins(1), Duration::from_mins(5)];
@@ -354,9 +357,11 @@ impl Pace {
     fn walked(&mut self, answered: Option<Answered>, now: Instant) {
         self.asked_for = match answered {
             Some(Answered::TooMany { retry_after }) => {
-                Some(now + retry_after.unwrap_or(TOO_MANY_PAUSE))
+                Some(now + retry_after.unwrap_or(TOO_MANY_PAUSE).min(LONGEST_ASKED))
             }
-            Some(Answered::ServerError { retry_after }) => retry_after.map(|wait| now + wait),
+            Some(Answered::ServerError { retry_after }) => {
+                retry_after.map(|wait| now + wait.min(LONGEST_ASKED))
+            }
             _ => None,
         };
         let next = now + self.pause;
@@ -536,6 +541,8 @@ mod tests {
         assert_eq!(pace.next.duration_since(now).as_secs(), 120);
         pace.walked(asked(None), now);
         assert_eq!(pace.next.duration_since(now).as_secs(), 60);
+        pace.walked(asked(Some(Duration::MAX)), now);
+        assert_eq!(pace.next.duration_since(now), LONGEST_ASKED);
         pace.walked(asked(Some(Duration::from_secs(2))), now);
         assert_eq!(pace.next.duration_since(now).as_secs(), 15);
         // A new EIP changes nothing of what the registry has asked for.

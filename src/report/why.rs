@@ -9,7 +9,6 @@ use super::text::{Ink, Page, Style};
 use super::{Report, SCHEMA_VERSION, Tool};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Pull, Severity};
-use crate::model::units::Took;
 use crate::model::workload::{ContainerKind, Found};
 
 /// What `why -o json` prints.
@@ -235,10 +234,10 @@ impl Page {
         match &image.check {
             WhyCheck::Nobody { failure } => {
                 self.prose("  - ", 4, &format!("not checked: {}", failure.reason));
-                self.why_meaning(image);
                 self.hint(
                     "Let the node's daemon check (docs/on-demand.md), or walk from here, which is another place: --local.",
                 );
+                self.why_meaning(image);
             }
             WhyCheck::NotNeeded { reason, hint } => {
                 self.prose("  - ", 4, reason);
@@ -352,9 +351,10 @@ impl Page {
             );
         }
         for word in &image.kubelet {
-            let when = word
-                .last
-                .map_or_else(String::new, |last| format!("{} ago", ago(last, at)));
+            let when = word.last.map_or_else(
+                || format!("in the status of {}", word.pod),
+                |last| format!("{} ago", ago(last, at)),
+            );
             let times = if word.count > 1 {
                 format!(", {} times", word.count)
             } else {
@@ -417,8 +417,133 @@ impl Page {
 fn ago(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
-        0..60 => Took(std::time::Duration::from_secs(seconds.unsigned_abs())).to_string(),
+        0..60 => format!("{seconds} s"),
         60..3600 => format!("{} m", seconds / 60),
         _ => format!("{} h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::nodes::FailureKind;
+
+    fn report() -> Report {
+        let text = std::fs::read_to_string("tests/cases/healthy/report.json").unwrap();
+        let document: super::super::Document = serde_json::from_str(&text).unwrap();
+        Report::conclude(document.reports[0].evidence.clone())
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn image(node: &str, pods: usize, check: WhyCheck) -> WhyImage {
+        WhyImage {
+            image: "registry.test/team/app:1.0".to_owned(),
+            node: node.to_owned(),
+            pods: (1..=pods)
+                .map(|number| WhyPod {
+                    namespace: "shop".to_owned(),
+                    name: format!("web-{number}"),
+                    container: "app".to_owned(),
+                    container_kind: ContainerKind::Container,
+                    state: "ImagePullBackOff".to_owned(),
+                    pulling_since: None,
+                })
+                .collect(),
+            secrets: vec![WhySecret {
+                namespace: "shop".to_owned(),
+                name: "pull".to_owned(),
+                found: Found::Absent,
+            }],
+            kubelet: vec![KubeletWord {
+                pod: "web-1".to_owned(),
+                reason: "Failed".to_owned(),
+                message: "Failed to pull image \"registry.test/team/app:1.0\": rpc error: dial tcp 10.0.3.9:443: i/o timeout".to_owned(),
+                first: None,
+                last: Some(at("2026-11-23T08:56:00Z")),
+                count: 12,
+                means: Some(Meaning {
+                    cause: Cause::TcpTimeout,
+                    or: Vec::new(),
+                    facts: vec!["dialled 10.0.3.9:443".to_owned()],
+                    hint: "Open the way.".to_owned(),
+                }),
+            }],
+            check,
+        }
+    }
+
+    #[test]
+    fn the_answer_reads_as_reviewed() {
+        let by_node = WhyCheck::Node {
+            pod: "pullpath-x".to_owned(),
+            report: Box::new(report()),
+        };
+        let nobody = WhyCheck::Nobody {
+            failure: NodeFailure {
+                kind: FailureKind::NoDaemon,
+                reason: "no daemon of Pullpath is there".to_owned(),
+            },
+        };
+        let never = WhyCheck::NotNeeded {
+            reason: "imagePullPolicy is Never".to_owned(),
+            hint: "Load the image.".to_owned(),
+        };
+        let other = |pod: &str, reason: &str, message: &str, is_sandbox_image| WhyOther {
+            namespace: "shop".to_owned(),
+            pod: pod.to_owned(),
+            container: None,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            is_sandbox_image,
+        };
+        let mut document = WhyDocument::new(
+            at("2026-11-23T09:00:00Z"),
+            vec![image("n1", 5, by_node), image("n2", 1, nobody)],
+            vec![
+                other("lost", "Unschedulable", "0/3 nodes are available", false),
+                other(
+                    "pause",
+                    "FailedCreatePodSandBox",
+                    "failed to get sandbox image \"pause:3.9\"",
+                    true,
+                ),
+            ],
+            vec!["Events can't be read".to_owned()],
+        );
+        let text = render(&document, Style { color: false });
+        insta::with_settings!({snapshot_path => "../../tests/snapshots", prepend_module_to_snapshot => false, omit_expression => true,
+            filters => vec![(r"(\d{4}-\d\d-\d\d) \d\d:\d\d:\d\d UTC", "[instant]"), (r"(registry|auth|blobs)\.test:\d+", "$1.test:[port]"), (r"127\.0\.0\.1:\d+", "127.0.0.1:[port]")]}, {
+            insta::assert_snapshot!("why", text);
+        });
+        let again: WhyDocument =
+            serde_json::from_str(&serde_json::to_string(&document).unwrap()).unwrap();
+        assert_eq!(again, document);
+
+        // The exit status: fail before unknown before success; nothing that waits is success.
+        assert_eq!(document.pull(), Pull::WouldFail, "the sandbox's image");
+        document.others.pop();
+        assert_eq!(document.pull(), Pull::Unknown);
+        document.images.pop();
+        assert_eq!(document.pull(), Pull::WouldSucceed);
+        document.images.push(image("n1", 1, never));
+        assert_eq!(document.pull(), Pull::WouldFail);
+        document.images.clear();
+        assert_eq!(document.pull(), Pull::WouldSucceed);
+    }
+
+    #[test]
+    fn a_time_is_told_as_people_do() {
+        let now = at("2026-11-23T09:00:00Z");
+        for (then, want) in [
+            ("2026-11-23T08:59:48Z", "12 s"),
+            ("2026-11-23T08:56:01Z", "3 m"),
+            ("2026-11-23T06:00:00Z", "3 h"),
+            ("2026-11-23T09:00:05Z", "0 s"),
+        ] {
+            assert_eq!(ago(at(then), now), want);
+        }
     }
 }

@@ -14,10 +14,11 @@ use super::target::Target;
 use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
-use crate::kubernetes::secrets::{Access, SecretKey, Secrets};
+use crate::kubernetes::secrets::{SecretKey, Secrets};
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
 use crate::report::Report;
+use crate::serving::cluster::secret_access;
 use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
 use crate::workload::waiting::Waiting;
 
@@ -92,7 +93,7 @@ impl Cluster {
         Ok(Self {
             notices,
             scope: scope(config),
-            secrets: Arc::new(Secrets::new(client, access(config))),
+            secrets: Arc::new(Secrets::new(client, secret_access(config))),
             config: config.clone(),
             pods,
             node: own,
@@ -205,24 +206,5 @@ fn scope(config: &Kubernetes) -> Scope {
         namespaces: patterns(&config.namespaces),
         platform_namespaces: config.platform_namespaces.clone(),
         most: config.most_targets.0 as usize,
-    }
-}
-
-fn access(config: &Kubernetes) -> Access {
-    match config.secrets {
-        SecretAccess::None => Access::None,
-        SecretAccess::Discovered => Access::Discovered,
-        SecretAccess::Named => Access::Named(
-            config
-                .named_secrets
-                .iter()
-                .flat_map(|one| {
-                    one.names.iter().map(|name| SecretKey {
-                        namespace: one.namespace.clone(),
-                        name: name.clone(),
-                    })
-                })
-                .collect(),
-        ),
     }
 }

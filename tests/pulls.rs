@@ -22,11 +22,13 @@ use pullpath::cluster::metrics::FAMILIES;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// All that the role needs, and no more.
+/// All that the role needs, and no more (docs/pulls.md).
 fn rights() -> Value {
     json!([
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["pullpath-cluster"],
+         "verbs": ["get", "update"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]}
     ])
 }
 
@@ -432,7 +434,7 @@ async fn what_is_forbidden_is_told_and_what_is_configured_counts_at_once() {
     assert!(daemon.get("/").body.contains("Nobody is known to watch"));
     assert_eq!(daemon.metrics().value("pullpath_cluster_active"), Some(0.0));
     let rights = rights();
-    cluster.allow("cluster", &json!([rights[1]]));
+    cluster.allow("cluster", &json!([rights[1], rights[2]]));
     eventually_within("that Events are forbidden", Duration::from_mins(1), || {
         daemon
             .get("/readyz")

@@ -41,7 +41,7 @@ pub(super) struct LintArgs {
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 
-    /// Whether Secrets that workloads name are read, to tell which are missing and whether they fit
+    /// Which Secrets are read, to tell which are missing and whether they fit
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = Secrets::Discovered)]
     secrets: Secrets,
 
@@ -60,7 +60,7 @@ pub(super) struct LintArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Secrets {
-    /// None: what is told without them
+    /// None; whether one is missing or fits is then not known
     None,
     /// Those that workloads name, each by itself, and those beside a workload that names none
     Discovered,

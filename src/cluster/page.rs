@@ -166,14 +166,17 @@ fn headline(board: &Board) -> (&'static str, String) {
     }
 }
 
+/// Registry and cause.
+type Alike<'a> = (&'a str, Option<Cause>);
+
 fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<Group> {
-    let mut by: BTreeMap<(&str, Option<Cause>), Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
+    let mut by: BTreeMap<Alike<'_>, Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
     for (key, one) in failing {
         by.entry((&one.registry, one.told.cause))
             .or_default()
             .push((key, one));
     }
-    let mut groups: Vec<((&str, Option<Cause>), Vec<_>)> = by.into_iter().collect();
+    let mut groups: Vec<(Alike<'_>, Vec<_>)> = by.into_iter().collect();
     groups.sort_by_key(|(_, all)| std::cmp::Reverse(all.len()));
     groups
         .into_iter()
@@ -351,21 +354,13 @@ fn time(seconds: Option<f64>) -> String {
 
 /// The first few.
 fn some_of(names: &BTreeSet<&str>) -> String {
-    let named: Vec<&str> = names
-        .iter()
-        .map(|name| {
-            if name.is_empty() {
-                "a node that is not named"
-            } else {
-                name
-            }
-        })
-        .take(NODES)
-        .collect();
-    let more = names.len().saturating_sub(NODES);
-    let mut text = named.join(", ");
-    if more > 0 {
-        text.push_str(&format!(" and {more} more"));
+    let shown = names.iter().take(NODES).map(|name| match *name {
+        "" => "a node that is not named",
+        name => name,
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NODES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    text
 }

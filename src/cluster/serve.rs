@@ -78,7 +78,7 @@ async fn index(State(app): State<App>) -> Response {
 
 /// `/api/v1/pulls`.
 #[derive(Serialize)]
-struct Pulls<'a> {
+struct Told<'a> {
     /// This replica watches; otherwise the lists are empty.
     active: bool,
     /// What keeps it from telling all.
@@ -169,9 +169,9 @@ async fn pulls(State(app): State<App>) -> Response {
     json(&summary(&app.board.read()))
 }
 
-fn summary(board: &Board) -> Pulls<'_> {
+fn summary(board: &Board) -> Told<'_> {
     let active = board.role.is_active();
-    let mut all = Pulls {
+    let mut all = Told {
         active,
         troubles: board.troubles(),
         failing: Vec::new(),

@@ -304,6 +304,8 @@ pub async fn make(world: &World, job: Job) -> Told {
         Some(Rejected {
             tag: tag(&job.key, &target.registry, used),
             at: job.now,
+            confirmed: None,
+            may_until: None,
             attempt: Attempt {
                 at: Some(started),
                 ..attempt.clone()

@@ -480,3 +480,57 @@ fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
         true
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> SecretKey {
+        SecretKey {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Nobody listens there.
+    fn secrets(access: Access) -> Arc<Secrets> {
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(nowhere).unwrap();
+        Arc::new(Secrets::new(Some(client), access))
+    }
+
+    #[tokio::test]
+    async fn what_a_check_needs_is_held_as_long_as_it_lasts_beside_what_targets_need() {
+        let secrets = secrets(Access::Discovered);
+        let keys = |names: &[&str]| -> BTreeSet<SecretKey> {
+            names.iter().map(|name| key(name)).collect()
+        };
+        secrets.need(&keys(&["a"]));
+        let one = secrets.lend(keys(&["a", "b"]));
+        let two = secrets.lend(keys(&["b"]));
+        assert_eq!(secrets.held(), 2);
+        // A target comes and goes meanwhile.
+        secrets.need(&keys(&["c"]));
+        assert_eq!(secrets.held(), 3);
+        drop(one);
+        assert_eq!(secrets.held(), 2, "b of the other check, and c");
+        two.told(Duration::from_secs(5)).await;
+        assert!(
+            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("does not tell")),
+        );
+        drop(two);
+        assert_eq!(secrets.held(), 1);
+        assert!(
+            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("nobody has asked"))
+        );
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_read_is_not_asked_for() {
+        let secrets = secrets(Access::Named(BTreeSet::from([key("a")])));
+        let lent = secrets.lend(BTreeSet::from([key("a"), key("b")]));
+        assert_eq!(secrets.held(), 1);
+        drop(lent);
+        assert_eq!(secrets.held(), 0);
+    }
+}

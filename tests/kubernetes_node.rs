@@ -196,8 +196,10 @@ async fn an_image_of_a_pod_is_checked_on_demand_with_the_pod_s_secrets_and_no_ot
     assert_eq!(daemon.order("/-/reload").status, 200);
     let (admin, body) = (daemon.admin, hangs.clone());
     let first = std::thread::spawn(move || send(admin, "POST", "/-/probe", "", &body));
-    eventually("one is under way", || post(&daemon, &hangs).status == 409);
+    let under_way = silent.accept().unwrap();
+    assert_eq!(post(&daemon, &hangs).status, 409);
     assert_eq!(first.join().unwrap().status, 200, "it is told what it is");
+    drop(under_way);
     daemon.rewrite(&text("on_demand: {per_minute: 1}"));
     assert_eq!(daemon.order("/-/reload").status, 200);
     let limited = post(&daemon, &of_pod("a"));

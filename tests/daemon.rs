@@ -406,9 +406,14 @@ async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
     for family in FAMILIES
         .iter()
         .filter(|family| !absent.contains(&family.name))
-        // tests/kubernetes.rs and tests/kubernetes_node.rs have a cluster.
+        // tests/kubernetes.rs, tests/kubernetes_node.rs and tests/spread.rs have a cluster.
         .filter(|family| {
-            let of_cluster = ["pullpath_kubernetes_", "pullpath_node_", "pullpath_events_"];
+            let of_cluster = [
+                "pullpath_kubernetes_",
+                "pullpath_node_",
+                "pullpath_events_",
+                "pullpath_spread_",
+            ];
             !of_cluster
                 .iter()
                 .any(|start| family.name.starts_with(start))

@@ -4,17 +4,16 @@
 use askama::Template;
 use jiff::Timestamp;
 
-use super::fleet::{ClusterFace, Fleet, OwnNode, Watched};
+use super::fleet::{ClusterFace, Fleet, OwnNode, SpreadFace, Watched};
 use super::metrics;
 use super::record::{Outcome, Run};
+use super::spread::Heard;
 use crate::diagnose::{Finding, Pull, Severity};
 use crate::kubernetes::follow;
 use crate::model::fault::instant;
 use crate::model::units::Took;
 use crate::model::vantage::NetworkView;
 use crate::workload::discovery::Use;
-
-pub const STYLE: &str = include_str!("page/style.css");
 
 /// Findings of a card; the rest are on the target's own page.
 const SHOWN: usize = 3;
@@ -177,6 +176,7 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
     }
     warnings.extend(fleet.cluster.iter().flat_map(of_cluster));
     warnings.extend(fleet.own_node.as_ref().and_then(lost_node));
+    warnings.extend(fleet.spread.as_ref().and_then(unshared));
     if fleet.counters.state_errors > 0 {
         warnings.push(
             "What must outlive a restart (state_dir) can't be written; see the log.".to_owned(),
@@ -246,6 +246,27 @@ fn used(one: &Use) -> String {
         one.container,
         one.image
     )
+}
+
+/// Why transfer tests are not shared by Leases now, where they should be.
+pub(super) fn unshared(spread: &SpreadFace) -> Option<String> {
+    let Some(Heard::Not {
+        since,
+        reason,
+        is_refused,
+    }) = &spread.heard
+    else {
+        return None;
+    };
+    let advice = if *is_refused {
+        " docs/spread.md has the rights that it needs."
+    } else {
+        ""
+    };
+    Some(format!(
+        "Leases are out of reach since {}, and which node tests is decided by hash alone: {reason}.{advice}",
+        instant(*since)
+    ))
 }
 
 /// Since when the API server tells nothing of pods, where it does not.

@@ -1,6 +1,8 @@
 //! The loop of the daemon: takes what is due, makes checks side by side, books what they spend, and
 //! puts what they tell where others can see it.
 
+mod sharing;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,6 +26,7 @@ use super::packed::{Packed, Packer};
 use super::policy::{self, Heard, Then};
 use super::record::{Changes, HeldBack, Keep, Outcome, Run};
 use super::schedule::{Due, Moment, Schedule, Tier};
+use super::spread::Looked;
 use super::state::{State, StateFile};
 use super::target::Target;
 use crate::config::{Config, Discover};
@@ -37,6 +40,7 @@ use crate::net::netlink::Netlink;
 use crate::probe::KnownManifests;
 use crate::report::Report;
 use crate::workload::discovery::Wanted;
+use sharing::{Sharing, Taken};
 
 /// A check that is due while one is made on demand waits for so long.
 const AFTER_DEMAND: Duration = Duration::from_secs(5);
@@ -129,11 +133,12 @@ pub struct Runner {
     /// What pods want, as it was known last.
     wanted: Vec<Wanted>,
     schedule: Schedule,
+    sharing: Sharing,
     state: State,
     file: Option<StateFile>,
     limits: Limits,
     fleet: Shared,
-    running: JoinSet<Result<Told, Outcome>>,
+    running: JoinSet<Back>,
     underway: BTreeMap<Id, Underway>,
     /// The one that somebody asked for, besides those.
     asked: JoinSet<Result<Told, Outcome>>,
@@ -162,6 +167,26 @@ struct Underway {
     throttled: Option<Duration>,
     is_on_demand: bool,
     done: Option<oneshot::Sender<Result<u64, Refused>>>,
+    /// Where transfer tests are shared with other nodes: its turn.
+    taken: Option<Taken>,
+}
+
+/// What a check comes back with.
+struct Back {
+    /// Whether it was this node's turn, where that was asked.
+    looked: Option<Looked>,
+    /// How long that took.
+    asked_for: Duration,
+    /// `None`: it was not.
+    made: Option<Result<Told, Outcome>>,
+}
+
+/// A configuration that can be put in force, and what is made anew for it.
+struct Prepared {
+    world: World,
+    cluster: Option<Cluster>,
+    sharing: Option<Sharing>,
+    config: Config,
 }
 
 /// Why there is no daemon.
@@ -203,6 +228,7 @@ impl Runner {
         let known = Arc::new(known);
         let events = Tally::default();
         let cluster = Cluster::start(&config.kubernetes, &node, Arc::clone(&events)).await?;
+        let sharing = Sharing::start(&config, &node).await?;
         let world = World::load(
             &config,
             netlink.clone(),
@@ -215,6 +241,7 @@ impl Runner {
         fleet.counters.events = Arc::clone(&events);
         let mut runner = Self {
             schedule: Schedule::new(&node),
+            sharing,
             limits: limits(&config),
             node,
             clock,
@@ -252,8 +279,11 @@ impl Runner {
         let mut save = tokio::time::interval(SAVE_EVERY);
         loop {
             let room = self.running.len() < self.places();
-            let next = self.schedule.next().filter(|_| room);
-            let wake = next.map(|at| self.clock.instant(at));
+            let next = self.schedule.next().into_iter().chain(self.sharing.next());
+            let wake = next.min().filter(|_| room);
+            let wake = wake.map(|at| self.clock.instant(at));
+            let retry = self.sharing.next_retry();
+            let retry = retry.map(|at| self.clock.instant(at));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -265,6 +295,8 @@ impl Runner {
                 }
                 Some(order) = orders.recv() => self.obey(order).await,
                 () = self.cluster.changed() => self.discover(),
+                asked = self.sharing.asked() => self.end_retry(asked),
+                () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => self.ask_for_retry(),
                 _ = save.tick() => self.save(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.begin_due(),
             }
@@ -289,6 +321,10 @@ impl Runner {
         let left = self.running.len();
         self.running.shutdown().await;
         self.asked.shutdown().await;
+        tokio::select! {
+            () = self.sharing.told() => {}
+            () = sleep_until(end) => {}
+        }
         self.unsaved = true;
         self.save();
         tracing::info!(given_up = left, "stopped");
@@ -308,7 +344,8 @@ impl Runner {
         let targets = Target::all(&self.config, &self.wanted);
         let tasks = targets.iter().map(|target| {
             let last = self.state.ledger.last_transfer(&target.name);
-            (Arc::clone(&target.name), target.rhythm, last)
+            let rhythm = self.sharing.own(target.rhythm);
+            (Arc::clone(&target.name), rhythm, last)
         });
         self.schedule.replace(tasks.collect::<Vec<_>>(), now);
         self.limits = limits(&self.config);
@@ -322,13 +359,18 @@ impl Runner {
         let asks = |name: &str| {
             self.pace.knows(name) || targets.iter().any(|target| &*target.registry == name)
         };
-        self.state.ledger.tidy(&has, &asks, now);
+        let rest = self.sharing.rest();
+        let leases = self.leases_of_credentials();
+        let shared = |name: &str| leases.contains(name);
+        self.state.ledger.tidy(&has, &asks, &shared, rest, now);
         self.hops.retain(|name, _| has(name));
         self.with_fleet(|fleet| {
             fleet.replace(targets.clone(), keep, memory);
             fleet.network = self.world.network();
             fleet.proxies = self.world.proxies().clone();
         });
+        self.share(&targets, now);
+        self.show_spread();
         self.show();
     }
 
@@ -400,27 +442,27 @@ impl Runner {
             fleet.limits = shown;
             fleet.counters.running = self.running.len();
             for (name, watched) in &mut fleet.targets {
-                let next = Tier::ALL
-                    .into_iter()
-                    .filter_map(|tier| self.schedule.next_of(name, tier));
-                watched.next = next.min().and_then(timestamp);
+                watched.next = self.next_of(name, &watched.target).and_then(timestamp);
             }
         });
     }
 
     fn show_one(&self, name: &str) {
-        let next = Tier::ALL
-            .into_iter()
-            .filter_map(|tier| self.schedule.next_of(name, tier));
-        let next = next.min().and_then(timestamp);
         let left = self.state.ledger.bytes_left(&self.limits, self.clock.now());
         self.with_fleet(|fleet| {
             fleet.limits.bytes_left = left;
             fleet.counters.running = self.running.len();
             if let Some(watched) = fleet.targets.get_mut(name) {
-                watched.next = next;
+                watched.next = self.next_of(name, &watched.target).and_then(timestamp);
             }
         });
+    }
+
+    fn next_of(&self, name: &str, target: &Target) -> Option<Moment> {
+        let own = Tier::ALL
+            .into_iter()
+            .filter_map(|tier| self.schedule.next_of(name, tier));
+        own.chain(self.sharing.next_of(target)).min()
     }
 
     async fn obey(&mut self, order: Order) {
@@ -441,7 +483,12 @@ impl Runner {
             Err(error) => Err(error),
         };
         match told {
-            Ok((world, cluster, config)) => {
+            Ok(Prepared {
+                world,
+                cluster,
+                sharing,
+                config,
+            }) => {
                 if config.state_dir != self.config.state_dir || config.listen != self.config.listen
                 {
                     tracing::warn!("listen addresses and state_dir count from the next start on");
@@ -458,6 +505,9 @@ impl Runner {
                         self.with_fleet(|fleet| fleet.own_node = None);
                     }
                     self.cluster.need_secrets_of(&self.wanted);
+                }
+                if let Some(sharing) = sharing {
+                    self.sharing.become_as(sharing);
                 }
                 self.apply();
                 self.with_fleet(|fleet| {
@@ -486,7 +536,7 @@ impl Runner {
     }
 
     /// Everything that a configuration needs, made before the one in force is given up.
-    async fn prepare(&self, config: Config) -> Result<(World, Option<Cluster>, Config), String> {
+    async fn prepare(&self, config: Config) -> Result<Prepared, String> {
         let cluster = if self.cluster.is_as(&config.kubernetes) {
             None
         } else {
@@ -494,15 +544,29 @@ impl Runner {
             let started = Cluster::start(&config.kubernetes, &self.node, events).await;
             Some(started.map_err(|error| error.to_string())?)
         };
+        let sharing = if self.sharing.is_as(&config) {
+            None
+        } else {
+            let started = Sharing::start(&config, &self.node).await;
+            Some(started.map_err(|error| error.to_string())?)
+        };
         let next = cluster.as_ref().unwrap_or(&self.cluster);
         let (secrets, node) = (next.secrets(), next.own_node());
         let known = Arc::clone(&self.known);
         let world = World::load(&config, self.netlink.clone(), known, secrets, node);
-        Ok((world.map_err(|error| error.to_string())?, cluster, config))
+        Ok(Prepared {
+            world: world.map_err(|error| error.to_string())?,
+            cluster,
+            sharing,
+            config,
+        })
     }
 
     fn begin_due(&mut self) {
         let now = self.clock.now();
+        if self.begin_turn(now) {
+            return;
+        }
         let Some(due) = self.schedule.take(now) else {
             return;
         };
@@ -513,7 +577,7 @@ impl Runner {
             return;
         }
         match self.may(&due, now) {
-            Ok(reserved) => self.begin(due, reserved, None),
+            Ok(reserved) => self.begin(due, reserved, None, None),
             Err((held_back, then)) => {
                 match then {
                     Then::Later(until) => self.schedule.postpone(&due, until),
@@ -559,7 +623,7 @@ impl Runner {
             at: now,
         };
         match self.may(&due, now) {
-            Ok(reserved) => self.begin(due, reserved, Some(done)),
+            Ok(reserved) => self.begin(due, reserved, Some(done), None),
             Err((held_back, _)) => {
                 let _ = done.send(Err(Refused::HeldBack(held_back)));
             }
@@ -628,6 +692,7 @@ impl Runner {
         due: Due,
         reserved: Option<Reserved>,
         done: Option<oneshot::Sender<Result<u64, Refused>>>,
+        taken: Option<Taken>,
     ) {
         let Some(target) = self.target(&due.target) else {
             return;
@@ -653,10 +718,23 @@ impl Runner {
             registry = &*target.registry,
             tier = due.tier.as_str()
         );
+        let look = taken.as_ref().and_then(|taken| self.look(taken, now));
         let made = async move {
-            timeout(most, Box::pin(check::make(&world, job)))
-                .await
-                .map_err(|_| Outcome::TimedOut)
+            let began = Instant::now();
+            let looked = match look {
+                Some(look) => Some(look.await),
+                None => None,
+            };
+            let mut back = Back {
+                asked_for: began.elapsed(),
+                made: None,
+                looked,
+            };
+            if back.looked.as_ref().is_none_or(Looked::is_mine) {
+                let made = timeout(most, Box::pin(check::make(&world, job))).await;
+                back.made = Some(made.map_err(|_| Outcome::TimedOut));
+            }
+            back
         };
         let handle = self.running.spawn(made.instrument(span));
         let underway = Underway {
@@ -668,6 +746,7 @@ impl Runner {
             is_on_demand: done.is_some(),
             done,
             due,
+            taken,
         };
         self.underway.insert(handle.id(), underway);
     }
@@ -679,7 +758,7 @@ impl Runner {
             tier: due.tier,
             reserved,
             resting: ledger
-                .resting(&target.registry, now)
+                .resting(self.sharing.rest(), &target.registry, now)
                 .into_iter()
                 .cloned()
                 .collect(),
@@ -775,6 +854,7 @@ impl Runner {
             throttled: None,
             is_on_demand: true,
             done: None,
+            taken: None,
             due,
         };
         self.asking = Some((underway, done));
@@ -813,17 +893,28 @@ impl Runner {
         self.with_fleet(|fleet| *fleet.counters.on_demand.entry(outcome).or_default() += 1);
     }
 
-    fn finish(&mut self, joined: Result<(Id, Result<Told, Outcome>), tokio::task::JoinError>) {
-        let (id, told) = match joined {
-            Ok((id, told)) => (id, told),
-            Err(error) => (error.id(), Err(Outcome::Panicked)),
-        };
+    fn finish(&mut self, joined: Result<(Id, Back), tokio::task::JoinError>) {
+        let (id, back) = joined.unwrap_or_else(|error| {
+            let back = Back {
+                looked: None,
+                asked_for: Duration::ZERO,
+                made: Some(Err(Outcome::Panicked)),
+            };
+            (error.id(), back)
+        });
         let Some(underway) = self.underway.remove(&id) else {
             return;
         };
         let now = self.clock.now();
+        if let Some(taken) = &underway.taken {
+            self.end_turn(&underway, taken, back.looked, now);
+        }
+        let Some(told) = back.made else {
+            self.show_one(&underway.due.target);
+            return;
+        };
         let due = &underway.due;
-        let took = now.since(underway.began);
+        let took = now.since(underway.began).saturating_sub(back.asked_for);
         let lag = underway.began.since(due.at);
         let told = told.inspect_err(|outcome| {
             tracing::error!(
@@ -835,6 +926,11 @@ impl Runner {
         });
         let face = told.as_ref().ok().map(|told| Face::of(&told.report));
         let not_before = self.book(&underway, told.as_ref().ok(), face.as_ref(), now);
+        if let Ok(told) = &told {
+            let is_rejected = !told.rejected.is_empty();
+            let registry = &underway.target.registry;
+            self.tell_of(registry, told.accepted.as_ref(), is_rejected, now);
+        }
         let missed = if underway.is_on_demand {
             0
         } else {
@@ -891,6 +987,7 @@ impl Runner {
         if let Some(changes) = changes {
             self.tell(&underway, &changes, now);
         }
+        self.know_way(&underway.target.registry, now);
         self.show_one(&due.target);
         if let Some(done) = underway.done {
             let _ = done.send(match outcome {

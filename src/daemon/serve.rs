@@ -9,11 +9,10 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,7 @@ use super::schedule::Tier;
 use crate::report::text::{Style, render_why};
 use crate::report::vantage::VantageDocument;
 use crate::report::{Document, Report};
+use crate::serving::http::{METRICS, STYLE, guard, html, json, of_type, plain};
 
 /// What handlers may touch.
 #[derive(Clone, Debug)]
@@ -101,38 +101,6 @@ impl App {
     }
 }
 
-/// Serves until the stop.
-///
-/// # Errors
-/// Those of accepting.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let stopped = async move { stop.cancelled().await };
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stopped)
-        .await
-}
-
-/// A page that runs nothing, loads nothing from elsewhere, and is part of no other.
-const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-async fn guard(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
 /// A page that somebody has open on this host must not give orders.
 async fn no_browser(request: Request, next: Next) -> Response {
     let is_page = request.headers().contains_key(header::ORIGIN);
@@ -145,21 +113,6 @@ async fn no_browser(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-fn plain(status: StatusCode, text: impl Into<String>) -> Response {
-    (status, text.into()).into_response()
-}
-
-fn of_type(content_type: &'static str, body: String) -> Response {
-    ([(header::CONTENT_TYPE, content_type)], Body::from(body)).into_response()
-}
-
-fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => of_type("application/json", text + "\n"),
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
-}
-
 fn unknown(name: &str) -> Response {
     let name = crate::model::text::printable(name);
     plain(
@@ -169,8 +122,6 @@ fn unknown(name: &str) -> Response {
 }
 
 // ---- metrics ------------------------------------------------------------------------------------
-
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 async fn all_metrics(State(app): State<App>) -> Response {
     // Of a thousand targets it takes some tens of milliseconds, and some megabytes: one at a time.
@@ -555,6 +506,10 @@ async fn ready(State(app): State<App>) -> Response {
         text.push_str(&lost);
         text.push('\n');
     }
+    if let Some(unshared) = fleet.spread.as_ref().and_then(page::unshared) {
+        text.push_str(&unshared);
+        text.push('\n');
+    }
     if fleet.counters.state_errors > 0 {
         text.push_str("what must outlive a restart can't be written (see the log)\n");
     }
@@ -708,15 +663,8 @@ async fn node(State(app): State<App>) -> Response {
 
 // ---- pages --------------------------------------------------------------------------------------
 
-fn html(page: Result<String, askama::Error>) -> Response {
-    match page {
-        Ok(text) => of_type("text/html; charset=utf-8", text),
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
-}
-
 async fn style() -> Response {
-    of_type("text/css; charset=utf-8", page::STYLE.to_owned())
+    of_type("text/css; charset=utf-8", STYLE.to_owned())
 }
 
 async fn index(State(app): State<App>) -> Response {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kube::api::ObjectMeta;
+use kube::api::{ListParams, ObjectMeta};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -18,9 +18,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::ask::{self, AskError};
 use super::client::told;
 use super::follow::status;
+use super::lookup::{MetadataOnly, path_of};
+use super::meta::slim;
+use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
+use crate::model::workload::Found;
+use crate::registry::keyring::LoadedSource;
+use crate::registry::secret;
 
 /// A Secret's namespace and name.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -48,6 +55,34 @@ pub enum Known {
     Absent,
     /// Whether it is there, and what it holds, is not known, and why.
     Unread(String),
+}
+
+impl Known {
+    /// The sources of credentials that it comes to, and what came of looking for it. One that can't be
+    /// read is a source too: what it holds is not known.
+    pub fn sources(&self, key: &SecretKey) -> (Vec<LoadedSource>, Found) {
+        match self {
+            Self::Here(manifest) => (secret::read(manifest, "the cluster"), Found::Here),
+            Self::Absent => (Vec::new(), Found::Absent),
+            Self::Unread(reason) => {
+                let source = LoadedSource {
+                    source: CredentialSource::SecretFile {
+                        path: "the cluster".to_owned(),
+                        namespace: Some(printable(&key.namespace)),
+                        name: printable(&key.name),
+                    },
+                    entries: Vec::new(),
+                    problem: Some(SourceProblem::Unread {
+                        reason: reason.clone(),
+                    }),
+                    lint: Vec::new(),
+                    expiries: Vec::new(),
+                };
+                let reason = reason.clone();
+                (vec![source], Found::Unread { reason })
+            }
+        }
+    }
 }
 
 /// What is said of one before the first answer.
@@ -220,9 +255,43 @@ impl Secrets {
     }
 }
 
+/// Asks for one Secret once.
+///
+/// # Errors
+/// When nobody answers, or not to this: it may answer later.
+pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
+    let api: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
+    // A list of this name alone needs no other right than to follow it does.
+    let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
+    let found = match api.list(&one).await {
+        Ok(list) => list.items.into_iter().next(),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            match api.get_opt(&key.name).await {
+                Ok(found) => found,
+                Err(kube::Error::Api(status)) if is_no(status.code) => {
+                    return Ok(Known::Unread(FORBIDDEN.to_owned()));
+                }
+                Err(error) => return Err(told(&error)),
+            }
+        }
+        Err(kube::Error::Api(status)) if is_no(status.code) => {
+            return Ok(Known::Unread(FORBIDDEN.to_owned()));
+        }
+        Err(error) => return Err(told(&error)),
+    };
+    Ok(found.map_or(Known::Absent, |secret| Known::Here(secret.manifest())))
+}
+
+fn is_no(code: u16) -> bool {
+    code == 401 || code == 403
+}
+
+const FORBIDDEN: &str = "the API server forbids it: RBAC must allow list (or get) of Secrets there, or of these by name";
+
 /// A Secret of core/v1, as far as it is read.
 #[derive(Clone, Deserialize)]
 struct SecretObject {
+    #[serde(deserialize_with = "slim")]
     metadata: ObjectMeta,
     #[serde(default)]
     data: BTreeMap<String, Zeroizing<String>>,
@@ -268,7 +337,7 @@ impl Resource for SecretObject {
 }
 
 /// Annotation with an end, as SWR's own Secrets have it; the others are nobody's business here.
-const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
+pub(super) const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
 
 /// Data that a kubelet reads.
 const KEPT_DATA: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
@@ -311,6 +380,47 @@ struct Manifest<'a> {
     metadata: &'a serde_json::Value,
     r#type: &'a str,
     data: &'a BTreeMap<&'a str, &'a str>,
+}
+
+/// One Secret, asked for once.
+pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
+    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
+    match ask::get::<SecretObject>(client, &path).await {
+        Ok(secret) => Known::Here(secret.manifest()),
+        Err(AskError::NotFound(_)) => Known::Absent,
+        Err(error) if error.is_forbidden() => Known::Unread(format!(
+            "the API server forbids it: RBAC must allow get of Secret {}/{} to whoever asks",
+            printable(&key.namespace),
+            printable(&key.name)
+        )),
+        Err(error) => Known::Unread(error.to_string()),
+    }
+}
+
+/// Whether there is one, without what it holds.
+///
+/// # Errors
+/// Why that can't be told.
+pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, AskError> {
+    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
+    ask::exists(client, &path).await
+}
+
+/// The namespaces that have a Secret of this name; `None` where it is not allowed to look there. What
+/// they hold is not sent.
+pub async fn namespaces_with(client: &Client, name: &str) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    let selector = format!("metadata.name={name}");
+    ask::list_metadata(
+        client,
+        &path_of(None, "secrets", None),
+        &[("fieldSelector", &selector)],
+        |object: MetadataOnly| found.extend(object.metadata.namespace),
+    )
+    .await
+    .ok()?;
+    found.sort();
+    Some(found)
 }
 
 async fn follow(

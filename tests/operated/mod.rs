@@ -120,9 +120,15 @@ impl Daemon {
     }
 
     pub fn start_in(text: &str, folder: Arc<TempDir>) -> Self {
+        Self::start_as(&["run"], text, folder)
+    }
+
+    /// In another role; one that takes no orders has its public address for them.
+    pub fn start_as(role: &[&str], text: &str, folder: Arc<TempDir>) -> Self {
         fs::write(folder.path().join("config.yaml"), text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pullpath"))
-            .args(["run", "--config"])
+            .args(role)
+            .arg("--config")
             .arg(folder.path().join("config.yaml"))
             .env_clear()
             .stdin(Stdio::null())
@@ -151,10 +157,11 @@ impl Daemon {
                 kept.lock().unwrap().push(line);
             }
         });
-        let address = |name: &str| fields[name].as_str().unwrap().parse().unwrap();
+        let address = |name: &str| fields[name].as_str().map(|at| at.parse().unwrap());
+        let public = address("listen").unwrap();
         Self {
-            public: address("listen"),
-            admin: address("admin"),
+            public,
+            admin: address("admin").unwrap_or(public),
             child,
             log,
             folder,

@@ -23,7 +23,9 @@ use crate::model::fault::{HttpFault, Phase, instant};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::Found;
 
+pub(super) use auth::nearest_of;
 pub(super) use secrets::{of_image as of_secret_for_image, of_source as of_secret};
+pub(super) use workload::annotated;
 
 type Rule = fn(&Evidence, &mut Vec<Finding>);
 
@@ -64,6 +66,7 @@ const RULES: &[Rule] = &[
     answers::resumable,
     answers::rate_limit,
     workload::secrets,
+    workload::asked_secrets,
     workload::unnamed,
     workload::policy,
     workload::eip,
@@ -81,8 +84,6 @@ const UNDECIDED: &[Cause] = &[
     Cause::RedirectUntrusted,
     Cause::AuthUnknown,
     Cause::ProxyUnknown,
-    // From files alone nobody knows what the cluster has; the API server does.
-    Cause::SecretMissing,
     Cause::SecretNotNamed,
 ];
 
@@ -167,6 +168,8 @@ fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
         return false;
     }
     UNDECIDED.contains(&finding.cause)
+        // From files alone nobody knows what the cluster has; the API server does.
+        || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A walk that ended for no reason that is on record.
         || (finding.cause == Cause::Unexplained && finding.phase.is_none())
 }

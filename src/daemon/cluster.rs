@@ -115,16 +115,15 @@ impl Cluster {
     /// Waits until there is something new, and then until it has settled.
     pub async fn changed(&mut self) {
         // Whoever waits here may be called away in between, and comes again.
-        let settled = match self.settled {
-            Some(settled) => settled,
-            None => {
-                let (pods, node) = (&mut self.pods, &mut self.node);
-                tokio::select! {
-                    () = change(pods) => {}
-                    () = change(node) => {}
-                }
-                *self.settled.insert(Instant::now() + SETTLE)
+        let settled = if let Some(settled) = self.settled {
+            settled
+        } else {
+            let (pods, node) = (&mut self.pods, &mut self.node);
+            tokio::select! {
+                () = change(pods) => {}
+                () = change(node) => {}
             }
+            *self.settled.insert(Instant::now() + SETTLE)
         };
         sleep_until(settled).await;
         self.settled = None;
@@ -193,7 +192,7 @@ async fn change<T>(view: &mut Option<watch::Receiver<T>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn scope(config: &Kubernetes) -> Scope {

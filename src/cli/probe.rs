@@ -328,8 +328,12 @@ fn save(report: &Report, folder: &Path) -> Result<(), Error> {
 const MAX_SAME_NAME: u32 = 100;
 
 async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
-    let wishes = wishes(&args).await?;
     let (config, place) = args.place.load(args.timeout)?;
+    let mut wishes = wishes(&args).await?;
+    for wish in &mut wishes {
+        let of_node = place.node_credentials.load(&wish.reference).await;
+        wish.sources.extend(of_node);
+    }
     let settings = Settings::load(&args.containerd.or(&config.network), |name| {
         std::env::var(name).ok()
     })?;

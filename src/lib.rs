@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | 8 | [`cli`] | arguments → check; exit code |
 //! | 7 | [`daemon`] | checks again and again, within budgets; metrics, page, API |
+//! | 7 | [`cluster`] | what needs the whole cluster: real pulls, by Events; one replica by a Lease |
 //! | 6 | [`report`] | evidence + verdict, and all faces of it |
 //! | 6 | [`serving`] | what programs that stay share: metrics, HTTP, reading again |
 //! | 5 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
@@ -23,6 +24,7 @@
 //! | 1 | [`model`] | the nouns |
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod containerd;
 pub mod credentials;

@@ -7,7 +7,7 @@ use std::path::Path;
 /// From the top; those of one line are side by side and don't know each other.
 const FLOORS: &[&[&str]] = &[
     &["cli"],
-    &["daemon"],
+    &["daemon", "cluster"],
     &["report", "serving"],
     &["probe", "surroundings", "lint"],
     &["credentials", "containerd", "config", "kubernetes"],

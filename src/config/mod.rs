@@ -1,6 +1,7 @@
 //! The configuration file (`--config`), in YAML. An unknown key or a wrong value is an error that
 //! names the line and the fix; nothing of such a file is used.
 
+mod cluster;
 mod daemon;
 mod kubernetes;
 mod network;
@@ -14,6 +15,7 @@ use std::fmt::{self, Write as _};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use cluster::Cluster;
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
 pub use kubernetes::{Discover, Events, Kubernetes, NamedSecrets, SecretAccess, Switch, Wildcards};
 pub use network::{Egress, FamilyWish, MetadataWish, Network};
@@ -45,6 +47,9 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     #[serde(deserialize_with = "values::or_default")]
     pub spread: Spread,
+    /// Of `pullpath cluster`.
+    #[serde(deserialize_with = "values::or_default")]
+    pub cluster: Cluster,
     /// The images whose way is watched.
     #[serde(deserialize_with = "values::or_default")]
     pub targets: targets::Targets,

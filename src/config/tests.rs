@@ -222,6 +222,7 @@ fn the_example_has_every_key_with_its_default() {
     assert_eq!(example.schedule, default.schedule);
     assert_eq!(example.kubernetes, default.kubernetes);
     assert_eq!(example.spread, default.spread);
+    assert_eq!(example.cluster, default.cluster);
     assert_eq!(example.budgets, default.budgets);
     assert_eq!(example.history, default.history);
     assert_eq!(example.log, default.log);

@@ -17,7 +17,7 @@ use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
 use crate::kubernetes::follow::{State, View};
-use crate::kubernetes::secrets::{Known, Lent, SecretKey, Secrets};
+use crate::kubernetes::secrets::{Lent, SecretKey, Secrets};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Evidence};
@@ -28,11 +28,10 @@ use crate::model::proxy::ProxySettings;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
-use crate::model::workload::{Found, SecretSought};
+use crate::model::workload::SecretSought;
 use crate::net::netlink::Netlink;
 use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Progress};
 use crate::registry::keyring::{Credential, Keyring, LoadedSource};
-use crate::registry::secret;
 use crate::report::Report;
 use crate::surroundings::NodeTold;
 use crate::surroundings::place::{Place, PlaceError, Wishes, containerd_files};
@@ -276,6 +275,7 @@ pub async fn make(world: &World, job: Job) -> Told {
         reference: target.reference.clone(),
         platform: target.platform.clone(),
         pods,
+        asked_secrets: Vec::new(),
         effort: Effort {
             hops: job.tier == Tier::Path,
             transfer,
@@ -305,6 +305,8 @@ pub async fn make(world: &World, job: Job) -> Told {
         Some(Rejected {
             tag: tag(&job.key, &target.registry, used),
             at: job.now,
+            confirmed: None,
+            may_until: None,
             attempt: Attempt {
                 at: Some(started),
                 ..attempt.clone()
@@ -375,29 +377,8 @@ fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<Sec
             namespace: refs.namespace.clone(),
             name: name.clone(),
         };
-        let found = match secrets.get(&key) {
-            Known::Here(manifest) => {
-                sources.extend(secret::read(&manifest, "the cluster"));
-                Found::Here
-            }
-            Known::Absent => Found::Absent,
-            Known::Unread(reason) => {
-                sources.push(LoadedSource {
-                    source: CredentialSource::SecretFile {
-                        path: "the cluster".to_owned(),
-                        namespace: Some(printable(&key.namespace)),
-                        name: printable(&key.name),
-                    },
-                    entries: Vec::new(),
-                    problem: Some(SourceProblem::Unread {
-                        reason: reason.clone(),
-                    }),
-                    lint: Vec::new(),
-                    expiries: Vec::new(),
-                });
-                Found::Unread { reason }
-            }
-        };
+        let (read, found) = secrets.get(&key).sources(&key);
+        sources.extend(read);
         sought.push(SecretSought {
             name: printable(name),
             found,

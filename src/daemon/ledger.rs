@@ -58,8 +58,8 @@ const LEAST_WORTH: Bytes = Bytes(2 << 20);
 /// accounts after some wrong passwords in a short time, and there are many nodes.
 pub const REJECTED_REST: Duration = Duration::from_hours(1);
 
-/// The same where nodes take turns with it: as long as it takes until one of them was let in, but no
-/// longer, since Leases may be out of reach.
+/// The same where nodes take turns with it: counted from when it was known last that another one has
+/// tried it, since the API server may be away for long.
 pub const REJECTED_REST_SHARED: Duration = Duration::from_hours(24);
 
 /// The first wait after a registry said that it is too much (429), when it did not say how long.
@@ -121,8 +121,27 @@ pub struct Rejected {
     /// too few to find a password by.
     pub tag: u16,
     pub at: Moment,
+    /// When another node was known to have tried it, for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<Moment>,
+    /// Until when this node may try it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_until: Option<Moment>,
     /// What the registry said then.
     pub attempt: Attempt,
+}
+
+impl Rejected {
+    fn rests(&self, rest: Duration, now: Moment) -> bool {
+        if now.since(self.at) < REJECTED_REST {
+            return true;
+        }
+        if self.may_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let last = self.confirmed.map_or(self.at, |at| at.max(self.at));
+        now.since(last) < rest
+    }
 }
 
 /// What a registry said, as far as it bears on when to ask again.
@@ -350,9 +369,17 @@ impl Ledger {
     /// Credentials of a registry that rest for so long, the moment given being now.
     pub fn resting(&self, rest: Duration, registry: &str, now: Moment) -> Vec<&Rejected> {
         let list = self.rejected.get(registry).map_or(&[][..], Vec::as_slice);
-        list.iter()
-            .filter(|known| now.since(known.at) < rest)
-            .collect()
+        list.iter().filter(|known| known.rests(rest, now)).collect()
+    }
+
+    /// Another node has tried it, and rests.
+    pub fn confirm(&mut self, registry: &str, credential: &CredentialId, now: Moment) {
+        let list = self.rejected.get_mut(registry);
+        for known in list.into_iter().flatten() {
+            if known.attempt.credential.as_ref() == Some(credential) {
+                known.confirmed = Some(now);
+            }
+        }
     }
 
     /// All credentials that were rejected, each with its registry.
@@ -361,10 +388,14 @@ impl Ledger {
         all.flat_map(|(registry, list)| list.iter().map(move |one| (registry.as_str(), one)))
     }
 
-    /// It rests no more: it may be tried once, which tells whether it rests again.
-    pub fn let_try(&mut self, registry: &str, credential: &CredentialId) {
-        if let Some(list) = self.rejected.get_mut(registry) {
-            list.retain(|known| known.attempt.credential.as_ref() != Some(credential));
+    /// It may be tried until a moment, which tells whether it rests again. Not for longer: who could not
+    /// try it, since the registry was away, would do so together with all whose turn came after.
+    pub fn let_try(&mut self, registry: &str, credential: &CredentialId, until: Moment) {
+        let list = self.rejected.get_mut(registry);
+        for known in list.into_iter().flatten() {
+            if known.attempt.credential.as_ref() == Some(credential) {
+                known.may_until = Some(until);
+            }
         }
     }
 
@@ -426,7 +457,9 @@ impl Ledger {
         self.waits.retain(|name, _| registries(name));
         self.rate_limits.retain(|name, _| registries(name));
         self.rejected.retain(|name, list| {
-            list.retain(|known| now.since(known.at) < rest);
+            list.retain(|known| {
+                known.may_until.is_some_and(|until| now < until) || known.rests(rest, now)
+            });
             registries(name) && !list.is_empty()
         });
     }
@@ -435,6 +468,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::credential::CredentialSource;
     use crate::model::evidence::{Skip, Step};
 
     const LIMITS: Limits = Limits {
@@ -454,6 +488,8 @@ mod tests {
         Rejected {
             tag,
             at: when,
+            confirmed: None,
+            may_until: None,
             attempt: Attempt {
                 credential: None,
                 token: Step::Skipped {
@@ -600,6 +636,59 @@ mod tests {
         let attempt = resting[0].attempt.clone();
         ledger.accept("r", &attempt);
         assert_eq!(ledger.resting(REJECTED_REST, "r", at(20)).len(), 0);
+    }
+
+    #[test]
+    fn a_shared_rest_is_as_long_as_others_try_and_ends_where_this_node_may() {
+        let mut ledger = Ledger::default();
+        let id = CredentialId {
+            source: CredentialSource::CommandLine,
+            key: "r".to_owned(),
+        };
+        let mut one = rejected(7, at(0));
+        one.attempt.credential = Some(id.clone());
+        ledger.reject("r", one);
+        let day = REJECTED_REST_SHARED.as_secs();
+        let rests = |ledger: &Ledger, when| {
+            !ledger
+                .resting(REJECTED_REST_SHARED, "r", at(when))
+                .is_empty()
+        };
+        assert!(rests(&ledger, day - 1) && !rests(&ledger, day));
+        ledger.confirm("r", &id, at(day - 1));
+        assert!(rests(&ledger, day) && !rests(&ledger, 2 * day));
+        ledger.let_try("s", &id, at(day + 600));
+        assert!(rests(&ledger, day));
+        ledger.let_try("r", &id, at(day + 600));
+        assert!(!rests(&ledger, day) && rests(&ledger, day + 600));
+        // Never twice in an hour.
+        ledger.reject(
+            "r",
+            Rejected {
+                attempt: ledger.rejected["r"][0].attempt.clone(),
+                ..rejected(7, at(day))
+            },
+        );
+        ledger.let_try("r", &id, at(day + 7200));
+        assert!(rests(&ledger, day + 3599) && !rests(&ledger, day + 3600));
+    }
+
+    #[test]
+    fn a_test_that_was_not_made_has_cost_nothing() {
+        let mut ledger = Ledger::default();
+        let whole = ledger.bytes_left(&LIMITS, at(0));
+        for last in [None, Some(at(5))] {
+            if let Some(last) = last {
+                ledger.transfers.insert("a".to_owned(), last);
+            }
+            ledger.take_requests(&LIMITS, "r", 4, at(10)).unwrap();
+            let reserved = ledger.reserve(&LIMITS, "a", "r", TEST, at(10)).unwrap();
+            ledger.give_back("a", "r", reserved, 4, last, at(11));
+            assert_eq!(ledger.bytes_left(&LIMITS, at(11)), whole);
+            assert_eq!(ledger.last_transfer("a"), last);
+            assert_eq!(ledger.take_requests(&LIMITS, "r", 60, at(11)), Ok(()));
+            ledger.requests.clear();
+        }
     }
 
     #[test]

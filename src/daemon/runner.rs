@@ -401,6 +401,7 @@ impl Runner {
         let now = self.clock.now();
         for name in self.targets_of(&failing) {
             self.schedule.hasten_reach(&name, now);
+            self.show_one(&name);
         }
     }
 

@@ -119,7 +119,8 @@ impl Spread {
         )))
     }
 
-    fn new(leases: Leases, node: &str, lasts: Duration) -> Self {
+    /// With these Leases, each held for so long.
+    pub fn new(leases: Leases, node: &str, lasts: Duration) -> Self {
         let mut own = [0; 4];
         // Without randomness it would be the name of the process before, whose Lease is ours then.
         let _ = rand::fill(&mut own);

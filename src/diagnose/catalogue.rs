@@ -420,7 +420,7 @@ causes! {
         "The pod names a Secret that was not found"
         symptom "Event `FailedToRetrieveImagePullSecret`, `attempting to pull the image may not succeed`"
         cause "The name is misspelt or the Secret is not in the pod's namespace; the kubelet goes on without it."
-        tell "The pod's imagePullSecrets beside the Secrets given. Where the registry lets nobody in without a credential it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret; else it is a warning, or a remark where no Secret was given at all."
+        tell "The pod's imagePullSecrets beside the Secrets given. Where the registry lets nobody in without a credential it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret, unless it is the API server that has none; else it is a warning, or a remark where no Secret was given at all."
         fix "Create the Secret in the pod's namespace, or correct its name; give it to `pullpath probe` with --secret-file."
         SecretNotNamed = "secret_not_named", Critical, Now, [];
         "The pod names no pull Secret"
@@ -432,7 +432,7 @@ causes! {
         "The Secret exists, but in another namespace"
         symptom "Event `FailedToRetrieveImagePullSecret`"
         cause "Pull secrets do not cross namespaces."
-        tell "A Secret of that name was given for another namespace only. It is a warning where the pull does without."
+        tell "A Secret of that name was given for another namespace only, or the API server has it there only. It is a warning where the pull does without."
         fix "Create it in the pod's namespace too."
         SecretKeyMismatch = "secret_key_mismatch", Critical, Now, [SecretMissing, SecretOtherNamespace];
         "There are credentials, but their server keys do not match the image"

@@ -168,3 +168,127 @@ fn is_refused(attempt: &Attempt) -> bool {
         (None, _) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::fixture::{REGISTRY, credential, failed, healthy, secret, status};
+    use crate::model::credential::{KeyMismatch, MatchRule, SourceEvidence, SourceProblem};
+    use crate::model::endpoint::Role;
+    use crate::model::evidence::Skip;
+    use crate::model::fault::Phase;
+    use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
+
+    /// Of a pod that names these.
+    fn told(mut evidence: Evidence, secrets: &[(&str, Found)]) -> Vec<(String, SecretOutcome)> {
+        let pod = PodUse {
+            path: "the cluster".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: "a".to_owned(),
+            container: "app".to_owned(),
+            container_kind: ContainerKind::Container,
+            policy: PullPolicy::Always,
+            policy_is_default: false,
+            pull_secrets: secrets.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            service_account: None,
+            eip: Vec::new(),
+            progress_deadline: None,
+            secrets: secrets
+                .iter()
+                .map(|(name, found)| SecretSought {
+                    name: (*name).to_owned(),
+                    found: found.clone(),
+                })
+                .collect(),
+        };
+        // Several containers of a pod say it once.
+        evidence.pods = vec![pod.clone(), pod];
+        let verdicts = verdicts(&evidence);
+        assert!(verdicts.iter().all(|one| !one.says.is_empty()));
+        verdicts
+            .into_iter()
+            .map(|one| (one.name, one.outcome))
+            .collect()
+    }
+
+    #[test]
+    fn each_secret_has_its_own_verdict() {
+        use SecretOutcome::{Absent, Accepted, NoKey, NotTried, Unread, Unusable};
+        let mut evidence = healthy();
+        let other = |name: &str| CredentialId {
+            source: secret(name),
+            key: "other.test".to_owned(),
+        };
+        evidence.keyring.candidates.push(CredentialId {
+            source: secret("second"),
+            key: REGISTRY.to_owned(),
+        });
+        evidence.keyring.mismatches.push(KeyMismatch {
+            credential: other("other"),
+            rule: MatchRule::Host {
+                key: "other.test".to_owned(),
+                image: REGISTRY.to_owned(),
+            },
+        });
+        evidence.keyring.sources.push(SourceEvidence {
+            source: secret("broken"),
+            keys: 0,
+            server_keys: Vec::new(),
+            problem: Some(SourceProblem::WrongType {
+                found: "Opaque".to_owned(),
+            }),
+            lint: Vec::new(),
+            expiries: Vec::new(),
+        });
+        let unread = Found::Unread {
+            reason: "RBAC".to_owned(),
+        };
+        let all = [
+            ("broken", Found::Here, Unusable),
+            ("other", Found::Here, NoKey),
+            ("gone", Found::Absent, Absent),
+            ("hidden", unread, Unread),
+            ("regcred", Found::Here, Accepted),
+            ("second", Found::Here, NotTried),
+        ];
+        let secrets: Vec<(&str, Found)> = all
+            .iter()
+            .map(|(name, found, _)| (*name, found.clone()))
+            .collect();
+        let wanted: Vec<(String, SecretOutcome)> = all
+            .iter()
+            .map(|(name, _, outcome)| ((*name).to_owned(), *outcome))
+            .collect();
+        assert_eq!(told(evidence, &secrets), wanted);
+        assert_eq!(told(healthy(), &[]), []);
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_no_answer() {
+        let blocked = || Step::Skipped {
+            reason: Skip::Blocked {
+                role: Role::Token,
+                phase: Phase::Token,
+            },
+        };
+        for (fault, outcome) in [
+            (
+                TokenFault::Rejected {
+                    fault: status(401, None, true),
+                },
+                SecretOutcome::Refused,
+            ),
+            (
+                TokenFault::Http {
+                    fault: HttpFault::Timeout,
+                },
+                SecretOutcome::Failed,
+            ),
+        ] {
+            let evidence = healthy().refused(Some(credential(REGISTRY)), failed(fault), blocked());
+            let told = told(evidence, &[("regcred", Found::Here)]);
+            assert_eq!(told, [("regcred".to_owned(), outcome)]);
+        }
+    }
+}

@@ -165,7 +165,7 @@ fn add<K: Resource, T>(
 }
 
 /// A watch that merely ended is begun anew and no loss; the watcher tells of it all the same.
-fn lose(state: &mut State, error: &watcher::Error) {
+pub(super) fn lose(state: &mut State, error: &watcher::Error) {
     if is_forgotten(error) {
         return;
     }

@@ -18,10 +18,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::ask::{self, AskError};
 use super::client::told;
 use super::follow::status;
+use super::lookup::{MetadataOnly, path_of};
 use super::meta::slim;
+use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
+use crate::model::workload::Found;
+use crate::registry::keyring::LoadedSource;
+use crate::registry::secret;
 
 /// A Secret's namespace and name.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -49,6 +55,34 @@ pub enum Known {
     Absent,
     /// Whether it is there, and what it holds, is not known, and why.
     Unread(String),
+}
+
+impl Known {
+    /// The sources of credentials that it comes to, and what came of looking for it. One that can't be
+    /// read is a source too: what it holds is not known.
+    pub fn sources(&self, key: &SecretKey) -> (Vec<LoadedSource>, Found) {
+        match self {
+            Self::Here(manifest) => (secret::read(manifest, "the cluster"), Found::Here),
+            Self::Absent => (Vec::new(), Found::Absent),
+            Self::Unread(reason) => {
+                let source = LoadedSource {
+                    source: CredentialSource::SecretFile {
+                        path: "the cluster".to_owned(),
+                        namespace: Some(printable(&key.namespace)),
+                        name: printable(&key.name),
+                    },
+                    entries: Vec::new(),
+                    problem: Some(SourceProblem::Unread {
+                        reason: reason.clone(),
+                    }),
+                    lint: Vec::new(),
+                    expiries: Vec::new(),
+                };
+                let reason = reason.clone();
+                (vec![source], Found::Unread { reason })
+            }
+        }
+    }
 }
 
 /// What is said of one before the first answer.
@@ -348,6 +382,47 @@ struct Manifest<'a> {
     data: &'a BTreeMap<&'a str, &'a str>,
 }
 
+/// One Secret, asked for once.
+pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
+    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
+    match ask::get::<SecretObject>(client, &path).await {
+        Ok(secret) => Known::Here(secret.manifest()),
+        Err(AskError::NotFound(_)) => Known::Absent,
+        Err(error) if error.is_forbidden() => Known::Unread(format!(
+            "the API server forbids it: RBAC must allow get of Secret {}/{} to whoever asks",
+            printable(&key.namespace),
+            printable(&key.name)
+        )),
+        Err(error) => Known::Unread(error.to_string()),
+    }
+}
+
+/// Whether there is one, without what it holds.
+///
+/// # Errors
+/// Why that can't be told.
+pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, AskError> {
+    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
+    ask::exists(client, &path).await
+}
+
+/// The namespaces that have a Secret of this name; `None` where it is not allowed to look there. What
+/// they hold is not sent.
+pub async fn namespaces_with(client: &Client, name: &str) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    let selector = format!("metadata.name={name}");
+    ask::list_metadata(
+        client,
+        &path_of(None, "secrets", None),
+        &[("fieldSelector", &selector)],
+        |object: MetadataOnly| found.extend(object.metadata.namespace),
+    )
+    .await
+    .ok()?;
+    found.sort();
+    Some(found)
+}
+
 async fn follow(
     client: Client,
     key: SecretKey,
@@ -404,4 +479,58 @@ fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
         });
         true
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> SecretKey {
+        SecretKey {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Nobody listens there.
+    fn secrets(access: Access) -> Arc<Secrets> {
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(nowhere).unwrap();
+        Arc::new(Secrets::new(Some(client), access))
+    }
+
+    #[tokio::test]
+    async fn what_a_check_needs_is_held_as_long_as_it_lasts_beside_what_targets_need() {
+        let secrets = secrets(Access::Discovered);
+        let keys = |names: &[&str]| -> BTreeSet<SecretKey> {
+            names.iter().map(|name| key(name)).collect()
+        };
+        secrets.need(&keys(&["a"]));
+        let one = secrets.lend(keys(&["a", "b"]));
+        let two = secrets.lend(keys(&["b"]));
+        assert_eq!(secrets.held(), 2);
+        // A target comes and goes meanwhile.
+        secrets.need(&keys(&["c"]));
+        assert_eq!(secrets.held(), 3);
+        drop(one);
+        assert_eq!(secrets.held(), 2, "b of the other check, and c");
+        two.told(Duration::from_secs(5)).await;
+        assert!(
+            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("does not tell")),
+        );
+        drop(two);
+        assert_eq!(secrets.held(), 1);
+        assert!(
+            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("nobody has asked"))
+        );
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_read_is_not_asked_for() {
+        let secrets = secrets(Access::Named(BTreeSet::from([key("a")])));
+        let lent = secrets.lend(BTreeSet::from([key("a"), key("b")]));
+        assert_eq!(secrets.held(), 1);
+        drop(lent);
+        assert_eq!(secrets.held(), 0);
+    }
 }

@@ -154,6 +154,28 @@ pub enum Found {
     NotGiven { given: usize },
 }
 
+/// A Secret of the cluster that whoever asked has named, and what came of looking for it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SecretAsked {
+    pub namespace: String,
+    pub name: String,
+    /// The service account that has it among its `imagePullSecrets`; `None`: it was named itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    #[serde(flatten)]
+    pub found: Found,
+}
+
+impl SecretAsked {
+    /// Who names it.
+    pub fn named_by(&self) -> String {
+        match &self.service_account {
+            Some(account) => format!("ServiceAccount {}/{account}", self.namespace),
+            None => "--secret".to_owned(),
+        }
+    }
+}
+
 /// Something about a `yangtse.io` annotation (Huawei Cloud, CCE: EIP of a pod).
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct EipProblem {

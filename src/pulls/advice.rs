@@ -48,7 +48,7 @@ pub fn hint(told: &Told, image: &str, node: &str) -> String {
         format!("on {node}")
     };
     let ask = format!("`pullpath probe {image}` {place}");
-    let mut hint = match told.cause {
+    let hint = match told.cause {
         None => format!("{ask} walks the same pull and names the phase that fails."),
         Some(Cause::NoPull) => format!(
             "imagePullPolicy is Never, and the image is not {place} (or the pod may not use it): set IfNotPresent, or bring the image there first."
@@ -58,12 +58,10 @@ pub fn hint(told: &Told, image: &str, node: &str) -> String {
         ),
         Some(cause) => cause.entry().fix.to_owned(),
     };
-    if !told.or.is_empty() && told.cause != Some(Cause::AuthUnknown) {
-        let others: Vec<&str> = told.or.iter().map(|cause| cause.code()).collect();
-        hint.push_str(&format!(
-            " The text fits {} as well: {ask} tells which it is.",
-            others.join(" and ")
-        ));
+    if told.or.is_empty() || told.cause == Some(Cause::AuthUnknown) {
+        return hint;
     }
-    hint
+    let others: Vec<&str> = told.or.iter().map(|cause| cause.code()).collect();
+    let others = others.join(" and ");
+    format!("{hint} The text fits {others} as well: {ask} tells which it is.")
 }

@@ -5,7 +5,6 @@
 //! met in the field.
 
 use crate::diagnose::cause::Cause;
-use crate::diagnose::cause::Cause::*;
 use crate::model::endpoint::Role;
 
 /// What kind of thing happened.
@@ -38,8 +37,8 @@ macro_rules! rules {
     ($($group:ident { $([$($word:literal),+] $cause:ident $(or $($other:ident),+)?;)* })*) => {
         &[$($(Rule {
             words: &[$($word),+],
-            cause: $cause,
-            or: &[$($($other),+)?],
+            cause: Cause::$cause,
+            or: &[$($(Cause::$other),+)?],
             group: Group::$group,
         }),*),*]
     };
@@ -226,7 +225,8 @@ pub(super) fn find(
         .or_else(|| of(ENDS))
         .or_else(|| {
             // A URL and then `EOF`: the answer did not begin.
-            (url.is_some() && text.ends_with(": EOF")).then_some(other(TcpReset, &[TlsReset]))
+            (url.is_some() && text.ends_with(": EOF"))
+                .then_some(other(Cause::TcpReset, &[Cause::TlsReset]))
         })
 }
 
@@ -266,7 +266,7 @@ fn of_proxy(text: &str) -> Option<Match> {
         text.strip_suffix(reason)
             .is_some_and(|before| before.ends_with("\": "))
     });
-    is_connect.then_some(other(ProxyMiss, &[]))
+    is_connect.then_some(other(Cause::ProxyMiss, &[]))
 }
 
 /// A refusal of the storage is of the storage, whatever words it has for it.
@@ -274,8 +274,8 @@ fn of_storage(leg: Option<Role>, url: Option<&str>, status: Option<u16>) -> Opti
     let is_storage = leg == Some(Role::Blob)
         && url.is_some_and(|url| !super::failure::path(url).starts_with("/v2/"));
     match status? {
-        401 | 403 if is_storage => Some(other(BlobDenied, &[])),
-        404 if is_storage => Some(other(BlobUnknown, &[])),
+        401 | 403 if is_storage => Some(other(Cause::BlobDenied, &[])),
+        404 if is_storage => Some(other(Cause::BlobUnknown, &[])),
         _ => None,
     }
 }
@@ -288,9 +288,9 @@ fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match>
     let is_anonymous = text.contains("failed to fetch anonymous token");
     let is_oauth = text.contains("failed to fetch oauth token");
     match status? {
-        401 | 403 if is_anonymous => Some(other(AuthNoCred, &[])),
-        401 if is_oauth => Some(other(AuthBadCred, &[])),
-        403 if is_oauth => Some(other(AuthDenied, &[AuthBadCred])),
+        401 | 403 if is_anonymous => Some(other(Cause::AuthNoCred, &[])),
+        401 if is_oauth => Some(other(Cause::AuthBadCred, &[])),
+        403 if is_oauth => Some(other(Cause::AuthDenied, &[Cause::AuthBadCred])),
         _ => None,
     }
 }
@@ -298,19 +298,18 @@ fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match>
 fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match> {
     let path = url.map(super::failure::path).unwrap_or_default();
     let found = match (status, leg) {
-        (407, _) => other(ProxyMiss, &[]),
-        (429, _) => other(RateLimited, &[]),
-        (500..=599, _) => other(Registry5xx, &[]),
-        (401 | 403, Some(Role::Token)) => other(AuthUnknown, &[AuthNoCred, AuthBadCred]),
-        (401 | 403, Some(Role::Blob)) => other(BlobDenied, &[AuthDenied]),
-        (401, _) => other(AuthUnknown, &[AuthNoCred, AuthBadCred]),
+        (407, _) => other(Cause::ProxyMiss, &[]),
+        (429, _) => other(Cause::RateLimited, &[]),
+        (500..=599, _) => other(Cause::Registry5xx, &[]),
+        (401 | 403, Some(Role::Blob)) => other(Cause::BlobDenied, &[Cause::AuthDenied]),
+        (401, _) => other(Cause::AuthUnknown, &[Cause::AuthNoCred, Cause::AuthBadCred]),
         // HEAD has no body that would tell a registry from what stands in front of it.
-        (403, _) => other(AuthDenied, &[Fw403, AuthNoCred]),
-        (404, Some(Role::Blob)) => other(BlobUnknown, &[]),
+        (403, _) => other(Cause::AuthDenied, &[Cause::Fw403, Cause::AuthNoCred]),
+        (404, Some(Role::Blob)) => other(Cause::BlobUnknown, &[]),
         (404, Some(Role::Registry) | None) if path.is_empty() || path.contains("/manifests/") => {
-            other(ManifestUnknown, &[NameUnknown])
+            other(Cause::ManifestUnknown, &[Cause::NameUnknown])
         }
-        (404, _) => other(NotARegistry, &[]),
+        (404, _) => other(Cause::NotARegistry, &[]),
         _ => return None,
     };
     Some(found)
@@ -338,9 +337,9 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
         || text.contains(".manifest.")
         || text.contains(".index.");
     if leg == Some(Role::Blob) && !is_manifest {
-        return Some(other(BlobUnknown, &[]));
+        return Some(other(Cause::BlobUnknown, &[]));
     }
-    Some(other(ManifestUnknown, &[NameUnknown]))
+    Some(other(Cause::ManifestUnknown, &[Cause::NameUnknown]))
 }
 
 /// The status of an answer, where the text has one: `: 403 Forbidden`, `StatusCode: 404`, `registry 502 (Bad

@@ -314,90 +314,53 @@ impl Tally {
                     self.uncounted += 1;
                 }
             }
-            Said::Failed { image, text } => {
+            Said::Failed { image, text } | Said::NotInspected { image, text } => {
                 let told = failure::judge(&image, &text);
-                self.failed(container, &image, registry, node, told, &text, at, new);
-            }
-            Said::NotInspected { image, text } => {
-                let told = failure::judge(&image, &text);
-                self.failed(container, &image, registry, node, told, &text, at, new);
+                let failing = Failing::new(&image, registry, node, told, &text, at);
+                self.failed(container, failing, new);
             }
             Said::NeverPulled { image } => {
                 let told = Told {
                     cause: Some(Cause::NoPull),
                     ..Told::default()
                 };
-                self.failed(
-                    container,
-                    &image,
-                    registry,
-                    node,
-                    told,
-                    &event.message,
-                    at,
-                    new,
-                );
+                let failing = Failing::new(&image, registry, node, told, &event.message, at);
+                self.failed(container, failing, new);
             }
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one failure, taken apart once"
-    )]
-    fn failed(
-        &mut self,
-        container: ContainerKey,
-        image: &str,
-        registry: Arc<str>,
-        node: Arc<str>,
-        told: Told,
-        text: &str,
-        at: Timestamp,
-        new: u64,
-    ) {
-        let text = shown(text);
+    fn failed(&mut self, container: ContainerKey, mut failing: Failing, new: u64) {
+        let at = failing.last;
         if new > 0 {
-            let cause = told.cause.unwrap_or(Cause::Unexplained);
-            match self.pair((registry.clone(), node.clone()), at) {
+            let cause = failing.told.cause.unwrap_or(Cause::Unexplained);
+            match self.pair((failing.registry.clone(), failing.node.clone()), at) {
                 Some(pair) => *pair.failures.entry(cause).or_default() += new,
                 None => self.uncounted += new,
             }
         }
-        if told.cause.is_none() {
+        if failing.told.cause.is_none() {
             self.unknown_texts += new;
-            self.remember_unknown(&text, &registry, &node, at, new);
+            self.remember_unknown(&failing, new);
         }
-        let before = self.failing.remove(&container);
-        if before.is_none() && self.failing.len() >= MOST_FAILING {
-            self.uncounted += 1;
-            return;
-        }
-        // Listed in any order: what was said last stands.
-        if let Some(before) = before.as_ref().filter(|before| before.last > at) {
-            let mut before = before.clone();
-            before.first = before.first.min(at);
-            before.count += new;
-            if before.text.is_empty() {
-                (before.text, before.told) = (text, told);
+        failing.count = new.max(1);
+        let Some(before) = self.failing.get_mut(&container) else {
+            if self.failing.len() < MOST_FAILING {
+                self.failing.insert(container, failing);
+            } else {
+                self.uncounted += 1;
             }
-            self.failing.insert(container, before);
             return;
+        };
+        before.count += failing.count;
+        before.first = before.first.min(at);
+        // Listed in any order: what was said last stands.
+        if before.last <= at || before.text.is_empty() {
+            failing.first = before.first;
+            failing.count = before.count;
+            failing.last = before.last.max(at);
+            *before = failing;
         }
-        let (first, count) = before.map_or((at, 0), |before| (before.first, before.count));
-        self.failing.insert(
-            container,
-            Failing {
-                image: clean(image, MOST_IMAGE),
-                registry,
-                node,
-                text,
-                told,
-                first: first.min(at),
-                last: at,
-                count: count + new.max(1),
-            },
-        );
     }
 
     /// The next try waits: what the last one came to still stands.
@@ -417,16 +380,8 @@ impl Tally {
             self.uncounted += 1;
             return;
         }
-        let failing = Failing {
-            registry: registry_of(&image).unwrap_or_default(),
-            image: clean(&image, MOST_IMAGE),
-            node,
-            text: String::new(),
-            told: Told::default(),
-            first: at,
-            last: at,
-            count: 0,
-        };
+        let registry = registry_of(&image).unwrap_or_default();
+        let failing = Failing::new(&image, registry, node, Told::default(), "", at);
         self.failing.insert(container, failing);
     }
 
@@ -437,21 +392,17 @@ impl Tally {
         }
     }
 
-    fn remember_unknown(
-        &mut self,
-        text: &str,
-        registry: &Arc<str>,
-        node: &Arc<str>,
-        at: Timestamp,
-        new: u64,
-    ) {
-        let place = self.unknown.iter().position(|known| known.text == text);
+    fn remember_unknown(&mut self, failing: &Failing, new: u64) {
+        let is_same = |known: &Unknown| known.text == failing.text;
+        let place = self.unknown.iter().position(is_same);
         let before = place.and_then(|place| self.unknown.remove(place));
         self.unknown.push_front(Unknown {
-            text: text.to_owned(),
-            registry: registry.clone(),
-            node: node.clone(),
-            last: before.as_ref().map_or(at, |before| before.last.max(at)),
+            text: failing.text.clone(),
+            registry: failing.registry.clone(),
+            node: failing.node.clone(),
+            last: before
+                .as_ref()
+                .map_or(failing.last, |before| before.last.max(failing.last)),
             count: before.map_or(0, |before| before.count) + new.max(1),
         });
         self.unknown.truncate(MOST_UNKNOWN);
@@ -483,6 +434,28 @@ impl Tally {
             .retain(|_, failing| is_within(failing.last, STILL));
         self.secrets
             .retain(|_, missing| is_within(missing.last, STILL));
+    }
+}
+
+impl Failing {
+    fn new(
+        image: &str,
+        registry: Arc<str>,
+        node: Arc<str>,
+        told: Told,
+        text: &str,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            image: clean(image, MOST_IMAGE),
+            registry,
+            node,
+            text: shown(text),
+            told,
+            first: at,
+            last: at,
+            count: 0,
+        }
     }
 }
 

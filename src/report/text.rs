@@ -77,18 +77,7 @@ fn page(report: &Report, style: Style, why: bool) -> String {
     for finding in &report.verdict.findings {
         page.finding(finding);
     }
-    page.line("");
-    page.hosts(&report.evidence);
-    page.proxies(&report.evidence);
-    for leg in &report.evidence.walk.legs {
-        page.leg(&report.evidence, leg);
-    }
-    page.image(&report.evidence);
-    page.throughput(report);
-    page.pull_secrets(report);
-    page.credentials(&report.evidence);
-    page.unseen(report);
-    page.trace(&report.evidence);
+    page.details(report);
     page.out
 }
 
@@ -138,6 +127,22 @@ impl Page {
         self.line(&line);
     }
 
+    /// All that was seen, below the verdict.
+    pub(super) fn details(&mut self, report: &Report) {
+        self.line("");
+        self.hosts(&report.evidence);
+        self.proxies(&report.evidence);
+        for leg in &report.evidence.walk.legs {
+            self.leg(&report.evidence, leg);
+        }
+        self.image(&report.evidence);
+        self.throughput(report);
+        self.pull_secrets(report);
+        self.credentials(&report.evidence);
+        self.unseen(report);
+        self.trace(&report.evidence);
+    }
+
     fn head(&mut self, report: &Report) {
         let evidence = &report.evidence;
         let verdict = match report.verdict.pull {
@@ -185,7 +190,7 @@ impl Page {
     }
 
     /// How each leg is reached: one line, and more where something is to be done or was asked for.
-    fn paths(&mut self, report: &Report, why: bool) {
+    pub(super) fn paths(&mut self, report: &Report, why: bool) {
         for path in &report.verdict.paths {
             self.path(path, why);
         }
@@ -277,7 +282,7 @@ impl Page {
         }
     }
 
-    fn finding(&mut self, finding: &Finding) {
+    pub(super) fn finding(&mut self, finding: &Finding) {
         let (ink, severity) = match finding.severity {
             Severity::Critical => (Ink::Bad, "critical"),
             Severity::Warning => (Ink::Warn, "warning"),

@@ -179,7 +179,9 @@ async fn metadata(wish: &Network, sign: Option<&ProviderSign>) -> Metadata {
         .unwrap_or_else(|| skip(MetadataSkip::ProviderUnread))
 }
 
-fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
+/// What the annotations of our own pod say of its EIP; `None` where there is no such file and none was
+/// named.
+pub fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
     let named = wish.pod_annotations.as_deref();
     let path = named.unwrap_or(Path::new(POD_ANNOTATIONS));
     let shown = printable(&path.to_string_lossy());

@@ -13,7 +13,7 @@ use crate::config::{Config, Spread as Wish};
 use crate::daemon::fleet::SpreadFace;
 use crate::daemon::ledger::{REJECTED_REST, REJECTED_REST_SHARED};
 use crate::daemon::policy::{self, Then};
-use crate::daemon::schedule::{Due, Moment, Rhythm, Tier};
+use crate::daemon::schedule::{Due, Moment, Rhythm, Tier, hash, share};
 use crate::daemon::spread::{self, How, Looked, Spread};
 use crate::daemon::target::Target;
 use crate::daemon::turns::{Decision, Group, Pass, Rule, Turn, Turns};
@@ -24,6 +24,9 @@ use crate::model::evidence::Attempt;
 
 /// Looks for credentials at the same time; each is two requests in an hour.
 const MOST_ASKING: usize = 4;
+
+/// A credential whose turn it is may be tried for so long; longer where checks are further apart.
+const TRY_WITHIN: Duration = Duration::from_mins(10);
 
 /// A test's turn.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub(super) struct Sharing {
     wish: Wish,
     kubeconfig: Option<PathBuf>,
     check_timeout: Duration,
+    /// Of this node, from 0 to 1.
+    share: f64,
     turns: Turns,
     retries: Turns,
     asking: JoinSet<Asked>,
@@ -62,6 +67,7 @@ impl Sharing {
             wish: config.spread.clone(),
             kubeconfig: config.kubernetes.kubeconfig.clone(),
             check_timeout: config.schedule.check_timeout.0,
+            share: share(hash(&[node, "rest"])),
             turns: Turns::new(node, spread::rule(&config.spread)),
             retries: Turns::new(node, Rule::RETRIES),
             asking: JoinSet::new(),
@@ -112,7 +118,8 @@ impl Sharing {
     /// How long a rejected credential rests.
     pub(super) fn rest(&self) -> Duration {
         if self.spread.is_some() {
-            REJECTED_REST_SHARED
+            // Not all at once, where the API server was away for as long.
+            REJECTED_REST_SHARED.mul_f64(1.0 + self.share)
         } else {
             REJECTED_REST
         }
@@ -342,7 +349,9 @@ impl Runner {
         let Some((lease, turn, _)) = self.sharing.retries.take(now) else {
             return;
         };
-        let Some((_, _, rejected)) = self.credential_of(&lease) else {
+        let known = self.credential_of(&lease);
+        let rejected = known.map(|(_, _, rejected)| rejected);
+        let Some(rejected) = rejected.filter(|at| now.since(*at) >= REJECTED_REST) else {
             self.sharing.retries.done(&lease, now);
             return;
         };
@@ -384,7 +393,14 @@ impl Runner {
         self.unsaved = true;
         match looked.decision {
             Decision::Later(at) => self.sharing.retries.later(&lease, at),
-            Decision::Pass(_) => self.sharing.retries.done(&lease, now),
+            Decision::Pass(why) => {
+                self.sharing.retries.done(&lease, now);
+                if why == Pass::Enough
+                    && let Some((registry, id, _)) = self.credential_of(&lease)
+                {
+                    self.state.ledger.confirm(&registry, &id, now);
+                }
+            }
             Decision::Mine => {
                 self.sharing.retries.done(&lease, now);
                 if let Some((registry, id, _)) = self.credential_of(&lease) {
@@ -394,7 +410,9 @@ impl Runner {
                         by = looked.how.as_str(),
                         "a credential that was rejected is tried again here"
                     );
-                    self.state.ledger.let_try(&registry, &id);
+                    let within = TRY_WITHIN.max(self.config.schedule.reach.0 * 2);
+                    let until = now.after(within);
+                    self.state.ledger.let_try(&registry, &id, until);
                     if looked.how == How::Lease {
                         let trying = &mut self.sharing.trying;
                         trying.retain(|_, turn| now < turn.end().after(REJECTED_REST));

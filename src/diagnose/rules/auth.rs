@@ -277,7 +277,7 @@ fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
                     "Look on the node: whether {source} gives one shows in the kubelet's log, and in whether a pull there succeeds; or name a Secret in the pod's imagePullSecrets, which the kubelet tries before."
                 ),
                 (_, SourceProblem::Unread { .. }) => format!(
-                    "Allow {source} to be read (kubernetes.secrets, docs/kubernetes.md), or mount a credential (kubernetes.credential); `kubectl get` and `pullpath secret check` tell what is in it."
+                    "Allow {source} to be read: by the daemon (kubernetes.secrets, docs/kubernetes.md) or by whoever asks; or give a credential by a file (kubernetes.credential, --secret-file). `kubectl get` and `pullpath secret check` tell what is in it."
                 ),
                 _ => format!(
                     "Run {source} by hand and mend it, or give the pod's Secret by --secret-file."

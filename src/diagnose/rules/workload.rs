@@ -41,6 +41,7 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
                         pod.namespace.as_deref().unwrap_or("NAMESPACE")
                     )),
                 Found::NotGiven { given } => new(Cause::SecretMissing, None, None)
+                    .confidence(Confidence::Medium)
                     .fact(format!("{} names Secret {name}", pod.place()))
                     .fact(if *given == 0 {
                         "no Secret was given here, so whether the cluster has it is not known".to_owned()
@@ -56,6 +57,37 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
             };
             findings.push(finding.severity(severity(evidence, pod, &sought.found)));
         }
+    }
+}
+
+/// Secrets of the cluster that whoever asked has named, and that are not there.
+pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for asked in &evidence.asked_secrets {
+        let (namespace, name, by) = (&asked.namespace, &asked.name, asked.named_by());
+        let finding = match &asked.found {
+            Found::Here | Found::Unread { .. } | Found::NotGiven { .. } => continue,
+            Found::Absent => new(Cause::SecretMissing, None, None)
+                .fact(format!("{by} names Secret {namespace}/{name}"))
+                .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
+                .hint(format!(
+                    "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name."
+                )),
+            Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace, None, None)
+                .fact(format!("{by} names Secret {namespace}/{name}"))
+                .fact(format!(
+                    "the API server has none of that name in namespace {namespace}, and one in {}; Secrets do not cross namespaces",
+                    namespaces.join(", ")
+                ))
+                .hint(format!(
+                    "Create {name} in namespace {namespace} as well: a pod is given Secrets of its own namespace only."
+                )),
+        };
+        let severity = if lets_nobody_in(evidence) {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        };
+        findings.push(finding.severity(severity));
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! What a file holds is judged in [`crate::registry`]; here are only the files and processes.
 
+pub mod node;
+
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, SecretSought};
+use crate::net::mounted::is_absent;
 use crate::registry::docker_config::{self, DockerConfig, Flavour};
 use crate::registry::keyring::{Entry, LoadedSource};
 use crate::registry::scrub::Secret;
@@ -265,13 +268,6 @@ fn read_to_limit(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes)
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 async fn add_docker_config(

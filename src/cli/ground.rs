@@ -15,8 +15,10 @@ use super::Error;
 use super::place::PlaceArgs;
 use crate::config::Network;
 use crate::containerd::{self, Settings};
+use crate::model::reference::Reference;
 use crate::model::vantage::Vantage;
 use crate::probe::{Edges, KnownManifests, Override};
+use crate::registry::keyring::LoadedSource;
 use crate::surroundings::NodeTold;
 use crate::surroundings::place::{Place, containerd_files};
 
@@ -114,6 +116,11 @@ impl Ground {
             place: Arc::new(place),
             base,
         })
+    }
+
+    /// The kubelet's own credentials for an image, as far as they are mounted; behind all others.
+    pub(super) async fn of_node(&self, reference: &Reference) -> Vec<LoadedSource> {
+        self.place.node_credentials.load(reference).await
     }
 
     /// Looks around, beside the walks, which don't wait for it.

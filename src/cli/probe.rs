@@ -284,7 +284,7 @@ const MAX_SAME_NAME: u32 = 100;
 async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
     let credentials = args.credentials.prepare(&args.cluster).await?;
     let of_cluster = credentials.fetch().await;
-    let wishes = wishes(&args, &credentials, &of_cluster).await?;
+    let mut wishes = wishes(&args, &credentials, &of_cluster).await?;
     let ground = Ground::prepare(
         &args.place,
         &args.containerd,
@@ -293,6 +293,9 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
         args.trace,
     )
     .await?;
+    for wish in &mut wishes {
+        wish.sources.extend(ground.of_node(&wish.reference).await);
+    }
     let looking = ground.look();
     let edges = ground.edges;
     let platform = args.platform.unwrap_or_else(Platform::local);

@@ -252,7 +252,8 @@ impl Walker<'_> {
         // Read anew: whoever mends a Secret does not have to tell.
         let of_cluster = self.credentials.fetch().await;
         let reference = &self.args.reference;
-        let sources = self.credentials.load(&of_cluster, reference, false).await?;
+        let mut sources = self.credentials.load(&of_cluster, reference, false).await?;
+        sources.extend(self.ground.of_node(reference).await);
         let keyring = Keyring::new(sources);
         let (candidates, _) = keyring.lookup(reference);
         self.tried

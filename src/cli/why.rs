@@ -760,6 +760,7 @@ async fn check_from_here(
                 found,
             });
         }
+        sources.extend(ground.of_node(reference).await);
         let check = Check {
             reference: reference.clone(),
             platform: Platform::local(),

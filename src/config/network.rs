@@ -18,6 +18,7 @@ use crate::model::network::{
     ClusterNetwork, Declared, ExpectedPath, MappedCidr, MappedClass, Provider,
 };
 use crate::model::path::PathClass;
+use crate::net::mounted::NodeFile;
 
 /// `network`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -57,6 +58,14 @@ pub struct Network {
     pub proxy_from: Vec<PathBuf>,
     /// Authorities to be trusted too (PEM).
     pub ca_files: Vec<PathBuf>,
+    /// Where the node's `/` is mounted: absolute links of its files are followed below it.
+    pub host_root: Option<PathBuf>,
+    /// The node's trusted roots, in place of those of this image: a PEM file, or a folder of them.
+    pub node_ca_bundle: Option<PathBuf>,
+    /// The kubelet's own docker config; `none`: there is none.
+    pub kubelet_docker_config: Option<NodeFile>,
+    /// The kubelet's CredentialProviderConfig; `none`: it has no credential providers.
+    pub kubelet_credential_providers: Option<NodeFile>,
     /// Asked instead of those of `resolv_conf`: `IP` or `IP:PORT`.
     pub nameservers: Vec<NameServer>,
     /// The resolver's settings.

@@ -252,6 +252,7 @@ pub async fn make(world: &World, job: Job) -> Told {
     let (from_cluster, sought) = of_cluster(target, &world.secrets);
     let mut given = from_cluster;
     given.extend(sources(target).await);
+    given.extend(world.place.node_credentials.load(&target.reference).await);
     let keyring = Keyring::new(given);
     let mut pods = target.pods();
     for pod in &mut pods {

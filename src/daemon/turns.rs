@@ -149,6 +149,8 @@ impl Group {
             },
             CredentialSource::PasswordFile { path }
             | CredentialSource::DockerConfig { path }
+            | CredentialSource::NodeConfig { path }
+            | CredentialSource::NodeProvider { path, .. }
             | CredentialSource::Helper { path, .. } => ("file", [path, ""]),
             CredentialSource::CommandLine => ("command line", ["", ""]),
         };

@@ -62,7 +62,7 @@ pub fn needs(cluster: &Cluster) -> BTreeSet<SecretKey> {
 pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
     let index = Index::new(cluster);
     let mut drafts = Drafts::default();
-    let mut named: BTreeMap<(&str, &str), Users> = BTreeMap::new();
+    let mut users_of: BTreeMap<(&str, &str), Users> = BTreeMap::new();
     for maker in &cluster.makers {
         for problem in &maker.eip {
             let (kind, name) = maker.who();
@@ -77,15 +77,15 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
             continue;
         };
         for name in names {
-            let users = named.entry((&maker.namespace, name)).or_default();
+            let users = users_of.entry((&maker.namespace, name)).or_default();
             users.add(maker);
             users.need_it |= !maker.is_idle && index.needs_it(maker, names, name);
         }
     }
     let mut seen = seen(cluster);
     let mut unknown: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    seen.secrets.named = named.len();
-    for ((namespace, name), users) in &named {
+    seen.secrets.named = users_of.len();
+    for ((namespace, name), users) in &users_of {
         match index.presence(namespace, name) {
             Presence::Read(looked) => {
                 seen.secrets.read += 1;
@@ -303,14 +303,14 @@ impl<'a> Index<'a> {
     fn candidates(&self, namespace: &'a str) -> impl Iterator<Item = &'a str> {
         let heads = self.heads.range((namespace, "")..);
         let heads = heads.take_while(move |((of, _), _)| *of == namespace);
-        let named: Vec<&str> = match &self.cluster.access {
+        let allowed: Vec<&str> = match &self.cluster.access {
             Access::Named(keys) => {
                 let of = keys.iter().filter(|key| key.namespace == namespace);
                 of.map(|key| key.name.as_str()).collect()
             }
             Access::None | Access::Discovered => Vec::new(),
         };
-        let names: BTreeSet<&str> = heads.map(|((_, name), _)| *name).chain(named).collect();
+        let names: BTreeSet<&str> = heads.map(|((_, name), _)| *name).chain(allowed).collect();
         names.into_iter().take(MOST_CANDIDATES)
     }
 

@@ -30,6 +30,10 @@ pub enum CredentialSource {
     },
     /// A docker `config.json`, or containers `auth.json`.
     DockerConfig { path: String },
+    /// The kubelet's own docker config.
+    NodeConfig { path: String },
+    /// A credential provider plugin of the kubelet (empty: whichever there are), and where it is configured.
+    NodeProvider { name: String, path: String },
     /// A `docker-credential-*` helper named by a docker config.
     Helper { name: String, path: String },
 }
@@ -47,6 +51,10 @@ impl std::fmt::Display for CredentialSource {
             Self::SecretFile { name, path, .. } if name.is_empty() => write!(f, "secret in {path}"),
             Self::SecretFile { name, .. } => write!(f, "secret {name}"),
             Self::DockerConfig { path } => f.write_str(path),
+            Self::NodeConfig { path } => write!(f, "the kubelet's {path}"),
+            Self::NodeProvider { name, path } => {
+                write!(f, "the kubelet's credential provider {name} ({path})")
+            }
             Self::Helper { name, path } => write!(f, "docker-credential-{name} (named in {path})"),
         }
     }

@@ -26,6 +26,9 @@ pub struct Vantage {
     pub resolver_emulated: String,
     /// What this probe cannot see and a pull may depend on.
     pub unseen: Vec<Unseen>,
+    /// Why it is not seen, where somebody wished that it were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen_because: Vec<UnseenBecause>,
     /// What its operator says of the network.
     #[serde(default)]
     pub declared: Declared,
@@ -91,6 +94,7 @@ impl Vantage {
             resolver_source,
             resolver_emulated: "go".to_owned(),
             unseen,
+            unseen_because: Vec::new(),
             declared: Declared::default(),
             provider: None,
             links: Vec::new(),
@@ -193,6 +197,13 @@ pub enum Unseen {
     NodeResolver,
     /// What images the node already has, and whether the policy asks for a pull at all.
     ImageStore,
+}
+
+/// A file of the node that was named, and that did not tell.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct UnseenBecause {
+    pub what: Unseen,
+    pub reason: String,
 }
 
 impl Unseen {

@@ -5,6 +5,7 @@ pub mod hops;
 pub mod http;
 pub mod kernel;
 pub mod machine;
+pub mod mounted;
 pub mod netlink;
 pub mod order;
 pub mod resolv;

@@ -5,6 +5,7 @@
 //! is a Go program: one bundle, and every folder. A machine without any bundle is not an error
 //! here but an observation: it is one of the reasons why pulls fail.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,6 +20,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::model::evidence::Roots;
 use crate::model::text;
+use crate::net::mounted;
 
 /// Why a `--ca-file` can't be used. The user named it, so nothing is measured without it.
 #[derive(Debug, Error)]
@@ -59,17 +61,114 @@ pub enum RootsError {
     },
 }
 
-/// Loads the roots of this machine and every certificate of `ca_files`.
+/// The node's own roots, as they are mounted here.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeBundle<'a> {
+    /// A PEM file, or a folder of them.
+    pub path: &'a Path,
+    /// Where the node's `/` is mounted.
+    pub root: Option<&'a Path>,
+}
+
+/// The roots in force.
+#[derive(Debug)]
+pub struct Loaded {
+    pub store: RootCertStore,
+    pub roots: Roots,
+    /// Whether they are the node's, or why not; `None`: nobody has named those.
+    pub node: Option<Result<(), String>>,
+}
+
+/// Loads the node's roots where they can be had, else those of this machine; and every certificate of
+/// `ca_files`.
 ///
 /// # Errors
-/// When one of `ca_files` can't be used. What is wrong with the machine's own bundle is recorded
-/// in `problems` instead.
-pub fn load(ca_files: &[PathBuf]) -> Result<(RootCertStore, Roots), RootsError> {
+/// When one of `ca_files` can't be used. What is wrong with the machine's own bundle, or the node's, is
+/// recorded in `problems` instead.
+pub fn load(bundle: Option<NodeBundle<'_>>, ca_files: &[PathBuf]) -> Result<Loaded, RootsError> {
     let places = Places::from_env(
         std::env::var_os("SSL_CERT_FILE"),
         std::env::var_os("SSL_CERT_DIR"),
     );
-    load_from(&places, ca_files, Timestamp::now())
+    load_any(&places, bundle, ca_files, Timestamp::now())
+}
+
+fn load_any(
+    places: &Places,
+    bundle: Option<NodeBundle<'_>>,
+    ca_files: &[PathBuf],
+    now: Timestamp,
+) -> Result<Loaded, RootsError> {
+    let mut of_node = Roots::default();
+    let mut found = Vec::new();
+    let node = bundle.map(|bundle| read_bundle(bundle, &mut of_node, &mut found));
+    let (store, mut roots) = if node == Some(Ok(())) {
+        finish(of_node, found, ca_files, now)?
+    } else {
+        load_from(places, ca_files, now)?
+    };
+    if let Some(Err(reason)) = &node {
+        roots
+            .problems
+            .push(format!("the node's roots are not in use: {reason}"));
+    }
+    Ok(Loaded { store, roots, node })
+}
+
+/// One file, or all files of a folder, with their links as the node means them.
+fn read_bundle(
+    bundle: NodeBundle<'_>,
+    roots: &mut Roots,
+    found: &mut Vec<CertificateDer<'static>>,
+) -> Result<(), String> {
+    let resolve = |path: &Path| mounted::resolve(bundle.root, path).map_err(|e| e.to_string());
+    let place = resolve(bundle.path)?;
+    let unreadable =
+        |error: io::Error| format!("{} can't be read: {}", shown(&place), error.kind());
+    let mut files = BTreeSet::new();
+    let mut lost = Vec::new();
+    if place.is_dir() {
+        let entries = std::fs::read_dir(&place).map_err(unreadable)?;
+        for entry in entries.take(MAX_ENTRIES) {
+            let path = entry.map_err(unreadable)?.path();
+            match resolve(&path) {
+                Ok(file) if file.is_file() => {
+                    // The same one is there by name and by hash.
+                    files.insert(file);
+                }
+                Ok(_) => {}
+                Err(reason) => lost.push(reason),
+            }
+        }
+    } else {
+        files.insert(place.clone());
+    }
+    let mut own = Vec::new();
+    for file in &files {
+        let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
+        let errors = result
+            .errors
+            .iter()
+            .map(|error| format!("{}: {error}", shown(file)));
+        lost.extend(errors);
+        own.extend(result.certs);
+    }
+    lost.sort();
+    if own.is_empty() {
+        return Err(lost
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| format!("{} holds no certificate", shown(&place))));
+    }
+    let told = lost.iter().take(MAX_LISTED);
+    roots
+        .problems
+        .extend(told.map(|lost| text::clean(lost, MAX_TEXT)));
+    roots
+        .sources
+        .push(format!("the node's {}", shown(bundle.path)));
+    found.extend(own);
+    Ok(())
 }
 
 /// The same roots, and every certificate of `ca_files`: `ca` of hosts.toml.
@@ -151,7 +250,16 @@ fn load_from(
             list(places.files.iter().chain(&places.folders))
         ));
     }
+    finish(roots, found, ca_files, now)
+}
 
+/// What was found comes into a store, with `ca_files`.
+fn finish(
+    mut roots: Roots,
+    mut found: Vec<CertificateDer<'static>>,
+    ca_files: &[PathBuf],
+    now: Timestamp,
+) -> Result<(RootCertStore, Roots), RootsError> {
     for path in ca_files {
         found.extend(read_ca_file(path)?);
         roots.sources.push(shown(path));
@@ -304,6 +412,9 @@ const BUNDLES: [&str; 6] = [
 /// `certDirectories` of the same.
 const FOLDERS: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
+/// Debian's folder has some 300.
+const MAX_ENTRIES: usize = 5000;
+
 /// The bundles of the large distributions are 0.3 MB; this is a guard against `/dev/zero`.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -327,6 +438,96 @@ mod tests {
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
         params.not_after = rcgen::date_time_ymd(not_after_year, 1, 1);
         params.self_signed(&KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// A machine without any bundle, and a node whose bundle is behind links.
+    fn node() -> (tempfile::TempDir, Places) {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        for folder in ["etc/ssl/certs", "etc/pki/pem", "usr/share/ca"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        fs::write(at("etc/pki/pem/bundle.pem"), ca("of the node", 2100).pem()).unwrap();
+        fs::write(at("usr/share/ca/one.crt"), ca("another", 2100).pem()).unwrap();
+        symlink("/etc/pki/pem/bundle.pem", at("etc/ssl/bundle.crt")).unwrap();
+        symlink("/usr/share/ca/one.crt", at("etc/ssl/certs/one.pem")).unwrap();
+        symlink("one.pem", at("etc/ssl/certs/abcdef.0")).unwrap();
+        symlink("/usr/share/gone.crt", at("etc/ssl/certs/gone.pem")).unwrap();
+        fs::create_dir(at("etc/ssl/certs/java")).unwrap();
+        let places = Places {
+            files: vec![at("image.pem")],
+            folders: Vec::new(),
+            files_named: false,
+            folders_named: false,
+        };
+        fs::write(
+            at("image.pem"),
+            [ca("a", 2100).pem(), ca("b", 2100).pem()].concat(),
+        )
+        .unwrap();
+        (root, places)
+    }
+
+    #[test]
+    fn the_nodes_roots_stand_in_place_of_those_of_this_image() {
+        let (root, places) = node();
+        let load = |path: &str, host_root: Option<&Path>, ca_files: &[PathBuf]| {
+            let path = root.path().join(path);
+            let bundle = NodeBundle {
+                path: &path,
+                root: host_root,
+            };
+            load_any(&places, Some(bundle), ca_files, Timestamp::now()).unwrap()
+        };
+        let more = root.path().join("image.pem");
+        for (path, ca_files, certificates, problems) in [
+            ("etc/pki/pem/bundle.pem", vec![], 1, 0),
+            ("etc/ssl/bundle.crt", vec![], 1, 0),
+            ("etc/ssl/bundle.crt", vec![more], 3, 0),
+            ("etc/ssl/certs", vec![], 1, 1),
+        ] {
+            let loaded = load(path, Some(root.path()), &ca_files);
+            assert_eq!(loaded.node, Some(Ok(())), "{path}");
+            assert_eq!(loaded.store.len(), certificates, "{path}");
+            let roots = &loaded.roots;
+            assert_eq!(roots.problems.len(), problems, "{roots:?}");
+            assert!(roots.sources[0].starts_with("the node's "), "{roots:?}");
+        }
+        // Nobody names them: this image's.
+        let own = load_any(&places, None, &[], Timestamp::now()).unwrap();
+        assert_eq!((own.node, own.store.len()), (None, 2));
+    }
+
+    #[test]
+    fn roots_of_the_node_that_can_t_be_had_are_told_and_replace_nothing() {
+        let (root, places) = node();
+        fs::write(root.path().join("empty.pem"), "no certificate\n").unwrap();
+        for (path, host_root, part) in [
+            ("etc/gone.pem", true, "etc/gone.pem is not there"),
+            (
+                "etc/ssl/certs/gone.pem",
+                true,
+                "a link to /usr/share/gone.crt",
+            ),
+            ("etc/ssl/bundle.crt", false, "in network.host_root"),
+            ("empty.pem", true, "empty.pem"),
+        ] {
+            let path = root.path().join(path);
+            let bundle = NodeBundle {
+                path: &path,
+                root: host_root.then_some(root.path()),
+            };
+            let loaded = load_any(&places, Some(bundle), &[], Timestamp::now()).unwrap();
+            let reason = loaded.node.unwrap().unwrap_err();
+            assert!(reason.contains(part), "{reason}");
+            assert_eq!(loaded.store.len(), 2, "{part}");
+            assert!(
+                loaded.roots.problems[0].contains(part),
+                "{:?}",
+                loaded.roots
+            );
+        }
     }
 
     fn places(files: &[PathBuf], folders: &[PathBuf]) -> Places {
@@ -462,7 +663,7 @@ mod tests {
 
     #[test]
     fn this_machines_roots_load_without_error() {
-        let (store, roots) = load(&[]).unwrap();
+        let Loaded { store, roots, .. } = load(None, &[]).unwrap();
         assert_eq!(store.len(), roots.certificates);
         assert_eq!(
             roots.certificates == 0,

@@ -254,9 +254,10 @@ impl Ring {
         match source {
             CredentialSource::CommandLine | CredentialSource::PasswordFile { .. } => Self::Explicit,
             CredentialSource::SecretFile { .. } => Self::Secrets,
-            CredentialSource::DockerConfig { .. } | CredentialSource::Helper { .. } => {
-                Self::DockerConfigs
-            }
+            CredentialSource::DockerConfig { .. }
+            | CredentialSource::Helper { .. }
+            | CredentialSource::NodeConfig { .. }
+            | CredentialSource::NodeProvider { .. } => Self::DockerConfigs,
         }
     }
 }
@@ -355,6 +356,12 @@ fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
         }
     }
     None
+}
+
+/// Whether a pattern as in `matchImages` of the kubelet's credential providers is one for an image
+/// ([`Reference::name`]): the same rules, without what is made of a server key before.
+pub fn pattern_matches(pattern: &str, image: &str) -> bool {
+    failing_rule(pattern, image).is_none()
 }
 
 /// Why a server key, whatever the image, can't match by the kubelet's rules; `None` when some image

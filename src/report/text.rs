@@ -830,6 +830,10 @@ impl Page {
         self.line(&heading);
         for what in unseen {
             self.prose("  - ", 4, what.describe());
+            let because = report.evidence.vantage.unseen_because.iter();
+            for because in because.filter(|because| because.what == *what) {
+                self.prose("    ", 4, &because.reason);
+            }
         }
     }
 

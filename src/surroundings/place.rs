@@ -8,17 +8,23 @@ use std::time::Duration;
 use super::{Means, NodeTold, look_around};
 use crate::config::{FamilyWish, Network};
 use crate::containerd::{self, BaseTrust, Settings};
-use crate::model::vantage::{NetworkView, Unseen, Vantage};
+use crate::credentials::node::NodeCredentials;
+use crate::model::vantage::{NetworkView, Unseen, UnseenBecause, Vantage};
 use crate::net::dns::Families;
 use crate::net::netlink::Netlink;
 use crate::net::resolv::{ResolverConfig, ResolverConfigError};
-use crate::net::roots::{self, RootsError};
+use crate::net::roots::{self, Loaded, NodeBundle, RootsError};
 
 /// What it is made of.
 #[derive(Clone, Debug)]
 pub struct Wishes {
     /// Trusted too (PEM).
     pub ca_files: Vec<PathBuf>,
+    /// The node's roots, in place of those that are here.
+    pub node_ca_bundle: Option<PathBuf>,
+    /// Where the node's `/` is mounted.
+    pub host_root: Option<PathBuf>,
+    pub node_credentials: NodeCredentials,
     /// Asked instead of those of `resolv_conf`, where there are any.
     pub nameservers: Vec<SocketAddr>,
     pub resolv_conf: PathBuf,
@@ -34,6 +40,13 @@ impl Wishes {
         let or = |path: &Option<PathBuf>, usual: &str| path.clone().unwrap_or_else(|| usual.into());
         Self {
             ca_files: network.ca_files.clone(),
+            node_ca_bundle: network.node_ca_bundle.clone(),
+            host_root: network.host_root.clone(),
+            node_credentials: NodeCredentials {
+                docker_config: network.kubelet_docker_config.clone(),
+                providers: network.kubelet_credential_providers.clone(),
+                root: network.host_root.clone(),
+            },
             nameservers: network.nameservers.iter().map(|server| server.0).collect(),
             resolv_conf: or(&network.resolv_conf, RESOLV_CONF),
             hosts_file: or(&network.hosts_file, HOSTS_FILE),
@@ -74,6 +87,10 @@ pub struct Place {
     pub resolver: ResolverConfig,
     pub families: Families,
     pub trust: BaseTrust,
+    pub node_credentials: NodeCredentials,
+    /// Why the node's roots are not those in use; `None`: they are, or nobody has named them.
+    roots_unseen: Option<String>,
+    has_node_roots: bool,
     wait: Duration,
 }
 
@@ -87,11 +104,18 @@ impl Place {
         if !wishes.nameservers.is_empty() {
             resolver = resolver.with_nameservers(wishes.nameservers.clone());
         }
-        let (store, roots) = roots::load(&wishes.ca_files)?;
+        let bundle = wishes.node_ca_bundle.as_deref().map(|path| NodeBundle {
+            path,
+            root: wishes.host_root.as_deref(),
+        });
+        let Loaded { store, roots, node } = roots::load(bundle, &wishes.ca_files)?;
         Ok(Self {
             resolver,
             families: wishes.families,
             trust: BaseTrust::new(store, roots),
+            node_credentials: wishes.node_credentials.clone(),
+            has_node_roots: node == Some(Ok(())),
+            roots_unseen: node.and_then(Result::err),
             wait: wishes.wait,
         })
     }
@@ -127,7 +151,26 @@ impl Place {
 
     /// What can be told without asking anybody.
     pub fn vantage(&self, settings: &Settings) -> Vantage {
-        vantage(&self.resolver, settings, &|name| std::env::var(name).ok())
+        let mut vantage = vantage(&self.resolver, settings, &|name| std::env::var(name).ok());
+        let mut because = |what, reason| {
+            vantage.unseen_because.push(UnseenBecause { what, reason });
+        };
+        let of_credentials = self.node_credentials.unseen();
+        let are_known = of_credentials.is_empty();
+        if self.node_credentials != NodeCredentials::default() {
+            for reason in of_credentials {
+                because(Unseen::NodeCredentials, reason);
+            }
+        }
+        if let Some(reason) = &self.roots_unseen {
+            because(Unseen::NodeRoots, reason.clone());
+        }
+        vantage.unseen.retain(|what| match what {
+            Unseen::NodeCredentials => !are_known,
+            Unseen::NodeRoots => !self.has_node_roots,
+            _ => true,
+        });
+        vantage
     }
 }
 

@@ -11,6 +11,7 @@ use crate::model::credential::{
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Access, Attempt, Challenge, Evidence, Step};
 use crate::model::fault::{HttpFault, Phase, TokenFault};
+use crate::model::vantage::Unseen;
 
 /// Every attempt was refused, or none could be made.
 pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
@@ -271,8 +272,11 @@ fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
             .severity(Severity::Critical)
             .fact(format!("{source}: {problem}"))
             .fact("the registry asks for a credential; whether that one would do is not known")
-            .hint(match problem {
-                SourceProblem::Unread { .. } => format!(
+            .hint(match (source, problem) {
+                (CredentialSource::NodeProvider { .. } | CredentialSource::NodeConfig { .. }, _) => format!(
+                    "Look on the node: whether {source} gives one shows in the kubelet's log, and in whether a pull there succeeds; or name a Secret in the pod's imagePullSecrets, which the kubelet tries before."
+                ),
+                (_, SourceProblem::Unread { .. }) => format!(
                     "Allow {source} to be read: by the daemon (kubernetes.secrets, docs/kubernetes.md) or by whoever asks; or give a credential by a file (kubernetes.credential, --secret-file). `kubectl get` and `pullpath secret check` tell what is in it."
                 ),
                 _ => format!(
@@ -284,10 +288,13 @@ fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
         return at(Cause::SecretKeyMismatch, leg, phase)
             .confidence(Confidence::Medium)
             .facts(mismatches(evidence, |_| true))
-            .fact(ANONYMOUS)
+            .fact(of_node(evidence))
             .hint(mend_key(evidence, nearest));
     }
-    let mut finding = at(Cause::AuthNoCred, leg, phase).confidence(Confidence::Medium);
+    let mut finding = at(Cause::AuthNoCred, leg, phase);
+    if is_node_unseen(evidence) {
+        finding = finding.confidence(Confidence::Medium);
+    }
     if keyring.sources.is_empty() {
         finding = finding.fact("no credential was given or found");
     } else {
@@ -311,12 +318,22 @@ fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
             "registries answer the same for a repository that is not there: '{}'",
             evidence.reference.repository()
         ))
-        .fact(ANONYMOUS)
+        .fact(of_node(evidence))
         .hint(hint)
 }
 
-const ANONYMOUS: &str =
-    "anonymous as far as seen: the node's own credentials can't be seen from here";
+fn is_node_unseen(evidence: &Evidence) -> bool {
+    evidence.vantage.unseen.contains(&Unseen::NodeCredentials)
+}
+
+/// What the kubelet may have besides.
+fn of_node(evidence: &Evidence) -> &'static str {
+    if is_node_unseen(evidence) {
+        "anonymous as far as seen: the node's own credentials can't be seen from here"
+    } else {
+        "anonymous: the node has no credential of its own for it either"
+    }
+}
 
 /// The `--docker-server` that the kubelet matches with this image.
 fn docker_server(evidence: &Evidence) -> &str {

@@ -20,7 +20,7 @@ use super::{Confidence, Finding, Pull, Severity, Verdict, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
-use crate::model::vantage::NetworkView;
+use crate::model::vantage::{NetworkView, Unseen};
 use crate::model::workload::Found;
 
 pub(super) use auth::nearest_of;
@@ -136,6 +136,32 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
     if is_names && evidence.vantage.network != NetworkView::Node {
         finding.confidence = finding.confidence.min(Confidence::Medium);
     }
+    if let Some(unseen) = hangs_on(evidence, finding) {
+        finding.confidence = finding.confidence.min(Confidence::Medium);
+        finding.evidence.push(format!(
+            "at the node it may be otherwise, by what was not seen: {}",
+            unseen.describe()
+        ));
+    }
+}
+
+/// A setting of the node that was not seen, and by which what fails here may not fail there.
+fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<Unseen> {
+    let vantage = &evidence.vantage;
+    let unseen = |what: Unseen| vantage.unseen.contains(&what).then_some(what);
+    if finding.cause == Cause::TlsUnknownCa {
+        return unseen(Unseen::NodeRoots);
+    }
+    // Outside of a pod, what is set here may be what containerd has; inside, it is not.
+    let is_pod = vantage.network != NetworkView::Machine;
+    let is_critical = finding.severity == Severity::Critical;
+    let is_of_connection = matches!(finding.phase, Some(Phase::Connect | Phase::Tls));
+    // That is of the network, whoever is asked by it.
+    let is_of_network = finding.cause == Cause::NoEgress;
+    if !is_pod || !is_critical || !is_of_connection || is_of_network {
+        return None;
+    }
+    unseen(Unseen::Proxy).or_else(|| unseen(Unseen::Mirrors))
 }
 
 fn masks(root: &Finding, finding: &Finding) -> bool {

@@ -25,7 +25,7 @@ use crate::model::fault::{
 };
 use crate::model::network::{Provider, ProviderBy, ProviderSign};
 use crate::model::units::Bytes;
-use crate::model::vantage::NetworkView;
+use crate::model::vantage::{NetworkView, Unseen};
 
 mod paths;
 mod settings;
@@ -784,6 +784,7 @@ fn a_certificate_fault_is_the_clocks_only_when_every_server_says_so() {
     // The registry's plain-http or verified answer tells the time, the storage's certificate fails.
     let with = |registry, token| {
         let mut evidence = healthy().unsecured(Role::Blob, expired());
+        evidence.vantage.unseen.clear();
         evidence.leg_mut(Role::Blob).tls.chain =
             vec![certificate(BLOBS, days_from_now(-90), days_from_now(-1))];
         evidence.leg_mut(Role::Registry).clock = clock(registry);
@@ -920,6 +921,14 @@ fn without_a_credential_the_cause_is_that_there_is_none() {
             ],
         );
         assert_eq!(finding.confidence, Confidence::Medium);
+        // The node's own are known, and not among them.
+        let mut seen = evidence.clone();
+        seen.vantage
+            .unseen
+            .retain(|what| *what != Unseen::NodeCredentials);
+        let finding = only(&seen, "auth_no_cred", Critical);
+        says(&finding, &["no credential of its own for it either"]);
+        assert_eq!(finding.confidence, Confidence::High);
     }
     // Keys for other registries are listed, and are no fault.
     let others = vec![
@@ -1929,4 +1938,54 @@ fn an_empty_record_is_judged_without_harm() {
         },
     };
     is_sound(&judge(&evidence));
+}
+
+#[test]
+fn what_of_the_node_was_not_seen_lowers_what_hangs_on_it() {
+    let refused = |unseen: &[Unseen], network| {
+        let mut evidence = healthy().unsecured(Role::Registry, unknown_issuer());
+        evidence.vantage.network = network;
+        evidence.vantage.unseen = unseen.to_vec();
+        only(&evidence, "tls_unknown_ca", Critical)
+    };
+    for (unseen, network, confidence) in [
+        (vec![], NetworkView::Node, Confidence::High),
+        (
+            vec![Unseen::NodeRoots],
+            NetworkView::Node,
+            Confidence::Medium,
+        ),
+        (
+            vec![Unseen::NodeRoots],
+            NetworkView::Machine,
+            Confidence::Medium,
+        ),
+        (vec![Unseen::ImageStore], NetworkView::Pod, Confidence::High),
+    ] {
+        let finding = refused(&unseen, network);
+        assert_eq!(finding.confidence, confidence, "{unseen:?}");
+        let told = finding
+            .evidence
+            .iter()
+            .any(|fact| fact.contains("the node's trusted roots"));
+        assert_eq!(told, unseen.contains(&Unseen::NodeRoots));
+    }
+    let expired = |unseen: &[Unseen], network| {
+        let mut evidence = healthy().unsecured(
+            Role::Registry,
+            TlsFault::NameMismatch {
+                expected: REGISTRY.to_owned(),
+                presented: vec!["other.example.com".to_owned()],
+            },
+        );
+        evidence.vantage.network = network;
+        evidence.vantage.unseen = unseen.to_vec();
+        only(&evidence, "tls_name", Critical).confidence
+    };
+    for unseen in [Unseen::Mirrors, Unseen::Proxy] {
+        assert_eq!(expired(&[unseen], NetworkView::Pod), Confidence::Medium);
+        // What this machine has may be what containerd has.
+        assert_eq!(expired(&[unseen], NetworkView::Machine), Confidence::High);
+    }
+    assert_eq!(expired(&[], NetworkView::Pod), Confidence::High);
 }

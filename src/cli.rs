@@ -2,25 +2,35 @@
 //!
 //! stdout is the result, stderr is talk.
 
+mod access;
+mod cluster;
+mod credential;
+mod ground;
 mod input;
+mod lint;
+mod nodes;
 mod place;
 mod probe;
 mod progress;
+mod remote;
 mod replay;
 mod run;
 mod secret;
+mod service;
 mod vantage;
+mod wait;
+mod why;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::Config;
 use crate::containerd::SettingsError;
@@ -29,6 +39,9 @@ use crate::daemon::metrics;
 use crate::daemon::runner::StartError;
 use crate::diagnose::Pull;
 use crate::diagnose::cause::{self, Cause};
+use crate::kubernetes::ask::AskError;
+use crate::kubernetes::client::ConnectError;
+use crate::lint::follow::LookError;
 use crate::report::Document;
 use crate::report::text::{self, Style};
 use crate::surroundings::place::PlaceError;
@@ -53,12 +66,18 @@ struct Cli {
 enum Command {
     /// Walk the pull of an image without pulling it: what works, what doesn't, why, what to do
     Probe(Box<probe::Probe>),
+    /// Tell why pods wait for their images: what the kubelet said, and a check on their node
+    Why(Box<why::WhyArgs>),
+    /// Wait, in an init container, until the pod's EIP is bound and a pull of an image would succeed
+    Wait(Box<wait::WaitArgs>),
     /// Show what this place looks like: network, cloud, egress, and what can't be seen from it
     Vantage(Box<vantage::VantageArgs>),
     /// Judge saved reports again, with the rules of this version; nothing is contacted
     Replay(replay::Replay),
     /// Look at pull secrets
     Secret(secret::SecretArgs),
+    /// Look for what is wrong with workloads and their pull secrets in a cluster, before anybody pulls
+    Lint(lint::LintArgs),
     /// Explain a cause that a report names; without a code, list them all
     Explain {
         /// The code, for instance tls_unknown_ca
@@ -69,6 +88,8 @@ enum Command {
     },
     /// Watch the targets of a configuration: metrics, a status page, an API
     Run(Box<run::RunArgs>),
+    /// Watch what the whole cluster tells: real pulls, from the Events of kubelets
+    Cluster(Box<cluster::ClusterArgs>),
     /// Check a configuration, or show what may stand in one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -138,9 +159,17 @@ enum Error {
         nearest: Vec<&'static str>,
     },
     #[error(transparent)]
+    ApiServer(#[from] ConnectError),
+    #[error(transparent)]
+    Look(#[from] LookError),
+    #[error("the API server has not told all within {seconds} s; allow more with {flag}")]
+    Slow { flag: &'static str, seconds: u64 },
+    #[error(transparent)]
     Start(#[from] StartError),
     #[error("this node has no name: give it one with --node")]
     NoNodeName,
+    #[error("this replica has no name: give it one with --identity")]
+    NoIdentity,
     #[error("can't listen at {address}, given with {flag} or in the configuration: {source}")]
     Listen {
         flag: &'static str,
@@ -148,6 +177,19 @@ enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("can't {what}: {source}")]
+    Ask {
+        what: String,
+        #[source]
+        source: AskError,
+    },
+    #[error(
+        "a node's daemon reads no whole image (--transfer full); its budgets hold: --transfer auto measures the rate within them"
+    )]
+    FullOnNodes,
+    /// Says what to write instead.
+    #[error("{0}")]
+    Usage(String),
     #[error("can't start: {0}")]
     Runtime(#[source] io::Error),
     #[error("can't write the result: {0}")]
@@ -158,7 +200,12 @@ enum Error {
 
 /// Runs the program with its arguments, the program's name first; the exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = called(Cli::command(), args.first());
+    let parsed = command
+        .try_get_matches_from(args)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() {
@@ -183,12 +230,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// What kubectl starts for `kubectl pullpath` (its plugins are programs called kubectl-NAME).
+const AS_PLUGIN: &str = "kubectl-pullpath";
+
+/// Help and errors name the program as it was called.
+fn called(command: clap::Command, program: Option<&OsString>) -> clap::Command {
+    let name = program.and_then(|program| Path::new(program).file_stem());
+    if name.is_some_and(|name| name == AS_PLUGIN) {
+        command.bin_name("kubectl pullpath")
+    } else {
+        command
+    }
+}
+
 fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     let text = match cli.command {
         Command::Probe(args) => return probe::run(*args, out),
+        Command::Why(args) => return why::run(&args, out),
+        Command::Wait(args) => return wait::run(&args, out),
         Command::Vantage(args) => return vantage::run(&args, out),
         Command::Replay(args) => return replay::run(&args, out),
         Command::Secret(args) => return secret::run(args, out),
+        Command::Lint(args) => return lint::run(args, out),
         Command::Explain { markdown: true, .. } => cause::markdown(),
         Command::Explain { code: None, .. } => cause::list(),
         Command::Explain {
@@ -203,11 +266,12 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
             }
         },
         Command::Run(args) => return run::run(*args),
+        Command::Cluster(args) => return cluster::run(*args),
         Command::Config(ConfigCommand::Check { file }) => return run::check(&file),
-        Command::Config(ConfigCommand::Schema) => pretty(&Config::schema())?,
+        Command::Config(ConfigCommand::Schema) => pretty_json(&Config::schema())?,
         Command::Config(ConfigCommand::Example) => Config::EXAMPLE.to_owned(),
-        Command::Metrics => metrics::markdown(),
-        Command::Schema => pretty(&Document::schema())?,
+        Command::Metrics => all_metrics(),
+        Command::Schema => pretty_json(&Document::schema())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pullpath", &mut script);
@@ -219,8 +283,14 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     Ok(SUCCESS)
 }
 
-fn pretty(schema: &schemars::Schema) -> Result<String, Error> {
-    let mut text = serde_json::to_string_pretty(schema).map_err(|e| Error::Write(e.into()))?;
+/// docs/metrics.md: of the daemon, and of the cluster role.
+fn all_metrics() -> String {
+    metrics::markdown() + &crate::cluster::metrics::markdown()
+}
+
+/// As a program reads it.
+fn pretty_json(value: &impl serde::Serialize) -> Result<String, Error> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Write(e.into()))?;
     text.push('\n');
     Ok(text)
 }
@@ -325,6 +395,19 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documentation_lists_every_family() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, all_metrics()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == all_metrics(),
+            "docs/metrics.md differs from the tables; UPDATE_DOCS=1 cargo test writes it"
+        );
     }
 
     #[test]

@@ -4,15 +4,19 @@
 //!
 //! | floor | module | what it does |
 //! |---|---|---|
-//! | 7 | [`cli`] | arguments → check; exit code |
-//! | 6 | [`daemon`] | checks again and again, within budgets; metrics, page, API |
-//! | 5 | [`report`] | evidence + verdict, and all faces of it |
-//! | 4 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
-//! | 4 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
-//! | 3 | [`credentials`] | reads secrets and docker configs into a keyring |
-//! | 3 | [`config`] | what the operator says of the network |
-//! | 3 | [`kubernetes`] | follows what the cluster's API tells of this node |
-//! | 3 | [`containerd`] | what the node's containerd is set to: mirrors, proxies |
+//! | 8 | [`cli`] | arguments → check; exit code |
+//! | 7 | [`daemon`] | checks again and again, within budgets; metrics, page, API |
+//! | 7 | [`cluster`] | what needs the whole cluster: real pulls, by Events; one replica by a Lease |
+//! | 6 | [`report`] | evidence + verdict, and all faces of it |
+//! | 6 | [`serving`] | what programs that stay share: metrics, HTTP, reading again |
+//! | 5 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
+//! | 5 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
+//! | 5 | [`lint`] | what is wrong with workloads and their Secrets before anybody pulls |
+//! | 4 | [`credentials`] | reads secrets and docker configs into a keyring |
+//! | 4 | [`config`] | what the operator says of the network |
+//! | 4 | [`kubernetes`] | follows what the cluster's API tells of this node |
+//! | 4 | [`containerd`] | what the node's containerd is set to: mirrors, proxies |
+//! | 3 | [`pulls`] | pure: kubelets' Events of real pulls → causes and tallies |
 //! | 2 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
 //! | 2 | [`net`] | edges to the world: one input, one observation or typed fault |
 //! | 2 | [`registry`] | the OCI distribution protocol without I/O |
@@ -20,17 +24,21 @@
 //! | 1 | [`model`] | the nouns |
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod containerd;
 pub mod credentials;
 pub mod daemon;
 pub mod diagnose;
 pub mod kubernetes;
+pub mod lint;
 pub mod model;
 pub mod net;
 pub mod probe;
+pub mod pulls;
 pub mod registry;
 pub mod report;
+pub mod serving;
 pub mod surroundings;
 pub mod workload;
 

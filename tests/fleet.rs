@@ -6,7 +6,7 @@
 #[path = "simulation/mod.rs"]
 mod simulation;
 
-use simulation::{Size, check, run};
+use simulation::{Size, check, check_shared, run};
 
 #[test]
 fn a_fleet_does_not_herd_spends_no_more_than_it_may_and_locks_no_account() {
@@ -14,5 +14,19 @@ fn a_fleet_does_not_herd_spends_no_more_than_it_may_and_locks_no_account() {
         nodes: 60,
         targets: 20,
         days: 3,
+        shared: false,
     }));
+}
+
+#[test]
+fn nodes_that_share_a_way_test_one_at_a_time_and_one_of_them_tries_a_rejected_password() {
+    let size = Size {
+        nodes: 120,
+        targets: 4,
+        days: 3,
+        shared: true,
+    };
+    let figures = run(size);
+    check(&figures);
+    check_shared(size, &figures);
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 /// From the top; those of one line are side by side and don't know each other.
 const FLOORS: &[&[&str]] = &[
     &["cli"],
-    &["daemon"],
-    &["report"],
-    &["probe", "surroundings"],
+    &["daemon", "cluster"],
+    &["report", "serving"],
+    &["probe", "surroundings", "lint"],
     &["credentials", "containerd", "config", "kubernetes"],
+    &["pulls"],
     &["diagnose", "net", "registry", "workload"],
     &["model"],
 ];

@@ -8,98 +8,21 @@
 mod kube;
 mod lab;
 mod operated;
+#[path = "kube/played.rs"]
+mod played;
 mod support;
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use kube::Cluster;
 use operated::{Daemon, eventually};
+use played::{
+    allow_in, codes, config, docker_config, kubelet_says, names, pod, rights_for_pods, secret,
+    targets,
+};
 use pullpath::daemon::metrics::FAMILIES;
-use serde_json::{Value, json};
-use support::{PASSWORD, USER, World};
-
-/// The rights that `kubernetes.discover: node` needs, and no more.
-fn rights_for_pods() -> Value {
-    json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}])
-}
-
-fn config(world: &World, cluster: &Cluster, kubernetes: &str) -> String {
-    format!(
-        "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nvantage: {{node: n1}}\n\
-         network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\n\
-         kubernetes:\n  discover: node\n  kubeconfig: '{}'\n{kubernetes}\n",
-        world.nameserver(),
-        world.ca.file().display(),
-        cluster.kubeconfig("node").display()
-    )
-}
-
-/// A pod on a node, as after its scheduling.
-fn pod(cluster: &Cluster, namespace: &str, name: &str, node: &str, image: &str, secrets: &[&str]) {
-    let secrets: Vec<Value> = secrets.iter().map(|name| json!({"name": name})).collect();
-    cluster.create(
-        &format!("/api/v1/namespaces/{namespace}/pods"),
-        &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
-                "spec": {"nodeName": node, "imagePullSecrets": secrets,
-                         "containers": [{"name": "app", "image": image}]}}),
-    );
-}
-
-/// What the kubelet reports of a pod's only container.
-fn kubelet_says(
-    cluster: &Cluster,
-    namespace: &str,
-    name: &str,
-    image: &str,
-    waiting: Option<&str>,
-) {
-    let state = match waiting {
-        Some(reason) => json!({"waiting": {"reason": reason, "message": "Back-off pulling image"}}),
-        None => json!({"running": {}}),
-    };
-    let id = if waiting.is_some() { "" } else { "sha256:abc" };
-    cluster.ask(
-        "PATCH",
-        &format!("/api/v1/namespaces/{namespace}/pods/{name}/status"),
-        Some(&json!({"status": {"phase": if waiting.is_some() { "Pending" } else { "Running" },
-            "containerStatuses": [{"name": "app", "image": image, "imageID": id, "ready": waiting.is_none(),
-                                   "restartCount": 0, "state": state}]}})),
-    );
-}
-
-fn docker_config(world: &World, password: &str) -> String {
-    let config = World::docker_config(&world.registry_host(), USER, password);
-    BASE64_STANDARD.encode(config)
-}
-
-fn secret(cluster: &Cluster, world: &World, namespace: &str, name: &str, password: &str) {
-    cluster.create(
-        &format!("/api/v1/namespaces/{namespace}/secrets"),
-        &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
-                "type": "kubernetes.io/dockerconfigjson",
-                "data": {".dockerconfigjson": docker_config(world, password)}}),
-    );
-}
-
-fn targets(daemon: &Daemon) -> Vec<Value> {
-    serde_json::from_str(&daemon.get("/api/v1/targets").body).unwrap()
-}
-
-fn names(daemon: &Daemon) -> Vec<String> {
-    let name = |target: &Value| target["name"].as_str().unwrap().to_owned();
-    targets(daemon).iter().map(name).collect()
-}
-
-/// The codes of an on-demand check of a target whose name is not for URLs.
-fn codes(daemon: &Daemon, name: &str) -> Vec<&'static str> {
-    let name = name
-        .replace('/', "%2F")
-        .replace('@', "%40")
-        .replace('+', "%2B");
-    daemon.codes(&name)
-}
+use serde_json::json;
+use support::{PASSWORD, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_of_this_node_s_pods_are_watched_and_only_theirs() {
@@ -235,17 +158,13 @@ async fn a_secret_is_read_only_where_it_is_allowed_and_followed_as_it_changes() 
         let facts = &document.reports[0].verdict.findings[0].evidence;
         facts.iter().any(|fact| fact.contains("RBAC must allow"))
     });
-    cluster.create(
-        "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/roles",
-        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "pull"},
-                "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pull"],
-                           "verbs": ["list", "watch"]}]}),
-    );
-    cluster.create(
-        "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings",
-        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "pull"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "pull"},
-                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "node"}]}),
+    allow_in(
+        &cluster,
+        "shop",
+        "node",
+        "pull",
+        &json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pull"],
+                 "verbs": ["list", "watch"]}]),
     );
     // The watch waits before it tries again.
     operated::eventually_within("the wrong password", Duration::from_mins(1), || {
@@ -287,7 +206,7 @@ async fn an_api_server_that_is_away_forbids_or_forgets_stops_no_check() {
         let ready = daemon.get("/readyz");
         ready.status == 200
             && ready.body.contains("forbidden")
-            && ready.body.contains("Allow get, list and watch")
+            && ready.body.contains("Allow list and watch")
     });
     assert_eq!(
         daemon.metrics().value("pullpath_kubernetes_followed"),

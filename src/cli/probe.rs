@@ -2,24 +2,25 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use url::Url;
 
+use super::access::ClusterArgs;
+use super::credential::{CredentialArgs, Credentials, OfCluster};
+use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
+use super::nodes::{self, NodeArgs};
 use super::place::PlaceArgs;
 use super::progress::ProgressLine;
 use super::{Error, Output, When, duration, input, long_duration};
-use crate::config::Network;
-use crate::containerd::{self, Settings};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::Evidence;
@@ -27,11 +28,10 @@ use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
 use crate::model::workload::PodUse;
-use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Override};
+use crate::probe::{self, Budget, Check, Effort};
 use crate::registry::keyring::{Keyring, LoadedSource};
 use crate::registry::secret;
 use crate::report::{Document, Report};
-use crate::surroundings::place::{Place, containerd_files};
 use crate::workload;
 
 /// Pulls that are walked at the same time: enough for the images of a pod, few enough that a
@@ -97,7 +97,17 @@ pub(super) struct Probe {
     credentials: CredentialArgs,
 
     #[command(flatten)]
+    nodes: NodeArgs,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    #[command(flatten)]
     containerd: ContainerdArgs,
+
+    /// Where a proxy is used, walk once more without it, and compare
+    #[arg(long, help_heading = "containerd's settings")]
+    compare_direct: bool,
 
     #[command(flatten)]
     network: NetworkArgs,
@@ -109,9 +119,9 @@ pub(super) struct Probe {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Transfer")]
 struct TransferArgs {
-    /// Measure how fast layers come: until the rate is known (auto), or all of them (full)
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = TransferMode::Auto)]
-    transfer: TransferMode,
+    /// Measure how fast layers come: until the rate is known (auto), or all of them (full) [default: auto; off with --node and --all-nodes]
+    #[arg(long, value_enum, value_name = "HOW")]
+    transfer: Option<TransferMode>,
 
     /// The most that auto may read
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
@@ -140,9 +150,9 @@ enum TransferMode {
 impl TransferArgs {
     fn budget(&self) -> Option<Budget> {
         let full = match self.transfer {
-            TransferMode::Off => return None,
-            TransferMode::Auto => false,
-            TransferMode::Full => true,
+            Some(TransferMode::Off) => return None,
+            None | Some(TransferMode::Auto) => false,
+            Some(TransferMode::Full) => true,
         };
         Some(Budget {
             full,
@@ -151,6 +161,18 @@ impl TransferArgs {
             expected_within: self.expect_pull_within,
             control: self.control_url.clone(),
         })
+    }
+}
+
+impl TransferArgs {
+    /// Of a check that a node's daemon makes, within its own budgets.
+    fn tier(&self, hops: bool) -> Result<nodes::Tier, Error> {
+        match self.transfer {
+            None | Some(TransferMode::Off) if hops => Ok(nodes::Tier::Path),
+            None | Some(TransferMode::Off) => Ok(nodes::Tier::Reach),
+            Some(TransferMode::Auto) => Ok(nodes::Tier::Transfer),
+            Some(TransferMode::Full) => Err(Error::FullOnNodes),
+        }
     }
 }
 
@@ -175,91 +197,23 @@ fn size(text: &str) -> Result<Bytes, String> {
     size.ok_or_else(|| "not a size; write for instance 16MiB".to_owned())
 }
 
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Credentials")]
-struct CredentialArgs {
-    /// A Secret manifest (YAML or JSON), as `kubectl get secret NAME -o yaml` prints it; repeatable, in the pod's order
-    #[arg(long, value_name = "FILE")]
-    secret_file: Vec<PathBuf>,
-
-    /// A docker config.json or containers auth.json [default, when no other credential is given: the usual places]
-    #[arg(long, value_name = "FILE")]
-    docker_config: Option<PathBuf>,
-
-    /// A user for the registry; the password is read from standard input
-    #[arg(long, value_name = "USER", requires = "password_stdin")]
-    username: Option<String>,
-
-    /// Read the password of --username from standard input
-    #[arg(long, requires = "username")]
-    password_stdin: bool,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "containerd's settings")]
-struct ContainerdArgs {
-    /// The folder of containerd's REGISTRY/hosts.toml (its `config_path`) [default: as config.toml says]
-    #[arg(long, value_name = "DIR")]
-    hosts_dir: Option<PathBuf>,
-
-    /// containerd's own file, read for `config_path` [default: /etc/containerd/config.toml, if it is there]
-    #[arg(long, value_name = "FILE", conflicts_with = "hosts_dir")]
-    containerd_config: Option<PathBuf>,
-
-    /// Take the proxies from here and not from this process: a systemd unit, drop-in or folder of them, or an environment file; repeatable
-    #[arg(long, value_name = "FILE")]
-    proxy_from: Vec<PathBuf>,
-
-    /// Where a proxy is used, walk once more without it, and compare
-    #[arg(long)]
-    compare_direct: bool,
-}
-
-impl ContainerdArgs {
-    /// With what the configuration names where an option names nothing.
-    fn or(&self, network: &Network) -> containerd::Request {
-        let configured = containerd_files(network);
-        let own_folder = self.hosts_dir.is_some() || self.containerd_config.is_some();
-        containerd::Request {
-            hosts_dir: if own_folder {
-                self.hosts_dir.clone()
-            } else {
-                configured.hosts_dir
-            },
-            config: if own_folder {
-                self.containerd_config.clone()
-            } else {
-                configured.config
-            },
-            proxy_from: if self.proxy_from.is_empty() {
-                configured.proxy_from
-            } else {
-                self.proxy_from.clone()
-            },
-        }
-    }
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Network")]
-struct NetworkArgs {
-    /// Talk plain HTTP to the registry, as hosts.toml with `server = "http://…"` does
-    #[arg(long)]
-    plain_http: bool,
-
-    /// Use this address for a host and port, without asking; repeatable
-    #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = override_of)]
-    resolve: Vec<Override>,
-}
-
 /// Walks all images and prints what came of it.
 pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
     start_logging(args.verbose);
-    // A walk waits; it does not compute. One thread is enough, and the smallest.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)?;
+    let runtime = runtime()?;
+    if args.nodes.is_wished() {
+        let wish = nodes::Wish {
+            references: &args.references,
+            tier: args.transfer.tier(args.hops)?,
+            nodes: &args.nodes,
+            credentials: &args.credentials,
+            cluster: &args.cluster,
+            output: args.output,
+            color: args.color,
+            why: args.why,
+        };
+        return runtime.block_on(nodes::run(&wish, out));
+    }
     let stderr_is_terminal = io::stderr().is_terminal();
     let progress = Arc::new(ProgressLine::new(stderr_is_terminal && args.verbose == 0));
     let (output, color, why) = (args.output, args.color, args.why);
@@ -327,32 +281,19 @@ fn save(report: &Report, folder: &Path) -> Result<(), Error> {
 const MAX_SAME_NAME: u32 = 100;
 
 async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
-    let wishes = wishes(&args).await?;
-    let (config, place) = args.place.load(args.timeout)?;
-    let settings = Settings::load(&args.containerd.or(&config.network), |name| {
-        std::env::var(name).ok()
-    })?;
-    let base = place.vantage(&settings);
-    let netlink = Place::netlink().await;
-    // At the same time as the walks, which don't wait for it.
-    let place = Arc::new(place);
-    let looking = tokio::spawn({
-        let (place, base, netlink) = (Arc::clone(&place), base.clone(), netlink.clone());
-        async move { place.look(base, &config.network, netlink).await }
-    });
-    let edges = Arc::new(Edges {
-        resolver: place.resolver.clone(),
-        overrides: args.network.resolve.clone(),
-        families: place.families,
-        trust: place.trust.clone(),
-        settings,
-        trace: args.trace,
-        transfer_turn: Mutex::new(()),
-        vantage: base,
-        netlink,
-        wait: args.timeout,
-        known: Arc::new(KnownManifests::default()),
-    });
+    let credentials = args.credentials.prepare(&args.cluster).await?;
+    let of_cluster = credentials.fetch().await;
+    let wishes = wishes(&args, &credentials, &of_cluster).await?;
+    let ground = Ground::prepare(
+        &args.place,
+        &args.containerd,
+        &args.network,
+        args.timeout,
+        args.trace,
+    )
+    .await?;
+    let looking = ground.look();
+    let edges = ground.edges;
     let platform = args.platform.unwrap_or_else(Platform::local);
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut walks = JoinSet::new();
@@ -361,9 +302,10 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
             reference: wish.reference,
             platform: platform.clone(),
             pods: wish.pods,
+            asked_secrets: of_cluster.asked.clone(),
             keyring: Arc::new(Keyring::new(wish.sources)),
             plain_http: args.network.plain_http,
-            compare_direct: args.containerd.compare_direct,
+            compare_direct: args.compare_direct,
             effort: Effort {
                 hops: args.hops,
                 transfer: args.transfer.budget(),
@@ -408,19 +350,20 @@ struct Wish {
 
 /// The images that were named, then those of the manifests. Containers that want the same image
 /// with the same Secrets share a walk.
-async fn wishes(args: &Probe) -> Result<Vec<Wish>, Error> {
-    let mut request = credential_request(&args.credentials)?;
-    let environment = |name: &str| std::env::var_os(name);
+async fn wishes(
+    args: &Probe,
+    credentials: &Credentials,
+    of_cluster: &OfCluster,
+) -> Result<Vec<Wish>, Error> {
     let mut wishes: Vec<Wish> = Vec::new();
     for reference in &args.references {
-        let sources = credentials::load(&request, reference, environment).await?;
+        let sources = credentials.load(of_cluster, reference, false).await?;
         wishes.push(Wish {
             reference: reference.clone(),
             pods: Vec::new(),
             sources,
         });
     }
-    request.for_pods = true;
     if args.credentials.password_stdin && args.filename.iter().any(|path| input::is_stdin(path)) {
         return Err(Error::Manifest(
             "standard input can't be both the manifest (-f -) and the password (--password-stdin); give the manifest as a file"
@@ -454,7 +397,7 @@ async fn wishes(args: &Probe) -> Result<Vec<Wish>, Error> {
                     wish.pods.push(pod);
                     continue;
                 }
-                let mut given = credentials::load(&request, &reference, environment).await?;
+                let mut given = credentials.load(of_cluster, &reference, true).await?;
                 given.extend(beside.iter().cloned());
                 let (sources, sought) = credentials::for_pod(&given, &pod);
                 pod.secrets = sought;
@@ -472,23 +415,6 @@ async fn wishes(args: &Probe) -> Result<Vec<Wish>, Error> {
 /// etcd takes objects of 1.5 MiB; a file may have many.
 const MAX_MANIFEST: u64 = 32 << 20;
 
-fn credential_request(args: &CredentialArgs) -> Result<credentials::Request, Error> {
-    let login = match &args.username {
-        Some(username) => Some(credentials::Login {
-            source: CredentialSource::CommandLine,
-            username: username.clone(),
-            password: credentials::password_from(io::stdin().lock())?,
-        }),
-        None => None,
-    };
-    Ok(credentials::Request {
-        login,
-        secret_files: args.secret_file.clone(),
-        docker_config: args.docker_config.clone(),
-        for_pods: false,
-    })
-}
-
 /// Only our own events: those of the libraries below may hold headers.
 fn start_logging(verbose: u8) {
     let level = match verbose {
@@ -505,53 +431,4 @@ fn start_logging(verbose: u8) {
         .with(filter)
         .with(layer)
         .try_init();
-}
-
-fn override_of(text: &str) -> Result<Override, String> {
-    let wrong = || {
-        format!("'{text}' is not HOST:PORT:ADDR, for instance registry.example.com:443:10.0.3.9")
-    };
-    let mut parts = text.splitn(3, ':');
-    let (Some(host), Some(port), Some(address)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(wrong());
-    };
-    let bare = address
-        .strip_prefix('[')
-        .and_then(|a| a.strip_suffix(']'))
-        .unwrap_or(address);
-    let address: IpAddr = bare.parse().map_err(|_| wrong())?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    if host.is_empty() || port == 0 {
-        return Err(wrong());
-    }
-    Ok(Override {
-        host: host.to_owned(),
-        port,
-        address,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn overrides_read_host_port_address() {
-        let read = override_of("reg.test:443:::1").unwrap();
-        assert_eq!(
-            (read.host.as_str(), read.port, read.address),
-            ("reg.test", 443, "::1".parse().unwrap())
-        );
-        assert!(override_of("reg.test:443:[fd00::1]").is_ok());
-        for wrong in [
-            "reg.test",
-            "reg.test:443",
-            "reg.test:x:127.0.0.1",
-            ":443:127.0.0.1",
-            "reg.test:0:127.0.0.1",
-            "r:1:h",
-        ] {
-            assert!(override_of(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -1,25 +1,21 @@
 //! `pullpath run`: the daemon from its arguments to its end.
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::place::read_config;
+use super::service::{bind, host_name, obey_signals, shown, start_logging, watch};
 use super::{Error, SUCCESS};
 use crate::config::{Config, ListenAddress, LogFormat, LogLevel};
-use crate::daemon::reload::Watch;
 use crate::daemon::runner::{Order, Runner};
-use crate::daemon::serve::{App, serve};
+use crate::daemon::serve::App;
 use crate::net::machine;
+use crate::serving::http::serve;
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
@@ -122,11 +118,6 @@ async fn watch_over(
     let load = Box::new(move || again.read().map_err(|error| error.to_string()));
     let runner = Runner::start(node.clone(), config, load).await?;
     let app = App::new(runner.fleet(), orders.clone(), stop.clone());
-    let shown = |listener: &TcpListener| {
-        listener
-            .local_addr()
-            .map_or_else(|_| "?".to_owned(), |at| at.to_string())
-    };
     tracing::info!(
         version = crate::VERSION,
         commit = crate::COMMIT,
@@ -140,13 +131,16 @@ async fn watch_over(
         tokio::spawn(serve(public, app_public, stop.clone())),
         tokio::spawn(serve(orders_at, app_admin, stop.clone())),
     ];
-    let signals = tokio::spawn(obey_signals(orders.clone(), stop.clone()));
+    let (reload, reloads) = mpsc::channel(1);
+    let signals = tokio::spawn(obey_signals(reload.clone(), stop.clone()));
+    let obeyed = tokio::spawn(order_reloads(reloads, orders));
     // What only the start has needed.
     machine::give_code_back();
-    let watcher = tokio::spawn(watch(source.path.clone(), orders, stop.clone()));
+    let watcher = tokio::spawn(watch(source.path.clone(), reload, stop.clone()));
     runner.run(received, stop).await;
     signals.abort();
     watcher.abort();
+    obeyed.abort();
     for server in servers {
         // Whoever still reads has had its grace.
         let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
@@ -154,87 +148,14 @@ async fn watch_over(
     Ok(())
 }
 
-async fn bind(address: ListenAddress, flag: &'static str) -> Result<TcpListener, Error> {
-    let mut bound = TcpListener::bind(address.0).await;
-    // All addresses of a host without IPv6 are those of IPv4.
-    if bound.is_err() && address.0.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        let of_v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.0.port())).await;
-        bound = of_v4.or(bound);
-    }
-    bound.map_err(|source| Error::Listen {
-        flag,
-        address: address.0,
-        source,
-    })
-}
-
-/// SIGHUP reads the configuration again; SIGTERM and SIGINT end.
-async fn obey_signals(orders: mpsc::Sender<Order>, stop: CancellationToken) {
-    let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::hangup()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals can't be received");
-        return;
-    };
-    loop {
-        tokio::select! {
-            Some(()) = hangup.recv() => order_reload(&orders).await,
-            Some(()) = terminate.recv() => stop.cancel(),
-            Some(()) = interrupt.recv() => stop.cancel(),
-            else => return,
+/// What came of it is logged by whoever obeys.
+async fn order_reloads(mut wishes: mpsc::Receiver<()>, orders: mpsc::Sender<Order>) {
+    while wishes.recv().await.is_some() {
+        let (done, told) = oneshot::channel();
+        if orders.send(Order::Reload(done)).await.is_ok() {
+            let _ = told.await;
         }
     }
-}
-
-async fn watch(path: PathBuf, orders: mpsc::Sender<Order>, stop: CancellationToken) {
-    let mut watch = Watch::new(&path);
-    while !stop.is_cancelled() {
-        watch.changed().await;
-        order_reload(&orders).await;
-    }
-}
-
-/// What came of it is logged by whoever obeys.
-async fn order_reload(orders: &mpsc::Sender<Order>) {
-    let (done, told) = oneshot::channel();
-    if orders.send(Order::Reload(done)).await.is_ok() {
-        let _ = told.await;
-    }
-}
-
-fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim();
-    (!name.is_empty()).then(|| name.to_owned())
-}
-
-/// Only our own events: those of the libraries below may hold headers.
-fn start_logging(format: LogFormat, level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    let filter = tracing_subscriber::filter::Targets::new().with_target("pullpath", level);
-    let layer = match format {
-        LogFormat::Text => tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal())
-            .boxed(),
-        LogFormat::Json => tracing_subscriber::fmt::layer()
-            .json()
-            .with_writer(io::stderr)
-            .boxed(),
-    };
-    // Fails only when a subscriber is there already, as when tests call us twice.
-    let _ = tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
-        .try_init();
 }
 
 /// `pullpath config check`.

@@ -10,6 +10,7 @@ use super::{Error, Output, SUCCESS, When, duration, use_color};
 use crate::containerd::Settings;
 use crate::report::text::Style;
 use crate::report::vantage::{VantageDocument, render};
+use crate::surroundings::NodeTold;
 use crate::surroundings::place::{Place, containerd_files};
 
 #[derive(Args, Debug)]
@@ -42,7 +43,9 @@ pub(super) fn run(args: &VantageArgs, out: &mut dyn Write) -> Result<u8, Error> 
         .map_err(Error::Runtime)?;
     let vantage = runtime.block_on(async {
         let netlink = Place::netlink().await;
-        place.look(base, &config.network, netlink).await
+        place
+            .look(base, &config.network, &NodeTold::NotAsked, netlink)
+            .await
     });
     let document = VantageDocument::new(vantage, settings.proxies.settings().clone());
     let text = match args.output {

@@ -15,6 +15,11 @@ use super::values::CountWithin;
 pub struct Kubernetes {
     /// Whether images of this node's pods are checked too.
     pub discover: Discover,
+    /// Whether this node's own Node is followed: its addresses, age, zone, versions, whether it is cordoned.
+    /// Where this is not said, it is as soon as `discover` is `node`.
+    pub node: Option<Switch>,
+    /// Whether findings are published as Events on the pods that wait for their image.
+    pub events: Events,
     /// Another way to the API server than the pod's service account.
     pub kubeconfig: Option<PathBuf>,
     /// Domains of images that count, `*` for any characters.
@@ -37,6 +42,8 @@ impl Default for Kubernetes {
     fn default() -> Self {
         Self {
             discover: Discover::Off,
+            node: None,
+            events: Events::Off,
             kubeconfig: None,
             registries: Wildcards::default(),
             namespaces: Wildcards::default(),
@@ -58,6 +65,22 @@ pub enum Discover {
     Off,
     /// The pods of this node, and no others'.
     Node,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    Off,
+    On,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Events {
+    #[default]
+    Off,
+    /// On pods of this node.
+    Pods,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
@@ -98,6 +121,14 @@ impl Default for Wildcards {
 }
 
 impl Kubernetes {
+    /// This node's own Node is followed.
+    pub fn follows_node(&self) -> bool {
+        match self.node {
+            Some(switch) => switch == Switch::On,
+            None => self.discover == Discover::Node,
+        }
+    }
+
     /// What one entry alone can't show.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let fail = |message: &str| {
@@ -108,6 +139,11 @@ impl Kubernetes {
                 snippet: None,
             })
         };
+        if self.events == Events::Pods && self.discover == Discover::Off {
+            return fail(
+                "kubernetes.events is pods, and kubernetes.discover is off: which pods wait is not known then; write discover: node",
+            );
+        }
         match self.secrets {
             SecretAccess::Named if self.named_secrets.is_empty() => fail(
                 "kubernetes.secrets is named, and kubernetes.named_secrets names none; list namespace and names there",

@@ -1,9 +1,12 @@
 //! The configuration file (`--config`), in YAML. An unknown key or a wrong value is an error that
 //! names the line and the fix; nothing of such a file is used.
 
+mod cluster;
 mod daemon;
 mod kubernetes;
 mod network;
+mod on_demand;
+mod spread;
 mod targets;
 mod values;
 
@@ -12,9 +15,12 @@ use std::fmt::{self, Write as _};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use cluster::Cluster;
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
-pub use kubernetes::{Discover, Kubernetes, NamedSecrets, SecretAccess, Wildcards};
+pub use kubernetes::{Discover, Events, Kubernetes, NamedSecrets, SecretAccess, Switch, Wildcards};
 pub use network::{Egress, FamilyWish, MetadataWish, Network};
+pub use on_demand::{OnDemand, OnDemandImages};
+pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
 pub use values::{EchoUrl, HostPort, ListenAddress, Samples, StunServer};
 
@@ -39,6 +45,11 @@ pub struct Config {
     pub network: Network,
     #[serde(deserialize_with = "values::or_default")]
     pub kubernetes: Kubernetes,
+    #[serde(deserialize_with = "values::or_default")]
+    pub spread: Spread,
+    /// Of `pullpath cluster`.
+    #[serde(deserialize_with = "values::or_default")]
+    pub cluster: Cluster,
     /// The images whose way is watched.
     #[serde(deserialize_with = "values::or_default")]
     pub targets: targets::Targets,
@@ -48,6 +59,8 @@ pub struct Config {
     pub budgets: Budgets,
     #[serde(deserialize_with = "values::or_default")]
     pub history: History,
+    #[serde(deserialize_with = "values::or_default")]
+    pub on_demand: OnDemand,
 }
 
 /// What is wrong with a file.

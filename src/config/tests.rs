@@ -176,6 +176,8 @@ fn targets_are_read_and_their_names_are_labels() {
         ("budgets: {checks_at_once: 0}\n", 1, "1 to 256"),
         ("listen: everywhere\n", 1, "10.0.0.5:9797"),
         ("log: {format: xml}\n", 1, "json"),
+        ("on_demand: {images: all}\n", 1, "any"),
+        ("on_demand: {per_minute: 0}\n", 1, "1 to 60"),
     ] {
         let error = Config::parse(text).unwrap_err();
         assert!(error.message.contains(says), "{text}: {error}");
@@ -192,6 +194,26 @@ fn no_single_wait_is_as_long_as_the_check_around_it() {
     );
 }
 
+#[test]
+fn what_the_cluster_is_asked_for_fits_together() {
+    let fails = |text: &str, says: &str| {
+        let error = Config::parse(text).unwrap_err();
+        assert!(error.message.contains(says), "{text}: {error}");
+    };
+    fails("kubernetes: {events: pods}\n", "write discover: node");
+    fails("kubernetes: {secrets: named}\n", "named_secrets names none");
+    fails("kubernetes: {node: yes}\n", "on");
+    for (text, follows) in [
+        ("", false),
+        ("kubernetes: {node: on}", true),
+        ("kubernetes: {discover: node, events: pods}", true),
+        ("kubernetes: {discover: node, node: off}", false),
+    ] {
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.kubernetes.follows_node(), follows, "{text}");
+    }
+}
+
 /// What a reader of the example takes for a default is one, and no key is left out.
 #[test]
 fn the_example_has_every_key_with_its_default() {
@@ -199,9 +221,12 @@ fn the_example_has_every_key_with_its_default() {
     let default = Config::default();
     assert_eq!(example.schedule, default.schedule);
     assert_eq!(example.kubernetes, default.kubernetes);
+    assert_eq!(example.spread, default.spread);
+    assert_eq!(example.cluster, default.cluster);
     assert_eq!(example.budgets, default.budgets);
     assert_eq!(example.history, default.history);
     assert_eq!(example.log, default.log);
+    assert_eq!(example.on_demand, default.on_demand);
     assert_eq!(example.vantage, default.vantage);
     // With all comment signs taken off, it is a whole configuration too.
     let keys = |text: &str| {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
 
 use super::face;
 use super::ledger::{Rejected, Reserved};
@@ -15,7 +16,8 @@ use super::target::Target;
 use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
-use crate::kubernetes::secrets::{Known, SecretKey, Secrets};
+use crate::kubernetes::follow::{State, View};
+use crate::kubernetes::secrets::{Lent, SecretKey, Secrets};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Evidence};
@@ -25,17 +27,34 @@ use crate::model::network::ExpectedPath;
 use crate::model::proxy::ProxySettings;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
-use crate::model::vantage::{NetworkView, Vantage};
-use crate::model::workload::{Found, SecretSought};
+use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
+use crate::model::workload::SecretSought;
 use crate::net::netlink::Netlink;
 use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Progress};
 use crate::registry::keyring::{Credential, Keyring, LoadedSource};
-use crate::registry::secret;
 use crate::report::Report;
+use crate::surroundings::NodeTold;
 use crate::surroundings::place::{Place, PlaceError, Wishes, containerd_files};
 
 /// Surroundings are looked at again with a path check, when they were seen longer ago than this.
 const LOOK_AGAIN: Duration = Duration::from_mins(10);
+
+/// An API server that is well tells of a Secret within a fraction of this; what it has not told by then is
+/// "not known" in the report, and the person who has asked is not kept waiting.
+const SECRETS_WAIT: Duration = Duration::from_secs(3);
+
+/// The first look waits for the Node for so long: an API server that is well has told by then, and without
+/// its word a look only knows less.
+const NODE_WAIT: Duration = Duration::from_secs(2);
+
+fn told_of(view: &View<NodeFacts>) -> NodeTold {
+    match (view.objects.values().next(), &view.state) {
+        (Some(facts), _) => NodeTold::Facts(Arc::clone(facts)),
+        (None, State::Unknown) => NodeTold::Nothing("it has not answered yet".to_owned()),
+        (None, State::Following) => NodeTold::Nothing("it has none of this name".to_owned()),
+        (None, State::Lost { reason, .. }) => NodeTold::Nothing(reason.clone()),
+    }
+}
 
 /// All that checks share, as one configuration has it.
 #[derive(Debug)]
@@ -49,6 +68,8 @@ pub struct World {
     last_seen: RwLock<Option<Arc<Vantage>>>,
     budgets: Budgets,
     secrets: Arc<Secrets>,
+    /// What is told of this Node; `None`: nobody is asked.
+    node: Option<watch::Receiver<View<NodeFacts>>>,
 }
 
 /// What was named and can't be used.
@@ -70,6 +91,7 @@ impl World {
         netlink: Option<Arc<Netlink>>,
         known: Arc<KnownManifests>,
         secrets: Arc<Secrets>,
+        node: Option<watch::Receiver<View<NodeFacts>>>,
     ) -> Result<Self, WorldError> {
         let wait = config.schedule.timeout.0;
         let place = Place::load(&Wishes::of(&config.network, wait))?;
@@ -98,30 +120,74 @@ impl World {
             last_seen: RwLock::new(None),
             budgets: config.budgets.clone(),
             secrets,
+            node,
         })
     }
 
     /// The place as it was seen last; looked at anew where that is too long ago.
     async fn vantage(&self, at_most: Duration) -> Arc<Vantage> {
         let mut seen = self.seen.lock().await;
-        if let Some((at, vantage)) = &*seen
-            && at.elapsed() < at_most
-        {
-            return Arc::clone(vantage);
-        }
-        let netlink = self.edges.netlink.clone();
-        let vantage = self
-            .place
-            .look(self.base.clone(), &self.network, netlink)
-            .await;
-        let vantage = Arc::new(vantage);
-        *seen = Some((Instant::now(), Arc::clone(&vantage)));
+        let node = self.node_told().await;
+        let known = seen.as_ref().filter(|(at, vantage)| {
+            at.elapsed() < at_most
+                && match (&vantage.node, node.facts()) {
+                    (Some(before), Some(now)) => before.has_ways_of(now),
+                    (before, now) => before.is_none() && now.is_none(),
+                }
+        });
+        let (at, vantage) = match known {
+            Some((_, vantage)) if vantage.node.as_ref() == node.facts() => {
+                return Arc::clone(vantage);
+            }
+            // What else is told of the Node has changed: that it is cordoned, for instance.
+            Some((at, vantage)) => {
+                let node = node.facts().cloned();
+                (
+                    *at,
+                    Arc::new(Vantage {
+                        node,
+                        ..Vantage::clone(vantage)
+                    }),
+                )
+            }
+            None => {
+                let netlink = self.edges.netlink.clone();
+                let base = self.base.clone();
+                let vantage = self.place.look(base, &self.network, &node, netlink).await;
+                (Instant::now(), Arc::new(vantage))
+            }
+        };
+        *seen = Some((at, Arc::clone(&vantage)));
         let mut last = self
             .last_seen
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *last = Some(Arc::clone(&vantage));
         vantage
+    }
+
+    /// What the cluster says of this Node; the first word is waited for a short while.
+    async fn node_told(&self) -> NodeTold {
+        let Some(node) = &self.node else {
+            return NodeTold::NotAsked;
+        };
+        let mut node = node.clone();
+        let told = node.wait_for(|view| view.state != State::Unknown);
+        let _ = timeout(NODE_WAIT, told).await;
+        told_of(&node.borrow())
+    }
+
+    /// Has the Secrets of one check read, which no target may need, and waits for them a short while.
+    pub async fn lend_secrets(&self, target: &Target) -> Lent {
+        let keys = target.secrets.iter().flat_map(|refs| {
+            refs.names.iter().map(|name| SecretKey {
+                namespace: refs.namespace.clone(),
+                name: name.clone(),
+            })
+        });
+        let lent = self.secrets.lend(keys.collect());
+        lent.told(SECRETS_WAIT).await;
+        lent
     }
 
     /// What containerd's proxies are taken from.
@@ -208,6 +274,7 @@ pub async fn make(world: &World, job: Job) -> Told {
         reference: target.reference.clone(),
         platform: target.platform.clone(),
         pods,
+        asked_secrets: Vec::new(),
         effort: Effort {
             hops: job.tier == Tier::Path,
             transfer,
@@ -237,6 +304,8 @@ pub async fn make(world: &World, job: Job) -> Told {
         Some(Rejected {
             tag: tag(&job.key, &target.registry, used),
             at: job.now,
+            confirmed: None,
+            may_until: None,
             attempt: Attempt {
                 at: Some(started),
                 ..attempt.clone()
@@ -307,29 +376,8 @@ fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<Sec
             namespace: refs.namespace.clone(),
             name: name.clone(),
         };
-        let found = match secrets.get(&key) {
-            Known::Here(manifest) => {
-                sources.extend(secret::read(&manifest, "the cluster"));
-                Found::Here
-            }
-            Known::Absent => Found::Absent,
-            Known::Unread(reason) => {
-                sources.push(LoadedSource {
-                    source: CredentialSource::SecretFile {
-                        path: "the cluster".to_owned(),
-                        namespace: Some(printable(&key.namespace)),
-                        name: printable(&key.name),
-                    },
-                    entries: Vec::new(),
-                    problem: Some(SourceProblem::Unread {
-                        reason: reason.clone(),
-                    }),
-                    lint: Vec::new(),
-                    expiries: Vec::new(),
-                });
-                Found::Unread { reason }
-            }
-        };
+        let (read, found) = secrets.get(&key).sources(&key);
+        sources.extend(read);
         sought.push(SecretSought {
             name: printable(name),
             found,

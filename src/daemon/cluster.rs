@@ -1,18 +1,25 @@
-//! What the cluster's API tells this daemon: the pods of its node, and the Secrets that they name.
+//! What the cluster's API tells this daemon: the pods of its node, the Secrets that they name, and its own
+//! Node.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Discover, Kubernetes, SecretAccess};
+use super::notices::{self, Notices, Tally};
+use super::target::Target;
+use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
-use crate::kubernetes::pods;
 use crate::kubernetes::secrets::{Access, SecretKey, Secrets};
+use crate::kubernetes::{node, pods};
+use crate::model::vantage::NodeFacts;
+use crate::report::Report;
 use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
+use crate::workload::waiting::Waiting;
 
 /// A rollout changes many pods in a moment; what they come to is told once.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -25,7 +32,22 @@ pub struct Cluster {
     secrets: Arc<Secrets>,
     /// `None`: nothing is asked.
     pods: Option<watch::Receiver<View<Pod>>>,
+    node: Option<watch::Receiver<View<NodeFacts>>>,
+    /// There is something new, which is told then.
+    settled: Option<Instant>,
+    waiting: Waiting,
+    /// `None`: no Event is published.
+    notices: Option<Notices>,
     stop: CancellationToken,
+}
+
+/// What the pods of this node come to.
+#[derive(Debug)]
+pub struct Seen {
+    pub found: Discovered,
+    /// Containers whose pull has begun to fail, or fails otherwise: namespace, pod, container.
+    pub failing: Vec<(String, String, String)>,
+    pub state: State,
 }
 
 impl Drop for Cluster {
@@ -39,25 +61,43 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is no way to an API server. Whether it answers shows later.
-    pub async fn start(config: &Kubernetes, node: &str) -> Result<Self, ConnectError> {
+    pub async fn start(
+        config: &Kubernetes,
+        node: &str,
+        tally: Tally,
+    ) -> Result<Self, ConnectError> {
         let stop = CancellationToken::new();
-        let (client, pods) = match config.discover {
-            Discover::Off => (None, None),
-            Discover::Node => {
-                let client = connect(config.kubeconfig.as_deref(), None).await?;
-                let (sender, receiver) = watch::channel(View::default());
-                let (of_pods, node, stop) = (client.clone(), node.to_owned(), stop.clone());
-                tokio::spawn(async move {
-                    pods::follow_node(of_pods, &node, sender, stop).await;
-                });
-                (Some(client), Some(receiver))
-            }
+        let follows_pods = config.discover == Discover::Node;
+        let reads_secrets = config.secrets != SecretAccess::None;
+        let client = if follows_pods || config.follows_node() || reads_secrets {
+            Some(connect(config.kubeconfig.as_deref(), None).await?)
+        } else {
+            None
         };
+        let pods = client.clone().filter(|_| follows_pods).map(|client| {
+            let (sender, receiver) = watch::channel(View::default());
+            let (node, stop) = (node.to_owned(), stop.clone());
+            tokio::spawn(async move { pods::follow_node(client, &node, sender, stop).await });
+            receiver
+        });
+        let own = client.clone().filter(|_| config.follows_node());
+        let own = own.map(|client| {
+            let (sender, receiver) = watch::channel(View::default());
+            let (node, stop) = (node.to_owned(), stop.clone());
+            tokio::spawn(async move { node::follow_own(client, &node, sender, stop).await });
+            receiver
+        });
+        let told = client.clone().filter(|_| config.events == Events::Pods);
+        let notices = told.map(|client| Notices::start(client, node, tally, stop.clone()));
         Ok(Self {
+            notices,
             scope: scope(config),
             secrets: Arc::new(Secrets::new(client, access(config))),
             config: config.clone(),
             pods,
+            node: own,
+            settled: None,
+            waiting: Waiting::default(),
             stop,
         })
     }
@@ -73,20 +113,60 @@ impl Cluster {
 
     /// Waits until there is something new, and then until it has settled.
     pub async fn changed(&mut self) {
-        let Some(pods) = &mut self.pods else {
-            return std::future::pending().await;
+        // Whoever waits here may be called away in between, and comes again.
+        let settled = match self.settled {
+            Some(settled) => settled,
+            None => {
+                let (pods, node) = (&mut self.pods, &mut self.node);
+                tokio::select! {
+                    () = change(pods) => {}
+                    () = change(node) => {}
+                }
+                *self.settled.insert(Instant::now() + SETTLE)
+            }
         };
-        if pods.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        tokio::time::sleep(SETTLE).await;
+        sleep_until(settled).await;
+        self.settled = None;
+    }
+
+    /// What is told of this node's own Node; `None` where nobody is asked.
+    pub fn own_node(&self) -> Option<watch::Receiver<View<NodeFacts>>> {
+        self.node.clone()
+    }
+
+    /// The same, of now.
+    pub fn look_at_node(&mut self) -> Option<View<NodeFacts>> {
+        Some(self.node.as_mut()?.borrow_and_update().clone())
     }
 
     /// What is known now; `None` where nothing is asked.
-    pub fn look(&mut self) -> Option<(Discovered, State)> {
+    pub fn look(&mut self) -> Option<Seen> {
         let view = self.pods.as_mut()?.borrow_and_update().clone();
         let found = discovery::discover(view.objects.values().map(|pod| &**pod), &self.scope);
-        Some((found, view.state))
+        let pods = view.objects.iter().map(|(uid, pod)| (uid, &**pod));
+        let failing = self.waiting.news(pods);
+        let pod_of = |uid: &String| view.objects.get(uid);
+        let failing = failing.iter().filter_map(|(uid, container)| {
+            let pod = pod_of(uid)?;
+            Some((pod.namespace.clone(), pod.name.clone(), container.clone()))
+        });
+        Some(Seen {
+            found,
+            failing: failing.collect(),
+            state: view.state,
+        })
+    }
+
+    /// The pods of this node, as far as they are known.
+    pub fn pods(&self) -> Option<View<Pod>> {
+        Some(self.pods.as_ref()?.borrow().clone())
+    }
+
+    /// Where that is wished, tells the pods that wait for a target's image what came of its check.
+    pub fn tell(&self, report: &Report, target: &Target, node: &str) {
+        if let (Some(notices), Some(pods)) = (&self.notices, &self.pods) {
+            notices.take(notices::of(report, target, &pods.borrow(), node));
+        }
     }
 
     /// Of these targets the Secrets are needed, and no others.
@@ -103,6 +183,16 @@ impl Cluster {
             .collect();
         self.secrets.need(&keys);
     }
+}
+
+/// Waits for news, for ever where there can be none.
+async fn change<T>(view: &mut Option<watch::Receiver<T>>) {
+    if let Some(view) = view
+        && view.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 fn scope(config: &Kubernetes) -> Scope {

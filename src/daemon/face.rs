@@ -283,7 +283,7 @@ fn requests(walk: &Walk) -> u32 {
 }
 
 /// The word of the registry's servers on how much is too much.
-fn answered(walk: &Walk, now: Timestamp) -> Option<Answered> {
+pub fn answered(walk: &Walk, now: Timestamp) -> Option<Answered> {
     let mut faults: Vec<&HttpFault> = Vec::new();
     faults.extend(walk.ping.fault());
     for attempt in walk.attempts.iter().filter(|attempt| attempt.at.is_none()) {

@@ -7,72 +7,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::face::{Face, PhaseName};
+use super::notices::Tally;
 use super::record::{Changes, Keep, Record, Run};
 use super::schedule::Tier;
+use super::spread::Heard;
 use super::target::Target;
-use crate::kubernetes::follow;
+use crate::kubernetes::follow::{self, View};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
+use crate::model::histogram::{BYTES_PER_SECOND, Histogram, SECONDS};
 use crate::model::proxy::ProxySettings;
 use crate::model::units::Bytes;
-use crate::model::vantage::{NetworkView, Vantage};
+use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 use crate::workload::discovery::Discovered;
-
-/// Edges of the buckets of durations, in seconds: from an answer on the same host to the longest wait
-/// that is usual.
-pub const SECONDS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
-
-/// Those of throughput, in bytes per second: containerd's, of `image_pulling_throughput` (MB/s), which
-/// these figures stand beside.
-pub const BYTES_PER_SECOND: &[f64] = &[
-    0.5e6, 1e6, 2e6, 4e6, 8e6, 16e6, 32e6, 64e6, 128e6, 256e6, 512e6, 1024e6,
-];
-
-/// A histogram.
-#[derive(Clone, Debug)]
-pub struct Histogram {
-    edges: &'static [f64],
-    /// Of each bucket by itself; the last is that of what is larger than all edges.
-    counts: Vec<u64>,
-    sum: f64,
-}
-
-impl Histogram {
-    pub fn new(edges: &'static [f64]) -> Self {
-        Self {
-            edges,
-            counts: vec![0; edges.len() + 1],
-            sum: 0.0,
-        }
-    }
-
-    pub fn observe(&mut self, value: f64) {
-        let bucket = self.edges.partition_point(|edge| *edge < value);
-        self.counts[bucket] += 1;
-        self.sum += value;
-    }
-
-    /// Each edge with the number of values up to it.
-    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        self.edges
-            .iter()
-            .zip(&self.counts)
-            .scan(0, |sum, (edge, count)| {
-                *sum += count;
-                Some((*edge, *sum))
-            })
-    }
-
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    pub fn sum(&self) -> f64 {
-        self.sum
-    }
-}
 
 /// All of it.
 #[derive(Debug)]
@@ -83,6 +30,10 @@ pub struct Fleet {
     pub registries: BTreeMap<Arc<str>, Registry>,
     /// What the pods of this node want; `None` where the cluster is not asked.
     pub cluster: Option<ClusterFace>,
+    /// What is told of this node's own Node; `None` where nobody is asked.
+    pub own_node: Option<OwnNode>,
+    /// `None` where nothing is shared with other nodes.
+    pub spread: Option<SpreadFace>,
     pub counters: Counters,
     pub reload: Reload,
     pub vantage: Option<Arc<Vantage>>,
@@ -135,8 +86,14 @@ pub struct Counters {
     pub runs: BTreeMap<(Tier, &'static str), u64>,
     /// Findings that have appeared, by cause.
     pub findings: BTreeMap<&'static str, u64>,
+    /// Images that were asked for besides the schedule, by what came of it.
+    pub on_demand: BTreeMap<&'static str, u64>,
+    /// Events on pods, by what became of them.
+    pub events: Tally,
     /// Checks that were due and were not made, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// Transfer tests whose turn it was, by what decided it.
+    pub turns: BTreeMap<&'static str, u64>,
     pub panics: u64,
     pub missed: u64,
     pub starved: u64,
@@ -150,7 +107,10 @@ impl Default for Counters {
         Self {
             runs: BTreeMap::new(),
             findings: BTreeMap::new(),
+            on_demand: BTreeMap::new(),
+            events: Tally::default(),
             skipped: BTreeMap::new(),
+            turns: BTreeMap::new(),
             panics: 0,
             missed: 0,
             starved: 0,
@@ -188,6 +148,8 @@ impl Fleet {
             targets: BTreeMap::new(),
             registries: BTreeMap::new(),
             cluster: None,
+            own_node: None,
+            spread: None,
             counters: Counters::default(),
             reload: Reload {
                 at,
@@ -402,19 +364,25 @@ impl ClusterFace {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What the cluster's API tells of this node's own Node.
+#[derive(Clone, Debug)]
+pub struct OwnNode {
+    pub state: follow::State,
+    pub facts: Option<Arc<NodeFacts>>,
+}
 
-    #[test]
-    fn a_histogram_counts_each_value_in_all_buckets_above_it() {
-        let mut histogram = Histogram::new(&[1.0, 2.0]);
-        for value in [0.5, 1.0, 1.5, 3.0] {
-            histogram.observe(value);
+impl OwnNode {
+    pub fn of(view: View<NodeFacts>) -> Self {
+        Self {
+            facts: view.objects.values().next().cloned(),
+            state: view.state,
         }
-        let cumulative: Vec<(f64, u64)> = histogram.cumulative().collect();
-        assert_eq!(cumulative, [(1.0, 2), (2.0, 3)]);
-        assert_eq!(histogram.count(), 4);
-        assert!((histogram.sum() - 6.0).abs() < 1e-9);
     }
+}
+
+/// What is known of those Leases.
+#[derive(Clone, Debug)]
+pub struct SpreadFace {
+    /// `None`: none was asked for yet.
+    pub heard: Option<Heard>,
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{Moment, hash, share};
+use super::turns::Learned;
+use crate::model::credential::CredentialId;
 use crate::model::evidence::{Attempt, RateLimit};
 use crate::model::units::Bytes;
 
@@ -56,6 +58,10 @@ const LEAST_WORTH: Bytes = Bytes(2 << 20);
 /// accounts after some wrong passwords in a short time, and there are many nodes.
 pub const REJECTED_REST: Duration = Duration::from_hours(1);
 
+/// The same where nodes take turns with it: counted from when it was known last that another one has
+/// tried it, since the API server may be away for long.
+pub const REJECTED_REST_SHARED: Duration = Duration::from_hours(24);
+
 /// The first wait after a registry said that it is too much (429), when it did not say how long.
 const TOO_MANY_FIRST: Duration = Duration::from_mins(1);
 const TOO_MANY_MOST: Duration = Duration::from_hours(1);
@@ -83,6 +89,10 @@ pub struct Ledger {
     rejected: BTreeMap<String, Vec<Rejected>>,
     /// Last transfer tests.
     transfers: BTreeMap<String, Moment>,
+    /// By registry: before when no other turn comes, since one was had.
+    turns: BTreeMap<String, Moment>,
+    /// By registry, or by the Lease of a credential: scores that sufficed.
+    learned: BTreeMap<String, Learned>,
     #[serde(skip)]
     rate_limits: BTreeMap<String, RateLimit>,
 }
@@ -111,8 +121,27 @@ pub struct Rejected {
     /// too few to find a password by.
     pub tag: u16,
     pub at: Moment,
+    /// When another node was known to have tried it, for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<Moment>,
+    /// Until when this node may try it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_until: Option<Moment>,
     /// What the registry said then.
     pub attempt: Attempt,
+}
+
+impl Rejected {
+    fn rests(&self, rest: Duration, now: Moment) -> bool {
+        if now.since(self.at) < REJECTED_REST {
+            return true;
+        }
+        if self.may_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let last = self.confirmed.map_or(self.at, |at| at.max(self.at));
+        now.since(last) < rest
+    }
 }
 
 /// What a registry said, as far as it bears on when to ask again.
@@ -166,6 +195,26 @@ impl Ledger {
             bytes,
             day: self.day,
         })
+    }
+
+    /// Gives back all that was taken for a test that was not made; `last` is when the one before was.
+    pub fn give_back(
+        &mut self,
+        target: &str,
+        registry: &str,
+        reserved: Reserved,
+        requests: u32,
+        last: Option<Moment>,
+        now: Moment,
+    ) {
+        self.settle(target, registry, reserved, Bytes(0), now);
+        if let Some(tokens) = self.requests.get_mut(registry) {
+            tokens.left += f64::from(requests);
+        }
+        match last {
+            Some(last) => self.transfers.insert(target.to_owned(), last),
+            None => self.transfers.remove(target),
+        };
     }
 
     /// Gives back what a test did not read. More than was reserved counts too.
@@ -317,12 +366,56 @@ impl Ledger {
         }
     }
 
-    /// Credentials of a registry that rest, the moment given being now.
-    pub fn resting(&self, registry: &str, now: Moment) -> Vec<&Rejected> {
+    /// Credentials of a registry that rest for so long, the moment given being now.
+    pub fn resting(&self, rest: Duration, registry: &str, now: Moment) -> Vec<&Rejected> {
         let list = self.rejected.get(registry).map_or(&[][..], Vec::as_slice);
-        list.iter()
-            .filter(|known| now.since(known.at) < REJECTED_REST)
-            .collect()
+        list.iter().filter(|known| known.rests(rest, now)).collect()
+    }
+
+    /// Another node has tried it, and rests.
+    pub fn confirm(&mut self, registry: &str, credential: &CredentialId, now: Moment) {
+        let list = self.rejected.get_mut(registry);
+        for known in list.into_iter().flatten() {
+            if known.attempt.credential.as_ref() == Some(credential) {
+                known.confirmed = Some(now);
+            }
+        }
+    }
+
+    /// All credentials that were rejected, each with its registry.
+    pub fn rejected(&self) -> impl Iterator<Item = (&str, &Rejected)> {
+        let all = self.rejected.iter();
+        all.flat_map(|(registry, list)| list.iter().map(move |one| (registry.as_str(), one)))
+    }
+
+    /// It may be tried until a moment, which tells whether it rests again. Not for longer: who could not
+    /// try it, since the registry was away, would do so together with all whose turn came after.
+    pub fn let_try(&mut self, registry: &str, credential: &CredentialId, until: Moment) {
+        let list = self.rejected.get_mut(registry);
+        for known in list.into_iter().flatten() {
+            if known.attempt.credential.as_ref() == Some(credential) {
+                known.may_until = Some(until);
+            }
+        }
+    }
+
+    /// A turn of a registry was had, and the next one comes after a moment.
+    pub fn had_turn(&mut self, registry: &str, until: Moment) {
+        self.turns.insert(registry.to_owned(), until);
+    }
+
+    /// Before when no other turn of a registry comes.
+    pub fn no_turn_before(&self, registry: &str) -> Option<Moment> {
+        self.turns.get(registry).copied()
+    }
+
+    /// What is known of scores that sufficed.
+    pub fn learned(&self, of: &str) -> Learned {
+        self.learned.get(of).cloned().unwrap_or_default()
+    }
+
+    pub fn learn(&mut self, of: &str, learned: Learned) {
+        self.learned.insert(of.to_owned(), learned);
     }
 
     /// What a registry said of its rate limit; it is not kept across restarts, since it costs nothing
@@ -351,15 +444,22 @@ impl Ledger {
         &mut self,
         targets: &dyn Fn(&str) -> bool,
         registries: &dyn Fn(&str) -> bool,
+        credentials: &dyn Fn(&str) -> bool,
+        rest: Duration,
         now: Moment,
     ) {
         self.turn_page(now);
+        self.turns.retain(|name, _| registries(name));
+        self.learned
+            .retain(|name, _| registries(name) || credentials(name));
         self.transfers.retain(|name, _| targets(name));
         self.requests.retain(|name, _| registries(name));
         self.waits.retain(|name, _| registries(name));
         self.rate_limits.retain(|name, _| registries(name));
         self.rejected.retain(|name, list| {
-            list.retain(|known| now.since(known.at) < REJECTED_REST);
+            list.retain(|known| {
+                known.may_until.is_some_and(|until| now < until) || known.rests(rest, now)
+            });
             registries(name) && !list.is_empty()
         });
     }
@@ -368,6 +468,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::credential::CredentialSource;
     use crate::model::evidence::{Skip, Step};
 
     const LIMITS: Limits = Limits {
@@ -387,6 +488,8 @@ mod tests {
         Rejected {
             tag,
             at: when,
+            confirmed: None,
+            may_until: None,
             attempt: Attempt {
                 credential: None,
                 token: Step::Skipped {
@@ -523,16 +626,69 @@ mod tests {
     fn a_rejected_credential_rests_an_hour() {
         let mut ledger = Ledger::default();
         ledger.reject("r", rejected(7, at(0)));
-        assert_eq!(ledger.resting("r", at(3599)).len(), 1);
-        assert_eq!(ledger.resting("r", at(3600)).len(), 0);
-        assert_eq!(ledger.resting("s", at(0)).len(), 0);
+        assert_eq!(ledger.resting(REJECTED_REST, "r", at(3599)).len(), 1);
+        assert_eq!(ledger.resting(REJECTED_REST, "r", at(3600)).len(), 0);
+        assert_eq!(ledger.resting(REJECTED_REST, "s", at(0)).len(), 0);
         // The same one again: once.
         ledger.reject("r", rejected(8, at(10)));
-        let resting = ledger.resting("r", at(20));
+        let resting = ledger.resting(REJECTED_REST, "r", at(20));
         assert_eq!((resting.len(), resting[0].tag), (1, 8));
         let attempt = resting[0].attempt.clone();
         ledger.accept("r", &attempt);
-        assert_eq!(ledger.resting("r", at(20)).len(), 0);
+        assert_eq!(ledger.resting(REJECTED_REST, "r", at(20)).len(), 0);
+    }
+
+    #[test]
+    fn a_shared_rest_is_as_long_as_others_try_and_ends_where_this_node_may() {
+        let mut ledger = Ledger::default();
+        let id = CredentialId {
+            source: CredentialSource::CommandLine,
+            key: "r".to_owned(),
+        };
+        let mut one = rejected(7, at(0));
+        one.attempt.credential = Some(id.clone());
+        ledger.reject("r", one);
+        let day = REJECTED_REST_SHARED.as_secs();
+        let rests = |ledger: &Ledger, when| {
+            !ledger
+                .resting(REJECTED_REST_SHARED, "r", at(when))
+                .is_empty()
+        };
+        assert!(rests(&ledger, day - 1) && !rests(&ledger, day));
+        ledger.confirm("r", &id, at(day - 1));
+        assert!(rests(&ledger, day) && !rests(&ledger, 2 * day));
+        ledger.let_try("s", &id, at(day + 600));
+        assert!(rests(&ledger, day));
+        ledger.let_try("r", &id, at(day + 600));
+        assert!(!rests(&ledger, day) && rests(&ledger, day + 600));
+        // Never twice in an hour.
+        ledger.reject(
+            "r",
+            Rejected {
+                attempt: ledger.rejected["r"][0].attempt.clone(),
+                ..rejected(7, at(day))
+            },
+        );
+        ledger.let_try("r", &id, at(day + 7200));
+        assert!(rests(&ledger, day + 3599) && !rests(&ledger, day + 3600));
+    }
+
+    #[test]
+    fn a_test_that_was_not_made_has_cost_nothing() {
+        let mut ledger = Ledger::default();
+        let whole = ledger.bytes_left(&LIMITS, at(0));
+        for last in [None, Some(at(5))] {
+            if let Some(last) = last {
+                ledger.transfers.insert("a".to_owned(), last);
+            }
+            ledger.take_requests(&LIMITS, "r", 4, at(10)).unwrap();
+            let reserved = ledger.reserve(&LIMITS, "a", "r", TEST, at(10)).unwrap();
+            ledger.give_back("a", "r", reserved, 4, last, at(11));
+            assert_eq!(ledger.bytes_left(&LIMITS, at(11)), whole);
+            assert_eq!(ledger.last_transfer("a"), last);
+            assert_eq!(ledger.take_requests(&LIMITS, "r", 60, at(11)), Ok(()));
+            ledger.requests.clear();
+        }
     }
 
     #[test]
@@ -572,11 +728,18 @@ mod tests {
         let [now, then] = [&ledger, &read].map(|book| book.waits_until("r", at(1)).unwrap());
         let apart = now.since(then).max(then.since(now));
         assert!(apart < Duration::from_micros(2), "{apart:?}");
-        assert_eq!(read.resting("r", at(1)).len(), 1);
+        assert_eq!(read.resting(REJECTED_REST, "r", at(1)).len(), 1);
         assert_eq!(read.last_transfer("a"), Some(at(0)));
-        read.tidy(&|_| false, &|_| false, at(1));
+        read.tidy(&|_| false, &|_| false, &|_| false, REJECTED_REST, at(1));
         let empty = serde_json::to_value(&read).unwrap();
-        for part in ["requests", "waits", "rejected", "transfers"] {
+        for part in [
+            "requests",
+            "waits",
+            "rejected",
+            "transfers",
+            "turns",
+            "learned",
+        ] {
             assert_eq!(empty[part], serde_json::json!({}), "{part}");
         }
         // What was spent today stays spent, also by targets that are gone.

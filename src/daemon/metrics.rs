@@ -2,67 +2,21 @@
 //! which is gone takes its series along.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::ptr;
-
-use jiff::Timestamp;
-use prometheus::TextEncoder;
-use prometheus::core::Collector as _;
-use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily,
-    MetricType,
-};
+use std::sync::PoisonError;
 
 use super::face::PhaseFace;
-use super::fleet::{Fleet, Histogram, Watched};
+use super::fleet::{Fleet, Watched};
+use super::spread::Heard;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::path::is_met;
 use crate::diagnose::{Confidence, Severity};
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
-
-/// What a family is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    Gauge,
-    Counter,
-    Histogram,
-}
-
-impl Kind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-/// A family of series.
-#[derive(Debug)]
-pub struct Family {
-    pub name: &'static str,
-    pub kind: Kind,
-    pub labels: &'static [&'static str],
-    pub help: &'static str,
-}
-
-macro_rules! families {
-    ($($id:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
-        $(static $id: Family = Family {
-            name: $name,
-            kind: Kind::$kind,
-            labels: &[$($label),*],
-            help: $help,
-        };)*
-
-        /// All, in the order of the documentation.
-        pub static FAMILIES: &[&Family] = &[$(&$id),*];
-    };
-}
+use crate::serving::metrics::{
+    Family, Page, counter, families, gauge, histogram_of, label, process, seconds, table, truth,
+};
 
 families! {
     PULL_READY: Gauge "pullpath_pull_ready" ["target", "registry"]
@@ -129,6 +83,8 @@ families! {
         "Checks that were made.";
     SKIPPED: Counter "pullpath_checks_skipped_total" ["reason"]
         "Checks that were due and were not made, by what held them back.";
+    ON_DEMAND: Counter "pullpath_on_demand_total" ["outcome"]
+        "Images that somebody asked for at the admin address, by what came of it: the outcomes of checks, or `not_allowed`, `no_pod`, `busy`, `too_many`, `held_back`. They count nowhere else.";
     MISSED: Counter "pullpath_checks_missed_total" []
         "Turns that passed while an earlier check of the same target was still going on.";
     STARVED: Counter "pullpath_checks_starved_total" []
@@ -151,6 +107,18 @@ families! {
         "1: the API server tells of this node's pods, 0: it does not now, and what they wanted last is still checked. Absent where it is not asked.";
     KUBERNETES_IMAGES: Gauge "pullpath_kubernetes_images" ["state"]
         "Repositories that pods of this node want, by what is done: `checked`, `over_the_most`, `platform`, `out_of_scope` (these counted by container), `malformed`.";
+    EVENTS: Counter "pullpath_events_published_total" ["outcome"]
+        "Events on pods that wait for an image, by what became of them: `created`, `counted` (said before), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
+    NODE_INFO: Gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
+        "1 for this node, as the cluster knows it: its container runtime and kubelet with their versions, its zone. Absent where the API server has not told.";
+    NODE_CREATED: Gauge "pullpath_node_created_timestamp_seconds" []
+        "When this node joined the cluster; what fails on a new one may not last.";
+    NODE_UNSCHEDULABLE: Gauge "pullpath_node_unschedulable" []
+        "1: this node is cordoned, 0: it is not. Absent where the API server has not told.";
+    SPREAD_TURNS: Counter "pullpath_spread_turns_total" ["by"]
+        "Transfer tests that were this node's turn, by what decided it: `lease`, `hash` (without the API server), `alone` (nobody shares the way).";
+    SPREAD_REACHABLE: Gauge "pullpath_spread_leases_reachable" []
+        "1: the API server answered when it was last asked for a Lease, 0: it did not or forbids it, and the hash alone decides. Absent where it was not asked.";
     RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
         "1: the configuration that was read last is in force, 0: it was refused.";
     RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
@@ -410,6 +378,7 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     });
     page.add(&CHECKS, checks);
     page.add(&SKIPPED, by("reason", &counters.skipped));
+    page.add(&ON_DEMAND, by("outcome", &counters.on_demand));
     for (family, count) in [
         (&MISSED, counters.missed),
         (&STARVED, counters.starved),
@@ -446,6 +415,16 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
         let counts = counts.map(|(state, count)| gauge(vec![label("state", state)], count as f64));
         page.add(&KUBERNETES_IMAGES, counts);
     }
+    let events = counters.events.lock();
+    let events = events.unwrap_or_else(PoisonError::into_inner).clone();
+    page.add(&EVENTS, by("outcome", &events));
+    of_node(fleet, page);
+    if let Some(spread) = &fleet.spread {
+        page.add(&SPREAD_TURNS, by("by", &counters.turns));
+        let heard = spread.heard.as_ref();
+        let reachable = heard.map(|heard| gauge(vec![], truth(*heard == Heard::Well)));
+        page.add(&SPREAD_REACHABLE, reachable);
+    }
     page.add(
         &RELOAD_SUCCESSFUL,
         vec![gauge(vec![], truth(fleet.reload.error.is_none()))],
@@ -454,117 +433,26 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
         &RELOAD_SUCCESS_AT,
         vec![gauge(vec![], seconds(fleet.reload.success_at))],
     );
-    let build = vec![
-        label("version", crate::VERSION),
-        label("commit", crate::COMMIT),
+    process(page, &BUILD_INFO);
+}
+
+/// This node, as the cluster knows it.
+fn of_node(fleet: &Fleet, page: &mut Page) {
+    let own = fleet.own_node.as_ref();
+    let Some(facts) = own.and_then(|own| own.facts.as_deref()) else {
+        return;
+    };
+    let info = [
+        ("runtime", &facts.runtime),
+        ("kubelet", &facts.kubelet),
+        ("zone", &facts.zone),
     ];
-    page.add(&BUILD_INFO, vec![gauge(build, 1.0)]);
-    for family in ProcessCollector::for_self().collect() {
-        page.write(&family);
-    }
-}
-
-/// Series of a family that are written at a time.
-const AT_ONCE: usize = 256;
-
-/// Those of `# HELP` and `# TYPE`.
-const HEAD_LINES: usize = 2;
-
-/// The text so far. One family is made and written at a time: a thousand targets have forty thousand
-/// series.
-struct Page(String);
-
-impl Page {
-    /// A few series at a time: as the crate has them they take ten times the room of their lines.
-    fn add(&mut self, family: &Family, metrics: impl IntoIterator<Item = Metric>) {
-        let mut proto = MetricFamily::default();
-        proto.set_name(family.name.to_owned());
-        proto.set_help(family.help.to_owned());
-        proto.set_field_type(match family.kind {
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Histogram => MetricType::HISTOGRAM,
-        });
-        let mut metrics = metrics.into_iter();
-        let mut is_first = true;
-        loop {
-            let some: Vec<Metric> = metrics.by_ref().take(AT_ONCE).collect();
-            if some.is_empty() {
-                return;
-            }
-            proto.set_metric(some);
-            let start = self.0.len();
-            self.write(&proto);
-            if !is_first {
-                let head = self.0[start..].match_indices('\n').nth(HEAD_LINES - 1);
-                let end = start + head.map_or(0, |(at, _)| at + 1);
-                self.0.drain(start..end);
-            }
-            is_first = false;
-        }
-    }
-
-    fn write(&mut self, family: &MetricFamily) {
-        if family.get_metric().is_empty() {
-            return;
-        }
-        // Only a family without series or name can't be written.
-        if let Err(error) =
-            TextEncoder::new().encode_utf8(std::slice::from_ref(family), &mut self.0)
-        {
-            tracing::error!(%error, family = family.name(), "metrics can't be written");
-        }
-    }
-}
-
-fn label(name: &str, value: &str) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
-}
-
-fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    let mut metric = Metric::default();
-    metric.set_label(labels);
-    metric.set_gauge(gauge);
-    metric
-}
-
-fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value);
-    let mut metric = Metric::default();
-    metric.set_label(labels);
-    metric.set_counter(counter);
-    metric
-}
-
-fn histogram_of(labels: Vec<LabelPair>, histogram: &Histogram) -> Metric {
-    let buckets = histogram.cumulative().map(|(edge, count)| {
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(edge);
-        bucket.set_cumulative_count(count);
-        bucket
-    });
-    let mut proto = HistogramProto::default();
-    proto.set_bucket(buckets.collect());
-    proto.set_sample_count(histogram.count());
-    proto.set_sample_sum(histogram.sum());
-    let mut metric = Metric::default();
-    metric.set_label(labels);
-    metric.set_histogram(proto);
-    metric
-}
-
-fn truth(holds: bool) -> f64 {
-    if holds { 1.0 } else { 0.0 }
-}
-
-fn seconds(at: Timestamp) -> f64 {
-    at.as_duration().as_secs_f64()
+    let info = info.map(|(name, said)| label(name, said.as_deref().unwrap_or_default()));
+    page.add(&NODE_INFO, [gauge(info.to_vec(), 1.0)]);
+    let created = facts.created.map(|at| gauge(vec![], seconds(at)));
+    page.add(&NODE_CREATED, created);
+    let cordoned = truth(facts.unschedulable);
+    page.add(&NODE_UNSCHEDULABLE, [gauge(vec![], cordoned)]);
 }
 
 pub(super) fn severity(severity: Severity) -> &'static str {
@@ -592,7 +480,7 @@ pub(super) fn vantage(network: NetworkView) -> &'static str {
     }
 }
 
-/// docs/metrics.md, from the table above.
+/// docs/metrics.md as far as it is of the daemon, from the table above.
 pub fn markdown() -> String {
     let mut text = String::from(HEAD);
     for (title, is_here) in [
@@ -607,25 +495,8 @@ pub fn markdown() -> String {
             !labels.contains(&"registry") && !labels.contains(&"target")
         }),
     ] {
-        let _ = writeln!(
-            text,
-            "\n## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|"
-        );
-        for family in FAMILIES.iter().filter(|family| is_here(family.labels)) {
-            let labels: Vec<String> = family
-                .labels
-                .iter()
-                .map(|label| format!("`{label}`"))
-                .collect();
-            let help = family.help.replace('|', "\\|");
-            let _ = writeln!(
-                text,
-                "| `{}` | {} | {} | {help} |",
-                family.name,
-                family.kind.as_str(),
-                labels.join(", ")
-            );
-        }
+        let families = FAMILIES.iter().filter(|family| is_here(family.labels));
+        table(&mut text, title, families);
     }
     text.push_str(TAIL);
     text
@@ -657,52 +528,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_documentation_lists_every_family() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, markdown()).unwrap();
-        }
-        let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            written == markdown(),
-            "docs/metrics.md differs from the table; UPDATE_DOCS=1 cargo test writes it"
-        );
-    }
-
-    #[test]
-    fn a_family_of_many_series_has_one_head_and_all_of_them() {
-        let names: Vec<String> = (0..=3 * AT_ONCE).map(|n| n.to_string()).collect();
-        let mut page = Page(String::new());
-        page.add(
-            &REQUESTS,
-            names
-                .iter()
-                .map(|name| counter(vec![label("registry", name)], 1.0)),
-        );
-        let (heads, series): (Vec<&str>, Vec<&str>) =
-            page.0.lines().partition(|line| line.starts_with('#'));
-        assert_eq!(heads.len(), HEAD_LINES, "{heads:?}");
-        let wanted = names
-            .iter()
-            .map(|name| format!("pullpath_requests_total{{registry=\"{name}\"}} 1"));
-        assert_eq!(series, wanted.collect::<Vec<_>>());
-    }
-
-    /// Prometheus' own conventions: base units at the end of the name, `_total` for counters alone.
-    #[test]
     fn names_follow_the_conventions() {
         for family in FAMILIES {
-            let name = family.name;
-            assert!(name.starts_with("pullpath_"), "{name}");
-            assert_eq!(
-                name.ends_with("_total"),
-                family.kind == Kind::Counter,
-                "{name}"
-            );
-            for unit in ["_ms", "_milliseconds", "_mbit", "_percent", "_kb"] {
-                assert!(!name.ends_with(unit), "{name}");
-            }
-            assert!(family.help.ends_with('.'), "{name}");
+            family.check_name();
         }
     }
 }

@@ -4,17 +4,16 @@
 use askama::Template;
 use jiff::Timestamp;
 
-use super::fleet::{ClusterFace, Fleet, Watched};
+use super::fleet::{ClusterFace, Fleet, OwnNode, SpreadFace, Watched};
 use super::metrics;
 use super::record::{Outcome, Run};
+use super::spread::Heard;
 use crate::diagnose::{Finding, Pull, Severity};
 use crate::kubernetes::follow;
 use crate::model::fault::instant;
 use crate::model::units::Took;
 use crate::model::vantage::NetworkView;
 use crate::workload::discovery::Use;
-
-pub const STYLE: &str = include_str!("page/style.css");
 
 /// Findings of a card; the rest are on the target's own page.
 const SHOWN: usize = 3;
@@ -27,6 +26,8 @@ struct Index<'a> {
     node: &'a str,
     seen_from: &'static str,
     now: String,
+    /// Of the node, as the cluster knows it.
+    about: Option<String>,
     warnings: Vec<String>,
     cards: Vec<Card>,
 }
@@ -174,6 +175,8 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
         ));
     }
     warnings.extend(fleet.cluster.iter().flat_map(of_cluster));
+    warnings.extend(fleet.own_node.as_ref().and_then(lost_node));
+    warnings.extend(fleet.spread.as_ref().and_then(unshared));
     if fleet.counters.state_errors > 0 {
         warnings.push(
             "What must outlive a restart (state_dir) can't be written; see the log.".to_owned(),
@@ -185,6 +188,7 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
         node: &fleet.node,
         seen_from: seen_from(fleet.network),
         now: instant(now),
+        about: fleet.own_node.as_ref().and_then(|own| about(own, now)),
         warnings,
         cards,
     }
@@ -193,7 +197,7 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
 
 /// What is to be said of the cluster's API, and of images that are not checked.
 fn of_cluster(cluster: &ClusterFace) -> Vec<String> {
-    let mut told: Vec<String> = lost(&cluster.state).into_iter().collect();
+    let mut told: Vec<String> = lost_pods(cluster).into_iter().collect();
     if !cluster.over.is_empty() {
         told.push(format!(
             "{} images of this node's pods are not checked, since {} are at most (kubernetes.most_targets): {}.",
@@ -244,9 +248,30 @@ fn used(one: &Use) -> String {
     )
 }
 
-/// How long ago the API server has told anything, where it does not now.
-pub(super) fn lost(state: &follow::State) -> Option<String> {
-    match state {
+/// Why transfer tests are not shared by Leases now, where they should be.
+pub(super) fn unshared(spread: &SpreadFace) -> Option<String> {
+    let Some(Heard::Not {
+        since,
+        reason,
+        is_refused,
+    }) = &spread.heard
+    else {
+        return None;
+    };
+    let advice = if *is_refused {
+        " docs/spread.md has the rights that it needs."
+    } else {
+        ""
+    };
+    Some(format!(
+        "Leases are out of reach since {}, and which node tests is decided by hash alone: {reason}.{advice}",
+        instant(*since)
+    ))
+}
+
+/// Since when the API server tells nothing of pods, where it does not.
+pub(super) fn lost_pods(cluster: &ClusterFace) -> Option<String> {
+    match &cluster.state {
         follow::State::Following => None,
         follow::State::Unknown => Some(
             "The API server was not heard yet: which images pods want is not known.".to_owned(),
@@ -257,7 +282,7 @@ pub(super) fn lost(state: &follow::State) -> Option<String> {
             is_forbidden,
         } => {
             let advice = if *is_forbidden {
-                " Allow get, list and watch of pods (docs/kubernetes.md)."
+                " Allow list and watch of pods (docs/kubernetes.md)."
             } else {
                 ""
             };
@@ -267,6 +292,59 @@ pub(super) fn lost(state: &follow::State) -> Option<String> {
             ))
         }
     }
+}
+
+/// The same of this node's own Node. Nothing but what is known of the place depends on it.
+pub(super) fn lost_node(own: &OwnNode) -> Option<String> {
+    match &own.state {
+        follow::State::Following if own.facts.is_none() => Some(
+            "The API server has no Node of this name; vantage.node, --node or NODE_NAME gives it."
+                .to_owned(),
+        ),
+        follow::State::Following | follow::State::Unknown => None,
+        follow::State::Lost {
+            since,
+            reason,
+            is_forbidden,
+        } => {
+            let advice = if *is_forbidden {
+                " Allow list and watch of nodes (docs/kubernetes.md), or set kubernetes.node: off."
+            } else {
+                ""
+            };
+            Some(format!(
+                "The API server does not tell of this Node since {}: {reason}.{advice}",
+                instant(*since)
+            ))
+        }
+    }
+}
+
+/// This node in a line, as the cluster knows it.
+fn about(own: &OwnNode, now: Timestamp) -> Option<String> {
+    let facts = own.facts.as_deref()?;
+    let mut parts = Vec::new();
+    if facts.unschedulable {
+        parts.push("cordoned: no new pod comes here".to_owned());
+    }
+    if facts.ready == Some(false) {
+        parts.push("not ready".to_owned());
+    }
+    if let Some(age) = facts.age(now).filter(|_| facts.is_young(now)) {
+        parts.push(format!(
+            "new, {} min old: what fails now may not last",
+            age.as_secs() / 60
+        ));
+    }
+    parts.extend(facts.zone.as_ref().map(|zone| format!("zone {zone}")));
+    parts.extend(facts.runtime.clone());
+    parts.extend(
+        facts
+            .kubelet
+            .as_ref()
+            .map(|version| format!("kubelet {version}")),
+    );
+    (!parts.is_empty()).then(|| parts.join(" · "))
 }
 
 /// One target with its history.

@@ -9,7 +9,7 @@ use crate::model::evidence::{Attempt, RateLimit};
 use crate::model::units::Bytes;
 
 /// Requests of a usual check: `/v2/`, a token, the manifest, a layer.
-const USUAL_REQUESTS: u32 = 4;
+pub const USUAL_REQUESTS: u32 = 4;
 
 /// A test that another one keeps from beginning is tried again after this.
 const TRANSFER_TURN: Duration = Duration::from_secs(30);

@@ -1,6 +1,8 @@
 //! The loop of the daemon: takes what is due, makes checks side by side, books what they spend, and
 //! puts what they tell where others can see it.
 
+mod sharing;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,14 +16,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::check::{self, Job, Told, World, WorldError};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Seen};
 use super::face::Face;
-use super::fleet::{ClusterFace, Fleet, Shown};
+use super::fleet::{ClusterFace, Fleet, OwnNode, Shown, Watched};
 use super::ledger::{Answered, Limits, Reserved};
+use super::notices::Tally;
+use super::on_demand::{self, Pace, Pods, Wish};
 use super::packed::{Packed, Packer};
 use super::policy::{self, Heard, Then};
 use super::record::{Changes, HeldBack, Keep, Outcome, Run};
 use super::schedule::{Due, Moment, Schedule, Tier};
+use super::spread::Looked;
 use super::state::{State, StateFile};
 use super::target::Target;
 use crate::config::{Config, Discover};
@@ -35,6 +40,7 @@ use crate::net::netlink::Netlink;
 use crate::probe::KnownManifests;
 use crate::report::Report;
 use crate::workload::discovery::Wanted;
+use sharing::{Sharing, Taken};
 
 /// A check that is due while one is made on demand waits for so long.
 const AFTER_DEMAND: Duration = Duration::from_secs(5);
@@ -62,7 +68,12 @@ pub enum Order {
         tier: Tier,
         done: oneshot::Sender<Result<u64, Refused>>,
     },
+    /// Check an image now, which no target may have.
+    Probe { wish: Box<Wish>, done: Answer },
 }
+
+/// What came of an image that somebody asked for.
+pub type Answer = oneshot::Sender<Result<Box<Report>, on_demand::Refused>>;
 
 /// Why a check is not made now.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -118,15 +129,21 @@ pub struct Runner {
     netlink: Option<Arc<Netlink>>,
     known: Arc<KnownManifests>,
     cluster: Cluster,
+    events: Tally,
     /// What pods want, as it was known last.
     wanted: Vec<Wanted>,
     schedule: Schedule,
+    sharing: Sharing,
     state: State,
     file: Option<StateFile>,
     limits: Limits,
     fleet: Shared,
-    running: JoinSet<Result<Told, Outcome>>,
+    running: JoinSet<Back>,
     underway: BTreeMap<Id, Underway>,
+    /// The one that somebody asked for, besides those.
+    asked: JoinSet<Result<Told, Outcome>>,
+    asking: Option<(Underway, Answer)>,
+    pace: Pace,
     hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
     packer: Packer,
     unsaved: bool,
@@ -150,6 +167,26 @@ struct Underway {
     throttled: Option<Duration>,
     is_on_demand: bool,
     done: Option<oneshot::Sender<Result<u64, Refused>>>,
+    /// Where transfer tests are shared with other nodes: its turn.
+    taken: Option<Taken>,
+}
+
+/// What a check comes back with.
+struct Back {
+    /// Whether it was this node's turn, where that was asked.
+    looked: Option<Looked>,
+    /// How long that took.
+    asked_for: Duration,
+    /// `None`: it was not.
+    made: Option<Result<Told, Outcome>>,
+}
+
+/// A configuration that can be put in force, and what is made anew for it.
+struct Prepared {
+    world: World,
+    cluster: Option<Cluster>,
+    sharing: Option<Sharing>,
+    config: Config,
 }
 
 /// Why there is no daemon.
@@ -189,17 +226,22 @@ impl Runner {
             tracing::warn!(reason, "what was known before the start is not used");
         }
         let known = Arc::new(known);
-        let cluster = Cluster::start(&config.kubernetes, &node).await?;
+        let events = Tally::default();
+        let cluster = Cluster::start(&config.kubernetes, &node, Arc::clone(&events)).await?;
+        let sharing = Sharing::start(&config, &node).await?;
         let world = World::load(
             &config,
             netlink.clone(),
             Arc::clone(&known),
             cluster.secrets(),
+            cluster.own_node(),
         )?;
         let world = Arc::new(world);
-        let fleet = Fleet::new(&node, world.network(), Timestamp::now());
+        let mut fleet = Fleet::new(&node, world.network(), Timestamp::now());
+        fleet.counters.events = Arc::clone(&events);
         let mut runner = Self {
             schedule: Schedule::new(&node),
+            sharing,
             limits: limits(&config),
             node,
             clock,
@@ -208,12 +250,16 @@ impl Runner {
             netlink,
             known,
             cluster,
+            events,
             wanted: Vec::new(),
             state,
             file,
             fleet: Arc::new(RwLock::new(fleet)),
             running: JoinSet::new(),
             underway: BTreeMap::new(),
+            asked: JoinSet::new(),
+            asking: None,
+            pace: Pace::default(),
             hops: BTreeMap::new(),
             packer: Packer::default(),
             unsaved: false,
@@ -233,16 +279,24 @@ impl Runner {
         let mut save = tokio::time::interval(SAVE_EVERY);
         loop {
             let room = self.running.len() < self.places();
-            let next = self.schedule.next().filter(|_| room);
-            let wake = next.map(|at| self.clock.instant(at));
+            let next = self.schedule.next().into_iter().chain(self.sharing.next());
+            let wake = next.min().filter(|_| room);
+            let wake = wake.map(|at| self.clock.instant(at));
+            let retry = self.sharing.next_retry();
+            let retry = retry.map(|at| self.clock.instant(at));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(joined) = self.running.join_next_with_id(), if !self.running.is_empty() => {
                     self.finish(joined);
                 }
+                Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    self.finish_asked(joined);
+                }
                 Some(order) = orders.recv() => self.obey(order).await,
                 () = self.cluster.changed() => self.discover(),
+                asked = self.sharing.asked() => self.end_retry(asked),
+                () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => self.ask_for_retry(),
                 _ = save.tick() => self.save(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.begin_due(),
             }
@@ -266,6 +320,11 @@ impl Runner {
         }
         let left = self.running.len();
         self.running.shutdown().await;
+        self.asked.shutdown().await;
+        tokio::select! {
+            () = self.sharing.told() => {}
+            () = sleep_until(end) => {}
+        }
         self.unsaved = true;
         self.save();
         tracing::info!(given_up = left, "stopped");
@@ -285,7 +344,8 @@ impl Runner {
         let targets = Target::all(&self.config, &self.wanted);
         let tasks = targets.iter().map(|target| {
             let last = self.state.ledger.last_transfer(&target.name);
-            (Arc::clone(&target.name), target.rhythm, last)
+            let rhythm = self.sharing.own(target.rhythm);
+            (Arc::clone(&target.name), rhythm, last)
         });
         self.schedule.replace(tasks.collect::<Vec<_>>(), now);
         self.limits = limits(&self.config);
@@ -296,20 +356,34 @@ impl Runner {
         };
         let memory = usize::try_from(history.memory.0.0).unwrap_or(usize::MAX);
         let has = |name: &str| targets.iter().any(|target| &*target.name == name);
-        let asks = |name: &str| targets.iter().any(|target| &*target.registry == name);
-        self.state.ledger.tidy(&has, &asks, now);
+        let asks = |name: &str| {
+            self.pace.knows(name) || targets.iter().any(|target| &*target.registry == name)
+        };
+        let rest = self.sharing.rest();
+        let leases = self.leases_of_credentials();
+        let shared = |name: &str| leases.contains(name);
+        self.state.ledger.tidy(&has, &asks, &shared, rest, now);
         self.hops.retain(|name, _| has(name));
         self.with_fleet(|fleet| {
             fleet.replace(targets.clone(), keep, memory);
             fleet.network = self.world.network();
             fleet.proxies = self.world.proxies().clone();
         });
+        self.share(&targets, now);
+        self.show_spread();
         self.show();
     }
 
     /// Takes up what the pods of this node want now.
     fn discover(&mut self) {
-        let Some((found, state)) = self.cluster.look() else {
+        let own_node = self.cluster.look_at_node();
+        self.with_fleet(|fleet| fleet.own_node = own_node.map(OwnNode::of));
+        let Some(Seen {
+            found,
+            failing,
+            state,
+        }) = self.cluster.look()
+        else {
             return;
         };
         // Before the first list nothing is known, and what was known before a change of the
@@ -317,18 +391,6 @@ impl Runner {
         if state == follow::State::Unknown {
             return;
         }
-        let waited: Vec<Arc<str>> = found
-            .wanted
-            .iter()
-            .filter(|one| one.is_waited_for())
-            .filter(|one| {
-                !self
-                    .wanted
-                    .iter()
-                    .any(|before| before.name == one.name && before.is_waited_for())
-            })
-            .map(|one| Arc::from(one.name.as_str()))
-            .collect();
         self.with_fleet(|fleet| fleet.cluster = Some(ClusterFace::of(&found, &state)));
         if found.wanted != self.wanted {
             self.wanted = found.wanted;
@@ -337,9 +399,30 @@ impl Runner {
         }
         // Somebody waits: it is not left to its turn.
         let now = self.clock.now();
-        for name in waited {
+        for name in self.targets_of(&failing) {
             self.schedule.hasten_reach(&name, now);
+            self.show_one(&name);
         }
+    }
+
+    /// Those that one of these containers (namespace, pod, name) wants.
+    fn targets_of(&self, containers: &[(String, String, String)]) -> Vec<Arc<str>> {
+        if containers.is_empty() {
+            return Vec::new();
+        }
+        let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
+        let wants = |watched: &Watched| {
+            watched.target.uses.iter().any(|one| {
+                containers.iter().any(|(namespace, pod, container)| {
+                    one.waits
+                        && one.namespace == *namespace
+                        && one.pod == *pod
+                        && one.container == *container
+                })
+            })
+        };
+        let all = fleet.targets.iter().filter(|(_, watched)| wants(watched));
+        all.map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// Figures of the book, and when each target's turn is.
@@ -359,27 +442,27 @@ impl Runner {
             fleet.limits = shown;
             fleet.counters.running = self.running.len();
             for (name, watched) in &mut fleet.targets {
-                let next = Tier::ALL
-                    .into_iter()
-                    .filter_map(|tier| self.schedule.next_of(name, tier));
-                watched.next = next.min().and_then(timestamp);
+                watched.next = self.next_of(name, &watched.target).and_then(timestamp);
             }
         });
     }
 
     fn show_one(&self, name: &str) {
-        let next = Tier::ALL
-            .into_iter()
-            .filter_map(|tier| self.schedule.next_of(name, tier));
-        let next = next.min().and_then(timestamp);
         let left = self.state.ledger.bytes_left(&self.limits, self.clock.now());
         self.with_fleet(|fleet| {
             fleet.limits.bytes_left = left;
             fleet.counters.running = self.running.len();
             if let Some(watched) = fleet.targets.get_mut(name) {
-                watched.next = next;
+                watched.next = self.next_of(name, &watched.target).and_then(timestamp);
             }
         });
+    }
+
+    fn next_of(&self, name: &str, target: &Target) -> Option<Moment> {
+        let own = Tier::ALL
+            .into_iter()
+            .filter_map(|tier| self.schedule.next_of(name, tier));
+        own.chain(self.sharing.next_of(target)).min()
     }
 
     async fn obey(&mut self, order: Order) {
@@ -388,6 +471,7 @@ impl Runner {
                 let _ = done.send(self.reload().await);
             }
             Order::Check { target, tier, done } => self.begin_on_demand(&target, tier, done),
+            Order::Probe { wish, done } => self.begin_asked(&wish, done),
         }
     }
 
@@ -399,7 +483,12 @@ impl Runner {
             Err(error) => Err(error),
         };
         match told {
-            Ok((world, cluster, config)) => {
+            Ok(Prepared {
+                world,
+                cluster,
+                sharing,
+                config,
+            }) => {
                 if config.state_dir != self.config.state_dir || config.listen != self.config.listen
                 {
                     tracing::warn!("listen addresses and state_dir count from the next start on");
@@ -412,7 +501,13 @@ impl Runner {
                         self.wanted.clear();
                         self.with_fleet(|fleet| fleet.cluster = None);
                     }
+                    if !self.config.kubernetes.follows_node() {
+                        self.with_fleet(|fleet| fleet.own_node = None);
+                    }
                     self.cluster.need_secrets_of(&self.wanted);
+                }
+                if let Some(sharing) = sharing {
+                    self.sharing.become_as(sharing);
                 }
                 self.apply();
                 self.with_fleet(|fleet| {
@@ -441,21 +536,37 @@ impl Runner {
     }
 
     /// Everything that a configuration needs, made before the one in force is given up.
-    async fn prepare(&self, config: Config) -> Result<(World, Option<Cluster>, Config), String> {
+    async fn prepare(&self, config: Config) -> Result<Prepared, String> {
         let cluster = if self.cluster.is_as(&config.kubernetes) {
             None
         } else {
-            let started = Cluster::start(&config.kubernetes, &self.node).await;
+            let events = Arc::clone(&self.events);
+            let started = Cluster::start(&config.kubernetes, &self.node, events).await;
             Some(started.map_err(|error| error.to_string())?)
         };
-        let secrets = cluster.as_ref().unwrap_or(&self.cluster).secrets();
+        let sharing = if self.sharing.is_as(&config) {
+            None
+        } else {
+            let started = Sharing::start(&config, &self.node).await;
+            Some(started.map_err(|error| error.to_string())?)
+        };
+        let next = cluster.as_ref().unwrap_or(&self.cluster);
+        let (secrets, node) = (next.secrets(), next.own_node());
         let known = Arc::clone(&self.known);
-        let world = World::load(&config, self.netlink.clone(), known, secrets);
-        Ok((world.map_err(|error| error.to_string())?, cluster, config))
+        let world = World::load(&config, self.netlink.clone(), known, secrets, node);
+        Ok(Prepared {
+            world: world.map_err(|error| error.to_string())?,
+            cluster,
+            sharing,
+            config,
+        })
     }
 
     fn begin_due(&mut self) {
         let now = self.clock.now();
+        if self.begin_turn(now) {
+            return;
+        }
         let Some(due) = self.schedule.take(now) else {
             return;
         };
@@ -466,7 +577,7 @@ impl Runner {
             return;
         }
         match self.may(&due, now) {
-            Ok(reserved) => self.begin(due, reserved, None),
+            Ok(reserved) => self.begin(due, reserved, None, None),
             Err((held_back, then)) => {
                 match then {
                     Then::Later(until) => self.schedule.postpone(&due, until),
@@ -512,7 +623,7 @@ impl Runner {
             at: now,
         };
         match self.may(&due, now) {
-            Ok(reserved) => self.begin(due, reserved, Some(done)),
+            Ok(reserved) => self.begin(due, reserved, Some(done), None),
             Err((held_back, _)) => {
                 let _ = done.send(Err(Refused::HeldBack(held_back)));
             }
@@ -541,14 +652,25 @@ impl Runner {
             };
             return Err((held, Then::NextTime(None)));
         };
-        let is_busy = |underway: &Underway| underway.due.tier == Tier::Transfer;
-        let is_transfer_under_way = self.underway.values().any(is_busy);
+        self.may_ask(&target.registry, due, now)
+    }
+
+    /// The same of a registry that is known.
+    fn may_ask(
+        &mut self,
+        registry: &str,
+        due: &Due,
+        now: Moment,
+    ) -> Result<Option<Reserved>, (HeldBack, Then)> {
+        let asked = self.asking.iter().map(|(underway, _)| underway);
+        let mut all = self.underway.values().chain(asked);
+        let is_transfer_under_way = all.any(|underway| underway.due.tier == Tier::Transfer);
         let reserved = policy::may(
             &mut self.state.ledger,
             &self.limits,
             self.config.budgets.transfer_bytes.0,
             due,
-            &target.registry,
+            registry,
             is_transfer_under_way,
             now,
         )
@@ -570,12 +692,12 @@ impl Runner {
         due: Due,
         reserved: Option<Reserved>,
         done: Option<oneshot::Sender<Result<u64, Refused>>>,
+        taken: Option<Taken>,
     ) {
         let Some(target) = self.target(&due.target) else {
             return;
         };
         let now = self.clock.now();
-        let ledger = &self.state.ledger;
         let image = {
             let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
             fleet
@@ -584,19 +706,9 @@ impl Runner {
                 .and_then(|watched| watched.record.image)
         };
         let job = Job {
-            tier: due.tier,
-            reserved,
-            resting: ledger
-                .resting(&target.registry, now)
-                .into_iter()
-                .cloned()
-                .collect(),
-            only_free: ledger.is_low(&self.limits, &target.registry),
             hops: self.hops.get(&due.target).cloned().unwrap_or_default(),
             image,
-            key: self.state.key,
-            now,
-            target: Arc::clone(&target),
+            ..self.job(&due, reserved, Arc::clone(&target), now)
         };
         let world = Arc::clone(&self.world);
         let most = self.config.schedule.check_timeout.0;
@@ -606,10 +718,23 @@ impl Runner {
             registry = &*target.registry,
             tier = due.tier.as_str()
         );
+        let look = taken.as_ref().and_then(|taken| self.look(taken, now));
         let made = async move {
-            timeout(most, Box::pin(check::make(&world, job)))
-                .await
-                .map_err(|_| Outcome::TimedOut)
+            let began = Instant::now();
+            let looked = match look {
+                Some(look) => Some(look.await),
+                None => None,
+            };
+            let mut back = Back {
+                asked_for: began.elapsed(),
+                made: None,
+                looked,
+            };
+            if back.looked.as_ref().is_none_or(Looked::is_mine) {
+                let made = timeout(most, Box::pin(check::make(&world, job))).await;
+                back.made = Some(made.map_err(|_| Outcome::TimedOut));
+            }
+            back
         };
         let handle = self.running.spawn(made.instrument(span));
         let underway = Underway {
@@ -621,21 +746,175 @@ impl Runner {
             is_on_demand: done.is_some(),
             done,
             due,
+            taken,
         };
         self.underway.insert(handle.id(), underway);
     }
 
-    fn finish(&mut self, joined: Result<(Id, Result<Told, Outcome>), tokio::task::JoinError>) {
-        let (id, told) = match joined {
-            Ok((id, told)) => (id, told),
-            Err(error) => (error.id(), Err(Outcome::Panicked)),
+    /// What is to be done, as far as the book tells.
+    fn job(&self, due: &Due, reserved: Option<Reserved>, target: Arc<Target>, now: Moment) -> Job {
+        let ledger = &self.state.ledger;
+        Job {
+            tier: due.tier,
+            reserved,
+            resting: ledger
+                .resting(self.sharing.rest(), &target.registry, now)
+                .into_iter()
+                .cloned()
+                .collect(),
+            only_free: ledger.is_low(&self.limits, &target.registry),
+            hops: Vec::new(),
+            image: None,
+            key: self.state.key,
+            now,
+            target,
+        }
+    }
+
+    /// Checks an image that somebody asks for, if it may be: one at a time, besides the schedule, and
+    /// within the same budgets.
+    fn begin_asked(&mut self, wish: &Wish, done: Answer) {
+        let now = self.clock.now();
+        match self.may_be_asked(wish, now) {
+            Ok((due, target, reserved)) => self.ask(due, target, reserved, done, now),
+            Err(refused) => {
+                self.count_asked(refused.as_str());
+                let _ = done.send(Err(refused));
+            }
+        }
+    }
+
+    fn may_be_asked(
+        &mut self,
+        wish: &Wish,
+        now: Moment,
+    ) -> Result<(Due, Arc<Target>, Option<Reserved>), on_demand::Refused> {
+        let target = Arc::new(self.plan(wish)?);
+        if self.asking.is_some() {
+            return Err(on_demand::Refused::Busy);
+        }
+        self.pace
+            .may(self.config.on_demand.per_minute.0, now)
+            .map_err(on_demand::Refused::TooMany)?;
+        let due = Due {
+            target: Arc::clone(&target.name),
+            tier: wish.tier,
+            at: now,
         };
+        let reserved = self
+            .may_ask(&target.registry, &due, now)
+            .map_err(|(held_back, _)| on_demand::Refused::HeldBack(held_back))?;
+        self.pace.begin(&target.registry, now);
+        Ok((due, target, reserved))
+    }
+
+    fn plan(&self, wish: &Wish) -> Result<Target, on_demand::Refused> {
+        let view = self.cluster.pods();
+        let pods = match &view {
+            None => Pods::NotFollowed,
+            Some(view) if view.state == follow::State::Unknown => Pods::NotHeard,
+            Some(view) => Pods::Known(view.objects.values().map(|pod| &**pod).collect()),
+        };
+        let targets: Vec<Arc<Target>> = {
+            let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
+            let all = fleet.targets.values();
+            all.map(|watched| Arc::clone(&watched.target)).collect()
+        };
+        on_demand::plan(wish, &self.config, &targets, &pods)
+    }
+
+    fn ask(
+        &mut self,
+        due: Due,
+        target: Arc<Target>,
+        reserved: Option<Reserved>,
+        done: Answer,
+        now: Moment,
+    ) {
+        let job = self.job(&due, reserved, Arc::clone(&target), now);
+        let world = Arc::clone(&self.world);
+        let most = self.config.schedule.check_timeout.0;
+        let span = tracing::info_span!(
+            "on demand",
+            image = %target.reference,
+            tier = due.tier.as_str()
+        );
+        let made = async move {
+            let _lent = world.lend_secrets(&job.target).await;
+            timeout(most, Box::pin(check::make(&world, job)))
+                .await
+                .map_err(|_| Outcome::TimedOut)
+        };
+        self.asked.spawn(made.instrument(span));
+        let underway = Underway {
+            target,
+            began: now,
+            at: Timestamp::now(),
+            reserved,
+            throttled: None,
+            is_on_demand: true,
+            done: None,
+            taken: None,
+            due,
+        };
+        self.asking = Some((underway, done));
+    }
+
+    fn finish_asked(&mut self, joined: Result<Result<Told, Outcome>, tokio::task::JoinError>) {
+        let Some((underway, done)) = self.asking.take() else {
+            return;
+        };
+        let now = self.clock.now();
+        let told = joined.unwrap_or(Err(Outcome::Panicked));
+        let face = told.as_ref().ok().map(|told| Face::of(&told.report));
+        self.book(&underway, told.as_ref().ok(), face.as_ref(), now);
+        let outcome = match &told {
+            Ok(told) => Outcome::Told(told.report.verdict.pull),
+            Err(outcome) => *outcome,
+        };
+        let vantage = self.world.last_seen();
+        self.with_fleet(|fleet| {
+            fleet.counters.panics += u64::from(outcome == Outcome::Panicked);
+            fleet.vantage = vantage;
+        });
+        self.count_asked(outcome.as_str());
+        tracing::info!(
+            image = %underway.target.reference,
+            outcome = outcome.as_str(),
+            "checked on demand"
+        );
+        let _ = done.send(
+            told.map(|told| Box::new(told.report))
+                .map_err(|outcome| on_demand::Refused::Failed(outcome.as_str())),
+        );
+    }
+
+    fn count_asked(&self, outcome: &'static str) {
+        self.with_fleet(|fleet| *fleet.counters.on_demand.entry(outcome).or_default() += 1);
+    }
+
+    fn finish(&mut self, joined: Result<(Id, Back), tokio::task::JoinError>) {
+        let (id, back) = joined.unwrap_or_else(|error| {
+            let back = Back {
+                looked: None,
+                asked_for: Duration::ZERO,
+                made: Some(Err(Outcome::Panicked)),
+            };
+            (error.id(), back)
+        });
         let Some(underway) = self.underway.remove(&id) else {
             return;
         };
         let now = self.clock.now();
+        if let Some(taken) = &underway.taken {
+            self.end_turn(&underway, taken, back.looked, now);
+        }
+        let Some(told) = back.made else {
+            self.show_one(&underway.due.target);
+            return;
+        };
         let due = &underway.due;
-        let took = now.since(underway.began);
+        let took = now.since(underway.began).saturating_sub(back.asked_for);
         let lag = underway.began.since(due.at);
         let told = told.inspect_err(|outcome| {
             tracing::error!(
@@ -647,6 +926,11 @@ impl Runner {
         });
         let face = told.as_ref().ok().map(|told| Face::of(&told.report));
         let not_before = self.book(&underway, told.as_ref().ok(), face.as_ref(), now);
+        if let Ok(told) = &told {
+            let is_rejected = !told.rejected.is_empty();
+            let registry = &underway.target.registry;
+            self.tell_of(registry, told.accepted.as_ref(), is_rejected, now);
+        }
         let missed = if underway.is_on_demand {
             0
         } else {
@@ -661,6 +945,11 @@ impl Runner {
         {
             self.hops
                 .insert(Arc::clone(&due.target), hops(&told.report));
+        }
+        if let (Ok(told), Some(target)) = (&told, self.target(&due.target))
+            && target.reference == underway.target.reference
+        {
+            self.cluster.tell(&told.report, &target, &self.node);
         }
         let report = told
             .ok()
@@ -698,6 +987,7 @@ impl Runner {
         if let Some(changes) = changes {
             self.tell(&underway, &changes, now);
         }
+        self.know_way(&underway.target.registry, now);
         self.show_one(&due.target);
         if let Some(done) = underway.done {
             let _ = done.send(match outcome {

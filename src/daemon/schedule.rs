@@ -120,7 +120,7 @@ struct Task {
     running: bool,
     /// The last path check out of turn.
     hastened: Option<Moment>,
-    /// The last reach check out of turn.
+    /// The last reach check out of turn, or the next.
     waited: Option<Moment>,
 }
 
@@ -272,21 +272,23 @@ impl Schedule {
         }
     }
 
-    /// Somebody waits for what the target stands for: a reach check is made soon, if none was out of turn
-    /// a short while ago.
+    /// Somebody waits for what the target stands for: a reach check is made soon, but a while after the last
+    /// one that was out of turn.
     pub fn hasten_reach(&mut self, target: &str, now: Moment) {
         let Some((name, task)) = self.tasks.get_key_value(target) else {
             return;
         };
-        if task.waited.is_some_and(|at| now.since(at) < WAITED_FOR) {
+        let soon = now.after(SOON);
+        let at = task
+            .waited
+            .map_or(soon, |last| soon.max(last.after(WAITED_FOR)));
+        if task.next[Tier::Reach as usize].is_some_and(|next| next <= at) {
             return;
         }
-        let (name, at) = (Arc::clone(name), now.after(SOON));
-        if task.next[Tier::Reach as usize].is_none_or(|next| next > at) {
-            self.plan(&name, Tier::Reach, at);
-        }
+        let name = Arc::clone(name);
+        self.plan(&name, Tier::Reach, at);
         if let Some(task) = self.tasks.get_mut(&name) {
-            task.waited = Some(now);
+            task.waited = Some(at);
         }
     }
 
@@ -417,13 +419,19 @@ mod tests {
         assert_eq!(first, now.after(SOON));
         let due = schedule.take(first).unwrap();
         schedule.done(&due, first, None);
-        let later = schedule.next_of("a", Tier::Reach);
-        schedule.hasten_reach("a", first);
-        assert_eq!(schedule.next_of("a", Tier::Reach), later);
-        let minute = now.after(WAITED_FOR);
-        schedule.hasten_reach("a", minute);
-        assert_eq!(schedule.next_of("a", Tier::Reach), Some(minute.after(SOON)));
-        schedule.hasten_reach("nobody", minute);
+        // More of them within the minute have one look, at its end.
+        let minute = first.after(WAITED_FOR);
+        for seconds in [0, 1, 20, 59] {
+            schedule.hasten_reach("a", first.after(Duration::from_secs(seconds)));
+            assert_eq!(schedule.next_of("a", Tier::Reach), Some(minute));
+        }
+        let due = schedule.take(minute).unwrap();
+        schedule.done(&due, minute, None);
+        let later = minute.after(2 * WAITED_FOR);
+        run(&mut schedule, later.after(SOON));
+        schedule.hasten_reach("a", later);
+        assert_eq!(schedule.next_of("a", Tier::Reach), Some(later.after(SOON)));
+        schedule.hasten_reach("nobody", later);
     }
 
     #[test]

@@ -5,21 +5,21 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::{Fleet, Watched};
 use super::metrics;
+use super::on_demand::{self, Wish};
 use super::page;
 use super::record::Run;
 use super::runner::{Order, Refused, Shared};
@@ -27,6 +27,7 @@ use super::schedule::Tier;
 use crate::report::text::{Style, render_why};
 use crate::report::vantage::VantageDocument;
 use crate::report::{Document, Report};
+use crate::serving::http::{METRICS, STYLE, guard, html, json, of_type, plain};
 
 /// What handlers may touch.
 #[derive(Clone, Debug)]
@@ -91,43 +92,13 @@ impl App {
         Router::new()
             .route("/-/reload", post(reload))
             .route("/-/check", post(check))
+            .route("/-/probe", post(probe_image))
+            .route("/-/node", get(node))
             .route("/healthz", get(health))
             .layer(middleware::from_fn(no_browser))
             .layer(middleware::from_fn(guard))
             .with_state(self.clone())
     }
-}
-
-/// Serves until the stop.
-///
-/// # Errors
-/// Those of accepting.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let stopped = async move { stop.cancelled().await };
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stopped)
-        .await
-}
-
-/// A page that runs nothing, loads nothing from elsewhere, and is part of no other.
-const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-async fn guard(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
 }
 
 /// A page that somebody has open on this host must not give orders.
@@ -142,21 +113,6 @@ async fn no_browser(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-fn plain(status: StatusCode, text: impl Into<String>) -> Response {
-    (status, text.into()).into_response()
-}
-
-fn of_type(content_type: &'static str, body: String) -> Response {
-    ([(header::CONTENT_TYPE, content_type)], Body::from(body)).into_response()
-}
-
-fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => of_type("application/json", text + "\n"),
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
-}
-
 fn unknown(name: &str) -> Response {
     let name = crate::model::text::printable(name);
     plain(
@@ -166,8 +122,6 @@ fn unknown(name: &str) -> Response {
 }
 
 // ---- metrics ------------------------------------------------------------------------------------
-
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 async fn all_metrics(State(app): State<App>) -> Response {
     // Of a thousand targets it takes some tens of milliseconds, and some megabytes: one at a time.
@@ -488,7 +442,11 @@ fn document(runs: &[Arc<Run>]) -> Response {
 /// The place as it was seen last.
 fn seen(app: &App) -> Option<VantageDocument> {
     let fleet = app.read();
-    let vantage = fleet.vantage.as_deref()?.clone();
+    let mut vantage = fleet.vantage.as_deref()?.clone();
+    // Told by itself, and not only when a check looks around.
+    if let Some(facts) = fleet.own_node.as_ref().and_then(|own| own.facts.as_deref()) {
+        vantage.node = Some(facts.clone());
+    }
     Some(VantageDocument::new(vantage, fleet.proxies.clone()))
 }
 
@@ -540,10 +498,16 @@ async fn ready(State(app): State<App>) -> Response {
             "the configuration that was read last is not in force: {error}"
         );
     }
-    if let Some(cluster) = &fleet.cluster
-        && let Some(lost) = page::lost(&cluster.state)
-    {
+    let lost = [
+        fleet.cluster.as_ref().and_then(page::lost_pods),
+        fleet.own_node.as_ref().and_then(page::lost_node),
+    ];
+    for lost in lost.into_iter().flatten() {
         text.push_str(&lost);
+        text.push('\n');
+    }
+    if let Some(unshared) = fleet.spread.as_ref().and_then(page::unshared) {
+        text.push_str(&unshared);
         text.push('\n');
     }
     if fleet.counters.state_errors > 0 {
@@ -607,17 +571,100 @@ async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Respo
     }
 }
 
-// ---- pages --------------------------------------------------------------------------------------
-
-fn html(page: Result<String, askama::Error>) -> Response {
-    match page {
-        Ok(text) => of_type("text/html; charset=utf-8", text),
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+/// Any image that may be asked for here: as a pod of this node pulls it, or with Secrets that are named.
+async fn probe_image(State(app): State<App>, body: Body) -> Response {
+    let Ok(body) = to_bytes(body, on_demand::MOST_BYTES).await else {
+        return plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is longer than {} bytes\n", on_demand::MOST_BYTES),
+        );
+    };
+    let wish = match Wish::read(&body) {
+        Ok(wish) => Box::new(wish),
+        Err(reason) => return plain(StatusCode::BAD_REQUEST, reason + "\n"),
+    };
+    let (done, told) = oneshot::channel();
+    let order = Order::Probe { wish, done };
+    let stopping = Err(on_demand::Refused::Failed("stopping"));
+    // A check ends within its own time (schedule.check_timeout).
+    let answer = match app.orders.send(order).await {
+        Ok(()) => told.await.unwrap_or(stopping),
+        Err(_) => stopping,
+    };
+    match answer {
+        Ok(report) => match serde_json::to_string(&Document::new(vec![*report])) {
+            Ok(text) => of_type("application/json", text + "\n"),
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
+        Err(refused) => not_probed(refused, Timestamp::now()),
     }
 }
 
+fn not_probed(refused: on_demand::Refused, now: Timestamp) -> Response {
+    use on_demand::Refused;
+    let later = |text: String, after: Duration| {
+        let seconds = after.as_secs_f64().ceil().max(1.0);
+        let mut response = plain(StatusCode::TOO_MANY_REQUESTS, text);
+        if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.0}")) {
+            response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        response
+    };
+    match refused {
+        Refused::NotAllowed(reason) => plain(StatusCode::FORBIDDEN, reason + "\n"),
+        Refused::NoPod(reason) => plain(StatusCode::NOT_FOUND, reason + "\n"),
+        Refused::Busy => plain(
+            StatusCode::CONFLICT,
+            "another image is being checked on demand; one at a time\n",
+        ),
+        Refused::TooMany(after) => later(
+            "that were too many images in a minute (on_demand.per_minute)\n".to_owned(),
+            after,
+        ),
+        Refused::HeldBack(held) => {
+            let until = held
+                .until
+                .map_or_else(String::new, |at| format!(", until {at}"));
+            let after = held
+                .until
+                .and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+            later(
+                format!("not checked: {}{until}\n", held.reason),
+                after.unwrap_or(HELD_BACK),
+            )
+        }
+        Refused::Failed(reason) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the check told nothing: {reason}\n"),
+        ),
+    }
+}
+
+/// What is said of a budget whose end is not known: those of bytes are of a day.
+const HELD_BACK: Duration = Duration::from_hours(1);
+
+/// This daemon, and the place as it was seen last.
+#[derive(Serialize)]
+struct NodeDocument<'a> {
+    node: &'a str,
+    version: &'static str,
+    /// Absent before the first look.
+    vantage: Option<VantageDocument>,
+}
+
+async fn node(State(app): State<App>) -> Response {
+    let vantage = seen(&app);
+    json(&NodeDocument {
+        node: &app.read().node,
+        version: crate::VERSION,
+        vantage,
+    })
+}
+
+// ---- pages --------------------------------------------------------------------------------------
+
 async fn style() -> Response {
-    of_type("text/css; charset=utf-8", page::STYLE.to_owned())
+    of_type("text/css; charset=utf-8", STYLE.to_owned())
 }
 
 async fn index(State(app): State<App>) -> Response {

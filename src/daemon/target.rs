@@ -97,18 +97,15 @@ impl Target {
     }
 
     /// All of a configuration, and what pods want besides. An image that the configuration names is not
-    /// checked twice where the pods bring no Secrets of their own.
+    /// checked twice where the pods' pulls would be the same.
     pub fn all(config: &Config, discovered: &[Wanted]) -> Vec<Arc<Self>> {
         let named = config.targets.iter();
         let mut targets: Vec<Self> = named.map(|one| Self::of(one, &config.schedule)).collect();
         for wanted in discovered {
-            let repository = |target: &Self| {
-                target.reference.domain() == wanted.witness.domain()
-                    && target.reference.repository() == wanted.witness.repository()
-            };
-            let same = targets.iter_mut().find(|target| {
-                wanted.secrets.is_none() && target.secrets.is_none() && repository(target)
-            });
+            let stands_for = |target: &&mut Self| target.stands_for(wanted, config);
+            let mut same: Vec<&mut Self> = targets.iter_mut().filter(stands_for).collect();
+            same.sort_by_key(|target| target.reference != wanted.witness);
+            let same = same.into_iter().next();
             match same {
                 Some(target) => {
                     target.uses.extend(wanted.uses.iter().cloned());
@@ -118,6 +115,20 @@ impl Target {
             }
         }
         targets.into_iter().map(Arc::new).collect()
+    }
+
+    /// What is told of this configured target holds for those pods too: they pull from the same repository
+    /// by the same credential. Of an image that a pod waits for, another tag tells nothing.
+    fn stands_for(&self, wanted: &Wanted, config: &Config) -> bool {
+        let is_same_repository = self.reference.domain() == wanted.witness.domain()
+            && self.reference.repository() == wanted.witness.repository();
+        let is_configured = self.sources == [TargetSource::Configuration];
+        is_same_repository
+            && is_configured
+            && wanted.secrets.is_none()
+            && self.credential == config.kubernetes.credential
+            && self.platform == Platform::local()
+            && (self.reference == wanted.witness || !wanted.is_waited_for())
     }
 
     /// Each pod that wants it, as a finding names it.
@@ -189,6 +200,77 @@ mod tests {
         let none = target("");
         assert_eq!((none.required(image), none.within(image)), (None, None));
         assert_eq!(&*none.registry, "r.test");
+    }
+
+    #[test]
+    fn a_configured_target_stands_for_pods_whose_pull_is_the_same() {
+        let wanted = |image: &str, secrets: &[&str], waits: bool| {
+            let witness: Reference = image.parse().unwrap();
+            let secrets = (!secrets.is_empty()).then(|| SecretRefs {
+                namespace: "shop".to_owned(),
+                names: secrets.iter().map(|name| (*name).to_owned()).collect(),
+            });
+            Wanted {
+                name: format!("{}/{}", witness.domain(), witness.repository()),
+                uses: vec![Use {
+                    namespace: "shop".to_owned(),
+                    pod: "a".to_owned(),
+                    container: "app".to_owned(),
+                    kind: crate::model::workload::ContainerKind::Container,
+                    policy: crate::model::workload::PullPolicy::IfNotPresent,
+                    image: image.to_owned(),
+                    waits,
+                    needs_no_pull: false,
+                }],
+                witness,
+                secrets,
+            }
+        };
+        let plain = "targets: [{name: mine, image: 'r.test/a:1'}]";
+        let with_login =
+            "targets: [{name: mine, image: 'r.test/a:1', credential: {docker_config: /c}}]";
+        let both = format!("{with_login}\nkubernetes: {{credential: {{docker_config: /c}}}}");
+        let other = "targets: [{name: mine, image: 'r.test/a:1', platform: linux/s390x}]";
+        for (config, wanted, names) in [
+            (plain, wanted("r.test/a:1", &[], true), vec!["mine"]),
+            (plain, wanted("r.test/a:2", &[], false), vec!["mine"]),
+            // The tag may be what is wrong.
+            (
+                plain,
+                wanted("r.test/a:2", &[], true),
+                vec!["mine", "r.test/a"],
+            ),
+            (
+                plain,
+                wanted("r.test/b:1", &[], false),
+                vec!["mine", "r.test/b"],
+            ),
+            (
+                plain,
+                wanted("r.test/a:1", &["s"], false),
+                vec!["mine", "r.test/a"],
+            ),
+            // That login is not the pods'.
+            (
+                with_login,
+                wanted("r.test/a:1", &[], false),
+                vec!["mine", "r.test/a"],
+            ),
+            (&both, wanted("r.test/a:1", &[], false), vec!["mine"]),
+            (
+                other,
+                wanted("r.test/a:1", &[], false),
+                vec!["mine", "r.test/a"],
+            ),
+        ] {
+            let all = Target::all(&Config::parse(config).unwrap(), &[wanted]);
+            let told: Vec<&str> = all.iter().map(|target| &*target.name).collect();
+            assert_eq!(told, names, "{config}");
+            if names.len() == 1 {
+                let sources = [TargetSource::Configuration, TargetSource::Pods];
+                assert_eq!((&all[0].sources[..], all[0].uses.len()), (&sources[..], 1));
+            }
+        }
     }
 
     #[test]

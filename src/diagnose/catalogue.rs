@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Severity::{Critical, Info, Warning};
-use super::cause::Capability::{Cluster, Fleet, History};
+use super::cause::Capability::{Fleet, History};
 use super::cause::Detected::{Needs, Now};
 use super::cause::Entry;
 
@@ -420,7 +420,7 @@ causes! {
         "The pod names a Secret that was not found"
         symptom "Event `FailedToRetrieveImagePullSecret`, `attempting to pull the image may not succeed`"
         cause "The name is misspelt or the Secret is not in the pod's namespace; the kubelet goes on without it."
-        tell "The pod's imagePullSecrets beside the Secrets given. Where the registry lets nobody in without a credential it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret; else it is a warning, or a remark where no Secret was given at all."
+        tell "The pod's imagePullSecrets beside the Secrets given. Where the registry lets nobody in without a credential it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret, unless it is the API server that has none; else it is a warning, or a remark where no Secret was given at all."
         fix "Create the Secret in the pod's namespace, or correct its name; give it to `pullpath probe` with --secret-file."
         SecretNotNamed = "secret_not_named", Critical, Now, [];
         "The pod names no pull Secret"
@@ -432,7 +432,7 @@ causes! {
         "The Secret exists, but in another namespace"
         symptom "Event `FailedToRetrieveImagePullSecret`"
         cause "Pull secrets do not cross namespaces."
-        tell "A Secret of that name was given for another namespace only. It is a warning where the pull does without."
+        tell "A Secret of that name was given for another namespace only, or the API server has it there only. It is a warning where the pull does without."
         fix "Create it in the pod's namespace too."
         SecretKeyMismatch = "secret_key_mismatch", Critical, Now, [SecretMissing, SecretOtherNamespace];
         "There are credentials, but their server keys do not match the image"
@@ -440,6 +440,12 @@ causes! {
         cause "The key is for another host, has another port or none, has a path the image is not below, or was written docker.io where Docker Hub's key is https://index.docker.io/v1/."
         tell "Each key with the first rule of the kubelet's matching that it fails. Keys for other registries alone are auth_no_cred."
         fix "See the keys, without the passwords: `kubectl get secret NAME -n NAMESPACE -o jsonpath='{.data.\\.dockerconfigjson}' | base64 -d | jq '.auths | keys'`. Create the Secret anew with --docker-server exactly as the image writes its registry, port included; for Docker Hub https://index.docker.io/v1/."
+        ServiceAccountMissing = "service_account_missing", Critical, Now, [];
+        "The workload's service account does not exist"
+        symptom "No pod appears; event `FailedCreate`: `error looking up service account NAMESPACE/NAME: serviceaccount \"NAME\" not found`"
+        cause "Its name is misspelt, or it was not created in this namespace, or was removed. The API server refuses each new pod; pods that exist go on."
+        tell "spec.serviceAccountName of the pods' template (default where it names none) beside the service accounts of the namespace (`pullpath lint`)."
+        fix "Create it (`kubectl create serviceaccount NAME -n NAMESPACE`), with the imagePullSecrets that its pods need, or correct the name."
         SecretFormat = "secret_format", Critical, Now, [];
         "A pull secret can't be used as it is"
         symptom "401, or an event that the Secret can't be parsed"
@@ -502,6 +508,12 @@ causes! {
         cause "The tag is misspelt, was never pushed, or was removed by a retention rule."
         tell "404 with MANIFEST_UNKNOWN. Registries may answer the same for a repository that is not there or that the user may not see."
         fix "List the tags in the registry's console (or `skopeo list-tags`), correct the image, or push it again."
+        ImageNameInvalid = "image_name_invalid", Critical, Now, [];
+        "The image's name can't be one"
+        symptom "`InvalidImageName`; `couldn't parse image name ...: invalid reference format`"
+        cause "Upper case in the repository, a scheme before it, a variable that was not filled in, white space."
+        tell "The kubelet's words in the event of the pod (docs/pulls.md); `pullpath probe` says what would be right before it asks anybody."
+        fix "Correct the image in the pod's template: REGISTRY/PATH:TAG, the path in lower case."
         NameUnknown = "name_unknown", Critical, Now, [];
         "The repository is not in the registry"
         symptom "`name unknown: repository name not known to registry`"
@@ -544,11 +556,11 @@ causes! {
         cause "As rate_limited; a tenth or less of the pulls allowed is left."
         tell "The rate-limit headers of the manifest request."
         fix "Pull with an account, or copy the image to a registry of your own."
-        KubeletQps = "kubelet_qps", Warning, Needs(Cluster), [];
+        KubeletQps = "kubelet_qps", Warning, Now, [];
         "The kubelet holds pulls back by itself"
         symptom "`pull QPS exceeded`"
         cause "More pulls were asked for than registryPullQPS (5) and registryBurst (10) allow. It is not the registry."
-        tell "The text of the event; the registry is fine."
+        tell "The kubelet's own words in the event of a real pull (docs/pulls.md): no request was made."
         fix "Raise registryPullQPS in the node pool's kubelet settings."
         MirrorOrder = "mirror_order", Warning, Now, [];
         "Mirrors are tried first, and fail silently"
@@ -664,12 +676,12 @@ causes! {
         cause "No byte at all came for five minutes: a stall on the wire, or a disk that does not take more."
         tell "All streams of the transfer test went silent after their first bytes. One test is shorter than containerd's timer, so that this is a warning; slowness alone never trips it."
         fix "Mend the stall; a longer timer only helps when the rate is fine."
-        Deadline = "deadline", Critical, Needs(Cluster), [];
+        Deadline = "deadline", Critical, Now, [];
         "The pull's time was used up"
         symptom "`context deadline exceeded`"
         cause "The sum of all phases is longer than what was allowed."
-        tell "The phase that took the time."
-        fix "See the cause of that phase."
+        tell "The event of a real pull says so and names no phase (docs/pulls.md); a check of that image on that node has the phases with their times."
+        fix "Check the image on that node with `pullpath probe`, and see the cause of the phase that takes the time."
         BwEipCap = "bw_eip_cap", Warning, Now, [];
         "The EIP's bandwidth is the limit"
         symptom "A flat rate near the bought bandwidth; all pulls slow together"
@@ -736,18 +748,24 @@ causes! {
         cause "The rate at which layers come is too small for the size of this image and the time given."
         tell "The sustained rate of the transfer test and the compressed size of this platform's layers, beside --expect-pull-within, or else the workload's progressDeadlineSeconds (600 s)."
         fix "Buy the bandwidth that the hint names, bring the image nearer (a copy in SWR in this region, by a VPC endpoint), or make it smaller."
-        DiskUnpack = "disk_unpack", Warning, Needs(Cluster), [];
+        DiskUnpack = "disk_unpack", Warning, Now, [];
         "The network is fast, the disk is not"
-        symptom "Pulls are slow on a fast network; `no space left on device`"
-        cause "Unpacking waits for the node's disk."
-        tell "Our rate beside that of real pulls."
-        fix "A faster or larger disk for containerd."
-        SerialPull = "serial_pull", Info, Needs(Cluster), [];
+        symptom "Pulls are slow on a fast network"
+        cause "Unpacking waits for the node's disk, or for its processors."
+        tell "Real pulls come to less than a third of the rate that nodes measure (cluster.node_rate_mbit), without waiting for one another. Not told where that rate is not given."
+        fix "A faster disk for containerd's folder (/var/lib/containerd), or a node with more processors."
+        DiskFull = "disk_full", Critical, Now, [];
+        "The node's disk has no room for the image"
+        symptom "`no space left on device`, `disk quota exceeded`"
+        cause "containerd's folder is on a disk, or within a quota, that is full."
+        tell "The runtime's words in the event of a real pull (docs/pulls.md)."
+        fix "Look at `df -h` and `df -i` of /var/lib/containerd on that node; remove unused images (`crictl rmi --prune`), or give it a larger disk. The kubelet's imageGCHighThresholdPercent says when it begins to clean up by itself."
+        SerialPull = "serial_pull", Info, Now, [];
         "Pulls wait for one another"
         symptom "Pods wait behind one large image"
-        cause "serializeImagePulls is on in the kubelet."
-        tell "Waiting time in the kubelet's events, and a healthy path."
-        fix "Set serializeImagePulls to false, with a limit."
+        cause "serializeImagePulls is on in the kubelet (the default), or maxParallelImagePulls is small."
+        tell "The kubelet's events have the pull's time with and without waiting (since Kubernetes 1.28): more of it is waiting."
+        fix "Set serializeImagePulls to false and maxParallelImagePulls to a few in the node pool's kubelet settings; make the largest images smaller."
         Intermittent = "intermittent", Warning, Needs(History), [];
         "The pull fails now and then"
         symptom "A retry works"

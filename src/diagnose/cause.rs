@@ -42,8 +42,6 @@ pub enum Detected {
 /// What some causes wait for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Capability {
-    /// The cluster's API: pods, secrets, events.
-    Cluster,
     /// Several nodes beside each other.
     Fleet,
     /// More than one walk.
@@ -53,7 +51,6 @@ pub enum Capability {
 impl Capability {
     fn describe(self) -> &'static str {
         match self {
-            Self::Cluster => "access to the cluster's API",
             Self::Fleet => "the comparison of nodes",
             Self::History => "a series of walks",
         }

@@ -326,6 +326,7 @@ pub(super) fn healthy() -> Evidence {
             vec![Unseen::NodeCredentials, Unseen::Mirrors, Unseen::Proxy],
         )),
         pods: Vec::new(),
+        asked_secrets: Vec::new(),
         hosts: HostsConfig::Unread,
         proxies: ProxySettings::default(),
         others: Vec::new(),

@@ -6,18 +6,21 @@ pub mod cause;
 mod fixture;
 pub mod path;
 mod rules;
+pub mod secrets;
 pub mod throughput;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::credential::{KeyringEvidence, SourceEvidence};
+use crate::model::credential::{KeyMismatch, KeyringEvidence, SourceEvidence};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
+use crate::model::workload::EipProblem;
 use cause::Cause;
 use path::LegPath;
+use secrets::SecretVerdict;
 use throughput::Throughput;
 
 /// What is to be said of one pull.
@@ -31,6 +34,9 @@ pub struct Verdict {
     /// How each leg is reached.
     #[serde(default)]
     pub paths: Vec<LegPath>,
+    /// What came of each Secret that pods name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretVerdict>,
     /// How fast layers come, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Throughput>,
@@ -98,4 +104,18 @@ pub fn secret(secret: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
 /// Why none of a secret's keys is for an image (`Reference::name`); `None` when one is.
 pub fn secret_for_image(image: &str, keyring: &KeyringEvidence) -> Option<Finding> {
     rules::of_secret_for_image(image, keyring)
+}
+
+/// The key among these that may have been meant for images of a domain. One for another registry is
+/// none.
+pub fn nearest_key<'a>(
+    mismatches: impl Iterator<Item = &'a KeyMismatch>,
+    domain: &str,
+) -> Option<&'a KeyMismatch> {
+    rules::nearest_of(mismatches, domain)
+}
+
+/// What an odd EIP annotation of a workload comes to.
+pub fn eip_annotation(kind: &str, name: &str, problem: &EipProblem) -> Finding {
+    rules::annotated(kind, name, problem)
 }

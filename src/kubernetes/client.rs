@@ -20,7 +20,7 @@ pub enum ConnectError {
     #[error("cannot use the kubeconfig {path}: {reason}")]
     Kubeconfig { path: String, reason: String },
     #[error(
-        "no API server is known here: this is no pod with a service account's token ({in_cluster}), and there is no kubeconfig ({kubeconfig}); give one by kubernetes.kubeconfig or KUBECONFIG"
+        "no API server is known here: this is no pod with a service account's token ({in_cluster}), and there is no kubeconfig ({kubeconfig}); give one by --kubeconfig, KUBECONFIG or kubernetes.kubeconfig"
     )]
     NotFound {
         in_cluster: String,

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
+use kube::core::Status;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt as _};
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::client::told;
+use crate::model::text::printable;
 
 /// What is known of them.
 #[derive(Debug)]
@@ -74,19 +77,58 @@ pub async fn follow<K, T>(
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let stream = watcher(api, config).default_backoff();
+    let stream = watcher(api.clone(), config).default_backoff();
+    take(stream, || answers(&api), keep, view, stop).await;
+}
+
+/// Without a word for so long behind an error, the watch goes on or hangs: the longest wait before another
+/// attempt is 30 s or so, and a connection comes in 5 s.
+const QUIET: Duration = Duration::from_secs(45);
+
+/// The longest wait for that one question.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Whether the API server tells what there is: one object of it is asked for.
+async fn answers<K: Clone + DeserializeOwned + Debug>(api: &Api<K>) -> bool {
+    let one = ListParams::default().limit(1);
+    let asked = tokio::time::timeout(WAIT, api.list_metadata(&one)).await;
+    matches!(asked, Ok(Ok(_)))
+}
+
+/// The same of whatever tells of objects, for instance of their metadata alone. A watch that goes on after a
+/// loss tells nothing until something changes; `answers` then asks.
+pub(super) async fn take<K: Resource, T, A: Future<Output = bool>>(
+    stream: impl Stream<Item = watcher::Result<Event<K>>>,
+    answers: impl Fn() -> A,
+    keep: impl Fn(K) -> Option<T>,
+    view: watch::Sender<View<T>>,
+    stop: CancellationToken,
+) {
+    // Behind an error that ended a list, only the next list tells.
+    let mut is_listed = false;
     let mut stream = std::pin::pin!(stream);
     let mut listed = BTreeMap::new();
     loop {
+        let is_quiet = is_listed && matches!(view.borrow().state, State::Lost { .. });
         let next = tokio::select! {
             () = stop.cancelled() => return,
             next = stream.next() => next,
+            () = tokio::time::sleep(QUIET), if is_quiet => {
+                if answers().await {
+                    view.send_modify(|view| view.state = State::Following);
+                }
+                continue;
+            }
         };
         let Some(next) = next else { return };
         match next {
-            Ok(Event::Init) => listed = BTreeMap::new(),
+            Ok(Event::Init) => {
+                listed = BTreeMap::new();
+                is_listed = false;
+            }
             Ok(Event::InitApply(object)) => add(&mut listed, object, &keep),
             Ok(Event::InitDone) => {
+                is_listed = true;
                 let objects = Arc::new(std::mem::take(&mut listed));
                 view.send_replace(View {
                     objects,
@@ -123,7 +165,7 @@ fn add<K: Resource, T>(
 }
 
 /// A watch that merely ended is begun anew and no loss; the watcher tells of it all the same.
-fn lose(state: &mut State, error: &watcher::Error) {
+pub(super) fn lose(state: &mut State, error: &watcher::Error) {
     if is_forgotten(error) {
         return;
     }
@@ -133,7 +175,7 @@ fn lose(state: &mut State, error: &watcher::Error) {
     };
     *state = State::Lost {
         since,
-        reason: told(error),
+        reason: reason(error),
         is_forbidden: status(error).is_some_and(|code| code == 401 || code == 403),
     };
 }
@@ -143,16 +185,24 @@ fn is_forgotten(error: &watcher::Error) -> bool {
     status(error) == Some(410)
 }
 
+/// In the API server's own words where it has said any.
+fn reason(error: &watcher::Error) -> String {
+    match said(error) {
+        Some(status) => format!("{} (status {})", printable(&status.message), status.code),
+        None => told(error),
+    }
+}
+
 pub(super) fn status(error: &watcher::Error) -> Option<u16> {
-    let of_client = |error: &kube::Error| match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    };
+    said(error).map(|status| status.code)
+}
+
+fn said(error: &watcher::Error) -> Option<&Status> {
     match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => of_client(error),
-        watcher::Error::WatchError(status) => Some(status.code),
-        watcher::Error::NoResourceVersion => None,
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
     }
 }

@@ -1,7 +1,16 @@
 //! The cluster's API: what pods of a node pull, what the API server allows to be known, and how long
 //! ago it was known. Nothing here stops a check: what was known last goes on.
 
+pub mod ask;
 pub mod client;
+pub mod events;
 pub mod follow;
+pub mod forward;
+pub mod lease;
+pub mod lookup;
+mod meta;
+pub mod node;
 pub mod pods;
+pub mod publish;
 pub mod secrets;
+pub mod workloads;

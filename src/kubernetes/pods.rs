@@ -2,6 +2,7 @@
 //! as large.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use kube::api::ObjectMeta;
 use kube::core::NamespaceResourceScope;
@@ -82,6 +83,23 @@ struct ContainerState {
 #[derive(Clone, Debug, Deserialize)]
 struct Waiting {
     reason: Option<String>,
+    #[serde(default)]
+    message: String,
+}
+
+impl Waiting {
+    /// A number for the text of a failed try, without what differs from one try to the next: ports, times,
+    /// ids of requests, which are digits of some kind.
+    fn said(&self) -> Option<u64> {
+        if self.reason.as_deref() != Some("ErrImagePull") {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        for c in self.message.chars().filter(|c| !c.is_ascii_hexdigit()) {
+            c.hash(&mut hasher);
+        }
+        Some(hasher.finish())
+    }
 }
 
 impl Resource for PodObject {
@@ -167,6 +185,7 @@ fn of_container(
     container: ContainerSpec,
     status: Option<&ContainerStatus>,
 ) -> Container {
+    let waiting = status.and_then(|status| status.state.waiting.as_ref());
     Container {
         name: container.name,
         kind,
@@ -178,7 +197,8 @@ fn of_container(
             _ => None,
         },
         is_present: status.is_some_and(|status| !status.image_id.is_empty()),
-        waits: status.and_then(|status| status.state.waiting.as_ref()?.reason.clone()),
+        waits: waiting.and_then(|waiting| waiting.reason.clone()),
+        said: waiting.and_then(Waiting::said),
     }
 }
 
@@ -194,4 +214,35 @@ pub async fn follow_node(
         .fields(&format!("spec.nodeName={node}"))
         .page_size(200);
     follow(pods, config, |pod| Some(Pod::from(pod)), view, stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_are_told_apart_by_what_went_wrong_and_not_by_their_ports() {
+        let said = |reason: &str, message: &str| {
+            Waiting {
+                reason: Some(reason.to_owned()),
+                message: message.to_owned(),
+            }
+            .said()
+        };
+        let timeout = |port: u16| {
+            said(
+                "ErrImagePull",
+                &format!(
+                    "rpc error: code = Unknown desc = failed to do request: Head \"https://r.test/v2/a/manifests/1\": read tcp 10.0.3.9:{port}->10.0.0.1:443: i/o timeout"
+                ),
+            )
+        };
+        assert_eq!(timeout(40123), timeout(51234));
+        let refused = said(
+            "ErrImagePull",
+            "rpc error: code = Unknown desc = failed to authorize: 401 Unauthorized",
+        );
+        assert_ne!(timeout(40123), refused);
+        assert_eq!(said("ImagePullBackOff", "Back-off pulling image"), None);
+    }
 }

@@ -3,10 +3,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kube::api::ObjectMeta;
+use kube::api::{ListParams, ObjectMeta};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -17,9 +18,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::ask::{self, AskError};
 use super::client::told;
 use super::follow::status;
+use super::lookup::{MetadataOnly, path_of};
+use super::meta::slim;
+use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
+use crate::model::workload::Found;
+use crate::registry::keyring::LoadedSource;
+use crate::registry::secret;
 
 /// A Secret's namespace and name.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -49,11 +57,62 @@ pub enum Known {
     Unread(String),
 }
 
+impl Known {
+    /// The sources of credentials that it comes to, and what came of looking for it. One that can't be
+    /// read is a source too: what it holds is not known.
+    pub fn sources(&self, key: &SecretKey) -> (Vec<LoadedSource>, Found) {
+        match self {
+            Self::Here(manifest) => (secret::read(manifest, "the cluster"), Found::Here),
+            Self::Absent => (Vec::new(), Found::Absent),
+            Self::Unread(reason) => {
+                let source = LoadedSource {
+                    source: CredentialSource::SecretFile {
+                        path: "the cluster".to_owned(),
+                        namespace: Some(printable(&key.namespace)),
+                        name: printable(&key.name),
+                    },
+                    entries: Vec::new(),
+                    problem: Some(SourceProblem::Unread {
+                        reason: reason.clone(),
+                    }),
+                    lint: Vec::new(),
+                    expiries: Vec::new(),
+                };
+                let reason = reason.clone();
+                (vec![source], Found::Unread { reason })
+            }
+        }
+    }
+}
+
+/// What is said of one before the first answer.
+const ASKED_FOR: &str = "it is being asked for";
+
+impl Known {
+    fn asked_for() -> Self {
+        Self::Unread(ASKED_FOR.to_owned())
+    }
+
+    fn is_asked_for(&self) -> bool {
+        matches!(self, Self::Unread(reason) if reason == ASKED_FOR)
+    }
+}
+
 /// All that are needed.
 pub struct Secrets {
     client: Option<Client>,
     access: Access,
-    held: Mutex<BTreeMap<SecretKey, Held>>,
+    needs: Mutex<Needs>,
+}
+
+/// Who needs which.
+#[derive(Default)]
+struct Needs {
+    /// By targets: as long as they are there.
+    targets: BTreeSet<SecretKey>,
+    /// By single checks, and by how many of them.
+    checks: BTreeMap<SecretKey, usize>,
+    held: BTreeMap<SecretKey, Held>,
 }
 
 struct Held {
@@ -64,6 +123,43 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Secrets that one check needs, as long as this is there.
+#[derive(Debug)]
+pub struct Lent {
+    secrets: Arc<Secrets>,
+    keys: BTreeSet<SecretKey>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut needs = self.secrets.needs();
+        for key in &self.keys {
+            if let Some(count) = needs.checks.get_mut(key) {
+                *count -= 1;
+            }
+        }
+        needs.checks.retain(|_, count| *count > 0);
+        self.secrets.follow_all(&mut needs);
+    }
+}
+
+impl Lent {
+    /// Waits until the API server has told of each, whatever it says, or until the time is over.
+    pub async fn told(&self, most: Duration) {
+        let asked: Vec<watch::Receiver<Known>> = {
+            let needs = self.secrets.needs();
+            let held = self.keys.iter().filter_map(|key| needs.held.get(key));
+            held.map(|held| held.known.clone()).collect()
+        };
+        let all = async {
+            for mut known in asked {
+                let _ = known.wait_for(|known| !known.is_asked_for()).await;
+            }
+        };
+        let _ = tokio::time::timeout(most, all).await;
     }
 }
 
@@ -80,21 +176,49 @@ impl Secrets {
         Self {
             client,
             access,
-            held: Mutex::default(),
+            needs: Mutex::default(),
         }
     }
 
-    /// These are needed, and no others.
+    fn needs(&self) -> MutexGuard<'_, Needs> {
+        self.needs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Targets need these, and no others.
     pub fn need(&self, wanted: &BTreeSet<SecretKey>) {
+        let mut needs = self.needs();
+        needs.targets.clone_from(wanted);
+        self.follow_all(&mut needs);
+    }
+
+    /// One check needs these too.
+    pub fn lend(self: &Arc<Self>, keys: BTreeSet<SecretKey>) -> Lent {
+        let mut needs = self.needs();
+        for key in &keys {
+            *needs.checks.entry(key.clone()).or_default() += 1;
+        }
+        self.follow_all(&mut needs);
+        drop(needs);
+        Lent {
+            secrets: Arc::clone(self),
+            keys,
+        }
+    }
+
+    /// Follows those that somebody needs, and forgets the others.
+    fn follow_all(&self, needs: &mut Needs) {
         let Some(client) = &self.client else { return };
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|key, _| wanted.contains(key));
-        for key in wanted {
+        let Needs {
+            targets,
+            checks,
+            held,
+        } = needs;
+        held.retain(|key, _| targets.contains(key) || checks.contains_key(key));
+        for key in targets.iter().chain(checks.keys()) {
             if self.refusal(key).is_some() || held.contains_key(key) {
                 continue;
             }
-            let unread = Known::Unread("it is being asked for".to_owned());
-            let (sender, known) = watch::channel(unread);
+            let (sender, known) = watch::channel(Known::asked_for());
             let stop = CancellationToken::new();
             tokio::spawn(follow(client.clone(), key.clone(), sender, stop.clone()));
             held.insert(key.clone(), Held { known, stop });
@@ -106,8 +230,7 @@ impl Secrets {
         if let Some(reason) = self.refusal(key) {
             return Known::Unread(reason.to_owned());
         }
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.get(key).map_or_else(
+        self.needs().held.get(key).map_or_else(
             || Known::Unread("nobody has asked for it yet".to_owned()),
             |held| held.known.borrow().clone(),
         )
@@ -128,16 +251,47 @@ impl Secrets {
 
     /// How many are held.
     pub fn held(&self) -> usize {
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.needs().held.len()
     }
 }
+
+/// Asks for one Secret once.
+///
+/// # Errors
+/// When nobody answers, or not to this: it may answer later.
+pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
+    let api: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
+    // A list of this name alone needs no other right than to follow it does.
+    let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
+    let found = match api.list(&one).await {
+        Ok(list) => list.items.into_iter().next(),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            match api.get_opt(&key.name).await {
+                Ok(found) => found,
+                Err(kube::Error::Api(status)) if is_no(status.code) => {
+                    return Ok(Known::Unread(FORBIDDEN.to_owned()));
+                }
+                Err(error) => return Err(told(&error)),
+            }
+        }
+        Err(kube::Error::Api(status)) if is_no(status.code) => {
+            return Ok(Known::Unread(FORBIDDEN.to_owned()));
+        }
+        Err(error) => return Err(told(&error)),
+    };
+    Ok(found.map_or(Known::Absent, |secret| Known::Here(secret.manifest())))
+}
+
+fn is_no(code: u16) -> bool {
+    code == 401 || code == 403
+}
+
+const FORBIDDEN: &str = "the API server forbids it: RBAC must allow list (or get) of Secrets there, or of these by name";
 
 /// A Secret of core/v1, as far as it is read.
 #[derive(Clone, Deserialize)]
 struct SecretObject {
+    #[serde(deserialize_with = "slim")]
     metadata: ObjectMeta,
     #[serde(default)]
     data: BTreeMap<String, Zeroizing<String>>,
@@ -183,7 +337,7 @@ impl Resource for SecretObject {
 }
 
 /// Annotation with an end, as SWR's own Secrets have it; the others are nobody's business here.
-const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
+pub(super) const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
 
 /// Data that a kubelet reads.
 const KEPT_DATA: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
@@ -226,6 +380,47 @@ struct Manifest<'a> {
     metadata: &'a serde_json::Value,
     r#type: &'a str,
     data: &'a BTreeMap<&'a str, &'a str>,
+}
+
+/// One Secret, asked for once.
+pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
+    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
+    match ask::get::<SecretObject>(client, &path).await {
+        Ok(secret) => Known::Here(secret.manifest()),
+        Err(AskError::NotFound(_)) => Known::Absent,
+        Err(error) if error.is_forbidden() => Known::Unread(format!(
+            "the API server forbids it: RBAC must allow get of Secret {}/{} to whoever asks",
+            printable(&key.namespace),
+            printable(&key.name)
+        )),
+        Err(error) => Known::Unread(error.to_string()),
+    }
+}
+
+/// Whether there is one, without what it holds.
+///
+/// # Errors
+/// Why that can't be told.
+pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, AskError> {
+    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
+    ask::exists(client, &path).await
+}
+
+/// The namespaces that have a Secret of this name; `None` where it is not allowed to look there. What
+/// they hold is not sent.
+pub async fn namespaces_with(client: &Client, name: &str) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    let selector = format!("metadata.name={name}");
+    ask::list_metadata(
+        client,
+        &path_of(None, "secrets", None),
+        &[("fieldSelector", &selector)],
+        |object: MetadataOnly| found.extend(object.metadata.namespace),
+    )
+    .await
+    .ok()?;
+    found.sort();
+    Some(found)
 }
 
 async fn follow(
@@ -275,7 +470,7 @@ fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
         }
         *known = Known::Unread(if forbidden {
             format!(
-                "the API server forbids it: RBAC must allow get, list and watch of Secret {}/{}",
+                "the API server forbids it: RBAC must allow list and watch of Secret {}/{}",
                 printable(&key.namespace),
                 printable(&key.name)
             )
@@ -284,4 +479,58 @@ fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
         });
         true
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> SecretKey {
+        SecretKey {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Nobody listens there.
+    fn secrets(access: Access) -> Arc<Secrets> {
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(nowhere).unwrap();
+        Arc::new(Secrets::new(Some(client), access))
+    }
+
+    #[tokio::test]
+    async fn what_a_check_needs_is_held_as_long_as_it_lasts_beside_what_targets_need() {
+        let secrets = secrets(Access::Discovered);
+        let keys = |names: &[&str]| -> BTreeSet<SecretKey> {
+            names.iter().map(|name| key(name)).collect()
+        };
+        secrets.need(&keys(&["a"]));
+        let one = secrets.lend(keys(&["a", "b"]));
+        let two = secrets.lend(keys(&["b"]));
+        assert_eq!(secrets.held(), 2);
+        // A target comes and goes meanwhile.
+        secrets.need(&keys(&["c"]));
+        assert_eq!(secrets.held(), 3);
+        drop(one);
+        assert_eq!(secrets.held(), 2, "b of the other check, and c");
+        two.told(Duration::from_secs(5)).await;
+        assert!(
+            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("does not tell")),
+        );
+        drop(two);
+        assert_eq!(secrets.held(), 1);
+        assert!(
+            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("nobody has asked"))
+        );
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_read_is_not_asked_for() {
+        let secrets = secrets(Access::Named(BTreeSet::from([key("a")])));
+        let lent = secrets.lend(BTreeSet::from([key("a"), key("b")]));
+        assert_eq!(secrets.held(), 1);
+        drop(lent);
+        assert_eq!(secrets.held(), 0);
+    }
 }

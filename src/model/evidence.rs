@@ -22,7 +22,7 @@ use super::reference::Reference;
 use super::transfer::Transfer;
 use super::units::{Bytes, optional_seconds, seconds};
 use super::vantage::Vantage;
-use super::workload::PodUse;
+use super::workload::{PodUse, SecretAsked};
 
 /// How a phase ended.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -108,6 +108,9 @@ pub struct Evidence {
     /// The containers that want the image, where manifests were given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodUse>,
+    /// Secrets of the cluster that whoever asked has named (`--secret`, `--service-account`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_secrets: Vec<SecretAsked>,
     pub keyring: KeyringEvidence,
     /// What containerd's `hosts.toml` says of this registry.
     #[serde(default)]

@@ -8,6 +8,7 @@ pub mod documents;
 pub mod endpoint;
 pub mod evidence;
 pub mod fault;
+pub mod histogram;
 pub mod hops;
 pub mod hosts;
 pub mod network;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,9 +42,12 @@ pub struct Vantage {
     pub metadata: Metadata,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_eip: Option<PodEip>,
-    /// ExternalIP among `status.addresses` of the node, where it was given.
+    /// ExternalIP among `status.addresses` of the node, where it was given or told by `node`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub node_external_ips: Vec<IpAddr>,
+    /// This node, as the cluster knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeFacts>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<EgressTrial>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +99,7 @@ impl Vantage {
             metadata: Metadata::default(),
             pod_eip: None,
             node_external_ips: Vec::new(),
+            node: None,
             egress: Vec::new(),
             baseline: None,
             controls: Vec::new(),
@@ -102,6 +107,48 @@ impl Vantage {
             took: None,
             waited: None,
         }
+    }
+}
+
+/// A node of a cluster.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct NodeFacts {
+    pub name: String,
+    pub created: Option<Timestamp>,
+    /// `None`: its kubelet is not heard of.
+    pub ready: Option<bool>,
+    /// No pod is put there (`kubectl cordon`).
+    pub unschedulable: bool,
+    pub provider_id: Option<String>,
+    pub zone: Option<String>,
+    pub internal_ips: Vec<IpAddr>,
+    pub external_ips: Vec<IpAddr>,
+    /// `containerd 1.6.20`.
+    pub runtime: Option<String>,
+    /// The kubelet's version.
+    pub kubelet: Option<String>,
+    pub os_image: Option<String>,
+    /// Who tells this.
+    pub source: String,
+}
+
+impl NodeFacts {
+    /// A node pulls all that it runs when it is new, and its routes, NAT rules and add-ons may still be on
+    /// their way: what is slow or fails then may not last.
+    pub const YOUNG: Duration = Duration::from_mins(15);
+
+    /// How old it is.
+    pub fn age(&self, now: Timestamp) -> Option<Duration> {
+        Duration::try_from(now.duration_since(self.created?)).ok()
+    }
+
+    pub fn is_young(&self, now: Timestamp) -> bool {
+        self.age(now).is_some_and(|age| age < Self::YOUNG)
+    }
+
+    /// What a path depends on is the same.
+    pub fn has_ways_of(&self, other: &Self) -> bool {
+        self.external_ips == other.external_ips && self.provider_id == other.provider_id
     }
 }
 

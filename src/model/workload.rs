@@ -47,19 +47,24 @@ pub struct PodUse {
 }
 
 impl PodUse {
-    /// `Deployment default/foo, container container-0`.
+    /// `Deployment default/foo, container container-0`; of a pod that there is not,
+    /// `a Pod of namespace default`.
     pub fn place(&self) -> String {
+        if self.name.is_empty()
+            && let Some(namespace) = &self.namespace
+        {
+            return format!("a {} of namespace {namespace}", self.kind);
+        }
         let namespace = self
             .namespace
             .as_ref()
             .map_or_else(String::new, |namespace| format!("{namespace}/"));
-        format!(
-            "{} {namespace}{}, {} {}",
-            self.kind,
-            self.name,
-            self.container_kind.as_str(),
-            self.container
-        )
+        let container = if self.container.is_empty() {
+            String::new()
+        } else {
+            format!(", {} {}", self.container_kind.as_str(), self.container)
+        };
+        format!("{} {namespace}{}{container}", self.kind, self.name)
     }
 }
 
@@ -147,6 +152,28 @@ pub enum Found {
     Unread { reason: String },
     /// Not among those given; `given` is how many there were.
     NotGiven { given: usize },
+}
+
+/// A Secret of the cluster that whoever asked has named, and what came of looking for it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SecretAsked {
+    pub namespace: String,
+    pub name: String,
+    /// The service account that has it among its `imagePullSecrets`; `None`: it was named itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    #[serde(flatten)]
+    pub found: Found,
+}
+
+impl SecretAsked {
+    /// Who names it.
+    pub fn named_by(&self) -> String {
+        match &self.service_account {
+            Some(account) => format!("ServiceAccount {}/{account}", self.namespace),
+            None => "--secret".to_owned(),
+        }
+    }
 }
 
 /// Something about a `yangtse.io` annotation (Huawei Cloud, CCE: EIP of a pod).

@@ -32,7 +32,7 @@ use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
 use crate::model::vantage::Vantage;
-use crate::model::workload::PodUse;
+use crate::model::workload::{PodUse, SecretAsked};
 use crate::net::dns::Families;
 use crate::net::netlink::Netlink;
 use crate::net::resolv::ResolverConfig;
@@ -50,6 +50,8 @@ pub struct Check {
     pub platform: Platform,
     /// Who wants it, as far as known.
     pub pods: Vec<PodUse>,
+    /// Secrets of the cluster that whoever asked has named.
+    pub asked_secrets: Vec<SecretAsked>,
     pub keyring: Arc<Keyring>,
     /// Talk plain http to the registry (hosts.toml `server = "http://…"`).
     pub plain_http: bool,
@@ -202,6 +204,7 @@ pub async fn pull(
         started,
         vantage: edges.vantage.clone(),
         pods: check.pods.clone(),
+        asked_secrets: check.asked_secrets.clone(),
         keyring,
         hosts,
         proxies: edges.settings.proxies.settings().clone(),

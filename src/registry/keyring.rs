@@ -102,6 +102,20 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// The same without user and password; whether there are any can still be told.
+    fn hollow(&self) -> Self {
+        let mark = |text: &str| if text.is_empty() { "" } else { "-" };
+        Self {
+            key: self.key.clone(),
+            index_key: self.index_key.clone(),
+            username: mark(&self.username).to_owned(),
+            password: Secret::new(mark(self.password.expose())),
+            identity_token: self.identity_token.as_ref().map(|_| Secret::new("-")),
+        }
+    }
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
@@ -119,6 +133,36 @@ pub struct LoadedSource {
     /// What the file as a whole shows besides; [`lint`] looks at the entries.
     pub lint: Vec<Lint>,
     pub expiries: Vec<Expiry>,
+}
+
+impl LoadedSource {
+    /// Its keys alone, to be matched with images later: nothing secret is in it any more. What there is
+    /// to say of users and passwords ([`source_evidence`]) has to be said before.
+    #[must_use]
+    pub fn hollow(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+            entries: self.entries.iter().map(Entry::hollow).collect(),
+            problem: self.problem.clone(),
+            lint: Vec::new(),
+            expiries: Vec::new(),
+        }
+    }
+
+    /// Whether it has, by itself, a credential for an image ([`Reference::name`]).
+    ///
+    /// # Errors
+    /// Each key, with the rule by which it does not match.
+    pub fn serves(&self, image: &str) -> Result<(), Vec<KeyMismatch>> {
+        let entries: Vec<_> = self.entries.iter().map(|entry| (self, entry)).collect();
+        let (mut found, mut mismatches) = (Vec::new(), Vec::new());
+        search(&entries, image, &mut found, &mut mismatches);
+        if found.is_empty() {
+            Err(mismatches)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// All sources: what was given on the command line, then one ring of Secrets, then one of docker
@@ -802,6 +846,45 @@ mod tests {
         let mut scrub = Scrubber::new();
         keyring.hide_in(&mut scrub);
         assert_eq!(scrub.clean("hunter2"), "***");
+    }
+
+    #[test]
+    fn a_hollow_source_matches_as_before_and_holds_nothing_secret() {
+        let mut whole = secret(
+            "s",
+            &[
+                "reg.example.com/team",
+                "*.example.org",
+                "docker.io",
+                "index.docker.io",
+            ],
+        );
+        whole
+            .entries
+            .push(Entry::new("empty.example.com", "", Secret::default(), None));
+        let hollow = whole.hollow();
+        for image in [
+            "reg.example.com/team/a",
+            "reg.example.com/b",
+            "docker.io/library/nginx",
+            "empty.example.com/a",
+        ] {
+            assert_eq!(whole.serves(image), hollow.serves(image), "{image}");
+        }
+        assert_eq!(whole.serves("a.example.org/b"), Ok(()));
+        let wrong = whole.serves("empty.example.com/a").unwrap_err();
+        assert!(
+            wrong
+                .iter()
+                .any(|mismatch| mismatch.rule == MatchRule::Empty)
+        );
+        assert!(
+            hollow
+                .entries
+                .iter()
+                .all(|entry| !entry.password.expose().contains("hunter2")
+                    && entry.username.len() < 2)
+        );
     }
 
     proptest! {

@@ -1,8 +1,12 @@
 //! Evidence and verdict together, and all faces of them.
 
+pub mod lint;
+pub mod nodes;
 pub mod secret;
 pub mod text;
 pub mod vantage;
+pub mod wait;
+pub mod why;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

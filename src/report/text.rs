@@ -77,17 +77,7 @@ fn page(report: &Report, style: Style, why: bool) -> String {
     for finding in &report.verdict.findings {
         page.finding(finding);
     }
-    page.line("");
-    page.hosts(&report.evidence);
-    page.proxies(&report.evidence);
-    for leg in &report.evidence.walk.legs {
-        page.leg(&report.evidence, leg);
-    }
-    page.image(&report.evidence);
-    page.throughput(report);
-    page.credentials(&report.evidence);
-    page.unseen(report);
-    page.trace(&report.evidence);
+    page.details(report);
     page.out
 }
 
@@ -137,6 +127,22 @@ impl Page {
         self.line(&line);
     }
 
+    /// All that was seen, below the verdict.
+    pub(super) fn details(&mut self, report: &Report) {
+        self.line("");
+        self.hosts(&report.evidence);
+        self.proxies(&report.evidence);
+        for leg in &report.evidence.walk.legs {
+            self.leg(&report.evidence, leg);
+        }
+        self.image(&report.evidence);
+        self.throughput(report);
+        self.pull_secrets(report);
+        self.credentials(&report.evidence);
+        self.unseen(report);
+        self.trace(&report.evidence);
+    }
+
     fn head(&mut self, report: &Report) {
         let evidence = &report.evidence;
         let verdict = match report.verdict.pull {
@@ -184,7 +190,7 @@ impl Page {
     }
 
     /// How each leg is reached: one line, and more where something is to be done or was asked for.
-    fn paths(&mut self, report: &Report, why: bool) {
+    pub(super) fn paths(&mut self, report: &Report, why: bool) {
         for path in &report.verdict.paths {
             self.path(path, why);
         }
@@ -276,7 +282,7 @@ impl Page {
         }
     }
 
-    fn finding(&mut self, finding: &Finding) {
+    pub(super) fn finding(&mut self, finding: &Finding) {
         let (ink, severity) = match finding.severity {
             Severity::Critical => (Ink::Bad, "critical"),
             Severity::Warning => (Ink::Warn, "warning"),
@@ -761,6 +767,24 @@ impl Page {
                 number(limit.limit)
             );
             self.step_line("limit", Ink::Dim, "", "", &text);
+        }
+    }
+
+    /// What came of each Secret that pods name.
+    fn pull_secrets(&mut self, report: &Report) {
+        let secrets = &report.verdict.secrets;
+        if secrets.is_empty() {
+            return;
+        }
+        let name = self.style.paint(Ink::Bold, "pull secrets");
+        self.line(&format!("{name}  in the pod's order"));
+        for secret in secrets {
+            let namespace = secret
+                .namespace
+                .as_ref()
+                .map_or_else(String::new, |namespace| format!("{namespace}/"));
+            let text = format!("{namespace}{}: {}", secret.name, secret.says);
+            self.prose("  - ", 4, &text);
         }
     }
 

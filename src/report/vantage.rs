@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::text::{Ink, Page, Style};
 use super::{SCHEMA_VERSION, Tool};
 use crate::model::evidence::Step;
-use crate::model::fault::show_server;
+use crate::model::fault::{instant, show_server};
 use crate::model::network::{EgressTrial, Link, Metadata, Route};
 use crate::model::proxy::{Proxy, ProxySettings};
 use crate::model::units::Took;
-use crate::model::vantage::{NetworkView, Vantage};
+use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 
 /// What `vantage -o json` prints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -50,6 +50,9 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
             .as_ref()
             .map_or_else(|| "not known".to_owned(), ToString::to_string),
     );
+    if let Some(facts) = &vantage.node {
+        page.entry("node", &node(facts));
+    }
     for link in vantage
         .links
         .iter()
@@ -174,6 +177,28 @@ fn view(network: NetworkView) -> &'static str {
     }
 }
 
+fn node(node: &NodeFacts) -> String {
+    let mut parts = vec![node.name.clone()];
+    parts.extend(node.created.map(|at| format!("created {}", instant(at))));
+    if node.unschedulable {
+        parts.push("cordoned".to_owned());
+    }
+    match node.ready {
+        Some(true) => {}
+        Some(false) => parts.push("not ready".to_owned()),
+        None => parts.push("its kubelet is not heard of".to_owned()),
+    }
+    parts.extend(node.zone.as_ref().map(|zone| format!("zone {zone}")));
+    parts.extend(node.runtime.clone());
+    parts.extend(
+        node.kubelet
+            .as_ref()
+            .map(|version| format!("kubelet {version}")),
+    );
+    parts.extend(node.os_image.clone());
+    format!("{}, by {}", parts.join(", "), node.source)
+}
+
 fn device(link: &Link) -> String {
     let mut text = link.name.clone();
     if let Some(kind) = &link.kind {
@@ -290,7 +315,12 @@ fn claims(vantage: &Vantage) -> Vec<String> {
         claims.push(text);
     }
     for address in &vantage.node_external_ips {
-        claims.push(format!("the node's ExternalIP is {address}"));
+        let by = vantage
+            .node
+            .as_ref()
+            .filter(|node| node.external_ips.contains(address))
+            .map_or_else(String::new, |node| format!(", by {}", node.source));
+        claims.push(format!("the node's ExternalIP is {address}{by}"));
     }
     claims
 }

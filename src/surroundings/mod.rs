@@ -22,7 +22,7 @@ use crate::model::network::{
 };
 use crate::model::path::Signal;
 use crate::model::text::printable;
-use crate::model::vantage::{Missing, NetworkView, Vantage};
+use crate::model::vantage::{Missing, NetworkView, NodeFacts, Vantage};
 use crate::net::dns::{self, Families};
 use crate::net::netlink::Netlink;
 use crate::net::resolv::ResolverConfig;
@@ -44,6 +44,25 @@ impl std::fmt::Debug for Means {
     }
 }
 
+/// What the cluster says of this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NodeTold {
+    /// Nobody asks it.
+    NotAsked,
+    /// It does not tell, and why.
+    Nothing(String),
+    Facts(Arc<NodeFacts>),
+}
+
+impl NodeTold {
+    pub fn facts(&self) -> Option<&NodeFacts> {
+        match self {
+            Self::Facts(facts) => Some(facts),
+            Self::NotAsked | Self::Nothing(_) => None,
+        }
+    }
+}
+
 /// What nobody asked for may not be waited for longer.
 const UNASKED_WAIT: Duration = Duration::from_secs(1);
 
@@ -57,16 +76,23 @@ const MAX_ANNOTATIONS: u64 = 512 << 10;
 pub async fn look_around(
     mut vantage: Vantage,
     wish: &Network,
+    node: &NodeTold,
     netlink: Option<&Netlink>,
     means: Arc<Means>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Vantage {
     let start = Instant::now();
     vantage.declared = wish.declared();
+    vantage.node = node.facts().cloned();
     vantage.node_external_ips = wish.node_external_ips();
+    if let Some(node) = &vantage.node
+        && vantage.node_external_ips.is_empty()
+    {
+        vantage.node_external_ips.clone_from(&node.external_ips);
+    }
     vantage.service_host =
         environment("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok());
-    vantage.provider = sign(wish, &vantage.nameservers);
+    vantage.provider = sign(wish, node.facts(), &vantage.nameservers);
     vantage.pod_eip = pod_eip(wish, vantage.network);
     let service_port = environment("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok());
     let near = baseline_of(wish, &vantage, service_port);
@@ -97,13 +123,17 @@ pub async fn look_around(
             Err(error) => Some(format!("the kernel's routes can't be read: {error}")),
         };
     }
-    vantage.missing = missing(&vantage, wish, kernel_fault);
+    vantage.missing = missing(&vantage, wish, node, kernel_fault);
     vantage.took = Some(start.elapsed());
     vantage
 }
 
 /// Who runs the network, by the surest sign there is.
-fn sign(wish: &Network, nameservers: &[SocketAddr]) -> Option<ProviderSign> {
+fn sign(
+    wish: &Network,
+    node: Option<&NodeFacts>,
+    nameservers: &[SocketAddr],
+) -> Option<ProviderSign> {
     let declared = wish.provider.map(|provider| ProviderSign {
         provider,
         by: ProviderBy::Declared,
@@ -118,7 +148,9 @@ fn sign(wish: &Network, nameservers: &[SocketAddr]) -> Option<ProviderSign> {
             .collect();
         provider::by_dmi(&fields)
     };
-    let by_id = || provider::by_provider_id(wish.node_provider_id.as_deref()?);
+    let told = node.and_then(|node| node.provider_id.as_deref());
+    let id = wish.node_provider_id.as_deref().or(told);
+    let by_id = || provider::by_provider_id(id?);
     declared
         .or_else(by_firmware)
         .or_else(by_id)
@@ -147,7 +179,9 @@ async fn metadata(wish: &Network, sign: Option<&ProviderSign>) -> Metadata {
         .unwrap_or_else(|| skip(MetadataSkip::ProviderUnread))
 }
 
-fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
+/// What the annotations of our own pod say of its EIP; `None` where there is no such file and none was
+/// named.
+pub fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
     let named = wish.pod_annotations.as_deref();
     let path = named.unwrap_or(Path::new(POD_ANNOTATIONS));
     let shown = printable(&path.to_string_lossy());
@@ -251,7 +285,12 @@ async fn control(host: &HostPort, means: &Means) -> Control {
 }
 
 /// What there is no evidence of, why, and what it would have told.
-fn missing(vantage: &Vantage, wish: &Network, kernel_fault: Option<String>) -> Vec<Missing> {
+fn missing(
+    vantage: &Vantage,
+    wish: &Network,
+    node: &NodeTold,
+    kernel_fault: Option<String>,
+) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut note = |signal, reason: String, would_tell: &str| {
         missing.push(Missing {
@@ -315,7 +354,15 @@ fn missing(vantage: &Vantage, wish: &Network, kernel_fault: Option<String>) -> V
         ),
         NetworkView::Node | NetworkView::Machine if vantage.node_external_ips.is_empty() => note(
             Signal::Claim,
-            "network.node_external_ips is empty".to_owned(),
+            match node {
+                NodeTold::NotAsked => "network.node_external_ips is empty".to_owned(),
+                NodeTold::Nothing(reason) => format!(
+                    "network.node_external_ips is empty, and the cluster does not tell of this Node: {reason}"
+                ),
+                NodeTold::Facts(_) => {
+                    "network.node_external_ips is empty, and the Node has no ExternalIP, which not every cloud writes there".to_owned()
+                }
+            },
             "whether this node has an EIP of its own",
         ),
         _ => {}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Means, look_around};
+use super::{Means, NodeTold, look_around};
 use crate::config::{FamilyWish, Network};
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::model::vantage::{NetworkView, Unseen, Vantage};
@@ -112,6 +112,7 @@ impl Place {
         &self,
         base: Vantage,
         network: &Network,
+        node: &NodeTold,
         netlink: Option<Arc<Netlink>>,
     ) -> Vantage {
         let means = Arc::new(Means {
@@ -121,7 +122,7 @@ impl Place {
             wait: self.wait,
         });
         let environment = |name: &str| std::env::var(name).ok();
-        look_around(base, network, netlink.as_deref(), means, environment).await
+        look_around(base, network, node, netlink.as_deref(), means, environment).await
     }
 
     /// What can be told without asking anybody.

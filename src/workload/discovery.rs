@@ -33,6 +33,9 @@ pub struct Container {
     pub is_present: bool,
     /// Why it waits: `ErrImagePull`, `ContainerCreating`, …
     pub waits: Option<String>,
+    /// Tells what the kubelet says of the newest try from what it said of others; absent where it says
+    /// nothing of a try.
+    pub said: Option<u64>,
 }
 
 impl Container {
@@ -149,6 +152,30 @@ pub struct Use {
     pub needs_no_pull: bool,
 }
 
+impl Use {
+    /// That of a container that has this image.
+    pub fn of(pod: &Pod, container: &Container, image: &Reference) -> Self {
+        let policy = policy(container, image);
+        let rank = Rank::of(container, policy);
+        Self {
+            namespace: printable(&pod.namespace),
+            pod: printable(&pod.name),
+            container: printable(&container.name),
+            kind: container.kind,
+            policy,
+            image: image.to_string(),
+            waits: rank == Rank::Waited,
+            needs_no_pull: rank == Rank::Present,
+        }
+    }
+}
+
+fn policy(container: &Container, image: &Reference) -> PullPolicy {
+    container
+        .policy
+        .unwrap_or_else(|| PullPolicy::default_for(image))
+}
+
 impl Wanted {
     /// A pod waits for it.
     pub fn is_waited_for(&self) -> bool {
@@ -246,6 +273,18 @@ enum Rank {
     Waited,
 }
 
+impl Rank {
+    fn of(container: &Container, policy: PullPolicy) -> Self {
+        let is_present = container.is_present || policy == PullPolicy::Never;
+        match policy {
+            _ if container.waits_for_image() => Self::Waited,
+            PullPolicy::Always => Self::Always,
+            _ if is_present => Self::Present,
+            _ => Self::Absent,
+        }
+    }
+}
+
 impl Group {
     fn new(secrets: Option<SecretRefs>) -> Self {
         Self {
@@ -257,30 +296,11 @@ impl Group {
     }
 
     fn add(&mut self, pod: &Pod, container: &Container, reference: Reference, scope: &Scope) {
-        let policy = container
-            .policy
-            .unwrap_or_else(|| PullPolicy::default_for(&reference));
-        let is_present = container.is_present || policy == PullPolicy::Never;
-        let rank = match policy {
-            _ if container.waits_for_image() => Rank::Waited,
-            PullPolicy::Always => Rank::Always,
-            _ if is_present => Rank::Present,
-            _ => Rank::Absent,
-        };
-        let image = reference.to_string();
+        let rank = Rank::of(container, policy(container, &reference));
         self.is_platform &= scope.platform_namespaces.contains(&pod.namespace);
+        self.uses.push(Use::of(pod, container, &reference));
         self.images
-            .insert((Reverse(rank), image.clone()), reference);
-        self.uses.push(Use {
-            namespace: printable(&pod.namespace),
-            pod: printable(&pod.name),
-            container: printable(&container.name),
-            kind: container.kind,
-            policy,
-            image,
-            waits: rank == Rank::Waited,
-            needs_no_pull: rank == Rank::Present,
-        });
+            .insert((Reverse(rank), reference.to_string()), reference);
     }
 
     fn wanted(self, name: String) -> Option<Wanted> {
@@ -319,6 +339,7 @@ mod tests {
             policy: None,
             is_present: true,
             waits: None,
+            said: None,
         }
     }
 

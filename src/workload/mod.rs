@@ -2,6 +2,9 @@
 
 pub mod discovery;
 pub mod eip;
+pub mod makers;
+pub mod stuck;
+pub mod waiting;
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! `simulate [NODES] [TARGETS] [DAYS]`: what a fleet asks of a registry, with its time counted and not
-//! waited for. Prints figures, and fails where one is not as promised.
+//! waited for; first each node by itself, then with transfer tests shared by Leases. Prints figures, and
+//! fails where one is not as promised.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -9,18 +10,28 @@ mod simulation;
 
 use std::io::Write as _;
 
-use simulation::{Size, check, run, table};
+use simulation::{Size, check, check_shared, run, table};
 
 fn main() {
     let mut args = std::env::args()
         .skip(1)
         .map(|arg| arg.parse::<usize>().unwrap());
-    let size = Size {
+    let alone = Size {
         nodes: args.next().unwrap_or(5000),
         targets: args.next().unwrap_or(20),
         days: args.next().unwrap_or(7) as u64,
+        shared: false,
     };
-    let figures = run(size);
-    let _ = write!(std::io::stdout(), "{}", table(size, &figures));
-    check(&figures);
+    let shared = Size {
+        shared: true,
+        ..alone
+    };
+    for size in [alone, shared] {
+        let figures = run(size);
+        let _ = writeln!(std::io::stdout(), "{}", table(size, &figures));
+        check(&figures);
+        if size.shared {
+            check_shared(size, &figures);
+        }
+    }
 }

@@ -45,13 +45,19 @@ pub struct Answer {
 }
 
 pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
+    send(address, method, path, headers, "")
+}
+
+/// The same with a body.
+pub fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(70)))
         .unwrap();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
     )
     .unwrap();
     let mut text = String::new();
@@ -114,9 +120,15 @@ impl Daemon {
     }
 
     pub fn start_in(text: &str, folder: Arc<TempDir>) -> Self {
+        Self::start_as(&["run"], text, folder)
+    }
+
+    /// In another role; one that takes no orders has its public address for them.
+    pub fn start_as(role: &[&str], text: &str, folder: Arc<TempDir>) -> Self {
         fs::write(folder.path().join("config.yaml"), text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pullpath"))
-            .args(["run", "--config"])
+            .args(role)
+            .arg("--config")
             .arg(folder.path().join("config.yaml"))
             .env_clear()
             .stdin(Stdio::null())
@@ -145,10 +157,11 @@ impl Daemon {
                 kept.lock().unwrap().push(line);
             }
         });
-        let address = |name: &str| fields[name].as_str().unwrap().parse().unwrap();
+        let address = |name: &str| fields[name].as_str().map(|at| at.parse().unwrap());
+        let public = address("listen").unwrap();
         Self {
-            public: address("listen"),
-            admin: address("admin"),
+            public,
+            admin: address("admin").unwrap_or(public),
             child,
             log,
             folder,

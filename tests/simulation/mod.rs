@@ -8,6 +8,8 @@
 )]
 #![allow(dead_code, reason = "each uses a part")]
 
+mod sharing;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use pullpath::daemon::schedule::{Due, Moment, Rhythm, Schedule};
 use pullpath::model::credential::{CredentialId, CredentialSource};
 use pullpath::model::evidence::{Attempt, Skip, Step};
 use pullpath::model::units::Bytes;
+use sharing::{Sharing, Store};
 
 /// How large, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,9 @@ pub struct Size {
     pub nodes: usize,
     pub targets: usize,
     pub days: u64,
+    /// Whether transfer tests, and the wrong password, are shared by Leases; the registry takes the
+    /// password in the end, then, and the API server is away for some hours.
+    pub shared: bool,
 }
 
 /// What came of it.
@@ -46,6 +52,34 @@ pub struct Figures {
     /// The shortest time between two logins with the wrong password at one node.
     pub rejected_again: Option<Duration>,
     pub logins: u64,
+    pub shared: Shared,
+}
+
+/// What came of sharing.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Requests to the API server.
+    pub api: u64,
+    pub conflicts: u64,
+    pub by_lease: u64,
+    pub wanted_by_lease: u64,
+    pub by_hash: u64,
+    /// Tests that were begun while another of the same NAT was under way.
+    pub at_once: u64,
+    /// The same where one of both was begun without a Lease.
+    pub at_once_by_hash: u64,
+    pub died: u64,
+    /// Tests that could not be written down, since the API server went away meanwhile.
+    pub uncounted: u64,
+    pub most_in_epoch: u32,
+    /// Beyond the places of a group in an epoch, and its holders that died.
+    pub too_many_in_epoch: u64,
+    /// Logins with the wrong password in an hour, after the first two.
+    pub most_logins: u64,
+    pub most_logins_while_away: u64,
+    /// Nodes that were let in after the password was taken again, and how long that lasted.
+    pub recovered: usize,
+    pub recovered_after: Duration,
 }
 
 /// The beginning of the simulated time: a Monday, at midnight.
@@ -70,16 +104,21 @@ pub fn limits() -> Limits {
     }
 }
 
-fn rhythm() -> Rhythm {
+fn rhythm(shared: bool) -> Rhythm {
     Rhythm {
         reach: Duration::from_mins(2),
         path: Duration::from_hours(1),
-        transfer: Some(Duration::from_hours(6)),
+        transfer: (!shared).then(|| Duration::from_hours(6)),
     }
 }
 
 struct Node {
     name: String,
+    index: usize,
+    names: Vec<Arc<str>>,
+    sharing: Option<Sharing>,
+    lives: u32,
+    has_recovered: bool,
     schedule: Schedule,
     ledger: Ledger,
     restarts: Moment,
@@ -108,37 +147,61 @@ pub fn run(size: Size) -> Figures {
     // One queue of all nodes, by when each wants to do something next.
     let mut queue: BinaryHeap<Reverse<(Moment, usize)>> = BinaryHeap::new();
     for (index, node) in nodes.iter().enumerate() {
-        queue.extend(node.schedule.next().map(|at| Reverse((at, index))));
+        queue.extend(node.next().map(|at| Reverse((at, index))));
     }
+    let mut store = Store::new();
     while let Some(Reverse((at, index))) = queue.pop() {
         if at > end {
             break;
         }
         let node = &mut nodes[index];
-        if !node.is_restarted && at > node.restarts {
-            restart(node, &names, at);
-        } else if let Some(due) = node.schedule.take(at) {
-            let sent = step(node, &due, at, begin, &mut figures);
+        let sent = if !node.is_restarted && at > node.restarts {
+            restart(node, at);
+            Some(0)
+        } else if node.is_dead(at) {
+            None
+        } else {
+            sharing::act(node, at, &mut store, &mut figures).or_else(|| {
+                let due = node.schedule.take(at)?;
+                Some(step(node, &due, at, begin, &mut store, &mut figures))
+            })
+        };
+        if let Some(sent) = sent {
             let second = usize::try_from(at.since(begin).as_secs()).unwrap();
             by_second[second] += sent;
             figures.requests += u64::from(sent);
         }
-        queue.extend(
-            nodes[index]
-                .schedule
-                .next()
-                .map(|next| Reverse((next.max(at), index))),
-        );
+        queue.extend(node.next().map(|next| Reverse((next.max(at), index))));
     }
     sum_up(&by_second, seconds, &mut figures);
+    if size.shared {
+        sharing::sum_up(&store, &size, &mut figures);
+        figures.shared.recovered = nodes.iter().filter(|node| node.has_recovered).count();
+    }
     figures
+}
+
+impl Node {
+    /// Between its death in a test and its restart.
+    fn is_dead(&self, now: Moment) -> bool {
+        self.lives > 0 && !self.is_restarted && now <= self.restarts
+    }
+
+    fn next(&self) -> Option<Moment> {
+        if self.lives > 0 && !self.is_restarted {
+            return Some(self.restarts.after(Duration::from_nanos(1)));
+        }
+        let shared = self.sharing.as_ref().and_then(Sharing::next);
+        self.schedule.next().into_iter().chain(shared).min()
+    }
 }
 
 fn node(index: usize, size: Size, names: &[Arc<str>], begin: Moment) -> Node {
     let name = format!("node-{index}");
     let mut schedule = Schedule::new(&name);
+    let rhythm = rhythm(size.shared);
     schedule.replace(
-        names.iter().map(|name| (Arc::clone(name), rhythm(), None)),
+        names.iter().map(|name| (Arc::clone(name), rhythm, None)),
         begin,
     );
     // A rolling update takes one node after the other.
@@ -146,6 +209,13 @@ fn node(index: usize, size: Size, names: &[Arc<str>], begin: Moment) -> Node {
         f64::from(u32::try_from(index).unwrap()) / f64::from(u32::try_from(size.nodes).unwrap());
     Node {
         restarts: begin.after(ROLLOUT.0 + ROLLOUT.1.mul_f64(share)),
+        sharing: size
+            .shared
+            .then(|| Sharing::new(&name, index, 0, None, begin)),
+        index,
+        names: names.to_vec(),
+        lives: 0,
+        has_recovered: false,
         name,
         schedule,
         ledger: Ledger::default(),
@@ -156,21 +226,36 @@ fn node(index: usize, size: Size, names: &[Arc<str>], begin: Moment) -> Node {
 }
 
 /// Twice, as a daemon that crashes after its start does: all that is kept is the file.
-fn restart(node: &mut Node, names: &[Arc<str>], now: Moment) {
+fn restart(node: &mut Node, now: Moment) {
     for _ in 0..2 {
         let written = serde_json::to_string(&node.ledger).unwrap();
         node.ledger = serde_json::from_str(&written).unwrap();
         node.schedule = Schedule::new(&node.name);
-        let tasks = names
+        let rhythm = rhythm(node.sharing.is_some());
+        let tasks = node
+            .names
             .iter()
-            .map(|name| (Arc::clone(name), rhythm(), node.ledger.last_transfer(name)));
+            .map(|name| (Arc::clone(name), rhythm, node.ledger.last_transfer(name)));
         node.schedule.replace(tasks.collect::<Vec<_>>(), now);
+        node.lives += 1;
+        if node.sharing.is_some() {
+            let sharing = Sharing::new(&node.name, node.index, node.lives, Some(node), now);
+            node.sharing = Some(sharing);
+            sharing::share_retries(node);
+        }
     }
     node.is_restarted = true;
 }
 
 /// One check, as the daemon decides it; the requests that it sent.
-fn step(node: &mut Node, due: &Due, now: Moment, begin: Moment, figures: &mut Figures) -> u32 {
+fn step(
+    node: &mut Node,
+    due: &Due,
+    now: Moment,
+    begin: Moment,
+    store: &mut Store,
+    figures: &mut Figures,
+) -> u32 {
     let limits = limits();
     let asked = policy::may(
         &mut node.ledger,
@@ -193,9 +278,12 @@ fn step(node: &mut Node, due: &Due, now: Moment, begin: Moment, figures: &mut Fi
         }
     };
     figures.checks += 1;
-    let is_wrong = *due.target == format!("target-{WRONG}");
     let elapsed = now.since(begin);
-    let is_out = elapsed >= OUTAGE.0 && elapsed < OUTAGE.1;
+    let is_out = is_out(now);
+    let has_password = *due.target == format!("target-{WRONG}");
+    let is_mended = node.sharing.is_some() && elapsed >= sharing::MENDED;
+    let is_wrong = has_password && !is_mended;
+    let mut is_accepted = false;
     let mut heard = Heard {
         requests: 4,
         answered: Some(Answered::Well),
@@ -205,11 +293,22 @@ fn step(node: &mut Node, due: &Due, now: Moment, begin: Moment, figures: &mut Fi
         // `/v2/` says 503, and nothing more is asked.
         heard.requests = 1;
         heard.answered = Some(Answered::ServerError { retry_after: None });
-    } else if is_wrong {
-        let rests = !node.ledger.resting(REGISTRY, now).is_empty();
+    } else if has_password {
+        let rest = sharing::rest(node);
+        let rests = !node.ledger.resting(rest, REGISTRY, now).is_empty();
+        is_accepted = !rests && !is_wrong;
         heard.requests = if rests { 1 } else { 2 };
-        if !rests {
+        if is_accepted {
+            heard.accepted = Some(rejected(now).attempt);
+            if !node.has_recovered {
+                node.has_recovered = true;
+                let after = elapsed.saturating_sub(sharing::MENDED);
+                let known = &mut figures.shared.recovered_after;
+                *known = after.max(*known);
+            }
+        } else if !rests {
             figures.logins += 1;
+            *store.logins.entry(elapsed.as_secs() / 3600).or_default() += 1;
             if let Some(before) = node.login.replace(now) {
                 let again = now.since(before);
                 figures.rejected_again = Some(
@@ -247,7 +346,47 @@ fn step(node: &mut Node, due: &Due, now: Moment, begin: Moment, figures: &mut Fi
         end,
     );
     node.schedule.done(due, end, not_before);
+    if node.sharing.is_some() && has_password && !is_out {
+        sharing::tell_of(node, is_accepted, now);
+    }
     requests
+}
+
+fn is_out(now: Moment) -> bool {
+    let elapsed = now.since(Moment(Duration::from_secs(BEGIN)));
+    elapsed >= OUTAGE.0 && elapsed < OUTAGE.1
+}
+
+/// What a shared test told: the registry's outage, or its rate.
+fn heard_of_test(
+    node: &mut Node,
+    due: &Due,
+    reserved: Option<Reserved>,
+    now: Moment,
+    figures: &mut Figures,
+) -> Heard {
+    let is_out = is_out(now);
+    let mut heard = Heard {
+        requests: if is_out { 1 } else { 4 },
+        answered: Some(if is_out {
+            Answered::ServerError { retry_after: None }
+        } else {
+            Answered::Well
+        }),
+        ..Heard::default()
+    };
+    let is_wrong = *due.target == format!("target-{WRONG}");
+    if let Some(reserved) = reserved {
+        spend(
+            node,
+            reserved,
+            !is_out && !is_wrong,
+            now,
+            &mut heard,
+            figures,
+        );
+    }
+    heard
 }
 
 fn spend(
@@ -273,17 +412,23 @@ fn spend(
     figures.most_bytes = figures.most_bytes.max(node.day.1);
 }
 
+fn credential() -> CredentialId {
+    CredentialId {
+        source: CredentialSource::DockerConfig {
+            path: "/config.json".to_owned(),
+        },
+        key: REGISTRY.to_owned(),
+    }
+}
+
 fn rejected(now: Moment) -> Rejected {
     Rejected {
         tag: 1,
         at: now,
+        confirmed: None,
+        may_until: None,
         attempt: Attempt {
-            credential: Some(CredentialId {
-                source: CredentialSource::DockerConfig {
-                    path: "/config.json".to_owned(),
-                },
-                key: REGISTRY.to_owned(),
-            }),
+            credential: Some(credential()),
             token: Step::Skipped {
                 reason: Skip::NotNeeded,
             },
@@ -343,6 +488,37 @@ pub fn check(figures: &Figures) {
     assert!(figures.mean_in_outage < figures.mean, "{figures:?}");
 }
 
+/// And what sharing promises besides.
+pub fn check_shared(size: Size, figures: &Figures) {
+    let shared = &figures.shared;
+    // Leases keep it while they can be had.
+    assert_eq!(
+        (shared.at_once, shared.too_many_in_epoch),
+        (0, 0),
+        "{figures:?}"
+    );
+    // All places are had, but for those of epochs in which the API server was away; and dead holders'
+    // are others'.
+    let away = (sharing::AWAY.1 - sharing::AWAY.0).as_secs() / sharing::EPOCH.as_secs() + 2;
+    let epochs = 24 * 3600 * size.days / sharing::EPOCH.as_secs();
+    let least = shared.wanted_by_lease * (epochs - away - 1) / epochs;
+    assert!(shared.by_lease >= least, "{least}: {figures:?}");
+    assert!(shared.died > 0 && shared.by_hash > 0, "{figures:?}");
+    // Without the API server: about as many as otherwise, never a fleet.
+    let places = shared.wanted_by_lease / epochs;
+    assert!(shared.by_hash <= 3 * places * away, "{figures:?}");
+    assert_eq!(
+        shared.most_logins, 1,
+        "in an hour, of all nodes: {figures:?}"
+    );
+    assert!(shared.most_logins_while_away <= 8, "{figures:?}");
+    assert_eq!(shared.recovered, size.nodes, "{figures:?}");
+    assert!(
+        shared.recovered_after <= Duration::from_hours(3),
+        "{figures:?}"
+    );
+}
+
 pub fn table(size: Size, figures: &Figures) -> String {
     #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
     let ratio = figures.most as f64 / figures.mean;
@@ -389,13 +565,70 @@ pub fn table(size: Size, figures: &Figures) -> String {
         ),
     ]
     .into();
+    let mut rows = rows;
+    if size.shared {
+        rows.extend(shared_rows(figures));
+    }
     let lines: Vec<String> = rows
         .iter()
-        .map(|(name, value)| format!("{:<34} {value}", &name[2..]))
+        .map(|(name, value)| {
+            format!(
+                "{:<34} {value}",
+                name.trim_start_matches(|c: char| c.is_ascii_digit())
+                    .trim_start()
+            )
+        })
         .collect();
     lines.join(
         "
 ",
     ) + "
 "
+}
+
+fn shared_rows(figures: &Figures) -> [(&'static str, String); 6] {
+    let shared = &figures.shared;
+    [
+        (
+            "91 tests by Lease",
+            format!(
+                "{} of {} places; {} holders died, {} not counted; {} at most in an epoch",
+                shared.by_lease,
+                shared.wanted_by_lease,
+                shared.died,
+                shared.uncounted,
+                shared.most_in_epoch
+            ),
+        ),
+        (
+            "92 at once behind one NAT",
+            format!(
+                "{} by Lease, {} beside one of those by hash",
+                shared.at_once, shared.at_once_by_hash
+            ),
+        ),
+        (
+            "93 tests by hash",
+            format!("{} while the API server was away", shared.by_hash),
+        ),
+        (
+            "94 requests for Leases",
+            format!("{}, {} conflicts", shared.api, shared.conflicts),
+        ),
+        (
+            "95 wrong password in an hour",
+            format!(
+                "{} at most, of all nodes; {} while the API server was away",
+                shared.most_logins, shared.most_logins_while_away
+            ),
+        ),
+        (
+            "96 once it is taken again",
+            format!(
+                "{} nodes know within {:.1} h",
+                shared.recovered,
+                shared.recovered_after.as_secs_f64() / 3600.0
+            ),
+        ),
+    ]
 }

@@ -61,7 +61,15 @@ impl Place<'_> {
             claims.push(Claim {
                 address: *address,
                 of: EipOf::Node,
-                says: format!("{address} is an ExternalIP of the node"),
+                says: match &vantage.node {
+                    Some(node) if node.external_ips.contains(address) => {
+                        format!(
+                            "{address} is an ExternalIP of the node, as {} tells",
+                            node.source
+                        )
+                    }
+                    _ => format!("{address} is an ExternalIP of the node"),
+                },
             });
         }
         let told = vantage.metadata.facts().and_then(|f| f.public.as_ref());

@@ -273,7 +273,7 @@ fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
             .fact("the registry asks for a credential; whether that one would do is not known")
             .hint(match problem {
                 SourceProblem::Unread { .. } => format!(
-                    "Allow {source} to be read (kubernetes.secrets, docs/kubernetes.md), or mount a credential (kubernetes.credential); `kubectl get` and `pullpath secret check` tell what is in it."
+                    "Allow {source} to be read: by the daemon (kubernetes.secrets, docs/kubernetes.md) or by whoever asks; or give a credential by a file (kubernetes.credential, --secret-file). `kubectl get` and `pullpath secret check` tell what is in it."
                 ),
                 _ => format!(
                     "Run {source} by hand and mend it, or give the pod's Secret by --secret-file."
@@ -399,9 +399,18 @@ fn mismatches(evidence: &Evidence, is: fn(&KeyMismatch) -> bool) -> Vec<String> 
 /// The key that may have been meant for this image. One for another registry is none: it is no
 /// fault that it does not match.
 fn nearest(evidence: &Evidence, is: fn(&KeyMismatch) -> bool) -> Option<&KeyMismatch> {
-    let image = host_of(evidence.reference.domain());
     let all = evidence.keyring.mismatches.iter().filter(|m| is(m));
-    all.filter_map(|m| Some((distance(m, &image)?, m)))
+    nearest_of(all, evidence.reference.domain())
+}
+
+/// The same of any keys and an image's domain.
+pub(in crate::diagnose) fn nearest_of<'a>(
+    mismatches: impl Iterator<Item = &'a KeyMismatch>,
+    domain: &str,
+) -> Option<&'a KeyMismatch> {
+    let image = host_of(domain);
+    mismatches
+        .filter_map(|m| Some((distance(m, &image)?, m)))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, m)| m)
 }

@@ -21,8 +21,11 @@ use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
 use crate::model::vantage::NetworkView;
+use crate::model::workload::Found;
 
+pub(super) use auth::nearest_of;
 pub(super) use secrets::{of_image as of_secret_for_image, of_source as of_secret};
+pub(super) use workload::annotated;
 
 type Rule = fn(&Evidence, &mut Vec<Finding>);
 
@@ -63,6 +66,7 @@ const RULES: &[Rule] = &[
     answers::resumable,
     answers::rate_limit,
     workload::secrets,
+    workload::asked_secrets,
     workload::unnamed,
     workload::policy,
     workload::eip,
@@ -80,8 +84,6 @@ const UNDECIDED: &[Cause] = &[
     Cause::RedirectUntrusted,
     Cause::AuthUnknown,
     Cause::ProxyUnknown,
-    // From files alone nobody knows what the cluster has.
-    Cause::SecretMissing,
     Cause::SecretNotNamed,
 ];
 
@@ -110,7 +112,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     consequences.sort_by_key(order);
     let mut paths = path::classify(evidence);
     paths.extend(path::classify_others(evidence));
-    let mut pull = pull(&findings);
+    let mut pull = pull(evidence, &findings);
     // A host before may serve it all the same; one that fails whatever the host, says so there too.
     if pull == Pull::WouldFail && mirrors::may_serve(evidence) {
         pull = Pull::Unknown;
@@ -123,6 +125,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         findings,
         consequences,
         paths,
+        secrets: super::secrets::verdicts(evidence),
         throughput: super::throughput::judge(evidence),
     }
 }
@@ -146,24 +149,35 @@ fn masks(root: &Finding, finding: &Finding) -> bool {
         && (root.leg == finding.leg || root.leg.is_none())
 }
 
-fn pull(findings: &[Finding]) -> Pull {
+fn pull(evidence: &Evidence, findings: &[Finding]) -> Pull {
     let mut critical = findings
         .iter()
         .filter(|f| f.severity == Severity::Critical)
         .peekable();
     if critical.peek().is_none() {
         Pull::WouldSucceed
-    } else if critical.all(leaves_undecided) {
+    } else if critical.all(|finding| leaves_undecided(evidence, finding)) {
         Pull::Unknown
     } else {
         Pull::WouldFail
     }
 }
 
-fn leaves_undecided(finding: &Finding) -> bool {
+fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
+    if finding.cause == Cause::SecretMissing && is_absent(evidence) {
+        return false;
+    }
     UNDECIDED.contains(&finding.cause)
+        // From files alone nobody knows what the cluster has; the API server does.
+        || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A walk that ended for no reason that is on record.
         || (finding.cause == Cause::Unexplained && finding.phase.is_none())
+}
+
+/// The API server has no such Secret.
+fn is_absent(evidence: &Evidence) -> bool {
+    let sought = evidence.pods.iter().flat_map(|pod| &pod.secrets);
+    sought.into_iter().any(|one| one.found == Found::Absent)
 }
 
 /// The walk came to its end.

@@ -169,7 +169,7 @@ pub(super) fn unneeded(evidence: &Evidence, findings: &mut Vec<Finding>) {
         return;
     }
     let without = super::judge(&evidence.at(direct));
-    if pull(&without.findings) != Pull::WouldSucceed {
+    if pull(evidence, &without.findings) != Pull::WouldSucceed {
         return;
     }
     let hosts: Vec<String> = proxied.iter().map(|(_, to)| to.to_string()).collect();

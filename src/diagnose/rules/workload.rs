@@ -41,6 +41,7 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
                         pod.namespace.as_deref().unwrap_or("NAMESPACE")
                     )),
                 Found::NotGiven { given } => new(Cause::SecretMissing, None, None)
+                    .confidence(Confidence::Medium)
                     .fact(format!("{} names Secret {name}", pod.place()))
                     .fact(if *given == 0 {
                         "no Secret was given here, so whether the cluster has it is not known".to_owned()
@@ -56,6 +57,37 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
             };
             findings.push(finding.severity(severity(evidence, pod, &sought.found)));
         }
+    }
+}
+
+/// Secrets of the cluster that whoever asked has named, and that are not there.
+pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for asked in &evidence.asked_secrets {
+        let (namespace, name, by) = (&asked.namespace, &asked.name, asked.named_by());
+        let finding = match &asked.found {
+            Found::Here | Found::Unread { .. } | Found::NotGiven { .. } => continue,
+            Found::Absent => new(Cause::SecretMissing, None, None)
+                .fact(format!("{by} names Secret {namespace}/{name}"))
+                .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
+                .hint(format!(
+                    "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name."
+                )),
+            Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace, None, None)
+                .fact(format!("{by} names Secret {namespace}/{name}"))
+                .fact(format!(
+                    "the API server has none of that name in namespace {namespace}, and one in {}; Secrets do not cross namespaces",
+                    namespaces.join(", ")
+                ))
+                .hint(format!(
+                    "Create {name} in namespace {namespace} as well: a pod is given Secrets of its own namespace only."
+                )),
+        };
+        let severity = if lets_nobody_in(evidence) {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        };
+        findings.push(finding.severity(severity));
     }
 }
 
@@ -158,31 +190,34 @@ pub(super) fn eip(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 continue;
             }
             told.push(problem);
-            let (cause, severity, hint) = if problem.is_without_effect() {
-                (
-                    Cause::EipAnnotationWithoutEffect,
-                    Severity::Warning,
-                    "Set yangtse.io/pod-with-eip: \"true\" in the annotations of the pods' template, or remove the others; existing pods have to be created anew.",
-                )
-            } else if problem.is_invalid() {
-                (
-                    Cause::EipAnnotationInvalid,
-                    Severity::Critical,
-                    "Correct it in the pods' template; annotations of running pods are not read again, so let the pods be created anew.",
-                )
-            } else {
-                (
-                    Cause::EipAnnotationInvalid,
-                    Severity::Warning,
-                    "Check it against the documentation of your region (\"Configuring an EIP for a Pod\"); an event of the pod says if it is refused.",
-                )
-            };
-            findings.push(
-                new(cause, None, None)
-                    .severity(severity)
-                    .fact(format!("{} {}: {problem}", pod.kind, pod.name))
-                    .hint(hint),
-            );
+            findings.push(annotated(&pod.kind, &pod.name, problem));
         }
     }
+}
+
+/// One annotation of a workload, or several that do nothing.
+pub(in crate::diagnose) fn annotated(kind: &str, name: &str, problem: &EipProblem) -> Finding {
+    let (cause, severity, hint) = if problem.is_without_effect() {
+        (
+            Cause::EipAnnotationWithoutEffect,
+            Severity::Warning,
+            "Set yangtse.io/pod-with-eip: \"true\" in the annotations of the pods' template, or remove the others; existing pods have to be created anew.",
+        )
+    } else if problem.is_invalid() {
+        (
+            Cause::EipAnnotationInvalid,
+            Severity::Critical,
+            "Correct it in the pods' template; annotations of running pods are not read again, so let the pods be created anew.",
+        )
+    } else {
+        (
+            Cause::EipAnnotationInvalid,
+            Severity::Warning,
+            "Check it against the documentation of your region (\"Configuring an EIP for a Pod\"); an event of the pod says if it is refused.",
+        )
+    };
+    new(cause, None, None)
+        .severity(severity)
+        .fact(format!("{kind} {name}: {problem}"))
+        .hint(hint)
 }

@@ -584,6 +584,10 @@ fn a_secret_that_is_not_there_matters_where_nobody_is_let_in_without() {
         Pull::Unknown,
         "the cluster may have it"
     );
+    let mut absent = anonymous();
+    absent.pods = vec![pod(Found::Absent)];
+    only(&absent, "secret_missing", Critical);
+    assert_eq!(judge(&absent).pull, Pull::WouldFail, "it has none");
     let mut here = healthy();
     here.pods = vec![pod(Found::Here)];
     quiet(&here);

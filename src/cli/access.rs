@@ -1,0 +1,105 @@
+//! The options that say which cluster is asked, and how its daemons are found.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use kube::Client;
+
+use super::{Error, duration};
+use crate::kubernetes::client::connect;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Cluster")]
+pub(super) struct ClusterArgs {
+    /// The kubeconfig to ask the cluster with [default: KUBECONFIG, the pod's service account, ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Its context [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+impl ClusterArgs {
+    /// A client with the rights of whoever asks.
+    pub(super) async fn connect(&self) -> Result<Client, Error> {
+        let client = connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        Ok(client)
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Daemons")]
+pub(super) struct DaemonArgs {
+    /// The namespace of Pullpath's daemons
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PULLPATH_NAMESPACE",
+        default_value = "pullpath"
+    )]
+    pub(super) pullpath_namespace: String,
+
+    /// The port of their admin listener, within the pod (admin_listen)
+    #[arg(long, value_name = "PORT", default_value_t = 9798, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) admin_port: u16,
+
+    /// The longest wait for the answer of one node
+    #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration)]
+    pub(super) node_timeout: Duration,
+}
+
+/// `shop/pull`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Namespaced {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl std::fmt::Display for Namespaced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Reads `NAMESPACE/NAME`.
+pub(super) fn namespaced(text: &str) -> Result<Namespaced, String> {
+    let wrong = || "write NAMESPACE/NAME, for instance shop/pull".to_owned();
+    let (namespace, name) = text.split_once('/').ok_or_else(wrong)?;
+    if !is_name(namespace) || !is_name(name) {
+        return Err(wrong());
+    }
+    Ok(Namespaced {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
+}
+
+/// A name of Kubernetes: a DNS subdomain (RFC 1123).
+pub(super) fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    !text.is_empty() && text.len() <= 253 && text.chars().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_and_a_name_are_both_wanted() {
+        let read = namespaced("shop/pull").unwrap();
+        assert_eq!((&*read.namespace, &*read.name), ("shop", "pull"));
+        for wrong in [
+            "pull",
+            "/pull",
+            "shop/",
+            "a/b/c",
+            "Shop/pull",
+            "shop/pu ll",
+            "",
+        ] {
+            assert!(namespaced(wrong).is_err(), "{wrong}");
+        }
+    }
+}

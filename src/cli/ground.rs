@@ -1,0 +1,190 @@
+//! What all walks from here share: the network as options and configuration have it, and what is seen of
+//! this place.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::Error;
+use super::place::PlaceArgs;
+use crate::config::Network;
+use crate::containerd::{self, Settings};
+use crate::model::vantage::Vantage;
+use crate::probe::{Edges, KnownManifests, Override};
+use crate::surroundings::NodeTold;
+use crate::surroundings::place::{Place, containerd_files};
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "containerd's settings")]
+pub(super) struct ContainerdArgs {
+    /// The folder of containerd's REGISTRY/hosts.toml (its `config_path`) [default: as config.toml says]
+    #[arg(long, value_name = "DIR")]
+    hosts_dir: Option<PathBuf>,
+
+    /// containerd's own file, read for `config_path` [default: /etc/containerd/config.toml, if it is there]
+    #[arg(long, value_name = "FILE", conflicts_with = "hosts_dir")]
+    containerd_config: Option<PathBuf>,
+
+    /// Take the proxies from here and not from this process: a systemd unit, drop-in or folder of them, or an environment file; repeatable
+    #[arg(long, value_name = "FILE")]
+    proxy_from: Vec<PathBuf>,
+}
+
+impl ContainerdArgs {
+    /// With what the configuration names where an option names nothing.
+    fn or(&self, network: &Network) -> containerd::Request {
+        let configured = containerd_files(network);
+        let own_folder = self.hosts_dir.is_some() || self.containerd_config.is_some();
+        containerd::Request {
+            hosts_dir: if own_folder {
+                self.hosts_dir.clone()
+            } else {
+                configured.hosts_dir
+            },
+            config: if own_folder {
+                self.containerd_config.clone()
+            } else {
+                configured.config
+            },
+            proxy_from: if self.proxy_from.is_empty() {
+                configured.proxy_from
+            } else {
+                self.proxy_from.clone()
+            },
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Network")]
+pub(super) struct NetworkArgs {
+    /// Talk plain HTTP to the registry, as hosts.toml with `server = "http://…"` does
+    #[arg(long)]
+    pub(super) plain_http: bool,
+
+    /// Use this address for a host and port, without asking; repeatable
+    #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = override_of)]
+    resolve: Vec<Override>,
+}
+
+/// From where one walks.
+pub(super) struct Ground {
+    pub(super) edges: Arc<Edges>,
+    pub(super) network: Network,
+    place: Arc<Place>,
+    base: Vantage,
+}
+
+impl Ground {
+    /// Reads what the options name. `wait` is the longest for any single answer.
+    pub(super) async fn prepare(
+        place: &PlaceArgs,
+        containerd: &ContainerdArgs,
+        network: &NetworkArgs,
+        wait: Duration,
+        trace: bool,
+    ) -> Result<Self, Error> {
+        let (config, place) = place.load(wait)?;
+        let settings = Settings::load(&containerd.or(&config.network), |name| {
+            std::env::var(name).ok()
+        })?;
+        let base = place.vantage(&settings);
+        let edges = Edges {
+            resolver: place.resolver.clone(),
+            overrides: network.resolve.clone(),
+            families: place.families,
+            trust: place.trust.clone(),
+            settings,
+            trace,
+            transfer_turn: Mutex::new(()),
+            vantage: base.clone(),
+            netlink: Place::netlink().await,
+            wait,
+            known: Arc::new(KnownManifests::default()),
+        };
+        Ok(Self {
+            edges: Arc::new(edges),
+            network: config.network,
+            place: Arc::new(place),
+            base,
+        })
+    }
+
+    /// Looks around, beside the walks, which don't wait for it.
+    pub(super) fn look(&self) -> JoinHandle<Vantage> {
+        let (place, base, network) = (
+            Arc::clone(&self.place),
+            self.base.clone(),
+            self.network.clone(),
+        );
+        let netlink = self.edges.netlink.clone();
+        tokio::spawn(async move {
+            place
+                .look(base, &network, &NodeTold::NotAsked, netlink)
+                .await
+        })
+    }
+}
+
+/// A walk waits; it does not compute. One thread is enough, and the smallest.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error: io::Error| Error::Runtime(error))
+}
+
+fn override_of(text: &str) -> Result<Override, String> {
+    let wrong = || {
+        format!("'{text}' is not HOST:PORT:ADDR, for instance registry.example.com:443:10.0.3.9")
+    };
+    let mut parts = text.splitn(3, ':');
+    let (Some(host), Some(port), Some(address)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(wrong());
+    };
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|a| a.strip_suffix(']'))
+        .unwrap_or(address);
+    let address: IpAddr = bare.parse().map_err(|_| wrong())?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    if host.is_empty() || port == 0 {
+        return Err(wrong());
+    }
+    Ok(Override {
+        host: host.to_owned(),
+        port,
+        address,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overrides_read_host_port_address() {
+        let read = override_of("reg.test:443:::1").unwrap();
+        assert_eq!(
+            (read.host.as_str(), read.port, read.address),
+            ("reg.test", 443, "::1".parse().unwrap())
+        );
+        assert!(override_of("reg.test:443:[fd00::1]").is_ok());
+        for wrong in [
+            "reg.test",
+            "reg.test:443",
+            "reg.test:x:127.0.0.1",
+            ":443:127.0.0.1",
+            "reg.test:0:127.0.0.1",
+            "r:1:h",
+        ] {
+            assert!(override_of(wrong).is_err(), "{wrong}");
+        }
+    }
+}

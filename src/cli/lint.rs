@@ -1,0 +1,117 @@
+//! `pullpath lint`: workloads of a cluster, looked at before anybody pulls.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::{Error, FAILURE, Output, SUCCESS, When, long_duration, use_color};
+use crate::kubernetes::client::connect;
+use crate::kubernetes::secrets::Access;
+use crate::kubernetes::workloads::Scope;
+use crate::lint::follow::look;
+use crate::report::lint::{LintDocument, render};
+use crate::report::text::Style;
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 nothing critical, 1 something critical, 2 it could not be looked at. What could not be seen is told at the end."
+)]
+pub(super) struct LintArgs {
+    /// The namespace to look at; repeatable [default: that of the kubeconfig's context]
+    #[arg(
+        short,
+        long,
+        value_name = "NAMESPACE",
+        conflicts_with = "all_namespaces"
+    )]
+    namespace: Vec<String>,
+
+    /// All namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+
+    /// Another kubeconfig than that of KUBECONFIG, of this pod, or ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Another context than the kubeconfig's current one
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+
+    /// Which Secrets are read, to tell which are missing and whether they fit
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Secrets::Discovered)]
+    secrets: Secrets,
+
+    /// The longest that all of it may take
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = long_duration)]
+    timeout: Duration,
+
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+
+    /// When to colour the text
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    color: When,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Secrets {
+    /// None; whether one is missing or fits is then not known
+    None,
+    /// Those that workloads name, each by itself, and those beside a workload that names none
+    Discovered,
+}
+
+pub(super) fn run(args: LintArgs, out: &mut dyn Write) -> Result<u8, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    let snapshot = runtime.block_on(async {
+        let client = connect(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+        let namespaces = match (args.all_namespaces, args.namespace.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => vec![client.default_namespace().to_owned()],
+            (false, false) => args.namespace.clone(),
+        };
+        let scope = Scope {
+            namespaces,
+            ..Scope::default()
+        };
+        let access = match args.secrets {
+            Secrets::None => Access::None,
+            Secrets::Discovered => Access::Discovered,
+        };
+        tokio::time::timeout(args.timeout, look(client, &scope, access))
+            .await
+            .map_err(|_| Error::Slow {
+                flag: "--timeout",
+                seconds: args.timeout.as_secs(),
+            })?
+            .map_err(Error::from)
+    })?;
+    let document = LintDocument::new(Timestamp::now(), snapshot);
+    match args.output {
+        Output::Text => {
+            let style = Style {
+                color: use_color(args.color),
+            };
+            out.write_all(render(&document, style).as_bytes())
+                .map_err(Error::Write)?;
+        }
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut *out, &document)
+                .map_err(|e| Error::Write(e.into()))?;
+            out.write_all(b"\n").map_err(Error::Write)?;
+        }
+    }
+    Ok(if document.lint.is_critical() {
+        FAILURE
+    } else {
+        SUCCESS
+    })
+}

@@ -1,0 +1,314 @@
+//! `probe --node` and `--all-nodes`: the daemons of the nodes check, each from its own place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::access::{ClusterArgs, DaemonArgs};
+use super::credential::CredentialArgs;
+pub(super) use super::remote::Tier;
+use super::remote::{self, Question};
+use super::{CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, use_color};
+use crate::diagnose::Pull;
+use crate::kubernetes::forward::Admin;
+use crate::kubernetes::lookup::{self, DAEMON_LABELS, DaemonPod, NodeSeen};
+use crate::model::reference::Reference;
+use crate::model::text::printable;
+use crate::model::workload::SecretRefs;
+use crate::report::nodes::{
+    FailureKind, NodeAnswer, NodeAnswers, NodeFailure, NodesDocument, render, render_one,
+};
+use crate::report::text::Style;
+
+/// Nodes that are asked at the same time: the API server carries each as a connection of its own, and a
+/// registry sees no more than a rollout makes.
+const AT_ONCE: usize = 8;
+
+/// What a daemon knows of itself it tells at once.
+const ABOUT: Duration = Duration::from_secs(10);
+
+/// Each report is some 100 kB in memory, and each answer takes a second or so.
+const MOST: usize = 1000;
+
+/// Everything that says how one walks from here says nothing of a node.
+const OF_HERE: [&str; 25] = [
+    "filename",
+    "platform",
+    "trace",
+    "save",
+    "max_bytes",
+    "max_duration",
+    "expect_pull_within",
+    "control_url",
+    "secret_file",
+    "docker_config",
+    "username",
+    "hosts_dir",
+    "containerd_config",
+    "proxy_from",
+    "compare_direct",
+    "plain_http",
+    "resolve",
+    "config",
+    "ca_file",
+    "nameserver",
+    "resolv_conf",
+    "hosts_file",
+    "ipv4",
+    "ipv6",
+    "timeout",
+];
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Nodes")]
+pub(super) struct NodeArgs {
+    /// Have the daemon of this node check, by port-forward with your own rights; repeatable
+    #[arg(long, value_name = "NAME", conflicts_with_all = OF_HERE)]
+    node: Vec<String>,
+
+    /// Have the daemons of all nodes check, and show what differs
+    #[arg(long, conflicts_with = "node", conflicts_with_all = OF_HERE)]
+    all_nodes: bool,
+
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+impl NodeArgs {
+    pub(super) fn is_wished(&self) -> bool {
+        self.all_nodes || !self.node.is_empty()
+    }
+}
+
+/// What is asked of which nodes.
+pub(super) struct Wish<'a> {
+    pub(super) references: &'a [Reference],
+    pub(super) tier: Tier,
+    pub(super) nodes: &'a NodeArgs,
+    pub(super) credentials: &'a CredentialArgs,
+    pub(super) cluster: &'a ClusterArgs,
+    pub(super) output: Output,
+    pub(super) color: When,
+    pub(super) why: bool,
+}
+
+/// Asks the nodes and prints what came of it.
+pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Error> {
+    let client = wish.cluster.connect().await?;
+    let daemon = &wish.nodes.daemon;
+    let namespace = &daemon.pullpath_namespace;
+    let secrets = secrets(wish, &client).await?;
+    let daemons = lookup::daemons(&client, namespace)
+        .await
+        .map_err(|source| Error::Ask {
+            what: format!("list the daemons (pods) of namespace {namespace}"),
+            source,
+        })?;
+    let known = match lookup::nodes(&client).await {
+        Ok(nodes) => Some(nodes),
+        Err(error) => {
+            let _ = writeln!(
+                io::stderr(),
+                "nodes can't be listed, so it is not told which are young, cordoned or without a daemon: {error}"
+            );
+            None
+        }
+    };
+    let wanted = wanted(wish.nodes, daemons, namespace)?;
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut asking = JoinSet::new();
+    let questions: Arc<[Question]> = wish
+        .references
+        .iter()
+        .map(|reference| Question {
+            image: reference.to_string(),
+            pod: None,
+            secrets: secrets.clone(),
+            tier: wish.tier,
+        })
+        .collect();
+    for (index, wanted) in wanted.into_iter().enumerate() {
+        let (client, namespace, port) = (client.clone(), namespace.clone(), daemon.admin_port);
+        let admin = move |pod| Admin {
+            client,
+            namespace,
+            pod,
+            port,
+        };
+        let (places, questions) = (Arc::clone(&places), Arc::clone(&questions));
+        let wait = daemon.node_timeout;
+        asking.spawn(async move {
+            let _place = places.acquire().await;
+            (index, ask(wanted, admin, &questions, wait).await)
+        });
+    }
+    let mut answers = Vec::new();
+    while let Some(joined) = asking.join_next().await {
+        answers.push(joined.map_err(|_| Error::Panicked)?);
+    }
+    answers.sort_by_key(|(index, _)| *index);
+    let mut answers: Vec<NodeAnswers> = answers.into_iter().map(|(_, one)| one).collect();
+    let without = known.as_ref().map(|nodes| without_daemon(nodes, &answers));
+    let now = Timestamp::now();
+    for answer in &mut answers {
+        let node = known.iter().flatten().find(|node| node.name == answer.node);
+        answer.created = node.and_then(|node| node.created);
+        answer.is_cordoned = node.map(|node| node.is_unschedulable);
+    }
+    let images: Vec<String> = questions.iter().map(|one| one.image.clone()).collect();
+    let without = without.filter(|_| wish.nodes.all_nodes);
+    let document = NodesDocument::new(now, &images, answers, without);
+    print(&document, wish, out)
+}
+
+fn print(document: &NodesDocument, wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Error> {
+    let style = Style {
+        color: use_color(wish.color),
+    };
+    let text = match wish.output {
+        Output::Json => super::pretty_json(document)?,
+        Output::Text if wish.nodes.node.len() == 1 => render_one(document, style, wish.why),
+        Output::Text => render(document, style),
+    };
+    out.write_all(text.as_bytes()).map_err(Error::Write)?;
+    Ok(match document.pull() {
+        Pull::WouldSucceed => SUCCESS,
+        Pull::WouldFail => FAILURE,
+        Pull::Unknown => CANNOT_TELL,
+    })
+}
+
+/// Their names, which are of one namespace, as those of a pod are.
+async fn secrets(wish: &Wish<'_>, client: &kube::Client) -> Result<Option<SecretRefs>, Error> {
+    let asked = wish.credentials.asked(client).await?;
+    let Some(first) = asked.first() else {
+        return Ok(None);
+    };
+    let namespace = first.key.namespace.clone();
+    if let Some(other) = asked.iter().find(|one| one.key.namespace != namespace) {
+        return Err(Error::Usage(format!(
+            "the Secrets are of two namespaces, {namespace} and {}; a pod's are of its own, so name those of one",
+            other.key.namespace
+        )));
+    }
+    Ok(Some(SecretRefs {
+        namespace,
+        names: asked.into_iter().map(|one| one.key.name).collect(),
+    }))
+}
+
+/// A node that is to be asked, with the pod of its daemon, or why there is none to ask.
+struct Wanted {
+    node: String,
+    pod: Result<String, NodeFailure>,
+}
+
+fn wanted(args: &NodeArgs, daemons: Vec<DaemonPod>, namespace: &str) -> Result<Vec<Wanted>, Error> {
+    if daemons.is_empty() {
+        return Err(Error::Usage(format!(
+            "there is no daemon of Pullpath in namespace {namespace} (pods with {DAEMON_LABELS}); name its namespace by --pullpath-namespace, or install it"
+        )));
+    }
+    let mut by_node: BTreeMap<String, DaemonPod> = daemons
+        .into_iter()
+        .map(|daemon| (daemon.node.clone(), daemon))
+        .collect();
+    let mut names: Vec<String> = if args.all_nodes {
+        by_node.keys().cloned().collect()
+    } else {
+        args.node.clone()
+    };
+    let mut known = BTreeSet::new();
+    names.retain(|name| known.insert(name.clone()));
+    if names.len() > MOST {
+        let _ = writeln!(
+            io::stderr(),
+            "{} nodes have a daemon, and {MOST} of them are asked; name others by --node",
+            names.len()
+        );
+        names.truncate(MOST);
+    }
+    let of_node = |node: String| Wanted {
+        pod: pod_of(by_node.remove(&node), namespace),
+        node: printable(&node),
+    };
+    Ok(names.into_iter().map(of_node).collect())
+}
+
+/// The pod that can be asked.
+pub(super) fn pod_of(daemon: Option<DaemonPod>, namespace: &str) -> Result<String, NodeFailure> {
+    match daemon {
+        None => Err(NodeFailure {
+            kind: FailureKind::NoDaemon,
+            reason: format!(
+                "no daemon of Pullpath is there (pods with {DAEMON_LABELS} in namespace {namespace})"
+            ),
+        }),
+        Some(DaemonPod {
+            is_not_running: Some(reason),
+            name,
+            ..
+        }) => Err(NodeFailure {
+            kind: FailureKind::NotRunning,
+            reason: format!(
+                "its daemon does not run: pod {namespace}/{name}: {}",
+                printable(&reason)
+            ),
+        }),
+        Some(daemon) => Ok(daemon.name),
+    }
+}
+
+/// All images, one after the other; where nobody answers once, nobody is asked again.
+async fn ask(
+    wanted: Wanted,
+    admin: impl FnOnce(String) -> Admin,
+    questions: &[Question],
+    wait: Duration,
+) -> NodeAnswers {
+    let mut answers = NodeAnswers::of(wanted.node);
+    let mut broken = None;
+    match wanted.pod {
+        Err(failure) => broken = Some(failure),
+        Ok(pod) => {
+            answers.pod = Some(printable(&pod));
+            let admin = admin(pod);
+            match remote::version(&admin, wait.min(ABOUT)).await {
+                Ok(version) => answers.version = version,
+                Err(failure) => broken = Some(failure),
+            }
+            for question in questions {
+                if broken.is_some() {
+                    break;
+                }
+                match remote::check(&admin, question, wait).await {
+                    Ok(report) => answers.answers.push(NodeAnswer::report(report)),
+                    Err(failure) => answers
+                        .answers
+                        .push(NodeAnswer::failure(&question.image, failure)),
+                }
+            }
+        }
+    }
+    if let Some(failure) = broken {
+        for question in questions {
+            answers
+                .answers
+                .push(NodeAnswer::failure(&question.image, failure.clone()));
+        }
+    }
+    answers
+}
+
+/// Nodes that nobody speaks for.
+fn without_daemon(nodes: &[NodeSeen], answers: &[NodeAnswers]) -> Vec<String> {
+    let has_none = |node: &&NodeSeen| answers.iter().all(|answer| answer.node != node.name);
+    let names = nodes.iter().filter(has_none).map(|node| node.name.clone());
+    names.collect()
+}

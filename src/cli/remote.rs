@@ -1,0 +1,263 @@
+//! A check on a node, made by its daemon: asked through a port-forward to its admin listener.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::kubernetes::forward::{Admin, Answer, ForwardError};
+use crate::model::text::{clean, printable};
+use crate::model::workload::SecretRefs;
+use crate::report::nodes::{FailureKind, NodeFailure};
+use crate::report::{Document, Report, SCHEMA_VERSION};
+
+/// A daemon that is at another check has ended it after some seconds, and at most after a minute.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
+
+/// How much of a check a daemon makes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Tier {
+    Reach,
+    Path,
+    Transfer,
+}
+
+/// What is asked; of Secrets the names alone travel.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Question {
+    pub(super) image: String,
+    pub(super) pod: Option<PodRef>,
+    pub(super) secrets: Option<SecretRefs>,
+    pub(super) tier: Tier,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PodRef {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// The daemon's version, as far as it tells.
+pub(super) async fn version(admin: &Admin, wait: Duration) -> Result<Option<String>, NodeFailure> {
+    #[derive(Deserialize)]
+    struct About {
+        version: Option<String>,
+    }
+    let answer = admin
+        .ask(Method::GET, "/-/node", None, wait)
+        .await
+        .map_err(|error| of_forward(&error, admin))?;
+    let about: Option<About> = (answer.status == 200)
+        .then(|| serde_json::from_slice(&answer.body).ok())
+        .flatten();
+    Ok(about
+        .and_then(|about| about.version)
+        .map(|text| printable(&text)))
+}
+
+/// Has it checked; waits while the daemon is at another check, but no longer than this in all.
+pub(super) async fn check(
+    admin: &Admin,
+    question: &Question,
+    wait: Duration,
+) -> Result<Report, NodeFailure> {
+    let body: Bytes = serde_json::to_vec(question)
+        .map_err(|error| failure(FailureKind::Failed, error.to_string()))?
+        .into();
+    let end = Instant::now() + wait;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let answer = admin
+            .ask(Method::POST, "/-/probe", Some(body.clone()), left)
+            .await
+            .map_err(|error| of_forward(&error, admin))?;
+        if answer.status == 409 && Instant::now() + BUSY_PAUSE < end {
+            tokio::time::sleep(BUSY_PAUSE).await;
+            continue;
+        }
+        return read(&answer);
+    }
+}
+
+fn failure(kind: FailureKind, reason: impl Into<String>) -> NodeFailure {
+    NodeFailure {
+        kind,
+        reason: reason.into(),
+    }
+}
+
+fn of_forward(error: &ForwardError, admin: &Admin) -> NodeFailure {
+    let kind = match error {
+        ForwardError::Forbidden(_) => FailureKind::Forbidden,
+        ForwardError::Silent(_) => FailureKind::Silent,
+        ForwardError::NoDaemon { .. } => FailureKind::NoListener,
+        ForwardError::PodGone(_) | ForwardError::Failed(_) | ForwardError::TooLong => {
+            FailureKind::Failed
+        }
+    };
+    let todo = match error {
+        ForwardError::Forbidden(_) => format!(
+            "; it needs get and create of pods/portforward in namespace {}",
+            admin.namespace
+        ),
+        ForwardError::NoDaemon { .. } => {
+            "; is it the port of its admin_listen (--admin-port)?".to_owned()
+        }
+        _ => String::new(),
+    };
+    failure(kind, format!("{error}{todo}"))
+}
+
+/// What a daemon says.
+fn read(answer: &Answer) -> Result<Report, NodeFailure> {
+    let said = |kind, otherwise: &str| {
+        let text = answer.text();
+        failure(
+            kind,
+            if text.is_empty() {
+                otherwise.to_owned()
+            } else {
+                text
+            },
+        )
+    };
+    match answer.status {
+        200 => report(&answer.body),
+        403 => Err(said(
+            FailureKind::NotAllowed,
+            "the daemon does not check this image on demand (on_demand.images)",
+        )),
+        // axum's own 404 and 405 have no text: it does not know the question.
+        404 | 405 if answer.body.is_empty() => Err(failure(
+            FailureKind::Failed,
+            "the daemon does not know this question; its version is older than this program's",
+        )),
+        404 => Err(said(FailureKind::NotKnown, "")),
+        409 => Err(said(
+            FailureKind::Busy,
+            "the daemon is at another check all the time",
+        )),
+        429 => {
+            let again = answer
+                .retry_after
+                .map_or_else(String::new, |seconds| format!("; ask again in {seconds} s"));
+            let mut told = said(FailureKind::Busy, "it was asked too often");
+            told.reason.push_str(&again);
+            Err(told)
+        }
+        status => Err(said(
+            FailureKind::Failed,
+            &format!("the daemon answers {status}"),
+        )),
+    }
+}
+
+fn report(body: &[u8]) -> Result<Report, NodeFailure> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        schema_version: u32,
+    }
+    let unread = |reason: String| failure(FailureKind::Failed, reason);
+    let no_report = |error: serde_json::Error| {
+        unread(format!(
+            "its answer is no report (line {} column {})",
+            error.line(),
+            error.column()
+        ))
+    };
+    let versioned: Versioned = serde_json::from_slice(body).map_err(no_report)?;
+    if versioned.schema_version != SCHEMA_VERSION {
+        return Err(unread(format!(
+            "its report has schema_version {}, and this program reads {SCHEMA_VERSION}; use the program of the daemon's version",
+            versioned.schema_version
+        )));
+    }
+    // It is shown on a terminal, and comes from another machine.
+    let mut value: Value = serde_json::from_slice(body).map_err(no_report)?;
+    make_harmless(&mut value);
+    let document: Document = serde_json::from_value(value).map_err(no_report)?;
+    let first = document.reports.into_iter().next();
+    first.ok_or_else(|| unread("its answer holds no report".to_owned()))
+}
+
+/// A text of a report is a line or two.
+const MAX_TEXT: usize = 16 << 10;
+
+/// In all of its texts: nothing that moves a cursor.
+fn make_harmless(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = clean(text, MAX_TEXT),
+        Value::Array(items) => items.iter_mut().for_each(make_harmless),
+        Value::Object(fields) => fields.values_mut().for_each(make_harmless),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status,
+            retry_after: Some(30),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn each_refusal_says_what_it_is() {
+        for (status, body, kind, words) in [
+            (403, "not here: set x\n", FailureKind::NotAllowed, "set x"),
+            (404, "no such pod", FailureKind::NotKnown, "no such pod"),
+            (404, "", FailureKind::Failed, "older"),
+            (405, "", FailureKind::Failed, "older"),
+            (409, "busy", FailureKind::Busy, "busy"),
+            (
+                429,
+                "six a minute",
+                FailureKind::Busy,
+                "six a minute; ask again in 30 s",
+            ),
+            (500, "", FailureKind::Failed, "500"),
+            (200, "{}", FailureKind::Failed, "no report"),
+            (
+                200,
+                "{\"schema_version\": 9}",
+                FailureKind::Failed,
+                "schema_version 9",
+            ),
+        ] {
+            let told = read(&answer(status, body)).unwrap_err();
+            assert_eq!(told.kind, kind, "{status} {body}");
+            assert!(told.reason.contains(words), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_report_of_another_machine_moves_no_cursor() {
+        let mut value = serde_json::json!({"a": [{"b": "\u{1b}[2J"}, 1]});
+        make_harmless(&mut value);
+        assert_eq!(value.to_string(), "{\"a\":[{\"b\":\"\u{fffd}[2J\"},1]}");
+    }
+
+    #[test]
+    fn names_alone_travel() {
+        let question = Question {
+            image: "r.test/app:1".to_owned(),
+            pod: None,
+            secrets: Some(SecretRefs {
+                namespace: "shop".to_owned(),
+                names: vec!["pull".to_owned()],
+            }),
+            tier: Tier::Reach,
+        };
+        assert_eq!(
+            serde_json::to_string(&question).unwrap(),
+            r#"{"image":"r.test/app:1","pod":null,"secrets":{"namespace":"shop","names":["pull"]},"tier":"reach"}"#
+        );
+    }
+}

@@ -1,0 +1,830 @@
+//! `pullpath why`: pods that wait for their images, what the kubelet said of it, and a check on the node
+//! that is to pull them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+use kube::Client;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::access::{ClusterArgs, DaemonArgs};
+use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
+use super::nodes::pod_of;
+use super::place::PlaceArgs;
+use super::remote::{self, PodRef, Question, Tier};
+use super::{CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, pretty_json, use_color};
+use crate::diagnose::Pull;
+use crate::kubernetes::ask::AskError;
+use crate::kubernetes::forward::Admin;
+use crate::kubernetes::lookup::{self, DaemonPod, WorkloadKind};
+use crate::kubernetes::secrets::{self, SecretKey};
+use crate::model::endpoint::Role;
+use crate::model::fault::Phase;
+use crate::model::platform::Platform;
+use crate::model::reference::Reference;
+use crate::model::text::printable;
+use crate::model::workload::{Found, PodUse, PullPolicy, SecretRefs, SecretSought};
+use crate::probe::{self, Check, Effort, Progress};
+use crate::pulls::{advice, event, failure, scrub};
+use crate::registry::keyring::Keyring;
+use crate::report::Report;
+use crate::report::nodes::{FailureKind, NodeFailure};
+use crate::report::text::Style;
+use crate::report::why::{
+    KubeletWord, Meaning, WhyCheck, WhyDocument, WhyImage, WhyOther, WhyPod, WhySecret, render,
+};
+use crate::workload::stuck::{self, ContainerState, EventSeen, ImageWait, ImageWhy, PodSeen, Wait};
+
+/// Questions to the API server at the same time.
+const AT_ONCE: usize = 8;
+
+/// Pods that are looked at where none is named: whoever has more that wait has one cause, or few.
+const MAX_PODS: usize = 200;
+
+/// Where no pod is named, a pull that has gone on for less is not one that somebody waits for.
+const LONG_PULL: i64 = 60;
+
+/// Pods of a group whose Events are shown; those of the others say the same.
+const EVENTS_OF: usize = 3;
+
+/// Words of the kubelet for one image.
+const MAX_WORDS: usize = 6;
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 nothing waits for an image, or a pull would succeed now, 1 at least one would fail,\n\
+                  2 it could not be told. The node's daemon is asked by a port-forward with your own rights\n\
+                  (get and create of pods/portforward)."
+)]
+pub(super) struct WhyArgs {
+    /// POD, or deploy/NAME, sts/NAME, ds/NAME, job/NAME [default: all pods of the namespace that wait for images]
+    #[arg(value_name = "POD|KIND/NAME", value_parser = target)]
+    target: Option<Target>,
+
+    /// [default: that of the kubeconfig's context]
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+
+    /// All pods of all namespaces that wait for images
+    #[arg(short = 'A', long, conflicts_with_all = ["target", "namespace"])]
+    all_namespaces: bool,
+
+    /// Walk from here, which is another place, and ask no daemon
+    #[arg(long)]
+    local: bool,
+
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+
+    /// When to colour the text
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    color: When,
+
+    /// With --local: the longest wait for any single answer from the network
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::duration)]
+    timeout: std::time::Duration,
+
+    #[command(flatten)]
+    daemon: DaemonArgs,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    #[command(flatten)]
+    containerd: ContainerdArgs,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+/// Whose pods.
+#[derive(Clone, Debug, PartialEq)]
+enum Target {
+    Pod(String),
+    Workload(WorkloadKind, String),
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    let (kind, name) = text.split_once('/').unwrap_or(("pod", text));
+    if !super::access::is_name(name) {
+        return Err("write POD, or KIND/NAME as deploy/web".to_owned());
+    }
+    let workload = |kind| Ok(Target::Workload(kind, name.to_owned()));
+    // As kubectl takes them.
+    match kind
+        .to_ascii_lowercase()
+        .split('.')
+        .next()
+        .unwrap_or_default()
+    {
+        "pod" | "pods" | "po" => Ok(Target::Pod(name.to_owned())),
+        "deployment" | "deployments" | "deploy" => workload(WorkloadKind::Deployment),
+        "statefulset" | "statefulsets" | "sts" => workload(WorkloadKind::StatefulSet),
+        "daemonset" | "daemonsets" | "ds" => workload(WorkloadKind::DaemonSet),
+        "replicaset" | "replicasets" | "rs" => workload(WorkloadKind::ReplicaSet),
+        "job" | "jobs" => workload(WorkloadKind::Job),
+        _ => Err("the kind is none of pod, deploy, sts, ds, rs, job".to_owned()),
+    }
+}
+
+pub(super) fn run(args: &WhyArgs, out: &mut dyn Write) -> Result<u8, Error> {
+    let document = runtime()?.block_on(ask(args))?;
+    let text = match args.output {
+        Output::Json => pretty_json(&document)?,
+        Output::Text => render(
+            &document,
+            Style {
+                color: use_color(args.color),
+            },
+        ),
+    };
+    out.write_all(text.as_bytes()).map_err(Error::Write)?;
+    Ok(match document.pull() {
+        Pull::WouldSucceed => SUCCESS,
+        Pull::WouldFail => FAILURE,
+        Pull::Unknown => CANNOT_TELL,
+    })
+}
+
+async fn ask(args: &WhyArgs) -> Result<WhyDocument, Error> {
+    let client = args.cluster.connect().await?;
+    let mut notes = Vec::new();
+    let pods = pods(args, &client, &mut notes).await?;
+    let seen = with_events(&client, pods, &mut notes).await?;
+    let now = Timestamp::now();
+    let found = sort(&seen, args.target.is_some(), now);
+    if args.target.is_none() && found.elsewise > 0 {
+        notes.push(format!(
+            "{} more pods wait for other reasons than an image; name one to see its own",
+            found.elsewise
+        ));
+    }
+    let secrets = look_for_secrets(&client, &found.groups).await;
+    let checks = if args.local {
+        check_from_here(args, &client, &found.groups).await?
+    } else {
+        check_on_nodes(args, &client, &found.groups).await?
+    };
+    let images = found
+        .groups
+        .iter()
+        .zip(checks)
+        .map(|(group, check)| group.told(&secrets, check))
+        .collect();
+    Ok(WhyDocument::new(now, images, found.others, notes))
+}
+
+// ---- which pods ---------------------------------------------------------------------------------
+
+async fn pods(
+    args: &WhyArgs,
+    client: &Client,
+    notes: &mut Vec<String>,
+) -> Result<Vec<PodSeen>, Error> {
+    let namespace = args.namespace.as_deref();
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace());
+    let failed = |what: String| move |source| Error::Ask { what, source };
+    match &args.target {
+        Some(Target::Pod(name)) => {
+            let pod = lookup::pod(client, namespace, name)
+                .await
+                .map_err(failed(format!("read Pod {namespace}/{name}")))?;
+            Ok(vec![pod])
+        }
+        Some(Target::Workload(kind, name)) => {
+            let pods = lookup::pods_of_workload(client, *kind, namespace, name)
+                .await
+                .map_err(failed(format!(
+                    "read the pods of {} {namespace}/{name}",
+                    kind.as_str()
+                )))?;
+            if pods.is_empty() {
+                notes.push(format!(
+                    "{} {namespace}/{name} has no pods: none is wished, or none could be made (`kubectl describe` tells, for instance a quota)",
+                    kind.as_str()
+                ));
+            }
+            Ok(pods)
+        }
+        None => {
+            let of = (!args.all_namespaces).then_some(namespace);
+            let (mut pods, mut left) = (Vec::new(), 0);
+            let is_whole = lookup::pods_not_ended(client, of, |pod| {
+                if !may_wait(&pod) {
+                    return;
+                }
+                if pods.len() < MAX_PODS {
+                    pods.push(pod);
+                } else {
+                    left += 1;
+                }
+            })
+            .await
+            .map_err(failed(match of {
+                Some(namespace) => format!("list the pods of namespace {namespace}"),
+                None => "list the pods of all namespaces".to_owned(),
+            }))?;
+            if left > 0 {
+                notes.push(format!(
+                    "{left} more pods that do not run were not looked at; give a namespace or a name"
+                ));
+            }
+            if !is_whole {
+                notes.push("not all pods of the cluster were read; give a namespace".to_owned());
+            }
+            Ok(pods)
+        }
+    }
+}
+
+/// Something in it does not run.
+fn may_wait(pod: &PodSeen) -> bool {
+    let waits = |state: &ContainerState| {
+        matches!(state, ContainerState::Waiting(_) | ContainerState::Untold)
+    };
+    !pod.is_over
+        && pod
+            .containers
+            .iter()
+            .any(|container| waits(&container.state))
+}
+
+/// A pod, and its Events where they can be read.
+struct Seen {
+    pod: PodSeen,
+    events: Option<Vec<EventSeen>>,
+}
+
+async fn with_events(
+    client: &Client,
+    pods: Vec<PodSeen>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Seen>, Error> {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut asking = JoinSet::new();
+    for (index, pod) in pods.into_iter().enumerate() {
+        let (client, places) = (client.clone(), Arc::clone(&places));
+        asking.spawn(async move {
+            let _place = places.acquire().await;
+            let events = if may_wait(&pod) {
+                lookup::events_of(&client, &pod).await
+            } else {
+                Ok(Vec::new())
+            };
+            (index, pod, events)
+        });
+    }
+    let mut seen = Vec::new();
+    let mut unread: Option<AskError> = None;
+    while let Some(joined) = asking.join_next().await {
+        let (index, pod, events) = joined.map_err(|_| Error::Panicked)?;
+        let events = events.map_err(|error| unread = Some(error)).ok();
+        seen.push((index, Seen { pod, events }));
+    }
+    if let Some(error) = unread {
+        notes.push(format!(
+            "Events can't be read, so what the kubelet said is known from the pods alone: {error}"
+        ));
+    }
+    seen.sort_by_key(|(index, _)| *index);
+    Ok(seen.into_iter().map(|(_, seen)| seen).collect())
+}
+
+// ---- what they wait for -------------------------------------------------------------------------
+
+/// Pods of a node that wait for the same image with the same Secrets.
+struct Group<'a> {
+    node: String,
+    /// `None`: it is no image's name.
+    reference: Option<Reference>,
+    image: String,
+    secrets: Option<SecretRefs>,
+    waits: Vec<(&'a Seen, ImageWait)>,
+}
+
+#[derive(Default)]
+struct Sorted<'a> {
+    groups: Vec<Group<'a>>,
+    others: Vec<WhyOther>,
+    /// Pods that wait for other reasons and were not asked for by name.
+    elsewise: usize,
+}
+
+fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
+    let mut sorted = Sorted::default();
+    for one in seen {
+        let pod = &one.pod;
+        let mut elsewise = false;
+        for wait in stuck::waits(pod, one.events.as_deref()) {
+            match wait {
+                Wait::Image(wait) => {
+                    if is_named || is_long(&wait.why, now) {
+                        sorted.add(one, wait);
+                    }
+                }
+                Wait::Sandbox { message } => sorted.others.push(WhyOther {
+                    namespace: printable(&pod.namespace),
+                    pod: printable(&pod.name),
+                    container: None,
+                    reason: "FailedCreatePodSandBox".to_owned(),
+                    message: scrub::shown(&message),
+                    is_sandbox_image: true,
+                }),
+                Wait::Other { .. } if !is_named => elsewise = true,
+                Wait::Other {
+                    container,
+                    reason,
+                    message,
+                } => sorted.others.push(WhyOther {
+                    namespace: printable(&pod.namespace),
+                    pod: printable(&pod.name),
+                    container: container.map(|name| printable(&name)),
+                    reason: printable(&reason),
+                    message: scrub::shown(&message),
+                    is_sandbox_image: false,
+                }),
+            }
+        }
+        sorted.elsewise += usize::from(elsewise);
+    }
+    sorted
+}
+
+/// Nobody waits for a pull that has just begun.
+fn is_long(why: &ImageWhy, now: Timestamp) -> bool {
+    match why {
+        ImageWhy::Pulling { since: Some(since) } => {
+            now.duration_since(*since).as_secs() >= LONG_PULL
+        }
+        _ => true,
+    }
+}
+
+impl<'a> Sorted<'a> {
+    fn add(&mut self, seen: &'a Seen, wait: ImageWait) {
+        let pod = &seen.pod;
+        let node = pod.node.as_deref().map(printable).unwrap_or_default();
+        let reference: Option<Reference> = wait.image.parse().ok();
+        let image = match &reference {
+            Some(reference) => reference.to_string(),
+            None => printable(&wait.image),
+        };
+        let secrets = (!pod.pull_secrets.is_empty()).then(|| SecretRefs {
+            namespace: pod.namespace.clone(),
+            names: pod.pull_secrets.clone(),
+        });
+        // What a check can't change is not of one group with what it can.
+        let is_checked = |wait: &ImageWait| wait.why.is_to_be_checked();
+        let same = self.groups.iter_mut().find(|group| {
+            group.node == node
+                && group.image == image
+                && group.secrets == secrets
+                && is_checked(&group.waits[0].1) == is_checked(&wait)
+        });
+        match same {
+            Some(group) => group.waits.push((seen, wait)),
+            None => self.groups.push(Group {
+                node,
+                reference,
+                image,
+                secrets,
+                waits: vec![(seen, wait)],
+            }),
+        }
+    }
+}
+
+impl Group<'_> {
+    /// Why no check is needed, where none is.
+    fn certain(&self) -> Option<WhyCheck> {
+        let not_needed = |reason: String, hint: String| WhyCheck::NotNeeded { reason, hint };
+        match &self.waits[0].1.why {
+            ImageWhy::NeverPulled => Some(not_needed(
+                format!(
+                    "imagePullPolicy is Never, and the image is not on node {}: nobody is asked for it",
+                    self.node
+                ),
+                "Load the image on that node, or set imagePullPolicy to IfNotPresent.".to_owned(),
+            )),
+            ImageWhy::Invalid(said) => Some(not_needed(
+                format!("it is no image's name: {}", scrub::shown(&said.message)),
+                "Correct it in the workload: registry.example.com/team/app:1.0, in lower-case letters, without https://.".to_owned(),
+            )),
+            _ if self.reference.is_none() => Some(not_needed(
+                "it is no image's name".to_owned(),
+                "Correct it in the workload: registry.example.com/team/app:1.0, in lower-case letters, without https://.".to_owned(),
+            )),
+            _ => None,
+        }
+    }
+
+    fn told(&self, secrets: &BTreeMap<SecretKey, Found>, check: WhyCheck) -> WhyImage {
+        let pods = self.waits.iter().map(|(seen, wait)| WhyPod {
+            namespace: printable(&seen.pod.namespace),
+            name: printable(&seen.pod.name),
+            container: printable(&wait.container),
+            container_kind: wait.kind,
+            state: match &wait.why {
+                ImageWhy::Failed(said) | ImageWhy::Invalid(said) => printable(&said.reason),
+                ImageWhy::Pulling { .. } => "is being pulled".to_owned(),
+                ImageWhy::MaybePulling => {
+                    "not started; Events would tell whether it is being pulled".to_owned()
+                }
+                ImageWhy::NeverPulled => "ErrImageNeverPull".to_owned(),
+            },
+            pulling_since: match &wait.why {
+                ImageWhy::Pulling { since } => *since,
+                _ => None,
+            },
+        });
+        let names = self.secrets.iter().flat_map(keys);
+        WhyImage {
+            image: self.image.clone(),
+            node: self.node.clone(),
+            pods: pods.collect(),
+            secrets: names
+                .map(|key| WhySecret {
+                    found: secrets.get(&key).cloned().unwrap_or(Found::Unread {
+                        reason: "it was not looked for".to_owned(),
+                    }),
+                    namespace: printable(&key.namespace),
+                    name: printable(&key.name),
+                })
+                .collect(),
+            kubelet: self.kubelet(),
+            check,
+        }
+    }
+
+    /// Its words on this image, the newest first.
+    fn kubelet(&self) -> Vec<KubeletWord> {
+        let mut words = Vec::new();
+        for (seen, wait) in self.waits.iter().take(EVENTS_OF) {
+            let events = seen.events.as_deref().unwrap_or_default();
+            let of_it = |event: &&EventSeen| {
+                let container = event.container.as_ref();
+                container.is_none_or(|name| *name == wait.container)
+            };
+            let before = words.len();
+            for event in stuck::told(events).into_iter().filter(of_it) {
+                words.push(KubeletWord {
+                    pod: printable(&seen.pod.name),
+                    reason: printable(&event.reason),
+                    message: scrub::shown(&event.message),
+                    first: event.first,
+                    last: event.last,
+                    count: event.count,
+                    means: self.meaning(&event.reason, &event.message),
+                });
+            }
+            // Where Events are gone, the pod's status still has the last error.
+            let has_error = words[before..].iter().any(|word| word.means.is_some());
+            if let ImageWhy::Failed(said) = &wait.why
+                && !has_error
+                && !said.message.is_empty()
+            {
+                words.push(KubeletWord {
+                    pod: printable(&seen.pod.name),
+                    reason: printable(&said.reason),
+                    message: scrub::shown(&said.message),
+                    first: None,
+                    last: None,
+                    count: 1,
+                    means: status_error(&said.message)
+                        .or((said.reason == "ErrImagePull").then_some(said.message.as_str()))
+                        .and_then(|text| self.judged(text)),
+                });
+            }
+        }
+        words.sort_by_key(|word| std::cmp::Reverse(word.last));
+        words.truncate(MAX_WORDS);
+        words
+    }
+
+    fn meaning(&self, reason: &str, message: &str) -> Option<Meaning> {
+        match event::read(reason, message)? {
+            event::Said::Failed { text, .. } | event::Said::NotInspected { text, .. } => {
+                self.judged(&text)
+            }
+            _ => None,
+        }
+    }
+
+    fn judged(&self, text: &str) -> Option<Meaning> {
+        let told = failure::judge(&self.image, text);
+        Some(Meaning {
+            cause: told.cause?,
+            facts: advice::facts(&told, &self.image),
+            hint: advice::hint(&told, &self.image, &self.node),
+            or: told.or,
+        })
+    }
+}
+
+/// Since Kubernetes 1.32 a back-off has the error behind it: `Back-off pulling image "…": ErrImagePull: …`.
+fn status_error(message: &str) -> Option<&str> {
+    let (_, error) = message.split_once(": ErrImagePull: ")?;
+    Some(error)
+}
+
+fn keys(refs: &SecretRefs) -> impl Iterator<Item = SecretKey> + '_ {
+    refs.names.iter().map(|name| SecretKey {
+        namespace: refs.namespace.clone(),
+        name: name.clone(),
+    })
+}
+
+/// Whether the Secrets are there; what they hold is not asked for.
+async fn look_for_secrets(client: &Client, groups: &[Group<'_>]) -> BTreeMap<SecretKey, Found> {
+    let wanted: BTreeSet<SecretKey> = groups
+        .iter()
+        .filter_map(|group| group.secrets.as_ref())
+        .flat_map(keys)
+        .collect();
+    let mut found = BTreeMap::new();
+    for key in wanted {
+        let one = match secrets::exists(client, &key).await {
+            Ok(true) => Found::Here,
+            Ok(false) => match secrets::namespaces_with(client, &key.name).await {
+                Some(namespaces) if !namespaces.is_empty() => Found::Elsewhere { namespaces },
+                _ => Found::Absent,
+            },
+            Err(error) if error.is_forbidden() => Found::Unread {
+                reason: "you may not read it (get of secrets)".to_owned(),
+            },
+            Err(error) => Found::Unread {
+                reason: error.to_string(),
+            },
+        };
+        found.insert(key, one);
+    }
+    found
+}
+
+// ---- checks -------------------------------------------------------------------------------------
+
+/// Each group's check, in their order. Those of one node come one after the other, as its daemon wishes.
+async fn check_on_nodes(
+    args: &WhyArgs,
+    client: &Client,
+    groups: &[Group<'_>],
+) -> Result<Vec<WhyCheck>, Error> {
+    let mut checks: Vec<Option<WhyCheck>> = groups.iter().map(Group::certain).collect();
+    let namespace = &args.daemon.pullpath_namespace;
+    let is_needed = checks.iter().any(Option::is_none);
+    let daemons = if is_needed {
+        lookup::daemons(client, namespace).await
+    } else {
+        Ok(Vec::new())
+    };
+    let mut by_node: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, group) in groups.iter().enumerate() {
+        if checks[index].is_none() {
+            by_node.entry(&group.node).or_default().push(index);
+        }
+    }
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut asking = JoinSet::new();
+    for (node, indexes) in by_node {
+        let pod = match &daemons {
+            Ok(daemons) => {
+                let of_node = |daemon: &&DaemonPod| daemon.node == node;
+                pod_of(daemons.iter().find(of_node).cloned(), namespace)
+            }
+            Err(error) => Err(NodeFailure {
+                kind: FailureKind::Failed,
+                reason: format!(
+                    "the daemons (pods) of namespace {namespace} can't be listed: {error}"
+                ),
+            }),
+        };
+        let pod = match pod {
+            Ok(pod) => pod,
+            Err(failure) => {
+                for index in indexes {
+                    let failure = failure.clone();
+                    checks[index] = Some(WhyCheck::Nobody { failure });
+                }
+                continue;
+            }
+        };
+        let admin = Admin {
+            client: client.clone(),
+            namespace: namespace.clone(),
+            pod,
+            port: args.daemon.admin_port,
+        };
+        let questions: Vec<(usize, Question, Option<SecretRefs>)> = indexes
+            .into_iter()
+            .map(|index| {
+                (
+                    index,
+                    groups[index].question(),
+                    groups[index].secrets.clone(),
+                )
+            })
+            .collect();
+        let (places, wait) = (Arc::clone(&places), args.daemon.node_timeout);
+        asking.spawn(async move {
+            let _place = places.acquire().await;
+            let mut told = Vec::new();
+            for (index, question, secrets) in questions {
+                let check = ask_daemon(&admin, question, secrets, wait).await;
+                told.push((index, check));
+            }
+            told
+        });
+    }
+    while let Some(joined) = asking.join_next().await {
+        for (index, check) in joined.map_err(|_| Error::Panicked)? {
+            checks[index] = Some(check);
+        }
+    }
+    // Each was certain, asked, or could not be asked.
+    let unasked = || WhyCheck::Nobody {
+        failure: NodeFailure {
+            kind: FailureKind::Failed,
+            reason: "it was not asked".to_owned(),
+        },
+    };
+    Ok(checks
+        .into_iter()
+        .map(|check| check.unwrap_or_else(unasked))
+        .collect())
+}
+
+/// With the pod first; a daemon that follows no pods is asked with the names of the Secrets.
+async fn ask_daemon(
+    admin: &Admin,
+    question: Question,
+    secrets: Option<SecretRefs>,
+    wait: std::time::Duration,
+) -> WhyCheck {
+    let mut told = remote::check(admin, &question, wait).await;
+    if matches!(&told, Err(failure) if failure.kind == FailureKind::NotKnown) {
+        let without_pod = Question {
+            pod: None,
+            secrets,
+            ..question
+        };
+        told = remote::check(admin, &without_pod, wait).await;
+    }
+    match told {
+        Ok(report) => WhyCheck::Node {
+            pod: printable(&admin.pod),
+            report: Box::new(report),
+        },
+        Err(failure) => WhyCheck::Nobody { failure },
+    }
+}
+
+impl Group<'_> {
+    fn question(&self) -> Question {
+        let (seen, wait) = &self.waits[0];
+        Question {
+            image: wait.image.clone(),
+            pod: Some(PodRef {
+                namespace: seen.pod.namespace.clone(),
+                name: seen.pod.name.clone(),
+            }),
+            secrets: None,
+            tier: Tier::Reach,
+        }
+    }
+
+    /// As a finding names the pod.
+    fn pod_use(&self, reference: &Reference, sought: Vec<SecretSought>) -> PodUse {
+        let (seen, wait) = &self.waits[0];
+        PodUse {
+            path: "the cluster".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: Some(printable(&seen.pod.namespace)),
+            name: printable(&seen.pod.name),
+            container: printable(&wait.container),
+            container_kind: wait.kind,
+            policy: wait
+                .policy
+                .unwrap_or_else(|| PullPolicy::default_for(reference)),
+            policy_is_default: false,
+            pull_secrets: seen.pod.pull_secrets.iter().map(|n| printable(n)).collect(),
+            service_account: seen.pod.service_account.as_deref().map(printable),
+            eip: Vec::new(),
+            progress_deadline: None,
+            secrets: sought,
+        }
+    }
+}
+
+/// Nobody looks on.
+struct Unwatched;
+
+impl Progress for Unwatched {
+    fn phase(&self, _: Role, _: Phase) {}
+}
+
+async fn check_from_here(
+    args: &WhyArgs,
+    client: &Client,
+    groups: &[Group<'_>],
+) -> Result<Vec<WhyCheck>, Error> {
+    let ground = Ground::prepare(
+        &args.place,
+        &args.containerd,
+        &args.network,
+        args.timeout,
+        false,
+    )
+    .await?;
+    let looking = ground.look();
+    let mut walked = Vec::new();
+    for group in groups {
+        let (None, Some(reference)) = (group.certain(), &group.reference) else {
+            walked.push(Err(group.certain()));
+            continue;
+        };
+        let (mut sources, mut sought) = (Vec::new(), Vec::new());
+        for key in group.secrets.iter().flat_map(keys) {
+            let known = secrets::fetch(client, &key).await;
+            let (read, found) = known.sources(&key);
+            sources.extend(read);
+            sought.push(SecretSought {
+                name: printable(&key.name),
+                found,
+            });
+        }
+        let check = Check {
+            reference: reference.clone(),
+            platform: Platform::local(),
+            pods: vec![group.pod_use(reference, sought)],
+            asked_secrets: Vec::new(),
+            keyring: Arc::new(Keyring::new(sources)),
+            plain_http: args.network.plain_http,
+            compare_direct: false,
+            effort: Effort::default(),
+        };
+        walked.push(Ok(probe::pull(
+            &check,
+            &ground.edges,
+            &Unwatched,
+            Timestamp::now(),
+        )
+        .await));
+    }
+    let vantage = looking.await.map_err(|_| Error::Panicked)?;
+    let concluded = walked.into_iter().map(|walked| match walked {
+        Ok(mut evidence) => {
+            evidence.vantage.clone_from(&vantage);
+            let report = Box::new(Report::conclude(evidence));
+            WhyCheck::Local { report }
+        }
+        Err(certain) => certain.unwrap_or(WhyCheck::NotNeeded {
+            reason: "it is no image's name".to_owned(),
+            hint: String::new(),
+        }),
+    });
+    Ok(concluded.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_written_as_kubectl_takes_them() {
+        let pod = |name: &str| Ok(Target::Pod(name.to_owned()));
+        assert_eq!(target("web-1"), pod("web-1"));
+        assert_eq!(target("pod/web-1"), pod("web-1"));
+        for (text, kind) in [
+            ("deploy/web", WorkloadKind::Deployment),
+            ("deployment.apps/web", WorkloadKind::Deployment),
+            ("sts/web", WorkloadKind::StatefulSet),
+            ("ds/web", WorkloadKind::DaemonSet),
+            ("job/web", WorkloadKind::Job),
+        ] {
+            let want = Ok(Target::Workload(kind, "web".to_owned()));
+            assert_eq!(target(text), want, "{text}");
+        }
+        for wrong in ["", "web/", "svc/web", "Web", "a/b/c"] {
+            assert!(target(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_error_behind_a_back_off_is_found() {
+        let text =
+            "Back-off pulling image \"r.test/app:1\": ErrImagePull: rpc error: code = NotFound";
+        assert_eq!(status_error(text), Some("rpc error: code = NotFound"));
+        assert_eq!(
+            status_error("Back-off pulling image \"r.test/app:1\""),
+            None
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! What is known now: written by the runner, read by metrics, page and API.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use jiff::Timestamp;
+
+use crate::kubernetes::follow::State;
+use crate::pulls::tally::Tally;
+
+/// All of it.
+#[derive(Debug)]
+pub struct Board {
+    /// What this replica is called at the Lease.
+    pub identity: String,
+    /// `NAMESPACE/NAME`.
+    pub lease: String,
+    pub role: Role,
+    /// Whether Events are told of; `None` where they are not watched, or not by this replica.
+    pub events: Option<State>,
+    pub tally: Tally,
+    pub reload: Reload,
+}
+
+/// What this replica does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// It waits. Why: who holds the Lease, or what is wrong with it; `None` before the first answer.
+    Standby {
+        why: Option<String>,
+        /// Something is wrong: no other replica is known to be active.
+        is_trouble: bool,
+    },
+    Active {
+        since: Timestamp,
+    },
+}
+
+impl Role {
+    pub fn is_active(&self) -> bool {
+        matches!(self, Self::Active { .. })
+    }
+}
+
+/// The last time that the configuration was read.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// Of the one in force.
+    pub success_at: Timestamp,
+    /// Why the one that was read last is not in force.
+    pub error: Option<String>,
+}
+
+/// Others look at it while it is written.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<RwLock<Board>>);
+
+impl Shared {
+    pub fn new(board: Board) -> Self {
+        Self(Arc::new(RwLock::new(board)))
+    }
+
+    pub fn read(&self) -> RwLockReadGuard<'_, Board> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn write(&self) -> RwLockWriteGuard<'_, Board> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    /// Nobody is known to watch.
+    pub fn has_trouble(&self) -> bool {
+        matches!(
+            self.role,
+            Role::Standby {
+                is_trouble: true,
+                ..
+            }
+        )
+    }
+
+    /// The API server tells of Events.
+    pub fn is_told(&self) -> bool {
+        self.events.as_ref().is_some_and(State::is_following)
+    }
+
+    /// What is to be said of the Lease, the API server and the configuration; nothing where all is well.
+    pub fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        if let Role::Standby {
+            why: Some(why),
+            is_trouble: true,
+        } = &self.role
+        {
+            troubles.push(format!("The Lease {} can't be had: {why}.", self.lease));
+        }
+        match &self.events {
+            Some(State::Unknown) => troubles.push("Events were not listed yet.".to_owned()),
+            Some(State::Lost {
+                since,
+                reason,
+                is_forbidden,
+            }) => {
+                let advice = if *is_forbidden {
+                    " Allow list and watch of events (docs/pulls.md)."
+                } else {
+                    ""
+                };
+                troubles.push(format!(
+                    "The API server does not tell of Events since {}: {reason}.{advice}",
+                    crate::model::fault::instant(*since)
+                ));
+            }
+            Some(State::Following) | None => {}
+        }
+        if let Some(error) = &self.reload.error {
+            troubles.push(format!(
+                "The configuration that was read last is not in force: {error}"
+            ));
+        }
+        if self.tally.uncounted > 0 {
+            troubles.push(format!(
+                "{} occurrences are not counted: more than {} pairs of registry and node (cluster.most_pairs), or more failing pods than are kept.",
+                self.tally.uncounted,
+                self.tally.limits().most_pairs
+            ));
+        }
+        troubles
+    }
+}

@@ -1,0 +1,167 @@
+//! What is known of the cluster, in Prometheus' text format: made at each scrape.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::board::Board;
+use crate::diagnose::cause::Cause;
+use crate::kubernetes::follow::State;
+use crate::model::histogram::Histogram;
+use crate::pulls::tally::Pair;
+use crate::serving::metrics::{
+    Page, counter, families, gauge, histogram_of, label, process, seconds, table, truth,
+};
+
+families! {
+    DURATION: Histogram "pullpath_real_pull_duration_seconds" ["registry", "node"]
+        "How long real pulls took, unpacking included, as kubelets say. Before Kubernetes 1.28 the wait for other pulls is in it.";
+    WAITING: Histogram "pullpath_real_pull_waiting_seconds" ["registry", "node"]
+        "How long real pulls waited for others on their node (since Kubernetes 1.28).";
+    THROUGHPUT: Histogram "pullpath_real_pull_throughput_bytes_per_second" ["registry", "node"]
+        "Size of the image by the time of its pull, unpacking included (since Kubernetes 1.30); of pulls of a second or more, and of each image once a node. The size is that of the compressed layers with containerd, that on the disk with CRI-O and docker.";
+    FAILURES: Counter "pullpath_real_pull_failures_total" ["registry", "node", "cause"]
+        "Real pulls that have failed, by what the runtime's words come to; `unexplained` where they have no name yet. `registry` is empty where the image's name is none.";
+    FAILING: Gauge "pullpath_real_pull_failing" ["registry", "cause"]
+        "Containers that wait for an image whose pull fails, by what it came to last.";
+    SLOW: Gauge "pullpath_real_pull_slow" ["registry", "node", "cause"]
+        "1 where the newest real pulls are slow by waiting for others (`serial_pull`) or by the node's disk (`disk_unpack`, only with cluster.node_rate_mbit).";
+    SECRETS_MISSING: Gauge "pullpath_real_pull_pods_missing_secrets" []
+        "Pods that name pull Secrets which the kubelet could not read.";
+    SEEN: Counter "pullpath_real_pull_events_total" ["kind"]
+        "What kubelets have said of images: `pulling`, `pulled`, `present`, `failed`, `still_failing`, `secrets_missing`, `never_pulled`, `not_inspected`.";
+    UNKNOWN: Counter "pullpath_real_pull_unknown_texts_total" []
+        "Failures whose words have no name yet; the page shows them whole.";
+    UNCOUNTED: Counter "pullpath_real_pull_uncounted_total" []
+        "Occurrences that are in no figure, since a bound was reached (cluster.most_pairs).";
+    ACTIVE: Gauge "pullpath_cluster_active" []
+        "1: this replica holds the Lease and watches, 0: it stands by.";
+    FOLLOWED: Gauge "pullpath_cluster_events_followed" []
+        "1: the API server tells of Events, 0: it does not now. Absent at a replica that does not watch them.";
+    PAIRS: Gauge "pullpath_cluster_pairs" []
+        "Pairs of registry and node that have figures.";
+    RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
+        "1: the configuration that was read last is in force, 0: it was refused.";
+    RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
+        "When the configuration in force was read.";
+    BUILD_INFO: Gauge "pullpath_build_info" ["version", "commit"]
+        "1 for the program that is running.";
+}
+
+/// Everything.
+#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+pub fn text(board: &Board) -> String {
+    let tally = &board.tally;
+    // A pair's lines are 4 kB.
+    let mut page = Page(String::with_capacity(
+        16 * 1024 + tally.pairs.len() * 4 * 1024,
+    ));
+    let histograms = |of: fn(&Pair) -> &Histogram| {
+        tally
+            .pairs
+            .iter()
+            .filter(move |(_, pair)| of(pair).count() > 0)
+            .map(move |((registry, node), pair)| {
+                histogram_of(
+                    vec![label("registry", registry), label("node", node)],
+                    of(pair),
+                )
+            })
+    };
+    page.add(&DURATION, histograms(|pair| &pair.duration));
+    page.add(&WAITING, histograms(|pair| &pair.waiting));
+    page.add(&THROUGHPUT, histograms(|pair| &pair.throughput));
+    let failures = tally.pairs.iter().flat_map(|((registry, node), pair)| {
+        pair.failures.iter().map(move |(cause, count)| {
+            let labels = vec![
+                label("registry", registry),
+                label("node", node),
+                label("cause", cause.code()),
+            ];
+            counter(labels, *count as f64)
+        })
+    });
+    page.add(&FAILURES, failures);
+    if board.role.is_active() {
+        of_now(board, &mut page);
+    }
+    let seen = tally
+        .counts
+        .iter()
+        .map(|(kind, count)| counter(vec![label("kind", kind)], *count as f64));
+    page.add(&SEEN, seen);
+    page.add(&UNKNOWN, [counter(vec![], tally.unknown_texts as f64)]);
+    page.add(&UNCOUNTED, [counter(vec![], tally.uncounted as f64)]);
+    page.add(&ACTIVE, [gauge(vec![], truth(board.role.is_active()))]);
+    let followed = board.events.as_ref().map(State::is_following);
+    page.add(
+        &FOLLOWED,
+        followed.map(|followed| gauge(vec![], truth(followed))),
+    );
+    page.add(&PAIRS, [gauge(vec![], tally.pairs.len() as f64)]);
+    let is_well = truth(board.reload.error.is_none());
+    page.add(&RELOAD_SUCCESSFUL, [gauge(vec![], is_well)]);
+    let read_at = seconds(board.reload.success_at);
+    page.add(&RELOAD_SUCCESS_AT, [gauge(vec![], read_at)]);
+    process(&mut page, &BUILD_INFO);
+    page.0
+}
+
+/// What only the replica that watches knows.
+#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+fn of_now(board: &Board, page: &mut Page) {
+    let tally = &board.tally;
+    let mut failing: BTreeMap<(Arc<str>, Cause), u64> = BTreeMap::new();
+    for one in tally.failing.values() {
+        let cause = one.told.cause.unwrap_or(Cause::Unexplained);
+        *failing.entry((one.registry.clone(), cause)).or_default() += 1;
+    }
+    let failing = failing.iter().map(|((registry, cause), count)| {
+        let labels = vec![label("registry", registry), label("cause", cause.code())];
+        gauge(labels, *count as f64)
+    });
+    page.add(&FAILING, failing);
+    let slow = tally.pairs.iter().filter_map(|((registry, node), pair)| {
+        let cause = pair.slow.as_ref()?.cause.code();
+        let labels = vec![
+            label("registry", registry),
+            label("node", node),
+            label("cause", cause),
+        ];
+        Some(gauge(labels, 1.0))
+    });
+    page.add(&SLOW, slow);
+    let missing = tally.secrets.len() as f64;
+    page.add(&SECRETS_MISSING, [gauge(vec![], missing)]);
+}
+
+/// The part of docs/metrics.md that is of the cluster role.
+pub fn markdown() -> String {
+    let mut text = String::from(HEAD);
+    table(
+        &mut text,
+        "Of real pulls, and of the cluster role",
+        FAMILIES.iter(),
+    );
+    text
+}
+
+const HEAD: &str = "
+# Metrics of the cluster role
+
+`pullpath cluster` serves these at `/metrics`. `registry` is the domain of the image in the pod, `node` the node
+whose kubelet has said it; a pair of them that is quiet for `cluster.forget_after` leaves. All replicas serve
+counters, and only the active one counts: sum over them. An occurrence counts once, also over restarts of the
+watch and of the program; docs/pulls.md has what is not seen.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for family in FAMILIES {
+            family.check_name();
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The status page of the cluster: what fails where and what to do, which registry is slow. Pure; askama
+//! escapes all that comes from the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use askama::Template;
+use jiff::Timestamp;
+
+use super::board::{Board, Role};
+use crate::diagnose::cause::Cause;
+use crate::model::fault::instant;
+use crate::model::units::Took;
+use crate::pulls::advice;
+use crate::pulls::tally::{ContainerKey, Failing, Pair};
+
+/// Pods of a card, nodes of a line, pulls of the table; the API has all.
+const PODS: usize = 3;
+const NODES: usize = 5;
+const PULLS: usize = 20;
+
+/// Cards of each kind; more are a list for programs.
+const CARDS: usize = 50;
+
+#[derive(Template)]
+#[template(path = "index.html", config = "src/cluster/page/askama.toml")]
+struct Index<'a> {
+    headline: String,
+    tone: &'static str,
+    identity: &'a str,
+    role: String,
+    now: String,
+    troubles: Vec<String>,
+    failing: Vec<Group>,
+    secrets: Vec<SecretsView>,
+    slow: Vec<SlowView>,
+    registries: Vec<RegistryView>,
+    unknown: Vec<UnknownView>,
+    pulls: Vec<PullView>,
+}
+
+/// Containers that fail alike at one registry.
+struct Group {
+    cause: &'static str,
+    title: &'static str,
+    registry: String,
+    places: String,
+    hint: String,
+    pods: Vec<PodView>,
+    more: usize,
+}
+
+struct PodView {
+    pod: String,
+    about: String,
+    image: String,
+    facts: String,
+    text: String,
+}
+
+struct SecretsView {
+    pod: String,
+    names: String,
+    hint: &'static str,
+}
+
+struct SlowView {
+    cause: &'static str,
+    title: &'static str,
+    registry: String,
+    nodes: String,
+    seen: String,
+    hint: &'static str,
+}
+
+struct RegistryView {
+    name: String,
+    nodes: usize,
+    pulls: u64,
+    pulling: String,
+    waiting: String,
+    rate: String,
+    failures: u64,
+}
+
+struct UnknownView {
+    about: String,
+    text: String,
+}
+
+struct PullView {
+    at: String,
+    image: String,
+    node: String,
+    pulling: String,
+    waiting: String,
+    size: String,
+}
+
+/// All of it, the worst first.
+pub fn index(board: &Board, now: Timestamp) -> askama::Result<String> {
+    let tally = &board.tally;
+    let is_active = board.role.is_active();
+    let (tone, headline) = headline(board);
+    let mut page = Index {
+        headline,
+        tone,
+        identity: &board.identity,
+        role: match &board.role {
+            Role::Active { since } => format!("active since {}", instant(*since)),
+            Role::Standby { why, .. } => format!(
+                "standing by: {}",
+                why.as_deref().unwrap_or("the Lease is asked for")
+            ),
+        },
+        now: instant(now),
+        troubles: board.troubles(),
+        failing: Vec::new(),
+        secrets: Vec::new(),
+        slow: Vec::new(),
+        registries: Vec::new(),
+        unknown: Vec::new(),
+        pulls: Vec::new(),
+    };
+    // What it knew when it was active is old.
+    if is_active {
+        page.failing = groups(&tally.failing);
+        page.secrets = secrets(board);
+        page.slow = slow(board);
+        page.registries = registries(board);
+        page.unknown = unknown(board);
+        page.pulls = pulls(board);
+    }
+    page.render()
+}
+
+fn headline(board: &Board) -> (&'static str, String) {
+    let tally = &board.tally;
+    if !board.role.is_active() {
+        return if board.has_trouble() {
+            ("open", "Nobody is known to watch".to_owned())
+        } else {
+            ("none", "Standing by".to_owned())
+        };
+    }
+    let slow = tally.pairs.values().filter(|pair| pair.slow.is_some());
+    match (tally.failing.len(), tally.secrets.len() + slow.count()) {
+        (1, _) => (
+            "bad",
+            "1 container waits for an image that can't be pulled".to_owned(),
+        ),
+        (n, _) if n > 1 => (
+            "bad",
+            format!("{n} containers wait for images that can't be pulled"),
+        ),
+        _ if board.events.is_none() => ("none", "Real pulls are not watched".to_owned()),
+        _ if !board.is_told() => (
+            "open",
+            "The API server does not tell of real pulls".to_owned(),
+        ),
+        (_, 0) => ("good", "No pull is known to fail".to_owned()),
+        (_, n) => (
+            "warn",
+            format!("No pull is known to fail; {n} with a warning"),
+        ),
+    }
+}
+
+/// Registry and cause.
+type Alike<'a> = (&'a str, Option<Cause>);
+
+fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<Group> {
+    let mut by: BTreeMap<Alike<'_>, Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
+    for (key, one) in failing {
+        by.entry((&one.registry, one.told.cause))
+            .or_default()
+            .push((key, one));
+    }
+    let mut groups: Vec<(Alike<'_>, Vec<_>)> = by.into_iter().collect();
+    groups.sort_by_key(|(_, all)| std::cmp::Reverse(all.len()));
+    groups
+        .into_iter()
+        .take(CARDS)
+        .filter_map(|((registry, cause), mut all)| {
+            all.sort_by_key(|(_, one)| std::cmp::Reverse(one.last));
+            let nodes: BTreeSet<&str> = all.iter().map(|(_, one)| &*one.node).collect();
+            let newest = all.first()?.1;
+            let containers = if all.len() == 1 {
+                "container"
+            } else {
+                "containers"
+            };
+            Some(Group {
+                cause: cause.map_or("unexplained", Cause::code),
+                title: cause.map_or("No name for it yet", |cause| cause.entry().title),
+                registry: if registry.is_empty() {
+                    "no registry: the image's name is none".to_owned()
+                } else {
+                    registry.to_owned()
+                },
+                places: format!("{} {containers} on {}", all.len(), some_of(&nodes)),
+                hint: advice::hint(&newest.told, &newest.image, &newest.node),
+                more: all.len().saturating_sub(PODS),
+                pods: all
+                    .iter()
+                    .take(PODS)
+                    .map(|(key, one)| pod(key, one))
+                    .collect(),
+            })
+        })
+        .collect()
+}
+
+fn pod((namespace, pod, container): &ContainerKey, one: &Failing) -> PodView {
+    let times = match one.count {
+        0 => String::new(),
+        1 => ", once".to_owned(),
+        n => format!(", {n} times"),
+    };
+    PodView {
+        pod: format!("{namespace}/{pod}"),
+        about: format!(
+            "container {container} on {}{times}, last {}",
+            one.node,
+            instant(one.last)
+        ),
+        image: one.image.clone(),
+        facts: advice::facts(&one.told, &one.image).join("; "),
+        text: if one.text.is_empty() {
+            "Why was not told since Events are followed: `kubectl describe pod` may still have it."
+                .to_owned()
+        } else {
+            one.text.clone()
+        },
+    }
+}
+
+fn secrets(board: &Board) -> Vec<SecretsView> {
+    let all = board.tally.secrets.iter().take(CARDS);
+    all.map(|((namespace, pod), missing)| SecretsView {
+        pod: format!("{namespace}/{pod}"),
+        names: missing.names.join(", "),
+        hint: Cause::SecretMissing.entry().fix,
+    })
+    .collect()
+}
+
+fn slow(board: &Board) -> Vec<SlowView> {
+    let mut by: BTreeMap<(&str, Cause), (BTreeSet<&str>, &str)> = BTreeMap::new();
+    for ((registry, node), pair) in &board.tally.pairs {
+        if let Some(slow) = &pair.slow {
+            let (nodes, _) = by
+                .entry((registry, slow.cause))
+                .or_insert_with(|| (BTreeSet::new(), &slow.seen));
+            nodes.insert(node);
+        }
+    }
+    by.into_iter()
+        .take(CARDS)
+        .map(|((registry, cause), (nodes, seen))| SlowView {
+            cause: cause.code(),
+            title: cause.entry().title,
+            registry: registry.to_owned(),
+            nodes: some_of(&nodes),
+            seen: seen.to_owned(),
+            hint: cause.entry().fix,
+        })
+        .collect()
+}
+
+fn registries(board: &Board) -> Vec<RegistryView> {
+    let mut by: BTreeMap<&str, Vec<&Pair>> = BTreeMap::new();
+    for ((registry, _), pair) in &board.tally.pairs {
+        if !registry.is_empty() {
+            by.entry(registry).or_default().push(pair);
+        }
+    }
+    let mut all: Vec<(f64, RegistryView)> = by
+        .into_iter()
+        .map(|(name, pairs)| {
+            let pulling = mean(pairs.iter().map(|pair| &pair.duration));
+            let waiting = mean(pairs.iter().map(|pair| &pair.waiting));
+            let rate = mean(pairs.iter().map(|pair| &pair.throughput));
+            let view = RegistryView {
+                name: name.to_owned(),
+                nodes: pairs.len(),
+                pulls: pairs.iter().map(|pair| pair.duration.count()).sum(),
+                pulling: time(pulling),
+                waiting: time(waiting),
+                rate: rate.map_or_else(String::new, |rate| {
+                    format!("{:.1} Mbit/s", rate * 8.0 / 1e6)
+                }),
+                failures: pairs.iter().flat_map(|pair| pair.failures.values()).sum(),
+            };
+            (pulling.unwrap_or(-1.0), view)
+        })
+        .collect();
+    all.sort_by(|(a, one), (b, other)| b.total_cmp(a).then_with(|| one.name.cmp(&other.name)));
+    all.into_iter().map(|(_, view)| view).take(CARDS).collect()
+}
+
+fn unknown(board: &Board) -> Vec<UnknownView> {
+    let all = board.tally.unknown.iter();
+    all.map(|one| UnknownView {
+        about: format!(
+            "{} on {}, {} times, last {}",
+            one.registry,
+            one.node,
+            one.count,
+            instant(one.last)
+        ),
+        text: one.text.clone(),
+    })
+    .collect()
+}
+
+fn pulls(board: &Board) -> Vec<PullView> {
+    let all = board.tally.newest.iter().take(PULLS);
+    all.map(|one| PullView {
+        at: instant(one.at),
+        image: one.image.clone(),
+        node: one.node.to_string(),
+        pulling: Took(one.took.pulling).to_string(),
+        waiting: one.took.waiting().map_or_else(
+            || "not told".to_owned(),
+            |waiting| Took(waiting).to_string(),
+        ),
+        size: one
+            .took
+            .size
+            .map_or_else(String::new, |size| size.to_string()),
+    })
+    .collect()
+}
+
+/// Over the whole of some histograms; `None` where there was no value.
+#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+fn mean<'a>(
+    all: impl Iterator<Item = &'a crate::model::histogram::Histogram> + Clone,
+) -> Option<f64> {
+    let count: u64 = all
+        .clone()
+        .map(crate::model::histogram::Histogram::count)
+        .sum();
+    let sum: f64 = all.map(crate::model::histogram::Histogram::sum).sum();
+    (count > 0).then(|| sum / count as f64)
+}
+
+fn time(seconds: Option<f64>) -> String {
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .map_or_else(String::new, |time| Took(time).to_string())
+}
+
+/// The first few.
+fn some_of(names: &BTreeSet<&str>) -> String {
+    let shown = names.iter().take(NODES).map(|name| match *name {
+        "" => "a node that is not named",
+        name => name,
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NODES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

@@ -1,0 +1,390 @@
+//! The loop: holds the Lease or waits for it, follows while it is held, obeys. It looks at the clock of this
+//! machine, and decides nothing about pulls.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::board::{Board, Reload, Role, Shared};
+use crate::config::{Config, Switch};
+use crate::kubernetes::client::{ConnectError, connect};
+use crate::kubernetes::events::{self, Change};
+use crate::kubernetes::follow::State;
+use crate::kubernetes::lease::{Candidate, LeaseError, Leases, Now};
+use crate::pulls::tally::{Limits, Tally};
+
+/// Reads the configuration again.
+pub type Loader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// At the Lease: until when Events have been followed. Whoever takes over counts what came later.
+const NOTE: &str = "pullpath/events-until";
+
+/// A Lease that is held is renewed after this part of it, so that two renewals may fail.
+const RENEW: u32 = 3;
+
+/// And looked at after this part of it by those who wait: one request.
+const LOOK: u32 = 5;
+
+/// Not renewed for three quarters of it, it is given up: another may take it in the last quarter at the
+/// soonest, and clocks do not run that differently.
+fn given_up_after(duration: Duration) -> Duration {
+    duration * 3 / 4
+}
+
+/// At the end another replica need not wait; nor does the end.
+const RELEASE: Duration = Duration::from_secs(3);
+
+const TIDY: Duration = Duration::from_secs(30);
+
+/// What is followed while this replica is active; ended with this.
+#[derive(Debug)]
+pub struct Following {
+    stop: CancellationToken,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// One replica.
+pub struct Runner {
+    config: Config,
+    load: Loader,
+    client: kube::Client,
+    candidate: Candidate,
+    leases: Leases,
+    /// When it was renewed last; `None`: it is not held.
+    renewed: Option<Instant>,
+    following: Option<Following>,
+    board: Shared,
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner")
+            .field("candidate", &self.candidate)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Runner {
+    /// Sets all up; asks nobody yet.
+    ///
+    /// # Errors
+    /// When there is no way to an API server. Whether it answers shows later.
+    pub async fn start(
+        identity: &str,
+        namespace: &str,
+        config: Config,
+        load: Loader,
+    ) -> Result<Self, ConnectError> {
+        let client = connect(config.kubernetes.kubeconfig.as_deref(), None).await?;
+        let leases = Leases::new(client.clone(), namespace);
+        let lease_name = &config.cluster.lease_name;
+        let candidate = Candidate::new(
+            leases.clone(),
+            lease_name,
+            identity,
+            config.cluster.lease_duration.0,
+        );
+        let now = Timestamp::now();
+        let board = Shared::new(Board {
+            identity: identity.to_owned(),
+            lease: format!("{namespace}/{lease_name}"),
+            role: Role::Standby {
+                why: None,
+                is_trouble: false,
+            },
+            events: None,
+            tally: Tally::new(limits(&config), now),
+            reload: Reload {
+                success_at: now,
+                error: None,
+            },
+        });
+        Ok(Self {
+            config,
+            load,
+            client,
+            candidate,
+            leases,
+            renewed: None,
+            following: None,
+            board,
+        })
+    }
+
+    pub fn board(&self) -> Shared {
+        self.board.clone()
+    }
+
+    /// Runs until the stop. Each word of `reloads` reads the configuration again.
+    pub async fn run(mut self, mut reloads: mpsc::Receiver<()>, stop: CancellationToken) {
+        let mut next = Instant::now();
+        let mut tidy = tokio::time::interval(TIDY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = sleep_until(next) => {
+                    let wait = tokio::select! {
+                        () = stop.cancelled() => break,
+                        wait = self.step() => wait,
+                    };
+                    next = Instant::now() + wait;
+                }
+                Some(()) = reloads.recv() => self.reload(),
+                _ = tidy.tick() => self.board.write().tally.tidy(Timestamp::now()),
+            }
+        }
+        let is_held = self.renewed.is_some();
+        let notes = self.notes();
+        self.following = None;
+        if is_held {
+            // It expires by itself where this fails.
+            match timeout(RELEASE, self.candidate.release(Now::read(), &notes)).await {
+                Ok(Ok(())) => tracing::info!("the Lease is given up"),
+                Ok(Err(error)) => tracing::warn!(%error, "the Lease can't be given up"),
+                Err(_) => tracing::warn!("the Lease can't be given up in time"),
+            }
+        }
+    }
+
+    /// Takes or renews the Lease; how long to wait then.
+    async fn step(&mut self) -> Duration {
+        let duration = self.config.cluster.lease_duration.0;
+        let Some(renewed) = self.renewed else {
+            return self.try_to_begin(duration).await;
+        };
+        let notes = self.notes();
+        let left = (renewed + given_up_after(duration)).saturating_duration_since(Instant::now());
+        let asked_at = Instant::now();
+        match timeout(left, self.candidate.renew(Now::read(), &notes)).await {
+            Ok(Ok(())) => {
+                self.renewed = Some(asked_at);
+                duration / RENEW
+            }
+            Ok(Err(LeaseError::Unreachable(reason))) if !left.is_zero() => {
+                tracing::warn!(reason, "the Lease can't be renewed now");
+                (duration / (RENEW * LOOK)).min(left)
+            }
+            Ok(Err(error)) => self.end(
+                &error.to_string(),
+                !matches!(error, LeaseError::Held { .. }),
+            ),
+            Err(_) => self.end("the API server did not answer in time", true),
+        }
+    }
+
+    async fn try_to_begin(&mut self, duration: Duration) -> Duration {
+        let asked_at = Instant::now();
+        match self.candidate.acquire(Now::read(), &BTreeMap::new()).await {
+            Ok(()) => {
+                self.renewed = Some(asked_at);
+                let since = self.followed_until().await;
+                self.begin(since);
+                duration / RENEW
+            }
+            Err(LeaseError::Held { by, until }) => {
+                self.wait_because(
+                    format!("{} holds it", crate::model::text::printable(&by)),
+                    false,
+                );
+                let left = until.saturating_duration_since(Instant::now());
+                left.min(jittered(duration / LOOK))
+            }
+            Err(LeaseError::Conflict) => jittered(duration / LOOK),
+            Err(error) => {
+                self.wait_because(error.to_string(), true);
+                jittered(duration / LOOK)
+            }
+        }
+    }
+
+    /// Until when the one before has followed, where it says so.
+    async fn followed_until(&self) -> Option<Timestamp> {
+        let name = &self.config.cluster.lease_name;
+        let record = timeout(RELEASE, self.leases.read(name))
+            .await
+            .ok()?
+            .ok()??;
+        record.note(NOTE)?.parse().ok()
+    }
+
+    /// What is written with the Lease.
+    fn notes(&self) -> BTreeMap<String, String> {
+        let board = self.board.read();
+        let is_following = board.events.as_ref().is_some_and(State::is_following);
+        if is_following && self.following.is_some() {
+            // The newest may be under way.
+            BTreeMap::from([(NOTE.to_owned(), whole_seconds(Timestamp::now()))])
+        } else {
+            BTreeMap::new()
+        }
+    }
+
+    fn begin(&mut self, since: Option<Timestamp>) {
+        let now = Timestamp::now();
+        {
+            let mut board = self.board.write();
+            board.role = Role::Active { since: now };
+            // A note from the future is none.
+            board
+                .tally
+                .begin(since.filter(|since| *since <= now).unwrap_or(now));
+        }
+        tracing::info!(since = since.map(tracing_time), "active: the Lease is held");
+        self.follow();
+    }
+
+    /// Begins to follow what the configuration wishes.
+    fn follow(&mut self) {
+        self.following = None;
+        if self.config.cluster.events == Switch::Off {
+            self.board.write().events = None;
+            return;
+        }
+        let stop = CancellationToken::new();
+        let (state, mut told) = watch::channel(State::Unknown);
+        self.board.write().events = Some(State::Unknown);
+        let (board, ended) = (self.board.clone(), stop.clone());
+        let tell = move |change| take(&board, &ended, change);
+        tokio::spawn(events::follow(
+            self.client.clone(),
+            tell,
+            state,
+            stop.clone(),
+        ));
+        let (board, ended) = (self.board.clone(), stop.clone());
+        tokio::spawn(async move {
+            while told.changed().await.is_ok() {
+                let state = told.borrow_and_update().clone();
+                if let State::Lost { reason, .. } = &state {
+                    tracing::warn!(reason, "the API server does not tell of Events");
+                }
+                let mut board = board.write();
+                if ended.is_cancelled() {
+                    return;
+                }
+                board.events = Some(state);
+            }
+        });
+        self.following = Some(Following { stop });
+    }
+
+    fn end(&mut self, reason: &str, is_trouble: bool) -> Duration {
+        tracing::warn!(reason, "standby: the Lease is lost");
+        self.renewed = None;
+        self.following = None;
+        self.wait_because(reason.to_owned(), is_trouble);
+        jittered(self.config.cluster.lease_duration.0 / LOOK)
+    }
+
+    fn wait_because(&self, why: String, is_trouble: bool) {
+        let mut board = self.board.write();
+        let role = Role::Standby {
+            why: Some(why),
+            is_trouble,
+        };
+        if board.role != role {
+            if is_trouble && let Role::Standby { why: Some(why), .. } = &role {
+                tracing::warn!(why, "the Lease can't be had");
+            }
+            board.role = role;
+        }
+        board.events = None;
+    }
+
+    fn reload(&mut self) {
+        match (self.load)() {
+            Ok(config) => {
+                let (new, old) = (&config.cluster, &self.config.cluster);
+                let is_fixed = new.lease_name != old.lease_name
+                    || new.namespace != old.namespace
+                    || config.kubernetes.kubeconfig != self.config.kubernetes.kubeconfig
+                    || config.listen != self.config.listen
+                    || new.lease_duration != old.lease_duration;
+                if is_fixed {
+                    tracing::warn!(
+                        "the Lease, the kubeconfig and listen count from the next start on"
+                    );
+                }
+                let is_other = new.events != old.events;
+                let mut config = config;
+                // The Lease is what the candidate was made with.
+                config.cluster.lease_name.clone_from(&old.lease_name);
+                config.cluster.lease_duration = old.lease_duration;
+                self.config = config;
+                {
+                    let mut board = self.board.write();
+                    board.tally.set_limits(limits(&self.config));
+                    board.reload = Reload {
+                        success_at: Timestamp::now(),
+                        error: None,
+                    };
+                }
+                if is_other && self.renewed.is_some() {
+                    self.board.write().tally.begin(Timestamp::now());
+                    self.follow();
+                }
+                tracing::info!("the configuration is in force");
+            }
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "the configuration was not taken; the one before stays in force"
+                );
+                self.board.write().reload.error = Some(error);
+            }
+        }
+    }
+}
+
+/// One change, in the figures of whoever is still active.
+fn take(board: &Shared, ended: &CancellationToken, change: Change) {
+    let mut board = board.write();
+    if ended.is_cancelled() {
+        return;
+    }
+    let tally = &mut board.tally;
+    match change {
+        Change::ListBegins => tally.list_begins(),
+        Change::Seen(event) => tally.take(&event, Timestamp::now()),
+        Change::ListEnds => tally.list_ends(),
+        Change::Gone(uid) => tally.gone(&uid),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let cluster = &config.cluster;
+    Limits {
+        most_pairs: cluster.most_pairs.0 as usize,
+        idle: cluster.forget_after.0,
+        node_rate: cluster
+            .node_rate_mbit
+            .map(|mbit| f64::from(mbit.0) * 1e6 / 8.0),
+    }
+}
+
+/// Replicas that began together do not ask together.
+fn jittered(wait: Duration) -> Duration {
+    let mut byte = [0];
+    // Without a random number all is as well, but for the jitter.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    wait.mul_f64(0.8 + 0.4 * f64::from(byte[0]) / 255.0)
+}
+
+fn whole_seconds(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second())
+        .unwrap_or(at)
+        .to_string()
+}
+
+fn tracing_time(at: Timestamp) -> String {
+    crate::model::fault::instant(at)
+}

@@ -1,0 +1,298 @@
+//! What is served: metrics, real pulls as JSON, the status page.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::get;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::board::{Board, Role, Shared};
+use super::{metrics, page};
+use crate::model::units::seconds;
+use crate::pulls::advice;
+use crate::pulls::tally::{ContainerKey, Failing, Pull, rate};
+use crate::serving::http::{METRICS, STYLE, guard, html, json, of_type, plain};
+
+/// What handlers may touch.
+#[derive(Clone, Debug)]
+pub struct App {
+    board: Shared,
+    stop: CancellationToken,
+    /// Ends with the loop.
+    running: CancellationToken,
+    scrape: Arc<Mutex<()>>,
+}
+
+impl App {
+    /// `running` is cancelled when the loop has ended.
+    pub fn new(board: Shared, running: CancellationToken, stop: CancellationToken) -> Self {
+        Self {
+            board,
+            stop,
+            running,
+            scrape: Arc::default(),
+        }
+    }
+
+    /// What anybody may read.
+    pub fn public(&self) -> Router {
+        Router::new()
+            .route("/", get(index))
+            .route("/style.css", get(style))
+            .route("/metrics", get(all_metrics))
+            .route("/api/v1/pulls", get(pulls))
+            .route("/healthz", get(health))
+            .route("/readyz", get(ready))
+            .layer(middleware::from_fn(guard))
+            .with_state(self.clone())
+    }
+}
+
+async fn all_metrics(State(app): State<App>) -> Response {
+    // Of a thousand pairs it takes some tens of milliseconds, and some megabytes: one at a time.
+    let _turn = app.scrape.clone().lock_owned().await;
+    let made = tokio::task::spawn_blocking(move || metrics::text(&app.board.read())).await;
+    match made {
+        Ok(text) => of_type(METRICS, text),
+        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be made\n"),
+    }
+}
+
+async fn style() -> Response {
+    of_type("text/css; charset=utf-8", STYLE.to_owned())
+}
+
+async fn index(State(app): State<App>) -> Response {
+    html(page::index(&app.board.read(), Timestamp::now()))
+}
+
+// ---- API ----------------------------------------------------------------------------------------
+
+/// `/api/v1/pulls`.
+#[derive(Serialize)]
+struct Told<'a> {
+    /// This replica watches; otherwise the lists are empty.
+    active: bool,
+    /// What keeps it from telling all.
+    troubles: Vec<String>,
+    /// Containers whose image can't be pulled, the newest first.
+    failing: Vec<FailingSummary<'a>>,
+    /// Pods that name Secrets which can't be read.
+    missing_secrets: Vec<SecretsSummary<'a>>,
+    /// Where pulls are slow, and by what.
+    slow: Vec<SlowSummary<'a>>,
+    /// The newest pulls first.
+    pulls: Vec<PullSummary<'a>>,
+    /// Texts that have no name yet.
+    unknown_texts: Vec<UnknownSummary<'a>>,
+}
+
+#[derive(Serialize)]
+struct FailingSummary<'a> {
+    namespace: &'a str,
+    pod: &'a str,
+    container: &'a str,
+    image: &'a str,
+    registry: &'a str,
+    node: &'a str,
+    /// Absent: no name for it, or only the state was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    /// The text fits these as well.
+    or: Vec<&'static str>,
+    facts: Vec<String>,
+    /// The runtime's own words; empty where only the state was told.
+    text: &'a str,
+    hint: String,
+    first: Timestamp,
+    last: Timestamp,
+    failures: u64,
+}
+
+#[derive(Serialize)]
+struct SecretsSummary<'a> {
+    namespace: &'a str,
+    pod: &'a str,
+    node: &'a str,
+    secrets: &'a [String],
+    last: Timestamp,
+}
+
+#[derive(Serialize)]
+struct SlowSummary<'a> {
+    registry: &'a str,
+    node: &'a str,
+    cause: &'static str,
+    seen: &'a str,
+    hint: &'static str,
+}
+
+#[derive(Serialize)]
+struct PullSummary<'a> {
+    at: Timestamp,
+    namespace: &'a str,
+    pod: &'a str,
+    container: &'a str,
+    image: &'a str,
+    registry: &'a str,
+    node: &'a str,
+    #[serde(with = "seconds")]
+    pulling_seconds: std::time::Duration,
+    /// Absent where the kubelet does not tell it apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_bytes: Option<u64>,
+    /// Absent where the time was too short to be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_second: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct UnknownSummary<'a> {
+    text: &'a str,
+    registry: &'a str,
+    node: &'a str,
+    last: Timestamp,
+    failures: u64,
+}
+
+async fn pulls(State(app): State<App>) -> Response {
+    json(&summary(&app.board.read()))
+}
+
+fn summary(board: &Board) -> Told<'_> {
+    let active = board.role.is_active();
+    let mut all = Told {
+        active,
+        troubles: board.troubles(),
+        failing: Vec::new(),
+        missing_secrets: Vec::new(),
+        slow: Vec::new(),
+        pulls: Vec::new(),
+        unknown_texts: Vec::new(),
+    };
+    // What it knew when it was active is old.
+    if !active {
+        return all;
+    }
+    let tally = &board.tally;
+    all.failing = tally.failing.iter().map(failing).collect();
+    all.failing.sort_by_key(|one| std::cmp::Reverse(one.last));
+    let secrets = tally.secrets.iter();
+    all.missing_secrets = secrets
+        .map(|((namespace, pod), missing)| SecretsSummary {
+            namespace,
+            pod,
+            node: &missing.node,
+            secrets: &missing.names,
+            last: missing.last,
+        })
+        .collect();
+    let slow = tally.pairs.iter();
+    all.slow = slow
+        .filter_map(|((registry, node), pair)| {
+            let slow = pair.slow.as_ref()?;
+            Some(SlowSummary {
+                registry,
+                node,
+                cause: slow.cause.code(),
+                seen: &slow.seen,
+                hint: slow.cause.entry().fix,
+            })
+        })
+        .collect();
+    all.pulls = tally.newest.iter().map(pull).collect();
+    let unknown = tally.unknown.iter();
+    all.unknown_texts = unknown
+        .map(|one| UnknownSummary {
+            text: &one.text,
+            registry: &one.registry,
+            node: &one.node,
+            last: one.last,
+            failures: one.count,
+        })
+        .collect();
+    all
+}
+
+fn failing<'a>(
+    ((namespace, pod, container), one): (&'a ContainerKey, &'a Failing),
+) -> FailingSummary<'a> {
+    FailingSummary {
+        namespace,
+        pod,
+        container,
+        image: &one.image,
+        registry: &one.registry,
+        node: &one.node,
+        cause: one.told.cause.map(crate::diagnose::cause::Cause::code),
+        or: one.told.or.iter().map(|cause| cause.code()).collect(),
+        facts: advice::facts(&one.told, &one.image),
+        text: &one.text,
+        hint: advice::hint(&one.told, &one.image, &one.node),
+        first: one.first,
+        last: one.last,
+        failures: one.count,
+    }
+}
+
+fn pull(one: &Pull) -> PullSummary<'_> {
+    PullSummary {
+        at: one.at,
+        namespace: &one.namespace,
+        pod: &one.pod,
+        container: &one.container,
+        image: &one.image,
+        registry: &one.registry,
+        node: &one.node,
+        pulling_seconds: one.took.pulling,
+        waiting_seconds: one.took.waiting().map(|waiting| waiting.as_secs_f64()),
+        image_bytes: one.took.size.map(|size| size.0),
+        bytes_per_second: rate(one.took),
+    }
+}
+
+// ---- health -------------------------------------------------------------------------------------
+
+async fn health(State(app): State<App>) -> Response {
+    if app.running.is_cancelled() && !app.stop.is_cancelled() {
+        return plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the loop that holds the Lease has ended\n",
+        );
+    }
+    plain(StatusCode::OK, "ok\n")
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    if app.stop.is_cancelled() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    if app.running.is_cancelled() {
+        return plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the loop that holds the Lease has ended\n",
+        );
+    }
+    let board = app.board.read();
+    let mut text = match &board.role {
+        Role::Active { .. } => format!("ready: active, holding the Lease {}\n", board.lease),
+        Role::Standby { why, .. } => format!(
+            "ready: standing by, {}\n",
+            why.as_deref().unwrap_or("asking for the Lease")
+        ),
+    };
+    for trouble in board.troubles() {
+        let _ = writeln!(text, "{trouble}");
+    }
+    plain(StatusCode::OK, text)
+}

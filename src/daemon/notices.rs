@@ -1,0 +1,431 @@
+//! What a check has told, published as an Event on the pods that wait for that image, where the operator
+//! wishes it: once for each cause and hour, so many a minute, and never in the way of a check.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::schedule::hash;
+use super::target::Target;
+use crate::diagnose::cause::Cause;
+use crate::diagnose::{Finding, Pull, Severity};
+use crate::kubernetes::follow::View;
+use crate::kubernetes::publish::{MOST_MESSAGE, Note, PublishError, Published, publish};
+use crate::model::text::clean;
+use crate::model::vantage::NetworkView;
+use crate::model::workload::ContainerKind;
+use crate::report::Report;
+use crate::workload::discovery::Pod;
+
+/// The reason of an Event that names a cause. Public: alerts and people look for it.
+pub const DIAGNOSED: &str = "ImagePullDiagnosed";
+
+/// And of the one that takes it back.
+pub const RESOLVED: &str = "ImagePullResolved";
+
+/// The same is said again after this, for as long as it lasts: an API server forgets Events after an hour.
+const AGAIN: Duration = Duration::from_hours(1);
+
+/// Events of one node in a minute. A registry that fails may have a hundred pods waiting on a node, and
+/// thousands of nodes in a cluster: some are told now, the others after their next check.
+const MOST_A_MINUTE: usize = 10;
+
+/// What is to be said waits for the API server; beyond this it is left out, and said after the next check.
+const MOST_WAITING: usize = 64;
+
+/// Containers of which is known what was said. A node has some hundred.
+const MOST_KNOWN: usize = 1024;
+
+/// The longest that a fact or a hint may be in a message, so that both find room.
+const MOST_PART: usize = 350;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Events by what became of them.
+pub type Tally = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
+/// Something to be said of a container.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Notice {
+    pub namespace: String,
+    pub pod: String,
+    pub uid: String,
+    pub container: String,
+    pub kind: ContainerKind,
+    /// `None`: a pull would succeed.
+    pub cause: Option<&'static str>,
+    pub message: String,
+}
+
+impl Notice {
+    fn note(&self) -> Note {
+        let reason = if self.cause.is_some() {
+            DIAGNOSED
+        } else {
+            RESOLVED
+        };
+        let cause = self.cause.unwrap_or_default();
+        let number = hash(&[&self.uid, &self.container, reason, cause]);
+        // A name of Kubernetes, of which a part before a dot ends in a letter or digit.
+        let pod: String = self.pod.chars().take(200).collect();
+        Note {
+            name: format!("{}.{number:016x}", pod.trim_end_matches(['-', '.'])),
+            namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
+            uid: self.uid.clone(),
+            container: self.container.clone(),
+            kind: self.kind,
+            is_warning: self.cause.is_some(),
+            reason,
+            message: self.message.clone(),
+        }
+    }
+}
+
+/// What a report has to say to those who wait for just this image; nothing where it names no cause.
+pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<Notice> {
+    let image = target.reference.to_string();
+    let waiting = target
+        .uses
+        .iter()
+        .filter(|one| one.waits && one.image == image);
+    let mut waiting = waiting.peekable();
+    if waiting.peek().is_none() {
+        return Vec::new();
+    }
+    let Some((cause, message)) = said(report, &image, node) else {
+        return Vec::new();
+    };
+    waiting
+        .filter_map(|one| {
+            let (uid, _) = pods
+                .objects
+                .iter()
+                .find(|(_, pod)| pod.namespace == one.namespace && pod.name == one.pod)?;
+            Some(Notice {
+                namespace: one.namespace.clone(),
+                pod: one.pod.clone(),
+                uid: uid.clone(),
+                container: one.container.clone(),
+                kind: one.kind,
+                cause,
+                message: message.clone(),
+            })
+        })
+        .collect()
+}
+
+fn said(report: &Report, image: &str, node: &str) -> Option<(Option<&'static str>, String)> {
+    let verdict = &report.verdict;
+    let place = place(report.evidence.vantage.network);
+    if verdict.pull == Pull::WouldSucceed {
+        let message = format!(
+            "a pull of {image} would succeed now, checked on node {node} by {place}; the kubelet tries again within 5 minutes"
+        );
+        return Some((None, bounded(&message)));
+    }
+    let worst = verdict.findings.first()?;
+    // What a defect of ours leaves open helps nobody who waits.
+    if worst.severity != Severity::Critical || worst.cause == Cause::Unexplained {
+        return None;
+    }
+    let may = match verdict.pull {
+        Pull::Unknown => "; whether a pull would succeed can't be told before that",
+        _ => "",
+    };
+    Some((
+        Some(worst.cause.code()),
+        bounded(&format!(
+            "{}{may} ({image}, checked on node {node} by {place})",
+            told(worst)
+        )),
+    ))
+}
+
+/// The cause, one fact, and what to do.
+fn told(finding: &Finding) -> String {
+    let mut text = finding.cause.code().to_owned();
+    if let Some(fact) = finding.evidence.first() {
+        text.push_str(": ");
+        text.push_str(&clean(fact, MOST_PART));
+    }
+    if !finding.hint.is_empty() {
+        text.push_str(". hint: ");
+        text.push_str(&clean(&finding.hint, MOST_PART));
+    }
+    text
+}
+
+fn place(network: NetworkView) -> &'static str {
+    match network {
+        NetworkView::Machine => "its own network",
+        NetworkView::Node => "the node's network",
+        NetworkView::Pod => "a pod's network, which pulls do not use",
+        NetworkView::PodOrNode => "a pod's or its own network",
+    }
+}
+
+/// As many bytes as an Event takes.
+fn bounded(text: &str) -> String {
+    let mut text = clean(text, MOST_MESSAGE);
+    while text.len() > MOST_MESSAGE {
+        text.pop();
+    }
+    text
+}
+
+/// What was said of which container.
+#[derive(Debug, Default)]
+struct Said {
+    known: BTreeMap<(String, String), Known>,
+    /// When, in the last minute.
+    published: VecDeque<Instant>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// `None`: it was taken back.
+    cause: Option<&'static str>,
+    at: Instant,
+    /// How often it was said.
+    times: i32,
+}
+
+/// What becomes of a notice.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Then {
+    /// With how often it was said before.
+    Publish(Option<i32>),
+    /// It was said, and that stands.
+    Nothing,
+    /// Too many in a minute.
+    Limited,
+}
+
+impl Said {
+    fn decide(&mut self, notice: &Notice, now: Instant) -> Then {
+        self.published
+            .retain(|at| now.saturating_duration_since(*at) < MINUTE);
+        let key = (notice.uid.clone(), notice.container.clone());
+        let known = self.known.get(&key);
+        let before = known.filter(|known| known.cause == notice.cause);
+        let stands = match (known, notice.cause) {
+            // There is nothing to take back.
+            (None, None) => true,
+            (Some(known), None) => known.cause.is_none(),
+            (_, Some(_)) => {
+                before.is_some_and(|known| now.saturating_duration_since(known.at) < AGAIN)
+            }
+        };
+        if stands {
+            return Then::Nothing;
+        }
+        if self.published.len() >= MOST_A_MINUTE {
+            return Then::Limited;
+        }
+        let times = before.map(|known| known.times);
+        self.published.push_back(now);
+        Then::Publish(times)
+    }
+
+    /// It was published.
+    fn note(&mut self, notice: &Notice, published: Published, now: Instant) {
+        let times = match published {
+            Published::Created => 1,
+            Published::Counted { times } => times,
+        };
+        let key = (notice.uid.clone(), notice.container.clone());
+        let known = Known {
+            cause: notice.cause,
+            at: now,
+            times,
+        };
+        self.known.insert(key, known);
+        if self.known.len() > MOST_KNOWN
+            && let Some(oldest) = self.known.iter().min_by_key(|(_, known)| known.at)
+        {
+            let key = oldest.0.clone();
+            self.known.remove(&key);
+        }
+    }
+}
+
+/// Takes notices, and publishes those that are worth it.
+#[derive(Clone, Debug)]
+pub struct Notices {
+    queue: mpsc::Sender<Notice>,
+    tally: Tally,
+}
+
+impl Notices {
+    /// Publishes until told to stop.
+    pub fn start(client: Client, node: &str, tally: Tally, stop: CancellationToken) -> Self {
+        let (queue, waiting) = mpsc::channel(MOST_WAITING);
+        let run = run(client, node.to_owned(), waiting, Arc::clone(&tally));
+        tokio::spawn(async move { stop.run_until_cancelled(run).await });
+        Self { queue, tally }
+    }
+
+    /// Never waits.
+    pub fn take(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            if self.queue.try_send(notice).is_err() {
+                count(&self.tally, "dropped");
+            }
+        }
+    }
+}
+
+fn count(tally: &Tally, outcome: &'static str) {
+    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    *tally.entry(outcome).or_default() += 1;
+}
+
+async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Notice>, tally: Tally) {
+    let mut said = Said::default();
+    let mut is_well = true;
+    while let Some(notice) = waiting.recv().await {
+        let times = match said.decide(&notice, Instant::now()) {
+            Then::Publish(times) => times,
+            Then::Nothing => continue,
+            Then::Limited => {
+                count(&tally, "limited");
+                continue;
+            }
+        };
+        let published = publish(&client, &node, &notice.note(), times).await;
+        let outcome = match &published {
+            Ok(Published::Created) => "created",
+            Ok(Published::Counted { .. }) => "counted",
+            Err(PublishError::Forbidden { .. }) => "forbidden",
+            Err(PublishError::Late | PublishError::Refused(_)) => "failed",
+        };
+        count(&tally, outcome);
+        match published {
+            Ok(published) => {
+                said.note(&notice, published, Instant::now());
+                is_well = true;
+            }
+            // Once, and again after it was well.
+            Err(error) => {
+                if is_well {
+                    tracing::warn!(%error, "an Event is not published");
+                }
+                is_well = false;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(uid: &str, cause: Option<&'static str>) -> Notice {
+        Notice {
+            namespace: "shop".to_owned(),
+            pod: "a".to_owned(),
+            uid: uid.to_owned(),
+            container: "app".to_owned(),
+            kind: ContainerKind::Container,
+            cause,
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_cause_is_said_once_an_hour_and_another_one_at_once() {
+        let start = Instant::now();
+        let at = |minutes: u64| start + Duration::from_mins(minutes);
+        let mut said = Said::default();
+        let mut step = |cause, minutes, published: Option<Published>| {
+            let notice = notice("u1", cause);
+            let then = said.decide(&notice, at(minutes));
+            if let Some(published) = published {
+                said.note(&notice, published, at(minutes));
+            }
+            then
+        };
+        assert_eq!(
+            step(None, 0, None),
+            Then::Nothing,
+            "there is nothing to take back"
+        );
+        let new = Then::Publish(None);
+        // It failed the first time.
+        assert_eq!(step(Some("auth_bad_cred"), 0, None), new);
+        assert_eq!(
+            step(Some("auth_bad_cred"), 2, Some(Published::Created)),
+            new
+        );
+        assert_eq!(step(Some("auth_bad_cred"), 4, None), Then::Nothing);
+        let again = step(
+            Some("auth_bad_cred"),
+            62,
+            Some(Published::Counted { times: 2 }),
+        );
+        assert_eq!(again, Then::Publish(Some(1)));
+        assert_eq!(step(Some("auth_bad_cred"), 64, None), Then::Nothing);
+        assert_eq!(step(Some("tls_expired"), 66, Some(Published::Created)), new);
+        assert_eq!(step(None, 68, Some(Published::Created)), new);
+        assert_eq!(step(None, 70, None), Then::Nothing);
+        assert_eq!(step(Some("tls_expired"), 72, None), new);
+    }
+
+    #[test]
+    fn a_node_says_so_much_in_a_minute_and_remembers_so_many() {
+        let now = Instant::now();
+        let mut said = Said::default();
+        for number in 0..MOST_A_MINUTE {
+            let notice = notice(&number.to_string(), Some("tcp_timeout"));
+            assert_eq!(said.decide(&notice, now), Then::Publish(None));
+        }
+        let late = notice("late", Some("tcp_timeout"));
+        assert_eq!(said.decide(&late, now), Then::Limited);
+        assert_eq!(said.decide(&late, now + MINUTE), Then::Publish(None));
+        for number in 0..2 * MOST_KNOWN {
+            let notice = notice(&number.to_string(), Some("tcp_timeout"));
+            said.note(&notice, Published::Created, now);
+        }
+        assert_eq!(said.known.len(), MOST_KNOWN);
+    }
+
+    #[test]
+    fn what_is_the_same_has_the_same_name_which_is_one_of_kubernetes() {
+        let one = notice("u1", Some("tcp_timeout"));
+        assert_eq!(one.note().name, one.note().name);
+        assert_ne!(
+            one.note().name,
+            notice("u2", Some("tcp_timeout")).note().name
+        );
+        assert_ne!(one.note().name, notice("u1", None).note().name);
+        let long = Notice {
+            pod: format!("{}-{}", "a".repeat(199), "b".repeat(50)),
+            ..one
+        };
+        let name = long.note().name;
+        assert!(name.len() <= 253 && name.starts_with(&format!("{}.", "a".repeat(199))));
+    }
+
+    #[test]
+    fn a_message_is_as_long_as_an_event_takes() {
+        assert_eq!(bounded(&"ä".repeat(2000)).len(), MOST_MESSAGE);
+        let finding = Finding {
+            cause: Cause::AuthBadCred,
+            severity: Severity::Critical,
+            confidence: crate::diagnose::Confidence::High,
+            leg: None,
+            phase: None,
+            evidence: vec!["e".repeat(5000), "second".to_owned()],
+            hint: "h".repeat(5000),
+        };
+        let text = told(&finding);
+        assert!(text.starts_with("auth_bad_cred: eee") && text.contains("…. hint: hhh"));
+        assert!(text.len() < MOST_MESSAGE && !text.contains("second"));
+    }
+}

@@ -1,0 +1,214 @@
+//! This node's own Node, and of it what tells a place from another.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use kube::api::ObjectMeta;
+use kube::core::ClusterResourceScope;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::follow::{View, follow};
+use crate::model::text::printable;
+use crate::model::vantage::NodeFacts;
+
+/// A Node of core/v1, as far as it is read.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default, rename = "providerID")]
+    provider_id: String,
+    #[serde(default)]
+    unschedulable: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(default)]
+    addresses: Vec<Address>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+    #[serde(default)]
+    node_info: Info,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Address {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    #[serde(default)]
+    container_runtime_version: String,
+    #[serde(default)]
+    kubelet_version: String,
+    #[serde(default)]
+    os_image: String,
+}
+
+impl Resource for NodeObject {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "Node".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "nodes".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Where a zone is written; the second one before Kubernetes 1.17.
+const ZONE_LABELS: [&str; 2] = [
+    "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/zone",
+];
+
+impl From<NodeObject> for NodeFacts {
+    fn from(object: NodeObject) -> Self {
+        let NodeObject {
+            metadata,
+            spec,
+            status,
+        } = object;
+        let said = |text: &str| (!text.is_empty()).then(|| printable(text));
+        let addresses = |kind: &str| -> Vec<IpAddr> {
+            let of_kind = status.addresses.iter().filter(|one| one.kind == kind);
+            of_kind.filter_map(|one| one.address.parse().ok()).collect()
+        };
+        let labels: &BTreeMap<String, String> = &metadata.labels.unwrap_or_default();
+        let zone = ZONE_LABELS.iter().find_map(|label| labels.get(*label));
+        let ready = status
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == "Ready");
+        Self {
+            name: printable(&metadata.name.unwrap_or_default()),
+            created: metadata.creation_timestamp.map(|at| at.0),
+            // A kubelet that is not heard of any more is "Unknown".
+            ready: ready.and_then(|condition| match condition.status.as_str() {
+                "True" => Some(true),
+                "False" => Some(false),
+                _ => None,
+            }),
+            unschedulable: spec.unschedulable,
+            provider_id: said(&spec.provider_id),
+            zone: zone.and_then(|zone| said(zone)),
+            internal_ips: addresses("InternalIP"),
+            external_ips: addresses("ExternalIP"),
+            // `containerd://1.6.20`
+            runtime: said(
+                &status
+                    .node_info
+                    .container_runtime_version
+                    .replacen("://", " ", 1),
+            ),
+            kubelet: said(&status.node_info.kubelet_version),
+            os_image: said(&status.node_info.os_image),
+            source: SOURCE.to_owned(),
+        }
+    }
+}
+
+/// Who tells all this.
+const SOURCE: &str = "the API server";
+
+/// Follows one Node: the API server sends no other.
+pub async fn follow_own(
+    client: Client,
+    node: &str,
+    view: watch::Sender<View<NodeFacts>>,
+    stop: CancellationToken,
+) {
+    let nodes: Api<NodeObject> = Api::all(client);
+    let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
+    follow(
+        nodes,
+        config,
+        |node| Some(NodeFacts::from(node)),
+        view,
+        stop,
+    )
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_read_as_far_as_it_says_anything() {
+        let whole = json!({
+            "metadata": {"name": "n1", "creationTimestamp": "2026-11-28T00:00:00Z",
+                         "labels": {"topology.kubernetes.io/zone": "cn-north-4a"}},
+            "spec": {"providerID": "huaweicloud:///7a", "unschedulable": true},
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": "10.0.3.9"},
+                              {"type": "ExternalIP", "address": "121.36.1.2"},
+                              {"type": "ExternalIP", "address": "n1.example.com"},
+                              {"type": "Hostname", "address": "n1"}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "nodeInfo": {"containerRuntimeVersion": "containerd://1.6.20", "kubeletVersion": "v1.25.3-r0",
+                             "osImage": "Huawei Cloud EulerOS 2.0"}}});
+        let facts = NodeFacts::from(serde_json::from_value::<NodeObject>(whole).unwrap());
+        assert_eq!(facts.runtime.as_deref(), Some("containerd 1.6.20"));
+        assert_eq!(facts.zone.as_deref(), Some("cn-north-4a"));
+        assert_eq!(
+            facts.external_ips,
+            ["121.36.1.2".parse::<IpAddr>().unwrap()]
+        );
+        assert_eq!(facts.ready, Some(true));
+        assert!(facts.unschedulable && facts.created.is_some());
+        let bare = json!({"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+        let facts = NodeFacts::from(serde_json::from_value::<NodeObject>(bare).unwrap());
+        assert_eq!(
+            (facts.ready, facts.runtime, facts.provider_id),
+            (None, None, None)
+        );
+        assert!(!facts.unschedulable && facts.internal_ips.is_empty());
+    }
+}

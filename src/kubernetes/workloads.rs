@@ -1,0 +1,699 @@
+//! What makes pods in a whole cluster, with its service accounts and the metadata of pull Secrets: of each
+//! the little that the lint reads.
+
+use std::borrow::Cow;
+use std::fmt::{self, Debug};
+
+use futures_util::StreamExt as _;
+use futures_util::future::select_all;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ObjectMeta, PartialObjectMeta};
+use kube::core::{DynamicResourceScope, NamespaceResourceScope};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::follow::{State, View, follow as follow_one, take};
+use super::meta::slim;
+use super::secrets::KEPT_ANNOTATION;
+use crate::model::text::printable;
+use crate::workload::discovery::Patterns;
+use crate::workload::makers::{
+    Account, ContainerSpec, Head, Image, Maker, MakerKind, eip_problems,
+};
+
+/// Objects that come in one answer: some 2 MB of pods.
+const PAGE: u32 = 250;
+
+/// What a kubelet reads of a pod's `imagePullSecrets`.
+const PULL_TYPES: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
+
+/// Where one looks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scope {
+    /// Each by itself, by a Role there; none: the whole cluster at once, by a ClusterRole.
+    pub namespaces: Vec<String>,
+    /// Of these, those whose workloads count.
+    pub counted: Patterns,
+}
+
+/// Namespaces that may be named: each is eight watches.
+pub const MOST_NAMESPACES: usize = 32;
+
+/// One list that is followed.
+#[derive(Debug)]
+pub struct Part<T> {
+    pub resource: ResourceName,
+    /// `None`: all of them.
+    pub namespace: Option<String>,
+    pub view: watch::Receiver<View<T>>,
+}
+
+/// As RBAC names it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ResourceName {
+    pub group: &'static str,
+    pub plural: &'static str,
+}
+
+impl fmt::Display for ResourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dot = if self.group.is_empty() { "" } else { "." };
+        write!(f, "{}{dot}{}", self.plural, self.group)
+    }
+}
+
+/// All that is followed, as long as this is there.
+#[derive(Debug)]
+pub struct Workloads {
+    pub makers: Vec<Part<Maker>>,
+    pub accounts: Vec<Part<Account>>,
+    /// Empty where Secrets are not listed.
+    pub heads: Vec<Part<Head>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Workloads {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// For how long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Span {
+    /// Until all has been listed once, or could not be.
+    Once,
+    Always,
+}
+
+/// Begins to follow. `with_heads`: pull Secrets are listed too, by their metadata.
+pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> Workloads {
+    let mut all = Workloads {
+        makers: Vec::new(),
+        accounts: Vec::new(),
+        heads: Vec::new(),
+        stop: CancellationToken::new(),
+    };
+    let places: Vec<Option<String>> = if scope.namespaces.is_empty() {
+        vec![None]
+    } else {
+        let named = scope.namespaces.iter().take(MOST_NAMESPACES);
+        named.cloned().map(Some).collect()
+    };
+    for namespace in places {
+        let start = Start {
+            client,
+            namespace,
+            counted: &scope.counted,
+            span,
+            stop: &all.stop,
+        };
+        for kind in MakerKind::ALL {
+            all.makers.push(start.makers(*kind));
+        }
+        all.accounts.push(start.accounts());
+        if with_heads {
+            all.heads.extend(PULL_TYPES.map(|kind| start.heads(kind)));
+        }
+    }
+    all
+}
+
+impl Workloads {
+    /// Waits until any of it has changed.
+    pub async fn changed(&mut self) {
+        let makers = self.makers.iter_mut().map(|part| &mut part.view);
+        let makers = makers.map(|view| boxed(view));
+        let accounts = self.accounts.iter_mut().map(|part| boxed(&mut part.view));
+        let heads = self.heads.iter_mut().map(|part| boxed(&mut part.view));
+        select_all(makers.chain(accounts).chain(heads)).await;
+    }
+
+    /// Waits until each has been listed, or could not be.
+    pub async fn listed(&mut self) {
+        for part in &mut self.makers {
+            told(&mut part.view).await;
+        }
+        for part in &mut self.accounts {
+            told(&mut part.view).await;
+        }
+        for part in &mut self.heads {
+            told(&mut part.view).await;
+        }
+    }
+}
+
+type Changed<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+fn boxed<T: Send + Sync>(view: &mut watch::Receiver<View<T>>) -> Changed<'_> {
+    Box::pin(async {
+        // Whoever has ended tells nothing more.
+        if view.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+async fn told<T>(view: &mut watch::Receiver<View<T>>) {
+    // An end without a word is told by its state, which is then still unknown.
+    let _ = view.wait_for(|view| view.state != State::Unknown).await;
+}
+
+/// How each of them is begun.
+struct Start<'a> {
+    client: &'a Client,
+    namespace: Option<String>,
+    counted: &'a Patterns,
+    span: Span,
+    stop: &'a CancellationToken,
+}
+
+impl Start<'_> {
+    fn makers(&self, kind: MakerKind) -> Part<Maker> {
+        let client = self.client.clone();
+        let api: Api<MakerObject> = match &self.namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &kind),
+            None => Api::all_with(client, &kind),
+        };
+        let counted = self.counted.clone();
+        let keep = move |object: MakerObject| {
+            let maker = object.maker(kind)?;
+            counted.admit(&maker.namespace).then_some(maker)
+        };
+        let config = watcher::Config::default();
+        self.part(resource(kind), api, config, keep)
+    }
+
+    fn accounts(&self) -> Part<Account> {
+        let api: Api<AccountObject> = self.api();
+        let name = ResourceName {
+            group: "",
+            plural: "serviceaccounts",
+        };
+        let config = watcher::Config::default();
+        self.part(name, api, config, |account| Some(Account::from(account)))
+    }
+
+    fn heads(&self, kind: &str) -> Part<Head> {
+        // Its metadata alone is sent.
+        let api: Api<PartialObjectMeta<Secret>> = self.api();
+        let config = watcher::Config::default().fields(&format!("type={kind}"));
+        let name = ResourceName {
+            group: "",
+            plural: "secrets",
+        };
+        self.part(name, api, config, |head| Some(of_head(&head)))
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    fn part<K, T>(
+        &self,
+        resource: ResourceName,
+        api: Api<K>,
+        config: watcher::Config,
+        keep: impl Fn(K) -> Option<T> + Send + Sync + 'static,
+    ) -> Part<T>
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        T: Send + Sync + 'static,
+    {
+        let (sender, view) = watch::channel(View::default());
+        let stop = self.stop.clone();
+        let config = config.page_size(PAGE);
+        match self.span {
+            Span::Always => {
+                tokio::spawn(follow_one(api, config, keep, sender, stop));
+            }
+            Span::Once => {
+                // Its list, or why there is none; nothing that comes later.
+                let mut is_over = false;
+                let once = watcher(api, config).take_while(move |event| {
+                    let goes_on = !is_over;
+                    is_over = matches!(event, Ok(Event::InitDone) | Err(_));
+                    std::future::ready(goes_on)
+                });
+                tokio::spawn(take(once, async || false, keep, sender, stop));
+            }
+        }
+        Part {
+            resource,
+            namespace: self.namespace.clone(),
+            view,
+        }
+    }
+}
+
+fn resource(kind: MakerKind) -> ResourceName {
+    ResourceName {
+        group: match kind {
+            MakerKind::Deployment | MakerKind::StatefulSet | MakerKind::DaemonSet => "apps",
+            MakerKind::Job | MakerKind::CronJob => "batch",
+            MakerKind::Pod => "",
+        },
+        plural: match kind {
+            MakerKind::Deployment => "deployments",
+            MakerKind::StatefulSet => "statefulsets",
+            MakerKind::DaemonSet => "daemonsets",
+            MakerKind::Job => "jobs",
+            MakerKind::CronJob => "cronjobs",
+            MakerKind::Pod => "pods",
+        },
+    }
+}
+
+/// An object of any of these kinds, as far as it is read.
+#[derive(Clone, Debug, Deserialize)]
+struct MakerObject {
+    #[serde(deserialize_with = "slim")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: MakerSpec,
+    #[serde(default)]
+    status: MakerStatus,
+}
+
+/// A workload's `spec`, or a pod's: no key means another thing in the other.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MakerSpec {
+    template: Option<Template>,
+    job_template: Option<JobTemplate>,
+    replicas: Option<i64>,
+    #[serde(default)]
+    suspend: bool,
+    #[serde(default)]
+    init_containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    ephemeral_containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    image_pull_secrets: Vec<Named>,
+    service_account_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct JobTemplate {
+    #[serde(default)]
+    spec: JobSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct JobSpec {
+    template: Option<Template>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Template {
+    #[serde(default)]
+    metadata: TemplateMeta,
+    #[serde(default)]
+    spec: PodSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct TemplateMeta {
+    annotations: Option<Map<String, Value>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec {
+    #[serde(default)]
+    init_containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    ephemeral_containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    image_pull_secrets: Vec<Named>,
+    service_account_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Named {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct MakerStatus {
+    phase: Option<String>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+impl Resource for MakerObject {
+    type DynamicType = MakerKind;
+    type Scope = DynamicResourceScope;
+
+    fn kind(kind: &MakerKind) -> Cow<'_, str> {
+        kind.as_str().into()
+    }
+
+    fn group(kind: &MakerKind) -> Cow<'_, str> {
+        resource(*kind).group.into()
+    }
+
+    fn version(_: &MakerKind) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural(kind: &MakerKind) -> Cow<'_, str> {
+        resource(*kind).plural.into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl MakerObject {
+    /// `None`: somebody else makes it, or it has ended.
+    fn maker(self, kind: MakerKind) -> Option<Maker> {
+        let owner = self.stands_for(kind)?;
+        if self.is_over(kind) {
+            return None;
+        }
+        let Self { metadata, spec, .. } = self;
+        let own = metadata.annotations.unwrap_or_default();
+        let own: Map<String, Value> = own
+            .into_iter()
+            .map(|(key, value)| (key, Value::String(value)))
+            .collect();
+        let (annotations, pod) = if kind == MakerKind::Pod {
+            let pod = PodSpec {
+                init_containers: spec.init_containers,
+                containers: spec.containers,
+                ephemeral_containers: spec.ephemeral_containers,
+                image_pull_secrets: spec.image_pull_secrets,
+                service_account_name: spec.service_account_name,
+            };
+            (own.clone(), pod)
+        } else {
+            let of_job = spec.job_template.and_then(|job| job.spec.template);
+            let template = spec.template.or(of_job)?;
+            (
+                template.metadata.annotations.unwrap_or_default(),
+                template.spec,
+            )
+        };
+        let containers = pod.init_containers.iter().chain(&pod.containers);
+        Some(Maker {
+            kind,
+            owner,
+            eip: eip_problems(kind, &annotations, &own),
+            namespace: printable(&metadata.namespace.unwrap_or_default()).into(),
+            name: printable(&metadata.name.unwrap_or_default()).into(),
+            containers: containers
+                .chain(&pod.ephemeral_containers)
+                .filter_map(Image::of)
+                .collect(),
+            pull_secrets: names(pod.image_pull_secrets),
+            service_account: pod
+                .service_account_name
+                .filter(|name| !name.is_empty())
+                .map(|name| printable(&name).into()),
+            is_idle: spec.suspend || spec.replicas == Some(0),
+        })
+    }
+
+    /// Whom it stands for: itself, or a workload of a kind that is not read. `None`: one that is.
+    #[expect(clippy::option_option, reason = "nobody, itself, or somebody else")]
+    fn stands_for(&self, kind: MakerKind) -> Option<Option<(Box<str>, Box<str>)>> {
+        let owners = self.metadata.owner_references.iter().flatten();
+        let Some(owner) = owners
+            .into_iter()
+            .find(|owner| owner.controller == Some(true))
+        else {
+            return Some(None);
+        };
+        let group = owner
+            .api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+        let is_read = match group {
+            "apps" | "batch" => true,
+            // A static pod's manifest is a file of its node.
+            "" => owner.kind == "Node",
+            _ => false,
+        };
+        // What controls a Deployment or Job of its own writes all of it.
+        if kind != MakerKind::Pod && !is_read {
+            return Some(None);
+        }
+        (!is_read).then(|| Some((printable(&owner.kind).into(), printable(&owner.name).into())))
+    }
+
+    fn is_over(&self, kind: MakerKind) -> bool {
+        let ended = |word: &str, of: &[&str]| of.contains(&word);
+        self.metadata.deletion_timestamp.is_some()
+            || match kind {
+                MakerKind::Pod => {
+                    let phase = self.status.phase.as_deref().unwrap_or_default();
+                    ended(phase, &["Succeeded", "Failed"])
+                }
+                MakerKind::Job => self.status.conditions.iter().any(|condition| {
+                    condition.status == "True" && ended(&condition.kind, &["Complete", "Failed"])
+                }),
+                _ => false,
+            }
+    }
+}
+
+fn names(list: Vec<Named>) -> Box<[Box<str>]> {
+    let mut names: Vec<Box<str>> = Vec::new();
+    for named in list {
+        let name: Box<str> = printable(&named.name).into();
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.into()
+}
+
+/// A `ServiceAccount` of core/v1, as far as it is read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AccountObject {
+    #[serde(deserialize_with = "slim")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    image_pull_secrets: Vec<Named>,
+}
+
+impl Resource for AccountObject {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "ServiceAccount".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "serviceaccounts".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl From<AccountObject> for Account {
+    fn from(object: AccountObject) -> Self {
+        let AccountObject {
+            metadata,
+            image_pull_secrets,
+        } = object;
+        Self {
+            namespace: printable(&metadata.namespace.unwrap_or_default()).into(),
+            name: printable(&metadata.name.unwrap_or_default()).into(),
+            pull_secrets: names(image_pull_secrets),
+        }
+    }
+}
+
+/// The annotation of `kubectl apply` repeats a Secret's content: nothing of it is kept.
+fn of_head(head: &PartialObjectMeta<Secret>) -> Head {
+    Head {
+        namespace: head.namespace().unwrap_or_default().into(),
+        name: head.name_any().into(),
+        version: head.resource_version().unwrap_or_default().into(),
+        is_renewed: head
+            .annotations()
+            .keys()
+            .any(|key| key.ends_with(KEPT_ANNOTATION)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn maker(kind: MakerKind, object: Value) -> Option<Maker> {
+        let object: MakerObject = serde_json::from_value(object).unwrap();
+        object.maker(kind)
+    }
+
+    fn pod_spec() -> Value {
+        json!({"initContainers": [{"name": "i", "image": "reg.example.com/i:1"}],
+               "containers": [{"name": "c", "image": "reg.example.com/c", "imagePullPolicy": "Always"},
+                              {"name": "n", "image": "n", "imagePullPolicy": "Never"}],
+               "imagePullSecrets": [{"name": "pull"}, {}, {"name": "pull"}], "serviceAccountName": "robot",
+               "template": null, "nodeName": "n1"})
+    }
+
+    fn meta(owner: Option<(&str, &str)>) -> Value {
+        let owners = owner.map(|(version, kind)| {
+            json!([{"apiVersion": version, "kind": kind, "name": "above", "uid": "u", "controller": true}])
+        });
+        json!({"name": "web", "namespace": "shop", "uid": "1", "ownerReferences": owners,
+               "managedFields": [{"manager": "x", "fieldsV1": {"f:metadata": {}}}]})
+    }
+
+    #[test]
+    fn each_kind_s_template_is_found() {
+        let template = json!({"metadata": {"annotations": {"yangtse.io/pod-with-eip": "yes"}}, "spec": pod_spec()});
+        for (kind, spec) in [
+            (
+                MakerKind::Deployment,
+                json!({"template": template, "replicas": 3}),
+            ),
+            (MakerKind::StatefulSet, json!({"template": template})),
+            (MakerKind::DaemonSet, json!({"template": template})),
+            (MakerKind::Job, json!({"template": template})),
+            (
+                MakerKind::CronJob,
+                json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
+            ),
+        ] {
+            let maker = maker(kind, json!({"metadata": meta(None), "spec": spec})).unwrap();
+            assert_eq!(
+                (&*maker.namespace, maker.who()),
+                ("shop", (kind.as_str(), "web"))
+            );
+            let images: Vec<&str> = maker.containers.iter().map(|c| &*c.image).collect();
+            assert_eq!(
+                images,
+                ["reg.example.com/i:1", "reg.example.com/c"],
+                "{kind:?}"
+            );
+            assert_eq!(*maker.pull_secrets, ["pull".into()]);
+            assert_eq!(maker.account(), "robot");
+            assert_eq!(maker.eip.len(), 1);
+            assert!(!maker.is_idle);
+        }
+        for (kind, spec) in [
+            (
+                MakerKind::Deployment,
+                json!({"template": template, "replicas": 0}),
+            ),
+            (
+                MakerKind::CronJob,
+                json!({"suspend": true, "jobTemplate": {"spec": {"template": template}}}),
+            ),
+        ] {
+            assert!(
+                maker(kind, json!({"metadata": meta(None), "spec": spec}))
+                    .unwrap()
+                    .is_idle
+            );
+        }
+    }
+
+    #[test]
+    fn a_pod_counts_where_nobody_s_template_is_read_for_it() {
+        let pod = |owner, status: Value| {
+            maker(
+                MakerKind::Pod,
+                json!({"metadata": meta(owner), "spec": pod_spec(), "status": status}),
+            )
+        };
+        let bare = pod(None, json!({"phase": "Pending"})).unwrap();
+        assert_eq!(bare.who(), ("Pod", "web"));
+        let foreign = pod(Some(("apps.kruise.io/v1alpha1", "CloneSet")), json!({})).unwrap();
+        assert_eq!(foreign.who(), ("CloneSet", "above"));
+        for owner in [
+            ("apps/v1", "ReplicaSet"),
+            ("batch/v1", "Job"),
+            ("v1", "Node"),
+        ] {
+            assert_eq!(pod(Some(owner), json!({})), None, "{owner:?}");
+        }
+        for phase in ["Succeeded", "Failed"] {
+            assert_eq!(pod(None, json!({"phase": phase})), None);
+        }
+    }
+
+    #[test]
+    fn a_job_of_a_cronjob_or_one_that_has_ended_is_not_read() {
+        let job = |owner, conditions: Value| {
+            maker(
+                MakerKind::Job,
+                json!({"metadata": meta(owner), "spec": {"template": {"spec": pod_spec()}},
+                       "status": {"conditions": conditions}}),
+            )
+        };
+        assert!(job(None, json!([])).is_some());
+        assert!(job(None, json!([{"type": "Complete", "status": "False"}])).is_some());
+        assert!(job(None, json!([{"type": "Failed", "status": "True"}])).is_none());
+        assert!(job(Some(("batch/v1", "CronJob")), json!([])).is_none());
+        assert!(job(Some(("argoproj.io/v1alpha1", "Sensor")), json!([])).is_some());
+    }
+
+    #[test]
+    fn nothing_of_a_secret_is_kept_but_where_it_is() {
+        let head: PartialObjectMeta<Secret> = serde_json::from_value(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {"name": "pull", "namespace": "shop", "resourceVersion": "7", "annotations": {
+                "kubectl.kubernetes.io/last-applied-configuration": "hunter2",
+                "swr-auth-may-expires-at": "2026-11-24T01:40:12Z"}}}))
+        .unwrap();
+        let head = of_head(&head);
+        assert!(head.is_renewed);
+        assert_eq!(
+            (&*head.namespace, &*head.name, &*head.version),
+            ("shop", "pull", "7")
+        );
+        assert!(!format!("{head:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,884 @@
+//! Pure: what is known of a cluster → what is wrong with its workloads, and which Secrets have to be read
+//! for that.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use super::{Cluster, Finding, Looked, Read, SecretsSeen, Seen, Snapshot};
+use crate::diagnose::cause::Cause;
+use crate::diagnose::{self, Confidence, Severity};
+use crate::kubernetes::secrets::{Access, SecretKey};
+use crate::model::credential::{KeyMismatch, MatchRule, SourceProblem};
+use crate::workload::makers::{Account, Head, Image, Maker, MakerKind};
+
+/// Secrets of a namespace that are read for a workload there that names none: usually there is one.
+const MOST_CANDIDATES: usize = 8;
+
+/// Findings that are kept: more is one mistake made everywhere, and some 500 bytes each.
+const MOST_FINDINGS: usize = 2000;
+
+/// Names in one line.
+const MOST_TOLD: usize = 5;
+
+/// The Secret that CCE makes and renews in each namespace.
+const CCES_OWN: &str = "default-secret";
+
+const NO_REGISTRY: &str = "no registry was asked: where it lets anybody in, or the node has a credential of its own, the pull does without";
+
+/// The Secrets whose content has to be known: those that workloads name, by themselves or by their service
+/// account, and, for a workload that names none, the pull Secrets beside it. No other is read.
+pub fn needs(cluster: &Cluster) -> BTreeSet<SecretKey> {
+    let index = Index::new(cluster);
+    let mut needed = BTreeSet::new();
+    if cluster.access == Access::None {
+        return needed;
+    }
+    let mut lonely: BTreeSet<&str> = BTreeSet::new();
+    for maker in pulling(cluster) {
+        match index.named(maker) {
+            Named::Unknown | Named::NoAccount => {}
+            Named::Nothing => {
+                lonely.insert(&maker.namespace);
+            }
+            Named::Own(names) | Named::ByAccount(_, names) => {
+                needed.extend(names.iter().map(|name| key(&maker.namespace, name)));
+            }
+        }
+    }
+    for namespace in lonely {
+        needed.extend(index.candidates(namespace).map(|name| key(namespace, name)));
+    }
+    needed.retain(|key| match &cluster.access {
+        Access::Named(allowed) => allowed.contains(key),
+        Access::None | Access::Discovered => true,
+    });
+    needed
+}
+
+/// What is wrong, as far as it can be seen.
+pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
+    let index = Index::new(cluster);
+    let mut drafts = Drafts::default();
+    let mut named: BTreeMap<(&str, &str), Users> = BTreeMap::new();
+    for maker in &cluster.makers {
+        for problem in &maker.eip {
+            let (kind, name) = maker.who();
+            let found = diagnose::eip_annotation(kind, name, problem);
+            let draft = Draft::of(found);
+            drafts.add(Place::maker(maker), draft.idle(maker));
+        }
+    }
+    for maker in pulling(cluster) {
+        index.maker(maker, &mut drafts);
+        let (Named::Own(names) | Named::ByAccount(_, names)) = index.named(maker) else {
+            continue;
+        };
+        for name in names {
+            let users = named.entry((&maker.namespace, name)).or_default();
+            users.add(maker);
+            users.need_it |= !maker.is_idle && index.needs_it(maker, names, name);
+        }
+    }
+    let mut seen = seen(cluster);
+    let mut unknown: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    seen.secrets.named = named.len();
+    for ((namespace, name), users) in &named {
+        match index.presence(namespace, name) {
+            Presence::Read(looked) => {
+                seen.secrets.read += 1;
+                let spoils_all = matches!(
+                    looked.evidence.problem,
+                    Some(SourceProblem::Malformed { .. })
+                );
+                for mut found in diagnose::secret(&looked.evidence, now) {
+                    // `kubectl create secret docker-registry NAME`
+                    let this = format!(" {name} -n {namespace} ");
+                    found.hint = found.hint.replace(" NAME ", &this);
+                    let mut draft = Draft::of(found);
+                    if !users.need_it && !(spoils_all && users.are_idle != Some(true)) {
+                        draft.severity = draft.severity.min(Severity::Warning);
+                        draft.fact("whoever names it has another Secret for each of its images, or no pods at present");
+                    }
+                    draft.users = users.clone();
+                    drafts.add(Place::at(namespace, "Secret", name), draft);
+                }
+            }
+            Presence::Absent => seen.secrets.absent += 1,
+            Presence::There(reason) | Presence::Unknown(reason) => {
+                seen.secrets.unknown += 1;
+                let list = unknown.entry(reason).or_default();
+                list.push(format!("{namespace}/{name}"));
+            }
+        }
+    }
+    let mut could_not_see = cluster.unseen.clone();
+    for (reason, names) in unknown {
+        let what = if names.len() == 1 {
+            "Secret"
+        } else {
+            "Secrets"
+        };
+        could_not_see.push(format!(
+            "{} {what} that workloads name, and so whether they are there and fit: {reason} ({})",
+            names.len(),
+            listed(&names)
+        ));
+    }
+    let mut findings = drafts.finish();
+    if findings.len() > MOST_FINDINGS {
+        could_not_see.push(format!(
+            "{} findings more than the {MOST_FINDINGS} that are told",
+            findings.len() - MOST_FINDINGS
+        ));
+        findings.truncate(MOST_FINDINGS);
+    }
+    Snapshot {
+        findings,
+        seen,
+        could_not_see,
+    }
+}
+
+/// Of those that pull nothing, Secrets are nobody's business.
+fn pulling(cluster: &Cluster) -> impl Iterator<Item = &Maker> {
+    let makers = cluster.makers.iter().map(|maker| &**maker);
+    makers.filter(|maker| !maker.containers.is_empty())
+}
+
+fn seen(cluster: &Cluster) -> Seen {
+    let mut workloads: BTreeMap<MakerKind, usize> = BTreeMap::new();
+    let mut namespaces = BTreeSet::new();
+    for maker in &cluster.makers {
+        *workloads.entry(maker.kind).or_default() += 1;
+        namespaces.insert(&maker.namespace);
+    }
+    Seen {
+        workloads,
+        namespaces: namespaces.len(),
+        service_accounts: cluster.accounts.items.len(),
+        secrets: SecretsSeen::default(),
+    }
+}
+
+fn key(namespace: &str, name: &str) -> SecretKey {
+    SecretKey {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// `a, b, c and 7 more`.
+fn listed(names: &[String]) -> String {
+    let mut text = names[..names.len().min(MOST_TOLD)].join(", ");
+    if names.len() > MOST_TOLD {
+        text.push_str(&format!(" and {} more", names.len() - MOST_TOLD));
+    }
+    text
+}
+
+/// What is known, by name.
+struct Index<'a> {
+    cluster: &'a Cluster,
+    accounts: BTreeMap<(&'a str, &'a str), &'a Account>,
+    heads: BTreeMap<(&'a str, &'a str), &'a Head>,
+    /// Namespaces that have a Secret, by its name.
+    places: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    read: BTreeMap<(&'a str, &'a str), &'a Read>,
+    /// Whether a Secret has a key for an image: many workloads ask the same.
+    served: RefCell<HashMap<(*const Looked, &'a str), bool>>,
+}
+
+/// Which Secrets count for a workload's pods.
+enum Named<'a> {
+    /// Those of its template; those of the service account then do not.
+    Own(&'a [Box<str>]),
+    /// It names none, and the API server writes these into its pods.
+    ByAccount(&'a Account, &'a [Box<str>]),
+    Nothing,
+    NoAccount,
+    /// Service accounts can't be seen.
+    Unknown,
+}
+
+enum Presence<'a> {
+    Read(&'a Looked),
+    /// It is there, and its content is not known.
+    There(&'a str),
+    Absent,
+    Unknown(&'a str),
+}
+
+impl<'a> Index<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let accounts = cluster.accounts.items.iter();
+        let heads = cluster.heads.items.iter();
+        let mut index = Self {
+            cluster,
+            accounts: accounts
+                .map(|account| ((&*account.namespace, &*account.name), &**account))
+                .collect(),
+            heads: heads
+                .map(|head| ((&*head.namespace, &*head.name), &**head))
+                .collect(),
+            places: BTreeMap::new(),
+            read: cluster
+                .read
+                .iter()
+                .map(|(key, read)| ((key.namespace.as_str(), key.name.as_str()), read))
+                .collect(),
+            served: RefCell::default(),
+        };
+        let there = index.read.iter();
+        let there = there.filter(|(_, read)| matches!(read, Read::Content(_)));
+        for (namespace, name) in index.heads.keys().chain(there.map(|(key, _)| key)) {
+            index.places.entry(name).or_default().insert(namespace);
+        }
+        index
+    }
+
+    /// `None`: it can't be told; `Some(None)`: there is none.
+    fn account(&self, maker: &Maker) -> Option<Option<&'a Account>> {
+        let found = self.accounts.get(&(&*maker.namespace, maker.account()));
+        match found {
+            Some(account) => Some(Some(account)),
+            None if self.cluster.accounts.unknown.is_in(&maker.namespace) => None,
+            None => Some(None),
+        }
+    }
+
+    fn named(&self, maker: &'a Maker) -> Named<'a> {
+        let account = self.account(maker);
+        if !maker.pull_secrets.is_empty() {
+            return match account {
+                // Written into it when it was created.
+                Some(Some(account))
+                    if maker.kind == MakerKind::Pod
+                        && account.pull_secrets == maker.pull_secrets =>
+                {
+                    Named::ByAccount(account, &account.pull_secrets)
+                }
+                _ => Named::Own(&maker.pull_secrets),
+            };
+        }
+        match account {
+            _ if maker.kind == MakerKind::Pod => Named::Nothing,
+            None => Named::Unknown,
+            Some(None) => Named::NoAccount,
+            Some(Some(account)) if account.pull_secrets.is_empty() => Named::Nothing,
+            Some(Some(account)) => Named::ByAccount(account, &account.pull_secrets),
+        }
+    }
+
+    fn presence(&self, namespace: &str, name: &str) -> Presence<'a> {
+        match &self.cluster.access {
+            Access::None => {
+                return Presence::Unknown("no Secret is read (kubernetes.secrets is none)");
+            }
+            Access::Named(keys) if !keys.contains(&key(namespace, name)) => {
+                return Presence::Unknown(
+                    "they are not among those that may be read (kubernetes.named_secrets)",
+                );
+            }
+            Access::Named(_) | Access::Discovered => {}
+        }
+        let is_there = self.heads.contains_key(&(namespace, name));
+        match self.read.get(&(namespace, name)) {
+            Some(Read::Content(looked)) => Presence::Read(looked),
+            // It has come since.
+            Some(Read::Absent) if !is_there => Presence::Absent,
+            Some(Read::Unread(reason)) if is_there => Presence::There(reason),
+            Some(Read::Unread(reason)) => Presence::Unknown(reason),
+            _ if is_there => Presence::There("they are being read"),
+            None if self.cluster.heads.unknown.is_in(namespace) => {
+                Presence::Unknown("the API server does not list the Secrets there")
+            }
+            _ => Presence::Unknown("they are being read"),
+        }
+    }
+
+    /// Pull Secrets of a namespace, by name.
+    fn candidates(&self, namespace: &'a str) -> impl Iterator<Item = &'a str> {
+        let heads = self.heads.range((namespace, "")..);
+        let heads = heads.take_while(move |((of, _), _)| *of == namespace);
+        let named: Vec<&str> = match &self.cluster.access {
+            Access::Named(keys) => {
+                let of = keys.iter().filter(|key| key.namespace == namespace);
+                of.map(|key| key.name.as_str()).collect()
+            }
+            Access::None | Access::Discovered => Vec::new(),
+        };
+        let names: BTreeSet<&str> = heads.map(|((_, name), _)| *name).chain(named).collect();
+        names.into_iter().take(MOST_CANDIDATES)
+    }
+
+    fn serves(&self, looked: &'a Looked, image: &'a Image) -> bool {
+        let Some(name) = image.name.as_deref() else {
+            return false;
+        };
+        let pair = (std::ptr::from_ref(looked), name);
+        if let Some(known) = self.served.borrow().get(&pair) {
+            return *known;
+        }
+        let serves = looked.keys.serves(name).is_ok();
+        self.served.borrow_mut().insert(pair, serves);
+        serves
+    }
+
+    /// An image has no other Secret than this one, as far as they could be read.
+    fn needs_it(&self, maker: &'a Maker, names: &'a [Box<str>], name: &str) -> bool {
+        let others: Vec<&Looked> = names
+            .iter()
+            .filter(|other| &***other != name)
+            .filter_map(|other| match self.presence(&maker.namespace, other) {
+                Presence::Read(looked) => Some(looked),
+                _ => None,
+            })
+            .collect();
+        let is_served = |image| others.iter().any(|looked| self.serves(looked, image));
+        !maker.containers.iter().all(is_served)
+    }
+
+    fn maker(&self, maker: &'a Maker, drafts: &mut Drafts) {
+        let is_pod = maker.kind == MakerKind::Pod;
+        if self.account(maker) == Some(None) && !is_pod {
+            drafts.add(Place::maker(maker), no_account(maker).idle(maker));
+        }
+        match self.named(maker) {
+            Named::Unknown | Named::NoAccount => {}
+            Named::Nothing => {
+                let draft = self.unnamed(maker);
+                if let Some(draft) = draft {
+                    drafts.add(Place::maker(maker), draft.idle(maker));
+                }
+            }
+            Named::Own(names) => self.secrets(maker, names, None, drafts),
+            Named::ByAccount(account, names) => self.secrets(maker, names, Some(account), drafts),
+        }
+    }
+
+    /// Those that count for a workload, each by itself.
+    fn secrets(
+        &self,
+        maker: &'a Maker,
+        names: &'a [Box<str>],
+        account: Option<&'a Account>,
+        drafts: &mut Drafts,
+    ) {
+        let all: Vec<(&str, Presence<'_>)> = names
+            .iter()
+            .map(|name| (&**name, self.presence(&maker.namespace, name)))
+            .collect();
+        let is_blind = all
+            .iter()
+            .any(|(_, presence)| matches!(presence, Presence::There(_) | Presence::Unknown(_)));
+        let is_served = |image: &'a Image| {
+            all.iter().any(|(_, presence)| match presence {
+                Presence::Read(looked) => self.serves(looked, image),
+                _ => false,
+            })
+        };
+        let unserved: Vec<&Image> = maker.containers.iter().filter(|i| !is_served(i)).collect();
+        let state = State {
+            maker,
+            account,
+            unserved: &unserved,
+            is_blind,
+        };
+        for (name, presence) in &all {
+            match presence {
+                Presence::Absent => {
+                    let elsewhere = self.elsewhere(&maker.namespace, name);
+                    state.missing(name, &elsewhere, drafts);
+                }
+                Presence::Read(looked)
+                    if looked.evidence.problem.is_none()
+                        && !maker.containers.iter().any(|i| self.serves(looked, i)) =>
+                {
+                    state.mismatch(name, looked, drafts);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Other namespaces that have a Secret of this name.
+    fn elsewhere(&self, namespace: &str, name: &str) -> Elsewhere {
+        let places = self.places.get(name).into_iter().flatten();
+        let namespaces: Vec<&str> = places.copied().filter(|of| *of != namespace).collect();
+        Elsewhere {
+            is_renewed: namespaces
+                .iter()
+                .any(|of| self.heads.get(&(of, name)).is_some_and(|h| h.is_renewed)),
+            namespaces: namespaces.into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    /// It names none, and there is one beside it that would do.
+    fn unnamed(&self, maker: &'a Maker) -> Option<Draft> {
+        let mut fits: Vec<(String, &Image)> = Vec::new();
+        for name in self.candidates(&maker.namespace) {
+            let Presence::Read(looked) = self.presence(&maker.namespace, name) else {
+                continue;
+            };
+            let image = maker.containers.iter().find(|i| self.serves(looked, i));
+            fits.extend(image.map(|image| (name.to_owned(), image)));
+        }
+        let (first, image) = fits.first()?.clone();
+        let (kind, name) = maker.who();
+        let account = maker.account();
+        let is_hub = fits.iter().all(|(_, image)| domain(image) == "docker.io");
+        let mut draft = Draft::new(
+            Cause::SecretNotNamed,
+            // Its images are pulled by anybody; Secrets for it are against rate limits mostly.
+            if is_hub {
+                Severity::Info
+            } else {
+                Severity::Warning
+            },
+            Confidence::Medium,
+        );
+        draft.container = Some(image.container.to_string());
+        let names: Vec<String> = fits.iter().map(|(name, _)| name.clone()).collect();
+        let whom = if maker.kind == MakerKind::Pod {
+            "names no Secret in imagePullSecrets".to_owned()
+        } else {
+            format!("names no Secret in imagePullSecrets, nor does its ServiceAccount {account}")
+        };
+        draft.fact(format!("{kind} {name} {whom}"));
+        draft.fact(match &names[..] {
+            [one] => format!(
+                "Secret {one} in this namespace has a key for {}",
+                image.image
+            ),
+            _ => format!(
+                "Secrets {} in this namespace have keys for {} or another image of it",
+                listed(&names),
+                image.image
+            ),
+        });
+        let later = self.account(maker).flatten();
+        if let Some(account) = later.filter(|account| !account.pull_secrets.is_empty()) {
+            draft.fact(format!(
+                "ServiceAccount {} names {} by now; that is written into pods at their creation only",
+                account.name,
+                account.pull_secrets.join(", ")
+            ));
+        }
+        draft.fact("no registry was asked: it may let anybody in");
+        draft.hint = format!(
+            "Where the registry asks for a login, name {first} in spec.imagePullSecrets of the pods' template, or in imagePullSecrets of ServiceAccount {account}; existing pods have to be created anew."
+        );
+        Some(draft)
+    }
+}
+
+struct Elsewhere {
+    namespaces: Vec<String>,
+    /// One of them is CCE's own.
+    is_renewed: bool,
+}
+
+/// One workload, while its Secrets are looked at.
+struct State<'a> {
+    maker: &'a Maker,
+    /// By whom they are named, where not by itself.
+    account: Option<&'a Account>,
+    /// Images for which no Secret that was read has a key.
+    unserved: &'a [&'a Image],
+    is_blind: bool,
+}
+
+impl State<'_> {
+    /// At whom it is told: what a service account names is its own matter, and that of many workloads.
+    fn place(&self) -> Place {
+        match self.account {
+            Some(account) => Place::at(&account.namespace, "ServiceAccount", &account.name),
+            None => Place::maker(self.maker),
+        }
+    }
+
+    fn who(&self) -> String {
+        match self.account {
+            Some(account) => format!("ServiceAccount {}", account.name),
+            None => {
+                let (kind, name) = self.maker.who();
+                format!("{kind} {name}")
+            }
+        }
+    }
+
+    /// What the others make up for.
+    fn weigh(&self, draft: &mut Draft) {
+        match self.unserved.first() {
+            None => {
+                draft.severity = draft.severity.min(Severity::Warning);
+                draft.fact("its other Secrets have keys for all of its images");
+            }
+            Some(_) if self.is_blind => {
+                draft.severity = draft.severity.min(Severity::Warning);
+                draft.fact("what its other Secrets have is not known");
+            }
+            Some(image) => {
+                draft.fact(format!("no Secret of it has a key for {}", image.image));
+                draft.fact(NO_REGISTRY);
+            }
+        }
+    }
+
+    fn missing(&self, secret: &str, elsewhere: &Elsewhere, drafts: &mut Drafts) {
+        let namespace = &self.maker.namespace;
+        let is_elsewhere = !elsewhere.namespaces.is_empty();
+        let cause = if is_elsewhere {
+            Cause::SecretOtherNamespace
+        } else {
+            Cause::SecretMissing
+        };
+        let mut draft = Draft::new(cause, Severity::Critical, Confidence::High);
+        draft.fact(format!(
+            "{} names Secret {secret} in imagePullSecrets",
+            self.who()
+        ));
+        draft.fact(format!(
+            "the API server has no Secret {secret} in namespace {namespace}"
+        ));
+        if is_elsewhere {
+            draft.fact(format!(
+                "there is one in namespace {}; Secrets do not cross namespaces",
+                listed(&elsewhere.namespaces)
+            ));
+        }
+        self.weigh(&mut draft);
+        let correct = match self.account {
+            Some(account) => format!(
+                "take it out of imagePullSecrets of ServiceAccount {} (existing pods keep it)",
+                account.name
+            ),
+            None => "correct the name in imagePullSecrets of the pods' template".to_owned(),
+        };
+        draft.hint = if elsewhere.is_renewed {
+            format!(
+                "Do not copy it: CCE renews {CCES_OWN} and no copy of it. Name {CCES_OWN}, which CCE makes in each namespace, or create {secret} in namespace {namespace} with a long-term login for SWR."
+            )
+        } else if is_elsewhere {
+            format!("Create {secret} in namespace {namespace} as well, or {correct}.")
+        } else {
+            format!(
+                "Create it (`kubectl create secret docker-registry {secret} -n {namespace} --docker-server=... --docker-username=... --docker-password=...`), or {correct}."
+            )
+        };
+        self.add(secret, draft, drafts);
+    }
+
+    /// None of its keys is for any of the images.
+    fn mismatch(&self, secret: &str, looked: &Looked, drafts: &mut Drafts) {
+        let images = self.maker.containers.iter();
+        let mut near: Option<(&Image, KeyMismatch)> = None;
+        let mut rules = Vec::new();
+        for image in images {
+            let Some(name) = image.name.as_deref() else {
+                continue;
+            };
+            let Err(mismatches) = looked.keys.serves(name) else {
+                return;
+            };
+            let nearest = diagnose::nearest_key(mismatches.iter(), domain(image)).cloned();
+            // One that nobody else serves tells most.
+            let is_unserved = self.unserved.iter().any(|one| std::ptr::eq(*one, image));
+            if let Some(nearest) = nearest
+                && (near.is_none() || is_unserved)
+            {
+                near = Some((image, nearest));
+                if is_unserved {
+                    break;
+                }
+            }
+            if rules.is_empty() {
+                rules = mismatches;
+            }
+        }
+        let is_needed = !self.unserved.is_empty();
+        // A service account serves many, and CCE's console writes its own Secret everywhere.
+        let is_common = self.account.is_some() || secret == CCES_OWN;
+        let is_meant = near
+            .as_ref()
+            .is_some_and(|(image, _)| self.unserved.iter().any(|one| std::ptr::eq(*one, *image)));
+        if is_common && !is_meant {
+            return;
+        }
+        let severity = match (is_meant, is_needed) {
+            (true, _) if self.is_blind => Severity::Warning,
+            (true, _) => Severity::Critical,
+            (false, true) => Severity::Warning,
+            (false, false) => Severity::Info,
+        };
+        let mut draft = Draft::new(Cause::SecretKeyMismatch, severity, Confidence::Medium);
+        let namespace = &self.maker.namespace;
+        draft.fact(format!(
+            "{} names Secret {secret}, and no server key of it matches an image of {}",
+            self.who(),
+            if self.account.is_some() {
+                "its pods"
+            } else {
+                "it"
+            }
+        ));
+        match &near {
+            Some((image, nearest)) => {
+                let key = &nearest.credential.key;
+                let rule = &nearest.rule;
+                draft.container = Some(image.container.to_string());
+                draft.fact(format!(
+                    "the nearest key, '{key}', for {}: {rule}",
+                    image.image
+                ));
+                draft.hint = mend_key(namespace, secret, image, nearest);
+            }
+            None if rules.is_empty() => draft.fact("it has no server key at all"),
+            None => {
+                let keys: Vec<String> = rules
+                    .iter()
+                    .map(|mismatch| mismatch.credential.key.clone())
+                    .collect();
+                draft.fact(format!(
+                    "its keys are for other registries: {}",
+                    listed(&keys)
+                ));
+            }
+        }
+        if near.is_none() {
+            draft.hint = format!(
+                "Name a Secret with a login for {} instead, or take {secret} out of imagePullSecrets.",
+                self.unserved
+                    .first()
+                    .map_or("the images' registries", |image| domain(image))
+            );
+        }
+        self.weigh(&mut draft);
+        self.add(secret, draft, drafts);
+    }
+
+    fn add(&self, secret: &str, draft: Draft, drafts: &mut Drafts) {
+        let place = self.place().of(secret);
+        let draft = draft.idle(self.maker);
+        if self.account.is_some() {
+            drafts.add_used(place, draft, self.maker);
+        } else {
+            drafts.add(place, draft);
+        }
+    }
+}
+
+fn domain(image: &Image) -> &str {
+    let name = image.name.as_deref().unwrap_or(&image.image);
+    name.split('/').next().unwrap_or(name)
+}
+
+fn mend_key(namespace: &str, secret: &str, image: &Image, nearest: &KeyMismatch) -> String {
+    let server = match domain(image) {
+        "docker.io" => "https://index.docker.io/v1/",
+        domain => domain,
+    };
+    let key = &nearest.credential.key;
+    if nearest.rule == MatchRule::Empty {
+        return format!(
+            "Put user and password into the entry '{key}' of Secret {namespace}/{secret}: the kubelet runs no credential helper for it."
+        );
+    }
+    format!(
+        "If it is meant for this image, create Secret {namespace}/{secret} anew with --docker-server={server} in place of '{key}'."
+    )
+}
+
+fn no_account(maker: &Maker) -> Draft {
+    let (kind, name) = maker.who();
+    let (account, namespace) = (maker.account(), &maker.namespace);
+    let mut draft = Draft::new(
+        Cause::ServiceAccountMissing,
+        Severity::Critical,
+        Confidence::High,
+    );
+    draft.fact(match &maker.service_account {
+        Some(_) => format!("{kind} {name} has serviceAccountName {account}"),
+        None => format!("{kind} {name} names no service account, so it is default's"),
+    });
+    draft.fact(format!(
+        "namespace {namespace} has no ServiceAccount {account}: the API server refuses its pods"
+    ));
+    draft.hint = format!(
+        "Create it (`kubectl create serviceaccount {account} -n {namespace}`) with the imagePullSecrets that its pods need, or correct serviceAccountName."
+    );
+    draft
+}
+
+/// At whom a finding is, and of which Secret.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Place {
+    namespace: String,
+    kind: String,
+    name: String,
+    secret: String,
+}
+
+impl Place {
+    fn at(namespace: &str, kind: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            secret: String::new(),
+        }
+    }
+
+    fn maker(maker: &Maker) -> Self {
+        let (kind, name) = maker.who();
+        Self::at(&maker.namespace, kind, name)
+    }
+
+    fn of(mut self, secret: &str) -> Self {
+        secret.clone_into(&mut self.secret);
+        self
+    }
+}
+
+/// Who uses something.
+#[derive(Clone, Debug, Default)]
+struct Users {
+    names: BTreeSet<String>,
+    /// None of them makes pods.
+    are_idle: Option<bool>,
+    /// One of them makes pods, and no other Secret of it would do.
+    need_it: bool,
+}
+
+impl Users {
+    fn add(&mut self, maker: &Maker) {
+        let (kind, name) = maker.who();
+        self.names.insert(format!("{kind} {name}"));
+        self.are_idle = Some(self.are_idle.unwrap_or(true) && maker.is_idle);
+    }
+
+    fn told(&self) -> String {
+        let first: Vec<String> = self.names.iter().take(MOST_TOLD).cloned().collect();
+        let more = self.names.len() - first.len();
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        format!("used by {}{more}", first.join(", "))
+    }
+}
+
+/// A finding that is not at anybody yet.
+struct Draft {
+    cause: Cause,
+    severity: Severity,
+    confidence: Confidence,
+    container: Option<String>,
+    evidence: Vec<String>,
+    hint: String,
+    users: Users,
+}
+
+impl Draft {
+    fn new(cause: Cause, severity: Severity, confidence: Confidence) -> Self {
+        Self {
+            cause,
+            severity,
+            confidence,
+            container: None,
+            evidence: Vec::new(),
+            hint: String::new(),
+            users: Users::default(),
+        }
+    }
+
+    fn of(found: diagnose::Finding) -> Self {
+        Self {
+            evidence: found.evidence,
+            hint: found.hint,
+            ..Self::new(found.cause, found.severity, found.confidence)
+        }
+    }
+
+    fn fact(&mut self, fact: impl Into<String>) {
+        self.evidence.push(fact.into());
+    }
+
+    /// Nothing fails now where no pod is made.
+    fn idle(mut self, maker: &Maker) -> Self {
+        if maker.is_idle {
+            self.severity = self.severity.min(Severity::Warning);
+            let (kind, name) = maker.who();
+            self.fact(format!(
+                "{kind} {name} makes no pods at present (replicas: 0, or suspended)"
+            ));
+        }
+        self
+    }
+}
+
+/// All that was found, once at each place.
+#[derive(Default)]
+struct Drafts(BTreeMap<(Cause, Place, usize), Draft>);
+
+impl Drafts {
+    fn add(&mut self, place: Place, draft: Draft) {
+        // Pods of one workload of a kind that is not read say the same.
+        let mut number = 0;
+        loop {
+            match self.0.get(&(draft.cause, place.clone(), number)) {
+                Some(other) if other.evidence == draft.evidence => return,
+                Some(_) => number += 1,
+                None => break,
+            }
+        }
+        self.0.insert((draft.cause, place, number), draft);
+    }
+
+    /// What many have in common is told once, as bad as it is for any of them.
+    fn add_used(&mut self, place: Place, draft: Draft, user: &Maker) {
+        let known = self
+            .0
+            .entry((draft.cause, place, 0))
+            .or_insert_with(|| Draft {
+                severity: Severity::Info,
+                evidence: Vec::new(),
+                ..Draft::new(draft.cause, draft.severity, draft.confidence)
+            });
+        let users = std::mem::take(&mut known.users);
+        if draft.severity > known.severity || known.evidence.is_empty() {
+            *known = draft;
+        }
+        known.users = users;
+        known.users.add(user);
+    }
+
+    fn finish(self) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = self
+            .0
+            .into_iter()
+            .map(|((_, place, _), mut draft)| {
+                if !draft.users.names.is_empty() {
+                    draft.evidence.push(draft.users.told());
+                }
+                Finding {
+                    namespace: place.namespace,
+                    kind: place.kind,
+                    name: place.name,
+                    container: draft.container,
+                    cause: draft.cause,
+                    severity: draft.severity,
+                    confidence: draft.confidence,
+                    evidence: draft.evidence,
+                    hint: draft.hint,
+                }
+            })
+            .collect();
+        findings.sort_by_key(|finding| Reverse(finding.severity));
+        findings
+    }
+}

@@ -1,0 +1,671 @@
+//! What is found and, beside each, where it is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::judge::{judge, needs};
+use super::{Cluster, Finding, Listed, Looked, Read, Snapshot, Unknown};
+use crate::diagnose::Severity::{Critical, Info, Warning};
+use crate::kubernetes::secrets::{Access, SecretKey};
+use crate::workload::makers::{
+    Account, ContainerSpec, Head, Image, Maker, MakerKind, eip_problems,
+};
+
+const PASSWORD: &str = "hunter2-of-the-lint";
+
+/// A small cluster: everybody may be seen, and a namespace has its default service account.
+struct World(Cluster);
+
+fn world() -> World {
+    World(Cluster {
+        makers: Vec::new(),
+        accounts: Listed {
+            items: Vec::new(),
+            unknown: Unknown::default(),
+        },
+        heads: Listed {
+            items: Vec::new(),
+            unknown: Unknown::default(),
+        },
+        access: Access::Discovered,
+        read: BTreeMap::new(),
+        unseen: Vec::new(),
+    })
+    .account("shop", "default", &[])
+}
+
+fn names(list: &[&str]) -> Box<[Box<str>]> {
+    list.iter().map(|name| Box::from(*name)).collect()
+}
+
+fn maker(kind: MakerKind, name: &str, images: &[&str], secrets: &[&str]) -> Maker {
+    Maker {
+        kind,
+        owner: None,
+        namespace: "shop".into(),
+        name: name.into(),
+        pull_secrets: names(secrets),
+        service_account: None,
+        containers: images
+            .iter()
+            .enumerate()
+            .filter_map(|(index, image)| {
+                Image::of(&ContainerSpec {
+                    name: format!("c{index}"),
+                    image: (*image).to_owned(),
+                    image_pull_policy: None,
+                })
+            })
+            .collect(),
+        eip: Box::default(),
+        is_idle: false,
+    }
+}
+
+fn deployment(images: &[&str], secrets: &[&str]) -> Maker {
+    maker(MakerKind::Deployment, "web", images, secrets)
+}
+
+fn key(namespace: &str, name: &str) -> SecretKey {
+    SecretKey {
+        namespace: namespace.into(),
+        name: name.into(),
+    }
+}
+
+fn docker_config(server: &str) -> String {
+    json!({"auths": {server: {"username": "u", "password": PASSWORD}}}).to_string()
+}
+
+impl World {
+    fn maker(mut self, maker: Maker) -> Self {
+        self.0.makers.push(Arc::new(maker));
+        self
+    }
+
+    fn account(mut self, namespace: &str, name: &str, secrets: &[&str]) -> Self {
+        let accounts = &mut self.0.accounts.items;
+        accounts.retain(|a| (&*a.namespace, &*a.name) != (namespace, name));
+        accounts.push(Arc::new(Account {
+            namespace: namespace.into(),
+            name: name.into(),
+            pull_secrets: names(secrets),
+        }));
+        self
+    }
+
+    fn head(mut self, namespace: &str, name: &str, is_renewed: bool) -> Self {
+        self.0.heads.items.push(Arc::new(Head {
+            namespace: namespace.into(),
+            name: name.into(),
+            version: "1".into(),
+            is_renewed,
+        }));
+        self
+    }
+
+    /// There, of the right type, and read.
+    fn secret(self, namespace: &str, name: &str, server: &str) -> Self {
+        let data = BASE64_STANDARD.encode(docker_config(server));
+        let manifest = json!({"kind": "Secret", "metadata": {"name": name, "namespace": namespace},
+            "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": data}});
+        self.head(namespace, name, false)
+            .manifest(namespace, name, &manifest)
+    }
+
+    fn manifest(mut self, namespace: &str, name: &str, manifest: &Value) -> Self {
+        let looked = Looked::at(manifest.to_string().as_bytes()).unwrap();
+        let read = Read::Content(Arc::new(looked));
+        self.0.read.insert(key(namespace, name), read);
+        self
+    }
+
+    fn absent(mut self, namespace: &str, name: &str) -> Self {
+        self.0.read.insert(key(namespace, name), Read::Absent);
+        self
+    }
+
+    fn unread(mut self, namespace: &str, name: &str) -> Self {
+        let read = Read::Unread("RBAC forbids it".to_owned());
+        self.0.read.insert(key(namespace, name), read);
+        self
+    }
+
+    fn look(&self) -> Snapshot {
+        let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let snapshot = judge(&self.0, now);
+        let shown = format!("{snapshot:?} {:?}", self.0);
+        assert!(!shown.contains(PASSWORD), "{shown}");
+        for finding in &snapshot.findings {
+            assert!(
+                !finding.evidence.is_empty() && !finding.hint.is_empty(),
+                "{finding:?}"
+            );
+        }
+        snapshot
+    }
+
+    /// `severity cause kind/name` of each.
+    fn told(&self) -> Vec<String> {
+        self.look().findings.iter().map(shown).collect()
+    }
+
+    /// The only one.
+    fn only(&self) -> Finding {
+        let mut findings = self.look().findings;
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        findings.remove(0)
+    }
+}
+
+fn shown(finding: &Finding) -> String {
+    format!(
+        "{:?} {} {}/{}",
+        finding.severity,
+        finding.cause.code(),
+        finding.kind,
+        finding.name
+    )
+}
+
+fn says(finding: &Finding, part: &str) {
+    let all = format!("{} {}", finding.evidence.join("\n"), finding.hint);
+    assert!(all.contains(part), "'{part}' is not in {finding:#?}");
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn nothing_is_wrong_where_secrets_are_there_and_fit() {
+    let image = "reg.example.com/team/app:1";
+    let good = world()
+        .secret("shop", "pull", "reg.example.com")
+        .maker(deployment(&[image], &["pull"]));
+    assert_eq!(good.told(), NOTHING);
+    let seen = good.look().seen;
+    assert_eq!((seen.namespaces, seen.service_accounts), (1, 1));
+    assert_eq!((seen.secrets.named, seen.secrets.read), (1, 1));
+    assert_eq!(seen.workloads[&MakerKind::Deployment], 1);
+    // By way of the service account.
+    let by_account = world()
+        .account("shop", "default", &["pull"])
+        .secret("shop", "pull", "reg.example.com")
+        .maker(deployment(&[image], &[]));
+    assert_eq!(by_account.told(), NOTHING);
+    // None is named, and none would fit.
+    let public = world()
+        .secret("shop", "other", "other.example.com")
+        .maker(deployment(&[image], &[]));
+    assert_eq!(public.told(), NOTHING);
+    // It pulls nothing.
+    let mut never = deployment(&[], &["gone"]);
+    never.containers = Box::default();
+    assert_eq!(world().absent("shop", "gone").maker(never).told(), NOTHING);
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_missing() {
+    let image = "reg.example.com/team/app:1";
+    let one = world()
+        .absent("shop", "pull")
+        .maker(deployment(&[image], &["pull"]));
+    let found = one.only();
+    assert_eq!(shown(&found), "Critical secret_missing Deployment/web");
+    says(
+        &found,
+        "the API server has no Secret pull in namespace shop",
+    );
+    says(
+        &found,
+        "no Secret of it has a key for reg.example.com/team/app:1",
+    );
+    says(&found, "kubectl create secret docker-registry pull -n shop");
+    assert_eq!(one.look().seen.secrets.absent, 1);
+
+    // Another one of the pod does as well.
+    let both = world()
+        .absent("shop", "old")
+        .secret("shop", "pull", "reg.example.com")
+        .maker(deployment(&[image], &["old", "pull"]));
+    assert_eq!(both.told(), ["Warning secret_missing Deployment/web"]);
+    // What another one has is not known.
+    let blind = world()
+        .absent("shop", "old")
+        .unread("shop", "pull")
+        .maker(deployment(&[image], &["old", "pull"]));
+    assert_eq!(blind.told(), ["Warning secret_missing Deployment/web"]);
+    // It has come since it was asked for.
+    let come = world()
+        .absent("shop", "pull")
+        .head("shop", "pull", false)
+        .maker(deployment(&[image], &["pull"]));
+    assert_eq!(come.told(), NOTHING);
+    // Nothing fails while there are no pods.
+    let mut idle = deployment(&[image], &["pull"]);
+    idle.is_idle = true;
+    let idle = world().absent("shop", "pull").maker(idle).only();
+    assert_eq!(idle.severity, Warning);
+    says(&idle, "replicas: 0");
+}
+
+#[test]
+fn what_can_t_be_read_is_not_known_and_never_missing() {
+    let image = "reg.example.com/team/app:1";
+    let unread = world()
+        .unread("shop", "pull")
+        .maker(deployment(&[image], &["pull"]));
+    let mut not_asked = world().maker(deployment(&[image], &["pull"]));
+    let mut none = world().maker(deployment(&[image], &["pull"]));
+    none.0.access = Access::None;
+    let mut unnamed = world().maker(deployment(&[image], &["pull"]));
+    unnamed.0.access = Access::Named(BTreeSet::from([key("shop", "other")]));
+    for (world, why) in [
+        (&unread, "RBAC forbids it"),
+        (&not_asked, "being read"),
+        (&none, "kubernetes.secrets is none"),
+        (&unnamed, "kubernetes.named_secrets"),
+    ] {
+        let snapshot = world.look();
+        assert_eq!(snapshot.findings, []);
+        assert_eq!(snapshot.seen.secrets.unknown, 1);
+        let [line] = &snapshot.could_not_see[..] else {
+            panic!("{snapshot:?}")
+        };
+        assert!(line.contains(why) && line.contains("shop/pull"), "{line}");
+    }
+    not_asked.0.heads.unknown.everywhere = true;
+    let line = &not_asked.look().could_not_see[0];
+    assert!(line.contains("does not list the Secrets"), "{line}");
+}
+
+#[test]
+fn a_secret_of_another_namespace_does_not_count() {
+    let image = "swr.ap-southeast-1.myhuaweicloud.com/team/app:1";
+    let at = |is_renewed| {
+        world()
+            .absent("shop", "pull")
+            .head("bank", "pull", is_renewed)
+            .maker(deployment(&[image], &["pull"]))
+            .only()
+    };
+    let found = at(false);
+    assert_eq!(
+        shown(&found),
+        "Critical secret_other_namespace Deployment/web"
+    );
+    says(&found, "there is one in namespace bank");
+    says(&found, "Create pull in namespace shop as well");
+    says(&at(true), "Do not copy it");
+}
+
+#[test]
+fn what_a_service_account_names_is_told_once_for_all_who_use_it() {
+    let image = "reg.example.com/team/app:1";
+    let mut many = world()
+        .account("shop", "default", &["pull"])
+        .account("shop", "other", &[])
+        .absent("shop", "pull");
+    for number in 0..8 {
+        let name = format!("w{number}");
+        many = many.maker(maker(MakerKind::StatefulSet, &name, &[image], &[]));
+    }
+    // The API server has written it into this one.
+    many = many.maker(maker(MakerKind::Pod, "bare", &[image], &["pull"]));
+    let found = many.only();
+    assert_eq!(
+        shown(&found),
+        "Critical secret_missing ServiceAccount/default"
+    );
+    says(&found, "used by Pod bare, StatefulSet w0");
+    says(&found, "and 4 more");
+    says(
+        &found,
+        "take it out of imagePullSecrets of ServiceAccount default",
+    );
+    // Who names one of its own does not get those of its service account.
+    let own = world()
+        .account("shop", "default", &["pull"])
+        .absent("shop", "pull")
+        .secret("shop", "own", "reg.example.com")
+        .maker(deployment(&[image], &["own"]));
+    assert_eq!(own.told(), NOTHING);
+    assert_eq!(needs(&own.0), BTreeSet::from([key("shop", "own")]));
+}
+
+#[test]
+fn a_service_account_that_is_not_there_keeps_pods_from_being_made() {
+    let image = "reg.example.com/team/app:1";
+    let mut robot = deployment(&[image], &[]);
+    robot.service_account = Some("robot".into());
+    let found = world().maker(robot.clone()).only();
+    assert_eq!(
+        shown(&found),
+        "Critical service_account_missing Deployment/web"
+    );
+    says(&found, "kubectl create serviceaccount robot -n shop");
+    // A pod that is there goes on.
+    let mut pod = robot.clone();
+    pod.kind = MakerKind::Pod;
+    assert_eq!(world().maker(pod).told(), NOTHING);
+    assert_eq!(
+        world()
+            .account("shop", "robot", &[])
+            .maker(robot.clone())
+            .told(),
+        NOTHING
+    );
+    // Nobody has told which there are.
+    let mut blind = world().maker(robot);
+    blind
+        .0
+        .accounts
+        .unknown
+        .namespaces
+        .insert("shop".to_owned());
+    assert_eq!(blind.told(), NOTHING);
+}
+
+#[test]
+fn keys_that_match_no_image_name_the_nearest_and_its_rule() {
+    for (server, image, rule, severity) in [
+        (
+            "reg.example.com:443",
+            "reg.example.com/a",
+            "ports differ",
+            Critical,
+        ),
+        (
+            "reg.example.com/other",
+            "reg.example.com/a",
+            "the path '/other'",
+            Critical,
+        ),
+        ("example.com", "reg.example.com/a", "labels", Critical),
+        ("registry-1.docker.io", "nginx", "labels", Critical),
+        (
+            "quay.io",
+            "reg.example.com/a",
+            "other registries: quay.io",
+            Warning,
+        ),
+    ] {
+        let world = world()
+            .secret("shop", "pull", server)
+            .maker(deployment(&[image], &["pull"]));
+        let findings = world.look().findings;
+        let found = findings
+            .iter()
+            .find(|f| f.cause.code() == "secret_key_mismatch")
+            .unwrap_or_else(|| panic!("{server}: {findings:?}"));
+        assert_eq!(found.severity, severity, "{server}");
+        says(found, rule);
+        if severity == Critical {
+            assert_eq!(found.container.as_deref(), Some("c0"));
+            says(found, "--docker-server=");
+        }
+    }
+}
+
+#[test]
+fn a_key_for_one_of_the_images_is_enough_and_leftovers_are_a_remark() {
+    let (app, sidecar) = ("reg.example.com/team/app:1", "nginx:1");
+    let one = world()
+        .secret("shop", "pull", "reg.example.com")
+        .maker(deployment(&[sidecar, app], &["pull"]));
+    assert_eq!(one.told(), NOTHING);
+    // All images are served by another.
+    let two = world()
+        .secret("shop", "pull", "reg.example.com")
+        .secret("shop", "old", "quay.io")
+        .maker(deployment(&[app], &["old", "pull"]));
+    assert_eq!(two.told(), ["Info secret_key_mismatch Deployment/web"]);
+    // A service account serves many; one that was meant for this image is told all the same.
+    for (server, want) in [
+        ("quay.io", vec![]),
+        (
+            "reg.example.com:443",
+            vec!["Critical secret_key_mismatch ServiceAccount/default"],
+        ),
+    ] {
+        let account = world()
+            .account("shop", "default", &["pull"])
+            .secret("shop", "pull", server)
+            .maker(deployment(&[app], &[]));
+        assert_eq!(account.told(), want);
+    }
+    // CCE's console writes its own into every workload.
+    let cce = world()
+        .secret(
+            "shop",
+            "default-secret",
+            "swr.ap-southeast-1.myhuaweicloud.com",
+        )
+        .maker(deployment(&["nginx:1"], &["default-secret"]));
+    assert_eq!(cce.told(), NOTHING);
+}
+
+#[test]
+fn a_secret_that_would_fit_and_that_nobody_names_is_told() {
+    let image = "reg.example.com/team/app:1";
+    let base = || world().secret("shop", "pull", "reg.example.com");
+    let found = base().maker(deployment(&[image], &[])).only();
+    assert_eq!(shown(&found), "Warning secret_not_named Deployment/web");
+    says(&found, "nor does its ServiceAccount default");
+    says(&found, "name pull in spec.imagePullSecrets");
+    // Docker Hub lets anybody in, within limits.
+    let hub = world()
+        .secret("shop", "hub", "https://index.docker.io/v1/")
+        .maker(deployment(&["nginx"], &[]))
+        .only();
+    assert_eq!(hub.severity, Info);
+    // A pod was made before its service account had one.
+    let pod = base()
+        .account("shop", "default", &["pull"])
+        .maker(maker(MakerKind::Pod, "p", &[image], &[]))
+        .only();
+    says(&pod, "names pull by now");
+    // The Secret is in another namespace, or its service accounts can't be seen.
+    let elsewhere = world()
+        .secret("bank", "pull", "reg.example.com")
+        .maker(deployment(&[image], &[]));
+    assert_eq!(elsewhere.told(), NOTHING);
+    let mut blind = base().maker(deployment(&[image], &[]));
+    blind.0.accounts.items.clear();
+    blind.0.accounts.unknown.everywhere = true;
+    assert_eq!(blind.told(), NOTHING);
+}
+
+#[test]
+fn what_is_odd_in_a_secret_is_told_at_the_secret() {
+    let image = "reg.example.com/team/app:1";
+    let of = |kind: &str, content: &str, annotations: Value| {
+        json!({"kind": "Secret", "metadata": {"name": "pull", "namespace": "shop", "annotations": annotations},
+               "type": kind, "data": {".dockerconfigjson": BASE64_STANDARD.encode(content)}})
+    };
+    let right = "kubernetes.io/dockerconfigjson";
+    let good = docker_config("reg.example.com");
+    let twice = BASE64_STANDARD.encode(&good);
+    let newline = json!({"auths": {"reg.example.com": {"username": "u", "password": format!("{PASSWORD}\n")}}});
+    let ends = |at: &str| json!({"swr-auth-may-expires-at": at});
+    for (manifest, want) in [
+        (of(right, &good, json!({})), vec![]),
+        (
+            of("Opaque", &good, json!({})),
+            vec!["Critical secret_format Secret/pull"],
+        ),
+        (
+            of(right, &twice, json!({})),
+            vec!["Critical secret_format Secret/pull"],
+        ),
+        (
+            of(right, &newline.to_string(), json!({})),
+            vec!["Critical secret_format Secret/pull"],
+        ),
+        (
+            of(right, &good, ends("2026-11-24T11:00:00Z")),
+            vec!["Critical secret_copy_expired Secret/pull"],
+        ),
+        (
+            of(right, &good, ends("2026-11-25T11:00:00Z")),
+            vec!["Warning secret_copy_expired Secret/pull"],
+        ),
+    ] {
+        let one = world()
+            .head("shop", "pull", false)
+            .manifest("shop", "pull", &manifest)
+            .maker(deployment(&[image], &["pull"]))
+            .maker(maker(MakerKind::CronJob, "nightly", &[image], &["pull"]));
+        assert_eq!(one.told(), want, "{manifest}");
+        for finding in one.look().findings {
+            says(&finding, "used by CronJob nightly, Deployment web");
+        }
+    }
+    // The kubelet passes over one of another type; what can't be decoded spoils all.
+    for (content, kind, want) in [
+        (&good, "Opaque", "Warning secret_format Secret/pull"),
+        (&twice, right, "Critical secret_format Secret/pull"),
+    ] {
+        let two = world()
+            .secret("shop", "good", "reg.example.com")
+            .head("shop", "pull", false)
+            .manifest("shop", "pull", &of(kind, content, json!({})))
+            .maker(deployment(&[image], &["pull", "good"]));
+        assert_eq!(two.told(), [want]);
+        says(
+            &two.only(),
+            "kubectl create secret docker-registry pull -n shop",
+        );
+    }
+    // CCE's own has the same annotation, and is renewed.
+    let own = json!({"kind": "Secret", "metadata": {"name": "default-secret", "namespace": "shop",
+            "annotations": ends("2026-11-25T11:00:00Z")}, "type": right,
+        "data": {".dockerconfigjson": BASE64_STANDARD.encode(&good)}});
+    let own = world()
+        .head("shop", "default-secret", true)
+        .manifest("shop", "default-secret", &own)
+        .maker(deployment(&[image], &["default-secret"]));
+    assert_eq!(own.told(), NOTHING);
+}
+
+#[test]
+fn annotations_for_an_eip_are_looked_at_without_any_secret() {
+    let with = |pairs: Value| {
+        let mut maker = deployment(&["reg.example.com/a:1"], &[]);
+        let none = serde_json::Map::new();
+        maker.eip = eip_problems(maker.kind, pairs.as_object().unwrap(), &none);
+        let mut world = world().maker(maker);
+        world.0.access = Access::None;
+        world.0.accounts.unknown.everywhere = true;
+        world.told()
+    };
+    let bad = json!({"yangtse.io/pod-with-eip": "true", "yangtse.io/eip-bandwidth-size": "5M"});
+    assert_eq!(
+        with(bad),
+        ["Critical eip_annotation_invalid Deployment/web"]
+    );
+    let idle = json!({"yangtse.io/eip-bandwidth-size": "5"});
+    assert_eq!(
+        with(idle),
+        ["Warning eip_annotation_without_effect Deployment/web"]
+    );
+    let good = json!({"yangtse.io/pod-with-eip": "true", "yangtse.io/eip-bandwidth-size": "5"});
+    assert_eq!(with(good), NOTHING);
+}
+
+#[test]
+fn only_secrets_that_somebody_needs_are_read() {
+    let image = "reg.example.com/team/app:1";
+    let mut cluster = world()
+        .account("bank", "default", &["of-account"])
+        .head("shop", "named", false)
+        .head("shop", "beside", false)
+        .head("bank", "unused", false)
+        .head("till", "nobody", false)
+        .maker(deployment(&[image], &["named", "gone"]));
+    let mut other = maker(MakerKind::Job, "job", &[image], &[]);
+    other.namespace = "bank".into();
+    cluster = cluster.maker(other);
+    let want = BTreeSet::from([
+        key("shop", "named"),
+        key("shop", "gone"),
+        key("bank", "of-account"),
+    ]);
+    assert_eq!(needs(&cluster.0), want);
+    // Beside one that names none, there may be one that was meant.
+    let mut lonely = cluster.maker(maker(MakerKind::Job, "lonely", &[image], &[]));
+    let mut more = want.clone();
+    more.insert(key("shop", "beside"));
+    assert_eq!(needs(&lonely.0), more);
+    lonely.0.access = Access::Named(BTreeSet::from([key("shop", "gone"), key("till", "nobody")]));
+    assert_eq!(needs(&lonely.0), BTreeSet::from([key("shop", "gone")]));
+    lonely.0.access = Access::None;
+    assert_eq!(needs(&lonely.0), BTreeSet::new());
+}
+
+#[test]
+fn pods_of_a_workload_that_is_not_read_are_told_once() {
+    let mut cluster = world().absent("shop", "pull");
+    for number in 0..20 {
+        let mut pod = maker(
+            MakerKind::Pod,
+            &format!("web-{number}"),
+            &["reg.example.com/a"],
+            &["pull"],
+        );
+        pod.owner = Some(("CloneSet".into(), "web".into()));
+        cluster = cluster.maker(pod);
+    }
+    assert_eq!(
+        shown(&cluster.only()),
+        "Critical secret_missing CloneSet/web"
+    );
+}
+
+/// 2,000 workloads of 200 namespaces with 2,000 Secrets: printed, since machines differ; only an order of
+/// magnitude is held.
+#[test]
+fn a_pass_over_a_big_cluster_takes_milliseconds() {
+    let mut cluster = world();
+    for number in 0..2000 {
+        let namespace = format!("ns-{}", number % 200);
+        if number < 200 {
+            cluster = cluster.account(&namespace, "default", &["of-account"]);
+        }
+        let secret = format!("pull-{number}");
+        cluster = cluster.secret(&namespace, &secret, "reg.example.com");
+        let (image, sidecar) = (
+            format!("reg.example.com/team/app-{number}:1"),
+            "docker.io/envoy:1",
+        );
+        let mut one = maker(
+            MakerKind::Deployment,
+            &format!("w-{number}"),
+            &[&image, sidecar],
+            &[&secret],
+        );
+        one.namespace = namespace.into();
+        cluster = cluster.maker(one);
+    }
+    let begun = Instant::now();
+    let needed = needs(&cluster.0).len();
+    let of_needs = begun.elapsed();
+    let begun = Instant::now();
+    let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+    let snapshot = judge(&cluster.0, now);
+    let of_judge = begun.elapsed();
+    println!(
+        "2,000 workloads: {needed} Secrets needed, found in {of_needs:?}; judged in {of_judge:?}"
+    );
+    assert_eq!((needed, snapshot.findings.len()), (2000, 0));
+    let bound = Duration::from_secs(5);
+    assert!(
+        of_judge < bound,
+        "{of_judge:?}: something grows with the square"
+    );
+}

@@ -1,0 +1,266 @@
+//! What an Event of a kubelet says of an image: in the words of all versions since Kubernetes 1.24
+//! (`pkg/kubelet/images/image_manager.go`, `pkg/kubelet/kubelet_pods.go`).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::text::clean;
+use crate::model::units::Bytes;
+
+/// An Event of core/v1 or events.k8s.io/v1 about a pod, as far as it is read: the API server shows either
+/// in the other's form.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Event {
+    pub uid: String,
+    pub namespace: String,
+    pub pod: String,
+    /// From `spec.containers{NAME}`; empty where the pod as a whole is meant.
+    pub container: String,
+    /// The node whose kubelet says it; empty where it does not say.
+    pub node: String,
+    pub reason: String,
+    pub message: String,
+    /// How often it happened, this once included.
+    pub count: u64,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+}
+
+/// What it says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Said {
+    Pulling {
+        image: String,
+    },
+    Pulled {
+        image: String,
+        took: Took,
+    },
+    /// The image was there; nobody was asked for it.
+    Present {
+        image: String,
+    },
+    /// The pull has failed; the runtime's own words.
+    Failed {
+        image: String,
+        text: String,
+    },
+    /// The next try has to wait. The image is not named where only the state is
+    /// (`Error: ImagePullBackOff`).
+    StillFailing {
+        image: Option<String>,
+    },
+    /// The pod names Secrets that can't be read; the pull goes on without them.
+    SecretsMissing {
+        names: Vec<String>,
+    },
+    /// It is not there, and the policy is Never.
+    NeverPulled {
+        image: String,
+    },
+    /// The image's name can't be used, or the runtime can't say whether it is there.
+    NotInspected {
+        image: String,
+        text: String,
+    },
+}
+
+/// How long a pull took.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Took {
+    /// From the question to the runtime to its answer, unpacking included. Before Kubernetes 1.28 the wait
+    /// for other pulls too.
+    pub pulling: Duration,
+    /// Since 1.28: with the wait for other pulls.
+    pub including_waiting: Option<Duration>,
+    /// Since 1.30. containerd gives the size of the compressed layers, CRI-O and cri-dockerd what they take
+    /// on the disk.
+    pub size: Option<Bytes>,
+}
+
+impl Took {
+    /// How long it waited for other pulls; `None` where the kubelet does not tell the two apart.
+    pub fn waiting(&self) -> Option<Duration> {
+        self.including_waiting
+            .map(|whole| whole.saturating_sub(self.pulling))
+    }
+}
+
+impl Said {
+    pub fn image(&self) -> Option<&str> {
+        match self {
+            Self::Pulling { image }
+            | Self::Pulled { image, .. }
+            | Self::Present { image }
+            | Self::Failed { image, .. }
+            | Self::NeverPulled { image }
+            | Self::NotInspected { image, .. } => Some(image),
+            Self::StillFailing { image } => image.as_deref(),
+            Self::SecretsMissing { .. } => None,
+        }
+    }
+
+    /// For a label: closed.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pulling { .. } => "pulling",
+            Self::Pulled { .. } => "pulled",
+            Self::Present { .. } => "present",
+            Self::Failed { .. } => "failed",
+            Self::StillFailing { .. } => "still_failing",
+            Self::SecretsMissing { .. } => "secrets_missing",
+            Self::NeverPulled { .. } => "never_pulled",
+            Self::NotInspected { .. } => "not_inspected",
+        }
+    }
+}
+
+/// Longer messages are cut before anything is made of them: client-go's Events have 1 kB at most, others may
+/// say what they like.
+const MOST_READ: usize = 8 * 1024;
+
+/// Longer names of images are none: a repository has 255 characters at most.
+const LONGEST_IMAGE: usize = 1024;
+
+/// What client-go puts before the message of ten alike (`EventAggregator`).
+const COMBINED: &str = "(combined from similar events): ";
+
+/// What an Event says of an image; `None`: nothing, or not in words that are known.
+pub fn read(reason: &str, message: &str) -> Option<Said> {
+    let message = beginning(message, MOST_READ);
+    let message = message.strip_prefix(COMBINED).unwrap_or(message);
+    match reason {
+        "Pulling" => named(message, &["Pulling image ", "pulling image "]).map(|(image, _)| {
+            let image = image.into_owned();
+            Said::Pulling { image }
+        }),
+        "Pulled" => pulled(message),
+        "Failed" => failed(message),
+        "BackOff" => {
+            // Containers that crash have the same reason.
+            let (image, _) = named(message, &["Back-off pulling image "])?;
+            let image = Some(image.into_owned());
+            Some(Said::StillFailing { image })
+        }
+        "FailedToRetrieveImagePullSecret" => {
+            let names = message.split_once('(')?.1.split_once(')')?.0;
+            let names = names.split(',').map(|name| clean(name.trim(), 253));
+            let names = names.filter(|name| !name.is_empty()).collect();
+            Some(Said::SecretsMissing { names })
+        }
+        "ErrImageNeverPull" => {
+            let (image, _) = named(message, &["Container image "])?;
+            let image = image.into_owned();
+            Some(Said::NeverPulled { image })
+        }
+        "InspectFailed" => {
+            let (image, rest) = named(
+                message,
+                &[
+                    "Failed to apply default image tag ",
+                    "Failed to inspect image ",
+                ],
+            )?;
+            Some(Said::NotInspected {
+                image: image.into_owned(),
+                text: rest.strip_prefix(": ").unwrap_or(rest).to_owned(),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn pulled(message: &str) -> Option<Said> {
+    if let Some((image, rest)) = named(message, &["Container image "]) {
+        let image = image.into_owned();
+        return rest
+            .starts_with(" already present on machine")
+            .then_some(Said::Present { image });
+    }
+    let (image, rest) = named(message, &["Successfully pulled image "])?;
+    let rest = rest.strip_prefix(" in ")?;
+    let end = rest.find(' ').unwrap_or(rest.len());
+    let took = Took {
+        pulling: duration(&rest[..end])?,
+        including_waiting: between(rest, "(", " including waiting").and_then(duration),
+        size: between(rest, "Image size: ", " bytes")
+            .and_then(|size| size.parse().ok())
+            .filter(|size| *size > 0)
+            .map(Bytes),
+    };
+    let image = image.into_owned();
+    Some(Said::Pulled { image, took })
+}
+
+fn failed(message: &str) -> Option<Said> {
+    if let Some((image, rest)) = named(message, &["Failed to pull image "]) {
+        return Some(Said::Failed {
+            image: image.into_owned(),
+            text: rest.strip_prefix(": ").unwrap_or(rest).to_owned(),
+        });
+    }
+    let state = message.strip_prefix("Error: ")?;
+    // Other failures of containers have the same reason.
+    ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"]
+        .contains(&state)
+        .then_some(Said::StillFailing { image: None })
+}
+
+/// The image that is quoted behind one of these beginnings, and what comes then.
+fn named<'a>(
+    message: &'a str,
+    beginnings: &[&str],
+) -> Option<(std::borrow::Cow<'a, str>, &'a str)> {
+    let rest = beginnings
+        .iter()
+        .find_map(|beginning| message.strip_prefix(beginning))?;
+    let (image, rest) = rest.strip_prefix('"')?.split_once('"')?;
+    let is_name = image.len() <= LONGEST_IMAGE;
+    is_name.then(|| (image.into(), rest))
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    Some(rest.split_once(after)?.0)
+}
+
+/// The first bytes of a text, cut between characters.
+pub(super) fn beginning(text: &str, most: usize) -> &str {
+    if text.len() <= most {
+        return text;
+    }
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+/// A day is longer than any pull: what says more is no pull's time.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// A duration as Go prints it: `313ms`, `1m2.3s`, `1h0m1.5s`, `4.5µs`.
+pub fn duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 7] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("µs", 1e-6),
+        ("μs", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+    ];
+    let (mut rest, mut seconds, mut is_empty) = (text, 0.0, true);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let of_unit = &rest[digits..];
+        let (length, factor) = match UNITS.iter().find(|(unit, _)| of_unit.starts_with(unit)) {
+            Some((unit, factor)) => (unit.len(), *factor),
+            None => (of_unit.starts_with('h').then_some(1)?, 3600.0),
+        };
+        seconds += number * factor;
+        rest = &of_unit[length..];
+        is_empty = false;
+    }
+    let duration = Duration::try_from_secs_f64(seconds).ok()?;
+    (!is_empty && duration <= LONGEST).then_some(duration)
+}

@@ -1,0 +1,381 @@
+//! The words, in the order in which they are looked for: what says more comes first.
+//!
+//! They are those of Go's net, net/http, crypto/tls and crypto/x509 as of 1.17 and later, of containerd
+//! 1.6 to 2.x, of containers/image (CRI-O), and of docker. `tests/data/pulls.yaml` has them as they are
+//! met in the field.
+
+use crate::diagnose::cause::Cause;
+use crate::model::endpoint::Role;
+
+/// What kind of thing happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Group {
+    /// The host was not found, or not reached.
+    Connection,
+    /// Everything else.
+    Other,
+}
+
+/// What a text fits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Match {
+    pub(super) cause: Cause,
+    /// These too.
+    pub(super) or: &'static [Cause],
+    pub(super) group: Group,
+}
+
+struct Rule {
+    /// All of them stand in the text.
+    words: &'static [&'static str],
+    cause: Cause,
+    or: &'static [Cause],
+    group: Group,
+}
+
+macro_rules! rules {
+    ($($group:ident { $([$($word:literal),+] $cause:ident $(or $($other:ident),+)?;)* })*) => {
+        &[$($(Rule {
+            words: &[$($word),+],
+            cause: Cause::$cause,
+            or: &[$($(Cause::$other),+)?],
+            group: Group::$group,
+        }),*),*]
+    };
+}
+
+/// Of this machine; asked before all others, since they name files, sockets and limits, not hosts.
+const LOCAL: &[Rule] = rules! {
+    Other {
+        ["pull QPS exceeded"] KubeletQps;
+        ["no space left on device"] DiskFull;
+        ["disk quota exceeded"] DiskFull;
+        ["invalid reference format"] ImageNameInvalid;
+        ["couldn't parse image"] ImageNameInvalid;
+        ["unable to read CA cert"] HostsTomlInvalid;
+        ["unable to load CA cert"] HostsTomlInvalid;
+        ["failed to load X509 key pair"] HostsTomlInvalid;
+    }
+};
+
+/// Of names, connections, TLS and HTTP, as Go has them; and of proxies.
+const WIRE: &[Rule] = rules! {
+    Other {
+        ["proxyconnect tcp"] ProxyMiss;
+        ["Proxy Authentication Required"] ProxyMiss;
+        ["socks connect"] ProxyMiss;
+    }
+    Connection {
+        // Go says the same of a name without addresses.
+        ["lookup ", "no such host"] DnsNxdomain or DnsNodata;
+        ["lookup ", "server misbehaving"] DnsError or DnsServfail, DnsRefused;
+        ["lookup ", "cannot unmarshal DNS message"] DnsError;
+        ["lookup ", "connection refused"] DnsServerUnreachable;
+        ["lookup ", "network is unreachable"] DnsServerUnreachable;
+        ["lookup ", "no route to host"] DnsServerUnreachable;
+        ["lookup ", "i/o timeout"] DnsTimeout;
+        ["lookup ", "context deadline exceeded"] DnsTimeout;
+        // The C library's resolver: no answer, or SERVFAIL.
+        ["lookup ", "Temporary failure in name resolution"] DnsTimeout or DnsServfail, DnsServerUnreachable;
+        ["lookup ", "Name or service not known"] DnsNxdomain or DnsNodata;
+        ["connect: connection refused"] TcpRefused;
+        ["actively refused it"] TcpRefused;
+        ["connect: network is unreachable"] NetUnreachable or NetUnreachV6;
+        ["connect: no route to host"] HostUnreachable or TcpProhibited;
+        ["connect: operation not permitted"] LocalPolicy;
+        ["connect: permission denied"] LocalPolicy or TcpProhibited;
+        ["connect: cannot assign requested address"] NoLocalAddress;
+        ["connect: connection timed out"] TcpTimeout;
+        ["dial tcp", "i/o timeout"] TcpTimeout;
+        ["connectex: A connection attempt failed"] TcpTimeout;
+        // The name, the connection or TLS took the time; Go does not say which.
+        ["request canceled while waiting for connection"] TcpTimeout or DnsTimeout, TlsHang;
+    }
+    Other {
+        ["TLS handshake timeout"] TlsHang or MtuBlackhole;
+        ["server gave HTTP response to HTTPS client"] TlsPlainHttp;
+        ["first record does not look like a TLS handshake"] TlsNotTls;
+        ["x509: certificate signed by unknown authority"] TlsUnknownCa;
+        ["x509: certificate has expired or is not yet valid", "is after"] TlsExpired or ClockSkew;
+        ["x509: certificate has expired or is not yet valid", "is before"] TlsNotYetValid or ClockSkew;
+        ["x509: certificate has expired or is not yet valid"] TlsExpired or TlsNotYetValid, ClockSkew;
+        ["x509: certificate is valid for"] TlsName;
+        ["x509: certificate is not valid for any names"] TlsName;
+        ["x509: cannot validate certificate for"] TlsName;
+        ["x509: certificate relies on legacy Common Name"] TlsName;
+        ["remote error: tls: protocol version"] TlsIncompatible;
+        ["server selected unsupported protocol version"] TlsIncompatible;
+        ["no cipher suite supported by both"] TlsIncompatible;
+        ["remote error: tls: "] TlsAlert;
+        ["x509: "] TlsBadCertificate;
+        ["tls: failed to verify certificate"] TlsBadCertificate;
+        ["stopped after 10 redirects"] RedirectBroken;
+        ["response missing Location header"] RedirectBroken;
+        ["Client.Timeout exceeded while awaiting headers"] HttpTimeout;
+        ["timeout awaiting response headers"] HttpTimeout;
+    }
+};
+
+/// Of what a server has said about limits and credentials; these words say more than a status.
+const PLAIN: &[Rule] = rules! {
+    Other {
+        ["toomanyrequests"] RateLimited;
+        ["pull rate limit"] RateLimited;
+        ["Too Many Requests"] RateLimited;
+        ["no basic auth credentials"] AuthNoCred;
+        ["You may not login yet"] AuthNoCred;
+        ["incorrect username or password"] AuthBadCred;
+        ["invalid username/password"] AuthBadCred;
+        ["authorization token has expired"] CredentialExpired;
+        ["authentication token has expired"] CredentialExpired;
+        ["failed to authenticate", "token is expired"] CredentialExpired;
+        ["error getting credentials"] AuthUnknown;
+        ["docker-credential-", "executable file not found"] AuthUnknown;
+        ["invalid authorization challenge"] AuthBadChallenge;
+    }
+};
+
+/// And these less than the token service's.
+const VAGUE: &[Rule] = rules! {
+    Other {
+        ["insufficient_scope"] AuthDenied or AuthNoCred, NameUnknown;
+        ["pull access denied"] AuthDenied or AuthNoCred, NameUnknown;
+        ["requested access to the resource is denied"] AuthDenied or AuthNoCred, NameUnknown;
+        ["denied: Permission", "denied on resource"] AuthDenied or AuthNoCred, NameUnknown;
+        ["unauthorized: authentication required"] AuthUnknown or AuthNoCred, AuthBadCred;
+        ["unauthorized to access repository"] AuthDenied or AuthNoCred, NameUnknown;
+        ["unauthorized: "] AuthUnknown or AuthNoCred, AuthBadCred, AuthDenied;
+        ["denied: "] AuthDenied or AuthNoCred, AuthBadCred;
+    }
+};
+
+/// Of what a registry has, and of what came.
+const CONTENT: &[Rule] = rules! {
+    Other {
+        ["no match for platform in manifest"] NoPlatform;
+        ["no matching manifest for"] NoPlatform;
+        ["no image found in image index for architecture"] NoPlatform;
+        ["no image found in manifest list for architecture"] NoPlatform;
+        ["is no longer supported since containerd"] ManifestUnsupported;
+        ["unsupported manifest media type"] ManifestUnsupported;
+        ["unsupported docker v2s2 media type"] ManifestUnsupported;
+        ["missing signature key"] ManifestUnsupported;
+        ["unexpected media type text/html"] ManifestInvalid;
+        ["manifest unknown"] ManifestUnknown;
+        ["MANIFEST_UNKNOWN"] ManifestUnknown;
+        ["name unknown"] NameUnknown;
+        ["NAME_UNKNOWN"] NameUnknown;
+        ["repository name not known to registry"] NameUnknown;
+        ["repository not found"] NameUnknown;
+        ["blob unknown"] BlobUnknown;
+        ["BLOB_UNKNOWN"] BlobUnknown;
+        ["unexpected commit digest"] DigestMismatch;
+        ["filesystem layer verification failed"] DigestMismatch;
+        ["does not match", "digest"] DigestMismatch;
+        ["failed size validation"] UnexpectedEof or DigestMismatch;
+        ["unexpected end of JSON input"] ManifestInvalid;
+        ["looking for beginning of value"] NotARegistry or ManifestInvalid;
+        ["failed to unmarshal"] ManifestInvalid;
+        ["unexpected EOF"] UnexpectedEof;
+        ["short read: expected"] UnexpectedEof;
+    }
+};
+
+/// What ended an exchange that had begun; the least that can be said.
+const ENDS: &[Rule] = rules! {
+    Other {
+        ["connection reset by peer"] TcpReset or TlsReset;
+        ["forcibly closed by the remote host"] TcpReset or TlsReset;
+        ["broken pipe"] TcpReset;
+        ["context deadline exceeded"] Deadline;
+        ["context canceled"] PullNoProgress;
+    }
+};
+
+/// The runtime itself does not answer, and no registry has said anything.
+const NO_RUNTIME: [&str; 4] = [
+    "transport: Error while dialing",
+    "dial unix",
+    "error reading from server: EOF",
+    "the connection is unavailable",
+];
+
+/// What the text fits first.
+pub(super) fn find(
+    text: &str,
+    leg: Option<Role>,
+    url: Option<&str>,
+    status: Option<u16>,
+) -> Option<Match> {
+    if NO_RUNTIME.iter().any(|words| text.contains(words)) {
+        return None;
+    }
+    let of = |rules: &'static [Rule]| rules.iter().find(|rule| rule.fits(text)).map(Rule::matched);
+    of(LOCAL)
+        .or_else(|| of(WIRE))
+        .or_else(|| of_proxy(text))
+        .or_else(|| of_storage(leg, url, status))
+        .or_else(|| of(PLAIN))
+        .or_else(|| of_token(text, leg, status))
+        // A file's permissions are no registry's.
+        .or_else(|| (!text.contains("permission denied")).then(|| of(VAGUE))?)
+        .or_else(|| of(CONTENT))
+        .or_else(|| of_status(leg, url, status?))
+        .or_else(|| of_absence(text, leg, url))
+        .or_else(|| of(ENDS))
+        .or_else(|| {
+            // A URL and then `EOF`: the answer did not begin.
+            (url.is_some() && text.ends_with(": EOF"))
+                .then_some(other(Cause::TcpReset, &[Cause::TlsReset]))
+        })
+}
+
+impl Rule {
+    fn fits(&self, text: &str) -> bool {
+        self.words.iter().all(|word| text.contains(word))
+    }
+
+    fn matched(&self) -> Match {
+        Match {
+            cause: self.cause,
+            or: self.or,
+            group: self.group,
+        }
+    }
+}
+
+fn other(cause: Cause, or: &'static [Cause]) -> Match {
+    Match {
+        cause,
+        or,
+        group: Group::Other,
+    }
+}
+
+/// Go has the status of a CONNECT that failed as the whole error: `Get "https://…": Forbidden`.
+fn of_proxy(text: &str) -> Option<Match> {
+    const REASONS: [&str; 6] = [
+        "Forbidden",
+        "Bad Gateway",
+        "Service Unavailable",
+        "Gateway Timeout",
+        "Gateway Time-out",
+        "Internal Server Error",
+    ];
+    let is_connect = REASONS.iter().any(|reason| {
+        text.strip_suffix(reason)
+            .is_some_and(|before| before.ends_with("\": "))
+    });
+    is_connect.then_some(other(Cause::ProxyMiss, &[]))
+}
+
+/// A refusal of the storage is of the storage, whatever words it has for it.
+fn of_storage(leg: Option<Role>, url: Option<&str>, status: Option<u16>) -> Option<Match> {
+    let is_storage = leg == Some(Role::Blob)
+        && url.is_some_and(|url| !super::failure::path(url).starts_with("/v2/"));
+    match status? {
+        401 | 403 if is_storage => Some(other(Cause::BlobDenied, &[])),
+        404 if is_storage => Some(other(Cause::BlobUnknown, &[])),
+        _ => None,
+    }
+}
+
+/// containerd says whether it asked with a credential.
+fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match> {
+    if leg != Some(Role::Token) {
+        return None;
+    }
+    let is_anonymous = text.contains("failed to fetch anonymous token");
+    let is_oauth = text.contains("failed to fetch oauth token");
+    match status? {
+        401 | 403 if is_anonymous => Some(other(Cause::AuthNoCred, &[])),
+        401 if is_oauth => Some(other(Cause::AuthBadCred, &[])),
+        403 if is_oauth => Some(other(Cause::AuthDenied, &[Cause::AuthBadCred])),
+        _ => None,
+    }
+}
+
+fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match> {
+    let path = url.map(super::failure::path).unwrap_or_default();
+    let found = match (status, leg) {
+        (407, _) => other(Cause::ProxyMiss, &[]),
+        (429, _) => other(Cause::RateLimited, &[]),
+        (500..=599, _) => other(Cause::Registry5xx, &[]),
+        (401 | 403, Some(Role::Blob)) => other(Cause::BlobDenied, &[Cause::AuthDenied]),
+        (401, _) => other(Cause::AuthUnknown, &[Cause::AuthNoCred, Cause::AuthBadCred]),
+        // HEAD has no body that would tell a registry from what stands in front of it.
+        (403, _) => other(Cause::AuthDenied, &[Cause::Fw403, Cause::AuthNoCred]),
+        (404, Some(Role::Blob)) => other(Cause::BlobUnknown, &[]),
+        (404, Some(Role::Registry) | None) if path.is_empty() || path.contains("/manifests/") => {
+            other(Cause::ManifestUnknown, &[Cause::NameUnknown])
+        }
+        (404, _) => other(Cause::NotARegistry, &[]),
+        _ => return None,
+    };
+    Some(found)
+}
+
+/// containerd has a 404 as `not found` at the end.
+fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match> {
+    if !text
+        .trim_end_matches([']', ' ', '.'])
+        .ends_with("not found")
+    {
+        return None;
+    }
+    let is_of_content = [
+        "failed to get reader from content store",
+        "failed to extract layer",
+    ]
+    .iter()
+    .any(|words| text.contains(words));
+    if is_of_content {
+        // It was lost on the node.
+        return None;
+    }
+    let is_manifest = url.is_some_and(|url| super::failure::path(url).contains("/manifests/"))
+        || text.contains(".manifest.")
+        || text.contains(".index.");
+    if leg == Some(Role::Blob) && !is_manifest {
+        return Some(other(Cause::BlobUnknown, &[]));
+    }
+    Some(other(Cause::ManifestUnknown, &[Cause::NameUnknown]))
+}
+
+/// The status of an answer, where the text has one: `: 403 Forbidden`, `StatusCode: 404`, `registry 502 (Bad
+/// Gateway)`.
+pub(super) fn status(text: &str) -> Option<u16> {
+    const BEFORE: [&str; 6] = [":", "registry", "HTTP", "code", "status", "StatusCode:"];
+    const BEHIND: [&str; 12] = [
+        "Unauthorized",
+        "Forbidden",
+        "Not",
+        "Too",
+        "Internal",
+        "Bad",
+        "(Bad",
+        "(Internal",
+        "(Service",
+        "Service",
+        "Gateway",
+        "Proxy",
+    ];
+    let mut before = "";
+    let mut words = text.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        let digits = word.trim_end_matches([',', ':', ';', '.']);
+        let is_status = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
+        let is_behind = BEFORE.iter().any(|end| before.ends_with(end));
+        let is_before = words
+            .peek()
+            .is_some_and(|next| BEHIND.iter().any(|reason| next.starts_with(reason)));
+        if is_status
+            && (is_before || is_behind)
+            && let Ok(status @ 400..=599) = digits.parse()
+        {
+            return Some(status);
+        }
+        before = word;
+    }
+    None
+}

@@ -1,0 +1,94 @@
+//! Texts of runtimes may hold what no page should: signed queries, a user's password in a URL, tokens.
+
+use std::fmt::Write as _;
+
+use crate::model::text::clean;
+
+/// Shown of a text; an Event of client-go has 1 kB.
+pub const MOST_SHOWN: usize = 1024;
+
+/// Parts of a query that say what was asked for, and are no secret.
+const OPEN: [&str; 3] = ["ns", "scope", "service"];
+
+/// A text as it may be shown: URLs without user and password, and without what signs them; no tokens; no
+/// control characters; bounded.
+pub fn shown(text: &str) -> String {
+    let text = without_tokens(&without_queries(text));
+    clean(&text, MOST_SHOWN)
+}
+
+fn without_queries(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, behind) = rest.split_at(at + 3);
+        shown.push_str(before);
+        let end = behind
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '\\' | '`'))
+            .unwrap_or(behind.len());
+        let (url, behind) = behind.split_at(end);
+        // A text goes on behind a URL without quotes.
+        let trimmed = url.trim_end_matches([':', ',', '.', ';', ')', ']']);
+        without_query(&mut shown, trimmed);
+        shown.push_str(&url[trimmed.len()..]);
+        rest = behind;
+    }
+    shown + rest
+}
+
+fn without_query(shown: &mut String, url: &str) {
+    let authority = url.find(['/', '?', '#']).unwrap_or(url.len());
+    let host = url[..authority].rfind('@').map_or(0, |at| {
+        shown.push_str("***@");
+        at + 1
+    });
+    let url = &url[host..];
+    let Some((path, query)) = url.split_once('?') else {
+        shown.push_str(url);
+        return;
+    };
+    shown.push_str(path);
+    for (place, pair) in query.split('&').enumerate() {
+        shown.push(if place == 0 { '?' } else { '&' });
+        match pair.split_once('=') {
+            Some((key, value)) if !OPEN.contains(&key) && !value.is_empty() => {
+                let _ = write!(shown, "{key}=***");
+            }
+            _ => shown.push_str(pair),
+        }
+    }
+}
+
+/// What an `Authorization` has, and a token by itself (RFC 7519 in its compact form begins with `eyJ`).
+fn without_tokens(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut is_secret = false;
+    for piece in text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ','))
+    {
+        let word =
+            piece.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ','));
+        let lower = word.to_ascii_lowercase();
+        let is_assigned = ["password=", "token=", "secret="]
+            .iter()
+            .any(|key| lower.contains(key) && !lower.ends_with('='));
+        let is_token = word.contains("eyJ") && word.len() >= LEAST_TOKEN;
+        if (is_secret && word.len() >= LEAST_SECRET) || is_token {
+            shown.push_str("***");
+            shown.push_str(&piece[word.len()..]);
+        } else if let Some((key, _)) = word.split_once('=').filter(|_| is_assigned) {
+            let _ = write!(shown, "{key}=***");
+            shown.push_str(&piece[word.len()..]);
+        } else {
+            shown.push_str(piece);
+        }
+        if !word.is_empty() {
+            is_secret = matches!(lower.as_str(), "bearer" | "basic");
+        }
+    }
+    shown
+}
+
+/// `Basic auth` and `bearer token` are words.
+const LEAST_SECRET: usize = 8;
+
+const LEAST_TOKEN: usize = 20;

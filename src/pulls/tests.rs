@@ -1,0 +1,488 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::event::{Event, Said, Took, duration, read};
+use super::failure::{self, Told};
+use super::judge::judge;
+use super::scrub::{MOST_SHOWN, shown};
+use super::tally::{Limits, Tally, rate};
+use crate::diagnose::cause::Cause;
+use crate::model::units::Bytes;
+
+/// A line of tests/data/pulls.yaml.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    reason: String,
+    message: String,
+    says: String,
+    image: Option<String>,
+    pulling: Option<f64>,
+    whole: Option<f64>,
+    size: Option<u64>,
+    #[serde(default)]
+    names: Vec<String>,
+    cause: Option<Cause>,
+    #[serde(default)]
+    or: Vec<Cause>,
+    beneath: Option<Cause>,
+    leg: Option<String>,
+    host: Option<String>,
+    address: Option<String>,
+    server: Option<String>,
+    status: Option<u16>,
+    words: Option<String>,
+    /// What must not be shown.
+    #[serde(default)]
+    hides: Vec<String>,
+}
+
+const CASES: &str = include_str!("../../tests/data/pulls.yaml");
+
+fn cases() -> Vec<Case> {
+    serde_saphyr::from_str(CASES).unwrap()
+}
+
+#[test]
+fn the_words_of_real_kubelets_and_runtimes_are_understood() {
+    let cases = cases();
+    assert!(cases.len() > 80, "{}", cases.len());
+    let wrong: Vec<String> = cases.iter().filter_map(|case| check(case).err()).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn check(case: &Case) -> Result<(), String> {
+    let same = |what: &str, got: String, wanted: String| {
+        if got == wanted {
+            return Ok(());
+        }
+        Err(format!(
+            "{}\n  {what}: {got}\n  wanted: {wanted}",
+            case.message
+        ))
+    };
+    let said = read(&case.reason, &case.message);
+    let says = said.as_ref().map_or("nothing", Said::as_str);
+    same("says", says.to_owned(), case.says.clone())?;
+    let Some(said) = said else { return Ok(()) };
+    same(
+        "image",
+        format!("{:?}", said.image()),
+        format!("{:?}", case.image.as_deref()),
+    )?;
+    match &said {
+        Said::Pulled { took, .. } => {
+            let seconds = |duration: Option<Duration>| format!("{duration:?}");
+            let wanted =
+                |seconds: Option<f64>| format!("{:?}", seconds.map(Duration::from_secs_f64));
+            same("pulling", seconds(Some(took.pulling)), wanted(case.pulling))?;
+            same("whole", seconds(took.including_waiting), wanted(case.whole))?;
+            same(
+                "size",
+                format!("{:?}", took.size),
+                format!("{:?}", case.size.map(Bytes)),
+            )
+        }
+        Said::SecretsMissing { names } => same("names", names.join(","), case.names.join(",")),
+        Said::Failed { image, text } | Said::NotInspected { image, text } => {
+            let told = failure::judge(image, text);
+            let wanted = Told {
+                cause: case.cause,
+                or: case.or.clone(),
+                beneath: case.beneath,
+                leg: told.leg,
+                host: case.host.clone(),
+                address: case.address.clone(),
+                server: case.server.clone(),
+                status: case.status,
+                message: case.words.clone(),
+            };
+            same("told", format!("{told:?}"), format!("{wanted:?}"))?;
+            let leg = told.leg.map(|leg| leg.as_str().to_owned());
+            same("leg", format!("{leg:?}"), format!("{:?}", case.leg))?;
+            let all = format!("{}{told:?}", shown(text));
+            let hidden = case
+                .hides
+                .iter()
+                .all(|secret| !all.contains(secret.as_str()));
+            same("hidden", hidden.to_string(), true.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Each cause that the words can tell has a real text in the table.
+#[test]
+fn the_table_has_what_is_common() {
+    let told: Vec<Cause> = cases().iter().filter_map(|case| case.cause).collect();
+    for cause in [
+        Cause::DnsNxdomain,
+        Cause::TcpTimeout,
+        Cause::TlsUnknownCa,
+        Cause::AuthNoCred,
+        Cause::AuthBadCred,
+        Cause::AuthDenied,
+        Cause::ManifestUnknown,
+        Cause::RateLimited,
+        Cause::RedirectBlob,
+        Cause::AuthRealmUnreachable,
+        Cause::KubeletQps,
+        Cause::DiskFull,
+        Cause::Deadline,
+    ] {
+        assert!(told.contains(&cause), "{}", cause.code());
+    }
+}
+
+#[test]
+fn durations_are_those_of_go() {
+    for (text, seconds) in [
+        ("1.5s", Some(1.5)),
+        ("313ms", Some(0.313)),
+        ("1m0s", Some(60.0)),
+        ("2h3m4s", Some(7384.0)),
+        ("0s", Some(0.0)),
+        ("5", None),
+        ("", None),
+        ("s", None),
+        ("1.2.3s", None),
+        ("-1s", None),
+        ("1d", None),
+        ("25h", None),
+        ("99999999999999999999h", None),
+    ] {
+        let read = duration(text).map(|duration| duration.as_secs_f64());
+        assert_eq!(read, seconds, "{text}");
+    }
+}
+
+#[test]
+fn what_signs_or_logs_in_is_not_shown() {
+    for (text, wanted) in [
+        (
+            "Get \"https://me:pass@r.example.com/v2/\": EOF",
+            "Get \"https://***@r.example.com/v2/\": EOF",
+        ),
+        (
+            "to https://s.example.com/x?X-Amz-Signature=abc&ns=docker.io: 403 Forbidden",
+            "to https://s.example.com/x?X-Amz-Signature=***&ns=docker.io: 403 Forbidden",
+        ),
+        (
+            "Authorization: Bearer abcdefghijkl, and then",
+            "Authorization: Bearer ***, and then",
+        ),
+        ("Basic dXNlcjpwYXNz next", "Basic *** next"),
+        ("no basic auth credentials", "no basic auth credentials"),
+        ("a eyJhbGciOiJIUzI1NiJ9.e30.abc b", "a *** b"),
+        ("password=hunter2 x", "password=*** x"),
+        ("https://a/b, https://c/?d", "https://a/b, https://c/?d"),
+        ("x://", "x://"),
+    ] {
+        assert_eq!(shown(text), wanted);
+    }
+    assert_eq!(shown(&"x".repeat(5000)).chars().count(), MOST_SHOWN);
+    assert!(!shown("a\u{1b}[31m").contains('\u{1b}'));
+}
+
+fn took(pulling: f64, whole: f64, size: u64) -> Took {
+    Took {
+        pulling: Duration::from_secs_f64(pulling),
+        including_waiting: Some(Duration::from_secs_f64(whole)),
+        size: Some(Bytes(size)),
+    }
+}
+
+#[test]
+fn slow_pulls_are_said_to_queue_or_to_unpack_and_nothing_else() {
+    let told = |pulls: &[Took], node_rate| judge(pulls, node_rate).map(|slow| slow.cause);
+    let queueing = [took(5.0, 40.0, 100 << 20); 4];
+    assert_eq!(told(&queueing, None), Some(Cause::SerialPull));
+    assert_eq!(told(&queueing[..2], None), None, "two are chance");
+    let short = [took(0.5, 2.0, 100 << 20); 4];
+    assert_eq!(told(&short, None), None, "a wait that nobody minds");
+    let pulling = [took(60.0, 61.0, 100 << 20); 4];
+    assert_eq!(
+        told(&pulling, None),
+        None,
+        "nobody knows what the network has"
+    );
+    assert_eq!(told(&pulling, Some(12.5e6)), Some(Cause::DiskUnpack));
+    assert_eq!(told(&pulling, Some(3e6)), None, "the network has no more");
+    let small = [took(60.0, 61.0, 1 << 20); 4];
+    assert_eq!(
+        told(&small, Some(12.5e6)),
+        None,
+        "handshakes, not unpacking"
+    );
+    let old = Took {
+        including_waiting: None,
+        size: None,
+        ..pulling[0]
+    };
+    assert_eq!(
+        told(&[old; 4], Some(12.5e6)),
+        None,
+        "the time may be waiting"
+    );
+    assert_eq!(told(&[], Some(1.0)), None);
+}
+
+#[test]
+fn a_rate_is_told_only_of_what_may_be_one() {
+    assert_eq!(rate(took(10.0, 10.0, 10_000_000)), Some(1e6));
+    assert_eq!(
+        rate(took(0.3, 0.3, 64_753_325)),
+        None,
+        "nothing was fetched"
+    );
+    let without = Took {
+        including_waiting: None,
+        ..took(10.0, 10.0, 1)
+    };
+    assert_eq!(rate(without), None);
+}
+
+#[test]
+fn a_hint_says_what_else_it_may_be_and_where_to_ask() {
+    let hint =
+        |image: &str, text: &str| super::advice::hint(&failure::judge(image, text), image, "n1");
+    let denied = hint(
+        "r.example.com/a:1",
+        "unexpected status from HEAD request to https://r.example.com/v2/a/manifests/1: 403 Forbidden",
+    );
+    assert!(
+        denied.contains(
+            "fits fw_403 and auth_no_cred as well: `pullpath probe r.example.com/a:1` on n1"
+        ),
+        "{denied}"
+    );
+    let sure = hint("busybox", "pull QPS exceeded");
+    assert_eq!(sure, Cause::KubeletQps.entry().fix);
+    assert!(hint("busybox", "something").contains("`pullpath probe busybox` on n1 walks"));
+    let mirror = failure::judge(
+        "busybox",
+        "Head \"https://mirror.example.com/v2/library/busybox/manifests/1?ns=docker.io\": dial tcp 10.1.2.3:443: connect: connection refused",
+    );
+    let facts = super::advice::facts(&mirror, "busybox");
+    assert!(facts[0].contains("not the image's registry"), "{facts:?}");
+    assert_eq!(facts[1], "dialled 10.1.2.3:443");
+}
+
+// ---- tallies ------------------------------------------------------------------------------------
+
+const LIMITS: Limits = Limits {
+    most_pairs: 3,
+    idle: Duration::from_hours(1),
+    node_rate: None,
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn event(uid: u128, reason: &str, message: &str, count: u64, first: i64, last: i64) -> Event {
+    Event {
+        uid: format!("{uid:032x}"),
+        namespace: "shop".to_owned(),
+        pod: "app-1".to_owned(),
+        container: "app".to_owned(),
+        node: "n1".to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        count,
+        first: Some(at(first)),
+        last: Some(at(last)),
+    }
+}
+
+const FAILED: &str = "Failed to pull image \"r.example.com/a:1\": rpc error: code = Unknown desc = failed to resolve reference: failed to do request: Head \"https://r.example.com/v2/a/manifests/1\": dial tcp 10.0.0.9:443: i/o timeout";
+const PULLED: &str = "Successfully pulled image \"r.example.com/a:1\" in 2s (10s including waiting). Image size: 8000000 bytes.";
+
+fn failures(tally: &Tally) -> u64 {
+    let all = tally.pairs.values();
+    all.flat_map(|pair| pair.failures.values()).sum()
+}
+
+fn underway() -> Tally {
+    let mut tally = Tally::new(LIMITS, at(0));
+    tally.list_begins();
+    tally.list_ends();
+    tally
+}
+
+#[test]
+fn each_occurrence_counts_once() {
+    let mut tally = underway();
+    let now = at(100);
+    tally.take(&event(1, "Failed", FAILED, 1, 10, 10), now);
+    tally.take(&event(1, "Failed", FAILED, 1, 10, 10), now);
+    assert_eq!(failures(&tally), 1, "shown twice");
+    tally.take(&event(1, "Failed", FAILED, 4, 10, 40), now);
+    assert_eq!(failures(&tally), 4, "it has risen");
+    // The watch is begun anew, and everything listed again.
+    tally.list_begins();
+    tally.take(&event(1, "Failed", FAILED, 5, 10, 50), now);
+    tally.list_ends();
+    assert_eq!(failures(&tally), 5);
+    assert_eq!(tally.counts["failed"], 5);
+    let key = ("r.example.com".into(), "n1".into());
+    assert_eq!(tally.pairs[&key].failures[&Cause::TcpTimeout], 5);
+    // Whoever leaves the list is forgotten.
+    tally.list_begins();
+    tally.list_ends();
+    tally.take(&event(1, "Failed", FAILED, 1, 60, 60), now);
+    assert_eq!(failures(&tally), 6, "another one of the same name");
+}
+
+#[test]
+fn what_happened_before_is_shown_and_not_counted() {
+    let mut tally = Tally::new(LIMITS, at(50));
+    tally.list_begins();
+    let now = at(60);
+    tally.take(&event(1, "Failed", FAILED, 7, 10, 40), now);
+    assert_eq!((failures(&tally), tally.failing.len()), (0, 1));
+    tally.take(&event(2, "Failed", FAILED, 7, 10, 55), now);
+    assert_eq!(failures(&tally), 1, "the newest of seven");
+    tally.take(&event(3, "Failed", FAILED, 3, 52, 55), now);
+    assert_eq!(failures(&tally), 4, "all are later");
+    tally.list_ends();
+    // By the watch: new, whatever a node's clock says.
+    tally.take(&event(4, "Failed", FAILED, 1, 5, 5), now);
+    assert_eq!(failures(&tally), 5);
+    // Another replica was at it in between.
+    tally.begin(at(80));
+    tally.list_begins();
+    tally.take(&event(2, "Failed", FAILED, 9, 10, 70), at(90));
+    tally.list_ends();
+    assert_eq!(failures(&tally), 5);
+}
+
+#[test]
+fn a_pull_ends_the_failure_and_is_measured() {
+    let mut tally = underway();
+    tally.take(&event(1, "Failed", FAILED, 1, 10, 10), at(10));
+    tally.take(
+        &event(
+            2,
+            "BackOff",
+            "Back-off pulling image \"r.example.com/a:1\"",
+            3,
+            11,
+            30,
+        ),
+        at(30),
+    );
+    let failing = tally.failing.values().next().unwrap();
+    assert_eq!(
+        (failing.last, failing.told.cause),
+        (at(30), Some(Cause::TcpTimeout))
+    );
+    tally.take(&event(3, "Pulled", PULLED, 1, 40, 40), at(40));
+    assert!(tally.failing.is_empty());
+    let pair = tally.pairs.values().next().unwrap();
+    assert_eq!(
+        (
+            pair.duration.count(),
+            pair.waiting.count(),
+            pair.throughput.count()
+        ),
+        (1, 1, 1)
+    );
+    assert!((pair.waiting.sum() - 8.0).abs() < 1e-9);
+    assert!((pair.throughput.sum() - 4e6).abs() < 1e-3);
+    // Once more: the node has it now, and what is asked again is no rate.
+    tally.take(&event(4, "Pulled", PULLED, 1, 50, 50), at(50));
+    let pair = tally.pairs.values().next().unwrap();
+    assert_eq!((pair.duration.count(), pair.throughput.count()), (2, 1));
+    assert_eq!(tally.newest.len(), 2);
+    assert_eq!(tally.newest[0].at, at(50));
+}
+
+#[test]
+fn a_failure_is_forgotten_when_nobody_speaks_of_it_any_more() {
+    let mut tally = underway();
+    tally.take(&event(1, "Failed", FAILED, 1, 10, 10), at(10));
+    tally.tidy(at(10 + 14 * 60));
+    assert_eq!(tally.failing.len(), 1);
+    tally.tidy(at(10 + 16 * 60));
+    assert_eq!((tally.failing.len(), tally.pairs.len()), (0, 1));
+    tally.tidy(at(10 + 61 * 60));
+    assert_eq!(tally.pairs.len(), 0, "idle");
+}
+
+#[test]
+fn whatever_grows_has_a_bound() {
+    let mut tally = underway();
+    for n in 0..5_u32 {
+        let mut one = event(n.into(), "Failed", FAILED, 1, 10, 10);
+        one.node = format!("n{n}");
+        tally.take(&one, at(10));
+    }
+    assert_eq!((tally.pairs.len(), tally.uncounted), (3, 2));
+    for n in 0..3000_u32 {
+        let message =
+            format!("Failed to pull image \"r.example.com/a:1\": a text like no other, {n}");
+        let mut one = event((100 + n).into(), "Failed", &message, 1, 10, 10);
+        one.pod = format!("p{n}");
+        tally.take(&one, at(10));
+        tally.take(
+            &event((9000 + n).into(), "Pulled", PULLED, 1, 10, 10),
+            at(10),
+        );
+    }
+    assert_eq!(tally.unknown_texts, 3000);
+    assert!(tally.failing.len() <= 1000 && tally.unknown.len() <= 20 && tally.newest.len() <= 200);
+}
+
+#[test]
+fn a_clock_that_is_ahead_keeps_nothing_alive() {
+    let mut tally = underway();
+    tally.take(&event(1, "Failed", FAILED, 1, 10, 100_000), at(10));
+    tally.tidy(at(10 + 16 * 60));
+    assert!(tally.failing.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(
+        reason in prop::sample::select(vec!["Pulled", "Failed", "BackOff", "InspectFailed", "ErrImageNeverPull", "FailedToRetrieveImagePullSecret", "Pulling", ""]),
+        message in ".{0,300}",
+        image in ".{0,40}",
+        count in 0..u64::MAX,
+    ) {
+        for message in [
+            message.clone(),
+            format!("Failed to pull image \"{image}\": {message}"),
+            format!("Successfully pulled image \"{image}\" in {message}"),
+            format!("Back-off pulling image {message}"),
+        ] {
+            let mut tally = underway();
+            tally.take(&event(1, reason, &message, count, 1, 2), at(3));
+            tally.tidy(at(4));
+            let text = shown(&message);
+            prop_assert!(text.chars().count() <= MOST_SHOWN);
+            prop_assert!(!text.chars().any(char::is_control));
+            let _ = failure::judge(&image, &message);
+        }
+    }
+
+    /// Pieces of real texts in any order.
+    #[test]
+    fn no_mixture_of_real_words_panics(
+        pieces in prop::collection::vec(prop::sample::select(vec![
+            "https://", "http://a@b:1/?x=y&", "dial tcp ", "lookup ", " on ", ": 403 Forbidden", "[", "]", "\"", "\\\"",
+            ", rpc error: ", "not found", "?", "://", "Bearer ", "é", "Get \"", "request to ", "(", ")", " in ", "ms", "1.5s",
+            "unauthorized: ", "StatusCode: 404", "eyJ", "password=", "=", "&", " including waiting", "Image size: ", " bytes",
+        ]), 0..24),
+    ) {
+        let text = pieces.concat();
+        let told = failure::judge("r.example.com/a:1", &text);
+        prop_assert!(told.cause.is_some() || told.or.is_empty());
+        let _ = shown(&text);
+        let _ = read("Failed", &format!("Failed to pull image \"a\": {text}"));
+        let _ = read("Pulled", &format!("Successfully pulled image \"a\"{text}"));
+    }
+}

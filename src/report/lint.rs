@@ -1,0 +1,166 @@
+//! Workloads looked at before anybody pulls: `pullpath lint`.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Tool;
+use super::text::{Ink, Page, Style};
+use crate::diagnose::Severity;
+use crate::diagnose::cause::Cause;
+use crate::lint::{Finding, Seen, Snapshot};
+
+/// The version of the JSON form; see [`super::SCHEMA_VERSION`].
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What `lint -o json` prints.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(title = "Pullpath lint of workloads")]
+pub struct LintDocument {
+    pub schema_version: u32,
+    pub pullpath: Tool,
+    /// The local clock, by which ends are past or near.
+    pub checked: Timestamp,
+    #[serde(flatten)]
+    pub lint: Snapshot,
+}
+
+impl LintDocument {
+    pub fn new(checked: Timestamp, lint: Snapshot) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            pullpath: Tool::this(),
+            checked,
+            lint,
+        }
+    }
+}
+
+/// For a person: by cause, the worst first, then by whom it is at.
+pub fn render(document: &LintDocument, style: Style) -> String {
+    let mut page = Page {
+        out: String::new(),
+        style,
+    };
+    let lint = &document.lint;
+    head(&mut page, lint);
+    let mut causes: Vec<Cause> = Vec::new();
+    // They are sorted by severity.
+    for finding in &lint.findings {
+        if !causes.contains(&finding.cause) {
+            causes.push(finding.cause);
+        }
+    }
+    for cause in causes {
+        let findings: Vec<&Finding> = lint.findings.iter().filter(|f| f.cause == cause).collect();
+        page.line("");
+        let worst = findings.iter().map(|finding| finding.severity).max();
+        let ink = worst.map_or(Ink::Dim, ink);
+        let code = style.paint(ink, cause.code());
+        page.line(&format!("{code}  {}", cause.entry().title));
+        for finding in findings {
+            one(&mut page, finding);
+        }
+        let more = format!("  more: pullpath explain {}", cause.code());
+        page.line(&style.paint(Ink::Dim, &more));
+    }
+    if !lint.could_not_see.is_empty() {
+        page.line("");
+        page.line(&style.paint(Ink::Warn, "not seen"));
+        for line in &lint.could_not_see {
+            page.prose("  - ", 4, line);
+        }
+    }
+    page.out
+}
+
+fn head(page: &mut Page, lint: &Snapshot) {
+    let mut counts = Vec::new();
+    for (severity, one, many) in [
+        (Severity::Critical, "critical", "critical"),
+        (Severity::Warning, "warning", "warnings"),
+        (Severity::Info, "remark", "remarks"),
+    ] {
+        let count = lint
+            .findings
+            .iter()
+            .filter(|f| f.severity == severity)
+            .count();
+        if count > 0 {
+            let text = format!("{count} {}", if count == 1 { one } else { many });
+            counts.push(page.style.paint(ink(severity), &text));
+        }
+    }
+    let verdict = if !counts.is_empty() {
+        counts.join(", ")
+    } else if lint.could_not_see.is_empty() {
+        page.style.paint(Ink::Good, "nothing wrong to be seen")
+    } else {
+        page.style
+            .paint(Ink::Warn, "nothing wrong in what could be seen")
+    };
+    page.line(&format!("{verdict}  in {}", looked_at(&lint.seen)));
+}
+
+/// `41 workloads of 6 namespaces, 12 of the 13 Secrets that they name were read`.
+fn looked_at(seen: &Seen) -> String {
+    let workloads: usize = seen.workloads.values().sum();
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let mut text = format!(
+        "{workloads} workload{} of {} namespace{}",
+        plural(workloads),
+        seen.namespaces,
+        plural(seen.namespaces)
+    );
+    let secrets = &seen.secrets;
+    if secrets.named > 0 {
+        let _ = write!(
+            text,
+            "; of {} Secret{} that they name, {} read, {} missing, {} not known",
+            secrets.named,
+            plural(secrets.named),
+            secrets.read,
+            secrets.absent,
+            secrets.unknown
+        );
+    }
+    text
+}
+
+fn one(page: &mut Page, finding: &Finding) {
+    let severity = match finding.severity {
+        Severity::Critical => "critical",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
+    };
+    let Finding {
+        namespace,
+        kind,
+        name,
+        ..
+    } = finding;
+    let container = finding
+        .container
+        .as_ref()
+        .map_or_else(String::new, |name| format!(", container {name}"));
+    let whom = page
+        .style
+        .paint(Ink::Bold, &format!("{kind} {namespace}/{name}"));
+    let severity = page.style.paint(ink(finding.severity), severity);
+    page.line(&format!("  {whom}{container}  {severity}"));
+    for fact in &finding.evidence {
+        page.prose("    - ", 6, fact);
+    }
+    let hint = page.style.paint(Ink::Bold, "hint:");
+    page.prose(&format!("    {hint} "), 10, &finding.hint);
+}
+
+fn ink(severity: Severity) -> Ink {
+    match severity {
+        Severity::Critical => Ink::Bad,
+        Severity::Warning => Ink::Warn,
+        Severity::Info => Ink::Dim,
+    }
+}

@@ -1,0 +1,1062 @@
+//! One image seen from several nodes: what is the same everywhere is said once, what differs by node, and
+//! who stands out. The comparison is pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::{Ink, Page, Style, render as render_report, render_why};
+use super::{Report, SCHEMA_VERSION, Tool};
+use crate::diagnose::path::Reachability;
+use crate::diagnose::{Finding, Pull, Severity};
+use crate::model::endpoint::Role;
+
+/// A node that was made more recently has pulled little yet, and may still be getting its routes.
+const YOUNG: Duration = Duration::from_hours(1);
+
+/// Two nodes that differ say nothing of which of them is right.
+const FEWEST: usize = 3;
+
+/// Noise, and transfers at other times, stay within it; a cap or a sick link does not.
+const SLOW: f64 = 0.5;
+
+/// What `probe --node` and `--all-nodes` print with `-o json`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(title = "Pullpath nodes")]
+pub struct NodesDocument {
+    pub schema_version: u32,
+    pub pullpath: Tool,
+    pub at: Timestamp,
+    pub nodes: Vec<NodeAnswers>,
+    /// Nodes that no daemon speaks for; absent where nodes can't be listed, or not all were meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_daemon: Option<Vec<String>>,
+    /// One for each image.
+    pub comparisons: Vec<Comparison>,
+}
+
+/// What one node's daemon said.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct NodeAnswers {
+    pub node: String,
+    /// The daemon's pod.
+    pub pod: Option<String>,
+    /// The daemon's version.
+    pub version: Option<String>,
+    pub created: Option<Timestamp>,
+    /// It was made less than an hour ago.
+    #[serde(default)]
+    pub is_young: bool,
+    pub is_cordoned: Option<bool>,
+    /// One for each image.
+    pub answers: Vec<NodeAnswer>,
+}
+
+/// Of one image: a report, or why there is none.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct NodeAnswer {
+    pub image: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<NodeFailure>,
+}
+
+/// Why a node did not answer.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct NodeFailure {
+    pub kind: FailureKind,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No daemon is on that node.
+    NoDaemon,
+    /// It is, and does not run.
+    NotRunning,
+    /// The API server forbids the port-forward.
+    Forbidden,
+    /// The port-forward came to the pod, and nobody listens at the port.
+    NoListener,
+    /// The daemon does not check this image on demand.
+    NotAllowed,
+    /// The daemon does not know the pod.
+    NotKnown,
+    /// The daemon is at other checks, or was asked too often.
+    Busy,
+    Silent,
+    Failed,
+}
+
+/// One image, node beside node.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Comparison {
+    pub image: String,
+    pub would_succeed: usize,
+    pub would_fail: usize,
+    pub unknown: usize,
+    pub not_answered: usize,
+    /// What all that answered have alike.
+    pub same: Vec<Trait>,
+    /// What they do not, with the value of each.
+    pub differs: Vec<Difference>,
+    /// Who differs from the majority, and in what.
+    pub outliers: Vec<Outlier>,
+    /// Of the rates measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_bytes_per_second: Option<f64>,
+}
+
+/// What is compared.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(tag = "aspect", content = "leg", rename_all = "snake_case")]
+pub enum Aspect {
+    Pull,
+    /// The path's class, and whether it is reached.
+    Class(Role),
+    /// What the leg's name resolves to.
+    Addresses(Role),
+    Findings,
+    Rate,
+}
+
+impl Aspect {
+    fn heading(self) -> String {
+        match self {
+            Self::Pull => "pull".to_owned(),
+            Self::Class(role) => role.as_str().to_owned(),
+            Self::Addresses(role) => format!("{role} addresses"),
+            Self::Findings => "findings".to_owned(),
+            Self::Rate => "rate".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Trait {
+    #[serde(flatten)]
+    pub what: Aspect,
+    pub value: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Difference {
+    #[serde(flatten)]
+    pub what: Aspect,
+    /// By node.
+    pub values: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Outlier {
+    pub node: String,
+    #[serde(flatten)]
+    pub what: Aspect,
+    pub value: String,
+    /// What most have.
+    pub most: String,
+    pub of: usize,
+}
+
+impl NodeAnswer {
+    pub fn report(report: Report) -> Self {
+        Self {
+            image: report.evidence.reference.to_string(),
+            report: Some(report),
+            failure: None,
+        }
+    }
+
+    pub fn failure(image: &str, failure: NodeFailure) -> Self {
+        Self {
+            image: image.to_owned(),
+            report: None,
+            failure: Some(failure),
+        }
+    }
+}
+
+impl NodeAnswers {
+    /// A node that has said nothing yet.
+    pub fn of(node: String) -> Self {
+        Self {
+            node,
+            pod: None,
+            version: None,
+            created: None,
+            is_young: false,
+            is_cordoned: None,
+            answers: Vec::new(),
+        }
+    }
+
+    fn marks(&self) -> String {
+        let mut marks = Vec::new();
+        if self.is_young {
+            marks.push("young");
+        }
+        if self.is_cordoned == Some(true) {
+            marks.push("cordoned");
+        }
+        if marks.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", marks.join(", "))
+        }
+    }
+}
+
+impl NodesDocument {
+    pub fn new(
+        at: Timestamp,
+        images: &[String],
+        mut nodes: Vec<NodeAnswers>,
+        without_daemon: Option<Vec<String>>,
+    ) -> Self {
+        for node in &mut nodes {
+            let age = node.created.map(|created| at.duration_since(created));
+            node.is_young = age
+                .and_then(|age| Duration::try_from(age).ok())
+                .is_some_and(|age| age < YOUNG);
+        }
+        let comparisons = images
+            .iter()
+            .enumerate()
+            .map(|(index, image)| compare_answers(image, index, &nodes))
+            .collect();
+        Self {
+            schema_version: SCHEMA_VERSION,
+            pullpath: Tool::this(),
+            at,
+            nodes,
+            without_daemon,
+            comparisons,
+        }
+    }
+
+    /// The worst of all: fail before unknown before success. A node that was asked and did not answer is
+    /// unknown.
+    pub fn pull(&self) -> Pull {
+        let any = |count: fn(&Comparison) -> usize| self.comparisons.iter().any(|c| count(c) > 0);
+        if any(|c| c.would_fail) {
+            Pull::WouldFail
+        } else if any(|c| c.unknown) || any(|c| c.not_answered) || self.nodes.is_empty() {
+            Pull::Unknown
+        } else {
+            Pull::WouldSucceed
+        }
+    }
+}
+
+// ---- the comparison -----------------------------------------------------------------------------
+
+/// What one node saw, as far as it is compared.
+#[derive(Clone, Debug)]
+struct Seen {
+    pull: Pull,
+    values: BTreeMap<Aspect, String>,
+    addresses: BTreeMap<Role, BTreeSet<IpAddr>>,
+    rate: Option<f64>,
+}
+
+impl Seen {
+    fn new(pull: Pull) -> Self {
+        let word = match pull {
+            Pull::WouldSucceed => "would succeed",
+            Pull::WouldFail => "would FAIL",
+            Pull::Unknown => "UNKNOWN",
+        };
+        Self {
+            pull,
+            values: BTreeMap::from([(Aspect::Pull, word.to_owned())]),
+            addresses: BTreeMap::new(),
+            rate: None,
+        }
+    }
+
+    fn of(report: &Report) -> Self {
+        let verdict = &report.verdict;
+        let mut seen = Self::new(verdict.pull);
+        for path in verdict.paths.iter().filter(|path| path.of_host.is_none()) {
+            let class = path.class.map_or("no class", |class| class.as_str());
+            let reached = if path.reachability == Reachability::Reachable {
+                String::new()
+            } else {
+                format!(", {}", path.reachability.describe())
+            };
+            // Of several blob hosts the first stands for all.
+            seen.values
+                .entry(Aspect::Class(path.role))
+                .or_insert_with(|| format!("{class}{reached}"));
+        }
+        for leg in &report.evidence.walk.legs {
+            if let Some(found) = leg.resolve.outcome.done() {
+                let addresses = seen.addresses.entry(leg.role).or_default();
+                addresses.extend(found.addresses.iter().copied());
+            }
+        }
+        let codes: BTreeSet<&str> = worth_saying(verdict.findings.iter())
+            .map(|finding| finding.cause.code())
+            .collect();
+        let codes: Vec<&str> = codes.into_iter().collect();
+        let codes = if codes.is_empty() {
+            "none".to_owned()
+        } else {
+            codes.join(" ")
+        };
+        seen.values.insert(Aspect::Findings, codes);
+        let throughput = verdict.throughput.as_ref();
+        seen.rate = throughput
+            .filter(|throughput| throughput.disturbed.is_none())
+            .and_then(|throughput| throughput.all.or(throughput.one))
+            .map(|rate| rate.bytes_per_second);
+        seen
+    }
+}
+
+fn worth_saying<'a>(
+    findings: impl Iterator<Item = &'a Finding>,
+) -> impl Iterator<Item = &'a Finding> {
+    findings.filter(|finding| finding.severity > Severity::Info)
+}
+
+/// What the answers for one of the images come to.
+fn compare_answers(image: &str, index: usize, nodes: &[NodeAnswers]) -> Comparison {
+    let seen: Vec<(&str, Seen)> = nodes
+        .iter()
+        .filter_map(|node| {
+            let report = node.answers.get(index)?.report.as_ref()?;
+            Some((node.node.as_str(), Seen::of(report)))
+        })
+        .collect();
+    Comparison {
+        not_answered: nodes.len() - seen.len(),
+        ..compare(image, &seen)
+    }
+}
+
+fn compare(image: &str, seen: &[(&str, Seen)]) -> Comparison {
+    let count = |pull| seen.iter().filter(|(_, seen)| seen.pull == pull).count();
+    let mut comparison = Comparison {
+        image: image.to_owned(),
+        would_succeed: count(Pull::WouldSucceed),
+        would_fail: count(Pull::WouldFail),
+        unknown: count(Pull::Unknown),
+        not_answered: 0,
+        same: Vec::new(),
+        differs: Vec::new(),
+        outliers: Vec::new(),
+        median_bytes_per_second: None,
+    };
+    comparison.words(seen);
+    comparison.addresses(seen);
+    comparison.rates(seen);
+    comparison.differs.sort_by_key(|difference| difference.what);
+    comparison.same.sort_by_key(|one| one.what);
+    comparison
+        .outliers
+        .sort_by(|a, b| (&a.node, a.what).cmp(&(&b.node, b.what)));
+    comparison
+}
+
+/// More than a half, of enough.
+fn is_majority(count: usize, of: usize) -> bool {
+    of >= FEWEST && count * 2 > of
+}
+
+impl Comparison {
+    /// What is a word.
+    fn words(&mut self, seen: &[(&str, Seen)]) {
+        let aspects: BTreeSet<Aspect> = seen
+            .iter()
+            .flat_map(|(_, seen)| seen.values.keys().copied())
+            .collect();
+        for what in aspects {
+            let value = |seen: &Seen| {
+                let value = seen.values.get(&what);
+                value.map_or_else(|| "not got to".to_owned(), Clone::clone)
+            };
+            let values: BTreeMap<String, String> = seen
+                .iter()
+                .map(|(node, seen)| ((*node).to_owned(), value(seen)))
+                .collect();
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            for value in values.values() {
+                *counts.entry(value).or_default() += 1;
+            }
+            if let (1, Some(value)) = (counts.len(), values.values().next()) {
+                self.same.push(Trait {
+                    what,
+                    value: value.clone(),
+                });
+                continue;
+            }
+            let most = counts
+                .iter()
+                .find(|(_, count)| is_majority(**count, values.len()));
+            if let Some((most, count)) = most {
+                for (node, value) in values.iter().filter(|(_, value)| value != most) {
+                    self.outliers.push(Outlier {
+                        node: node.clone(),
+                        what,
+                        value: value.clone(),
+                        most: (*most).to_owned(),
+                        of: *count,
+                    });
+                }
+            }
+            self.differs.push(Difference { what, values });
+        }
+    }
+
+    /// Names are given several addresses in turn: those that share one agree. Public ones that have none
+    /// in common may come of load balancing by DNS, so nobody stands out by them.
+    fn addresses(&mut self, seen: &[(&str, Seen)]) {
+        let roles: BTreeSet<Role> = seen
+            .iter()
+            .flat_map(|(_, seen)| seen.addresses.keys().copied())
+            .collect();
+        for role in roles {
+            let what = Aspect::Addresses(role);
+            let of: Vec<(&str, &BTreeSet<IpAddr>)> = seen
+                .iter()
+                .filter_map(|(node, seen)| Some((*node, seen.addresses.get(&role)?)))
+                .collect();
+            let groups = agreeing(&of);
+            if let [(all, _)] = groups.as_slice() {
+                self.same.push(Trait {
+                    what,
+                    value: shown(all),
+                });
+                continue;
+            }
+            let most = groups
+                .iter()
+                .find(|(_, nodes)| is_majority(nodes.len(), of.len()));
+            if let Some((usual, members)) = most {
+                for (node, own) in of.iter().filter(|(node, _)| !members.contains(node)) {
+                    if !is_public(own) || !is_public(usual) {
+                        self.outliers.push(Outlier {
+                            node: (*node).to_owned(),
+                            what,
+                            value: shown(own),
+                            most: shown(usual),
+                            of: members.len(),
+                        });
+                    }
+                }
+            }
+            self.differs.push(Difference {
+                what,
+                values: of
+                    .iter()
+                    .map(|(node, own)| ((*node).to_owned(), shown(own)))
+                    .collect(),
+            });
+        }
+    }
+
+    fn rates(&mut self, seen: &[(&str, Seen)]) {
+        let measured: Vec<(&str, f64)> = seen
+            .iter()
+            .filter_map(|(node, seen)| Some((*node, seen.rate?)))
+            .collect();
+        if measured.is_empty() {
+            return;
+        }
+        let mut rates: Vec<f64> = measured.iter().map(|(_, rate)| *rate).collect();
+        rates.sort_by(f64::total_cmp);
+        let middle = rates.len() / 2;
+        let median = if rates.len() % 2 == 1 {
+            rates[middle]
+        } else {
+            f64::midpoint(rates[middle - 1], rates[middle])
+        };
+        self.median_bytes_per_second = Some(median);
+        if measured.len() >= FEWEST {
+            for (node, rate) in measured.iter().filter(|(_, rate)| *rate < median * SLOW) {
+                self.outliers.push(Outlier {
+                    node: (*node).to_owned(),
+                    what: Aspect::Rate,
+                    value: mbit(*rate),
+                    most: mbit(median),
+                    of: measured.len(),
+                });
+            }
+        }
+        self.differs.push(Difference {
+            what: Aspect::Rate,
+            values: measured
+                .iter()
+                .map(|(node, rate)| ((*node).to_owned(), mbit(*rate)))
+                .collect(),
+        });
+    }
+}
+
+/// Sets that share an address belong together, also by way of a third.
+fn agreeing<'a>(of: &[(&'a str, &BTreeSet<IpAddr>)]) -> Vec<(BTreeSet<IpAddr>, Vec<&'a str>)> {
+    let mut groups: Vec<(BTreeSet<IpAddr>, Vec<&str>)> = Vec::new();
+    for (node, own) in of {
+        let mut all: BTreeSet<IpAddr> = (*own).clone();
+        let mut members = vec![*node];
+        groups.retain_mut(|(addresses, nodes)| {
+            let apart = addresses.is_disjoint(own);
+            if !apart {
+                all.append(addresses);
+                members.append(nodes);
+            }
+            apart
+        });
+        groups.push((all, members));
+    }
+    groups
+}
+
+fn is_public(addresses: &BTreeSet<IpAddr>) -> bool {
+    addresses.iter().all(|address| match address {
+        IpAddr::V4(a) => {
+            let is_shared = a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64;
+            !(a.is_private() || a.is_loopback() || a.is_link_local() || is_shared)
+        }
+        IpAddr::V6(a) => !(a.is_unique_local() || a.is_loopback() || a.is_unicast_link_local()),
+    })
+}
+
+/// Addresses that a person reads.
+const MAX_ADDRESSES: usize = 3;
+
+fn shown(addresses: &BTreeSet<IpAddr>) -> String {
+    let few: Vec<String> = addresses
+        .iter()
+        .take(MAX_ADDRESSES)
+        .map(ToString::to_string)
+        .collect();
+    let more = addresses.len().saturating_sub(MAX_ADDRESSES);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", few.join(", "))
+}
+
+fn mbit(rate: f64) -> String {
+    format!("{:.1} Mbit/s", rate * 8.0 / 1e6)
+}
+
+// ---- for people ---------------------------------------------------------------------------------
+
+/// Nodes with the same values are named in one row, so many at most.
+const NAMED: usize = 4;
+
+/// What a single node said: its whole report.
+pub fn render_one(document: &NodesDocument, style: Style, why: bool) -> String {
+    let mut page = Page {
+        out: String::new(),
+        style,
+    };
+    for node in &document.nodes {
+        for (index, answer) in node.answers.iter().enumerate() {
+            if index > 0 {
+                page.line("");
+            }
+            let by = match (&node.pod, &node.version) {
+                (Some(pod), Some(version)) => format!(" by its daemon (pod {pod}, {version})"),
+                (Some(pod), None) => format!(" by its daemon (pod {pod})"),
+                (None, _) => String::new(),
+            };
+            if let Some(report) = &answer.report {
+                page.line(&format!("asked of node {}{}{by}", node.node, node.marks()));
+                let text = if why {
+                    render_why(report, style)
+                } else {
+                    render_report(report, style)
+                };
+                page.out.push_str(&text);
+            }
+            if let Some(failure) = &answer.failure {
+                let unknown = style.paint(Ink::Warn, "UNKNOWN");
+                let image = style.paint(Ink::Bold, &answer.image);
+                page.line(&format!("{image}  {unknown}"));
+                page.prose(
+                    "  - ",
+                    4,
+                    &format!("node {} was not asked: {}", node.node, failure.reason),
+                );
+            }
+        }
+    }
+    page.out
+}
+
+/// All nodes: a table of what differs.
+pub fn render(document: &NodesDocument, style: Style) -> String {
+    let mut page = Page {
+        out: String::new(),
+        style,
+    };
+    for (index, comparison) in document.comparisons.iter().enumerate() {
+        if index > 0 {
+            page.line("");
+        }
+        page.comparison(document, comparison, index);
+    }
+    if let Some(without) = document.without_daemon.as_ref().filter(|w| !w.is_empty()) {
+        page.line("");
+        let heading = page.style.paint(Ink::Bold, "no daemon there");
+        page.line(&heading);
+        page.prose("  ", 2, &without.join(", "));
+    }
+    page.out
+}
+
+impl Page {
+    fn comparison(&mut self, document: &NodesDocument, comparison: &Comparison, index: usize) {
+        let image = self.style.paint(Ink::Bold, &comparison.image);
+        self.line(&image);
+        let mut words = Vec::new();
+        for (count, ink, word) in [
+            (comparison.would_fail, Ink::Bad, "a pull would FAIL"),
+            (comparison.unknown, Ink::Warn, "UNKNOWN"),
+            (comparison.would_succeed, Ink::Good, "a pull would succeed"),
+            (comparison.not_answered, Ink::Warn, "no answer"),
+        ] {
+            if count > 0 {
+                let word = self.style.paint(ink, word);
+                words.push(format!("{word} on {count}"));
+            }
+        }
+        let asked = document.nodes.len();
+        self.line(&format!(
+            "{}, of {asked} {} asked",
+            words.join(" · "),
+            if asked == 1 { "node" } else { "nodes" }
+        ));
+        if !comparison.same.is_empty() && comparison.not_answered < asked {
+            self.line("");
+            let heading = self.style.paint(Ink::Bold, "the same everywhere");
+            self.line(&heading);
+            for one in &comparison.same {
+                let name = one.what.heading();
+                self.prose(&format!("  {name:<18}  "), 22, &one.value);
+            }
+        }
+        self.rows(document, comparison);
+        self.outliers(comparison);
+        self.findings_of_nodes(document, comparison, index);
+        self.silent(document, index);
+    }
+
+    /// One row for all nodes that have the same; rates are their range.
+    fn rows(&mut self, document: &NodesDocument, comparison: &Comparison) {
+        if comparison.differs.is_empty() {
+            return;
+        }
+        let (rates, words): (Vec<_>, Vec<_>) = comparison
+            .differs
+            .iter()
+            .partition(|difference| difference.what == Aspect::Rate);
+        let mut rows: Vec<(Vec<String>, Vec<&NodeAnswers>)> = Vec::new();
+        for node in &document.nodes {
+            let is_seen = |difference: &&&Difference| difference.values.contains_key(&node.node);
+            if !comparison.differs.iter().any(|d| is_seen(&&d)) {
+                continue;
+            }
+            let cells: Vec<String> = words
+                .iter()
+                .map(|difference| {
+                    let value = difference.values.get(&node.node);
+                    value.map_or_else(|| "-".to_owned(), Clone::clone)
+                })
+                .collect();
+            match rows.iter_mut().find(|(known, _)| *known == cells) {
+                Some((_, nodes)) => nodes.push(node),
+                None => rows.push((cells, vec![node])),
+            }
+        }
+        // Those that few have are the interesting ones.
+        rows.sort_by_key(|(_, nodes)| nodes.len());
+        let mut table = vec![Vec::from(["nodes".to_owned()])];
+        table[0].extend(words.iter().map(|difference| difference.what.heading()));
+        table[0].extend(rates.iter().map(|difference| difference.what.heading()));
+        for (cells, nodes) in rows {
+            let mut row = vec![named(&nodes)];
+            row.extend(cells);
+            row.extend(rates.iter().map(|rates| range(rates, &nodes)));
+            table.push(row);
+        }
+        self.line("");
+        let heading = self.style.paint(Ink::Bold, "what differs");
+        self.line(&heading);
+        self.table(&table);
+    }
+
+    fn table(&mut self, rows: &[Vec<String>]) {
+        let columns = rows.first().map_or(0, Vec::len);
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| {
+                let cells = rows.iter().filter_map(|row| row.get(column));
+                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
+            .collect();
+        for row in rows {
+            let mut line = String::from(" ");
+            for (cell, width) in row.iter().zip(&widths) {
+                let _ = write!(line, " {cell:<width$} ");
+            }
+            self.line(&line);
+        }
+    }
+
+    fn outliers(&mut self, comparison: &Comparison) {
+        // What follows from the findings is told by them.
+        let told: Vec<&Outlier> = comparison
+            .outliers
+            .iter()
+            .filter(|outlier| outlier.what != Aspect::Pull)
+            .collect();
+        if told.is_empty() {
+            return;
+        }
+        self.line("");
+        let heading = self.style.paint(Ink::Bold, "who stands out");
+        self.line(&heading);
+        for outlier in told.iter().take(MAX_OUTLIERS) {
+            let what = outlier.what.heading();
+            let text = if outlier.what == Aspect::Rate {
+                format!(
+                    "{}: {} is less than half of the median, {} ({} nodes)",
+                    outlier.node, outlier.value, outlier.most, outlier.of
+                )
+            } else {
+                format!(
+                    "{}: {what} {}, where {} nodes have {}",
+                    outlier.node, outlier.value, outlier.of, outlier.most
+                )
+            };
+            self.prose("  - ", 4, &text);
+        }
+        let more = told.len().saturating_sub(MAX_OUTLIERS);
+        if more > 0 {
+            self.line(&format!("  and {more} more (-o json has them)"));
+        }
+    }
+
+    /// Each cause once, with the nodes that have it.
+    fn findings_of_nodes(
+        &mut self,
+        document: &NodesDocument,
+        comparison: &Comparison,
+        index: usize,
+    ) {
+        let mut found: Vec<(&Finding, Vec<&NodeAnswers>)> = Vec::new();
+        for node in &document.nodes {
+            let report = node.answers.get(index).and_then(|a| a.report.as_ref());
+            let findings = report.into_iter().flat_map(|r| r.verdict.findings.iter());
+            for finding in worth_saying(findings) {
+                let same = found
+                    .iter_mut()
+                    .find(|(known, _)| known.cause == finding.cause && known.leg == finding.leg);
+                match same {
+                    Some((_, nodes)) => nodes.push(node),
+                    None => found.push((finding, vec![node])),
+                }
+            }
+        }
+        found.sort_by_key(|(finding, _)| std::cmp::Reverse(finding.severity));
+        let answered = document.nodes.len() - comparison.not_answered;
+        for (finding, nodes) in found {
+            self.finding(finding);
+            let whom = if nodes.len() == answered && answered > 1 {
+                format!("all {answered} nodes that answered")
+            } else {
+                named(&nodes)
+            };
+            self.prose("  on ", 5, &whom);
+        }
+    }
+
+    fn silent(&mut self, document: &NodesDocument, index: usize) {
+        let mut reasons: Vec<(&str, Vec<&NodeAnswers>)> = Vec::new();
+        for node in &document.nodes {
+            let failure = node.answers.get(index).and_then(|a| a.failure.as_ref());
+            let Some(failure) = failure else { continue };
+            let known = reasons
+                .iter_mut()
+                .find(|(reason, _)| *reason == failure.reason);
+            match known {
+                Some((_, nodes)) => nodes.push(node),
+                None => reasons.push((&failure.reason, vec![node])),
+            }
+        }
+        if reasons.is_empty() {
+            return;
+        }
+        self.line("");
+        let heading = self.style.paint(Ink::Bold, "no answer");
+        self.line(&heading);
+        for (reason, nodes) in reasons {
+            self.prose("  - ", 4, &format!("{}: {reason}", named(&nodes)));
+        }
+    }
+}
+
+/// Of those, as many as a person reads.
+const MAX_OUTLIERS: usize = 20;
+
+/// `n1, n2 (young) and 3 more`.
+fn named(nodes: &[&NodeAnswers]) -> String {
+    let few: Vec<String> = nodes
+        .iter()
+        .take(NAMED)
+        .map(|node| format!("{}{}", node.node, node.marks()))
+        .collect();
+    let more = nodes.len().saturating_sub(NAMED);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", few.join(", "))
+}
+
+/// Of the nodes of a row.
+fn range(rates: &Difference, nodes: &[&NodeAnswers]) -> String {
+    let value = |text: &String| text.split(' ').next()?.parse::<f64>().ok();
+    let mut known: Vec<f64> = nodes
+        .iter()
+        .filter_map(|node| value(rates.values.get(&node.node)?))
+        .collect();
+    known.sort_by(f64::total_cmp);
+    match (known.first(), known.last()) {
+        (Some(low), Some(high)) if high - low >= 0.1 => format!("{low:.1} to {high:.1} Mbit/s"),
+        (Some(low), _) => format!("{low:.1} Mbit/s"),
+        _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASS: Aspect = Aspect::Class(Role::Registry);
+
+    /// `class`, addresses separated by blanks, rate in Mbit/s, findings.
+    fn seen(class: &str, addresses: &str, rate: Option<f64>, findings: &str) -> Seen {
+        let pull = if findings.contains("tcp_timeout") {
+            Pull::WouldFail
+        } else {
+            Pull::WouldSucceed
+        };
+        let mut seen = Seen::new(pull);
+        seen.values.insert(CLASS, class.to_owned());
+        seen.values.insert(Aspect::Findings, findings.to_owned());
+        let addresses = addresses.split(' ').map(|a| a.parse().unwrap()).collect();
+        seen.addresses.insert(Role::Registry, addresses);
+        seen.rate = rate.map(|rate| rate * 1e6 / 8.0);
+        seen
+    }
+
+    fn compared(nodes: &[Seen]) -> Comparison {
+        let names = ["n1", "n2", "n3", "n4", "n5"];
+        let seen: Vec<(&str, Seen)> = names.into_iter().zip(nodes.iter().cloned()).collect();
+        compare("r.test/app:1", &seen)
+    }
+
+    fn who(comparison: &Comparison) -> Vec<(&str, Aspect)> {
+        let outliers = comparison.outliers.iter();
+        outliers.map(|o| (o.node.as_str(), o.what)).collect()
+    }
+
+    fn what_differs(comparison: &Comparison) -> Vec<Aspect> {
+        comparison.differs.iter().map(|d| d.what).collect()
+    }
+
+    fn well() -> Seen {
+        seen("intranet", "10.0.3.9", None, "none")
+    }
+
+    #[test]
+    fn what_is_the_same_everywhere_is_said_once() {
+        let comparison = compared(&[well(), well(), well()]);
+        assert!(comparison.differs.is_empty() && comparison.outliers.is_empty());
+        let same: Vec<(Aspect, &str)> = comparison
+            .same
+            .iter()
+            .map(|one| (one.what, one.value.as_str()))
+            .collect();
+        assert_eq!(
+            same,
+            [
+                (Aspect::Pull, "would succeed"),
+                (CLASS, "intranet"),
+                (Aspect::Addresses(Role::Registry), "10.0.3.9"),
+                (Aspect::Findings, "none"),
+            ]
+        );
+        assert_eq!(compared(&[]).same, []);
+    }
+
+    #[test]
+    fn one_that_differs_from_most_stands_out_in_what_it_differs() {
+        let sick = seen("public_unknown", "52.0.0.1", None, "tcp_timeout");
+        let comparison = compared(&[well(), well(), sick.clone(), well()]);
+        assert_eq!(
+            who(&comparison),
+            [
+                ("n3", Aspect::Pull),
+                ("n3", CLASS),
+                ("n3", Aspect::Addresses(Role::Registry)),
+                ("n3", Aspect::Findings),
+            ]
+        );
+        assert_eq!((comparison.would_fail, comparison.would_succeed), (1, 3));
+        assert_eq!(comparison.outliers[1].most, "intranet");
+        assert_eq!(comparison.outliers[1].of, 3);
+        // Of two nobody knows who is odd, and of two halves neither.
+        for nodes in [
+            vec![well(), sick.clone()],
+            vec![well(), sick.clone(), well(), sick.clone()],
+        ] {
+            let comparison = compared(&nodes);
+            assert_eq!(who(&comparison), []);
+            assert_eq!(what_differs(&comparison).len(), 4);
+        }
+    }
+
+    #[test]
+    fn addresses_agree_where_they_share_one() {
+        let at = |addresses| seen("public_snat", addresses, None, "none");
+        let addresses = Aspect::Addresses(Role::Registry);
+        // By way of the second the first and the third are of one set.
+        let chain = compared(&[
+            at("52.0.0.1 52.0.0.2"),
+            at("52.0.0.2 52.0.0.3"),
+            at("52.0.0.3"),
+        ]);
+        assert_eq!(what_differs(&chain), []);
+        // Load balancing by DNS: different, and nobody's fault.
+        let balanced = compared(&[at("52.0.0.1"), at("52.0.0.1"), at("52.0.0.9")]);
+        assert_eq!(what_differs(&balanced), [addresses]);
+        assert_eq!(who(&balanced), []);
+        for odd in ["10.0.3.9", "100.64.0.1", "fd00::1"] {
+            let split = compared(&[at("52.0.0.1"), at("52.0.0.1"), at(odd)]);
+            assert_eq!(who(&split), [("n3", addresses)], "{odd}");
+        }
+        let private = compared(&[at("10.0.3.9"), at("10.0.3.9"), at("10.0.4.9")]);
+        assert_eq!(who(&private), [("n3", addresses)]);
+    }
+
+    #[test]
+    fn a_rate_below_half_of_the_median_stands_out() {
+        let at = |rate| seen("intranet", "10.0.3.9", rate, "none");
+        let comparison = compared(&[
+            at(Some(100.0)),
+            at(Some(90.0)),
+            at(None),
+            at(Some(40.0)),
+            at(Some(110.0)),
+        ]);
+        assert_eq!(who(&comparison), [("n4", Aspect::Rate)]);
+        assert_eq!(comparison.outliers[0].most, "95.0 Mbit/s");
+        assert_eq!(
+            comparison.differs[0].values.len(),
+            4,
+            "not measured is not 0"
+        );
+        let close = compared(&[at(Some(100.0)), at(Some(60.0)), at(Some(51.0))]);
+        assert_eq!(who(&close), []);
+        let two = compared(&[at(Some(100.0)), at(Some(1.0))]);
+        assert_eq!(who(&two), []);
+        assert_eq!(compared(&[at(None)]).median_bytes_per_second, None);
+    }
+
+    #[test]
+    fn a_leg_that_a_node_did_not_get_to_differs() {
+        let mut short = well();
+        short.values.remove(&CLASS);
+        let comparison = compared(&[well(), short, well()]);
+        assert_eq!(what_differs(&comparison), [CLASS]);
+        assert_eq!(comparison.outliers[0].value, "not got to");
+    }
+
+    fn report(case: &str) -> Report {
+        let text = std::fs::read_to_string(format!("tests/cases/{case}/report.json")).unwrap();
+        let document: super::super::Document = serde_json::from_str(&text).unwrap();
+        Report::conclude(document.reports[0].evidence.clone())
+    }
+
+    fn answer(node: &str, report: Report, created: &str) -> NodeAnswers {
+        NodeAnswers {
+            created: Some(created.parse().unwrap()),
+            is_cordoned: Some(node == "n2"),
+            answers: vec![NodeAnswer::report(report)],
+            ..NodeAnswers::of(node.to_owned())
+        }
+    }
+
+    #[test]
+    fn the_table_reads_as_reviewed() {
+        let at: Timestamp = "2026-11-23T09:00:00Z".parse().unwrap();
+        let old = "2026-11-01T09:00:00Z";
+        let image = report("healthy").evidence.reference.to_string();
+        let mut nodes = vec![
+            answer("n1", report("healthy"), old),
+            answer("n2", report("healthy"), old),
+            answer("n3", report("healthy"), "2026-11-23T08:30:00Z"),
+        ];
+        let mut sick = report("healthy").evidence;
+        sick.walk.legs[0].connect.outcome = crate::model::evidence::Step::Failed {
+            fault: crate::model::fault::TcpFault::Timeout,
+            took: Duration::from_secs(10),
+        };
+        for dial in &mut sick.walk.legs[0].connect.attempts {
+            dial.outcome = crate::model::evidence::Step::Failed {
+                fault: crate::model::fault::TcpFault::Timeout,
+                took: Duration::from_secs(10),
+            };
+        }
+        nodes.push(answer("n4", Report::conclude(sick), old));
+        let silent = NodeFailure {
+            kind: FailureKind::Silent,
+            reason: "no answer in 90 s".to_owned(),
+        };
+        nodes.push(NodeAnswers {
+            answers: vec![NodeAnswer::failure(&image, silent)],
+            ..NodeAnswers::of("n5".to_owned())
+        });
+        let document = NodesDocument::new(at, &[image], nodes, Some(vec!["virtual-1".to_owned()]));
+        assert_eq!(document.pull(), Pull::WouldFail);
+        assert!(document.nodes[2].is_young && !document.nodes[0].is_young);
+        let text = render(&document, Style { color: false });
+        for words in [
+            "n4",
+            "n3 (young)",
+            "n2 (cordoned)",
+            "who stands out",
+            "no answer in 90 s",
+            "no daemon there",
+            "virtual-1",
+            "a pull would FAIL on 1",
+            "hint:",
+        ] {
+            assert!(text.contains(words), "{words}:\n{text}");
+        }
+        let again: NodesDocument =
+            serde_json::from_str(&serde_json::to_string(&document).unwrap()).unwrap();
+        assert_eq!(again, document);
+        insta::with_settings!({snapshot_path => "../../tests/snapshots", prepend_module_to_snapshot => false, omit_expression => true}, {
+            insta::assert_snapshot!("nodes", text);
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! What `pullpath wait` came to.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::{Ink, Page, Style, render};
+use super::{Report, SCHEMA_VERSION, Tool};
+use crate::model::units::{Took, seconds};
+
+/// What `wait -o json` prints.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(title = "Pullpath wait")]
+pub struct WaitDocument {
+    pub schema_version: u32,
+    pub pullpath: Tool,
+    pub image: String,
+    /// The EIP is there, where one is wanted, and a pull would succeed.
+    pub is_open: bool,
+    #[serde(rename = "waited_seconds", with = "seconds")]
+    #[schemars(with = "f64")]
+    pub waited: Duration,
+    pub walks: u32,
+    pub eip: Eip,
+    /// The last walk; absent where none ended in time.
+    pub report: Option<Report>,
+}
+
+/// The pod's EIP.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Eip {
+    /// The pod asks for none, or nothing says that it does.
+    NotWanted,
+    /// A file that is to have it is empty, and does not tell whether the pod asks for one.
+    NotTold {
+        source: String,
+    },
+    Bound {
+        address: IpAddr,
+    },
+    Missing {
+        source: Option<String>,
+        reason: String,
+    },
+}
+
+impl Eip {
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+}
+
+impl WaitDocument {
+    pub fn new(
+        image: String,
+        is_open: bool,
+        waited: Duration,
+        walks: u32,
+        eip: Eip,
+        report: Option<Report>,
+    ) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            pullpath: Tool::this(),
+            image,
+            is_open,
+            waited,
+            walks,
+            eip,
+            report,
+        }
+    }
+}
+
+/// For people: one line when the way is open; else why it is not.
+pub fn render_wait(document: &WaitDocument, style: Style) -> String {
+    let mut page = Page {
+        out: String::new(),
+        style,
+    };
+    let (image, waited) = (&document.image, Took(document.waited));
+    if document.is_open {
+        let open = page.style.paint(Ink::Good, "open");
+        let eip = match &document.eip {
+            Eip::Bound { address } => format!(", the pod's EIP is {address}"),
+            _ => String::new(),
+        };
+        page.prose(
+            "",
+            0,
+            &format!("{open} after {waited}: a pull of {image} would succeed{eip}"),
+        );
+        return page.out;
+    }
+    let closed = page.style.paint(Ink::Bad, "NOT OPEN");
+    page.prose("", 0, &format!("{closed} after {waited}: {image}"));
+    if let Eip::Missing { source, reason } = &document.eip {
+        let by = source
+            .as_ref()
+            .map_or_else(String::new, |source| format!(" ({source})"));
+        page.prose("  - ", 4, &format!("{reason}{by}"));
+        let hint = page.style.paint(Ink::Bold, "hint:");
+        page.prose(
+            &format!("  {hint} "),
+            8,
+            "Look at the pod's events (`kubectl describe pod`): the network plugin says there why it binds none, for instance the quota of EIPs or a wrong annotation. The file follows up to 90 s later, and never where it is mounted by subPath.",
+        );
+    }
+    match &document.report {
+        None => page.prose(
+            "  - ",
+            4,
+            "no walk ended in this time; give more by --timeout, or less to each answer by --answer-timeout",
+        ),
+        Some(report) => {
+            page.line("");
+            page.out.push_str(&render(report, style));
+        }
+    }
+    page.out
+}

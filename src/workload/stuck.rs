@@ -1,0 +1,535 @@
+//! What a pod waits for: an image, or something else that no registry has a part in. Pure.
+
+use std::cmp::Reverse;
+
+use jiff::Timestamp;
+
+use crate::model::workload::{ContainerKind, PullPolicy};
+
+/// A pod, and of it what tells why it does not run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodSeen {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub node: Option<String>,
+    pub created: Option<Timestamp>,
+    /// `imagePullSecrets`, in order; those of its service account are among them.
+    pub pull_secrets: Vec<String>,
+    pub service_account: Option<String>,
+    /// It has ended, or is being deleted.
+    pub is_over: bool,
+    /// Why no node was found for it, in the scheduler's words.
+    pub unscheduled: Option<Said>,
+    /// Init containers first.
+    pub containers: Vec<ContainerSeen>,
+}
+
+/// A reason, and what is said of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Said {
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerSeen {
+    pub name: String,
+    pub kind: ContainerKind,
+    pub image: String,
+    pub policy: Option<PullPolicy>,
+    pub state: ContainerState,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ContainerState {
+    /// The kubelet has told nothing of it yet.
+    Untold,
+    Waiting(Said),
+    Running,
+    Ended,
+}
+
+/// An Event of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventSeen {
+    pub reason: String,
+    pub message: String,
+    pub is_warning: bool,
+    /// Of which container; `None`: of the pod.
+    pub container: Option<String>,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+    pub count: u64,
+}
+
+/// What keeps a pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Wait {
+    /// The image of a container.
+    Image(ImageWait),
+    /// The image of the pod's sandbox ("pause"), which is the node's own affair.
+    Sandbox { message: String },
+    /// No image; `container` is `None` where it is the pod as a whole.
+    Other {
+        container: Option<String>,
+        reason: String,
+        message: String,
+    },
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ImageWait {
+    pub container: String,
+    pub kind: ContainerKind,
+    pub image: String,
+    pub policy: Option<PullPolicy>,
+    pub why: ImageWhy,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ImageWhy {
+    /// At least one pull has failed; the kubelet's reason and words.
+    Failed(Said),
+    /// It is being pulled, since then where that is known.
+    Pulling { since: Option<Timestamp> },
+    /// It may be; Events would tell, and can't be read.
+    MaybePulling,
+    /// The policy is Never, and the node has no such image.
+    NeverPulled,
+    /// It is no image's name.
+    Invalid(Said),
+}
+
+impl ImageWhy {
+    /// To ask a registry tells more.
+    pub fn is_to_be_checked(&self) -> bool {
+        matches!(
+            self,
+            Self::Failed(_) | Self::Pulling { .. } | Self::MaybePulling
+        )
+    }
+}
+
+/// The reasons with which a kubelet waits for an image (kubernetes `pkg/kubelet/images/types.go`).
+const IMAGE_REASONS: &[&str] = &[
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+];
+
+/// Reasons that say no more than that something goes on.
+const STARTING: &[&str] = &["ContainerCreating", "PodInitializing"];
+
+/// Events that tell how far a container's image has come.
+const OF_IMAGES: &[&str] = &[
+    "Pulling", "Pulled", "Failed", "BackOff", "Created", "Started",
+];
+
+/// What keeps a pod, in the order of its containers; empty where nothing does. `events` is `None` where
+/// they can't be read.
+pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
+    if pod.is_over {
+        return Vec::new();
+    }
+    if pod.node.is_none() {
+        let said = pod.unscheduled.clone().unwrap_or_else(|| Said {
+            reason: "Pending".to_owned(),
+            message: "the scheduler has given it no node yet".to_owned(),
+        });
+        return vec![Wait::Other {
+            container: None,
+            reason: said.reason,
+            message: said.message,
+        }];
+    }
+    let mut found = Vec::new();
+    let mut starting = None;
+    // Main containers' images are pulled only after the init containers have ended.
+    let mut is_initializing = false;
+    for container in &pod.containers {
+        if container.kind == ContainerKind::Container && is_initializing {
+            continue;
+        }
+        let image = |why| {
+            Wait::Image(ImageWait {
+                container: container.name.clone(),
+                kind: container.kind,
+                image: container.image.clone(),
+                policy: container.policy,
+                why,
+            })
+        };
+        match &container.state {
+            ContainerState::Ended => {}
+            // A sidecar among the init containers runs on beside the others.
+            ContainerState::Running => {}
+            ContainerState::Waiting(said) if IMAGE_REASONS.contains(&said.reason.as_str()) => {
+                found.push(image(ImageWhy::Failed(said.clone())));
+                is_initializing |= container.kind == ContainerKind::InitContainer;
+            }
+            ContainerState::Waiting(said) if said.reason == "ErrImageNeverPull" => {
+                found.push(image(ImageWhy::NeverPulled));
+                is_initializing |= container.kind == ContainerKind::InitContainer;
+            }
+            ContainerState::Waiting(said) if said.reason == "InvalidImageName" => {
+                found.push(image(ImageWhy::Invalid(said.clone())));
+                is_initializing |= container.kind == ContainerKind::InitContainer;
+            }
+            ContainerState::Waiting(said) if !STARTING.contains(&said.reason.as_str()) => {
+                found.push(Wait::Other {
+                    container: Some(container.name.clone()),
+                    reason: said.reason.clone(),
+                    message: said.message.clone(),
+                });
+                is_initializing |= container.kind == ContainerKind::InitContainer;
+            }
+            ContainerState::Untold | ContainerState::Waiting(_) => {
+                is_initializing |= container.kind == ContainerKind::InitContainer;
+                match events.map(|events| progress(events, &container.name)) {
+                    None => found.push(image(ImageWhy::MaybePulling)),
+                    Some(Progress::Pulling(since)) => {
+                        found.push(image(ImageWhy::Pulling { since }))
+                    }
+                    Some(Progress::Failed(said)) => found.push(image(ImageWhy::Failed(said))),
+                    Some(Progress::Other) => {
+                        if starting.is_none() {
+                            starting = Some(container);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    if found.is_empty()
+        && let (Some(container), Some(events)) = (starting, events)
+    {
+        found.push(not_begun(container, events));
+    }
+    found
+}
+
+/// No pull has begun: the pod waits for its volumes, network or sandbox.
+fn not_begun(container: &ContainerSeen, events: &[EventSeen]) -> Wait {
+    let newest = events
+        .iter()
+        .filter(|event| event.is_warning)
+        .max_by_key(|event| event.last);
+    match newest {
+        Some(event) if is_of_sandbox_image(event) => Wait::Sandbox {
+            message: event.message.clone(),
+        },
+        Some(event) => Wait::Other {
+            container: None,
+            reason: event.reason.clone(),
+            message: event.message.clone(),
+        },
+        None => Wait::Other {
+            container: None,
+            reason: match &container.state {
+                ContainerState::Waiting(said) => said.reason.clone(),
+                _ => "Pending".to_owned(),
+            },
+            message: "no Event of the last hour tells of a pull; the kubelet has not begun one, or the node does not report"
+                .to_owned(),
+        },
+    }
+}
+
+/// containerd's and docker's words where the pause image can't be had.
+fn is_of_sandbox_image(event: &EventSeen) -> bool {
+    event.reason == "FailedCreatePodSandBox"
+        && (event.message.contains("sandbox image") || event.message.contains("pulling image"))
+}
+
+enum Progress {
+    Pulling(Option<Timestamp>),
+    Failed(Said),
+    Other,
+}
+
+/// How far the image of a container has come, by its newest Event.
+fn progress(events: &[EventSeen], container: &str) -> Progress {
+    let of_it = events.iter().filter(|event| {
+        event.container.as_deref() == Some(container) && OF_IMAGES.contains(&event.reason.as_str())
+    });
+    // Of two in the same second the later in the list is the newer.
+    let Some(newest) = of_it.max_by_key(|event| event.last) else {
+        return Progress::Other;
+    };
+    match newest.reason.as_str() {
+        "Pulling" => Progress::Pulling(newest.last),
+        // "Failed" is also said of containers that can't be started.
+        "Failed" | "BackOff" if is_of_pull(&newest.message) => Progress::Failed(Said {
+            reason: newest.reason.clone(),
+            message: newest.message.clone(),
+        }),
+        _ => Progress::Other,
+    }
+}
+
+/// kubernetes `pkg/kubelet/images/image_manager.go`. A pod's own name is in other messages of the same
+/// reasons, so a single word is not enough.
+fn is_of_pull(message: &str) -> bool {
+    [
+        "pull image",
+        "pulling image",
+        "inspect image",
+        "Error: ErrImage",
+        "Error: ImagePullBackOff",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
+}
+
+/// What the kubelet said of pulls in its Events, the newest first: those that a person reads, each once.
+pub fn told(events: &[EventSeen]) -> Vec<&EventSeen> {
+    let mut told: Vec<&EventSeen> = events
+        .iter()
+        .filter(|event| match event.reason.as_str() {
+            "FailedToRetrieveImagePullSecret" | "InspectFailed" | "ErrImageNeverPull" => true,
+            "Failed" | "BackOff" => {
+                // `Error: ErrImagePull` says nothing that the others don't.
+                is_of_pull(&event.message) && !event.message.starts_with("Error: ")
+            }
+            "Pulling" => true,
+            "FailedCreatePodSandBox" => is_of_sandbox_image(event),
+            _ => false,
+        })
+        .collect();
+    told.sort_by_key(|event| Reverse(event.last));
+    told.truncate(MAX_TOLD);
+    told
+}
+
+/// Events of one pod that a person reads.
+const MAX_TOLD: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(name: &str, kind: ContainerKind, state: ContainerState) -> ContainerSeen {
+        ContainerSeen {
+            name: name.to_owned(),
+            kind,
+            image: format!("r.test/{name}:1"),
+            policy: None,
+            state,
+        }
+    }
+
+    fn waiting(reason: &str) -> ContainerState {
+        ContainerState::Waiting(Said {
+            reason: reason.to_owned(),
+            message: format!("{reason}, in full"),
+        })
+    }
+
+    fn pod(containers: Vec<ContainerSeen>) -> PodSeen {
+        PodSeen {
+            namespace: "shop".to_owned(),
+            name: "a".to_owned(),
+            uid: "u".to_owned(),
+            node: Some("n1".to_owned()),
+            created: None,
+            pull_secrets: Vec::new(),
+            service_account: None,
+            is_over: false,
+            unscheduled: None,
+            containers,
+        }
+    }
+
+    fn app(state: ContainerState) -> PodSeen {
+        pod(vec![container("app", ContainerKind::Container, state)])
+    }
+
+    fn event(second: i64, container: Option<&str>, reason: &str, message: &str) -> EventSeen {
+        EventSeen {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            is_warning: !["Pulling", "Pulled", "Created", "Started"].contains(&reason),
+            container: container.map(ToOwned::to_owned),
+            first: None,
+            last: Some(Timestamp::from_second(second).unwrap()),
+            count: 1,
+        }
+    }
+
+    /// In a word each.
+    fn words(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<String> {
+        waits(pod, events)
+            .iter()
+            .map(|wait| match wait {
+                Wait::Image(wait) => {
+                    let why = match &wait.why {
+                        ImageWhy::Failed(said) => said.reason.as_str(),
+                        ImageWhy::Pulling { .. } => "pulling",
+                        ImageWhy::MaybePulling => "maybe",
+                        ImageWhy::NeverPulled => "never",
+                        ImageWhy::Invalid(_) => "invalid",
+                    };
+                    format!("image of {}: {why}", wait.container)
+                }
+                Wait::Sandbox { .. } => "sandbox".to_owned(),
+                Wait::Other {
+                    container, reason, ..
+                } => format!("{}: {reason}", container.as_deref().unwrap_or("pod")),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_kubelet_s_reasons_are_told_apart() {
+        for (reason, want) in [
+            ("ErrImagePull", "image of app: ErrImagePull"),
+            ("ImagePullBackOff", "image of app: ImagePullBackOff"),
+            ("ErrImageNeverPull", "image of app: never"),
+            ("InvalidImageName", "image of app: invalid"),
+            (
+                "CreateContainerConfigError",
+                "app: CreateContainerConfigError",
+            ),
+            ("CrashLoopBackOff", "app: CrashLoopBackOff"),
+        ] {
+            assert_eq!(words(&app(waiting(reason)), Some(&[])), [want]);
+        }
+        assert_eq!(words(&app(ContainerState::Running), Some(&[])), [""; 0]);
+        let mut over = app(waiting("ErrImagePull"));
+        over.is_over = true;
+        assert_eq!(words(&over, None), [""; 0]);
+    }
+
+    #[test]
+    fn a_pod_without_a_node_pulls_nothing() {
+        let mut lost = app(ContainerState::Untold);
+        lost.node = None;
+        assert_eq!(words(&lost, None), ["pod: Pending"]);
+        lost.unscheduled = Some(Said {
+            reason: "Unschedulable".to_owned(),
+            message: "0/3 nodes are available".to_owned(),
+        });
+        assert_eq!(words(&lost, None), ["pod: Unschedulable"]);
+    }
+
+    #[test]
+    fn a_container_that_is_being_created_pulls_where_its_newest_event_says_so() {
+        let creating = app(waiting("ContainerCreating"));
+        let pulling = event(10, Some("app"), "Pulling", "Pulling image \"r.test/app:1\"");
+        let pulled = event(20, Some("app"), "Pulled", "Successfully pulled image");
+        let failed = event(
+            30,
+            Some("app"),
+            "Failed",
+            "Failed to pull image \"r.test/app:1\": rpc error",
+        );
+        let broken = event(
+            40,
+            Some("app"),
+            "Failed",
+            "Error: context deadline exceeded",
+        );
+        let mount = event(5, None, "FailedMount", "MountVolume.SetUp failed");
+        for (events, want) in [
+            (vec![pulling.clone()], "image of app: pulling"),
+            (
+                vec![pulled.clone(), pulling.clone()],
+                "pod: ContainerCreating",
+            ),
+            (
+                vec![failed.clone(), pulling.clone()],
+                "image of app: Failed",
+            ),
+            (vec![broken], "pod: Failed"),
+            (vec![mount], "pod: FailedMount"),
+            (vec![], "pod: ContainerCreating"),
+        ] {
+            assert_eq!(words(&creating, Some(&events)), [want], "{events:?}");
+        }
+        assert_eq!(words(&creating, None), ["image of app: maybe"]);
+        let other = event(10, Some("sidecar"), "Pulling", "Pulling image \"x\"");
+        assert_eq!(words(&creating, Some(&[other])), ["pod: ContainerCreating"]);
+    }
+
+    #[test]
+    fn main_containers_wait_for_init_containers_and_not_for_their_images() {
+        let of = |init: ContainerState| {
+            pod(vec![
+                container("init", ContainerKind::InitContainer, init),
+                container("app", ContainerKind::Container, waiting("PodInitializing")),
+            ])
+        };
+        assert_eq!(
+            words(&of(waiting("ImagePullBackOff")), Some(&[])),
+            ["image of init: ImagePullBackOff"]
+        );
+        // Where all have ended, `PodInitializing` is what is said of a main container's pull.
+        let pulling = event(10, Some("app"), "Pulling", "Pulling image");
+        assert_eq!(
+            words(&of(ContainerState::Ended), Some(&[pulling])),
+            ["image of app: pulling"]
+        );
+    }
+
+    #[test]
+    fn the_sandbox_s_image_is_the_node_s() {
+        let text = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox image \
+                    \"registry.k8s.io/pause:3.9\": failed to pull image";
+        let events = [event(10, None, "FailedCreatePodSandBox", text)];
+        assert_eq!(
+            words(&app(waiting("ContainerCreating")), Some(&events)),
+            ["sandbox"]
+        );
+        let network = [event(
+            10,
+            None,
+            "FailedCreatePodSandBox",
+            "failed to setup network for sandbox",
+        )];
+        assert_eq!(
+            words(&app(waiting("ContainerCreating")), Some(&network)),
+            ["pod: FailedCreatePodSandBox"]
+        );
+    }
+
+    #[test]
+    fn of_events_those_of_pulls_are_told_the_newest_first() {
+        let events = [
+            event(10, Some("app"), "Pulling", "Pulling image \"x\""),
+            event(
+                11,
+                Some("app"),
+                "Failed",
+                "Failed to pull image \"x\": denied",
+            ),
+            event(11, Some("app"), "Failed", "Error: ErrImagePull"),
+            event(12, Some("app"), "BackOff", "Back-off pulling image \"x\""),
+            event(
+                13,
+                Some("app"),
+                "BackOff",
+                "Back-off restarting failed container in pod puller-1",
+            ),
+            event(
+                9,
+                None,
+                "FailedToRetrieveImagePullSecret",
+                "Unable to retrieve some image pull secrets (a)",
+            ),
+            event(8, None, "Scheduled", "Successfully assigned"),
+        ];
+        let reasons: Vec<&str> = told(&events).iter().map(|e| e.reason.as_str()).collect();
+        assert_eq!(
+            reasons,
+            [
+                "BackOff",
+                "Failed",
+                "Pulling",
+                "FailedToRetrieveImagePullSecret"
+            ]
+        );
+    }
+}

@@ -1,0 +1,593 @@
+//! `pullpath lint` and what it follows, with a real API server and RBAC. The test plays the controllers.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+
+#[path = "kube/mod.rs"]
+mod kube;
+mod lab;
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::StreamExt as _;
+use kube::Cluster;
+use pullpath::kubernetes::client::connect;
+use pullpath::kubernetes::secrets::{Access, SecretKey};
+use pullpath::kubernetes::workloads::Scope;
+use pullpath::lint::Snapshot;
+use pullpath::lint::follow::start;
+use pullpath::report::lint::LintDocument;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const PASSWORD: &str = "hunter2-of-the-lint";
+
+fn rules_for_workloads() -> Vec<Value> {
+    let verbs = ["list", "watch"];
+    vec![
+        json!({"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": verbs}),
+        json!({"apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": verbs}),
+        json!({"apiGroups": [""], "resources": ["pods", "serviceaccounts"], "verbs": verbs}),
+    ]
+}
+
+fn and_secrets() -> Vec<Value> {
+    let mut rules = rules_for_workloads();
+    rules.push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}));
+    rules
+}
+
+fn docker_config(server: &str) -> String {
+    let config = json!({"auths": {server: {"username": "u", "password": PASSWORD}}});
+    BASE64_STANDARD.encode(config.to_string())
+}
+
+fn secret(cluster: &Cluster, namespace: &str, name: &str, server: &str) {
+    cluster.create(
+        &format!("/api/v1/namespaces/{namespace}/secrets"),
+        &json!({"apiVersion": "v1", "kind": "Secret",
+                "metadata": {"name": name, "annotations": {
+                    "kubectl.kubernetes.io/last-applied-configuration": docker_config(server)}},
+                "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": docker_config(server)}}),
+    );
+}
+
+fn template(image: &str, secrets: &[&str]) -> Value {
+    let secrets: Vec<Value> = secrets.iter().map(|name| json!({"name": name})).collect();
+    json!({"metadata": {"labels": {"app": "x"}},
+           "spec": {"imagePullSecrets": secrets, "containers": [{"name": "app", "image": image}]}})
+}
+
+fn workload(cluster: &Cluster, namespace: &str, kind: &str, name: &str, mut template: Value) {
+    let (group, plural) = match kind {
+        "Job" => ("batch", "jobs"),
+        "DaemonSet" => ("apps", "daemonsets"),
+        "StatefulSet" => ("apps", "statefulsets"),
+        _ => ("apps", "deployments"),
+    };
+    let selector = json!({"matchLabels": {"app": "x"}});
+    let spec = match kind {
+        "Job" => {
+            template["spec"]["restartPolicy"] = json!("Never");
+            json!({"template": template})
+        }
+        "StatefulSet" => json!({"selector": selector, "template": template, "serviceName": "x"}),
+        _ => json!({"selector": selector, "template": template}),
+    };
+    cluster.create(
+        &format!("/apis/{group}/v1/namespaces/{namespace}/{plural}"),
+        &json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": name}, "spec": spec}),
+    );
+}
+
+fn pod(cluster: &Cluster, namespace: &str, name: &str, image: &str, owner: Option<&str>) {
+    let owners = owner.map(|kind| {
+        json!([{"apiVersion": "apps/v1", "kind": kind, "name": "above", "uid": "u", "controller": true}])
+    });
+    cluster.create(
+        &format!("/api/v1/namespaces/{namespace}/pods"),
+        &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "ownerReferences": owners},
+                "spec": {"containers": [{"name": "app", "image": image}]}}),
+    );
+}
+
+fn lint(cluster: &Cluster, user: &str, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pullpath"))
+        .env_clear()
+        .arg("lint")
+        .arg("--kubeconfig")
+        .arg(cluster.kubeconfig(user))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn document(output: &Output) -> LintDocument {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(!text.contains(PASSWORD));
+    serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!(
+            "{error}: {text} {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+/// `cause namespace kind/name` of each.
+fn told(snapshot: &Snapshot) -> Vec<String> {
+    let mut all: Vec<String> = snapshot
+        .findings
+        .iter()
+        .map(|f| format!("{} {} {}/{}", f.cause.code(), f.namespace, f.kind, f.name))
+        .collect();
+    all.sort();
+    all
+}
+
+/// A shop where much is wrong, and a bank where all is well.
+fn shop_and_bank() -> Cluster {
+    let cluster = Cluster::start();
+    cluster.namespace("shop", &["of-account"]);
+    cluster.namespace("bank", &[]);
+    let image = "reg.example.com/team/app:1";
+    secret(&cluster, "bank", "pull", "reg.example.com");
+    secret(&cluster, "bank", "elsewhere", "reg.example.com");
+    secret(&cluster, "shop", "odd", "reg.example.com:443");
+    secret(&cluster, "shop", "good", "reg.example.com");
+    cluster.create(
+        "/api/v1/namespaces/shop/secrets",
+        &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "opaque"}, "type": "Opaque",
+                "data": {".dockerconfigjson": docker_config("reg.example.com")}}),
+    );
+    workload(
+        &cluster,
+        "bank",
+        "Deployment",
+        "well",
+        template(image, &["pull"]),
+    );
+    workload(
+        &cluster,
+        "shop",
+        "Deployment",
+        "well",
+        template(image, &["good"]),
+    );
+    workload(
+        &cluster,
+        "shop",
+        "Deployment",
+        "gone",
+        template(image, &["gone"]),
+    );
+    workload(
+        &cluster,
+        "shop",
+        "StatefulSet",
+        "elsewhere",
+        template(image, &["elsewhere"]),
+    );
+    workload(
+        &cluster,
+        "shop",
+        "DaemonSet",
+        "odd",
+        template(image, &["odd"]),
+    );
+    workload(&cluster, "shop", "Job", "by-account", template(image, &[]));
+    workload(
+        &cluster,
+        "shop",
+        "Deployment",
+        "opaque",
+        template(image, &["opaque", "good"]),
+    );
+    let mut robot = template(image, &["good"]);
+    robot["spec"]["serviceAccountName"] = json!("robot");
+    workload(&cluster, "shop", "Deployment", "robot", robot);
+    let mut eip = template(image, &["good"]);
+    eip["metadata"]["annotations"] = json!({"yangtse.io/pod-with-eip": "yes"});
+    workload(&cluster, "shop", "Deployment", "eip", eip);
+    pod(&cluster, "bank", "bare", image, None);
+    pod(&cluster, "bank", "owned", image, Some("ReplicaSet"));
+    cluster
+}
+
+const ALL: [&str; 8] = [
+    "eip_annotation_invalid shop Deployment/eip",
+    "secret_format shop Secret/opaque",
+    "secret_key_mismatch shop DaemonSet/odd",
+    "secret_missing shop Deployment/gone",
+    "secret_missing shop ServiceAccount/default",
+    "secret_not_named bank Pod/bare",
+    "secret_other_namespace shop StatefulSet/elsewhere",
+    "service_account_missing shop Deployment/robot",
+];
+
+#[test]
+fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
+    let cluster = shop_and_bank();
+    // No right at all.
+    let blind = lint(&cluster, "nobody", &["-A"]);
+    assert_eq!(blind.status.code(), Some(2));
+    let error = String::from_utf8(blind.stderr).unwrap();
+    assert!(error.contains("no workload can be seen"), "{error}");
+    assert!(
+        error.contains("deployments.apps: the API server forbids it"),
+        "{error}"
+    );
+
+    // All that is needed, and no more.
+    cluster.allow("cluster", &json!(and_secrets()));
+    let whole = lint(&cluster, "cluster", &["-A", "-o", "json"]);
+    let snapshot = document(&whole).lint;
+    assert_eq!(told(&snapshot), ALL, "{snapshot:#?}");
+    assert_eq!(whole.status.code(), Some(1));
+    let secrets = &snapshot.seen.secrets;
+    assert_eq!(
+        (secrets.named, secrets.read, secrets.absent, secrets.unknown),
+        (7, 4, 3, 0)
+    );
+    // This API server is older than CronJobs of batch/v1.
+    let [line] = &snapshot.could_not_see[..] else {
+        panic!("{snapshot:#?}")
+    };
+    assert!(
+        line.starts_with("cronjobs.batch: not told since") && line.ends_with("(status 404)"),
+        "{line}"
+    );
+    let text = lint(&cluster, "cluster", &["-A"]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    println!("{text}");
+    assert!(!text.contains(PASSWORD));
+    for part in [
+        "secret_missing  The pod names",
+        "Deployment shop/gone  critical",
+        "hint:",
+        "not seen",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    // One namespace where nothing is critical; the other one's Secrets are not seen from there.
+    let bank = lint(&cluster, "cluster", &["-n", "bank", "-o", "json"]);
+    assert_eq!(bank.status.code(), Some(0));
+    assert_eq!(
+        told(&document(&bank).lint),
+        ["secret_not_named bank Pod/bare"]
+    );
+    let shop = document(&lint(&cluster, "cluster", &["-n", "shop", "-o", "json"])).lint;
+    assert!(told(&shop).contains(&"secret_missing shop StatefulSet/elsewhere".to_owned()));
+
+    // Workloads, and no Secret: none is called missing.
+    cluster.allow("person", &json!(rules_for_workloads()));
+    for args in [
+        &["-A", "-o", "json"][..],
+        &["-A", "-o", "json", "--secrets", "none"],
+    ] {
+        let partial = document(&lint(&cluster, "person", args)).lint;
+        assert_eq!(
+            told(&partial),
+            [
+                "eip_annotation_invalid shop Deployment/eip",
+                "service_account_missing shop Deployment/robot"
+            ]
+        );
+        let secrets = &partial.seen.secrets;
+        assert_eq!(
+            (secrets.read, secrets.absent, secrets.unknown),
+            (0, 0, 7),
+            "{partial:#?}"
+        );
+        assert!(
+            partial
+                .could_not_see
+                .iter()
+                .any(|line| line.contains("shop/gone")),
+            "{partial:#?}"
+        );
+    }
+
+    // Deployments alone, in one namespace: what service accounts give is not known.
+    cluster.create(
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/roles",
+        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "part"},
+                "rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list"]},
+                          {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["gone", "good"], "verbs": ["get"]}]}),
+    );
+    cluster.create(
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings",
+        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "part"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "part"},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "node"}]}),
+    );
+    let part = document(&lint(&cluster, "node", &["-n", "shop", "-o", "json"])).lint;
+    assert_eq!(
+        told(&part),
+        [
+            "eip_annotation_invalid shop Deployment/eip",
+            "secret_missing shop Deployment/gone"
+        ],
+        "{part:#?}"
+    );
+    for what in [
+        "serviceaccounts in namespace shop: the API server forbids it",
+        "statefulsets.apps in namespace shop",
+        "shop/opaque",
+    ] {
+        assert!(
+            part.could_not_see.iter().any(|line| line.contains(what)),
+            "{what}: {part:#?}"
+        );
+    }
+}
+
+async fn follow(
+    cluster: &Cluster,
+    user: &str,
+    scope: Scope,
+    access: Access,
+) -> (watch::Receiver<Arc<Snapshot>>, CancellationToken) {
+    let client = connect(Some(&cluster.kubeconfig(user)), None)
+        .await
+        .unwrap();
+    let stop = CancellationToken::new();
+    (start(client, scope, access, stop.clone()), stop)
+}
+
+async fn until(
+    what: &str,
+    view: &mut watch::Receiver<Arc<Snapshot>>,
+    holds: impl Fn(&Snapshot) -> bool,
+) {
+    let found = tokio::time::timeout(
+        Duration::from_mins(2),
+        view.wait_for(|snapshot| holds(snapshot)),
+    )
+    .await;
+    assert!(found.is_ok(), "{what}: it did not come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_is_told_and_what_can_t_be_seen_stays_unknown() {
+    let mut cluster = shop_and_bank();
+    cluster.allow("cluster", &json!(and_secrets()));
+    let (mut view, stop) = follow(&cluster, "cluster", Scope::default(), Access::Discovered).await;
+    until("all of it", &mut view, |snapshot| told(snapshot) == ALL).await;
+
+    // Mended one after the other, by their owners.
+    secret(&cluster, "shop", "gone", "reg.example.com");
+    cluster.ask(
+        "PATCH",
+        "/api/v1/namespaces/shop/secrets/odd",
+        Some(&json!({"data": {".dockerconfigjson": docker_config("reg.example.com")}})),
+    );
+    let mut left: BTreeSet<&str> = ALL.into();
+    left.remove("secret_missing shop Deployment/gone");
+    left.remove("secret_key_mismatch shop DaemonSet/odd");
+    let want: Vec<&str> = left.iter().copied().collect();
+    until("what was mended is gone", &mut view, |snapshot| {
+        told(snapshot) == want
+    })
+    .await;
+    cluster.ask("DELETE", "/api/v1/namespaces/shop/secrets/gone", None);
+    left.insert("secret_missing shop Deployment/gone");
+    let want: Vec<&str> = left.iter().copied().collect();
+    until("what was taken away", &mut view, |snapshot| {
+        told(snapshot) == want
+    })
+    .await;
+
+    // Nobody answers: what was known stands, and that is said.
+    cluster.stop_server();
+    until("that nobody answers", &mut view, |snapshot| {
+        snapshot
+            .could_not_see
+            .iter()
+            .any(|line| line.starts_with("deployments.apps: not told since"))
+    })
+    .await;
+    assert_eq!(told(&view.borrow()), want);
+    cluster.start_server();
+    cluster.compact();
+    cluster.ask(
+        "DELETE",
+        "/apis/apps/v1/namespaces/shop/deployments/robot",
+        None,
+    );
+    left.remove("service_account_missing shop Deployment/robot");
+    let want: Vec<&str> = left.iter().copied().collect();
+    until("what has changed meanwhile", &mut view, |snapshot| {
+        told(snapshot) == want && snapshot.could_not_see.len() == 1
+    })
+    .await;
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_named_secrets_only_these_are_asked_for() {
+    let cluster = shop_and_bank();
+    cluster.allow("cluster", &json!(rules_for_workloads()));
+    cluster.create(
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/roles",
+        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "named"},
+                "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["gone", "odd"],
+                           "verbs": ["list"]}]}),
+    );
+    cluster.create(
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings",
+        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "named"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "named"},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "cluster"}]}),
+    );
+    let key = |name: &str| SecretKey {
+        namespace: "shop".to_owned(),
+        name: name.to_owned(),
+    };
+    let scope = Scope {
+        namespaces: vec!["shop".to_owned()],
+        ..Scope::default()
+    };
+    let named = Access::Named(["gone", "odd"].map(key).into());
+    let (mut view, stop) = follow(&cluster, "cluster", scope, named).await;
+    until("what named Secrets tell", &mut view, |snapshot| {
+        told(snapshot)
+            == [
+                "eip_annotation_invalid shop Deployment/eip",
+                "secret_key_mismatch shop DaemonSet/odd",
+                "secret_missing shop Deployment/gone",
+                "service_account_missing shop Deployment/robot",
+            ]
+    })
+    .await;
+    let snapshot = Arc::clone(&view.borrow());
+    assert_eq!(snapshot.seen.secrets.unknown, 4, "{snapshot:#?}");
+    stop.cancel();
+}
+
+/// Creates objects of one kind, some at a time: a process for each, as elsewhere, would take minutes.
+async fn create_all(client: &::kube::Client, path: &str, objects: Vec<Value>) {
+    let requests = objects.into_iter().map(|object| {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap();
+        let uri = path.replace("{}", namespace);
+        let request = http::Request::post(uri)
+            .header("Content-Type", "application/json")
+            .body(object.to_string().into_bytes())
+            .unwrap();
+        let client = client.clone();
+        async move {
+            let _: Value = client.request(request).await.unwrap();
+        }
+    });
+    futures_util::stream::iter(requests)
+        .buffer_unordered(16)
+        .collect::<Vec<()>>()
+        .await;
+}
+
+/// Lists of Secrets that the API server has answered.
+fn lists_of_secrets(cluster: &Cluster) -> f64 {
+    let metrics = cluster.ask("GET", "/metrics", None);
+    let of_lists = |line: &&str| {
+        line.starts_with("apiserver_request_total{")
+            && line.contains("resource=\"secrets\"")
+            && (line.contains("verb=\"LIST\"") || line.contains("verb=\"GET\""))
+    };
+    let lines = metrics.as_str().unwrap().lines();
+    lines
+        .filter(of_lists)
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+        .sum()
+}
+
+/// 5,000 pods of 1,000 workloads, and 2,000 Secrets of which half are anybody's pull Secrets. The figures
+/// are printed, since machines differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_big_cluster_costs_little_and_no_secret_is_read_in_vain() {
+    let cluster = Cluster::start();
+    cluster.allow("cluster", &json!(and_secrets()));
+    let client = connect(Some(&cluster.kubeconfig(kube::ADMIN)), None)
+        .await
+        .unwrap();
+    let namespaces: Vec<String> = (0..20).map(|n| format!("ns-{n}")).collect();
+    for namespace in &namespaces {
+        cluster.namespace(namespace, &[]);
+    }
+    let of = |number: usize| namespaces[number % namespaces.len()].as_str();
+    let image = |number: usize| format!("reg.example.com/team/app-{number}:1");
+    // Every workload has a Secret of its own but for ten, whose one is not there.
+    let secrets = (0..2000).map(|number| {
+        let kind = if number < 1000 { "kubernetes.io/dockerconfigjson" } else { "Opaque" };
+        let name = if number < 10 { format!("other-{number}") } else { format!("pull-{number}") };
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": of(number)},
+               "type": kind, "data": {".dockerconfigjson": docker_config("reg.example.com")}})
+    });
+    create_all(&client, "/api/v1/namespaces/{}/secrets", secrets.collect()).await;
+    let workloads = (0..1000).map(|number| {
+        let secret = format!("pull-{number}");
+        json!({"apiVersion": "apps/v1", "kind": "Deployment",
+               "metadata": {"name": format!("w-{number}"), "namespace": of(number)},
+               "spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template(&image(number), &[&secret])}})
+    });
+    create_all(
+        &client,
+        "/apis/apps/v1/namespaces/{}/deployments",
+        workloads.collect(),
+    )
+    .await;
+    let pods = (0..5000).map(|number| {
+        let owners = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "above", "uid": "u", "controller": true}]);
+        let mut spec = template(&image(number % 1000), &[&format!("pull-{}", number % 1000)])["spec"].clone();
+        spec["nodeName"] = json!(format!("n{}", number % 500));
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+            "name": format!("p-{number}"), "namespace": of(number), "ownerReferences": owners}, "spec": spec})
+    });
+    create_all(&client, "/api/v1/namespaces/{}/pods", pods.collect()).await;
+
+    let before = lists_of_secrets(&cluster);
+    let begun = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pullpath"))
+        .env_clear()
+        .args(["lint", "-A", "-o", "json", "--kubeconfig"])
+        .arg(cluster.kubeconfig("cluster"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(
+            std::fs::File::create(cluster.folder().join("lint.json")).unwrap(),
+        ))
+        .spawn()
+        .unwrap();
+    let (mut memory, mut ticks) = (String::new(), 0);
+    let status = loop {
+        let of_process = |file: &str| {
+            std::fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap_or_default()
+        };
+        let peak = of_process("status");
+        if let Some(line) = peak.lines().find(|line| line.starts_with("VmHWM")) {
+            line.clone_into(&mut memory);
+        }
+        let stat = of_process("stat");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split(' ').collect();
+        if let (Some(user), Some(system)) = (fields.get(12), fields.get(13)) {
+            ticks = user.parse::<u64>().unwrap_or(0) + system.parse::<u64>().unwrap_or(0);
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_mins(2), "it did not end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let text = std::fs::read_to_string(cluster.folder().join("lint.json")).unwrap();
+    assert!(!text.contains(PASSWORD));
+    let document: LintDocument = serde_json::from_str(&text).unwrap();
+    println!(
+        "5,000 pods, 2,000 Secrets, 1,000 workloads, this build: {:?}, processor {} ms, {}",
+        begun.elapsed(),
+        ticks * 10,
+        memory.split_whitespace().collect::<Vec<_>>().join(" ")
+    );
+    assert_eq!(status.code(), Some(1));
+    let codes: BTreeSet<&str> = document
+        .lint
+        .findings
+        .iter()
+        .map(|f| f.cause.code())
+        .collect();
+    assert_eq!(
+        (document.lint.findings.len(), codes),
+        (10, BTreeSet::from(["secret_missing"]))
+    );
+    assert_eq!(document.lint.seen.secrets.read, 990);
+    // Two lists of metadata in pages of 250, and each Secret that somebody names.
+    let asked = lists_of_secrets(&cluster) - before;
+    assert!(
+        (1000.0..=1020.0).contains(&asked),
+        "{asked} requests for Secrets"
+    );
+}

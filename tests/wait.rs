@@ -1,0 +1,247 @@
+//! `pullpath wait`, as an init container has it.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+mod support;
+
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use pullpath::diagnose::Pull;
+use pullpath::report::wait::{Eip, WaitDocument};
+use support::{PASSWORD, World};
+use tokio::process::Command;
+
+fn wait(world: &World, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullpath"));
+    command
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .arg("wait")
+        .arg(world.reference())
+        .args(["--nameserver", &world.nameserver()])
+        .arg("--ca-file")
+        .arg(world.ca.file())
+        .arg("--containerd-config")
+        .arg(world.write("empty.toml", ""))
+        .args(["--answer-timeout", "1s", "--platform", "linux/amd64"])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn ended(command: &mut Command) -> Output {
+    let output = tokio::time::timeout(Duration::from_mins(1), command.output());
+    let output = output.await.expect("it ends").unwrap();
+    let all = [output.stdout.clone(), output.stderr.clone()].concat();
+    assert!(!String::from_utf8_lossy(&all).contains(PASSWORD));
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn words(bytes: &[u8]) -> String {
+    text(bytes).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_way_is_not_waited_for() {
+    let world = World::healthy().await;
+    let secret = world.secret_file();
+    let secret = ["--secret-file", secret.to_str().unwrap()];
+    let output = ended(&mut wait(&world, &secret)).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("open after "));
+    assert_eq!(text(&output.stderr), "");
+    // As cheap as it is: no transfer, and the manifests once.
+    assert_eq!(world.blobs.server.seen().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eip_is_waited_for_where_the_pod_asks_for_one() {
+    let world = World::healthy().await;
+    let annotations = world.write("annotations", "yangtse.io/pod-with-eip=\"true\"\n");
+    let secret = world.secret_file();
+    let args = [
+        "--secret-file",
+        secret.to_str().unwrap(),
+        "--pod-annotations",
+        annotations.to_str().unwrap(),
+        "--timeout",
+        "30s",
+        "-o",
+        "json",
+    ];
+    let mut command = wait(&world, &args);
+    let child = command.spawn().unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    world.write(
+        "annotations",
+        "yangtse.io/pod-with-eip=\"true\"\nyangtse.io/allocated-ipv4-eip=\"203.0.113.9\"\n",
+    );
+    let output = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("asks for an EIP and has none yet") && said.contains("; the way is open"),
+        "{said}"
+    );
+    let document: WaitDocument = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(document.is_open && document.waited > Duration::from_secs(2));
+    assert_eq!(
+        document.eip,
+        Eip::Bound {
+            address: "203.0.113.9".parse().unwrap()
+        }
+    );
+    // One walk tells what else is wrong; the next is made when the EIP is there.
+    assert_eq!(document.walks, 2);
+    let fetched = world.registry.server.seen();
+    let manifests = fetched
+        .iter()
+        .filter(|seen| seen.method == "GET" && seen.path.contains("/manifests/"));
+    assert_eq!(
+        manifests.count(),
+        2,
+        "the index and one manifest, once each"
+    );
+
+    // It does not come: that is the cause, though the way is open.
+    world.write("annotations", "yangtse.io/pod-with-eip=\"true\"\n");
+    let args = [
+        "--secret-file",
+        secret.to_str().unwrap(),
+        "--pod-annotations",
+        annotations.to_str().unwrap(),
+        "--timeout",
+        "2s",
+    ];
+    let begun = Instant::now();
+    let output = ended(&mut wait(&world, &args)).await;
+    assert!(begun.elapsed() < Duration::from_secs(8));
+    assert_eq!(output.status.code(), Some(1));
+    let said = words(&output.stdout);
+    for word in [
+        "NOT OPEN after",
+        "asks for an EIP and has none yet",
+        "hint:",
+        "a pull would succeed",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+
+    // One that is asked for by the command line alone, of a file of one annotation.
+    let empty = world.write("eip", "");
+    let file = empty.to_str().unwrap();
+    let base = [
+        "--secret-file",
+        secret.to_str().unwrap(),
+        "--pod-annotations",
+        file,
+        "--timeout",
+        "2s",
+    ];
+    let output = ended(&mut wait(&world, &base)).await;
+    assert_eq!(output.status.code(), Some(0), "not told is not asked for");
+    let output = ended(&mut wait(&world, &[&base[..], &["--require-eip"]].concat())).await;
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_that_opens_ends_the_wait_and_each_change_is_said_once() {
+    let world = World::healthy().await;
+    let secret = world.secret_file();
+    world
+        .registry
+        .knobs()
+        .manners
+        .fail_times(3, "/v2/", support::web::Reply::new(503));
+    let args = [
+        "--secret-file",
+        secret.to_str().unwrap(),
+        "--timeout",
+        "40s",
+    ];
+    let output = ended(&mut wait(&world, &args)).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.starts_with("waiting: ") && said.contains("registry leg"),
+        "{said}"
+    );
+    assert!(text(&output.stdout).starts_with("open after "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_timeout_the_cause_is_told_and_nobody_was_pressed() {
+    // A wrong password is sent once in the first minute, however often is walked.
+    let world = World::healthy().await;
+    let wrong = World::secret(&world.registry_host(), support::USER, "wrong");
+    let wrong = world.write("wrong.yaml", &wrong);
+    let args = ["--secret-file", wrong.to_str().unwrap(), "--timeout", "8s"];
+    let output = ended(&mut wait(&world, &args)).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = words(&output.stdout);
+    assert!(
+        said.contains("NOT OPEN after") && said.contains("auth_bad_cred"),
+        "{said}"
+    );
+    let tries = world
+        .tokens
+        .server
+        .seen()
+        .iter()
+        .filter(|seen| seen.basic().is_some() || !seen.fields("password").is_empty())
+        .count();
+    assert!((1..=2).contains(&tries), "{tries} tries with a password");
+    assert!(
+        world.registry.server.count(&http::Method::GET, "/v2/") >= 3,
+        "several walks"
+    );
+
+    // Retry-After: nothing is asked meanwhile.
+    let world = World::healthy().await;
+    let secret = world.secret_file();
+    world
+        .registry
+        .knobs()
+        .manners
+        .fail("/manifests/", support::registry::too_many_requests("3600"));
+    let args = [
+        "--secret-file",
+        secret.to_str().unwrap(),
+        "--timeout",
+        "5s",
+        "-o",
+        "json",
+    ];
+    let output = ended(&mut wait(&world, &args)).await;
+    let document: WaitDocument = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document.walks, 1);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert_eq!(document.report.unwrap().verdict.pull, Pull::WouldFail);
+
+    // What can't be told is no failure: a Secret that can't be read.
+    let world = World::healthy().await;
+    let args = [
+        "--secret",
+        "shop/pull",
+        "--kubeconfig",
+        "/nonexistent/config",
+        "--timeout",
+        "2s",
+    ];
+    let output = ended(&mut wait(&world, &args)).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("kubeconfig"));
+}

@@ -71,7 +71,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("bw_self", SLOW),
     ("ttfb_slow", SLOW),
     ("service_account_missing", LINT),
-    ("image_name_invalid", PULLS),
+    ("image_name_invalid", TEXTS),
     ("kubelet_qps", TEXTS),
     ("deadline", TEXTS),
     ("disk_full", TEXTS),
@@ -919,6 +919,7 @@ fn every_cause_is_produced_by_a_test_or_waits_for_something_named() {
                     format!("\"{code}\""),
                     format!("\"{code} "),
                     format!("cause: {code}\n"),
+                    format!("cause: {code}}}"),
                     format!("Cause::{cause:?}"),
                 ];
                 let is_in = |text: &str| ways.iter().any(|way| text.contains(way));

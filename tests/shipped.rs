@@ -55,7 +55,12 @@ fn families() -> BTreeMap<String, BTreeSet<&'static str>> {
             found.insert(family.name.to_owned(), labels);
         }
     }
-    for name in ["process_resident_memory_bytes", "process_cpu_seconds_total", "up", "ALERTS"] {
+    for name in [
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "up",
+        "ALERTS",
+    ] {
         found.insert(name.to_owned(), of_scrape.into_iter().collect());
     }
     found
@@ -63,7 +68,11 @@ fn families() -> BTreeMap<String, BTreeSet<&'static str>> {
 
 /// Names of a PromQL expression: metrics with the labels that select them, and labels of `by`, `on` and so on.
 fn names(expr: &str) -> (Vec<(String, Vec<String>)>, Vec<String>) {
-    let word = |text: &str| -> String { text.chars().take_while(|c| c.is_ascii_alphanumeric() || "_:".contains(*c)).collect() };
+    let word = |text: &str| -> String {
+        text.chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || "_:".contains(*c))
+            .collect()
+    };
     let (mut metrics, mut labels) = (Vec::new(), Vec::new());
     let mut rest = expr;
     while let Some(c) = rest.chars().next() {
@@ -79,7 +88,8 @@ fn names(expr: &str) -> (Vec<(String, Vec<String>)>, Vec<String>) {
             continue;
         }
         rest = &rest[name.len()..];
-        let is_metric = name.starts_with("pullpath_") || name.starts_with("process_") || name == "up";
+        let is_metric =
+            name.starts_with("pullpath_") || name.starts_with("process_") || name == "up";
         if is_metric {
             let mut selected = Vec::new();
             if let Some(inside) = rest.strip_prefix('{') {
@@ -97,7 +107,12 @@ fn names(expr: &str) -> (Vec<(String, Vec<String>)>, Vec<String>) {
             && let Some(inside) = rest.trim_start().strip_prefix('(')
         {
             let end = inside.find(')').unwrap();
-            labels.extend(inside[..end].split(',').map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()));
+            labels.extend(
+                inside[..end]
+                    .split(',')
+                    .map(|label| label.trim().to_owned())
+                    .filter(|label| !label.is_empty()),
+            );
             rest = &inside[end + 1..];
         }
     }
@@ -110,14 +125,22 @@ fn check(place: &str, expr: &str) {
     assert!(!metrics.is_empty(), "{place}: {expr}");
     let mut of_all = BTreeSet::new();
     for (metric, selected) in &metrics {
-        let of_family = known.get(metric).unwrap_or_else(|| panic!("{place}: nobody has {metric}"));
+        let of_family = known
+            .get(metric)
+            .unwrap_or_else(|| panic!("{place}: nobody has {metric}"));
         for label in selected {
-            assert!(of_family.contains(label.as_str()), "{place}: {metric} has no label {label}");
+            assert!(
+                of_family.contains(label.as_str()),
+                "{place}: {metric} has no label {label}"
+            );
         }
         of_all.extend(of_family.iter().copied());
     }
     for label in labels {
-        assert!(of_all.contains(label.as_str()), "{place}: none of {metrics:?} has a label {label}");
+        assert!(
+            of_all.contains(label.as_str()),
+            "{place}: none of {metrics:?} has a label {label}"
+        );
     }
 }
 
@@ -125,31 +148,55 @@ fn check(place: &str, expr: &str) {
 fn dashboards_ask_for_metrics_and_labels_that_are_there() {
     let mut uids = BTreeSet::new();
     for name in BOARDS {
-        let text = std::fs::read_to_string(root().join("dashboards").join(format!("{name}.json"))).unwrap();
+        let text = std::fs::read_to_string(root().join("dashboards").join(format!("{name}.json")))
+            .unwrap();
         let board: Value = serde_json::from_str(&text).unwrap();
         uids.insert(board["uid"].as_str().unwrap().to_owned());
         let mut asked = 0;
         for panel in board["panels"].as_array().unwrap() {
             let title = panel["title"].as_str().unwrap();
             for target in panel["targets"].as_array().into_iter().flatten() {
-                check(&format!("{name}, {title}"), target["expr"].as_str().unwrap());
+                check(
+                    &format!("{name}, {title}"),
+                    target["expr"].as_str().unwrap(),
+                );
                 asked += 1;
             }
             if panel["type"] != "row" {
-                assert!(panel["description"].as_str().is_some_and(|text| text.contains('?') || text.contains(':')), "{name}, {title}: which question does it answer?");
+                assert!(
+                    panel["description"]
+                        .as_str()
+                        .is_some_and(|text| text.contains('?') || text.contains(':')),
+                    "{name}, {title}: which question does it answer?"
+                );
             }
         }
         assert!(asked >= 15, "{name}");
         for variable in board["templating"]["list"].as_array().unwrap() {
-            let Some(query) = variable["query"]["query"].as_str() else { continue };
-            let inside = query.strip_prefix("label_values(").unwrap().strip_suffix(')').unwrap();
+            let Some(query) = variable["query"]["query"].as_str() else {
+                continue;
+            };
+            let inside = query
+                .strip_prefix("label_values(")
+                .unwrap()
+                .strip_suffix(')')
+                .unwrap();
             let (selector, label) = inside.rsplit_once(", ").unwrap();
             check(&format!("{name}, variable {label}"), selector);
         }
         // Links go to boards that are there.
-        for (_, rest) in text.match_indices("/d/").map(|(at, _)| text.split_at(at + 3)) {
-            let uid: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-            assert!(["pullpath-fleet", "pullpath-registry", "pullpath-node"].contains(&uid.as_str()), "{uid}");
+        for (_, rest) in text
+            .match_indices("/d/")
+            .map(|(at, _)| text.split_at(at + 3))
+        {
+            let uid: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '-')
+                .collect();
+            assert!(
+                ["pullpath-fleet", "pullpath-registry", "pullpath-node"].contains(&uid.as_str()),
+                "{uid}"
+            );
         }
     }
     assert_eq!(uids.len(), 3);
@@ -160,16 +207,27 @@ fn alerts_ask_for_metrics_and_labels_that_are_there() {
     let text = std::fs::read_to_string(root().join("deploy/monitoring/rules.yaml")).unwrap();
     let rules: Value = serde_saphyr::from_str(&text).unwrap();
     let mut alerts = 0;
-    for rule in rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+    for rule in rules["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap())
+    {
         let name = rule["alert"].as_str().unwrap();
         check(name, rule["expr"].as_str().unwrap());
         let annotations = &rule["annotations"];
         for key in ["summary", "description", "fix"] {
-            assert!(annotations[key].as_str().is_some_and(|text| text.len() > 10), "{name}: {key}");
+            assert!(
+                annotations[key]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 10),
+                "{name}: {key}"
+            );
         }
         if let Some(entry) = annotations["entry"].as_str() {
             let code = entry.strip_prefix("docs/causes.md#").unwrap();
-            let is_known = code == "{{ $labels.cause }}" || code.parse::<pullpath::diagnose::cause::Cause>().is_ok();
+            let is_known = code == "{{ $labels.cause }}"
+                || code.parse::<pullpath::diagnose::cause::Cause>().is_ok();
             assert!(is_known, "{name}: {entry}");
         }
         alerts += 1;
@@ -179,9 +237,17 @@ fn alerts_ask_for_metrics_and_labels_that_are_there() {
 
 #[test]
 fn a_name_that_nobody_has_would_be_seen() {
-    let (metrics, labels) = names(r#"sum by (a, b) (rate(pullpath_x_total{c=~"$d", e="f, g"}[5m])) * on (h) group_left(i) up"#);
+    let (metrics, labels) = names(
+        r#"sum by (a, b) (rate(pullpath_x_total{c=~"$d", e="f, g"}[5m])) * on (h) group_left(i) up"#,
+    );
     let selected = vec!["c".to_owned(), "e".to_owned()];
-    assert_eq!(metrics, [("pullpath_x_total".to_owned(), selected), ("up".to_owned(), Vec::new())]);
+    assert_eq!(
+        metrics,
+        [
+            ("pullpath_x_total".to_owned(), selected),
+            ("up".to_owned(), Vec::new())
+        ]
+    );
     assert_eq!(labels, ["a", "b", "h", "i"]);
     assert!(std::panic::catch_unwind(|| check("here", "pullpath_nothing")).is_err());
     assert!(std::panic::catch_unwind(|| check("here", "pullpath_targets{tag=\"1\"}")).is_err());

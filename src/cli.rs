@@ -251,7 +251,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Vantage(args) => return vantage::run(&args, out),
         Command::Replay(args) => return replay::run(&args, out),
         Command::Secret(args) => return secret::run(args, out),
-        Command::Lint(args) => return lint::run(args, out),
+        Command::Lint(args) => return lint::run(&args, out),
         Command::Explain { markdown: true, .. } => cause::markdown(),
         Command::Explain { code: None, .. } => cause::list(),
         Command::Explain {

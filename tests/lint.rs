@@ -1,6 +1,7 @@
 //! `pullpath lint` and what it follows, with a real API server and RBAC. The test plays the controllers.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
+#![allow(clippy::print_stdout, reason = "figures are its output")]
 #![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
 
 #[path = "kube/mod.rs"]
@@ -245,7 +246,6 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
     );
     let text = lint(&cluster, "cluster", &["-A"]);
     let text = String::from_utf8(text.stdout).unwrap();
-    println!("{text}");
     assert!(!text.contains(PASSWORD));
     for part in [
         "secret_missing  The pod names",

@@ -66,7 +66,7 @@ enum Secrets {
     Discovered,
 }
 
-pub(super) fn run(args: LintArgs, out: &mut dyn Write) -> Result<u8, Error> {
+pub(super) fn run(args: &LintArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

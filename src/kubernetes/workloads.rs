@@ -128,7 +128,7 @@ impl Workloads {
     /// Waits until any of it has changed.
     pub async fn changed(&mut self) {
         let makers = self.makers.iter_mut().map(|part| &mut part.view);
-        let makers = makers.map(|view| boxed(view));
+        let makers = makers.map(boxed);
         let accounts = self.accounts.iter_mut().map(|part| boxed(&mut part.view));
         let heads = self.heads.iter_mut().map(|part| boxed(&mut part.view));
         select_all(makers.chain(accounts).chain(heads)).await;

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
@@ -98,7 +99,8 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
                     let this = format!(" {name} -n {namespace} ");
                     found.hint = found.hint.replace(" NAME ", &this);
                     let mut draft = Draft::of(found);
-                    if !users.need_it && !(spoils_all && users.are_idle != Some(true)) {
+                    let fails = users.need_it || (spoils_all && users.are_idle != Some(true));
+                    if !fails {
                         draft.severity = draft.severity.min(Severity::Warning);
                         draft.fact("whoever names it has another Secret for each of its images, or no pods at present");
                     }
@@ -174,7 +176,7 @@ fn key(namespace: &str, name: &str) -> SecretKey {
 fn listed(names: &[String]) -> String {
     let mut text = names[..names.len().min(MOST_TOLD)].join(", ");
     if names.len() > MOST_TOLD {
-        text.push_str(&format!(" and {} more", names.len() - MOST_TOLD));
+        let _ = write!(text, " and {} more", names.len() - MOST_TOLD);
     }
     text
 }
@@ -240,6 +242,7 @@ impl<'a> Index<'a> {
     }
 
     /// `None`: it can't be told; `Some(None)`: there is none.
+    #[expect(clippy::option_option, reason = "not known, none, or this one")]
     fn account(&self, maker: &Maker) -> Option<Option<&'a Account>> {
         let found = self.accounts.get(&(&*maker.namespace, maker.account()));
         match found {
@@ -501,13 +504,11 @@ impl State<'_> {
     }
 
     fn who(&self) -> String {
-        match self.account {
-            Some(account) => format!("ServiceAccount {}", account.name),
-            None => {
-                let (kind, name) = self.maker.who();
-                format!("{kind} {name}")
-            }
+        if let Some(account) = self.account {
+            return format!("ServiceAccount {}", account.name);
         }
+        let (kind, name) = self.maker.who();
+        format!("{kind} {name}")
     }
 
     /// What the others make up for.

@@ -1,5 +1,7 @@
 //! What is found and, beside each, where it is not.
 
+#![expect(clippy::print_stdout, reason = "figures are printed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

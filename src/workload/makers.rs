@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    fn map(value: Value) -> Map<String, Value> {
+    fn map(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap()
     }
 
@@ -184,12 +184,12 @@ mod tests {
 
     #[test]
     fn annotations_are_told_where_they_do_nothing_and_not_what_the_controller_wrote() {
-        let with = map(json!({"yangtse.io/pod-with-eip": "true"}));
+        let with = map(&json!({"yangtse.io/pod-with-eip": "true"}));
         let none = Map::new();
         assert_eq!(*eip_problems(MakerKind::Deployment, &with, &none), []);
         let problems = eip_problems(MakerKind::Deployment, &none, &with);
         assert!(problems[0].is_without_effect(), "{problems:?}");
-        let written = map(json!({"yangtse.io/allocated-ipv4-eip": "203.0.113.7"}));
+        let written = map(&json!({"yangtse.io/allocated-ipv4-eip": "203.0.113.7"}));
         assert_eq!(*eip_problems(MakerKind::Pod, &written, &written), []);
         assert_eq!(eip_problems(MakerKind::Job, &written, &none).len(), 1);
     }

@@ -382,6 +382,9 @@ async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
         daemon.check("app", tier);
     }
     daemon.check("wrong", "reach");
+    let asked = format!(r#"{{"image": "{}"}}"#, world.reference());
+    let answer = operated::send(daemon.admin, "POST", "/-/probe", "", &asked);
+    assert_eq!(answer.status, 200, "{answer:?}");
     let text = daemon.get("/metrics").body;
     let metrics = Metrics::parse(&text);
     for family in FAMILIES {
@@ -403,9 +406,18 @@ async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
     for family in FAMILIES
         .iter()
         .filter(|family| !absent.contains(&family.name))
-        // tests/kubernetes.rs and tests/spread.rs have a cluster.
-        .filter(|family| !family.name.starts_with("pullpath_kubernetes_"))
-        .filter(|family| !family.name.starts_with("pullpath_spread_"))
+        // tests/kubernetes.rs, tests/kubernetes_node.rs and tests/spread.rs have a cluster.
+        .filter(|family| {
+            let of_cluster = [
+                "pullpath_kubernetes_",
+                "pullpath_node_",
+                "pullpath_events_",
+                "pullpath_spread_",
+            ];
+            !of_cluster
+                .iter()
+                .any(|start| family.name.starts_with(start))
+        })
     {
         assert!(
             metrics.types.contains_key(family.name),

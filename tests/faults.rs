@@ -70,6 +70,13 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("bw_node", SLOW),
     ("bw_self", SLOW),
     ("ttfb_slow", SLOW),
+    ("service_account_missing", LINT),
+    ("image_name_invalid", PULLS),
+    ("kubelet_qps", TEXTS),
+    ("deadline", TEXTS),
+    ("disk_full", TEXTS),
+    ("serial_pull", PULLS),
+    ("disk_unpack", TALLIES),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
 ];
@@ -126,6 +133,10 @@ const PATHS: &str = include_str!("paths.rs");
 const TRANSFER: &str = include_str!("transfer.rs");
 /// Each by a real cause.
 const SLOW: &str = include_str!("slow.rs");
+const LINT: &str = include_str!("lint.rs");
+const PULLS: &str = include_str!("pulls.rs");
+const TEXTS: &str = include_str!("data/pulls.yaml");
+const TALLIES: &str = include_str!("../src/pulls/tests.rs");
 const RULES: &str = include_str!("../src/diagnose/rules/tests.rs");
 
 causes! {
@@ -903,8 +914,16 @@ fn every_cause_is_produced_by_a_test_or_waits_for_something_named() {
         match cause.entry().detected {
             Detected::Now => {
                 let elsewhere = ELSEWHERE.iter().find(|(known, _)| *known == code);
-                let produced = HERE.contains(&code)
-                    || elsewhere.is_some_and(|(_, text)| text.contains(&format!("\"{code}\"")));
+                // As a code, at a line of findings, in a table of texts, or as the value itself.
+                let ways = [
+                    format!("\"{code}\""),
+                    format!("\"{code} "),
+                    format!("cause: {code}\n"),
+                    format!("Cause::{cause:?}"),
+                ];
+                let is_in = |text: &str| ways.iter().any(|way| text.contains(way));
+                let produced =
+                    HERE.contains(&code) || elsewhere.is_some_and(|(_, text)| is_in(text));
                 if !produced {
                     missing.push(code);
                 }

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::{ADMIN, Cluster};
-use operated::{Answer, Daemon, eventually, eventually_within, send};
+use operated::{Answer, Daemon, Metrics, eventually, eventually_within, send};
 use played::{
     allow_in, config, docker_config, in_url, kubelet_says, kubelet_tells, names, pod,
     rights_for_pods, secret, secret_with, targets,
 };
+use pullpath::daemon::metrics::FAMILIES;
 use pullpath::diagnose::Pull;
 use pullpath::diagnose::secrets::SecretOutcome;
 use pullpath::report::Document;
@@ -196,8 +197,10 @@ async fn an_image_of_a_pod_is_checked_on_demand_with_the_pod_s_secrets_and_no_ot
     assert_eq!(daemon.order("/-/reload").status, 200);
     let (admin, body) = (daemon.admin, hangs.clone());
     let first = std::thread::spawn(move || send(admin, "POST", "/-/probe", "", &body));
-    eventually("one is under way", || post(&daemon, &hangs).status == 409);
+    let under_way = silent.accept().unwrap();
+    assert_eq!(post(&daemon, &hangs).status, 409);
     assert_eq!(first.join().unwrap().status, 200, "it is told what it is");
+    drop(under_way);
     daemon.rewrite(&text("on_demand: {per_minute: 1}"));
     assert_eq!(daemon.order("/-/reload").status, 200);
     let limited = post(&daemon, &of_pod("a"));
@@ -296,6 +299,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
     });
     assert!(!ready().contains("does not tell"), "{}", ready());
     let metrics = daemon.metrics();
+    are_as_documented(&metrics, "pullpath_node_");
     assert_eq!(metrics.value("pullpath_node_unschedulable"), Some(0.0));
     assert!(
         metrics
@@ -348,6 +352,17 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
         ready().contains("no Node of this name")
     });
     assert_eq!(daemon.stop(), Some(0));
+}
+
+/// What a test of the daemon alone can't show has the type that the documentation says.
+fn are_as_documented(metrics: &Metrics, start: &str) {
+    let of_start = FAMILIES
+        .iter()
+        .filter(|family| family.name.starts_with(start));
+    for family in of_start {
+        let kind = metrics.types.get(family.name).map(String::as_str);
+        assert_eq!(kind, Some(family.kind.as_str()), "{}", family.name);
+    }
 }
 
 /// Ours of a namespace: pod, type, reason, message, count.
@@ -431,6 +446,7 @@ async fn findings_are_published_on_the_pods_that_wait_once_and_taken_back() {
     eventually_within("one on the pod that waits", Duration::from_secs(40), || {
         !events(&cluster, "shop").is_empty()
     });
+    are_as_documented(&daemon.metrics(), "pullpath_events_");
     let (on, kind, reason, message, count) = events(&cluster, "shop").remove(0);
     assert_eq!(
         (on.as_str(), kind.as_str(), reason.as_str(), count),

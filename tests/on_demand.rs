@@ -720,7 +720,7 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
         "--nameserver",
         &dns,
         "--ca-file",
-        str(&ca),
+        str(ca),
         "--containerd-config",
         str(&empty),
         "--timeout",

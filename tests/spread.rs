@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 #![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::format_collect, reason = "a test's strings are short")]
 
 #[path = "kube/mod.rs"]
 mod kube;
@@ -183,7 +184,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
         let first = begun.0.as_secs() / EPOCH.as_secs() + 1;
         (first..first + count).map(|number| number * EPOCH.as_secs())
     };
-    let end = whole(3).last().unwrap() + EPOCH.as_secs();
+    let end = whole(3).next_back().unwrap() + EPOCH.as_secs();
     eventually_within("three epochs", EPOCH * 5, || now().0.as_secs() > end);
 
     let tests = world.tests();
@@ -247,7 +248,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
     // Somebody else holds the Lease, and does not let go: nobody tests.
     let client = connect(Some(&kubeconfig), None).await.unwrap();
     let leases = Leases::new(client, "pullpath");
-    let mut stranger = Candidate::new(leases, &group.lease, "stranger", Duration::from_secs(60));
+    let mut stranger = Candidate::new(leases, &group.lease, "stranger", Duration::from_mins(1));
     eventually_within("a moment without a holder", Duration::from_secs(30), || {
         let held = tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current()
@@ -317,10 +318,6 @@ async fn who_may_not_have_leases_is_told_what_it_needs_and_does_not_test() {
     assert_eq!(daemon.stop(), Some(0));
 }
 
-fn moment(turn: &Turn) -> Moment {
-    turn.at
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_lock_and_count_in_one() {
     let mut cluster = Cluster::start();
@@ -344,7 +341,7 @@ async fn a_lease_is_lock_and_count_in_one() {
     let nodes = ["a", "b", "c"].map(|node| (spread(node), turn(node)));
     let look = async |at: usize| {
         let (spread, turn) = &nodes[at];
-        spread.look(turn, Learned::default(), moment(turn)).await
+        spread.look(turn, Learned::default(), turn.at).await
     };
     // All at once: one has it.
     let (a, b, c) = tokio::join!(look(0), look(1), look(2));
@@ -384,8 +381,8 @@ async fn a_lease_is_lock_and_count_in_one() {
     assert_eq!(refused.decision, Decision::Pass(Pass::Enough));
     held.holding.unwrap().end().await;
     let lease = at_api(&cluster, &group.lease).unwrap();
-    let notes = lease["metadata"]["annotations"].as_object().unwrap();
-    assert_eq!(notes.len(), 2, "{lease}");
+    let annotations = lease["metadata"]["annotations"].as_object().unwrap();
+    assert_eq!(annotations.len(), 2, "{lease}");
 
     // A rejected credential, of which nothing but its place is in the name.
     let id = CredentialId {

@@ -79,9 +79,10 @@ impl CredentialArgs {
             None => None,
         };
         let wants_cluster = !self.secret.is_empty() || !self.service_account.is_empty();
-        let client = match wants_cluster {
-            true => Some(cluster.connect().await?),
-            false => None,
+        let client = if wants_cluster {
+            Some(cluster.connect().await?)
+        } else {
+            None
         };
         let asked = match &client {
             Some(client) => self.asked(client).await?,

@@ -45,6 +45,7 @@ const SIDE_BY_SIDE: usize = 4;
     after_help = "Exit status: 0 every pull would succeed (warnings allowed), 1 at least one would fail,\n\
                         2 it could not be told, or the probe could not run."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Probe {
     /// Images, written as in a pod's `image:`
     #[arg(required_unless_present = "filename", value_name = "REFERENCE")]

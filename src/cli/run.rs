@@ -137,7 +137,7 @@ async fn watch_over(
     // What only the start has needed.
     machine::give_code_back();
     let watcher = tokio::spawn(watch(source.path.clone(), reload, stop.clone()));
-    runner.run(received, stop).await;
+    Box::pin(runner.run(received, stop)).await;
     signals.abort();
     watcher.abort();
     obeyed.abort();

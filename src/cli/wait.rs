@@ -168,12 +168,14 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
         // Without the EIP one walk tells what else is wrong.
         let is_due = pace.is_due(now) && (!is_missing || report.is_none());
         if is_due {
-            let walked = timeout_at(deadline.into(), walker.walk(seen)).await;
-            let Ok(walked) = walked else { break false };
-            let walked = walked?;
-            let answered = face::answered(&walked.evidence.walk, Timestamp::now());
+            let walk = Box::pin(walker.walk(seen));
+            let Ok(newest) = timeout_at(deadline.into(), walk).await else {
+                break false;
+            };
+            let newest = newest?;
+            let answered = face::answered(&newest.evidence.walk, Timestamp::now());
             pace.walked(answered, Instant::now());
-            report = Some(walked);
+            report = Some(newest);
         }
         let is_well = report
             .as_ref()
@@ -538,7 +540,7 @@ mod tests {
         }
         assert_eq!(pauses, [1, 2, 4, 8, 15, 15]);
         let asked = |retry_after| Some(Answered::TooMany { retry_after });
-        pace.walked(asked(Some(Duration::from_secs(120))), now);
+        pace.walked(asked(Some(Duration::from_mins(2))), now);
         assert_eq!(pace.next.duration_since(now).as_secs(), 120);
         pace.walked(asked(None), now);
         assert_eq!(pace.next.duration_since(now).as_secs(), 60);

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use jiff::Timestamp;
 
 use crate::kubernetes::follow::State;
+use crate::lint::Snapshot;
 use crate::pulls::tally::Tally;
 
 /// All of it.
@@ -18,6 +19,8 @@ pub struct Board {
     /// Whether Events are told of; `None` where they are not watched, or not by this replica.
     pub events: Option<State>,
     pub tally: Tally,
+    /// What is wrong with workloads; `None` where they are not looked at, or not by this replica.
+    pub lint: Option<Arc<Snapshot>>,
     pub reload: Reload,
 }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::board::Board;
+use crate::diagnose::Severity;
 use crate::diagnose::cause::Cause;
 use crate::kubernetes::follow::State;
+use crate::lint::Snapshot;
 use crate::model::histogram::Histogram;
 use crate::pulls::tally::Pair;
 use crate::serving::metrics::{
@@ -33,6 +35,10 @@ families! {
         "Failures whose words have no name yet; the page shows them whole.";
     UNCOUNTED: Counter "pullpath_real_pull_uncounted_total" []
         "Occurrences that are in no figure, since a bound was reached (cluster.most_pairs).";
+    WORKLOADS: Gauge "pullpath_workload_findings" ["namespace", "cause", "severity"]
+        "What is wrong with workloads, service accounts and Secrets before anybody pulls (cluster.lint). Of at most 500 kinds of them; absent where they are not looked at.";
+    WORKLOADS_UNSEEN: Gauge "pullpath_workload_lint_unseen" []
+        "Things that could not be seen and might have told more; the page names them. Absent where workloads are not looked at.";
     ACTIVE: Gauge "pullpath_cluster_active" []
         "1: this replica holds the Lease and watches, 0: it stands by.";
     FOLLOWED: Gauge "pullpath_cluster_events_followed" []
@@ -132,6 +138,34 @@ fn of_now(board: &Board, page: &mut Page) {
     page.add(&SLOW, slow);
     let missing = tally.secrets.len() as f64;
     page.add(&SECRETS_MISSING, [gauge(vec![], missing)]);
+    if let Some(lint) = &board.lint {
+        of_workloads(lint, page);
+    }
+}
+
+/// Series of findings at most; those of the worst, which come first.
+const WORKLOAD_SERIES: usize = 500;
+
+#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+fn of_workloads(lint: &Snapshot, page: &mut Page) {
+    let mut counts: BTreeMap<(&str, Cause, Severity), u64> = BTreeMap::new();
+    for finding in &lint.findings {
+        let key = (&*finding.namespace, finding.cause, finding.severity);
+        if counts.len() < WORKLOAD_SERIES || counts.contains_key(&key) {
+            *counts.entry(key).or_default() += 1;
+        }
+    }
+    let counts = counts.iter().map(|((namespace, cause, severity), count)| {
+        let labels = vec![
+            label("namespace", namespace),
+            label("cause", cause.code()),
+            label("severity", severity.as_str()),
+        ];
+        gauge(labels, *count as f64)
+    });
+    page.add(&WORKLOADS, counts);
+    let unseen = lint.could_not_see.len() as f64;
+    page.add(&WORKLOADS_UNSEEN, [gauge(vec![], unseen)]);
 }
 
 /// The part of docs/metrics.md that is of the cluster role.

@@ -8,7 +8,9 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::board::{Board, Role};
+use crate::diagnose::Severity;
 use crate::diagnose::cause::Cause;
+use crate::lint::{Finding, Snapshot};
 use crate::model::fault::instant;
 use crate::model::units::Took;
 use crate::pulls::advice;
@@ -34,6 +36,8 @@ struct Index<'a> {
     failing: Vec<Group>,
     secrets: Vec<SecretsView>,
     slow: Vec<SlowView>,
+    workloads: Vec<WorkloadsView>,
+    workloads_unseen: &'a [String],
     registries: Vec<RegistryView>,
     unknown: Vec<UnknownView>,
     pulls: Vec<PullView>,
@@ -71,6 +75,22 @@ struct SlowView {
     nodes: String,
     seen: String,
     hint: &'static str,
+}
+
+/// Findings of one cause.
+struct WorkloadsView {
+    cause: &'static str,
+    title: &'static str,
+    tone: &'static str,
+    sign: &'static str,
+    all: Vec<WorkloadView>,
+    more: usize,
+}
+
+struct WorkloadView {
+    at: String,
+    evidence: String,
+    hint: String,
 }
 
 struct RegistryView {
@@ -118,6 +138,8 @@ pub fn index(board: &Board, now: Timestamp) -> askama::Result<String> {
         failing: Vec::new(),
         secrets: Vec::new(),
         slow: Vec::new(),
+        workloads: Vec::new(),
+        workloads_unseen: &[],
         registries: Vec::new(),
         unknown: Vec::new(),
         pulls: Vec::new(),
@@ -127,6 +149,10 @@ pub fn index(board: &Board, now: Timestamp) -> askama::Result<String> {
         page.failing = groups(&tally.failing);
         page.secrets = secrets(board);
         page.slow = slow(board);
+        if let Some(lint) = &board.lint {
+            page.workloads = workloads(lint);
+            page.workloads_unseen = &lint.could_not_see;
+        }
         page.registries = registries(board);
         page.unknown = unknown(board);
         page.pulls = pulls(board);
@@ -266,6 +292,39 @@ fn slow(board: &Board) -> Vec<SlowView> {
             hint: cause.entry().fix,
         })
         .collect()
+}
+
+fn workloads(lint: &Snapshot) -> Vec<WorkloadsView> {
+    let mut causes: Vec<Cause> = Vec::new();
+    // The worst come first.
+    for finding in &lint.findings {
+        if !causes.contains(&finding.cause) {
+            causes.push(finding.cause);
+        }
+    }
+    let of_cause = |cause: Cause| {
+        let all: Vec<&Finding> = lint.findings.iter().filter(|f| f.cause == cause).collect();
+        let worst = all.iter().map(|finding| finding.severity).max();
+        let (tone, sign) = match worst {
+            Some(Severity::Critical) => ("bad", "✗"),
+            Some(Severity::Warning) => ("warn", "!"),
+            _ => ("none", "·"),
+        };
+        let shown = all.iter().take(PODS * 2).map(|finding| WorkloadView {
+            at: format!("{} {}/{}", finding.kind, finding.namespace, finding.name),
+            evidence: finding.evidence.first().cloned().unwrap_or_default(),
+            hint: finding.hint.clone(),
+        });
+        WorkloadsView {
+            cause: cause.code(),
+            title: cause.entry().title,
+            tone,
+            sign,
+            more: all.len().saturating_sub(PODS * 2),
+            all: shown.collect(),
+        }
+    };
+    causes.into_iter().take(CARDS).map(of_cause).collect()
 }
 
 fn registries(board: &Board) -> Vec<RegistryView> {

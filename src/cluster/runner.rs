@@ -2,6 +2,7 @@
 //! machine, and decides nothing about pulls.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,7 +16,11 @@ use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::events::{self, Change};
 use crate::kubernetes::follow::State;
 use crate::kubernetes::lease::{Candidate, LeaseError, Leases, Now};
+use crate::kubernetes::workloads::Scope;
+use crate::lint;
 use crate::pulls::tally::{Limits, Tally};
+use crate::serving::cluster::secret_access;
+use crate::workload::discovery::Patterns;
 
 /// Reads the configuration again.
 pub type Loader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -103,6 +108,7 @@ impl Runner {
             },
             events: None,
             tally: Tally::new(limits(&config), now),
+            lint: None,
             reload: Reload {
                 success_at: now,
                 error: None,
@@ -245,11 +251,45 @@ impl Runner {
     /// Begins to follow what the configuration wishes.
     fn follow(&mut self) {
         self.following = None;
+        let stop = CancellationToken::new();
+        self.follow_workloads(&stop);
+        self.follow_events(&stop);
+        self.following = Some(Following { stop });
+    }
+
+    fn follow_workloads(&self, stop: &CancellationToken) {
+        self.board.write().lint = None;
+        if self.config.cluster.lint == Switch::Off {
+            return;
+        }
+        let kubernetes = &self.config.kubernetes;
+        let scope = Scope {
+            counted: Patterns {
+                include: kubernetes.namespaces.include.clone(),
+                exclude: kubernetes.namespaces.exclude.clone(),
+            },
+            ..Scope::default()
+        };
+        let access = secret_access(kubernetes);
+        let mut found = lint::follow::start(self.client.clone(), scope, access, stop.clone());
+        let (board, ended) = (self.board.clone(), stop.clone());
+        tokio::spawn(async move {
+            while found.changed().await.is_ok() {
+                let snapshot = Arc::clone(&found.borrow_and_update());
+                let mut board = board.write();
+                if ended.is_cancelled() {
+                    return;
+                }
+                board.lint = Some(snapshot);
+            }
+        });
+    }
+
+    fn follow_events(&self, stop: &CancellationToken) {
         if self.config.cluster.events == Switch::Off {
             self.board.write().events = None;
             return;
         }
-        let stop = CancellationToken::new();
         let (state, mut told) = watch::channel(State::Unknown);
         self.board.write().events = Some(State::Unknown);
         let (board, ended) = (self.board.clone(), stop.clone());
@@ -274,7 +314,6 @@ impl Runner {
                 board.events = Some(state);
             }
         });
-        self.following = Some(Following { stop });
     }
 
     fn end(&mut self, reason: &str, is_trouble: bool) -> Duration {
@@ -298,6 +337,7 @@ impl Runner {
             board.role = role;
         }
         board.events = None;
+        board.lint = None;
     }
 
     fn reload(&mut self) {
@@ -314,7 +354,9 @@ impl Runner {
                         "the Lease, the kubeconfig and listen count from the next start on"
                     );
                 }
-                let is_other = new.events != old.events;
+                let is_other = new.events != old.events
+                    || new.lint != old.lint
+                    || config.kubernetes != self.config.kubernetes;
                 let mut config = config;
                 // The Lease is what the candidate was made with.
                 config.cluster.lease_name.clone_from(&old.lease_name);

@@ -19,6 +19,7 @@ use super::{metrics, page};
 use crate::model::units::seconds;
 use crate::pulls::advice;
 use crate::pulls::tally::{ContainerKey, Failing, Pull, rate};
+use crate::report::lint::LintDocument;
 use crate::serving::http::{METRICS, STYLE, guard, html, json, of_type, plain};
 
 /// What handlers may touch.
@@ -49,6 +50,7 @@ impl App {
             .route("/style.css", get(style))
             .route("/metrics", get(all_metrics))
             .route("/api/v1/pulls", get(pulls))
+            .route("/api/v1/lint", get(lint))
             .route("/healthz", get(health))
             .route("/readyz", get(ready))
             .layer(middleware::from_fn(guard))
@@ -163,6 +165,18 @@ struct UnknownSummary<'a> {
     node: &'a str,
     last: Timestamp,
     failures: u64,
+}
+
+/// What `pullpath lint -o json` prints, of the newest look.
+async fn lint(State(app): State<App>) -> Response {
+    let found = app.board.read().lint.clone();
+    match found {
+        Some(found) => json(&LintDocument::new(Timestamp::now(), (*found).clone())),
+        None => plain(
+            StatusCode::NOT_FOUND,
+            "workloads are not looked at by this replica: it stands by, has only begun, or cluster.lint is off\n",
+        ),
+    }
 }
 
 async fn pulls(State(app): State<App>) -> Response {

@@ -23,6 +23,9 @@ pub struct Cluster {
     pub lease_duration: WaitWithin<5, 300>,
     /// Whether Events of real pulls are watched.
     pub events: Switch,
+    /// Whether workloads, their service accounts and Secrets are looked at before anybody pulls. Which
+    /// Secrets are read for it, `kubernetes.secrets` says.
+    pub lint: Switch,
     /// Pairs of registry and node that have figures of their own.
     pub most_pairs: CountWithin<1, 20_000>,
     /// A pair without a pull for so long is forgotten.
@@ -39,6 +42,7 @@ impl Default for Cluster {
             lease_name: "pullpath-cluster".to_owned(),
             lease_duration: WaitWithin(Duration::from_secs(15)),
             events: Switch::On,
+            lint: Switch::Off,
             most_pairs: CountWithin(1000),
             forget_after: WaitWithin(Duration::from_secs(6 * HOUR)),
             node_rate_mbit: None,

@@ -14,10 +14,11 @@ use super::target::Target;
 use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
-use crate::kubernetes::secrets::{Access, SecretKey, Secrets};
+use crate::kubernetes::secrets::{SecretKey, Secrets};
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
 use crate::report::Report;
+use crate::serving::cluster::secret_access;
 use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
 use crate::workload::waiting::Waiting;
 
@@ -92,7 +93,7 @@ impl Cluster {
         Ok(Self {
             notices,
             scope: scope(config),
-            secrets: Arc::new(Secrets::new(client, access(config))),
+            secrets: Arc::new(Secrets::new(client, secret_access(config))),
             config: config.clone(),
             pods,
             node: own,
@@ -114,16 +115,15 @@ impl Cluster {
     /// Waits until there is something new, and then until it has settled.
     pub async fn changed(&mut self) {
         // Whoever waits here may be called away in between, and comes again.
-        let settled = match self.settled {
-            Some(settled) => settled,
-            None => {
-                let (pods, node) = (&mut self.pods, &mut self.node);
-                tokio::select! {
-                    () = change(pods) => {}
-                    () = change(node) => {}
-                }
-                *self.settled.insert(Instant::now() + SETTLE)
+        let settled = if let Some(settled) = self.settled {
+            settled
+        } else {
+            let (pods, node) = (&mut self.pods, &mut self.node);
+            tokio::select! {
+                () = change(pods) => {}
+                () = change(node) => {}
             }
+            *self.settled.insert(Instant::now() + SETTLE)
         };
         sleep_until(settled).await;
         self.settled = None;
@@ -192,7 +192,7 @@ async fn change<T>(view: &mut Option<watch::Receiver<T>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn scope(config: &Kubernetes) -> Scope {
@@ -205,24 +205,5 @@ fn scope(config: &Kubernetes) -> Scope {
         namespaces: patterns(&config.namespaces),
         platform_namespaces: config.platform_namespaces.clone(),
         most: config.most_targets.0 as usize,
-    }
-}
-
-fn access(config: &Kubernetes) -> Access {
-    match config.secrets {
-        SecretAccess::None => Access::None,
-        SecretAccess::Discovered => Access::Discovered,
-        SecretAccess::Named => Access::Named(
-            config
-                .named_secrets
-                .iter()
-                .flat_map(|one| {
-                    one.names.iter().map(|name| SecretKey {
-                        namespace: one.namespace.clone(),
-                        name: name.clone(),
-                    })
-                })
-                .collect(),
-        ),
     }
 }

@@ -8,9 +8,9 @@ use std::sync::PoisonError;
 use super::face::PhaseFace;
 use super::fleet::{Fleet, Watched};
 use super::spread::Heard;
+use crate::diagnose::Confidence;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::path::is_met;
-use crate::diagnose::{Confidence, Severity};
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
@@ -19,6 +19,8 @@ use crate::serving::metrics::{
 };
 
 families! {
+    TARGET_INFO: Gauge "pullpath_target_info" ["target", "registry"]
+        "1 for each target that is watched: the registry of each, to join other series by.";
     PULL_READY: Gauge "pullpath_pull_ready" ["target", "registry"]
         "1: a pull would succeed by the newest check, 0: it would fail. Absent where that could not be told.";
     PHASE_SUCCESS: Gauge "pullpath_phase_success" ["target", "leg", "phase"]
@@ -197,6 +199,7 @@ fn of_target<'a>(fleet: &Fleet, watched: &'a Watched) -> Series<'a> {
     let (target, record) = (&watched.target, &watched.record);
     let mut series = Series(Vec::with_capacity(SERIES_A_TARGET));
     let registry = &*target.registry;
+    series.add(&TARGET_INFO, [registry], 1.0);
     if let Some(ready) = record.is_ready() {
         series.add(&PULL_READY, [registry], truth(ready));
     }
@@ -218,7 +221,7 @@ fn of_target<'a>(fleet: &Fleet, watched: &'a Watched) -> Series<'a> {
     for finding in record.findings() {
         let leg = finding.leg.map_or("", Role::as_str);
         if told.len() < FINDINGS_A_TARGET && told.insert((leg, finding.cause.code())) {
-            let severity = severity(finding.severity);
+            let severity = finding.severity.as_str();
             series.add(&FINDING, [leg, finding.cause.code(), severity], 1.0);
         }
     }
@@ -453,14 +456,6 @@ fn of_node(fleet: &Fleet, page: &mut Page) {
     page.add(&NODE_CREATED, created);
     let cordoned = truth(facts.unschedulable);
     page.add(&NODE_UNSCHEDULABLE, [gauge(vec![], cordoned)]);
-}
-
-pub(super) fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
 }
 
 pub(super) fn confidence(confidence: Confidence) -> &'static str {

@@ -245,8 +245,8 @@ pub fn plan(
     let named = targets.iter().find(|target| {
         target.sources.contains(&TargetSource::Configuration) && target.reference == wish.image
     });
-    let users = users(&wish.image, pods.known());
-    if named.is_none() && users.is_empty() && !is_any {
+    let askers = users(&wish.image, pods.known());
+    if named.is_none() && askers.is_empty() && !is_any {
         let of_pods = match pods {
             Pods::NotFollowed => {
                 "the pods of this node are not followed (kubernetes.discover is off)"
@@ -277,11 +277,11 @@ pub fn plan(
         });
     }
     // As those pull it that use it; those first that wait.
-    let Some(first) = users.first() else {
+    let Some(first) = askers.first() else {
         return Ok(of_pods(wish, config, None, Vec::new()));
     };
     let secrets = secrets_of(first);
-    let same = users.iter().filter(|pod| secrets_of(pod) == secrets);
+    let same = askers.iter().filter(|pod| secrets_of(pod) == secrets);
     let uses = same.flat_map(|pod| uses(pod, &wish.image)).collect();
     Ok(of_pods(wish, config, secrets, uses))
 }
@@ -304,16 +304,16 @@ fn check_named(secrets: &SecretRefs, pods: &[&Pod]) -> Result<(), Refused> {
 
 /// Pods that have an image, those first that wait for it.
 fn users<'a>(image: &Reference, pods: &[&'a Pod]) -> Vec<&'a Pod> {
-    let mut users: Vec<&Pod> = pods
+    let mut having: Vec<&Pod> = pods
         .iter()
         .copied()
         .filter(|pod| !pod.is_over && containers(pod, image).next().is_some())
         .collect();
-    users.sort_by_key(|pod| {
+    having.sort_by_key(|pod| {
         let waits = containers(pod, image).any(Container::waits_for_image);
         (!waits, pod.namespace.clone(), pod.name.clone())
     });
-    users
+    having
 }
 
 fn containers<'a>(pod: &'a Pod, image: &Reference) -> impl Iterator<Item = &'a Container> {

@@ -940,16 +940,8 @@ impl Runner {
             Ok(told) => Outcome::Told(told.report.verdict.pull),
             Err(outcome) => *outcome,
         };
-        if let Ok(told) = &told
-            && due.tier == Tier::Path
-        {
-            self.hops
-                .insert(Arc::clone(&due.target), hops(&told.report));
-        }
-        if let (Ok(told), Some(target)) = (&told, self.target(&due.target))
-            && target.reference == underway.target.reference
-        {
-            self.cluster.tell(&told.report, &target, &self.node);
+        if let Ok(told) = &told {
+            self.hand_on(&told.report, &underway);
         }
         let report = told
             .ok()
@@ -994,6 +986,19 @@ impl Runner {
                 Outcome::Told(_) => Ok(run_id),
                 other => Err(Refused::Failed(other.as_str())),
             });
+        }
+    }
+
+    /// To later checks what routers were seen, and to pods that wait what was found.
+    fn hand_on(&mut self, report: &Report, underway: &Underway) {
+        let due = &underway.due;
+        if due.tier == Tier::Path {
+            self.hops.insert(Arc::clone(&due.target), hops(report));
+        }
+        if let Some(target) = self.target(&due.target)
+            && target.reference == underway.target.reference
+        {
+            self.cluster.tell(report, &target, &self.node);
         }
     }
 

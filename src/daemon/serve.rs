@@ -328,7 +328,7 @@ fn summary(watched: &Watched) -> TargetSummary<'_> {
             .findings()
             .map(|finding| FindingSummary {
                 cause: finding.cause.code(),
-                severity: metrics::severity(finding.severity),
+                severity: finding.severity.as_str(),
                 leg: finding.leg.map(crate::model::endpoint::Role::as_str),
                 hint: &finding.hint,
             })

@@ -924,7 +924,7 @@ mod tests {
         accept(&mut record, &first, first.at);
         assert_eq!(ask(&second, &record, rejected), Decision::Mine);
         // Rejected here all the same, in a later hour: as before.
-        let again = first.end().after(Duration::from_secs(60));
+        let again = first.end().after(Duration::from_mins(1));
         let third = turn("n2", again.after(HOUR));
         book(&mut record, &third);
         assert_eq!(ask(&third, &record, again), Decision::Pass(Pass::Enough));

@@ -88,7 +88,8 @@ impl FromStr for Cause {
 }
 
 impl Severity {
-    fn word(self) -> &'static str {
+    /// As labels and JSON have it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Warning => "warning",
@@ -100,7 +101,7 @@ impl Severity {
 /// The entry for a terminal.
 pub fn explain(cause: Cause) -> String {
     let entry = cause.entry();
-    let mut text = format!("{}  ({})\n", entry.code, entry.severity.word());
+    let mut text = format!("{}  ({})\n", entry.code, entry.severity.as_str());
     wrap(&mut text, "  ", entry.title);
     for (heading, body) in parts(entry) {
         let _ = writeln!(text, "\n{heading}");
@@ -138,7 +139,7 @@ pub fn list() -> String {
                 text,
                 "  {:width$}  {:8}  {}{later}",
                 entry.code,
-                entry.severity.word(),
+                entry.severity.as_str(),
                 entry.title
             );
         }
@@ -163,7 +164,7 @@ pub fn markdown() -> String {
                 "\n### {}\n\n**{}** ({})",
                 entry.code,
                 entry.title,
-                entry.severity.word()
+                entry.severity.as_str()
             );
             for (heading, body) in parts(entry) {
                 let _ = writeln!(text, "\n*{heading}.* {body}");

@@ -62,13 +62,13 @@ pub enum PublishError {
     Refused(String),
 }
 
-/// Publishes one; `times` is how often it was said before, where that is known.
+/// Publishes one, in the name of a node; `times` is how often it was said before, where that is known.
 ///
 /// # Errors
 /// When the API server does not take it.
 pub async fn publish(
     client: &Client,
-    node: &str,
+    host: &str,
     note: &Note,
     times: Option<i32>,
 ) -> Result<Published, PublishError> {
@@ -76,14 +76,14 @@ pub async fn publish(
         let events: Api<Event> = Api::namespaced(client.clone(), &note.namespace);
         let now = Timestamp::now();
         let Some(times) = times else {
-            return create(&events, node, note, now).await;
+            return create(&events, host, note, now).await;
         };
         let next = times.saturating_add(1);
         let change = json!({"count": next, "lastTimestamp": Time(now), "message": note.message});
         match patch(&events, note, &change).await {
             // An API server forgets Events, by default after an hour.
             Err(kube::Error::Api(status)) if status.code == 404 => {
-                create(&events, node, note, now).await
+                create(&events, host, note, now).await
             }
             other => other,
         }
@@ -102,11 +102,11 @@ pub async fn publish(
 
 async fn create(
     events: &Api<Event>,
-    node: &str,
+    host: &str,
     note: &Note,
     now: Timestamp,
 ) -> Result<Published, kube::Error> {
-    let event = event(node, note, now);
+    let event = event(host, note, now);
     match events.create(&PostParams::default(), &event).await {
         Ok(_) => Ok(Published::Created),
         // Said before a restart. How often is in the answer, and counts from now on.
@@ -131,7 +131,7 @@ async fn patch(
     })
 }
 
-fn event(node: &str, note: &Note, now: Timestamp) -> Event {
+fn event(host: &str, note: &Note, now: Timestamp) -> Event {
     // As the kubelet writes it.
     let list = match note.kind {
         ContainerKind::Container => "containers",
@@ -159,13 +159,13 @@ fn event(node: &str, note: &Note, now: Timestamp) -> Event {
         message: Some(note.message.clone()),
         source: Some(EventSource {
             component: Some(COMPONENT.to_owned()),
-            host: Some(node.to_owned()),
+            host: Some(host.to_owned()),
         }),
         first_timestamp: Some(Time(now)),
         last_timestamp: Some(Time(now)),
         count: Some(1),
         reporting_component: Some(CONTROLLER.to_owned()),
-        reporting_instance: Some(node.to_owned()),
+        reporting_instance: Some(host.to_owned()),
         ..Event::default()
     }
 }

@@ -770,10 +770,10 @@ impl Page {
         }
     }
 
-    /// What came of each Secret that pods name.
+    /// What came of each Secret that pods name, where there are several; of one, the rest tells all.
     fn pull_secrets(&mut self, report: &Report) {
         let secrets = &report.verdict.secrets;
-        if secrets.is_empty() {
+        if secrets.len() < 2 {
             return;
         }
         let name = self.style.paint(Ink::Bold, "pull secrets");

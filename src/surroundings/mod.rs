@@ -288,7 +288,7 @@ async fn control(host: &HostPort, means: &Means) -> Control {
 fn missing(
     vantage: &Vantage,
     wish: &Network,
-    node: &NodeTold,
+    of_node: &NodeTold,
     kernel_fault: Option<String>,
 ) -> Vec<Missing> {
     let mut missing = Vec::new();
@@ -354,7 +354,7 @@ fn missing(
         ),
         NetworkView::Node | NetworkView::Machine if vantage.node_external_ips.is_empty() => note(
             Signal::Claim,
-            match node {
+            match of_node {
                 NodeTold::NotAsked => "network.node_external_ips is empty".to_owned(),
                 NodeTold::Nothing(reason) => format!(
                     "network.node_external_ips is empty, and the cluster does not tell of this Node: {reason}"

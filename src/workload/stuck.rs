@@ -163,9 +163,8 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
             })
         };
         match &container.state {
-            ContainerState::Ended => {}
             // A sidecar among the init containers runs on beside the others.
-            ContainerState::Running => {}
+            ContainerState::Ended | ContainerState::Running => {}
             ContainerState::Waiting(said) if IMAGE_REASONS.contains(&said.reason.as_str()) => {
                 found.push(image(ImageWhy::Failed(said.clone())));
                 is_initializing |= container.kind == ContainerKind::InitContainer;
@@ -191,7 +190,7 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
                 match events.map(|events| progress(events, &container.name)) {
                     None => found.push(image(ImageWhy::MaybePulling)),
                     Some(Progress::Pulling(since)) => {
-                        found.push(image(ImageWhy::Pulling { since }))
+                        found.push(image(ImageWhy::Pulling { since }));
                     }
                     Some(Progress::Failed(said)) => found.push(image(ImageWhy::Failed(said))),
                     Some(Progress::Other) => {
@@ -289,12 +288,14 @@ pub fn told(events: &[EventSeen]) -> Vec<&EventSeen> {
     let mut told: Vec<&EventSeen> = events
         .iter()
         .filter(|event| match event.reason.as_str() {
-            "FailedToRetrieveImagePullSecret" | "InspectFailed" | "ErrImageNeverPull" => true,
+            "Pulling"
+            | "FailedToRetrieveImagePullSecret"
+            | "InspectFailed"
+            | "ErrImageNeverPull" => true,
             "Failed" | "BackOff" => {
                 // `Error: ErrImagePull` says nothing that the others don't.
                 is_of_pull(&event.message) && !event.message.starts_with("Error: ")
             }
-            "Pulling" => true,
             "FailedCreatePodSandBox" => is_of_sandbox_image(event),
             _ => false,
         })

@@ -124,9 +124,8 @@ impl Head {
             let line = line.to_ascii_lowercase();
             !dropped.iter().any(|name| line.starts_with(name))
         });
-        let mut text: String = kept.map(|line| format!("{line}\r\n")).collect();
-        text.push_str("Connection: close\r\n\r\n");
-        text
+        let kept: Vec<&str> = kept.map(String::as_str).collect();
+        format!("{}\r\nConnection: close\r\n\r\n", kept.join("\r\n"))
     }
 }
 

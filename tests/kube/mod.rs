@@ -28,6 +28,18 @@ pub struct Cluster {
     folder: TempDir,
 }
 
+/// One request, by the audit log.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub group: String,
+    pub resource: String,
+    pub verb: String,
+    pub namespace: String,
+    pub name: String,
+    pub uri: String,
+    pub status: u64,
+}
+
 #[derive(Clone, Copy)]
 struct Ports {
     api: u16,
@@ -112,6 +124,13 @@ impl Cluster {
         let Ports { api, etcd, .. } = self.ports;
         let path = |name: &str| self.folder.path().join(name);
         let key = path("service-accounts.pem");
+        // Who asked for what, but for the test itself and the server's own.
+        let policy = path("audit.yaml");
+        let quiet =
+            json!({"level": "None", "userGroups": ["system:masters", "system:unauthenticated"]});
+        let rules = json!([quiet, {"level": "Metadata"}]);
+        let whole = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules});
+        fs::write(&policy, whole.to_string()).unwrap();
         let mut command = Command::new(binary());
         command
             .args(["--etcd-servers", &format!("http://127.0.0.1:{etcd}")])
@@ -133,6 +152,10 @@ impl Cluster {
             .arg(&key)
             .arg("--service-account-signing-key-file")
             .arg(&key)
+            .arg("--audit-policy-file")
+            .arg(&policy)
+            .arg("--audit-log-path")
+            .arg(path("audit.log"))
             .args(["--watch-cache-sizes", "pods#100,events#100"])
             .args(["--min-request-timeout", "300"]);
         let server = Process::start("kube-apiserver", &mut command, self.folder.path());
@@ -275,6 +298,42 @@ impl Cluster {
             &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"},
                     "automountServiceAccountToken": false, "imagePullSecrets": secrets}),
         );
+    }
+
+    /// A service account's own token, by its name a user from now on.
+    pub fn service_account(&self, namespace: &str, name: &str) -> String {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request =
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let made = self.create(&path, &request);
+        let token = made["status"]["token"].as_str().unwrap().to_owned();
+        self.users.lock().unwrap().insert(name.to_owned(), token);
+        format!("system:serviceaccount:{namespace}:{name}")
+    }
+
+    /// What somebody asked for until now, with the status of the answer.
+    pub fn asked(&self, user: &str) -> Vec<Asked> {
+        let log = fs::read_to_string(self.folder.path().join("audit.log")).unwrap_or_default();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let of_user = lines.filter(|line: &Value| line["user"]["username"] == user);
+        let asked = of_user.filter_map(|line| {
+            let object = &line["objectRef"];
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let resource = text(&object["resource"]);
+            let sub = object["subresource"].as_str();
+            Some(Asked {
+                group: text(&object["apiGroup"]),
+                resource: sub.map_or(resource.clone(), |sub| format!("{resource}/{sub}")),
+                verb: text(&line["verb"]),
+                namespace: text(&object["namespace"]),
+                name: text(&object["name"]),
+                uri: text(&line["requestURI"]),
+                status: line["responseStatus"]["code"].as_u64()?,
+            })
+        });
+        asked.collect()
     }
 
     /// Gives a user rights in the whole cluster.

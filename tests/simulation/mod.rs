@@ -499,7 +499,8 @@ pub fn check_shared(size: Size, figures: &Figures) {
     );
     // All places are had, but for those of epochs in which the API server was away; and dead holders'
     // are others'.
-    let away = (sharing::AWAY.1 - sharing::AWAY.0).as_secs() / sharing::EPOCH.as_secs() + 2;
+    let away =
+        sharing::AWAY.1.saturating_sub(sharing::AWAY.0).as_secs() / sharing::EPOCH.as_secs() + 2;
     let epochs = 24 * 3600 * size.days / sharing::EPOCH.as_secs();
     let least = shared.wanted_by_lease * (epochs - away - 1) / epochs;
     assert!(shared.by_lease >= least, "{least}: {figures:?}");

@@ -186,9 +186,9 @@ pub fn act(node: &mut Node, now: Moment, store: &mut Store, figures: &mut Figure
         let (_, op) = sharing.ops.remove(due);
         return Some(match op {
             Op::Take(test, record) => take(node, test, record, now, store, figures),
-            Op::End(test, record) => end(node, test, record, now, store, figures),
+            Op::End(test, record) => end(node, &test, record, now, store, figures),
             Op::TakeRetry(turn, record) => take_retry(node, turn, record, now, store, figures),
-            Op::Accept(turn) => accept(turn, now, store, figures),
+            Op::Accept(turn) => accept(&turn, now, store, figures),
         });
     }
     if let Some((_, turn, _)) = sharing.turns.take(now) {
@@ -214,7 +214,7 @@ fn later_by_latency(node: &Node, now: Moment) -> Moment {
         "latency",
         &now.0.as_nanos().to_string(),
     ]));
-    now.after(LATENCY.0 + (LATENCY.1 - LATENCY.0).mul_f64(draw))
+    now.after(LATENCY.0 + LATENCY.1.saturating_sub(LATENCY.0).mul_f64(draw))
 }
 
 fn look(node: &mut Node, turn: Turn, now: Moment, store: &mut Store, figures: &mut Figures) -> u32 {
@@ -380,7 +380,7 @@ fn begin(
 
 fn end(
     node: &mut Node,
-    test: Test,
+    test: &Test,
     record: Option<Record>,
     now: Moment,
     store: &mut Store,
@@ -505,10 +505,10 @@ pub fn tell_of(node: &mut Node, accepted: bool, now: Moment) {
     }
 }
 
-fn accept(turn: Turn, now: Moment, store: &mut Store, figures: &mut Figures) -> u32 {
+fn accept(turn: &Turn, now: Moment, store: &mut Store, figures: &mut Figures) -> u32 {
     figures.shared.api += 2;
     let mut record = store.read(&turn.group.lease);
-    turns::accept(&mut record, &turn, now);
+    turns::accept(&mut record, turn, now);
     if !is_away(now) {
         store.write(&turn.group.lease, record);
     }

@@ -1,0 +1,268 @@
+//! The rights as they are shipped (deploy/): the programs run under them with real service accounts, are
+//! refused nothing, and nothing is granted that they do not use. The API server's audit log tells.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+#[path = "kube/mod.rs"]
+mod kube;
+mod lab;
+mod operated;
+#[path = "kube/played.rs"]
+mod played;
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{Asked, Cluster};
+use operated::{Daemon, eventually_within};
+use played::{kubelet_says, pod, secret};
+use serde_json::{Value, json};
+use support::{PASSWORD, World};
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_mins(1);
+
+fn documents(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let documents = text.split("\n---\n");
+    documents
+        .map(|one| serde_saphyr::from_str(one).unwrap_or_else(|error| panic!("{file}: {error}")))
+        .collect()
+}
+
+/// As `kubectl apply -k` does it, for accounts and rights.
+fn apply(cluster: &Cluster, files: &[&str]) {
+    for object in files.iter().flat_map(|file| documents(file)) {
+        let namespace = object["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or("pullpath");
+        let rbac = "/apis/rbac.authorization.k8s.io/v1";
+        let path = match object["kind"].as_str().unwrap() {
+            "ServiceAccount" => format!("/api/v1/namespaces/{namespace}/serviceaccounts"),
+            "ClusterRole" => format!("{rbac}/clusterroles"),
+            "ClusterRoleBinding" => format!("{rbac}/clusterrolebindings"),
+            "Role" => format!("{rbac}/namespaces/{namespace}/roles"),
+            "RoleBinding" => format!("{rbac}/namespaces/{namespace}/rolebindings"),
+            kind => panic!("{kind} is neither an account nor a right"),
+        };
+        cluster.create(&path, &object);
+    }
+}
+
+type Right = (String, String, String);
+
+/// All that the files grant.
+fn granted(files: &[&str]) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    let list = |value: &Value| -> Vec<String> {
+        let values = value.as_array().unwrap().iter();
+        values.map(|one| one.as_str().unwrap().to_owned()).collect()
+    };
+    for object in files.iter().flat_map(|file| documents(file)) {
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            for group in list(&rule["apiGroups"]) {
+                for resource in list(&rule["resources"]) {
+                    for verb in list(&rule["verbs"]) {
+                        rights.insert((group.clone(), resource.clone(), verb));
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+fn used(asked: &[Asked]) -> BTreeSet<Right> {
+    let of_resources = asked.iter().filter(|one| !one.resource.is_empty());
+    of_resources
+        .map(|one| (one.group.clone(), one.resource.clone(), one.verb.clone()))
+        .collect()
+}
+
+/// Nothing was refused, and what was used is what is granted; `unused` can't be here, for the reason beside.
+fn hold(cluster: &Cluster, user: &str, files: &[&str], unused: &[(&str, &str, &str)]) {
+    let mut granted = granted(files);
+    for (group, resource, verb) in unused {
+        let right = (
+            (*group).to_owned(),
+            (*resource).to_owned(),
+            (*verb).to_owned(),
+        );
+        assert!(granted.remove(&right), "{right:?} is not granted at all");
+    }
+    let missing = || {
+        let asked = cluster.asked(user);
+        granted
+            .difference(&used(&asked))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    eventually_within("all rights are used", Duration::from_mins(2), || {
+        missing().is_empty()
+    });
+    let asked = cluster.asked(user);
+    let refused: Vec<&Asked> = asked.iter().filter(|one| one.status == 403).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    let more: Vec<Right> = used(&asked).difference(&granted).cloned().collect();
+    let known: Vec<Right> = unused
+        .iter()
+        .map(|(group, resource, verb)| {
+            (
+                (*group).to_owned(),
+                (*resource).to_owned(),
+                (*verb).to_owned(),
+            )
+        })
+        .collect();
+    assert!(more.iter().all(|right| known.contains(right)), "{more:?}");
+}
+
+/// A namespace with a pod that waits for its image, and the Secret that it names.
+fn prepared(world: &World) -> Cluster {
+    let cluster = Cluster::start();
+    for namespace in ["pullpath", "shop"] {
+        cluster.namespace(namespace, &[]);
+    }
+    cluster.create(
+        "/api/v1/nodes",
+        &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}),
+    );
+    secret(&cluster, world, "shop", "pull", "wrong");
+    secret(&cluster, world, "shop", "unused", PASSWORD);
+    let image = world.reference();
+    pod(&cluster, "shop", "a", "n1", &image, &["pull"]);
+    kubelet_says(&cluster, "shop", "a", &image, Some("ImagePullBackOff"));
+    cluster
+}
+
+fn node_config(world: &World, cluster: &Cluster, more: &str) -> String {
+    let (target, _) = operated::target(world, "mine", PASSWORD);
+    format!(
+        "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nvantage: {{node: n1}}\n\
+         network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\nschedule: {{reach: 10s}}\n\
+         kubernetes:\n  discover: node\n  kubeconfig: '{}'\n{more}\ntargets:\n{target}\n",
+        world.nameserver(),
+        world.ca.file().display(),
+        cluster.kubeconfig("pullpath-node").display(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_s_daemon_uses_the_rights_that_it_is_shipped_with_and_no_others() {
+    let files = [
+        "base/node/serviceaccount.yaml",
+        "base/node/rbac.yaml",
+        "components/secrets-named/rbac.yaml",
+        "components/pod-events/rbac.yaml",
+        "components/spread/rbac.yaml",
+    ];
+    let world = World::healthy().await;
+    let cluster = prepared(&world);
+    apply(&cluster, &files);
+    let user = cluster.service_account("pullpath", "pullpath-node");
+    let more = "  secrets: named\n  named_secrets: [{namespace: shop, names: [pull]}]\n  events: pods\n\
+                spread: {transfers: leases, epoch: 12s, namespace: pullpath}\nbudgets: {transfer_bytes: 64KiB}";
+    let config = node_config(&world, &cluster, more);
+    let published = || {
+        let asked = cluster.asked(&user);
+        asked
+            .iter()
+            .any(|one| one.resource == "events" && one.verb == "create")
+    };
+    let daemon = Daemon::start(&config);
+    eventually_within("an Event on the pod", SOON, published);
+    assert_eq!(daemon.stop(), Some(0));
+    // After a restart the same is said again, and counts at the Event that is there.
+    let daemon = Daemon::start(&config);
+    hold(&cluster, &user, &files, &[]);
+    // Of Secrets only the one that is named, of Nodes its own, of pods those of its node.
+    for one in cluster.asked(&user) {
+        match one.resource.as_str() {
+            "secrets" => assert_eq!((&*one.namespace, &*one.name), ("shop", "pull"), "{one:?}"),
+            "nodes" => assert!(one.uri.contains("metadata.name%3Dn1"), "{one:?}"),
+            "pods" => assert!(one.uri.contains("spec.nodeName%3Dn1"), "{one:?}"),
+            "leases" => assert_eq!(one.namespace, "pullpath", "{one:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_all_secrets_allowed_those_are_read_that_a_target_needs() {
+    let files = [
+        "base/node/serviceaccount.yaml",
+        "base/node/rbac.yaml",
+        "components/secrets-discovered/rbac.yaml",
+    ];
+    let world = World::healthy().await;
+    let cluster = prepared(&world);
+    apply(&cluster, &files);
+    let user = cluster.service_account("pullpath", "pullpath-node");
+    let daemon = Daemon::start(&node_config(&world, &cluster, "  secrets: discovered"));
+    hold(&cluster, &user, &files, &[]);
+    let secrets: BTreeSet<String> = cluster
+        .asked(&user)
+        .iter()
+        .filter(|one| one.resource == "secrets")
+        .map(|one| format!("{}/{}", one.namespace, one.name))
+        .collect();
+    assert_eq!(secrets, BTreeSet::from(["shop/pull".to_owned()]));
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn the_cluster_role_uses_the_rights_that_it_is_shipped_with_and_no_others() {
+    let files = [
+        "base/cluster/serviceaccount.yaml",
+        "base/cluster/rbac.yaml",
+        "components/lint/rbac.yaml",
+    ];
+    let cluster = Cluster::start();
+    for namespace in ["pullpath", "shop"] {
+        cluster.namespace(namespace, &[]);
+    }
+    apply(&cluster, &files);
+    cluster.create(
+        "/apis/apps/v1/namespaces/shop/deployments",
+        &json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+                "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"imagePullSecrets": [{"name": "nobody-has-it"}],
+                             "containers": [{"name": "app", "image": "registry.example.com/shop/web:1"}]}}}}),
+    );
+    let user = cluster.service_account("pullpath", "pullpath-cluster");
+    let config = format!(
+        "listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nkubernetes: {{kubeconfig: '{}'}}\n\
+         cluster: {{namespace: pullpath, lease_duration: 6s, lint: on}}\n",
+        cluster.kubeconfig("pullpath-cluster").display()
+    );
+    let folder = Arc::new(TempDir::new().unwrap());
+    let daemon = Daemon::start_as(&["cluster", "--identity", "a"], &config, folder);
+    // This API server (1.20) has CronJobs at v1beta1 only: what is asked for at v1 is not there to be watched.
+    hold(&cluster, &user, &files, &[("batch", "cronjobs", "watch")]);
+    // Without a right to Secrets nothing is said to be missing, and that it was not seen is.
+    eventually_within("a look at workloads", SOON, || {
+        daemon
+            .metrics()
+            .value("pullpath_workload_lint_unseen")
+            .is_some()
+    });
+    let found = daemon.get("/api/v1/lint");
+    assert_eq!(found.status, 200, "{found:?}");
+    let found: Value = serde_json::from_str(&found.body).unwrap();
+    assert_eq!(found["seen"]["workloads"]["Deployment"], 1, "{found:#}");
+    assert!(
+        !found["could_not_see"].as_array().unwrap().is_empty(),
+        "{found:#}"
+    );
+    let page = daemon.get("/").body;
+    assert!(page.contains("Workloads, before anybody pulls"), "{page}");
+    assert_eq!(daemon.stop(), Some(0));
+}

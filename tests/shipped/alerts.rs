@@ -1,0 +1,173 @@
+//! Each alert with a case in which it fires and others in which it does not, by promtool.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::lab::process::run;
+
+/// What Prometheus has, and which alerts then fire after so many minutes; no others do.
+struct Case {
+    name: &'static str,
+    series: &'static [(&'static str, &'static str)],
+    at: &'static str,
+    fire: &'static [&'static str],
+}
+
+/// Three nodes that see a registry.
+const NODES: &[(&str, &str)] = &[
+    (r#"pullpath_build_info{cluster="c", node="n1"}"#, "1x200"),
+    (r#"pullpath_target_info{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#, "1x200"),
+    (r#"pullpath_target_info{cluster="c", node="n2", instance="i2", target="t", registry="r.test"}"#, "1x200"),
+    (r#"pullpath_target_info{cluster="c", node="n3", instance="i3", target="t", registry="r.test"}"#, "1x200"),
+];
+
+/// A finding of a node, from the 20th minute on.
+macro_rules! finding {
+    ($node:literal, $cause:literal, $severity:literal) => {
+        (
+            concat!(
+                r#"pullpath_finding{cluster="c", node="n"#, $node, r#"", instance="i"#, $node,
+                r#"", target="t", leg="registry", cause=""#, $cause, r#"", severity=""#, $severity, r#""}"#
+            ),
+            "_x20 1x180",
+        )
+    };
+}
+
+const CASES: &[Case] = &[
+    Case { name: "all is well", series: &[
+        (r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#, "1x200"),
+        (r#"pullpath_path_expected{cluster="c", node="n1", target="t", leg="blob"}"#, "1x200"),
+        (r#"pullpath_path_changes_total{cluster="c", node="n1", registry="r.test"}"#, "3x200"),
+        (r#"pullpath_rate_limit{cluster="c", node="n1", registry="r.test"}"#, "100x200"),
+        (r#"pullpath_rate_limit_remaining{cluster="c", node="n1", registry="r.test"}"#, "50x200"),
+        (r#"pullpath_bandwidth_insufficient{cluster="c", node="n1", target="t"}"#, "0x200"),
+        (r#"pullpath_estimated_pull_seconds{cluster="c", node="n1", target="t"}"#, "60x200"),
+        (r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="tcp_timeout"}"#, "4x200"),
+        (r#"up{job="pullpath", cluster="c", instance="i1"}"#, "1x200"),
+        (r#"up{job="others", cluster="c", instance="i9"}"#, "0x200"),
+        (r#"pullpath_config_last_reload_successful{cluster="c", node="n1", instance="i1"}"#, "1x200"),
+        (r#"pullpath_checks_total{cluster="c", node="n1", tier="reach", outcome="would_succeed"}"#, "0+10x200"),
+        (r#"pullpath_checks_starved_total{cluster="c", node="n1"}"#, "0+0.5x200"),
+        (r#"pullpath_budget_left_bytes{cluster="c", node="n1"}"#, "1000x200"),
+        (r#"pullpath_kubernetes_followed{cluster="c", node="n1"}"#, "1x200"),
+        (r#"pullpath_check_panics_total{cluster="c", node="n1"}"#, "1x200"),
+        finding!("1", "tls_name", "warning"),
+    ], at: "180m", fire: &[] },
+    Case { name: "a blip of some minutes is nobody's night", series: &[
+        (r#"pullpath_finding{cluster="c", node="n1", instance="i1", target="t", leg="registry", cause="tcp_timeout", severity="critical"}"#, "_x20 1x3 _x170"),
+    ], at: "24m", fire: &[] },
+    Case { name: "one of three nodes", series: &[finding!("1", "tcp_timeout", "critical")], at: "40m",
+        fire: &["PullpathRegistryNotPullableFromSomeNodes"] },
+    Case { name: "two of three nodes", series: &[finding!("1", "tcp_timeout", "critical"), finding!("2", "tcp_timeout", "critical")], at: "40m",
+        fire: &["PullpathRegistryNotPullableFromManyNodes"] },
+    Case { name: "all nodes", series: &[finding!("1", "tls_expired", "critical"), finding!("2", "tls_expired", "critical"), finding!("3", "tls_expired", "critical")], at: "40m",
+        fire: &["PullpathRegistryNotPullable"] },
+    Case { name: "a rate limit near its end", series: &[
+        (r#"pullpath_rate_limit{cluster="c", node="n1", registry="r.test"}"#, "100x200"),
+        (r#"pullpath_rate_limit_remaining{cluster="c", node="n1", registry="r.test"}"#, "9x200"),
+    ], at: "40m", fire: &["PullpathRateLimitNearEnd"] },
+    Case { name: "one old node of six alone", series: &[
+        (r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#, "0x200"),
+        (r#"pullpath_pull_ready{cluster="c", node="n2", instance="i2", target="t", registry="r.test"}"#, "1x200"),
+        (r#"pullpath_pull_ready{cluster="c", node="n3", instance="i3", target="t", registry="r.test"}"#, "1x200"),
+        (r#"pullpath_pull_ready{cluster="c", node="n4", instance="i4", target="t", registry="r.test"}"#, "1x200"),
+        (r#"pullpath_pull_ready{cluster="c", node="n5", instance="i5", target="t", registry="r.test"}"#, "1x200"),
+        (r#"pullpath_pull_ready{cluster="c", node="n6", instance="i6", target="t", registry="r.test"}"#, "1x200"),
+        (r#"pullpath_node_created_timestamp_seconds{cluster="c", node="n1"}"#, "-90000x200"),
+    ], at: "40m", fire: &["PullpathNodeOutlier"] },
+    Case { name: "a young node alone", series: &[
+        (r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#, "0x200"),
+        (r#"pullpath_pull_ready{cluster="c", node="n2", instance="i2", target="t", registry="r.test"}"#, "1x200"),
+        (r#"pullpath_pull_ready{cluster="c", node="n3", instance="i3", target="t", registry="r.test"}"#, "1x200"),
+        (r#"pullpath_node_created_timestamp_seconds{cluster="c", node="n1"}"#, "0x200"),
+    ], at: "40m", fire: &["PullpathYoungNodeOutlier"] },
+    Case { name: "half of the nodes are no outliers", series: &[
+        (r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#, "0x200"),
+        (r#"pullpath_pull_ready{cluster="c", node="n2", instance="i2", target="t", registry="r.test"}"#, "1x200"),
+    ], at: "40m", fire: &[] },
+    Case { name: "another way than expected", series: &[
+        (r#"pullpath_path_expected{cluster="c", node="n1", target="t", leg="blob"}"#, "0x200"),
+    ], at: "40m", fire: &["PullpathPathNotExpected"] },
+    Case { name: "another way than before", series: &[
+        (r#"pullpath_path_changes_total{cluster="c", node="n1", registry="r.test"}"#, "0x30 1x170"),
+    ], at: "40m", fire: &["PullpathPathChanged"] },
+    Case { name: "long after a change", series: &[
+        (r#"pullpath_path_changes_total{cluster="c", node="n1", registry="r.test"}"#, "0x30 1x170"),
+    ], at: "60m", fire: &[] },
+    Case { name: "a certificate", series: &[finding!("2", "tls_expiring", "warning")], at: "120m", fire: &["PullpathCertificateExpiring"] },
+    Case { name: "a copy of a default-secret", series: &[finding!("2", "secret_copy_expired", "warning")], at: "40m", fire: &["PullpathCredentialExpiring"] },
+    Case { name: "a credential by its own word", series: &[finding!("2", "credential_expiring", "warning")], at: "40m", fire: &["PullpathCredentialExpiring"] },
+    Case { name: "slower than wished for", series: &[
+        (r#"pullpath_bandwidth_insufficient{cluster="c", node="n1", target="t"}"#, "1x200"),
+    ], at: "90m", fire: &["PullpathBandwidthInsufficient"] },
+    Case { name: "a pull of eleven minutes", series: &[
+        (r#"pullpath_estimated_pull_seconds{cluster="c", node="n1", target="t"}"#, "660x200"),
+    ], at: "90m", fire: &["PullpathPullTooSlow"] },
+    Case { name: "the cap of an EIP", series: &[finding!("1", "bw_eip_cap", "warning")], at: "90m", fire: &["PullpathBandwidthCap"] },
+    Case { name: "kubelets fail", series: &[
+        (r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="auth_bad_cred"}"#, "0+1x200"),
+    ], at: "40m", fire: &["PullpathRealPullsFailing"] },
+    Case { name: "an instance is gone", series: &[
+        (r#"up{job="monitoring/pullpath", cluster="c", instance="i1"}"#, "0x200"),
+    ], at: "40m", fire: &["PullpathNodeBlind"] },
+    Case { name: "a bad configuration", series: &[
+        (r#"pullpath_config_last_reload_successful{cluster="c", node="n1", instance="i1"}"#, "0x200"),
+    ], at: "40m", fire: &["PullpathReloadFailed"] },
+    Case { name: "too little of the processor", series: &[
+        (r#"pullpath_checks_total{cluster="c", node="n1", tier="reach", outcome="would_succeed"}"#, "0+10x200"),
+        (r#"pullpath_checks_starved_total{cluster="c", node="n1"}"#, "0+2x200"),
+    ], at: "120m", fire: &["PullpathStarved"] },
+    Case { name: "the budget is gone", series: &[
+        (r#"pullpath_budget_left_bytes{cluster="c", node="n1"}"#, "0x200"),
+    ], at: "90m", fire: &["PullpathBudgetGone"] },
+    Case { name: "no word from the API server", series: &[
+        (r#"pullpath_kubernetes_followed{cluster="c", node="n1"}"#, "0x200"),
+    ], at: "40m", fire: &["PullpathKubernetesLost"] },
+    Case { name: "a defect", series: &[
+        (r#"pullpath_check_panics_total{cluster="c", node="n1"}"#, "0x30 1x170"),
+    ], at: "40m", fire: &["PullpathDefect"] },
+];
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn test_of(text: &mut String, name: &str, series: &[(&str, &str)], at: &str, fire: &[&str]) {
+    let _ = write!(text, "- name: {}\n  interval: 1m\n  input_series:\n", quoted(name));
+    for (series, values) in series {
+        let _ = writeln!(text, "  - series: {}\n    values: {}", quoted(series), quoted(values));
+    }
+    let expr = "count by (alertname) (ALERTS{alertstate=\"firing\"})";
+    let _ = write!(text, "  promql_expr_test:\n  - expr: {}\n    eval_time: {at}\n    exp_samples:", quoted(expr));
+    text.push_str(if fire.is_empty() { " []\n" } else { "\n" });
+    for alert in fire {
+        let labels = format!("{{alertname=\"{alert}\"}}");
+        let _ = writeln!(text, "    - labels: {}\n      value: 1", quoted(&labels));
+    }
+}
+
+#[test]
+fn each_alert_fires_where_it_should_and_nowhere_else() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring/rules.yaml");
+    run(Command::new("promtool").args(["check", "rules"]).arg(&rules));
+    let mut text = format!("rule_files: [{}]\nevaluation_interval: 1m\ntests:\n", quoted(&rules.display().to_string()));
+    for case in CASES {
+        let series = [NODES, case.series].concat();
+        test_of(&mut text, case.name, &series, case.at, case.fire);
+    }
+    test_of(&mut text, "nobody reports", &[("other", "1x200")], "40m", &["PullpathAbsent"]);
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), &text).unwrap();
+    run(Command::new("promtool").args(["test", "rules"]).arg(file.path()));
+
+    // All of them are in the table.
+    let rules = std::fs::read_to_string(&rules).unwrap();
+    let names = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let mut tried: Vec<&str> = CASES.iter().flat_map(|case| case.fire.iter().copied()).collect();
+    tried.push("PullpathAbsent");
+    for name in names {
+        assert!(tried.contains(&name), "{name} has no case in which it fires");
+    }
+}

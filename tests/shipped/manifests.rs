@@ -1,0 +1,174 @@
+//! The manifests: they are made, valid, name nothing that is not there, and ask Autopilot for nothing that
+//! it refuses.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::lab::process::run;
+
+const OVERLAYS: &[&str] = &["any", "cce-standard", "cce-turbo", "cce-autopilot", "pod-view"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Made once: kubectl and the schemas.
+pub fn tools() -> PathBuf {
+    PathBuf::from(run(&mut Command::new(root().join("tests/shipped/tools"))).trim())
+}
+
+fn built(folder: &str) -> String {
+    run(Command::new(tools().join("kubectl")).args(["kustomize"]).arg(root().join("deploy").join(folder)))
+}
+
+/// All objects of an overlay.
+pub fn objects(folder: &str) -> Vec<Value> {
+    built(folder)
+        .split("\n---\n")
+        .map(|document| serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{folder}: {error}\n{document}")))
+        .collect()
+}
+
+/// Everywhere in a value, with the keys that lead there.
+fn walk<'a>(value: &'a Value, at: &str, see: &mut impl FnMut(&str, &'a Value)) {
+    see(at, value);
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| walk(value, &format!("{at}.{key}"), see)),
+        Value::Array(list) => list.iter().for_each(|value| walk(value, &format!("{at}[]"), see)),
+        _ => {}
+    }
+}
+
+/// Containers of our own program, with the pod they are in.
+fn containers(objects: &[Value]) -> Vec<(&Value, &Value)> {
+    let mut found = Vec::new();
+    for object in objects {
+        walk(object, "", &mut |_, value| {
+            for list in ["containers", "initContainers"] {
+                for container in value.get(list).and_then(Value::as_array).into_iter().flatten() {
+                    found.push((value, container));
+                }
+            }
+        });
+    }
+    found
+}
+
+#[test]
+fn each_overlay_is_made_and_valid_by_the_schemas_of_kubernetes() {
+    let folder = tempfile::tempdir().unwrap();
+    for overlay in OVERLAYS {
+        for (number, object) in objects(&format!("overlays/{overlay}")).iter().enumerate() {
+            let file = folder.path().join(format!("{overlay}-{number}.yaml"));
+            std::fs::write(&file, object.to_string()).unwrap();
+            run(Command::new(tools().join("kubernetes-validate")).args(["--strict", "--quiet"]).arg(&file));
+        }
+    }
+    // It would see a key that is none.
+    let file = folder.path().join("odd.yaml");
+    std::fs::write(&file, r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "dta": {}}"#).unwrap();
+    let told = Command::new(tools().join("kubernetes-validate")).args(["--strict", "--quiet"]).arg(&file).output().unwrap();
+    assert!(!told.status.success());
+}
+
+#[test]
+fn programs_are_called_as_they_can_be_and_read_files_that_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    for overlay in OVERLAYS {
+        let objects = objects(&format!("overlays/{overlay}"));
+        let containers = containers(&objects);
+        assert!(!containers.is_empty(), "{overlay}");
+        for (pod, container) in containers {
+            let args: Vec<&str> = container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
+            let help = run(Command::new(env!("CARGO_BIN_EXE_pullpath")).args([args[0], "--help"]));
+            for flag in args.iter().filter(|arg| arg.starts_with("--")) {
+                let name = flag.split('=').next().unwrap();
+                assert!(help.contains(name), "{overlay}: {} has no {name}", args[0]);
+            }
+            // Variables that args and the program go by are set.
+            let variables: BTreeSet<&str> = container["env"].as_array().into_iter().flatten().map(|one| one["name"].as_str().unwrap()).collect();
+            for arg in &args {
+                if let Some((_, rest)) = arg.split_once("$(") {
+                    let name = rest.split(')').next().unwrap();
+                    assert!(variables.contains(name), "{overlay}: {arg}");
+                }
+            }
+            // Each mount has its volume, and probes go to a port that is named.
+            let volumes: BTreeSet<&str> = pod["volumes"].as_array().into_iter().flatten().map(|one| one["name"].as_str().unwrap()).collect();
+            for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+                assert!(volumes.contains(mount["name"].as_str().unwrap()), "{overlay}: {mount}");
+            }
+            for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+                if let Some(get) = container.get(probe).map(|probe| &probe["httpGet"]) {
+                    assert_eq!(get["port"], container["ports"][0]["name"], "{overlay}");
+                    assert!(["/healthz", "/readyz"].contains(&get["path"].as_str().unwrap()));
+                }
+            }
+            let security = &container["securityContext"];
+            assert_eq!(security["readOnlyRootFilesystem"], true, "{overlay}");
+            assert_eq!(security["capabilities"]["drop"][0], "ALL", "{overlay}");
+            assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{overlay}");
+            assert_eq!(pod["securityContext"]["runAsUser"], 65532, "{overlay}");
+        }
+        for object in &objects {
+            let Some(config) = object.pointer("/data/pullpath.yaml").and_then(Value::as_str) else { continue };
+            let file = folder.path().join("pullpath.yaml");
+            std::fs::write(&file, config).unwrap();
+            run(Command::new(env!("CARGO_BIN_EXE_pullpath")).args(["config", "check"]).arg(&file));
+        }
+    }
+}
+
+/// By its documents (productdesc-cce-autopilot/cce_12_0006, usermanual-cce-autopilot/cce_11_0829).
+#[test]
+fn the_overlay_of_autopilot_asks_for_nothing_that_autopilot_refuses() {
+    let refused = |objects: &[Value]| {
+        let mut found = Vec::new();
+        for object in objects {
+            if object["kind"] == "DaemonSet" {
+                found.push("DaemonSet".to_owned());
+            }
+            if object["metadata"]["namespace"] == "kube-system" {
+                found.push("kube-system".to_owned());
+            }
+            walk(object, "", &mut |at, value| {
+                let key = at.rsplit('.').next().unwrap_or_default();
+                let is_asked_for = match key {
+                    "hostNetwork" | "hostPID" | "hostIPC" | "privileged" => *value == true,
+                    "hostPath" | "hostPort" | "nodeName" | "nodeSelector" | "nodePort" | "affinity" | "allowPrivilegeEscalation" => !value.is_null(),
+                    "type" => *value == "NodePort",
+                    "add" => at.ends_with("capabilities.add"),
+                    _ => false,
+                };
+                if is_asked_for {
+                    found.push(at.to_owned());
+                }
+            });
+        }
+        found
+    };
+    assert_eq!(refused(&objects("overlays/cce-autopilot")), Vec::<String>::new());
+    // The list has teeth.
+    let of_nodes = refused(&objects("overlays/any"));
+    for what in ["DaemonSet", ".spec.template.spec.hostNetwork", ".spec.template.spec.volumes[].hostPath"] {
+        assert!(of_nodes.iter().any(|found| found == what), "{what}: {of_nodes:?}");
+    }
+}
+
+#[test]
+fn the_pod_s_view_fits_the_level_restricted() {
+    let objects = objects("overlays/pod-view");
+    let namespace = objects.iter().find(|object| object["kind"] == "Namespace").unwrap();
+    assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+    for (pod, container) in containers(&objects) {
+        assert!(pod.get("hostNetwork").is_none());
+        for volume in pod["volumes"].as_array().unwrap() {
+            assert!(volume.get("hostPath").is_none(), "{volume}");
+        }
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    }
+}

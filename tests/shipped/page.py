@@ -1,0 +1,228 @@
+"""Draws the dashboards on one local page, with what a Prometheus answers to their own queries: a plain
+stand-in for Grafana, to look at units, legends and gaps. Prints every query that brought nothing.
+
+    tests/shipped/page.py PROMETHEUS_URL OUT_FOLDER [VARIABLE=VALUE ...]
+"""
+
+import html
+import json
+import math
+import pathlib
+import re
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+SPAN, STEP = 600, 5
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7a6a00", "#555555"]
+
+
+def ask(base, path, **query):
+    url = f"{base}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return json.load(answer)["data"]
+
+
+def filled(expr, values):
+    """With variables as Grafana puts them in."""
+    for name, value in {"__rate_interval": "1m", **values}.items():
+        expr = re.sub(rf"\$\{{?{name}(?::\w+)?\}}?", value, expr)
+    return expr
+
+
+def human(value, unit):
+    if value is None or math.isnan(value):
+        return "–"
+    if unit in ("Bps", "bytes"):
+        for scale, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+            if abs(value) >= scale:
+                return f"{value / scale:.2f} {name}" + ("/s" if unit == "Bps" else "")
+        return f"{value:.0f} B" + ("/s" if unit == "Bps" else "")
+    if unit == "percentunit":
+        return f"{value * 100:.1f} %"
+    if unit == "s":
+        return f"{value * 1000:.1f} ms" if abs(value) < 1 else f"{value:.1f} s"
+    if unit == "dtdurations":
+        return f"{value / 86400:.1f} d" if abs(value) > 86400 else f"{value / 3600:.1f} h"
+    return f"{value:.4g}"
+
+
+def mapped(value, mappings):
+    for mapping in mappings:
+        options = mapping["options"].get(str(value))
+        if options:
+            return options.get("text", str(value)), options.get("color")
+    return None, None
+
+
+def legend(template, labels):
+    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda m: labels.get(m[1], ""), template) or ", ".join(f"{k}={v}" for k, v in labels.items())
+
+
+def color_of(value, steps):
+    color = None
+    for step in steps:
+        if step["value"] is None or value >= step["value"]:
+            color = step["color"]
+    return color
+
+
+def plot(lines, unit, stacked, width, height):
+    """Lines over time, as SVG."""
+    now = max((t for _, points in lines for t, _ in points), default=time.time())
+    begin = now - SPAN
+    if stacked:
+        sums, stackedlines = {}, []
+        for name, points in lines:
+            made = []
+            for t, v in points:
+                sums[t] = sums.get(t, 0) + (0 if math.isnan(v) else v)
+                made.append((t, sums[t]))
+            stackedlines.append((name, made))
+        drawn = stackedlines
+    else:
+        drawn = lines
+    top = max((v for _, points in drawn for _, v in points if not math.isnan(v)), default=1) or 1
+    w, h = width, height
+    parts = [f'<svg viewBox="0 0 {w} {h}" width="{w}" height="{h}">']
+    for part in (0, 0.5, 1):
+        y = h - 14 - part * (h - 24)
+        parts.append(f'<line x1="52" x2="{w}" y1="{y}" y2="{y}" stroke="#8884"/><text x="48" y="{y + 4}" text-anchor="end" class="axis">{html.escape(human(part * top, unit))}</text>')
+    for n, (name, points) in enumerate(drawn):
+        at = [(52 + (t - begin) / SPAN * (w - 54), h - 14 - v / top * (h - 24)) for t, v in points if not math.isnan(v) and t >= begin]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{PALETTE[n % len(PALETTE)]}" stroke-width="2"/>')
+    parts.append("</svg>")
+    for n, (name, points) in enumerate(lines[:12]):
+        last = points[-1][1] if points else math.nan
+        parts.append(f'<div class="legend"><i style="background:{PALETTE[n % len(PALETTE)]}"></i>{html.escape(name)} <b>{human(last, unit)}</b></div>')
+    if len(lines) > 12:
+        parts.append(f'<div class="legend">and {len(lines) - 12} more</div>')
+    return "".join(parts)
+
+
+def rows_of(panel, results):
+    """What Grafana's transformations make of a table."""
+    rows = [dict(one["metric"], Value=float(one["value"][1])) for result in results for one in result]
+    names, hidden = {}, {"Time"}
+    for change in panel["transformations"]:
+        options = change["options"]
+        if change["id"] == "organize":
+            hidden |= {name for name, is_hidden in options["excludeByName"].items() if is_hidden}
+            names.update(options["renameByName"])
+        elif change["id"] == "groupingToMatrix":
+            columns = sorted({row[options["columnField"]] for row in rows})
+            corner = f'{options["rowField"]}\\{options["columnField"]}'
+            lines = {}
+            for row in rows:
+                lines.setdefault(row[options["rowField"]], {})[row[options["columnField"]]] = row["Value"]
+            rows = [{corner: name, **{column: cells.get(column) for column in columns}} for name, cells in sorted(lines.items())]
+    return [{names.get(key, key): value for key, value in row.items() if key not in hidden and key != "__name__"} for row in rows]
+
+
+def table(panel, results):
+    rows = rows_of(panel, results)
+    if not rows:
+        return ""
+    defaults = panel["fieldConfig"]["defaults"]
+    units = {o["matcher"]["options"]: {p["id"]: p["value"] for p in o["properties"]} for o in panel["fieldConfig"]["overrides"] if o["matcher"]["id"] == "byName"}
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    out = ["<table><tr>" + "".join(f"<th>{html.escape(c)}</th>" for c in columns) + "</tr>"]
+    for row in rows[:40]:
+        cells = []
+        for key in columns:
+            value, own = row.get(key), units.get(key, {})
+            shown = f"{value:g}" if isinstance(value, float) else value
+            text, color = mapped(shown, defaults["mappings"])
+            if text is None:
+                unit = own.get("unit", defaults.get("unit", "short"))
+                text = human(value, unit) if isinstance(value, float) else ("" if value is None else str(value))
+                steps = own.get("thresholds", {}).get("steps")
+                color = color_of(value, steps) if steps and isinstance(value, float) else None
+            cells.append(f'<td style="color:{color or "inherit"}">{html.escape(text)}</td>')
+        out.append("<tr>" + "".join(cells) + "</tr>")
+    return "".join(out) + "</table>"
+
+
+def states(panel, lines):
+    out = []
+    for name, points in lines[:16]:
+        begin = max(t for t, _ in points) - SPAN
+        bars = []
+        for t, v in points:
+            text, color = mapped(f"{v:g}", panel["fieldConfig"]["defaults"]["mappings"])
+            bars.append(f'<rect x="{(t - begin) / SPAN * 500:.1f}" y="0" width="{STEP / SPAN * 500 + 0.5:.1f}" height="14" fill="{color or "#888"}"><title>{text}</title></rect>')
+        out.append(f'<div class="state"><span>{html.escape(name)}</span><svg width="500" height="14">{"".join(bars)}</svg></div>')
+    return "".join(out)
+
+
+def draw(panel, base, values, empty, board):
+    kind, defaults = panel["type"], panel["fieldConfig"]["defaults"]
+    unit = defaults.get("unit", "short")
+    lines, results = [], []
+    for target in panel["targets"]:
+        expr = filled(target["expr"], values)
+        if target["instant"]:
+            result = ask(base, "query", query=expr)["result"]
+            results.append(result)
+        else:
+            now = time.time()
+            result = ask(base, "query_range", query=expr, start=now - SPAN, end=now, step=STEP)["result"]
+            for one in result:
+                lines.append((legend(target["legendFormat"], one["metric"]), [(t, float(v)) for t, v in one["values"]]))
+        if not result:
+            empty.append((board, panel["title"], target["expr"]))
+    if kind == "timeseries":
+        stacked = defaults["custom"]["stacking"]["mode"] == "normal"
+        body = plot(lines, unit, stacked, 560 if panel["gridPos"]["w"] > 8 else 360, 150) if lines else ""
+    elif kind == "state-timeline":
+        body = states(panel, lines)
+    elif kind == "table":
+        body = table(panel, results)
+    elif kind == "stat":
+        found = results[0]
+        if found:
+            value = float(found[0]["value"][1])
+            text, color = mapped(f"{value:g}", defaults["mappings"])
+            color = color or color_of(value, defaults["thresholds"]["steps"])
+            body = f'<div class="stat" style="color:{color}">{html.escape(text or human(value, unit))}</div>'
+        else:
+            body = f'<div class="stat none">{html.escape(defaults.get("noValue", "no data"))}</div>'
+    else:
+        rows = sorted(((legend(panel["targets"][0]["legendFormat"], one["metric"]), float(one["value"][1])) for one in results[0]), key=lambda row: row[1])
+        top = max((v for _, v in rows), default=1) or 1
+        body = "".join(f'<div class="bar"><span>{html.escape(name)}</span><i style="width:{v / top * 300:.0f}px;background:{color_of(v, defaults["thresholds"]["steps"])}"></i>{human(v, unit)}</div>' for name, v in rows)
+    return body or f'<p class="none">{html.escape(str(defaults.get("noValue", "no data")))}</p>'
+
+
+STYLE = """body{font:13px system-ui,sans-serif;margin:12px;background:#f4f5f7;color:#222;width:1240px}
+h2{font-size:15px;margin:14px 0 6px}section{display:grid;grid-template-columns:repeat(24,1fr);gap:8px}
+article{background:#fff;border:1px solid #ddd;border-radius:4px;padding:8px;overflow:hidden;min-width:0}
+h3{font-size:13px;margin:0 0 2px}small{color:#777;display:block;margin-bottom:4px}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:2px 6px;border-bottom:1px solid #eee;font-size:12px}
+.axis{font-size:9px;fill:#888}.legend{font-size:11px}.legend i{display:inline-block;width:10px;height:10px;margin-right:4px}
+.stat{font-size:26px;font-weight:600}.none{color:#888}.bar,.state{display:flex;gap:6px;align-items:center;font-size:12px}
+.bar span,.state span{width:190px;overflow:hidden;white-space:nowrap;text-overflow:ellipsis}.bar i{height:12px;display:inline-block}"""
+
+
+def main():
+    base, out = sys.argv[1], pathlib.Path(sys.argv[2])
+    values = {"cluster": ".*", "node": ".*", "registry": ".*", **dict(pair.split("=", 1) for pair in sys.argv[3:])}
+    empty, asked = [], 0
+    for path in sorted((ROOT / "dashboards").glob("*.json")):
+        board = json.loads(path.read_text())
+        parts = [f"<!doctype html><meta charset=utf-8><title>{board['title']}</title><style>{STYLE}</style><h1>{board['title']}</h1><section>"]
+        for panel in board["panels"]:
+            if panel["type"] == "row":
+                parts.append(f"</section><h2>{html.escape(panel['title'])}</h2><section>")
+                continue
+            asked += len(panel["targets"])
+            body = draw(panel, base, values, empty, path.stem)
+            parts.append(f'<article style="grid-column:span {panel["gridPos"]["w"]}"><h3>{html.escape(panel["title"])}</h3><small>{html.escape(panel["description"])}</small>{body}</article>')
+        (out / f"{path.stem}.html").write_text("".join(parts) + "</section>")
+    print(json.dumps({"asked": asked, "empty": [{"dashboard": b, "panel": p, "query": q} for b, p, q in empty]}, indent=1))
+
+
+main()

@@ -233,11 +233,11 @@ impl Page {
         }
         match &image.check {
             WhyCheck::Nobody { failure } => {
+                self.why_meaning(image);
                 self.prose("  - ", 4, &format!("not checked: {}", failure.reason));
                 self.hint(
                     "Let the node's daemon check (docs/on-demand.md), or walk from here, which is another place: --local.",
                 );
-                self.why_meaning(image);
             }
             WhyCheck::NotNeeded { reason, hint } => {
                 self.prose("  - ", 4, reason);

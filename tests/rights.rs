@@ -105,8 +105,8 @@ fn hold(
     }
     let wait_for = |is_meant: &dyn Fn(&Right) -> bool| {
         let missing = || {
-            let used = used(&cluster.asked(user));
-            let missing = granted.difference(&used).filter(|right| is_meant(right));
+            let now = used(&cluster.asked(user));
+            let missing = granted.difference(&now).filter(|right| is_meant(right));
             missing.cloned().collect::<Vec<_>>()
         };
         let end = Instant::now() + Duration::from_mins(2);

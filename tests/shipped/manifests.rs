@@ -22,7 +22,7 @@ fn root() -> &'static Path {
 }
 
 /// Made once: kubectl and the schemas.
-pub fn tools() -> PathBuf {
+pub(crate) fn tools() -> PathBuf {
     PathBuf::from(run(&mut Command::new(root().join("tests/shipped/tools"))).trim())
 }
 
@@ -33,7 +33,7 @@ fn built(folder: &str) -> String {
 }
 
 /// All objects of an overlay.
-pub fn objects(folder: &str) -> Vec<Value> {
+fn objects(folder: &str) -> Vec<Value> {
     built(folder)
         .split("\n---\n")
         .map(|document| {

@@ -6,20 +6,22 @@
 mod harness;
 mod support;
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use harness::{Outcome, Probe, probe};
 use http::Method;
-use pullpath::diagnose::{Pull, Severity};
+use pullpath::diagnose::{Confidence, Pull, Severity};
 use pullpath::model::evidence::Walk;
 use pullpath::model::proxy::Way;
+use pullpath::model::vantage::Unseen;
 use pullpath::report::Document;
 use support::pki::Flaw;
 use support::proxy::Proxy;
 use support::registry::{Auth, Redirect};
 use support::tcp::{Blackhole, Closed};
 use support::web::Reply;
-use support::{AUTH, BLOBS, PASSWORD, REGISTRY, REPOSITORY, TAG, World};
+use support::{AUTH, BLOBS, PASSWORD, REGISTRY, REPOSITORY, TAG, USER, World};
 
 /// A registry with the same image, trusted by the file that hosts.toml names.
 async fn mirror() -> World {
@@ -575,4 +577,120 @@ async fn headers_stay_off_a_connection_that_is_not_verified() {
     for seen in mirror.registry.server.seen() {
         assert_eq!(seen.header("x-corp"), None);
     }
+}
+
+/// Where the node's `/` is mounted.
+fn node_root(world: &World) -> PathBuf {
+    world.write("beside", "").with_file_name("host")
+}
+
+/// A configuration whose `network` says this, with the node's `/` in a folder of the world.
+fn network(world: &World, lines: &str) -> String {
+    let host = node_root(world);
+    let text = format!(
+        "network:\n  metadata: off\n{}\n",
+        lines.replace("HOST", host.to_str().unwrap())
+    );
+    let path = world.write("pullpath.yaml", &text);
+    path.to_str().unwrap().to_owned()
+}
+
+fn unseen(outcome: &Outcome, what: Unseen) -> bool {
+    outcome.report().evidence.vantage.unseen.contains(&what)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nodes_roots_are_used_in_place_of_ours_and_their_links_are_the_nodes() {
+    let world = World::healthy().await;
+    let host = node_root(&world);
+    for folder in ["etc/pki", "etc/ssl"] {
+        std::fs::create_dir_all(host.join(folder)).unwrap();
+    }
+    std::fs::copy(world.ca.file(), host.join("etc/pki/bundle.pem")).unwrap();
+    std::os::unix::fs::symlink("/etc/pki/bundle.pem", host.join("etc/ssl/ca.crt")).unwrap();
+    let with = async |lines: &str| {
+        let config = network(&world, lines);
+        Probe::of(&world)
+            .without_ca()
+            .args(["--config", &config])
+            .run()
+            .await
+    };
+    let seen = with("  host_root: 'HOST'\n  node_ca_bundle: 'HOST/etc/ssl/ca.crt'").await;
+    seen.is_quiet();
+    assert!(!unseen(&seen, Unseen::NodeRoots));
+    let roots = &seen.report().evidence.walk.roots;
+    assert_eq!(roots.certificates, 1, "this machine's are not among them");
+
+    // The link leads to our own /etc: it is told, and our roots are no proof.
+    let lost = with("  node_ca_bundle: 'HOST/etc/ssl/ca.crt'").await;
+    lost.shows("tls_unknown_ca", Severity::Critical, Pull::WouldFail);
+    assert!(unseen(&lost, Unseen::NodeRoots));
+    let finding = &lost.report().verdict.findings[0];
+    assert_eq!(finding.confidence, Confidence::Medium);
+    let text = lost.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("is a link to /etc/pki/bundle.pem") && text.contains("network.host_root"),
+        "{text}"
+    );
+    // The node's roots are known, and do not have it.
+    let other = World::healthy().await;
+    std::fs::copy(other.ca.file(), host.join("etc/pki/bundle.pem")).unwrap();
+    let sure = with("  host_root: 'HOST'\n  node_ca_bundle: 'HOST/etc/ssl/ca.crt'").await;
+    sure.shows("tls_unknown_ca", Severity::Critical, Pull::WouldFail);
+    let finding = &sure.report().verdict.findings[0];
+    assert_eq!(finding.confidence, Confidence::High);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kubelets_own_credentials_are_tried_behind_all_others() {
+    let world = World::healthy().await;
+    let kubelet = node_root(&world).join("var/lib/kubelet");
+    std::fs::create_dir_all(&kubelet).unwrap();
+    let registry = world.registry_host();
+    let config = World::docker_config(&registry, USER, PASSWORD);
+    std::fs::write(kubelet.join("config.json"), config).unwrap();
+    let providers = format!(
+        "kind: CredentialProviderConfig\nproviders: [{{name: cloud, matchImages: ['{registry}']}}]\n"
+    );
+    std::fs::write(kubelet.join("providers.yaml"), providers).unwrap();
+    let with = async |docker_config: &str, providers: &str| {
+        let config = network(
+            &world,
+            &format!(
+                "  kubelet_docker_config: '{docker_config}'\n  kubelet_credential_providers: '{providers}'"
+            ),
+        );
+        let probe = Probe::of(&world).anonymous();
+        probe.args(["--config", &config]).run().await
+    };
+    let own = "HOST/var/lib/kubelet/config.json";
+    let seen = with(own, "none").await;
+    seen.is_quiet();
+    assert!(!unseen(&seen, Unseen::NodeCredentials));
+    let tried = &seen.report().evidence.keyring.candidates[0];
+    assert!(
+        tried.source.to_string().starts_with("the kubelet's "),
+        "{tried}"
+    );
+
+    // The node has none, and that is known.
+    let none = with("none", "none").await;
+    none.shows("auth_no_cred", Severity::Critical, Pull::WouldFail);
+    assert_eq!(
+        none.report().verdict.findings[0].confidence,
+        Confidence::High
+    );
+    // It may have one.
+    let gone = with("HOST/var/lib/kubelet/gone.json", "none").await;
+    gone.shows("auth_no_cred", Severity::Critical, Pull::WouldFail);
+    assert_eq!(
+        gone.report().verdict.findings[0].confidence,
+        Confidence::Medium
+    );
+    assert!(unseen(&gone, Unseen::NodeCredentials));
+    // A plugin of the kubelet is asked for this image.
+    let plugin = with("none", "HOST/var/lib/kubelet/providers.yaml").await;
+    plugin.shows("auth_unknown", Severity::Critical, Pull::Unknown);
+    assert!(plugin.text().contains("credential provider cloud"));
 }

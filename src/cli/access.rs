@@ -8,6 +8,7 @@ use kube::Client;
 
 use super::{Error, duration};
 use crate::kubernetes::client::connect;
+use crate::model::workload::is_name;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cluster")]
@@ -74,12 +75,6 @@ pub(super) fn namespaced(text: &str) -> Result<Namespaced, String> {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
     })
-}
-
-/// A name of Kubernetes: a DNS subdomain (RFC 1123).
-pub(super) fn is_name(text: &str) -> bool {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    !text.is_empty() && text.len() <= 253 && text.chars().all(fits)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::model::fault::Phase;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
-use crate::model::workload::{Found, PodUse, PullPolicy, SecretRefs, SecretSought};
+use crate::model::workload::{Found, PodUse, PullPolicy, SecretRefs, SecretSought, is_name};
 use crate::probe::{self, Check, Effort, Progress};
 use crate::pulls::{advice, event, failure, scrub};
 use crate::registry::keyring::Keyring;
@@ -114,7 +114,7 @@ enum Target {
 
 fn target(text: &str) -> Result<Target, String> {
     let (kind, name) = text.split_once('/').unwrap_or(("pod", text));
-    if !super::access::is_name(name) {
+    if !is_name(name) {
         return Err("write POD, or KIND/NAME as deploy/web".to_owned());
     }
     let workload = |kind| Ok(Target::Workload(kind, name.to_owned()));

@@ -14,7 +14,7 @@ use crate::config::{Config, Expect, OnDemandImages, SecretAccess};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
-use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs};
+use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs, is_name};
 use crate::workload::discovery::{Container, Pod, Use};
 
 /// The longest request that is read. A wish with all that it may hold has 5 KiB.
@@ -124,11 +124,9 @@ impl Wish {
     }
 }
 
-/// A name of Kubernetes (RFC 1123): it stands in paths and selectors of requests.
+/// It stands in paths and selectors of requests.
 fn check_name(key: &str, name: &str) -> Result<(), String> {
-    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
-    let is_whole = !name.starts_with(['-', '.']) && !name.ends_with(['-', '.']);
-    if !name.is_empty() && name.len() <= 253 && name.bytes().all(is_plain) && is_whole {
+    if is_name(name) {
         return Ok(());
     }
     Err(format!(

@@ -1,21 +1,20 @@
 //! Events about the pods of the whole cluster, as they come; nothing of them is kept here.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use kube::api::{ListParams, ObjectMeta};
-use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use serde::{Deserialize, Deserializer};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{State, lose};
+use super::shapes::core_object;
 use crate::pulls::event::Event;
 
 /// What the API server tells.
@@ -108,34 +107,7 @@ fn small<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
     })
 }
 
-impl Resource for EventObject {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "Event".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "events".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+core_object!(EventObject, "Event", "events", NamespaceResourceScope);
 
 impl From<EventObject> for Event {
     fn from(object: EventObject) -> Self {

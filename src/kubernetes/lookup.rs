@@ -9,8 +9,9 @@ use serde::Deserialize;
 use url::form_urlencoded;
 
 use super::ask::{self, AskError};
+use super::shapes::{Named, PodSpec, names};
 use crate::model::text::printable;
-use crate::model::workload::{ContainerKind, PullPolicy};
+use crate::model::workload::ContainerKind;
 use crate::workload::stuck::{ContainerSeen, ContainerState, EventSeen, PodSeen, Said};
 
 /// The path of objects of core/v1, or of one of them.
@@ -63,36 +64,6 @@ struct PodRaw {
     spec: PodSpec,
     #[serde(default)]
     status: PodStatus,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PodSpec {
-    node_name: Option<String>,
-    service_account_name: Option<String>,
-    #[serde(default)]
-    image_pull_secrets: Vec<Named>,
-    #[serde(default)]
-    init_containers: Vec<Container>,
-    #[serde(default)]
-    containers: Vec<Container>,
-    #[serde(default)]
-    ephemeral_containers: Vec<Container>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    #[serde(default)]
-    name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Container {
-    name: String,
-    #[serde(default)]
-    image: String,
-    image_pull_policy: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -171,12 +142,7 @@ impl From<PodRaw> for PodSeen {
                 let told = statuses.iter().find(|status| status.name == one.name);
                 containers.push(ContainerSeen {
                     state: told.map_or(ContainerState::Untold, state_of),
-                    policy: match one.image_pull_policy.as_deref() {
-                        Some("Always") => Some(PullPolicy::Always),
-                        Some("IfNotPresent") => Some(PullPolicy::IfNotPresent),
-                        Some("Never") => Some(PullPolicy::Never),
-                        _ => None,
-                    },
+                    policy: one.policy(),
                     name: one.name,
                     kind,
                     image: one.image,
@@ -223,11 +189,6 @@ fn state_of(status: &Status) -> ContainerState {
     } else {
         ContainerState::Untold
     }
-}
-
-fn names(list: Vec<Named>) -> Vec<String> {
-    let names = list.into_iter().map(|one| one.name);
-    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// One pod.

@@ -13,4 +13,5 @@ pub mod node;
 pub mod pods;
 pub mod publish;
 pub mod secrets;
+mod shapes;
 pub mod workloads;

@@ -1,18 +1,17 @@
 //! This node's own Node, and of it what tells a place from another.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kube::api::ObjectMeta;
-use kube::core::ClusterResourceScope;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{View, follow};
+use super::shapes::core_object;
 use crate::model::text::printable;
 use crate::model::vantage::NodeFacts;
 
@@ -71,34 +70,7 @@ struct Info {
     os_image: String,
 }
 
-impl Resource for NodeObject {
-    type DynamicType = ();
-    type Scope = ClusterResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "Node".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "nodes".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+core_object!(NodeObject, "Node", "nodes", ClusterResourceScope);
 
 /// Where a zone is written; the second one before Kubernetes 1.17.
 const ZONE_LABELS: [&str; 2] = [

@@ -1,56 +1,28 @@
 //! The pods of a node, and of each what its pulls depend on: the API server's objects are ten times
 //! as large.
 
-use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use kube::api::ObjectMeta;
-use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{View, follow};
-use crate::model::workload::{ContainerKind, PullPolicy};
+use super::shapes::{PodSpec, core_object, names};
+use crate::model::workload::ContainerKind;
 use crate::workload::discovery::{Container, Pod};
+use crate::workload::makers::ContainerSpec;
 
 /// A Pod of core/v1, as far as it is read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct PodObject {
     metadata: ObjectMeta,
-    spec: Spec,
+    spec: PodSpec,
     #[serde(default)]
     status: Status,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec {
-    #[serde(default)]
-    containers: Vec<ContainerSpec>,
-    #[serde(default)]
-    init_containers: Vec<ContainerSpec>,
-    #[serde(default)]
-    ephemeral_containers: Vec<ContainerSpec>,
-    #[serde(default)]
-    image_pull_secrets: Vec<Named>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Named {
-    #[serde(default)]
-    name: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ContainerSpec {
-    name: String,
-    #[serde(default)]
-    image: String,
-    image_pull_policy: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -102,34 +74,7 @@ impl Waiting {
     }
 }
 
-impl Resource for PodObject {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "Pod".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "pods".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+core_object!(PodObject, "Pod", "pods", NamespaceResourceScope);
 
 impl From<PodObject> for Pod {
     fn from(object: PodObject) -> Self {
@@ -165,12 +110,7 @@ impl From<PodObject> for Pod {
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
-            pull_secrets: spec
-                .image_pull_secrets
-                .into_iter()
-                .map(|secret| secret.name)
-                .filter(|name| !name.is_empty())
-                .collect(),
+            pull_secrets: names(spec.image_pull_secrets),
             is_over: metadata.deletion_timestamp.is_some()
                 || status
                     .phase
@@ -187,15 +127,10 @@ fn of_container(
 ) -> Container {
     let waiting = status.and_then(|status| status.state.waiting.as_ref());
     Container {
+        policy: container.policy(),
         name: container.name,
         kind,
         image: container.image,
-        policy: match container.image_pull_policy.as_deref() {
-            Some("Always") => Some(PullPolicy::Always),
-            Some("IfNotPresent") => Some(PullPolicy::IfNotPresent),
-            Some("Never") => Some(PullPolicy::Never),
-            _ => None,
-        },
         is_present: status.is_some_and(|status| !status.image_id.is_empty()),
         waits: waiting.and_then(|waiting| waiting.reason.clone()),
         said: waiting.and_then(Waiting::said),

@@ -1,17 +1,15 @@
 //! Pull secrets, each fetched by itself and only where a target of this node needs it; held in memory
 //! that is overwritten, refreshed when they change, forgotten when nobody needs them.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kube::api::{ListParams, ObjectMeta};
-use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
@@ -23,6 +21,7 @@ use super::client::told;
 use super::follow::status;
 use super::lookup::{MetadataOnly, path_of};
 use super::meta::slim;
+use super::shapes::core_object;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
 use crate::model::workload::Found;
@@ -307,34 +306,7 @@ impl std::fmt::Debug for SecretObject {
     }
 }
 
-impl Resource for SecretObject {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "Secret".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "secrets".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+core_object!(SecretObject, "Secret", "secrets", NamespaceResourceScope);
 
 /// Annotation with an end, as SWR's own Secrets have it; the others are nobody's business here.
 pub(super) const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";

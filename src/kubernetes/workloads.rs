@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::follow::{State, View, follow as follow_one, take};
 use super::meta::slim;
 use super::secrets::KEPT_ANNOTATION;
+use super::shapes::{Named, PodSpec, core_object};
 use crate::model::text::printable;
 use crate::workload::discovery::Patterns;
 use crate::workload::makers::{
@@ -331,26 +332,6 @@ struct TemplateMeta {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PodSpec {
-    #[serde(default)]
-    init_containers: Vec<ContainerSpec>,
-    #[serde(default)]
-    containers: Vec<ContainerSpec>,
-    #[serde(default)]
-    ephemeral_containers: Vec<ContainerSpec>,
-    #[serde(default)]
-    image_pull_secrets: Vec<Named>,
-    service_account_name: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Named {
-    #[serde(default)]
-    name: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
 struct MakerStatus {
     phase: Option<String>,
     #[serde(default)]
@@ -413,6 +394,7 @@ impl MakerObject {
                 ephemeral_containers: spec.ephemeral_containers,
                 image_pull_secrets: spec.image_pull_secrets,
                 service_account_name: spec.service_account_name,
+                node_name: None,
             };
             (own.clone(), pod)
         } else {
@@ -507,34 +489,12 @@ struct AccountObject {
     image_pull_secrets: Vec<Named>,
 }
 
-impl Resource for AccountObject {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "ServiceAccount".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "serviceaccounts".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+core_object!(
+    AccountObject,
+    "ServiceAccount",
+    "serviceaccounts",
+    NamespaceResourceScope
+);
 
 impl From<AccountObject> for Account {
     fn from(object: AccountObject) -> Self {

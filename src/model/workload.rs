@@ -10,6 +10,13 @@ use super::reference::Reference;
 use super::text::printable;
 use super::units::optional_seconds;
 
+/// Whether it names an object of Kubernetes: a DNS subdomain (RFC 1123), labels' own bounds aside.
+pub fn is_name(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+    let is_whole = !text.starts_with(['-', '.']) && !text.ends_with(['-', '.']);
+    !text.is_empty() && text.len() <= 253 && text.bytes().all(is_plain) && is_whole
+}
+
 /// One container of a workload's pods.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PodUse {
@@ -111,6 +118,12 @@ impl PullPolicy {
         } else {
             Self::IfNotPresent
         }
+    }
+
+    /// As manifests write it; `None`: it is no policy.
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [Self::Always, Self::IfNotPresent, Self::Never];
+        all.into_iter().find(|policy| policy.as_str() == word)
     }
 
     pub fn as_str(self) -> &'static str {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::eip;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
-use crate::model::workload::{EipFault, EipProblem};
+use crate::model::workload::{EipFault, EipProblem, PullPolicy};
 
 /// A workload, or a pod that none of them has made.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,10 +85,17 @@ pub struct ContainerSpec {
     pub image_pull_policy: Option<String>,
 }
 
+impl ContainerSpec {
+    /// `None`: nothing is said, and the tag's default counts.
+    pub fn policy(&self) -> Option<PullPolicy> {
+        PullPolicy::of(self.image_pull_policy.as_deref()?)
+    }
+}
+
 impl Image {
     /// `None`: nobody is asked for it.
     pub fn of(container: &ContainerSpec) -> Option<Self> {
-        if container.image_pull_policy.as_deref() == Some("Never") || container.image.is_empty() {
+        if container.policy() == Some(PullPolicy::Never) || container.image.is_empty() {
             return None;
         }
         let reference: Option<Reference> = container.image.parse().ok();

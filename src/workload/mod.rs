@@ -271,18 +271,15 @@ impl Manifest<'_> {
                 })?;
             let policy = match text("imagePullPolicy")? {
                 None | Some("") => None,
-                Some("Always") => Some(PullPolicy::Always),
-                Some("IfNotPresent") => Some(PullPolicy::IfNotPresent),
-                Some("Never") => Some(PullPolicy::Never),
-                Some(other) => {
-                    return Err(self.wrong(
+                Some(word) => Some(PullPolicy::of(word).ok_or_else(|| {
+                    self.wrong(
                         &format!("{at}.imagePullPolicy"),
                         &format!(
                             "is '{}'; write Always, IfNotPresent or Never",
-                            printable(other)
+                            printable(word)
                         ),
-                    ));
-                }
+                    )
+                })?),
             };
             containers.push(Container {
                 name,

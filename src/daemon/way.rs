@@ -18,7 +18,7 @@ pub fn way(paths: &[PathFace], vantage: Option<&Vantage>) -> Option<Way> {
     Some(Way {
         class: path.class,
         egress: egress(path, vantage),
-        place: vantage.and_then(subnet),
+        place: vantage.and_then(place),
     })
 }
 
@@ -60,16 +60,16 @@ fn egress(path: &PathFace, vantage: Option<&Vantage>) -> Egress {
     }
 }
 
-fn subnet(vantage: &Vantage) -> Option<String> {
-    let mut all: Vec<String> = vantage
-        .metadata
-        .facts()?
-        .subnet_cidrs
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+/// The subnet as the metadata service tells it, or else the node's zone.
+fn place(vantage: &Vantage) -> Option<String> {
+    let facts = vantage.metadata.facts();
+    let cidrs = facts.map_or(&[][..], |facts| &facts.subnet_cidrs);
+    if cidrs.is_empty() {
+        return vantage.node.as_ref()?.zone.clone();
+    }
+    let mut all: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
     all.sort_unstable();
-    (!all.is_empty()).then(|| all.join(" "))
+    Some(all.join(" "))
 }
 
 #[cfg(test)]
@@ -79,8 +79,10 @@ mod tests {
 
     use super::*;
     use crate::model::evidence::Step;
-    use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};
-    use crate::model::vantage::NetworkView;
+    use crate::model::network::{
+        EgressMethod, EgressSeen, EgressTrial, Metadata, MetadataFacts, Provider,
+    };
+    use crate::model::vantage::{NetworkView, NodeFacts};
 
     fn path(leg: Role, class: Option<PathClass>, confidence: Confidence) -> PathFace {
         PathFace {
@@ -177,6 +179,48 @@ mod tests {
         }
         let paths = [path(Role::Registry, Some(PathClass::PublicSnat), High)];
         assert_eq!(way(&paths, None).unwrap().egress, Egress::Unknown);
+    }
+
+    #[test]
+    fn the_subnet_counts_and_where_it_is_not_told_the_zone() {
+        let paths = [path(
+            Role::Registry,
+            Some(PathClass::Intranet),
+            Confidence::High,
+        )];
+        let place = |vantage: &Vantage| way(&paths, Some(vantage)).unwrap().place;
+        let mut vantage = vantage(&[], &[]);
+        assert_eq!(place(&vantage), None);
+        vantage.node = Some(NodeFacts {
+            name: "n1".to_owned(),
+            created: None,
+            ready: None,
+            unschedulable: false,
+            provider_id: None,
+            zone: Some("zone-a".to_owned()),
+            internal_ips: Vec::new(),
+            external_ips: Vec::new(),
+            runtime: None,
+            kubelet: None,
+            os_image: None,
+            source: "a test".to_owned(),
+        });
+        assert_eq!(place(&vantage).as_deref(), Some("zone-a"));
+        vantage.metadata = Metadata::Answered {
+            facts: MetadataFacts {
+                provider: Provider::Huawei,
+                vpc_id: None,
+                vpc_cidrs: Vec::new(),
+                subnet_cidrs: ["10.0.1.0/24", "10.0.0.0/24"]
+                    .map(|cidr| cidr.parse().unwrap())
+                    .to_vec(),
+                private: Vec::new(),
+                public: None,
+                max_bandwidth_mbit: None,
+            },
+            took: Duration::ZERO,
+        };
+        assert_eq!(place(&vantage).as_deref(), Some("10.0.0.0/24 10.0.1.0/24"));
     }
 
     #[test]

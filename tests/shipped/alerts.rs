@@ -16,7 +16,7 @@ struct Case {
 
 /// Three nodes that see a registry.
 const NODES: &[(&str, &str)] = &[
-    (r#"pullpath_build_info{cluster="c", node="n1"}"#, "1x200"),
+    (r#"pullpath_targets{cluster="c", node="n1"}"#, "1x200"),
     (
         r#"pullpath_target_info{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#,
         "1x200",
@@ -47,6 +47,24 @@ macro_rules! finding {
                 r#""}"#
             ),
             "_x20 1x180",
+        )
+    };
+}
+
+/// What a target comes to on a node, from the 20th minute on.
+macro_rules! ready {
+    ($node:literal, $target:literal, $value:literal) => {
+        (
+            concat!(
+                r#"pullpath_pull_ready{cluster="c", node="n"#,
+                $node,
+                r#"", instance="i"#,
+                $node,
+                r#"", target=""#,
+                $target,
+                r#"", registry="r.test"}"#
+            ),
+            concat!("_x20 ", $value, "x180"),
         )
     };
 }
@@ -129,7 +147,12 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "one of three nodes",
-        series: &[finding!("1", "tcp_timeout", "critical")],
+        series: &[
+            finding!("1", "tcp_timeout", "critical"),
+            ready!("1", "t", "0"),
+            ready!("2", "t", "1"),
+            ready!("3", "t", "1"),
+        ],
         at: "40m",
         fire: &["PullpathRegistryNotPullableFromSomeNodes"],
     },
@@ -138,6 +161,9 @@ const CASES: &[Case] = &[
         series: &[
             finding!("1", "tcp_timeout", "critical"),
             finding!("2", "tcp_timeout", "critical"),
+            ready!("1", "t", "0"),
+            ready!("2", "t", "0"),
+            ready!("3", "t", "1"),
         ],
         at: "40m",
         fire: &["PullpathRegistryNotPullableFromManyNodes"],
@@ -148,9 +174,28 @@ const CASES: &[Case] = &[
             finding!("1", "tls_expired", "critical"),
             finding!("2", "tls_expired", "critical"),
             finding!("3", "tls_expired", "critical"),
+            ready!("1", "t", "0"),
+            ready!("2", "t", "0"),
+            ready!("3", "t", "0"),
         ],
         at: "40m",
         fire: &["PullpathRegistryNotPullable"],
+    },
+    Case {
+        name: "one image with a wrong secret, beside others of the registry that would come",
+        series: &[
+            finding!("1", "auth_bad_cred", "critical"),
+            finding!("2", "auth_bad_cred", "critical"),
+            finding!("3", "auth_bad_cred", "critical"),
+            ready!("1", "t", "0"),
+            ready!("2", "t", "0"),
+            ready!("3", "t", "0"),
+            ready!("1", "other", "1"),
+            ready!("2", "other", "1"),
+            ready!("3", "other", "1"),
+        ],
+        at: "40m",
+        fire: &["PullpathImageNotPullable"],
     },
     Case {
         name: "a rate limit near its end",
@@ -368,6 +413,44 @@ const CASES: &[Case] = &[
         )],
         at: "40m",
         fire: &["PullpathKubernetesLost"],
+    },
+    Case {
+        name: "both replicas of the cluster role stand by",
+        series: &[
+            (
+                r#"pullpath_cluster_active{cluster="c", node="n1"}"#,
+                "0x200",
+            ),
+            (
+                r#"pullpath_cluster_active{cluster="c", node="n2"}"#,
+                "0x200",
+            ),
+        ],
+        at: "40m",
+        fire: &["PullpathClusterRoleBlind"],
+    },
+    Case {
+        name: "one replica watches, the other stands by; or it is not to watch",
+        series: &[
+            (
+                r#"pullpath_cluster_active{cluster="c", node="n1"}"#,
+                "1x200",
+            ),
+            (
+                r#"pullpath_cluster_events_followed{cluster="c", node="n1"}"#,
+                "1x200",
+            ),
+            (
+                r#"pullpath_cluster_active{cluster="c", node="n2"}"#,
+                "0x200",
+            ),
+            (
+                r#"pullpath_cluster_active{cluster="d", node="n1"}"#,
+                "1x200",
+            ),
+        ],
+        at: "40m",
+        fire: &[],
     },
     Case {
         name: "a defect",

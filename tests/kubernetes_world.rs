@@ -1,11 +1,13 @@
 //! A node's daemon in the world of network namespaces, beside a real API server: pods whose images lie
 //! behind each class of path, and pods whose pull secrets are wrong in the usual ways. Within one interval,
-//! metrics, Events and reports say what is wrong. The test plays the kubelet.
+//! metrics, Events, reports and `why` say what is wrong. The test plays the kubelet.
 
 #![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 #![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
 
+#[path = "kube/forward.rs"]
+mod forward;
 #[path = "kube/mod.rs"]
 mod kube;
 mod lab;
@@ -18,10 +20,13 @@ mod support;
 #[path = "lab/world.rs"]
 mod world;
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use forward::{Behind, Forwarder};
 use kube::Cluster;
 use operated::{Daemon, eventually_within};
 use serde_json::{Value, json};
@@ -42,6 +47,7 @@ fn config(world: &World, cluster: &Cluster) -> String {
          \x20   - {{cidr: 10.50.0.0/16, class: vpc_peering, name: shared services}}\n\
          \x20   - {{cidr: 192.168.0.0/16, class: direct_connect_vpn, name: data centre}}\n\
          kubernetes:\n  discover: node\n  secrets: discovered\n  events: pods\n  kubeconfig: '{}'\n\
+         on_demand: {{per_minute: 60}}\n\
          schedule: {{reach: {}s, path: 1h, transfer: off, timeout: 2s}}\n",
         DNS[0],
         world.ca_file().display(),
@@ -100,20 +106,52 @@ fn causes(daemon: &Daemon, target: &str) -> Vec<String> {
 
 fn class(daemon: &Daemon, host: &Host) -> Option<String> {
     let metrics = daemon.metrics();
-    let part = format!("registry=\"{}\",leg=\"registry\"", host.name());
-    let alternative = format!("leg=\"registry\",registry=\"{}\"", host.name());
+    let of_host = format!("registry=\"{}\"", host.name());
     let all = metrics.with("pullpath_path_info{");
     let series = all
         .iter()
-        .find(|series| series.contains(&part) || series.contains(&alternative))
-        .or_else(|| {
-            all.iter().find(|series| {
-                series.contains(&format!("registry=\"{}\"", host.name()))
-                    && series.contains("leg=\"registry\"")
-            })
-        })?;
+        .find(|series| series.contains("leg=\"registry\"") && series.contains(&of_host))?;
     let (_, rest) = series.split_once("class=\"")?;
     Some(rest.split('"').next()?.to_owned())
+}
+
+/// The daemon's own pod, by which `why` finds it.
+fn pod_of_daemon(cluster: &Cluster) {
+    // Without the Node the API server knows nobody to hand a port-forward to.
+    cluster.create(
+        "/api/v1/nodes",
+        &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}),
+    );
+    cluster.create(
+        "/api/v1/namespaces/pullpath/pods",
+        &json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "pullpath-n1",
+                             "labels": {"app.kubernetes.io/name": "pullpath", "app.kubernetes.io/component": "node"}},
+                "spec": {"nodeName": "n1", "containers": [{"name": "pullpath", "image": "registry.example.com/pullpath:1"}]}}),
+    );
+    cluster.ask(
+        "PATCH",
+        "/api/v1/namespaces/pullpath/pods/pullpath-n1/status",
+        Some(&json!({"status": {"phase": "Running",
+            "containerStatuses": [{"name": "pullpath", "image": "x", "imageID": "x", "ready": true, "restartCount": 0,
+                                   "state": {"running": {}}}]}})),
+    );
+}
+
+/// What a person reads who asks why a pod of `shop` waits, with lines joined; and the exit status.
+fn why(kubeconfig: &Path, pod: &str) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_pullpath"))
+        .env_clear()
+        .args(["why", pod, "-n", "shop", "--kubeconfig"])
+        .arg(kubeconfig)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let all = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(all).unwrap();
+    assert!(!text.contains(PASSWORD), "a secret got out: {text}");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    (output.status.code(), words.join(" "))
 }
 
 fn events(cluster: &Cluster, pod: &str) -> Vec<Value> {
@@ -148,6 +186,15 @@ fn on_the_node(world: &World) {
     );
     cluster.namespace("shop", &[]);
     cluster.namespace("bank", &[]);
+    cluster.namespace("pullpath", &[]);
+    cluster.allow(
+        "person",
+        &json!([
+            {"apiGroups": [""], "resources": ["pods", "events", "secrets"], "verbs": ["get", "list"]},
+            {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
+        ]),
+    );
+    pod_of_daemon(&cluster);
     secret(&cluster, "shop", "right", &PUBLIC, PASSWORD);
     secret(&cluster, "shop", "wrong", &PUBLIC, "wrong");
     secret(&cluster, "shop", "rotated", &PUBLIC, "old");
@@ -189,10 +236,9 @@ fn on_the_node(world: &World) {
         });
     }
     let ready = |target: &str, registry: &str| {
-        let series = format!("pullpath_pull_ready{{registry=\"{registry}\",target=\"{target}\"}}");
-        let turned = format!("pullpath_pull_ready{{target=\"{target}\",registry=\"{registry}\"}}");
-        let metrics = daemon.metrics();
-        metrics.value(&series).or(metrics.value(&turned))
+        daemon.metrics().value(&format!(
+            "pullpath_pull_ready{{target=\"{target}\",registry=\"{registry}\"}}"
+        ))
     };
     for host in [&REG, &SWR, &PEER, &ONPREM] {
         let name = format!("{}/{REPOSITORY}", host.name());
@@ -228,6 +274,42 @@ fn on_the_node(world: &World) {
     assert_eq!(events(&cluster, "with-right"), Vec::<Value>::new());
     assert_eq!(events(&cluster, "of-reg"), Vec::<Value>::new());
 
+    // And whoever asks why a pod waits is told the same, from that node.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let forwarder = runtime.block_on(Forwarder::start(&cluster));
+    forwarder.pod("pullpath-n1", Behind::Daemon(daemon.admin));
+    let kubeconfig = forwarder.kubeconfig(&cluster, "person");
+    let ask = |pod: &str, status: i32, words: &[&str]| {
+        let (code, text) = why(&kubeconfig, pod);
+        assert_eq!(code, Some(status), "{pod}: {text}");
+        for word in words {
+            assert!(text.contains(word), "{pod}: nothing of '{word}': {text}");
+        }
+    };
+    for (pod, cause, secret) in [
+        ("with-wrong", "auth_bad_cred", "shop/wrong: there"),
+        ("with-missing", "secret_missing", "shop/missing: NOT THERE"),
+        (
+            "with-elsewhere",
+            "secret_missing",
+            "shop/elsewhere: NOT THERE, but in namespace bank",
+        ),
+    ] {
+        ask(
+            pod,
+            1,
+            &["on node n1 a pull would FAIL", cause, secret, "hint:"],
+        );
+    }
+    for (pod, class) in [
+        ("of-reg", "intranet"),
+        ("of-peer", "vpc_peering"),
+        ("of-onprem", "direct_connect_vpn"),
+        ("with-right", "public_snat"),
+    ] {
+        ask(pod, 0, &["on node n1 a pull would succeed now", class]);
+    }
+
     // A way that breaks, and a password that is set right, are told within an interval as well.
     world.security_group(&REG, world::Block::Drop);
     let name = format!("{}/{REPOSITORY}", REG.name());
@@ -250,6 +332,11 @@ fn on_the_node(world: &World) {
         causes(&daemon, &target("rotated")).is_empty()
             && ready(&target("rotated"), &PUBLIC.name()) == Some(1.0)
     });
+    ask(
+        "of-reg",
+        1,
+        &["on node n1 a pull would FAIL", "tcp_timeout", "intranet"],
+    );
     world.no_security_group(&REG);
     eventually_within("the way is open again", SOON, || {
         causes(&daemon, &name).is_empty()

@@ -129,6 +129,26 @@ fn what_is_no_saved_report_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_report_of_anybody_moves_no_cursor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.json");
+    let case = std::fs::read_to_string("tests/cases/all_hosts_fail/report.json").unwrap();
+    for (was, is) in [
+        ("manifest unknown", "manifest \\u001b[2Junknown"),
+        (
+            "/etc/pullpath/secret.yaml",
+            "/etc/\\u001b]0;x\\u0007secret.yaml",
+        ),
+    ] {
+        assert!(case.contains(was));
+        std::fs::write(&path, case.replace(was, is)).unwrap();
+        let text = pullpath(&["replay", path.to_str().unwrap()]).stdout;
+        assert!(!text.is_empty());
+        assert!(!text.contains(&0x1b) && !text.contains(&0x07), "{was}");
+    }
+}
+
+#[test]
 fn the_schema_in_the_documentation_is_the_programs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/report.schema.json");
     let schema = stdout(&pullpath(&["schema"]));

@@ -187,7 +187,7 @@ fn report(body: &[u8]) -> Result<Report, NodeFailure> {
 const MAX_TEXT: usize = 16 << 10;
 
 /// In all of its texts: nothing that moves a cursor.
-fn make_harmless(value: &mut Value) {
+pub(super) fn make_harmless(value: &mut Value) {
     match value {
         Value::String(text) => *text = clean(text, MAX_TEXT),
         Value::Array(items) => items.iter_mut().for_each(make_harmless),

@@ -609,6 +609,7 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
         &[
             ("", "pods", &["get", "list"]),
             ("apps", "deployments", &["get"]),
+            ("batch", "jobs", &["list"]),
         ],
     );
     let little = why(&["web-1", "-n", "shop"]).await;
@@ -697,6 +698,38 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
         "imagePullPolicy is Never",
         "hint: Load the image on that node",
     ]);
+
+    // A CronJob's pods are those of its Jobs, by the selector that the API server gives a Job.
+    let job = |name: &str, cron: &str| {
+        cluster.create(
+            "/apis/batch/v1/namespaces/bank/jobs",
+            &json!({"apiVersion": "batch/v1", "kind": "Job",
+                    "metadata": {"name": name, "ownerReferences": [
+                        {"apiVersion": "batch/v1", "kind": "CronJob", "name": cron, "uid": "u", "controller": true}]},
+                    "spec": {"template": {"spec": {"restartPolicy": "Never",
+                                                   "containers": [{"name": "app", "image": image}]}}}}),
+        )
+    };
+    let made = job("nightly-1", "nightly");
+    job("weekly-1", "weekly");
+    let labels = json!({"labels": made["spec"]["selector"]["matchLabels"], "policy": "Never"});
+    pod(
+        &cluster,
+        ("bank", "nightly-1-x"),
+        Some("n1"),
+        &image,
+        &[],
+        &labels,
+    );
+    status(
+        &cluster,
+        ("bank", "nightly-1-x"),
+        &json!({"waiting": {"reason": "ErrImageNeverPull", "message": "x"}}),
+    );
+    let nightly = why(&["cronjob/nightly", "-n", "bank"]).await;
+    nightly.says(&["Pod bank/nightly-1-x", "imagePullPolicy is Never"]);
+    let weekly = why(&["cj/weekly", "-n", "bank"]).await;
+    weekly.says(&["CronJob bank/weekly has no pods"]);
     for (name, words) in [
         ("lost", "the scheduler has given it no node yet"),
         (

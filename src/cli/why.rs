@@ -61,7 +61,7 @@ const MAX_WORDS: usize = 6;
                   (get and create of pods/portforward)."
 )]
 pub(super) struct WhyArgs {
-    /// POD, or deploy/NAME, sts/NAME, ds/NAME, job/NAME [default: all pods of the namespace that wait for images]
+    /// POD, or deploy/NAME, sts/NAME, ds/NAME, job/NAME, cronjob/NAME [default: all pods of the namespace that wait for images]
     #[arg(value_name = "POD|KIND/NAME", value_parser = target)]
     target: Option<Target>,
 
@@ -131,7 +131,8 @@ fn target(text: &str) -> Result<Target, String> {
         "daemonset" | "daemonsets" | "ds" => workload(WorkloadKind::DaemonSet),
         "replicaset" | "replicasets" | "rs" => workload(WorkloadKind::ReplicaSet),
         "job" | "jobs" => workload(WorkloadKind::Job),
-        _ => Err("the kind is none of pod, deploy, sts, ds, rs, job".to_owned()),
+        "cronjob" | "cronjobs" | "cj" => workload(WorkloadKind::CronJob),
+        _ => Err("the kind is none of pod, deploy, sts, ds, rs, job, cronjob".to_owned()),
     }
 }
 
@@ -809,6 +810,7 @@ mod tests {
             ("sts/web", WorkloadKind::StatefulSet),
             ("ds/web", WorkloadKind::DaemonSet),
             ("job/web", WorkloadKind::Job),
+            ("cj/web", WorkloadKind::CronJob),
         ] {
             let want = Ok(Target::Workload(kind, "web".to_owned()));
             assert_eq!(target(text), want, "{text}");

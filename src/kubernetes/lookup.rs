@@ -241,6 +241,9 @@ pub async fn pods_not_ended(
 
 // ---- workloads ----------------------------------------------------------------------------------
 
+/// Jobs of a CronJob that are looked at: by default it keeps three that succeeded and one that failed.
+const MAX_JOBS: usize = 20;
+
 /// A kind that makes pods.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WorkloadKind {
@@ -249,6 +252,7 @@ pub enum WorkloadKind {
     StatefulSet,
     DaemonSet,
     Job,
+    CronJob,
 }
 
 impl WorkloadKind {
@@ -259,6 +263,7 @@ impl WorkloadKind {
             Self::StatefulSet => "StatefulSet",
             Self::DaemonSet => "DaemonSet",
             Self::Job => "Job",
+            Self::CronJob => "CronJob",
         }
     }
 
@@ -268,14 +273,30 @@ impl WorkloadKind {
             Self::ReplicaSet => ("/apis/apps/v1", "replicasets"),
             Self::StatefulSet => ("/apis/apps/v1", "statefulsets"),
             Self::DaemonSet => ("/apis/apps/v1", "daemonsets"),
-            Self::Job => ("/apis/batch/v1", "jobs"),
+            // Of a CronJob only its Jobs are read: it has no pods and no selector itself.
+            Self::Job | Self::CronJob => ("/apis/batch/v1", "jobs"),
         }
     }
 }
 
 #[derive(Deserialize)]
 struct WorkloadRaw {
+    #[serde(default)]
+    metadata: Owned,
     spec: WorkloadSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Owned {
+    #[serde(default)]
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    kind: String,
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -332,14 +353,28 @@ pub async fn pods_of_workload(
     name: &str,
 ) -> Result<Vec<PodSeen>, AskError> {
     let (group, plural) = kind.place();
-    let path = path_in(group, Some(namespace), plural, Some(name));
-    let workload: WorkloadRaw = ask::get(client, &path).await?;
-    let selector = workload.spec.selector.query();
-    // An empty one would select every pod.
-    if selector.is_empty() {
-        return Ok(Vec::new());
+    let mut selectors = Vec::new();
+    if kind == WorkloadKind::CronJob {
+        let path = path_in(group, Some(namespace), plural, None);
+        ask::list(client, &path, &[], |job: WorkloadRaw| {
+            let mut owners = job.metadata.owner_references.iter();
+            if owners.any(|owner| owner.kind == "CronJob" && owner.name == name) {
+                selectors.push(job.spec.selector.query());
+            }
+        })
+        .await?;
+    } else {
+        let path = path_in(group, Some(namespace), plural, Some(name));
+        let workload: WorkloadRaw = ask::get(client, &path).await?;
+        selectors.push(workload.spec.selector.query());
     }
-    pods_of(client, namespace, &selector).await
+    let mut pods = Vec::new();
+    // An empty one would select every pod.
+    let selectors = selectors.iter().filter(|selector| !selector.is_empty());
+    for selector in selectors.take(MAX_JOBS) {
+        pods.extend(pods_of(client, namespace, selector).await?);
+    }
+    Ok(pods)
 }
 
 // ---- events -------------------------------------------------------------------------------------

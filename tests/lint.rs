@@ -1,7 +1,6 @@
 //! `pullpath lint` and what it follows, with a real API server and RBAC. The test plays the controllers.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::print_stdout, reason = "figures are its output")]
 #![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
 
 #[path = "kube/mod.rs"]
@@ -11,11 +10,10 @@ mod lab;
 use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use futures_util::StreamExt as _;
 use kube::Cluster;
 use pullpath::kubernetes::client::connect;
 use pullpath::kubernetes::secrets::{Access, SecretKey};
@@ -450,144 +448,4 @@ async fn with_named_secrets_only_these_are_asked_for() {
     let snapshot = Arc::clone(&view.borrow());
     assert_eq!(snapshot.seen.secrets.unknown, 4, "{snapshot:#?}");
     stop.cancel();
-}
-
-/// Creates objects of one kind, some at a time: a process for each, as elsewhere, would take minutes.
-async fn create_all(client: &::kube::Client, path: &str, objects: Vec<Value>) {
-    let requests = objects.into_iter().map(|object| {
-        let namespace = object["metadata"]["namespace"].as_str().unwrap();
-        let uri = path.replace("{}", namespace);
-        let request = http::Request::post(uri)
-            .header("Content-Type", "application/json")
-            .body(object.to_string().into_bytes())
-            .unwrap();
-        let client = client.clone();
-        async move {
-            let _: Value = client.request(request).await.unwrap();
-        }
-    });
-    futures_util::stream::iter(requests)
-        .buffer_unordered(16)
-        .collect::<Vec<()>>()
-        .await;
-}
-
-/// Lists of Secrets that the API server has answered.
-fn lists_of_secrets(cluster: &Cluster) -> f64 {
-    let metrics = cluster.ask("GET", "/metrics", None);
-    let of_lists = |line: &&str| {
-        line.starts_with("apiserver_request_total{")
-            && line.contains("resource=\"secrets\"")
-            && (line.contains("verb=\"LIST\"") || line.contains("verb=\"GET\""))
-    };
-    let lines = metrics.as_str().unwrap().lines();
-    lines
-        .filter(of_lists)
-        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
-        .sum()
-}
-
-/// 5,000 pods of 1,000 workloads, and 2,000 Secrets of which half are anybody's pull Secrets. The figures
-/// are printed, since machines differ.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_big_cluster_costs_little_and_no_secret_is_read_in_vain() {
-    let cluster = Cluster::start();
-    cluster.allow("cluster", &json!(and_secrets()));
-    let client = connect(Some(&cluster.kubeconfig(kube::ADMIN)), None)
-        .await
-        .unwrap();
-    let namespaces: Vec<String> = (0..20).map(|n| format!("ns-{n}")).collect();
-    for namespace in &namespaces {
-        cluster.namespace(namespace, &[]);
-    }
-    let of = |number: usize| namespaces[number % namespaces.len()].as_str();
-    let image = |number: usize| format!("reg.example.com/team/app-{number}:1");
-    // Every workload has a Secret of its own but for ten, whose one is not there.
-    let secrets = (0..2000).map(|number| {
-        let kind = if number < 1000 { "kubernetes.io/dockerconfigjson" } else { "Opaque" };
-        let name = if number < 10 { format!("other-{number}") } else { format!("pull-{number}") };
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": of(number)},
-               "type": kind, "data": {".dockerconfigjson": docker_config("reg.example.com")}})
-    });
-    create_all(&client, "/api/v1/namespaces/{}/secrets", secrets.collect()).await;
-    let workloads = (0..1000).map(|number| {
-        let secret = format!("pull-{number}");
-        json!({"apiVersion": "apps/v1", "kind": "Deployment",
-               "metadata": {"name": format!("w-{number}"), "namespace": of(number)},
-               "spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template(&image(number), &[&secret])}})
-    });
-    create_all(
-        &client,
-        "/apis/apps/v1/namespaces/{}/deployments",
-        workloads.collect(),
-    )
-    .await;
-    let pods = (0..5000).map(|number| {
-        let owners = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "above", "uid": "u", "controller": true}]);
-        let mut spec = template(&image(number % 1000), &[&format!("pull-{}", number % 1000)])["spec"].clone();
-        spec["nodeName"] = json!(format!("n{}", number % 500));
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
-            "name": format!("p-{number}"), "namespace": of(number), "ownerReferences": owners}, "spec": spec})
-    });
-    create_all(&client, "/api/v1/namespaces/{}/pods", pods.collect()).await;
-
-    let before = lists_of_secrets(&cluster);
-    let begun = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pullpath"))
-        .env_clear()
-        .args(["lint", "-A", "-o", "json", "--kubeconfig"])
-        .arg(cluster.kubeconfig("cluster"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(
-            std::fs::File::create(cluster.folder().join("lint.json")).unwrap(),
-        ))
-        .spawn()
-        .unwrap();
-    let (mut memory, mut ticks) = (String::new(), 0);
-    let status = loop {
-        let of_process = |file: &str| {
-            std::fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap_or_default()
-        };
-        let peak = of_process("status");
-        if let Some(line) = peak.lines().find(|line| line.starts_with("VmHWM")) {
-            line.clone_into(&mut memory);
-        }
-        let stat = of_process("stat");
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split(' ').collect();
-        if let (Some(user), Some(system)) = (fields.get(12), fields.get(13)) {
-            ticks = user.parse::<u64>().unwrap_or(0) + system.parse::<u64>().unwrap_or(0);
-        }
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(begun.elapsed() < Duration::from_mins(2), "it did not end");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    let text = std::fs::read_to_string(cluster.folder().join("lint.json")).unwrap();
-    assert!(!text.contains(PASSWORD));
-    let document: LintDocument = serde_json::from_str(&text).unwrap();
-    println!(
-        "5,000 pods, 2,000 Secrets, 1,000 workloads, this build: {:?}, processor {} ms, {}",
-        begun.elapsed(),
-        ticks * 10,
-        memory.split_whitespace().collect::<Vec<_>>().join(" ")
-    );
-    assert_eq!(status.code(), Some(1));
-    let codes: BTreeSet<&str> = document
-        .lint
-        .findings
-        .iter()
-        .map(|f| f.cause.code())
-        .collect();
-    assert_eq!(
-        (document.lint.findings.len(), codes),
-        (10, BTreeSet::from(["secret_missing"]))
-    );
-    assert_eq!(document.lint.seen.secrets.read, 990);
-    // Two lists of metadata in pages of 250, and each Secret that somebody names.
-    let asked = lists_of_secrets(&cluster) - before;
-    assert!(
-        (1000.0..=1020.0).contains(&asked),
-        "{asked} requests for Secrets"
-    );
 }

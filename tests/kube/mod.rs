@@ -12,6 +12,8 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use pullpath::kubernetes::client::connect;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -355,6 +357,30 @@ impl Cluster {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// Creates objects of one kind, some at a time: a process for each, as elsewhere, would take minutes.
+/// `{}` in the path stands for their namespace.
+pub async fn create_all(cluster: &Cluster, path: &str, objects: Vec<Value>) {
+    let client = connect(Some(&cluster.kubeconfig(ADMIN)), None)
+        .await
+        .unwrap();
+    let requests = objects.into_iter().map(|object| {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap();
+        let uri = path.replace("{}", namespace);
+        let request = http::Request::post(uri)
+            .header("Content-Type", "application/json")
+            .body(object.to_string().into_bytes())
+            .unwrap();
+        let client = client.clone();
+        async move {
+            let _: Value = client.request(request).await.unwrap();
+        }
+    });
+    futures_util::stream::iter(requests)
+        .buffer_unordered(16)
+        .collect::<Vec<()>>()
+        .await;
 }
 
 /// Built once, outside of the tree.

@@ -20,6 +20,14 @@ use tempfile::TempDir;
 
 use crate::support::{USER, World};
 
+/// The built program; PULLPATH names another, an optimised one where figures are wanted.
+pub fn program() -> PathBuf {
+    std::env::var_os("PULLPATH").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_pullpath")),
+        PathBuf::from,
+    )
+}
+
 /// The daemon, ended with this.
 pub struct Daemon {
     pub child: Child,
@@ -126,7 +134,7 @@ impl Daemon {
     /// In another role; one that takes no orders has its public address for them.
     pub fn start_as(role: &[&str], text: &str, folder: Arc<TempDir>) -> Self {
         fs::write(folder.path().join("config.yaml"), text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pullpath"))
+        let mut child = Command::new(program())
             .args(role)
             .arg("--config")
             .arg(folder.path().join("config.yaml"))

@@ -1,7 +1,8 @@
 """Draws the dashboards on one local page, with what a Prometheus answers to their own queries: a plain
-stand-in for Grafana, to look at units, legends and gaps. Prints every query that brought nothing.
+stand-in for Grafana, to look at units, legends and gaps. Prints what it asked, every query that brought
+nothing (a figure that is none, NaN, is nothing), and the values of each variable.
 
-    tests/shipped/page.py PROMETHEUS_URL OUT_FOLDER [VARIABLE=VALUE ...]
+    tests/shipped/page.py PROMETHEUS_URL OUT_FOLDER SECONDS [VARIABLE=VALUE ...]
 """
 
 import html
@@ -15,7 +16,7 @@ import urllib.parse
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-SPAN, STEP = 600, 5
+STEP = 5
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7a6a00", "#555555"]
 
 
@@ -172,7 +173,7 @@ def draw(panel, base, values, empty, board):
             result = ask(base, "query_range", query=expr, start=now - SPAN, end=now, step=STEP)["result"]
             for one in result:
                 lines.append((legend(target["legendFormat"], one["metric"]), [(t, float(v)) for t, v in one["values"]]))
-        if not result:
+        if not any(not math.isnan(float(value)) for one in result for _, value in one.get("values", [one.get("value")])):
             empty.append((board, panel["title"], target["expr"]))
     if kind == "timeseries":
         stacked = defaults["custom"]["stacking"]["mode"] == "normal"
@@ -207,10 +208,18 @@ table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:2px 6px;
 .bar span,.state span{width:190px;overflow:hidden;white-space:nowrap;text-overflow:ellipsis}.bar i{height:12px;display:inline-block}"""
 
 
+def values_of(base, query, values):
+    """What Grafana offers for a variable."""
+    selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", query).groups()
+    found = ask(base, "series", **{"match[]": filled(selector, values)})
+    return sorted({one[label] for one in found if label in one})
+
+
 def main():
-    base, out = sys.argv[1], pathlib.Path(sys.argv[2])
-    values = {"cluster": ".*", "node": ".*", "registry": ".*", **dict(pair.split("=", 1) for pair in sys.argv[3:])}
-    empty, asked = [], 0
+    global SPAN
+    base, out, SPAN = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
+    values = {"cluster": ".*", "node": ".*", "registry": ".*", **dict(pair.split("=", 1) for pair in sys.argv[4:])}
+    empty, asked, variables = [], [], []
     for path in sorted((ROOT / "dashboards").glob("*.json")):
         board = json.loads(path.read_text())
         parts = [f"<!doctype html><meta charset=utf-8><title>{board['title']}</title><style>{STYLE}</style><h1>{board['title']}</h1><section>"]
@@ -218,11 +227,14 @@ def main():
             if panel["type"] == "row":
                 parts.append(f"</section><h2>{html.escape(panel['title'])}</h2><section>")
                 continue
-            asked += len(panel["targets"])
+            asked += [(path.stem, panel["title"], target["expr"]) for target in panel["targets"]]
             body = draw(panel, base, values, empty, path.stem)
             parts.append(f'<article style="grid-column:span {panel["gridPos"]["w"]}"><h3>{html.escape(panel["title"])}</h3><small>{html.escape(panel["description"])}</small>{body}</article>')
         (out / f"{path.stem}.html").write_text("".join(parts) + "</section>")
-    print(json.dumps({"asked": asked, "empty": [{"dashboard": b, "panel": p, "query": q} for b, p, q in empty]}, indent=1))
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                variables.append((path.stem, variable["name"], values_of(base, variable["query"]["query"], values)))
+    print(json.dumps({"asked": asked, "empty": empty, "variables": variables}, indent=1))
 
 
 main()

@@ -513,11 +513,10 @@ impl World {
             host.v6.to_owned(),
         ];
         subjects.extend(names.iter().map(|&name| name.to_owned()));
-        let certificate = self.shared.pki.issue_for(
-            &format!("{}-{}", host.name, self.node.name),
-            subjects,
-            days,
-        );
+        let certificate =
+            self.shared
+                .pki
+                .issue_for(&format!("{}-{}", host.name, self.node.name), subjects, days);
         let listen = [format!("{}:443", host.v4), format!("[{}]:443", host.v6)];
         let block = server_block(&host.name(), &listen, &certificate, locations);
         let mut command = self.at(host.place).command("nginx");

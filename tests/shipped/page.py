@@ -46,15 +46,19 @@ def human(value, unit):
     if unit == "s":
         return f"{value * 1000:.1f} ms" if abs(value) < 1 else f"{value:.1f} s"
     if unit == "dtdurations":
-        return f"{value / 86400:.1f} d" if abs(value) > 86400 else f"{value / 3600:.1f} h"
+        return next(f"{value / size:.1f} {name}" for size, name in ((365 * 86400, "y"), (86400, "d"), (3600, "h"), (1e-9, "s")) if abs(value) >= size)
     return f"{value:.4g}"
 
 
 def mapped(value, mappings):
     for mapping in mappings:
-        options = mapping["options"].get(str(value))
-        if options:
-            return options.get("text", str(value)), options.get("color")
+        options = mapping["options"]
+        if mapping["type"] == "range":
+            found = isinstance(value, float) and options["from"] <= value <= options["to"] and options["result"]
+        else:
+            found = options.get(f"{value:g}" if isinstance(value, float) else str(value))
+        if found:
+            return found.get("text", str(value)), found.get("color")
     return None, None
 
 
@@ -85,15 +89,27 @@ def plot(lines, unit, stacked, width, height):
         drawn = stackedlines
     else:
         drawn = lines
-    top = max((v for _, points in drawn for _, v in points if not math.isnan(v)), default=1) or 1
+    figures = [v for _, points in drawn for _, v in points if not math.isnan(v)]
+    low = min(figures + [0])
+    top = max(figures + [0])
+    top += top == low
     w, h = width, height
-    parts = [f'<svg viewBox="0 0 {w} {h}" width="{w}" height="{h}">']
+    parts = [f'<svg viewBox="0 0 {w} {h}" width="100%">']
+    for at, x, anchor in ((begin, 52, "start"), (now, w - 2, "end")):
+        parts.append(f'<text x="{x}" y="{h - 1}" text-anchor="{anchor}" class="axis">{time.strftime("%H:%M:%S", time.gmtime(at))}</text>')
     for part in (0, 0.5, 1):
         y = h - 14 - part * (h - 24)
-        parts.append(f'<line x1="52" x2="{w}" y1="{y}" y2="{y}" stroke="#8884"/><text x="48" y="{y + 4}" text-anchor="end" class="axis">{html.escape(human(part * top, unit))}</text>')
+        parts.append(f'<line x1="52" x2="{w}" y1="{y}" y2="{y}" stroke="#8884"/><text x="48" y="{y + 4}" text-anchor="end" class="axis">{html.escape(human(low + part * (top - low), unit))}</text>')
+    under = None
     for n, (name, points) in enumerate(drawn):
-        at = [(52 + (t - begin) / SPAN * (w - 54), h - 14 - v / top * (h - 24)) for t, v in points if not math.isnan(v) and t >= begin]
+        at = [(52 + (t - begin) / SPAN * (w - 54), h - 14 - (v - low) / (top - low) * (h - 24)) for t, v in points if not math.isnan(v) and t >= begin]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+        if stacked and at:
+            # Each above the one before it.
+            below = under or [(at[0][0], h - 14), (at[-1][0], h - 14)]
+            area = path + " " + " ".join(f"{x:.1f},{y:.1f}" for x, y in reversed(below))
+            parts.append(f'<polygon points="{area}" fill="{PALETTE[n % len(PALETTE)]}" fill-opacity="0.5"/>')
+            under = at
         parts.append(f'<polyline points="{path}" fill="none" stroke="{PALETTE[n % len(PALETTE)]}" stroke-width="2"/>')
     parts.append("</svg>")
     for n, (name, points) in enumerate(lines[:12]):
@@ -107,12 +123,13 @@ def plot(lines, unit, stacked, width, height):
 def rows_of(panel, results):
     """What Grafana's transformations make of a table."""
     rows = [dict(one["metric"], Value=float(one["value"][1])) for result in results for one in result]
-    names, hidden = {}, {"Time"}
+    names, hidden, order = {}, {"Time"}, {}
     for change in panel["transformations"]:
         options = change["options"]
         if change["id"] == "organize":
             hidden |= {name for name, is_hidden in options["excludeByName"].items() if is_hidden}
             names.update(options["renameByName"])
+            order = options["indexByName"]
         elif change["id"] == "groupingToMatrix":
             columns = sorted({row[options["columnField"]] for row in rows})
             corner = f'{options["rowField"]}\\{options["columnField"]}'
@@ -120,7 +137,17 @@ def rows_of(panel, results):
             for row in rows:
                 lines.setdefault(row[options["rowField"]], {})[row[options["columnField"]]] = row["Value"]
             rows = [{corner: name, **{column: cells.get(column) for column in columns}} for name, cells in sorted(lines.items())]
-    return [{names.get(key, key): value for key, value in row.items() if key not in hidden and key != "__name__"} for row in rows]
+    hidden |= {o["matcher"]["options"] for o in panel["fieldConfig"]["overrides"] for p in o["properties"] if p["id"] == "custom.hidden"}
+    rows = [sorted(row.items(), key=lambda item: order.get(item[0], len(order))) for row in rows]
+    rows = [{names.get(key, key): value for key, value in row if key not in hidden and key != "__name__"} for row in rows]
+    for by in panel["options"].get("sortBy", []):
+        rows.sort(key=lambda row: row.get(by["displayName"], ""), reverse=by["desc"])
+    return rows
+
+
+def contrast(color):
+    red, green, blue = (int(color[n : n + 2], 16) for n in (1, 3, 5))
+    return "#fff" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else "#111"
 
 
 def table(panel, results):
@@ -129,20 +156,22 @@ def table(panel, results):
         return ""
     defaults = panel["fieldConfig"]["defaults"]
     units = {o["matcher"]["options"]: {p["id"]: p["value"] for p in o["properties"]} for o in panel["fieldConfig"]["overrides"] if o["matcher"]["id"] == "byName"}
+    by_type = {p["id"]: p["value"] for o in panel["fieldConfig"]["overrides"] if o["matcher"]["id"] == "byType" for p in o["properties"]}
     columns = list(dict.fromkeys(key for row in rows for key in row))
     out = ["<table><tr>" + "".join(f"<th>{html.escape(c)}</th>" for c in columns) + "</tr>"]
     for row in rows[:40]:
         cells = []
         for key in columns:
             value, own = row.get(key), units.get(key, {})
-            shown = f"{value:g}" if isinstance(value, float) else value
-            text, color = mapped(shown, defaults["mappings"])
+            text, color = mapped(value, defaults["mappings"])
             if text is None:
                 unit = own.get("unit", defaults.get("unit", "short"))
                 text = human(value, unit) if isinstance(value, float) else ("" if value is None else str(value))
                 steps = own.get("thresholds", {}).get("steps")
                 color = color_of(value, steps) if steps and isinstance(value, float) else None
-            cells.append(f'<td style="color:{color or "inherit"}">{html.escape(text)}</td>')
+            filled = color and (own.get("custom.cellOptions") or by_type.get("custom.cellOptions", {})).get("type") == "color-background"
+            style = f"background:{color};color:{contrast(color)}" if filled else f'color:{color or "inherit"}'
+            cells.append(f'<td style="{style}">{html.escape(text)}</td>')
         out.append("<tr>" + "".join(cells) + "</tr>")
     return "".join(out) + "</table>"
 
@@ -153,9 +182,9 @@ def states(panel, lines):
         begin = max(t for t, _ in points) - SPAN
         bars = []
         for t, v in points:
-            text, color = mapped(f"{v:g}", panel["fieldConfig"]["defaults"]["mappings"])
+            text, color = mapped(v, panel["fieldConfig"]["defaults"]["mappings"])
             bars.append(f'<rect x="{(t - begin) / SPAN * 500:.1f}" y="0" width="{STEP / SPAN * 500 + 0.5:.1f}" height="14" fill="{color or "#888"}"><title>{text}</title></rect>')
-        out.append(f'<div class="state"><span>{html.escape(name)}</span><svg width="500" height="14">{"".join(bars)}</svg></div>')
+        out.append(f'<div class="state"><span>{html.escape(name)}</span><svg viewBox="0 0 500 14" preserveAspectRatio="none" height="14" style="flex:1">{"".join(bars)}</svg></div>')
     return "".join(out)
 
 
@@ -186,7 +215,9 @@ def draw(panel, base, values, empty, board):
         found = results[0]
         if found:
             value = float(found[0]["value"][1])
-            text, color = mapped(f"{value:g}", defaults["mappings"])
+            text, color = mapped(value, defaults["mappings"])
+            if panel["options"]["textMode"] == "name":
+                text = ", ".join(legend(panel["targets"][0]["legendFormat"], one["metric"]) for one in found)
             color = color or color_of(value, defaults["thresholds"]["steps"])
             body = f'<div class="stat" style="color:{color}">{html.escape(text or human(value, unit))}</div>'
         else:

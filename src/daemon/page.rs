@@ -8,6 +8,7 @@ use super::fleet::{ClusterFace, Fleet, OwnNode, SpreadFace, Watched};
 use super::metrics;
 use super::record::{Outcome, Run};
 use super::spread::Heard;
+use crate::diagnose::cause::{self, Cause, Entry};
 use crate::diagnose::{Finding, Pull, Severity};
 use crate::kubernetes::follow;
 use crate::model::fault::instant;
@@ -51,6 +52,13 @@ struct Verbatim<'a> {
     back: &'a str,
     run: u64,
     text: String,
+}
+
+#[derive(Template)]
+#[template(path = "cause.html", config = "src/daemon/page/askama.toml")]
+struct CausePage {
+    entry: &'static Entry,
+    parts: Vec<(&'static str, String)>,
 }
 
 /// How bad it is; the class of the style, and never told by colour alone.
@@ -388,6 +396,16 @@ pub fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result<String
                 outcome(run.outcome)
             )
         }),
+    }
+    .render()
+}
+
+/// The catalogue's entry.
+pub fn cause(cause: Cause) -> askama::Result<String> {
+    let entry = cause.entry();
+    CausePage {
+        entry,
+        parts: cause::parts(entry),
     }
     .render()
 }

@@ -499,7 +499,7 @@ impl World {
     }
 
     fn nginx(&self, host: &Host, locations: &str) {
-        self.nginx_with(host, &[], None, locations);
+        self.nginx_with(host, &[], Some([1, 89]), locations);
     }
 
     /// With a certificate for more names, and with days of its own (how old it is, and how many it has left).

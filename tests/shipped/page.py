@@ -33,9 +33,11 @@ def filled(expr, values):
     return expr
 
 
-def human(value, unit):
+def human(value, unit, decimals=None):
     if value is None or math.isnan(value):
         return "–"
+    if unit == "short" and decimals is not None:
+        return f"{value:.{decimals}f}"
     if unit in ("Bps", "bytes"):
         for scale, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
             if abs(value) >= scale:
@@ -74,9 +76,9 @@ def color_of(value, steps):
     return color
 
 
-def plot(lines, unit, stacked, width, height):
+def plot(lines, unit, stacked, width, height, decimals):
     """Lines over time, as SVG."""
-    now = max((t for _, points in lines for t, _ in points), default=time.time())
+    now = time.time()
     begin = now - SPAN
     if stacked:
         sums, stackedlines = {}, []
@@ -95,14 +97,14 @@ def plot(lines, unit, stacked, width, height):
     top += top == low
     w, h = width, height
     parts = [f'<svg viewBox="0 0 {w} {h}" width="100%">']
-    for at, x, anchor in ((begin, 52, "start"), (now, w - 2, "end")):
+    for at, x, anchor in ((begin, 66, "start"), (now, w - 2, "end")):
         parts.append(f'<text x="{x}" y="{h - 1}" text-anchor="{anchor}" class="axis">{time.strftime("%H:%M:%S", time.gmtime(at))}</text>')
     for part in (0, 0.5, 1):
         y = h - 14 - part * (h - 24)
-        parts.append(f'<line x1="52" x2="{w}" y1="{y}" y2="{y}" stroke="#8884"/><text x="48" y="{y + 4}" text-anchor="end" class="axis">{html.escape(human(low + part * (top - low), unit))}</text>')
+        parts.append(f'<line x1="66" x2="{w}" y1="{y}" y2="{y}" stroke="#8884"/><text x="62" y="{y + 4}" text-anchor="end" class="axis">{html.escape(human(low + part * (top - low), unit, decimals))}</text>')
     under = None
     for n, (name, points) in enumerate(drawn):
-        at = [(52 + (t - begin) / SPAN * (w - 54), h - 14 - (v - low) / (top - low) * (h - 24)) for t, v in points if not math.isnan(v) and t >= begin]
+        at = [(66 + (t - begin) / SPAN * (w - 68), h - 14 - (v - low) / (top - low) * (h - 24)) for t, v in points if not math.isnan(v) and t >= begin]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         if stacked and at:
             # Each above the one before it.
@@ -114,7 +116,7 @@ def plot(lines, unit, stacked, width, height):
     parts.append("</svg>")
     for n, (name, points) in enumerate(lines[:12]):
         last = points[-1][1] if points else math.nan
-        parts.append(f'<div class="legend"><i style="background:{PALETTE[n % len(PALETTE)]}"></i>{html.escape(name)} <b>{human(last, unit)}</b></div>')
+        parts.append(f'<div class="legend"><i style="background:{PALETTE[n % len(PALETTE)]}"></i>{html.escape(name)} <b>{human(last, unit, decimals)}</b></div>')
     if len(lines) > 12:
         parts.append(f'<div class="legend">and {len(lines) - 12} more</div>')
     return "".join(parts)
@@ -179,7 +181,7 @@ def table(panel, results):
 def states(panel, lines):
     out = []
     for name, points in lines[:16]:
-        begin = max(t for t, _ in points) - SPAN
+        begin = time.time() - SPAN
         bars = []
         for t, v in points:
             text, color = mapped(v, panel["fieldConfig"]["defaults"]["mappings"])
@@ -206,7 +208,7 @@ def draw(panel, base, values, empty, board):
             empty.append((board, panel["title"], target["expr"]))
     if kind == "timeseries":
         stacked = defaults["custom"]["stacking"]["mode"] == "normal"
-        body = plot(lines, unit, stacked, 560 if panel["gridPos"]["w"] > 8 else 360, 150) if lines else ""
+        body = plot(lines, unit, stacked, 560 if panel["gridPos"]["w"] > 8 else 360, 150, defaults.get("decimals")) if lines else ""
     elif kind == "state-timeline":
         body = states(panel, lines)
     elif kind == "table":
@@ -219,7 +221,7 @@ def draw(panel, base, values, empty, board):
             if panel["options"]["textMode"] == "name":
                 text = ", ".join(legend(panel["targets"][0]["legendFormat"], one["metric"]) for one in found)
             color = color or color_of(value, defaults["thresholds"]["steps"])
-            body = f'<div class="stat" style="color:{color}">{html.escape(text or human(value, unit))}</div>'
+            body = f'<div class="stat" style="color:{color}">{html.escape(text or human(value, unit, defaults.get("decimals")))}</div>'
         else:
             body = f'<div class="stat none">{html.escape(defaults.get("noValue", "no data"))}</div>'
     else:
@@ -235,7 +237,7 @@ article{background:#fff;border:1px solid #ddd;border-radius:4px;padding:8px;over
 h3{font-size:13px;margin:0 0 2px}small{color:#777;display:block;margin-bottom:4px}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:2px 6px;border-bottom:1px solid #eee;font-size:12px}
 .axis{font-size:9px;fill:#888}.legend{font-size:11px}.legend i{display:inline-block;width:10px;height:10px;margin-right:4px}
-.stat{font-size:26px;font-weight:600}.none{color:#888}.bar,.state{display:flex;gap:6px;align-items:center;font-size:12px}
+.stat{font-size:26px;font-weight:600}.none{color:#888}.state{margin:2px 0}.bar,.state{white-space:nowrap;display:flex;gap:6px;align-items:center;font-size:12px}
 .bar span,.state span{width:190px;overflow:hidden;white-space:nowrap;text-overflow:ellipsis}.bar i{height:12px;display:inline-block}"""
 
 

@@ -76,7 +76,7 @@ def color_of(value, steps):
     return color
 
 
-def plot(lines, unit, stacked, width, height, decimals):
+def plot(lines, unit, stacked, width, height, decimals, fixed):
     """Lines over time, as SVG."""
     now = time.time()
     begin = now - SPAN
@@ -102,6 +102,7 @@ def plot(lines, unit, stacked, width, height, decimals):
     for part in (0, 0.5, 1):
         y = h - 14 - part * (h - 24)
         parts.append(f'<line x1="66" x2="{w}" y1="{y}" y2="{y}" stroke="#8884"/><text x="62" y="{y + 4}" text-anchor="end" class="axis">{html.escape(human(low + part * (top - low), unit, decimals))}</text>')
+    colours = [fixed.get(name, PALETTE[n % len(PALETTE)]) for n, (name, _) in enumerate(lines)]
     under = None
     for n, (name, points) in enumerate(drawn):
         at = [(66 + (t - begin) / SPAN * (w - 68), h - 14 - (v - low) / (top - low) * (h - 24)) for t, v in points if not math.isnan(v) and t >= begin]
@@ -110,13 +111,13 @@ def plot(lines, unit, stacked, width, height, decimals):
             # Each above the one before it.
             below = under or [(at[0][0], h - 14), (at[-1][0], h - 14)]
             area = path + " " + " ".join(f"{x:.1f},{y:.1f}" for x, y in reversed(below))
-            parts.append(f'<polygon points="{area}" fill="{PALETTE[n % len(PALETTE)]}" fill-opacity="0.5"/>')
+            parts.append(f'<polygon points="{area}" fill="{colours[n]}" fill-opacity="0.5"/>')
             under = at
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{PALETTE[n % len(PALETTE)]}" stroke-width="2"/>')
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colours[n]}" stroke-width="2"/>')
     parts.append("</svg>")
     for n, (name, points) in enumerate(lines[:12]):
         last = points[-1][1] if points else math.nan
-        parts.append(f'<div class="legend"><i style="background:{PALETTE[n % len(PALETTE)]}"></i>{html.escape(name)} <b>{human(last, unit, decimals)}</b></div>')
+        parts.append(f'<div class="legend"><i style="background:{colours[n]}"></i>{html.escape(name)} <b>{human(last, unit, decimals)}</b></div>')
     if len(lines) > 12:
         parts.append(f'<div class="legend">and {len(lines) - 12} more</div>')
     return "".join(parts)
@@ -207,8 +208,9 @@ def draw(panel, base, values, empty, board):
         if not any(not math.isnan(float(value)) for one in result for _, value in one.get("values", [one.get("value")])):
             empty.append((board, panel["title"], target["expr"]))
     if kind == "timeseries":
+        fixed = {o["matcher"]["options"]: p["value"]["fixedColor"] for o in panel["fieldConfig"]["overrides"] for p in o["properties"] if p["id"] == "color"}
         stacked = defaults["custom"]["stacking"]["mode"] == "normal"
-        body = plot(lines, unit, stacked, 560 if panel["gridPos"]["w"] > 8 else 360, 150, defaults.get("decimals")) if lines else ""
+        body = plot(lines, unit, stacked, 560 if panel["gridPos"]["w"] > 8 else 360, 150, defaults.get("decimals"), fixed) if lines else ""
     elif kind == "state-timeline":
         body = states(panel, lines)
     elif kind == "table":

@@ -329,8 +329,8 @@ impl Prometheus {
         let discovered = discovered(cluster, namespaces[0].as_str().unwrap());
         job.as_object_mut().unwrap().remove("kubernetes_sd_configs");
         job["static_configs"] = discovered.into();
-        job["scrape_interval"] = json!("3s");
-        job["scrape_timeout"] = json!("3s");
+        job["scrape_interval"] = json!("5s");
+        job["scrape_timeout"] = json!("5s");
         let relabelled = job["relabel_configs"].as_array_mut().unwrap();
         relabelled.push(json!({"target_label": "cluster", "replacement": "lab"}));
         // The rules once more, for who can't wait: what needs 5 minutes or more needs seconds there.

@@ -58,7 +58,13 @@ struct Verbatim<'a> {
 #[template(path = "cause.html", config = "src/daemon/page/askama.toml")]
 struct CausePage {
     entry: &'static Entry,
-    parts: Vec<(&'static str, String)>,
+    parts: Vec<EntryPart>,
+}
+
+/// A heading, and the text below it in pieces, of which some are code.
+struct EntryPart {
+    heading: &'static str,
+    pieces: Vec<(bool, String)>,
 }
 
 /// How bad it is; the class of the style, and never told by colour alone.
@@ -405,9 +411,18 @@ pub fn cause(cause: Cause) -> askama::Result<String> {
     let entry = cause.entry();
     CausePage {
         entry,
-        parts: cause::parts(entry),
+        parts: cause::parts(entry).into_iter().map(entry_part).collect(),
     }
     .render()
+}
+
+/// Every second piece of a text is between backticks.
+fn entry_part((heading, body): (&'static str, String)) -> EntryPart {
+    let pieces = body.split('`').map(str::to_owned);
+    EntryPart {
+        heading,
+        pieces: [false, true].into_iter().cycle().zip(pieces).collect(),
+    }
 }
 
 /// What this node sees of its network.

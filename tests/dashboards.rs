@@ -5,6 +5,7 @@
 //!
 //! `UPDATE_SCREENSHOTS=1` writes what a browser shows of it into docs/images.
 
+#![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 #![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
 #![allow(clippy::print_stdout, reason = "what was measured, for who looks")]
@@ -23,6 +24,7 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -311,7 +313,7 @@ fn kubectl() -> Command {
 /// Debian's Prometheus, with the job and the rules as they are shipped.
 struct Prometheus {
     _process: Process,
-    url: String,
+    address: SocketAddr,
 }
 
 impl Prometheus {
@@ -351,23 +353,24 @@ impl Prometheus {
             "scrape_configs": jobs,
         });
         std::fs::write(path("prometheus.yaml"), config.to_string()).unwrap();
+        // In the node's own namespace, where nobody else is.
+        let address = SocketAddr::from(([127, 0, 0, 1], 9090));
         let mut command = Command::new("prometheus");
         command
             .arg("--config.file")
             .arg(path("prometheus.yaml"))
             .arg("--storage.tsdb.path")
             .arg(path("tsdb"))
-            .args(["--web.listen-address", "127.0.0.1:9090"])
+            .args(["--web.listen-address", &address.to_string()])
             .args(["--log.level", "warn"]);
-        let process = Process::start("prometheus", &mut command, folder).listening(9090);
+        let process = Process::start("prometheus", &mut command, folder).listening(address.port());
         // It listens before it answers.
         eventually_within("that Prometheus is ready", Duration::from_secs(30), || {
-            let address = "127.0.0.1:9090".parse().unwrap();
             operated::ask(address, "GET", "/-/ready", "").status == 200
         });
         Self {
             _process: process,
-            url: "http://127.0.0.1:9090".to_owned(),
+            address,
         }
     }
 
@@ -382,7 +385,7 @@ impl Prometheus {
                 "--get",
             ])
             .args(["--data-urlencode", &format!("query={expr}")])
-            .arg(format!("{}/api/v1/query", self.url)));
+            .arg(format!("http://{}/api/v1/query", self.address)));
         let answer: Value = serde_json::from_str(&text).unwrap();
         answer["data"]["result"].as_array().unwrap().clone()
     }
@@ -394,8 +397,7 @@ impl Prometheus {
     }
 
     fn alerts(&self) -> Vec<Value> {
-        let address = "127.0.0.1:9090".parse().unwrap();
-        let answer = operated::ask(address, "GET", "/api/v1/alerts", "");
+        let answer = operated::ask(self.address, "GET", "/api/v1/alerts", "");
         let answer: Value = serde_json::from_str(&answer.body).unwrap();
         answer["data"]["alerts"].as_array().unwrap().clone()
     }
@@ -598,7 +600,7 @@ fn on_the_node(world: &World, token: &str) {
     let draw = |values: &[&str]| -> Value {
         let text = run(Command::new("python3")
             .arg(root().join("tests/shipped/page.py"))
-            .arg(&prometheus.url)
+            .arg(format!("http://{}", prometheus.address))
             .arg(folder)
             .arg(begun.elapsed().as_secs().to_string())
             .args(values));

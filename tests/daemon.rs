@@ -529,6 +529,18 @@ async fn pages_and_api_tell_all_and_hold_no_secret_and_no_script() {
         "{}",
         index.body
     );
+    // Each finding leads to its cause's entry.
+    assert!(
+        index.body.contains("<a href=\"/causes/auth_denied\">"),
+        "{}",
+        index.body
+    );
+    let entry = daemon.get("/causes/auth_denied").body;
+    let told = pullpath::diagnose::cause::Cause::AuthDenied.entry();
+    assert!(entry.contains(told.title) && entry.contains("What to do"));
+    let unknown = daemon.get("/causes/%3Cb%3Enone");
+    assert_eq!(unknown.status, 404);
+    assert!(!unknown.body.contains('<'), "{unknown:?}");
     let mut all = vec![index.body];
     let summary = daemon.get("/api/v1/targets").body;
     let list: Value = serde_json::from_str(&summary).unwrap();
@@ -539,6 +551,7 @@ async fn pages_and_api_tell_all_and_hold_no_secret_and_no_script() {
         "/targets/app".to_owned(),
         format!("/targets/app/{run}"),
         "/vantage".to_owned(),
+        "/causes/auth_denied".to_owned(),
     ] {
         let page = daemon.get(&path);
         assert_eq!(page.status, 200, "{path}");

@@ -24,6 +24,7 @@ use super::page;
 use super::record::Run;
 use super::runner::{Order, Refused, Shared};
 use super::schedule::Tier;
+use crate::diagnose::cause::Cause;
 use crate::report::text::{Style, render_why};
 use crate::report::vantage::VantageDocument;
 use crate::report::{Document, Report};
@@ -72,6 +73,7 @@ impl App {
             .route("/", get(index))
             .route("/targets/{name}", get(target_page))
             .route("/targets/{name}/{run}", get(run_page))
+            .route("/causes/{code}", get(cause_page))
             .route("/vantage", get(vantage_page))
             .route("/style.css", get(style))
             .route("/metrics", get(all_metrics))
@@ -683,6 +685,16 @@ async fn run_page(State(app): State<App>, Path((name, run)): Path<(String, u64)>
     match find_run(&app, &name, run) {
         Ok(run) => html(page::run(&name, &run, shown(&run))),
         Err(response) => response,
+    }
+}
+
+async fn cause_page(Path(code): Path<String>) -> Response {
+    match code.parse::<Cause>() {
+        Ok(cause) => html(page::cause(cause)),
+        Err(error) => plain(
+            StatusCode::NOT_FOUND,
+            format!("{error}; pullpath explain lists all\n"),
+        ),
     }
 }
 

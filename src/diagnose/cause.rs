@@ -174,7 +174,8 @@ pub fn markdown() -> String {
     text
 }
 
-fn parts(entry: &Entry) -> Vec<(&'static str, String)> {
+/// What an entry says, each part with its heading.
+pub(crate) fn parts(entry: &Entry) -> Vec<(&'static str, String)> {
     let mut parts = vec![
         ("What you see", entry.symptom.to_owned()),
         ("What happens", entry.cause.to_owned()),

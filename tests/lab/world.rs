@@ -499,18 +499,24 @@ impl World {
     }
 
     fn nginx(&self, host: &Host, locations: &str) {
+        self.nginx_with(host, &[], Some([1, 89]), locations);
+    }
+
+    /// With a certificate for more names, and with days of its own (how old it is, and how many it has left).
+    fn nginx_with(&self, host: &Host, names: &[&str], days: Option<[u64; 2]>, locations: &str) {
         let name = format!("web-{}", host.name);
-        let subjects = vec![
+        let mut subjects = vec![
             host.name(),
             host.name_v6(),
             host.name_dual(),
             host.v4.to_owned(),
             host.v6.to_owned(),
         ];
-        let certificate = self
-            .shared
-            .pki
-            .issue_for(&format!("{}-{}", host.name, self.node.name), subjects);
+        subjects.extend(names.iter().map(|&name| name.to_owned()));
+        let certificate =
+            self.shared
+                .pki
+                .issue_for(&format!("{}-{}", host.name, self.node.name), subjects, days);
         let listen = [format!("{}:443", host.v4), format!("[{}]:443", host.v6)];
         let block = server_block(&host.name(), &listen, &certificate, locations);
         let mut command = self.at(host.place).command("nginx");
@@ -529,6 +535,19 @@ impl World {
         let upstream = format!("http://unix:{}:", socket.display());
         let locations = registry_locations(&upstream, None);
         self.nginx(host, &format!("{directives}\n{locations}"));
+    }
+
+    /// A registry with a certificate for more names, that began so many days ago and has so many left.
+    pub fn registry_certified(
+        &self,
+        host: &Host,
+        names: &[&str],
+        days: Option<[u64; 2]>,
+        directives: &str,
+    ) {
+        let upstream = format!("http://unix:{}:", self.socket().display());
+        let locations = registry_locations(&upstream, None);
+        self.nginx_with(host, names, days, &format!("{directives}\n{locations}"));
     }
 
     /// Where the registry itself listens.

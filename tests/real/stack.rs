@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -67,13 +67,24 @@ impl Pki {
 
     /// Certificate and key for a name.
     pub fn issue(&self, name: &str) -> (PathBuf, PathBuf) {
-        self.issue_for(name, vec![name.to_owned()])
+        self.issue_for(name, vec![name.to_owned()], None)
     }
 
-    /// The same for several names and addresses; the first text is their folder's.
-    pub fn issue_for(&self, name: &str, subjects: Vec<String>) -> (PathBuf, PathBuf) {
+    /// The same for several names and addresses; the first text is their folder's. With its days: how old it
+    /// is, and how many are left.
+    pub fn issue_for(
+        &self,
+        name: &str,
+        subjects: Vec<String>,
+        days: Option<[u64; 2]>,
+    ) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(subjects).unwrap();
+        let mut params = CertificateParams::new(subjects).unwrap();
+        if let Some([ago, left]) = days.map(|days| days.map(|n| Duration::from_hours(24 * n))) {
+            let now = SystemTime::now();
+            params.not_before = (now - ago).into();
+            params.not_after = (now + left).into();
+        }
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).unwrap();

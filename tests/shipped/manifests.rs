@@ -28,7 +28,7 @@ pub(crate) fn tools() -> PathBuf {
 
 fn built(folder: &str) -> String {
     run(Command::new(tools().join("kubectl"))
-        .args(["kustomize"])
+        .arg("kustomize")
         .arg(root().join("deploy").join(folder)))
 }
 
@@ -252,6 +252,52 @@ fn the_pod_s_view_fits_the_level_restricted() {
         assert_eq!(
             pod["securityContext"]["seccompProfile"]["type"],
             "RuntimeDefault"
+        );
+    }
+}
+
+/// What a plain `kubectl apply` can write down of what it last applied: all annotations of an object together.
+const MOST_ANNOTATED: usize = 256 << 10;
+
+#[test]
+fn dashboards_and_rules_are_provisioned_by_a_plain_apply() {
+    let maps = objects("../dashboards");
+    let names: Vec<&str> = maps
+        .iter()
+        .map(|map| map["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["fleet", "node", "registry"].map(|name| format!("pullpath-dashboard-{name}")),
+        "names without a hash: they stay"
+    );
+    for map in &maps {
+        assert_eq!(map["kind"], "ConfigMap");
+        assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
+        for (name, text) in map["data"].as_object().unwrap() {
+            let file = std::fs::read_to_string(root().join("dashboards").join(name)).unwrap();
+            assert_eq!(text.as_str().unwrap(), file, "{name}");
+            let board: Value = serde_json::from_str(&file).unwrap();
+            // No data source of a Grafana's own is named: whoever looks chooses.
+            walk(&board, "", &mut |at, value| {
+                if at.ends_with(".datasource.uid") {
+                    assert_eq!(value, "${datasource}", "{name}: {at}");
+                }
+            });
+        }
+    }
+    let monitoring = objects("monitoring");
+    let kinds: Vec<&str> = monitoring
+        .iter()
+        .map(|object| object["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["PodMonitor", "PrometheusRule"]);
+    for object in maps.iter().chain(&monitoring) {
+        let size = object.to_string().len();
+        assert!(
+            size < MOST_ANNOTATED - 8192,
+            "{size}: {}",
+            object["metadata"]
         );
     }
 }

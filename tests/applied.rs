@@ -114,10 +114,11 @@ fn apply(cluster: &Cluster, what: &str, objects: Vec<Value>, how: &[&str]) -> BT
         .args(["get", "-o", "json", "-f"])
         .arg(&file));
     let read: Value = serde_json::from_str(&read).unwrap();
-    let read = read["items"].as_array().unwrap();
+    // One alone is no list.
+    let read = read["items"].as_array().cloned().unwrap_or(vec![read]);
     assert_eq!(read.len(), objects.len(), "{what}");
     let mut kinds = BTreeSet::new();
-    for (object, read) in objects.iter().zip(read) {
+    for (object, read) in objects.iter().zip(&read) {
         let kind = object["kind"].as_str().unwrap();
         let name = object["metadata"]["name"].as_str().unwrap();
         let mut written = object.clone();

@@ -137,7 +137,6 @@ fn pipeline(command: &str) -> Vec<Vec<String>> {
     for c in line.chars() {
         match (c, quote) {
             (_, Some(q)) if c == q => quote = None,
-            (_, Some(_)) => word.get_or_insert_default().push(c),
             ('\'' | '"', None) => {
                 quote = Some(c);
                 word.get_or_insert_default();
@@ -197,8 +196,8 @@ fn each_command_can_be_given() {
                         theirs += 1;
                     }
                     ("cargo", ["run", rest @ ..]) => {
-                        let example = rest.iter().skip_while(|word| **word != "--example");
-                        let example = example.skip(1).next().unwrap();
+                        let mut words = rest.iter().skip_while(|word| **word != "--example");
+                        let example = words.nth(1).unwrap();
                         let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
                         assert!(
                             manifest.contains(&format!("[[example]]\nname = \"{example}\"")),

@@ -307,6 +307,15 @@ fn each_binding_gives_its_rights_to_an_account_that_is_there() {
     }
 }
 
+/// Volumes that the level restricted knows, of those that are used here.
+const PLAIN: &[&str] = &[
+    "configMap",
+    "secret",
+    "emptyDir",
+    "downwardAPI",
+    "projected",
+];
+
 /// What keeps a pod from a level of Pod Security (the standards of Kubernetes, version latest).
 fn keeps_from(level: &str, pod: &Value) -> Vec<String> {
     let mut found = Vec::new();
@@ -316,13 +325,6 @@ fn keeps_from(level: &str, pod: &Value) -> Vec<String> {
             found.push(key.to_owned());
         }
     }
-    const PLAIN: &[&str] = &[
-        "configMap",
-        "secret",
-        "emptyDir",
-        "downwardAPI",
-        "projected",
-    ];
     for volume in pod["volumes"].as_array().into_iter().flatten() {
         let kinds = volume.as_object().unwrap().keys();
         for kind in kinds.filter(|kind| *kind != "name") {

@@ -200,12 +200,7 @@ enum Error {
 
 /// Runs the program with its arguments, the program's name first; the exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let command = called(Cli::command(), args.first());
-    let parsed = command
-        .try_get_matches_from(args)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
+    let cli = match parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() {
@@ -227,6 +222,22 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
             let _ = writeln!(io::stderr(), "error: {error}");
             CANNOT_TELL
         }
+    }
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = called(Cli::command(), args.first());
+    command
+        .try_get_matches_from(args)
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+}
+
+/// Whether the program may be called so; documents are held to it.
+pub fn understands(args: impl IntoIterator<Item = OsString>) -> Result<(), String> {
+    match parse(args) {
+        Err(error) if error.use_stderr() => Err(error.to_string()),
+        _ => Ok(()),
     }
 }
 

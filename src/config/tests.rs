@@ -262,6 +262,31 @@ fn the_example_has_every_key_with_its_default() {
     }
 }
 
+#[test]
+fn a_listen_address_may_be_one_of_ipv6_without_brackets() {
+    let address = |text: &str| {
+        text.parse()
+            .map(|ListenAddress(address)| address.to_string())
+    };
+    assert_eq!(
+        address("2a0a:1:1::10:9797").as_deref(),
+        Ok("[2a0a:1:1::10]:9797")
+    );
+    assert_eq!(address("::1:9797").as_deref(), Ok("[::1]:9797"));
+    assert_eq!(address("[::1]:9797").as_deref(), Ok("[::1]:9797"));
+    assert_eq!(address("10.0.0.5:9797").as_deref(), Ok("10.0.0.5:9797"));
+    for wrong in [
+        "2a0a:1::10",
+        "1:2:3:9797",
+        ":70000",
+        "9797",
+        "::1",
+        "node:9797",
+    ] {
+        assert!(address(wrong).is_err(), "{wrong}: {:?}", address(wrong));
+    }
+}
+
 fn properties(schema: &serde_json::Value, found: &mut Vec<String>) {
     match schema {
         serde_json::Value::Object(map) => {

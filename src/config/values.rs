@@ -157,7 +157,12 @@ impl std::str::FromStr for ListenAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         let all = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
         let parsed = all.as_deref().unwrap_or(text).parse();
-        parsed.map(Self).map_err(|_| {
+        // A manifest's $(HOST_IP):9797 has no brackets around what may be an IPv6 address.
+        let bare = || {
+            let (address, port) = text.rsplit_once(':')?;
+            Some((address.parse::<Ipv6Addr>().ok()?, port.parse().ok()?).into())
+        };
+        parsed.ok().or_else(bare).map(Self).ok_or_else(|| {
             format!(
                 "'{}' is no ADDRESS:PORT; write for instance 10.0.0.5:9797, or :9797 for all addresses",
                 printable(text)

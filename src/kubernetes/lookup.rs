@@ -586,6 +586,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::workload::PullPolicy;
 
     #[test]
     fn a_pod_is_read_as_a_kubelet_reports_it() {

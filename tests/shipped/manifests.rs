@@ -301,3 +301,152 @@ fn dashboards_and_rules_are_provisioned_by_a_plain_apply() {
         );
     }
 }
+
+/// Bindings, and the accounts that they bind, keep together whatever an overlay calls them.
+#[test]
+fn each_binding_gives_its_rights_to_an_account_that_is_there() {
+    for overlay in OVERLAYS {
+        let objects = objects(&format!("overlays/{overlay}"));
+        let named = |kind: &str, name: &Value, namespace: &Value| {
+            objects.iter().any(|object| {
+                object["kind"] == kind
+                    && object["metadata"]["name"] == *name
+                    && (object["metadata"]["namespace"] == *namespace)
+            })
+        };
+        let mut accounts = BTreeSet::new();
+        for object in &objects {
+            let kind = object["kind"].as_str().unwrap();
+            if kind.ends_with("RoleBinding") {
+                let role = &object["roleRef"];
+                let namespace = &object["metadata"]["namespace"];
+                assert!(
+                    named(role["kind"].as_str().unwrap(), &role["name"], namespace),
+                    "{overlay}: {role}"
+                );
+                for subject in object["subjects"].as_array().unwrap() {
+                    let (name, namespace) = (&subject["name"], &subject["namespace"]);
+                    assert!(
+                        named("ServiceAccount", name, namespace),
+                        "{overlay}: {subject}"
+                    );
+                }
+            }
+            walk(object, "", &mut |at, value| {
+                if at.ends_with(".serviceAccountName") {
+                    let namespace = &object["metadata"]["namespace"];
+                    assert!(
+                        named("ServiceAccount", value, namespace),
+                        "{overlay}: {value}"
+                    );
+                    accounts.insert(value.as_str().unwrap().to_owned());
+                }
+                if at.ends_with(".priorityClassName") {
+                    assert!(
+                        named("PriorityClass", value, &Value::Null),
+                        "{overlay}: {value}"
+                    );
+                }
+            });
+        }
+        assert!(!accounts.is_empty(), "{overlay}");
+    }
+}
+
+/// Volumes that the level restricted knows, of those that are used here.
+const PLAIN: &[&str] = &[
+    "configMap",
+    "secret",
+    "emptyDir",
+    "downwardAPI",
+    "projected",
+];
+
+/// What keeps a pod from a level of Pod Security (the standards of Kubernetes, version latest).
+fn keeps_from(level: &str, pod: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let is_restricted = level == "restricted";
+    for key in ["hostNetwork", "hostPID", "hostIPC"] {
+        if pod[key] == true {
+            found.push(key.to_owned());
+        }
+    }
+    for volume in pod["volumes"].as_array().into_iter().flatten() {
+        let kinds = volume.as_object().unwrap().keys();
+        for kind in kinds.filter(|kind| *kind != "name") {
+            if kind == "hostPath" || (is_restricted && !PLAIN.contains(&kind.as_str())) {
+                found.push(kind.clone());
+            }
+        }
+    }
+    let of_pod = &pod["securityContext"];
+    for list in ["initContainers", "containers"] {
+        for container in pod[list].as_array().into_iter().flatten() {
+            let own = &container["securityContext"];
+            let either = |at: &str| own.pointer(at).or_else(|| of_pod.pointer(at)).cloned();
+            let mut wants = |holds: bool, what: &str| {
+                if !holds {
+                    found.push(what.to_owned());
+                }
+            };
+            wants(own["privileged"] != true, "privileged");
+            wants(
+                own.pointer("/capabilities/add").is_none(),
+                "capabilities.add",
+            );
+            if is_restricted {
+                wants(
+                    own["allowPrivilegeEscalation"] == false,
+                    "allowPrivilegeEscalation",
+                );
+                wants(
+                    either("/runAsNonRoot") == Some(Value::Bool(true)),
+                    "runAsNonRoot",
+                );
+                let seccomp = either("/seccompProfile/type");
+                wants(
+                    seccomp.is_some_and(|kind| kind != "Unconfined"),
+                    "seccompProfile",
+                );
+                let dropped = own.pointer("/capabilities/drop/0");
+                wants(dropped.is_some_and(|all| all == "ALL"), "capabilities.drop");
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn each_namespace_has_the_strictest_level_that_admits_its_pods() {
+    const LEVELS: [&str; 3] = ["privileged", "baseline", "restricted"];
+    for overlay in OVERLAYS {
+        let objects = objects(&format!("overlays/{overlay}"));
+        let mut pods: Vec<&Value> = Vec::new();
+        for (pod, _) in containers(&objects) {
+            pods.push(pod);
+        }
+        let admits = |level: &str| {
+            let kept = |pod: &&Value| level != "privileged" && !keeps_from(level, pod).is_empty();
+            !pods.iter().any(kept)
+        };
+        let strictest = LEVELS
+            .into_iter()
+            .rev()
+            .find(|level| admits(level))
+            .unwrap();
+        let namespace = objects.iter().find(|object| object["kind"] == "Namespace");
+        let labels = &namespace.unwrap()["metadata"]["labels"];
+        assert_eq!(
+            labels["pod-security.kubernetes.io/enforce"], strictest,
+            "{overlay}"
+        );
+    }
+    // hostNetwork and hostPath are all that the node's view costs.
+    for object in objects("overlays/any") {
+        if let Some(pod) = object.pointer("/spec/template/spec") {
+            let mut kept = keeps_from("restricted", pod);
+            kept.retain(|what| what != "hostNetwork" && what != "hostPath");
+            assert_eq!(kept, Vec::<String>::new());
+        }
+    }
+}

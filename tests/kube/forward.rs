@@ -4,6 +4,7 @@
 //! each message begins with its channel, two channels for each port, data and errors, each of which
 //! begins with the port).
 
+#![allow(dead_code, reason = "each test uses a part")]
 #![allow(unreachable_pub, reason = "shared by tests, which are no libraries")]
 
 use std::collections::BTreeMap;

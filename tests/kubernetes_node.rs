@@ -564,3 +564,61 @@ async fn a_pull_that_fails_otherwise_is_looked_at_again_and_not_each_try() {
     assert_eq!(runs(), begin + 1);
     assert_eq!(daemon.stop(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_pod_has_of_an_eip_is_asked_for_where_no_file_tells() {
+    let world = World::healthy().await;
+    let cluster = Cluster::start();
+    cluster.namespace("pullpath", &[]);
+    cluster.create(
+        "/api/v1/namespaces/pullpath/pods",
+        &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pullpath-x", "annotations": {
+                    "yangtse.io/pod-with-eip": "true", "yangtse.io/eip-bandwidth-size": "5",
+                    "yangtse.io/allocated-ipv4-eip": "121.36.1.2", "other": PASSWORD}},
+                "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "r.test/pullpath:1"}]}}),
+    );
+    cluster.allow("node", &rights_for_pods());
+    let (target, _) = operated::target(&world, "app", PASSWORD);
+    let text = config(&world, &cluster, &format!("targets:\n{target}"));
+    let vantage = |name: &str, pod_ip: &str| {
+        let environment = [
+            ("KUBERNETES_SERVICE_HOST", "127.0.0.1"),
+            ("HOST_IP", "10.0.0.5"),
+            ("POD_IP", pod_ip),
+            ("POD_NAMESPACE", "pullpath"),
+            ("POD_NAME", name),
+        ];
+        let folder = Arc::new(tempfile::TempDir::new().unwrap());
+        let daemon = Daemon::start_with(&environment, &["run"], &text, folder);
+        daemon.check("app", "reach");
+        let answer = daemon.get("/api/v1/vantage");
+        assert!(!answer.body.contains(PASSWORD), "{}", answer.body);
+        let told: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(daemon.stop(), Some(0));
+        told["vantage"].clone()
+    };
+    let own = vantage("pullpath-x", "10.0.0.77");
+    let eip = &own["pod_eip"];
+    assert_eq!(
+        (&eip["source"], &eip["allocated"], &eip["bandwidth_mbit"]),
+        (&json!("the API server"), &json!("121.36.1.2"), &json!(5)),
+        "{own:#}"
+    );
+    // Who is not there is said; on the node's network nobody asks.
+    let lost = vantage("pullpath-y", "10.0.0.77");
+    assert_eq!(lost["pod_eip"], Value::Null);
+    assert!(
+        lost["missing"]
+            .to_string()
+            .contains("it has no pod pullpath/pullpath-y"),
+        "{lost:#}"
+    );
+    let node = vantage("pullpath-x", "10.0.0.5");
+    assert_eq!(node["pod_eip"], Value::Null, "{node:#}");
+    let refused: Vec<_> = cluster
+        .asked("node")
+        .into_iter()
+        .filter(|asked| asked.resource == "pods" && asked.status >= 400)
+        .collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}

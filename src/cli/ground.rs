@@ -19,7 +19,7 @@ use crate::model::reference::Reference;
 use crate::model::vantage::Vantage;
 use crate::probe::{Edges, KnownManifests, Override};
 use crate::registry::keyring::LoadedSource;
-use crate::surroundings::NodeTold;
+use crate::surroundings::ClusterTold;
 use crate::surroundings::place::{Place, containerd_files};
 
 #[derive(Args, Debug)]
@@ -133,7 +133,7 @@ impl Ground {
         let netlink = self.edges.netlink.clone();
         tokio::spawn(async move {
             place
-                .look(base, &network, &NodeTold::NotAsked, netlink)
+                .look(base, &network, &ClusterTold::NOT_ASKED, netlink)
                 .await
         })
     }

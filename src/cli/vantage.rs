@@ -10,7 +10,7 @@ use super::{Error, Output, SUCCESS, When, duration, use_color};
 use crate::containerd::Settings;
 use crate::report::text::Style;
 use crate::report::vantage::{VantageDocument, render};
-use crate::surroundings::NodeTold;
+use crate::surroundings::ClusterTold;
 use crate::surroundings::place::{Place, containerd_files};
 
 #[derive(Args, Debug)]
@@ -44,7 +44,7 @@ pub(super) fn run(args: &VantageArgs, out: &mut dyn Write) -> Result<u8, Error> 
     let vantage = runtime.block_on(async {
         let netlink = Place::netlink().await;
         place
-            .look(base, &config.network, &NodeTold::NotAsked, netlink)
+            .look(base, &config.network, &ClusterTold::NOT_ASKED, netlink)
             .await
     });
     let document = VantageDocument::new(vantage, settings.proxies.settings().clone());

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
+use super::cluster::OwnPod;
 use super::face;
 use super::ledger::{Rejected, Reserved};
 use super::schedule::{Moment, Tier};
@@ -33,8 +34,8 @@ use crate::net::netlink::Netlink;
 use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Progress};
 use crate::registry::keyring::{Credential, Keyring, LoadedSource};
 use crate::report::Report;
-use crate::surroundings::NodeTold;
 use crate::surroundings::place::{Place, PlaceError, Wishes, containerd_files};
+use crate::surroundings::{ClusterTold, NodeTold, PodTold, wants_pod_told};
 
 /// Surroundings are looked at again with a path check, when they were seen longer ago than this.
 const LOOK_AGAIN: Duration = Duration::from_mins(10);
@@ -70,6 +71,7 @@ pub struct World {
     secrets: Arc<Secrets>,
     /// What is told of this Node; `None`: nobody is asked.
     node: Option<watch::Receiver<View<NodeFacts>>>,
+    own_pod: Option<OwnPod>,
 }
 
 /// What was named and can't be used.
@@ -92,6 +94,7 @@ impl World {
         known: Arc<KnownManifests>,
         secrets: Arc<Secrets>,
         node: Option<watch::Receiver<View<NodeFacts>>>,
+        own_pod: Option<OwnPod>,
     ) -> Result<Self, WorldError> {
         let wait = config.schedule.timeout.0;
         let place = Place::load(&Wishes::of(&config.network, wait))?;
@@ -121,6 +124,7 @@ impl World {
             budgets: config.budgets.clone(),
             secrets,
             node,
+            own_pod,
         })
     }
 
@@ -153,7 +157,9 @@ impl World {
             None => {
                 let netlink = self.edges.netlink.clone();
                 let base = self.base.clone();
-                let vantage = self.place.look(base, &self.network, &node, netlink).await;
+                let pod = self.pod_told().await;
+                let told = ClusterTold { node, pod };
+                let vantage = self.place.look(base, &self.network, &told, netlink).await;
                 (Instant::now(), Arc::new(vantage))
             }
         };
@@ -175,6 +181,14 @@ impl World {
         let told = node.wait_for(|view| view.state != State::Unknown);
         let _ = timeout(NODE_WAIT, told).await;
         told_of(&node.borrow())
+    }
+
+    /// What the cluster says of our own pod, where no file does.
+    async fn pod_told(&self) -> PodTold {
+        match &self.own_pod {
+            Some(pod) if wants_pod_told(&self.network, self.base.network) => pod.told().await,
+            _ => PodTold::NotAsked,
+        }
     }
 
     /// Has the Secrets of one check read, which no target may need, and waits for them a short while.

@@ -2,11 +2,13 @@
 //! Node.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Client;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::notices::{self, Notices, Tally};
@@ -14,16 +16,22 @@ use super::target::Target;
 use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
+use crate::kubernetes::lookup::annotations_of;
 use crate::kubernetes::secrets::{SecretKey, Secrets};
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
+use crate::model::workload::is_name;
 use crate::report::Report;
 use crate::serving::cluster::secret_access;
+use crate::surroundings::PodTold;
 use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
 use crate::workload::waiting::Waiting;
 
 /// A rollout changes many pods in a moment; what they come to is told once.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// A look around waits for the annotations for so long: without them it only knows less.
+const POD_WAIT: Duration = Duration::from_secs(2);
 
 /// Followed as long as this is there.
 #[derive(Debug)]
@@ -34,12 +42,53 @@ pub struct Cluster {
     /// `None`: nothing is asked.
     pods: Option<watch::Receiver<View<Pod>>>,
     node: Option<watch::Receiver<View<NodeFacts>>>,
+    /// `None`: it is not asked for.
+    own_pod: Option<OwnPod>,
     /// There is something new, which is told then.
     settled: Option<Instant>,
     waiting: Waiting,
     /// `None`: no Event is published.
     notices: Option<Notices>,
     stop: CancellationToken,
+}
+
+/// The pod that this is.
+#[derive(Clone)]
+pub struct OwnPod {
+    client: Client,
+    namespace: String,
+    name: String,
+}
+
+impl std::fmt::Debug for OwnPod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OwnPod({}/{})", self.namespace, self.name)
+    }
+}
+
+impl OwnPod {
+    /// As the manifest tells it by the downward API.
+    fn of(client: Client, environment: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let of = |name| environment(name).filter(|value| is_name(value));
+        Some(Self {
+            client,
+            namespace: of("POD_NAMESPACE")?,
+            name: of("POD_NAME")?,
+        })
+    }
+
+    /// Its annotations, as the API server has them now.
+    pub async fn told(&self) -> PodTold {
+        let asked = annotations_of(&self.client, &self.namespace, &self.name);
+        match timeout(POD_WAIT, asked).await {
+            Ok(Ok(Some(annotations))) => PodTold::Annotations(annotations),
+            Ok(Ok(None)) => {
+                PodTold::Nothing(format!("it has no pod {}/{}", self.namespace, self.name))
+            }
+            Ok(Err(error)) => PodTold::Nothing(error.to_string()),
+            Err(_) => PodTold::Nothing("it has not answered".to_owned()),
+        }
+    }
 }
 
 /// What the pods of this node come to.
@@ -88,6 +137,8 @@ impl Cluster {
             tokio::spawn(async move { node::follow_own(client, &node, sender, stop).await });
             receiver
         });
+        let may_list = client.clone().filter(|_| follows_pods);
+        let own_pod = may_list.and_then(|client| OwnPod::of(client, |name| env::var(name).ok()));
         let told = client.clone().filter(|_| config.events == Events::Pods);
         let notices = told.map(|client| Notices::start(client, node, tally, stop.clone()));
         Ok(Self {
@@ -97,6 +148,7 @@ impl Cluster {
             config: config.clone(),
             pods,
             node: own,
+            own_pod,
             settled: None,
             waiting: Waiting::default(),
             stop,
@@ -137,6 +189,11 @@ impl Cluster {
     /// The same, of now.
     pub fn look_at_node(&mut self) -> Option<View<NodeFacts>> {
         Some(self.node.as_mut()?.borrow_and_update().clone())
+    }
+
+    /// Who tells of our own pod; `None` where nobody is asked.
+    pub fn own_pod(&self) -> Option<OwnPod> {
+        self.own_pod.clone()
     }
 
     /// What is known now; `None` where nothing is asked.

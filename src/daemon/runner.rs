@@ -235,6 +235,7 @@ impl Runner {
             Arc::clone(&known),
             cluster.secrets(),
             cluster.own_node(),
+            cluster.own_pod(),
         )?;
         let world = Arc::new(world);
         let mut fleet = Fleet::new(&node, world.network(), Timestamp::now());
@@ -551,9 +552,15 @@ impl Runner {
             Some(started.map_err(|error| error.to_string())?)
         };
         let next = cluster.as_ref().unwrap_or(&self.cluster);
-        let (secrets, node) = (next.secrets(), next.own_node());
         let known = Arc::clone(&self.known);
-        let world = World::load(&config, self.netlink.clone(), known, secrets, node);
+        let world = World::load(
+            &config,
+            self.netlink.clone(),
+            known,
+            next.secrets(),
+            next.own_node(),
+            next.own_pod(),
+        );
         Ok(Prepared {
             world: world.map_err(|error| error.to_string())?,
             cluster,

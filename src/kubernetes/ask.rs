@@ -103,7 +103,7 @@ async fn pages<T: DeserializeOwned>(
     for _ in 0..MAX_PAGES {
         let body = answer(client, &page_of(path, selectors, &next), accept).await?;
         let page: Page<T> = read(&body)?;
-        page.items.into_iter().for_each(&mut keep);
+        page.items.into_iter().flatten().for_each(&mut keep);
         next = page.metadata.next;
         if next.is_empty() {
             return Ok(true);
@@ -126,7 +126,8 @@ fn page_of(path: &str, selectors: &[(&str, &str)], next: &str) -> String {
 struct Page<T> {
     #[serde(default)]
     metadata: PageMeta,
-    items: Vec<T>,
+    /// `null` where there are none, of metadata at least.
+    items: Option<Vec<T>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -200,6 +200,37 @@ pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<PodSeen
     ask::get::<PodRaw>(client, &path).await.map(PodSeen::from)
 }
 
+#[derive(Deserialize)]
+struct AnnotatedRaw {
+    metadata: Annotated,
+}
+
+#[derive(Deserialize)]
+struct Annotated {
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// The annotations of one pod, by a list of one: whoever follows pods may ask for that.
+///
+/// # Errors
+/// Why they can't be read.
+pub async fn annotations_of(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<BTreeMap<String, String>>, AskError> {
+    let mut found = None;
+    let path = path_of(Some(namespace), "pods", None);
+    let selector = format!("metadata.name={name}");
+    let selectors = [("fieldSelector", selector.as_str())];
+    ask::list_metadata(client, &path, &selectors, |raw: AnnotatedRaw| {
+        found = Some(raw.metadata.annotations);
+    })
+    .await?;
+    Ok(found)
+}
+
 /// Those of a workload that `keep` keeps.
 ///
 /// # Errors

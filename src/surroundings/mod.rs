@@ -7,6 +7,7 @@ pub mod place;
 pub mod pod;
 mod provider;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -54,6 +55,30 @@ pub enum NodeTold {
     Facts(Arc<NodeFacts>),
 }
 
+/// What the cluster says of this place.
+#[derive(Clone, Debug)]
+pub struct ClusterTold {
+    pub node: NodeTold,
+    pub pod: PodTold,
+}
+
+impl ClusterTold {
+    /// Nobody asks it.
+    pub const NOT_ASKED: Self = Self {
+        node: NodeTold::NotAsked,
+        pod: PodTold::NotAsked,
+    };
+}
+
+/// What the cluster says of our own pod's annotations. It is asked where no file has them.
+#[derive(Clone, Debug)]
+pub enum PodTold {
+    NotAsked,
+    /// It does not tell, and why.
+    Nothing(String),
+    Annotations(BTreeMap<String, String>),
+}
+
 impl NodeTold {
     pub fn facts(&self) -> Option<&NodeFacts> {
         match self {
@@ -76,12 +101,13 @@ const MAX_ANNOTATIONS: u64 = 512 << 10;
 pub async fn look_around(
     mut vantage: Vantage,
     wish: &Network,
-    node: &NodeTold,
+    told: &ClusterTold,
     netlink: Option<&Netlink>,
     means: Arc<Means>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Vantage {
     let start = Instant::now();
+    let node = &told.node;
     vantage.declared = wish.declared();
     vantage.node = node.facts().cloned();
     vantage.node_external_ips = wish.node_external_ips();
@@ -93,7 +119,14 @@ pub async fn look_around(
     vantage.service_host =
         environment("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok());
     vantage.provider = sign(wish, node.facts(), &vantage.nameservers);
-    vantage.pod_eip = pod_eip(wish, vantage.network);
+    vantage.pod_eip = pod_eip(wish, vantage.network).or_else(|| match &told.pod {
+        PodTold::Annotations(of_pod) => {
+            let mut eip = pod::of_annotations(of_pod, "the API server");
+            eip.container_age = container_age(vantage.network);
+            Some(eip)
+        }
+        PodTold::NotAsked | PodTold::Nothing(_) => None,
+    });
     let service_port = environment("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok());
     let near = baseline_of(wish, &vantage, service_port);
     let (metadata, baseline, controls, seen) = tokio::join!(
@@ -123,7 +156,7 @@ pub async fn look_around(
             Err(error) => Some(format!("the kernel's routes can't be read: {error}")),
         };
     }
-    vantage.missing = missing(&vantage, wish, node, kernel_fault);
+    vantage.missing = missing(&vantage, wish, told, kernel_fault);
     vantage.took = Some(start.elapsed());
     vantage
 }
@@ -195,10 +228,7 @@ pub fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
     match read() {
         Ok(text) => {
             let mut eip = pod::read(&text, &shown);
-            if network != NetworkView::Machine {
-                let file = |path| std::fs::read_to_string(path).unwrap_or_default();
-                eip.container_age = pod::age(&file("/proc/1/stat"), &file("/proc/uptime"), TICKS);
-            }
+            eip.container_age = container_age(network);
             Some(eip)
         }
         Err(_) if named.is_none() => None,
@@ -208,6 +238,21 @@ pub fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
             ..PodEip::default()
         }),
     }
+}
+
+/// Whether the API server would tell what no file does.
+pub fn wants_pod_told(wish: &Network, network: NetworkView) -> bool {
+    let is_pod = matches!(network, NetworkView::Pod | NetworkView::PodOrNode);
+    is_pod && pod_eip(wish, network).is_none()
+}
+
+/// How long process 1 of a container runs.
+fn container_age(network: NetworkView) -> Option<Duration> {
+    if network == NetworkView::Machine {
+        return None;
+    }
+    let file = |path| std::fs::read_to_string(path).unwrap_or_default();
+    pod::age(&file("/proc/1/stat"), &file("/proc/uptime"), TICKS)
 }
 
 /// USER_HZ: 100 on every architecture that Linux runs containers on (proc(5)).
@@ -288,7 +333,7 @@ async fn control(host: &HostPort, means: &Means) -> Control {
 fn missing(
     vantage: &Vantage,
     wish: &Network,
-    of_node: &NodeTold,
+    told: &ClusterTold,
     kernel_fault: Option<String>,
 ) -> Vec<Missing> {
     let mut missing = Vec::new();
@@ -349,12 +394,19 @@ fn missing(
     match vantage.network {
         NetworkView::Pod | NetworkView::PodOrNode if vantage.pod_eip.is_none() => note(
             Signal::Claim,
-            format!("there is no {POD_ANNOTATIONS}, and network.pod_annotations names no file"),
+            match &told.pod {
+                PodTold::Nothing(reason) => format!(
+                    "there is no {POD_ANNOTATIONS}, network.pod_annotations names no file, and the cluster does not tell of this pod: {reason}"
+                ),
+                PodTold::NotAsked | PodTold::Annotations(_) => format!(
+                    "there is no {POD_ANNOTATIONS}, and network.pod_annotations names no file"
+                ),
+            },
             "whether this pod has an EIP of its own",
         ),
         NetworkView::Node | NetworkView::Machine if vantage.node_external_ips.is_empty() => note(
             Signal::Claim,
-            match of_node {
+            match &told.node {
                 NodeTold::NotAsked => "network.node_external_ips is empty".to_owned(),
                 NodeTold::Nothing(reason) => format!(
                     "network.node_external_ips is empty, and the cluster does not tell of this Node: {reason}"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Means, NodeTold, look_around};
+use super::{ClusterTold, Means, look_around};
 use crate::config::{FamilyWish, Network};
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials::node::NodeCredentials;
@@ -136,7 +136,7 @@ impl Place {
         &self,
         base: Vantage,
         network: &Network,
-        node: &NodeTold,
+        told: &ClusterTold,
         netlink: Option<Arc<Netlink>>,
     ) -> Vantage {
         let means = Arc::new(Means {
@@ -146,7 +146,7 @@ impl Place {
             wait: self.wait,
         });
         let environment = |name: &str| std::env::var(name).ok();
-        look_around(base, network, node, netlink.as_deref(), means, environment).await
+        look_around(base, network, told, netlink.as_deref(), means, environment).await
     }
 
     /// What can be told without asking anybody.

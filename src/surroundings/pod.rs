@@ -2,6 +2,7 @@
 //! annotations (`metadata.annotations`), or of the allocated address alone
 //! (`metadata.annotations['yangtse.io/allocated-ipv4-eip']`). Nothing else of it is kept.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::network::PodEip;
@@ -28,43 +29,45 @@ const BANDWIDTH: &[&str] = &[
 
 /// Reads the file.
 pub fn read(text: &str, source: &str) -> PodEip {
-    let lines: Vec<(&str, String)> = text
-        .lines()
-        .filter_map(|line| {
-            let (key, quoted) = line.split_once('=')?;
-            // The kubelet writes values with Go's %q, which JSON reads but for rare escapes.
-            Some((key, serde_json::from_str(quoted).ok()?))
-        })
-        .collect();
-    let of = |keys: &[&str]| {
-        lines
-            .iter()
-            .find(|(key, _)| keys.contains(key))
-            .map(|(_, value)| value.trim().to_owned())
-    };
-    let is_alone = !text.trim().is_empty() && !text.contains('=');
     // A file of one annotation is empty until that is there.
-    let is_of_one = is_alone || text.trim().is_empty();
-    let allocated = if is_alone {
-        Some(text.trim().to_owned())
-    } else {
-        of(ALLOCATED)
+    if !text.contains('=') {
+        let allocated = Some(text.trim()).filter(|value| !value.is_empty());
+        return PodEip {
+            source: source.to_owned(),
+            ..eip_at(allocated)
+        };
+    }
+    let annotations = text.lines().filter_map(|line| {
+        let (key, quoted) = line.split_once('=')?;
+        // The kubelet writes values with Go's %q, which JSON reads but for rare escapes.
+        Some((key.to_owned(), serde_json::from_str(quoted).ok()?))
+    });
+    of_annotations(&annotations.collect(), source)
+}
+
+/// Of all annotations of the pod.
+pub fn of_annotations(annotations: &BTreeMap<String, String>, source: &str) -> PodEip {
+    let of = |keys: &[&str]| {
+        let value = keys.iter().find_map(|key| annotations.get(*key))?.trim();
+        (!value.is_empty()).then_some(value)
     };
-    let allocated = allocated.filter(|value| !value.is_empty());
-    let address = allocated.as_deref().map(str::parse);
     PodEip {
         source: source.to_owned(),
-        wanted: (!is_of_one).then(|| {
-            of(WANTED).is_some_and(|value| value == "true")
-                || of(BY_ID).is_some_and(|id| !id.is_empty())
-        }),
-        allocated: address.clone().and_then(Result::ok),
+        wanted: Some(of(WANTED) == Some("true") || of(BY_ID).is_some()),
         bandwidth_mbit: of(BANDWIDTH).and_then(|value| value.parse().ok()),
+        ..eip_at(of(ALLOCATED))
+    }
+}
+
+fn eip_at(allocated: Option<&str>) -> PodEip {
+    let address = allocated.map(str::parse);
+    PodEip {
+        allocated: address.clone().and_then(Result::ok),
         // Not repeated: who names another file by mistake may have named a secret one.
         problem: address
             .and_then(Result::err)
             .map(|_| "what it holds for the EIP is no address".to_owned()),
-        container_age: None,
+        ..PodEip::default()
     }
 }
 

@@ -133,12 +133,23 @@ impl Daemon {
 
     /// In another role; one that takes no orders has its public address for them.
     pub fn start_as(role: &[&str], text: &str, folder: Arc<TempDir>) -> Self {
+        Self::start_with(&[], role, text, folder)
+    }
+
+    /// With an environment, as a manifest gives it.
+    pub fn start_with(
+        environment: &[(&str, &str)],
+        role: &[&str],
+        text: &str,
+        folder: Arc<TempDir>,
+    ) -> Self {
         fs::write(folder.path().join("config.yaml"), text).unwrap();
         let mut child = Command::new(program())
             .args(role)
             .arg("--config")
             .arg(folder.path().join("config.yaml"))
             .env_clear()
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

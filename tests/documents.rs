@@ -347,7 +347,8 @@ fn each_piece_of_a_configuration_is_taken_and_each_object_is_valid() {
             if value["kind"] == "Kustomization" {
                 of_the_reader(one, &fence.place);
                 kustomizations += 1;
-            } else if map.contains_key("apiVersion") {
+            } else if map.get("apiVersion").is_some_and(Value::is_string) {
+                // (A number is the version of a file of Grafana's.)
                 fs::write(&file, value.to_string()).unwrap();
                 run(Command::new(tools().join("kubernetes-validate"))
                     .args(["--strict", "--quiet"])

@@ -166,7 +166,7 @@ def table(panel, results):
         cells = []
         for key in columns:
             value, own = row.get(key), units.get(key, {})
-            text, color = mapped(value, defaults["mappings"])
+            text, color = mapped(value, own.get("mappings", defaults["mappings"]))
             if text is None:
                 unit = own.get("unit", defaults.get("unit", "short"))
                 text = human(value, unit) if isinstance(value, float) else ("" if value is None else str(value))

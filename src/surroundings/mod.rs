@@ -329,6 +329,38 @@ async fn control(host: &HostPort, means: &Means) -> Control {
     control
 }
 
+/// Why it is not known what this place says of an EIP of its own, and what that would tell.
+fn claim_missing(vantage: &Vantage, told: &ClusterTold) -> Option<(String, &'static str)> {
+    let is_pod = match vantage.network {
+        NetworkView::Pod | NetworkView::PodOrNode => true,
+        NetworkView::Node | NetworkView::Machine => false,
+    };
+    if is_pod && vantage.pod_eip.is_none() {
+        let reason = match &told.pod {
+            PodTold::Nothing(reason) => format!(
+                "there is no {POD_ANNOTATIONS}, network.pod_annotations names no file, and the cluster does not tell of this pod: {reason}"
+            ),
+            PodTold::NotAsked | PodTold::Annotations(_) => {
+                format!("there is no {POD_ANNOTATIONS}, and network.pod_annotations names no file")
+            }
+        };
+        return Some((reason, "whether this pod has an EIP of its own"));
+    }
+    if !is_pod && vantage.node_external_ips.is_empty() {
+        let reason = match &told.node {
+            NodeTold::NotAsked => "network.node_external_ips is empty".to_owned(),
+            NodeTold::Nothing(reason) => format!(
+                "network.node_external_ips is empty, and the cluster does not tell of this Node: {reason}"
+            ),
+            NodeTold::Facts(_) => {
+                "network.node_external_ips is empty, and the Node has no ExternalIP, which not every cloud writes there".to_owned()
+            }
+        };
+        return Some((reason, "whether this node has an EIP of its own"));
+    }
+    None
+}
+
 /// What there is no evidence of, why, and what it would have told.
 fn missing(
     vantage: &Vantage,
@@ -391,33 +423,8 @@ fn missing(
             "the public address that our packets come from: it tells SNAT from an EIP",
         );
     }
-    match vantage.network {
-        NetworkView::Pod | NetworkView::PodOrNode if vantage.pod_eip.is_none() => note(
-            Signal::Claim,
-            match &told.pod {
-                PodTold::Nothing(reason) => format!(
-                    "there is no {POD_ANNOTATIONS}, network.pod_annotations names no file, and the cluster does not tell of this pod: {reason}"
-                ),
-                PodTold::NotAsked | PodTold::Annotations(_) => format!(
-                    "there is no {POD_ANNOTATIONS}, and network.pod_annotations names no file"
-                ),
-            },
-            "whether this pod has an EIP of its own",
-        ),
-        NetworkView::Node | NetworkView::Machine if vantage.node_external_ips.is_empty() => note(
-            Signal::Claim,
-            match &told.node {
-                NodeTold::NotAsked => "network.node_external_ips is empty".to_owned(),
-                NodeTold::Nothing(reason) => format!(
-                    "network.node_external_ips is empty, and the cluster does not tell of this Node: {reason}"
-                ),
-                NodeTold::Facts(_) => {
-                    "network.node_external_ips is empty, and the Node has no ExternalIP, which not every cloud writes there".to_owned()
-                }
-            },
-            "whether this node has an EIP of its own",
-        ),
-        _ => {}
+    if let Some((reason, would_tell)) = claim_missing(vantage, told) {
+        note(Signal::Claim, reason, would_tell);
     }
     let baseline = vantage.baseline.as_ref();
     if baseline.is_none_or(|b| b.outcome.done().is_none()) {

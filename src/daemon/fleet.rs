@@ -55,6 +55,26 @@ pub struct Watched {
     pub next: Option<Timestamp>,
 }
 
+/// Of each registry the newest rate of any of its targets, in bytes per second, and when it was measured.
+pub type Rates<'a> = BTreeMap<&'a str, (Timestamp, f64)>;
+
+impl Watched {
+    /// Its own; a disturbed one is not what the way gives.
+    fn own_rate(&self) -> Option<f64> {
+        let rates = self.record.transfer.as_ref()?.rates.as_ref()?;
+        if rates.disturbed.is_some() {
+            return None;
+        }
+        Some(rates.all.or(rates.one)?.bytes_per_second)
+    }
+
+    /// Its own, or else the newest of its registry.
+    pub fn rate(&self, newest: &Rates<'_>) -> Option<f64> {
+        let of_registry = || newest.get(&*self.target.registry).map(|(_, rate)| *rate);
+        self.own_rate().or_else(of_registry)
+    }
+}
+
 /// A registry, over all targets that have it.
 #[derive(Debug)]
 pub struct Registry {
@@ -271,25 +291,22 @@ impl Fleet {
         *self.counters.skipped.entry(reason).or_default() += 1;
     }
 
-    /// The newest rate of a target's registry, where the target has none of its own.
-    pub fn rate(&self, watched: &Watched) -> Option<f64> {
-        let own = |watched: &Watched| {
-            let rates = watched.record.transfer.as_ref()?.rates.as_ref()?;
-            if rates.disturbed.is_some() {
-                return None;
+    /// The newest rates. Made once for all targets: each of them would look at all others.
+    pub fn rates(&self) -> Rates<'_> {
+        let mut newest = Rates::new();
+        for watched in self.targets.values() {
+            let (Some(rate), Some(transfer)) = (watched.own_rate(), &watched.record.transfer)
+            else {
+                continue;
+            };
+            let known = newest
+                .entry(&*watched.target.registry)
+                .or_insert((transfer.at, rate));
+            if known.0 <= transfer.at {
+                *known = (transfer.at, rate);
             }
-            Some(rates.all.or(rates.one)?.bytes_per_second)
-        };
-        own(watched).or_else(|| {
-            let same = self
-                .targets
-                .values()
-                .filter(|other| other.target.registry == watched.target.registry);
-            let newest = same
-                .filter(|other| own(other).is_some())
-                .max_by_key(|other| other.record.transfer.as_ref().map(|transfer| transfer.at));
-            newest.and_then(own)
-        })
+        }
+        newest
     }
 
     /// The first certificate of a registry's legs to end.

@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::PoisonError;
 
 use super::face::PhaseFace;
-use super::fleet::{Fleet, Watched};
+use super::fleet::{Fleet, Rates, Watched};
 use super::spread::Heard;
 use crate::diagnose::Confidence;
 use crate::diagnose::cause::Cause;
@@ -140,11 +140,12 @@ const FINDINGS_A_TARGET: usize = 6;
 
 /// Everything, or what there is of one target.
 pub fn text(fleet: &Fleet, only: Option<&str>) -> String {
+    let rates = fleet.rates();
     let targets: Vec<(&str, Series<'_>)> = fleet
         .targets
         .iter()
         .filter(|(name, _)| only.is_none_or(|only| &***name == only))
-        .map(|(name, watched)| (&**name, of_target(fleet, watched)))
+        .map(|(name, watched)| (&**name, of_target(fleet, &rates, watched)))
         .collect();
     // A target's lines are 3 kB; what grows by doubling would need twice the room.
     let mut page = Page(String::with_capacity(16 * 1024 + targets.len() * 4 * 1024));
@@ -195,7 +196,7 @@ impl<'a> Series<'a> {
     }
 }
 
-fn of_target<'a>(fleet: &Fleet, watched: &'a Watched) -> Series<'a> {
+fn of_target<'a>(fleet: &Fleet, rates: &Rates<'_>, watched: &'a Watched) -> Series<'a> {
     let (target, record) = (&watched.target, &watched.record);
     let mut series = Series(Vec::with_capacity(SERIES_A_TARGET));
     let registry = &*target.registry;
@@ -244,7 +245,7 @@ fn of_target<'a>(fleet: &Fleet, watched: &'a Watched) -> Series<'a> {
             series.add(&PATH_EXPECTED, [path.leg.as_str()], truth(met));
         }
     }
-    of_transfer(fleet, watched, &mut series);
+    of_transfer(rates, watched, &mut series);
     if let Some(face) = &record.face {
         if let Some(at) = face.credential {
             series.add(&CREDENTIAL_EXPIRY, [], seconds(at));
@@ -265,7 +266,7 @@ fn of_target<'a>(fleet: &Fleet, watched: &'a Watched) -> Series<'a> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
-fn of_transfer<'a>(fleet: &Fleet, watched: &'a Watched, series: &mut Series<'a>) {
+fn of_transfer<'a>(newest: &Rates<'_>, watched: &'a Watched, series: &mut Series<'a>) {
     let (target, record) = (&watched.target, &watched.record);
     if let Some(image) = record.image {
         series.add(&IMAGE_BYTES, [], image.0 as f64);
@@ -274,7 +275,7 @@ fn of_transfer<'a>(fleet: &Fleet, watched: &'a Watched, series: &mut Series<'a>)
     if let Some(required) = required {
         series.add(&REQUIRED, [], required);
     }
-    let rate = fleet.rate(watched).filter(|rate| *rate > 0.0);
+    let rate = watched.rate(newest).filter(|rate| *rate > 0.0);
     if let Some((image, rate)) = record.image.zip(rate) {
         series.add(&ESTIMATED_PULL, [], image.0 as f64 / rate);
     }

@@ -4,7 +4,7 @@
 use askama::Template;
 use jiff::Timestamp;
 
-use super::fleet::{ClusterFace, Fleet, OwnNode, SpreadFace, Watched};
+use super::fleet::{ClusterFace, Fleet, OwnNode, Rates, SpreadFace, Watched};
 use super::metrics;
 use super::record::{Outcome, Run};
 use super::spread::Heard;
@@ -150,10 +150,11 @@ struct Bar {
 
 /// All targets, the worst first.
 pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
+    let rates = fleet.rates();
     let mut cards: Vec<Card> = fleet
         .targets
         .values()
-        .map(|watched| card(fleet, watched, now, SHOWN))
+        .map(|watched| card(&rates, watched, now, SHOWN))
         .collect();
     cards.sort_by(|a, b| (a.tone, &a.name).cmp(&(b.tone, &b.name)));
     let count = |tone| cards.iter().filter(|card| card.tone == tone).count();
@@ -367,7 +368,7 @@ pub fn target(fleet: &Fleet, watched: &Watched, now: Timestamp) -> askama::Resul
     let runs: Vec<&Run> = record.runs().map(AsRef::as_ref).collect();
     let unseen = fleet.vantage.as_ref().map(|vantage| vantage.unseen.clone());
     TargetPage {
-        card: card(fleet, watched, now, usize::MAX),
+        card: card(&fleet.rates(), watched, now, usize::MAX),
         no_rate: if watched.target.rhythm.transfer.is_some() {
             "Not measured yet: transfer tests are rare (schedule.transfer)."
         } else {
@@ -436,7 +437,7 @@ pub fn vantage(text: Option<String>) -> askama::Result<String> {
     .render()
 }
 
-fn card(fleet: &Fleet, watched: &Watched, now: Timestamp, most: usize) -> Card {
+fn card(rates: &Rates<'_>, watched: &Watched, now: Timestamp, most: usize) -> Card {
     let (target, record) = (&watched.target, &watched.record);
     let newest = record.newest().map(|run| run.outcome);
     let tone = match newest {
@@ -451,7 +452,7 @@ fn card(fleet: &Fleet, watched: &Watched, now: Timestamp, most: usize) -> Card {
     let state = newest.map_or("not checked yet", outcome);
     let findings: Vec<FindingView> = record.findings().map(finding).collect();
     let more = findings.len().saturating_sub(most);
-    let (rate, rate_note) = rate(fleet, watched);
+    let (rate, rate_note) = rate(rates, watched);
     Card {
         name: target.name.to_string(),
         tone,
@@ -504,9 +505,9 @@ fn finding(finding: &Finding) -> FindingView {
     }
 }
 
-fn rate(fleet: &Fleet, watched: &Watched) -> (String, String) {
+fn rate(newest: &Rates<'_>, watched: &Watched) -> (String, String) {
     let record = &watched.record;
-    let Some(rate) = fleet.rate(watched) else {
+    let Some(rate) = watched.rate(newest) else {
         return (String::new(), String::new());
     };
     let mut notes = Vec::new();

@@ -222,23 +222,6 @@ fn pod(cluster: &Cluster, template: &Value, name: &str, node: &str, address: &st
     );
 }
 
-/// As a kubelet's recorder does.
-fn say(cluster: &Cluster, name: &str, node: &str, reason: &str, message: &str) {
-    let (pod, at) = (
-        name.split('.').next().unwrap(),
-        Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    );
-    cluster.create(
-        "/api/v1/namespaces/shop/events",
-        &json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name},
-                "involvedObject": {"kind": "Pod", "namespace": "shop", "name": pod, "apiVersion": "v1",
-                                   "fieldPath": "spec.containers{app}"},
-                "reason": reason, "message": message, "type": "Normal", "count": 1,
-                "source": {"component": "kubelet", "host": node},
-                "firstTimestamp": at, "lastTimestamp": at}),
-    );
-}
-
 /// Real pulls of a round, in the words of kubelets.
 fn pulls(cluster: &Cluster, round: usize) {
     for (node, host, seconds, waiting, size) in [
@@ -250,19 +233,18 @@ fn pulls(cluster: &Cluster, round: usize) {
     ] {
         // Of each image once a node counts for rates.
         let image = format!("{}/{REPOSITORY}:{TAG}.{round}", host.name());
-        say(
-            cluster,
+        cluster.kubelet_says(
             &format!("web-{round}-{node}-{}.1", host.name),
             node,
             "Pulled",
             &format!(
                 "Successfully pulled image \"{image}\" in {seconds}s ({waiting}s including waiting). Image size: {size} bytes."
             ),
+            0,
         );
     }
     let image = format!("{}/{REPOSITORY}:{TAG}", REG.name());
-    say(
-        cluster,
+    cluster.kubelet_says(
         &format!("shop-{round}.1"),
         "node-b",
         "Failed",
@@ -271,6 +253,7 @@ fn pulls(cluster: &Cluster, round: usize) {
             REG.name(),
             REG.v4
         ),
+        0,
     );
 }
 

@@ -65,20 +65,6 @@ fn ago(seconds: i64) -> String {
     Timestamp::from_second(at).unwrap().to_string()
 }
 
-/// As a kubelet's recorder creates it in core/v1.
-fn say(cluster: &Cluster, name: &str, node: &str, reason: &str, message: &str, seconds_ago: i64) {
-    let (pod, at) = (name.split('.').next().unwrap(), ago(seconds_ago));
-    cluster.create(
-        "/api/v1/namespaces/shop/events",
-        &json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name},
-                "involvedObject": {"kind": "Pod", "namespace": "shop", "name": pod, "apiVersion": "v1",
-                                   "fieldPath": "spec.containers{app}"},
-                "reason": reason, "message": message, "type": "Normal", "count": 1,
-                "source": {"component": "kubelet", "host": node},
-                "firstTimestamp": at, "lastTimestamp": at}),
-    );
-}
-
 /// The same once more: the recorder raises its count.
 fn again(cluster: &Cluster, name: &str, count: u64) {
     cluster.ask(
@@ -130,7 +116,7 @@ fn is_active(daemon: &Daemon) -> bool {
 async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     let mut cluster = prepared();
     cluster.allow("cluster", &rights());
-    say(&cluster, "old.1", "n1", "Failed", TIMEOUT, 120);
+    cluster.kubelet_says("old.1", "n1", "Failed", TIMEOUT, 120);
     let folder = Arc::new(TempDir::new().unwrap());
     let role = ["cluster", "--identity", "a"];
     let daemon = Daemon::start_as(&role, &config(&cluster, ""), Arc::clone(&folder));
@@ -144,8 +130,7 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
 
     let pulled = "Successfully pulled image \"registry.example.com/team/app:1\" in 4s (34s including waiting). Image size: 48000000 bytes.";
     for n in 1..=3 {
-        say(
-            &cluster,
+        cluster.kubelet_says(
             &format!("good{n}.1"),
             "n1",
             "Pulled",
@@ -153,30 +138,25 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
             0,
         );
     }
-    say(&cluster, "app.1", "n2", "Failed", TIMEOUT, 0);
-    say(&cluster, "app.2", "n2", "Failed", "Error: ErrImagePull", 0);
+    cluster.kubelet_says("app.1", "n2", "Failed", TIMEOUT, 0);
+    cluster.kubelet_says("app.2", "n2", "Failed", "Error: ErrImagePull", 0);
     again(&cluster, "app.1", 3);
     say_anew(&cluster, "new.1", "n3", "Failed", TIMEOUT);
     again_anew(&cluster, "new.1", 2);
-    say(&cluster, "odd.1", "n2", "Failed", ODD, 0);
-    say(
-        &cluster,
-        "app.3",
+    cluster.kubelet_says("odd.1", "n2", "Failed", ODD, 0);
+    cluster.kubelet_says("app.3",
         "n2",
         "FailedToRetrieveImagePullSecret",
         "Unable to retrieve some image pull secrets (regcred, other); attempting to pull the image may not succeed.",
         0,
     );
-    say(
-        &cluster,
-        "bad.1",
+    cluster.kubelet_says("bad.1",
         "n2",
         "InspectFailed",
         "Failed to apply default image tag \"busyBOX\": couldn't parse image name \"busyBOX\": invalid reference format: repository name (library/busyBOX) must be lowercase",
         0,
     );
-    say(
-        &cluster,
+    cluster.kubelet_says(
         "app.4",
         "n2",
         "Scheduled",
@@ -322,7 +302,7 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     assert!(ready.body.starts_with("ready: active"), "{ready:?}");
 
     // A pull that succeeds ends it.
-    say(&cluster, "app.9", "n2", "Pulled", pulled, 0);
+    cluster.kubelet_says("app.9", "n2", "Pulled", pulled, 0);
     eventually("that it is over", || {
         !daemon.get("/").body.contains("shop/app<")
     });
@@ -340,7 +320,7 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
         "{lease}"
     );
     std::thread::sleep(Duration::from_secs(2));
-    say(&cluster, "late.1", "n4", "Failed", TIMEOUT, 0);
+    cluster.kubelet_says("late.1", "n4", "Failed", TIMEOUT, 0);
     let daemon = Daemon::start_as(&role, &config(&cluster, ""), folder);
     eventually("the late one", || {
         failures(&daemon, "n4", "tcp_timeout") == Some(1.0)
@@ -389,7 +369,7 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
         (&json!(false), &json!([]))
     );
 
-    say(&cluster, "app.1", "n1", "Failed", TIMEOUT, 0);
+    cluster.kubelet_says("app.1", "n1", "Failed", TIMEOUT, 0);
     eventually("the first counts", || {
         failures(&a, "n1", "tcp_timeout") == Some(1.0)
     });
@@ -399,7 +379,7 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
 
     // It dies, and nobody tells.
     a.signal(Signal::SIGKILL);
-    say(&cluster, "app.2", "n2", "Failed", TIMEOUT, 0);
+    cluster.kubelet_says("app.2", "n2", "Failed", TIMEOUT, 0);
     let died = Instant::now();
     eventually_within("that the second watches", LASTS * 3, || is_active(&b));
     assert!(died.elapsed() < LASTS * 2, "{:?}", died.elapsed());
@@ -478,11 +458,11 @@ async fn what_is_forbidden_is_told_and_what_is_configured_counts_at_once() {
     );
     daemon.rewrite(&config(&cluster, "  most_pairs: 1"));
     eventually("that Events are on", || is_active(&daemon));
-    say(&cluster, "a.1", "n1", "Failed", TIMEOUT, 0);
+    cluster.kubelet_says("a.1", "n1", "Failed", TIMEOUT, 0);
     eventually("the first", || {
         failures(&daemon, "n1", "tcp_timeout") == Some(1.0)
     });
-    say(&cluster, "a.2", "n2", "Failed", TIMEOUT, 0);
+    cluster.kubelet_says("a.2", "n2", "Failed", TIMEOUT, 0);
     eventually("what is too much", || {
         daemon.metrics().value("pullpath_real_pull_uncounted_total") == Some(1.0)
     });

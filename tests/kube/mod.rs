@@ -13,6 +13,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use pullpath::kubernetes::client::connect;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -351,6 +352,30 @@ impl Cluster {
                     "metadata": {"name": user},
                     "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user},
                     "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]}),
+        );
+    }
+
+    /// An Event on a pod of `shop`, as a kubelet's recorder creates it in core/v1. The pod is what stands before
+    /// the first dot of the Event's name.
+    pub fn kubelet_says(
+        &self,
+        name: &str,
+        node: &str,
+        reason: &str,
+        message: &str,
+        seconds_ago: i64,
+    ) {
+        let pod = name.split('.').next().unwrap();
+        let at = Timestamp::from_second(Timestamp::now().as_second() - seconds_ago).unwrap();
+        let at = at.to_string();
+        self.create(
+            "/api/v1/namespaces/shop/events",
+            &json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name},
+                    "involvedObject": {"kind": "Pod", "namespace": "shop", "name": pod, "apiVersion": "v1",
+                                       "fieldPath": "spec.containers{app}"},
+                    "reason": reason, "message": message, "type": "Normal", "count": 1,
+                    "source": {"component": "kubelet", "host": node},
+                    "firstTimestamp": at, "lastTimestamp": at}),
         );
     }
 

@@ -119,9 +119,10 @@ impl Admin {
                     Some(words) => timeout(LAST_WORDS, words).await.ok().flatten(),
                     None => None,
                 };
+                let unsaid = || format!("{reason}, and the kubelet did not say why");
                 Err(ForwardError::NoDaemon {
                     port: self.port,
-                    reason: printable(kubelet.as_deref().unwrap_or(&reason).trim()),
+                    reason: printable(kubelet.unwrap_or_else(unsaid).trim()),
                 })
             }
             Err(Spoken::TooLong) => Err(ForwardError::TooLong),

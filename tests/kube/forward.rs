@@ -211,11 +211,15 @@ async fn carry(mut stream: TcpStream, head: &Head, port: u16, behind: Behind) {
             return;
         }
         Behind::Nobody => {
+            // What was sent first is read first: a socket that ends with bytes unread takes its own
+            // last words with it.
+            let _ = source.next().await;
             let text = format!(
                 "an error occurred forwarding {port} -> {port}: dial tcp4 127.0.0.1:{port}: connect: connection refused"
             );
             let _ = sink.send(message(1, text.as_bytes())).await;
             let _ = sink.close().await;
+            while let Some(Ok(_)) = source.next().await {}
             return;
         }
     };

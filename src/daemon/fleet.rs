@@ -1,6 +1,6 @@
 //! What is known now, of all targets: written by the runner, read by metrics, page and API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -264,25 +264,28 @@ impl Fleet {
         Some(changes)
     }
 
-    /// Drops full reports until the rest fits: always of the target that has most.
+    /// Drops full reports once they are too many, always of the target that has most, and somewhat more
+    /// than it must: not each run shall go through all targets.
     fn forget(&mut self) {
-        while self.memory > self.memory_limit {
-            let mut largest: Vec<(usize, &Arc<str>)> = self
-                .targets
-                .iter()
-                .map(|(name, watched)| (watched.record.memory(), name))
-                .collect();
-            largest.sort_unstable_by(|a, b| b.cmp(a));
-            let names: Vec<Arc<str>> = largest
-                .into_iter()
-                .map(|(_, name)| Arc::clone(name))
-                .collect();
-            let freed = names
-                .iter()
-                .find_map(|name| self.targets.get_mut(name)?.record.forget_one());
-            match freed {
-                Some(size) => self.memory -= size,
-                None => return,
+        if self.memory <= self.memory_limit {
+            return;
+        }
+        let enough = self.memory_limit - self.memory_limit / 16;
+        let mut largest: BinaryHeap<(usize, Arc<str>)> = self
+            .targets
+            .iter()
+            .map(|(name, watched)| (watched.record.memory(), Arc::clone(name)))
+            .collect();
+        while self.memory > enough
+            && let Some((_, name)) = largest.pop()
+        {
+            let Some(watched) = self.targets.get_mut(&name) else {
+                continue;
+            };
+            // Of one that has but what must stay, nothing.
+            if let Some(size) = watched.record.forget_one() {
+                self.memory -= size;
+                largest.push((watched.record.memory(), name));
             }
         }
     }

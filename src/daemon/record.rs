@@ -76,6 +76,8 @@ pub struct Record {
     runs: VecDeque<Arc<Run>>,
     /// Those that have failed, however long ago.
     failures: VecDeque<Arc<Run>>,
+    /// Bytes of the reports that are kept.
+    memory: usize,
     /// Of the newest run that told anything.
     pub face: Option<Face>,
     pub transfer: Option<TransferFace>,
@@ -162,6 +164,7 @@ impl Record {
             push(&mut self.failures, Arc::clone(&run), keep.failures);
         }
         push(&mut self.runs, run, keep.runs);
+        self.memory = self.weigh();
         changes
     }
 
@@ -249,6 +252,10 @@ impl Record {
 
     /// Bytes of the reports that are kept.
     pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    fn weigh(&self) -> usize {
         self.runs()
             .filter_map(|run| run.report.as_ref())
             .map(Packed::size)
@@ -276,6 +283,7 @@ impl Record {
                 });
             }
         }
+        self.memory = self.weigh();
         Some(size)
     }
 }

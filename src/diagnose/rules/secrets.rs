@@ -92,7 +92,9 @@ pub(in crate::diagnose) fn linted(source: &SourceEvidence, severity: Severity) -
 
 /// Ends of credentials, past and near.
 pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let accepted = evidence.accepted().and_then(|a| a.credential.as_ref());
+    let accepted = evidence.accepted();
+    let is_open = accepted.is_some_and(|attempt| attempt.credential.is_none());
+    let accepted = accepted.and_then(|attempt| attempt.credential.as_ref());
     for source in &evidence.keyring.sources {
         for expiry in &source.expiries {
             let is_of = |key: &str| expiry.key.as_ref().is_none_or(|own| own == key);
@@ -104,7 +106,11 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
             };
             let finding = expired(source, expiry, evidence.started, severity);
             findings.extend(finding.map(|finding| {
-                if works && finding.cause != Cause::CredentialExpiring {
+                if is_open {
+                    finding
+                        .severity(Severity::Info)
+                        .fact("the registry gives this image to anyone, so this pull does without")
+                } else if works && finding.cause != Cause::CredentialExpiring {
                     finding
                         .confidence(Confidence::Medium)
                         .fact("the registry takes it all the same")

@@ -465,7 +465,10 @@ fn an_ended_credential_is_no_cause_where_it_was_not_refused() {
     let ended = |evidence| with_expiry(evidence, Some(-7200), -60, ExpirySign::TokenClaim);
     let mut open = ended(healthy());
     open.walk.attempts[0].credential = None;
-    only(&open, "credential_expired", Warning);
+    says(
+        &only(&open, "credential_expired", Info),
+        &["gives this image to anyone"],
+    );
     for (code, first) in [
         (
             status(404, Some("MANIFEST_UNKNOWN"), false),

@@ -694,3 +694,76 @@ async fn the_kubelets_own_credentials_are_tried_behind_all_others() {
     plugin.shows("auth_unknown", Severity::Critical, Pull::Unknown);
     assert!(plugin.text().contains("credential provider cloud"));
 }
+
+/// A configuration is one for many nodes: what one of them lacks is not seen there, and stops nothing. What an
+/// option names is meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_configuration_names_and_this_node_lacks_is_told_as_not_seen() {
+    let world = World::healthy().await;
+    let drop_in = "[Service]\nEnvironment=NO_PROXY=registry.test\n";
+    let present = world.write("present.conf", drop_in);
+    let config = network(
+        &world,
+        &format!(
+            "  proxy_from: ['{}', 'HOST/containerd.service.d']",
+            present.display()
+        ),
+    );
+    let outcome = Probe::of(&world).args(["--config", &config]).run().await;
+    outcome.is_quiet();
+    assert!(unseen(&outcome, Unseen::Proxy));
+    let proxies = &outcome.report().evidence.proxies;
+    assert!(proxies.source.contains("present.conf"), "{proxies:?}");
+    assert!(!proxies.is_containerds);
+    let text = outcome
+        .text()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(
+        text.contains("containerd.service.d, given with network.proxy_from: No such file"),
+        "{text}"
+    );
+
+    let vantage = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pullpath"));
+        command.env_clear().arg("vantage").args(arguments);
+        let output = command.output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let words: Vec<&str> = said.split_whitespace().collect();
+        (output.status.code(), words.join(" "))
+    };
+    for (key, named, why) in [
+        ("hosts_dir", "HOST/certs.d", "No such file"),
+        ("hosts_dir", "HOST/config.toml", "is no folder"),
+        ("containerd_config", "HOST/gone.toml", "No such file"),
+        ("containerd_config", "HOST/config.toml", "at line 1"),
+    ] {
+        let host = node_root(&world);
+        std::fs::create_dir_all(&host).unwrap();
+        std::fs::write(host.join("config.toml"), "[plugins\n").unwrap();
+        let config = network(&world, &format!("  {key}: '{named}'"));
+        let (code, said) = vantage(&["--config", &config]);
+        assert_eq!(code, Some(0), "{said}");
+        let (_, told) = said.split_once("not seen from here").expect(&said);
+        assert!(
+            told.contains("containerd's mirrors") && told.contains(why),
+            "{key}: {told}"
+        );
+        let option = format!("--{}", key.replace('_', "-"));
+        let named = named.replace("HOST", host.to_str().unwrap());
+        let (code, said) = probe_refused(&option, &named);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(why), "{option}: {said}");
+    }
+}
+
+fn probe_refused(option: &str, path: &str) -> (Option<i32>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pullpath"))
+        .env_clear()
+        .args(["probe", "registry.test/a:1", option, path])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}

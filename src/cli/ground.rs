@@ -59,6 +59,10 @@ impl ContainerdArgs {
             } else {
                 self.proxy_from.clone()
             },
+            may_lack: containerd::MayLack {
+                hosts: !own_folder,
+                proxies: self.proxy_from.is_empty(),
+            },
         }
     }
 }

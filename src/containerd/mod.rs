@@ -17,6 +17,7 @@ use crate::model::endpoint::Scheme;
 use crate::model::evidence::Roots;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::text::printable;
+use crate::model::vantage::{Unseen, UnseenBecause};
 use crate::net::roots::{self, RootsError};
 use crate::net::tls::{ClientCertificates, TlsClient};
 use crate::registry::scrub::Secret;
@@ -32,20 +33,31 @@ pub struct Request {
     pub config: Option<PathBuf>,
     /// `--proxy-from`, in order.
     pub proxy_from: Vec<PathBuf>,
+    pub may_lack: MayLack,
+}
+
+/// What a configuration names is named for many nodes: where one of them lacks it, that is told as not
+/// seen. What an option names is meant, and an error.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MayLack {
+    /// `hosts_dir` and `config`.
+    pub hosts: bool,
+    pub proxies: bool,
 }
 
 /// What was named and can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error("cannot read {path}, given with {flag}: {source}")]
+    #[error("cannot read {path}, given with {by}: {source}")]
     Read {
-        flag: &'static str,
+        /// An option, or a configuration's key.
+        by: &'static str,
         path: String,
         #[source]
         source: io::Error,
     },
-    #[error("{path}, given with {flag}, is no folder; name the one that holds REGISTRY/hosts.toml")]
-    NoFolder { flag: &'static str, path: String },
+    #[error("{path}, given with {by}, is no folder; name the one that holds REGISTRY/hosts.toml")]
+    NoFolder { by: &'static str, path: String },
     #[error(
         "{path} can't be read as TOML, at line {line}: correct it, or name certs.d with --hosts-dir"
     )]
@@ -67,6 +79,8 @@ pub struct Settings {
     /// What there is to say of config.toml, for every registry.
     notes: Vec<HostsProblem>,
     pub proxies: Proxies,
+    /// What a configuration names and this node lacks.
+    pub unseen: Vec<UnseenBecause>,
 }
 
 /// One host to be asked, ready to be spoken to.
@@ -119,54 +133,62 @@ impl Settings {
         request: &Request,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
-        let mut settings = Self {
-            proxies: proxies(&request.proxy_from, environment)?,
-            ..Self::default()
+        let mut settings = Self::default();
+        let (proxies, unread) = proxies(request, environment)?;
+        settings.proxies = proxies;
+        settings
+            .unseen
+            .extend(unread.iter().map(|error| UnseenBecause {
+                what: Unseen::Proxy,
+                reason: error.to_string(),
+            }));
+        match settings.read_hosts(request) {
+            Err(error) if request.may_lack.hosts => settings.unseen.push(UnseenBecause {
+                what: Unseen::Mirrors,
+                reason: error.to_string(),
+            }),
+            result => result?,
+        }
+        Ok(settings)
+    }
+
+    fn read_hosts(&mut self, request: &Request) -> Result<(), SettingsError> {
+        let by = |option, key| {
+            if request.may_lack.hosts { key } else { option }
         };
         if let Some(list) = &request.hosts_dir {
+            let by = by("--hosts-dir", "network.hosts_dir");
             let folders: Vec<PathBuf> = std::env::split_paths(list).collect();
             for folder in &folders {
-                let shown = || printable(&folder.to_string_lossy());
+                let path = printable(&folder.to_string_lossy());
                 match folder.metadata() {
-                    Err(source) => {
-                        return Err(SettingsError::Read {
-                            flag: "--hosts-dir",
-                            path: shown(),
-                            source,
-                        });
-                    }
+                    Err(source) => return Err(SettingsError::Read { by, path, source }),
                     Ok(metadata) if !metadata.is_dir() => {
-                        return Err(SettingsError::NoFolder {
-                            flag: "--hosts-dir",
-                            path: shown(),
-                        });
+                        return Err(SettingsError::NoFolder { by, path });
                     }
                     Ok(_) => {}
                 }
             }
-            settings.folders = Some(folders);
-            return Ok(settings);
+            self.folders = Some(folders);
+            return Ok(());
         }
         let (path, is_named) = match &request.config {
             Some(path) => (path.as_path(), true),
             None => (Path::new(CONFIG), false),
         };
         match read(path) {
-            Ok(bytes) => match settings.read_config(&bytes, path) {
+            Ok(bytes) => match self.read_config(&bytes, path) {
                 // Nobody named it, so it stops nobody; that it can't be read is told as not seen.
-                Err(_) if !is_named => {}
-                result => result?,
+                Err(_) if !is_named => Ok(()),
+                result => result,
             },
-            Err(_) if !is_named => {}
-            Err(source) => {
-                return Err(SettingsError::Read {
-                    flag: "--containerd-config",
-                    path: printable(&path.to_string_lossy()),
-                    source,
-                });
-            }
+            Err(_) if !is_named => Ok(()),
+            Err(source) => Err(SettingsError::Read {
+                by: by("--containerd-config", "network.containerd_config"),
+                path: printable(&path.to_string_lossy()),
+                source,
+            }),
         }
-        Ok(settings)
     }
 
     /// The mirrors are known, be there any or none.
@@ -411,28 +433,65 @@ fn client(
     made
 }
 
+/// The proxies, and what could not be read of the files that name them.
 fn proxies(
-    files: &[PathBuf],
+    request: &Request,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Proxies, SettingsError> {
-    if files.is_empty() {
-        return Ok(Proxies::new(
-            "the environment of this process",
-            false,
-            environment,
-        ));
+) -> Result<(Proxies, Vec<SettingsError>), SettingsError> {
+    let mut unread = Vec::new();
+    let mut unit = Unit::default();
+    for path in &request.proxy_from {
+        match unit.read(path, request.may_lack.proxies) {
+            Err(error) if request.may_lack.proxies => unread.push(error),
+            result => result?,
+        }
     }
-    let mut variables: Vec<(String, String)> = Vec::new();
-    let mut includes: Vec<(String, bool, String)> = Vec::new();
-    let mut unset: Vec<String> = Vec::new();
-    let mut names = Vec::new();
-    for path in files {
+    match unit.read_includes() {
+        Err(error) if request.may_lack.proxies => unread.push(error),
+        result => result?,
+    }
+    if unit.names.is_empty() {
+        let own = Proxies::new("the environment of this process", false, environment);
+        return Ok((own, unread));
+    }
+    let proxies = Proxies::new(&unit.names.join(", "), unread.is_empty(), |name| {
+        unit.value(name)
+    });
+    Ok((proxies, unread))
+}
+
+/// What systemd would make of a service's environment.
+#[derive(Debug, Default)]
+struct Unit {
+    variables: Vec<(String, String)>,
+    includes: Vec<Include>,
+    /// `UnsetEnvironment=` counts before all others.
+    unset: Vec<String>,
+    /// The files that were read.
+    names: Vec<String>,
+}
+
+/// `EnvironmentFile=`.
+#[derive(Debug)]
+struct Include {
+    path: String,
+    may_be_absent: bool,
+    /// Which file names it.
+    of: String,
+}
+
+impl Unit {
+    fn read(&mut self, path: &Path, is_configured: bool) -> Result<(), SettingsError> {
         let unreadable = |source| SettingsError::Read {
-            flag: "--proxy-from",
+            by: if is_configured {
+                "network.proxy_from"
+            } else {
+                "--proxy-from"
+            },
             path: printable(&path.to_string_lossy()),
             source,
         };
-        let mut parts = vec![path.clone()];
+        let mut parts = vec![path.to_path_buf()];
         if path.is_dir() {
             // A `containerd.service.d`: drop-ins apply in the order of their names (systemd.unit(5)).
             parts = std::fs::read_dir(path)
@@ -443,50 +502,55 @@ fn proxies(
                 .collect();
             parts.sort();
         }
-        names.push(printable(&path.to_string_lossy()));
         for part in parts {
             let bytes = read(&part).map_err(unreadable)?;
             let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
             if file.resets {
-                variables.clear();
+                self.variables.clear();
             }
             if file.resets_includes {
-                includes.clear();
+                self.includes.clear();
             }
-            variables.extend(file.variables);
-            unset.extend(file.unset);
+            self.variables.extend(file.variables);
+            self.unset.extend(file.unset);
             let of = printable(&part.to_string_lossy());
-            includes.extend(
-                file.includes
-                    .into_iter()
-                    .map(|(path, may)| (path, may, of.clone())),
-            );
+            self.includes
+                .extend(file.includes.into_iter().map(|(path, may)| Include {
+                    path,
+                    may_be_absent: may,
+                    of: of.clone(),
+                }));
         }
+        self.names.push(printable(&path.to_string_lossy()));
+        Ok(())
     }
-    // Files count before `Environment=`, whatever their order, and UnsetEnvironment= before both
-    // (systemd.exec(5)).
-    for (include, may_be_absent, of) in includes {
-        match read(Path::new(&include)) {
-            Ok(bytes) => {
-                let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
-                variables.extend(file.variables);
-            }
-            Err(_) if may_be_absent => {}
-            Err(source) => {
-                return Err(SettingsError::Include {
-                    path: printable(&include),
-                    of,
-                    source,
-                });
+
+    /// Files count before `Environment=`, whatever their order (systemd.exec(5)).
+    fn read_includes(&mut self) -> Result<(), SettingsError> {
+        for include in std::mem::take(&mut self.includes) {
+            match read(Path::new(&include.path)) {
+                Ok(bytes) => {
+                    let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
+                    self.variables.extend(file.variables);
+                }
+                Err(_) if include.may_be_absent => {}
+                Err(source) => {
+                    return Err(SettingsError::Include {
+                        path: printable(&include.path),
+                        of: include.of,
+                        source,
+                    });
+                }
             }
         }
+        Ok(())
     }
-    variables.retain(|(name, _)| !unset.contains(name));
-    let last = |name: &str| {
-        let set = variables.iter().rev().find(|(n, _)| n == name);
-        set.map(|(_, value)| value.clone())
-    };
-    Ok(Proxies::new(&names.join(", "), true, last))
+
+    fn value(&self, name: &str) -> Option<String> {
+        let is_unset = self.unset.iter().any(|unset| unset == name);
+        let set = self.variables.iter().rev().find(|(n, _)| n == name);
+        set.filter(|_| !is_unset).map(|(_, value)| value.clone())
+    }
 }
 
 /// Settings and certificates are some KiB; this is a guard against `/dev/zero`.

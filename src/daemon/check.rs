@@ -102,6 +102,13 @@ impl World {
             std::env::var(name).ok()
         })?;
         let base = place.vantage(&settings);
+        for because in &base.unseen_because {
+            tracing::warn!(
+                reason = because.reason,
+                "not seen: {}",
+                because.what.describe()
+            );
+        }
         Ok(Self {
             edges: Edges {
                 resolver: place.resolver.clone(),

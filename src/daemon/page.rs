@@ -41,7 +41,8 @@ struct TargetPage {
     rates: Option<Plot>,
     checks: Option<Plot>,
     runs: Vec<RunLine>,
-    unseen: Vec<&'static str>,
+    /// What, and why.
+    unseen: Vec<(&'static str, String)>,
 }
 
 #[derive(Template)]
@@ -366,7 +367,12 @@ fn about(own: &OwnNode, now: Timestamp) -> Option<String> {
 pub fn target(fleet: &Fleet, watched: &Watched, now: Timestamp) -> askama::Result<String> {
     let record = &watched.record;
     let runs: Vec<&Run> = record.runs().map(AsRef::as_ref).collect();
-    let unseen = fleet.vantage.as_ref().map(|vantage| vantage.unseen.clone());
+    let unseen = fleet.vantage.iter().flat_map(|vantage| {
+        vantage.unseen.iter().map(|what| {
+            let reasons: Vec<&str> = vantage.reasons(*what).collect();
+            (what.describe(), reasons.join("; "))
+        })
+    });
     TargetPage {
         card: card(&fleet.rates(), watched, now, usize::MAX),
         no_rate: if watched.target.rhythm.transfer.is_some() {
@@ -382,11 +388,7 @@ pub fn target(fleet: &Fleet, watched: &Watched, now: Timestamp) -> askama::Resul
             "durations",
         ),
         runs: runs.iter().map(|run| line(run)).collect(),
-        unseen: unseen
-            .unwrap_or_default()
-            .into_iter()
-            .map(crate::model::vantage::Unseen::describe)
-            .collect(),
+        unseen: unseen.collect(),
     }
     .render()
 }

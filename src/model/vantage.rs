@@ -114,6 +114,16 @@ impl Vantage {
     }
 }
 
+impl Vantage {
+    /// Why this is not seen, in words.
+    pub fn reasons(&self, what: Unseen) -> impl Iterator<Item = &str> {
+        let because = self.unseen_because.iter();
+        because
+            .filter(move |because| because.what == what)
+            .map(|because| &*because.reason)
+    }
+}
+
 /// A node of a cluster.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct NodeFacts {

@@ -139,7 +139,7 @@ impl Page {
         self.throughput(report);
         self.pull_secrets(report);
         self.credentials(&report.evidence);
-        self.unseen(report);
+        self.unseen(&report.evidence.vantage);
         self.trace(&report.evidence);
     }
 
@@ -818,22 +818,6 @@ impl Page {
                 4,
                 &format!("{}: {}", mismatch.credential, mismatch.rule),
             );
-        }
-    }
-
-    fn unseen(&mut self, report: &Report) {
-        let unseen = &report.evidence.vantage.unseen;
-        if unseen.is_empty() {
-            return;
-        }
-        let heading = self.style.paint(Ink::Bold, "not seen from here");
-        self.line(&heading);
-        for what in unseen {
-            self.prose("  - ", 4, what.describe());
-            let because = report.evidence.vantage.unseen_because.iter();
-            for because in because.filter(|because| because.what == *what) {
-                self.prose("    ", 4, &because.reason);
-            }
         }
     }
 

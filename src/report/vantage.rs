@@ -90,7 +90,7 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
         page.line("");
         let heading = page.style.paint(
             Ink::Bold,
-            "not seen, which is no evidence that it is not there",
+            "signs of a path's class that were not seen, which is no evidence that they are not there",
         );
         page.line(&heading);
         for missing in &vantage.missing {
@@ -106,6 +106,10 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
             );
         }
     }
+    if !vantage.unseen.is_empty() {
+        page.line("");
+        page.unseen(vantage);
+    }
     if let Some(took) = vantage.took {
         page.line("");
         page.line(&format!("looked around in {}", Took(took)));
@@ -114,6 +118,21 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
 }
 
 impl Page {
+    /// What a pull may depend on and is not seen here.
+    pub(super) fn unseen(&mut self, vantage: &Vantage) {
+        if vantage.unseen.is_empty() {
+            return;
+        }
+        let heading = self.style.paint(Ink::Bold, "not seen from here");
+        self.line(&heading);
+        for what in &vantage.unseen {
+            self.prose("  - ", 4, what.describe());
+            for reason in vantage.reasons(*what) {
+                self.prose("    ", 4, reason);
+            }
+        }
+    }
+
     /// Destinations that were tried for comparison.
     fn others(&mut self, vantage: &Vantage) {
         if let Some(baseline) = &vantage.baseline {

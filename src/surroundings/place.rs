@@ -66,6 +66,10 @@ pub fn containerd_files(network: &Network) -> containerd::Request {
         hosts_dir: network.hosts_dir.clone(),
         config: network.containerd_config.clone(),
         proxy_from: network.proxy_from.clone(),
+        may_lack: containerd::MayLack {
+            hosts: true,
+            proxies: true,
+        },
     }
 }
 
@@ -165,6 +169,9 @@ impl Place {
         if let Some(reason) = &self.roots_unseen {
             because(Unseen::NodeRoots, reason.clone());
         }
+        vantage
+            .unseen_because
+            .extend(settings.unseen.iter().cloned());
         vantage.unseen.retain(|what| match what {
             Unseen::NodeCredentials => !are_known,
             Unseen::NodeRoots => !self.has_node_roots,

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
@@ -18,6 +17,7 @@ use pullpath::kubernetes::client::connect;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::lab::free_port;
 use crate::lab::process::{Process, run};
 
 /// Ends with this.
@@ -416,10 +416,4 @@ fn binary() -> &'static Path {
         let told = run(&mut Command::new(script));
         PathBuf::from(told.trim())
     })
-}
-
-/// Nobody else takes it in between: ports of the kernel's choice come round late.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use http::Method;
 use nix::sys::signal::Signal;
+use operated::browser::picture;
 use operated::{Daemon, Metrics, ask, config, eventually, target};
 use pullpath::daemon::metrics::FAMILIES;
 use pullpath::report::Document;
@@ -692,34 +693,14 @@ async fn a_browser_shows_the_pages_as_they_are_meant() {
     let daemon = Daemon::start(&config(&world, &format!("{app}\n{wrong}"), ""));
     daemon.check("app", "transfer");
     daemon.check("wrong", "reach");
-    let profile = TempDir::new().unwrap();
+    let folder = TempDir::new().unwrap();
     let show = |path: &str, name: &str| {
-        let picture = profile.path().join(name);
-        let output = Command::new("timeout")
-            .args([
-                "60",
-                "chromium",
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--no-first-run",
-            ])
-            .args([
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--no-proxy-server",
-            ])
-            .args(["--enable-logging=stderr", "--window-size=900,1400"])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(format!("--screenshot={}", picture.display()))
-            .arg(format!("http://{}{path}", daemon.public))
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{told}");
+        let to = folder.path().join(name);
+        let url = format!("http://{}{path}", daemon.public);
+        let told = picture(&url, [900, 1400], &to);
         // What the policy refuses, a browser says on its console.
         assert!(!told.contains("CONSOLE"), "{told}");
-        fs::read(picture).unwrap()
+        fs::read(to).unwrap()
     };
     // An empty page is some KiB; these have text and cards.
     for (path, name) in [("/", "index.png"), ("/targets/app", "target.png")] {

@@ -35,7 +35,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use kube::Cluster;
 use lab::process::{Process, run};
-use operated::{Daemon, eventually_within};
+use operated::{Daemon, browser, eventually_within};
 use serde_json::{Value, json};
 use stack::{PASSWORD, REPOSITORY, TAG, USER};
 use tempfile::TempDir;
@@ -655,30 +655,8 @@ fn check_queries(drawn: &Value, knows_limit: bool) {
 /// What a browser makes of a page; kept in the documents where that is wished.
 fn picture(folder: &Path, name: &str) {
     let shot = folder.join(format!("{name}.png"));
-    let profile = TempDir::new().unwrap();
-    run(Command::new("timeout")
-        .args([
-            "60",
-            "chromium",
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-        ])
-        .args([
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-        ])
-        .args([
-            "--disable-sync",
-            "--disable-dev-shm-usage",
-            "--hide-scrollbars",
-        ])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(["--window-size=1264,2600"])
-        .arg(format!("--screenshot={}", shot.display()))
-        .arg(format!("file://{}/{name}.html", folder.display())));
+    let url = format!("file://{}/{name}.html", folder.display());
+    browser::picture(&url, [1264, 2600], &shot);
     assert!(std::fs::metadata(&shot).unwrap().len() > 50_000, "{name}");
     if std::env::var_os("UPDATE_SCREENSHOTS").is_some() {
         let kept = root().join(format!("docs/images/{name}.png"));

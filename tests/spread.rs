@@ -209,12 +209,18 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
         // Where an epoch's turns come at its very end, the second one has no time left to wait for
         // the first: epochs are hours, elsewhere.
         let last = lowest[1].0.after(Duration::from_secs(6));
-        if last.0.as_secs() < epoch + EPOCH.as_secs() {
+        // And one of the epoch before that lasts into this one is in its way.
+        let is_clear = !tests.iter().any(|(_, from, until)| {
+            *from < epoch as f64 && *until > lowest[0].0.0.as_secs_f64()
+        });
+        if is_clear && last.0.as_secs() < epoch + EPOCH.as_secs() {
             assert_eq!(made.len(), 2, "{lowest:?} {tests:#?}");
         } else {
             assert!((1..=2).contains(&made.len()), "{lowest:?} {tests:#?}");
         }
-        assert_eq!(made[0], lowest[0].1, "{lowest:?} {tests:#?}");
+        if is_clear {
+            assert_eq!(made[0], lowest[0].1, "{lowest:?} {tests:#?}");
+        }
     }
     let lease = at_api(&cluster, &group.lease).expect("the group's Lease");
     assert!(

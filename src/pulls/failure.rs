@@ -42,7 +42,7 @@ const MOST_MESSAGE: usize = 300;
 pub fn judge(image: &str, text: &str) -> Told {
     let text = beginning(text, MOST_JUDGED).replace("\\\"", "\"");
     let registry = registry_host(image);
-    // Of several credentials each has its own error: [rpc error: …, rpc error: …].
+    // The kubelet tries each credential that matches, and tells all that became of them: [one, another].
     let inner = text.trim();
     let Some(list) = inner
         .strip_prefix('[')
@@ -50,24 +50,77 @@ pub fn judge(image: &str, text: &str) -> Told {
     else {
         return judge_one(registry.as_deref(), inner);
     };
-    let mut all: Vec<Told> = list
-        .split(", rpc error: ")
-        .map(|one| judge_one(registry.as_deref(), one))
+    let all: Vec<(&str, Told)> = tries(list)
+        .into_iter()
+        .map(|one| (one, judge_one(registry.as_deref(), one)))
         .collect();
-    // A credential that was refused tells more than the attempt without one that follows it.
-    let first = all
-        .iter()
-        .position(|told| told.cause == Some(Cause::AuthBadCred))
-        .or_else(|| all.iter().position(|told| told.cause.is_some()))
-        .unwrap_or(0);
-    let mut told = all.swap_remove(first);
-    let is_credential = told.cause == Some(Cause::AuthBadCred);
-    for cause in all.into_iter().filter_map(|other| other.cause) {
-        if Some(cause) != told.cause && !told.or.contains(&cause) && !is_credential {
+    // What hinders the pull is told by the try that came furthest: a manifest that is not there is seen by
+    // a credential that was taken, and not by the stale one before it.
+    let furthest = |at: &usize| (progress(&all[*at].1), std::cmp::Reverse(*at));
+    let Some(first) = (0..all.len()).max_by_key(furthest) else {
+        return Told::default();
+    };
+    let mut told = all[first].1.clone();
+    for (one, other) in &all {
+        // That nothing is had without a credential tells nothing where one was refused.
+        let is_anonymous = one.contains("failed to fetch anonymous token");
+        if let Some(cause) = other.cause
+            && !is_anonymous
+            && Some(cause) != told.cause
+            && !told.or.contains(&cause)
+        {
             told.or.push(cause);
         }
     }
     told
+}
+
+/// The errors of a list. They have commas of their own, so it is parted at what an error begins with.
+fn tries(list: &str) -> Vec<&str> {
+    const BEGINNINGS: [&str; 8] = [
+        "rpc error: ",
+        "failed to pull and unpack image ",
+        "failed to pull image ",
+        "Error response from daemon: ",
+        "initializing source ",
+        "reading manifest ",
+        "unable to retrieve auth token",
+        "copying system image ",
+    ];
+    let begins = |rest: &str| BEGINNINGS.iter().any(|words| rest.starts_with(words));
+    let mut parts = Vec::new();
+    let mut from = 0;
+    for (at, _) in list.match_indices(", ") {
+        if begins(&list[at + 2..]) {
+            parts.push(&list[from..at]);
+            from = at + 2;
+        }
+    }
+    parts.push(&list[from..]);
+    parts
+}
+
+/// How far the pull came before it failed.
+fn progress(told: &Told) -> u8 {
+    match told.cause {
+        None => 0,
+        Some(_) if told.leg == Some(Role::Blob) => 6,
+        Some(
+            Cause::ManifestUnknown
+            | Cause::ManifestUnsupported
+            | Cause::ManifestInvalid
+            | Cause::NameUnknown
+            | Cause::NoPlatform
+            | Cause::BlobUnknown
+            | Cause::DigestMismatch
+            | Cause::DiskFull,
+        ) => 5,
+        // A token was given, or a name and a password taken.
+        Some(Cause::AuthDenied | Cause::RateLimited) => 4,
+        Some(Cause::AuthBadCred | Cause::CredentialExpired) => 3,
+        Some(Cause::AuthNoCred | Cause::AuthUnknown) => 2,
+        Some(_) => 1,
+    }
 }
 
 /// The host that a pull of this image asks first; Docker Hub's has a name of its own.

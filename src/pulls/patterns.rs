@@ -55,6 +55,9 @@ const LOCAL: &[Rule] = rules! {
         ["unable to read CA cert"] HostsTomlInvalid;
         ["unable to load CA cert"] HostsTomlInvalid;
         ["failed to load X509 key pair"] HostsTomlInvalid;
+        // The kubelet's own, of a Secret: no registry was asked.
+        ["unable to parse auth field"] SecretFormat;
+        ["illegal base64 data at input byte"] SecretFormat;
     }
 };
 
@@ -288,7 +291,12 @@ fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match>
     let is_anonymous = text.contains("failed to fetch anonymous token");
     let is_oauth = text.contains("failed to fetch oauth token");
     match status? {
-        401 | 403 if is_anonymous => Some(other(Cause::AuthNoCred, &[])),
+        // Registries say the same of a repository that is not there.
+        401 if is_anonymous => Some(other(Cause::AuthNoCred, &[Cause::NameUnknown])),
+        403 if is_anonymous => Some(other(
+            Cause::AuthNoCred,
+            &[Cause::NameUnknown, Cause::Fw403],
+        )),
         401 if is_oauth => Some(other(Cause::AuthBadCred, &[])),
         403 if is_oauth => Some(other(Cause::AuthDenied, &[Cause::AuthBadCred])),
         _ => None,
@@ -323,14 +331,17 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
     {
         return None;
     }
-    let is_of_content = [
+    // It was lost on the node.
+    let is_local = [
         "failed to get reader from content store",
         "failed to extract layer",
-    ]
-    .iter()
-    .any(|words| text.contains(words));
-    if is_of_content {
-        // It was lost on the node.
+        "failed to prepare extraction snapshot",
+    ];
+    let is_lost = ["snapshot ", "lease "];
+    if is_local.iter().any(|words| text.contains(words))
+        || (text.contains("does not exist: not found")
+            && is_lost.iter().any(|words| text.contains(words)))
+    {
         return None;
     }
     let is_manifest = url.is_some_and(|url| super::failure::path(url).contains("/manifests/"))
@@ -339,7 +350,10 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
     if leg == Some(Role::Blob) && !is_manifest {
         return Some(other(Cause::BlobUnknown, &[]));
     }
-    Some(other(Cause::ManifestUnknown, &[Cause::NameUnknown]))
+    // Other things are not found than manifests.
+    let is_asked = ["failed to resolve", "could not fetch content descriptor"];
+    (is_manifest || is_asked.iter().any(|words| text.contains(words)))
+        .then_some(other(Cause::ManifestUnknown, &[Cause::NameUnknown]))
 }
 
 /// The status of an answer, where the text has one: `: 403 Forbidden`, `StatusCode: 404`, `registry 502 (Bad

@@ -143,6 +143,8 @@ impl From<PodRaw> for PodSeen {
                 containers.push(ContainerSeen {
                     state: told.map_or(ContainerState::Untold, state_of),
                     policy: one.policy(),
+                    is_sidecar: kind == ContainerKind::InitContainer
+                        && one.restart_policy.as_deref() == Some("Always"),
                     name: one.name,
                     kind,
                     image: one.image,

@@ -62,6 +62,7 @@ fn maker(kind: MakerKind, name: &str, images: &[&str], secrets: &[&str]) -> Make
                     name: format!("c{index}"),
                     image: (*image).to_owned(),
                     image_pull_policy: None,
+                    restart_policy: None,
                 })
             })
             .collect(),

@@ -83,6 +83,8 @@ pub struct ContainerSpec {
     #[serde(default)]
     pub image: String,
     pub image_pull_policy: Option<String>,
+    /// Of an init container that runs on beside the others: `Always`.
+    pub restart_policy: Option<String>,
 }
 
 impl ContainerSpec {
@@ -180,6 +182,7 @@ mod tests {
             name: "app".into(),
             image: image.into(),
             image_pull_policy: policy.map(str::to_owned),
+            restart_policy: None,
         };
         assert_eq!(Image::of(&container("a", Some("Never"))), None);
         assert_eq!(Image::of(&container("", None)), None);

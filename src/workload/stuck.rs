@@ -38,6 +38,8 @@ pub struct ContainerSeen {
     pub kind: ContainerKind,
     pub image: String,
     pub policy: Option<PullPolicy>,
+    /// An init container with `restartPolicy: Always`: it runs on, and the others do not wait for its end.
+    pub is_sidecar: bool,
     pub state: ContainerState,
 }
 
@@ -163,7 +165,17 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
             })
         };
         match &container.state {
-            // A sidecar among the init containers runs on beside the others.
+            ContainerState::Running
+                if container.kind == ContainerKind::InitContainer && !container.is_sidecar =>
+            {
+                is_initializing = true;
+                found.push(Wait::Other {
+                    container: Some(container.name.clone()),
+                    reason: "Running".to_owned(),
+                    message: "this init container runs; images of main containers are pulled when all of them have ended"
+                        .to_owned(),
+                });
+            }
             ContainerState::Ended | ContainerState::Running => {}
             ContainerState::Waiting(said) if IMAGE_REASONS.contains(&said.reason.as_str()) => {
                 found.push(image(ImageWhy::Failed(said.clone())));
@@ -212,9 +224,15 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
 
 /// No pull has begun: the pod waits for its volumes, network or sandbox.
 fn not_begun(container: &ContainerSeen, events: &[EventSeen]) -> Wait {
+    // What was in the way before a container of the pod began is so no more.
+    let begun = events
+        .iter()
+        .filter(|event| ["Pulled", "Created", "Started"].contains(&event.reason.as_str()))
+        .filter_map(|event| event.last)
+        .max();
     let newest = events
         .iter()
-        .filter(|event| event.is_warning)
+        .filter(|event| event.is_warning && (begun.is_none() || event.last >= begun))
         .max_by_key(|event| event.last);
     match newest {
         Some(event) if is_of_sandbox_image(event) => Wait::Sandbox {
@@ -318,6 +336,7 @@ mod tests {
             kind,
             image: format!("r.test/{name}:1"),
             policy: None,
+            is_sidecar: false,
             state,
         }
     }
@@ -472,6 +491,33 @@ mod tests {
         assert_eq!(
             words(&of(ContainerState::Ended), Some(&[pulling])),
             ["image of app: pulling"]
+        );
+        // One that runs, as `pullpath wait` does: nobody pulls the main container's image yet.
+        for events in [None, Some(&[][..])] {
+            assert_eq!(
+                words(&of(ContainerState::Running), events),
+                ["init: Running"]
+            );
+        }
+        let mut beside = of(ContainerState::Running);
+        beside.containers[0].is_sidecar = true;
+        assert_eq!(words(&beside, None), ["image of app: maybe"]);
+    }
+
+    #[test]
+    fn what_was_in_the_way_before_a_container_began_is_not_told() {
+        let mount = event(5, None, "FailedMount", "MountVolume.SetUp failed");
+        let started = event(10, Some("init"), "Started", "Started container init");
+        let creating = app(waiting("PodInitializing"));
+        let told = words(&creating, Some(&[mount.clone(), started.clone()]));
+        assert_eq!(told, ["pod: PodInitializing"]);
+        let again = EventSeen {
+            last: Some(Timestamp::from_second(20).unwrap()),
+            ..mount
+        };
+        assert_eq!(
+            words(&creating, Some(&[again, started])),
+            ["pod: FailedMount"]
         );
     }
 

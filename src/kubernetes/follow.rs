@@ -77,8 +77,13 @@ pub async fn follow<K, T>(
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
+    let one = ListParams {
+        limit: Some(1),
+        field_selector: config.field_selector.clone(),
+        ..ListParams::default()
+    };
     let stream = watcher(api.clone(), config).default_backoff();
-    take(stream, || answers(&api), keep, view, stop).await;
+    take(stream, || answers(&api, &one), keep, view, stop).await;
 }
 
 /// Without a word for so long behind an error, the watch goes on or hangs: the longest wait before another
@@ -89,9 +94,8 @@ const QUIET: Duration = Duration::from_secs(45);
 const WAIT: Duration = Duration::from_secs(10);
 
 /// Whether the API server tells what there is: one object of it is asked for.
-async fn answers<K: Clone + DeserializeOwned + Debug>(api: &Api<K>) -> bool {
-    let one = ListParams::default().limit(1);
-    let asked = tokio::time::timeout(WAIT, api.list_metadata(&one)).await;
+async fn answers<K: Clone + DeserializeOwned + Debug>(api: &Api<K>, one: &ListParams) -> bool {
+    let asked = tokio::time::timeout(WAIT, api.list_metadata(one)).await;
     matches!(asked, Ok(Ok(_)))
 }
 

@@ -91,7 +91,8 @@ fn pod(cluster: &Cluster, namespace: &str, name: &str, image: &str, owner: Optio
     });
     cluster.create(
         &format!("/api/v1/namespaces/{namespace}/pods"),
-        &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "ownerReferences": owners},
+        &json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "ownerReferences": owners, "labels": {"pod-template-hash": "5d8f7c"}},
                 "spec": {"containers": [{"name": "app", "image": image}]}}),
     );
 }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{State, View, follow as follow_one, take};
-use super::meta::slim;
+use super::meta::{OF_A_DEPLOYMENT, slim};
 use super::secrets::KEPT_ANNOTATION;
 use super::shapes::{Named, PodSpec, core_object};
 use crate::model::text::printable;
@@ -440,6 +440,12 @@ impl MakerObject {
             .split_once('/')
             .map_or("", |(group, _)| group);
         let is_read = match group {
+            // Without the label the ReplicaSet is nobody's, or an Argo Rollout's: no template is read for it.
+            "apps" if owner.kind == "ReplicaSet" => self
+                .metadata
+                .labels
+                .as_ref()
+                .is_some_and(|labels| labels.contains_key(OF_A_DEPLOYMENT)),
             "apps" | "batch" => true,
             // A static pod's manifest is a file of its node.
             "" => owner.kind == "Node",
@@ -612,8 +618,14 @@ mod tests {
         assert_eq!(bare.who(), ("Pod", "web"));
         let foreign = pod(Some(("apps.kruise.io/v1alpha1", "CloneSet")), json!({})).unwrap();
         assert_eq!(foreign.who(), ("CloneSet", "above"));
+        let rollout = pod(Some(("apps/v1", "ReplicaSet")), json!({})).unwrap();
+        assert_eq!(rollout.who(), ("ReplicaSet", "above"));
+        let mut labelled = meta(Some(("apps/v1", "ReplicaSet")));
+        labelled["labels"] = json!({"app": "web", "pod-template-hash": "5d8f7c"});
+        let of_deployment = json!({"metadata": labelled, "spec": pod_spec()});
+        assert_eq!(maker(MakerKind::Pod, of_deployment), None);
         for owner in [
-            ("apps/v1", "ReplicaSet"),
+            ("apps/v1", "StatefulSet"),
             ("batch/v1", "Job"),
             ("v1", "Node"),
         ] {

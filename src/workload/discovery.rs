@@ -46,7 +46,6 @@ impl Container {
             "ErrImagePull",
             "ImagePullBackOff",
             "ImageInspectError",
-            "ErrImageNeverPull",
             "RegistryUnavailable",
             "SignatureValidationFailed",
         ];
@@ -213,6 +212,10 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
                 found.out_of_scope += 1;
                 continue;
             }
+            // Nobody asks a registry for it, here or on another node.
+            if policy(container, &reference) == PullPolicy::Never {
+                continue;
+            }
             let secrets = (!pod.pull_secrets.is_empty()).then(|| SecretRefs {
                 namespace: pod.namespace.clone(),
                 names: pod.pull_secrets.clone(),
@@ -275,11 +278,11 @@ enum Rank {
 
 impl Rank {
     fn of(container: &Container, policy: PullPolicy) -> Self {
-        let is_present = container.is_present || policy == PullPolicy::Never;
         match policy {
+            PullPolicy::Never => Self::Present,
             _ if container.waits_for_image() => Self::Waited,
             PullPolicy::Always => Self::Always,
-            _ if is_present => Self::Present,
+            _ if container.is_present => Self::Present,
             _ => Self::Absent,
         }
     }
@@ -418,8 +421,10 @@ mod tests {
         assert!(!found.wanted[0].needs_no_pull(), "latest is pulled always");
         let mut never = pod("shop", "a", &[], &["r.test/app"]);
         never.containers[0].policy = Some(PullPolicy::Never);
+        assert_eq!(names(&discover(&[never.clone()], &scope()).wanted), [""; 0]);
         never.containers[0].is_present = false;
-        assert!(discover(&[never], &scope()).wanted[0].needs_no_pull());
+        never.containers[0].waits = Some("ErrImageNeverPull".to_owned());
+        assert_eq!(names(&discover(&[never], &scope()).wanted), [""; 0]);
     }
 
     #[test]

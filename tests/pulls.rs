@@ -128,7 +128,7 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     );
     assert!(daemon.get("/").body.contains("shop/old"), "and is shown");
 
-    let pulled = "Successfully pulled image \"registry.example.com/team/app:1\" in 4s (34s including waiting). Image size: 48000000 bytes.";
+    let pulled = "Successfully pulled image \"registry.example.com/team/app:1\" in 6s (36s including waiting). Image size: 48000000 bytes.";
     for n in 1..=3 {
         cluster.kubelet_says(
             &format!("good{n}.1"),
@@ -186,7 +186,7 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     );
     assert_eq!(
         of_pair("pullpath_real_pull_duration_seconds_sum"),
-        Some(12.0)
+        Some(18.0)
     );
     assert_eq!(
         of_pair("pullpath_real_pull_waiting_seconds_sum"),
@@ -194,7 +194,7 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     );
     assert_eq!(
         of_pair("pullpath_real_pull_throughput_bytes_per_second_sum"),
-        Some(36e6)
+        Some(24e6)
     );
     let value = |series: &str| metrics.value(series);
     assert_eq!(

@@ -210,9 +210,9 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
         // the first: epochs are hours, elsewhere.
         let last = lowest[1].0.after(Duration::from_secs(6));
         // And one of the epoch before that lasts into this one is in its way.
-        let is_clear = !tests.iter().any(|(_, from, until)| {
-            *from < epoch as f64 && *until > lowest[0].0.0.as_secs_f64()
-        });
+        let is_clear = !tests
+            .iter()
+            .any(|(_, from, until)| *from < epoch as f64 && *until > lowest[0].0.0.as_secs_f64());
         if is_clear && last.0.as_secs() < epoch + EPOCH.as_secs() {
             assert_eq!(made.len(), 2, "{lowest:?} {tests:#?}");
         } else {

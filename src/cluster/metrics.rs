@@ -20,13 +20,13 @@ families! {
     WAITING: Histogram "pullpath_real_pull_waiting_seconds" ["registry", "node"]
         "How long real pulls waited for others on their node (since Kubernetes 1.28).";
     THROUGHPUT: Histogram "pullpath_real_pull_throughput_bytes_per_second" ["registry", "node"]
-        "Size of the image by the time of its pull, unpacking included (since Kubernetes 1.30); of pulls of a second or more, and of each image once a node. The size is that of the compressed layers with containerd, that on the disk with CRI-O and docker.";
+        "Size of the image by the time of its pull, unpacking included (since Kubernetes 1.30); of pulls of 5 s or more, and of each image once a node. The size is that of the compressed layers with containerd, that on the disk with CRI-O and docker.";
     FAILURES: Counter "pullpath_real_pull_failures_total" ["registry", "node", "cause"]
         "Real pulls that have failed, by what the runtime's words come to; `unexplained` where they have no name yet. `registry` is empty where the image's name is none.";
     FAILING: Gauge "pullpath_real_pull_failing" ["registry", "cause"]
         "Containers that wait for an image whose pull fails, by what it came to last.";
     SLOW: Gauge "pullpath_real_pull_slow" ["registry", "node", "cause"]
-        "1 where the newest real pulls are slow by waiting for others (`serial_pull`) or by the node's disk (`disk_unpack`, only with cluster.node_rate_mbit).";
+        "1 where the newest real pulls are slow by waiting for others (`serial_pull`) or by the node's disk (`disk_unpack`, only with cluster.node_rates_mbit).";
     SECRETS_MISSING: Gauge "pullpath_real_pull_pods_missing_secrets" []
         "Pods that name pull Secrets which the kubelet could not read.";
     SEEN: Counter "pullpath_real_pull_events_total" ["kind"]

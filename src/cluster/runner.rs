@@ -407,9 +407,11 @@ fn limits(config: &Config) -> Limits {
     Limits {
         most_pairs: cluster.most_pairs.0 as usize,
         idle: cluster.forget_after.0,
-        node_rate: cluster
-            .node_rate_mbit
-            .map(|mbit| f64::from(mbit.0) * 1e6 / 8.0),
+        node_rates: cluster
+            .node_rates_mbit
+            .iter()
+            .map(|(registry, mbit)| (Arc::from(&**registry), f64::from(mbit.0) * 1e6 / 8.0))
+            .collect(),
     }
 }
 

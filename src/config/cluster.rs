@@ -1,5 +1,6 @@
 //! `cluster`: what `pullpath cluster` watches, and how one of its replicas is the active one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -30,9 +31,9 @@ pub struct Cluster {
     pub most_pairs: CountWithin<1, 20_000>,
     /// A pair without a pull for so long is forgotten.
     pub forget_after: WaitWithin<600, { 7 * 24 * HOUR }>,
-    /// What nodes get of their network, in Mbit/s, as their transfer tests measure it. Only then it is
-    /// told that a disk is slow.
-    pub node_rate_mbit: Option<CountWithin<1, 1_000_000>>,
+    /// By registry, what nodes get of it over their network, in Mbit/s, as their transfer tests measure it.
+    /// Only then it is told that a disk is slow, and of no other registry.
+    pub node_rates_mbit: BTreeMap<String, CountWithin<1, 1_000_000>>,
 }
 
 impl Default for Cluster {
@@ -45,7 +46,7 @@ impl Default for Cluster {
             lint: Switch::Off,
             most_pairs: CountWithin(1000),
             forget_after: WaitWithin(Duration::from_secs(6 * HOUR)),
-            node_rate_mbit: None,
+            node_rates_mbit: BTreeMap::new(),
         }
     }
 }

@@ -752,7 +752,7 @@ causes! {
         "The network is fast, the disk is not"
         symptom "Pulls are slow on a fast network"
         cause "Unpacking waits for the node's disk, or for its processors."
-        tell "Real pulls come to less than a third of the rate that nodes measure (cluster.node_rate_mbit), without waiting for one another. Not told where that rate is not given."
+        tell "Real pulls from a registry come to less than a third of the rate that nodes measure of it (cluster.node_rates_mbit), without waiting for one another. Not told where that rate is not given."
         fix "A faster disk for containerd's folder (/var/lib/containerd), or a node with more processors."
         DiskFull = "disk_full", Critical, Now, [];
         "The node's disk has no room for the image"

@@ -25,15 +25,15 @@ const LEAST_WAIT: Duration = Duration::from_secs(3);
 const LEAST_SIZE: Bytes = Bytes(10 << 20);
 
 /// And those that take less time: handshakes and manifests are a part of it.
-const LEAST_PULLING: Duration = Duration::from_secs(5);
+pub(super) const LEAST_PULLING: Duration = Duration::from_secs(5);
 
 /// Unpacking takes its time on a good disk too, and goes on beside the download; below a third of what the
 /// network brings, it is what a pull waits for. (100 Mbit/s bring 12 MB/s; a disk that takes 4 MB/s of
 /// compressed layers is slow.)
 const SHARE: f64 = 1.0 / 3.0;
 
-/// Judges the newest pulls of a node from a registry. `node_rate` is what nodes measure of their network, in
-/// bytes per second, where somebody knows it.
+/// Judges the newest pulls of a node from a registry. `node_rate` is what nodes measure of that registry, in
+/// bytes per second, where somebody knows it: the rate of another one tells nothing of the way to this.
 pub fn judge(pulls: &[Took], node_rate: Option<f64>) -> Option<Slow> {
     waits(pulls).or_else(|| unpacks(pulls, node_rate?))
 }
@@ -80,7 +80,7 @@ fn unpacks(pulls: &[Took], node_rate: f64) -> Option<Slow> {
     (median < node_rate * SHARE).then(|| Slow {
         cause: Cause::DiskUnpack,
         seen: format!(
-            "half of the newest {} pulls came to less than {:.1} Mbit/s, and nodes measure {:.1} Mbit/s (cluster.node_rate_mbit)",
+            "half of the newest {} pulls came to less than {:.1} Mbit/s, and nodes measure {:.1} Mbit/s of this registry (cluster.node_rates_mbit)",
             rates.len(),
             median * 8.0 / 1e6,
             node_rate * 8.0 / 1e6

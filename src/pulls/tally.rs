@@ -1,7 +1,7 @@
 //! What many Events come to: figures of each registry and node, what fails now, what is new. Each
 //! occurrence counts once, however often its Event is shown; everything has a bound.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,22 +44,18 @@ const RECENT: usize = 20;
 const MOST_IMAGES: usize = 256;
 
 /// A pod that fails says so at least every five minutes (the longest back-off, and client-go's limit of
-/// Events of one object); after three of them in silence it is gone, or has its image.
-const STILL: Duration = Duration::from_mins(15);
-
-/// A quicker pull has fetched a manifest and little else: with `Always` an image that is there "is pulled" in
-/// a third of a second, and its size by that time is no rate.
-const LEAST_OF_A_RATE: Duration = Duration::from_secs(1);
+/// Events of one object); after two of them in silence it is gone, or has its image.
+const STILL: Duration = Duration::from_mins(11);
 
 /// What an operator bounds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Pairs of registry and node.
     pub most_pairs: usize,
     /// A pair without a pull for so long is forgotten.
     pub idle: Duration,
-    /// What nodes measure, in bytes per second.
-    pub node_rate: Option<f64>,
+    /// What nodes measure of a registry, in bytes per second.
+    pub node_rates: BTreeMap<Arc<str>, f64>,
 }
 
 /// A registry and a node.
@@ -104,8 +100,8 @@ pub struct Pair {
     /// The newest last.
     recent: VecDeque<Took>,
     pub slow: Option<Slow>,
-    /// Images that this node has, as far as was seen.
-    images: BTreeSet<u64>,
+    /// Images that this node has, as far as was seen; the newest last.
+    images: VecDeque<u64>,
     last: Timestamp,
 }
 
@@ -177,14 +173,14 @@ impl Tally {
         }
     }
 
-    pub fn limits(&self) -> Limits {
-        self.limits
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
-        for pair in self.pairs.values_mut() {
-            pair.judge(limits.node_rate);
+        for ((registry, _), pair) in &mut self.pairs {
+            pair.judge(self.limits.node_rates.get(registry).copied());
         }
     }
 
@@ -282,7 +278,7 @@ impl Tally {
             Said::Pulled { image, took } => {
                 self.recovered(&container, at);
                 if new > 0 {
-                    let rate = self.limits.node_rate;
+                    let rate = self.limits.node_rates.get(&registry).copied();
                     if let Some(pair) = self.pair((registry.clone(), node.clone()), at) {
                         pair.pulled(&image, took, rate);
                     } else {
@@ -474,7 +470,7 @@ impl Pair {
             failures: BTreeMap::new(),
             recent: VecDeque::new(),
             slow: None,
-            images: BTreeSet::new(),
+            images: VecDeque::new(),
             last: at,
         }
     }
@@ -502,8 +498,15 @@ impl Pair {
         let mut hasher = DefaultHasher::new();
         image.hash(&mut hasher);
         let key = hasher.finish();
-        // Beyond the bound nobody knows, and then nothing is told of a rate.
-        self.images.len() < MOST_IMAGES && self.images.insert(key)
+        let before = self.images.iter().position(|known| *known == key);
+        if let Some(place) = before {
+            self.images.remove(place);
+        }
+        self.images.push_back(key);
+        if self.images.len() > MOST_IMAGES {
+            self.images.pop_front();
+        }
+        before.is_none()
     }
 
     fn judge(&mut self, node_rate: Option<f64>) {
@@ -517,13 +520,14 @@ impl Pair {
 }
 
 /// The rate that a pull comes to: the image's size by the time of the pull, unpacking included. At least that
-/// of its network where all layers had to come.
+/// of its network where all layers had to come. A quick pull has fetched a manifest and little else: with
+/// `Always` an image that is there "is pulled" in the time that its registry takes to answer.
 pub fn rate(took: Took) -> Option<f64> {
     // Where the kubelet does not tell waiting apart, the time is not the pull's alone.
     took.including_waiting?;
     let size = took.size?;
     #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
-    (took.pulling >= LEAST_OF_A_RATE).then(|| size.0 as f64 / took.pulling.as_secs_f64())
+    (took.pulling >= judge::LEAST_PULLING).then(|| size.0 as f64 / took.pulling.as_secs_f64())
 }
 
 fn registry_of(image: &str) -> Option<Arc<str>> {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -238,6 +239,11 @@ fn a_rate_is_told_only_of_what_may_be_one() {
         None,
         "nothing was fetched"
     );
+    assert_eq!(
+        rate(took(2.5, 2.5, 1_500_000_000)),
+        None,
+        "a registry that is slow to say that nothing is new"
+    );
     let without = Took {
         including_waiting: None,
         ..took(10.0, 10.0, 1)
@@ -276,7 +282,7 @@ fn a_hint_says_what_else_it_may_be_and_where_to_ask() {
 const LIMITS: Limits = Limits {
     most_pairs: 3,
     idle: Duration::from_hours(1),
-    node_rate: None,
+    node_rates: BTreeMap::new(),
 };
 
 fn at(second: i64) -> Timestamp {
@@ -299,7 +305,7 @@ fn event(uid: u128, reason: &str, message: &str, count: u64, first: i64, last: i
 }
 
 const FAILED: &str = "Failed to pull image \"r.example.com/a:1\": rpc error: code = Unknown desc = failed to resolve reference: failed to do request: Head \"https://r.example.com/v2/a/manifests/1\": dial tcp 10.0.0.9:443: i/o timeout";
-const PULLED: &str = "Successfully pulled image \"r.example.com/a:1\" in 2s (10s including waiting). Image size: 8000000 bytes.";
+const PULLED: &str = "Successfully pulled image \"r.example.com/a:1\" in 8s (16s including waiting). Image size: 8000000 bytes.";
 
 fn failures(tally: &Tally) -> u64 {
     let all = tally.pairs.values();
@@ -392,7 +398,7 @@ fn a_pull_ends_the_failure_and_is_measured() {
         (1, 1, 1)
     );
     assert!((pair.waiting.sum() - 8.0).abs() < 1e-9);
-    assert!((pair.throughput.sum() - 4e6).abs() < 1e-3);
+    assert!((pair.throughput.sum() - 1e6).abs() < 1e-3);
     // Once more: the node has it now, and what is asked again is no rate.
     tally.take(&event(4, "Pulled", PULLED, 1, 50, 50), at(50));
     let pair = tally.pairs.values().next().unwrap();
@@ -401,13 +407,27 @@ fn a_pull_ends_the_failure_and_is_measured() {
     assert_eq!(tally.newest[0].at, at(50));
 }
 
+/// A node that builds has a tag for each build.
+#[test]
+fn images_beyond_the_bound_are_measured_as_the_first_ones_were() {
+    let mut tally = underway();
+    for n in 0..400_u32 {
+        let text = PULLED.replace("a:1", &format!("a:{n}"));
+        let second = 10 + i64::from(n);
+        let uid = 1000 + n;
+        tally.take(&event(uid.into(), "Pulled", &text, 1, second, second), at(second));
+        let pair = tally.pairs.values().next().unwrap();
+        assert_eq!(pair.throughput.count(), u64::from(n) + 1);
+    }
+}
+
 #[test]
 fn a_failure_is_forgotten_when_nobody_speaks_of_it_any_more() {
     let mut tally = underway();
     tally.take(&event(1, "Failed", FAILED, 1, 10, 10), at(10));
-    tally.tidy(at(10 + 14 * 60));
+    tally.tidy(at(10 + 10 * 60));
     assert_eq!(tally.failing.len(), 1);
-    tally.tidy(at(10 + 16 * 60));
+    tally.tidy(at(10 + 12 * 60));
     assert_eq!((tally.failing.len(), tally.pairs.len()), (0, 1));
     tally.tidy(at(10 + 61 * 60));
     assert_eq!(tally.pairs.len(), 0, "idle");

@@ -51,6 +51,24 @@ macro_rules! finding {
     };
 }
 
+/// A target of the same registry besides `t`, on a node.
+macro_rules! info {
+    ($node:literal, $target:literal) => {
+        (
+            concat!(
+                r#"pullpath_target_info{cluster="c", node="n"#,
+                $node,
+                r#"", instance="i"#,
+                $node,
+                r#"", target=""#,
+                $target,
+                r#"", registry="r.test"}"#
+            ),
+            "1x200",
+        )
+    };
+}
+
 /// What a target comes to on a node, from the 20th minute on.
 macro_rules! ready {
     ($node:literal, $target:literal, $value:literal) => {
@@ -138,12 +156,81 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a blip of some minutes is nobody's night",
-        series: &[(
-            r#"pullpath_finding{cluster="c", node="n1", instance="i1", target="t", leg="registry", cause="tcp_timeout", severity="critical"}"#,
-            "_x20 1x3 _x170",
-        )],
+        series: &[
+            (
+                r#"pullpath_finding{cluster="c", node="n1", instance="i1", target="t", leg="registry", cause="tcp_timeout", severity="critical"}"#,
+                "_x20 1x3 _x170",
+            ),
+            (
+                r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#,
+                "1x20 0x3 1x170",
+            ),
+        ],
         at: "24m",
         fire: &[],
+    },
+    Case {
+        name: "a private image whose Secret must not be read, beside a public one that comes",
+        series: &[
+            finding!("1", "auth_unknown", "critical"),
+            finding!("2", "auth_unknown", "critical"),
+            finding!("3", "auth_unknown", "critical"),
+            info!("1", "open"),
+            info!("2", "open"),
+            info!("3", "open"),
+            ready!("1", "open", "1"),
+            ready!("2", "open", "1"),
+            ready!("3", "open", "1"),
+        ],
+        at: "60m",
+        fire: &[],
+    },
+    Case {
+        name: "nothing but private images whose Secrets must not be read",
+        series: &[
+            finding!("1", "auth_unknown", "critical"),
+            finding!("2", "auth_unknown", "critical"),
+            finding!("3", "auth_unknown", "critical"),
+        ],
+        at: "60m",
+        fire: &[],
+    },
+    Case {
+        name: "one pod names no Secret, and of the private images beside it nothing can be told",
+        series: &[
+            finding!("1", "auth_no_cred", "critical"),
+            finding!("2", "auth_no_cred", "critical"),
+            finding!("3", "auth_no_cred", "critical"),
+            ready!("1", "t", "0"),
+            ready!("2", "t", "0"),
+            ready!("3", "t", "0"),
+            info!("1", "private"),
+            info!("2", "private"),
+            info!("3", "private"),
+        ],
+        at: "60m",
+        fire: &["PullpathImageNotPullable"],
+    },
+    Case {
+        name: "of two replicas that stand for one kind of node, that of one zone has no way out",
+        series: &[
+            finding!("1", "no_egress", "critical"),
+            finding!("2", "no_egress", "critical"),
+            finding!("3", "no_egress", "critical"),
+            ready!("1", "t", "0"),
+            ready!("2", "t", "0"),
+            ready!("3", "t", "0"),
+            (
+                r#"pullpath_target_info{cluster="c", node="n1", instance="i9", target="t", registry="r.test"}"#,
+                "1x200",
+            ),
+            (
+                r#"pullpath_pull_ready{cluster="c", node="n1", instance="i9", target="t", registry="r.test"}"#,
+                "1x200",
+            ),
+        ],
+        at: "40m",
+        fire: &["PullpathRegistryNotPullableFromManyNodes"],
     },
     Case {
         name: "one of three nodes",

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::lab::process::run;
 
 /// What Prometheus has, and which alerts then fire after so many minutes; no others do.
@@ -123,6 +125,10 @@ const CASES: &[Case] = &[
                 r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="tcp_timeout"}"#,
                 "4x200",
             ),
+            (
+                r#"pullpath_cluster_active{cluster="c", node="n1"}"#,
+                "1x200",
+            ),
             (r#"up{job="pullpath", cluster="c", instance="i1"}"#, "1x200"),
             (r#"up{job="others", cluster="c", instance="i9"}"#, "0x200"),
             (
@@ -139,7 +145,7 @@ const CASES: &[Case] = &[
             ),
             (
                 r#"pullpath_budget_left_bytes{cluster="c", node="n1"}"#,
-                "1000x200",
+                "3000000x200",
             ),
             (
                 r#"pullpath_kubernetes_followed{cluster="c", node="n1"}"#,
@@ -382,6 +388,12 @@ const CASES: &[Case] = &[
         fire: &["PullpathPathNotExpected"],
     },
     Case {
+        name: "another way than network.expect says, of an image that a pod wants",
+        series: &[finding!("1", "path_unexpected", "warning")],
+        at: "40m",
+        fire: &["PullpathPathNotExpected"],
+    },
+    Case {
         name: "another way than before",
         series: &[(
             r#"pullpath_path_changes_total{cluster="c", node="n1", registry="r.test"}"#,
@@ -410,6 +422,15 @@ const CASES: &[Case] = &[
         series: &[finding!("2", "secret_copy_expired", "warning")],
         at: "40m",
         fire: &["PullpathCredentialExpiring"],
+    },
+    Case {
+        name: "a credential that ended and that an open registry never asks for",
+        series: &[
+            finding!("2", "credential_expired", "info"),
+            finding!("3", "credential_expiring", "info"),
+        ],
+        at: "40m",
+        fire: &[],
     },
     Case {
         name: "a credential by its own word",
@@ -442,13 +463,34 @@ const CASES: &[Case] = &[
         fire: &["PullpathBandwidthCap"],
     },
     Case {
-        name: "kubelets fail",
-        series: &[(
-            r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="auth_bad_cred"}"#,
-            "0+1x200",
-        )],
-        at: "40m",
+        name: "a pod waits for its image, and no pull of its registry was seen before",
+        series: &[
+            (
+                r#"pullpath_real_pull_failing{cluster="c", node="n1", registry="r.test", cause="auth_bad_cred"}"#,
+                "_x20 1x180",
+            ),
+            (
+                r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="auth_bad_cred"}"#,
+                "_x20 1x180",
+            ),
+        ],
+        at: "31m",
         fire: &["PullpathRealPullsFailing"],
+    },
+    Case {
+        name: "one pull fails, and the next one succeeds",
+        series: &[
+            (
+                r#"pullpath_real_pull_failing{cluster="c", node="n1", registry="r.test", cause="registry_5xx"}"#,
+                "_x20 1x2 stale",
+            ),
+            (
+                r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="registry_5xx"}"#,
+                "0x20 1x180",
+            ),
+        ],
+        at: "31m",
+        fire: &[],
     },
     Case {
         name: "an instance is gone",
@@ -484,10 +526,10 @@ const CASES: &[Case] = &[
         fire: &["PullpathStarved"],
     },
     Case {
-        name: "the budget is gone",
+        name: "of the budget is left what no test is made with",
         series: &[(
             r#"pullpath_budget_left_bytes{cluster="c", node="n1"}"#,
-            "0x200",
+            "1500000x200",
         )],
         at: "90m",
         fire: &["PullpathBudgetGone"],
@@ -515,6 +557,30 @@ const CASES: &[Case] = &[
         ],
         at: "40m",
         fire: &["PullpathClusterRoleBlind"],
+    },
+    Case {
+        name: "the cluster role is gone, from one cluster of two",
+        series: &[
+            (
+                r#"pullpath_cluster_active{cluster="c", node="n1"}"#,
+                "1x20 stale",
+            ),
+            (
+                r#"pullpath_cluster_active{cluster="d", node="n1"}"#,
+                "1x200",
+            ),
+        ],
+        at: "60m",
+        fire: &["PullpathClusterRoleBlind"],
+    },
+    Case {
+        name: "one cluster of two reports no more",
+        series: &[(
+            r#"pullpath_targets{cluster="d", node="n1"}"#,
+            "1x20 stale",
+        )],
+        at: "60m",
+        fire: &["PullpathAbsent"],
     },
     Case {
         name: "one replica watches, the other stands by; or it is not to watch",
@@ -624,4 +690,29 @@ fn each_alert_fires_where_it_should_and_nowhere_else() {
             "{name} has no case in which it fires"
         );
     }
+}
+
+#[test]
+fn what_kubelets_report_has_fixes_of_its_own() {
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring/rules.yaml"),
+    )
+    .unwrap();
+    let rules: Value = serde_saphyr::from_str(&text).unwrap();
+    let all = rules["groups"].as_array().unwrap().iter();
+    let rule = all
+        .flat_map(|group| group["rules"].as_array().unwrap())
+        .find(|rule| rule["alert"] == "PullpathRealPullsFailing")
+        .unwrap();
+    let fix = rule["annotations"]["fix"].as_str().unwrap();
+    let of = |code: &str| {
+        let (_, rest) = fix.split_once(&format!("\"{code}\"}}}}")).unwrap();
+        rest.split_once("{{").unwrap().0
+    };
+    // A bare 401, and ErrImageNeverPull: the pod can't start.
+    assert!(of("auth_unknown").contains("whether none was sent"));
+    assert!(of("no_pull").contains("set IfNotPresent"));
+    assert!(of("unexplained").contains("pullpath probe IMAGE"));
+    // All else is the catalogue's.
+    assert!(of("tcp_timeout").contains("the security group must let TCP 443 out"));
 }

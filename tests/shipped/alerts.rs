@@ -308,6 +308,7 @@ const CASES: &[Case] = &[
     Case {
         name: "one old node of six alone",
         series: &[
+            finding!("1", "net_unreachable", "critical"),
             (
                 r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#,
                 "0x200",
@@ -338,11 +339,15 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "40m",
-        fire: &["PullpathNodeOutlier"],
+        fire: &[
+            "PullpathNodeOutlier",
+            "PullpathRegistryNotPullableFromSomeNodes",
+        ],
     },
     Case {
         name: "a young node alone",
         series: &[
+            finding!("1", "net_unreachable", "critical"),
             (
                 r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#,
                 "0x200",
@@ -361,11 +366,15 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "40m",
-        fire: &["PullpathYoungNodeOutlier"],
+        fire: &[
+            "PullpathRegistryNotPullableFromSomeNodes",
+            "PullpathYoungNodeOutlier",
+        ],
     },
     Case {
         name: "half of the nodes are no outliers",
         series: &[
+            finding!("1", "net_unreachable", "critical"),
             (
                 r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#,
                 "0x200",
@@ -376,7 +385,7 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "40m",
-        fire: &[],
+        fire: &["PullpathRegistryNotPullableFromSomeNodes"],
     },
     Case {
         name: "another way than expected",
@@ -575,10 +584,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "one cluster of two reports no more",
-        series: &[(
-            r#"pullpath_targets{cluster="d", node="n1"}"#,
-            "1x20 stale",
-        )],
+        series: &[(r#"pullpath_targets{cluster="d", node="n1"}"#, "1x20 stale")],
         at: "60m",
         fire: &["PullpathAbsent"],
     },

@@ -7,6 +7,8 @@ mod alerts;
 mod lab;
 #[path = "shipped/manifests.rs"]
 mod manifests;
+#[path = "shipped/panels.rs"]
+mod panels;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

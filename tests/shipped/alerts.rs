@@ -622,7 +622,7 @@ const CASES: &[Case] = &[
     },
 ];
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -7,6 +7,8 @@ mod alerts;
 mod lab;
 #[path = "shipped/manifests.rs"]
 mod manifests;
+#[path = "shipped/panels.rs"]
+mod panels;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -224,6 +226,13 @@ fn alerts_ask_for_metrics_and_labels_that_are_there() {
                 "{name}: {key}"
             );
         }
+        let has_cause = ["summary", "fix"]
+            .iter()
+            .any(|&key| annotations[key].as_str().unwrap().contains("$labels.cause"));
+        assert!(
+            !has_cause || annotations["entry"].is_string(),
+            "{name}: where is its cause described?"
+        );
         if let Some(entry) = annotations["entry"].as_str() {
             let code = entry.strip_prefix("docs/causes.md#").unwrap();
             let is_known = code == "{{ $labels.cause }}"

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::lab::process::run;
 
 /// What Prometheus has, and which alerts then fire after so many minutes; no others do.
@@ -47,6 +49,24 @@ macro_rules! finding {
                 r#""}"#
             ),
             "_x20 1x180",
+        )
+    };
+}
+
+/// A target of the same registry besides `t`, on a node.
+macro_rules! info {
+    ($node:literal, $target:literal) => {
+        (
+            concat!(
+                r#"pullpath_target_info{cluster="c", node="n"#,
+                $node,
+                r#"", instance="i"#,
+                $node,
+                r#"", target=""#,
+                $target,
+                r#"", registry="r.test"}"#
+            ),
+            "1x200",
         )
     };
 }
@@ -105,6 +125,10 @@ const CASES: &[Case] = &[
                 r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="tcp_timeout"}"#,
                 "4x200",
             ),
+            (
+                r#"pullpath_cluster_active{cluster="c", node="n1"}"#,
+                "1x200",
+            ),
             (r#"up{job="pullpath", cluster="c", instance="i1"}"#, "1x200"),
             (r#"up{job="others", cluster="c", instance="i9"}"#, "0x200"),
             (
@@ -121,7 +145,7 @@ const CASES: &[Case] = &[
             ),
             (
                 r#"pullpath_budget_left_bytes{cluster="c", node="n1"}"#,
-                "1000x200",
+                "3000000x200",
             ),
             (
                 r#"pullpath_kubernetes_followed{cluster="c", node="n1"}"#,
@@ -138,12 +162,81 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a blip of some minutes is nobody's night",
-        series: &[(
-            r#"pullpath_finding{cluster="c", node="n1", instance="i1", target="t", leg="registry", cause="tcp_timeout", severity="critical"}"#,
-            "_x20 1x3 _x170",
-        )],
+        series: &[
+            (
+                r#"pullpath_finding{cluster="c", node="n1", instance="i1", target="t", leg="registry", cause="tcp_timeout", severity="critical"}"#,
+                "_x20 1x3 _x170",
+            ),
+            (
+                r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#,
+                "1x20 0x3 1x170",
+            ),
+        ],
         at: "24m",
         fire: &[],
+    },
+    Case {
+        name: "a private image whose Secret must not be read, beside a public one that comes",
+        series: &[
+            finding!("1", "auth_unknown", "critical"),
+            finding!("2", "auth_unknown", "critical"),
+            finding!("3", "auth_unknown", "critical"),
+            info!("1", "open"),
+            info!("2", "open"),
+            info!("3", "open"),
+            ready!("1", "open", "1"),
+            ready!("2", "open", "1"),
+            ready!("3", "open", "1"),
+        ],
+        at: "60m",
+        fire: &[],
+    },
+    Case {
+        name: "nothing but private images whose Secrets must not be read",
+        series: &[
+            finding!("1", "auth_unknown", "critical"),
+            finding!("2", "auth_unknown", "critical"),
+            finding!("3", "auth_unknown", "critical"),
+        ],
+        at: "60m",
+        fire: &[],
+    },
+    Case {
+        name: "one pod names no Secret, and of the private images beside it nothing can be told",
+        series: &[
+            finding!("1", "auth_no_cred", "critical"),
+            finding!("2", "auth_no_cred", "critical"),
+            finding!("3", "auth_no_cred", "critical"),
+            ready!("1", "t", "0"),
+            ready!("2", "t", "0"),
+            ready!("3", "t", "0"),
+            info!("1", "private"),
+            info!("2", "private"),
+            info!("3", "private"),
+        ],
+        at: "60m",
+        fire: &["PullpathImageNotPullable"],
+    },
+    Case {
+        name: "of two replicas that stand for one kind of node, that of one zone has no way out",
+        series: &[
+            finding!("1", "no_egress", "critical"),
+            finding!("2", "no_egress", "critical"),
+            finding!("3", "no_egress", "critical"),
+            ready!("1", "t", "0"),
+            ready!("2", "t", "0"),
+            ready!("3", "t", "0"),
+            (
+                r#"pullpath_target_info{cluster="c", node="n1", instance="i9", target="t", registry="r.test"}"#,
+                "1x200",
+            ),
+            (
+                r#"pullpath_pull_ready{cluster="c", node="n1", instance="i9", target="t", registry="r.test"}"#,
+                "1x200",
+            ),
+        ],
+        at: "40m",
+        fire: &["PullpathRegistryNotPullableFromManyNodes"],
     },
     Case {
         name: "one of three nodes",
@@ -215,6 +308,7 @@ const CASES: &[Case] = &[
     Case {
         name: "one old node of six alone",
         series: &[
+            finding!("1", "net_unreachable", "critical"),
             (
                 r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#,
                 "0x200",
@@ -245,11 +339,15 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "40m",
-        fire: &["PullpathNodeOutlier"],
+        fire: &[
+            "PullpathNodeOutlier",
+            "PullpathRegistryNotPullableFromSomeNodes",
+        ],
     },
     Case {
         name: "a young node alone",
         series: &[
+            finding!("1", "net_unreachable", "critical"),
             (
                 r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#,
                 "0x200",
@@ -268,11 +366,15 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "40m",
-        fire: &["PullpathYoungNodeOutlier"],
+        fire: &[
+            "PullpathRegistryNotPullableFromSomeNodes",
+            "PullpathYoungNodeOutlier",
+        ],
     },
     Case {
         name: "half of the nodes are no outliers",
         series: &[
+            finding!("1", "net_unreachable", "critical"),
             (
                 r#"pullpath_pull_ready{cluster="c", node="n1", instance="i1", target="t", registry="r.test"}"#,
                 "0x200",
@@ -283,7 +385,7 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "40m",
-        fire: &[],
+        fire: &["PullpathRegistryNotPullableFromSomeNodes"],
     },
     Case {
         name: "another way than expected",
@@ -291,6 +393,12 @@ const CASES: &[Case] = &[
             r#"pullpath_path_expected{cluster="c", node="n1", target="t", leg="blob"}"#,
             "0x200",
         )],
+        at: "40m",
+        fire: &["PullpathPathNotExpected"],
+    },
+    Case {
+        name: "another way than network.expect says, of an image that a pod wants",
+        series: &[finding!("1", "path_unexpected", "warning")],
         at: "40m",
         fire: &["PullpathPathNotExpected"],
     },
@@ -325,6 +433,15 @@ const CASES: &[Case] = &[
         fire: &["PullpathCredentialExpiring"],
     },
     Case {
+        name: "a credential that ended and that an open registry never asks for",
+        series: &[
+            finding!("2", "credential_expired", "info"),
+            finding!("3", "credential_expiring", "info"),
+        ],
+        at: "40m",
+        fire: &[],
+    },
+    Case {
         name: "a credential by its own word",
         series: &[finding!("2", "credential_expiring", "warning")],
         at: "40m",
@@ -355,13 +472,34 @@ const CASES: &[Case] = &[
         fire: &["PullpathBandwidthCap"],
     },
     Case {
-        name: "kubelets fail",
-        series: &[(
-            r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="auth_bad_cred"}"#,
-            "0+1x200",
-        )],
-        at: "40m",
+        name: "a pod waits for its image, and no pull of its registry was seen before",
+        series: &[
+            (
+                r#"pullpath_real_pull_failing{cluster="c", node="n1", registry="r.test", cause="auth_bad_cred"}"#,
+                "_x20 1x180",
+            ),
+            (
+                r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="auth_bad_cred"}"#,
+                "_x20 1x180",
+            ),
+        ],
+        at: "31m",
         fire: &["PullpathRealPullsFailing"],
+    },
+    Case {
+        name: "one pull fails, and the next one succeeds",
+        series: &[
+            (
+                r#"pullpath_real_pull_failing{cluster="c", node="n1", registry="r.test", cause="registry_5xx"}"#,
+                "_x20 1x2 stale",
+            ),
+            (
+                r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="registry_5xx"}"#,
+                "0x20 1x180",
+            ),
+        ],
+        at: "31m",
+        fire: &[],
     },
     Case {
         name: "an instance is gone",
@@ -397,10 +535,10 @@ const CASES: &[Case] = &[
         fire: &["PullpathStarved"],
     },
     Case {
-        name: "the budget is gone",
+        name: "of the budget is left what no test is made with",
         series: &[(
             r#"pullpath_budget_left_bytes{cluster="c", node="n1"}"#,
-            "0x200",
+            "1500000x200",
         )],
         at: "90m",
         fire: &["PullpathBudgetGone"],
@@ -428,6 +566,27 @@ const CASES: &[Case] = &[
         ],
         at: "40m",
         fire: &["PullpathClusterRoleBlind"],
+    },
+    Case {
+        name: "the cluster role is gone, from one cluster of two",
+        series: &[
+            (
+                r#"pullpath_cluster_active{cluster="c", node="n1"}"#,
+                "1x20 stale",
+            ),
+            (
+                r#"pullpath_cluster_active{cluster="d", node="n1"}"#,
+                "1x200",
+            ),
+        ],
+        at: "60m",
+        fire: &["PullpathClusterRoleBlind"],
+    },
+    Case {
+        name: "one cluster of two reports no more",
+        series: &[(r#"pullpath_targets{cluster="d", node="n1"}"#, "1x20 stale")],
+        at: "60m",
+        fire: &["PullpathAbsent"],
     },
     Case {
         name: "one replica watches, the other stands by; or it is not to watch",
@@ -463,7 +622,7 @@ const CASES: &[Case] = &[
     },
 ];
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
@@ -537,4 +696,29 @@ fn each_alert_fires_where_it_should_and_nowhere_else() {
             "{name} has no case in which it fires"
         );
     }
+}
+
+#[test]
+fn what_kubelets_report_has_fixes_of_its_own() {
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring/rules.yaml"),
+    )
+    .unwrap();
+    let rules: Value = serde_saphyr::from_str(&text).unwrap();
+    let all = rules["groups"].as_array().unwrap().iter();
+    let rule = all
+        .flat_map(|group| group["rules"].as_array().unwrap())
+        .find(|rule| rule["alert"] == "PullpathRealPullsFailing")
+        .unwrap();
+    let fix = rule["annotations"]["fix"].as_str().unwrap();
+    let of = |code: &str| {
+        let (_, rest) = fix.split_once(&format!("\"{code}\"}}}}")).unwrap();
+        rest.split_once("{{").unwrap().0
+    };
+    // A bare 401, and ErrImageNeverPull: the pod can't start.
+    assert!(of("auth_unknown").contains("whether none was sent"));
+    assert!(of("no_pull").contains("set IfNotPresent"));
+    assert!(of("unexplained").contains("pullpath probe IMAGE"));
+    // All else is the catalogue's.
+    assert!(of("tcp_timeout").contains("the security group must let TCP 443 out"));
 }

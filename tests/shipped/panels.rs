@@ -1,0 +1,247 @@
+//! What panels of the dashboards show of a few series, by promtool.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::alerts::quoted;
+use crate::lab::process::run;
+use crate::root;
+
+/// What Prometheus has, and what the first query of a panel brings after so many minutes.
+struct Case {
+    name: &'static str,
+    panel: [&'static str; 2],
+    series: &'static [(&'static str, &'static str)],
+    at: &'static str,
+    shown: &'static [(&'static str, &'static str)],
+}
+
+const MATRIX: [&str; 2] = ["fleet", "Would a pull succeed? Node by registry"];
+
+/// Of one node: a target that is watched.
+macro_rules! info {
+    ($instance:literal, $target:literal) => {
+        (
+            concat!(
+                r#"pullpath_target_info{cluster="c", node="n", instance=""#,
+                $instance,
+                r#"", target=""#,
+                $target,
+                r#"", registry="r.test"}"#
+            ),
+            "1x60",
+        )
+    };
+}
+
+/// And what it comes to.
+macro_rules! ready {
+    ($instance:literal, $target:literal, $value:literal) => {
+        (
+            concat!(
+                r#"pullpath_pull_ready{cluster="c", node="n", instance=""#,
+                $instance,
+                r#"", target=""#,
+                $target,
+                r#"", registry="r.test"}"#
+            ),
+            concat!($value, "x60"),
+        )
+    };
+}
+
+const CELL: &str = r#"{cluster="c", node="n", registry="r.test"}"#;
+
+/// An image without a Secret beside a private one of which nothing can be told.
+const NOT_TOLD: &[(&str, &str)] = &[
+    info!("i", "t"),
+    info!("i", "private"),
+    ready!("i", "t", "0"),
+];
+
+const CASES: &[Case] = &[
+    Case {
+        name: "one would fail, and of another it can't be told: not all of the registry",
+        panel: MATRIX,
+        series: NOT_TOLD,
+        at: "30m",
+        shown: &[(CELL, "0.25")],
+    },
+    Case {
+        name: "nor does that make the registry sick",
+        panel: ["fleet", "Registries sick somewhere"],
+        series: NOT_TOLD,
+        at: "30m",
+        shown: &[("{}", "0")],
+    },
+    Case {
+        name: "nor the node",
+        panel: ["fleet", "Nodes with a sick registry"],
+        series: NOT_TOLD,
+        at: "30m",
+        shown: &[("{}", "0")],
+    },
+    Case {
+        name: "which might pull",
+        panel: ["registry", "Nodes that can pull"],
+        series: NOT_TOLD,
+        at: "30m",
+        shown: &[("{}", "1")],
+    },
+    Case {
+        name: "none would come",
+        panel: ["registry", "Nodes that can pull"],
+        series: &[info!("i", "t"), ready!("i", "t", "0")],
+        at: "30m",
+        shown: &[("{}", "0")],
+    },
+    Case {
+        name: "one would come, and of another it can't be told: nothing would fail",
+        panel: MATRIX,
+        series: &[
+            info!("i", "t"),
+            info!("i", "private"),
+            ready!("i", "t", "1"),
+        ],
+        at: "30m",
+        shown: &[(CELL, "1")],
+    },
+    Case {
+        name: "nothing is told",
+        panel: MATRIX,
+        series: &[info!("i", "private")],
+        at: "30m",
+        shown: &[],
+    },
+    Case {
+        name: "of two replicas that stand for one kind of node, none of one's images would come",
+        panel: MATRIX,
+        series: &[
+            info!("i", "t"),
+            info!("j", "t"),
+            ready!("i", "t", "0"),
+            ready!("j", "t", "1"),
+        ],
+        at: "30m",
+        shown: &[(CELL, "0")],
+    },
+    Case {
+        name: "a leg is not as expect.class says, another not as network.expect does",
+        panel: ["fleet", "Paths not as expected"],
+        series: &[
+            (
+                r#"pullpath_path_expected{cluster="c", node="n", instance="i", target="t", leg="blob"}"#,
+                "0x60",
+            ),
+            (
+                r#"pullpath_finding{cluster="c", node="n", instance="i", target="u", leg="registry", cause="path_unexpected", severity="warning"}"#,
+                "1x60",
+            ),
+        ],
+        at: "30m",
+        shown: &[("{}", "2")],
+    },
+    Case {
+        name: "the first three failures of a registry and a node, which come together",
+        panel: ["fleet", "Real pulls that failed, by cause"],
+        series: &[(
+            r#"pullpath_real_pull_failures_total{cluster="c", node="n", registry="r.test", cause="tls_name"}"#,
+            "_x25 3x60",
+        )],
+        at: "30m",
+        shown: &[(r#"{registry="r.test", cause="tls_name"}"#, "3")],
+    },
+    Case {
+        name: "and what they are later",
+        panel: ["fleet", "Real pulls that failed, by cause"],
+        series: &[(
+            r#"pullpath_real_pull_failures_total{cluster="c", node="n", registry="r.test", cause="tls_name"}"#,
+            "_x25 3x60",
+        )],
+        at: "50m",
+        shown: &[(r#"{registry="r.test", cause="tls_name"}"#, "0")],
+    },
+    Case {
+        name: "scrapes that failed for a while make nothing new",
+        panel: ["fleet", "Real pulls that failed, by cause"],
+        series: &[(
+            r#"pullpath_real_pull_failures_total{cluster="c", node="n", registry="r.test", cause="tls_name"}"#,
+            "3x10 _x15 3x60",
+        )],
+        at: "30m",
+        shown: &[(r#"{registry="r.test", cause="tls_name"}"#, "0")],
+    },
+    Case {
+        name: "the only pull of a night",
+        panel: ["fleet", "Time of real pulls"],
+        series: &[
+            (
+                r#"pullpath_real_pull_duration_seconds_bucket{cluster="c", node="n", registry="r.test", le="1"}"#,
+                "_x20 0x60",
+            ),
+            (
+                r#"pullpath_real_pull_duration_seconds_bucket{cluster="c", node="n", registry="r.test", le="5"}"#,
+                "_x20 1x60",
+            ),
+            (
+                r#"pullpath_real_pull_duration_seconds_bucket{cluster="c", node="n", registry="r.test", le="+Inf"}"#,
+                "_x20 1x60",
+            ),
+        ],
+        at: "30m",
+        shown: &[(r#"{registry="r.test"}"#, "3")],
+    },
+];
+
+/// The first query of a panel, of all clusters, nodes and registries.
+fn query([board, title]: [&str; 2]) -> String {
+    let file = root().join(format!("dashboards/{board}.json"));
+    let board: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let panels = board["panels"].as_array().unwrap();
+    let panel = panels.iter().find(|panel| panel["title"] == title).unwrap();
+    let expr = panel["targets"][0]["expr"].as_str().unwrap();
+    ["$cluster", "$node", "$registry"]
+        .iter()
+        .fold(expr.to_owned(), |expr, name| expr.replace(name, ".*"))
+}
+
+#[test]
+fn panels_show_what_there_is() {
+    let mut text = String::from("evaluation_interval: 1m\ntests:\n");
+    for case in CASES {
+        let _ = write!(
+            text,
+            "- name: {}\n  interval: 1m\n  input_series:\n",
+            quoted(case.name)
+        );
+        for (series, values) in case.series {
+            let _ = writeln!(
+                text,
+                "  - series: {}\n    values: {}",
+                quoted(series),
+                quoted(values)
+            );
+        }
+        let _ = write!(
+            text,
+            "  promql_expr_test:\n  - expr: {}\n    eval_time: {}\n    exp_samples:",
+            quoted(&query(case.panel)),
+            case.at
+        );
+        text.push_str(if case.shown.is_empty() { " []\n" } else { "\n" });
+        for (labels, value) in case.shown {
+            let _ = writeln!(
+                text,
+                "    - labels: {}\n      value: {value}",
+                quoted(labels)
+            );
+        }
+    }
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), &text).unwrap();
+    run(Command::new("promtool")
+        .args(["test", "rules"])
+        .arg(file.path()));
+}

@@ -210,6 +210,7 @@ fn a_real_api_server_takes_all_of_it_and_drops_nothing() {
         let components = [
             "ask",
             "lint",
+            "node-files",
             "pod-events",
             "secrets-discovered",
             "secrets-named",

@@ -216,7 +216,7 @@ fn the_overlay_of_autopilot_asks_for_nothing_that_autopilot_refuses() {
         Vec::<String>::new()
     );
     // The list has teeth.
-    let of_nodes = refused(&objects("overlays/any"));
+    let of_nodes = refused(&objects("overlays/cce-standard"));
     for what in [
         "DaemonSet",
         ".spec.template.spec.hostNetwork",
@@ -226,6 +226,18 @@ fn the_overlay_of_autopilot_asks_for_nothing_that_autopilot_refuses() {
             of_nodes.iter().any(|found| found == what),
             "{what}: {of_nodes:?}"
         );
+    }
+}
+
+/// A folder that a node lacks keeps its pod from starting: only overlays that know their nodes mount one.
+#[test]
+fn what_is_for_any_node_mounts_nothing_of_it() {
+    for (overlay, mounted) in [("any", false), ("cce-standard", true), ("cce-turbo", true)] {
+        let mut found = false;
+        for object in &objects(&format!("overlays/{overlay}")) {
+            walk(object, "", &mut |at, _| found |= at.ends_with(".hostPath"));
+        }
+        assert_eq!(found, mounted, "{overlay}");
     }
 }
 
@@ -442,7 +454,7 @@ fn each_namespace_has_the_strictest_level_that_admits_its_pods() {
         );
     }
     // hostNetwork and hostPath are all that the node's view costs.
-    for object in objects("overlays/any") {
+    for object in objects("overlays/cce-standard") {
         if let Some(pod) = object.pointer("/spec/template/spec") {
             let mut kept = keeps_from("restricted", pod);
             kept.retain(|what| what != "hostNetwork" && what != "hostPath");

@@ -314,6 +314,45 @@ fn dashboards_and_rules_are_provisioned_by_a_plain_apply() {
     }
 }
 
+/// The operator's way and the plain one find the same pods, those of all overlays, and name them alike.
+#[test]
+fn both_jobs_find_the_pods_of_every_overlay() {
+    let read = |name: &str| -> Value {
+        let path = root().join("deploy/monitoring").join(name);
+        serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let (monitor, plain) = (read("podmonitor.yaml"), read("scrape.yaml"));
+    let namespaces = &monitor["spec"]["namespaceSelector"]["matchNames"];
+    let discovery = &plain[0]["kubernetes_sd_configs"][0];
+    assert_eq!(*namespaces, discovery["namespaces"]["names"]);
+    for overlay in OVERLAYS {
+        for object in objects(&format!("overlays/{overlay}")) {
+            let Some(template) = object.pointer("/spec/template") else {
+                continue;
+            };
+            if template["spec"]["containers"][0]["ports"][0]["name"] == "metrics" {
+                let namespace = &object["metadata"]["namespace"];
+                let is_found = namespaces.as_array().unwrap().contains(namespace);
+                assert!(is_found, "{overlay}: {namespace}");
+            }
+            // The view of pods is no other series of the node's own.
+            let view = &template["metadata"]["labels"]["pullpath.io/view"];
+            assert_eq!(*view == "pod", *overlay == "pod-view", "{overlay}");
+        }
+    }
+    // What the operator does without being asked stands first in the plain job.
+    let mut relabelled = plain[0]["relabel_configs"].as_array().unwrap().clone();
+    let own = relabelled.drain(..2).map(|one| one["action"].clone());
+    assert_eq!(own.collect::<Vec<_>>(), ["keep", "drop"]);
+    let of_monitor = &monitor["spec"]["podMetricsEndpoints"][0]["relabelings"];
+    let of_monitor = of_monitor
+        .to_string()
+        .replace("sourceLabels", "source_labels")
+        .replace("targetLabel", "target_label");
+    let of_monitor: Value = serde_json::from_str(&of_monitor).unwrap();
+    assert_eq!(of_monitor, Value::Array(relabelled));
+}
+
 /// Bindings, and the accounts that they bind, keep together whatever an overlay calls them.
 #[test]
 fn each_binding_gives_its_rights_to_an_account_that_is_there() {

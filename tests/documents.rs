@@ -412,7 +412,21 @@ fn of_the_reader(text: &str, place: &str) {
     );
     for overlay in ["cce-standard", "cce-turbo", "cce-autopilot", "any"] {
         let mut text = text.replace("cce-standard ", &format!("{overlay} "));
-        if overlay != "cce-autopilot" {
+        if overlay == "cce-autopilot" {
+            // Autopilot's own part of it, with another image.
+            let more = fences().into_iter().find(|fence| {
+                fence
+                    .lines
+                    .iter()
+                    .any(|line| line.contains("autopilot-by-eip"))
+            });
+            let more = more.unwrap().lines.join("\n").replace("../deploy", &deploy);
+            let more = more.replace(
+                "www.example.com/janedoe/awesomeapp:v1",
+                "mine.example.com/app:2",
+            );
+            text = format!("{}\n{more}\n", text.replace("components: []\n", ""));
+        } else {
             text = text.replace(component, "components:\n  - ");
         }
         fs::write(at.join("kustomization.yaml"), text).unwrap();
@@ -431,6 +445,10 @@ fn of_the_reader(text: &str, place: &str) {
             images += 1;
         }
         assert!(images >= 2, "{overlay}");
+        if overlay == "cce-autopilot" {
+            assert!(made.contains("- mine.example.com/app:2"), "{made}");
+            assert!(!made.contains("name: pullpath-by-snat"), "{made}");
+        }
         assert!(made.contains("# mine"), "{overlay}");
     }
 }

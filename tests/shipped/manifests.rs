@@ -26,10 +26,32 @@ pub(crate) fn tools() -> PathBuf {
     PathBuf::from(run(&mut Command::new(root().join("tests/shipped/tools"))).trim())
 }
 
+/// What is added to Autopilot's overlay, and to no other.
+const OF_AUTOPILOT: &[&str] = &["autopilot-by-eip", "autopilot-transfer-test"];
+
+/// Autopilot's overlay with all that is for it.
 fn built(folder: &str) -> String {
-    run(Command::new(tools().join("kubectl"))
-        .arg("kustomize")
-        .arg(root().join("deploy").join(folder)))
+    let kustomize = |at: &Path| {
+        run(Command::new(tools().join("kubectl"))
+            .arg("kustomize")
+            .arg(at))
+    };
+    if folder != "overlays/cce-autopilot" {
+        return kustomize(&root().join("deploy").join(folder));
+    }
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path().canonicalize().unwrap();
+    // kustomize takes no absolute paths.
+    let up = "../".repeat(at.components().count() - 1);
+    let deploy = format!("{up}{}/deploy", root().strip_prefix("/").unwrap().display());
+    let components = OF_AUTOPILOT.iter();
+    let components: Vec<String> = components
+        .map(|name| format!("{deploy}/components/{name}"))
+        .collect();
+    let whole = serde_json::json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [format!("{deploy}/{folder}")], "components": components});
+    std::fs::write(at.join("kustomization.yaml"), whole.to_string()).unwrap();
+    kustomize(&at)
 }
 
 /// All objects of an overlay.
@@ -215,6 +237,11 @@ fn the_overlay_of_autopilot_asks_for_nothing_that_autopilot_refuses() {
         refused(&objects("overlays/cce-autopilot")),
         Vec::<String>::new()
     );
+    // Without its components nothing is bought.
+    let alone = run(Command::new(tools().join("kubectl"))
+        .arg("kustomize")
+        .arg(root().join("deploy/overlays/cce-autopilot")));
+    assert!(!alone.contains("pod-with-eip"), "{alone}");
     // The list has teeth.
     let of_nodes = refused(&objects("overlays/cce-standard"));
     for what in [

@@ -268,6 +268,21 @@ fn what_is_for_any_node_mounts_nothing_of_it() {
     }
 }
 
+/// It tolerates all taints, so that only this keeps it away.
+#[test]
+fn no_daemon_goes_to_a_virtual_node() {
+    let wanted = serde_json::json!([{"matchExpressions": [
+        {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]}]}]);
+    for overlay in ["any", "cce-standard", "cce-turbo", "pod-view"] {
+        let objects = objects(&format!("overlays/{overlay}"));
+        let mut sets = objects.iter().filter(|one| one["kind"] == "DaemonSet");
+        let spec = &sets.next().unwrap()["spec"]["template"]["spec"];
+        let terms = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+        assert_eq!(spec.pointer(terms), Some(&wanted), "{overlay}");
+        assert!(sets.next().is_none(), "{overlay}");
+    }
+}
+
 #[test]
 fn the_pod_s_view_fits_the_level_restricted() {
     let objects = objects("overlays/pod-view");

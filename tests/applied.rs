@@ -204,12 +204,18 @@ fn a_real_api_server_takes_all_of_it_and_drops_nothing() {
             "cce-autopilot",
             "pod-view",
         ] {
-            let whole = made(&format!("overlays/{overlay}"), &[]);
+            let components: &[&str] = if overlay == "cce-autopilot" {
+                &["autopilot-by-eip", "autopilot-transfer-test"]
+            } else {
+                &[]
+            };
+            let whole = made(&format!("overlays/{overlay}"), components);
             kinds.append(&mut apply(&cluster, overlay, whole, how));
         }
         let components = [
             "ask",
             "lint",
+            "node-files",
             "pod-events",
             "secrets-discovered",
             "secrets-named",

@@ -268,6 +268,7 @@ fn discovered(cluster: &Cluster, namespace: &str) -> Vec<Value> {
                 "__meta_kubernetes_pod_name": pod["metadata"]["name"],
                 "__meta_kubernetes_pod_node_name": pod["spec"]["nodeName"],
                 "__meta_kubernetes_pod_container_port_name": port["name"],
+                "__meta_kubernetes_pod_phase": pod["status"]["phase"],
             });
             for (name, value) in pod["metadata"]["labels"].as_object().unwrap() {
                 let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");

@@ -334,7 +334,7 @@ const KEYS: &[&str] = &[
 #[test]
 fn each_piece_of_a_configuration_is_taken_and_each_object_is_valid() {
     let folder = TempDir::new().unwrap();
-    let (mut configs, mut objects, mut kustomizations) = (0, 0, 0);
+    let (mut configs, mut objects, mut kustomizations, mut pods) = (0, 0, 0, 0);
     for fence in fences().iter().filter(|fence| fence.kind == "yaml") {
         let text = fence.lines.join("\n");
         for one in text.split("\n---\n") {
@@ -343,6 +343,10 @@ fn each_piece_of_a_configuration_is_taken_and_each_object_is_valid() {
             let Value::Object(map) = &value else {
                 continue;
             };
+            if map.contains_key("initContainers") {
+                a_part_of_a_pod(&value, &fence.place);
+                pods += 1;
+            }
             let file = folder.path().join("piece.yaml");
             if value["kind"] == "Kustomization" {
                 of_the_reader(one, &fence.place);
@@ -364,7 +368,31 @@ fn each_piece_of_a_configuration_is_taken_and_each_object_is_valid() {
         }
     }
     assert!(configs >= 5 && objects >= 5, "{configs}, {objects}");
-    assert_eq!(kustomizations, 1);
+    assert_eq!((kustomizations, pods), (1, 1));
+}
+
+/// Its program understands its arguments, and finds the files that they name in volumes that are there.
+fn a_part_of_a_pod(pod: &Value, place: &str) {
+    let volumes = pod["volumes"].as_array().unwrap();
+    for container in pod["initContainers"].as_array().unwrap() {
+        let args = container["args"].as_array().unwrap().iter();
+        let args: Vec<&str> = args.map(|arg| arg.as_str().unwrap()).collect();
+        let whole = std::iter::once("pullpath").chain(args.iter().copied());
+        let told = pullpath::cli::understands(whole.map(OsString::from));
+        assert_eq!(told, Ok(()), "{place}");
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        for mount in mounts {
+            let is_there = volumes.iter().any(|one| one["name"] == mount["name"]);
+            assert!(is_there, "{place}: {mount}");
+        }
+        let paths = args.iter().map(|arg| arg.rsplit('=').next().unwrap());
+        for path in paths.filter(|path| path.starts_with('/')) {
+            let is_mounted = mounts
+                .iter()
+                .any(|mount| path.starts_with(mount["mountPath"].as_str().unwrap()));
+            assert!(is_mounted, "{place}: {path}");
+        }
+    }
 }
 
 /// The folder `here` beside `deploy`, with each overlay that its text names.
@@ -384,7 +412,21 @@ fn of_the_reader(text: &str, place: &str) {
     );
     for overlay in ["cce-standard", "cce-turbo", "cce-autopilot", "any"] {
         let mut text = text.replace("cce-standard ", &format!("{overlay} "));
-        if overlay != "cce-autopilot" {
+        if overlay == "cce-autopilot" {
+            // Autopilot's own part of it, with another image.
+            let more = fences().into_iter().find(|fence| {
+                fence
+                    .lines
+                    .iter()
+                    .any(|line| line.contains("autopilot-by-eip"))
+            });
+            let more = more.unwrap().lines.join("\n").replace("../deploy", &deploy);
+            let more = more.replace(
+                "www.example.com/janedoe/awesomeapp:v1",
+                "mine.example.com/app:2",
+            );
+            text = format!("{}\n{more}\n", text.replace("components: []\n", ""));
+        } else {
             text = text.replace(component, "components:\n  - ");
         }
         fs::write(at.join("kustomization.yaml"), text).unwrap();
@@ -403,6 +445,10 @@ fn of_the_reader(text: &str, place: &str) {
             images += 1;
         }
         assert!(images >= 2, "{overlay}");
+        if overlay == "cce-autopilot" {
+            assert!(made.contains("- mine.example.com/app:2"), "{made}");
+            assert!(!made.contains("name: pullpath-by-snat"), "{made}");
+        }
         assert!(made.contains("# mine"), "{overlay}");
     }
 }

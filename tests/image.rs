@@ -264,7 +264,7 @@ fn daemon_set() -> Value {
     let tools = run(&mut Command::new(root().join("tests/shipped/tools")));
     let text = run(Command::new(Path::new(tools.trim()).join("kubectl"))
         .arg("kustomize")
-        .arg(root().join("deploy/overlays/any")));
+        .arg(root().join("deploy/overlays/cce-standard")));
     let objects = text
         .split("\n---\n")
         .map(|one| serde_saphyr::from_str::<Value>(one).unwrap());

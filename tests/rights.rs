@@ -44,6 +44,7 @@ fn apply(cluster: &Cluster, files: &[&str]) {
             .unwrap_or("pullpath");
         let rbac = "/apis/rbac.authorization.k8s.io/v1";
         let path = match object["kind"].as_str().unwrap() {
+            "Namespace" => "/api/v1/namespaces".to_owned(),
             "ServiceAccount" => format!("/api/v1/namespaces/{namespace}/serviceaccounts"),
             "ClusterRole" => format!("{rbac}/clusterroles"),
             "ClusterRoleBinding" => format!("{rbac}/clusterrolebindings"),
@@ -178,6 +179,7 @@ async fn a_node_s_daemon_uses_the_rights_that_it_is_shipped_with_and_no_others()
         "base/node/rbac.yaml",
         "components/secrets-named/rbac.yaml",
         "components/pod-events/rbac.yaml",
+        "components/spread/namespace.yaml",
         "components/spread/rbac.yaml",
     ];
     let world = World::healthy().await;
@@ -185,7 +187,7 @@ async fn a_node_s_daemon_uses_the_rights_that_it_is_shipped_with_and_no_others()
     apply(&cluster, &files);
     let user = cluster.service_account("pullpath", "pullpath-node");
     let more = "  secrets: named\n  named_secrets: [{namespace: shop, names: [pull]}]\n  events: pods\n\
-                spread: {transfers: leases, epoch: 12s, namespace: pullpath}\nbudgets: {transfer_bytes: 64KiB}";
+                spread: {transfers: leases, epoch: 12s, namespace: pullpath-spread}\nbudgets: {transfer_bytes: 64KiB}";
     let config = node_config(&world, &cluster, more);
     let published = || {
         let asked = cluster.asked(&user);
@@ -199,13 +201,20 @@ async fn a_node_s_daemon_uses_the_rights_that_it_is_shipped_with_and_no_others()
     // After a restart the same is said again, and counts at the Event that is there.
     let daemon = Daemon::start(&config);
     hold(&cluster, &user, daemon, &files, &[]);
+    // It can't write the cluster role's Lease.
+    let leases = documents("components/spread/rbac.yaml");
+    assert!(
+        leases
+            .iter()
+            .all(|object| object["metadata"]["namespace"] == "pullpath-spread")
+    );
     // Of Secrets only the one that is named, of Nodes its own, of pods those of its node.
     for one in cluster.asked(&user) {
         match one.resource.as_str() {
             "secrets" => assert_eq!((&*one.namespace, &*one.name), ("shop", "pull"), "{one:?}"),
             "nodes" => assert!(one.uri.contains("metadata.name%3Dn1"), "{one:?}"),
             "pods" => assert!(one.uri.contains("spec.nodeName%3Dn1"), "{one:?}"),
-            "leases" => assert_eq!(one.namespace, "pullpath", "{one:?}"),
+            "leases" => assert_eq!(one.namespace, "pullpath-spread", "{one:?}"),
             _ => {}
         }
     }

@@ -26,10 +26,32 @@ pub(crate) fn tools() -> PathBuf {
     PathBuf::from(run(&mut Command::new(root().join("tests/shipped/tools"))).trim())
 }
 
+/// What is added to Autopilot's overlay, and to no other.
+const OF_AUTOPILOT: &[&str] = &["autopilot-by-eip", "autopilot-transfer-test"];
+
+/// Autopilot's overlay with all that is for it.
 fn built(folder: &str) -> String {
-    run(Command::new(tools().join("kubectl"))
-        .arg("kustomize")
-        .arg(root().join("deploy").join(folder)))
+    let kustomize = |at: &Path| {
+        run(Command::new(tools().join("kubectl"))
+            .arg("kustomize")
+            .arg(at))
+    };
+    if folder != "overlays/cce-autopilot" {
+        return kustomize(&root().join("deploy").join(folder));
+    }
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path().canonicalize().unwrap();
+    // kustomize takes no absolute paths.
+    let up = "../".repeat(at.components().count() - 1);
+    let deploy = format!("{up}{}/deploy", root().strip_prefix("/").unwrap().display());
+    let components = OF_AUTOPILOT.iter();
+    let components: Vec<String> = components
+        .map(|name| format!("{deploy}/components/{name}"))
+        .collect();
+    let whole = serde_json::json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [format!("{deploy}/{folder}")], "components": components});
+    std::fs::write(at.join("kustomization.yaml"), whole.to_string()).unwrap();
+    kustomize(&at)
 }
 
 /// All objects of an overlay.
@@ -215,8 +237,13 @@ fn the_overlay_of_autopilot_asks_for_nothing_that_autopilot_refuses() {
         refused(&objects("overlays/cce-autopilot")),
         Vec::<String>::new()
     );
+    // Without its components nothing is bought.
+    let alone = run(Command::new(tools().join("kubectl"))
+        .arg("kustomize")
+        .arg(root().join("deploy/overlays/cce-autopilot")));
+    assert!(!alone.contains("pod-with-eip"), "{alone}");
     // The list has teeth.
-    let of_nodes = refused(&objects("overlays/any"));
+    let of_nodes = refused(&objects("overlays/cce-standard"));
     for what in [
         "DaemonSet",
         ".spec.template.spec.hostNetwork",
@@ -226,6 +253,33 @@ fn the_overlay_of_autopilot_asks_for_nothing_that_autopilot_refuses() {
             of_nodes.iter().any(|found| found == what),
             "{what}: {of_nodes:?}"
         );
+    }
+}
+
+/// A folder that a node lacks keeps its pod from starting: only overlays that know their nodes mount one.
+#[test]
+fn what_is_for_any_node_mounts_nothing_of_it() {
+    for (overlay, mounted) in [("any", false), ("cce-standard", true), ("cce-turbo", true)] {
+        let mut found = false;
+        for object in &objects(&format!("overlays/{overlay}")) {
+            walk(object, "", &mut |at, _| found |= at.ends_with(".hostPath"));
+        }
+        assert_eq!(found, mounted, "{overlay}");
+    }
+}
+
+/// It tolerates all taints, so that only this keeps it away.
+#[test]
+fn no_daemon_goes_to_a_virtual_node() {
+    let wanted = serde_json::json!([{"matchExpressions": [
+        {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]}]}]);
+    for overlay in ["any", "cce-standard", "cce-turbo", "pod-view"] {
+        let objects = objects(&format!("overlays/{overlay}"));
+        let mut sets = objects.iter().filter(|one| one["kind"] == "DaemonSet");
+        let spec = &sets.next().unwrap()["spec"]["template"]["spec"];
+        let terms = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+        assert_eq!(spec.pointer(terms), Some(&wanted), "{overlay}");
+        assert!(sets.next().is_none(), "{overlay}");
     }
 }
 
@@ -300,6 +354,45 @@ fn dashboards_and_rules_are_provisioned_by_a_plain_apply() {
             object["metadata"]
         );
     }
+}
+
+/// The operator's way and the plain one find the same pods, those of all overlays, and name them alike.
+#[test]
+fn both_jobs_find_the_pods_of_every_overlay() {
+    let read = |name: &str| -> Value {
+        let path = root().join("deploy/monitoring").join(name);
+        serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let (monitor, plain) = (read("podmonitor.yaml"), read("scrape.yaml"));
+    let namespaces = &monitor["spec"]["namespaceSelector"]["matchNames"];
+    let discovery = &plain[0]["kubernetes_sd_configs"][0];
+    assert_eq!(*namespaces, discovery["namespaces"]["names"]);
+    for overlay in OVERLAYS {
+        for object in objects(&format!("overlays/{overlay}")) {
+            let Some(template) = object.pointer("/spec/template") else {
+                continue;
+            };
+            if template["spec"]["containers"][0]["ports"][0]["name"] == "metrics" {
+                let namespace = &object["metadata"]["namespace"];
+                let is_found = namespaces.as_array().unwrap().contains(namespace);
+                assert!(is_found, "{overlay}: {namespace}");
+            }
+            // The view of pods is no other series of the node's own.
+            let view = &template["metadata"]["labels"]["pullpath.io/view"];
+            assert_eq!(*view == "pod", *overlay == "pod-view", "{overlay}");
+        }
+    }
+    // What the operator does without being asked stands first in the plain job.
+    let mut relabelled = plain[0]["relabel_configs"].as_array().unwrap().clone();
+    let own = relabelled.drain(..2).map(|one| one["action"].clone());
+    assert_eq!(own.collect::<Vec<_>>(), ["keep", "drop"]);
+    let of_monitor = &monitor["spec"]["podMetricsEndpoints"][0]["relabelings"];
+    let of_monitor = of_monitor
+        .to_string()
+        .replace("sourceLabels", "source_labels")
+        .replace("targetLabel", "target_label");
+    let of_monitor: Value = serde_json::from_str(&of_monitor).unwrap();
+    assert_eq!(of_monitor, Value::Array(relabelled));
 }
 
 /// Bindings, and the accounts that they bind, keep together whatever an overlay calls them.
@@ -442,7 +535,7 @@ fn each_namespace_has_the_strictest_level_that_admits_its_pods() {
         );
     }
     // hostNetwork and hostPath are all that the node's view costs.
-    for object in objects("overlays/any") {
+    for object in objects("overlays/cce-standard") {
         if let Some(pod) = object.pointer("/spec/template/spec") {
             let mut kept = keeps_from("restricted", pod);
             kept.retain(|what| what != "hostNetwork" && what != "hostPath");

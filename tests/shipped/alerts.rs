@@ -487,18 +487,18 @@ const CASES: &[Case] = &[
         fire: &["PullpathRealPullsFailing"],
     },
     Case {
-        name: "one pull fails, and the next one succeeds",
+        name: "one pull fails, and its pod is deleted; the tally knows no better for 11 minutes",
         series: &[
             (
                 r#"pullpath_real_pull_failing{cluster="c", node="n1", registry="r.test", cause="registry_5xx"}"#,
-                "_x20 1x2 stale",
+                "_x20 1x12 stale",
             ),
             (
                 r#"pullpath_real_pull_failures_total{cluster="c", node="n1", registry="r.test", cause="registry_5xx"}"#,
                 "0x20 1x180",
             ),
         ],
-        at: "31m",
+        at: "32m",
         fire: &[],
     },
     Case {

@@ -415,7 +415,10 @@ fn images_beyond_the_bound_are_measured_as_the_first_ones_were() {
         let text = PULLED.replace("a:1", &format!("a:{n}"));
         let second = 10 + i64::from(n);
         let uid = 1000 + n;
-        tally.take(&event(uid.into(), "Pulled", &text, 1, second, second), at(second));
+        tally.take(
+            &event(uid.into(), "Pulled", &text, 1, second, second),
+            at(second),
+        );
         let pair = tally.pairs.values().next().unwrap();
         assert_eq!(pair.throughput.count(), u64::from(n) + 1);
     }

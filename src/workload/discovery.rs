@@ -283,7 +283,7 @@ impl Rank {
             _ if container.waits_for_image() => Self::Waited,
             PullPolicy::Always => Self::Always,
             _ if container.is_present => Self::Present,
-            _ => Self::Absent,
+            PullPolicy::IfNotPresent => Self::Absent,
         }
     }
 }

@@ -85,7 +85,8 @@ fn pods(world: &World) -> Vec<Value> {
         let mut spec = template(world, number % WORKLOADS)["spec"].clone();
         spec["nodeName"] = json!(format!("n{}", number % NODES));
         json!({"apiVersion": "v1", "kind": "Pod", "spec": spec,
-               "metadata": {"name": format!("p-{number}"), "namespace": namespace(number), "ownerReferences": owners}})
+               "metadata": {"name": format!("p-{number}"), "namespace": namespace(number), "ownerReferences": owners,
+                            "labels": {"pod-template-hash": "5d8f7c"}}})
     });
     pods.collect()
 }

@@ -483,7 +483,7 @@ const CASES: &[Case] = &[
                 "_x20 1x180",
             ),
         ],
-        at: "31m",
+        at: "37m",
         fire: &["PullpathRealPullsFailing"],
     },
     Case {

@@ -622,11 +622,18 @@ const CASES: &[Case] = &[
     },
 ];
 
-pub(super) fn quoted(text: &str) -> String {
+fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn test_of(text: &mut String, name: &str, series: &[(&str, &str)], at: &str, fire: &[&str]) {
+/// A test of promtool: what these series come to by an expression, so many minutes later.
+pub(super) fn expression_test(
+    text: &mut String,
+    name: &str,
+    series: &[(&str, &str)],
+    [expr, at]: [&str; 2],
+    samples: &[(&str, &str)],
+) {
     let _ = write!(
         text,
         "- name: {}\n  interval: 1m\n  input_series:\n",
@@ -640,17 +647,36 @@ fn test_of(text: &mut String, name: &str, series: &[(&str, &str)], at: &str, fir
             quoted(values)
         );
     }
-    let expr = "count by (alertname) (ALERTS{alertstate=\"firing\"})";
     let _ = write!(
         text,
         "  promql_expr_test:\n  - expr: {}\n    eval_time: {at}\n    exp_samples:",
         quoted(expr)
     );
-    text.push_str(if fire.is_empty() { " []\n" } else { "\n" });
-    for alert in fire {
-        let labels = format!("{{alertname=\"{alert}\"}}");
-        let _ = writeln!(text, "    - labels: {}\n      value: 1", quoted(&labels));
+    text.push_str(if samples.is_empty() { " []\n" } else { "\n" });
+    for (labels, value) in samples {
+        let _ = writeln!(
+            text,
+            "    - labels: {}\n      value: {value}",
+            quoted(labels)
+        );
     }
+}
+
+fn test_of(text: &mut String, name: &str, series: &[(&str, &str)], at: &str, fire: &[&str]) {
+    let labels = |alert: &&str| format!("{{alertname=\"{alert}\"}}");
+    let labels: Vec<String> = fire.iter().map(labels).collect();
+    let samples: Vec<(&str, &str)> = labels.iter().map(|labels| (&**labels, "1")).collect();
+    let firing = "count by (alertname) (ALERTS{alertstate=\"firing\"})";
+    expression_test(text, name, series, [firing, at], &samples);
+}
+
+/// Has promtool run them.
+pub(super) fn run_tests(text: &str) {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    run(Command::new("promtool")
+        .args(["test", "rules"])
+        .arg(file.path()));
 }
 
 #[test]
@@ -674,11 +700,7 @@ fn each_alert_fires_where_it_should_and_nowhere_else() {
         "40m",
         &["PullpathAbsent"],
     );
-    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    std::fs::write(file.path(), &text).unwrap();
-    run(Command::new("promtool")
-        .args(["test", "rules"])
-        .arg(file.path()));
+    run_tests(&text);
 
     // All of them are in the table.
     let rules = std::fs::read_to_string(&rules).unwrap();

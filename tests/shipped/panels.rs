@@ -1,12 +1,8 @@
 //! What panels of the dashboards show of a few series, by promtool.
 
-use std::fmt::Write as _;
-use std::process::Command;
-
 use serde_json::Value;
 
-use crate::alerts::quoted;
-use crate::lab::process::run;
+use crate::alerts::{expression_test, run_tests};
 use crate::root;
 
 /// What Prometheus has, and what the first query of a panel brings after so many minutes.
@@ -211,37 +207,14 @@ fn query([board, title]: [&str; 2]) -> String {
 fn panels_show_what_there_is() {
     let mut text = String::from("evaluation_interval: 1m\ntests:\n");
     for case in CASES {
-        let _ = write!(
-            text,
-            "- name: {}\n  interval: 1m\n  input_series:\n",
-            quoted(case.name)
+        let expr = query(case.panel);
+        expression_test(
+            &mut text,
+            case.name,
+            case.series,
+            [&expr, case.at],
+            case.shown,
         );
-        for (series, values) in case.series {
-            let _ = writeln!(
-                text,
-                "  - series: {}\n    values: {}",
-                quoted(series),
-                quoted(values)
-            );
-        }
-        let _ = write!(
-            text,
-            "  promql_expr_test:\n  - expr: {}\n    eval_time: {}\n    exp_samples:",
-            quoted(&query(case.panel)),
-            case.at
-        );
-        text.push_str(if case.shown.is_empty() { " []\n" } else { "\n" });
-        for (labels, value) in case.shown {
-            let _ = writeln!(
-                text,
-                "    - labels: {}\n      value: {value}",
-                quoted(labels)
-            );
-        }
     }
-    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    std::fs::write(file.path(), &text).unwrap();
-    run(Command::new("promtool")
-        .args(["test", "rules"])
-        .arg(file.path()));
+    run_tests(&text);
 }

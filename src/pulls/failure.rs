@@ -3,6 +3,8 @@
 //! A text is less than a walk: it has one error of one host. Where it fits several causes, the one that
 //! claims least comes first, and the others beside it; where it fits none, there is none.
 
+use std::cmp::Reverse;
+
 use crate::diagnose::cause::Cause;
 use crate::model::endpoint::Role;
 use crate::model::reference::Reference;
@@ -56,16 +58,19 @@ pub fn judge(image: &str, text: &str) -> Told {
         .collect();
     // What hinders the pull is told by the try that came furthest: a manifest that is not there is seen by
     // a credential that was taken, and not by the stale one before it.
-    let furthest = |at: &usize| (progress(&all[*at].1), std::cmp::Reverse(*at));
+    // That nothing is had without a credential tells nothing where one was tried.
+    let is_anonymous = |one: &str| one.contains("failed to fetch anonymous token");
+    let furthest = |at: &usize| {
+        let (one, told) = &all[*at];
+        (!is_anonymous(one), progress(told), Reverse(*at))
+    };
     let Some(first) = (0..all.len()).max_by_key(furthest) else {
         return Told::default();
     };
     let mut told = all[first].1.clone();
     for (one, other) in &all {
-        // That nothing is had without a credential tells nothing where one was refused.
-        let is_anonymous = one.contains("failed to fetch anonymous token");
         if let Some(cause) = other.cause
-            && !is_anonymous
+            && !is_anonymous(one)
             && Some(cause) != told.cause
             && !told.or.contains(&cause)
         {

@@ -1,0 +1,189 @@
+"""Which causes are right for which injected fault. Written from the faults, not from the product's code.
+
+A fault is "dimension=value". `PROBE` holds the codes that are right in a report of the probe, `TEXT` what is right
+beside them for the runtime's own words, which often know less. Codes are those of docs/causes.md; a code
+that does not stand there yet names what a report should be able to say.
+"""
+
+DEAD = {"tcp_refused", "dns_stale"}
+CUT = {"tcp_reset", "unexpected_eof"}
+STALL = {"http_timeout", "pull_no_progress", "deadline"}
+BYTES = {"digest_mismatch", "unexpected_eof"}
+MANIFEST_BYTES = {"digest_mismatch", "manifest_invalid", "unexpected_eof"}
+PAGE = {"not_a_registry"}
+CHALLENGE = {"auth_bad_challenge"}
+NO_CREDENTIAL = {"auth_no_cred"}
+TOKEN_FORM = {"auth_token_format"}
+HEAD_REFUSED = {"head_refused"}
+REFUSED = {"request_refused"}
+ARTIFACT = {"manifest_unsupported", "not_an_image"}
+
+PROBE = {
+    "reference": {"missing_tag": {"manifest_unknown", "name_unknown"}, "missing_digest": {"manifest_unknown", "name_unknown"}},
+    "addresses": {
+        "foreign_first": {"tls_name", "address_partly_dead"}, "all_dead": DEAD,
+        "silent_first": {"tcp_timeout", "address_partly_dead", "deadline"},
+    },
+    "challenge_on": {"hidden": {"manifest_unknown", "name_unknown", "auth_no_cred", "auth_bad_challenge"}},
+    "challenge": {
+        "status_403": {"auth_denied", "fw_403", "auth_bad_challenge"}, "negotiate_only": CHALLENGE, "digest_only": CHALLENGE,
+        "no_header": CHALLENGE, "malformed": CHALLENGE, "no_realm": CHALLENGE,
+        "differs_for_layers": {"auth_bad_challenge", "auth_denied", "blob_denied"},
+        "differs_by_request": {"auth_bad_challenge", "auth_denied"}, "two_bearers": CHALLENGE | {"auth_realm_unreachable"},
+        "with_error": CHALLENGE | {"auth_denied"}, "basic_then_bearer": CHALLENGE | {"auth_denied", "auth_no_cred"},
+    },
+    "realm": {
+        "dead": {"auth_realm_unreachable"}, "absent_name": {"auth_realm_unreachable"}, "silent": {"auth_realm_unreachable"},
+        "relative": CHALLENGE, "malformed": CHALLENGE,
+    },
+    "token_post": {
+        "token_only": TOKEN_FORM, "no_token": TOKEN_FORM, "garbage": TOKEN_FORM, "page_200": TOKEN_FORM | PAGE,
+        "page_403": TOKEN_FORM | PAGE | {"fw_403"}, "400": TOKEN_FORM | REFUSED, "403": {"auth_denied"} | REFUSED,
+        "429": {"rate_limited"}, "500": {"registry_5xx"}, "503": {"registry_5xx"},
+        "301": TOKEN_FORM | {"auth_denied", "auth_bad_challenge"}, "302": TOKEN_FORM | {"auth_denied", "auth_bad_challenge"},
+        "303": TOKEN_FORM | {"auth_denied", "auth_bad_challenge"},
+    },
+    "token_get": {
+        "no_token": TOKEN_FORM, "garbage": TOKEN_FORM, "page_200": TOKEN_FORM | PAGE, "page_403": TOKEN_FORM | PAGE | {"fw_403"},
+        "400": TOKEN_FORM | REFUSED, "401": {"auth_no_cred"}, "403": {"auth_denied", "auth_no_cred"} | REFUSED,
+        "404": TOKEN_FORM | CHALLENGE | REFUSED, "429": {"rate_limited"}, "500": {"registry_5xx"}, "503": {"registry_5xx"},
+    },
+    "grant": {
+        "insufficient": {"auth_denied", "auth_no_cred"}, "rejected_always": {"auth_denied"}, "rejected_once": {"auth_denied"},
+        "rejected_once_silently": {"auth_denied"}, "denied_403": {"auth_denied"}, "expires_with_error": {"auth_denied"},
+        "expires_silently": {"auth_denied"},
+    },
+    "anonymous": {"refused": {"auth_no_cred", "secret_key_mismatch"}, "insufficient": {"auth_no_cred", "auth_denied", "secret_key_mismatch"}},
+    "secret": {"none": NO_CREDENTIAL, "other_host": {"auth_no_cred", "secret_key_mismatch"}, "bad": {"auth_bad_cred"}, "bad_then_good": {"auth_bad_cred"}},
+    "head": {
+        "400": HEAD_REFUSED, "401": HEAD_REFUSED | CHALLENGE, "403": HEAD_REFUSED, "404": HEAD_REFUSED, "405": HEAD_REFUSED,
+        "406": HEAD_REFUSED, "408": HEAD_REFUSED | STALL, "429": {"rate_limited"}, "429_first": {"rate_limited"},
+        "500": {"registry_5xx"}, "502": {"registry_5xx"}, "503": {"registry_5xx"}, "503_first": {"registry_5xx"},
+        "close": CUT, "reset": CUT, "stall": STALL,
+    },
+    "head_redirect": {
+        "dead": {"redirect_blob", "redirect_broken"} | DEAD, "loop": {"redirect_broken"},
+        "signed_for_get": HEAD_REFUSED | {"blob_denied"},
+    },
+    "head_type": {
+        "missing": {"manifest_unsupported", "manifest_invalid"}, "text": {"manifest_unsupported", "manifest_invalid"},
+        "json": {"manifest_unsupported", "manifest_invalid"}, "page": {"manifest_unsupported", "manifest_invalid"} | PAGE,
+        "octets": {"manifest_unsupported", "manifest_invalid"}, "charset": {"manifest_unsupported", "manifest_invalid"},
+        "other_kind": {"manifest_unsupported", "manifest_invalid"},
+    },
+    "head_digest": {"wrong": {"digest_mismatch", "manifest_unknown"}, "malformed": {"digest_mismatch", "manifest_invalid"}},
+    "head_length": {value: MANIFEST_BYTES for value in ("zero", "wrong", "missing", "chunked")},
+    "manifest_coding": {value: MANIFEST_BYTES for value in ("gzip", "deflate", "raw-deflate", "zstd", "false_gzip")},
+    "get": {
+        "400": REFUSED, "401": {"auth_denied"} | CHALLENGE, "403": {"auth_denied", "fw_403"}, "404": {"manifest_unknown"},
+        "429": {"rate_limited"}, "429_first": {"rate_limited"}, "500": {"registry_5xx"}, "502": {"registry_5xx"},
+        "503": {"registry_5xx"}, "503_first": {"registry_5xx"}, "close": CUT, "reset": CUT, "stall": STALL,
+    },
+    "get_redirect": {"dead": {"redirect_blob", "redirect_broken"} | DEAD, "loop": {"redirect_broken"}},
+    "get_body": {
+        "truncated": MANIFEST_BYTES, "other_bytes": MANIFEST_BYTES, "page": MANIFEST_BYTES | PAGE, "empty": MANIFEST_BYTES,
+        "json_error": MANIFEST_BYTES, "longer": MANIFEST_BYTES,
+    },
+    "get_type": {"missing": {"manifest_invalid"}, "page": {"manifest_invalid"} | PAGE, "octets": {"manifest_invalid"}},
+    "get_length": {"above": MANIFEST_BYTES},
+    "image": {
+        "attestations_only": {"no_platform"}, "foreign_only": {"no_platform"}, "variant_only": {"no_platform"},
+        "empty_index": {"no_platform"}, "child_missing": {"manifest_unknown", "blob_unknown"},
+        "schema_1": {"manifest_unsupported"}, "helm": ARTIFACT, "wasm": ARTIFACT, "signature": ARTIFACT, "artifact_type": ARTIFACT,
+        "no_json": {"manifest_invalid"}, "too_large": {"manifest_invalid", "manifest_unsupported", "manifest_too_large"},
+        "nested_index": {"no_platform", "manifest_unsupported"},
+    },
+    "content": {
+        "unknown_type": {"manifest_unsupported", "layer_unsupported"}, "encrypted": {"manifest_unsupported", "layer_unsupported"},
+        "wrong_diff_ids": {"digest_mismatch", "layer_invalid"}, "no_archive": {"layer_invalid", "digest_mismatch"},
+        "size_above": MANIFEST_BYTES, "size_below": MANIFEST_BYTES, "config_size_wrong": MANIFEST_BYTES,
+        "config_without_rootfs": {"manifest_invalid", "config_invalid"} | ARTIFACT, "child_size_wrong": MANIFEST_BYTES,
+        "zero_layers": {"manifest_invalid"} | ARTIFACT, "config_of_other_platform": {"no_platform"},
+        "foreign_urls_dead": {"blob_unknown", "redirect_blob"} | DEAD, "zstd": {"manifest_unsupported", "layer_unsupported"},
+    },
+    "config": {
+        "401": {"blob_denied", "auth_denied"} | CHALLENGE, "403": {"blob_denied", "auth_denied", "fw_403"}, "404": {"blob_unknown"},
+        "500": {"registry_5xx"}, "503": {"registry_5xx"}, "wrong_bytes": BYTES, "truncated": BYTES, "page": BYTES | PAGE,
+        "empty": BYTES, "reset": CUT, "gzip": BYTES,
+    },
+    "layer": {
+        "400": REFUSED | {"blob_denied"}, "401": {"blob_denied", "auth_denied"} | CHALLENGE,
+        "403": {"blob_denied", "auth_denied", "fw_403"}, "404": {"blob_unknown"}, "416": REFUSED | {"blob_denied"},
+        "429": {"rate_limited"}, "429_first": {"rate_limited"}, "500": {"registry_5xx"}, "503": {"registry_5xx"},
+        "503_first": {"registry_5xx"}, "close": CUT, "reset": CUT, "stall": STALL, "206": BYTES,
+    },
+    "layer_body": {
+        "wrong_bytes": BYTES, "empty": BYTES, "page": BYTES | PAGE, "json": BYTES, "shorter": BYTES, "longer": BYTES,
+        "nothing_more": {"unexpected_eof"}, "range_refused": {"unexpected_eof", "range_ignored"},
+        "range_ignored": {"unexpected_eof", "range_ignored", "digest_mismatch"}, "wrong_range": BYTES, "piecewise": {"unexpected_eof"},
+        "resumable": {"unexpected_eof"}, "reset": CUT, "stall": STALL,
+    },
+    "layer_range": {value: {"unexpected_eof", "range_ignored"} for value in ("ignored", "416", "400", "501")},
+    "layer_headers": {value: BYTES for value in ("gzip", "deflate", "raw-deflate", "zstd", "false_gzip", "range_noise", "no_length", "chunked")},
+    "layer_redirect": {
+        "dead": {"redirect_blob"}, "absent_name": {"redirect_blob"}, "loop": {"redirect_broken"},
+        "eleven_hops": {"redirect_broken"}, "nine_hops": {"redirect_broken"}, "no_location": {"redirect_broken"},
+        "signed_subdomain": {"blob_denied"}, "signed_other_port": {"blob_denied"}, "signed_other_host": {"blob_denied"},
+    },
+    "streams": {"one_429": {"rate_limited"}, "one_503": {"registry_5xx", "rate_limited"}, "one_connection": CUT | {"tls_reset", "tcp_refused"}},
+    "mirror_path": {"missing_override": PAGE | {"mirror_order", "hosts_toml_invalid"} | MANIFEST_BYTES | {"manifest_unsupported"}},
+}
+MIRROR = {
+    "unknown_404": {"manifest_unknown", "name_unknown"}, "tag_404": {"manifest_unknown"}, "layer_404": {"blob_unknown"},
+    "401": {"auth_no_cred", "auth_bad_cred", "auth_denied"}, "403": {"auth_denied", "fw_403"}, "500": {"registry_5xx"},
+    "dead": DEAD, "silent": {"tcp_timeout", "deadline"} | STALL, "breaks": {"unexpected_eof"}, "wrong_bytes": BYTES,
+    "page": PAGE | MANIFEST_BYTES | {"manifest_unsupported"},
+}
+PROBE["mirror_a"] = PROBE["mirror_b"] = {value: codes | {"mirror_order"} for value, codes in MIRROR.items()}
+
+# A bare status in the runtime's words does not show what was behind it.
+STATUS_401 = {"auth_no_cred", "auth_bad_cred", "auth_denied"}
+STATUS_403 = {"auth_denied", "fw_403", "blob_denied"}
+TEXT = {
+    "challenge": {"status_403": STATUS_403, **{form: STATUS_401 for form in ("negotiate_only", "digest_only", "no_header", "malformed", "no_realm", "differs_for_layers", "with_error", "basic_then_bearer")}},
+    "realm": {"relative": {"auth_realm_unreachable"}, "malformed": {"auth_realm_unreachable"}},
+    "token_post": {"400": STATUS_401, "page_403": STATUS_401 | STATUS_403, "403": STATUS_401 | STATUS_403},
+    "token_get": {"400": STATUS_401, "page_403": STATUS_401 | STATUS_403, "403": STATUS_401 | STATUS_403, "401": STATUS_401},
+    "grant": {value: STATUS_401 for value in ("insufficient", "rejected_always", "rejected_once", "rejected_once_silently", "expires_with_error", "expires_silently")} | {"denied_403": STATUS_403},
+    "anonymous": {"refused": STATUS_401, "insufficient": STATUS_401},
+    "secret": {"bad": STATUS_401, "none": STATUS_401, "other_host": STATUS_401},
+    "head": {"401": STATUS_401, "403": STATUS_403, "404": {"manifest_unknown", "name_unknown"}},
+    "head_redirect": {"signed_for_get": STATUS_403},
+    "get": {"401": STATUS_401, "403": STATUS_403},
+    "config": {"401": STATUS_401, "403": STATUS_403},
+    "layer": {"401": STATUS_401, "403": STATUS_403},
+    "image": {"child_missing": {"blob_unknown"}},
+}
+
+# What never counts as a cause.
+GENERIC = {None, "unexplained"}
+# These have no request of their own in the servers' log; they count wherever they are drawn.
+WITHOUT_REQUEST = {"addresses", "realm", "image", "content", "reference"}
+
+
+def faults(values, fired, is_usual):
+    """The faults that may have been behind a failure: those that had their turn, and those without a request."""
+    found = [fault for fault in fired]
+    for dimension, value in values.items():
+        fault = f"{dimension}={value}"
+        silent = dimension in ("mirror_a", "mirror_b") and value in ("dead", "silent")
+        credential = dimension == "secret" and value in ("none", "other_host") and "challenge=basic" in fired
+        if (dimension in WITHOUT_REQUEST or silent) and not is_usual(dimension, value) or credential:
+            found.append(fault)
+    return list(dict.fromkeys(found))
+
+
+def right(found, text=False):
+    """The codes that are right for these faults."""
+    codes = set()
+    for fault in found:
+        dimension, _, value = fault.partition("=")
+        codes |= PROBE.get(dimension, {}).get(value, set())
+        if text:
+            codes |= TEXT.get(dimension, {}).get(value, set())
+    return codes
+
+
+def all_codes():
+    """Every code of the table."""
+    return set().union(*(codes for table in (PROBE, TEXT) for values in table.values() for codes in values.values()))

@@ -1,0 +1,177 @@
+"""Real containerd: one instance of each version, started with its defaults, asked over CRI."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import time
+
+import grpc
+
+# The default is five minutes. It has to be longer than the 30 s of a silent dial, which it would else end.
+PROGRESS_TIMEOUT = "40s"
+PULL = "/runtime.v1.ImageService/PullImage"
+REMOVE = "/runtime.v1.ImageService/RemoveImage"
+
+
+def _varint(number):
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def field(number, value):
+    """A length-delimited field of a protobuf message; nothing where it is empty."""
+    data = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def image_spec(image):
+    return field(1, field(1, image))
+
+
+def pull_request(image, credential):
+    """PullImageRequest as the kubelet fills it: user and password, or no AuthConfig at all."""
+    request = image_spec(image)
+    if credential is not None:
+        request += field(2, field(1, credential[0]) + field(2, credential[1]))
+    return request
+
+
+def configuration(version, folder, certs):
+    """The configuration file in the form that this version reads."""
+    # The optional plugins below only make noise.
+    lines = [f'root = "{folder}/root"', f'state = "{folder}/state"', "[grpc]", f'  address = "{folder}/s.sock"']
+    if version.startswith("1."):
+        plugin = '[plugins."io.containerd.grpc.v1.cri"'
+        head = ["version = 2"]
+        lines += [plugin + "]"]
+        if not version.startswith("1.6."):
+            lines += [f'  image_pull_progress_timeout = "{PROGRESS_TIMEOUT}"']
+    else:
+        plugin = '[plugins."io.containerd.cri.v1.images"'
+        head = ["version = 3"]
+        lines += [plugin + "]", f'  image_pull_progress_timeout = "{PROGRESS_TIMEOUT}"']
+    lines += [plugin + ".registry]", f'  config_path = "{certs}"']
+    return "\n".join(head + lines) + "\n"
+
+
+class Runtime:
+    """One running containerd."""
+
+    def __init__(self, facts, folder, certs):
+        self.version = facts["version"]
+        self.folder = folder
+        os.makedirs(folder, exist_ok=True)
+        config = os.path.join(folder, "config.toml")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(configuration(self.version, folder, certs))
+        binaries = os.path.join(facts["root"], "usr/bin")
+        environment = {"PATH": f"{binaries}:{facts['root']}/usr/sbin:{os.environ['PATH']}", "HOME": folder}
+        self.log = os.path.join(folder, "log")
+        with open(self.log, "w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [os.path.join(binaries, "containerd"), "--config", config, "--log-level", "debug"],
+                stdout=log, stderr=log, env=environment, stdin=subprocess.DEVNULL)
+
+    @property
+    def socket(self):
+        return "unix://" + os.path.join(self.folder, "s.sock")
+
+    def wait(self, seconds=30):
+        """Waits until the image service answers."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                break
+            if "containerd successfully booted" in self.words():
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"containerd {self.version} did not start: {self.words()[-2000:]}")
+
+    def words(self):
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            return file.read(400_000)
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(15)
+
+
+class Client:
+    """Asks one containerd, from an event loop."""
+
+    def __init__(self, socket):
+        self.channel = grpc.aio.insecure_channel(socket)
+        self._pull = self.channel.unary_unary(PULL)
+        self._remove = self.channel.unary_unary(REMOVE)
+
+    async def pull(self, image, credential, seconds):
+        """`None` where the image was pulled, else the code and the runtime's words."""
+        try:
+            await self._pull(pull_request(image, credential), timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            return error.code().name, error.details() or ""
+        return None
+
+    async def remove(self, image):
+        try:
+            await self._remove(image_spec(image), timeout=30)
+        except grpc.aio.AioRpcError:
+            # What is not there need not go.
+            return
+
+
+def shared(facts):
+    """The runtimes that all pulls may share."""
+    return [entry for entry in facts if entry["version"].startswith("1.")]
+
+
+class Pool:
+    """Clients of one worker. Up to 1.7 all pulls share one containerd, as each pull has limits of its own.
+
+    From 2.0 on the transfer service counts the downloads of all pulls together (three at a time), so that
+    a stalled pull would hold up others: each pull has an instance to itself.
+    """
+
+    MOST = 26
+
+    def __init__(self, facts, folder, certs, sockets):
+        self.facts = {entry["version"]: entry for entry in facts}
+        self.folder, self.certs = folder, certs
+        self.shared = {version: Client(socket) for version, socket in sockets.items()}
+        self.free, self.started = {}, []
+        self.room = asyncio.Semaphore(self.MOST)
+
+    @contextlib.asynccontextmanager
+    async def lease(self, version):
+        if version in self.shared:
+            yield self.shared[version]
+            return
+        async with self.room:
+            free = self.free.setdefault(version, [])
+            client = free.pop() if free else await self._start(version)
+            try:
+                yield client
+            finally:
+                free.append(client)
+
+    async def _start(self, version):
+        folder = os.path.join(self.folder, f"{version}-{os.getpid()}-{len(self.started)}")
+        runtime = Runtime(self.facts[version], folder, self.certs)
+        self.started.append(runtime)
+        await asyncio.to_thread(runtime.wait, 60)
+        return Client(runtime.socket)
+
+    def stop(self):
+        for runtime in self.started:
+            runtime.process.terminate()
+        for runtime in self.started:
+            runtime.stop()

@@ -1,0 +1,313 @@
+"""The seeded generator of worlds.
+
+A world is one value for each dimension; everything else follows from those. A value is usual,
+mild (a pull should stand it) or harmful (it may break a pull). What a value needs of other dimensions
+stands beside it. Values are drawn so that all of them come about equally often.
+"""
+
+import random
+
+USUAL, MILD, HARMFUL = "usual", "mild", "harmful"
+
+
+class Value:
+    """One value of a dimension. `needs` maps a dimension to the values that it may have then."""
+
+    def __init__(self, kind, needs=None, timed=False, state=False):
+        self.kind, self.needs, self.timed, self.state = kind, needs or {}, timed, state
+
+
+def usual(*names):
+    return {name: Value(USUAL) for name in names}
+
+
+def mild(*names, **more):
+    return {name: Value(MILD, **more) for name in names}
+
+
+def harmful(*names, **more):
+    return {name: Value(HARMFUL, **more) for name in names}
+
+
+ASKED = ("everything", "head", "get", "config", "layers")
+BEARER = ("bearer", "no_scope", "no_service", "lower_case", "bearer_then_basic")
+WITH_BEARER = {"challenge_on": ASKED, "challenge": BEARER}
+WITH_REALM = {**WITH_BEARER, "realm": ("other_host", "same_host", "other_port")}
+POSTED = {**WITH_REALM, "secret": ("good",)}
+GOTTEN = {**WITH_REALM, "secret": ("none", "other_host")}
+GRANTED = {**WITH_REALM, "anonymous": ("allowed",)}
+BASIC = {"challenge_on": ASKED, "secret": ("good",), "anonymous": ("allowed",)}
+TOKEN_TAKEN = {"challenge_on": ("everything",), "challenge": ("bearer",), "realm": ("other_host", "same_host"),
+               "grant": ("full",), "anonymous": ("allowed",), "secret": ("none", "good")}
+INDEX = ("index", "docker_list", "no_platform", "attested", "variants")
+WITH_LAYERS = {"image": ("index", "single_oci", "single_docker", "docker_list", "attested"),
+               "content": ("usual",)}
+REDIRECTED = ("relative", "other_port", "subdomain", "other_host", "http")
+MIRRORED = {"mirrors": ("one", "two"), "faults_at": ("registry",)}
+TWO_MIRRORS = {"mirrors": ("two",)}
+FIRST_BYTE = {"layer": ("ok",)}
+
+DIMENSIONS = {
+    # What is asked for, and where it stands.
+    "reference": usual("tag") | mild("digest", "tag_and_digest") | harmful("missing_tag", "missing_digest"),
+    "scheme": usual("https") | mild("http"),
+    "addresses": usual("one") | mild("two", "dead_first") | harmful("foreign_first", "all_dead")
+    | harmful("silent_first", timed=True),
+    # Who asks for a credential, and how.
+    "challenge_on": usual("nobody") | mild("ping_only", "everything", "head", "get", "config", "layers")
+    | mild("storage", needs={"layer_redirect": ("other_host", "subdomain")})
+    | harmful("hidden"),
+    "challenge": usual("bearer")
+    | mild("basic", "negotiate_then_basic", needs=BASIC)
+    | mild("bearer_then_basic", "basic_then_bearer", "two_bearers", "lower_case", "no_service", "no_scope", "with_error",
+           "differs_by_request", needs={"challenge_on": ASKED})
+    | harmful("status_403", "negotiate_only", "digest_only", "no_header", "malformed", "no_realm",
+              needs={"challenge_on": ASKED})
+    | harmful("differs_for_layers", needs={"challenge_on": ("everything",)}),
+    "realm": usual("other_host") | mild("same_host", "other_port", "plain_http", needs=WITH_BEARER)
+    | harmful("dead", "absent_name", "relative", "malformed", needs=WITH_BEARER)
+    | harmful("silent", needs=WITH_BEARER, timed=True),
+    "token_post": usual("ok") | mild("access_token_only", "401", "404", "405", "307", "308", needs=POSTED)
+    | harmful("token_only", "no_token", "garbage", "page_200", "page_403", "400", "403", "429", "500", "503",
+              "301", "302", "303", needs=POSTED),
+    "token_get": usual("ok") | mild("token_only", "access_token_only", "301", "302", "307", needs=GOTTEN)
+    | harmful("no_token", "garbage", "page_200", "page_403", "400", "401", "403", "404", "429", "500", "503",
+              needs=GOTTEN),
+    "grant": usual("full") | mild("short_expiry", needs=GRANTED)
+    | mild("rejected_once", "expires_with_error", needs=GRANTED, state=True)
+    | harmful("rejected_once_silently", "expires_silently", needs=GRANTED, state=True)
+    | harmful("insufficient", "rejected_always", "denied_403", needs=GRANTED),
+    "anonymous": usual("allowed")
+    | harmful("refused", "insufficient", needs={**WITH_REALM, "secret": ("none", "other_host", "bad_then_good")}),
+    "secret": usual("none") | mild("good", "other_host")
+    | mild("bad_then_good", needs={"challenge_on": ASKED})
+    | harmful("bad", needs={"challenge_on": ASKED}),
+    # The manifests.
+    "head": usual("ok") | mild("429_first", "503_first", state=True)
+    | harmful("400", "401", "403", "404", "405", "406", "408", "429", "500", "502", "503", "close", "reset")
+    | harmful("stall", timed=True),
+    "head_redirect": usual("no") | mild(*REDIRECTED) | harmful("dead", "loop", "signed_for_get"),
+    "head_type": usual("right") | mild("charset") | harmful("missing", "text", "json", "page", "octets", "other_kind"),
+    "head_digest": usual("right") | mild("missing") | harmful("wrong", "malformed"),
+    "head_length": usual("right") | mild("missing", "chunked") | harmful("zero", "wrong"),
+    "manifest_coding": usual("none") | mild("gzip") | harmful("deflate", "raw-deflate", "zstd", "false_gzip"),
+    "get": usual("ok") | mild("429_first", "503_first", state=True)
+    | harmful("400", "401", "403", "404", "429", "500", "502", "503", "close", "reset")
+    | harmful("stall", timed=True),
+    "get_redirect": usual("no") | mild(*REDIRECTED) | harmful("dead", "loop"),
+    "get_body": usual("right") | harmful("truncated", "other_bytes", "page", "empty", "json_error", "longer"),
+    "get_type": usual("right") | mild("missing", "octets", "page"),
+    "get_length": usual("right") | mild("none", "chunked") | harmful("above"),
+    "get_at": usual("all") | mild("top", "child", needs={"image": INDEX}),
+    # The image.
+    "image": usual("index", "single_oci")
+    | mild("single_docker", "docker_list", "no_platform", "attested", "variants", "nested_index")
+    | harmful("attestations_only", "foreign_only", "child_missing", "variant_only", "schema_1", "helm", "wasm",
+              "signature", "artifact_type", "empty_index", "no_json", "too_large"),
+    "content": usual("usual")
+    | mild("tar", "zstd", "other_vendor", "duplicate_layer", "zero_layers", "config_of_other_platform",
+           needs={"image": ("index", "single_oci")})
+    | mild("foreign_urls_good", "foreign_urls_dead_but_kept", needs={"image": ("single_docker", "docker_list")})
+    | harmful("foreign_urls_dead", needs={"image": ("single_docker", "docker_list")})
+    | harmful("unknown_type", "encrypted", "wrong_diff_ids", "no_archive", "size_above", "size_below",
+              "config_size_wrong", "config_without_rootfs", needs={"image": ("index", "single_oci")})
+    | harmful("child_size_wrong", needs={"image": ("index", "docker_list")}),
+    "layers": usual("1", "2", "3", "4", "5"),
+    # The blobs.
+    "config": usual("ok") | mild("redirected", "gzip", "chunked", "resumable", needs=WITH_LAYERS)
+    | harmful("401", "403", "404", "500", "503", "wrong_bytes", "truncated", "page", "empty", "reset",
+              needs=WITH_LAYERS),
+    "layer": usual("ok") | mild("429_first", "503_first", needs=WITH_LAYERS, state=True) | mild("206", needs=WITH_LAYERS)
+    | harmful("400", "401", "403", "404", "416", "429", "500", "503", "close", "reset", needs=WITH_LAYERS)
+    | harmful("stall", needs=WITH_LAYERS, timed=True),
+    "layer_body": usual("right")
+    | mild("resumable", "range_ignored", "piecewise", needs=WITH_LAYERS | FIRST_BYTE)
+    | harmful("wrong_bytes", "empty", "page", "json", "shorter", "longer", "nothing_more", "range_refused", "wrong_range",
+              "reset", needs=WITH_LAYERS | FIRST_BYTE)
+    | harmful("stall", needs=WITH_LAYERS | FIRST_BYTE, timed=True),
+    "layer_headers": usual("usual") | mild("no_length", "chunked", "page_type", "range_noise", needs=WITH_LAYERS)
+    | harmful("gzip", "deflate", "raw-deflate", "zstd", "false_gzip", needs=WITH_LAYERS),
+    "layer_range": usual("honoured") | mild("ignored", "416", "400", "501", needs=WITH_LAYERS),
+    "layer_redirect": usual("no") | mild(*REDIRECTED, "nine_hops", needs=WITH_LAYERS)
+    | mild("signed_other_host", needs=WITH_LAYERS | TOKEN_TAKEN)
+    | harmful("dead", "absent_name", "loop", "eleven_hops", "no_location", needs=WITH_LAYERS)
+    | harmful("signed_subdomain", "signed_other_port", needs=WITH_LAYERS | TOKEN_TAKEN),
+    "layer_at": usual("all") | mild("first", "middle", "last"),
+    "redirect_code": usual("307") | mild("301", "302", "303", "308"),
+    "streams": usual("any") | harmful("one_429", "one_503", "one_connection", needs=WITH_LAYERS | {"layers": ("3", "4", "5")}, state=True),
+    # The mirrors before the registry.
+    "faults_at": usual("registry") | mild("mirror_a", needs={"mirrors": ("one", "two"), "mirror_a": ("good",)}),
+    "mirrors": usual("none") | mild("one", "two"),
+    "mirror_a": usual("good")
+    | mild("unknown_404", "tag_404", "layer_404", "401", "403", "500", "dead", "breaks", needs=MIRRORED)
+    | harmful("wrong_bytes", "page", needs=MIRRORED) | harmful("silent", needs=MIRRORED, timed=True),
+    "mirror_b": usual("good")
+    | mild("unknown_404", "tag_404", "layer_404", "401", "403", "500", "dead", "breaks", needs=TWO_MIRRORS)
+    | harmful("wrong_bytes", "page", needs=TWO_MIRRORS) | harmful("silent", needs=TWO_MIRRORS, timed=True),
+    "mirror_capabilities": usual("both") | mild("pull", "resolve", needs={"mirrors": ("one", "two")}),
+    "mirror_path": usual("plain") | mild("prefix", "override", needs={"mirrors": ("one", "two")})
+    | harmful("missing_override", needs={"mirrors": ("one", "two")}),
+    "server_line": usual("present") | mild("absent", needs={"mirrors": ("one", "two")}),
+}
+
+# Dimensions that say only where or how another one has its effect.
+SETTINGS = ("layers", "layer_at", "get_at", "redirect_code", "faults_at")
+
+# How many worlds of a hundred are without any unusual value, and without any harmful one.
+HEALTHY, HARMLESS = 6, 9
+# Of a hundred with harmful values, how many have them at a mirror before a good registry.
+AT_MIRROR = 44
+# How many harmful values a world has, as weights of 1, 2, …
+HARM_AT_REGISTRY = (38, 30, 19, 13)
+HARM_AT_MIRROR = (3, 6, 12, 22, 29, 28)
+MILD_COUNT = (9, 23, 28, 22, 18)
+# How many candidates are compared for the one drawn least so far.
+CANDIDATES = 24
+
+
+def is_usual(dimension, value):
+    return DIMENSIONS[dimension][value].kind == USUAL
+
+
+def unusual(values):
+    """The unusual values of a world, without mere settings."""
+    return [(dimension, value) for dimension, value in values.items()
+            if dimension not in SETTINGS and not is_usual(dimension, value)]
+
+
+def harmful_values(values):
+    return [(dimension, value) for dimension, value in values.items() if DIMENSIONS[dimension][value].kind == HARMFUL]
+
+
+def is_timed(values):
+    return any(DIMENSIONS[dimension][value].timed for dimension, value in values.items())
+
+
+def has_state(values):
+    return any(DIMENSIONS[dimension][value].state for dimension, value in values.items())
+
+
+class Draft:
+    """A world while it is drawn: values that are fixed, and what they still allow."""
+
+    def __init__(self, rng):
+        self.rng, self.fixed, self.allowed = rng, {}, {}
+
+    def fits(self, dimension, value):
+        if dimension in self.fixed:
+            return False
+        if value not in self.allowed.get(dimension, DIMENSIONS[dimension]):
+            return False
+        for other, names in DIMENSIONS[dimension][value].needs.items():
+            if other in self.fixed:
+                if self.fixed[other] not in names:
+                    return False
+            elif not set(names) & set(self.allowed.get(other, DIMENSIONS[other])):
+                return False
+        return True
+
+    def fix(self, dimension, value):
+        self.fixed[dimension] = value
+        for other, names in DIMENSIONS[dimension][value].needs.items():
+            before = self.allowed.get(other, list(DIMENSIONS[other]))
+            self.allowed[other] = [name for name in before if name in names]
+
+    def finish(self):
+        """Gives every other dimension a value that is allowed, the first where there is no choice."""
+        for dimension, values in DIMENSIONS.items():
+            if dimension in self.fixed:
+                continue
+            allowed = [name for name in values if name in self.allowed.get(dimension, values)]
+            ordinary = [name for name in allowed if is_usual(dimension, name)]
+            choice = ordinary or allowed
+            if dimension in ("layers", "image") or not ordinary:
+                fitting = [name for name in choice if self.fits(dimension, name)] or choice
+                self.fix(dimension, self.rng.choice(fitting))
+            else:
+                self.fixed[dimension] = choice[0]
+        return {dimension: self.fixed[dimension] for dimension in DIMENSIONS}
+
+
+class Generator:
+    """Draws worlds one after the other; the counts of earlier ones steer later ones."""
+
+    def __init__(self, seed):
+        self.seed = seed
+        self.counts = {(dimension, name): 0 for dimension, values in DIMENSIONS.items() for name in values}
+        self.pools = {
+            kind: [(dimension, name) for dimension, values in DIMENSIONS.items() for name, value in values.items()
+                   if value.kind == kind and dimension not in SETTINGS]
+            for kind in (MILD, HARMFUL)
+        }
+
+    def _pick(self, draft, kind):
+        """Fixes the least drawn of some values that fit, if there is one."""
+        candidates = draft.rng.sample(self.pools[kind], min(CANDIDATES, len(self.pools[kind])))
+        taken = is_timed(draft.fixed)
+        fitting = [pair for pair in candidates
+                   if draft.fits(*pair) and not (taken and DIMENSIONS[pair[0]][pair[1]].timed)]
+        if fitting:
+            draft.fix(*min(fitting, key=lambda pair: self.counts[pair]))
+
+    def _values(self, rng):
+        draft = Draft(rng)
+        dice = rng.randrange(100)
+        if dice >= HEALTHY:
+            if dice >= HEALTHY + HARMLESS:
+                at_mirror = rng.randrange(100) < AT_MIRROR
+                if at_mirror:
+                    draft.fix("faults_at", "mirror_a")
+                weights = HARM_AT_MIRROR if at_mirror else HARM_AT_REGISTRY
+                for _ in range(rng.choices(range(1, len(weights) + 1), weights)[0]):
+                    self._pick(draft, HARMFUL)
+            for _ in range(rng.choices(range(len(MILD_COUNT)), MILD_COUNT)[0]):
+                self._pick(draft, MILD)
+            for dimension in ("layer_at", "redirect_code", "get_at"):
+                names = [name for name in DIMENSIONS[dimension] if draft.fits(dimension, name)]
+                if names:
+                    draft.fix(dimension, rng.choice(names))
+        return draft.finish()
+
+    def draw(self, number):
+        """World `number`; worlds are to be drawn in order."""
+        rng = random.Random(f"{self.seed}/{number}")
+        values = self._values(rng)
+        for pair in values.items():
+            self.counts[pair] += 1
+        return {"id": f"{self.seed}-{number}", "seed": f"{self.seed}/{number}", "values": values}
+
+
+def generate(count, seed):
+    generator = Generator(seed)
+    return [generator.draw(number) for number in range(count)]
+
+
+def coverage(worlds):
+    """How often each value came, and which shares of the worlds are healthy, manifold and timed."""
+    counts = {(dimension, name): 0 for dimension, values in DIMENSIONS.items() for name in values}
+    for world in worlds:
+        for pair in world["values"].items():
+            counts[pair] += 1
+    total = max(len(worlds), 1)
+    return {
+        "worlds": len(worlds),
+        "values": len(counts),
+        "least": sorted(((count, f"{dimension}={name}") for (dimension, name), count in counts.items()))[:12],
+        "below_30": sum(count < 30 for count in counts.values()),
+        "healthy": sum(not unusual(world["values"]) for world in worlds) / total,
+        "two_or_more": sum(len(unusual(world["values"])) >= 2 for world in worlds) / total,
+        "harmful": sum(bool(harmful_values(world["values"])) for world in worlds) / total,
+        "timed": sum(is_timed(world["values"]) for world in worlds) / total,
+        "state": sum(has_state(world["values"]) for world in worlds) / total,
+        "counts": {f"{dimension}={name}": count for (dimension, name), count in counts.items()},
+    }
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    told = coverage(generate(int(sys.argv[1]), sys.argv[2]))
+    if "-v" not in sys.argv:
+        del told["counts"]
+    print(json.dumps(told, indent=1))

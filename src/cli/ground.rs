@@ -16,6 +16,7 @@ use super::place::PlaceArgs;
 use crate::config::Network;
 use crate::containerd::{self, Settings};
 use crate::model::reference::Reference;
+use crate::model::runtime::Runtime;
 use crate::model::vantage::Vantage;
 use crate::probe::{Edges, KnownManifests, Override};
 use crate::registry::keyring::LoadedSource;
@@ -32,6 +33,10 @@ pub(super) struct ContainerdArgs {
     /// containerd's own file, read for `config_path` [default: /etc/containerd/config.toml, if it is there]
     #[arg(long, value_name = "FILE", conflicts_with = "hosts_dir")]
     containerd_config: Option<PathBuf>,
+
+    /// The node's container runtime, as `kubectl get node -o wide` shows it: what its release does is walked, and not what any would
+    #[arg(long, value_name = "NAME://VERSION")]
+    pub(super) runtime: Option<Runtime>,
 
     /// Take the proxies from here and not from this process: a systemd unit, drop-in or folder of them, or an environment file; repeatable
     #[arg(long, value_name = "FILE")]

@@ -37,7 +37,7 @@ const ABOUT: Duration = Duration::from_secs(10);
 const MOST: usize = 1000;
 
 /// Everything that says how one walks from here says nothing of a node.
-const OF_HERE: [&str; 25] = [
+const OF_HERE: [&str; 26] = [
     "filename",
     "platform",
     "trace",
@@ -51,6 +51,7 @@ const OF_HERE: [&str; 25] = [
     "username",
     "hosts_dir",
     "containerd_config",
+    "runtime",
     "proxy_from",
     "compare_direct",
     "plain_http",

@@ -308,6 +308,7 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
             pods: wish.pods,
             asked_secrets: of_cluster.asked.clone(),
             keyring: Arc::new(Keyring::new(wish.sources)),
+            runtime: args.containerd.runtime.clone(),
             plain_http: args.network.plain_http,
             compare_direct: args.compare_direct,
             effort: Effort {

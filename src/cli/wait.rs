@@ -269,6 +269,7 @@ impl Walker<'_> {
             platform: platform.unwrap_or_else(Platform::local),
             pods: Vec::new(),
             asked_secrets: of_cluster.asked,
+            runtime: self.args.containerd.runtime.clone(),
             plain_http: self.args.network.plain_http,
             compare_direct: false,
             effort: Effort {

@@ -768,6 +768,7 @@ async fn check_from_here(
             pods: vec![group.pod_use(reference, sought)],
             asked_secrets: Vec::new(),
             keyring: Arc::new(Keyring::new(sources)),
+            runtime: args.containerd.runtime.clone(),
             plain_http: args.network.plain_http,
             compare_direct: false,
             effort: Effort::default(),

@@ -2,6 +2,7 @@
 //!
 //! What the files mean is judged in [`hosts`] and [`proxy`]; here they are found and read.
 
+pub mod behaviour;
 pub mod hosts;
 pub mod proxy;
 

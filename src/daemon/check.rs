@@ -26,6 +26,7 @@ use crate::model::fault::Phase;
 use crate::model::hops::Trace;
 use crate::model::network::ExpectedPath;
 use crate::model::proxy::ProxySettings;
+use crate::model::runtime::Runtime;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
@@ -292,7 +293,10 @@ pub async fn make(world: &World, job: Job) -> Told {
         expected_within: target.within(job.image),
         control: None,
     });
+    let node = world.node_told().await;
+    let runtime = node.facts().and_then(|facts| facts.runtime.as_deref());
     let check = Check {
+        runtime: runtime.and_then(Runtime::of_node),
         reference: target.reference.clone(),
         platform: target.platform.clone(),
         pods,

@@ -491,6 +491,8 @@ mod tests {
             confirmed: None,
             may_until: None,
             attempt: Attempt {
+                challenge: None,
+                served_to_get: false,
                 credential: None,
                 token: Step::Skipped {
                     reason: Skip::NotNeeded,

@@ -404,6 +404,12 @@ causes! {
         cause "The service answers the OAuth2 POST with `token` only; containerd reads `access_token` there (distribution, oauth.md)."
         tell "The answer was 200, and what is wrong with it is in the evidence: the fields it has, or a field that containerd can't decode."
         fix "Update the registry's token service so that POST answers carry access_token, or make it answer POST with 405 or 404: containerd then asks by GET."
+        AuthNotAsked = "auth_not_asked", Critical, Now, [];
+        "The registry hides private repositories in place of asking for a login"
+        symptom "containerd: `...: not found`, although docker pulls the image"
+        cause "A request without a login is answered 404 or 403, and no challenge comes with it. containerd sends a credential only where a challenge asked for one; docker asks /v2/ first and is challenged there."
+        tell "/v2/ is answered 401 with a challenge, the manifest without one; a credential for this registry is there and was never asked for."
+        fix "Configure the registry, or the proxy in front of it, to answer requests without a login with 401 and WWW-Authenticate."
         AuthBadChallenge = "auth_bad_challenge", Critical, Now, [];
         "The registry's challenge can't be followed"
         symptom "`no basic auth credentials` or `invalid authorization challenge`"
@@ -544,6 +550,30 @@ causes! {
         cause "The registry's storage is damaged, or a cache or proxy on the way changes content."
         tell "The digest computed from what came, beside the one asked for."
         fix "Ask again past any cache or proxy; if it stays, push the image again."
+        RequestRefused = "request_refused", Critical, Now, [];
+        "The server refuses the request, and says no more than that"
+        symptom "`unexpected status ...: 400 Bad Request`, `... 406 Not Acceptable`, `... 416 ...`"
+        cause "A filter, a proxy or a gateway in front of the registry minds something about the request: its method, its headers, its length."
+        tell "A status of the 400s that says nothing of credentials or content."
+        fix "Look at the log of whatever answers there for the time in the evidence, and let the registry's requests pass."
+        HeadRefused = "head_refused", Critical, Now, [];
+        "The registry serves the manifest to GET and refuses it to HEAD"
+        symptom "`...: not found`, `unexpected status from HEAD request to ...: 403 Forbidden`, and `curl` shows the manifest"
+        cause "A proxy cache that knows only what was fetched before, or storage whose signed URL is good for GET only. containerd asks by HEAD first and does not try GET, unless the answer is 405."
+        tell "HEAD is refused, and GET of the same is answered with success. That GET may have filled a cache: the next pull may then succeed."
+        fix "Let the registry, or the cache in front of it, answer HEAD of manifests as it answers GET; or answer 405, after which containerd asks by GET."
+        ContentEncoding = "content_encoding", Critical, Now, [];
+        "Content comes encoded in a way that containerd does not undo"
+        symptom "`unsupported Content-Encoding algorithm`, `unexpected commit digest`, `failed size validation`"
+        cause "A proxy, a cache or a web server in front of the registry compresses what it passes on, or labels a layer's own compression as Content-Encoding."
+        tell "The Content-Encoding of the answer, and what undoing it gave."
+        fix "Switch compression off for the registry's paths in whatever stands in front of it."
+        ArtifactNotImage = "artifact_not_image", Warning, Now, [];
+        "It can be pulled, and no container starts from it"
+        symptom "The pull succeeds; then `mismatched image rootfs`, `no command specified`, `exec format error` or an empty root file system"
+        cause "The reference is that of an artifact in the form of an image: a Helm chart, a signature, a WebAssembly module, an attestation."
+        tell "The media types of the configuration and of the layers. Which of them are pulled hangs on containerd's release."
+        fix "Correct the reference to that of the image, or give the pod a runtime that runs this kind of artifact."
         RateLimited = "rate_limited", Critical, Now, [];
         "The registry's rate limit is used up"
         symptom "`429 Too Many Requests`, `toomanyrequests: You have reached your pull rate limit`"
@@ -618,6 +648,12 @@ causes! {
         cause "The signed URL is refused: a clock that differs, the policy of a VPC endpoint that does not allow the registry's bucket, an allow-list of addresses."
         tell "401 or 403 at the storage, with the storage's own error code."
         fix "AccessDenied: allow the registry's bucket in the VPC endpoint's policy, or this network's address at the storage. RequestTimeTooSkewed or an expired signature: mend the clocks."
+        LayerInvalid = "layer_invalid", Critical, Now, [];
+        "A layer can't be unpacked"
+        symptom "`failed to extract layer`, `wrong diff id calculated on extraction`, `archive/tar: invalid tar header`"
+        cause "The layer is no archive, or not the one that the image's configuration names: a build or a copy that went wrong."
+        tell "Small layers are unpacked in memory and compared with the configuration's diff_ids."
+        fix "Build and push the image again."
         RangeIgnored = "range_ignored", Warning, Now, [];
         "Downloads can't be resumed there"
         symptom "An interrupted pull starts each layer from the beginning"
@@ -774,6 +810,18 @@ causes! {
         fix "See the cause that the failing walks have in common."
     }
     Other {
+        ReleaseDecides = "release_decides", Critical, Now, [];
+        "Releases of containerd would not do the same, and the node's is not known"
+        symptom "The same image is pulled on some nodes only"
+        cause "Releases differ in what they make of the registry's answers, and which one pulls is not known here."
+        tell "The walk is made by the rules of each line of releases, and they end differently; the evidence says how each ends."
+        fix "Name the node's runtime (`--runtime containerd://1.7.24`, as `kubectl get node -o wide` shows it)."
+        ProbeLimit = "probe_limit", Critical, Now, [];
+        "Pullpath can't do here what containerd can"
+        symptom "None of its own"
+        cause "The server answers in a way that containerd takes and this program does not: a content encoding, a document of unusual size."
+        tell "The answer as it was seen. Whether a pull would succeed is unknown."
+        fix "Pull the image once on the node by hand (`crictl pull IMAGE`) to see what containerd makes of it."
         Unexplained = "unexplained", Critical, Now, [];
         "A phase failed in a way this version has no name for"
         symptom "Whatever the evidence says"

@@ -267,6 +267,8 @@ fn head() -> Head {
 
 pub(super) fn accepted(credential: Option<CredentialId>) -> Attempt {
     Attempt {
+        challenge: None,
+        served_to_get: false,
         token: grant(Access::Pull),
         exchanges: vec![TokenExchange {
             method: if credential.is_some() { "POST" } else { "GET" }.to_owned(),
@@ -281,6 +283,8 @@ pub(super) fn accepted(credential: Option<CredentialId>) -> Attempt {
 
 fn found() -> ManifestFound {
     ManifestFound {
+        config: None,
+        not_an_image: false,
         digest: DIGEST.to_owned(),
         media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
         platform_digest: DIGEST.to_owned(),
@@ -345,7 +349,12 @@ pub(super) fn healthy() -> Evidence {
             candidates: vec![id.clone()],
             mismatches: Vec::new(),
         },
+        runtime: None,
+        walked_as: None,
+        by_release: Vec::new(),
         walk: Walk {
+            config: None,
+            layers: Vec::new(),
             host: RegistryHost::plain(endpoint(REGISTRY)),
             segments: None,
             by_digest: false,
@@ -374,7 +383,7 @@ pub(super) fn healthy() -> Evidence {
             blob: done(BlobFound {
                 digest: DIGEST.to_owned(),
                 redirects: vec![endpoint(BLOBS)],
-                range_honoured: true,
+                range_honoured: Some(true),
                 size: Some(Bytes(3 << 20)),
                 first_byte: ms(20),
             }),
@@ -476,6 +485,8 @@ impl Evidence {
             self.keyring = KeyringEvidence::default();
         }
         self.walk.attempts = vec![Attempt {
+            challenge: None,
+            served_to_get: false,
             credential,
             token,
             exchanges: Vec::new(),

@@ -19,6 +19,7 @@ use super::network::RouteLookup;
 use super::platform::Platform;
 use super::proxy::{ProxySettings, Tunnel, Way};
 use super::reference::Reference;
+use super::runtime::Runtime;
 use super::transfer::Transfer;
 use super::units::{Bytes, optional_seconds, seconds};
 use super::vantage::Vantage;
@@ -112,6 +113,16 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asked_secrets: Vec<SecretAsked>,
     pub keyring: KeyringEvidence,
+    /// The container runtime that pulls; absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+    /// The line of releases by whose rules this walk was made, where others would not do the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub walked_as: Option<String>,
+    /// The same walk by the rules of other releases, where the runtime's version is not known and they
+    /// would not do the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_release: Vec<ByRelease>,
     /// What containerd's `hosts.toml` says of this registry.
     #[serde(default)]
     pub hosts: HostsConfig,
@@ -135,6 +146,14 @@ pub struct Evidence {
     pub trace: Vec<TracedExchange>,
 }
 
+/// A walk by the rules of one line of releases.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ByRelease {
+    /// For people: `containerd 1.6`.
+    pub release: String,
+    pub evidence: Box<Evidence>,
+}
+
 /// What was seen at one host, from its name to a layer.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Walk {
@@ -152,6 +171,13 @@ pub struct Walk {
     /// The manifest of this platform.
     pub manifest: Step<ManifestFound, ManifestFault>,
     pub blob: Step<BlobFound, HttpFault>,
+    /// The image's configuration; absent in reports of versions that did not ask for it, and where
+    /// the walk did not get that far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Step<ContentRead, HttpFault>>,
+    /// The layers that this host was asked for, in the order of the manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerRead>,
     /// The transfer test, when that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Transfer>,
@@ -575,8 +601,15 @@ pub struct Attempt {
     pub token: Step<Grant, TokenFault>,
     /// The requests to the token service, in order.
     pub exchanges: Vec<TokenExchange>,
+    /// What the host asked for, on whichever request of the resolution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<Challenge>,
     /// `HEAD` of the manifest with it.
     pub head: Step<Head, HttpFault>,
+    /// `GET` of the same was answered with success where `HEAD` was refused. No pull asks so, and it
+    /// decides nothing; a cache may hold the manifest from then on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub served_to_get: bool,
     /// When it was made, where that was before this walk: a credential that was rejected rests, since
     /// a registry may lock an account after some wrong passwords.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -635,9 +668,15 @@ pub struct ManifestFound {
     pub platform_digest: String,
     /// Platforms of the index; empty for a manifest that stands alone, whose platform a pull does not check.
     pub platforms: Vec<String>,
+    /// The image's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Layer>,
     pub layers: Vec<Layer>,
     /// Sum of the layers: compressed, as they travel.
     pub layers_size: Bytes,
+    /// It is an artifact in the form of an image (a chart, a signature): no container starts from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_an_image: bool,
     /// The manifests that had to be fetched by GET (Docker Hub counts those).
     pub fetched: usize,
 }
@@ -655,14 +694,40 @@ pub struct BlobFound {
     pub digest: String,
     /// Hosts the registry redirected to, in order; empty when it serves the layer itself.
     pub redirects: Vec<Endpoint>,
-    /// 206 to our `Range` (RFC 9110, 14.2): an interrupted download can be resumed.
-    pub range_honoured: bool,
+    /// 206 to a `Range` (RFC 9110, 14.2): an interrupted download can be resumed. Absent where none was
+    /// asked for; the first request of a pull asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range_honoured: Option<bool>,
     /// The whole size as the server states it.
     pub size: Option<Bytes>,
     /// From the request at the server that has the layer to its first byte.
     #[serde(rename = "first_byte_seconds", with = "seconds")]
     #[schemars(with = "f64")]
     pub first_byte: Duration,
+}
+
+/// How far content was read.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ContentRead {
+    pub bytes: Bytes,
+    /// To its end, and with the size and digest of its descriptor.
+    pub verified: bool,
+    /// How often it was taken up again by `Range`, because the body ended early.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resumed: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// One layer, as far as it was asked for.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct LayerRead {
+    pub digest: String,
+    #[serde(flatten)]
+    pub outcome: Step<ContentRead, HttpFault>,
 }
 
 /// Headers of a rate limit (Docker Hub: `ratelimit-limit: 100;w=21600`).
@@ -767,6 +832,15 @@ impl Walk {
                     reason: Skip::NoLayer | Skip::OtherHost
                 }
         )
+    }
+
+    /// The host gave something of the image.
+    pub fn has_content(&self) -> bool {
+        let has_config = self
+            .config
+            .as_ref()
+            .is_some_and(|step| step.done().is_some());
+        self.manifest.done().is_some() || has_config || self.blob.done().is_some()
     }
 
     /// The first thing that the host failed at, in words; `None` when it did all that it was asked.

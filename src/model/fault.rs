@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::endpoint::Endpoint;
+use super::credential::CredentialId;
+use super::endpoint::{Endpoint, Role};
 use super::units::Bytes;
 
 /// The steps of a leg, then of the protocol. Named as the blackbox exporter names those it has.
@@ -271,6 +272,50 @@ pub enum HttpFault {
         phase: Phase,
         reason: String,
     },
+    /// The server asked for a token at this request, and there is none.
+    Unauthorized {
+        /// The one that was tried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credential: Option<CredentialId>,
+        fault: Box<TokenFault>,
+    },
+    /// A host that the request needs could not be reached; its leg says why.
+    Unreached {
+        role: Role,
+        phase: Phase,
+    },
+    /// Content came whole, and has another size than its descriptor says.
+    WrongSize {
+        expected: i64,
+        got: Bytes,
+    },
+    /// Content came whole, and has another digest than it was asked by.
+    WrongDigest {
+        expected: String,
+        got: String,
+    },
+    /// A web page came in place of content.
+    Page {
+        title: Option<String>,
+    },
+    /// A content encoding that containerd does not undo, or under which is something else.
+    Encoding {
+        encoding: String,
+    },
+    /// A body that is not encoded as `Content-Encoding` says.
+    NotEncoded {
+        encoding: String,
+    },
+    /// A content encoding that containerd decodes and this program does not.
+    EncodingUnread {
+        encoding: String,
+    },
+    /// A layer came whole, and can't be unpacked to what the image's configuration says.
+    NotUnpacked {
+        reason: String,
+    },
+    /// Not asked for: it might count against a rate limit.
+    NotAsked,
     Other {
         reason: String,
     },
@@ -332,6 +377,10 @@ pub enum ManifestFault {
     },
     /// The body is not a manifest.
     Malformed {
+        reason: String,
+    },
+    /// What containerd makes of it can't be told here.
+    Undecided {
         reason: String,
     },
 }
@@ -512,6 +561,39 @@ impl fmt::Display for HttpFault {
             Self::Reconnect { phase, reason } => {
                 write!(f, "a second connection failed ({phase}): {reason}")
             }
+            Self::Unauthorized { fault, .. } => write!(f, "no token for this request: {fault}"),
+            Self::Unreached { role, phase } => write!(f, "{phase} of the {role}'s host failed"),
+            Self::WrongSize { expected, got } => {
+                write!(
+                    f,
+                    "{got} in place of the {expected} bytes that the descriptor says"
+                )
+            }
+            Self::WrongDigest { expected, got } => {
+                write!(f, "content with digest {got} in place of {expected}")
+            }
+            Self::Page { title: Some(title) } => write!(f, "a web page titled '{title}'"),
+            Self::Page { title: None } => f.write_str("a web page without a title"),
+            Self::Encoding { encoding } => {
+                write!(
+                    f,
+                    "content encoding '{encoding}', and what containerd makes of it is not what was asked for"
+                )
+            }
+            Self::NotEncoded { encoding } => {
+                write!(
+                    f,
+                    "the body is not encoded as 'Content-Encoding: {encoding}' says"
+                )
+            }
+            Self::EncodingUnread { encoding } => {
+                write!(
+                    f,
+                    "content encoding '{encoding}', which is not decoded here"
+                )
+            }
+            Self::NotUnpacked { reason } => write!(f, "the layer can't be unpacked: {reason}"),
+            Self::NotAsked => f.write_str("not asked for, to spare a rate limit"),
             Self::Other { reason } => f.write_str(reason),
         }
     }
@@ -570,6 +652,7 @@ impl fmt::Display for ManifestFault {
                 write!(f, "the content has digest {got}, not {expected}")
             }
             Self::Malformed { reason } => write!(f, "not a manifest: {reason}"),
+            Self::Undecided { reason } => f.write_str(reason),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod path;
 pub mod platform;
 pub mod proxy;
 pub mod reference;
+pub mod runtime;
 pub mod stun;
 pub mod text;
 pub mod transfer;

@@ -1,241 +1,622 @@
-//! The walk at one host: the registry itself, or one that containerd asks in its place.
+//! One host that containerd asks: the registry itself, or one in its place.
 
-use super::auth::{self, Admitted};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes as Body;
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::auth::Admitted;
+use super::content::{self, accept_encoding};
 use super::leg::{LineId, Lines, OpenError};
-use super::{Check, SMALL_BODY, blob, manifest, segments, transfer};
+use super::manifest::path_of;
+use super::session::{Ask, Got, Session, Stop};
+use super::{Check, SMALL_BODY, segments};
 use crate::containerd::HostClient;
-use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Leg, ManifestFound, Ping, Skip, Step, TracedExchange, Walk};
-use crate::model::fault::{HttpFault, ManifestFault, Phase, TcpFault, TlsFault};
+use crate::containerd::behaviour::{Behaviour, Release, Rules};
+use crate::model::endpoint::{Role, Scheme};
+use crate::model::evidence::{
+    Attempt, BlobFound, Head, Leg, Ping, Skip, Step, TracedExchange, Walk,
+};
+use crate::model::fault::{HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault};
 use crate::model::hops::Trace;
+use crate::model::reference::check_digest;
+use crate::model::units::Bytes;
 use crate::net::hops::{self, Bounds};
 use crate::registry::challenge::{self, Wanted};
+use crate::registry::error;
 use crate::registry::keyring::Credential;
+use crate::registry::manifest::{self as oci, Descriptor};
 
-/// A host that was asked, with its connections still open.
+/// A host, with its connections.
 pub(super) struct Visit<'a> {
     check: &'a Check,
-    lines: Lines<'a>,
-    walk: Walk,
-    admitted: Option<Admitted>,
-    /// What `/v2/` asked for.
-    challenge: Option<Wanted>,
-    /// It was asked again by digest, and does not have that either.
-    lacks_digest: bool,
+    pub lines: Lines<'a>,
+    pub walk: Walk,
+    /// Its connection; else the phase that failed.
+    line: Result<LineId, Phase>,
+    /// The phase of the pull that it is asked in.
+    pub session: Option<Session<'a>>,
+    /// It has resolved the reference.
+    is_admitted: bool,
 }
 
-/// Whether containerd would go on to the next host.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Served {
-    Yes,
-    /// The host fails at it.
-    No,
-    /// What it serves is no good, wherever it comes from.
+/// What a host makes of a reference.
+#[derive(Debug)]
+pub(super) enum Resolution {
+    Found(Descriptor),
+    /// containerd asks the next host.
+    Next,
+    /// It gives up, whatever other hosts there are.
     Final,
 }
 
+/// What part of an image content is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Content {
+    Manifest,
+    Config,
+    Layer,
+}
+
+impl Content {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifests",
+            Self::Config | Self::Layer => "blobs",
+        }
+    }
+
+    fn phase(self) -> Phase {
+        match self {
+            Self::Manifest => Phase::Manifest,
+            Self::Config | Self::Layer => Phase::Blob,
+        }
+    }
+
+    fn role(self) -> Role {
+        match self {
+            Self::Manifest => Role::Registry,
+            Self::Config | Self::Layer => Role::Blob,
+        }
+    }
+}
+
 impl<'a> Visit<'a> {
-    /// Asks the host for the image by its tag, or by its digest.
-    pub(super) async fn begin(
-        check: &'a Check,
-        client: &'a HostClient,
-        lines: Lines<'a>,
-        candidates: &[Credential],
-        version: &str,
-    ) -> Self {
+    /// Connects to the host.
+    pub(super) async fn open(check: &'a Check, client: &'a HostClient, lines: Lines<'a>) -> Self {
         let mut visit = Self {
             check,
             lines,
             walk: Walk {
                 host: client.host.clone(),
-                by_digest: version != check.reference.version(),
+                by_digest: false,
                 roots: client.roots.clone(),
                 legs: Vec::new(),
                 ping: not_begun(),
                 attempts: Vec::new(),
                 manifest: not_begun(),
                 blob: not_begun(),
+                config: None,
+                layers: Vec::new(),
                 transfer: None,
                 rate_limit: None,
                 segments: None,
             },
-            admitted: None,
-            challenge: None,
-            lacks_digest: false,
+            line: Err(Phase::Resolve),
+            session: None,
+            is_admitted: false,
         };
-        visit.enter(candidates, version).await;
+        visit.line = visit.open_registry().await;
+        if let Err(phase) = visit.line {
+            visit.block(phase);
+        }
         visit
     }
 
-    async fn enter(&mut self, candidates: &[Credential], version: &str) {
-        let line = match self.open_registry().await {
-            Ok(line) => line,
-            Err(phase) => return self.block(Role::Registry, phase),
-        };
-        // An API below another root than `/v2` need not answer there, and its host neither.
-        if self.walk.host.path == "/v2" {
-            let (ping, wanted) = ping(&mut self.lines, line).await;
-            self.challenge = wanted;
-            let answered = !matches!(
-                &ping,
-                Step::Failed { fault, .. } if !matches!(fault, HttpFault::Status { .. } | HttpFault::Malformed { .. } | HttpFault::TooLarge { .. })
-            );
-            self.walk.ping = ping;
-            if !answered {
-                return self.block(Role::Registry, Phase::Ping);
-            }
+    /// A pull with another credential begins.
+    pub(super) fn start_over(&mut self) {
+        self.session = None;
+        self.is_admitted = false;
+        self.walk.config = None;
+        self.walk.layers.clear();
+        if self.line.is_ok() {
+            self.walk.manifest = not_begun();
+            self.walk.blob = not_begun();
         }
-        self.admitted = auth::admit(
-            self.check,
-            version,
-            candidates,
-            &mut self.lines,
-            line,
-            self.challenge.clone(),
-            &mut self.walk,
-        )
-        .await;
-        if self.admitted.is_none() {
+    }
+
+    /// A phase of the pull begins, without a token.
+    pub(super) fn begin(&mut self, rules: &'a Rules, credential: Option<&'a Credential>) {
+        let repository = self.check.reference.repository();
+        let spares = self.check.effort.only_free;
+        self.session = Some(Session::new(rules, repository, credential, spares));
+    }
+
+    /// Asks what a tag stands for, or whether a digest is there.
+    pub(super) async fn resolve(
+        &mut self,
+        rules: &Rules,
+        content: Content,
+        version: &str,
+        is_last_host: bool,
+    ) -> Resolution {
+        let Ok(line) = self.line else {
+            return Resolution::Next;
+        };
+        if self.lines.lacks_headers(line) {
+            // An answer without them says nothing of a pull.
+            self.walk.attempts.push(Attempt {
+                credential: None,
+                token: Step::Failed {
+                    fault: TokenFault::Unverified,
+                    took: Duration::ZERO,
+                },
+                exchanges: Vec::new(),
+                challenge: None,
+                head: Step::Skipped {
+                    reason: Skip::Untrusted,
+                },
+                served_to_get: false,
+                at: None,
+            });
+            return Resolution::Next;
+        }
+        let start = Instant::now();
+        let asked = self
+            .ask_head(rules, line, content, version, is_last_host)
+            .await;
+        let took = start.elapsed();
+        let (head, resolution) = match asked {
+            Ok((head, descriptor)) => (
+                Step::Done { value: head, took },
+                Resolution::Found(descriptor),
+            ),
+            Err((Stop::Http(fault), is_final)) => (
+                Step::Failed {
+                    fault: fault.clone(),
+                    took,
+                },
+                // containerd waits for an answer without a bound, and asks no other host.
+                if is_final || matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. }) {
+                    Resolution::Final
+                } else {
+                    Resolution::Next
+                },
+            ),
+            Err((Stop::Token(_) | Stop::Realm(_), is_final)) => (
+                blocked_by_token(),
+                if is_final {
+                    Resolution::Final
+                } else {
+                    Resolution::Next
+                },
+            ),
+        };
+        let Some(session) = &mut self.session else {
+            return Resolution::Next;
+        };
+        let was_wanted = session.was_challenged();
+        let mut attempt = Attempt {
+            credential: session
+                .credential
+                .filter(|_| was_wanted)
+                .map(|credential| credential.id.clone()),
+            token: session.token.clone(),
+            exchanges: std::mem::take(&mut session.exchanges),
+            challenge: session.challenge.clone(),
+            head,
+            served_to_get: false,
+            at: None,
+        };
+        if let (Step::Skipped { reason }, Step::Skipped { .. }) = (&attempt.token, &attempt.head) {
+            attempt.head = Step::Skipped { reason: *reason };
+        }
+        self.look_by_get(line, content, version, &mut attempt).await;
+        self.walk.by_digest = version != self.check.reference.version();
+        self.walk.attempts.push(attempt);
+        self.is_admitted = matches!(resolution, Resolution::Found(_));
+        if !self.is_admitted {
             let (role, phase) = blocked_by(&self.walk);
             let reason = Skip::Blocked { role, phase };
             self.walk.manifest = Step::Skipped { reason };
             self.walk.blob = Step::Skipped { reason };
         }
+        resolution
     }
 
-    /// Asks by digest a host that does not know the tag (404): containerd asks it for all content,
-    /// too, and it may well have that. If not, its word on the tag stands.
-    pub(super) async fn enter_by_digest(&mut self, candidates: &[Credential], digest: &str) {
-        let last = self.walk.attempts.last();
-        let lacks_tag = matches!(
-            last.and_then(|attempt| attempt.head.fault()),
-            Some(HttpFault::Status { status: 404, .. })
-        );
-        let is_asked = self.walk.by_digest || self.lacks_digest;
-        if is_asked || !lacks_tag || digest == self.check.reference.version() {
+    /// `HEAD`, and what containerd takes from the answer; where that is not enough, `GET`. Beside a
+    /// fault stands whether it ends the pull.
+    async fn ask_head(
+        &mut self,
+        rules: &Rules,
+        line: LineId,
+        content: Content,
+        version: &str,
+        is_last_host: bool,
+    ) -> Result<(Head, Descriptor), (Stop, bool)> {
+        let next = |stop| (stop, false);
+        let ends = |stop| (stop, true);
+        let ask = self
+            .request(line, content, version, is_last_host)
+            .map_err(ends)?;
+        let got = self.send(&ask).await.map_err(next)?;
+        if self.walk.rate_limit.is_none() {
+            self.walk.rate_limit = error::rate_limit(got.headers(), self.lines.scrub());
+        }
+        let status = got.status().as_u16();
+        if status > 299 {
+            let is_final = status < 400;
+            let fault = self.refusal(got).await;
+            return Err((Stop::Http(fault), is_final));
+        }
+        let by_get = got.method == Method::GET;
+        let headers = got.headers().clone();
+        let size = content_length(&headers).map_err(|fault| next(Stop::Http(fault)))?;
+        let mut head = Head {
+            digest: text(&headers, "docker-content-digest").map(str::to_owned),
+            media_type: text(&headers, "content-type").map(crate::model::text::printable),
+            size: size.map(Bytes),
+            by_get,
+        };
+        got.pending.note(&mut self.lines, None);
+        drop(got);
+        let named = check_digest(version).is_ok().then(|| version.to_owned());
+        let mut digest = named.clone();
+        if named.is_none() && size.is_some() {
+            if let Some(stated) = head.digest.as_deref().filter(|d| !d.is_empty()) {
+                if check_digest(stated).is_err() {
+                    let reason = "Docker-Content-Digest is no digest".to_owned();
+                    return Err(ends(Stop::Http(HttpFault::Malformed { reason })));
+                }
+                digest = Some(stated.to_owned());
+            }
+        }
+        let mut media_type = oci::media_type(text(&headers, "content-type"));
+        let mut length = size.unwrap_or(0);
+        if digest.is_none() || size.is_none() {
+            let (body, type_of_body) = self.get_in_full(&ask).await.map_err(ends)?;
+            if named.is_none() && digest.is_none() {
+                media_type = type_of_body;
+                let is_schema_1 = oci::Kind::of(&media_type) == oci::Kind::Schema1;
+                let refuses = |b: &Behaviour| b.release >= Release::V2;
+                if is_schema_1 && rules.decide(refuses) {
+                    return Err(ends(Stop::Http(HttpFault::Malformed {
+                        reason: "the manifest is sent as text/plain or schema 1".to_owned(),
+                    })));
+                }
+                digest = Some(oci::sha256(&body));
+            } else {
+                media_type = type_of_body;
+            }
+            length = body.len() as u64;
+            head.by_get = true;
+            head.size = Some(Bytes(length));
+        }
+        if length > oci::MAX_ROOT_SIZE {
+            return Err(next(Stop::Http(HttpFault::TooLarge {
+                limit: Bytes(oci::MAX_ROOT_SIZE),
+            })));
+        }
+        let digest = digest.unwrap_or_default();
+        head.digest = Some(digest.clone());
+        let descriptor = Descriptor {
+            digest,
+            media_type,
+            size: i64::try_from(length).unwrap_or(i64::MAX),
+            urls: Vec::new(),
+        };
+        Ok((head, descriptor))
+    }
+
+    /// `GET` of what `HEAD` said too little of: its status plays no part.
+    async fn get_in_full(&mut self, ask: &Ask) -> Result<(Body, String), Stop> {
+        let ask = Ask {
+            method: Method::GET,
+            accept_encoding: accept_encoding(false, false),
+            is_last_host: true,
+            ..ask.clone()
+        };
+        let mut got = self.send(&ask).await?;
+        let wait = self.lines.edges().wait;
+        let body = content::collect(&mut got.pending.response, MAX_MANIFEST, wait).await;
+        got.pending.note(&mut self.lines, body.as_ref().err());
+        let media_type = oci::media_type(text(got.headers(), "content-type"));
+        Ok((body.map_err(Stop::Http)?, media_type))
+    }
+
+    /// What the body of a `GET` has to say where a `HEAD` was refused: only a body tells
+    /// `MANIFEST_UNKNOWN`, `NAME_UNKNOWN` and `DENIED` apart. It decides nothing.
+    async fn look_by_get(
+        &mut self,
+        line: LineId,
+        content: Content,
+        version: &str,
+        attempt: &mut Attempt,
+    ) {
+        let Step::Failed {
+            fault: fault @ HttpFault::Status { .. },
+            took,
+        } = &mut attempt.head
+        else {
+            return;
+        };
+        let HttpFault::Status {
+            status, code: None, ..
+        } = fault
+        else {
+            return;
+        };
+        let status = *status;
+        let may_tell = (400..500).contains(&status) && !matches!(status, 405 | 408 | 429);
+        if !may_tell || self.check.effort.only_free {
             return;
         }
-        let on_tag = std::mem::take(&mut self.walk.attempts);
-        let rate_limit = self.walk.rate_limit.take();
-        self.admitted = auth::admit(
-            self.check,
-            digest,
-            candidates,
-            &mut self.lines,
-            LineId::REGISTRY,
-            self.challenge.clone(),
-            &mut self.walk,
-        )
-        .await;
-        self.walk.rate_limit = self.walk.rate_limit.take().or(rate_limit);
-        self.walk.by_digest = self.admitted.is_some();
-        if self.admitted.is_none() {
-            self.lacks_digest = true;
-            self.walk.attempts = on_tag;
+        let Ok(ask) = self.request(line, content, version, false) else {
+            return;
+        };
+        let ask = Ask {
+            method: Method::GET,
+            ..ask
+        };
+        let start = Instant::now();
+        let Ok(got) = self.send(&ask).await else {
+            return;
+        };
+        if got.status().is_success() {
+            got.pending.note(&mut self.lines, None);
+            attempt.served_to_get = true;
+        } else if got.status().as_u16() == status {
+            *fault = self.refusal(got).await;
+        }
+        *took += start.elapsed();
+    }
+
+    fn request(
+        &self,
+        line: LineId,
+        content: Content,
+        version: &str,
+        is_last_host: bool,
+    ) -> Result<Ask, Stop> {
+        let path = path_of(self.check, &self.walk.host, content.path(), version);
+        let url = self.lines.endpoint(line).url(&path).map_err(|_| {
+            let reason = "the path of the content is no URL".to_owned();
+            Stop::Http(HttpFault::Malformed { reason })
+        })?;
+        Ok(Ask {
+            method: Method::HEAD,
+            line,
+            url,
+            phase: Phase::Manifest,
+            role: Role::Registry,
+            accept: HeaderValue::from_static(oci::ACCEPT),
+            accept_encoding: None,
+            from_byte: None,
+            is_last_host,
+        })
+    }
+
+    async fn send(&mut self, ask: &Ask) -> Result<Got, Stop> {
+        match &mut self.session {
+            Some(session) => session.ask(&mut self.lines, ask).await,
+            None => Err(Stop::Http(HttpFault::Closed)),
         }
     }
 
-    /// The digest that the host gives for the image.
-    pub(super) fn digest(&self) -> Option<String> {
-        self.admitted.as_ref()?.head.digest.clone()
+    /// The fault that an answer other than success is.
+    async fn refusal(&mut self, got: Got) -> HttpFault {
+        let (status, headers) = (got.status(), got.headers().clone());
+        let answer = got.pending.read(&mut self.lines, SMALL_BODY).await;
+        // A body that can't be read takes nothing from what the status says.
+        let body = answer.result.map(|answer| answer.body).unwrap_or_default();
+        error::fault(status, &headers, &body, self.lines.scrub())
     }
 
-    /// Fetches the manifest of the platform.
-    pub(super) async fn manifest(&mut self) -> Served {
-        let Some(admitted) = &self.admitted else {
-            return Served::No;
+    /// Asks for content by its digest, from a byte on; the answer is a success.
+    pub(super) async fn get(
+        &mut self,
+        rules: &Rules,
+        content: Content,
+        descriptor: &Descriptor,
+        offset: u64,
+        is_last_host: bool,
+    ) -> Result<Got, HttpFault> {
+        let line = self.line.map_err(|phase| HttpFault::Unreached {
+            role: Role::Registry,
+            phase,
+        })?;
+        let ask = self
+            .request(line, content, &descriptor.digest, is_last_host)
+            .map_err(|stop| stop.into_fault(None))?;
+        let decodes = rules.in_force().decodes_encodings();
+        let ask = Ask {
+            method: Method::GET,
+            phase: content.phase(),
+            role: content.role(),
+            accept: accept(&descriptor.media_type),
+            accept_encoding: accept_encoding(decodes, offset > 0),
+            from_byte: (offset > 0).then_some(offset),
+            ..ask
         };
-        let step = manifest::find(
-            self.check,
-            &self.walk.host,
-            &mut self.lines,
-            LineId::REGISTRY,
-            admitted,
-        )
-        .await;
-        let served = match &step {
-            Step::Failed {
-                fault: ManifestFault::Http { .. },
+        let credential = self.session.as_ref().and_then(|session| session.credential);
+        let sent = self.send(&ask).await;
+        let got = sent.map_err(|stop| stop.into_fault(credential))?;
+        if got.status().as_u16() > 299 {
+            return Err(self.refusal(got).await);
+        }
+        if offset > 0 && !is_part_from(&got, offset, rules) {
+            let reason = "the part that came is not the one that was asked for".to_owned();
+            return Err(HttpFault::Malformed { reason });
+        }
+        Ok(got)
+    }
+
+    /// A credential was tried before, and is not tried again now.
+    pub(super) fn rest(&mut self, known: &Attempt) {
+        self.walk.attempts.push(known.clone());
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        self.is_admitted
+    }
+
+    /// Somebody asked for a credential in the phase at hand.
+    pub(super) fn was_challenged(&self) -> bool {
+        let in_phase = self.session.as_ref().is_some_and(Session::was_challenged);
+        let last = self.walk.attempts.last();
+        in_phase || last.is_some_and(|attempt| attempt.challenge.is_some())
+    }
+
+    /// What the host refused last is what another credential may change.
+    pub(super) fn was_refused(&self) -> bool {
+        let Some(last) = self.walk.attempts.last() else {
+            return false;
+        };
+        let is_status = matches!(
+            last.head.fault(),
+            Some(HttpFault::Status {
+                status: 401 | 403 | 404,
                 ..
-            } => Served::No,
-            Step::Failed { .. }
-            | Step::Skipped {
-                reason: Skip::Spared,
-            } => Served::Final,
-            _ => Served::Yes,
-        };
-        self.walk.manifest = step;
-        if served != Served::Yes {
-            self.walk.blob = Step::Skipped {
-                reason: Skip::Blocked {
-                    role: Role::Registry,
-                    phase: Phase::Manifest,
+            })
+        );
+        let is_token = matches!(
+            last.token.fault(),
+            Some(TokenFault::Rejected { .. } | TokenFault::NoCredential)
+        );
+        is_status || is_token
+    }
+
+    /// What the transfer test sends to the host.
+    pub(super) fn admitted(&self) -> Option<Admitted> {
+        let line = self.line.ok()?;
+        let url = self.lines.endpoint(line).url("/").ok()?;
+        Some(Admitted {
+            authorization: self.session.as_ref()?.authorization(&url),
+        })
+    }
+
+    /// Content that the host does not give.
+    pub(super) fn refuse(&mut self, content: Content, fault: &HttpFault, took: Duration) {
+        match content {
+            Content::Manifest => self.fail_manifest(
+                ManifestFault::Http {
+                    fault: fault.clone(),
                 },
-            };
+                took,
+            ),
+            Content::Config => {
+                self.walk.config = Some(Step::Failed {
+                    fault: fault.clone(),
+                    took,
+                });
+                self.walk.blob = Step::Skipped {
+                    reason: Skip::Blocked {
+                        role: Role::Registry,
+                        phase: Phase::Blob,
+                    },
+                };
+            }
+            Content::Layer => self.walk.blob = blob_of(fault.clone(), took),
         }
-        served
     }
 
-    pub(super) fn found(&self) -> Option<&ManifestFound> {
-        self.walk.manifest.done()
-    }
-
-    /// Another host has served the manifest; this one is asked for layers only.
-    pub(super) fn skip_manifest(&mut self) {
+    /// The manifest would have to be fetched, and that may count against a rate limit.
+    pub(super) fn spare_manifest(&mut self) {
         self.walk.manifest = Step::Skipped {
-            reason: Skip::OtherHost,
+            reason: Skip::Spared,
+        };
+        self.walk.blob = Step::Skipped {
+            reason: Skip::Blocked {
+                role: Role::Registry,
+                phase: Phase::Manifest,
+            },
         };
     }
 
-    /// Another host serves the layers.
+    /// Content that its descriptor says is elsewhere: asked there by Go's own client, without any
+    /// credential. `None` where none of the places has it (404).
+    pub(super) async fn get_elsewhere(
+        &mut self,
+        rules: &'a Rules,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Option<Result<Got, HttpFault>> {
+        let mut session = Session::new(rules, "", None, true);
+        for url in descriptor.urls.iter().take(MAX_URLS) {
+            let Ok(url) = url::Url::parse(url) else {
+                continue;
+            };
+            let Some(endpoint) = crate::model::endpoint::Endpoint::of(&url) else {
+                continue;
+            };
+            let line = match self.lines.open(Role::Blob, &endpoint).await {
+                Ok(line) => line,
+                Err(OpenError::Failed(phase)) => {
+                    return Some(Err(HttpFault::RedirectBlocked {
+                        to: endpoint,
+                        phase,
+                    }));
+                }
+                Err(OpenError::Untrusted(reason)) => {
+                    return Some(Err(super::leg::untrusted(&url, reason)));
+                }
+            };
+            let ask = Ask {
+                method: Method::GET,
+                line,
+                url,
+                phase: Phase::Blob,
+                role: Role::Blob,
+                accept: accept(&descriptor.media_type),
+                accept_encoding: accept_encoding(rules.in_force().decodes_encodings(), offset > 0),
+                from_byte: (offset > 0).then_some(offset),
+                is_last_host: false,
+            };
+            let got = match session.ask(&mut self.lines, &ask).await {
+                Ok(got) => got,
+                Err(stop) => return Some(Err(stop.into_fault(None))),
+            };
+            match got.status().as_u16() {
+                404 => {}
+                300.. => return Some(Err(self.refusal(got).await)),
+                _ => return Some(Ok(got)),
+            }
+        }
+        None
+    }
+
+    /// Another host serves the rest.
     pub(super) fn skip_layer(&mut self) {
         self.walk.blob = Step::Skipped {
             reason: Skip::OtherHost,
         };
     }
 
-    /// Fetches the beginning of a layer.
-    pub(super) async fn layer(&mut self, found: &ManifestFound) -> Served {
-        let Some(admitted) = &self.admitted else {
-            return Served::No;
+    /// Another host has served the manifest; this one is asked for the rest only.
+    pub(super) fn skip_manifest(&mut self) {
+        self.walk.manifest = Step::Skipped {
+            reason: Skip::OtherHost,
         };
-        self.walk.blob = blob::first_bytes(
-            self.check,
-            &self.walk.host,
-            &mut self.lines,
-            LineId::REGISTRY,
-            admitted,
-            found,
-        )
-        .await;
-        if self.walk.blob.done().is_some()
-            // The walk for comparison without the proxy has the layers a second time.
-            && !self.lines.is_direct()
-            && let Some(budget) = &self.check.effort.transfer
-        {
-            let _turn = self.lines.edges().transfer_turn.lock().await;
-            let transfer = transfer::measure(
-                self.check,
-                &self.walk.host,
-                &mut self.lines,
-                admitted,
-                found,
-                budget,
-            )
-            .await;
-            self.walk.transfer = Some(transfer);
-        }
-        match &self.walk.blob {
-            Step::Done { .. }
-            | Step::Skipped {
-                reason: Skip::NoLayer,
-            } => Served::Yes,
-            _ => Served::No,
-        }
     }
 
-    /// Looks into what hung, if anything did, and ends the visit.
+    pub(super) fn fail_manifest(&mut self, fault: ManifestFault, took: Duration) {
+        self.walk.manifest = Step::Failed { fault, took };
+        self.walk.blob = Step::Skipped {
+            reason: Skip::Blocked {
+                role: Role::Registry,
+                phase: Phase::Manifest,
+            },
+        };
+    }
+
+    /// Asks `/v2/`, looks into what hung, if anything did, and ends the visit.
     pub(super) async fn end(mut self) -> (Walk, Vec<TracedExchange>) {
+        // An API below another root than `/v2` need not answer there, and its host neither.
+        if let Ok(line) = self.line
+            && self.walk.host.path == "/v2"
+        {
+            self.walk.ping = ping(&mut self.lines, line).await;
+        }
         if let Some(suspect) = self.lines.take_suspect() {
             self.walk.segments = Some(segments::look(&self.lines, suspect).await);
         }
@@ -280,7 +661,7 @@ impl<'a> Visit<'a> {
             return Err(phase);
         };
         self.lines.forget_last_leg();
-        let plain = Endpoint {
+        let plain = crate::model::endpoint::Endpoint {
             scheme: Scheme::Http,
             port,
             ..endpoint
@@ -293,13 +674,42 @@ impl<'a> Visit<'a> {
     }
 
     /// Everything after a failed phase of the registry's leg.
-    fn block(&mut self, role: Role, phase: Phase) {
-        let reason = Skip::Blocked { role, phase };
-        if phase < Phase::Ping {
-            self.walk.ping = Step::Skipped { reason };
-        }
+    fn block(&mut self, phase: Phase) {
+        let reason = Skip::Blocked {
+            role: Role::Registry,
+            phase,
+        };
+        self.walk.ping = Step::Skipped { reason };
         self.walk.manifest = Step::Skipped { reason };
         self.walk.blob = Step::Skipped { reason };
+    }
+}
+
+/// Manifests are read into memory up to this size; of those below the root containerd bounds none.
+pub(super) const MAX_MANIFEST: u64 = 8 << 20;
+
+/// Places of one descriptor that are asked.
+const MAX_URLS: usize = 8;
+
+/// `Accept` of a request for content.
+fn accept(media_type: &str) -> HeaderValue {
+    let any = HeaderValue::from_static("*/*");
+    if media_type.is_empty() {
+        return any;
+    }
+    HeaderValue::try_from(format!("{media_type}, */*")).unwrap_or(any)
+}
+
+/// What came of the first layer: where a redirect leads to a host that can't be reached, its leg has
+/// the cause.
+pub(super) fn blob_of(fault: HttpFault, took: Duration) -> Step<BlobFound, HttpFault> {
+    let (role, phase) = match &fault {
+        HttpFault::RedirectBlocked { phase, .. } => (Role::Blob, *phase),
+        HttpFault::Unreached { role, phase } => (*role, *phase),
+        _ => return Step::Failed { fault, took },
+    };
+    Step::Skipped {
+        reason: Skip::Blocked { role, phase },
     }
 }
 
@@ -309,37 +719,77 @@ fn not_begun<T, F>() -> Step<T, F> {
     }
 }
 
-/// Asks `GET /v2/`. containerd does not, but every registry answers it, it costs nothing against
-/// a quota, and it tells a registry from something else.
-async fn ping(lines: &mut Lines<'_>, line: LineId) -> (Step<Ping, HttpFault>, Option<Wanted>) {
-    let request = lines.request(line, http::Method::GET, "/v2/");
+fn blocked_by_token() -> Step<Head, HttpFault> {
+    Step::Skipped {
+        reason: Skip::Blocked {
+            role: Role::Token,
+            phase: Phase::Token,
+        },
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The length of a body as Go has it: not known where it is chunked.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HttpFault> {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(None);
+    }
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else {
+        return Ok(None);
+    };
+    let length = length
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    length.map(Some).ok_or_else(|| HttpFault::Malformed {
+        reason: "Content-Length is no number".to_owned(),
+    })
+}
+
+/// The answer to a request for a part is that part, or all of it (`withOffsetCheck`).
+fn is_part_from(got: &Got, offset: u64, rules: &Rules) -> bool {
+    let is_partial = got.status() == http::StatusCode::PARTIAL_CONTENT;
+    let Some(range) = text(got.headers(), "content-range") else {
+        return true;
+    };
+    let is_right = range.starts_with(&format!("bytes {offset}-"));
+    is_right || (is_partial && rules.decide(Behaviour::trusts_partial_content))
+}
+
+/// Asks `GET /v2/`. containerd does not, and nothing is decided by it; every registry answers it, it
+/// costs nothing against a quota, and it tells a registry from something else.
+async fn ping(lines: &mut Lines<'_>, line: LineId) -> Step<Ping, HttpFault> {
+    let request = lines.request(line, Method::GET, "/v2/");
     let answer = lines.exchange(line, Phase::Ping, request, SMALL_BODY).await;
     let took = answer.took;
     let answer = match answer.result {
         Ok(answer) => answer,
-        Err(fault) => return (Step::Failed { fault, took }, None),
+        Err(fault) => return Step::Failed { fault, took },
     };
     let status = answer.status.as_u16();
     if status != 200 && status != 401 {
         let fault = answer.status_fault(lines.scrub());
-        return (Step::Failed { fault, took }, None);
+        return Step::Failed { fault, took };
     }
     let wanted = if status == 401 {
-        Some(challenge::wanted(&answer.headers, lines.scrub()))
+        challenge::wanted(&answer.headers, lines.scrub())
     } else {
-        None
+        Wanted::Anonymous
     };
     let text = |name: &str| {
         let value = answer.headers.get(name)?.to_str().ok()?;
         Some(lines.scrub().clean(value))
     };
-    let ping = Ping {
+    let value = Ping {
         status,
-        challenge: wanted.as_ref().unwrap_or(&Wanted::Anonymous).evidence(),
+        challenge: wanted.evidence(),
         api_version: text("docker-distribution-api-version"),
         server: text("server"),
     };
-    (Step::Done { value: ping, took }, wanted)
+    Step::Done { value, took }
 }
 
 /// The routers on the way to where a leg was connected to, or tried first.

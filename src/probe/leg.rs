@@ -118,6 +118,54 @@ pub(super) struct Exchange<T> {
     pub took: Duration,
 }
 
+/// An exchange of which the head of the answer is there.
+pub(super) struct Pending {
+    pub line: LineId,
+    phase: Phase,
+    request: Request<Body>,
+    start: Instant,
+    pub response: Response,
+}
+
+impl Pending {
+    /// Reads the body whole, up to `max` bytes.
+    pub(super) async fn read(self, lines: &mut Lines<'_>, max: u64) -> Exchange<Answer> {
+        let (status, headers) = (self.response.status, self.response.headers.clone());
+        let head = Some((status, headers.clone()));
+        let body = self.response.read(Bytes(max), lines.edges.wait).await;
+        let took = self.start.elapsed();
+        lines.note(
+            self.line,
+            self.phase,
+            &self.request,
+            head.as_ref(),
+            body.as_ref().ok(),
+            body.as_ref().err(),
+            took,
+        );
+        let result = body.map(|body| Answer {
+            status,
+            headers,
+            body,
+        });
+        Exchange { result, took }
+    }
+
+    /// Writes the exchange down, with what its body came to.
+    pub(super) fn note(&self, lines: &mut Lines<'_>, fault: Option<&HttpFault>) {
+        let head = Some((self.response.status, self.response.headers.clone()));
+        lines.note(
+            self.line,
+            self.phase,
+            &self.request,
+            head.as_ref(),
+            None,
+            fault,
+            self.start.elapsed(),
+        );
+    }
+}
+
 impl<'a> Lines<'a> {
     pub(super) fn new(
         edges: &'a Edges,
@@ -465,33 +513,45 @@ impl<'a> Lines<'a> {
         max: u64,
     ) -> Exchange<Answer> {
         let start = Instant::now();
+        match self.begin(line, phase, request).await {
+            Ok(pending) => pending.read(self, max).await,
+            Err(fault) => Exchange {
+                result: Err(fault),
+                took: start.elapsed(),
+            },
+        }
+    }
+
+    /// Sends a request, for an answer whose body is to be read by whoever asked.
+    pub(super) async fn begin(
+        &mut self,
+        line: LineId,
+        phase: Phase,
+        request: Request<Body>,
+    ) -> Result<Pending, HttpFault> {
+        let start = Instant::now();
         let again = clone_request(&request);
-        let mut head = None;
-        let result = match self.send(line, phase, request).await {
-            Ok(response) => {
-                let (status, headers) = (response.status, response.headers.clone());
-                head = Some((status, headers.clone()));
-                let body = response.read(Bytes(max), self.edges.wait).await;
-                body.map(|body| Answer {
-                    status,
-                    headers,
-                    body,
-                })
+        match self.send(line, phase, request).await {
+            Ok(response) => Ok(Pending {
+                line,
+                phase,
+                request: again,
+                start,
+                response,
+            }),
+            Err(fault) => {
+                self.note(
+                    line,
+                    phase,
+                    &again,
+                    None,
+                    None,
+                    Some(&fault),
+                    start.elapsed(),
+                );
+                Err(fault)
             }
-            Err(fault) => Err(fault),
-        };
-        let took = start.elapsed();
-        let body = result.as_ref().ok().map(|answer| answer.body.clone());
-        self.note(
-            line,
-            phase,
-            &again,
-            head.as_ref(),
-            body.as_ref(),
-            result.as_ref().err(),
-            took,
-        );
-        Exchange { result, took }
+        }
     }
 
     /// Writes an exchange down: for the trace, and as a suspect where it hung.
@@ -590,80 +650,6 @@ impl<'a> Lines<'a> {
         Ok(())
     }
 
-    /// The same for a request that may be redirected, as registries in front of others do: each
-    /// host is a leg of its own, and `Authorization` stays with the first.
-    pub(super) async fn follow(
-        &mut self,
-        first: LineId,
-        phase: Phase,
-        request: Request<Body>,
-        max: u64,
-    ) -> Exchange<Answer> {
-        let mut exchange = self
-            .exchange(first, phase, clone_request(&request), max)
-            .await;
-        let Ok(mut url) = Url::parse(&request.uri().to_string()) else {
-            return exchange;
-        };
-        let mut line = first;
-        for _ in 0..MAX_REDIRECTS {
-            let Ok(answer) = &exchange.result else {
-                return exchange;
-            };
-            let next = match redirect(answer.status, &answer.headers, &url, self.endpoint(line)) {
-                None => return exchange,
-                Some(Ok(next)) => next,
-                Some(Err(fault)) => {
-                    return Exchange {
-                        result: Err(fault),
-                        took: exchange.took,
-                    };
-                }
-            };
-            let took = exchange.took;
-            let failed = |fault| Exchange {
-                result: Err(fault),
-                took,
-            };
-            trace::hide_query(&next, &mut self.scrub);
-            let Some(endpoint) = Endpoint::of(&next) else {
-                return failed(untrusted(&next, Distrust::NotAServer));
-            };
-            line = match self.open(Role::Registry, &endpoint).await {
-                Ok(line) => line,
-                Err(OpenError::Failed(phase)) => {
-                    return failed(HttpFault::RedirectBlocked {
-                        to: endpoint,
-                        phase,
-                    });
-                }
-                Err(OpenError::Untrusted(reason)) => return failed(untrusted(&next, reason)),
-            };
-            let mut again =
-                self.request(line, request.method().clone(), super::auth::target(&next));
-            for (name, value) in request.headers() {
-                let is_own = self.client.headers.iter().any(|(own, _)| own == name);
-                let stays_here = *name == header::AUTHORIZATION && line != first;
-                if !is_own && !stays_here {
-                    again.headers_mut().insert(name, value.clone());
-                }
-            }
-            url = next;
-            exchange = self.exchange(line, phase, again, max).await;
-            exchange.took += took;
-        }
-        let fault = HttpFault::TooManyRedirects {
-            limit: MAX_REDIRECTS,
-        };
-        match &exchange.result {
-            Ok(answer) if answer.status.is_redirection() => Exchange {
-                result: Err(fault),
-                took: exchange.took,
-            },
-            _ => exchange,
-        }
-    }
-
     /// Sends a request and returns the head of the answer, its body still to be read.
     ///
     /// A connection that the server closed between two requests is opened anew, once, as Go's
@@ -691,6 +677,11 @@ impl<'a> Lines<'a> {
             tracing::debug!(endpoint = %self.endpoint(line), %phase, status = response.status.as_u16(), "answered");
         }
         result
+    }
+
+    /// The line's connection is still busy with an answer: the next request gets another one.
+    pub(super) fn let_go(&mut self, line: LineId) {
+        self.opened[line.0].state = State::Closed;
     }
 
     fn connection(&mut self, line: LineId) -> Result<&mut HttpConnection, HttpFault> {

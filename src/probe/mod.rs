@@ -2,18 +2,23 @@
 //!
 //! The walk never returns an error: what goes wrong is evidence. It finds its legs on the way: the
 //! registry (or the mirrors before it) from the reference, the token service from the challenge, the
-//! blob host from the redirect of a real layer. No step is tried twice and none is asked again
-//! later, but for one: where an exchange hangs that had begun well, it is repeated with small
-//! segments (`segments.rs`).
+//! blob host from the redirect of a real layer. It makes the requests that containerd makes, in its
+//! order and by the rules of its release, and repeats one where containerd does. What it asks besides
+//! is evidence and decides nothing: `/v2/` at the end, the body of a refusal, and a repetition with
+//! small segments where an exchange hangs that had begun well (`segments.rs`).
 
 mod auth;
-mod blob;
+mod content;
 mod host;
+mod image;
 mod leg;
 mod manifest;
+mod redirects;
 mod segments;
+mod session;
 mod trace;
 mod transfer;
+mod unpack;
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -23,13 +28,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+use crate::containerd::behaviour::{Behaviour, Rules};
 use crate::containerd::{BaseTrust, HostClient, Settings};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Attempt, Evidence, ManifestFound, TracedExchange, Walk};
+use crate::model::evidence::{Attempt, ByRelease, Evidence, TracedExchange, Walk};
 use crate::model::fault::Phase;
 use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
+use crate::model::runtime::Runtime;
 use crate::model::units::Bytes;
 use crate::model::vantage::Vantage;
 use crate::model::workload::{PodUse, SecretAsked};
@@ -38,7 +45,7 @@ use crate::net::netlink::Netlink;
 use crate::net::resolv::ResolverConfig;
 use crate::registry::keyring::{Credential, Keyring};
 use crate::registry::scrub::Scrubber;
-use host::{Served, Visit};
+use host::{Content, Resolution, Visit};
 use leg::Lines;
 pub use manifest::KnownManifests;
 pub use transfer::Budget;
@@ -53,6 +60,8 @@ pub struct Check {
     /// Secrets of the cluster that whoever asked has named.
     pub asked_secrets: Vec<SecretAsked>,
     pub keyring: Arc<Keyring>,
+    /// The container runtime of the node, where it is known.
+    pub runtime: Option<Runtime>,
     /// Talk plain http to the registry (hosts.toml `server = "http://…"`).
     pub plain_http: bool,
     /// Walk again without the proxy, where there is one.
@@ -78,6 +87,17 @@ pub struct Effort {
 impl Effort {
     /// Of a layer, more than one packet holds, since a path may let small ones through only.
     pub const LAYER_BYTES: NonZeroU64 = NonZeroU64::new(4096).expect("not zero");
+}
+
+impl Effort {
+    /// The same for a walk that is made once more.
+    fn without_extras(&self) -> Self {
+        Self {
+            hops: false,
+            transfer: self.transfer.clone().filter(|budget| budget.full),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Effort {
@@ -151,9 +171,41 @@ pub trait Progress: Send + Sync {
 const SMALL_BODY: u64 = 64 << 10;
 
 /// Walks the pull of one image: at each host that containerd asks, in its order, until one serves
-/// all that is still wanted.
+/// all that is still wanted. Where the runtime's version is not known and releases would not do the
+/// same, by the rules of each.
 #[tracing::instrument(skip_all, fields(image = %check.reference))]
 pub async fn pull(
+    check: &Check,
+    edges: &Edges,
+    progress: &dyn Progress,
+    started: Timestamp,
+) -> Evidence {
+    let candidates = Behaviour::candidates(check.runtime.as_ref());
+    let rules = Rules::new(candidates[0], &candidates);
+    let mut evidence = pull_by(&rules, check, edges, progress, started).await;
+    if !rules.has_forked() {
+        return evidence;
+    }
+    let once = Check {
+        compare_direct: false,
+        effort: check.effort.without_extras(),
+        ..check.clone()
+    };
+    for other in &candidates[1..] {
+        let rules = Rules::new(*other, &candidates);
+        let walked = pull_by(&rules, &once, edges, progress, started).await;
+        evidence.by_release.push(ByRelease {
+            release: other.release.name().to_owned(),
+            evidence: Box::new(walked),
+        });
+    }
+    evidence.walked_as = Some(candidates[0].release.name().to_owned());
+    evidence
+}
+
+/// The walk by the rules of one release.
+async fn pull_by(
+    rules: &Rules,
     check: &Check,
     edges: &Edges,
     progress: &dyn Progress,
@@ -177,9 +229,11 @@ pub async fn pull(
         check,
         edges,
         progress,
-        scrub,
+        scrub: &scrub,
+        rules,
         candidates: &candidates,
-        clients: &clients,
+        clients: &clients[..clients.len().min(MAX_HOSTS)],
+        credential: None,
         direct: false,
     };
     let mut asked = round.ask().await;
@@ -198,6 +252,7 @@ pub async fn pull(
         direct = Some(Box::new(other.walks.swap_remove(other.deciding).1));
     }
     let (_, walk) = asked.walks.remove(asked.deciding);
+    let beyond = clients.len().min(MAX_HOSTS)..clients.len();
     Evidence {
         reference: check.reference.clone(),
         platform: check.platform.clone(),
@@ -206,6 +261,9 @@ pub async fn pull(
         pods: check.pods.clone(),
         asked_secrets: check.asked_secrets.clone(),
         keyring,
+        runtime: check.runtime.clone(),
+        walked_as: None,
+        by_release: Vec::new(),
         hosts,
         proxies: edges.settings.proxies.settings().clone(),
         walk,
@@ -213,6 +271,7 @@ pub async fn pull(
         not_asked: asked
             .not_asked
             .into_iter()
+            .chain(beyond)
             .map(|index| clients[index].host.clone())
             .collect(),
         direct,
@@ -237,14 +296,18 @@ fn ask_nobody(hosts: &mut HostsConfig, check: &Check, clients: &[HostClient]) {
     }
 }
 
-/// One time around the hosts.
+/// One pull around the hosts.
+#[derive(Clone, Copy)]
 struct Round<'a> {
     check: &'a Check,
     edges: &'a Edges,
     progress: &'a dyn Progress,
-    scrub: Scrubber,
+    scrub: &'a Scrubber,
+    rules: &'a Rules,
     candidates: &'a [Credential],
     clients: &'a [HostClient],
+    /// The one that is tried now.
+    credential: Option<&'a Credential>,
     /// By no proxy.
     direct: bool,
 }
@@ -263,34 +326,40 @@ struct Asked {
     trace: Vec<TracedExchange>,
 }
 
+/// How the pull with one credential ended.
+struct Tried {
+    /// The host that decides.
+    host: Option<usize>,
+    /// The next credential is tried.
+    goes_on: bool,
+}
+
 impl<'a> Round<'a> {
-    /// As containerd: the first host that knows the tag resolves it, and then each piece of content
-    /// is asked of all hosts in their order.
+    /// As the kubelet: a whole pull with each credential that matches, until one succeeds.
     async fn ask(&self) -> Asked {
-        let clients = &self.clients[..self.clients.len().min(MAX_HOSTS)];
-        let mut visits: Vec<Option<Visit<'a>>> = clients.iter().map(|_| None).collect();
-        let reference = &self.check.reference;
-        let mut digest = reference.digest().map(str::to_owned);
-        let can_resolve = reference.digest().is_some() || clients.iter().any(|c| c.host.resolves);
-        for (index, (client, visit)) in clients.iter().zip(&mut visits).enumerate() {
-            // Where none may be asked, `ask_nobody` says that no pull succeeds; the last is looked
-            // at all the same.
-            let is_last = index + 1 == clients.len();
-            let is_asked = client.host.resolves || reference.digest().is_some();
-            if !is_asked && (can_resolve || !is_last) {
+        let mut visits: Vec<Option<Visit<'a>>> = self.clients.iter().map(|_| None).collect();
+        let mut deciding = None;
+        for credential in self.tries() {
+            let rested = &self.check.effort.rested;
+            let known = rested.iter().find(|known| {
+                known.credential.is_some() && known.credential.as_ref() == credential.map(|c| &c.id)
+            });
+            let round = Self {
+                credential,
+                ..*self
+            };
+            if let Some(known) = known {
+                round.visit(&mut visits, 0).await;
+                if let Some(visit) = visits[0].as_mut() {
+                    visit.rest(known);
+                }
                 continue;
             }
-            let new = self.visit(client, reference.version()).await;
-            let resolved = new.digest();
-            *visit = Some(new);
-            if resolved.is_some() {
-                digest = resolved;
+            let tried = round.pull(&mut visits).await;
+            deciding = tried.host;
+            if !tried.goes_on {
                 break;
             }
-        }
-        let mut deciding = None;
-        if let Some(digest) = &digest {
-            deciding = self.fetch(clients, &mut visits, digest).await;
         }
         let mut asked = Asked {
             walks: Vec::new(),
@@ -307,8 +376,7 @@ impl<'a> Round<'a> {
             asked.walks.push((index, walk));
             asked.trace.extend(trace);
         }
-        asked.not_asked.extend(clients.len()..self.clients.len());
-        // The one that serves the layers; else the last, whose word would be the last as well.
+        // The one that decided; else the last, whose word would be the last as well.
         let at = |index| asked.walks.iter().position(|(i, _)| *i == index);
         asked.deciding = deciding
             .and_then(at)
@@ -316,74 +384,120 @@ impl<'a> Round<'a> {
         asked
     }
 
-    /// The manifest from the first host that has it, then the layer from the first that has that: each
-    /// is asked of all hosts anew. The host that decided it.
-    async fn fetch(
+    /// The credentials in the kubelet's order; none where none matches.
+    fn tries(&self) -> Vec<Option<&'a Credential>> {
+        let mut tries: Vec<Option<&Credential>> = self.candidates.iter().map(Some).collect();
+        // A pod that names no Secret may have none: what nobody has to log in for is found out first.
+        let names_none = |pod: &PodUse| pod.pull_secrets.is_empty();
+        let pods = &self.check.pods;
+        if tries.is_empty() || (!pods.is_empty() && pods.iter().all(names_none)) {
+            tries.insert(0, None);
+        }
+        tries
+    }
+
+    /// One pull: the first host that knows the reference resolves it, and then each piece of content is
+    /// asked of all hosts in their order.
+    async fn pull(&self, visits: &mut [Option<Visit<'a>>]) -> Tried {
+        for visit in visits.iter_mut().flatten() {
+            visit.start_over();
+        }
+        let root = match self.resolve(visits).await {
+            Ok(root) => root,
+            Err(tried) => return tried,
+        };
+        // The second phase begins without what the first was given.
+        for visit in visits.iter_mut().flatten() {
+            visit.begin(self.rules, self.credential);
+        }
+        match self.fetch(visits, &root).await {
+            Ok(host) => Tried {
+                host: Some(host),
+                goes_on: false,
+            },
+            Err(refused) => Tried {
+                host: Some(refused.host),
+                goes_on: refused.by_access && self.was_used(visits),
+            },
+        }
+    }
+
+    async fn resolve(
         &self,
-        clients: &'a [HostClient],
         visits: &mut [Option<Visit<'a>>],
-        digest: &str,
-    ) -> Option<usize> {
-        let mut found: Option<(usize, ManifestFound)> = None;
-        for (index, (client, place)) in clients.iter().zip(&mut *visits).enumerate() {
-            let visit = self.visit_by_digest(client, place, digest).await;
-            match visit.manifest().await {
-                Served::Yes => {}
-                Served::No => continue,
-                Served::Final => return Some(index),
-            }
-            if let Some(new) = visit.found() {
-                found = Some((index, new.clone()));
-                break;
+    ) -> Result<crate::registry::manifest::Descriptor, Tried> {
+        let reference = &self.check.reference;
+        let by_digest = reference.digest().is_some();
+        let contents: &[Content] = if by_digest {
+            &[Content::Manifest, Content::Layer]
+        } else {
+            &[Content::Manifest]
+        };
+        let version = reference.digest().unwrap_or_else(|| reference.version());
+        let is_asked = |client: &HostClient| client.host.resolves || by_digest;
+        // Where none may be asked, `ask_nobody` says that no pull succeeds; the last is looked at all
+        // the same.
+        let last = self.clients.len().saturating_sub(1);
+        let asked: Vec<usize> = (0..self.clients.len())
+            .filter(|index| is_asked(&self.clients[*index]))
+            .collect();
+        let asked = if asked.is_empty() { vec![last] } else { asked };
+        let mut deciding = None;
+        for content in contents {
+            for index in &asked {
+                self.visit(visits, *index).await;
+                let Some(visit) = visits[*index].as_mut() else {
+                    continue;
+                };
+                let is_last_host = Some(index) == asked.last();
+                deciding = Some(*index);
+                match visit
+                    .resolve(self.rules, *content, version, is_last_host)
+                    .await
+                {
+                    Resolution::Found(descriptor) => return Ok(descriptor),
+                    Resolution::Next => {}
+                    Resolution::Final => {
+                        return Err(Tried {
+                            host: deciding,
+                            goes_on: false,
+                        });
+                    }
+                }
             }
         }
-        let (holder, found) = found?;
-        for (index, (client, place)) in clients.iter().zip(&mut *visits).enumerate() {
-            let visit = self.visit_by_digest(client, place, digest).await;
-            if index > holder {
-                visit.skip_manifest();
-            }
-            if visit.layer(&found).await != Served::Yes {
-                continue;
-            }
-            if index >= holder {
-                return Some(index);
-            }
-            // It lacks the manifest and has the layer: all that fails is with it, and nothing with the
-            // host that has the manifest.
-            if let Some(Some(visit)) = visits.get_mut(holder) {
-                visit.skip_layer();
-            }
-            return Some(holder);
-        }
-        None
+        let goes_on = self.was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
+        Err(Tried {
+            host: deciding,
+            goes_on,
+        })
     }
 
-    /// A host, ready to be asked for content.
-    async fn visit_by_digest<'b>(
-        &self,
-        client: &'a HostClient,
-        place: &'b mut Option<Visit<'a>>,
-        digest: &str,
-    ) -> &'b mut Visit<'a> {
-        match place {
-            Some(visit) => {
-                visit.enter_by_digest(self.candidates, digest).await;
-                visit
-            }
-            None => place.insert(self.visit(client, digest).await),
-        }
+    /// The credential, or that there is none, was what the hosts judged.
+    fn was_used(&self, visits: &[Option<Visit<'a>>]) -> bool {
+        visits.iter().flatten().any(Visit::was_challenged)
     }
 
-    async fn visit(&self, client: &'a HostClient, version: &str) -> Visit<'a> {
-        let lines = Lines::new(
-            self.edges,
-            client,
-            self.progress,
-            self.scrub.clone(),
-            self.direct,
-        );
-        Visit::begin(self.check, client, lines, self.candidates, version).await
+    /// Makes sure that a host is connected to, and in the phase of this pull.
+    async fn visit(&self, visits: &mut [Option<Visit<'a>>], index: usize) {
+        let Some(client) = self.clients.get(index) else {
+            return;
+        };
+        if visits[index].is_none() {
+            let lines = Lines::new(
+                self.edges,
+                client,
+                self.progress,
+                self.scrub.clone(),
+                self.direct,
+            );
+            visits[index] = Some(Visit::open(self.check, client, lines).await);
+        }
+        if let Some(visit) = visits[index].as_mut()
+            && visit.session.is_none()
+        {
+            visit.begin(self.rules, self.credential);
+        }
     }
 }
 

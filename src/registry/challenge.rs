@@ -34,9 +34,10 @@ pub struct Bearer {
     pub realm: Url,
     /// As given: it goes back in the request.
     pub service: Option<String>,
-    /// As given. That of `GET /v2/` is a placeholder with some registries and not to be asked for
-    /// (`ghcr.io`: `repository:user/image:pull`).
+    /// As given.
     pub scope: Option<String>,
+    /// Why the token that was sent is refused (RFC 6750, 3.1).
+    pub error: Option<String>,
     /// The same for the eyes.
     shown: Challenge,
 }
@@ -191,6 +192,10 @@ fn read_bearer(challenge: &Raw, scrub: &Scrubber) -> Wanted {
         realm,
         service: service.map(str::to_owned),
         scope: scope.map(str::to_owned),
+        error: challenge
+            .param("error")
+            .filter(|error| !error.is_empty())
+            .map(str::to_owned),
     })
 }
 

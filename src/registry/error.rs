@@ -134,6 +134,22 @@ fn spec_case(code: String) -> String {
     }
 }
 
+/// A body that begins as a page for people does.
+pub fn is_page(body: &[u8]) -> bool {
+    let start = body.trim_ascii_start();
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+    let word = start[..start.len().min(14)].to_ascii_lowercase();
+    word.starts_with(b"<!doctype html") || word.starts_with(b"<html")
+}
+
+/// The title of a page.
+pub fn page_title(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let title = element(&text, "title").or_else(|| element(&text, "TITLE"))?;
+    let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(title).filter(|title| !title.is_empty())
+}
+
 /// The text of the first such element of a small XML or HTML document.
 fn element(text: &str, name: &str) -> Option<String> {
     let (_, rest) = text.split_once(&format!("<{name}"))?;

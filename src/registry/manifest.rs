@@ -16,69 +16,132 @@ pub const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, 
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.image.index.v1+json, */*";
 
+/// A manifest above this size is not resolved (`MaxManifestSize`; the number is containerd's).
+pub const MAX_ROOT_SIZE: u64 = 4 * 1048 * 1048;
+
+/// What containerd takes content for, by its media type: to the letter, and without looking at it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    Index,
+    Image,
+    /// Docker's schema 1: converted by containerd 1, refused by containerd 2.
+    Schema1,
+    /// Asked for as a blob, and of no use as the root of an image.
+    Other,
+}
+
+impl Kind {
+    pub fn of(media_type: &str) -> Self {
+        match media_type {
+            "application/vnd.docker.distribution.manifest.v2+json"
+            | "application/vnd.oci.image.manifest.v1+json" => Self::Image,
+            "application/vnd.docker.distribution.manifest.list.v2+json"
+            | "application/vnd.oci.image.index.v1+json" => Self::Index,
+            SCHEMA_1 => Self::Schema1,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The media type that containerd makes of a `Content-Type`: nothing behind a semicolon, and schema 1
+/// for plain text.
+pub fn media_type(content_type: Option<&str>) -> String {
+    let content_type = content_type.unwrap_or_default();
+    match content_type.split(';').next().unwrap_or_default() {
+        "text/plain" => SCHEMA_1.to_owned(),
+        other => printable(other),
+    }
+}
+
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Manifest {
     Index(Vec<Entry>),
-    Image { config: Layer, layers: Vec<Layer> },
+    Image(Image),
+}
+
+/// The content of one image.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Image {
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+}
+
+/// OCI image-spec, descriptor.md.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Descriptor {
+    /// As written; only one that is checked may become part of a URL.
+    pub digest: String,
+    pub media_type: String,
+    pub size: i64,
+    /// Where content may be had besides; asked before the registry.
+    pub urls: Vec<String>,
+}
+
+impl Descriptor {
+    /// As evidence.
+    pub fn layer(&self) -> Layer {
+        Layer {
+            digest: printable(&self.digest),
+            media_type: printable(&self.media_type),
+            size: Bytes(u64::try_from(self.size).unwrap_or(0)),
+        }
+    }
+
+    /// containerd unpacks it. Its releases before 2.0 know no zstd of Docker's.
+    pub fn is_layer(&self, knows_docker_zstd: bool) -> bool {
+        if self
+            .media_type
+            .starts_with("application/vnd.oci.image.layer.")
+        {
+            return true;
+        }
+        let base = self.media_type.split('+').next().unwrap_or_default();
+        match base {
+            "application/vnd.docker.image.rootfs.diff.tar"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => true,
+            "application/vnd.docker.image.rootfs.diff.tar.zstd" => knows_docker_zstd,
+            _ => false,
+        }
+    }
+
+    /// The configuration of an image, and not of something else in its form.
+    pub fn is_image_config(&self) -> bool {
+        matches!(
+            self.media_type.as_str(),
+            "application/vnd.docker.container.image.v1+json"
+                | "application/vnd.oci.image.config.v1+json"
+        )
+    }
 }
 
 /// One manifest of an index.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
-    pub digest: String,
-    pub media_type: String,
-    pub size: Bytes,
+    pub descriptor: Descriptor,
     /// Where it says none, containerd takes it when nothing else fits.
     pub platform: Option<Platform>,
+    /// It wants features of the operating system, which no node of Linux has.
+    pub wants_features: bool,
 }
 
-/// Reads a manifest. `media_type` is what containerd goes by: the `Content-Type` of the answer to
-/// the tag, or the type in the index that led here.
-///
-/// Attestations and entries for an unknown platform are left out of an index: no node runs them.
+/// Reads a manifest that was asked for as `kind`.
 ///
 /// # Errors
 /// When containerd would refuse it or not know what to do with it.
-pub fn parse(body: &[u8], media_type: Option<&str>) -> Result<Manifest, ManifestFault> {
+pub fn parse(body: &[u8], kind: Kind) -> Result<Manifest, ManifestFault> {
     let malformed = |reason: &str| ManifestFault::Malformed {
         reason: reason.to_owned(),
     };
-    let document: Document = serde_json::from_slice(body).map_err(|error| {
-        // The error's own words may repeat the content.
-        malformed(&match error.classify() {
-            serde_json::error::Category::Data => format!(
-                "a field is not of the type the image-spec says, in line {}",
-                error.line()
-            ),
-            _ => format!("it is no JSON, in line {}", error.line()),
-        })
-    })?;
-    let unsupported = |media_type: &str| ManifestFault::Unsupported {
-        media_type: printable(media_type),
-    };
-    let stated = media_type
-        .map(|m| m.split(';').next().unwrap_or(m).trim().to_ascii_lowercase())
-        .filter(|m| !m.is_empty());
-    if document.fs_layers.is_some_and(|l| !l.is_empty()) {
-        return Err(unsupported(stated.as_deref().unwrap_or(SCHEMA_1)));
+    let document: Document =
+        serde_json::from_slice(body).map_err(|error| malformed(&no_json(&error)))?;
+    if document.fs_layers.is_some() {
+        return Err(ManifestFault::Unsupported {
+            media_type: SCHEMA_1.to_owned(),
+        });
     }
-    let kind = match (&stated, &document.media_type) {
-        // containerd takes text/plain for schema 1, whatever is in it.
-        (Some(stated), _) if stated == "text/plain" => None,
-        (Some(stated), _) => Kind::of(stated),
-        (None, Some(own)) => Kind::of(own),
-        (None, None) if document.manifests.is_some() => Some(Kind::Index),
-        (None, None) => Some(Kind::Image),
-    };
-    let Some(kind) = kind else {
-        return Err(unsupported(
-            stated
-                .as_deref()
-                .or(document.media_type.as_deref())
-                .unwrap_or_default(),
-        ));
-    };
-    let own = document.media_type.as_deref().and_then(Kind::of);
+    let own = document.media_type.as_deref().map(Kind::of);
     match kind {
         // A body that can be read both ways is an attack (CVE-2021-41190).
         Kind::Index
@@ -88,30 +151,120 @@ pub fn parse(body: &[u8], media_type: Option<&str>) -> Result<Manifest, Manifest
         {
             Err(malformed("it is sent as an index and is an image manifest"))
         }
-        Kind::Image if document.manifests.is_some() || own == Some(Kind::Index) => {
+        Kind::Index => {
+            let manifests: Option<Vec<RawDescriptor>> = of_type(document.manifests)?;
+            let entries = manifests.unwrap_or_default().into_iter();
+            Ok(Manifest::Index(
+                entries.map(RawDescriptor::into_entry).collect(),
+            ))
+        }
+        _ if document.manifests.is_some() || own == Some(Kind::Index) => {
             Err(malformed("it is sent as an image manifest and is an index"))
         }
-        Kind::Index => {
-            let manifests = document.manifests.unwrap_or_default();
-            let entries = manifests.into_iter().filter(|d| !d.is_no_image());
-            entries
-                .map(Descriptor::into_entry)
-                .collect::<Result<_, _>>()
-                .map(Manifest::Index)
-        }
-        Kind::Image => {
-            let config = document
-                .config
-                .ok_or_else(|| malformed("the image manifest has no config"))?;
-            let layers = document.layers.unwrap_or_default().into_iter();
-            Ok(Manifest::Image {
-                config: config.into_layer()?,
-                layers: layers
-                    .map(Descriptor::into_layer)
-                    .collect::<Result<_, _>>()?,
-            })
+        _ => {
+            let config: Option<RawDescriptor> = of_type(document.config)?;
+            let config = config.ok_or_else(|| malformed("the image manifest has no config"))?;
+            let layers: Option<Vec<RawDescriptor>> = of_type(document.layers)?;
+            let layers = layers.unwrap_or_default().into_iter();
+            Ok(Manifest::Image(Image {
+                config: config.into_descriptor(),
+                layers: layers.map(RawDescriptor::into_descriptor).collect(),
+            }))
         }
     }
+}
+
+/// The error's own words may repeat the content.
+fn no_json(error: &serde_json::Error) -> String {
+    match error.classify() {
+        serde_json::error::Category::Data => format!(
+            "a field is not of the type the image-spec says, in line {}",
+            error.line()
+        ),
+        _ => format!("it is no JSON, in line {}", error.line()),
+    }
+}
+
+/// A part of a document whose presence counts before its content does.
+fn of_type<T: serde::de::DeserializeOwned>(
+    value: Option<serde_json::Value>,
+) -> Result<Option<T>, ManifestFault> {
+    match value {
+        None | Some(serde_json::Value::Null) => Ok(None),
+        Some(value) => {
+            serde_json::from_value(value)
+                .map(Some)
+                .map_err(|error| ManifestFault::Malformed {
+                    reason: no_json(&error),
+                })
+        }
+    }
+}
+
+/// What a pull reads of an image's configuration (OCI image-spec, config.md).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ImageConfig {
+    pub os: String,
+    pub architecture: String,
+    /// Neither absent nor `layers`: containerd 2 unpacks nothing then.
+    pub has_other_rootfs: bool,
+    pub diff_ids: Vec<String>,
+}
+
+/// Reads an image's configuration.
+///
+/// # Errors
+/// In words, when containerd can't read it.
+pub fn parse_config(body: &[u8]) -> Result<ImageConfig, String> {
+    let config: RawConfig = serde_json::from_slice(body).map_err(|error| no_json(&error))?;
+    let rootfs = config.rootfs.unwrap_or_default();
+    let kind = rootfs.kind.unwrap_or_default();
+    Ok(ImageConfig {
+        os: config.os.unwrap_or_default(),
+        architecture: config.architecture.unwrap_or_default(),
+        has_other_rootfs: !kind.is_empty() && kind != "layers",
+        diff_ids: rootfs.diff_ids.unwrap_or_default(),
+    })
+}
+
+/// Only what a wrong type of makes containerd refuse.
+#[derive(Deserialize)]
+struct RawConfig {
+    os: Option<String>,
+    architecture: Option<String>,
+    rootfs: Option<RawRootFs>,
+    #[serde(rename = "created")]
+    _created: Option<jiff::Timestamp>,
+    #[serde(rename = "author")]
+    _author: Option<String>,
+    #[serde(rename = "config")]
+    _config: Option<RawRuntimeConfig>,
+    #[serde(rename = "history")]
+    _history: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawRootFs {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    diff_ids: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawRuntimeConfig {
+    #[serde(rename = "User")]
+    _user: Option<String>,
+    #[serde(rename = "Env")]
+    _env: Option<Vec<String>>,
+    #[serde(rename = "Entrypoint")]
+    _entrypoint: Option<Vec<String>>,
+    #[serde(rename = "Cmd")]
+    _cmd: Option<Vec<String>>,
+    #[serde(rename = "WorkingDir")]
+    _working_dir: Option<String>,
+    #[serde(rename = "Labels")]
+    _labels: Option<std::collections::BTreeMap<String, Option<String>>>,
 }
 
 /// `sha256:…` of a body, for a server that states no digest.
@@ -146,30 +299,37 @@ pub fn verify(body: &[u8], expected: &str) -> Result<(), ManifestFault> {
     }
 }
 
-/// The entry that containerd pulls for a platform (containerd/platforms, `Only`): the closest
-/// that the machine can run, the first of equals. Versions of an operating system are not compared.
-pub fn select<'a>(entries: &'a [Entry], wanted: &Platform) -> Option<&'a Entry> {
+/// The entries that containerd fetches for a platform. containerd 1 takes one: the closest that the
+/// machine can run (containerd/platforms, `Only`), the first of equals, one without a platform last.
+/// containerd 2 (`exactly`) takes all that are for the platform itself, or for none. Versions of an
+/// operating system are not compared.
+pub fn select<'a>(entries: &'a [Entry], wanted: &Platform, exactly: bool) -> Vec<&'a Entry> {
     let acceptable = acceptable(wanted);
     let rank = |entry: &Entry| match &entry.platform {
         None => Some(acceptable.len()),
         Some(platform) => acceptable.iter().position(|p| p == platform),
     };
+    if exactly {
+        let is_taken = |entry: &&Entry| {
+            !entry.wants_features
+                && matches!(rank(entry), Some(place) if place == 0 || entry.platform.is_none())
+        };
+        return entries.iter().filter(is_taken).collect();
+    }
     entries
         .iter()
         .filter_map(|entry| Some((rank(entry)?, entry)))
         .min_by_key(|(rank, _)| *rank)
         .map(|(_, entry)| entry)
+        .into_iter()
+        .collect()
 }
 
-/// The layer whose first byte tells how layers travel: the largest, since small ones may be kept
-/// elsewhere. Layers that are not distributed by the registry are no witness.
-pub fn witness(layers: &[Layer]) -> Option<&Layer> {
+/// The layer whose first bytes tell how layers travel: the largest, since small ones may be kept
+/// elsewhere.
+pub fn witness(layers: &[Descriptor]) -> Option<&Descriptor> {
     layers
         .iter()
-        .filter(|layer| {
-            !layer.media_type.contains("rootfs.foreign.")
-                && !layer.media_type.contains("layer.nondistributable.")
-        })
         .reduce(|best, layer| if layer.size > best.size { layer } else { best })
 }
 
@@ -250,45 +410,40 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Kind {
-    Index,
-    Image,
-}
-
-impl Kind {
-    fn of(media_type: &str) -> Option<Self> {
-        match media_type {
-            "application/vnd.docker.distribution.manifest.v2+json"
-            | "application/vnd.oci.image.manifest.v1+json" => Some(Self::Image),
-            "application/vnd.docker.distribution.manifest.list.v2+json"
-            | "application/vnd.oci.image.index.v1+json" => Some(Self::Index),
-            _ => None,
-        }
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
     media_type: Option<String>,
-    manifests: Option<Vec<Descriptor>>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    fs_layers: Option<Vec<serde::de::IgnoredAny>>,
+    /// `null` is there, too.
+    #[serde(default, deserialize_with = "present")]
+    manifests: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "present")]
+    config: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "present")]
+    layers: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "present")]
+    fs_layers: Option<serde_json::Value>,
 }
 
-/// OCI image-spec, descriptor.md.
+fn present<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Some)
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Descriptor {
+struct RawDescriptor {
     #[serde(default)]
-    media_type: String,
-    digest: String,
+    media_type: Option<String>,
     #[serde(default)]
-    size: u64,
+    digest: Option<String>,
+    #[serde(default)]
+    size: Option<i64>,
+    urls: Option<Vec<String>>,
     platform: Option<RawPlatform>,
-    annotations: Option<std::collections::BTreeMap<String, Option<String>>>,
+    #[serde(rename = "annotations")]
+    _annotations: Option<std::collections::BTreeMap<String, Option<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -298,37 +453,28 @@ struct RawPlatform {
     #[serde(default)]
     architecture: String,
     variant: Option<String>,
+    #[serde(rename = "os.features")]
+    os_features: Option<Vec<String>>,
 }
 
-impl Descriptor {
-    /// BuildKit keeps provenance and SBOMs as manifests beside the image.
-    fn is_no_image(&self) -> bool {
-        let attestation = self
-            .annotations
-            .as_ref()
-            .and_then(|a| a.get("vnd.docker.reference.type"))
-            .is_some_and(|t| t.as_deref() == Some("attestation-manifest"));
-        let unknown = self
-            .platform
-            .as_ref()
-            .is_some_and(|p| p.os == "unknown" || p.architecture == "unknown");
-        attestation || unknown
+impl RawDescriptor {
+    fn into_descriptor(self) -> Descriptor {
+        Descriptor {
+            digest: self.digest.unwrap_or_default(),
+            media_type: self.media_type.unwrap_or_default(),
+            size: self.size.unwrap_or(0),
+            urls: self.urls.unwrap_or_default(),
+        }
     }
 
-    fn into_layer(self) -> Result<Layer, ManifestFault> {
-        Ok(Layer {
-            digest: checked(self.digest)?,
-            media_type: printable(&self.media_type),
-            size: Bytes(self.size),
-        })
-    }
-
-    fn into_entry(self) -> Result<Entry, ManifestFault> {
-        Ok(Entry {
-            digest: checked(self.digest)?,
-            media_type: printable(&self.media_type),
-            size: Bytes(self.size),
-            platform: self.platform.map(|p| {
+    fn into_entry(mut self) -> Entry {
+        let platform = self.platform.take();
+        Entry {
+            wants_features: platform
+                .as_ref()
+                .and_then(|p| p.os_features.as_ref())
+                .is_some_and(|features| !features.is_empty()),
+            platform: platform.map(|p| {
                 // What says no system is taken to be for the node's own.
                 let os = if p.os.is_empty() { "linux" } else { &p.os };
                 let variant = p.variant.map(|v| printable(&v));
@@ -338,21 +484,13 @@ impl Descriptor {
                     variant.as_deref(),
                 )
             }),
-        })
+            descriptor: self.into_descriptor(),
+        }
     }
 }
 
-/// A digest becomes part of a URL and is compared with what arrives; nothing else may be in it.
-fn checked(digest: String) -> Result<String, ManifestFault> {
-    match check_digest(&digest) {
-        Ok(()) => Ok(digest),
-        Err(error) => Err(ManifestFault::Malformed {
-            reason: printable(&error.to_string()),
-        }),
-    }
-}
-
-const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+json";
+/// What containerd calls it, whatever variant was sent.
+const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
 #[cfg(test)]
 mod tests {
@@ -372,8 +510,8 @@ mod tests {
         json!({"mediaType": "application/x", "digest": digest_of(n), "size": size, "new": 1})
     }
 
-    fn read(document: &Value, media_type: Option<&str>) -> Result<Manifest, ManifestFault> {
-        parse(document.to_string().as_bytes(), media_type)
+    fn read(document: &Value, kind: Kind) -> Result<Manifest, ManifestFault> {
+        parse(document.to_string().as_bytes(), kind)
     }
 
     fn index(platforms: &[&str]) -> Vec<Entry> {
@@ -392,7 +530,7 @@ mod tests {
             .collect();
         match read(
             &json!({"schemaVersion": 2, "manifests": manifests}),
-            Some(OCI_INDEX),
+            Kind::Index,
         ) {
             Ok(Manifest::Index(entries)) => entries,
             other => panic!("{other:?}"),
@@ -403,17 +541,46 @@ mod tests {
     fn an_image_manifest_gives_its_layers() {
         let document = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE,
             "config": descriptor(1, 10), "layers": [descriptor(2, 20), descriptor(3, 30)]});
-        for media_type in [
-            Some(OCI_IMAGE),
-            Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
-            None,
+        let Ok(Manifest::Image(image)) = read(&document, Kind::Image) else {
+            panic!();
+        };
+        assert_eq!(
+            (
+                image.config.digest,
+                image.layers.len(),
+                image.layers[1].size
+            ),
+            (digest_of(1), 2, 30)
+        );
+    }
+
+    #[test]
+    fn media_types_are_taken_to_the_letter() {
+        for (content_type, kind) in [
+            (Some(OCI_IMAGE), Kind::Image),
+            (
+                Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
+                Kind::Image,
+            ),
+            (Some(OCI_INDEX), Kind::Index),
+            (Some("Application/vnd.oci.image.index.v1+json"), Kind::Other),
+            (
+                Some("application/vnd.oci.image.index.v1+json ;x"),
+                Kind::Other,
+            ),
+            (Some("text/plain; charset=utf-8"), Kind::Schema1),
+            (
+                Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
+                Kind::Schema1,
+            ),
+            (Some("application/json"), Kind::Other),
+            (Some("text/html"), Kind::Other),
+            (None, Kind::Other),
         ] {
-            let Ok(Manifest::Image { config, layers }) = read(&document, media_type) else {
-                panic!("{media_type:?}");
-            };
             assert_eq!(
-                (config.digest, layers.len(), layers[1].size),
-                (digest_of(1), 2, Bytes(30))
+                Kind::of(&media_type(content_type)),
+                kind,
+                "{content_type:?}"
             );
         }
     }
@@ -422,63 +589,90 @@ mod tests {
     fn what_containerd_refuses_is_a_fault() {
         let image = json!({"config": descriptor(1, 1), "layers": []});
         let list = json!({"manifests": []});
-        let unsupported = |m: &str| ManifestFault::Unsupported {
-            media_type: m.to_owned(),
-        };
-        for (document, media_type, fault) in [
+        for (document, kind) in [
+            (image, Kind::Index),
+            (list, Kind::Image),
+            (json!({"manifests": [], "layers": null}), Kind::Index),
             (
-                json!({"schemaVersion": 1, "fsLayers": [{"blobSum": "x"}]}),
-                Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
-                unsupported("application/vnd.docker.distribution.manifest.v1+prettyjws"),
+                json!({"config": descriptor(1, 1), "manifests": null}),
+                Kind::Image,
             ),
-            (image.clone(), Some("text/plain"), unsupported("text/plain")),
-            (
-                image.clone(),
-                Some("application/json"),
-                unsupported("application/json"),
-            ),
-            (
-                json!({"mediaType": "application/x"}),
-                None,
-                unsupported("application/x"),
-            ),
-        ] {
-            assert_eq!(read(&document, media_type), Err(fault));
-        }
-        for (document, media_type) in [
-            (image, Some(OCI_INDEX)),
-            (list, Some(OCI_IMAGE)),
-            (json!({"layers": []}), Some(OCI_IMAGE)),
-            (json!([]), Some(OCI_IMAGE)),
-            (json!({"config": {"digest": "../../x"}}), Some(OCI_IMAGE)),
-            (json!({"config": {"digest": 5}}), Some(OCI_IMAGE)),
+            (json!({"layers": []}), Kind::Image),
+            (json!([]), Kind::Image),
+            (json!({"config": {"digest": 5}}), Kind::Image),
+            (json!({"config": {"size": 1.5}}), Kind::Image),
         ] {
             assert!(
-                matches!(
-                    read(&document, media_type),
-                    Err(ManifestFault::Malformed { .. })
-                ),
+                matches!(read(&document, kind), Err(ManifestFault::Malformed { .. })),
                 "{document}"
             );
         }
         assert!(matches!(
-            parse(b"<html>", None),
+            read(&json!({"schemaVersion": 1, "fsLayers": []}), Kind::Image),
+            Err(ManifestFault::Unsupported { .. })
+        ));
+        assert!(matches!(
+            parse(b"<html>", Kind::Image),
             Err(ManifestFault::Malformed { .. })
         ));
     }
 
     #[test]
-    fn attestations_are_no_images() {
-        let mut attestation = descriptor(7, 1);
-        attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    fn attestations_are_for_no_node() {
         let mut unknown = descriptor(8, 1);
         unknown["platform"] = json!({"os": "unknown", "architecture": "unknown"});
-        let document = json!({"manifests": [attestation, unknown, descriptor(9, 1)]});
-        let Ok(Manifest::Index(entries)) = read(&document, Some(OCI_INDEX)) else {
+        let document = json!({"manifests": [unknown, descriptor(9, 1)]});
+        let Ok(Manifest::Index(entries)) = read(&document, Kind::Index) else {
             panic!()
         };
-        assert_eq!(entries.len(), 1);
-        assert_eq!(entries[0].platform, None);
+        let wanted = "linux/amd64".parse().unwrap();
+        for exactly in [false, true] {
+            let chosen = select(&entries, &wanted, exactly);
+            assert_eq!(chosen.len(), 1);
+            assert_eq!(chosen[0].platform, None);
+        }
+    }
+
+    #[test]
+    fn containerd_2_takes_all_that_are_for_the_platform_itself() {
+        for (platforms, chosen) in [
+            (
+                &["linux/amd64", "linux/386", "linux/amd64"][..],
+                &[0, 2][..],
+            ),
+            (&["linux/386"], &[]),
+            (&["", "linux/amd64", "linux/arm64", ""], &[0, 1, 3]),
+        ] {
+            let entries = index(platforms);
+            let found = select(&entries, &"linux/amd64".parse().unwrap(), true);
+            let expected: Vec<&Entry> = chosen.iter().map(|n: &usize| &entries[*n]).collect();
+            assert!(
+                found
+                    .iter()
+                    .zip(&expected)
+                    .all(|(a, b)| std::ptr::eq(*a, *b))
+            );
+            assert_eq!(found.len(), expected.len(), "{platforms:?}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_read_as_far_as_a_pull_reads_it() {
+        let good = json!({"os": "linux", "architecture": "amd64", "created": "2026-11-29T00:00:00Z",
+            "config": {"Env": ["A=b"]}, "rootfs": {"type": "layers", "diff_ids": ["sha256:x"]}});
+        let read = parse_config(good.to_string().as_bytes()).unwrap();
+        assert_eq!(read.diff_ids, ["sha256:x"]);
+        assert!(!read.has_other_rootfs);
+        assert!(parse_config(b"{}").unwrap().diff_ids.is_empty());
+        for bad in [
+            json!([]),
+            json!("x"),
+            json!({"created": "yesterday"}),
+            json!({"rootfs": {"diff_ids": [1]}}),
+            json!({"config": {"Env": "A=b"}}),
+        ] {
+            assert!(parse_config(bad.to_string().as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -521,10 +715,10 @@ mod tests {
             ("linux/amd64", &[], None),
         ] {
             let entries = index(platforms);
-            let found = select(&entries, &wanted.parse().unwrap());
+            let found = select(&entries, &wanted.parse().unwrap(), false);
             let expected: Option<&Entry> = chosen.map(|n: usize| &entries[n]);
             assert_eq!(
-                found.map(std::ptr::from_ref),
+                found.first().copied().map(std::ptr::from_ref),
                 expected.map(std::ptr::from_ref),
                 "{wanted} of {platforms:?}"
             );
@@ -555,33 +749,25 @@ mod tests {
     }
 
     #[test]
-    fn the_witness_is_the_largest_layer_the_registry_has() {
-        let layer = |kind: &str, size| Layer {
+    fn the_witness_is_the_largest_layer() {
+        let layer = |size| Descriptor {
             digest: digest_of(1),
-            media_type: kind.to_owned(),
-            size: Bytes(size),
+            media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
+            size,
+            urls: Vec::new(),
         };
-        let layers = [
-            layer("application/vnd.oci.image.layer.v1.tar+gzip", 5),
-            layer(
-                "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-                900,
-            ),
-            layer(
-                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-                800,
-            ),
-            layer("application/vnd.oci.image.layer.v1.tar+zstd", 50),
-        ];
-        assert_eq!(witness(&layers), Some(&layers[3]));
-        assert_eq!(witness(&layers[1..3]), None);
+        let layers = [layer(5), layer(50), layer(8)];
+        assert_eq!(witness(&layers), Some(&layers[1]));
         assert_eq!(witness(&[]), None);
     }
 
     proptest! {
         #[test]
         fn any_body_is_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&body, None);
+            for kind in [Kind::Image, Kind::Index] {
+                let _ = parse(&body, kind);
+            }
+            let _ = parse_config(&body);
         }
 
         #[test]

@@ -46,9 +46,7 @@ pub enum AfterPost {
     Fail,
 }
 
-/// The scopes that a pull asks for: that of the repository, and what the challenge to the
-/// manifest request named. Pass `None` for the challenge of `GET /v2/`, which containerd does not
-/// send.
+/// The scopes that a pull asks for: that of the repository, and what the challenge named.
 pub fn scopes(repository: &str, challenged: Option<&str>) -> Vec<String> {
     let mut scopes = vec![format!("repository:{repository}:pull")];
     if let Some(challenged) = challenged {
@@ -188,6 +186,15 @@ pub fn read(
             .map_or(Access::Unreadable, |c| access(c, repository)),
     };
     Ok((Secret::new(token), grant))
+}
+
+/// How many seconds the service says that its token lasts; `None` where it says nothing of use.
+pub fn expires_in(body: &[u8]) -> Option<u64> {
+    let first = serde_json::Deserializer::from_slice(body)
+        .into_iter::<Map<String, Value>>()
+        .next()?
+        .ok()?;
+    field(&first, "expires_in")?.as_u64().filter(|s| *s > 0)
 }
 
 fn malformed(reason: &str) -> TokenFault {

@@ -745,13 +745,13 @@ impl Page {
                 .redirects
                 .last()
                 .map_or_else(|| "the registry itself".to_owned(), ToString::to_string);
-            let resume = if found.range_honoured {
-                "can be resumed"
-            } else {
-                "Range ignored"
+            let resume = match found.range_honoured {
+                Some(true) => ", can be resumed",
+                Some(false) => ", Range ignored",
+                None => "",
             };
             format!(
-                "first byte of a layer from {from} in {}, {resume}",
+                "first byte of a layer from {from} in {}{resume}",
                 Took(found.first_byte)
             )
         });

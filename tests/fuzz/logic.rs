@@ -29,7 +29,7 @@ use pullpath::registry::challenge::{self, Wanted};
 use pullpath::registry::docker_config::{self, DockerConfig, Flavour};
 use pullpath::registry::error;
 use pullpath::registry::keyring::{Keyring, LoadedSource};
-use pullpath::registry::manifest::{self, Manifest};
+use pullpath::registry::manifest::{self, Descriptor, Kind, Manifest};
 use pullpath::registry::scrub::{Scrubber, Secret};
 use pullpath::registry::secret;
 use pullpath::surroundings::pod;
@@ -447,21 +447,29 @@ pub(crate) fn oci_error(data: &[u8]) {
     }
 }
 
+/// What evidence makes of a descriptor.
+fn shown_short(descriptor: &Descriptor) {
+    let layer = descriptor.layer();
+    assert_short(&layer.media_type);
+    assert_short(&layer.digest);
+}
+
 /// A manifest: one byte for the type it is sent as, and the body.
 pub(crate) fn manifest(data: &[u8]) {
     let (kind, body) = data.split_at(data.len().min(1));
     let kind = kind.first().map_or(0, |b| usize::from(*b));
     let media_type = MEDIA_TYPES[kind % MEDIA_TYPES.len()];
-    let read = manifest::parse(body, media_type);
-    assert_eq!(read, manifest::parse(body, media_type));
+    let kind = Kind::of(&manifest::media_type(media_type));
+    let read = manifest::parse(body, kind);
+    assert_eq!(read, manifest::parse(body, kind));
     let own = manifest::sha256(body);
     check_digest(&own).expect("a digest");
     manifest::verify(body, &own).expect("its own digest");
+    let _ = manifest::parse_config(body);
     match read {
         Ok(Manifest::Index(entries)) => {
             for entry in &entries {
-                check_digest(&entry.digest).expect("a digest that was taken");
-                assert_short(&entry.media_type);
+                shown_short(&entry.descriptor);
                 if let Some(platform) = &entry.platform {
                     assert_short(&platform.os);
                     assert_short(&platform.architecture);
@@ -477,32 +485,30 @@ pub(crate) fn manifest(data: &[u8]) {
             ]
             .map(|text| text.parse::<Platform>().expect("a platform"));
             for wanted in own.iter().chain(&common) {
-                let selected = manifest::select(&entries, wanted);
-                if let Some(selected) = selected {
-                    assert!(entries.iter().any(|e| std::ptr::eq(e, selected)));
+                let best = manifest::select(&entries, wanted, false);
+                assert!(best.len() <= 1);
+                for selected in best.iter().chain(&manifest::select(&entries, wanted, true)) {
+                    assert!(entries.iter().any(|e| std::ptr::eq(e, *selected)));
                 }
                 // The first of those that say exactly this one.
                 let exact = entries.iter().find(|e| e.platform.as_ref() == Some(wanted));
                 if let Some(exact) = exact {
-                    assert_eq!(selected, Some(exact), "{wanted}");
+                    assert_eq!(best, [exact], "{wanted}");
                 }
                 let any = entries.iter().any(|e| e.platform.is_none());
-                assert!(!any || selected.is_some());
+                assert!(!any || !best.is_empty());
             }
         }
-        Ok(Manifest::Image { config, layers }) => {
-            for layer in layers.iter().chain([&config]) {
-                check_digest(&layer.digest).expect("a digest that was taken");
-                assert_short(&layer.media_type);
+        Ok(Manifest::Image(image)) => {
+            for layer in image.layers.iter().chain([&image.config]) {
+                shown_short(layer);
             }
-            if let Some(witness) = manifest::witness(&layers) {
-                assert!(layers.iter().any(|l| std::ptr::eq(l, witness)));
-                let is_foreign = |media_type: &str| {
-                    media_type.contains("rootfs.foreign.")
-                        || media_type.contains("layer.nondistributable.")
-                };
-                let here = layers.iter().filter(|l| !is_foreign(&l.media_type));
-                assert_eq!(here.map(|l| l.size).max(), Some(witness.size));
+            if let Some(witness) = manifest::witness(&image.layers) {
+                assert!(image.layers.iter().any(|l| std::ptr::eq(l, witness)));
+                assert_eq!(
+                    image.layers.iter().map(|l| l.size).max(),
+                    Some(witness.size)
+                );
             }
         }
         Err(fault) => {

@@ -65,7 +65,7 @@ class Site:
     # --- where things are ---
 
     def url(self, name, port=MAIN, scheme=None):
-        plain = name == self.registry_name and self.values["scheme"] == "http" and port == MAIN
+        plain = name == self.registry_name and self.values["scheme"] != "https" and port == MAIN
         return f"{scheme or ('http' if plain else 'https')}://{name}:{self.base + port}"
 
     @property
@@ -110,22 +110,26 @@ class Site:
         if v["mirrors"] == "none" and v["scheme"] == "https":
             return None
         lines = []
-        if v["server_line"] == "present" or v["scheme"] == "http":
+        if v["server_line"] == "present" or v["scheme"] != "https":
             lines.append(f'server = "{self.url(self.registry_name)}"')
-        capabilities = {"both": '["pull", "resolve"]', "pull": '["pull"]', "resolve": '["resolve"]'}[v["mirror_capabilities"]]
+        capabilities = {"both": '["pull", "resolve"]', "pull": '["pull"]', "resolve": '["resolve"]'}
         path = {"plain": "", "prefix": "/hub", "override": "/hub/v2", "missing_override": "/v2/hub"}[v["mirror_path"]]
         for mirror in ("mirror_a", "mirror_b")[:{"none": 0, "one": 1, "two": 2}[v["mirrors"]]]:
             name = {"dead": f"dead.{ZONE}", "silent": f"silent.{ZONE}"}.get(v[mirror], self.names[mirror])
             lines.append(f'[host."{self.url(name)}{path if mirror == "mirror_a" else ""}"]')
-            lines.append(f'  capabilities = {capabilities if mirror == "mirror_a" else chr(91) + chr(34) + "pull" + chr(34) + ", " + chr(34) + "resolve" + chr(34) + chr(93)}')
+            lines.append(f"  capabilities = {capabilities[v['mirror_capabilities'] if mirror == 'mirror_a' else 'both']}")
             if mirror == "mirror_a" and v["mirror_path"] == "override":
                 lines.append("  override_path = true")
+        if v["scheme"] == "http":
+            # A server line alone is not enough for every version.
+            lines.append(f'[host."{self.url(self.registry_name)}"]')
+            lines.append(f"  capabilities = {capabilities['both']}")
         return "\n".join(lines) + "\n"
 
     async def start(self):
         tls, foreign = self.contexts
         listen = self.servers.listen
-        plain = self.values["scheme"] == "http"
+        plain = self.values["scheme"] != "https"
         serving = {"one": [0], "two": [0, 1], "dead_first": [1], "silent_first": [1], "foreign_first": [1], "all_dead": []}
         addresses = NAMES[self.registry_name]
         for number in serving[self.values["addresses"]]:
@@ -244,7 +248,8 @@ class Site:
     def storage(self, role, request):
         """The hosts that a redirect leads to: /store/HOP/CLASS/NAME."""
         _, _, hop, kind, name = request.path.split("/", 4)
-        if self.values["challenge_on"] == "storage" and role in ("storage", "sub") and kind == "layer":
+        where = self.values["challenge_on"]
+        if role in ("storage", "sub") and (where == "storage_for_all" or where == "storage" and kind == "layer"):
             self.drawn(request, "challenge_on")
             refused = self.demand(request, "storage")
             if refused is not None:
@@ -256,6 +261,8 @@ class Site:
         if request.query.get("signed") == ["get"] and request.method == "HEAD":
             request.fire("head_redirect=signed_for_get")
             return Reply(403, [("Content-Type", "application/xml")], b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
+        if kind == "login":
+            return page()
         if kind == "loop":
             return Reply(int(self.values["redirect_code"]), [("Location", request.target)])
         if int(hop) > 1:
@@ -335,6 +342,8 @@ class Site:
             dimension = "config"
         elif kind in ("head", "get", "layer"):
             dimension = f"{kind}_redirect"
+            if kind == "get" and self.values["head_redirect"] == "login":
+                dimension = "head_redirect"
             where = self.values[dimension]
         else:
             return None
@@ -348,7 +357,7 @@ class Site:
             "relative": tail, "other_port": self.url(self.host, OTHER) + tail, "subdomain": sub + tail,
             "other_host": storage + tail, "http": self.url(f"storage.{ZONE}", PLAIN, "http") + tail,
             "dead": self.url(f"dead.{ZONE}") + tail, "absent_name": self.url(ABSENT) + tail,
-            "loop": storage + f"/store/1/loop/{name}",
+            "loop": storage + f"/store/1/loop/{name}", "login": storage + f"/store/1/login/{name}",
             "nine_hops": storage + f"/store/9/{kind}/{name}", "eleven_hops": storage + f"/store/11/{kind}/{name}",
             "signed_for_get": storage + tail + "?signed=get",
             "signed_other_host": storage + tail + "?signed=all&X-Amz-Signature=5f",
@@ -382,15 +391,22 @@ class Site:
                 return None
             request.fire(f"{dimension}={value}")
             return refusal(int(value[:3]))
+        if value == "404_until_get" and self.counters.get("tag fetched"):
+            return None
         request.fire(f"{dimension}={value}")
         if value in ("close", "reset", "stall"):
             return Reply(0, ending={"close": "end"}.get(value, value))
-        return refusal(int(value))
+        return refusal(int(value[:3]))
 
     def manifest(self, request, kind, digest):
         v = self.values
         at = v["get_at"] if digest in (self.image.top, self.image.own) else "none"
         here = kind == "head" or at == "all" or (at == "top") == (digest == self.image.top)
+        if kind == "get" and request.path.endswith("/" + TAG):
+            self.count("tag fetched")
+        if v["head"] == "page":
+            request.fire("head=page")
+            return page()
         if here:
             failed = self.status_fault(request, kind, digest)
             if failed is not None:
@@ -408,11 +424,13 @@ class Site:
         if media_type:
             reply.headers.append(("Content-Type", media_type))
         self.digest_header(request, kind, digest, reply)
-        coding = self.drawn(request, "manifest_coding")
-        if coding != "none":
-            reply.headers.append(("Content-Encoding", coding.removeprefix("false_").removeprefix("raw-")))
+        coding = v["manifest_coding"]
+        if coding != "none" and (kind == "get" or coding == "gzip_with_head"):
+            request.fire(f"manifest_coding={coding}")
+            name = coding.removeprefix("false_").removeprefix("raw-").removesuffix("_with_head")
+            reply.headers.append(("Content-Encoding", name))
             if coding != "false_gzip":
-                reply.body = encode(data, coding)
+                reply.body = encode(data, coding.removesuffix("_with_head"))
         if kind == "head":
             length = self.drawn(request, "head_length")
             reply.length = {"right": None, "missing": "none", "chunked": "chunked", "zero": 0, "wrong": len(reply.body) + 7}[length]
@@ -433,6 +451,8 @@ class Site:
             "right": reply.body, "truncated": reply.body[:size // 2], "other_bytes": reply.body.replace(b"schemaVersion", b"schemaversion"),
             "page": PAGE, "empty": b"", "json_error": errors("UNKNOWN", "try again"), "longer": reply.body + b"\n \n",
         }[body]
+        if body == "page":
+            reply.headers = [HTML]
         length = self.drawn(request, "get_length")
         reply.length = {"right": None, "none": "none", "chunked": "chunked", "above": len(reply.body) + 30}[length]
         if length == "above":

@@ -20,6 +20,7 @@ ARTIFACT = {"manifest_unsupported", "not_an_image"}
 
 PROBE = {
     "reference": {"missing_tag": {"manifest_unknown", "name_unknown"}, "missing_digest": {"manifest_unknown", "name_unknown"}},
+    "scheme": {"http_server_line": {"hosts_toml_invalid", "tls_plain_http", "tls_hang", "tls_not_tls"}},
     "addresses": {
         "foreign_first": {"tls_name", "address_partly_dead"}, "all_dead": DEAD,
         "silent_first": {"tcp_timeout", "address_partly_dead", "deadline"},
@@ -60,8 +61,10 @@ PROBE = {
         "406": HEAD_REFUSED, "408": HEAD_REFUSED | STALL, "429": {"rate_limited"}, "429_first": {"rate_limited"},
         "500": {"registry_5xx"}, "502": {"registry_5xx"}, "503": {"registry_5xx"}, "503_first": {"registry_5xx"},
         "close": CUT, "reset": CUT, "stall": STALL,
+        "404_until_get": HEAD_REFUSED, "page": PAGE | {"manifest_unsupported"},
     },
     "head_redirect": {
+        "login": PAGE | {"manifest_unsupported"},
         "dead": {"redirect_blob", "redirect_broken"} | DEAD, "loop": {"redirect_broken"},
         "signed_for_get": HEAD_REFUSED | {"blob_denied"},
     },
@@ -73,7 +76,7 @@ PROBE = {
     },
     "head_digest": {"wrong": {"digest_mismatch", "manifest_unknown"}, "malformed": {"digest_mismatch", "manifest_invalid"}},
     "head_length": {value: MANIFEST_BYTES for value in ("zero", "wrong", "missing", "chunked")},
-    "manifest_coding": {value: MANIFEST_BYTES for value in ("gzip", "deflate", "raw-deflate", "zstd", "false_gzip")},
+    "manifest_coding": {value: MANIFEST_BYTES for value in ("gzip", "deflate", "raw-deflate", "zstd", "false_gzip", "gzip_with_head")},
     "get": {
         "400": REFUSED, "401": {"auth_denied"} | CHALLENGE, "403": {"auth_denied", "fw_403"}, "404": {"manifest_unknown"},
         "429": {"rate_limited"}, "429_first": {"rate_limited"}, "500": {"registry_5xx"}, "502": {"registry_5xx"},
@@ -99,7 +102,7 @@ PROBE = {
         "size_above": MANIFEST_BYTES, "size_below": MANIFEST_BYTES, "config_size_wrong": MANIFEST_BYTES,
         "config_without_rootfs": {"manifest_invalid", "config_invalid"} | ARTIFACT, "child_size_wrong": MANIFEST_BYTES,
         "zero_layers": {"manifest_invalid"} | ARTIFACT, "config_of_other_platform": {"no_platform"},
-        "foreign_urls_dead": {"blob_unknown", "redirect_blob"} | DEAD, "zstd": {"manifest_unsupported", "layer_unsupported"},
+        "foreign_urls_dead": {"blob_unknown", "redirect_blob"} | DEAD, "foreign_urls_dead_but_kept": {"redirect_blob"} | DEAD, "zstd": {"manifest_unsupported", "layer_unsupported"},
     },
     "config": {
         "401": {"blob_denied", "auth_denied"} | CHALLENGE, "403": {"blob_denied", "auth_denied", "fw_403"}, "404": {"blob_unknown"},
@@ -137,7 +140,7 @@ MIRROR = {
 PROBE["mirror_a"] = PROBE["mirror_b"] = {value: codes | {"mirror_order"} for value, codes in MIRROR.items()}
 
 # A bare status in the runtime's words does not show what was behind it.
-STATUS_401 = {"auth_no_cred", "auth_bad_cred", "auth_denied"}
+STATUS_401 = {"auth_no_cred", "auth_bad_cred", "auth_denied", "auth_unknown"}
 STATUS_403 = {"auth_denied", "fw_403", "blob_denied"}
 TEXT = {
     "challenge": {"status_403": STATUS_403, **{form: STATUS_401 for form in ("negotiate_only", "digest_only", "no_header", "malformed", "no_realm", "differs_for_layers", "with_error", "basic_then_bearer")}},
@@ -147,7 +150,8 @@ TEXT = {
     "grant": {value: STATUS_401 for value in ("insufficient", "rejected_always", "rejected_once", "rejected_once_silently", "expires_with_error", "expires_silently")} | {"denied_403": STATUS_403},
     "anonymous": {"refused": STATUS_401, "insufficient": STATUS_401},
     "secret": {"bad": STATUS_401, "none": STATUS_401, "other_host": STATUS_401},
-    "head": {"401": STATUS_401, "403": STATUS_403, "404": {"manifest_unknown", "name_unknown"}},
+    "head": {"401": STATUS_401, "403": STATUS_403, "404": {"manifest_unknown", "name_unknown"},
+             "404_until_get": {"manifest_unknown", "name_unknown"}},
     "head_redirect": {"signed_for_get": STATUS_403},
     "get": {"401": STATUS_401, "403": STATUS_403},
     "config": {"401": STATUS_401, "403": STATUS_403},
@@ -158,7 +162,7 @@ TEXT = {
 # What never counts as a cause.
 GENERIC = {None, "unexplained"}
 # These have no request of their own in the servers' log; they count wherever they are drawn.
-WITHOUT_REQUEST = {"addresses", "realm", "image", "content", "reference"}
+WITHOUT_REQUEST = {"scheme", "addresses", "realm", "image", "content", "reference"}
 
 
 def faults(values, fired, is_usual):

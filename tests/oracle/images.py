@@ -163,12 +163,17 @@ class Image:
             self.own = entry["digest"]
         return entry
 
-    def _artifact(self, config_type, layer_type, config=b"{}", extra=None):
-        config = config if config != b"{}" else json.dumps({"name": self.salt}).encode()
+    def _artifact(self, config_type, layer_type, extra=None):
         layers = []
         for _ in range(int(self.values["layers"])):
             data = gzip.compress(tar_of("chart", self.random.randbytes(2_000)), mtime=0)
+            if config_type == OCI_CONFIG:
+                data = json.dumps({"critical": {"identity": self.random.random()}}).encode()
             layers.append({"mediaType": layer_type, "digest": self._blob(data), "size": len(data)})
+        config = json.dumps({"name": self.salt}).encode()
+        if config_type == OCI_CONFIG:
+            config = json.dumps({"architecture": "", "os": "", "config": {"Labels": {"salt": self.salt}}, "history": [{}],
+                                 "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}}).encode()
         document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST,
                     "config": {"mediaType": config_type, "digest": self._blob(config), "size": len(config)},
                     "layers": layers, **(extra or {})}

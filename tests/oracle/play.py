@@ -18,7 +18,7 @@ import room
 import score
 from runtime import Runtime, shared
 from servers import tls
-from worlds import DIMENSIONS, coverage, generate, is_timed
+from worlds import DIMENSIONS, alone, coverage, generate, is_timed
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # How many worlds a worker plays at a time: quick ones, and timed ones beside them.
@@ -36,6 +36,7 @@ def arguments():
     parser.add_argument("--judge", metavar="VERSION", help="with --replay: this runtime only")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
     parser.add_argument("--no-off", action="store_true", help="leave out the probes with --transfer off")
+    parser.add_argument("--alone", action="store_true", help="play one world for each unusual value, and no drawn ones: shows what each value does")
     parser.add_argument("--only", metavar="DIMENSION=VALUE", action="append", default=[], help="only worlds with this value; repeatable")
     return parser.parse_args()
 
@@ -166,11 +167,11 @@ def choose(args, out):
     if args.resume:
         with open(state, encoding="utf-8") as file:
             stored = json.load(file)
-        args.worlds, args.seed = stored["worlds"], stored["seed"]
+        args.worlds, args.seed, args.alone = stored["worlds"], stored["seed"], stored["alone"]
     args.seed = args.seed or f"{random.SystemRandom().randrange(16 ** 6):06x}"
     with open(state, "w", encoding="utf-8") as file:
-        json.dump({"worlds": args.worlds, "seed": args.seed}, file)
-    worlds = generate(args.worlds, args.seed)
+        json.dump({"worlds": args.worlds, "seed": args.seed, "alone": args.alone}, file)
+    worlds = alone() if args.alone else generate(args.worlds, args.seed)
     if args.worlds_dir:
         worlds += [load_world(path) for path in sorted(glob.glob(os.path.join(args.worlds_dir, "*.json")))]
     for wish in args.only:

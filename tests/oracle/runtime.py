@@ -8,8 +8,8 @@ import time
 
 import grpc
 
-# The default is five minutes. It has to be longer than the 30 s of a silent dial, which it would else end.
-PROGRESS_TIMEOUT = "40s"
+# The default is five minutes. It has to be longer than two silent dials of 30 s, which it would else end.
+PROGRESS_TIMEOUT = "75s"
 PULL = "/runtime.v1.ImageService/PullImage"
 REMOVE = "/runtime.v1.ImageService/RemoveImage"
 
@@ -43,8 +43,8 @@ def pull_request(image, credential):
 
 def configuration(version, folder, certs):
     """The configuration file in the form that this version reads."""
-    # The optional plugins below only make noise.
-    lines = [f'root = "{folder}/root"', f'state = "{folder}/state"', "[grpc]", f'  address = "{folder}/s.sock"']
+    lines = [f'root = "{folder}/root"', f'state = "{folder}/state"', "[grpc]", f'  address = "{folder}/s.sock"',
+             '[plugins."io.containerd.internal.v1.opt"]', f'  path = "{folder}/opt"']
     if version.startswith("1."):
         plugin = '[plugins."io.containerd.grpc.v1.cri"'
         head = ["version = 2"]
@@ -55,8 +55,14 @@ def configuration(version, folder, certs):
         plugin = '[plugins."io.containerd.cri.v1.images"'
         head = ["version = 3"]
         lines += [plugin + "]", f'  image_pull_progress_timeout = "{PROGRESS_TIMEOUT}"']
+        # Else all instances would share one socket of the host.
+        lines += ['[plugins."io.containerd.nri.v1.nri"]', f'  socket_path = "{folder}/nri.sock"']
     lines += [plugin + ".registry]", f'  config_path = "{certs}"']
     return "\n".join(head + lines) + "\n"
+
+
+# How often a runtime that is still starting is asked again.
+STARTING = 80
 
 
 class Runtime:
@@ -115,11 +121,17 @@ class Client:
 
     async def pull(self, image, credential, seconds):
         """`None` where the image was pulled, else the code and the runtime's words."""
-        try:
-            await self._pull(pull_request(image, credential), timeout=seconds)
-        except grpc.aio.AioRpcError as error:
-            return error.code().name, error.details() or ""
-        return None
+        for _ in range(STARTING):
+            try:
+                await self._pull(pull_request(image, credential), timeout=seconds)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    # The socket is there before the image service is.
+                    await asyncio.sleep(0.25)
+                    continue
+                return error.code().name, error.details() or ""
+            return None
+        raise RuntimeError("the runtime has no image service")
 
     async def remove(self, image):
         try:

@@ -120,7 +120,7 @@ class Score:
             self.runtime[version].add(judgement)
             for pair in values.items():
                 self.values[pair][version].add(judgement)
-            for fault in set(fault for pull in pulls for fault in pull["fired"]):
+            for fault in {fault for pull in pulls for fault in pull["fired"]}:
                 self.fired[fault] += 1
             self.probe_seconds.append(report["seconds"])
             self.most_requests = max(self.most_requests, report["requests"])
@@ -176,6 +176,11 @@ def judge_texts(score):
     return {"texts": len(asked), "right": len(asked) - len(wrong), "wrong": wrong}
 
 
+def is_harmful(fault):
+    dimension, _, value = fault.partition("=")
+    return DIMENSIONS[dimension][value].kind == "harmful"
+
+
 def percent(part, whole):
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
@@ -192,9 +197,9 @@ def print_coverage(cover, score):
     print("  drawn least: " + ", ".join(f"{name} {count}" for count, name in cover["least"][:6]))
     drawn = [f"{dimension}={name}" for dimension, names in DIMENSIONS.items() for name, value in names.items()
              if value.kind != "usual" and cover["counts"][f"{dimension}={name}"]]
-    never = [fault for fault in drawn if fault.split("=")[0] in causes.PROBE and fault not in score.fired
-             and fault.split("=")[0] not in causes.WITHOUT_REQUEST]
-    print(f"  drawn, and never seen in a request of a runtime: {', '.join(never) or 'none'}")
+    never = [fault for fault in drawn if is_harmful(fault) and fault not in score.fired
+             and fault.split("=")[0] not in causes.WITHOUT_REQUEST and not fault.endswith(("=dead", "=silent"))]
+    print(f"  harmful, and without a turn in any request of a runtime: {', '.join(never) or 'none'}")
 
 
 def print_runtimes(score, total):
@@ -231,8 +236,8 @@ def print_kinds(score):
     """Disagreements by the faults that had their turn, most frequent first."""
     kinds = collections.Counter()
     for entry in score.disagreements:
-        harmful = [fault for fault in entry["faults"] if DIMENSIONS[fault.split("=")[0]][fault.split("=")[1]].kind != "usual"]
-        for fault in harmful or ["nothing fired"]:
+        faults = [fault for fault in entry["faults"] if not fault.startswith("challenge_on=")]
+        for fault in [fault for fault in faults if is_harmful(fault)] or faults or ["no fault"]:
             kinds[f"{entry['verdict']}, but {entry['fact']}: {fault}"] += 1
     print(f"\nDisagreements: {len(score.disagreements)} ({len(score.high)} with a finding of confidence high)")
     for kind, count in kinds.most_common(40):
@@ -321,5 +326,5 @@ def judge(results, versions, cover, out):
         "disagreements": score.disagreements, "high": len(score.high),
         "causes": {"right": score.cause_right, "of": agreed, "right_with_confidence_high": score.right_high, "wrong": score.cause_wrong},
         "texts": texts, "off_blind": score.off_blind, "most_requests": score.most_requests,
-        "coverage": {key: value for key, value in cover.items()},
+        "coverage": cover, "fired": dict(sorted(score.fired.items())),
     }

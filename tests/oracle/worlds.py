@@ -29,19 +29,22 @@ def harmful(*names, **more):
     return {name: Value(HARMFUL, **more) for name in names}
 
 
-ASKED = ("everything", "head", "get", "config", "layers")
-BEARER = ("bearer", "no_scope", "no_service", "lower_case", "bearer_then_basic")
+ASKED = ("everything", "head", "get", "config", "layers", "storage", "storage_for_all")
+BEARER = ("bearer", "no_scope", "no_service", "lower_case", "bearer_then_basic", "two_bearers", "with_error", "differs_by_request")
 WITH_BEARER = {"challenge_on": ASKED, "challenge": BEARER}
-WITH_REALM = {**WITH_BEARER, "realm": ("other_host", "same_host", "other_port")}
+WITH_REALM = {**WITH_BEARER, "realm": ("other_host", "same_host", "other_port", "plain_http")}
 POSTED = {**WITH_REALM, "secret": ("good",)}
 GOTTEN = {**WITH_REALM, "secret": ("none", "other_host")}
 GRANTED = {**WITH_REALM, "anonymous": ("allowed",)}
+ALL_ASKED = {"challenge_on": ("everything",)}
 BASIC = {"challenge_on": ASKED, "secret": ("good",), "anonymous": ("allowed",)}
 TOKEN_TAKEN = {"challenge_on": ("everything",), "challenge": ("bearer",), "realm": ("other_host", "same_host"),
                "grant": ("full",), "anonymous": ("allowed",), "secret": ("none", "good")}
 INDEX = ("index", "docker_list", "no_platform", "attested", "variants")
-WITH_LAYERS = {"image": ("index", "single_oci", "single_docker", "docker_list", "attested"),
-               "content": ("usual",)}
+OCI = ("index", "single_oci", "attested", "variants", "no_platform")
+WITH_LAYERS = {"image": (*OCI, "single_docker", "docker_list", "nested_index", "schema_1", "helm", "wasm", "signature", "artifact_type", "too_large"),
+               "content": ("usual", "tar", "zstd", "other_vendor", "config_of_other_platform", "unknown_type", "encrypted", "wrong_diff_ids",
+                           "no_archive", "size_above", "size_below", "foreign_urls_good", "duplicate_layer", "child_size_wrong")}
 REDIRECTED = ("relative", "other_port", "subdomain", "other_host", "http")
 MIRRORED = {"mirrors": ("one", "two"), "faults_at": ("registry",)}
 TWO_MIRRORS = {"mirrors": ("two",)}
@@ -50,12 +53,13 @@ FIRST_BYTE = {"layer": ("ok",)}
 DIMENSIONS = {
     # What is asked for, and where it stands.
     "reference": usual("tag") | mild("digest", "tag_and_digest") | harmful("missing_tag", "missing_digest"),
-    "scheme": usual("https") | mild("http"),
+    "scheme": usual("https") | mild("http", "http_server_line"),
     "addresses": usual("one") | mild("two", "dead_first") | harmful("foreign_first", "all_dead")
     | harmful("silent_first", timed=True),
     # Who asks for a credential, and how.
     "challenge_on": usual("nobody") | mild("ping_only", "everything", "head", "get", "config", "layers")
     | mild("storage", needs={"layer_redirect": ("other_host", "subdomain")})
+    | mild("storage_for_all", needs={dimension: ("other_host", "subdomain") for dimension in ("head_redirect", "get_redirect", "layer_redirect")})
     | harmful("hidden"),
     "challenge": usual("bearer")
     | mild("basic", "negotiate_then_basic", needs=BASIC)
@@ -74,8 +78,9 @@ DIMENSIONS = {
     | harmful("no_token", "garbage", "page_200", "page_403", "400", "401", "403", "404", "429", "500", "503",
               needs=GOTTEN),
     "grant": usual("full") | mild("short_expiry", needs=GRANTED)
-    | mild("rejected_once", "expires_with_error", needs=GRANTED, state=True)
-    | harmful("rejected_once_silently", "expires_silently", needs=GRANTED, state=True)
+    | mild("rejected_once", needs=GRANTED, state=True) | mild("expires_with_error", needs=GRANTED | ALL_ASKED, state=True)
+    | harmful("rejected_once_silently", needs=GRANTED, state=True)
+    | harmful("expires_silently", needs=GRANTED | ALL_ASKED, state=True)
     | harmful("insufficient", "rejected_always", "denied_403", needs=GRANTED),
     "anonymous": usual("allowed")
     | harmful("refused", "insufficient", needs={**WITH_REALM, "secret": ("none", "other_host", "bad_then_good")}),
@@ -84,13 +89,14 @@ DIMENSIONS = {
     | harmful("bad", needs={"challenge_on": ASKED}),
     # The manifests.
     "head": usual("ok") | mild("429_first", "503_first", state=True)
-    | harmful("400", "401", "403", "404", "405", "406", "408", "429", "500", "502", "503", "close", "reset")
+    | harmful("400", "401", "403", "404", "405", "406", "408", "429", "500", "502", "503", "close", "reset",
+              "404_until_get", "page")
     | harmful("stall", timed=True),
-    "head_redirect": usual("no") | mild(*REDIRECTED) | harmful("dead", "loop", "signed_for_get"),
+    "head_redirect": usual("no") | mild(*REDIRECTED) | harmful("dead", "loop", "signed_for_get", "login"),
     "head_type": usual("right") | mild("charset") | harmful("missing", "text", "json", "page", "octets", "other_kind"),
     "head_digest": usual("right") | mild("missing") | harmful("wrong", "malformed"),
     "head_length": usual("right") | mild("missing", "chunked") | harmful("zero", "wrong"),
-    "manifest_coding": usual("none") | mild("gzip") | harmful("deflate", "raw-deflate", "zstd", "false_gzip"),
+    "manifest_coding": usual("none") | mild("gzip", "deflate") | harmful("raw-deflate", "zstd", "false_gzip", "gzip_with_head"),
     "get": usual("ok") | mild("429_first", "503_first", state=True)
     | harmful("400", "401", "403", "404", "429", "500", "502", "503", "close", "reset")
     | harmful("stall", timed=True),
@@ -106,12 +112,12 @@ DIMENSIONS = {
               "signature", "artifact_type", "empty_index", "no_json", "too_large"),
     "content": usual("usual")
     | mild("tar", "zstd", "other_vendor", "duplicate_layer", "zero_layers", "config_of_other_platform",
-           needs={"image": ("index", "single_oci")})
+           needs={"image": OCI})
     | mild("foreign_urls_good", "foreign_urls_dead_but_kept", needs={"image": ("single_docker", "docker_list")})
     | harmful("foreign_urls_dead", needs={"image": ("single_docker", "docker_list")})
     | harmful("unknown_type", "encrypted", "wrong_diff_ids", "no_archive", "size_above", "size_below",
-              "config_size_wrong", "config_without_rootfs", needs={"image": ("index", "single_oci")})
-    | harmful("child_size_wrong", needs={"image": ("index", "docker_list")}),
+              "config_size_wrong", "config_without_rootfs", needs={"image": OCI})
+    | harmful("child_size_wrong", needs={"image": ("index", "docker_list", "attested", "variants")}),
     "layers": usual("1", "2", "3", "4", "5"),
     # The blobs.
     "config": usual("ok") | mild("redirected", "gzip", "chunked", "resumable", needs=WITH_LAYERS)
@@ -154,15 +160,15 @@ DIMENSIONS = {
 SETTINGS = ("layers", "layer_at", "get_at", "redirect_code", "faults_at")
 
 # How many worlds of a hundred are without any unusual value, and without any harmful one.
-HEALTHY, HARMLESS = 6, 9
+HEALTHY, HARMLESS = 5, 21
 # Of a hundred with harmful values, how many have them at a mirror before a good registry.
-AT_MIRROR = 44
+AT_MIRROR = 64
 # How many harmful values a world has, as weights of 1, 2, …
-HARM_AT_REGISTRY = (38, 30, 19, 13)
-HARM_AT_MIRROR = (3, 6, 12, 22, 29, 28)
-MILD_COUNT = (9, 23, 28, 22, 18)
+HARM_AT_REGISTRY = (22, 22, 22, 18, 16)
+HARM_AT_MIRROR = (6, 8, 10, 13, 19, 22, 22)
+MILD_COUNT = (6, 20, 28, 25, 21)
 # How many candidates are compared for the one drawn least so far.
-CANDIDATES = 24
+CANDIDATES = 110
 
 
 def is_usual(dimension, value):
@@ -212,14 +218,20 @@ class Draft:
             before = self.allowed.get(other, list(DIMENSIONS[other]))
             self.allowed[other] = [name for name in before if name in names]
 
-    def finish(self):
-        """Gives every other dimension a value that is allowed, the first where there is no choice."""
+    def finish(self, counts=None):
+        """Gives every other dimension a value that is allowed: the usual one, or with `counts` often a rare one."""
         for dimension, values in DIMENSIONS.items():
             if dimension in self.fixed:
                 continue
             allowed = [name for name in values if name in self.allowed.get(dimension, values)]
             ordinary = [name for name in allowed if is_usual(dimension, name)]
             choice = ordinary or allowed
+            if counts and dimension in self.allowed and self.rng.randrange(2):
+                # What another value needs leaves a choice here.
+                fitting = [name for name in allowed if DIMENSIONS[dimension][name].kind == MILD and self.fits(dimension, name)]
+                if fitting:
+                    self.fix(dimension, min(fitting, key=lambda name: counts[dimension, name]))
+                    continue
             if dimension in ("layers", "image") or not ordinary:
                 fitting = [name for name in choice if self.fits(dimension, name)] or choice
                 self.fix(dimension, self.rng.choice(fitting))
@@ -240,9 +252,10 @@ class Generator:
             for kind in (MILD, HARMFUL)
         }
 
-    def _pick(self, draft, kind):
+    def _pick(self, draft, kind, dimensions=None):
         """Fixes the least drawn of some values that fit, if there is one."""
-        candidates = draft.rng.sample(self.pools[kind], min(CANDIDATES, len(self.pools[kind])))
+        pool = [pair for pair in self.pools[kind] if dimensions is None or pair[0] in dimensions]
+        candidates = draft.rng.sample(pool, min(CANDIDATES, len(pool)))
         taken = is_timed(draft.fixed)
         fitting = [pair for pair in candidates
                    if draft.fits(*pair) and not (taken and DIMENSIONS[pair[0]][pair[1]].timed)]
@@ -253,20 +266,25 @@ class Generator:
         draft = Draft(rng)
         dice = rng.randrange(100)
         if dice >= HEALTHY:
+            milds = rng.choices(range(len(MILD_COUNT)), MILD_COUNT)[0]
+            # One of the image may come first, or the harmful ones would leave it no place.
+            early = min(milds, rng.randrange(2))
+            for _ in range(early):
+                self._pick(draft, MILD, ("image", "content", "layer", "layer_body", "config"))
             if dice >= HEALTHY + HARMLESS:
                 at_mirror = rng.randrange(100) < AT_MIRROR
-                if at_mirror:
+                if at_mirror and draft.fits("faults_at", "mirror_a"):
                     draft.fix("faults_at", "mirror_a")
                 weights = HARM_AT_MIRROR if at_mirror else HARM_AT_REGISTRY
                 for _ in range(rng.choices(range(1, len(weights) + 1), weights)[0]):
                     self._pick(draft, HARMFUL)
-            for _ in range(rng.choices(range(len(MILD_COUNT)), MILD_COUNT)[0]):
+            for _ in range(milds - early):
                 self._pick(draft, MILD)
             for dimension in ("layer_at", "redirect_code", "get_at"):
                 names = [name for name in DIMENSIONS[dimension] if draft.fits(dimension, name)]
                 if names:
                     draft.fix(dimension, rng.choice(names))
-        return draft.finish()
+        return draft.finish(self.counts if dice >= HEALTHY else None)
 
     def draw(self, number):
         """World `number`; worlds are to be drawn in order."""
@@ -280,6 +298,20 @@ class Generator:
 def generate(count, seed):
     generator = Generator(seed)
     return [generator.draw(number) for number in range(count)]
+
+
+def alone():
+    """One world for each unusual value, with nothing else unusual but what the value needs."""
+    found = []
+    for dimension, values in DIMENSIONS.items():
+        for name, value in values.items():
+            if value.kind == USUAL:
+                continue
+            draft = Draft(random.Random(f"{dimension}={name}"))
+            draft.fix("layers", "3")
+            draft.fix(dimension, name)
+            found.append({"id": f"alone-{dimension}-{name}", "values": draft.finish()})
+    return found
 
 
 def coverage(worlds):

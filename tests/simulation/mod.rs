@@ -428,6 +428,8 @@ fn rejected(now: Moment) -> Rejected {
         confirmed: None,
         may_until: None,
         attempt: Attempt {
+            challenge: None,
+            served_to_get: false,
             credential: Some(credential()),
             token: Step::Skipped {
                 reason: Skip::NotNeeded,

@@ -1,6 +1,6 @@
 //! What the registry and its storage answered: `/v2/`, manifest, layer, limits.
 
-use super::{TELL_US, at, new, transport};
+use super::{PULL_BY_HAND, TELL_US, at, auth, new, transport};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::{Role, Scheme};
@@ -40,7 +40,10 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let image = &evidence.reference;
     let finding = match fault {
         // Its leg has the cause.
-        ManifestFault::Http { fault: HttpFault::RedirectBlocked { .. } } => return,
+        ManifestFault::Http { fault: HttpFault::RedirectBlocked { .. } | HttpFault::Unreached { .. } } => return,
+        ManifestFault::Http { fault: HttpFault::Unauthorized { credential, fault } } => {
+            auth::no_token(evidence, credential.as_ref(), fault)
+        }
         ManifestFault::Http { fault: HttpFault::RedirectUntrusted { to, reason } } => registry(Cause::RedirectUntrusted)
             .fact(format!("the manifest is redirected to {to}: {reason}"))
             .fact("nothing was sent there; containerd would follow")
@@ -50,7 +53,6 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .hint(format!("Build and push {image} for {} too, or keep the pod off such nodes (nodeSelector kubernetes.io/arch).", evidence.platform)),
         // A page that is served with 200 for every path.
         ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => registry(Cause::NotARegistry)
-            .confidence(Confidence::Medium)
             .fact(format!("the manifest was answered 200 with media type {media_type}"))
             .hint(format!("Open https://{}/v2/ to see what answers; correct the host of the image, or the route before the registry.", image.domain())),
         ManifestFault::Unsupported { media_type } => registry(Cause::ManifestUnsupported)
@@ -59,6 +61,9 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
         ManifestFault::DigestMismatch { expected, got } => registry(Cause::DigestMismatch)
             .fact(format!("asked for {expected}, got {got}"))
             .hint("Ask past any cache or proxy; if it stays, push the image again."),
+        ManifestFault::Undecided { reason } => registry(Cause::ProbeLimit)
+            .fact(reason.clone())
+            .hint(PULL_BY_HAND),
         ManifestFault::Malformed { reason } => registry(Cause::ManifestInvalid)
             .fact(reason.clone())
             .hint(format!("Push {image} again; if other images fail too, look at what stands in front of the registry.")),
@@ -67,6 +72,72 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
         }
     };
     findings.push(finding);
+}
+
+/// The image's configuration.
+pub(super) fn config(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(fault) = evidence.walk.config.as_ref().and_then(Step::fault) else {
+        return;
+    };
+    findings.extend(content(evidence, fault, "the image's configuration"));
+}
+
+/// What was pulled is no image.
+pub(super) fn artifact(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(found) = evidence.walk.manifest.done().filter(|f| f.not_an_image) else {
+        return;
+    };
+    let config = found
+        .config
+        .as_ref()
+        .map_or("", |config| &config.media_type);
+    let mut types: Vec<&str> = found.layers.iter().map(|l| l.media_type.as_str()).collect();
+    types.dedup();
+    findings.push(
+        at(Cause::ArtifactNotImage, Role::Registry, Phase::Manifest)
+            .fact(format!("the configuration's media type is {config}"))
+            .fact(format!(
+                "the media types of its layers: {}",
+                types.join(", ")
+            ))
+            .fact("containerd pulls it; no container starts from it")
+            .hint(format!(
+                "Correct {} to the reference of an image.",
+                evidence.reference
+            )),
+    );
+}
+
+/// Content that is named by the manifest and was not to be had; `None` where a leg has the cause.
+fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding> {
+    // The last host that was asked.
+    let storage = evidence.legs_of(Role::Blob).last();
+    let leg = if storage.is_some() {
+        Role::Blob
+    } else {
+        Role::Registry
+    };
+    let finding = match fault {
+        HttpFault::RedirectBlocked { .. } | HttpFault::Unreached { .. } => return None,
+        HttpFault::Unauthorized { credential, fault } => {
+            auth::no_token(evidence, credential.as_ref(), fault)
+        }
+        HttpFault::RedirectUntrusted { to, reason } => {
+            at(Cause::RedirectUntrusted, leg, Phase::Blob)
+                .fact(format!(
+                    "the download of {what} is redirected to {to}: {reason}"
+                ))
+                .fact("nothing was sent there; containerd would follow")
+                .hint("Correct the storage or CDN address in the registry's configuration.")
+        }
+        fault => transport(evidence, fault, leg, Phase::Blob)
+            .unwrap_or_else(|| refused(fault, leg, Phase::Blob)),
+    };
+    Some(
+        finding
+            .fact(format!("it is {what} that was asked for"))
+            .facts(storage.map(|leg| format!("the storage is {}", leg.endpoint))),
+    )
 }
 
 /// A status of the 300s or 400s for something that the registry itself named before.
@@ -80,9 +151,17 @@ fn refused(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
             Cause::AuthDenied,
             "Give this user the right to pull the whole repository.",
         ),
+        (_, 300..400) => (
+            Cause::RedirectBroken,
+            "Correct the redirect in the registry, or in the load balancer in front of it: it names no place to go to.",
+        ),
         (Phase::Manifest, 404) => (
             Cause::ManifestUnknown,
             "Push the image again: the registry names a manifest that it does not have.",
+        ),
+        (Phase::Blob, 400) if leg == Role::Blob => (
+            Cause::BlobDenied,
+            "Look at the storage's error code. Where the storage's name is the registry's own or below it, containerd sends its token along, and a signed URL refuses that: give the storage another name, or let the registry pass layers on itself (redirects off).",
         ),
         (_, 401 | 403) => (
             Cause::BlobDenied,
@@ -91,6 +170,10 @@ fn refused(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
         (_, 404) => (
             Cause::BlobUnknown,
             "Push the image again: the storage has lost a layer.",
+        ),
+        (_, 400..500) => (
+            Cause::RequestRefused,
+            "Look at the log of whatever answers there, and let the registry's requests pass.",
         ),
         _ => (Cause::Unexplained, TELL_US),
     };
@@ -136,32 +219,18 @@ pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The first byte of a layer.
+/// The layers.
 pub(super) fn blob(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(fault) = evidence.walk.blob.fault() else {
         return;
     };
-    // The last host that was asked.
-    let storage = evidence.legs_of(Role::Blob).last();
-    let leg = if storage.is_some() {
-        Role::Blob
-    } else {
-        Role::Registry
-    };
-    if let HttpFault::RedirectUntrusted { to, reason } = fault {
-        findings.push(
-            at(Cause::RedirectUntrusted, leg, Phase::Blob)
-                .fact(format!(
-                    "the download of a layer is redirected to {to}: {reason}"
-                ))
-                .fact("nothing was sent there; containerd would follow")
-                .hint("Correct the storage or CDN address in the registry's configuration."),
-        );
-        return;
-    }
-    let finding = transport(evidence, fault, leg, Phase::Blob)
-        .unwrap_or_else(|| refused(fault, leg, Phase::Blob));
-    findings.push(finding.facts(storage.map(|leg| format!("the storage is {}", leg.endpoint))));
+    let digest = evidence
+        .walk
+        .layers
+        .last()
+        .map(|layer| layer.digest.as_str());
+    let what = digest.map_or_else(|| "a layer".to_owned(), |digest| format!("layer {digest}"));
+    findings.extend(content(evidence, fault, &what));
 }
 
 /// What a download there will lack.
@@ -178,7 +247,7 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
         .redirects
         .last()
         .map_or_else(|| "the registry".to_owned(), ToString::to_string);
-    if !found.range_honoured {
+    if found.range_honoured == Some(false) {
         findings.push(
             at(Cause::RangeIgnored, leg, Phase::Blob)
                 .fact(format!("{from} answered 200 to a request for a part"))

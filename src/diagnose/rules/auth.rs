@@ -15,14 +15,15 @@ use crate::model::vantage::Unseen;
 
 /// Every attempt was refused, or none could be made.
 pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    if evidence.accepted().is_some() {
+    // Another host may have said what the reference stands for.
+    if evidence.accepted().is_some() || evidence.walk.has_content() {
         return;
     }
     let Some(last) = evidence.walk.attempts.last() else {
         return;
     };
     let finding = match (&last.token, &last.head) {
-        (Step::Failed { fault, .. }, _) => no_token(evidence, last, fault),
+        (Step::Failed { fault, .. }, _) => no_token(evidence, last.credential.as_ref(), fault),
         (
             _,
             Step::Failed {
@@ -70,11 +71,16 @@ fn outcome(attempt: &Attempt) -> String {
     }
 }
 
-fn no_token(evidence: &Evidence, attempt: &Attempt, fault: &TokenFault) -> Finding {
+/// There is no token, and why.
+pub(super) fn no_token(
+    evidence: &Evidence,
+    credential: Option<&CredentialId>,
+    fault: &TokenFault,
+) -> Finding {
     let token = |cause| at(cause, Role::Token, Phase::Token);
     match fault {
         TokenFault::NoCredential => no_credential(evidence, Role::Registry, Phase::Manifest),
-        TokenFault::Rejected { fault } => match &attempt.credential {
+        TokenFault::Rejected { fault } => match credential {
             Some(credential) => token(Cause::AuthBadCred)
                 .confidence(rejection(fault))
                 .fact(format!("{credential}: {fault}"))
@@ -102,6 +108,12 @@ fn no_token(evidence: &Evidence, attempt: &Attempt, fault: &TokenFault) -> Findi
             .fact(reason.clone())
             .fact(asked(evidence))
             .hint("Ask the token service with `curl -i` and see what answers: containerd reads a JSON object with access_token or token."),
+        // The service was asked by POST, and what answered is no token service.
+        TokenFault::Http { fault: HttpFault::Status { status: 400 | 403, .. } } if credential.is_some() => token(Cause::AuthTokenFormat)
+            .fact(format!("the POST to the realm in the registry's challenge: {fault}"))
+            .fact("a page or a filter answered, not the token service: nobody has looked at the password; containerd does not ask by GET after that status")
+            .fact(asked(evidence))
+            .hint("Let POST requests to the token service pass (Harbor before 1.10.1 refused them by its CSRF filter: update it), or have them answered with 405, after which containerd asks by GET."),
         TokenFault::Http { fault } => transport(evidence, fault, Role::Token, Phase::Token).unwrap_or_else(|| {
             token(Cause::NotARegistry)
                 .confidence(Confidence::Medium)
@@ -147,7 +159,10 @@ fn new_password(source: &CredentialSource) -> String {
 }
 
 fn asked(evidence: &Evidence) -> String {
-    match evidence.walk.ping.done().map(|ping| &ping.challenge) {
+    let last = evidence.walk.attempts.last();
+    let asked = last.and_then(|attempt| attempt.challenge.as_ref());
+    let at_ping = evidence.walk.ping.done().map(|ping| &ping.challenge);
+    match asked.or(at_ping) {
         Some(Challenge::Bearer { realm, service, .. }) => {
             let service = service
                 .as_ref()
@@ -181,6 +196,16 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .fact(fault.to_string())
             .hint(TELL_US);
     };
+    if attempt.served_to_get {
+        return registry(Cause::HeadRefused)
+            .fact(format!("HEAD of the manifest: {fault}"))
+            .fact("GET of the same: answered with success")
+            .fact("containerd asks by HEAD and does not try GET; this check's own GET may have filled a cache, so that the next pull succeeds")
+            .hint(format!("Let {} answer HEAD of manifests as it answers GET.", super::server(evidence, Role::Registry)));
+    }
+    if let Some(finding) = not_asked(evidence, attempt, fault) {
+        return finding;
+    }
     let code = code.as_deref().map(str::to_ascii_uppercase);
     let image = &evidence.reference;
     let anonymous = attempt.credential.is_none();
@@ -242,7 +267,7 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
                 }))
                 .hint(hint)
         }
-        _ if evidence.walk.ping.fault().is_none() => registry(Cause::Unexplained)
+        _ if evidence.walk.ping.fault().is_none() => registry(Cause::RequestRefused)
             .fact(format!("the manifest: {fault}"))
             .hint(format!("Ask the registry's owner what HTTP {status} means for {image}.")),
         _ => registry(Cause::NotARegistry)
@@ -250,6 +275,38 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .fact(format!("the manifest: {fault}"))
             .hint("Ask the registry's owner what this status means there."),
     }
+}
+
+/// The registry would ask at `/v2/`, which no pull asks, and refuses the manifest without a challenge.
+fn not_asked(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Option<Finding> {
+    let HttpFault::Status {
+        status: 401 | 403 | 404,
+        challenged: false,
+        ..
+    } = fault
+    else {
+        return None;
+    };
+    let ping = evidence.walk.ping.done()?;
+    let asks = matches!(
+        ping.challenge,
+        Challenge::Basic { .. } | Challenge::Bearer { .. }
+    );
+    let was_asked = attempt.challenge.is_some() || attempt.credential.is_some();
+    if !asks || was_asked || evidence.keyring.candidates.is_empty() {
+        return None;
+    }
+    Some(
+        at(Cause::AuthNotAsked, Role::Registry, Phase::Manifest)
+            .confidence(Confidence::Medium)
+            .fact(format!("the manifest without a login: {fault}, and no challenge with it"))
+            .fact("/v2/ is answered 401 with a challenge; containerd never asks there, so it never logs in")
+            .fact("whether the tag is there can't be seen without a login")
+            .hint(format!(
+                "Configure {} to answer requests without a login with 401 and WWW-Authenticate; until then docker pulls from it and containerd does not.",
+                super::server(evidence, Role::Registry)
+            )),
+    )
 }
 
 /// Registries hide what an unknown client may not see.

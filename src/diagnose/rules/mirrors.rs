@@ -96,6 +96,20 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             HostsConfig::Read { folder, .. } => format!("{folder}/hosts.toml"),
             _ => "hosts.toml".to_owned(),
         };
+        // A cache or a mirror of a part need not have everything.
+        let lacks = |finding: &Finding| {
+            matches!(
+                finding.cause,
+                Cause::ManifestUnknown | Cause::NameUnknown | Cause::BlobUnknown
+            )
+        };
+        if decided && root.is_some_and(lacks) {
+            findings.push(finding.severity(Severity::Info).hint(format!(
+                "Nothing need be done where {host} is a cache or a mirror of a part; what it lacks comes from {}.",
+                evidence.walk.host.endpoint
+            )));
+            continue;
+        }
         let mend = root.map_or_else(String::new, |root| format!("{} ", root.hint));
         findings.push(finding.hint(format!(
             "{mend}Or take {host} out of {file}; a short `dial_timeout` there (containerd 2.1 or later) bounds what it costs."

@@ -57,7 +57,9 @@ const RULES: &[Rule] = &[
     secrets::expiry,
     auth::unused_secret,
     answers::manifest,
+    answers::config,
     answers::blob,
+    answers::artifact,
     answers::transfer,
     throughput::bound,
     throughput::stalled,
@@ -85,6 +87,8 @@ const UNDECIDED: &[Cause] = &[
     Cause::AuthUnknown,
     Cause::ProxyUnknown,
     Cause::SecretNotNamed,
+    Cause::ReleaseDecides,
+    Cause::ProbeLimit,
 ];
 
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
@@ -113,6 +117,10 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let mut paths = path::classify(evidence);
     paths.extend(path::classify_others(evidence));
     let mut pull = pull(evidence, &findings);
+    if let Some(finding) = by_release(evidence, pull) {
+        findings.insert(0, finding);
+        pull = Pull::Unknown;
+    }
     // A host before may serve it all the same; one that fails whatever the host, says so there too.
     if pull == Pull::WouldFail && mirrors::may_serve(evidence) {
         pull = Pull::Unknown;
@@ -128,6 +136,38 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         secrets: super::secrets::verdicts(evidence),
         throughput: super::throughput::judge(evidence),
     }
+}
+
+/// The runtime's release is not known, and another would end otherwise.
+fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
+    let ends: Vec<(&str, Verdict)> = evidence
+        .by_release
+        .iter()
+        .map(|other| (other.release.as_str(), judge(&other.evidence)))
+        .collect();
+    if ends.iter().all(|(_, verdict)| verdict.pull == pull) {
+        return None;
+    }
+    let says = |pull: Pull| match pull {
+        Pull::WouldSucceed => "would pull it",
+        Pull::WouldFail => "would fail",
+        Pull::Unknown => "can't be told",
+    };
+    let here = evidence.walked_as.as_deref().unwrap_or("containerd");
+    let others = ends.iter().map(|(release, verdict)| {
+        let root = verdict
+            .findings
+            .iter()
+            .find(|f| f.severity == Severity::Critical);
+        let cause = root.map_or_else(String::new, |root| format!(" ({})", root.cause.code()));
+        format!("{release} {}{cause}", says(verdict.pull))
+    });
+    Some(
+        new(Cause::ReleaseDecides, None, None)
+            .fact(format!("{here} {}", says(pull)))
+            .facts(others)
+            .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it."),
+    )
 }
 
 /// A name may resolve otherwise where the pull is made; only the node's own network has its resolver.
@@ -217,7 +257,8 @@ fn is_complete(evidence: &Evidence) -> bool {
                 reason: Skip::OtherHost
             }
     );
-    (has_manifest && walk.serves_layers()) || is_spared(evidence)
+    let has_config = !matches!(walk.config, Some(Step::Failed { .. }));
+    (has_manifest && has_config && walk.serves_layers()) || is_spared(evidence)
 }
 
 /// The walk was ended before what might count against a rate limit.
@@ -287,6 +328,8 @@ fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
         Phase::Manifest,
         as_text(evidence.walk.manifest.fault()),
     );
+    let config = evidence.walk.config.as_ref().and_then(|step| step.fault());
+    note(Role::Registry, Phase::Blob, as_text(config));
     note(Role::Blob, Phase::Blob, as_text(evidence.walk.blob.fault()));
     failed
 }
@@ -357,6 +400,24 @@ fn server(evidence: &Evidence, leg: Role) -> String {
     )
 }
 
+/// What would tell, where this program can't.
+const PULL_BY_HAND: &str = "Pull the image once on the node by hand (`crictl pull IMAGE`) to see what containerd makes of it.";
+
+/// A page for people in place of content.
+fn page(evidence: &Evidence, title: Option<&str>, leg: Role, phase: Phase) -> Finding {
+    let server = server(evidence, leg);
+    let titled = title.map_or_else(
+        || "without a title".to_owned(),
+        |title| format!("with the title '{title}'"),
+    );
+    at(Cause::NotARegistry, leg, phase)
+        .fact(format!("a web page {titled} came in place of content"))
+        .hint(format!(
+            "Open {server}/v2/ to see what answers there: a portal, a login page, or a path that is not the registry's. \
+             For a mirror whose registry is below another path, write `override_path = true` in its hosts.toml."
+        ))
+}
+
 /// The finding for an exchange that went wrong on the wire, or by a status that says nothing of
 /// credentials or content. `None` for the statuses whose meaning depends on what was asked.
 fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> Option<Finding> {
@@ -377,8 +438,23 @@ fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) ->
         HttpFault::Status { status: 500.., .. } => at(Cause::Registry5xx, leg, phase).hint(format!(
             "Try again in some minutes; then give time and status to whoever runs {server}."
         )),
-        // What a status means depends on what was asked; a blocked redirect has a leg with its cause.
-        HttpFault::Status { .. } | HttpFault::RedirectUntrusted { .. } | HttpFault::RedirectBlocked { .. } => return None,
+        // What a status means depends on what was asked; a host that can't be reached has a leg with its cause.
+        HttpFault::Status { .. }
+        | HttpFault::RedirectUntrusted { .. }
+        | HttpFault::RedirectBlocked { .. }
+        | HttpFault::Unreached { .. }
+        | HttpFault::Unauthorized { .. }
+        | HttpFault::NotAsked => return None,
+        HttpFault::Page { title } => return Some(page(evidence, title.as_deref(), leg, phase)),
+        HttpFault::WrongSize { .. } | HttpFault::WrongDigest { .. } => at(Cause::DigestMismatch, leg, phase)
+            .hint("Ask past any cache or proxy; if it stays, push the image again."),
+        HttpFault::NotUnpacked { .. } => at(Cause::LayerInvalid, leg, phase)
+            .hint(format!("Build and push {} again: its layers are not those that its configuration names.", evidence.reference)),
+        HttpFault::TooLarge { .. } if phase == Phase::Manifest => at(Cause::ManifestInvalid, leg, phase)
+            .hint("Push an image whose manifest is smaller: keep what is large in layers, not in annotations."),
+        HttpFault::Encoding { .. } | HttpFault::NotEncoded { .. } => at(Cause::ContentEncoding, leg, phase)
+            .hint(format!("Switch compression off for {server} in whatever stands in front of it.")),
+        HttpFault::EncodingUnread { .. } => at(Cause::ProbeLimit, leg, phase).hint(PULL_BY_HAND),
         HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(format!(
             "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
         )),

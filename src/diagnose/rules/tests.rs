@@ -1376,7 +1376,7 @@ fn what_the_registry_says_of_the_manifest_has_its_cause() {
         (status(429, Some("TOOMANYREQUESTS"), false), "rate_limited"),
         (status(400, Some("TOOMANYREQUESTS"), false), "rate_limited"),
         (status(502, None, false), "registry_5xx"),
-        (status(451, None, false), "unexplained"),
+        (status(451, None, false), "request_refused"),
         (closed(), "tcp_reset"),
         (HttpFault::Reset, "tcp_reset"),
         (HttpFault::Timeout, "http_timeout"),
@@ -1503,7 +1503,7 @@ fn each_way_not_to_have_a_manifest_has_its_cause() {
             "403",
         ),
         (missing(status(500, None, false)), "registry_5xx", "500"),
-        (missing(status(418, None, false)), "unexplained", "418"),
+        (missing(status(418, None, false)), "request_refused", "418"),
     ] {
         says(
             &only(&healthy().no_manifest(fault), code, Critical),
@@ -1565,7 +1565,7 @@ fn what_a_download_will_lack_is_told() {
     let Step::Done { value, .. } = &mut evidence.walk.blob else {
         unreachable!()
     };
-    value.range_honoured = false;
+    value.range_honoured = Some(false);
     says(&only(&evidence, "range_ignored", Warning), &[BLOBS]);
 
     let mut evidence = healthy();

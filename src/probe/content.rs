@@ -1,0 +1,382 @@
+//! The body of content as containerd reads it: from the first host that answers, taken up again where
+//! it ends early, decoded, and compared with its descriptor (`fetcher.go`, `httpreadseeker.go`,
+//! `content/helpers.go`).
+
+use std::io::Write;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::{Bytes as Body, BytesMut};
+use flate2::write::{DeflateDecoder, MultiGzDecoder};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::session::Got;
+use crate::model::evidence::ContentRead;
+use crate::model::fault::HttpFault;
+use crate::model::text::{hex, printable};
+use crate::model::units::Bytes;
+use crate::net::http::Response;
+use crate::registry::error;
+use crate::registry::manifest::Descriptor;
+use crate::registry::scrub::Scrubber;
+
+/// A body that ends early is taken up again so often without a byte of progress.
+const MAX_RETRIES: usize = 3;
+
+/// How much of content is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Extent {
+    /// To its end, where that is within the bound.
+    Whole { max: u64 },
+    /// The beginning only.
+    First { bytes: u64 },
+}
+
+/// Content on its way.
+pub(super) struct Reader {
+    digest: String,
+    size: i64,
+    extent: Extent,
+    hash: Context,
+    keep: Option<BytesMut>,
+    /// The first bytes, to know a page by.
+    start: Vec<u8>,
+    got: u64,
+    retries: usize,
+    resumed: usize,
+    is_text: bool,
+    /// `Content-Encoding`, where there was one.
+    coding: Option<String>,
+}
+
+/// What reading one body came to.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// All that was wanted is there.
+    Done,
+    /// It ended early: to be asked for again from [`Reader::offset`].
+    EndedEarly {
+        want: Option<Bytes>,
+    },
+    Failed(HttpFault),
+    /// It is not encoded as it says, seen before the first byte of content: containerd 2 asks the next
+    /// host then.
+    NotEncoded(HttpFault),
+}
+
+impl Reader {
+    pub(super) fn new(descriptor: &Descriptor, extent: Extent, keeps: bool) -> Self {
+        Self {
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            extent,
+            hash: Context::new(&SHA256),
+            keep: keeps.then(BytesMut::new),
+            start: Vec::new(),
+            got: 0,
+            retries: 0,
+            resumed: 0,
+            is_text: false,
+            coding: None,
+        }
+    }
+
+    /// Where the next request is to begin.
+    pub(super) fn offset(&self) -> u64 {
+        self.got
+    }
+
+    /// As much as is wanted of content that is read in part.
+    fn is_enough(&self) -> bool {
+        matches!(self.extent, Extent::First { bytes } if self.got >= bytes)
+    }
+
+    /// Reads one body, from where the last one ended.
+    pub(super) async fn read(&mut self, got: &mut Got, decodes: bool, wait: Duration) -> Part {
+        let headers = got.headers().clone();
+        self.is_text |= is_page_type(&headers);
+        let coding = headers.get(CONTENT_ENCODING).and_then(|v| v.to_str().ok());
+        if let Some(coding) = coding.filter(|coding| *coding != "identity") {
+            self.coding = Some(printable(coding));
+        }
+        let was = self.got;
+        let decoder = match Decoder::of(&headers, decodes, was > 0) {
+            Ok(decoder) => decoder,
+            Err(fault @ HttpFault::Encoding { .. }) => return Part::NotEncoded(fault),
+            Err(fault) => return Part::Failed(fault),
+        };
+        let skip = if was > 0 && got.status() != StatusCode::PARTIAL_CONTENT {
+            was
+        } else {
+            0
+        };
+        let is_gzip = matches!(decoder, Decoder::Gzip(_));
+        let part = self
+            .read_body(&mut got.pending.response, decoder, skip, wait)
+            .await;
+        if let Part::Failed(fault @ HttpFault::NotEncoded { .. }) = &part
+            && decodes
+            && is_gzip
+            && self.got == was
+        {
+            return Part::NotEncoded(fault.clone());
+        }
+        if let Part::EndedEarly { .. } = part {
+            // Where all of it is there, containerd finds that out and is content.
+            if u64::try_from(self.size).is_ok_and(|size| self.got >= size) {
+                return Part::Done;
+            }
+            self.retries = if self.got > was { 0 } else { self.retries + 1 };
+            self.resumed += 1;
+        }
+        part
+    }
+
+    /// It was taken up again too often without progress.
+    pub(super) fn gives_up(&self) -> bool {
+        self.retries > MAX_RETRIES
+    }
+
+    async fn read_body(
+        &mut self,
+        response: &mut Response,
+        mut decoder: Decoder,
+        mut skip: u64,
+        wait: Duration,
+    ) -> Part {
+        let mut raw = 0u64;
+        loop {
+            if self.is_enough() {
+                return Part::Done;
+            }
+            match response.next(raw, wait).await {
+                Ok(Some(data)) => {
+                    raw += data.len() as u64;
+                    let mut data = match decoder.push(data) {
+                        Ok(data) => data,
+                        Err(fault) => return Part::Failed(fault),
+                    };
+                    let skipped = skip.min(data.len() as u64);
+                    skip -= skipped;
+                    let _ = data.split_to(usize::try_from(skipped).unwrap_or(usize::MAX));
+                    if let Err(fault) = self.take(&data) {
+                        return Part::Failed(fault);
+                    }
+                }
+                Ok(None) => {
+                    return match decoder.finish().and_then(|data| self.take(&data)) {
+                        Ok(()) => Part::Done,
+                        Err(fault) => Part::Failed(fault),
+                    };
+                }
+                Err(HttpFault::Truncated { want, .. }) if !decoder.is_coded() => {
+                    return Part::EndedEarly { want };
+                }
+                Err(fault) => return Part::Failed(fault),
+            }
+        }
+    }
+
+    fn take(&mut self, data: &Body) -> Result<(), HttpFault> {
+        self.got += data.len() as u64;
+        if let Extent::Whole { max } = self.extent
+            && self.got > max
+        {
+            return Err(HttpFault::TooLarge { limit: Bytes(max) });
+        }
+        self.hash.update(data);
+        let missing = START.saturating_sub(self.start.len()).min(data.len());
+        self.start.extend_from_slice(&data[..missing]);
+        if let Some(keep) = &mut self.keep {
+            keep.extend_from_slice(data);
+        }
+        Ok(())
+    }
+
+    /// Compares what came with the descriptor.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(super) fn conclude(self, scrub: &Scrubber) -> Result<(ContentRead, Body), HttpFault> {
+        let mut read = ContentRead {
+            bytes: Bytes(self.got),
+            verified: false,
+            resumed: self.resumed,
+        };
+        let size = u64::try_from(self.size).ok();
+        // More of it was on its way.
+        if self.is_enough() && size.is_none_or(|size| self.got < size) {
+            return match self.looks_like_a_page() {
+                true => Err(self.page(scrub)),
+                false => Ok((read, Body::new())),
+            };
+        }
+        let got = format!("sha256:{}", hex(self.hash.clone().finish().as_ref()));
+        let fault = if size != Some(self.got) {
+            HttpFault::WrongSize {
+                expected: self.size,
+                got: Bytes(self.got),
+            }
+        } else if got != self.digest {
+            HttpFault::WrongDigest {
+                expected: printable(&self.digest),
+                got,
+            }
+        } else {
+            read.verified = true;
+            return Ok((read, self.keep.unwrap_or_default().freeze()));
+        };
+        Err(match self.coding {
+            _ if self.looks_like_a_page() => self.page(scrub),
+            Some(encoding) => HttpFault::Encoding { encoding },
+            None => fault,
+        })
+    }
+
+    fn looks_like_a_page(&self) -> bool {
+        error::is_page(&self.start)
+            || (self.is_text && self.start.trim_ascii_start().starts_with(b"<"))
+    }
+
+    fn page(&self, scrub: &Scrubber) -> HttpFault {
+        HttpFault::Page {
+            title: error::page_title(&self.start).map(|title| scrub.clean(&title)),
+        }
+    }
+}
+
+/// As much of content as the title of a page stands in.
+const START: usize = 16 << 10;
+
+fn is_page_type(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        value
+            .as_bytes()
+            .to_ascii_lowercase()
+            .starts_with(b"text/html")
+    })
+}
+
+/// `Accept-Encoding` of a request for content: containerd 2's own, or what Go adds by itself where no
+/// part is asked for.
+pub(super) fn accept_encoding(decodes: bool, is_part: bool) -> Option<HeaderValue> {
+    if decodes {
+        return Some(HeaderValue::from_static(
+            "zstd;q=1.0, gzip;q=0.8, deflate;q=0.5",
+        ));
+    }
+    (!is_part).then(|| HeaderValue::from_static("gzip"))
+}
+
+/// Undoes a content encoding.
+enum Decoder {
+    Plain,
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
+    Deflate(Box<DeflateDecoder<Vec<u8>>>),
+}
+
+impl Decoder {
+    /// containerd 2 decodes what the header lists; for older ones Go decodes gzip, where the request
+    /// was not for a part, and everything else is taken as it comes.
+    fn of(headers: &HeaderMap, decodes: bool, is_part: bool) -> Result<Self, HttpFault> {
+        let value = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        let value = String::from_utf8_lossy(value.unwrap_or_default()).to_ascii_lowercase();
+        let codings: Vec<&str> = value
+            .split([' ', '\t', ','])
+            .filter(|coding| !coding.is_empty())
+            .collect();
+        if !decodes {
+            return Ok(match codings.as_slice() {
+                ["gzip"] if !is_part => Self::gzip(),
+                _ => Self::Plain,
+            });
+        }
+        let shown = || printable(&value);
+        match codings.as_slice() {
+            [] | ["identity"] => Ok(Self::Plain),
+            ["gzip"] => Ok(Self::gzip()),
+            ["deflate"] => Ok(Self::Deflate(Box::new(DeflateDecoder::new(Vec::new())))),
+            codings
+                if codings
+                    .iter()
+                    .all(|c| matches!(*c, "gzip" | "deflate" | "zstd" | "identity")) =>
+            {
+                Err(HttpFault::EncodingUnread { encoding: shown() })
+            }
+            _ => Err(HttpFault::Encoding { encoding: shown() }),
+        }
+    }
+
+    fn gzip() -> Self {
+        Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new())))
+    }
+
+    fn coding(&self) -> &'static str {
+        match self {
+            Self::Plain => "identity",
+            Self::Gzip(_) => "gzip",
+            Self::Deflate(_) => "deflate",
+        }
+    }
+
+    fn is_coded(&self) -> bool {
+        !matches!(self, Self::Plain)
+    }
+
+    fn push(&mut self, data: Body) -> Result<Body, HttpFault> {
+        let decoded = match self {
+            Self::Plain => return Ok(data),
+            Self::Gzip(decoder) => decoder
+                .write_all(&data)
+                .map(|()| std::mem::take(decoder.get_mut())),
+            Self::Deflate(decoder) => decoder
+                .write_all(&data)
+                .map(|()| std::mem::take(decoder.get_mut())),
+        };
+        decoded
+            .map(Body::from)
+            .map_err(|_| not_encoded(self.coding()))
+    }
+
+    fn finish(&mut self) -> Result<Body, HttpFault> {
+        let decoded = match self {
+            Self::Plain => return Ok(Body::new()),
+            Self::Gzip(decoder) => decoder
+                .try_finish()
+                .map(|()| std::mem::take(decoder.get_mut())),
+            Self::Deflate(decoder) => decoder
+                .try_finish()
+                .map(|()| std::mem::take(decoder.get_mut())),
+        };
+        decoded
+            .map(Body::from)
+            .map_err(|_| not_encoded(self.coding()))
+    }
+}
+
+fn not_encoded(coding: &str) -> HttpFault {
+    HttpFault::NotEncoded {
+        encoding: coding.to_owned(),
+    }
+}
+
+/// Reads the body of an answer whole, decoded as Go's client does by itself.
+pub(super) async fn collect(
+    response: &mut Response,
+    max: u64,
+    wait: Duration,
+) -> Result<Body, HttpFault> {
+    let mut decoder = Decoder::of(&response.headers.clone(), false, false)?;
+    let mut content = BytesMut::new();
+    let mut raw = 0;
+    while let Some(data) = response.next(raw, wait).await? {
+        raw += data.len() as u64;
+        content.extend_from_slice(&decoder.push(data)?);
+        if content.len() as u64 > max {
+            return Err(HttpFault::TooLarge { limit: Bytes(max) });
+        }
+    }
+    content.extend_from_slice(&decoder.finish()?);
+    Ok(content.freeze())
+}

@@ -1,0 +1,746 @@
+//! The content of an image, in containerd's order: the manifest, the configuration, the layers, each
+//! asked of all hosts anew.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes as Body;
+
+use super::content::{Extent, Part, Reader};
+use super::host::{Content, MAX_MANIFEST, Visit};
+use super::session::Got;
+use super::unpack;
+use super::{Round, transfer};
+use crate::containerd::behaviour::{Behaviour, Release};
+use crate::model::endpoint::Endpoint;
+use crate::model::evidence::{BlobFound, ContentRead, LayerRead, ManifestFound, Skip, Step};
+use crate::model::fault::{HttpFault, ManifestFault};
+use crate::model::units::Bytes;
+use crate::registry::manifest::{self as oci, Descriptor, Image, Kind, Manifest};
+
+/// Layers up to this size are read whole where layers are read at all.
+const SMALL_LAYER: i64 = 1 << 20;
+/// So much of small layers is read beside a transfer test that has a budget.
+const SMALL_LAYERS: i64 = 4 << 20;
+
+/// `max_concurrent_downloads` of containerd.
+const STREAMS: usize = 3;
+
+/// An index may hold indexes; nobody nests them deeper.
+const MAX_NESTING: usize = 8;
+/// Manifests of one image; containerd 2 takes all that match.
+const MAX_MANIFESTS: usize = 16;
+
+/// The host that decided, where content was not to be had.
+pub(super) struct Refused {
+    pub host: usize,
+    /// Another credential may change it.
+    pub by_access: bool,
+}
+
+/// Content that was read.
+struct Fetched {
+    host: usize,
+    body: Body,
+    read: ContentRead,
+    source: Source,
+}
+
+/// Content whose first answer is there, and whose body is still to be read.
+struct Begun {
+    content: Content,
+    descriptor: Descriptor,
+    host: usize,
+    source: Source,
+    got: Got,
+    reader: Reader,
+    start: Instant,
+}
+
+/// Where content came from.
+struct Source {
+    redirects: Vec<Endpoint>,
+    size: Option<Bytes>,
+    first_byte: Duration,
+}
+
+/// Content that was not.
+struct Missed {
+    /// The last host that was asked.
+    host: usize,
+    fault: HttpFault,
+    took: Duration,
+}
+
+impl<'a> Round<'a> {
+    /// Fetches what a descriptor leads to. The host that served the layers, or the manifest where
+    /// there are none.
+    pub(super) async fn fetch(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        root: &Descriptor,
+    ) -> Result<usize, Refused> {
+        let mut images = Vec::new();
+        let mut found: Option<(usize, ManifestFound)> = None;
+        let mut queue = vec![(root.clone(), None, 0usize)];
+        let mut platforms = Vec::new();
+        let start = Instant::now();
+        let mut fetched = 0;
+        while let Some((descriptor, platform, depth)) = queue.pop() {
+            let (host, body) = match self.manifest(visits, &descriptor, &mut fetched).await {
+                Ok(manifest) => manifest,
+                Err((host, fault)) => {
+                    return Err(self.no_manifest(visits, host, fault, start));
+                }
+            };
+            let holder = found.as_ref().map_or(host, |(holder, _)| *holder);
+            let refuse = |visits: &mut [Option<Visit<'a>>], fault| {
+                Err(self.no_manifest(visits, holder, fault, start))
+            };
+            match oci::parse(&body, Kind::of(&descriptor.media_type)) {
+                Err(fault) => return refuse(visits, fault),
+                Ok(Manifest::Index(entries)) => {
+                    if depth >= MAX_NESTING {
+                        let reason = format!("indexes are nested more than {MAX_NESTING} deep");
+                        return refuse(visits, ManifestFault::Malformed { reason });
+                    }
+                    let names: Vec<String> = entries
+                        .iter()
+                        .filter_map(|entry| Some(entry.platform.as_ref()?.to_string()))
+                        .filter(|name| !name.starts_with("unknown"))
+                        .collect();
+                    let chosen = self.rules.decide(|b| {
+                        let exactly = b.release >= Release::V2;
+                        let chosen = oci::select(&entries, &self.check.platform, exactly);
+                        let chosen = chosen.into_iter().cloned();
+                        chosen.collect::<Vec<_>>()
+                    });
+                    if chosen.is_empty() {
+                        return refuse(visits, ManifestFault::NoPlatform { available: names });
+                    }
+                    // The size of the image is counted over an entry with a platform then, which was
+                    // not fetched.
+                    let has_platform = entries.iter().any(|entry| entry.platform.is_some());
+                    if has_platform && chosen.iter().all(|entry| entry.platform.is_none()) {
+                        return refuse(visits, ManifestFault::NoPlatform { available: names });
+                    }
+                    if platforms.is_empty() {
+                        platforms = names;
+                    }
+                    for entry in chosen.into_iter().rev() {
+                        let wants = entry.platform.is_none();
+                        queue.push((entry.descriptor, Some(wants), depth + 1));
+                    }
+                    if queue.len() > MAX_MANIFESTS {
+                        let reason =
+                            format!("an index leads to more than {MAX_MANIFESTS} manifests");
+                        return refuse(visits, ManifestFault::Malformed { reason });
+                    }
+                }
+                Ok(Manifest::Image(image)) => {
+                    if found.is_none() {
+                        let value = found_of(root, &descriptor, &platforms, &image, fetched);
+                        found = Some((host, value));
+                    }
+                    images.push((image, platform == Some(true)));
+                }
+            }
+        }
+        let Some((holder, mut value)) = found else {
+            let available = platforms;
+            let fault = ManifestFault::NoPlatform { available };
+            return Err(self.no_manifest(visits, 0, fault, start));
+        };
+        value.fetched = fetched;
+        if let Some(visit) = visits[holder].as_mut() {
+            visit.walk.manifest = Step::Done {
+                value: value.clone(),
+                took: start.elapsed(),
+            };
+        }
+        let mut served = holder;
+        for (image, wants_platform) in &images {
+            served = served.max(self.image(visits, holder, image, *wants_platform).await?);
+        }
+        self.transfer(visits, served, &value).await;
+        self.settle(visits, holder, served);
+        Ok(served.max(holder))
+    }
+
+    /// A manifest of a digest, from memory or by one `GET`.
+    async fn manifest(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        descriptor: &Descriptor,
+        fetched: &mut usize,
+    ) -> Result<(usize, Body), (usize, ManifestFault)> {
+        let first = visits.iter().position(Option::is_some).unwrap_or(0);
+        let here = |fault| (first, fault);
+        match Kind::of(&descriptor.media_type) {
+            Kind::Index | Kind::Image => {}
+            Kind::Schema1 if self.rules.decide(|b| b.release < Release::V2) => {
+                let reason = "it is sent as schema 1, which containerd 1 converts, and this program does not".to_owned();
+                return Err(here(ManifestFault::Undecided { reason }));
+            }
+            Kind::Schema1 | Kind::Other => {
+                let media_type = descriptor.media_type.clone();
+                return Err(here(ManifestFault::Unsupported { media_type }));
+            }
+        }
+        if descriptor.size <= 0 {
+            let reason = format!(
+                "its size is given as {} bytes, and containerd fetches nothing of that size",
+                descriptor.size
+            );
+            return Err(here(ManifestFault::Malformed { reason }));
+        }
+        if let Some(body) = self.edges.known.find(&descriptor.digest) {
+            let host = visits
+                .iter()
+                .position(|visit| visit.as_ref().is_some_and(Visit::is_admitted));
+            return Ok((host.unwrap_or(first), body));
+        }
+        if self.check.effort.only_free {
+            return Err(here(ManifestFault::Http {
+                fault: HttpFault::NotAsked,
+            }));
+        }
+        *fetched += 1;
+        let extent = Extent::Whole { max: MAX_MANIFEST };
+        match self
+            .content(visits, Content::Manifest, descriptor, extent, true)
+            .await
+        {
+            Ok(found) => {
+                self.edges.known.keep(&descriptor.digest, &found.body);
+                Ok((found.host, found.body))
+            }
+            Err(missed) => Err((missed.host, of_manifest(missed.fault))),
+        }
+    }
+
+    fn no_manifest(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        host: usize,
+        fault: ManifestFault,
+        start: Instant,
+    ) -> Refused {
+        let by_access = matches!(&fault, ManifestFault::Http { fault } if is_access(fault));
+        if let Some(visit) = visits.get_mut(host).and_then(Option::as_mut) {
+            if matches!(
+                fault,
+                ManifestFault::Http {
+                    fault: HttpFault::NotAsked
+                }
+            ) {
+                visit.spare_manifest();
+            } else {
+                visit.fail_manifest(fault, start.elapsed());
+            }
+        }
+        Refused { host, by_access }
+    }
+
+    /// The configuration and the layers of one image, and whether containerd could unpack them.
+    async fn image(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        holder: usize,
+        image: &Image,
+        wants_platform: bool,
+    ) -> Result<usize, Refused> {
+        let start = Instant::now();
+        let extent = Extent::Whole { max: MAX_MANIFEST };
+        let config = self
+            .content(visits, Content::Config, &image.config, extent, true)
+            .await;
+        let (config_host, body) = match config {
+            Ok(found) => {
+                let host = self.host_of(visits, found.host);
+                if let Some(visit) = host {
+                    visit.walk.config = Some(Step::Done {
+                        value: found.read,
+                        took: start.elapsed(),
+                    });
+                }
+                (found.host, found.body)
+            }
+            Err(missed) => {
+                if let Some(visit) = self.host_of(visits, missed.host) {
+                    visit.refuse(Content::Config, &missed.fault, missed.took);
+                }
+                return Err(Refused {
+                    host: missed.host,
+                    by_access: is_access(&missed.fault),
+                });
+            }
+        };
+        let plan = self.rules.decide(|b| unpack::plan(image, &body, b.release));
+        let mismatched = wants_platform && !unpack::is_for(&body, &self.check.platform);
+        let plan = match plan {
+            _ if mismatched => Err(ManifestFault::NoPlatform {
+                available: vec![unpack::platform_of(&body)],
+            }),
+            plan => plan,
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(fault) => return Err(self.no_manifest(visits, holder, fault, start)),
+        };
+        if let Some(visit) = self.host_of(visits, holder)
+            && let Step::Done { value, .. } = &mut visit.walk.manifest
+        {
+            value.not_an_image |= plan.not_an_image;
+        }
+        let mut served = config_host;
+        let layers = plan.layers;
+        if layers.is_empty() {
+            if let Some(visit) = self.host_of(visits, holder) {
+                visit.walk.blob = Step::Skipped {
+                    reason: Skip::NoLayer,
+                };
+            }
+            return Ok(holder);
+        }
+        let mut chosen = self.chosen(&layers).into_iter();
+        let mut begun: VecDeque<(Option<&str>, Begun)> = VecDeque::new();
+        loop {
+            // As many at once as containerd has, each on a connection of its own.
+            while begun.len() < STREAMS
+                && let Some((index, descriptor, extent)) = chosen.next()
+            {
+                let diff_id = plan.diff_ids.get(index).map(String::as_str);
+                let keeps = matches!(extent, Extent::Whole { .. });
+                let started = self
+                    .begin(visits, Content::Layer, descriptor, extent, keeps)
+                    .await;
+                match started {
+                    Ok(one) => {
+                        if let Some(visit) = self.host_of(visits, one.host) {
+                            visit.lines.let_go(one.got.pending.line);
+                        }
+                        begun.push_back((diff_id, one));
+                    }
+                    Err(missed) => {
+                        return Err(self.no_layer(visits, &descriptor.digest, missed));
+                    }
+                }
+            }
+            let Some((diff_id, one)) = begun.pop_front() else {
+                return Ok(served);
+            };
+            served = served.max(self.layer(visits, one, diff_id).await?);
+        }
+    }
+
+    /// Which layers are asked for, and how much of each.
+    fn chosen<'l>(&self, layers: &'l [Descriptor]) -> Vec<(usize, &'l Descriptor, Extent)> {
+        let enough = self.check.effort.layer_bytes.get();
+        let witness = oci::witness(layers).map(|layer| layer.digest.as_str());
+        let reads = self.check.effort.transfer.as_ref();
+        let mut left = match reads {
+            Some(budget) if budget.full => i64::MAX,
+            Some(budget) => SMALL_LAYERS.min(i64::try_from(budget.max_bytes.0 / 4).unwrap_or(0)),
+            None => 0,
+        };
+        let mut chosen: Vec<(usize, &Descriptor, Extent)> = Vec::new();
+        for (index, layer) in layers.iter().enumerate() {
+            if chosen
+                .iter()
+                .any(|(_, other, _)| other.digest == layer.digest)
+            {
+                continue;
+            }
+            let is_read = layer.size <= SMALL_LAYER && layer.size <= left;
+            if is_read {
+                left -= layer.size.max(0);
+                let max = u64::try_from(SMALL_LAYER * 2).unwrap_or(u64::MAX);
+                chosen.push((index, layer, Extent::Whole { max }));
+            } else if witness == Some(layer.digest.as_str()) {
+                chosen.push((index, layer, Extent::First { bytes: enough }));
+            }
+        }
+        chosen
+    }
+
+    /// Reads a layer, and looks whether it can be unpacked.
+    async fn layer(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        begun: Begun,
+        diff_id: Option<&str>,
+    ) -> Result<usize, Refused> {
+        let (descriptor, start) = (begun.descriptor.clone(), begun.start);
+        let found = match self.finish(visits, begun).await {
+            Ok(found) => found,
+            Err(missed) => return Err(self.no_layer(visits, &descriptor.digest, missed)),
+        };
+        let (took, host) = (start.elapsed(), found.host);
+        let is_whole = found.read.verified;
+        if let Err(fault) = unpack::check(&descriptor.media_type, &found.body, diff_id, is_whole) {
+            let missed = Missed { host, fault, took };
+            return Err(self.no_layer(visits, &descriptor.digest, missed));
+        }
+        if let Some(visit) = self.host_of(visits, host) {
+            visit.walk.layers.push(LayerRead {
+                digest: descriptor.digest.clone(),
+                outcome: Step::Done {
+                    value: found.read,
+                    took,
+                },
+            });
+            let is_new = visit.walk.blob.done().is_none();
+            if is_new || !found.source.redirects.is_empty() {
+                visit.walk.blob = Step::Done {
+                    value: BlobFound {
+                        digest: descriptor.digest,
+                        redirects: found.source.redirects,
+                        range_honoured: None,
+                        size: found.source.size,
+                        first_byte: found.source.first_byte,
+                    },
+                    took,
+                };
+            }
+        }
+        Ok(host)
+    }
+
+    fn no_layer(&self, visits: &mut [Option<Visit<'a>>], digest: &str, missed: Missed) -> Refused {
+        if let Some(visit) = self.host_of(visits, missed.host) {
+            visit.walk.layers.push(LayerRead {
+                digest: crate::model::text::printable(digest),
+                outcome: Step::Failed {
+                    fault: missed.fault.clone(),
+                    took: missed.took,
+                },
+            });
+            visit.refuse(Content::Layer, &missed.fault, missed.took);
+        }
+        Refused {
+            host: missed.host,
+            by_access: is_access(&missed.fault),
+        }
+    }
+
+    /// Content by its digest, whole or in part.
+    async fn content(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        content: Content,
+        descriptor: &Descriptor,
+        extent: Extent,
+        keeps: bool,
+    ) -> Result<Fetched, Missed> {
+        let begun = self
+            .begin(visits, content, descriptor, extent, keeps)
+            .await?;
+        self.finish(visits, begun).await
+    }
+
+    /// Asks each host in its turn for content, until one answers.
+    async fn begin(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        content: Content,
+        descriptor: &Descriptor,
+        extent: Extent,
+        keeps: bool,
+    ) -> Result<Begun, Missed> {
+        let start = Instant::now();
+        let missed = |host, fault| Missed {
+            host,
+            fault,
+            took: start.elapsed(),
+        };
+        let first = visits.iter().position(Option::is_some).unwrap_or(0);
+        if descriptor.size == 0 || descriptor.size < -1 {
+            let reason = format!(
+                "the descriptor gives its size as {} bytes, and containerd fetches nothing of that size",
+                descriptor.size
+            );
+            return Err(missed(first, HttpFault::Malformed { reason }));
+        }
+        if crate::model::reference::check_digest(&descriptor.digest).is_err() {
+            let reason = "the descriptor's digest is none".to_owned();
+            return Err(missed(first, HttpFault::Malformed { reason }));
+        }
+        let (host, got) = self
+            .ask_for(visits, content, descriptor, 0)
+            .await
+            .map_err(|(host, fault)| missed(host, fault))?;
+        Ok(Begun {
+            content,
+            descriptor: descriptor.clone(),
+            host,
+            source: source_of(&got),
+            got,
+            reader: Reader::new(descriptor, extent, keeps),
+            start,
+        })
+    }
+
+    /// Reads content to its end, and asks again where its body ends early.
+    async fn finish(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        begun: Begun,
+    ) -> Result<Fetched, Missed> {
+        let Begun {
+            content,
+            descriptor,
+            mut host,
+            source,
+            mut got,
+            mut reader,
+            start,
+        } = begun;
+        let missed = |host, fault| Missed {
+            host,
+            fault,
+            took: start.elapsed(),
+        };
+        loop {
+            let is_coded = got.headers().contains_key(http::header::CONTENT_ENCODING);
+            let decodes = is_coded && self.rules.decide(Behaviour::decodes_encodings);
+            let part = reader.read(&mut got, decodes, self.edges.wait).await;
+            let fault = match &part {
+                Part::Done => None,
+                Part::EndedEarly { want } => Some(HttpFault::Truncated {
+                    got: Bytes(reader.offset()),
+                    want: *want,
+                }),
+                Part::Failed(fault) | Part::NotEncoded(fault) => Some(fault.clone()),
+            };
+            if let Some(visit) = self.host_of(visits, host) {
+                got.pending.note(&mut visit.lines, fault.as_ref());
+            }
+            match (part, fault) {
+                (Part::EndedEarly { .. }, Some(fault)) => {
+                    drop(got);
+                    if reader.gives_up() {
+                        return Err(missed(host, fault));
+                    }
+                    // Where nobody gives the rest, what is said is that the body ended.
+                    (host, got) = self
+                        .ask_for(visits, content, &descriptor, reader.offset())
+                        .await
+                        .map_err(|_| missed(host, fault))?;
+                }
+                (Part::NotEncoded(_), Some(fault)) => {
+                    drop(got);
+                    if let Some(visit) = self.host_of(visits, host) {
+                        visit.refuse(content, &fault, start.elapsed());
+                    }
+                    (host, got) = self
+                        .open(visits, content, &descriptor, reader.offset(), host + 1)
+                        .await
+                        .map_err(|_| missed(host, fault))?;
+                }
+                (_, Some(fault)) => return Err(missed(host, fault)),
+                _ => break,
+            }
+        }
+        drop(got);
+        let Some(visit) = self.host_of(visits, host) else {
+            return Err(missed(host, HttpFault::Closed));
+        };
+        let (read, body) = reader
+            .conclude(visit.lines.scrub())
+            .map_err(|fault| missed(host, fault))?;
+        Ok(Fetched {
+            host,
+            body,
+            read,
+            source,
+        })
+    }
+
+    /// Where the descriptor says that content is, or at the hosts.
+    async fn ask_for(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        content: Content,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<(usize, Got), (usize, HttpFault)> {
+        let first = visits.iter().position(Option::is_some).unwrap_or(0);
+        match self.elsewhere(visits, first, descriptor, offset).await {
+            Some(result) => result
+                .map(|got| (first, got))
+                .map_err(|fault| (first, fault)),
+            None => self.open(visits, content, descriptor, offset, 0).await,
+        }
+    }
+
+    /// Content that its descriptor gives other places for.
+    async fn elsewhere(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        host: usize,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Option<Result<Got, HttpFault>> {
+        if descriptor.urls.is_empty() {
+            return None;
+        }
+        let visit = self.host_of(visits, host)?;
+        visit.get_elsewhere(self.rules, descriptor, offset).await
+    }
+
+    /// Asks the hosts in their order, from one on, for content, from a byte on. Their refusals are on record; what
+    /// is returned is that of the last.
+    async fn open(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        content: Content,
+        descriptor: &Descriptor,
+        offset: u64,
+        from: usize,
+    ) -> Result<(usize, Got), (usize, HttpFault)> {
+        let mut last = (from, HttpFault::Closed);
+        let hosts = visits.len();
+        for index in from..hosts {
+            self.visit(visits, index).await;
+            let Some(visit) = visits[index].as_mut() else {
+                continue;
+            };
+            let start = Instant::now();
+            let is_last = index + 1 == hosts;
+            let answer = visit
+                .get(self.rules, content, descriptor, offset, is_last)
+                .await;
+            match answer {
+                Ok(got) => return Ok((index, got)),
+                Err(fault) => {
+                    visit.refuse(content, &fault, start.elapsed());
+                    // containerd waits for an answer without a bound, and asks no other host.
+                    let hangs = matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. });
+                    last = (index, fault);
+                    if hangs {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+
+    fn host_of<'v>(
+        &self,
+        visits: &'v mut [Option<Visit<'a>>],
+        index: usize,
+    ) -> Option<&'v mut Visit<'a>> {
+        visits.get_mut(index)?.as_mut()
+    }
+
+    /// The transfer test, at the host that serves the layers.
+    async fn transfer(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        served: usize,
+        found: &ManifestFound,
+    ) {
+        // The walk for comparison without the proxy has the layers a second time.
+        let Some(budget) = self.check.effort.transfer.as_ref().filter(|_| !self.direct) else {
+            return;
+        };
+        let Some(visit) = self.host_of(visits, served) else {
+            return;
+        };
+        if visit.walk.blob.done().is_none() {
+            return;
+        }
+        let Some(admitted) = visit.admitted() else {
+            return;
+        };
+        // What was read whole needs no second time.
+        let is_read = |digest: &str| {
+            let mut layers = visit.walk.layers.iter();
+            layers.any(|l| l.digest == digest && l.outcome.done().is_some_and(|r| r.verified))
+        };
+        let mut found = found.clone();
+        found.layers.retain(|layer| !is_read(&layer.digest));
+        if found.layers.is_empty() {
+            return;
+        }
+        let _turn = self.edges.transfer_turn.lock().await;
+        let host = visit.walk.host.clone();
+        let transfer = transfer::measure(
+            self.check,
+            &host,
+            &mut visit.lines,
+            &admitted,
+            &found,
+            budget,
+        )
+        .await;
+        visit.walk.transfer = Some(transfer);
+    }
+
+    /// One host has the manifest and another the layers.
+    fn settle(&self, visits: &mut [Option<Visit<'a>>], holder: usize, served: usize) {
+        if holder == served {
+            return;
+        }
+        if served > holder {
+            if let Some(visit) = self.host_of(visits, served) {
+                visit.skip_manifest();
+            }
+        } else if let Some(visit) = self.host_of(visits, holder) {
+            // All that fails is with the one that lacks the manifest.
+            visit.skip_layer();
+        }
+    }
+}
+
+fn source_of(got: &Got) -> Source {
+    let length = got.headers().get(http::header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    Source {
+        redirects: got.redirects.clone(),
+        size: length.map(Bytes),
+        first_byte: got.pending.response.first_byte,
+    }
+}
+
+fn found_of(
+    root: &Descriptor,
+    manifest: &Descriptor,
+    platforms: &[String],
+    image: &Image,
+    fetched: usize,
+) -> ManifestFound {
+    let layers: Vec<_> = image.layers.iter().map(Descriptor::layer).collect();
+    let size = layers.iter().map(|layer| layer.size.0);
+    ManifestFound {
+        digest: root.digest.clone(),
+        media_type: manifest.media_type.clone(),
+        platform_digest: manifest.digest.clone(),
+        platforms: platforms.to_vec(),
+        config: Some(image.config.layer()),
+        layers_size: Bytes(size.fold(0, u64::saturating_add)),
+        layers,
+        not_an_image: false,
+        fetched,
+    }
+}
+
+/// A refusal that another credential may change.
+fn is_access(fault: &HttpFault) -> bool {
+    matches!(
+        fault,
+        HttpFault::Status {
+            status: 401 | 403 | 404,
+            ..
+        } | HttpFault::Unauthorized { .. }
+    )
+}
+
+fn of_manifest(fault: HttpFault) -> ManifestFault {
+    match fault {
+        HttpFault::WrongDigest { expected, got } => ManifestFault::DigestMismatch { expected, got },
+        fault => ManifestFault::Http { fault },
+    }
+}

@@ -1,0 +1,177 @@
+//! Redirects as Go's `http.Client` follows them (net/http, client.go), which containerd uses.
+
+use http::header::LOCATION;
+use http::{HeaderMap, Method, StatusCode};
+use url::Url;
+
+use crate::model::fault::HttpFault;
+
+/// Go's client and containerd make this many requests for one, and follow the redirects between them.
+pub(super) const MAX_REQUESTS: usize = 10;
+
+/// Where an answer leads.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Redirect {
+    pub url: Url,
+    pub method: Method,
+}
+
+/// What a client makes of an answer: `None` where it is no redirect.
+///
+/// # Errors
+/// When `Location` is no URL.
+pub(super) fn next(
+    method: &Method,
+    status: StatusCode,
+    headers: &HeaderMap,
+    from: &Url,
+) -> Option<Result<Redirect, HttpFault>> {
+    let method = match status.as_u16() {
+        301..=303 if *method != Method::GET && *method != Method::HEAD => Method::GET,
+        301..=303 | 307 | 308 => method.clone(),
+        _ => return None,
+    };
+    // Without a Location it is an answer like any other.
+    let location = headers.get(LOCATION).filter(|value| !value.is_empty())?;
+    let url = location.to_str().ok().and_then(|text| from.join(text).ok());
+    Some(match url {
+        Some(url) => Ok(Redirect { url, method }),
+        None => Err(HttpFault::Malformed {
+            reason: "a redirect whose Location is no URL".to_owned(),
+        }),
+    })
+}
+
+/// Whether `Authorization` of the first request goes along on redirects.
+#[derive(Clone, Debug)]
+pub(super) struct Sensitive {
+    first: Url,
+    before: Url,
+    stripped: bool,
+}
+
+impl Sensitive {
+    pub(super) fn new(first: &Url) -> Self {
+        Self {
+            first: first.clone(),
+            before: first.clone(),
+            stripped: false,
+        }
+    }
+
+    /// Whether it goes along to the next server, by Go's rule before 1.21.8 and 1.22.1, which compares
+    /// each server with the one before it, ports and all; or by the later one, which compares host
+    /// names with the first, and sends it no more once it was left out.
+    pub(super) fn goes_along(&self, to: &Url, across_ports: bool) -> bool {
+        if across_ports {
+            !self.stripped && is_at_or_below(&self.first, to)
+        } else {
+            self.before.port_or_known_default() == to.port_or_known_default()
+                && is_at_or_below(&self.before, to)
+        }
+    }
+
+    /// The client has gone on to there.
+    pub(super) fn went(&mut self, to: &Url) {
+        self.stripped |= !is_at_or_below(&self.first, to);
+        self.before = to.clone();
+    }
+}
+
+/// The same host, or one below it in the tree of names.
+fn is_at_or_below(parent: &Url, to: &Url) -> bool {
+    let (Some(parent), Some(sub)) = (parent.host_str(), to.host_str()) else {
+        return false;
+    };
+    // An address has no names below it.
+    let is_name = matches!(to.host(), Some(url::Host::Domain(_)));
+    let is_below = sub.strip_suffix(parent).is_some_and(|s| s.ends_with('.'));
+    sub == parent || (is_name && is_below)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn authorization_goes_to_the_same_host_and_below_it() {
+        for (to, with_ports, without_ports) in [
+            ("https://reg.test/x", true, true),
+            ("https://REG.test:443/x", true, true),
+            ("https://s3.reg.test/x", true, true),
+            ("https://s3.reg.test:8443/x", false, true),
+            ("https://reg.test:8443/x", false, true),
+            ("http://reg.test/x", false, true),
+            ("https://other.test/x", false, false),
+            ("https://xreg.test/x", false, false),
+            ("https://test/x", false, false),
+        ] {
+            let sensitive = Sensitive::new(&url("https://reg.test/v2/"));
+            assert_eq!(sensitive.goes_along(&url(to), false), with_ports, "{to}");
+            assert_eq!(sensitive.goes_along(&url(to), true), without_ports, "{to}");
+        }
+        let address = Sensitive::new(&url("https://10.0.0.1/v2/"));
+        assert!(address.goes_along(&url("https://10.0.0.1:5000/"), true));
+        assert!(!address.goes_along(&url("https://10.0.0.2/"), true));
+    }
+
+    #[test]
+    fn once_left_out_it_comes_back_by_the_old_rule_only() {
+        let mut sensitive = Sensitive::new(&url("https://reg.test/v2/"));
+        let cdn = url("https://cdn.test/a");
+        assert!(!sensitive.goes_along(&cdn, false) && !sensitive.goes_along(&cdn, true));
+        sensitive.went(&cdn);
+        let (again, back) = (url("https://cdn.test/b"), url("https://reg.test/c"));
+        assert!(sensitive.goes_along(&again, false) && !sensitive.goes_along(&again, true));
+        assert!(!sensitive.goes_along(&back, false) && !sensitive.goes_along(&back, true));
+    }
+
+    #[test]
+    fn methods_change_as_in_go() {
+        for (method, status, becomes) in [
+            (Method::HEAD, 301, Some(Method::HEAD)),
+            (Method::GET, 302, Some(Method::GET)),
+            (Method::POST, 301, Some(Method::GET)),
+            (Method::POST, 303, Some(Method::GET)),
+            (Method::POST, 307, Some(Method::POST)),
+            (Method::POST, 308, Some(Method::POST)),
+            (Method::GET, 300, None),
+            (Method::GET, 304, None),
+            (Method::GET, 200, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(
+                next(&method, status, &headers, &url("https://a.test/x/y")),
+                None
+            );
+            headers.insert(LOCATION, HeaderValue::from_static("../z?q=1"));
+            let found = next(&method, status, &headers, &url("https://a.test/x/y"));
+            assert_eq!(
+                found.map(|redirect| redirect.unwrap()),
+                becomes.map(|method| Redirect {
+                    url: url("https://a.test/z?q=1"),
+                    method
+                }),
+                "{status}"
+            );
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(LOCATION, HeaderValue::from_static("https://[::1/"));
+        assert!(matches!(
+            next(
+                &Method::GET,
+                StatusCode::FOUND,
+                &headers,
+                &url("https://a.test/")
+            ),
+            Some(Err(HttpFault::Malformed { .. }))
+        ));
+    }
+}

@@ -1,0 +1,459 @@
+//! Requests as containerd makes them: its authorizer, its retries and Go's redirects, for one phase
+//! of a pull at one host (`core/remotes/docker/authorizer.go`, `resolver.go`).
+//!
+//! A pull has two phases, the resolution of the reference and the fetching of content, and each begins
+//! without a token. In a phase the first challenge of a host and port, on whichever request it comes,
+//! decides how that host is asked from then on.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use url::Url;
+
+use super::auth::{self, target};
+use super::leg::{LineId, Lines, OpenError, Pending, untrusted};
+use super::redirects::{self, MAX_REQUESTS, Sensitive};
+use super::{SMALL_BODY, trace};
+use crate::containerd::behaviour::{Behaviour, Rules};
+use crate::model::endpoint::{Endpoint, Role};
+use crate::model::evidence::{Challenge, Grant, Skip, Step, TokenExchange};
+use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
+use crate::registry::challenge::{self, Bearer, Wanted};
+use crate::registry::keyring::Credential;
+
+/// A request is made so often, whatever is answered.
+const MAX_TRIES: usize = 6;
+
+/// One phase of a pull at one host, with one credential or none.
+pub(super) struct Session<'a> {
+    rules: &'a Rules,
+    pub(super) repository: &'a str,
+    pub(super) credential: Option<&'a Credential>,
+    /// By host and port, as URLs have them.
+    handlers: HashMap<String, Handler>,
+    /// Requests to token services.
+    pub exchanges: Vec<TokenExchange>,
+    /// What the last of them came to.
+    pub token: Step<Grant, TokenFault>,
+    /// The first challenge.
+    pub challenge: Option<Challenge>,
+    /// No request that a pull repeats at once is repeated.
+    spares: bool,
+}
+
+/// How a host is asked once it has challenged.
+enum Handler {
+    Basic(HeaderValue),
+    Bearer {
+        bearer: Box<Bearer>,
+        /// What the token service gave, and until when containerd uses it.
+        token: Option<Result<(HeaderValue, Option<Instant>), TokenFault>>,
+    },
+}
+
+/// One request of a pull.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub method: Method,
+    /// The host's connection.
+    pub line: LineId,
+    pub url: Url,
+    pub phase: Phase,
+    /// Of the legs that redirects lead to.
+    pub role: Role,
+    pub accept: HeaderValue,
+    pub accept_encoding: Option<HeaderValue>,
+    /// The first byte wanted, where a body is taken up again.
+    pub from_byte: Option<u64>,
+    /// No host is asked after this one.
+    pub is_last_host: bool,
+}
+
+/// The head of the answer that counts; its body is still to be read.
+pub(super) struct Got {
+    pub pending: Pending,
+    /// `GET`, also where `HEAD` was refused with 405.
+    pub method: Method,
+    /// The server that answered, after all redirects.
+    pub url: Url,
+    /// The servers that redirects led to, in order.
+    pub redirects: Vec<Endpoint>,
+    /// Authorization went along.
+    pub authorized: bool,
+}
+
+impl Got {
+    pub(super) fn status(&self) -> StatusCode {
+        self.pending.response.status
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.pending.response.headers
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub(super) enum Stop {
+    Http(HttpFault),
+    /// No token.
+    Token(TokenFault),
+    /// The token service can't be reached; its leg says why.
+    Realm(Phase),
+}
+
+impl Stop {
+    /// As the fault of the request that it stopped.
+    pub(super) fn into_fault(self, credential: Option<&Credential>) -> HttpFault {
+        match self {
+            Self::Http(fault) => fault,
+            Self::Token(fault) => HttpFault::Unauthorized {
+                credential: credential.map(|credential| credential.id.clone()),
+                fault: Box::new(fault),
+            },
+            Self::Realm(phase) => HttpFault::Unreached {
+                role: Role::Token,
+                phase,
+            },
+        }
+    }
+}
+
+/// A request that was answered, for what its status means for the next.
+struct Seen {
+    method: Method,
+    url: Url,
+    status: StatusCode,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        rules: &'a Rules,
+        repository: &'a str,
+        credential: Option<&'a Credential>,
+        spares: bool,
+    ) -> Self {
+        Self {
+            rules,
+            repository,
+            credential,
+            handlers: HashMap::new(),
+            exchanges: Vec::new(),
+            token: Step::Skipped {
+                reason: Skip::NotNeeded,
+            },
+            challenge: None,
+            spares,
+        }
+    }
+
+    /// `Authorization` for a host and port, where one was needed.
+    pub(super) fn authorization(&self, url: &Url) -> Option<HeaderValue> {
+        match self.handlers.get(&host_port(url))? {
+            Handler::Basic(value)
+            | Handler::Bearer {
+                token: Some(Ok((value, _))),
+                ..
+            } => Some(value.clone()),
+            Handler::Bearer { .. } => None,
+        }
+    }
+
+    /// Some host asked for a credential.
+    pub(super) fn was_challenged(&self) -> bool {
+        self.challenge.is_some()
+    }
+
+    /// Sends a request until containerd would take the answer, and returns that.
+    pub(super) async fn ask(&mut self, lines: &mut Lines<'_>, ask: &Ask) -> Result<Got, Stop> {
+        let mut method = ask.method.clone();
+        let mut seen: Vec<Seen> = Vec::new();
+        loop {
+            let got = self.once(lines, ask, &method).await?;
+            seen.push(Seen {
+                method: got.method.clone(),
+                url: got.url.clone(),
+                status: got.status(),
+            });
+            if seen.len() >= MAX_TRIES {
+                return Ok(got);
+            }
+            let again = match got.status().as_u16() {
+                401 => self.challenged(lines, &got, &seen)?,
+                405 if method == Method::HEAD => {
+                    method = Method::GET;
+                    true
+                }
+                408 | 429 => !self.spares,
+                500 | 503 | 504 => {
+                    let is_same = seen.iter().rev().nth(1).map(|s| s.status) == Some(got.status());
+                    !is_same
+                        && ask.is_last_host
+                        && self.rules.decide(Behaviour::retries_server_errors)
+                }
+                _ => false,
+            };
+            if !again {
+                return Ok(got);
+            }
+            // What is left of a refusal is read, so that the connection can serve again.
+            let _ = got.pending.read(lines, SMALL_BODY).await;
+        }
+    }
+
+    /// One request and its redirects.
+    async fn once(
+        &mut self,
+        lines: &mut Lines<'_>,
+        ask: &Ask,
+        method: &Method,
+    ) -> Result<Got, Stop> {
+        let mut method = method.clone();
+        let (mut url, mut line) = (ask.url.clone(), ask.line);
+        let first = self.authorize(lines, line, &url).await?;
+        let mut authorization = first.clone();
+        let mut sensitive = Sensitive::new(&url);
+        let mut redirects = Vec::new();
+        loop {
+            let mut request = lines.request(line, method.clone(), target(&url));
+            let headers = request.headers_mut();
+            headers.insert(header::ACCEPT, ask.accept.clone());
+            if let Some(value) = &ask.accept_encoding {
+                headers.insert(header::ACCEPT_ENCODING, value.clone());
+            }
+            if let Some(from) = ask.from_byte {
+                let range = HeaderValue::try_from(format!("bytes={from}-"));
+                headers.extend(range.ok().map(|range| (header::RANGE, range)));
+            }
+            if let Some(value) = &authorization {
+                headers.insert(header::AUTHORIZATION, value.clone());
+            }
+            let pending = lines
+                .begin(line, ask.phase, request)
+                .await
+                .map_err(Stop::Http)?;
+            let next = redirects::next(
+                &method,
+                pending.response.status,
+                &pending.response.headers,
+                &url,
+            );
+            let next = match next {
+                None => {
+                    return Ok(Got {
+                        pending,
+                        method,
+                        url,
+                        redirects,
+                        authorized: authorization.is_some(),
+                    });
+                }
+                Some(next) => next.map_err(Stop::Http)?,
+            };
+            let _ = pending.read(lines, SMALL_BODY).await;
+            if redirects.len() + 1 >= MAX_REQUESTS {
+                return Err(Stop::Http(HttpFault::TooManyRedirects {
+                    limit: MAX_REQUESTS - 1,
+                }));
+            }
+            let keeps = first.is_some()
+                && self.rules.decide(|b| {
+                    sensitive.goes_along(&next.url, b.keeps_authorization_across_ports)
+                });
+            sensitive.went(&next.url);
+            line = self.led_to(lines, line, ask.role, &next.url, keeps).await?;
+            redirects.push(lines.endpoint(line).clone());
+            authorization = match self.authorize(lines, line, &next.url).await? {
+                Some(value) => Some(value),
+                None => first.clone().filter(|_| keeps),
+            };
+            (url, method) = (next.url, next.method);
+        }
+    }
+
+    /// Connects to where a redirect leads, unless no client should go there.
+    async fn led_to(
+        &self,
+        lines: &mut Lines<'_>,
+        from: LineId,
+        role: Role,
+        url: &Url,
+        keeps_authorization: bool,
+    ) -> Result<LineId, Stop> {
+        trace::hide_query(url, lines.scrub_mut());
+        let stop = |reason| Stop::Http(untrusted(url, reason));
+        let endpoint = Endpoint::of(url).ok_or_else(|| stop(Distrust::NotAServer))?;
+        match challenge::distrust(url, lines.endpoint(from)) {
+            None => {}
+            // Plain http is followed: content is checked against its digest, and no credential goes there.
+            Some(Distrust::PlainHttp) if !keeps_authorization => {}
+            Some(reason) => return Err(stop(reason)),
+        }
+        match lines.open(role, &endpoint).await {
+            Ok(line) => Ok(line),
+            Err(OpenError::Failed(phase)) => Err(Stop::Http(HttpFault::RedirectBlocked {
+                to: endpoint,
+                phase,
+            })),
+            Err(OpenError::Untrusted(reason)) => Err(stop(reason)),
+        }
+    }
+
+    /// `Authorizer.AddResponses`: whether the request is to be sent again.
+    fn challenged(&mut self, lines: &Lines<'_>, got: &Got, seen: &[Seen]) -> Result<bool, Stop> {
+        let wanted = challenge::wanted(got.headers(), lines.scrub());
+        self.challenge.get_or_insert_with(|| wanted.evidence());
+        let key = host_port(&got.url);
+        match wanted {
+            // Nothing is asked for: the refusal stands.
+            Wanted::Anonymous => Ok(false),
+            Wanted::Unusable { reason } => Err(self.fails(TokenFault::BadChallenge { reason })),
+            Wanted::Bearer(bearer) => {
+                if let Some(error) = &bearer.error {
+                    if self.rejected_twice(seen) {
+                        self.handlers.remove(&key);
+                        return Err(Stop::Http(HttpFault::Status {
+                            status: 401,
+                            code: None,
+                            message: Some(lines.scrub().clean(error)),
+                            retry_after: None,
+                            challenged: true,
+                        }));
+                    }
+                    if self.rules.decide(Behaviour::renews_token_on_error) {
+                        self.handlers.remove(&key);
+                    }
+                }
+                // A second challenge does not change how a host is asked, and the same token again
+                // would be refused again.
+                if self.handlers.contains_key(&key) {
+                    return Ok(false);
+                }
+                self.handlers.insert(
+                    key,
+                    Handler::Bearer {
+                        bearer: Box::new(bearer),
+                        token: None,
+                    },
+                );
+                Ok(true)
+            }
+            Wanted::Basic { .. } => {
+                if got.authorized && self.handlers.contains_key(&key) {
+                    return Ok(false);
+                }
+                let Some(value) = self.credential.and_then(auth::basic_of) else {
+                    return Err(self.fails(TokenFault::NoCredential));
+                };
+                if lines.is_unverified(got.pending.line) {
+                    return Err(self.fails(TokenFault::Unverified));
+                }
+                self.handlers.insert(key, Handler::Basic(value));
+                Ok(true)
+            }
+        }
+    }
+
+    /// `invalidAuthorization`: the same request was refused before as well.
+    fn rejected_twice(&self, seen: &[Seen]) -> bool {
+        let mut last = seen.iter().rev();
+        match (last.next(), last.next()) {
+            (Some(last), Some(before)) => last.method == before.method && last.url == before.url,
+            _ => false,
+        }
+    }
+
+    fn fails(&mut self, fault: TokenFault) -> Stop {
+        self.token = Step::Failed {
+            fault: fault.clone(),
+            took: Duration::ZERO,
+        };
+        Stop::Token(fault)
+    }
+
+    /// `Authorizer.Authorize`: what goes to a host that has challenged.
+    async fn authorize(
+        &mut self,
+        lines: &mut Lines<'_>,
+        line: LineId,
+        url: &Url,
+    ) -> Result<Option<HeaderValue>, Stop> {
+        let key = host_port(url);
+        let bearer = match self.handlers.get(&key) {
+            None => return Ok(None),
+            Some(Handler::Basic(value)) => return Ok(Some(value.clone())),
+            Some(Handler::Bearer {
+                token: Some(Err(fault)),
+                ..
+            }) => {
+                return Err(Stop::Token(fault.clone()));
+            }
+            Some(Handler::Bearer {
+                token: Some(Ok((value, until))),
+                bearer,
+            }) => {
+                let is_over = until.is_some_and(|until| until <= Instant::now());
+                if !(is_over && self.rules.decide(Behaviour::heeds_token_expiry)) {
+                    return Ok(Some(value.clone()));
+                }
+                bearer.clone()
+            }
+            Some(Handler::Bearer {
+                token: None,
+                bearer,
+            }) => bearer.clone(),
+        };
+        let asked = Instant::now();
+        let issued = match self.fetch_token(lines, line, &bearer).await {
+            Ok(issued) => Ok(issued),
+            // Its leg has the cause, and nothing was asked.
+            Err(Stop::Realm(phase)) => {
+                self.token = Step::Skipped {
+                    reason: Skip::Blocked {
+                        role: Role::Token,
+                        phase,
+                    },
+                };
+                return Err(Stop::Realm(phase));
+            }
+            Err(Stop::Http(fault)) => Err(TokenFault::Http { fault }),
+            Err(Stop::Token(fault)) => Err(fault),
+        };
+        let took = asked.elapsed();
+        let (step, stored) = match issued {
+            Ok(issued) => {
+                let until = issued.lasts.map(|lasts| asked + lasts);
+                let step = Step::Done {
+                    value: issued.grant,
+                    took,
+                };
+                (step, Ok((issued.authorization, until)))
+            }
+            Err(fault) => {
+                let step = Step::Failed {
+                    fault: fault.clone(),
+                    took,
+                };
+                (step, Err(fault))
+            }
+        };
+        self.token = step;
+        let answer = stored
+            .clone()
+            .map(|(value, _)| Some(value))
+            .map_err(Stop::Token);
+        if let Some(Handler::Bearer { token, .. }) = self.handlers.get_mut(&key) {
+            *token = Some(stored);
+        }
+        answer
+    }
+}
+
+/// The host of a URL as containerd keeps what it knows of one: with its port, where one is written.
+fn host_port(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
+    }
+}

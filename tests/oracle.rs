@@ -1,0 +1,75 @@
+//! Generated worlds, played to real containerd of three versions and to the program: both come to the same.
+//!
+//! 150 worlds of a fixed seed, and each stored world of `tests/oracle/worlds` that once made a difference.
+//! What can't be known stands in `tests/oracle/exceptions.json`, each with its reason. `tests/oracle/run` plays
+//! as many worlds as are asked for.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+const WORLDS: &str = "150";
+const SEED: &str = "steady";
+
+#[test]
+fn the_walk_agrees_with_real_runtimes() {
+    let out = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_pullpath"));
+    let status = Command::new("tests/oracle/run")
+        .args([
+            WORLDS,
+            SEED,
+            "--no-off",
+            "--worlds-dir",
+            "tests/oracle/worlds",
+            "--out",
+        ])
+        .arg(out.path())
+        .env("PULLPATH", program)
+        .env(
+            "PULLPATH_FAILURE",
+            program.with_file_name("examples/failure"),
+        )
+        .status()
+        .unwrap();
+    assert!(status.success(), "the oracle could not run: {status}");
+    let summary: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.path().join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["broken"], 0, "worlds that the lab could not play");
+    let exceptions: BTreeMap<String, String> =
+        serde_json::from_slice(&std::fs::read("tests/oracle/exceptions.json").unwrap()).unwrap();
+    let wrong: Vec<String> = summary["disagreements"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| !is_excepted(one, &exceptions))
+        .map(|one| {
+            format!(
+                "{} {}: {}, but {}; {}",
+                one["id"], one["version"], one["verdict"], one["fact"], one["faults"]
+            )
+        })
+        .collect();
+    if !wrong.is_empty() {
+        // The drawn values are what a fix begins with.
+        let kept = out.keep().join("disagreements");
+        panic!(
+            "{} disagreements, stored in {}; play one again by tests/oracle/run --replay FILE:\n{}",
+            wrong.len(),
+            kept.display(),
+            wrong.join("\n")
+        );
+    }
+}
+
+/// Whether one of the world's faults can't be known by any walk.
+fn is_excepted(disagreement: &serde_json::Value, exceptions: &BTreeMap<String, String>) -> bool {
+    disagreement["faults"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|fault| fault.as_str())
+        .any(|fault| exceptions.contains_key(fault))
+}

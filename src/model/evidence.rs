@@ -506,9 +506,10 @@ pub struct Session {
     /// `TLSv1.3`.
     pub protocol: String,
     pub cipher_suite: String,
-    /// `X25519MLKEM768`, `X25519`, …
+    /// `X25519`, `secp256r1`, …
     pub key_exchange: Option<String>,
-    /// `h2`, `http/1.1`; `None` when the server chose none (then HTTP/1.1 is spoken).
+    /// What the server chose of the protocols offered, in reports of versions that offered some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpn: Option<String>,
 }
 

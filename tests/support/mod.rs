@@ -17,6 +17,7 @@
 
 pub mod blobs;
 pub mod dns;
+pub mod hello;
 pub mod image;
 pub mod pki;
 pub mod proxy;

@@ -221,6 +221,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         routes: Vec::new(),
         transport: None,
         hops: None,
+        large_hello: None,
     }
 }
 

@@ -44,6 +44,14 @@ pub(super) fn provider() -> CryptoProvider {
     }
 }
 
+/// The same with a post-quantum share before the others, as Go sends it by default since 1.24: a
+/// ClientHello of two packets.
+pub(super) fn post_quantum_provider() -> CryptoProvider {
+    let mut provider = provider();
+    provider.kx_groups.insert(0, kx_group::X25519MLKEM768);
+    provider
+}
+
 /// ECDHE on P-521, which the provider of rustls lacks and Go offers.
 #[derive(Clone, Copy, Debug)]
 struct Secp521r1;

@@ -53,6 +53,8 @@ pub struct TlsClient {
     /// Go on with a certificate that was refused, and say so (`skip_verify` of hosts.toml).
     pardons: bool,
     client: Arc<ClientCertificates>,
+    /// ALPN, most preferred first.
+    protocols: &'static [&'static [u8]],
 }
 
 impl TlsClient {
@@ -69,7 +71,33 @@ impl TlsClient {
             verifier,
             pardons: false,
             client: Arc::default(),
+            // containerd's transport offers none.
+            protocols: &[],
         }
+    }
+
+    /// A client for handshakes over which nothing is sent: it goes on with any certificate.
+    pub fn for_trials() -> Self {
+        Self::new(RootCertStore::empty()).pardoning()
+    }
+
+    /// The same client with a ClientHello that fills two packets, as Go's own client sends it by
+    /// default since 1.24: with a post-quantum share, and with ALPN.
+    #[must_use]
+    pub fn with_large_hello(self) -> Self {
+        Self {
+            provider: Arc::new(hello::post_quantum_provider()),
+            protocols: &[b"h2", b"http/1.1"],
+            ..self
+        }
+    }
+
+    /// The size of the TLS record that [`Self::handshake`] begins with.
+    pub fn hello_size(&self, host: &Host) -> Option<Bytes> {
+        let config = Arc::new(self.config(&Presented::default()));
+        let mut connection = ClientConnection::new(config, server_name(host)?).ok()?;
+        let size = connection.write_tls(&mut io::sink()).ok()?;
+        Some(Bytes(u64::try_from(size).ok()?))
     }
 
     /// The same client where containerd is told `skip_verify`: it verifies all the same, and goes on
@@ -156,13 +184,13 @@ impl TlsClient {
             presented: presented.clone(),
             pardons: self.pardons,
         };
-        // No ALPN: containerd's transport offers none.
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .expect("the provider has cipher suites of both versions")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.client.clone());
+        config.alpn_protocols = self.protocols.iter().map(|name| name.to_vec()).collect();
         // A resumed session shows no chain; Go's client does not resume either unless told to.
         config.resumption = Resumption::disabled();
         config
@@ -747,6 +775,45 @@ mod tests {
             assert_eq!(certificate.subject, "CN=leaf");
             assert!(certificate.issuer.contains("CN=Test CA"));
             assert_eq!(certificate.sha256.len(), 64);
+        }
+    }
+
+    #[test]
+    fn the_usual_hello_fits_into_one_packet_and_the_large_one_does_not() {
+        let long = format!("{}.test", ["a"; 60].concat());
+        for host in [
+            "a.test",
+            "10.1.2.3",
+            "registry.eu-central-1.example.com",
+            &long,
+        ] {
+            let host = Host::new(host);
+            let usual = TlsClient::for_trials();
+            let size = usual.hello_size(&host).unwrap();
+            assert!(size < Bytes(400), "{host}: {size}");
+            // 1500 bytes of Ethernet hold 1460 of TCP, without its options.
+            let size = usual.with_large_hello().hello_size(&host).unwrap();
+            assert!((1461..2000).contains(&size.0), "{host}: {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_hello_is_spoken_by_both_kinds_of_server() {
+        let ca = Ca::new("Test CA");
+        let leaf = ca.leaf(&["registry.test"]);
+        let old = leaf.server_with(hello::provider().kx_groups[0], &rustls::version::TLS12);
+        for (config, group) in [(leaf.server(&["h2"]), "X25519MLKEM768"), (old, "X25519")] {
+            let at = peer(|stream| async move {
+                let _ = testing::accept(stream, config).await;
+            })
+            .await;
+            let stream = TcpStream::connect(at).await.unwrap();
+            let secured = TlsClient::for_trials()
+                .with_large_hello()
+                .handshake(&Host::new("registry.test"), stream, LONG)
+                .await;
+            let session = secured.tls.outcome.done().unwrap();
+            assert_eq!(session.key_exchange.as_deref(), Some(group));
         }
     }
 

@@ -935,5 +935,6 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
         routes: Vec::new(),
         transport: None,
         hops: None,
+        large_hello: None,
     }
 }

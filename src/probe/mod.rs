@@ -9,6 +9,7 @@
 mod auth;
 mod blob;
 mod host;
+pub mod large_hello;
 mod leg;
 mod manifest;
 mod segments;

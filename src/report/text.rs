@@ -642,6 +642,10 @@ impl Page {
                 self.step("proxy", tunnel, &said);
             }
             self.step("tls", &leg.tls.outcome, &secured(&leg.tls, evidence));
+            if let Some(trial) = &leg.large_hello {
+                let said = format!("a ClientHello of {} bytes passes too", trial.bytes.0);
+                self.step("hello", &trial.large, &said);
+            }
         }
         match leg.role {
             Role::Registry => self.ping(evidence),

@@ -106,7 +106,7 @@ mod tests {
     use crate::model::units::Bytes;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const START: Moment = Moment(Duration::from_secs(1_800_000_000));
+    const START: Moment = Moment(Duration::from_hours(500_000));
 
     fn endpoint(name: &str) -> Endpoint {
         Endpoint {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn trial(passes: bool) -> LargeHello {
-        let passed = || Step::Done {
+        let answered = || Step::Done {
             value: Session {
                 protocol: "TLSv1.3".to_owned(),
                 cipher_suite: "TLS_AES_128_GCM_SHA256".to_owned(),
@@ -134,8 +134,8 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             to: "203.0.113.9:443".parse().unwrap(),
             bytes: Bytes(1486),
-            large: if passes { passed() } else { lost },
-            short: (!passes).then(passed),
+            large: if passes { answered() } else { lost },
+            short: (!passes).then(answered),
             in_a_row: u32::from(!passes),
         }
     }

@@ -110,8 +110,11 @@ pub(super) fn large_hello(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let took = Took(short.took().unwrap_or_default());
         let mut finding = at(Cause::TlsLargeHello, leg.role, Phase::Tls)
             .fact(format!(
-                "{} at {}: a ClientHello of {} bytes, which fills two packets: {fault}",
-                leg.endpoint, trial.to, trial.bytes.0
+                "{} at {}, tried at {}: a ClientHello of {} bytes, which fills two packets: {fault}",
+                leg.endpoint,
+                trial.to,
+                instant(trial.at),
+                trial.bytes.0
             ))
             .fact(format!(
                 "the usual one, which fits into one packet, was answered right after it, in {took}"

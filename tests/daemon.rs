@@ -19,11 +19,13 @@ use nix::sys::signal::Signal;
 use operated::browser::picture;
 use operated::{Daemon, Metrics, ask, config, eventually, target};
 use pullpath::daemon::metrics::FAMILIES;
+use pullpath::daemon::schedule::{hash, share};
 use pullpath::report::Document;
 use serde_json::Value;
 use support::registry::RateLimit;
+use support::tcp::{HelloFilter, TooLarge};
 use support::web::Reply;
-use support::{PASSWORD, USER, World};
+use support::{PASSWORD, REGISTRY, USER, World};
 use tempfile::TempDir;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,6 +198,35 @@ async fn with_little_left_of_a_rate_limit_only_what_is_free_goes_on() {
     daemon.check("app", "reach");
     assert!(daemon.codes("app").is_empty());
     assert_eq!(gets(), 2);
+}
+
+/// A node whose first trial of this endpoint comes within half a second of the first check.
+fn node_with_an_early_trial(endpoint: &str) -> String {
+    let is_early = |node: &String| share(hash(&[node, endpoint, "large hello"])) < 0.5 / 3600.0;
+    let mut nodes = (0..).map(|number| format!("node-{number}"));
+    nodes.find(is_early).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_hello_is_tried_once_and_what_came_of_it_is_remembered() {
+    let world = World::healthy().await;
+    let filter = HelloFilter::before(world.registry.server.addr, 600, TooLarge::Reset).await;
+    world.dns.host(REGISTRY, &[filter.addr.ip()]);
+    let (line, _) = target(&world, "app", PASSWORD);
+    let node = node_with_an_early_trial(&format!("https://{}", world.registry_host()));
+    let folder = Arc::new(TempDir::new().unwrap());
+    let daemon = Daemon::start_as(
+        &["run", "--node", &node],
+        &config(&world, &line, ""),
+        folder,
+    );
+    eventually("its turn has come", || {
+        daemon.codes("app") == ["tls_large_hello"]
+    });
+    for _ in 0..3 {
+        assert_eq!(daemon.codes("app"), ["tls_large_hello"]);
+    }
+    assert_eq!(filter.refused(), 1, "not again within an hour");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,8 @@ use std::time::Duration;
 use harness::{Outcome, Probe, probe};
 use http::Method;
 use pullpath::diagnose::cause::{Cause, Detected};
-use pullpath::diagnose::{Pull, Severity};
+use pullpath::diagnose::{Confidence, Pull, Severity};
+use pullpath::model::endpoint::Role;
 use support::image::{Content, OCI_MANIFEST};
 use support::pki::Flaw;
 use support::proxy::Proxy;
@@ -20,7 +21,7 @@ use support::registry::{
     Auth, RateLimit, Redirect, denied, echo, manifest_unknown, name_unknown, oci_error,
     too_many_requests,
 };
-use support::tcp::{Behaviour, Blackhole, Closed, Peer};
+use support::tcp::{Behaviour, Blackhole, Closed, HelloFilter, Peer, TooLarge};
 use support::token::{Fields, Post};
 use support::web::{Flow, Reply};
 use support::{AUTH, PASSWORD, REGISTRY, REPOSITORY, TAG, USER, World, dns};
@@ -363,6 +364,11 @@ causes! {
         Probe::of(&world).port(peer.addr.port()).run().await
     }
 
+    tls_large_hello Warning WouldSucceed a_filter_that_drops_a_hello_of_two_packets(world) {
+        let _filter = filtered(&world, TooLarge::Drop).await;
+        Probe::of(&world).args(["--large-hello"]).run().await
+    }
+
     // ---- credentials ----------------------------------------------------------------------------
     auth_no_cred Critical WouldFail no_credential_at_all(world) {
         Probe::of(&world).anonymous().run().await
@@ -501,26 +507,69 @@ causes! {
     }
 }
 
+/// The registry behind a filter that has no place for a ClientHello of more than 600 bytes.
+async fn filtered(world: &World, then: TooLarge) -> HelloFilter {
+    let filter = HelloFilter::before(world.registry.server.addr, 600, then).await;
+    world.dns.host(REGISTRY, &[filter.addr.ip()]);
+    filter
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_hello_is_sent_only_where_it_is_asked_for() {
+    let world = World::healthy().await;
+    let filter = filtered(&world, TooLarge::Reset).await;
+    probe(&world).await.is_quiet();
+    let outcome = Probe::of(&world).args(["--large-hello"]).run().await;
+    outcome.shows("tls_large_hello", Severity::Warning, Pull::WouldSucceed);
+    let finding = &outcome.report().verdict.findings[0];
+    assert_eq!(finding.confidence, Confidence::Medium);
+    assert_eq!(finding.leg, Some(Role::Registry));
+    let evidence = &outcome.report().evidence;
+    for leg in &evidence.walk.legs {
+        let trial = leg.large_hello.as_ref().unwrap();
+        assert_eq!(trial.is_dropped(), trial.to.ip() == filter.addr.ip());
+        assert!(trial.bytes.0 > 1460, "{trial:?}");
+        assert_eq!(trial.short.is_some(), trial.is_dropped());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trial_of_a_large_hello_costs_one_connection_and_no_request() {
+    let counts = async |args: &[&str]| {
+        let world = World::healthy().await;
+        let outcome = Probe::of(&world).args(args).run().await;
+        outcome.is_quiet();
+        [
+            &world.registry.server,
+            &world.tokens.server,
+            &world.blobs.server,
+        ]
+        .map(|server| (server.connections(), server.seen().len()))
+    };
+    let (without, with) = (counts(&[]).await, counts(&["--large-hello"]).await);
+    let more = without.map(|(connections, requests)| (connections + 1, requests));
+    assert_eq!(with, more);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_walk_has_nothing_to_report() {
-    for world in [World::healthy().await, World::http1().await] {
-        let outcome = probe(&world).await;
-        outcome.is_quiet();
-        let evidence = &outcome.report().evidence;
-        let found = evidence.walk.manifest.done().unwrap();
-        let image = world.image.platform("amd64");
-        assert_eq!(found.digest, world.image.top().digest);
-        assert_eq!(found.platform_digest, image.manifest.digest);
-        assert_eq!(found.layers.len(), image.layers.len());
-        let size: usize = image.layers.iter().map(|layer| layer.bytes.len()).sum();
-        assert_eq!(found.layers_size.0, size as u64);
-        assert_eq!(evidence.walk.blob.done().unwrap().redirects.len(), 1);
-        assert_eq!(evidence.walk.legs.len(), 3);
-        assert!(
-            world.blobs.take_leaks().is_empty(),
-            "a credential went to the storage"
-        );
-    }
+    let world = World::healthy().await;
+    let outcome = probe(&world).await;
+    outcome.is_quiet();
+    let evidence = &outcome.report().evidence;
+    let found = evidence.walk.manifest.done().unwrap();
+    let image = world.image.platform("amd64");
+    assert_eq!(found.digest, world.image.top().digest);
+    assert_eq!(found.platform_digest, image.manifest.digest);
+    assert_eq!(found.layers.len(), image.layers.len());
+    let size: usize = image.layers.iter().map(|layer| layer.bytes.len()).sum();
+    assert_eq!(found.layers_size.0, size as u64);
+    assert_eq!(evidence.walk.blob.done().unwrap().redirects.len(), 1);
+    assert_eq!(evidence.walk.legs.len(), 3);
+    assert!(
+        world.blobs.take_leaks().is_empty(),
+        "a credential went to the storage"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -638,10 +687,9 @@ async fn basic_head_405_open_ping_and_closing_servers_are_all_walked() {
     world.registry.knobs().hide_digest = true;
     probe(&world).await.is_quiet();
 
-    for world in [World::healthy().await, World::http1().await] {
-        world.registry.knobs().manners.close_each = true;
-        probe(&world).await.is_quiet();
-    }
+    let world = World::healthy().await;
+    world.registry.knobs().manners.close_each = true;
+    probe(&world).await.is_quiet();
 }
 
 #[tokio::test(flavor = "multi_thread")]

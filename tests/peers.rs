@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use http::{HeaderMap, Method, Request, Version};
+use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use oci_client::Reference;
 use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig};
 use oci_client::manifest::OciDescriptor;
@@ -45,7 +45,6 @@ const SILENCE: Duration = Duration::from_millis(700);
 #[derive(Debug)]
 struct Got {
     status: u16,
-    version: Version,
     headers: HeaderMap,
     body: Vec<u8>,
     /// How the body ended.
@@ -68,8 +67,6 @@ impl End {
         let is_reset = |e: &(dyn std::error::Error + 'static)| {
             let io = e.downcast_ref::<std::io::Error>();
             io.is_some_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
-                // The error of HTTP/2 does not give its cause as a source.
-                || e.to_string().contains("connection reset")
         };
         if chain.any(is_reset) {
             Self::Reset
@@ -100,7 +97,6 @@ struct Ask<'a> {
     method: Method,
     headers: Vec<(&'static str, String)>,
     body: String,
-    protocols: &'a [&'a str],
     /// How long to wait for each next piece of the answer.
     patience: Duration,
 }
@@ -116,18 +112,12 @@ impl<'a> Ask<'a> {
             method,
             headers: vec![("accept", "*/*".to_owned())],
             body: String::new(),
-            protocols: &["h2", "http/1.1"],
             patience: LONG,
         }
     }
 
     fn get(world: &'a World, url: &str) -> Self {
         Self::new(world, Method::GET, url)
-    }
-
-    fn http1(mut self) -> Self {
-        self.protocols = &["http/1.1"];
-        self
     }
 
     /// Takes [`SILENCE`] for an answer.
@@ -172,50 +162,35 @@ impl<'a> Ask<'a> {
             .await
             .map_err(|e| End::of(&e))?;
         if self.url.scheme() == "http" {
-            return self.over(TokioIo::new(stream), false).await;
+            return self.over(TokioIo::new(stream)).await;
         }
         let name = self.url.host_str().unwrap().to_owned();
-        let stream = shake(self.ca, &name, stream, self.protocols)
+        let stream = shake(self.ca, &name, stream)
             .await
             .map_err(|e| End::of(&e))?;
-        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.over(TokioIo::new(stream), h2).await
+        self.over(TokioIo::new(stream)).await
     }
 
-    async fn over<S>(self, io: TokioIo<S>, h2: bool) -> Result<Option<Got>, End>
+    async fn over<S>(self, io: TokioIo<S>) -> Result<Option<Got>, End>
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let query = self.url.query().map(|q| format!("?{q}"));
         let path = format!("{}{}", self.url.path(), query.unwrap_or_default());
         let authority = self.url.authority().to_owned();
-        let uri = if h2 {
-            format!("https://{authority}{path}")
-        } else {
-            path
-        };
-        let mut request = Request::builder().method(self.method).uri(uri);
-        if !h2 {
-            request = request.header("host", authority);
-        }
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(path)
+            .header("host", authority);
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
         let request = request.body(Full::<Bytes>::from(self.body)).unwrap();
-        let sent = if h2 {
-            let (mut sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
-                    .await
-                    .map_err(|e| End::of(&e))?;
-            tokio::spawn(connection);
-            timeout(self.patience, sender.send_request(request)).await
-        } else {
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
-                .await
-                .map_err(|e| End::of(&e))?;
-            tokio::spawn(connection);
-            timeout(self.patience, sender.send_request(request)).await
-        };
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
+            .await
+            .map_err(|e| End::of(&e))?;
+        tokio::spawn(connection);
+        let sent = timeout(self.patience, sender.send_request(request)).await;
         let response = match sent {
             Err(_) => return Ok(None),
             Ok(Err(error)) => return Err(End::of(&error)),
@@ -233,7 +208,6 @@ impl<'a> Ask<'a> {
         };
         Ok(Some(Got {
             status: head.status.as_u16(),
-            version: head.version,
             headers: head.headers,
             body: bytes,
             end,
@@ -245,17 +219,15 @@ async fn shake(
     ca: &Ca,
     name: &str,
     stream: TcpStream,
-    protocols: &[&str],
 ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config))
         .connect(name, stream)
@@ -583,7 +555,7 @@ async fn another_client_pulls_from_it_by_token_and_redirect() {
 
 #[tokio::test]
 async fn another_client_pulls_from_it_in_the_other_ways() {
-    let world = World::http1().await;
+    let world = World::healthy().await;
     let proxy = Proxy::start(&world.dns).await;
     let reference: Reference = world.reference().parse().unwrap();
     let public: Reference = world.public_reference().parse().unwrap();
@@ -642,20 +614,14 @@ async fn another_client_is_refused_what_it_may_not_have() {
 // --- Protocols and certificates -----------------------------------------------------------------
 
 #[tokio::test]
-async fn hosts_speak_what_the_client_asks_for() {
-    let world = open_world().await;
-    let url = manifest_url(&world);
-    assert_eq!(Ask::get(&world, &url).got().await.version, Version::HTTP_2);
-    let got = Ask::get(&world, &url).http1().got().await;
-    assert_eq!(got.version, Version::HTTP_11);
-    for seen in world.registry.server.seen() {
-        assert_eq!(seen.host, world.registry_host());
+async fn hosts_speak_with_tls_or_without() {
+    for world in [World::healthy().await, World::plain().await] {
+        world.registry.knobs().auth = Auth::Open;
+        let got = Ask::get(&world, &manifest_url(&world)).got().await;
+        assert_eq!(got.status, 200);
+        let seen = world.registry.server.seen();
+        assert_eq!(seen[0].host, world.registry_host());
     }
-
-    let plain = World::plain().await;
-    plain.registry.knobs().auth = Auth::Open;
-    let got = Ask::get(&plain, &manifest_url(&plain)).got().await;
-    assert_eq!((got.status, got.version), (200, Version::HTTP_11));
 }
 
 #[tokio::test]
@@ -673,7 +639,7 @@ async fn each_flawed_certificate_is_refused_for_its_flaw() {
     ] {
         server.set_tls(Some(world.config(REGISTRY, flaw)));
         let stream = TcpStream::connect(server.addr).await.unwrap();
-        let shaken = timeout(LONG, shake(&world.ca, REGISTRY, stream, &["h2"]));
+        let shaken = timeout(LONG, shake(&world.ca, REGISTRY, stream));
         let fault = shaken.await.unwrap().err().map(|error| {
             let error = error.into_inner().unwrap();
             match error.downcast_ref::<rustls::Error>() {
@@ -890,16 +856,11 @@ async fn the_registry_serves_what_was_pushed() {
     assert_eq!(got.body, index.bytes);
     assert_eq!(digest(&got.body), index.digest);
     let url = manifest_url(&world);
-    for ask in [
-        Ask::new(&world, Method::HEAD, &url),
-        Ask::new(&world, Method::HEAD, &url).http1(),
-    ] {
-        let head = ask.got().await;
-        assert_eq!(head.header("docker-content-digest"), index.digest);
-        assert_eq!(head.header("content-length"), index.bytes.len().to_string());
-        assert_eq!(head.header("content-type"), index.media_type);
-        assert!(head.body.is_empty());
-    }
+    let head = Ask::new(&world, Method::HEAD, &url).got().await;
+    assert_eq!(head.header("docker-content-digest"), index.digest);
+    assert_eq!(head.header("content-length"), index.bytes.len().to_string());
+    assert_eq!(head.header("content-type"), index.media_type);
+    assert!(head.body.is_empty());
     let listed: serde_json::Value = serde_json::from_slice(&index.bytes).unwrap();
     assert_eq!(listed["manifests"].as_array().unwrap().len(), 3);
     let layers = &world.image.platform("arm64").layers;
@@ -1061,7 +1022,7 @@ async fn a_connection_can_be_good_for_one_request() {
     let world = open_world().await;
     world.registry.knobs().manners.close_each = true;
     let url = manifest_url(&world);
-    let got = Ask::get(&world, &url).http1().got().await;
+    let got = Ask::get(&world, &url).got().await;
     assert_eq!((got.header("connection"), got.end), ("close", End::Whole));
     let got = Ask::get(&world, &url).got().await;
     assert_eq!((got.status, got.end), (200, End::Whole));
@@ -1073,52 +1034,46 @@ async fn an_answer_breaks_off_where_it_is_told_to() {
     let world = open_world().await;
     let url = manifest_url(&world);
     let whole = world.image.top().bytes.len();
-    for http1 in [true, false] {
-        let get = || {
-            let ask = Ask::get(&world, &url);
-            if http1 { ask.http1() } else { ask }
+    let get = || Ask::get(&world, &url);
+    for (flow, length, end) in [
+        (Flow::StallAfter(10), 10, End::Silence),
+        (Flow::StallAfter(0), 0, End::Silence),
+        (Flow::TruncateAfter(10), 10, End::Cut),
+        (Flow::ResetAfter(10), 10, End::Reset),
+    ] {
+        let reply = Reply::new(200)
+            .body("text/plain", world.image.top().bytes.clone())
+            .flow(flow);
+        world
+            .registry
+            .knobs()
+            .manners
+            .fail_times(1, "/manifests/", reply);
+        let ask = match end {
+            End::Silence => get().impatient(),
+            _ => get(),
         };
-        for (flow, length, end) in [
-            (Flow::StallAfter(10), 10, End::Silence),
-            (Flow::StallAfter(0), 0, End::Silence),
-            (Flow::TruncateAfter(10), 10, End::Cut),
-            (Flow::ResetAfter(10), 10, End::Reset),
-        ] {
-            let reply = Reply::new(200)
-                .body("text/plain", world.image.top().bytes.clone())
-                .flow(flow);
-            world
-                .registry
-                .knobs()
-                .manners
-                .fail_times(1, "/manifests/", reply);
-            let ask = match end {
-                End::Silence => get().impatient(),
-                _ => get(),
-            };
-            let got = ask.got().await;
-            let length_said = got.header("content-length").to_owned();
-            assert_eq!(length_said, whole.to_string(), "{flow:?}");
-            assert_eq!(got.body.len(), length, "{flow:?} http1 {http1}");
-            assert_eq!(got.end, end, "{flow:?} http1 {http1}");
-        }
-        for (flow, expected) in [
-            (Flow::Hang, None),
-            (Flow::Reset, Some(End::Reset)),
-            (Flow::Close, Some(End::Cut)),
-        ] {
-            let once =
-                |k: &mut registry::RegistryKnobs| k.manners.fail_times(1, "/manifests/", flow);
-            once(&mut world.registry.knobs());
-            let ask = match flow {
-                Flow::Hang => get().impatient(),
-                _ => get(),
-            };
-            match ask.send().await {
-                Ok(None) => assert_eq!(expected, None, "{flow:?} http1 {http1}"),
-                Err(end) => assert_eq!(expected, Some(end), "{flow:?} http1 {http1}"),
-                Ok(Some(got)) => panic!("{flow:?} http1 {http1}: {got:?}"),
-            }
+        let got = ask.got().await;
+        let length_said = got.header("content-length").to_owned();
+        assert_eq!(length_said, whole.to_string(), "{flow:?}");
+        assert_eq!(got.body.len(), length, "{flow:?}");
+        assert_eq!(got.end, end, "{flow:?}");
+    }
+    for (flow, expected) in [
+        (Flow::Hang, None),
+        (Flow::Reset, Some(End::Reset)),
+        (Flow::Close, Some(End::Cut)),
+    ] {
+        let once = |k: &mut registry::RegistryKnobs| k.manners.fail_times(1, "/manifests/", flow);
+        once(&mut world.registry.knobs());
+        let ask = match flow {
+            Flow::Hang => get().impatient(),
+            _ => get(),
+        };
+        match ask.send().await {
+            Ok(None) => assert_eq!(expected, None, "{flow:?}"),
+            Err(end) => assert_eq!(expected, Some(end), "{flow:?}"),
+            Ok(Some(got)) => panic!("{flow:?}: {got:?}"),
         }
     }
 }

@@ -13,6 +13,7 @@ mod support;
 #[path = "lab/world.rs"]
 mod world;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::{Outcome, Probe};
@@ -21,6 +22,7 @@ use pullpath::model::transfer::{StreamEnd, TransferEnd};
 use pullpath::report::{Document, Report};
 use stack::REPOSITORY;
 use support::World as Servers;
+use support::image::{Flavour, Image};
 use support::web::{Flow, Reply};
 use world::{DNS, PUBLIC, World};
 
@@ -159,13 +161,33 @@ async fn all_layers_are_read_and_checked_against_their_digests() {
         };
         assert_eq!(stream.end, matches, "{stream:#?}");
     }
-    // Over HTTP/2 all share a connection, as containerd's client has it; over HTTP/1.1 none does.
-    assert_eq!(transfer.connections, 1);
-    let servers = Servers::http1().await;
-    let outcome = Probe::of(&servers).args(["--transfer", "full"]).run().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_connections_carry_all_layers_one_after_the_other() {
+    let servers = Servers::healthy().await;
+    let image = Image::build(5, Flavour::Oci, &["amd64"], &[200 << 10; 9]);
+    servers.registry.store.push(REPOSITORY, "many", &image);
+    // Slow enough that three are under way at a time.
+    servers.blobs.knobs().serving.flow = Flow::Drip {
+        piece: 50 << 10,
+        every: Duration::from_millis(50),
+    };
+    let reference = format!("{}/{REPOSITORY}:many", servers.registry_host());
+    let outcome = Probe::of(&servers)
+        .reference(&reference)
+        .args(["--transfer", "full"])
+        .run()
+        .await;
+    outcome.is_quiet();
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
     assert_eq!(transfer.end, TransferEnd::Complete, "{transfer:#?}");
-    assert_eq!(transfer.connections, transfer.streams.len());
+    assert_eq!(transfer.streams.len(), 9);
+    assert_eq!(transfer.connections, 3, "{transfer:#?}");
+    let seen = servers.blobs.server.seen();
+    let whole = seen.iter().filter(|seen| seen.header("range").is_none());
+    let connections: BTreeSet<usize> = whole.map(|seen| seen.connection).collect();
+    assert_eq!(connections.len(), 3, "{connections:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

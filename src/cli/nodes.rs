@@ -37,10 +37,11 @@ const ABOUT: Duration = Duration::from_secs(10);
 const MOST: usize = 1000;
 
 /// Everything that says how one walks from here says nothing of a node.
-const OF_HERE: [&str; 26] = [
+const OF_HERE: [&str; 27] = [
     "filename",
     "platform",
     "trace",
+    "large_hello",
     "save",
     "max_bytes",
     "max_duration",

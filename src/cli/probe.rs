@@ -87,6 +87,10 @@ pub(super) struct Probe {
     #[arg(long)]
     hops: bool,
 
+    /// Try at each leg whether a TLS ClientHello of two packets passes too, as newer clients send it: one more connection each
+    #[arg(long)]
+    large_hello: bool,
+
     /// Save each report in this folder, for `pullpath replay`
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
@@ -299,6 +303,7 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
     let looking = ground.look();
     let edges = ground.edges;
     let platform = args.platform.unwrap_or_else(Platform::local);
+    let large_hello = args.large_hello;
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut walks = JoinSet::new();
     for (index, wish) in wishes.into_iter().enumerate() {
@@ -325,10 +330,11 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
         walks.spawn(async move {
             let _place = places.acquire().await;
             let watch = progress.watch(check.reference.to_string());
-            (
-                index,
-                probe::pull(&check, &edges, &watch, Timestamp::now()).await,
-            )
+            let mut evidence = probe::pull(&check, &edges, &watch, Timestamp::now()).await;
+            if large_hello {
+                probe::large_hello::add(&mut evidence, &edges).await;
+            }
+            (index, evidence)
         });
     }
     let mut seen = Vec::new();

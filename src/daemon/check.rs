@@ -1,16 +1,18 @@
 //! One check: the walk of one target with the effort of its tier, and its report.
 
 use std::ffi::OsString;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use super::cluster::OwnPod;
 use super::face;
+use super::large_hello::LargeHellos;
 use super::ledger::{Rejected, Reserved};
 use super::schedule::{Moment, Tier};
 use super::target::Target;
@@ -21,7 +23,7 @@ use crate::kubernetes::follow::{State, View};
 use crate::kubernetes::secrets::{Lent, SecretKey, Secrets};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::Role;
-use crate::model::evidence::{Attempt, Evidence};
+use crate::model::evidence::{Attempt, Evidence, Leg};
 use crate::model::fault::Phase;
 use crate::model::hops::Trace;
 use crate::model::network::ExpectedPath;
@@ -32,7 +34,7 @@ use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 use crate::model::workload::SecretSought;
 use crate::net::netlink::Netlink;
-use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Progress};
+use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Progress, large_hello};
 use crate::registry::keyring::{Credential, Keyring, LoadedSource};
 use crate::report::Report;
 use crate::surroundings::place::{Place, PlaceError, Wishes, containerd_files};
@@ -73,6 +75,9 @@ pub struct World {
     /// What is told of this Node; `None`: nobody is asked.
     node: Option<watch::Receiver<View<NodeFacts>>>,
     own_pod: Option<OwnPod>,
+    large_hellos: Arc<Lock<LargeHellos>>,
+    /// The longest that a check may take.
+    check_timeout: Duration,
 }
 
 /// What was named and can't be used.
@@ -96,6 +101,7 @@ impl World {
         secrets: Arc<Secrets>,
         node: Option<watch::Receiver<View<NodeFacts>>>,
         own_pod: Option<OwnPod>,
+        large_hellos: Arc<Lock<LargeHellos>>,
     ) -> Result<Self, WorldError> {
         let wait = config.schedule.timeout.0;
         let place = Place::load(&Wishes::of(&config.network, wait))?;
@@ -133,6 +139,8 @@ impl World {
             secrets,
             node,
             own_pod,
+            large_hellos,
+            check_timeout: config.schedule.check_timeout.0,
         })
     }
 
@@ -271,6 +279,7 @@ pub async fn make(world: &World, job: Job) -> Told {
     #[cfg(test)]
     made_defect(&target.name);
     let started = Timestamp::now();
+    let began = Instant::now();
     let (from_cluster, sought) = of_cluster(target, &world.secrets);
     let mut given = from_cluster;
     given.extend(sources(target).await);
@@ -324,6 +333,8 @@ pub async fn make(world: &World, job: Job) -> Told {
     evidence.vantage = Vantage::clone(&vantage);
     expect_classes(target, &mut evidence);
     remember_hops(&mut evidence, job.hops);
+    let left = world.check_timeout.saturating_sub(began.elapsed());
+    try_large_hellos(world, &mut evidence.walk.legs, job.now, left / 2).await;
     let rejected = face::rejected(&evidence.walk).filter_map(|attempt| {
         let id = attempt.credential.as_ref()?;
         let used = candidates.iter().find(|candidate| candidate.id == *id)?;
@@ -371,6 +382,30 @@ fn remember_hops(evidence: &mut Evidence, hops: Vec<(Role, Trace)>) {
         if let Some(leg) = same {
             leg.hops = Some(trace);
         }
+    }
+}
+
+/// Tries a ClientHello of two packets at the legs whose turn it is, and adds to each leg what its
+/// last trial came to. A trial that takes too long tells nothing: the check goes first.
+async fn try_large_hellos(world: &World, legs: &mut [Leg], now: Moment, limit: Duration) {
+    let remembered = || -> MutexGuard<'_, LargeHellos> {
+        let hellos = world.large_hellos.lock();
+        hellos.unwrap_or_else(PoisonError::into_inner)
+    };
+    let mut due: Vec<&Leg> = legs
+        .iter()
+        .filter(|leg| large_hello::applies(leg))
+        .collect();
+    due.retain(|leg| remembered().take(&leg.endpoint, now));
+    let trials = join_all(due.iter().map(|leg| large_hello::trial(leg, &world.edges)));
+    let trials = timeout(limit, trials).await.unwrap_or_default();
+    for (leg, trial) in due.into_iter().zip(trials) {
+        if let Some(trial) = trial {
+            remembered().learn(&leg.endpoint, trial);
+        }
+    }
+    for leg in legs.iter_mut().filter(|leg| large_hello::applies(leg)) {
+        leg.large_hello = remembered().last(&leg.endpoint).cloned();
     }
 }
 

@@ -145,7 +145,7 @@ impl Face {
                 rates: verdict.throughput.clone(),
                 findings: of_transfer,
             }),
-            requests: requests(walk),
+            requests: requests(walk) + hellos(walk, evidence.started),
             answered: answered(walk, evidence.started),
         }
     }
@@ -280,6 +280,15 @@ fn requests(walk: &Walk) -> u32 {
         .map_or(0, |transfer| transfer.streams.len());
     let all = ran(walk.ping.took()) + of_attempts + fetched + blob + transfer;
     u32::try_from(all).unwrap_or(u32::MAX)
+}
+
+/// Connections for the trial of a large ClientHello, each as much as a request.
+fn hellos(walk: &Walk, started: Timestamp) -> u32 {
+    let trials = walk.legs.iter().filter_map(|leg| leg.large_hello.as_ref());
+    trials
+        .filter(|trial| trial.at >= started)
+        .map(|trial| 1 + u32::from(trial.short.is_some()))
+        .sum()
 }
 
 /// The word of the registry's servers on how much is too much.

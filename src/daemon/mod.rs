@@ -4,6 +4,7 @@ pub mod check;
 pub mod cluster;
 pub mod face;
 pub mod fleet;
+pub mod large_hello;
 pub mod ledger;
 pub mod metrics;
 pub mod notices;

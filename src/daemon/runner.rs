@@ -5,7 +5,7 @@ mod sharing;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use super::check::{self, Job, Told, World, WorldError};
 use super::cluster::{Cluster, Seen};
 use super::face::Face;
 use super::fleet::{ClusterFace, Fleet, OwnNode, Shown, Watched};
+use super::large_hello::LargeHellos;
 use super::ledger::{Answered, Limits, Reserved};
 use super::notices::Tally;
 use super::on_demand::{self, Pace, Pods, Wish};
@@ -128,6 +129,7 @@ pub struct Runner {
     world: Arc<World>,
     netlink: Option<Arc<Netlink>>,
     known: Arc<KnownManifests>,
+    large_hellos: Arc<Mutex<LargeHellos>>,
     cluster: Cluster,
     events: Tally,
     /// What pods want, as it was known last.
@@ -226,6 +228,7 @@ impl Runner {
             tracing::warn!(reason, "what was known before the start is not used");
         }
         let known = Arc::new(known);
+        let large_hellos = Arc::new(Mutex::new(LargeHellos::new(&node)));
         let events = Tally::default();
         let cluster = Cluster::start(&config.kubernetes, &node, Arc::clone(&events)).await?;
         let sharing = Sharing::start(&config, &node).await?;
@@ -236,6 +239,7 @@ impl Runner {
             cluster.secrets(),
             cluster.own_node(),
             cluster.own_pod(),
+            Arc::clone(&large_hellos),
         )?;
         let world = Arc::new(world);
         let mut fleet = Fleet::new(&node, world.network(), Timestamp::now());
@@ -250,6 +254,7 @@ impl Runner {
             world,
             netlink,
             known,
+            large_hellos,
             cluster,
             events,
             wanted: Vec::new(),
@@ -560,6 +565,7 @@ impl Runner {
             next.secrets(),
             next.own_node(),
             next.own_pod(),
+            Arc::clone(&self.large_hellos),
         );
         Ok(Prepared {
             world: world.map_err(|error| error.to_string())?,

@@ -357,9 +357,15 @@ causes! {
         TlsHang = "tls_hang", Critical, Now, [DnsHijack, MtuBlackhole];
         "Nothing comes back after our TLS greeting"
         symptom "`net/http: TLS handshake timeout`"
-        cause "Large packets are lost on the way (the greeting, or the server's certificates, are larger than one packet), a filter swallows the greeting, or the server hangs."
+        cause "Large packets are lost on the way (the server's certificates are larger than one packet), a filter swallows the greeting, or the server hangs."
         tell "The connection is there, and no byte, or only part of the answer, comes. The handshake is repeated with small segments: where that passes, and the usual size fails again, it is mtu_blackhole."
         fix "Look at the MTU of the path first: clamp the MSS on the VPN or tunnel gateway. Then at firewalls that read TLS."
+        TlsLargeHello = "tls_large_hello", Warning, Now, [MtuBlackhole];
+        "A TLS ClientHello of two packets gets no answer"
+        symptom "`net/http: TLS handshake timeout` or `connection reset by peer` after an upgrade of containerd, and in browsers; the older containerd pulls"
+        cause "A filter, firewall or load balancer on the path expects the whole ClientHello in one packet and drops or resets a longer one. Clients that offer a post-quantum key share (X25519MLKEM768) send two packets: upstream builds with Go 1.24 and later, and browsers. Debian's containerd does not, and is not affected."
+        tell "After a handshake that succeeded, one more is made with a ClientHello of two packets and closed without a request. It timed out or was cut before a byte came back, and the short one was answered again right after it. The daemon tries this at most once an hour and endpoint, never through a proxy; `pullpath probe` with --large-hello. Two trials in a row make the confidence high."
+        fix "Update or reconfigure the device that drops it; if the path has a tunnel, check its MTU first. Until then set GODEBUG=tlsmlkem=0 in the environment of an affected containerd."
         TlsIncompatible = "tls_incompatible", Critical, Now, [];
         "No TLS version or cipher in common"
         symptom "`tls: server selected unsupported protocol version` or `remote error: tls: protocol version`"

@@ -193,8 +193,8 @@ fn secured(name: &str) -> Tls {
         outcome: done(Session {
             protocol: "TLSv1.3".to_owned(),
             cipher_suite: "TLS13_AES_128_GCM_SHA256".to_owned(),
-            key_exchange: Some("X25519MLKEM768".to_owned()),
-            alpn: Some("h2".to_owned()),
+            key_exchange: Some("X25519".to_owned()),
+            alpn: None,
         }),
     }
 }
@@ -221,6 +221,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         routes: Vec::new(),
         transport: None,
         hops: None,
+        large_hello: None,
     }
 }
 

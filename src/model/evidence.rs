@@ -213,6 +213,51 @@ pub struct Leg {
     /// The routers on the way to the address connected to, when that was asked for (`--hops`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops: Option<Trace>,
+    /// The trial of a ClientHello that fills two packets, where one was made; by the daemon it may be
+    /// older than this walk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large_hello: Option<LargeHello>,
+}
+
+/// A handshake with a ClientHello that fills two packets, where the usual one, which fits into one,
+/// had passed.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct LargeHello {
+    /// When it was sent.
+    pub at: Timestamp,
+    pub to: SocketAddr,
+    /// The size of its TLS record.
+    pub bytes: Bytes,
+    pub large: Step<Session, TlsFault>,
+    /// The usual ClientHello again, where the large one was not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<Step<Session, TlsFault>>,
+    /// How many trials in a row, this one included, found the large hello dropped; 0: it was not.
+    pub in_a_row: u32,
+}
+
+impl LargeHello {
+    /// Not a byte came back for the large one.
+    pub fn is_unanswered(&self) -> bool {
+        is_unanswered(&self.large)
+    }
+
+    /// The large one got no answer, and the usual one did right after it.
+    pub fn is_dropped(&self) -> bool {
+        let answers = |short: &Step<Session, TlsFault>| !is_unanswered(short);
+        self.is_unanswered() && self.short.as_ref().is_some_and(answers)
+    }
+}
+
+fn is_unanswered(handshake: &Step<Session, TlsFault>) -> bool {
+    matches!(
+        handshake.fault(),
+        Some(
+            TlsFault::Timeout { received: Bytes(0) }
+                | TlsFault::Reset { received: Bytes(0) }
+                | TlsFault::Closed { received: Bytes(0) }
+        )
+    )
 }
 
 /// TCP_INFO of a connection that has carried its part of the walk (linux/tcp.h).
@@ -532,9 +577,10 @@ pub struct Session {
     /// `TLSv1.3`.
     pub protocol: String,
     pub cipher_suite: String,
-    /// `X25519MLKEM768`, `X25519`, …
+    /// `X25519`, `secp256r1`, …
     pub key_exchange: Option<String>,
-    /// `h2`, `http/1.1`; `None` when the server chose none (then HTTP/1.1 is spoken).
+    /// What the server chose of the protocols offered, in reports of versions that offered some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpn: Option<String>,
 }
 

@@ -112,9 +112,10 @@ pub struct Stage {
 pub enum StageKind {
     /// One layer alone.
     OneStream,
-    /// As many as containerd reads at the same time, over as many connections as it would have.
+    /// As many as containerd reads at the same time, each over a connection of its own.
     AsContainerd,
-    /// As many, each over a connection of its own: tells a limit of each connection from one of all.
+    /// Made by versions that spoke HTTP/2 and are read in their reports: as many streams, which had
+    /// shared a connection before, each over one of its own.
     OwnConnections,
     /// The same, and a host elsewhere.
     WithControl,
@@ -197,7 +198,7 @@ pub struct TransferStream {
     pub endpoint: Endpoint,
     pub to: SocketAddr,
     pub digest: String,
-    /// Which of the connections carried it; several streams of HTTP/2 share one.
+    /// Which of the connections carried it; another stream may have used it before.
     pub connection: usize,
     /// From the request to the first byte of the answer's head.
     #[serde(rename = "first_byte_seconds", with = "optional_seconds")]
@@ -296,4 +297,16 @@ pub struct StreamSample {
     pub data_segments_in: Option<u32>,
     /// `tcpi_rcv_ooopack`.
     pub out_of_order: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_of_older_reports_are_read() {
+        let stage = r#"{"kind":"own_connections","from_seconds":1.5,"streams":5,"connections":3}"#;
+        let stage: Stage = serde_json::from_str(stage).unwrap();
+        assert_eq!(stage.kind, StageKind::OwnConnections);
+    }
 }

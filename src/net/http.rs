@@ -1,13 +1,11 @@
 //! One HTTP exchange at a time over a connection that is already there: no redirect, no retry, no
 //! pool. Whoever calls decides what to do with an answer or a fault.
 
-use std::error::Error as StdError;
 use std::fmt;
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,12 +17,12 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::tls::{TlsStream, alert_name};
 use super::watched::{End, Record, Seen, Watched};
@@ -41,7 +39,7 @@ pub enum Stream {
 
 /// A connection that requests can be sent on, one after the other.
 pub struct HttpConnection {
-    sender: Sender,
+    sender: http1::SendRequest<Full<Buffer>>,
     record: Record,
     shared: Arc<Shared>,
     requests: usize,
@@ -57,68 +55,41 @@ pub struct ForProxy {
     pub authorization: Option<HeaderValue>,
 }
 
-enum Sender {
-    H1(http1::SendRequest<Full<Buffer>>),
-    H2(http2::SendRequest<Full<Buffer>>),
-}
-
 /// What a connection and its answers have in common.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     /// hyper's side of the connection; ends with the last of its users.
-    tasks: Arc<Mutex<JoinSet<()>>>,
+    _task: AbortOnDropHandle<()>,
     /// No further request should be sent.
     spoiled: AtomicBool,
 }
 
 impl HttpConnection {
-    /// Begins to speak HTTP/1.1, or HTTP/2 when ALPN chose it.
-    pub async fn open(stream: Stream, is_h2: bool) -> Result<Self, HttpFault> {
-        Self::open_with(stream, is_h2, SMALL_WINDOWS).await
-    }
-
-    /// The same for bodies that are read whole: over HTTP/2 with the windows of Go's client, so that
-    /// they bound neither its rate nor ours.
-    pub async fn open_wide(stream: Stream, is_h2: bool) -> Result<Self, HttpFault> {
-        Self::open_with(stream, is_h2, WIDE_WINDOWS).await
-    }
-
-    async fn open_with(stream: Stream, is_h2: bool, windows: Windows) -> Result<Self, HttpFault> {
+    /// Begins to speak HTTP/1.1, which is all that containerd's client speaks: its transport has a
+    /// dialler of its own, and Go then offers no HTTP/2.
+    pub async fn open(stream: Stream) -> Result<Self, HttpFault> {
         let (watched, record) = Watched::new(stream);
-        let io = TokioIo::new(watched);
-        let shared = Arc::new(Shared::default());
-        let spawner = Spawner(Arc::downgrade(&shared.tasks));
-        let opening = async {
-            if is_h2 {
-                let (sender, connection) = http2::Builder::new(spawner.clone())
-                    .initial_stream_window_size(windows.stream)
-                    .initial_connection_window_size(windows.connection)
-                    .max_header_list_size(HEAD_LIMIT)
-                    .handshake(io)
-                    .await?;
-                spawner.spawn(connection);
-                Ok::<_, hyper::Error>(Sender::H2(sender))
-            } else {
-                let (sender, connection) = http1::Builder::new()
-                    // As Go writes them, for the middlebox that minds.
-                    .title_case_headers(true)
-                    .max_headers(MAX_HEADERS)
-                    .max_buf_size(HEAD_LIMIT as usize)
-                    .handshake(io)
-                    .await?;
-                spawner.spawn(connection);
-                Ok(Sender::H1(sender))
+        let opened = http1::Builder::new()
+            // As Go writes them, for the middlebox that minds.
+            .title_case_headers(true)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(HEAD_LIMIT)
+            .handshake(TokioIo::new(watched))
+            .await;
+        let (sender, connection) = opened.map_err(|error| fault(&error, &record.seen()))?;
+        let task = tokio::spawn(async {
+            // The sender of a request gets its error too; this is for the idle connection.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
             }
-        };
-        let sender = match timeout(OPEN_LIMIT, opening).await {
-            Ok(Ok(sender)) => sender,
-            Ok(Err(error)) => return Err(fault(&error, &record.seen(), is_h2)),
-            Err(_) => return Err(HttpFault::Timeout),
-        };
+        });
         Ok(Self {
             sender,
             record,
-            shared,
+            shared: Arc::new(Shared {
+                _task: AbortOnDropHandle::new(task),
+                spoiled: AtomicBool::new(false),
+            }),
             requests: 0,
             may_reconnect: false,
             proxied: None,
@@ -139,8 +110,7 @@ impl HttpConnection {
         limit: Duration,
     ) -> Result<Response, HttpFault> {
         let is_head = request.method() == Method::HEAD;
-        let is_h2 = self.is_h2();
-        let request = prepare(request, is_h2, self.proxied.as_ref())?;
+        let request = prepare(request, self.proxied.as_ref())?;
         let reused = self.requests > 0;
         if reused {
             // On the first request, bytes that came unasked count: they tell what the peer speaks.
@@ -155,17 +125,13 @@ impl HttpConnection {
             Ok(Ok(answer)) => return Ok(self.response(answer, first_byte, is_head)),
             Ok(Err(error)) => {
                 let seen = self.record.seen();
-                let fault = fault(&error, &seen, is_h2);
-                let unanswered = is_h2 || seen.received == 0;
-                self.may_reconnect = is_refused_stream(&error)
-                    || (reused
-                        && unanswered
-                        && matches!(fault, HttpFault::Closed | HttpFault::Reset));
+                let fault = fault(&error, &seen);
+                self.may_reconnect = reused
+                    && seen.received == 0
+                    && matches!(fault, HttpFault::Closed | HttpFault::Reset);
                 fault
             }
-            Err(_) => self
-                .not_http(&self.record.seen())
-                .unwrap_or(HttpFault::Timeout),
+            Err(_) => not_http(&self.record.seen().first).unwrap_or(HttpFault::Timeout),
         };
         self.shared.spoil();
         Err(fault)
@@ -175,16 +141,8 @@ impl HttpConnection {
         &mut self,
         request: Request<Full<Buffer>>,
     ) -> hyper::Result<http::Response<Incoming>> {
-        match &mut self.sender {
-            Sender::H1(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await
-            }
-            Sender::H2(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await
-            }
-        }
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
     }
 
     fn response(
@@ -194,7 +152,7 @@ impl HttpConnection {
         is_head: bool,
     ) -> Response {
         let (head, body) = answer.into_parts();
-        if !self.is_h2() && closes(head.version, &head.headers) {
+        if closes(head.version, &head.headers) {
             self.shared.spoil();
         }
         let complete = is_head || body.is_end_stream();
@@ -207,34 +165,19 @@ impl HttpConnection {
             record: self.record.clone(),
             end: BodyEnd {
                 shared: self.shared.clone(),
-                // A stream of HTTP/2 that is dropped leaves the others alone.
-                spoils: !complete && !self.is_h2(),
+                spoils: !complete,
             },
-            is_h2: self.is_h2(),
         }
-    }
-
-    fn not_http(&self, seen: &Seen) -> Option<HttpFault> {
-        (!self.is_h2()).then(|| not_http(&seen.first)).flatten()
-    }
-
-    /// HTTP/2 is spoken.
-    pub fn is_h2(&self) -> bool {
-        matches!(self.sender, Sender::H2(_))
     }
 
     /// A further request can be sent, as far as is known on this side.
     pub fn is_reusable(&self) -> bool {
-        let closed = match &self.sender {
-            Sender::H1(sender) => sender.is_closed(),
-            Sender::H2(sender) => sender.is_closed(),
-        };
-        !closed && !self.shared.spoiled.load(Ordering::Relaxed)
+        !self.sender.is_closed() && !self.shared.spoiled.load(Ordering::Relaxed)
     }
 
-    /// The last request failed without a byte of an answer on a connection that had served before,
-    /// or HTTP/2 said that it was not looked at (RFC 9113 section 8.7): the server had hung up
-    /// meanwhile. Go's transport connects anew then, and so may the caller, once.
+    /// The last request failed without a byte of an answer on a connection that had served before:
+    /// the server had closed it meanwhile. Go's transport connects anew then, and so may the caller,
+    /// once.
     pub fn may_reconnect(&self) -> bool {
         self.may_reconnect
     }
@@ -243,7 +186,6 @@ impl HttpConnection {
 impl fmt::Debug for HttpConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpConnection")
-            .field("is_h2", &self.is_h2())
             .field("requests", &self.requests)
             .finish_non_exhaustive()
     }
@@ -257,7 +199,6 @@ pub struct Response {
     /// From the request being handed over to the head of the answer.
     pub first_byte: Duration,
     is_head: bool,
-    is_h2: bool,
     body: Incoming,
     record: Record,
     end: BodyEnd,
@@ -310,9 +251,8 @@ impl Response {
         }
     }
 
-    /// Reads the first `want` bytes of the body, or all of a shorter one, and leaves the rest: over
-    /// HTTP/1.1 that closes the connection, over HTTP/2 it cancels the stream. `limit` bounds every
-    /// wait; after twice that, what has come is enough: slow is no stall. Returns how many bytes
+    /// Reads the first `want` bytes of the body, or all of a shorter one, and leaves the rest, which
+    /// closes the connection. `limit` bounds every wait; after twice that, what has come is enough: slow is no stall. Returns how many bytes
     /// came, and when the first of them did.
     pub async fn read_first(
         mut self,
@@ -355,7 +295,11 @@ impl Response {
                 self.end.spoils = false;
                 Ok(None)
             }
-            Ok(Some(Ok(data))) => Ok(Some(data)),
+            Ok(Some(Ok(data))) => {
+                // Nothing is left to read: the connection can serve again.
+                self.end.spoils &= !self.body.is_end_stream();
+                Ok(Some(data))
+            }
             Ok(Some(Err(error))) => {
                 let want = self.body.size_hint().exact();
                 Err(self.body_fault(&error, got, want.map(|left| got + left)))
@@ -378,17 +322,11 @@ impl Response {
     }
 
     fn body_fault(&self, error: &hyper::Error, got: u64, want: Option<u64>) -> HttpFault {
-        let truncated = HttpFault::Truncated {
-            got: Bytes(got),
-            want: want.map(Bytes),
-        };
-        // An HTTP/2 stream that ends before its Content-Length is found by our own side
-        // (RFC 9113 section 8.1.1).
-        if h2_error(error).is_some_and(h2::Error::is_library) && want.is_some_and(|w| got < w) {
-            return truncated;
-        }
-        match fault(error, &self.record.seen(), self.is_h2) {
-            HttpFault::Closed => truncated,
+        match fault(error, &self.record.seen()) {
+            HttpFault::Closed => HttpFault::Truncated {
+                got: Bytes(got),
+                want: want.map(Bytes),
+            },
             fault => fault,
         }
     }
@@ -428,7 +366,6 @@ impl Shared {
 
 fn prepare(
     request: Request<Buffer>,
-    is_h2: bool,
     proxied: Option<&ForProxy>,
 ) -> Result<Request<Full<Buffer>>, HttpFault> {
     let (mut head, body) = request.into_parts();
@@ -448,37 +385,23 @@ fn prepare(
         .uri
         .path_and_query()
         .map_or_else(|| "/".to_owned(), ToString::to_string);
-    let uri = if is_h2 {
-        let scheme = head.uri.scheme_str().unwrap_or("https");
-        head.headers.remove(HOST);
-        Uri::builder()
-            .scheme(scheme)
-            .authority(host)
-            .path_and_query(path)
-            .build()
-    } else {
-        let value =
-            HeaderValue::try_from(host.as_str()).map_err(|_| bad("the host is no header value"))?;
-        head.headers.insert(HOST, value);
-        if let Some(proxy) = proxied {
+    let value =
+        HeaderValue::try_from(host.as_str()).map_err(|_| bad("the host is no header value"))?;
+    head.headers.insert(HOST, value);
+    let uri = Uri::builder().path_and_query(path);
+    let uri = match proxied {
+        Some(proxy) => {
             if let Some(value) = &proxy.authorization {
                 head.headers.insert(PROXY_AUTHORIZATION, value.clone());
             }
-            Uri::builder()
-                .scheme("http")
-                .authority(host)
-                .path_and_query(path)
-                .build()
-        } else {
-            Uri::builder().path_and_query(path).build()
+            uri.scheme("http").authority(host)
         }
+        None => uri,
     };
-    head.uri = uri.map_err(|_| bad("the address of the request can't be sent"))?;
-    head.version = if is_h2 {
-        Version::HTTP_2
-    } else {
-        Version::HTTP_11
-    };
+    head.uri = uri
+        .build()
+        .map_err(|_| bad("the address of the request can't be sent"))?;
+    head.version = Version::HTTP_11;
     head.headers
         .entry(USER_AGENT)
         .or_insert(HeaderValue::from_static(AGENT));
@@ -506,20 +429,17 @@ fn closes(version: Version, headers: &HeaderMap) -> bool {
 
 /// The table from a failure before or in an answer to its fault. What the wire did goes first;
 /// what hyper makes of it is asked by kind, never by its words.
-fn fault(error: &hyper::Error, seen: &Seen, is_h2: bool) -> HttpFault {
+fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
     if let Some(End::Tls(error)) = &seen.end {
         return tls_fault(error);
     }
-    if !is_h2 && let Some(fault) = not_http(&seen.first) {
+    if let Some(fault) = not_http(&seen.first) {
         return fault;
     }
     if error.is_parse() {
         return HttpFault::Malformed {
             reason: clean(&error.to_string(), MAX_TEXT),
         };
-    }
-    if let Some(error) = h2_error(error).filter(|e| !e.is_io()) {
-        return h2_fault(error);
     }
     match &seen.end {
         Some(end) if end.is_reset() => return HttpFault::Reset,
@@ -582,48 +502,6 @@ fn not_http(first: &[u8]) -> Option<HttpFault> {
     Some(HttpFault::Malformed { reason })
 }
 
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    let mut source = error.source();
-    for _ in 0..MAX_SOURCES {
-        let error = source?;
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        source = error.source();
-    }
-    None
-}
-
-fn h2_fault(error: &h2::Error) -> HttpFault {
-    let reason = error.reason();
-    if error.is_go_away() && error.is_remote() && reason == Some(h2::Reason::NO_ERROR) {
-        return HttpFault::Closed;
-    }
-    let code = match reason {
-        Some(reason) => format!("{reason:?}"),
-        None => clean(&error.to_string(), MAX_TEXT),
-    };
-    if !error.is_remote() {
-        return HttpFault::Malformed {
-            reason: format!("HTTP/2 error {code} in what the server sent"),
-        };
-    }
-    let what = if error.is_go_away() {
-        "closed the HTTP/2 connection"
-    } else {
-        "reset the HTTP/2 stream"
-    };
-    HttpFault::Other {
-        reason: format!("the server {what}: {code}"),
-    }
-}
-
-fn is_refused_stream(error: &hyper::Error) -> bool {
-    h2_error(error).is_some_and(|e| {
-        e.is_remote() && e.is_reset() && e.reason() == Some(h2::Reason::REFUSED_STREAM)
-    })
-}
-
 fn slow(within: Duration, got: u64, want: Option<u64>) -> HttpFault {
     let of = want.map_or_else(String::new, |want| format!(" of {want}"));
     HttpFault::Other {
@@ -635,35 +513,6 @@ fn slow(within: Duration, got: u64, want: Option<u64>) -> HttpFault {
 }
 
 // ---- plumbing -----------------------------------------------------------------------------------
-
-/// Runs hyper's tasks where they end with the connection. Weak, because the tasks hold it too.
-#[derive(Clone, Debug)]
-struct Spawner(Weak<Mutex<JoinSet<()>>>);
-
-impl Spawner {
-    fn spawn<F>(&self, connection: F)
-    where
-        F: Future<Output = hyper::Result<()>> + Send + 'static,
-    {
-        hyper::rt::Executor::execute(self, async {
-            // Whoever waits for an answer hears of it too; this is for the idle connection.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
-            }
-        });
-    }
-}
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, task: F) {
-        if let Some(tasks) = self.0.upgrade() {
-            tasks
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .spawn(task);
-        }
-    }
-}
 
 impl AsyncRead for Stream {
     fn poll_read(
@@ -732,37 +581,11 @@ pub const AGENT: &str = concat!("pullpath/", env!("CARGO_PKG_VERSION"));
 /// a manifest of some MiB over a slow line, an end for one that comes byte by byte.
 pub const WHOLE_BODY: u32 = 4;
 
-/// Opening writes a few bytes and waits for none.
-const OPEN_LIMIT: Duration = Duration::from_secs(10);
-
 /// The head of an answer. Registries send some hundred bytes, signed locations up to 8 KiB.
-const HEAD_LIMIT: u32 = 256 << 10;
+const HEAD_LIMIT: usize = 256 << 10;
 
 /// More than any registry behind any number of proxies sends.
 const MAX_HEADERS: usize = 256;
-
-/// What a server of HTTP/2 may send before we take it (RFC 9113 section 5.2).
-#[derive(Clone, Copy, Debug)]
-struct Windows {
-    stream: u32,
-    connection: u32,
-}
-
-/// A layer costs little when only its first bytes are asked for, a manifest of 4 MiB takes 16 round
-/// trips.
-const SMALL_WINDOWS: Windows = Windows {
-    stream: 256 << 10,
-    connection: 256 << 10,
-};
-
-/// Those of Go's net/http (transportDefaultStreamFlow, transportDefaultConnFlow).
-const WIDE_WINDOWS: Windows = Windows {
-    stream: 4 << 20,
-    connection: 1 << 30,
-};
-
-/// Errors that wrap one another.
-const MAX_SOURCES: usize = 8;
 
 const MAX_TEXT: usize = 300;
 
@@ -787,11 +610,9 @@ mod tests {
             .unwrap()
     }
 
-    async fn connect(at: SocketAddr, is_h2: bool) -> HttpConnection {
+    async fn connect(at: SocketAddr) -> HttpConnection {
         let stream = TcpStream::connect(at).await.unwrap();
-        HttpConnection::open(Stream::Plain(stream), is_h2)
-            .await
-            .unwrap()
+        HttpConnection::open(Stream::Plain(stream)).await.unwrap()
     }
 
     /// Reads one request's head from a client.
@@ -836,7 +657,7 @@ mod tests {
     }
 
     async fn first_fault(answers: &[&[u8]], then: Then) -> HttpFault {
-        let mut connection = connect(server(answers, then).await, false).await;
+        let mut connection = connect(server(answers, then).await).await;
         let fault = connection.send(get("/v2/"), SHORT).await.unwrap_err();
         assert!(!connection.may_reconnect(), "it was the first request");
         assert!(!connection.is_reusable());
@@ -844,7 +665,7 @@ mod tests {
     }
 
     async fn body(answer: &[&[u8]], then: Then) -> Result<Buffer, HttpFault> {
-        let mut connection = connect(server(answer, then).await, false).await;
+        let mut connection = connect(server(answer, then).await).await;
         let response = connection.send(get("/v2/"), LONG).await.unwrap();
         response.read(MAX, SHORT).await
     }
@@ -860,7 +681,7 @@ mod tests {
                 .unwrap();
         })
         .await;
-        let mut connection = connect(at, false).await;
+        let mut connection = connect(at).await;
         let response = connection.send(get("/v2/?a=b"), LONG).await.unwrap();
         assert_eq!(response.status, 204);
         let head = told.await.unwrap();
@@ -886,7 +707,7 @@ mod tests {
             b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nthree",
         ];
-        let mut connection = connect(server(answers, Then::Close).await, false).await;
+        let mut connection = connect(server(answers, Then::Close).await).await;
         for (content, status) in [("one", 200), ("two", 401), ("three", 200)] {
             assert!(connection.is_reusable());
             let response = connection.send(get("/"), LONG).await.unwrap();
@@ -902,7 +723,7 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
         ];
-        let mut connection = connect(server(answers, Then::Hang).await, false).await;
+        let mut connection = connect(server(answers, Then::Hang).await).await;
         let head = Request::head("http://registry.test/")
             .body(Buffer::new())
             .unwrap();
@@ -947,7 +768,7 @@ mod tests {
             let _ = stream.read(&mut [0; 1]).await;
         })
         .await;
-        let mut connection = connect(at, false).await;
+        let mut connection = connect(at).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         let fault = connection.send(get("/"), SHORT).await.unwrap_err();
         assert!(
@@ -964,7 +785,7 @@ mod tests {
             while stream.write_all(&[b'a'; 4096]).await.is_ok() {}
         })
         .await;
-        let mut connection = connect(at, false).await;
+        let mut connection = connect(at).await;
         let fault = connection.send(get("/"), LONG).await.unwrap_err();
         assert!(matches!(fault, HttpFault::Malformed { .. }), "{fault:?}");
     }
@@ -1003,7 +824,7 @@ mod tests {
             let _ = stream.read(&mut [0; 1]).await;
         })
         .await;
-        let mut connection = connect(at, false).await;
+        let mut connection = connect(at).await;
         let response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, LONG).await, too_large);
         assert!(!connection.is_reusable());
@@ -1025,11 +846,11 @@ mod tests {
             })
             .await
         };
-        let mut connection = connect(dripping(6).await, false).await;
+        let mut connection = connect(dripping(6).await).await;
         let response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, SHORT).await.unwrap(), "......");
 
-        let mut connection = connect(dripping(50).await, false).await;
+        let mut connection = connect(dripping(50).await).await;
         let response = connection.send(get("/"), LONG).await.unwrap();
         let fault = response.read(MAX, SHORT).await.unwrap_err();
         assert!(
@@ -1050,7 +871,7 @@ mod tests {
             (EMPTY, Ok(0), true),
             (NONE, Err(HttpFault::Stalled { after: Bytes(0) }), false),
         ] {
-            let mut connection = connect(server(answer, Then::Hang).await, false).await;
+            let mut connection = connect(server(answer, Then::Hang).await).await;
             let response = connection.send(get("/"), LONG).await.unwrap();
             assert_eq!(
                 response
@@ -1061,7 +882,7 @@ mod tests {
             );
             assert_eq!(connection.is_reusable(), reusable, "{expected:?}");
         }
-        let mut connection = connect(server(NONE, Then::Close).await, false).await;
+        let mut connection = connect(server(NONE, Then::Close).await).await;
         let response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(
             response
@@ -1097,7 +918,7 @@ mod tests {
             (&[OK, b"HTTP/1.1 200"][..], Then::Close, false),
             (&[OK, b""][..], Then::Hang, false),
         ] {
-            let mut connection = connect(server(answers, then).await, false).await;
+            let mut connection = connect(server(answers, then).await).await;
             let first = connection.send(get("/"), LONG).await.unwrap();
             first.read(MAX, LONG).await.unwrap();
             let fault = connection.send(get("/"), SHORT).await.unwrap_err();
@@ -1107,171 +928,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_connection_ends_with_its_last_user() {
-        for is_h2 in [false, true] {
-            let (tell, told) = tokio::sync::oneshot::channel();
-            let at = peer(move |mut stream| async move {
-                let mut all = Vec::new();
-                let _ = stream.read_to_end(&mut all).await;
-                let _ = tell.send(());
-            })
-            .await;
-            let mut connection = connect(at, is_h2).await;
-            let _ = connection.send(get("/"), SHORT).await;
-            drop(connection);
-            timeout(LONG, told).await.unwrap().unwrap();
-        }
-    }
-
-    /// An HTTP/2 server that gives each request to `answer`, until that is false.
-    async fn h2_server<F>(mut answer: F) -> SocketAddr
-    where
-        F: FnMut(Request<h2::RecvStream>, h2::server::SendResponse<Buffer>) + Send + 'static,
-    {
-        peer(move |stream| async move {
-            let mut connection = h2::server::handshake(stream).await.unwrap();
-            while let Some(Ok((request, respond))) = connection.accept().await {
-                answer(request, respond);
-            }
-        })
-        .await
-    }
-
-    fn ok() -> http::response::Builder {
-        http::Response::builder().status(200)
-    }
-
-    #[tokio::test]
-    async fn http2_carries_requests_and_bodies_too() {
-        let at = h2_server(|request, mut respond| {
-            assert_eq!(request.uri().authority().unwrap(), "registry.test:5000");
-            assert_eq!(request.headers()["accept-encoding"], "identity");
-            assert!(!request.headers().contains_key(HOST));
-            let head = ok().header("content-length", "2").body(()).unwrap();
-            let is_head = request.method() == Method::HEAD;
-            let mut body = respond.send_response(head, is_head).unwrap();
-            if !is_head {
-                body.send_data(Buffer::from_static(b"ok"), true).unwrap();
-            }
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let at = peer(move |mut stream| async move {
+            let mut all = Vec::new();
+            let _ = stream.read_to_end(&mut all).await;
+            let _ = tell.send(());
         })
         .await;
-        let mut connection = connect(at, true).await;
-        for _ in 0..2 {
-            let response = connection.send(get("/v2/"), LONG).await.unwrap();
-            assert_eq!(response.read(MAX, LONG).await.unwrap(), "ok");
-            assert!(connection.is_reusable());
-        }
-        let head = Request::head("https://registry.test:5000/")
-            .body(Buffer::new())
-            .unwrap();
-        let response = connection.send(head, LONG).await.unwrap();
-        assert!(response.read(MAX, LONG).await.unwrap().is_empty());
-    }
-
-    #[tokio::test]
-    async fn an_http2_stream_that_is_reset_says_with_which_code() {
-        for (reason, name, may) in [
-            (h2::Reason::INTERNAL_ERROR, "INTERNAL_ERROR", false),
-            (h2::Reason::HTTP_1_1_REQUIRED, "HTTP_1_1_REQUIRED", false),
-            (h2::Reason::REFUSED_STREAM, "REFUSED_STREAM", true),
-        ] {
-            let at = h2_server(move |_, mut respond| respond.send_reset(reason)).await;
-            let mut connection = connect(at, true).await;
-            let fault = connection.send(get("/"), LONG).await.unwrap_err();
-            assert!(
-                matches!(&fault, HttpFault::Other { reason } if reason.contains(name)),
-                "{fault:?}"
-            );
-            assert_eq!(connection.may_reconnect(), may);
-        }
-    }
-
-    #[tokio::test]
-    async fn an_http2_body_that_stops_short_is_told_apart() {
-        // How the server ends: with the stream's end, with a reset, not at all.
-        for (end, check) in [
-            (
-                "end",
-                (|f: &HttpFault| {
-                    *f == HttpFault::Truncated {
-                        got: Bytes(4),
-                        want: Some(Bytes(10)),
-                    }
-                }) as fn(&HttpFault) -> bool,
-            ),
-            (
-                "reset",
-                |f| matches!(f, HttpFault::Other { reason } if reason.contains("INTERNAL_ERROR")),
-            ),
-            ("hang", |f| *f == HttpFault::Stalled { after: Bytes(4) }),
-        ] {
-            let mut kept = Vec::new();
-            let at = h2_server(move |_, mut respond| {
-                let head = ok().header("content-length", "10").body(()).unwrap();
-                let mut body = respond.send_response(head, false).unwrap();
-                body.send_data(Buffer::from_static(b"abcd"), false).unwrap();
-                // The reset must not overtake the data.
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    match end {
-                        "end" => drop(body.send_data(Buffer::new(), true)),
-                        "reset" => body.send_reset(h2::Reason::INTERNAL_ERROR),
-                        _ => tokio::time::sleep(LONG).await,
-                    }
-                });
-                kept.push(respond);
-            })
-            .await;
-            let mut connection = connect(at, true).await;
-            let response = connection.send(get("/"), LONG).await.unwrap();
-            let fault = response.read(MAX, SHORT).await.unwrap_err();
-            assert!(check(&fault), "{end}: {fault:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_http2_connection_that_closes_or_goes_away_is_closed() {
-        let at = peer(|stream| async move {
-            let mut connection = h2::server::handshake(stream).await.unwrap();
-            let _first = connection.accept().await;
-        })
-        .await;
-        let mut connection = connect(at, true).await;
-        let fault = connection.send(get("/"), LONG).await.unwrap_err();
-        assert!(
-            matches!(fault, HttpFault::Closed | HttpFault::Reset),
-            "{fault:?}"
-        );
-
-        let at = peer(|stream| async move {
-            let mut connection = h2::server::handshake(stream).await.unwrap();
-            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
-            respond.send_response(ok().body(()).unwrap(), true).unwrap();
-            connection.graceful_shutdown();
-            let _ = connection.accept().await;
-        })
-        .await;
-        let mut connection = connect(at, true).await;
-        let response = connection.send(get("/"), LONG).await.unwrap();
-        assert!(response.read(MAX, LONG).await.unwrap().is_empty());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let fault = connection.send(get("/"), LONG).await.unwrap_err();
-        assert_eq!(fault, HttpFault::Closed);
-        assert!(connection.may_reconnect());
-    }
-
-    #[tokio::test]
-    async fn what_is_not_http2_where_alpn_promised_it_is_malformed() {
-        let at = peer(|mut stream| async move {
-            stream
-                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                .await
-                .unwrap();
-            let _ = stream.read_to_end(&mut Vec::new()).await;
-        })
-        .await;
-        let mut connection = connect(at, true).await;
-        let fault = connection.send(get("/"), LONG).await.unwrap_err();
-        assert!(matches!(fault, HttpFault::Malformed { .. }), "{fault:?}");
+        let mut connection = connect(at).await;
+        let _ = connection.send(get("/"), SHORT).await;
+        drop(connection);
+        timeout(LONG, told).await.unwrap().unwrap();
     }
 
     async fn secured(config: rustls::ServerConfig, ca: &Ca) -> Stream {
@@ -1299,31 +966,25 @@ mod tests {
         let leaf = ca.leaf(&["registry.test"]);
 
         let stream = secured(leaf.server(&["http/1.1"]), &ca).await;
-        let mut connection = HttpConnection::open(stream, false).await.unwrap();
+        let mut connection = HttpConnection::open(stream).await.unwrap();
         let response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, LONG).await.unwrap(), "ok");
 
-        for is_h2 in [false, true] {
-            let stream = secured(leaf.server_for_clients_of(&ca), &ca).await;
-            let result = match HttpConnection::open(stream, is_h2).await {
-                Ok(mut connection) => connection.send(get("/"), LONG).await.map(|_| ()),
-                Err(fault) => Err(fault),
-            };
-            assert_eq!(
-                result,
-                Err(HttpFault::Other {
-                    reason: "TLS alert certificate_required (116) after the handshake: \
-                             the server wants a client certificate"
-                        .to_owned()
-                }),
-                "h2: {is_h2}"
-            );
-        }
+        let stream = secured(leaf.server_for_clients_of(&ca), &ca).await;
+        let mut connection = HttpConnection::open(stream).await.unwrap();
+        assert_eq!(
+            connection.send(get("/"), LONG).await.map(|_| ()),
+            Err(HttpFault::Other {
+                reason: "TLS alert certificate_required (116) after the handshake: \
+                         the server wants a client certificate"
+                    .to_owned()
+            }),
+        );
     }
 
     #[tokio::test]
     async fn a_request_without_host_is_not_sent() {
-        let mut connection = connect(server(&[], Then::Hang).await, false).await;
+        let mut connection = connect(server(&[], Then::Hang).await).await;
         let request = Request::get("/v2/").body(Buffer::new()).unwrap();
         assert!(connection.send(request, LONG).await.is_err());
     }

@@ -1,6 +1,7 @@
 //! Edges to the world: each function takes one input and returns an observation or a typed fault.
 
 pub mod dns;
+mod hello;
 pub mod hops;
 pub mod http;
 pub mod kernel;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -129,6 +130,24 @@ impl Leaf {
             .unwrap();
         config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         config
+    }
+
+    /// A server that has one key exchange group and one version.
+    pub(crate) fn server_with(
+        &self,
+        group: &'static dyn SupportedKxGroup,
+        version: &'static SupportedProtocolVersion,
+    ) -> ServerConfig {
+        let provider = Arc::new(CryptoProvider {
+            kx_groups: vec![group],
+            ..rustls::crypto::aws_lc_rs::default_provider()
+        });
+        ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key())
+            .unwrap()
     }
 
     /// A server that lets only those in who have a certificate of `ca`.

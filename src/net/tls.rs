@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::hello;
 use super::watched::{Seen, Watched};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Certificate, Session, Step, Tls};
@@ -42,16 +43,6 @@ pub struct Secured {
     pub stream: Option<TlsStream>,
 }
 
-impl Secured {
-    /// The server chose HTTP/2 (RFC 7301, RFC 9113 section 3.2).
-    pub fn is_h2(&self) -> bool {
-        self.tls
-            .outcome
-            .done()
-            .is_some_and(|session| session.alpn.as_deref() == Some("h2"))
-    }
-}
-
 /// A TLS client with one set of roots.
 #[derive(Clone, Debug)]
 pub struct TlsClient {
@@ -62,11 +53,13 @@ pub struct TlsClient {
     /// Go on with a certificate that was refused, and say so (`skip_verify` of hosts.toml).
     pardons: bool,
     client: Arc<ClientCertificates>,
+    /// ALPN, most preferred first.
+    protocols: &'static [&'static [u8]],
 }
 
 impl TlsClient {
     pub fn new(roots: RootCertStore) -> Self {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(hello::provider());
         let roots = Arc::new(roots);
         // The only failures of the builder are an empty store and a bad CRL; we give no CRL.
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
@@ -78,7 +71,33 @@ impl TlsClient {
             verifier,
             pardons: false,
             client: Arc::default(),
+            // containerd's transport offers none.
+            protocols: &[],
         }
+    }
+
+    /// A client for handshakes over which nothing is sent: it goes on with any certificate.
+    pub fn for_trials() -> Self {
+        Self::new(RootCertStore::empty()).pardoning()
+    }
+
+    /// The same client with a ClientHello that fills two packets, as Go's own client sends it by
+    /// default since 1.24: with a post-quantum share, and with ALPN.
+    #[must_use]
+    pub fn with_large_hello(self) -> Self {
+        Self {
+            provider: Arc::new(hello::post_quantum_provider()),
+            protocols: &[b"h2", b"http/1.1"],
+            ..self
+        }
+    }
+
+    /// The size of the TLS record that [`Self::handshake`] begins with.
+    pub fn hello_size(&self, host: &Host) -> Option<Bytes> {
+        let config = Arc::new(self.config(&Presented::default()));
+        let mut connection = ClientConnection::new(config, server_name(host)?).ok()?;
+        let size = connection.write_tls(&mut io::sink()).ok()?;
+        Some(Bytes(u64::try_from(size).ok()?))
     }
 
     /// The same client where containerd is told `skip_verify`: it verifies all the same, and goes on
@@ -171,8 +190,7 @@ impl TlsClient {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.client.clone());
-        // As Go's net/http, and so containerd.
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = self.protocols.iter().map(|name| name.to_vec()).collect();
         // A resumed session shows no chain; Go's client does not resume either unless told to.
         config.resumption = Resumption::disabled();
         config
@@ -350,9 +368,7 @@ fn session_of(connection: &ClientConnection) -> Session {
         key_exchange: connection
             .negotiated_key_exchange_group()
             .map(|group| format!("{:?}", group.name())),
-        alpn: connection
-            .alpn_protocol()
-            .map(|name| clean(&String::from_utf8_lossy(name), MAX_TEXT)),
+        alpn: None,
     }
 }
 
@@ -730,20 +746,10 @@ mod tests {
     #[tokio::test]
     async fn a_healthy_server_gives_a_session_and_its_chain() {
         let ca = Ca::new("Test CA");
-        for (versions, alpn, protocol, chosen) in [
-            (
-                &rustls::version::TLS13,
-                &["h2", "http/1.1"][..],
-                "TLSv1.3",
-                Some("h2"),
-            ),
-            (
-                &rustls::version::TLS13,
-                &["http/1.1"][..],
-                "TLSv1.3",
-                Some("http/1.1"),
-            ),
-            (&rustls::version::TLS12, &[][..], "TLSv1.2", None),
+        for (versions, alpn, protocol) in [
+            (&rustls::version::TLS13, &["h2", "http/1.1"][..], "TLSv1.3"),
+            (&rustls::version::TLS13, &[][..], "TLSv1.3"),
+            (&rustls::version::TLS12, &[][..], "TLSv1.2"),
         ] {
             let leaf = ca.leaf(&["registry.test", "*.registry.test", "10.1.2.3"]);
             let secured = with_server(
@@ -756,9 +762,8 @@ mod tests {
             assert_eq!(session.protocol, protocol);
             assert!(session.cipher_suite.starts_with("TLS_"), "{session:?}");
             assert!(!session.cipher_suite.starts_with("TLS13_"), "{session:?}");
-            assert!(session.key_exchange.is_some());
-            assert_eq!(session.alpn.as_deref(), chosen);
-            assert_eq!(secured.is_h2(), chosen == Some("h2"));
+            assert_eq!(session.key_exchange.as_deref(), Some("X25519"));
+            assert_eq!(session.alpn, None);
             assert!(secured.stream.is_some());
             let [certificate] = &secured.tls.chain[..] else {
                 panic!("{:?}", secured.tls.chain)
@@ -770,6 +775,59 @@ mod tests {
             assert_eq!(certificate.subject, "CN=leaf");
             assert!(certificate.issuer.contains("CN=Test CA"));
             assert_eq!(certificate.sha256.len(), 64);
+        }
+    }
+
+    #[test]
+    fn the_usual_hello_fits_into_one_packet_and_the_large_one_does_not() {
+        let long = format!("{}.test", ["a"; 60].concat());
+        for host in [
+            "a.test",
+            "10.1.2.3",
+            "registry.eu-central-1.example.com",
+            &long,
+        ] {
+            let host = Host::new(host);
+            let usual = TlsClient::for_trials();
+            let size = usual.hello_size(&host).unwrap();
+            assert!(size < Bytes(400), "{host}: {size}");
+            // 1500 bytes of Ethernet hold 1460 of TCP, without its options.
+            let size = usual.with_large_hello().hello_size(&host).unwrap();
+            assert!((1461..2000).contains(&size.0), "{host}: {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_hello_is_spoken_by_both_kinds_of_server() {
+        let ca = Ca::new("Test CA");
+        let leaf = ca.leaf(&["registry.test"]);
+        let old = leaf.server_with(hello::provider().kx_groups[0], &rustls::version::TLS12);
+        for (config, group) in [(leaf.server(&["h2"]), "X25519MLKEM768"), (old, "X25519")] {
+            let at = peer(|stream| async move {
+                let _ = testing::accept(stream, config).await;
+            })
+            .await;
+            let stream = TcpStream::connect(at).await.unwrap();
+            let secured = TlsClient::for_trials()
+                .with_large_hello()
+                .handshake(&Host::new("registry.test"), stream, LONG)
+                .await;
+            let session = secured.tls.outcome.done().unwrap();
+            assert_eq!(session.key_exchange.as_deref(), Some(group));
+        }
+    }
+
+    #[tokio::test]
+    async fn each_group_of_containerd_is_spoken() {
+        let ca = Ca::new("Test CA");
+        for group in hello::provider().kx_groups {
+            for version in rustls::ALL_VERSIONS {
+                let config = ca.leaf(&["registry.test"]).server_with(group, version);
+                let secured = with_server(ca.roots(), "registry.test", config).await;
+                let session = secured.tls.outcome.done().unwrap();
+                let expected = format!("{:?}", group.name());
+                assert_eq!(session.key_exchange, Some(expected), "{version:?}");
+            }
         }
     }
 
@@ -1005,24 +1063,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_alert_has_its_number_and_name() {
-        let ca = Ca::new("Test CA");
-        let secured = with_server(
-            ca.roots(),
-            "registry.test",
-            ca.leaf(&["registry.test"]).server(&["spdy/3"]),
-        )
-        .await;
-        assert_eq!(
-            secured.tls.outcome.fault(),
-            Some(&TlsFault::Alert {
-                alert: 120,
-                name: "no_application_protocol".to_owned()
-            })
-        );
         for (number, name) in [
             (40, "handshake_failure"),
             (70, "protocol_version"),
             (112, "unrecognized_name"),
+            (120, "no_application_protocol"),
             (200, "unknown"),
         ] {
             let fault = with_peer(LONG, move |mut stream| async move {

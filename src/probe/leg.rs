@@ -65,7 +65,7 @@ struct Line {
 
 enum State {
     /// Connected, nothing said yet.
-    Fresh(Stream, bool),
+    Fresh(Stream),
     Open(HttpConnection),
     Closed,
 }
@@ -465,17 +465,16 @@ impl<'a> Lines<'a> {
                 unverified: None,
                 outcome,
             };
-            return (tls, Some(State::Fresh(Stream::Plain(stream), false)));
+            return (tls, Some(State::Fresh(Stream::Plain(stream))));
         }
         let secured = self
             .client
             .tls
             .handshake(&endpoint.host, stream, self.edges.wait)
             .await;
-        let is_h2 = secured.is_h2();
         let state = secured
             .stream
-            .map(|stream| State::Fresh(Stream::Tls(Box::new(stream)), is_h2));
+            .map(|stream| State::Fresh(Stream::Tls(Box::new(stream))));
         (secured.tls, state)
     }
 
@@ -687,7 +686,7 @@ impl<'a> Lines<'a> {
     fn connection(&mut self, line: LineId) -> Result<&mut HttpConnection, HttpFault> {
         match &mut self.opened[line.0].state {
             State::Open(connection) => Ok(connection),
-            State::Fresh(..) | State::Closed => Err(HttpFault::Closed),
+            State::Fresh(_) | State::Closed => Err(HttpFault::Closed),
         }
     }
 
@@ -699,9 +698,9 @@ impl<'a> Lines<'a> {
                 slot.state = State::Open(connection);
                 Ok(())
             }
-            State::Fresh(stream, is_h2) => {
+            State::Fresh(stream) => {
                 let endpoint = slot.endpoint.clone();
-                let connection = HttpConnection::open(stream, is_h2).await?;
+                let connection = HttpConnection::open(stream).await?;
                 let proxied = self.for_proxy(&endpoint);
                 self.opened[line.0].state = State::Open(connection.by_proxy(proxied));
                 Ok(())
@@ -727,8 +726,8 @@ impl<'a> Lines<'a> {
         to: SocketAddr,
         max_segment: Option<u32>,
     ) -> Result<HttpConnection, (Phase, String)> {
-        let (stream, is_h2, _) = self.dial_anew(endpoint, to, max_segment).await?;
-        let opened = HttpConnection::open(stream, is_h2).await;
+        let (stream, _) = self.dial_anew(endpoint, to, max_segment).await?;
+        let opened = HttpConnection::open(stream).await;
         let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
         Ok(opened.by_proxy(self.for_proxy(endpoint)))
     }
@@ -740,8 +739,8 @@ impl<'a> Lines<'a> {
         endpoint: &Endpoint,
         to: SocketAddr,
     ) -> Result<(HttpConnection, Option<OwnedFd>), (Phase, String)> {
-        let (stream, is_h2, socket) = self.dial_anew(endpoint, to, None).await?;
-        let opened = HttpConnection::open_wide(stream, is_h2).await;
+        let (stream, socket) = self.dial_anew(endpoint, to, None).await?;
+        let opened = HttpConnection::open(stream).await;
         let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
         Ok((opened.by_proxy(self.for_proxy(endpoint)), socket))
     }
@@ -752,7 +751,7 @@ impl<'a> Lines<'a> {
         endpoint: &Endpoint,
         to: SocketAddr,
         max_segment: Option<u32>,
-    ) -> Result<(Stream, bool, Option<OwnedFd>), (Phase, String)> {
+    ) -> Result<(Stream, Option<OwnedFd>), (Phase, String)> {
         let words = |fault: Option<String>| fault.unwrap_or_default();
         let limit = self.dial_limit();
         let dialed = tcp::connect_bounded(&[to.ip()], to.port(), limit, max_segment).await;
@@ -771,7 +770,7 @@ impl<'a> Lines<'a> {
                 Phase::Tls,
                 words(tls.unverified.map(|fault| fault.to_string())),
             )),
-            (_, Some(State::Fresh(stream, is_h2))) => Ok((stream, is_h2, socket)),
+            (_, Some(State::Fresh(stream))) => Ok((stream, socket)),
             (tls, _) => {
                 let fault = tls.outcome.fault().map(ToString::to_string);
                 Err((Phase::Tls, words(fault)))
@@ -927,5 +926,6 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
         routes: Vec::new(),
         transport: None,
         hops: None,
+        large_hello: None,
     }
 }

@@ -11,6 +11,7 @@ mod auth;
 mod content;
 mod host;
 mod image;
+pub mod large_hello;
 mod leg;
 mod manifest;
 mod redirects;

@@ -467,13 +467,7 @@ impl Page {
         let stage = |kind: StageKind| transfer.stages.iter().find(|stage| stage.kind == kind);
         let streams = stage(StageKind::AsContainerd).map_or(1, |stage| stage.streams);
         let all = count(streams, "stream", "streams");
-        let apart = stage(StageKind::OwnConnections).map_or(1, |stage| stage.connections);
-        let apart = count(apart, "conn.", "conns.");
-        for (name, rate) in [
-            ("1 stream", &throughput.one),
-            (&all, &throughput.all),
-            (&apart, &throughput.apart),
-        ] {
+        for (name, rate) in [("1 stream", &throughput.one), (&all, &throughput.all)] {
             if let Some(rate) = rate {
                 self.prose(
                     &format!("  {name:<9}  "),
@@ -648,6 +642,10 @@ impl Page {
                 self.step("proxy", tunnel, &said);
             }
             self.step("tls", &leg.tls.outcome, &secured(&leg.tls, evidence));
+            if let Some(trial) = &leg.large_hello {
+                let said = format!("a ClientHello of {} bytes passes too", trial.bytes.0);
+                self.step("hello", &trial.large, &said);
+            }
         }
         match leg.role {
             Role::Registry => self.ping(evidence),

@@ -166,19 +166,18 @@ async fn echo_at(
         return Err(fault.unwrap_or_else(|| "no connection".to_owned()));
     };
     let local = stream.local_addr().ok();
-    let (stream, is_h2) = if url.0.scheme() == "https" {
+    let stream = if url.0.scheme() == "https" {
         let secured = means.tls.handshake(host, stream, means.wait).await;
-        let is_h2 = secured.is_h2();
         let Some(stream) = secured.stream else {
             let fault = secured.tls.outcome.fault().map(ToString::to_string);
             return Err(fault.unwrap_or_else(|| "no TLS".to_owned()));
         };
-        (Stream::Tls(Box::new(stream)), is_h2)
+        Stream::Tls(Box::new(stream))
     } else {
-        (Stream::Plain(stream), false)
+        Stream::Plain(stream)
     };
     let words = |fault: crate::model::fault::HttpFault| fault.to_string();
-    let mut connection = HttpConnection::open(stream, is_h2).await.map_err(words)?;
+    let mut connection = HttpConnection::open(stream).await.map_err(words)?;
     let mut request = Request::new(Body::new());
     *request.uri_mut() = url.0.as_str().parse().map_err(|_| "not a URL".to_owned())?;
     let response = connection.send(request, means.wait).await.map_err(words)?;

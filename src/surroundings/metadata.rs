@@ -134,7 +134,7 @@ impl Service {
         let Some((address, stream)) = found else {
             return Err(fault);
         };
-        let connection = HttpConnection::open(Stream::Plain(stream), false)
+        let connection = HttpConnection::open(Stream::Plain(stream))
             .await
             .map_err(|fault| fault.to_string())?;
         Ok(Self {

@@ -52,7 +52,7 @@ def certificates(folder):
        "-days", "2", "-copy_extensions", "copy", "-out", f"{folder}/certificate.pem")
 
 
-def nginx(folder, manifest, port, is_h2):
+def nginx(folder, manifest, port):
     """nginx is all of a registry that a pull by GET needs."""
     with open(f"{folder}/nginx.conf", "w") as file:
         file.write(f"""
@@ -63,7 +63,7 @@ http {{
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
   server {{
-    listen 127.0.0.1:{port} ssl{" http2" if is_h2 else ""}; server_name registry.test;
+    listen 127.0.0.1:{port} ssl; server_name registry.test;
     ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;
     ssl_protocols TLSv1.3; ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;
     location = /v2/ {{ return 200 '{{}}'; }}
@@ -107,15 +107,14 @@ def is_checked(digest):
     return accept
 
 
-def compare(folder, digest, manifest, is_h2):
+def compare(folder, digest, manifest):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = nginx(folder, manifest, port, is_h2)
+    server = nginx(folder, manifest, port)
     try:
         url = f"https://registry.test:{port}/v2/app/blobs/{digest}"
-        http = "--http2" if is_h2 else "--http1.1"
-        pipeline = (f"set -o pipefail; curl --silent --fail {http} --noproxy '*' --cacert {folder}/ca.pem "
+        pipeline = (f"set -o pipefail; curl --silent --fail --http1.1 --noproxy '*' --cacert {folder}/ca.pem "
                     f"--resolve registry.test:{port}:127.0.0.1 {url} | sha256sum")
         for name, nothing in (("none.json", "{}"), ("none.toml", "")):
             with open(f"{folder}/{name}", "w") as none:
@@ -141,7 +140,7 @@ def compare(folder, digest, manifest, is_h2):
     finally:
         server.terminate()
         server.wait()
-    print(f"\n{'HTTP/2' if is_h2 else 'HTTP/1.1'}, TLSv1.3 AES-256-GCM\n{'':18}{'MiB/s':>24}{'CPU ns/byte':>24}")
+    print(f"\nHTTP/1.1, TLSv1.3 AES-256-GCM\n{'':18}{'MiB/s':>24}{'CPU ns/byte':>24}")
     medians = []
     for name, runs in figures.items():
         rates = [MEBIBYTES / wall for wall, _ in runs]
@@ -166,8 +165,7 @@ def main():
         os.chmod(folder, 0o755)
         certificates(folder)
         digest, manifest = image(f"{folder}/blobs")
-        for is_h2 in (False, True):
-            compare(folder, digest, manifest, is_h2)
+        compare(folder, digest, manifest)
 
 
 main()

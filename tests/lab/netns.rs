@@ -90,6 +90,13 @@ impl Netns {
         command
     }
 
+    /// What programs of [`Self::command`] find as /etc/hosts (ip-netns(8)).
+    pub fn hosts(&self, text: &str) {
+        let folder = Path::new("/etc/netns").join(&self.name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("hosts"), text).unwrap();
+    }
+
     pub fn sysctl(&self, setting: &str) {
         run(self.command("sysctl").args(["-q", "-w", setting]));
     }

@@ -17,7 +17,7 @@
 
 pub mod blobs;
 pub mod dns;
-
+pub mod hello;
 pub mod image;
 pub mod pki;
 pub mod proxy;
@@ -58,23 +58,6 @@ pub const USER: &str = "puller";
 /// No other text of a test holds this: where it turns up, a secret got out.
 pub const PASSWORD: &str = "canary-7f3a9c-s3cret";
 
-/// How the hosts of a world speak.
-#[derive(Clone, Debug)]
-pub struct Speech {
-    pub tls: bool,
-    /// ALPN protocols in order of preference.
-    pub protocols: Vec<&'static str>,
-}
-
-impl Default for Speech {
-    fn default() -> Self {
-        Self {
-            tls: true,
-            protocols: vec!["h2", "http/1.1"],
-        }
-    }
-}
-
 /// Everything that one pull meets.
 ///
 /// As it starts all is well: [`REPOSITORY`] wants a token, [`USER`] gets one, an anonymous client
@@ -87,41 +70,24 @@ pub struct World {
     pub blobs: BlobHost,
     /// What both repositories hold under [`TAG`].
     pub image: Image,
-    speech: Speech,
+    tls: bool,
     directory: TempDir,
 }
 
 impl World {
-    /// All hosts by HTTPS, HTTP/2 or HTTP/1.1 as the client likes.
+    /// All hosts by HTTPS.
     pub async fn healthy() -> Self {
-        Self::speaking(Speech::default()).await
-    }
-
-    /// All hosts by HTTPS and HTTP/1.1 only.
-    pub async fn http1() -> Self {
-        Self::speaking(Speech {
-            protocols: vec!["http/1.1"],
-            ..Speech::default()
-        })
-        .await
+        Self::start(true).await
     }
 
     /// All hosts by plain http.
     pub async fn plain() -> Self {
-        Self::speaking(Speech {
-            tls: false,
-            ..Speech::default()
-        })
-        .await
+        Self::start(false).await
     }
 
-    pub async fn speaking(speech: Speech) -> Self {
+    async fn start(tls: bool) -> Self {
         let ca = Ca::new();
-        let tls = |name: &str| {
-            speech
-                .tls
-                .then(|| ca.issue(&[name]).config(&speech.protocols))
-        };
+        let config = |name: &str| tls.then(|| ca.issue(&[name]).config());
         let dns = Dns::start().await;
         for name in [REGISTRY, AUTH, BLOBS] {
             dns.host(name, &[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
@@ -130,9 +96,9 @@ impl World {
         let store = Store::default();
         store.push(REPOSITORY, TAG, &image);
         store.push(PUBLIC_REPOSITORY, TAG, &image);
-        let tokens = TokenService::start(tls(AUTH)).await;
-        let blobs = BlobHost::start(tls(BLOBS), store.blobs.clone()).await;
-        let registry = Registry::start(tls(REGISTRY), store, tokens.grants.clone()).await;
+        let tokens = TokenService::start(config(AUTH)).await;
+        let blobs = BlobHost::start(config(BLOBS), store.blobs.clone()).await;
+        let registry = Registry::start(config(REGISTRY), store, tokens.grants.clone()).await;
         let world = Self {
             ca,
             dns,
@@ -140,7 +106,7 @@ impl World {
             tokens,
             blobs,
             image,
-            speech,
+            tls,
             directory: TempDir::new().unwrap(),
         };
         {
@@ -158,7 +124,7 @@ impl World {
 
     /// `https`, or `http` in a plain world.
     pub fn scheme(&self) -> &'static str {
-        if self.speech.tls { "https" } else { "http" }
+        if self.tls { "https" } else { "http" }
     }
 
     /// `registry.test:PORT`: what credentials and references name.
@@ -208,7 +174,7 @@ impl World {
     /// A certificate for this name with this flaw, to be given to [`web::Server::set_tls`].
     pub fn config(&self, name: &str, flaw: Flaw) -> Arc<ServerConfig> {
         let leaf = self.ca.issue_flawed(&[name], flaw);
-        leaf.config(&self.speech.protocols)
+        leaf.config()
     }
 
     /// A docker config with one server key.

@@ -136,9 +136,9 @@ impl Leaf {
         }
     }
 
-    /// A server's configuration that shows this certificate and offers these protocols by ALPN
-    /// (RFC 7301): `h2`, `http/1.1`.
-    pub fn config(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+    /// A server's configuration that shows this certificate. It would rather speak HTTP/2, as most
+    /// registries do, to whoever offers it by ALPN (RFC 7301).
+    pub fn config(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -146,7 +146,7 @@ impl Leaf {
             .with_no_client_auth()
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .unwrap();
-        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Arc::new(config)
     }
 }
@@ -160,10 +160,7 @@ pub fn self_signed_authority(name: &str) -> (Arc<ServerConfig>, String) {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let certificate = params.self_signed(&key).unwrap();
     let pem = certificate.pem();
-    (
-        Leaf::new(certificate.der().clone(), &key).config(&["h2", "http/1.1"]),
-        pem,
-    )
+    (Leaf::new(certificate.der().clone(), &key).config(), pem)
 }
 
 fn authority(name: &str) -> CertificateParams {

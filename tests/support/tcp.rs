@@ -1,6 +1,7 @@
 //! Peers below HTTP and TLS: they reset, hang, refuse, or speak something else.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -193,4 +194,82 @@ fn bound() -> (Socket, SocketAddr) {
     socket.bind(&any.into()).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, addr)
+}
+
+/// What a filter does with a ClientHello that is larger than it expects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TooLarge {
+    /// Not a byte of it is passed on, and nothing is answered.
+    Drop,
+    /// RST.
+    Reset,
+}
+
+/// A filter before a TLS server: it passes on what begins with a ClientHello of `limit` bytes at most.
+pub struct HelloFilter {
+    pub addr: SocketAddr,
+    refused: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl HelloFilter {
+    /// Listens on 127.0.0.2, on the port that the server has on its own address.
+    pub async fn before(server: SocketAddr, limit: usize, then: TooLarge) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), server.port()));
+        let listener = listener.await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let refused = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&refused);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let count = Arc::clone(&count);
+                connections.spawn(filter(stream, server, limit, then, count));
+            }
+        });
+        Self {
+            addr,
+            refused,
+            task,
+        }
+    }
+
+    /// How many were too large.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for HelloFilter {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn filter(
+    mut client: TcpStream,
+    server: SocketAddr,
+    limit: usize,
+    then: TooLarge,
+    count: Arc<AtomicUsize>,
+) {
+    let mut head = [0; 5];
+    if client.read_exact(&mut head).await.is_err() {
+        return;
+    }
+    let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
+    if head.len() + length > limit {
+        count.fetch_add(1, Ordering::Relaxed);
+        match then {
+            TooLarge::Drop => tokio::time::sleep(PATIENCE).await,
+            TooLarge::Reset => {
+                let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+            }
+        }
+        return;
+    }
+    let mut server = TcpStream::connect(server).await.unwrap();
+    server.write_all(&head).await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
 }

@@ -1,6 +1,6 @@
 //! A web server that writes down what it is asked, and can break off at any byte.
 //!
-//! HTTP/1.1 and HTTP/2 by ALPN, over TLS or plain. What to answer is a function's business: see
+//! HTTP/1.1, over TLS or plain. What to answer is a function's business: see
 //! [`super::registry`], [`super::token`], [`super::blobs`].
 
 use std::convert::Infallible;
@@ -13,11 +13,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,9 +39,8 @@ pub struct Seen {
     /// Without the query.
     pub path: String,
     pub query: String,
-    /// `Host`, or `:authority` in HTTP/2.
+    /// `Host`, or the authority of the URL, as a proxy gets it.
     pub host: String,
-    pub version: Version,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// Which connection it came on, counted from 1.
@@ -136,7 +135,7 @@ pub struct Reply {
     pub body: Bytes,
     pub flow: Flow,
     pub delay: Duration,
-    /// Ends the connection after this answer: `Connection: close`, or GOAWAY in HTTP/2.
+    /// Ends the connection after this answer: `Connection: close`.
     pub close: bool,
 }
 
@@ -407,8 +406,6 @@ struct Breaker {
     /// A second handle of the socket; the last one closed sends the FIN or RST.
     socket: Mutex<Option<OwnedFd>>,
     signal: Notify,
-    /// Set when the connection shall end after the answers under way.
-    last: Notify,
 }
 
 impl Breaker {
@@ -416,7 +413,6 @@ impl Breaker {
         Self {
             socket: Mutex::new(stream.as_fd().try_clone_to_owned().ok()),
             signal: Notify::new(),
-            last: Notify::new(),
         }
     }
 
@@ -442,14 +438,11 @@ async fn serve(stream: TcpStream, number: usize, shared: Arc<Shared>) {
     let breaker = Arc::new(Breaker::new(&stream));
     let tls = shared.tls.lock().unwrap().clone();
     match tls {
-        None => talk(stream, false, number, &shared, &breaker).await,
+        None => talk(stream, number, &shared, &breaker).await,
         Some(config) => {
             let handshake = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(HANDSHAKE, handshake).await {
-                Ok(Ok(stream)) => {
-                    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    talk(stream, h2, number, &shared, &breaker).await;
-                }
+                Ok(Ok(stream)) => talk(stream, number, &shared, &breaker).await,
                 Ok(Err(error)) => shared.refusals.lock().unwrap().push(error.to_string()),
                 Err(_) => shared.refusals.lock().unwrap().push("timeout".to_owned()),
             }
@@ -458,7 +451,7 @@ async fn serve(stream: TcpStream, number: usize, shared: Arc<Shared>) {
     breaker.release();
 }
 
-async fn talk<S>(stream: S, h2: bool, number: usize, shared: &Arc<Shared>, breaker: &Arc<Breaker>)
+async fn talk<S>(stream: S, number: usize, shared: &Arc<Shared>, breaker: &Arc<Breaker>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -466,27 +459,12 @@ where
         let (shared, breaker) = (shared.clone(), breaker.clone());
         service_fn(move |request| answer(request, number, shared.clone(), breaker.clone()))
     };
-    let io = TokioIo::new(stream);
-    if h2 {
-        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
-        loop {
-            tokio::select! {
-                _ = &mut connection => break,
-                () = breaker.signal.notified() => break,
-                () = breaker.last.notified() => connection.as_mut().graceful_shutdown(),
-            }
-        }
-    } else {
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(io, service);
-        tokio::select! {
-            _ = connection => {}
-            () = breaker.signal.notified() => {}
-        }
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        _ = connection => {}
+        () = breaker.signal.notified() => {}
     }
 }
 
@@ -515,7 +493,6 @@ async fn answer(
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
         host,
-        version: head.version,
         headers: head.headers,
         body,
         connection,
@@ -557,11 +534,7 @@ async fn respond(reply: Reply, seen: &Seen, breaker: Arc<Breaker>) -> Answer {
         headers.insert("content-length", HeaderValue::from(length));
     }
     if reply.close {
-        if seen.version == Version::HTTP_2 {
-            breaker.last.notify_one();
-        } else {
-            headers.insert("connection", HeaderValue::from_static("close"));
-        }
+        headers.insert("connection", HeaderValue::from_static("close"));
     }
     response
 }

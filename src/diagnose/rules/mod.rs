@@ -47,6 +47,7 @@ const RULES: &[Rule] = &[
     proxy::closed,
     proxy::passed_by,
     tls::handshake,
+    tls::large_hello,
     tls::expiring,
     tls::clock,
     answers::ping,

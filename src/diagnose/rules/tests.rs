@@ -18,7 +18,8 @@ use crate::model::credential::{
 };
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{
-    Access, Evidence, Family, RateLimit, Resolution, ResolutionSource, Resolve, Skip, Step,
+    Access, Evidence, Family, LargeHello, RateLimit, Resolution, ResolutionSource, Resolve,
+    Session, Skip, Step,
 };
 use crate::model::fault::{
     Distrust, DnsFault, HttpFault, IcmpError, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
@@ -736,6 +737,70 @@ fn each_way_a_handshake_fails_has_its_cause() {
         let evidence = healthy().unsecured(Role::Registry, fault);
         says(&only(&evidence, code, Critical), texts);
         assert_eq!(judge(&evidence).pull, Pull::WouldFail);
+    }
+}
+
+fn passed() -> Step<Session, TlsFault> {
+    healthy().leg_mut(Role::Registry).tls.outcome.clone()
+}
+
+fn with_large_hello(
+    large: Step<Session, TlsFault>,
+    short: Option<Step<Session, TlsFault>>,
+    in_a_row: u32,
+) -> Evidence {
+    let mut evidence = healthy();
+    evidence.leg_mut(Role::Registry).large_hello = Some(LargeHello {
+        at: now(),
+        to: "10.0.3.9:443".parse().unwrap(),
+        bytes: Bytes(1486),
+        large,
+        short,
+        in_a_row,
+    });
+    evidence
+}
+
+#[test]
+fn a_hello_of_two_packets_that_is_dropped_is_told_only_beside_a_short_one_that_passes() {
+    let silence = || failed(TlsFault::Timeout { received: Bytes(0) });
+    let nothing = || Bytes(0);
+    for lost in [
+        silence(),
+        failed(TlsFault::Reset {
+            received: nothing(),
+        }),
+        failed(TlsFault::Closed {
+            received: nothing(),
+        }),
+    ] {
+        let evidence = with_large_hello(lost, Some(passed()), 1);
+        let finding = only(&evidence, "tls_large_hello", Warning);
+        assert_eq!(finding.confidence, Confidence::Medium);
+        assert_eq!(finding.leg, Some(Role::Registry));
+        says(&finding, &["1486 bytes", "tlsmlkem=0", "Go 1.24"]);
+    }
+    let again = with_large_hello(silence(), Some(passed()), 2);
+    let finding = only(&again, "tls_large_hello", Warning);
+    assert_eq!(finding.confidence, Confidence::High);
+    says(&finding, &["2 trials in a row"]);
+
+    let alert = failed(TlsFault::Alert {
+        alert: 40,
+        name: "handshake_failure".to_owned(),
+    });
+    let begun = failed(TlsFault::Timeout {
+        received: Bytes(90),
+    });
+    for evidence in [
+        // It passed; the server answered it, if with a refusal; it is not known of the short one.
+        with_large_hello(passed(), None, 0),
+        with_large_hello(alert, Some(passed()), 0),
+        with_large_hello(begun, Some(passed()), 0),
+        with_large_hello(silence(), None, 0),
+        with_large_hello(silence(), Some(silence()), 0),
+    ] {
+        quiet(&evidence);
     }
 }
 

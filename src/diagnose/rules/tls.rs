@@ -9,6 +9,7 @@ use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{ClockCheck, Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
+use crate::model::units::Took;
 
 /// Clocks that differ by more than this are told; HTTP dates have whole seconds, and tokens are
 /// given a minute's leeway by most services.
@@ -94,6 +95,40 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
             finding = finding.confidence(Confidence::Medium);
         }
         findings.push(finding.hint(hint));
+    }
+}
+
+/// A ClientHello of two packets is dropped where one of one packet is answered.
+pub(super) fn large_hello(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for leg in &evidence.walk.legs {
+        let Some(trial) = leg.large_hello.as_ref().filter(|trial| trial.is_dropped()) else {
+            continue;
+        };
+        let (Some(fault), Some(short)) = (trial.large.fault(), &trial.short) else {
+            continue;
+        };
+        let took = Took(short.took().unwrap_or_default());
+        let mut finding = at(Cause::TlsLargeHello, leg.role, Phase::Tls)
+            .fact(format!(
+                "{} at {}, tried at {}: a ClientHello of {} bytes, which fills two packets: {fault}",
+                leg.endpoint,
+                trial.to,
+                instant(trial.at),
+                trial.bytes.0
+            ))
+            .fact(format!(
+                "the usual one, which fits into one packet, was answered right after it, in {took}"
+            ))
+            .hint(format!(
+                "Fix the firewall, filter or load balancer before {} that drops a ClientHello of two packets. It will cut off clients that offer a post-quantum share: containerd built with Go 1.24 or later (unless GODEBUG=tlsmlkem=0 is set for it), and browsers.",
+                leg.endpoint.authority()
+            ));
+        if trial.in_a_row > 1 {
+            finding = finding.fact(format!("{} trials in a row found it", trial.in_a_row));
+        } else {
+            finding = finding.confidence(Confidence::Medium);
+        }
+        findings.push(finding);
     }
 }
 

@@ -213,17 +213,11 @@ impl Pair<'_> {
         self.many.rate() / self.few.rate()
     }
 
-    /// How many times as much a limit of each would give: by connections, or by streams where those
-    /// share one.
-    #[expect(clippy::cast_precision_loss, reason = "few streams")]
+    /// How many times as much a limit of each connection would give.
+    #[expect(clippy::cast_precision_loss, reason = "few connections")]
     fn times(&self) -> f64 {
         let (few, many) = (&self.few.stage, &self.many.stage);
-        let of = |more: usize, less: usize| more as f64 / less.max(1) as f64;
-        if many.connections > few.connections {
-            of(many.connections, few.connections)
-        } else {
-            of(many.streams, few.streams)
-        }
+        many.connections as f64 / few.connections.max(1) as f64
     }
 }
 
@@ -249,20 +243,6 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
     if few.rate() <= 0.0 || many.rate() <= 0.0 {
         return unknown("hardly anything came".to_owned());
     }
-    // Streams of HTTP/2 that share a connection may each be limited by their server.
-    if let Some(shared) = rates.iter().find(|rate| {
-        rate.stage.kind == StageKind::AsContainerd
-            && rate.stage.streams > 1
-            && rate.stage.connections == 1
-    }) {
-        let requests = Pair {
-            few: first,
-            many: shared,
-        };
-        if shared.is_sustained && first.is_sustained && is_grown(&requests) {
-            return each(transfer, &requests, "request");
-        }
-    }
     if let Some(found) = beside_control(transfer, rates, known) {
         return found;
     }
@@ -278,8 +258,8 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
     }
     // What grows is a limit of each, also while the sum is not steady yet.
     let is_seen = many.is_sustained || many.seconds >= GROWN_SECONDS;
-    if few.is_sustained && is_seen && many.stage.connections > 1 && is_grown(&pair) {
-        return each(transfer, &pair, "connection");
+    if few.is_sustained && is_seen && grew(&pair, GROWN) {
+        return each(transfer, &pair);
     }
     if !few.is_sustained || !many.is_sustained {
         return unknown(too_little(transfer, rates));
@@ -300,30 +280,18 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
     shared(transfer, &pair, lossy, known)
 }
 
-fn is_grown(pair: &Pair<'_>) -> bool {
-    grew(pair, GROWN)
-}
-
 fn grew(pair: &Pair<'_>, share: f64) -> bool {
     let times = pair.times();
     times > 1.0 && pair.growth() >= 1.0 + share * (times - 1.0)
 }
 
 fn grown(pair: &Pair<'_>) -> String {
-    let (few, many) = (&pair.few.stage, &pair.many.stage);
-    let name =
-        |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-    let (a, b) = if many.connections > few.connections {
-        (
-            name(few.connections, "connection"),
-            name(many.connections, "connection"),
-        )
-    } else {
-        (name(few.streams, "stream"), name(many.streams, "stream"))
-    };
+    let name = |count: usize| format!("{count} connection{}", if count == 1 { "" } else { "s" });
     format!(
-        "{a} had {}, {b} together {}",
+        "{} had {}, {} together {}",
+        name(pair.few.stage.connections),
         mbit(pair.few.rate()),
+        name(pair.many.stage.connections),
         mbit(pair.many.rate())
     )
 }
@@ -361,12 +329,12 @@ fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
     }
 }
 
-/// The sum grew with the number of streams: what limits each?
-fn each(transfer: &Transfer, pair: &Pair<'_>, what: &str) -> Limit {
+/// The sum grew with the number of connections: what limits each?
+fn each(transfer: &Transfer, pair: &Pair<'_>) -> Limit {
     let mut facts = vec![grown(pair)];
     let rate = pair.few.rate();
     let stream = transfer.streams.first();
-    if let Some(stream) = stream.filter(|_| what == "connection")
+    if let Some(stream) = stream
         && let Some(trip) = stream.min_rtt.map(|trip| trip.as_secs_f64())
     {
         let in_flight = rate * trip;
@@ -411,10 +379,10 @@ fn each(transfer: &Transfer, pair: &Pair<'_>, what: &str) -> Limit {
     }
     if let Some(fact) = burst(pair.few) {
         facts.push(fact);
-        facts.push(format!("each {what} had it anew"));
+        facts.push("each connection had it anew".to_owned());
         return named(Cause::BwThrottle, Confidence::Medium, facts);
     }
-    facts.push(format!("each {what} has a limit of its own"));
+    facts.push("each connection has a limit of its own".to_owned());
     named(Cause::BwPerFlow, Confidence::Medium, facts)
 }
 
@@ -637,14 +605,17 @@ fn loss(transfer: &Transfer) -> Option<(f64, String)> {
     let (mut late, mut all, mut samples) = (0u32, 0u32, 0usize);
     let mut connections = Vec::new();
     for stream in &transfer.streams {
-        // Streams of HTTP/2 have the same connection, and so the same counts.
+        // Layers that came one after the other over a connection: the counts are the connection's.
         if connections.contains(&stream.connection) {
             continue;
         }
         connections.push(stream.connection);
-        let counts: Vec<(u32, u32)> = stream
-            .samples
+        let same = |other: &&TransferStream| other.connection == stream.connection;
+        let counts: Vec<(u32, u32)> = transfer
+            .streams
             .iter()
+            .filter(same)
+            .flat_map(|stream| &stream.samples)
             .filter_map(|s: &StreamSample| Some((s.out_of_order?, s.data_segments_in?)))
             .collect();
         if let Some(last) = counts.last() {
@@ -934,9 +905,9 @@ mod tests {
         theirs.streams[0].bursts = Some(bursts(50));
         says(&theirs, PUBLIC, Some(Cause::BwPerFlow), "connection");
         says(&with_losses(each), PUBLIC, Some(Cause::BwLoss), "2.0 %");
-        // Over one connection it is the requests that are limited.
-        let requests = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 1, 3.0 * MB, 1.5)]);
-        says(&requests, PUBLIC, Some(Cause::BwPerFlow), "request");
+        // What came over one connection alone, as in reports of older versions, proves none of it.
+        let shared = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 1, 3.0 * MB, 1.5)]);
+        says(&shared, PUBLIC, None, "one connection");
     }
 
     #[test]

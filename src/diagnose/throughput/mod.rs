@@ -29,9 +29,6 @@ pub struct Throughput {
     pub one: Option<Rate>,
     /// By all streams that containerd would have.
     pub all: Option<Rate>,
-    /// By as many, each over a connection of its own; absent where containerd's have that anyway.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub apart: Option<Rate>,
     /// Small requests took so long while nothing else went on: the best of them.
     #[serde(
         rename = "idle_latency_seconds",
@@ -117,7 +114,6 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
     };
     let mut one = of(StageKind::OneStream);
     let mut all = of(StageKind::AsContainerd);
-    let apart = of(StageKind::OwnConnections);
     // All of the image, before its rate was known: the mean is what there is.
     let read_whole = whole(transfer);
     let is_known = |rate: &Option<Rate>| rate.is_some_and(|rate| rate.is_sustained);
@@ -175,7 +171,6 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
     let throughput = Throughput {
         one,
         all,
-        apart,
         idle_latency: latency.map(|(idle, _)| idle),
         loaded_latency: latency.map(|(_, loaded)| loaded),
         disturbed: disturbance.map(|(_, reason)| reason),

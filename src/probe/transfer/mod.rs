@@ -1,10 +1,9 @@
 //! The transfer test: reads real layers as containerd would, and stops as soon as the rate is known.
 //!
 //! It goes in stages: one stream first, which shows what a single connection gets; then as many as
-//! containerd has (`max_concurrent_downloads`), which shows what the way gives in all. Over HTTP/2
-//! streams to one server share a connection, as Go's client has it; then they get connections of
-//! their own, which tells a limit of each connection from one of all. Last, where one is configured,
-//! a host elsewhere is read at the same time. Nothing is kept of the bytes but their digest.
+//! containerd has (`max_concurrent_downloads`), each over a connection of its own, which shows what
+//! the path gives in all. Last, where one is configured, a host elsewhere is read at the same time.
+//! Nothing is kept of the bytes but their digest.
 //!
 //! All connections and redirects are made before the first byte is counted, so that a stage begins
 //! at once and nothing but layers is under way.
@@ -68,9 +67,6 @@ const SAMPLE_EVERY: u32 = 4;
 
 const MAX_ARRIVALS: usize = Transfer::MAX_ARRIVALS;
 const MAX_SAMPLES: usize = 600;
-
-/// Two stages that go on like the first take about so long.
-const DEAR_SECONDS: f64 = 1.2;
 
 /// When a control host that is slow beside the registry gets more connections.
 const CONTROL_HELP: Duration = Duration::from_millis(400);
@@ -183,9 +179,8 @@ struct Test<'a, 'l> {
 /// A connection of the test.
 struct Connection {
     endpoint: Endpoint,
-    /// Streams of HTTP/2 take it in turn to send their requests.
+    /// A stream holds it until its request is answered.
     http: Arc<tokio::sync::Mutex<HttpConnection>>,
-    is_h2: bool,
     socket: Option<OwnedFd>,
     /// Bytes and segments with data before the first request.
     before: (u64, u64),
@@ -243,20 +238,15 @@ impl Test<'_, '_> {
             return;
         };
         let (endpoint, to) = (first.endpoint.clone(), first.to);
-        let is_auto = !self.budget.full;
         let (main, pinged) = tokio::join!(
             self.lines.connect_watched(&endpoint, to),
             self.lines.connect_watched(&endpoint, to),
         );
         if let Ok((http, socket)) = main {
-            let is_h2 = http.is_h2();
             self.spare.push(Connection::new(&endpoint, http, socket));
-            // Over HTTP/1.1 each stream has its own; over HTTP/2 the last stage wants them.
-            if is_auto || !is_h2 {
-                let more = (1..STREAMS).map(|_| self.lines.connect_watched(&endpoint, to));
-                for (http, socket) in join_all(more).await.into_iter().flatten() {
-                    self.spare.push(Connection::new(&endpoint, http, socket));
-                }
+            let more = (1..STREAMS).map(|_| self.lines.connect_watched(&endpoint, to));
+            for (http, socket) in join_all(more).await.into_iter().flatten() {
+                self.spare.push(Connection::new(&endpoint, http, socket));
             }
         }
         if let Ok((http, _)) = pinged {
@@ -271,7 +261,7 @@ impl Test<'_, '_> {
     async fn run(&mut self) -> TransferEnd {
         self.begin = Instant::now();
         self.begin_stage(StageKind::OneStream);
-        self.add(false).await;
+        self.add().await;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut number = 0u32;
@@ -281,9 +271,7 @@ impl Test<'_, '_> {
             while self.running.try_join_next().is_some() {
                 // containerd takes the next layer when one is done.
                 if !self.allowance.is_spent() {
-                    let own = self.stage().is_some_and(|s| s.kind != StageKind::OneStream)
-                        && self.is_apart();
-                    self.add_in_time(own).await;
+                    self.add_in_time().await;
                 }
             }
             self.count();
@@ -323,7 +311,7 @@ impl Test<'_, '_> {
         if self.budget.full {
             if kind == StageKind::OneStream {
                 self.begin_stage(StageKind::AsContainerd);
-                self.fill(false).await;
+                self.fill().await;
             }
             return None;
         }
@@ -343,8 +331,7 @@ impl Test<'_, '_> {
         let is_stable = throughput::is_stable(&self.arrivals, &self.stages, self.round_trip());
         // Until then a stage may last, in percent of what there is.
         let until = match kind {
-            StageKind::OneStream => 45,
-            StageKind::AsContainerd if self.may_part() => 65,
+            StageKind::OneStream => 65,
             _ => 100,
         };
         let is_over = self.bytes() >= self.budget.max_bytes.0 / 100 * until
@@ -359,16 +346,9 @@ impl Test<'_, '_> {
 
     /// Goes on to what tells more; `true` when there is nothing more to learn.
     async fn next_stage(&mut self, now: StageKind) -> bool {
-        if now == StageKind::OneStream && !self.is_dear() {
+        if now == StageKind::OneStream {
             self.begin_stage(StageKind::AsContainerd);
-            if self.fill(false).await {
-                return false;
-            }
-            self.stages.pop();
-        }
-        if matches!(now, StageKind::OneStream | StageKind::AsContainerd) && self.may_part() {
-            self.begin_stage(StageKind::OwnConnections);
-            if self.fill(true).await {
+            if self.fill().await {
                 return false;
             }
             self.stages.pop();
@@ -406,26 +386,6 @@ impl Test<'_, '_> {
         }
     }
 
-    /// Streams share a connection, and could have their own.
-    fn may_part(&self) -> bool {
-        self.connections.iter().all(|c| c.is_h2) && self.in_use() < STREAMS
-    }
-
-    /// What is left would not do for more streams on this connection, and then for more connections:
-    /// the latter tell more.
-    fn is_dear(&self) -> bool {
-        let is_shared = self.connections.iter().all(|c| c.is_h2);
-        let elapsed = self
-            .first
-            .map_or(0.0, |first| first.elapsed().as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
-        let (had, left) = (
-            self.bytes() as f64,
-            self.budget.max_bytes.0.saturating_sub(self.bytes()) as f64,
-        );
-        is_shared && left < DEAR_SECONDS * had / elapsed.max(1e-3)
-    }
-
     /// Whether to leave the way to others.
     fn manners(&mut self) -> Option<TransferEnd> {
         if let Some(pinger) = &self.pinger {
@@ -460,11 +420,6 @@ impl Test<'_, '_> {
         self.stages.last()
     }
 
-    fn is_apart(&self) -> bool {
-        let kinds = self.stages.iter().map(|stage| stage.kind);
-        kinds.into_iter().any(|k| k == StageKind::OwnConnections)
-    }
-
     fn begin_stage(&mut self, kind: StageKind) {
         let from = self.first.map_or(Duration::ZERO, |first| first.elapsed());
         self.stages.push(Stage {
@@ -475,59 +430,50 @@ impl Test<'_, '_> {
         });
     }
 
-    /// As many streams as containerd has; with connections of their own, or as it would have them.
-    /// `false` when that changes nothing.
-    async fn fill(&mut self, own: bool) -> bool {
+    /// As many streams as containerd has. `false` when that changes nothing.
+    async fn fill(&mut self) -> bool {
+        let before = self.running.len();
+        for _ in before..STREAMS {
+            self.add_in_time().await;
+        }
         let (streams, connections) = (self.running.len(), self.in_use());
-        if own {
-            for _ in 1..STREAMS {
-                self.add_in_time(true).await;
-            }
-        } else {
-            for _ in streams..STREAMS {
-                self.add_in_time(false).await;
-            }
-        }
-        let now = (self.running.len(), self.in_use());
         if let Some(stage) = self.stages.last_mut() {
-            (stage.streams, stage.connections) = now;
+            (stage.streams, stage.connections) = (streams, connections);
         }
-        now > (streams, connections)
+        streams > before
     }
 
     /// Connections that carry something now.
     fn in_use(&self) -> usize {
-        let mut used: Vec<usize> = self
-            .streams
-            .iter()
-            .filter(|stream| !stream.meter.is_over())
-            .map(|stream| stream.connection)
-            .collect();
-        used.sort_unstable();
-        used.dedup();
-        used.len()
+        let all = 0..self.connections.len();
+        all.filter(|connection| self.is_used(*connection)).count()
     }
 
-    async fn add_in_time(&mut self, own: bool) -> bool {
+    fn is_used(&self, connection: usize) -> bool {
+        let mut streams = self.streams.iter();
+        streams.any(|stream| stream.connection == connection && !stream.meter.is_over())
+    }
+
+    async fn add_in_time(&mut self) -> bool {
         if self.budget.full {
-            return self.add(own).await;
+            return self.add().await;
         }
         let left = self
             .budget
             .max_duration
             .saturating_sub(self.begin.elapsed());
-        timeout(left, self.add(own)).await.unwrap_or_default()
+        timeout(left, self.add()).await.unwrap_or_default()
     }
 
     /// Begins with the next layer, or with a part of a large one.
-    async fn add(&mut self, own: bool) -> bool {
+    async fn add(&mut self) -> bool {
         // In `auto` two streams may share a layer: what is left of a large one tells more than a
         // small one.
         let split = (!self.budget.full)
             .then(|| self.part_of_a_large_one())
             .flatten();
         if let Some((source, offset)) = split {
-            let Some(connection) = self.connection(source, own).await else {
+            let Some(connection) = self.connection(source).await else {
                 return false;
             };
             let length = self.sources[source].layer.size.0 - offset;
@@ -549,7 +495,7 @@ impl Test<'_, '_> {
                     Err(_) => continue,
                 },
             };
-            if let Some(connection) = self.connection(source, own).await {
+            if let Some(connection) = self.connection(source).await {
                 let length = self.sources[source].layer.size.0;
                 self.start(source, connection, 0, length);
                 return true;
@@ -634,23 +580,16 @@ impl Test<'_, '_> {
         })
     }
 
-    /// One of HTTP/2 to the same server serves all streams, unless they are to have their own.
-    async fn connection(&mut self, source: usize, own: bool) -> Option<usize> {
+    /// One to the source's server that no stream uses, or else a new one.
+    async fn connection(&mut self, source: usize) -> Option<usize> {
         let source = &self.sources[source];
         let (endpoint, to) = (source.endpoint.clone(), source.to);
-        let is_used = |index| {
-            let mut streams = self.streams.iter();
-            streams.any(|s: &Stream| s.connection == index && !s.meter.is_over())
-        };
-        let shared = self
-            .connections
-            .iter()
-            .enumerate()
-            .position(|(index, known)| {
-                known.is_h2 && known.endpoint == endpoint && !(own && is_used(index))
-            });
-        if shared.is_some() {
-            return shared;
+        let idle = (0..self.connections.len()).find(|index| {
+            let known = &self.connections[*index];
+            known.endpoint == endpoint && !self.is_used(*index) && known.is_reusable()
+        });
+        if idle.is_some() {
+            return idle;
         }
         let spare = self
             .spare
@@ -863,7 +802,6 @@ impl Connection {
         let info = socket.as_ref().and_then(|s| kernel::tcp_info(s).ok());
         Self {
             endpoint: endpoint.clone(),
-            is_h2: http.is_h2(),
             http: Arc::new(tokio::sync::Mutex::new(http)),
             socket,
             before: info
@@ -889,6 +827,11 @@ impl Connection {
         let arrived = bytes.max(u64::try_from(by_segments).unwrap_or_default());
         self.arrived = self.arrived.max(arrived);
         Some(self.arrived)
+    }
+
+    /// Its last answer was read to the end, and the server has not closed it.
+    fn is_reusable(&self) -> bool {
+        self.http.try_lock().is_ok_and(|http| http.is_reusable())
     }
 
     fn min_rtt(&self) -> Option<Duration> {

@@ -34,12 +34,13 @@ impl Allowance {
         self.left.load(Ordering::Relaxed) == 0
     }
 
-    fn spend(&self, bytes: u64) {
-        let _ = self
+    /// Spends up to `bytes`; how many of them were left.
+    fn take(&self, bytes: u64) -> u64 {
+        let less = |left: u64| Some(left.saturating_sub(bytes));
+        let before = self
             .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                Some(left.saturating_sub(bytes))
-            });
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        before.unwrap_or_default().min(bytes)
     }
 }
 
@@ -194,14 +195,13 @@ async fn read_part(
         let now = Instant::now();
         let pause = now.duration_since(before);
         before = now;
-        // A server may send more than was asked for.
-        let left = usize::try_from(part.length - got).unwrap_or(usize::MAX);
-        let length = data.len().min(left);
+        // A server may send more than was asked for, and a read may bring more than is allowed.
+        let length = allowance.take((data.len() as u64).min(part.length - got));
         if let Some(hash) = &mut hash {
-            hash.update(data.slice(..length)).await;
+            let end = usize::try_from(length).unwrap_or(data.len());
+            hash.update(data.slice(..end)).await;
         }
-        got += length as u64;
-        allowance.spend(length as u64);
+        got += length;
         meter.came(now, got);
         if pause > stall {
             stall = pause;
@@ -214,7 +214,7 @@ async fn read_part(
             }
             burst = (now, 0);
         }
-        burst.1 += length as u64;
+        burst.1 += length;
     }
     Ok(match hash {
         Some(hash) => hash.finish().await,
@@ -304,8 +304,7 @@ pub(super) async fn read_control(
     while !allowance.is_spent() {
         match response.next(got, wait).await {
             Ok(Some(data)) => {
-                got += data.len() as u64;
-                allowance.spend(data.len() as u64);
+                got += allowance.take(data.len() as u64);
                 meter.came(Instant::now(), got);
             }
             Ok(None) => return Some(format!("it ended after {}", Bytes(got))),
@@ -313,4 +312,17 @@ pub(super) async fn read_control(
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_taken_than_was_allowed() {
+        let allowance = Allowance::new(100);
+        assert_eq!((allowance.take(60), allowance.is_spent()), (60, false));
+        assert_eq!((allowance.take(60), allowance.is_spent()), (40, true));
+        assert_eq!(allowance.take(1), 0);
+    }
 }

@@ -1,0 +1,75 @@
+//! Does a ClientHello of two packets get an answer, too? containerd's fits into one today; clients that
+//! offer a post-quantum share send two, and some filters drop those.
+
+use std::net::SocketAddr;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use super::Edges;
+use crate::model::endpoint::Host;
+use crate::model::evidence::{Evidence, LargeHello, Leg, Session, Step};
+use crate::model::fault::TlsFault;
+use crate::net::tcp;
+use crate::net::tls::TlsClient;
+
+/// Whether the trial tells something of a leg: its own connection leads to the server itself, and its
+/// handshake has succeeded.
+pub fn applies(leg: &Leg) -> bool {
+    address(leg).is_some()
+}
+
+fn address(leg: &Leg) -> Option<SocketAddr> {
+    // What a proxy relays, it may cut into other packets.
+    let is_direct = leg.way.proxy().is_none();
+    leg.tls.outcome.done().filter(|_| is_direct)?;
+    leg.connect.outcome.done().map(|connected| connected.to)
+}
+
+/// Tries each leg, all at the same time.
+pub async fn add(evidence: &mut Evidence, edges: &Edges) {
+    let legs = &mut evidence.walk.legs;
+    let trials = join_all(legs.iter().map(|leg| trial(leg, edges))).await;
+    for (leg, trial) in legs.iter_mut().zip(trials) {
+        leg.large_hello = trial;
+    }
+}
+
+/// One more handshake, with a large hello; where that is not answered, one more with the usual
+/// hello. Each connection is closed at once. `None`: the trial does not apply, or no connection was
+/// to be had.
+pub async fn trial(leg: &Leg, edges: &Edges) -> Option<LargeHello> {
+    let to = address(leg)?;
+    let host = &leg.endpoint.host;
+    let usual = TlsClient::for_trials();
+    let client = usual.clone().with_large_hello();
+    let mut trial = LargeHello {
+        at: Timestamp::now(),
+        to,
+        bytes: client.hello_size(host)?,
+        large: handshake(&client, host, to, edges).await?,
+        short: None,
+        in_a_row: 0,
+    };
+    if trial.is_unanswered() {
+        trial.short = handshake(&usual, host, to, edges).await;
+    }
+    trial.in_a_row = u32::from(trial.is_dropped());
+    Some(trial)
+}
+
+async fn handshake(
+    client: &TlsClient,
+    host: &Host,
+    to: SocketAddr,
+    edges: &Edges,
+) -> Option<Step<Session, TlsFault>> {
+    let dialed = tcp::connect(&[to.ip()], to.port(), edges.wait).await;
+    let secured = client.handshake(host, dialed.stream?, edges.wait).await;
+    if let Some(mut stream) = secured.stream {
+        let _ = timeout(edges.wait, stream.shutdown()).await;
+    }
+    Some(secured.tls.outcome)
+}

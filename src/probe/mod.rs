@@ -34,7 +34,7 @@ use crate::containerd::{BaseTrust, HostClient, Settings};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Attempt, ByRelease, Evidence, TracedExchange, Walk};
 use crate::model::fault::Phase;
-use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::runtime::Runtime;
@@ -219,10 +219,11 @@ async fn pull_by(
     for secret in edges.settings.proxies.secrets() {
         scrub.hide(secret);
     }
-    let (mut hosts, clients) =
+    let (mut hosts, mut clients) =
         edges
             .settings
             .hosts(check.reference.domain(), &check.host(), &edges.trust);
+    drop_server_alone(rules, check, edges, &hosts, &mut clients);
     ask_nobody(&mut hosts, check, &clients);
     for secret in clients.iter().flat_map(|client| &client.header_values) {
         scrub.hide(secret);
@@ -280,6 +281,24 @@ async fn pull_by(
         direct,
         trace: asked.trace,
     }
+}
+
+/// What containerd 1 makes of a `hosts.toml` that has a `server` and no `[host]`.
+fn drop_server_alone(
+    rules: &Rules,
+    check: &Check,
+    edges: &Edges,
+    hosts: &HostsConfig,
+    clients: &mut Vec<HostClient>,
+) {
+    let is_alone = clients
+        .iter()
+        .all(|client| client.host.kind == HostKind::Server);
+    let is_read = matches!(hosts, HostsConfig::Read { .. });
+    if !is_read || !is_alone || rules.decide(Behaviour::reads_server_alone) {
+        return;
+    }
+    *clients = vec![edges.trust.client(check.host())];
 }
 
 /// `no resolve hosts`: every host may be asked for content only, and the image is named by a tag.

@@ -14,7 +14,7 @@ use http::Method;
 use pullpath::diagnose::cause::{Cause, Detected};
 use pullpath::diagnose::{Confidence, Pull, Severity};
 use pullpath::model::endpoint::Role;
-use support::image::{Content, OCI_MANIFEST};
+use support::image::{Content, Flavour, Image, OCI_MANIFEST};
 use support::pki::Flaw;
 use support::proxy::Proxy;
 use support::registry::{
@@ -78,6 +78,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("disk_full", TEXTS),
     ("serial_pull", PULLS),
     ("disk_unpack", TALLIES),
+    // Only a body that ends early makes a pull ask for a part, and what a walk reads of a layer is too
+    // little for that to be known: it is told of reports that were saved.
+    ("range_ignored", RULES),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
 ];
@@ -414,6 +417,14 @@ causes! {
         probe(&world).await
     }
 
+    auth_not_asked Critical WouldFail a_registry_that_hides_what_needs_a_login(world) {
+        let mut knobs = world.registry.knobs();
+        // With a right login it would be there; nobody is asked for one.
+        knobs.manners.fail_early("/manifests/", manifest_unknown());
+        drop(knobs);
+        probe(&world).await
+    }
+
     auth_bad_challenge Critical WouldFail a_challenge_that_no_pull_client_knows(world) {
         world.registry.knobs().challenge = Some("Negotiate".to_owned());
         probe(&world).await
@@ -461,6 +472,24 @@ causes! {
         world.registry.store.push_raw(REPOSITORY, TAG, content);
         probe(&world).await
     }
+    head_refused Critical WouldFail a_cache_that_answers_get_alone(world) {
+        world.registry.knobs().manners.fail_method(Method::HEAD, "/manifests/", denied());
+        probe(&world).await
+    }
+    request_refused Critical WouldFail a_filter_that_minds_the_request(world) {
+        world.registry.knobs().manners.fail("/manifests/", Reply::new(406));
+        probe(&world).await
+    }
+    artifact_not_image Warning WouldSucceed a_helm_chart_where_an_image_is_expected(world) {
+        world.registry.store.push(REPOSITORY, TAG, &Image::chart(5));
+        Probe::of(&world).args(["--runtime", "containerd://1.7.24"]).run().await
+    }
+    release_decides Critical Unknown an_index_for_older_processors_only(world) {
+        // containerd 1 takes it on amd64, containerd 2 does not.
+        let image = Image::build(5, Flavour::Oci, &["386"], &[4 << 10]);
+        world.registry.store.push(REPOSITORY, TAG, &image);
+        probe(&world).await
+    }
     rate_limit_low Warning WouldSucceed a_limit_that_is_nearly_used_up(world) {
         world.registry.knobs().rate_limit = Some(RateLimit {
             limit: 100,
@@ -493,13 +522,18 @@ causes! {
         world.blobs.knobs().access_denied = true;
         probe(&world).await
     }
-    unexplained Critical WouldFail an_answer_that_no_rule_knows(world) {
-        world.blobs.knobs().manners.fail("/", Reply::new(418));
-        probe(&world).await
+    layer_invalid Critical WouldFail layers_that_the_configuration_does_not_name(world) {
+        world.registry.store.push(REPOSITORY, TAG, &Image::mismatched(5));
+        Probe::of(&world).args(["--transfer", "auto"]).run().await
     }
-    range_ignored Warning WouldSucceed storage_that_cannot_resume(world) {
-        world.blobs.knobs().serving.ignore_range = true;
-        probe(&world).await
+    content_encoding Critical WouldFail layers_labelled_with_their_own_compression(world) {
+        world.registry.store.push(REPOSITORY, TAG, &Image::single(5, "amd64"));
+        world.blobs.knobs().serving.encoding = Some("gzip".to_owned());
+        Probe::of(&world).args(["--transfer", "auto"]).run().await
+    }
+    probe_limit Critical Unknown content_encoded_in_a_way_that_only_containerd_reads(world) {
+        world.blobs.knobs().serving.encoding = Some("zstd".to_owned());
+        Probe::of(&world).args(["--runtime", "containerd://2.1.9"]).run().await
     }
     unexpected_eof Critical WouldFail a_layer_that_ends_before_its_first_byte(world) {
         world.blobs.knobs().serving.flow = Flow::TruncateAfter(0);

@@ -352,10 +352,12 @@ pub(super) fn healthy() -> Evidence {
         },
         runtime: None,
         walked_as: None,
+        pulled: None,
         by_release: Vec::new(),
         walk: Walk {
             config: None,
             layers: Vec::new(),
+            resolved_elsewhere: false,
             host: RegistryHost::plain(endpoint(REGISTRY)),
             segments: None,
             by_digest: false,

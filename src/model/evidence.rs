@@ -123,6 +123,10 @@ pub struct Evidence {
     /// would not do the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_release: Vec<ByRelease>,
+    /// The walk got all content of the image, as far as it asked for it. Absent in reports of versions
+    /// that did not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<bool>,
     /// What containerd's `hosts.toml` says of this registry.
     #[serde(default)]
     pub hosts: HostsConfig,
@@ -161,6 +165,9 @@ pub struct Walk {
     /// It was asked for the image by its digest, since another host said what the tag stands for.
     #[serde(default)]
     pub by_digest: bool,
+    /// It did not say what the reference stands for, and another host did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resolved_elsewhere: bool,
     /// The trusted roots in force.
     pub roots: Roots,
     /// In the order they were found. The first is the registry's.
@@ -859,6 +866,8 @@ impl Evidence {
     pub fn at(&self, walk: &Walk) -> Self {
         Self {
             walk: walk.clone(),
+            pulled: None,
+            by_release: Vec::new(),
             others: Vec::new(),
             not_asked: Vec::new(),
             direct: None,

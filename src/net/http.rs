@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes as Buffer;
 use bytes::BytesMut;
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, PROXY_AUTHORIZATION, USER_AGENT,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, PROXY_AUTHORIZATION, RANGE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
@@ -405,9 +405,12 @@ fn prepare(
     head.headers
         .entry(USER_AGENT)
         .or_insert(HeaderValue::from_static(AGENT));
-    head.headers
-        .entry(ACCEPT_ENCODING)
-        .or_insert(HeaderValue::from_static("identity"));
+    // Go names an encoding where a body may come, and none for a HEAD or a part.
+    if head.method != Method::HEAD && !head.headers.contains_key(RANGE) {
+        head.headers
+            .entry(ACCEPT_ENCODING)
+            .or_insert(HeaderValue::from_static("identity"));
+    }
     Ok(Request::from_parts(head, Full::new(body)))
 }
 

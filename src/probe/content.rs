@@ -2,7 +2,7 @@
 //! it ends early, decoded, and compared with its descriptor (`fetcher.go`, `httpreadseeker.go`,
 //! `content/helpers.go`).
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -186,7 +186,13 @@ impl Reader {
                         Err(fault) => Part::Failed(fault),
                     };
                 }
-                Err(HttpFault::Truncated { want, .. }) if !decoder.is_coded() => {
+                Err(HttpFault::Truncated { .. }) if decoder.is_coded() => {
+                    // Where containerd takes it up again hangs on how much was undone.
+                    return Part::Failed(HttpFault::EncodingUnread {
+                        encoding: decoder.coding().to_owned(),
+                    });
+                }
+                Err(HttpFault::Truncated { want, .. }) => {
                     return Part::EndedEarly { want };
                 }
                 Err(fault) => return Part::Failed(fault),
@@ -290,6 +296,8 @@ enum Decoder {
     Plain,
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
     Deflate(Box<DeflateDecoder<Vec<u8>>>),
+    /// Undone when it is all there.
+    Zstd(BytesMut),
 }
 
 impl Decoder {
@@ -313,6 +321,7 @@ impl Decoder {
             [] | ["identity"] => Ok(Self::Plain),
             ["gzip"] => Ok(Self::gzip()),
             ["deflate"] => Ok(Self::Deflate(Box::new(DeflateDecoder::new(Vec::new())))),
+            ["zstd"] => Ok(Self::Zstd(BytesMut::new())),
             codings
                 if codings
                     .iter()
@@ -333,6 +342,7 @@ impl Decoder {
             Self::Plain => "identity",
             Self::Gzip(_) => "gzip",
             Self::Deflate(_) => "deflate",
+            Self::Zstd(_) => "zstd",
         }
     }
 
@@ -349,6 +359,15 @@ impl Decoder {
             Self::Deflate(decoder) => decoder
                 .write_all(&data)
                 .map(|()| std::mem::take(decoder.get_mut())),
+            Self::Zstd(all) => {
+                if all.len() + data.len() > MAX_ZSTD {
+                    return Err(HttpFault::EncodingUnread {
+                        encoding: "zstd".to_owned(),
+                    });
+                }
+                all.extend_from_slice(&data);
+                return Ok(Body::new());
+            }
         };
         decoded
             .map(Body::from)
@@ -364,11 +383,31 @@ impl Decoder {
             Self::Deflate(decoder) => decoder
                 .try_finish()
                 .map(|()| std::mem::take(decoder.get_mut())),
+            Self::Zstd(all) => unpack_zstd(all, MAX_ZSTD as u64),
         };
         decoded
             .map(Body::from)
             .map_err(|_| not_encoded(self.coding()))
     }
+}
+
+/// Content under zstd that is undone in memory.
+const MAX_ZSTD: usize = 16 << 20;
+
+/// Undoes zstd (RFC 8878), up to a bound of what comes of it.
+pub(super) fn unpack_zstd(packed: &[u8], max: u64) -> std::io::Result<Vec<u8>> {
+    let mut rest = packed;
+    let mut content = Vec::new();
+    while !rest.is_empty() {
+        let decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest)
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
+        let left = (max + 1).saturating_sub(content.len() as u64);
+        decoder.take(left).read_to_end(&mut content)?;
+        if content.len() as u64 > max {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+    }
+    Ok(content)
 }
 
 fn not_encoded(coding: &str) -> HttpFault {

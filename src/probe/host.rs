@@ -20,6 +20,7 @@ use crate::model::evidence::{
 use crate::model::fault::{HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault};
 use crate::model::hops::Trace;
 use crate::model::reference::check_digest;
+use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::net::hops::{self, Bounds};
 use crate::registry::challenge::{self, Wanted};
@@ -90,6 +91,7 @@ impl<'a> Visit<'a> {
             walk: Walk {
                 host: client.host.clone(),
                 by_digest: false,
+                resolved_elsewhere: false,
                 roots: client.roots.clone(),
                 legs: Vec::new(),
                 ping: not_begun(),
@@ -123,6 +125,12 @@ impl<'a> Visit<'a> {
             self.walk.manifest = not_begun();
             self.walk.blob = not_begun();
         }
+    }
+
+    /// Some host has resolved the reference, and the phase is over.
+    pub(super) fn resolved(&mut self) {
+        self.walk.resolved_elsewhere = !self.is_admitted;
+        self.lines.end_phase();
     }
 
     /// A phase of the pull begins, without a token.
@@ -251,10 +259,16 @@ impl<'a> Visit<'a> {
         }
         let by_get = got.method == Method::GET;
         let headers = got.headers().clone();
-        let size = content_length(&headers).map_err(|fault| next(Stop::Http(fault)))?;
+        let mut size = content_length(&headers).map_err(|fault| next(Stop::Http(fault)))?;
+        // Go undoes gzip by itself, and knows no length then.
+        let is_gzip =
+            text(&headers, "content-encoding").is_some_and(|c| c.eq_ignore_ascii_case("gzip"));
+        if by_get && is_gzip {
+            size = None;
+        }
         let mut head = Head {
             digest: text(&headers, "docker-content-digest").map(str::to_owned),
-            media_type: text(&headers, "content-type").map(crate::model::text::printable),
+            media_type: text(&headers, "content-type").map(printable),
             size: size.map(Bytes),
             by_get,
         };
@@ -265,8 +279,10 @@ impl<'a> Visit<'a> {
         if named.is_none() && size.is_some() {
             if let Some(stated) = head.digest.as_deref().filter(|d| !d.is_empty()) {
                 if check_digest(stated).is_err() {
-                    let reason = "Docker-Content-Digest is no digest".to_owned();
-                    return Err(ends(Stop::Http(HttpFault::Malformed { reason })));
+                    return Err(ends(Stop::Http(HttpFault::WrongDigest {
+                        expected: "a digest in Docker-Content-Digest".to_owned(),
+                        got: printable(stated),
+                    })));
                 }
                 digest = Some(stated.to_owned());
             }
@@ -347,7 +363,7 @@ impl<'a> Visit<'a> {
             return;
         };
         let status = *status;
-        let may_tell = (400..500).contains(&status) && !matches!(status, 405 | 408 | 429);
+        let may_tell = (400..500).contains(&status) && !matches!(status, 405 | 429);
         if !may_tell || self.check.effort.only_free {
             return;
         }
@@ -454,10 +470,6 @@ impl<'a> Visit<'a> {
     /// A credential was tried before, and is not tried again now.
     pub(super) fn rest(&mut self, known: &Attempt) {
         self.walk.attempts.push(known.clone());
-    }
-
-    pub(super) fn is_admitted(&self) -> bool {
-        self.is_admitted
     }
 
     /// Somebody asked for a credential in the phase at hand.

@@ -16,6 +16,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{BlobFound, ContentRead, LayerRead, ManifestFound, Skip, Step};
 use crate::model::fault::{HttpFault, ManifestFault};
 use crate::model::units::Bytes;
+use crate::net::http::HttpConnection;
 use crate::registry::manifest::{self as oci, Descriptor, Image, Kind, Manifest};
 
 /// Layers up to this size are read whole where layers are read at all.
@@ -55,6 +56,8 @@ struct Begun {
     got: Got,
     reader: Reader,
     start: Instant,
+    /// What the answer comes over, where others are asked beside it.
+    connection: Option<HttpConnection>,
 }
 
 /// Where content came from.
@@ -79,6 +82,7 @@ impl<'a> Round<'a> {
         &self,
         visits: &mut [Option<Visit<'a>>],
         root: &Descriptor,
+        resolved_by: usize,
     ) -> Result<usize, Refused> {
         let mut images = Vec::new();
         let mut found: Option<(usize, ManifestFound)> = None;
@@ -87,7 +91,10 @@ impl<'a> Round<'a> {
         let start = Instant::now();
         let mut fetched = 0;
         while let Some((descriptor, platform, depth)) = queue.pop() {
-            let (host, body) = match self.manifest(visits, &descriptor, &mut fetched).await {
+            let (host, body) = match self
+                .manifest(visits, &descriptor, resolved_by, &mut fetched)
+                .await
+            {
                 Ok(manifest) => manifest,
                 Err((host, fault)) => {
                     return Err(self.no_manifest(visits, host, fault, start));
@@ -163,8 +170,9 @@ impl<'a> Round<'a> {
             served = served.max(self.image(visits, holder, image, *wants_platform).await?);
         }
         self.transfer(visits, served, &value).await;
-        self.settle(visits, holder, served);
-        Ok(served.max(holder))
+        let deciding = served.max(holder);
+        self.settle(visits, deciding);
+        Ok(deciding)
     }
 
     /// A manifest of a digest, from memory or by one `GET`.
@@ -172,10 +180,10 @@ impl<'a> Round<'a> {
         &self,
         visits: &mut [Option<Visit<'a>>],
         descriptor: &Descriptor,
+        resolved_by: usize,
         fetched: &mut usize,
     ) -> Result<(usize, Body), (usize, ManifestFault)> {
-        let first = visits.iter().position(Option::is_some).unwrap_or(0);
-        let here = |fault| (first, fault);
+        let here = |fault| (resolved_by, fault);
         match Kind::of(&descriptor.media_type) {
             Kind::Index | Kind::Image => {}
             Kind::Schema1 if self.rules.decide(|b| b.release < Release::V2) => {
@@ -195,10 +203,7 @@ impl<'a> Round<'a> {
             return Err(here(ManifestFault::Malformed { reason }));
         }
         if let Some(body) = self.edges.known.find(&descriptor.digest) {
-            let host = visits
-                .iter()
-                .position(|visit| visit.as_ref().is_some_and(Visit::is_admitted));
-            return Ok((host.unwrap_or(first), body));
+            return Ok((resolved_by, body));
         }
         if self.check.effort.only_free {
             return Err(here(ManifestFault::Http {
@@ -296,12 +301,12 @@ impl<'a> Round<'a> {
         let mut served = config_host;
         let layers = plan.layers;
         if layers.is_empty() {
-            if let Some(visit) = self.host_of(visits, holder) {
+            if let Some(visit) = self.host_of(visits, served) {
                 visit.walk.blob = Step::Skipped {
                     reason: Skip::NoLayer,
                 };
             }
-            return Ok(holder);
+            return Ok(served);
         }
         let mut chosen = self.chosen(&layers).into_iter();
         let mut begun: VecDeque<(Option<&str>, Begun)> = VecDeque::new();
@@ -316,10 +321,10 @@ impl<'a> Round<'a> {
                     .begin(visits, Content::Layer, descriptor, extent, true)
                     .await;
                 match started {
-                    Ok(one) => {
-                        if let Some(visit) = self.host_of(visits, one.host) {
-                            visit.lines.let_go(one.got.pending.line);
-                        }
+                    Ok(mut one) => {
+                        let line = one.got.pending.line;
+                        let visit = self.host_of(visits, one.host);
+                        one.connection = visit.and_then(|visit| visit.lines.take(line));
                         begun.push_back((diff_id, one));
                     }
                     Err(missed) => {
@@ -478,6 +483,7 @@ impl<'a> Round<'a> {
             got,
             reader: Reader::new(descriptor, extent, keeps),
             start,
+            connection: None,
         })
     }
 
@@ -495,7 +501,9 @@ impl<'a> Round<'a> {
             mut got,
             mut reader,
             start,
+            connection,
         } = begun;
+        let began_at = (host, got.pending.line);
         let missed = |host, fault| Missed {
             host,
             fault,
@@ -543,6 +551,11 @@ impl<'a> Round<'a> {
             }
         }
         drop(got);
+        if let Some(connection) = connection
+            && let Some(visit) = self.host_of(visits, began_at.0)
+        {
+            visit.lines.give_back(began_at.1, connection);
+        }
         let Some(visit) = self.host_of(visits, host) else {
             return Err(missed(host, HttpFault::Closed));
         };
@@ -679,17 +692,21 @@ impl<'a> Round<'a> {
         visit.walk.transfer = Some(transfer);
     }
 
-    /// One host has the manifest and another the layers.
-    fn settle(&self, visits: &mut [Option<Visit<'a>>], holder: usize, served: usize) {
-        if holder == served {
+    /// What the host that decides need not give, because another did.
+    fn settle(&self, visits: &mut [Option<Visit<'a>>], deciding: usize) {
+        let Some(visit) = self.host_of(visits, deciding) else {
             return;
+        };
+        if visit.walk.manifest.done().is_none() {
+            visit.skip_manifest();
         }
-        if served > holder {
-            if let Some(visit) = self.host_of(visits, served) {
-                visit.skip_manifest();
+        let has_none = matches!(
+            visit.walk.blob,
+            Step::Skipped {
+                reason: Skip::NoLayer
             }
-        } else if let Some(visit) = self.host_of(visits, holder) {
-            // All that fails is with the one that lacks the manifest.
+        );
+        if visit.walk.blob.done().is_none() && !has_none {
             visit.skip_layer();
         }
     }

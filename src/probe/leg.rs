@@ -59,6 +59,8 @@ struct Line {
     /// The server, or the proxy before it.
     to: SocketAddr,
     state: State,
+    /// Further connections to the same place that serve nobody now.
+    spare: Vec<HttpConnection>,
     /// The connection's socket, to ask the kernel about it when the walk is done.
     socket: Option<OwnedFd>,
 }
@@ -83,6 +85,8 @@ pub(super) struct Lines<'a> {
     direct: bool,
     trace: Vec<TracedExchange>,
     suspect: Option<Suspect>,
+    /// Connections of a phase that is over.
+    kept: Vec<HttpConnection>,
 }
 
 /// What timed out in the middle of an exchange that had begun well: perhaps large packets vanish.
@@ -184,6 +188,7 @@ impl<'a> Lines<'a> {
             direct,
             trace: Vec::new(),
             suspect: None,
+            kept: Vec::new(),
         }
     }
 
@@ -339,6 +344,7 @@ impl<'a> Lines<'a> {
             leg: index,
             to,
             state,
+            spare: Vec::new(),
             socket,
         });
         Ok(LineId(self.opened.len() - 1))
@@ -678,9 +684,29 @@ impl<'a> Lines<'a> {
         result
     }
 
-    /// The line's connection is still busy with an answer: the next request gets another one.
-    pub(super) fn let_go(&mut self, line: LineId) {
-        self.opened[line.0].state = State::Closed;
+    /// Takes the line's connection, which is still busy with an answer: the next request gets another.
+    pub(super) fn take(&mut self, line: LineId) -> Option<HttpConnection> {
+        match std::mem::replace(&mut self.opened[line.0].state, State::Closed) {
+            State::Open(connection) => Some(connection),
+            State::Fresh(_) | State::Closed => None,
+        }
+    }
+
+    /// Gives a connection back that has served.
+    pub(super) fn give_back(&mut self, line: LineId, connection: HttpConnection) {
+        self.opened[line.0].spare.push(connection);
+    }
+
+    /// A phase of the pull ends: its connections stay open, as they do in containerd for a while, and
+    /// the next phase gets its own.
+    pub(super) fn end_phase(&mut self) {
+        for line in &mut self.opened {
+            if let State::Open(connection) = std::mem::replace(&mut line.state, State::Closed) {
+                self.kept.push(connection);
+            }
+            self.kept.append(&mut line.spare);
+        }
+        self.kept.retain(HttpConnection::is_reusable);
     }
 
     fn connection(&mut self, line: LineId) -> Result<&mut HttpConnection, HttpFault> {
@@ -706,7 +732,13 @@ impl<'a> Lines<'a> {
                 Ok(())
             }
             State::Open(_) | State::Closed => {
-                self.opened[line.0].state = State::Open(self.reconnect(line).await?);
+                let spare = &mut self.opened[line.0].spare;
+                spare.retain(HttpConnection::is_reusable);
+                let connection = match spare.pop() {
+                    Some(connection) => connection,
+                    None => self.reconnect(line).await?,
+                };
+                self.opened[line.0].state = State::Open(connection);
                 Ok(())
             }
         }

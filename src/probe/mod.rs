@@ -45,6 +45,7 @@ use crate::net::dns::Families;
 use crate::net::netlink::Netlink;
 use crate::net::resolv::ResolverConfig;
 use crate::registry::keyring::{Credential, Keyring};
+use crate::registry::manifest::Descriptor;
 use crate::registry::scrub::Scrubber;
 use host::{Content, Resolution, Visit};
 use leg::Lines;
@@ -265,6 +266,7 @@ async fn pull_by(
         runtime: check.runtime.clone(),
         walked_as: None,
         by_release: Vec::new(),
+        pulled: Some(asked.pulled),
         hosts,
         proxies: edges.settings.proxies.settings().clone(),
         walk,
@@ -324,6 +326,7 @@ struct Asked {
     /// Which of them decides.
     deciding: usize,
     not_asked: Vec<usize>,
+    pulled: bool,
     trace: Vec<TracedExchange>,
 }
 
@@ -333,13 +336,15 @@ struct Tried {
     host: Option<usize>,
     /// The next credential is tried.
     goes_on: bool,
+    /// All content was to be had, as far as it was asked for.
+    pulled: bool,
 }
 
 impl<'a> Round<'a> {
     /// As the kubelet: a whole pull with each credential that matches, until one succeeds.
     async fn ask(&self) -> Asked {
         let mut visits: Vec<Option<Visit<'a>>> = self.clients.iter().map(|_| None).collect();
-        let mut deciding = None;
+        let (mut deciding, mut pulled) = (None, false);
         for credential in self.tries() {
             let rested = &self.check.effort.rested;
             let known = rested.iter().find(|known| {
@@ -358,6 +363,7 @@ impl<'a> Round<'a> {
             }
             let tried = round.pull(&mut visits).await;
             deciding = tried.host;
+            pulled = tried.pulled;
             if !tried.goes_on {
                 break;
             }
@@ -366,6 +372,7 @@ impl<'a> Round<'a> {
             walks: Vec::new(),
             deciding: 0,
             not_asked: Vec::new(),
+            pulled,
             trace: Vec::new(),
         };
         for (index, visit) in visits.into_iter().enumerate() {
@@ -403,22 +410,25 @@ impl<'a> Round<'a> {
         for visit in visits.iter_mut().flatten() {
             visit.start_over();
         }
-        let root = match self.resolve(visits).await {
-            Ok(root) => root,
+        let (root, resolved_by) = match self.resolve(visits).await {
+            Ok(resolved) => resolved,
             Err(tried) => return tried,
         };
         // The second phase begins without what the first was given.
         for visit in visits.iter_mut().flatten() {
+            visit.resolved();
             visit.begin(self.rules, self.credential);
         }
-        match self.fetch(visits, &root).await {
+        match self.fetch(visits, &root, resolved_by).await {
             Ok(host) => Tried {
                 host: Some(host),
                 goes_on: false,
+                pulled: true,
             },
             Err(refused) => Tried {
                 host: Some(refused.host),
                 goes_on: refused.by_access && self.was_used(visits),
+                pulled: false,
             },
         }
     }
@@ -426,7 +436,7 @@ impl<'a> Round<'a> {
     async fn resolve(
         &self,
         visits: &mut [Option<Visit<'a>>],
-    ) -> Result<crate::registry::manifest::Descriptor, Tried> {
+    ) -> Result<(Descriptor, usize), Tried> {
         let reference = &self.check.reference;
         let by_digest = reference.digest().is_some();
         let contents: &[Content] = if by_digest {
@@ -456,12 +466,13 @@ impl<'a> Round<'a> {
                     .resolve(self.rules, *content, version, is_last_host)
                     .await
                 {
-                    Resolution::Found(descriptor) => return Ok(descriptor),
+                    Resolution::Found(descriptor) => return Ok((descriptor, *index)),
                     Resolution::Next => {}
                     Resolution::Final => {
                         return Err(Tried {
                             host: deciding,
                             goes_on: false,
+                            pulled: false,
                         });
                     }
                 }
@@ -471,6 +482,7 @@ impl<'a> Round<'a> {
         Err(Tried {
             host: deciding,
             goes_on,
+            pulled: false,
         })
     }
 

@@ -219,8 +219,15 @@ impl<'a> Session<'a> {
             let mut request = lines.request(line, method.clone(), target(&url));
             let headers = request.headers_mut();
             headers.insert(header::ACCEPT, ask.accept.clone());
-            if let Some(value) = &ask.accept_encoding {
-                headers.insert(header::ACCEPT_ENCODING, value.clone());
+            match &ask.accept_encoding {
+                Some(value) => {
+                    headers.insert(header::ACCEPT_ENCODING, value.clone());
+                }
+                // As Go does by itself.
+                None if method == Method::GET && ask.from_byte.is_none() => {
+                    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+                }
+                None => {}
             }
             if let Some(from) = ask.from_byte {
                 let range = HeaderValue::try_from(format!("bytes={from}-"));

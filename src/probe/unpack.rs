@@ -6,6 +6,7 @@ use std::io::Read;
 use aws_lc_rs::digest::{SHA256, digest};
 use flate2::read::MultiGzDecoder;
 
+use super::content::unpack_zstd;
 use crate::containerd::behaviour::Release;
 use crate::model::fault::{HttpFault, ManifestFault};
 use crate::model::platform::Platform;
@@ -148,8 +149,12 @@ pub(super) fn check(
     let content = if is_raw || !(is_gzip || is_zstd) {
         body
     } else if is_zstd {
-        // Not unpacked here; its digest is that of the descriptor.
-        return Ok(());
+        match unpack_zstd(body, MAX_UNPACKED) {
+            Ok(content) => unpacked = content,
+            Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => return Ok(()),
+            Err(_) => return Err(unfit("it is no good zstd stream")),
+        }
+        &unpacked
     } else {
         let mut bounded = MultiGzDecoder::new(body).take(MAX_UNPACKED + 1);
         bounded
@@ -198,4 +203,140 @@ fn begins_as_tar(content: &[u8]) -> bool {
     let stated = String::from_utf8_lossy(&header[148..156]);
     let stated = stated.trim_matches(|c: char| c == '\0' || c == ' ');
     u32::from_str_radix(stated, 8) == Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    const ALL: [Release; 3] = [Release::V1_6, Release::V1_7, Release::V2];
+
+    fn descriptor(media_type: &str) -> Descriptor {
+        Descriptor {
+            digest: format!("sha256:{}", "a".repeat(64)),
+            media_type: media_type.to_owned(),
+            size: 10,
+            urls: Vec::new(),
+        }
+    }
+
+    fn image(config: &str, layers: &[&str]) -> Image {
+        Image {
+            config: descriptor(config),
+            layers: layers.iter().map(|layer| descriptor(layer)).collect(),
+        }
+    }
+
+    fn config(diff_ids: usize) -> Vec<u8> {
+        let diff_ids = vec!["sha256:x"; diff_ids];
+        serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}})
+            .to_string()
+            .into_bytes()
+    }
+
+    /// How many layers each release fetches; `None`: it fails.
+    fn fetched(image: &Image, config: &[u8]) -> [Option<usize>; 3] {
+        ALL.map(|release| {
+            plan(image, config, release)
+                .ok()
+                .map(|plan| plan.layers.len())
+        })
+    }
+
+    #[test]
+    fn an_image_is_fetched_by_all_and_needs_a_diff_id_for_each_layer() {
+        let two = image(OCI_CONFIG, &[OCI_LAYER, OCI_LAYER]);
+        assert_eq!(fetched(&two, &config(2)), [Some(2); 3]);
+        assert_eq!(fetched(&two, &config(1)), [None; 3]);
+        assert_eq!(fetched(&two, b"no json"), [None; 3]);
+        let none = image(OCI_CONFIG, &[]);
+        assert_eq!(fetched(&none, &config(0)), [Some(0); 3]);
+        assert!(!plan(&two, &config(2), Release::V2).unwrap().not_an_image);
+    }
+
+    #[test]
+    fn artifacts_are_fetched_by_some_releases_and_are_no_images() {
+        let helm = image(
+            "application/vnd.cncf.helm.config.v1+json",
+            &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"],
+        );
+        assert_eq!(fetched(&helm, b"{}"), [None, Some(1), Some(1)]);
+        let signature = image(
+            OCI_CONFIG,
+            &["application/vnd.dev.cosign.simplesigning.v1+json"],
+        );
+        assert_eq!(fetched(&signature, &config(1)), [None, None, Some(1)]);
+        // Layers beside a configuration that is none are never fetched.
+        let odd = image("application/octet-stream", &[OCI_LAYER]);
+        assert_eq!(fetched(&odd, &config(1)), [None, None, Some(0)]);
+        for artifact in [&helm, &signature, &odd] {
+            let plan = plan(artifact, &config(1), Release::V2).unwrap();
+            assert!(plan.not_an_image);
+        }
+        let encrypted = image(
+            OCI_CONFIG,
+            &["application/vnd.oci.image.layer.v1.tar+gzip+encrypted"],
+        );
+        assert!(matches!(
+            plan(&encrypted, &config(1), Release::V1_7),
+            Err(ManifestFault::Undecided { .. })
+        ));
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(content).unwrap();
+        packed.finish().unwrap()
+    }
+
+    fn diff_id(content: &[u8]) -> String {
+        format!("sha256:{}", hex(digest(&SHA256, content).as_ref()))
+    }
+
+    #[test]
+    fn a_layer_is_unpacked_by_its_type_and_its_content() {
+        let archive = [0u8; 1024];
+        let (packed, id) = (gzip(&archive), diff_id(&archive));
+        let plain = "application/vnd.oci.image.layer.v1.tar";
+        let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+        for (media_type, body, good) in [
+            (OCI_LAYER, packed.as_slice(), true),
+            // containerd looks at the content, but not for OCI's plain type.
+            (OCI_LAYER, &archive, true),
+            (docker, &packed, true),
+            (docker, &archive, true),
+            (plain, &archive, true),
+            (plain, &packed, false),
+            (OCI_LAYER, &packed[..packed.len() - 9], false),
+            (OCI_LAYER, b"no archive at all", false),
+        ] {
+            let result = check(media_type, body, Some(&id), true);
+            assert_eq!(result.is_ok(), good, "{media_type}: {result:?}");
+        }
+        // Another archive than the configuration names; and what was not read whole is not judged.
+        assert!(check(OCI_LAYER, &packed, Some("sha256:0"), true).is_err());
+        assert!(check(OCI_LAYER, b"part", Some(&id), false).is_ok());
+        assert!(check(OCI_LAYER, b"of an artifact", None, true).is_ok());
+        // Nothing is a layer, too.
+        assert!(check(OCI_LAYER, &gzip(b""), Some(&diff_id(b"")), true).is_ok());
+    }
+
+    #[test]
+    fn a_platform_is_compared_where_the_index_says_none() {
+        let wanted: Platform = "linux/amd64".parse().unwrap();
+        assert!(is_for(&config(0), &wanted));
+        assert!(!is_for(
+            br#"{"architecture": "arm64", "os": "linux"}"#,
+            &wanted
+        ));
+        assert!(!is_for(b"{}", &wanted));
+        assert_eq!(platform_of(&config(0)), "linux/amd64");
+    }
 }

@@ -34,7 +34,7 @@ PROBE = {
         "with_error": CHALLENGE | {"auth_denied"}, "basic_then_bearer": CHALLENGE | {"auth_denied", "auth_no_cred"},
     },
     "realm": {
-        "dead": {"auth_realm_unreachable"}, "absent_name": {"auth_realm_unreachable"}, "silent": {"auth_realm_unreachable"},
+        "dead": {"auth_realm_unreachable"} | DEAD, "absent_name": {"auth_realm_unreachable"}, "silent": {"auth_realm_unreachable"},
         "relative": CHALLENGE, "malformed": CHALLENGE,
     },
     "token_post": {

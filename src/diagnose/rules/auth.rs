@@ -16,7 +16,8 @@ use crate::model::vantage::Unseen;
 /// Every attempt was refused, or none could be made.
 pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
     // Another host may have said what the reference stands for.
-    if evidence.accepted().is_some() || evidence.walk.has_content() {
+    let is_resolved = evidence.walk.resolved_elsewhere || evidence.walk.has_content();
+    if evidence.accepted().is_some() || is_resolved {
         return;
     }
     let Some(last) = evidence.walk.attempts.last() else {
@@ -80,6 +81,12 @@ pub(super) fn no_token(
     let token = |cause| at(cause, Role::Token, Phase::Token);
     match fault {
         TokenFault::NoCredential => no_credential(evidence, Role::Registry, Phase::Manifest),
+        TokenFault::Rejected {
+            fault: fault @ HttpFault::Status { status: 400, .. },
+        } if credential.is_none() => token(Cause::AuthTokenFormat)
+            .fact(format!("asked for an anonymous token: {fault}"))
+            .fact(asked(evidence))
+            .hint("Look at the log of the token service: it takes the request itself for wrong (its service, its scope), whoever asks."),
         TokenFault::Rejected { fault } => match credential {
             Some(credential) => token(Cause::AuthBadCred)
                 .confidence(rejection(fault))

@@ -103,6 +103,9 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     );
     for finding in &mut all {
         temper(evidence, finding);
+        if is_got_round(evidence, finding) {
+            finding.severity = finding.severity.min(Severity::Warning);
+        }
     }
     let (mut consequences, mut findings): (Vec<_>, Vec<_>) = all
         .iter()
@@ -169,6 +172,32 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
             .facts(others)
             .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it."),
     )
+}
+
+/// What a leg failed at, and the pull did not: it went through all the same, or failed only later at
+/// something else.
+fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
+    let walk = &evidence.walk;
+    if finding.leg.is_none() {
+        return false;
+    }
+    if evidence.pulled == Some(true) {
+        return true;
+    }
+    // Another host resolved the reference; whether a token was wanted later is in the content's fault.
+    let is_of_token = |fault: &HttpFault| {
+        matches!(
+            fault,
+            HttpFault::Unauthorized { .. } | HttpFault::Unreached { .. }
+        )
+    };
+    let manifest = match walk.manifest.fault() {
+        Some(crate::model::fault::ManifestFault::Http { fault }) => Some(fault),
+        _ => None,
+    };
+    let config = walk.config.as_ref().and_then(|step| step.fault());
+    let mut faults = [manifest, config, walk.blob.fault()].into_iter().flatten();
+    walk.resolved_elsewhere && finding.leg == Some(Role::Token) && !faults.any(is_of_token)
 }
 
 /// A name may resolve otherwise where the pull is made; only the node's own network has its resolver.
@@ -250,6 +279,9 @@ fn is_absent(evidence: &Evidence) -> bool {
 /// The walk came to its end.
 fn is_complete(evidence: &Evidence) -> bool {
     use crate::model::evidence::{Skip, Step};
+    if evidence.pulled == Some(true) {
+        return true;
+    }
     let walk = &evidence.walk;
     let has_manifest = matches!(
         walk.manifest,
@@ -474,7 +506,10 @@ fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) ->
         }
         HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase)
             .hint("Correct the redirect in the registry, or in the load balancer in front of it."),
-        HttpFault::TooLarge { .. } | HttpFault::Reconnect { .. } | HttpFault::Other { .. } => {
+        HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)
+            .confidence(Confidence::Medium)
+            .hint(format!("Let {server} take several connections of one client: a pull makes new ones for its second phase and for each layer in flight.")),
+        HttpFault::TooLarge { .. } | HttpFault::Other { .. } => {
             at(Cause::Unexplained, leg, phase).hint(TELL_US)
         }
     };

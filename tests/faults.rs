@@ -629,7 +629,10 @@ async fn a_healthy_walk_costs_what_the_readme_says() {
             (format!("{} {what}", seen.method), is_let_in)
         })
         .collect();
-    let asked: Vec<(&str, bool)> = asked.iter().map(|(what, is)| (what.as_str(), *is)).collect();
+    let asked: Vec<(&str, bool)> = asked
+        .iter()
+        .map(|(what, is)| (what.as_str(), *is))
+        .collect();
     assert_eq!(
         asked,
         [

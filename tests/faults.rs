@@ -14,7 +14,7 @@ use http::Method;
 use pullpath::diagnose::cause::{Cause, Detected};
 use pullpath::diagnose::{Confidence, Pull, Severity};
 use pullpath::model::endpoint::Role;
-use support::image::{Content, OCI_MANIFEST};
+use support::image::{Content, Flavour, Image, OCI_MANIFEST};
 use support::pki::Flaw;
 use support::proxy::Proxy;
 use support::registry::{
@@ -78,6 +78,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("disk_full", TEXTS),
     ("serial_pull", PULLS),
     ("disk_unpack", TALLIES),
+    // Only a body that ends early makes a pull ask for a part, and what a walk reads of a layer is too
+    // little for that to be known: it is told of reports that were saved.
+    ("range_ignored", RULES),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
 ];
@@ -414,6 +417,14 @@ causes! {
         probe(&world).await
     }
 
+    auth_not_asked Critical WouldFail a_registry_that_hides_what_needs_a_login(world) {
+        let mut knobs = world.registry.knobs();
+        // With a right login it would be there; nobody is asked for one.
+        knobs.manners.fail_early("/manifests/", manifest_unknown());
+        drop(knobs);
+        probe(&world).await
+    }
+
     auth_bad_challenge Critical WouldFail a_challenge_that_no_pull_client_knows(world) {
         world.registry.knobs().challenge = Some("Negotiate".to_owned());
         probe(&world).await
@@ -448,8 +459,9 @@ causes! {
         Probe::of(&world).args(["--platform", "linux/s390x"]).run().await
     }
     manifest_unsupported Critical WouldFail a_manifest_of_schema_1(world) {
+        // containerd 1 converts it, which is not done here.
         world.registry.knobs().schema1 = true;
-        probe(&world).await
+        Probe::of(&world).args(["--runtime", "containerd://2.1.9"]).run().await
     }
     digest_mismatch Critical WouldFail a_manifest_with_other_content(world) {
         world.registry.knobs().corrupt_manifests = true;
@@ -459,6 +471,24 @@ causes! {
     manifest_invalid Critical WouldFail a_manifest_that_is_none(world) {
         let content = Content::new(OCI_MANIFEST, "{\"layers\": 7}");
         world.registry.store.push_raw(REPOSITORY, TAG, content);
+        probe(&world).await
+    }
+    head_refused Critical WouldFail a_cache_that_answers_get_alone(world) {
+        world.registry.knobs().manners.fail_method(Method::HEAD, "/manifests/", denied());
+        probe(&world).await
+    }
+    request_refused Critical WouldFail a_filter_that_minds_the_request(world) {
+        world.registry.knobs().manners.fail("/manifests/", Reply::new(406));
+        probe(&world).await
+    }
+    artifact_not_image Warning WouldSucceed a_helm_chart_where_an_image_is_expected(world) {
+        world.registry.store.push(REPOSITORY, TAG, &Image::chart(5));
+        Probe::of(&world).args(["--runtime", "containerd://1.7.24"]).run().await
+    }
+    release_decides Critical Unknown an_index_for_older_processors_only(world) {
+        // containerd 1 takes it on amd64, containerd 2 does not.
+        let image = Image::build(5, Flavour::Oci, &["386"], &[4 << 10]);
+        world.registry.store.push(REPOSITORY, TAG, &image);
         probe(&world).await
     }
     rate_limit_low Warning WouldSucceed a_limit_that_is_nearly_used_up(world) {
@@ -481,9 +511,15 @@ causes! {
         world.registry.knobs().redirect = Redirect::To("http://169.254.169.254/latest/meta-data/".to_owned());
         probe(&world).await
     }
+    unexplained Critical WouldFail an_answer_that_comes_byte_by_byte(world) {
+        let drip = Flow::Drip { piece: 1, every: Duration::from_millis(300) };
+        let reply = Reply::new(200).body(OCI_MANIFEST, vec![b' '; 400]).flow(drip);
+        world.registry.knobs().manners.fail_method(Method::GET, "/manifests/sha256:", reply);
+        probe(&world).await
+    }
     redirect_broken Critical WouldFail a_redirect_that_goes_round(world) {
         world.blobs.knobs().redirect_loop = true;
-        probe(&world).await
+        Probe::of(&world).args(["--runtime", "containerd://1.7.24"]).run().await
     }
     blob_unknown Critical WouldFail a_layer_that_was_lost(world) {
         world.blobs.knobs().manners.fail("/", Reply::s3_error(404, "NoSuchKey", "The specified key does not exist."));
@@ -493,13 +529,18 @@ causes! {
         world.blobs.knobs().access_denied = true;
         probe(&world).await
     }
-    unexplained Critical WouldFail an_answer_that_no_rule_knows(world) {
-        world.blobs.knobs().manners.fail("/", Reply::new(418));
-        probe(&world).await
+    layer_invalid Critical WouldFail layers_that_the_configuration_does_not_name(world) {
+        world.registry.store.push(REPOSITORY, TAG, &Image::mismatched(5));
+        Probe::of(&world).args(["--transfer", "auto"]).run().await
     }
-    range_ignored Warning WouldSucceed storage_that_cannot_resume(world) {
-        world.blobs.knobs().serving.ignore_range = true;
-        probe(&world).await
+    content_encoding Critical WouldFail layers_labelled_with_their_own_compression(world) {
+        world.registry.store.push(REPOSITORY, TAG, &Image::single(5, "amd64"));
+        world.blobs.knobs().serving.encoding = Some("gzip".to_owned());
+        Probe::of(&world).args(["--transfer", "auto"]).run().await
+    }
+    probe_limit Critical Unknown content_encoded_in_a_way_that_only_containerd_reads(world) {
+        world.blobs.knobs().serving.encoding = Some("gzip, gzip".to_owned());
+        Probe::of(&world).args(["--runtime", "containerd://2.1.9"]).run().await
     }
     unexpected_eof Critical WouldFail a_layer_that_ends_before_its_first_byte(world) {
         world.blobs.knobs().serving.flow = Flow::TruncateAfter(0);
@@ -577,21 +618,45 @@ async fn a_healthy_walk_costs_what_the_readme_says() {
     let world = World::healthy().await;
     probe(&world).await.is_quiet();
     let registry = &world.registry.server;
-    assert_eq!(registry.connections(), 1);
-    assert_eq!(registry.count(&Method::HEAD, "/manifests/"), 1);
+    assert_eq!(registry.connections(), 2, "one a phase");
+    let asked: Vec<(String, bool)> = registry
+        .seen()
+        .iter()
+        .map(|seen| {
+            let what = seen.path.rsplit_once('/').unwrap().0;
+            let what = what.rsplit_once('/').unwrap().1;
+            let is_let_in = seen.authorization().is_some();
+            (format!("{} {what}", seen.method), is_let_in)
+        })
+        .collect();
+    let asked: Vec<(&str, bool)> = asked
+        .iter()
+        .map(|(what, is)| (what.as_str(), *is))
+        .collect();
     assert_eq!(
-        registry.count(&Method::GET, "/manifests/"),
-        2,
-        "the index and the platform's manifest"
+        asked,
+        [
+            // What the tag stands for; each phase of a pull begins without a token.
+            ("HEAD manifests", false),
+            ("HEAD manifests", true),
+            // The index, and the platform's manifest.
+            ("GET manifests", false),
+            ("GET manifests", true),
+            ("GET manifests", true),
+            // The configuration, and a layer.
+            ("GET blobs", true),
+            ("GET blobs", true),
+            // No pull asks that, and nothing is decided by it.
+            ("GET v2", false),
+        ]
     );
-    assert_eq!(registry.count(&Method::GET, "/blobs/"), 1);
-    assert_eq!(world.tokens.server.connections(), 1);
-    assert_eq!(world.tokens.server.seen().len(), 1);
-    assert_eq!(world.blobs.server.seen().len(), 1);
-    assert_eq!(
-        world.blobs.server.seen()[0].header("range"),
-        Some("bytes=0-4095")
-    );
+    assert_eq!(world.tokens.server.connections(), 2);
+    assert_eq!(world.tokens.server.seen().len(), 2, "one a phase");
+    let stored = world.blobs.server.seen();
+    assert_eq!(stored.len(), 2, "the configuration and a layer");
+    for seen in stored.iter().chain(&registry.seen()) {
+        assert_eq!(seen.header("range"), None, "a pull asks for no part");
+    }
     let questions = world.dns.questions();
     assert_eq!(
         questions.len(),
@@ -828,37 +893,49 @@ async fn a_denial_in_words_is_told_from_a_wrong_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirected_manifest_is_followed_without_the_credential() {
-    let front = World::healthy().await;
-    let behind = World::healthy().await;
-    behind.registry.knobs().auth = Auth::Open;
-    let port = behind.registry.server.port();
-    let digest = &front.image.top().digest;
-    let platform = &front.image.platform("amd64").manifest.digest;
-    for version in [TAG, digest, platform] {
-        let to = format!("https://{REGISTRY}:{port}/v2/{REPOSITORY}/manifests/{version}");
-        front
+async fn a_redirected_manifest_takes_the_credential_along_as_the_release_does() {
+    const OTHER: &str = "other.test";
+    // To the same name at another port, and to another name.
+    for (runtime, name, goes_along) in [
+        ("containerd://1.6.20", REGISTRY, false),
+        ("containerd://1.7.24", REGISTRY, true),
+        ("containerd://2.1.9", REGISTRY, true),
+        ("containerd://1.6.20", OTHER, false),
+        ("containerd://1.7.24", OTHER, false),
+        ("containerd://2.1.9", OTHER, false),
+    ] {
+        let front = World::healthy().await;
+        let behind = World::healthy().await;
+        front.dns.host(OTHER, &["127.0.0.1".parse().unwrap()]);
+        behind.registry.knobs().auth = Auth::Open;
+        let port = behind.registry.server.port();
+        let digest = &front.image.top().digest;
+        let platform = &front.image.platform("amd64").manifest.digest;
+        for version in [TAG, digest, platform] {
+            let to = format!("https://{name}:{port}/v2/{REPOSITORY}/manifests/{version}");
+            front
+                .registry
+                .knobs()
+                .manners
+                .fail(&format!("/manifests/{version}"), Reply::redirect(307, &to));
+        }
+        behind
             .registry
-            .knobs()
-            .manners
-            .fail(&format!("/manifests/{version}"), Reply::redirect(307, &to));
+            .server
+            .set_tls(Some(front.config(name, Flaw::None)));
+        let outcome = Probe::of(&front).args(["--runtime", runtime]).run().await;
+        outcome.is_quiet();
+        let asked = behind.registry.server.seen();
+        assert_eq!(asked.len(), 3, "HEAD, index, manifest");
+        for seen in &asked {
+            let went_along = seen.authorization().is_some();
+            assert_eq!(went_along, goes_along, "{runtime} to {name}");
+        }
     }
-    behind
-        .registry
-        .server
-        .set_tls(Some(front.config(REGISTRY, Flaw::None)));
-    let outcome = probe(&front).await;
-    outcome.is_quiet();
-    let asked = behind.registry.server.seen();
-    assert_eq!(asked.len(), 3, "HEAD, index, manifest");
-    assert!(
-        asked.iter().all(|seen| seen.authorization().is_none()),
-        "the credential went along"
-    );
     // Without the way there, its own leg says why.
+    let front = World::healthy().await;
     let closed = Closed::new();
     let to = format!("https://{REGISTRY}:{}/", closed.addr.port());
-    front.registry.knobs().manners.rules.clear();
     front
         .registry
         .knobs()
@@ -867,6 +944,33 @@ async fn a_redirected_manifest_is_followed_without_the_credential() {
     probe(&front)
         .await
         .shows("tcp_refused", Severity::Critical, Pull::WouldFail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_releases_send_the_credential_on_a_second_redirect() {
+    // Go before 1.21.8 compares each host with the one before it, and sends the storage what its
+    // signed URL refuses.
+    for (runtime, is_sent) in [
+        ("containerd://1.6.20", true),
+        ("containerd://1.7.24", false),
+        ("containerd://2.1.9", false),
+    ] {
+        let world = World::healthy().await;
+        world.blobs.knobs().hops = 1;
+        let outcome = Probe::of(&world).args(["--runtime", runtime]).run().await;
+        let leaks = world.blobs.take_leaks();
+        assert_eq!(!leaks.is_empty(), is_sent, "{runtime}: {leaks:?}");
+        if is_sent {
+            outcome.shows("blob_denied", Severity::Critical, Pull::WouldFail);
+        } else {
+            outcome.is_quiet();
+        }
+    }
+    let world = World::healthy().await;
+    world.blobs.knobs().hops = 1;
+    let outcome = probe(&world).await;
+    assert!(!world.blobs.take_leaks().is_empty());
+    outcome.shows("release_decides", Severity::Critical, Pull::Unknown);
 }
 
 #[tokio::test(flavor = "multi_thread")]

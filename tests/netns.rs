@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use lab::netns::Netns;
 use lab::process::Process;
 use pullpath::diagnose::Pull;
+use pullpath::registry::manifest::sha256;
 use pullpath::report::Document;
 use pullpath::report::text::{self, Style};
 
@@ -556,7 +557,8 @@ impl Tunnel {
         router.ip("link set c mtu 1300");
 
         let folder = tempfile::tempdir().unwrap();
-        let layer = vec![7u8; 64 << 10];
+        // The end of a tar, without anything before it.
+        let layer = vec![0; 64 << 10];
         let image = image::Image::single(&layer);
         let base = folder.path().join("v2/team/app");
         for part in ["manifests", "blobs"] {
@@ -566,6 +568,7 @@ impl Tunnel {
         write("manifests/1.0", &image.manifest);
         write(&format!("manifests/{}", image.digest), &image.manifest);
         write(&format!("blobs/{}", image.layer), &layer);
+        write(&format!("blobs/{}", sha256(&image.config)), &image.config);
         let tls = if names > 0 {
             let names: Vec<String> = (0..names)
                 .map(|n| format!("name-{n:03}.registry.test"))
@@ -695,17 +698,23 @@ mod image {
     pub(crate) struct Image {
         pub(crate) manifest: Vec<u8>,
         pub(crate) digest: String,
+        pub(crate) config: Vec<u8>,
         pub(crate) layer: String,
     }
 
     impl Image {
         pub(crate) fn single(layer: &[u8]) -> Self {
-            let config = digest(b"{}");
             let layer_digest = digest(layer);
+            let config = serde_json::json!({
+                "architecture": "amd64",
+                "os": "linux",
+                "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
+            });
+            let config = serde_json::to_vec(&config).unwrap();
             let manifest = serde_json::json!({
                 "schemaVersion": 2,
                 "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+                "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(&config), "size": config.len()},
                 "layers": [{
                     "mediaType": "application/vnd.oci.image.layer.v1.tar",
                     "digest": layer_digest,
@@ -716,6 +725,7 @@ mod image {
             Self {
                 digest: digest(&manifest),
                 manifest,
+                config,
                 layer: layer_digest,
             }
         }

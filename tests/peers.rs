@@ -889,7 +889,7 @@ async fn the_registry_serves_what_was_pushed() {
     assert_eq!(narrow.got().await.status, 404);
 
     let store = &world.registry.store;
-    let docker = Image::build(2, Flavour::Docker, &["amd64"], &[1]);
+    let docker = Image::build(2, Flavour::Docker, &["amd64"], &[512]);
     store.push(REPOSITORY, "docker", &docker);
     store.push(REPOSITORY, "single", &Image::single(3, "s390x"));
     for (tag, ending) in [

@@ -105,7 +105,11 @@ async fn a_mirror_that_may_not_resolve_serves_by_digest() {
     assert_eq!(asked.count(&Method::HEAD, &format!("/manifests/{TAG}")), 1);
     assert_eq!(asked.count(&Method::GET, "/manifests/"), 0);
     assert_eq!(asked.count(&Method::GET, "/blobs/"), 0);
-    assert_eq!(mirror.registry.server.count(&Method::GET, "/blobs/"), 1);
+    assert_eq!(
+        mirror.registry.server.count(&Method::GET, "/blobs/"),
+        2,
+        "the configuration and a layer"
+    );
     assert_eq!(
         mirror
             .registry
@@ -140,7 +144,8 @@ async fn what_one_host_lacks_the_next_one_serves() {
         .manners
         .fail("/blobs/", Reply::new(404));
     let outcome = with_hosts(&world, &table(&mirror, "")).await;
-    outcome.shows("mirror_order", Severity::Warning, Pull::WouldSucceed);
+    // So is a mirror of a part, or a cache.
+    outcome.shows("mirror_order", Severity::Info, Pull::WouldSucceed);
     let (others, deciding, _) = order(&outcome);
     assert_eq!(
         (others, deciding),
@@ -151,7 +156,28 @@ async fn what_one_host_lacks_the_next_one_serves() {
         0,
         "the mirror has it"
     );
-    assert_eq!(world.registry.server.count(&Method::GET, "/blobs/"), 1);
+    let blobs: Vec<String> = world
+        .registry
+        .server
+        .seen()
+        .iter()
+        .filter(|seen| seen.path.contains("/blobs/"))
+        .map(|seen| {
+            let digest = seen.path.rsplit_once('/').unwrap().1;
+            let image = world.image.platform("amd64");
+            let what = if digest == image.config.digest {
+                "configuration"
+            } else {
+                "layer"
+            };
+            format!("{what} {}", seen.authorization().is_some())
+        })
+        .collect();
+    assert_eq!(
+        blobs,
+        ["configuration false", "configuration true", "layer true"],
+        "its first request of the phase is without a token"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -463,13 +489,18 @@ async fn the_trace_shows_exchanges_and_no_secret() {
     assert_eq!(
         shown,
         [
-            "registry GET Some(401)",
+            "registry HEAD Some(401)",
             "token POST Some(200)",
             "registry HEAD Some(200)",
+            "registry GET Some(401)",
+            "token POST Some(200)",
             "registry GET Some(200)",
             "registry GET Some(200)",
             "registry GET Some(307)",
-            "blob GET Some(206)",
+            "blob GET Some(200)",
+            "registry GET Some(307)",
+            "blob GET Some(200)",
+            "registry GET Some(401)",
         ]
     );
     let text = outcome.text();

@@ -505,7 +505,7 @@ fn not_http(first: &[u8]) -> Option<HttpFault> {
     Some(HttpFault::Malformed { reason })
 }
 
-fn slow(within: Duration, got: u64, want: Option<u64>) -> HttpFault {
+pub(crate) fn slow(within: Duration, got: u64, want: Option<u64>) -> HttpFault {
     let of = want.map_or_else(String::new, |want| format!(" of {want}"));
     HttpFault::Other {
         reason: format!(

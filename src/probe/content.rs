@@ -3,7 +3,7 @@
 //! `content/helpers.go`).
 
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes as Body, BytesMut};
@@ -16,7 +16,7 @@ use crate::model::evidence::ContentRead;
 use crate::model::fault::HttpFault;
 use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
-use crate::net::http::Response;
+use crate::net::http::{Response, WHOLE_BODY, slow};
 use crate::registry::error;
 use crate::registry::manifest::Descriptor;
 use crate::registry::scrub::Scrubber;
@@ -29,6 +29,8 @@ const MAX_RETRIES: usize = 3;
 pub(super) enum Extent {
     /// To its end, where that is within the bound.
     Whole { max: u64 },
+    /// The same of a layer, which is left where it comes slowly: slow is no fault.
+    Small { max: u64 },
     /// The beginning only.
     First { bytes: u64 },
 }
@@ -48,6 +50,8 @@ pub(super) struct Reader {
     is_text: bool,
     /// `Content-Encoding`, where there was one.
     coding: Option<String>,
+    /// It came too slowly to be read to its end; slow is no fault.
+    left: bool,
 }
 
 /// What reading one body came to.
@@ -79,6 +83,7 @@ impl Reader {
             resumed: 0,
             is_text: false,
             coding: None,
+            left: false,
         }
     }
 
@@ -87,9 +92,9 @@ impl Reader {
         self.got
     }
 
-    /// As much as is wanted of content that is read in part.
+    /// As much as is wanted of content that is read in part, or as much as will be read.
     fn is_enough(&self) -> bool {
-        matches!(self.extent, Extent::First { bytes } if self.got >= bytes)
+        self.left || matches!(self.extent, Extent::First { bytes } if self.got >= bytes)
     }
 
     /// Reads one body, from where the last one ended.
@@ -146,7 +151,18 @@ impl Reader {
         wait: Duration,
     ) -> Part {
         let mut raw = 0u64;
+        let whole = match self.extent {
+            Extent::Whole { .. } => wait * WHOLE_BODY,
+            Extent::Small { .. } | Extent::First { .. } => wait * 2,
+        };
+        let deadline = Instant::now() + whole;
         loop {
+            if Instant::now() > deadline && self.got > 0 {
+                if matches!(self.extent, Extent::Whole { .. }) {
+                    return Part::Failed(slow(whole, raw, None));
+                }
+                self.left = true;
+            }
             if self.is_enough() {
                 return Part::Done;
             }
@@ -186,7 +202,7 @@ impl Reader {
 
     fn take(&mut self, data: &Body) -> Result<(), HttpFault> {
         self.got += data.len() as u64;
-        if let Extent::Whole { max } = self.extent
+        if let Extent::Whole { max } | Extent::Small { max } = self.extent
             && self.got > max
         {
             return Err(HttpFault::TooLarge { limit: Bytes(max) });
@@ -409,8 +425,12 @@ pub(super) async fn collect(
     let mut decoder = Decoder::of(&response.headers.clone(), false, false)?;
     let mut content = BytesMut::new();
     let mut raw = 0;
+    let deadline = Instant::now() + wait * WHOLE_BODY;
     while let Some(data) = response.next(raw, wait).await? {
         raw += data.len() as u64;
+        if Instant::now() > deadline {
+            return Err(slow(wait * WHOLE_BODY, raw, None));
+        }
         content.extend_from_slice(&decoder.push(data)?);
         if content.len() as u64 > max {
             return Err(HttpFault::TooLarge { limit: Bytes(max) });

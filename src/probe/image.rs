@@ -316,9 +316,9 @@ impl<'a> Round<'a> {
                 && let Some((index, descriptor, extent)) = chosen.next()
             {
                 let diff_id = plan.diff_ids.get(index).map(String::as_str);
-                let keeps = matches!(extent, Extent::Whole { .. });
+                // The first bytes of a small layer may be all of it, and are unpacked then.
                 let started = self
-                    .begin(visits, Content::Layer, descriptor, extent, keeps)
+                    .begin(visits, Content::Layer, descriptor, extent, true)
                     .await;
                 match started {
                     Ok(mut one) => {
@@ -361,7 +361,7 @@ impl<'a> Round<'a> {
             if is_read {
                 left -= layer.size.max(0);
                 let max = u64::try_from(SMALL_LAYER * 2).unwrap_or(u64::MAX);
-                chosen.push((index, layer, Extent::Whole { max }));
+                chosen.push((index, layer, Extent::Small { max }));
             } else if witness == Some(layer.digest.as_str()) {
                 chosen.push((index, layer, Extent::First { bytes: enough }));
             }

@@ -21,6 +21,8 @@ pub struct Serving {
     pub flow: Flow,
     /// Bytes that were not pushed, of the right length.
     pub corrupt: bool,
+    /// `Content-Encoding` as written here, whatever the blob is.
+    pub encoding: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -111,6 +113,10 @@ pub(super) fn serve(bytes: &Bytes, serving: &Serving, seen: &Seen) -> Reply {
     let reply = |status, body: Bytes| {
         let reply = Reply::new(status).body("application/octet-stream", body);
         let reply = reply.flow(serving.flow);
+        let reply = match &serving.encoding {
+            Some(encoding) => reply.header("content-encoding", encoding),
+            None => reply,
+        };
         if serving.ignore_range {
             reply
         } else {

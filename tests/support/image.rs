@@ -1,10 +1,15 @@
-//! Images as build tools make them, of random but repeatable bytes, with true digests.
+//! Images as build tools make them, of random but repeatable bytes, with true digests: a runtime
+//! could unpack them.
+
+use std::io::Write as _;
 
 use bytes::Bytes;
+use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
@@ -98,6 +103,41 @@ impl Image {
         }
     }
 
+    /// An image whose configuration names other layers than its manifest has.
+    pub fn mismatched(seed: u64) -> Self {
+        let mut image = Self::single(seed, "amd64");
+        let layers = image.platforms[0].layers.clone();
+        let diff_ids: Vec<String> = layers.iter().map(|l| l.digest.clone()).collect();
+        let types = [OCI_MANIFEST, OCI_CONFIG];
+        image.platforms = vec![assemble("amd64", types, layers, &diff_ids)];
+        image
+    }
+
+    /// An image with this configuration, which says nothing of its layers.
+    pub fn configured(config: Content, layers: Vec<Content>) -> Self {
+        Self {
+            index: None,
+            platforms: vec![with_config("amd64", OCI_MANIFEST, config, layers)],
+            attestation: None,
+        }
+    }
+
+    /// A Helm chart, as `helm push` makes it.
+    pub fn chart(seed: u64) -> Self {
+        let chart = layer(&mut Random(seed), 4 << 10).0;
+        let config = json!({"name": "app", "version": "1.0.0", "apiVersion": "v2"});
+        Self::configured(
+            Content::new(
+                "application/vnd.cncf.helm.config.v1+json",
+                config.to_string(),
+            ),
+            vec![Content::new(
+                "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+                chart,
+            )],
+        )
+    }
+
     /// What a tag points to.
     pub fn top(&self) -> &Content {
         self.index
@@ -148,7 +188,7 @@ fn platform(
     let (manifest_type, config_type, layer_type) = match flavour {
         Flavour::Oci => (
             OCI_MANIFEST,
-            "application/vnd.oci.image.config.v1+json",
+            OCI_CONFIG,
             "application/vnd.oci.image.layer.v1.tar+gzip",
         ),
         Flavour::Docker => (
@@ -157,11 +197,26 @@ fn platform(
             "application/vnd.docker.image.rootfs.diff.tar.gzip",
         ),
     };
-    let layers: Vec<Content> = sizes
+    let (layers, diff_ids): (Vec<Content>, Vec<String>) = sizes
         .iter()
-        .map(|size| Content::new(layer_type, random.bytes(*size)))
-        .collect();
-    let diff_ids: Vec<&str> = layers.iter().map(|l| l.digest.as_str()).collect();
+        .map(|size| layer(random, *size))
+        .map(|(bytes, diff_id)| (Content::new(layer_type, bytes), diff_id))
+        .unzip();
+    assemble(
+        architecture,
+        [manifest_type, config_type],
+        layers,
+        &diff_ids,
+    )
+}
+
+/// A manifest of these layers and its configuration, which says what they unpack to.
+fn assemble(
+    architecture: &str,
+    [manifest_type, config_type]: [&str; 2],
+    layers: Vec<Content>,
+    diff_ids: &[String],
+) -> PlatformImage {
     let os = if architecture == "unknown" {
         "unknown"
     } else {
@@ -179,6 +234,15 @@ fn platform(
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = Content::new(config_type, config.to_string());
+    with_config(architecture, manifest_type, config, layers)
+}
+
+fn with_config(
+    architecture: &str,
+    manifest_type: &str,
+    config: Content,
+    layers: Vec<Content>,
+) -> PlatformImage {
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": manifest_type,
@@ -191,6 +255,57 @@ fn platform(
         config,
         layers,
     }
+}
+
+/// A gzipped tar of one file, of exactly this size, and the digest of what it unpacks to.
+fn layer(random: &mut Random, size: usize) -> (Vec<u8>, String) {
+    assert!(size >= SMALLEST_LAYER, "no layer of {size} bytes");
+    // The end of a tar are two blocks of zeros; gzip adds 5 bytes to each block that it stores.
+    let overhead = 3 * BLOCK + 64 + size / 4096;
+    let data = random.bytes(size.saturating_sub(overhead) / BLOCK * BLOCK);
+    let tar = [&tar_header(data.len()), &data[..], &[0; 2 * BLOCK]].concat();
+    // What a small layer has no place for uncompressed is zeros.
+    let level = if size < overhead {
+        Compression::best()
+    } else {
+        Compression::none()
+    };
+    let gzip = |extra: Vec<u8>| {
+        let mut into = GzBuilder::new().extra(extra).write(Vec::new(), level);
+        into.write_all(&tar).unwrap();
+        into.finish().unwrap()
+    };
+    // A field of the gzip header (RFC 1952, 2.3.1.1) makes up the rest.
+    let padding = size - gzip(Vec::new()).len();
+    let bytes = gzip(random.bytes(padding));
+    assert_eq!(bytes.len(), size);
+    (bytes, digest(&tar))
+}
+
+/// As small as [`layer`] can make one.
+pub const SMALLEST_LAYER: usize = 128;
+
+/// Of a tar (POSIX.1, ustar).
+const BLOCK: usize = 512;
+
+/// The header of a file of so many bytes.
+fn tar_header(length: usize) -> [u8; BLOCK] {
+    let mut header = [0; BLOCK];
+    let mut put = |at: usize, text: &str| {
+        header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    };
+    put(0, "app");
+    put(100, "0000755\0");
+    put(108, "0000000\0");
+    put(116, "0000000\0");
+    put(124, &format!("{length:011o}\0"));
+    put(136, "00000000000\0");
+    put(148, "        ");
+    put(156, "0");
+    put(257, "ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
 }
 
 fn descriptor(content: &Content) -> Value {

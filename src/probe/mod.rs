@@ -184,7 +184,7 @@ pub async fn pull(
 ) -> Evidence {
     let candidates = Behaviour::candidates(check.runtime.as_ref());
     let rules = Rules::new(candidates[0], &candidates);
-    let mut evidence = pull_by(&rules, check, edges, progress, started).await;
+    let mut evidence = Box::pin(pull_by(&rules, check, edges, progress, started)).await;
     if !rules.has_forked() {
         return evidence;
     }
@@ -195,7 +195,7 @@ pub async fn pull(
     };
     for other in &candidates[1..] {
         let rules = Rules::new(*other, &candidates);
-        let walked = pull_by(&rules, &once, edges, progress, started).await;
+        let walked = Box::pin(pull_by(&rules, &once, edges, progress, started)).await;
         evidence.by_release.push(ByRelease {
             release: other.release.name().to_owned(),
             evidence: Box::new(walked),
@@ -446,7 +446,7 @@ impl<'a> Round<'a> {
             },
             Err(refused) => Tried {
                 host: Some(refused.host),
-                goes_on: refused.by_access && self.was_used(visits),
+                goes_on: refused.by_access && was_used(visits),
                 pulled: false,
             },
         }
@@ -497,17 +497,12 @@ impl<'a> Round<'a> {
                 }
             }
         }
-        let goes_on = self.was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
+        let goes_on = was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
         Err(Tried {
             host: deciding,
             goes_on,
             pulled: false,
         })
-    }
-
-    /// The credential, or that there is none, was what the hosts judged.
-    fn was_used(&self, visits: &[Option<Visit<'a>>]) -> bool {
-        visits.iter().flatten().any(Visit::was_challenged)
     }
 
     /// Makes sure that a host is connected to, and in the phase of this pull.
@@ -531,6 +526,11 @@ impl<'a> Round<'a> {
             visit.begin(self.rules, self.credential);
         }
     }
+}
+
+/// The credential, or that there is none, was what the hosts judged.
+fn was_used(visits: &[Option<Visit<'_>>]) -> bool {
+    visits.iter().flatten().any(Visit::was_challenged)
 }
 
 /// Hosts of one hosts.toml that are asked; nobody lists more, and each costs the network something.

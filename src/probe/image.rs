@@ -397,6 +397,7 @@ impl<'a> Round<'a> {
                         digest: descriptor.digest,
                         redirects: found.source.redirects,
                         range_honoured: None,
+                        range_refused_with: None,
                         size: found.source.size,
                         first_byte: found.source.first_byte,
                     },
@@ -660,14 +661,22 @@ impl<'a> Round<'a> {
             let mut layers = visit.walk.layers.iter();
             layers.any(|l| l.digest == digest && l.outcome.done().is_some_and(|r| r.verified))
         };
+        let largest = found.layers.iter().max_by_key(|layer| layer.size);
+        let largest = largest.cloned();
         let mut found = found.clone();
         found.layers.retain(|layer| !is_read(&layer.digest));
+        let host = visit.walk.host.clone();
         if found.layers.is_empty() {
+            if let Some(layer) = largest {
+                let lines = &mut visit.lines;
+                let range =
+                    transfer::ask_for_part(self.check, &host, lines, &admitted, &layer).await;
+                visit.note_range(range);
+            }
             return;
         }
         let _turn = self.edges.transfer_turn.lock().await;
-        let host = visit.walk.host.clone();
-        let transfer = transfer::measure(
+        let (transfer, range) = transfer::measure(
             self.check,
             &host,
             &mut visit.lines,
@@ -677,6 +686,7 @@ impl<'a> Round<'a> {
         )
         .await;
         visit.walk.transfer = Some(transfer);
+        visit.note_range(range);
     }
 
     /// One host has the manifest and another the layers.

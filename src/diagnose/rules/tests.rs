@@ -1632,6 +1632,12 @@ fn what_a_download_will_lack_is_told() {
     };
     value.range_honoured = Some(false);
     says(&only(&evidence, "range_ignored", Warning), &[BLOBS]);
+    let Step::Done { value, .. } = &mut evidence.walk.blob else {
+        unreachable!()
+    };
+    value.range_refused_with = Some(416);
+    let finding = only(&evidence, "range_ignored", Warning);
+    says(&finding, &[BLOBS, "416", "2.1.0 to 2.1.2"]);
 
     let mut evidence = healthy();
     let Step::Done { value, .. } = &mut evidence.walk.blob else {

@@ -98,7 +98,7 @@ pub(super) async fn measure(
     admitted: &Admitted,
     found: &ManifestFound,
     budget: &Budget,
-) -> Transfer {
+) -> (Transfer, RangeSeen) {
     let mut layers: Vec<Layer> = found.layers.clone();
     layers.retain(|layer| layer.size.0 > 0);
     // The largest first: they last long enough to tell.
@@ -119,6 +119,7 @@ pub(super) async fn measure(
         budget,
         total: layers.iter().map(|layer| layer.size.0).sum(),
         queue: layers.into(),
+        range: RangeSeen::default(),
         sources: Vec::new(),
         running: JoinSet::new(),
         streams: Vec::new(),
@@ -140,7 +141,47 @@ pub(super) async fn measure(
     };
     test.prepare().await;
     let end = test.run().await;
-    test.conclude(end)
+    test.note_refused_parts();
+    let range = test.range;
+    (test.conclude(end), range)
+}
+
+/// Whether the server of a layer answers requests for a part, where there is nothing else to measure.
+pub(super) async fn ask_for_part(
+    check: &Check,
+    host: &RegistryHost,
+    lines: &mut Lines<'_>,
+    admitted: &Admitted,
+    layer: &Layer,
+) -> RangeSeen {
+    let mut range = RangeSeen::default();
+    // A layer that was read before needs no second judgement.
+    let _ = locate(check, host, lines, admitted, layer.clone(), &mut range).await;
+    range
+}
+
+/// What came of requests for a part of a layer. The first request of a pull is none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct RangeSeen {
+    /// 206, or 200 and all of it; a refusal counts as not honoured.
+    pub honoured: Option<bool>,
+    /// The status with which such a request was refused.
+    pub refused_with: Option<u16>,
+}
+
+impl RangeSeen {
+    fn answered(&mut self, status: StatusCode) {
+        let is_honoured = status == StatusCode::PARTIAL_CONTENT;
+        self.honoured = Some(is_honoured && self.honoured != Some(false));
+    }
+
+    fn refused(&mut self, status: u16) {
+        // A server that has enough to do says so to any request.
+        if !matches!(status, 408 | 429 | 503) {
+            self.honoured = Some(false);
+            self.refused_with.get_or_insert(status);
+        }
+    }
 }
 
 struct Test<'a, 'l> {
@@ -152,6 +193,7 @@ struct Test<'a, 'l> {
     /// Bytes of all layers.
     total: u64,
     queue: VecDeque<Layer>,
+    range: RangeSeen,
     /// Where layers are to be had.
     sources: Vec<Source>,
     running: JoinSet<()>,
@@ -206,6 +248,8 @@ struct Source {
     layer: Layer,
     /// How long its server took for the first byte of it.
     first_touch: Option<Duration>,
+    /// Its server does not refuse requests for a part.
+    takes_ranges: bool,
 }
 
 /// The host elsewhere.
@@ -237,11 +281,13 @@ impl Test<'_, '_> {
         let Some(first) = self.sources.first() else {
             return;
         };
-        let (endpoint, to) = (first.endpoint.clone(), first.to);
-        let (main, pinged) = tokio::join!(
-            self.lines.connect_watched(&endpoint, to),
-            self.lines.connect_watched(&endpoint, to),
-        );
+        let (endpoint, to, is_pinged) = (first.endpoint.clone(), first.to, first.takes_ranges);
+        let (main, pinged) = tokio::join!(self.lines.connect_watched(&endpoint, to), async {
+            match is_pinged {
+                true => self.lines.connect_watched(&endpoint, to).await.ok(),
+                false => None,
+            }
+        });
         if let Ok((http, socket)) = main {
             self.spare.push(Connection::new(&endpoint, http, socket));
             let more = (1..STREAMS).map(|_| self.lines.connect_watched(&endpoint, to));
@@ -249,7 +295,7 @@ impl Test<'_, '_> {
                 self.spare.push(Connection::new(&endpoint, http, socket));
             }
         }
-        if let Ok((http, _)) = pinged {
+        if let Some((http, _)) = pinged {
             let mut request = clone_request(&self.sources[0].request);
             let little = HeaderValue::from_static("bytes=0-1");
             request.headers_mut().insert(header::RANGE, little);
@@ -269,6 +315,7 @@ impl Test<'_, '_> {
             ticks.tick().await;
             number = number.wrapping_add(1);
             while self.running.try_join_next().is_some() {
+                self.note_refused_parts();
                 // containerd takes the next layer when one is done.
                 if !self.allowance.is_spent() {
                     self.add_in_time().await;
@@ -509,75 +556,41 @@ impl Test<'_, '_> {
     fn part_of_a_large_one(&self) -> Option<(usize, u64)> {
         let running = self.streams.iter().filter(|stream| !stream.meter.is_over());
         let left = |stream: &Stream| stream.length.saturating_sub(stream.meter.bytes());
-        let largest = running.max_by_key(|stream| left(stream))?;
+        let takes_ranges = |stream: &&Stream| {
+            self.range.refused_with.is_none() && self.sources[stream.source].takes_ranges
+        };
+        let largest = running
+            .filter(takes_ranges)
+            .max_by_key(|stream| left(stream))?;
         let half = left(largest) / 2;
         let next = self.queue.front().map_or(0, |layer| layer.size.0);
         (half >= WORTH_SPLITTING && half > next)
             .then(|| (largest.source, largest.offset + largest.length - half))
     }
 
-    /// Follows the redirects of a layer up to its last host, which is asked for two bytes.
     async fn locate(&mut self, layer: Layer) -> Result<Source, HttpFault> {
-        let path = path_of(self.check, self.host, "blobs", &layer.digest);
-        let malformed = || HttpFault::Malformed {
-            reason: "the path of the layer is no URL".to_owned(),
-        };
-        let registry = LineId::REGISTRY;
-        let mut url: Url = self
-            .lines
-            .endpoint(registry)
-            .url(&path)
-            .map_err(|_| malformed())?;
-        let mut line = registry;
-        for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.lines.request(line, Method::GET, auth::target(&url));
-            if let Some(value) = self
-                .admitted
-                .authorization
-                .as_ref()
-                .filter(|_| line == registry)
+        let range = &mut self.range;
+        locate(
+            self.check,
+            self.host,
+            self.lines,
+            self.admitted,
+            layer,
+            range,
+        )
+        .await
+    }
+
+    /// Takes note of parts that were refused: the server gives whole layers only.
+    fn note_refused_parts(&mut self) {
+        for stream in self.streams.iter().filter(|stream| stream.offset > 0) {
+            if let Some(StreamEnd::Failed {
+                fault: HttpFault::Status { status, .. },
+            }) = stream.meter.told().end
             {
-                request
-                    .headers_mut()
-                    .insert(header::AUTHORIZATION, value.clone());
+                self.range.refused(status);
             }
-            // Two bytes tell whether it is here, and leave the connection as it was.
-            let mut question = clone_request(&request);
-            let little = HeaderValue::from_static("bytes=0-1");
-            question.headers_mut().insert(header::RANGE, little);
-            let wait = self.lines.edges().wait;
-            let response = self.lines.send(line, Phase::Blob, question).await?;
-            let (status, headers) = (response.status, response.headers.clone());
-            let first_touch = Some(response.first_byte);
-            let next = redirect(status, &headers, &url, self.lines.endpoint(line));
-            let Some(next) = next else {
-                if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-                    let body = response.read(Bytes(SMALL_BODY), wait).await?;
-                    return Err(error::fault(status, &headers, &body, self.lines.scrub()));
-                }
-                response.read_first(Bytes(2), wait).await?;
-                return Ok(Source {
-                    endpoint: self.lines.endpoint(line).clone(),
-                    to: self.lines.address(line),
-                    request,
-                    layer,
-                    first_touch,
-                });
-            };
-            let _ = response.read(Bytes(SMALL_BODY), wait).await;
-            url = next?;
-            trace::hide_query(&url, self.lines.scrub_mut());
-            let endpoint =
-                Endpoint::of(&url).ok_or_else(|| untrusted(&url, Distrust::NotAServer))?;
-            line = self
-                .lines
-                .open(Role::Blob, &endpoint)
-                .await
-                .map_err(|_| HttpFault::Closed)?;
         }
-        Err(HttpFault::TooManyRedirects {
-            limit: MAX_REDIRECTS,
-        })
     }
 
     /// One to the source's server that no stream uses, or else a new one.
@@ -797,6 +810,86 @@ impl Test<'_, '_> {
     }
 }
 
+/// Follows the redirects of a layer up to its last host, which is asked for two bytes. Where a host
+/// refuses that, it is asked again as a pull asks, for all of it, of which two bytes are read.
+async fn locate(
+    check: &Check,
+    host: &RegistryHost,
+    lines: &mut Lines<'_>,
+    admitted: &Admitted,
+    layer: Layer,
+    range: &mut RangeSeen,
+) -> Result<Source, HttpFault> {
+    let path = path_of(check, host, "blobs", &layer.digest);
+    let malformed = || HttpFault::Malformed {
+        reason: "the path of the layer is no URL".to_owned(),
+    };
+    let registry = LineId::REGISTRY;
+    let mut url: Url = lines
+        .endpoint(registry)
+        .url(&path)
+        .map_err(|_| malformed())?;
+    let mut line = registry;
+    let mut refused: Option<StatusCode> = None;
+    let mut redirects = 0;
+    let wait = lines.edges().wait;
+    loop {
+        let mut request = lines.request(line, Method::GET, auth::target(&url));
+        if let Some(value) = admitted.authorization.as_ref().filter(|_| line == registry) {
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, value.clone());
+        }
+        let mut question = clone_request(&request);
+        if refused.is_none() {
+            // Two bytes tell whether it is here, and leave the connection as it was.
+            let little = HeaderValue::from_static("bytes=0-1");
+            question.headers_mut().insert(header::RANGE, little);
+        }
+        let response = lines.send(line, Phase::Blob, question).await?;
+        let (status, headers) = (response.status, response.headers.clone());
+        let first_touch = Some(response.first_byte);
+        let next = redirect(status, &headers, &url, lines.endpoint(line));
+        let Some(next) = next else {
+            if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+                let body = response.read(Bytes(SMALL_BODY), wait).await;
+                if refused.is_none() {
+                    refused = Some(status);
+                    continue;
+                }
+                return Err(error::fault(status, &headers, &body?, lines.scrub()));
+            }
+            match refused {
+                Some(refusal) => range.refused(refusal.as_u16()),
+                None => range.answered(status),
+            }
+            response.read_first(Bytes(2), wait).await?;
+            return Ok(Source {
+                endpoint: lines.endpoint(line).clone(),
+                to: lines.address(line),
+                request,
+                layer,
+                first_touch,
+                takes_ranges: refused.is_none(),
+            });
+        };
+        let _ = response.read(Bytes(SMALL_BODY), wait).await;
+        redirects += 1;
+        if redirects > MAX_REDIRECTS {
+            return Err(HttpFault::TooManyRedirects {
+                limit: MAX_REDIRECTS,
+            });
+        }
+        url = next?;
+        trace::hide_query(&url, lines.scrub_mut());
+        let endpoint = Endpoint::of(&url).ok_or_else(|| untrusted(&url, Distrust::NotAServer))?;
+        line = lines
+            .open(Role::Blob, &endpoint)
+            .await
+            .map_err(|_| HttpFault::Closed)?;
+    }
+}
+
 impl Connection {
     fn new(endpoint: &Endpoint, http: HttpConnection, socket: Option<OwnedFd>) -> Self {
         let info = socket.as_ref().and_then(|s| kernel::tcp_info(s).ok());
@@ -913,4 +1006,26 @@ struct Silent;
 
 impl Progress for Silent {
     fn phase(&self, _: Role, _: Phase) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_refusal_outweighs_what_was_honoured() {
+        let mut range = RangeSeen::default();
+        range.refused(503);
+        assert_eq!(range, RangeSeen::default(), "that is not about the part");
+        range.answered(StatusCode::PARTIAL_CONTENT);
+        assert_eq!(range.honoured, Some(true));
+        range.refused(416);
+        range.refused(403);
+        range.answered(StatusCode::PARTIAL_CONTENT);
+        let expected = RangeSeen {
+            honoured: Some(false),
+            refused_with: Some(416),
+        };
+        assert_eq!(range, expected);
+    }
 }

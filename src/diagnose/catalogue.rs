@@ -825,7 +825,7 @@ causes! {
         ProbeLimit = "probe_limit", Critical, Now, [];
         "Pullpath can't do here what containerd can"
         symptom "None of its own"
-        cause "The server answers in a way that containerd takes and this program does not: a content encoding, a document of unusual size."
+        cause "The server answers in a way that containerd takes and this program does not: a content encoding, a document of unusual size, a body that ends early again and again, more requests than a check makes."
         tell "The answer as it was seen. Whether a pull would succeed is unknown."
         fix "Pull the image once on the node by hand (`crictl pull IMAGE`) to see what containerd makes of it."
         Unexplained = "unexplained", Critical, Now, [];

@@ -178,7 +178,10 @@ impl<'a> Visit<'a> {
                     took,
                 },
                 // containerd waits for an answer without a bound, and asks no other host.
-                if is_final || matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. }) {
+                if is_final
+                    || fault.is_own_limit()
+                    || matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. })
+                {
                     Resolution::Final
                 } else {
                     Resolution::Next

@@ -523,11 +523,16 @@ impl<'a> Round<'a> {
                     if reader.gives_up() {
                         return Err(missed(host, fault));
                     }
+                    if let Some(limit) = reader.over_limit() {
+                        return Err(missed(host, limit));
+                    }
                     // Where nobody gives the rest, what is said is that the body ended.
                     (host, got) = self
                         .ask_for(visits, content, &descriptor, reader.offset())
                         .await
-                        .map_err(|_| missed(host, fault))?;
+                        .map_err(|(_, why)| {
+                            missed(host, if why.is_own_limit() { why } else { fault })
+                        })?;
                 }
                 (Part::NotEncoded(_), Some(fault)) => {
                     drop(got);
@@ -618,8 +623,9 @@ impl<'a> Round<'a> {
                     visit.refuse(content, &fault, start.elapsed());
                     // containerd waits for an answer without a bound, and asks no other host.
                     let hangs = matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. });
+                    let ends = hangs || fault.is_own_limit();
                     last = (index, fault);
-                    if hangs {
+                    if ends {
                         break;
                     }
                 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::net::TcpStream;
 use url::Url;
 
+use super::requests::Requests;
 use super::{Edges, Progress, trace};
 use crate::containerd::HostClient;
 use crate::containerd::proxy::ProxyServer;
@@ -83,6 +84,7 @@ pub(super) struct Lines<'a> {
     direct: bool,
     trace: Vec<TracedExchange>,
     suspect: Option<Suspect>,
+    requests: Requests,
 }
 
 /// What timed out in the middle of an exchange that had begun well: perhaps large packets vanish.
@@ -173,6 +175,7 @@ impl<'a> Lines<'a> {
         progress: &'a dyn Progress,
         scrub: Scrubber,
         direct: bool,
+        requests: Requests,
     ) -> Self {
         Self {
             edges,
@@ -184,13 +187,23 @@ impl<'a> Lines<'a> {
             direct,
             trace: Vec::new(),
             suspect: None,
+            requests,
         }
     }
 
     pub(super) fn take_legs(&mut self) -> Vec<Leg> {
-        for line in &mut self.opened {
-            let info = line.socket.take().and_then(|s| kernel::tcp_info(&s).ok());
-            self.legs[line.leg].transport = info.map(|info| Transport {
+        for index in 0..self.opened.len() {
+            self.close_socket(index);
+        }
+        std::mem::take(&mut self.legs)
+    }
+
+    /// Lets go of a connection's socket, after a last look at what the kernel knows of it.
+    fn close_socket(&mut self, index: usize) {
+        let line = &mut self.opened[index];
+        let info = line.socket.take().and_then(|s| kernel::tcp_info(&s).ok());
+        if let Some(info) = info {
+            self.legs[line.leg].transport = Some(Transport {
                 min_rtt: info.min_rtt.or(info.rtt),
                 send_mss: info.send_mss,
                 receive_mss: info.receive_mss,
@@ -198,7 +211,22 @@ impl<'a> Lines<'a> {
                 retransmits: info.retransmits,
             });
         }
-        std::mem::take(&mut self.legs)
+    }
+
+    /// Closes what will carry no further request, with the answer that was left unread on it: a server
+    /// would go on sending.
+    pub(super) fn close_spent(&mut self) {
+        for index in 0..self.opened.len() {
+            let is_spent = match &self.opened[index].state {
+                State::Fresh(_) => false,
+                State::Open(connection) => !connection.is_reusable(),
+                State::Closed => true,
+            };
+            if is_spent {
+                self.opened[index].state = State::Closed;
+                self.close_socket(index);
+            }
+        }
     }
 
     pub(super) fn take_trace(&mut self) -> Vec<TracedExchange> {
@@ -232,6 +260,11 @@ impl<'a> Lines<'a> {
 
     pub(super) fn edges(&self) -> &'a Edges {
         self.edges
+    }
+
+    /// What may still be sent.
+    pub(super) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// All go without a proxy, for comparison.
@@ -640,6 +673,7 @@ impl<'a> Lines<'a> {
         };
         let wait = self.edges.wait;
         let words = |fault: HttpFault| fault.to_string();
+        self.requests.spend().map_err(words)?;
         let response = connection
             .send(clone_request(request), wait)
             .await
@@ -663,11 +697,14 @@ impl<'a> Lines<'a> {
             .phase(self.legs[self.opened[line.0].leg].role, phase);
         let again = clone_request(&request);
         let wait = self.edges.wait;
+        self.close_spent();
+        self.requests.spend()?;
         self.ready(line).await?;
         let connection = self.connection(line)?;
         let mut result = connection.send(request, wait).await;
         if result.is_err() && connection.may_reconnect() {
             self.opened[line.0].state = State::Closed;
+            self.requests.spend()?;
             self.ready(line).await?;
             result = self.connection(line)?.send(again, wait).await;
         }
@@ -681,6 +718,7 @@ impl<'a> Lines<'a> {
     /// The line's connection is still busy with an answer: the next request gets another one.
     pub(super) fn let_go(&mut self, line: LineId) {
         self.opened[line.0].state = State::Closed;
+        self.close_socket(line.0);
     }
 
     fn connection(&mut self, line: LineId) -> Result<&mut HttpConnection, HttpFault> {

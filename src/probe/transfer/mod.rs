@@ -78,6 +78,9 @@ const NANO: u128 = 1_000_000_000;
 /// A layer is read by two streams at once, each a part, rather than a smaller one begun.
 const WORTH_SPLITTING: u64 = 512 << 10;
 
+/// So many streams may be refused, or fail; then nothing more is begun, and what is under way goes on.
+const MAX_REFUSALS: usize = 3;
+
 /// Others wait three times as long as without us, and longer than anybody should, for so long.
 const HARM_FACTOR: u32 = 3;
 const HARM_EXTRA: Duration = Duration::from_millis(100);
@@ -120,6 +123,8 @@ pub(super) async fn measure(
         total: layers.iter().map(|layer| layer.size.0).sum(),
         queue: layers.into(),
         range: RangeSeen::default(),
+        refusals: 0,
+        refused: Vec::new(),
         sources: Vec::new(),
         running: JoinSet::new(),
         streams: Vec::new(),
@@ -194,6 +199,10 @@ struct Test<'a, 'l> {
     total: u64,
     queue: VecDeque<Layer>,
     range: RangeSeen,
+    /// Layers and connections that were not to be had before there was a stream.
+    refusals: usize,
+    /// The layers among them that were refused by a status.
+    refused: Vec<TransferStream>,
     /// Where layers are to be had.
     sources: Vec<Source>,
     running: JoinSet<()>,
@@ -267,6 +276,7 @@ impl Test<'_, '_> {
     /// Finds where the first layers are, and connects: nothing of that disturbs the measurement then.
     async fn prepare(&mut self) {
         let wanted = self.queue.len().min(STREAMS);
+        let mut lost = Vec::new();
         for index in 0..wanted {
             // Of the smaller ones only those that the test will get to.
             let is_tiny = self.queue[index].size.0 * 8 < self.queue[0].size.0;
@@ -274,10 +284,19 @@ impl Test<'_, '_> {
                 break;
             }
             let layer = self.queue[index].clone();
-            if let Ok(source) = self.locate(layer).await {
-                self.sources.push(source);
+            match self.locate(layer).await {
+                Some(source) => self.sources.push(source),
+                None => lost.push(index),
+            }
+            if self.is_refused_too_often() {
+                break;
             }
         }
+        // What was refused is not asked for again.
+        for index in lost.into_iter().rev() {
+            self.queue.remove(index);
+        }
+        self.lines.close_spent();
         let Some(first) = self.sources.first() else {
             return;
         };
@@ -300,7 +319,8 @@ impl Test<'_, '_> {
             let little = HeaderValue::from_static("bytes=0-1");
             request.headers_mut().insert(header::RANGE, little);
             let wait = self.lines.edges().wait;
-            self.pinger = Pinger::start(http, request, wait, self.budget.full).await;
+            let requests = self.lines.requests().clone();
+            self.pinger = Pinger::start(http, request, requests, wait, self.budget.full).await;
         }
     }
 
@@ -342,7 +362,7 @@ impl Test<'_, '_> {
                 Some(StreamEnd::Complete { .. } | StreamEnd::Stopped)
             )
         });
-        if !is_good || self.streams.is_empty() {
+        if !is_good || self.streams.is_empty() || !self.refused.is_empty() {
             TransferEnd::Failed
         } else if self.allowance.is_spent() {
             TransferEnd::BytesSpent
@@ -514,6 +534,9 @@ impl Test<'_, '_> {
 
     /// Begins with the next layer, or with a part of a large one.
     async fn add(&mut self) -> bool {
+        if self.is_refused_too_often() {
+            return false;
+        }
         // In `auto` two streams may share a layer: what is left of a large one tells more than a
         // small one.
         let split = (!self.budget.full)
@@ -524,8 +547,7 @@ impl Test<'_, '_> {
                 return false;
             };
             let length = self.sources[source].layer.size.0 - offset;
-            self.start(source, connection, offset, length);
-            return true;
+            return self.start(source, connection, offset, length);
         }
         while let Some(layer) = self.queue.pop_front() {
             let known = self
@@ -535,17 +557,20 @@ impl Test<'_, '_> {
             let source = match known {
                 Some(known) => known,
                 None => match self.locate(layer).await {
-                    Ok(source) => {
+                    Some(source) => {
                         self.sources.push(source);
                         self.sources.len() - 1
                     }
-                    Err(_) => continue,
+                    None if self.is_refused_too_often() => return false,
+                    None => continue,
                 },
             };
             if let Some(connection) = self.connection(source).await {
                 let length = self.sources[source].layer.size.0;
-                self.start(source, connection, 0, length);
-                return true;
+                return self.start(source, connection, 0, length);
+            }
+            if self.is_refused_too_often() {
+                return false;
             }
         }
         false
@@ -556,11 +581,18 @@ impl Test<'_, '_> {
     fn part_of_a_large_one(&self) -> Option<(usize, u64)> {
         let running = self.streams.iter().filter(|stream| !stream.meter.is_over());
         let left = |stream: &Stream| stream.length.saturating_sub(stream.meter.bytes());
-        let takes_ranges = |stream: &&Stream| {
-            self.range.refused_with.is_none() && self.sources[stream.source].takes_ranges
+        // What was refused is not asked for again.
+        let may_split = |stream: &&Stream| {
+            let is_refused = self.streams.iter().any(|other| {
+                other.source == stream.source
+                    && matches!(other.meter.told().end, Some(StreamEnd::Failed { .. }))
+            });
+            !is_refused
+                && self.range.refused_with.is_none()
+                && self.sources[stream.source].takes_ranges
         };
         let largest = running
-            .filter(takes_ranges)
+            .filter(may_split)
             .max_by_key(|stream| left(stream))?;
         let half = left(largest) / 2;
         let next = self.queue.front().map_or(0, |layer| layer.size.0);
@@ -568,9 +600,10 @@ impl Test<'_, '_> {
             .then(|| (largest.source, largest.offset + largest.length - half))
     }
 
-    async fn locate(&mut self, layer: Layer) -> Result<Source, HttpFault> {
+    async fn locate(&mut self, layer: Layer) -> Option<Source> {
+        let digest = layer.digest.clone();
         let range = &mut self.range;
-        locate(
+        let located = locate(
             self.check,
             self.host,
             self.lines,
@@ -578,7 +611,51 @@ impl Test<'_, '_> {
             layer,
             range,
         )
-        .await
+        .await;
+        match located {
+            Ok(source) => Some(source),
+            Err(fault) => {
+                self.refusals += 1;
+                // A server that limits what it does at a time may still be busy with what the walk left.
+                let is_refused = matches!(
+                    fault,
+                    HttpFault::Status { status, .. } if !matches!(status, 408 | 429 | 503)
+                );
+                if is_refused {
+                    self.refused.push(self.refused_stream(digest, fault));
+                }
+                None
+            }
+        }
+    }
+
+    /// A layer that was refused when it was asked for as a pull asks.
+    fn refused_stream(&self, digest: String, fault: HttpFault) -> TransferStream {
+        TransferStream {
+            endpoint: self.lines.endpoint(LineId::REGISTRY).clone(),
+            to: self.lines.address(LineId::REGISTRY),
+            digest,
+            connection: 0,
+            first_byte: None,
+            first_touch: None,
+            offset: Bytes(0),
+            bytes: Bytes(0),
+            min_rtt: None,
+            bursts: None,
+            longest_stall: Duration::ZERO,
+            silent: None,
+            end: StreamEnd::Failed { fault },
+            samples: Vec::new(),
+        }
+    }
+
+    /// No further stream is begun.
+    fn is_refused_too_often(&self) -> bool {
+        let failed = self
+            .streams
+            .iter()
+            .filter(|stream| matches!(stream.meter.told().end, Some(StreamEnd::Failed { .. })));
+        self.refusals + failed.count() >= MAX_REFUSALS
     }
 
     /// Takes note of parts that were refused: the server gives whole layers only.
@@ -611,14 +688,21 @@ impl Test<'_, '_> {
         let connection = if let Some(index) = spare {
             self.spare.remove(index)
         } else {
-            let (http, socket) = self.lines.connect_watched(&endpoint, to).await.ok()?;
+            let Ok((http, socket)) = self.lines.connect_watched(&endpoint, to).await else {
+                self.refusals += 1;
+                return None;
+            };
             Connection::new(&endpoint, http, socket)
         };
         self.connections.push(connection);
         Some(self.connections.len() - 1)
     }
 
-    fn start(&mut self, source: usize, connection: usize, offset: u64, length: u64) {
+    fn start(&mut self, source: usize, connection: usize, offset: u64, length: u64) -> bool {
+        if self.lines.requests().spend().is_err() {
+            self.refusals = MAX_REFUSALS;
+            return false;
+        }
         let meter = Arc::new(Meter::new());
         let http = Arc::clone(&self.connections[connection].http);
         let found = &self.sources[source];
@@ -650,6 +734,7 @@ impl Test<'_, '_> {
             meter,
             samples: Vec::new(),
         });
+        true
     }
 
     /// Bytes of layers.
@@ -787,7 +872,7 @@ impl Test<'_, '_> {
             max_duration: self.budget.max_duration,
             expected_within: self.budget.expected_within,
             stages: self.stages,
-            streams: streams.collect(),
+            streams: streams.chain(self.refused).collect(),
             connections: self.connections.len(),
             arrivals: self.arrivals,
             pings: self
@@ -952,7 +1037,8 @@ impl Control {
         let client = edges.trust.client(RegistryHost::plain(endpoint.clone()));
         let mut scrub = Scrubber::default();
         trace::hide_query(url, &mut scrub);
-        let mut own = Lines::new(edges, &client, &Silent, scrub, lines.is_direct());
+        let requests = lines.requests().of_host();
+        let mut own = Lines::new(edges, &client, &Silent, scrub, lines.is_direct(), requests);
         match own.open(Role::Blob, &endpoint).await {
             Err(_) => control.fault = Some("it is not reached".to_owned()),
             Ok(line) => {

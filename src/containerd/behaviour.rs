@@ -75,6 +75,11 @@ impl Behaviour {
         self.release >= Release::V2
     }
 
+    /// A `hosts.toml` without a single `[host]` is read; older ones drop it ("invalid `host` tree").
+    pub fn reads_server_alone(&self) -> bool {
+        self.release >= Release::V2
+    }
+
     /// The candidates for a runtime, the likeliest first: one where the version is known.
     pub fn candidates(runtime: Option<&Runtime>) -> Vec<Self> {
         let Some(version) = runtime.and_then(Runtime::containerd) else {

@@ -98,7 +98,7 @@ impl Reader {
     }
 
     /// Reads one body, from where the last one ended.
-    pub(super) async fn read(&mut self, got: &mut Got, decodes: bool, wait: Duration) -> Part {
+    pub(super) async fn read(&mut self, got: &mut Got, undoes: bool, wait: Duration) -> Part {
         let headers = got.headers().clone();
         self.is_text |= is_page_type(&headers);
         let coding = headers.get(CONTENT_ENCODING).and_then(|v| v.to_str().ok());
@@ -106,7 +106,7 @@ impl Reader {
             self.coding = Some(printable(coding));
         }
         let was = self.got;
-        let decoder = match Decoder::of(&headers, decodes, was > 0) {
+        let decoder = match Decoder::of(&headers, undoes, was > 0) {
             Ok(decoder) => decoder,
             Err(fault @ HttpFault::Encoding { .. }) => return Part::NotEncoded(fault),
             Err(fault) => return Part::Failed(fault),
@@ -121,7 +121,7 @@ impl Reader {
             .read_body(&mut got.pending.response, decoder, skip, wait)
             .await;
         if let Part::Failed(fault @ HttpFault::NotEncoded { .. }) = &part
-            && decodes
+            && undoes
             && is_gzip
             && self.got == was
         {
@@ -229,9 +229,10 @@ impl Reader {
         let size = u64::try_from(self.size).ok();
         // More of it was on its way.
         if self.is_enough() && size.is_none_or(|size| self.got < size) {
-            return match self.looks_like_a_page() {
-                true => Err(self.page(scrub)),
-                false => Ok((read, Body::new())),
+            return if self.looks_like_a_page() {
+                Err(self.page(scrub))
+            } else {
+                Ok((read, Body::new()))
             };
         }
         let got = format!("sha256:{}", hex(self.hash.clone().finish().as_ref()));

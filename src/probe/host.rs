@@ -276,16 +276,17 @@ impl<'a> Visit<'a> {
         drop(got);
         let named = check_digest(version).is_ok().then(|| version.to_owned());
         let mut digest = named.clone();
-        if named.is_none() && size.is_some() {
-            if let Some(stated) = head.digest.as_deref().filter(|d| !d.is_empty()) {
-                if check_digest(stated).is_err() {
-                    return Err(ends(Stop::Http(HttpFault::WrongDigest {
-                        expected: "a digest in Docker-Content-Digest".to_owned(),
-                        got: printable(stated),
-                    })));
-                }
-                digest = Some(stated.to_owned());
+        if named.is_none()
+            && size.is_some()
+            && let Some(stated) = head.digest.as_deref().filter(|d| !d.is_empty())
+        {
+            if check_digest(stated).is_err() {
+                return Err(ends(Stop::Http(HttpFault::WrongDigest {
+                    expected: "a digest in Docker-Content-Digest".to_owned(),
+                    got: printable(stated),
+                })));
             }
+            digest = Some(stated.to_owned());
         }
         let mut media_type = oci::media_type(text(&headers, "content-type"));
         let mut length = size.unwrap_or(0);

@@ -97,12 +97,12 @@ impl<'a> Round<'a> {
             {
                 Ok(manifest) => manifest,
                 Err((host, fault)) => {
-                    return Err(self.no_manifest(visits, host, fault, start));
+                    return Err(no_manifest(visits, host, fault, start));
                 }
             };
             let holder = found.as_ref().map_or(host, |(holder, _)| *holder);
             let refuse = |visits: &mut [Option<Visit<'a>>], fault| {
-                Err(self.no_manifest(visits, holder, fault, start))
+                Err(no_manifest(visits, holder, fault, start))
             };
             match oci::parse(&body, Kind::of(&descriptor.media_type)) {
                 Err(fault) => return refuse(visits, fault),
@@ -156,7 +156,7 @@ impl<'a> Round<'a> {
         let Some((holder, mut value)) = found else {
             let available = platforms;
             let fault = ManifestFault::NoPlatform { available };
-            return Err(self.no_manifest(visits, 0, fault, start));
+            return Err(no_manifest(visits, 0, fault, start));
         };
         value.fetched = fetched;
         if let Some(visit) = visits[holder].as_mut() {
@@ -171,7 +171,7 @@ impl<'a> Round<'a> {
         }
         self.transfer(visits, served, &value).await;
         let deciding = served.max(holder);
-        self.settle(visits, deciding);
+        settle(visits, deciding);
         Ok(deciding)
     }
 
@@ -224,29 +224,6 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn no_manifest(
-        &self,
-        visits: &mut [Option<Visit<'a>>],
-        host: usize,
-        fault: ManifestFault,
-        start: Instant,
-    ) -> Refused {
-        let by_access = matches!(&fault, ManifestFault::Http { fault } if is_access(fault));
-        if let Some(visit) = visits.get_mut(host).and_then(Option::as_mut) {
-            if matches!(
-                fault,
-                ManifestFault::Http {
-                    fault: HttpFault::NotAsked
-                }
-            ) {
-                visit.spare_manifest();
-            } else {
-                visit.fail_manifest(fault, start.elapsed());
-            }
-        }
-        Refused { host, by_access }
-    }
-
     /// The configuration and the layers of one image, and whether containerd could unpack them.
     async fn image(
         &self,
@@ -262,7 +239,7 @@ impl<'a> Round<'a> {
             .await;
         let (config_host, body) = match config {
             Ok(found) => {
-                let host = self.host_of(visits, found.host);
+                let host = host_of(visits, found.host);
                 if let Some(visit) = host {
                     visit.walk.config = Some(Step::Done {
                         value: found.read,
@@ -272,7 +249,7 @@ impl<'a> Round<'a> {
                 (found.host, found.body)
             }
             Err(missed) => {
-                if let Some(visit) = self.host_of(visits, missed.host) {
+                if let Some(visit) = host_of(visits, missed.host) {
                     visit.refuse(Content::Config, &missed.fault, missed.took);
                 }
                 return Err(Refused {
@@ -291,9 +268,9 @@ impl<'a> Round<'a> {
         };
         let plan = match plan {
             Ok(plan) => plan,
-            Err(fault) => return Err(self.no_manifest(visits, holder, fault, start)),
+            Err(fault) => return Err(no_manifest(visits, holder, fault, start)),
         };
-        if let Some(visit) = self.host_of(visits, holder)
+        if let Some(visit) = host_of(visits, holder)
             && let Step::Done { value, .. } = &mut visit.walk.manifest
         {
             value.not_an_image |= plan.not_an_image;
@@ -301,7 +278,7 @@ impl<'a> Round<'a> {
         let mut served = config_host;
         let layers = plan.layers;
         if layers.is_empty() {
-            if let Some(visit) = self.host_of(visits, served) {
+            if let Some(visit) = host_of(visits, served) {
                 visit.walk.blob = Step::Skipped {
                     reason: Skip::NoLayer,
                 };
@@ -323,12 +300,12 @@ impl<'a> Round<'a> {
                 match started {
                     Ok(mut one) => {
                         let line = one.got.pending.line;
-                        let visit = self.host_of(visits, one.host);
+                        let visit = host_of(visits, one.host);
                         one.connection = visit.and_then(|visit| visit.lines.take(line));
                         begun.push_back((diff_id, one));
                     }
                     Err(missed) => {
-                        return Err(self.no_layer(visits, &descriptor.digest, missed));
+                        return Err(no_layer(visits, &descriptor.digest, &missed));
                     }
                 }
             }
@@ -379,15 +356,15 @@ impl<'a> Round<'a> {
         let (descriptor, start) = (begun.descriptor.clone(), begun.start);
         let found = match self.finish(visits, begun).await {
             Ok(found) => found,
-            Err(missed) => return Err(self.no_layer(visits, &descriptor.digest, missed)),
+            Err(missed) => return Err(no_layer(visits, &descriptor.digest, &missed)),
         };
         let (took, host) = (start.elapsed(), found.host);
         let is_whole = found.read.verified;
         if let Err(fault) = unpack::check(&descriptor.media_type, &found.body, diff_id, is_whole) {
             let missed = Missed { host, fault, took };
-            return Err(self.no_layer(visits, &descriptor.digest, missed));
+            return Err(no_layer(visits, &descriptor.digest, &missed));
         }
-        if let Some(visit) = self.host_of(visits, host) {
+        if let Some(visit) = host_of(visits, host) {
             visit.walk.layers.push(LayerRead {
                 digest: descriptor.digest.clone(),
                 outcome: Step::Done {
@@ -410,23 +387,6 @@ impl<'a> Round<'a> {
             }
         }
         Ok(host)
-    }
-
-    fn no_layer(&self, visits: &mut [Option<Visit<'a>>], digest: &str, missed: Missed) -> Refused {
-        if let Some(visit) = self.host_of(visits, missed.host) {
-            visit.walk.layers.push(LayerRead {
-                digest: crate::model::text::printable(digest),
-                outcome: Step::Failed {
-                    fault: missed.fault.clone(),
-                    took: missed.took,
-                },
-            });
-            visit.refuse(Content::Layer, &missed.fault, missed.took);
-        }
-        Refused {
-            host: missed.host,
-            by_access: is_access(&missed.fault),
-        }
     }
 
     /// Content by its digest, whole or in part.
@@ -521,7 +481,7 @@ impl<'a> Round<'a> {
                 }),
                 Part::Failed(fault) | Part::NotEncoded(fault) => Some(fault.clone()),
             };
-            if let Some(visit) = self.host_of(visits, host) {
+            if let Some(visit) = host_of(visits, host) {
                 got.pending.note(&mut visit.lines, fault.as_ref());
             }
             match (part, fault) {
@@ -538,7 +498,7 @@ impl<'a> Round<'a> {
                 }
                 (Part::NotEncoded(_), Some(fault)) => {
                     drop(got);
-                    if let Some(visit) = self.host_of(visits, host) {
+                    if let Some(visit) = host_of(visits, host) {
                         visit.refuse(content, &fault, start.elapsed());
                     }
                     (host, got) = self
@@ -552,11 +512,11 @@ impl<'a> Round<'a> {
         }
         drop(got);
         if let Some(connection) = connection
-            && let Some(visit) = self.host_of(visits, began_at.0)
+            && let Some(visit) = host_of(visits, began_at.0)
         {
             visit.lines.give_back(began_at.1, connection);
         }
-        let Some(visit) = self.host_of(visits, host) else {
+        let Some(visit) = host_of(visits, host) else {
             return Err(missed(host, HttpFault::Closed));
         };
         let (read, body) = reader
@@ -598,7 +558,7 @@ impl<'a> Round<'a> {
         if descriptor.urls.is_empty() {
             return None;
         }
-        let visit = self.host_of(visits, host)?;
+        let visit = host_of(visits, host)?;
         visit.get_elsewhere(self.rules, descriptor, offset).await
     }
 
@@ -640,14 +600,6 @@ impl<'a> Round<'a> {
         Err(last)
     }
 
-    fn host_of<'v>(
-        &self,
-        visits: &'v mut [Option<Visit<'a>>],
-        index: usize,
-    ) -> Option<&'v mut Visit<'a>> {
-        visits.get_mut(index)?.as_mut()
-    }
-
     /// The transfer test, at the host that serves the layers.
     async fn transfer(
         &self,
@@ -659,7 +611,7 @@ impl<'a> Round<'a> {
         let Some(budget) = self.check.effort.transfer.as_ref().filter(|_| !self.direct) else {
             return;
         };
-        let Some(visit) = self.host_of(visits, served) else {
+        let Some(visit) = host_of(visits, served) else {
             return;
         };
         if visit.walk.blob.done().is_none() {
@@ -691,24 +643,67 @@ impl<'a> Round<'a> {
         .await;
         visit.walk.transfer = Some(transfer);
     }
+}
 
-    /// What the host that decides need not give, because another did.
-    fn settle(&self, visits: &mut [Option<Visit<'a>>], deciding: usize) {
-        let Some(visit) = self.host_of(visits, deciding) else {
-            return;
-        };
-        if visit.walk.manifest.done().is_none() {
-            visit.skip_manifest();
-        }
-        let has_none = matches!(
-            visit.walk.blob,
-            Step::Skipped {
-                reason: Skip::NoLayer
+fn host_of<'v, 'a>(visits: &'v mut [Option<Visit<'a>>], index: usize) -> Option<&'v mut Visit<'a>> {
+    visits.get_mut(index)?.as_mut()
+}
+
+fn no_manifest(
+    visits: &mut [Option<Visit<'_>>],
+    host: usize,
+    fault: ManifestFault,
+    start: Instant,
+) -> Refused {
+    let by_access = matches!(&fault, ManifestFault::Http { fault } if is_access(fault));
+    if let Some(visit) = visits.get_mut(host).and_then(Option::as_mut) {
+        if matches!(
+            fault,
+            ManifestFault::Http {
+                fault: HttpFault::NotAsked
             }
-        );
-        if visit.walk.blob.done().is_none() && !has_none {
-            visit.skip_layer();
+        ) {
+            visit.spare_manifest();
+        } else {
+            visit.fail_manifest(fault, start.elapsed());
         }
+    }
+    Refused { host, by_access }
+}
+
+fn no_layer(visits: &mut [Option<Visit<'_>>], digest: &str, missed: &Missed) -> Refused {
+    if let Some(visit) = host_of(visits, missed.host) {
+        visit.walk.layers.push(LayerRead {
+            digest: crate::model::text::printable(digest),
+            outcome: Step::Failed {
+                fault: missed.fault.clone(),
+                took: missed.took,
+            },
+        });
+        visit.refuse(Content::Layer, &missed.fault, missed.took);
+    }
+    Refused {
+        host: missed.host,
+        by_access: is_access(&missed.fault),
+    }
+}
+
+/// What the host that decides need not give, because another did.
+fn settle(visits: &mut [Option<Visit<'_>>], deciding: usize) {
+    let Some(visit) = host_of(visits, deciding) else {
+        return;
+    };
+    if visit.walk.manifest.done().is_none() {
+        visit.skip_manifest();
+    }
+    let has_none = matches!(
+        visit.walk.blob,
+        Step::Skipped {
+            reason: Skip::NoLayer
+        }
+    );
+    if visit.walk.blob.done().is_none() && !has_none {
+        visit.skip_layer();
     }
 }
 

@@ -34,7 +34,7 @@ use crate::containerd::{BaseTrust, HostClient, Settings};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Attempt, ByRelease, Evidence, TracedExchange, Walk};
 use crate::model::fault::Phase;
-use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::runtime::Runtime;
@@ -184,7 +184,7 @@ pub async fn pull(
 ) -> Evidence {
     let candidates = Behaviour::candidates(check.runtime.as_ref());
     let rules = Rules::new(candidates[0], &candidates);
-    let mut evidence = pull_by(&rules, check, edges, progress, started).await;
+    let mut evidence = Box::pin(pull_by(&rules, check, edges, progress, started)).await;
     if !rules.has_forked() {
         return evidence;
     }
@@ -195,7 +195,7 @@ pub async fn pull(
     };
     for other in &candidates[1..] {
         let rules = Rules::new(*other, &candidates);
-        let walked = pull_by(&rules, &once, edges, progress, started).await;
+        let walked = Box::pin(pull_by(&rules, &once, edges, progress, started)).await;
         evidence.by_release.push(ByRelease {
             release: other.release.name().to_owned(),
             evidence: Box::new(walked),
@@ -219,10 +219,11 @@ async fn pull_by(
     for secret in edges.settings.proxies.secrets() {
         scrub.hide(secret);
     }
-    let (mut hosts, clients) =
+    let (mut hosts, mut clients) =
         edges
             .settings
             .hosts(check.reference.domain(), &check.host(), &edges.trust);
+    drop_server_alone(rules, check, edges, &hosts, &mut clients);
     ask_nobody(&mut hosts, check, &clients);
     for secret in clients.iter().flat_map(|client| &client.header_values) {
         scrub.hide(secret);
@@ -280,6 +281,24 @@ async fn pull_by(
         direct,
         trace: asked.trace,
     }
+}
+
+/// What containerd 1 makes of a `hosts.toml` that has a `server` and no `[host]`.
+fn drop_server_alone(
+    rules: &Rules,
+    check: &Check,
+    edges: &Edges,
+    hosts: &HostsConfig,
+    clients: &mut Vec<HostClient>,
+) {
+    let is_alone = clients
+        .iter()
+        .all(|client| client.host.kind == HostKind::Server);
+    let is_read = matches!(hosts, HostsConfig::Read { .. });
+    if !is_read || !is_alone || rules.decide(Behaviour::reads_server_alone) {
+        return;
+    }
+    *clients = vec![edges.trust.client(check.host())];
 }
 
 /// `no resolve hosts`: every host may be asked for content only, and the image is named by a tag.
@@ -427,7 +446,7 @@ impl<'a> Round<'a> {
             },
             Err(refused) => Tried {
                 host: Some(refused.host),
-                goes_on: refused.by_access && self.was_used(visits),
+                goes_on: refused.by_access && was_used(visits),
                 pulled: false,
             },
         }
@@ -478,17 +497,12 @@ impl<'a> Round<'a> {
                 }
             }
         }
-        let goes_on = self.was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
+        let goes_on = was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
         Err(Tried {
             host: deciding,
             goes_on,
             pulled: false,
         })
-    }
-
-    /// The credential, or that there is none, was what the hosts judged.
-    fn was_used(&self, visits: &[Option<Visit<'a>>]) -> bool {
-        visits.iter().flatten().any(Visit::was_challenged)
     }
 
     /// Makes sure that a host is connected to, and in the phase of this pull.
@@ -512,6 +526,11 @@ impl<'a> Round<'a> {
             visit.begin(self.rules, self.credential);
         }
     }
+}
+
+/// The credential, or that there is none, was what the hosts judged.
+fn was_used(visits: &[Option<Visit<'_>>]) -> bool {
+    visits.iter().flatten().any(Visit::was_challenged)
 }
 
 /// Hosts of one hosts.toml that are asked; nobody lists more, and each costs the network something.

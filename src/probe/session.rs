@@ -318,7 +318,7 @@ impl<'a> Session<'a> {
             Wanted::Unusable { reason } => Err(self.fails(TokenFault::BadChallenge { reason })),
             Wanted::Bearer(bearer) => {
                 if let Some(error) = &bearer.error {
-                    if self.rejected_twice(seen) {
+                    if rejected_twice(seen) {
                         self.handlers.remove(&key);
                         return Err(Stop::Http(HttpFault::Status {
                             status: 401,
@@ -340,7 +340,7 @@ impl<'a> Session<'a> {
                 self.handlers.insert(
                     key,
                     Handler::Bearer {
-                        bearer: Box::new(bearer),
+                        bearer,
                         token: None,
                     },
                 );
@@ -359,15 +359,6 @@ impl<'a> Session<'a> {
                 self.handlers.insert(key, Handler::Basic(value));
                 Ok(true)
             }
-        }
-    }
-
-    /// `invalidAuthorization`: the same request was refused before as well.
-    fn rejected_twice(&self, seen: &[Seen]) -> bool {
-        let mut last = seen.iter().rev();
-        match (last.next(), last.next()) {
-            (Some(last), Some(before)) => last.method == before.method && last.url == before.url,
-            _ => false,
         }
     }
 
@@ -462,5 +453,14 @@ fn host_port(url: &Url) -> String {
     match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or_default().to_owned(),
+    }
+}
+
+/// `invalidAuthorization`: the same request was refused before as well.
+fn rejected_twice(seen: &[Seen]) -> bool {
+    let mut last = seen.iter().rev();
+    match (last.next(), last.next()) {
+        (Some(last), Some(before)) => last.method == before.method && last.url == before.url,
+        _ => false,
     }
 }

@@ -118,6 +118,9 @@ fn progress(told: &Told) -> u8 {
             | Cause::NoPlatform
             | Cause::BlobUnknown
             | Cause::DigestMismatch
+            | Cause::ContentEncoding
+            | Cause::LayerInvalid
+            | Cause::UnexpectedEof
             | Cause::DiskFull,
         ) => 5,
         // A token was given, or a name and a password taken.

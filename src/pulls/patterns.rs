@@ -114,6 +114,7 @@ const WIRE: &[Rule] = rules! {
         ["tls: failed to verify certificate"] TlsBadCertificate;
         ["stopped after 10 redirects"] RedirectBroken;
         ["response missing Location header"] RedirectBroken;
+        ["failed to parse Location header"] RedirectBroken;
         ["Client.Timeout exceeded while awaiting headers"] HttpTimeout;
         ["timeout awaiting response headers"] HttpTimeout;
     }
@@ -135,6 +136,16 @@ const PLAIN: &[Rule] = rules! {
         ["error getting credentials"] AuthUnknown;
         ["docker-credential-", "executable file not found"] AuthUnknown;
         ["invalid authorization challenge"] AuthBadChallenge;
+        ["no realm specified"] AuthBadChallenge;
+        ["invalid token auth challenge realm"] AuthBadChallenge;
+        ["authorization server did not include a token"] AuthTokenFormat;
+        // Of the decoder; where the connection ended the answer, the words are those of the connection.
+        ["unable to decode token response: invalid character '<'"] AuthTokenFormat or NotARegistry;
+        ["unable to decode token response: invalid character"] AuthTokenFormat;
+        ["unable to decode token response: json"] AuthTokenFormat;
+        ["unable to decode token response: parsing time"] AuthTokenFormat;
+        ["unable to decode token response: unexpected EOF"] AuthTokenFormat;
+        ["unable to decode token response: EOF"] AuthTokenFormat;
     }
 };
 
@@ -142,6 +153,8 @@ const PLAIN: &[Rule] = rules! {
 const VAGUE: &[Rule] = rules! {
     Other {
         ["insufficient_scope"] AuthDenied or AuthNoCred, NameUnknown;
+        // A token was given, sent, and refused with `error=`.
+        ["server message: ", ": authorization failed"] AuthDenied or AuthNoCred;
         ["pull access denied"] AuthDenied or AuthNoCred, NameUnknown;
         ["requested access to the resource is denied"] AuthDenied or AuthNoCred, NameUnknown;
         ["denied: Permission", "denied on resource"] AuthDenied or AuthNoCred, NameUnknown;
@@ -159,11 +172,30 @@ const CONTENT: &[Rule] = rules! {
         ["no matching manifest for"] NoPlatform;
         ["no image found in image index for architecture"] NoPlatform;
         ["no image found in manifest list for architecture"] NoPlatform;
+        // The kind of the manifest, and of what it names.
         ["is no longer supported since containerd"] ManifestUnsupported;
+        ["schema 1 image manifests are no longer supported"] ManifestUnsupported;
+        ["schema 1 not supported"] ManifestUnsupported;
+        ["expected schema1 document"] ManifestUnsupported or ManifestInvalid;
+        // A manifest of today that goes by a media type of schema 1, as which `text/plain` counts.
+        [": no signatures"] ManifestUnsupported or ManifestInvalid;
         ["unsupported manifest media type"] ManifestUnsupported;
         ["unsupported docker v2s2 media type"] ManifestUnsupported;
         ["missing signature key"] ManifestUnsupported;
-        ["unexpected media type text/html"] ManifestInvalid;
+        ["unsupported protocol scheme"] RedirectBroken;
+        ["failed to get stream processor for"] ManifestUnsupported;
+        ["mismatched image rootfs and manifest layers"] ManifestUnsupported or ManifestInvalid;
+        ["unexpected media type text/html"] NotARegistry or ManifestInvalid;
+        ["unexpected media type "] ManifestUnsupported or ManifestInvalid;
+        ["Target.MediaType must be set"] ManifestUnsupported or ManifestInvalid;
+        // What stands in it.
+        ["number of layers and diffIDs don't match"] ManifestInvalid or ManifestUnsupported;
+        ["history and layer mismatch"] ManifestInvalid;
+        ["in header not a valid digest"] ManifestInvalid;
+        ["which reports content size of zero"] ManifestInvalid;
+        ["rejecting ", " byte manifest for "] ManifestInvalid;
+        ["children: invalid desc "] ManifestInvalid;
+        ["unmarshal image config"] ManifestInvalid;
         ["manifest unknown"] ManifestUnknown;
         ["MANIFEST_UNKNOWN"] ManifestUnknown;
         ["name unknown"] NameUnknown;
@@ -172,13 +204,29 @@ const CONTENT: &[Rule] = rules! {
         ["repository not found"] NameUnknown;
         ["blob unknown"] BlobUnknown;
         ["BLOB_UNKNOWN"] BlobUnknown;
-        ["unexpected commit digest"] DigestMismatch;
+        // Layers, as they are unpacked.
+        ["wrong diff id calculated on extraction"] LayerInvalid;
+        ["archive/tar: invalid tar header"] LayerInvalid;
+        ["failed to extract layer", "unexpected EOF"] LayerInvalid;
+        ["failed to extract layer", "gzip: invalid"] LayerInvalid;
+        ["failed to extract layer", "flate: corrupt input"] LayerInvalid;
+        ["failed to extract layer", "magic number mismatch"] LayerInvalid;
+        // The same decoders, of what comes from a server.
+        ["unsupported Content-Encoding"] ContentEncoding;
+        ["gzip: invalid"] ContentEncoding;
+        ["flate: corrupt input"] ContentEncoding;
+        ["magic number mismatch"] ContentEncoding;
+        // The digest of nothing.
+        ["unexpected commit digest sha256:e3b0c44298fc1c149afbf4c8996fb924"] UnexpectedEof or DigestMismatch;
+        ["unexpected commit digest"] DigestMismatch or ContentEncoding;
         ["filesystem layer verification failed"] DigestMismatch;
         ["does not match", "digest"] DigestMismatch;
-        ["failed size validation"] UnexpectedEof or DigestMismatch;
+        // What is shorter than it should be is `short read`, or is not committed.
+        ["failed size validation"] DigestMismatch or ContentEncoding, ManifestInvalid;
         ["unexpected end of JSON input"] ManifestInvalid;
         ["looking for beginning of value"] NotARegistry or ManifestInvalid;
         ["failed to unmarshal"] ManifestInvalid;
+        ["json: cannot unmarshal"] ManifestInvalid;
         ["unexpected EOF"] UnexpectedEof;
         ["short read: expected"] UnexpectedEof;
     }
@@ -277,16 +325,23 @@ fn of_storage(leg: Option<Role>, url: Option<&str>, status: Option<u16>) -> Opti
     let is_storage = leg == Some(Role::Blob)
         && url.is_some_and(|url| !super::failure::path(url).starts_with("/v2/"));
     match status? {
+        // S3 answers 400 where a token comes along with a signature.
+        400 if is_storage => Some(other(Cause::BlobDenied, &[Cause::RequestRefused])),
         401 | 403 if is_storage => Some(other(Cause::BlobDenied, &[])),
         404 if is_storage => Some(other(Cause::BlobUnknown, &[])),
         _ => None,
     }
 }
 
-/// containerd says whether it asked with a credential.
+/// containerd says whether it asked with a credential, and where it could not ask.
 fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match> {
+    // A realm that is no URL of a host.
+    const NOWHERE: [&str; 2] = ["unsupported protocol scheme", "no Host in request URL"];
     if leg != Some(Role::Token) {
         return None;
+    }
+    if NOWHERE.iter().any(|words| text.contains(words)) {
+        return Some(other(Cause::AuthBadChallenge, &[]));
     }
     let is_anonymous = text.contains("failed to fetch anonymous token");
     let is_oauth = text.contains("failed to fetch oauth token");
@@ -297,6 +352,7 @@ fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match>
             Cause::AuthNoCred,
             &[Cause::NameUnknown, Cause::Fw403],
         )),
+        404 => Some(other(Cause::AuthBadChallenge, &[Cause::RequestRefused])),
         401 if is_oauth => Some(other(Cause::AuthBadCred, &[])),
         403 if is_oauth => Some(other(Cause::AuthDenied, &[Cause::AuthBadCred])),
         _ => None,
@@ -309,6 +365,10 @@ fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match>
         (407, _) => other(Cause::ProxyMiss, &[]),
         (429, _) => other(Cause::RateLimited, &[]),
         (500..=599, _) => other(Cause::Registry5xx, &[]),
+        // A registry's own blobs: the storage's refusals are told before.
+        (401, Some(Role::Blob)) if !path.is_empty() => {
+            other(Cause::AuthUnknown, &[Cause::AuthDenied, Cause::BlobDenied])
+        }
         (401 | 403, Some(Role::Blob)) => other(Cause::BlobDenied, &[Cause::AuthDenied]),
         (401, _) => other(Cause::AuthUnknown, &[Cause::AuthNoCred, Cause::AuthBadCred]),
         // HEAD has no body that would tell a registry from what stands in front of it.
@@ -318,6 +378,10 @@ fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match>
             other(Cause::ManifestUnknown, &[Cause::NameUnknown])
         }
         (404, _) => other(Cause::NotARegistry, &[]),
+        (300..=399, _) => other(Cause::RedirectBroken, &[]),
+        // A signed URL that minds the token is told with the registry's own URL.
+        (400, Some(Role::Blob)) => other(Cause::RequestRefused, &[Cause::BlobDenied]),
+        (400..=499, _) => other(Cause::RequestRefused, &[]),
         _ => return None,
     };
     Some(found)
@@ -344,6 +408,9 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
     {
         return None;
     }
+    if let Some(found) = of_kind(text) {
+        return Some(found);
+    }
     let is_manifest = url.is_some_and(|url| super::failure::path(url).contains("/manifests/"))
         || text.contains(".manifest.")
         || text.contains(".index.");
@@ -356,11 +423,26 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
         .then_some(other(Cause::ManifestUnknown, &[Cause::NameUnknown]))
 }
 
+/// A manifest that goes by no manifest's type is asked for as a blob, and registries have none of its digest:
+/// `could not fetch content descriptor sha256:… (text/html) from remote: not found`.
+fn of_kind(text: &str) -> Option<Match> {
+    const OF_NO_CONTENT: [&str; 4] = [")", "text/", "application/json", "application/octet-stream"];
+    let (_, descriptor) = text.split_once("could not fetch content descriptor ")?;
+    let (_, kind) = descriptor.split_once('(')?;
+    if kind.starts_with("text/html") {
+        return Some(other(Cause::NotARegistry, &[Cause::ManifestUnsupported]));
+    }
+    OF_NO_CONTENT
+        .iter()
+        .any(|begins| kind.starts_with(begins))
+        .then_some(other(Cause::ManifestUnsupported, &[Cause::ManifestInvalid]))
+}
+
 /// The status of an answer, where the text has one: `: 403 Forbidden`, `StatusCode: 404`, `registry 502 (Bad
 /// Gateway)`.
 pub(super) fn status(text: &str) -> Option<u16> {
     const BEFORE: [&str; 6] = [":", "registry", "HTTP", "code", "status", "StatusCode:"];
-    const BEHIND: [&str; 12] = [
+    const BEHIND: [&str; 13] = [
         "Unauthorized",
         "Forbidden",
         "Not",
@@ -372,7 +454,16 @@ pub(super) fn status(text: &str) -> Option<u16> {
         "(Service",
         "Service",
         "Gateway",
+        "Method",
         "Proxy",
+    ];
+    const OF_REDIRECTS: [&str; 6] = [
+        "Multiple",
+        "Moved",
+        "Found",
+        "See",
+        "Temporary",
+        "Permanent",
     ];
     let mut before = "";
     let mut words = text.split_whitespace().peekable();
@@ -380,14 +471,16 @@ pub(super) fn status(text: &str) -> Option<u16> {
         let digits = word.trim_end_matches([',', ':', ';', '.']);
         let is_status = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
         let is_behind = BEFORE.iter().any(|end| before.ends_with(end));
-        let is_before = words
-            .peek()
-            .is_some_and(|next| BEHIND.iter().any(|reason| next.starts_with(reason)));
-        if is_status
-            && (is_before || is_behind)
-            && let Ok(status @ 400..=599) = digits.parse()
-        {
-            return Some(status);
+        let next = words.peek().copied().unwrap_or_default();
+        let is_before = |reasons: &[&str]| reasons.iter().any(|reason| next.starts_with(reason));
+        let status = digits.parse().ok().filter(|status| match status {
+            300..=399 => is_before(&OF_REDIRECTS),
+            // `failed size validation: 512 != 448` has no status.
+            400..=599 => is_before(&BEHIND) || (is_behind && next != "!="),
+            _ => false,
+        });
+        if is_status && status.is_some() {
+            return status;
         }
         before = word;
     }

@@ -133,6 +133,13 @@ fn the_table_has_what_is_common() {
         Cause::KubeletQps,
         Cause::DiskFull,
         Cause::Deadline,
+        Cause::AuthBadChallenge,
+        Cause::AuthTokenFormat,
+        Cause::RequestRefused,
+        Cause::ContentEncoding,
+        Cause::LayerInvalid,
+        Cause::ManifestUnsupported,
+        Cause::RedirectBroken,
     ] {
         assert!(told.contains(&cause), "{}", cause.code());
     }

@@ -20,7 +20,7 @@ pub enum Wanted {
     Basic {
         realm: Option<String>,
     },
-    Bearer(Bearer),
+    Bearer(Box<Bearer>),
     /// One that a pull client can't follow.
     Unusable {
         reason: String,
@@ -183,7 +183,7 @@ fn read_bearer(challenge: &Raw, scrub: &Scrubber) -> Wanted {
     };
     let service = challenge.param("service");
     let scope = challenge.param("scope");
-    Wanted::Bearer(Bearer {
+    Wanted::Bearer(Box::new(Bearer {
         shown: Challenge::Bearer {
             realm: endpoint,
             service: service.map(|s| scrub.clean(s)),
@@ -196,7 +196,7 @@ fn read_bearer(challenge: &Raw, scrub: &Scrubber) -> Wanted {
             .param("error")
             .filter(|error| !error.is_empty())
             .map(str::to_owned),
-    })
+    }))
 }
 
 /// One challenge, its names in lower case.

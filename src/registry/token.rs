@@ -304,7 +304,7 @@ mod tests {
             HeaderValue::from_bytes(line.as_bytes()).unwrap(),
         );
         match wanted(&headers, &Scrubber::new()) {
-            Wanted::Bearer(bearer) => bearer,
+            Wanted::Bearer(bearer) => *bearer,
             other => panic!("{other:?}"),
         }
     }

@@ -1,9 +1,11 @@
 """Which causes are right for which injected fault. Written from the faults, not from the product's code.
 
 A fault is "dimension=value". `PROBE` holds the codes that are right in a report of the probe, `TEXT` what is right
-beside them for the runtime's own words, which often know less. Codes are those of docs/causes.md; a code
-that does not stand there yet names what a report should be able to say.
+beside them for the runtime's own words, which often know less. `check` holds the codes to docs/causes.md.
 """
+
+import os
+import re
 
 DEAD = {"tcp_refused", "dns_stale"}
 CUT = {"tcp_reset", "unexpected_eof"}
@@ -11,12 +13,16 @@ STALL = {"http_timeout", "pull_no_progress", "deadline"}
 BYTES = {"digest_mismatch", "unexpected_eof"}
 MANIFEST_BYTES = {"digest_mismatch", "manifest_invalid", "unexpected_eof"}
 PAGE = {"not_a_registry"}
+KIND = {"manifest_unsupported", "manifest_invalid"}
 CHALLENGE = {"auth_bad_challenge"}
 NO_CREDENTIAL = {"auth_no_cred"}
 TOKEN_FORM = {"auth_token_format"}
+NOT_ASKED = {"auth_not_asked"}
 HEAD_REFUSED = {"head_refused"}
 REFUSED = {"request_refused"}
-ARTIFACT = {"manifest_unsupported", "not_an_image"}
+CODED = {"content_encoding"}
+# Some releases refuse an artifact; others pull it, and no container starts from it.
+ARTIFACT = {"manifest_unsupported", "artifact_not_image"}
 
 PROBE = {
     "reference": {"missing_tag": {"manifest_unknown", "name_unknown"}, "missing_digest": {"manifest_unknown", "name_unknown"}},
@@ -69,14 +75,11 @@ PROBE = {
         "signed_for_get": HEAD_REFUSED | {"blob_denied"},
     },
     "head_type": {
-        "missing": {"manifest_unsupported", "manifest_invalid"}, "text": {"manifest_unsupported", "manifest_invalid"},
-        "json": {"manifest_unsupported", "manifest_invalid"}, "page": {"manifest_unsupported", "manifest_invalid"} | PAGE,
-        "octets": {"manifest_unsupported", "manifest_invalid"}, "charset": {"manifest_unsupported", "manifest_invalid"},
-        "other_kind": {"manifest_unsupported", "manifest_invalid"},
+        "missing": KIND, "text": KIND, "json": KIND, "page": KIND | PAGE, "octets": KIND, "charset": KIND, "other_kind": KIND,
     },
     "head_digest": {"wrong": {"digest_mismatch", "manifest_unknown"}, "malformed": {"digest_mismatch", "manifest_invalid"}},
     "head_length": {value: MANIFEST_BYTES for value in ("zero", "wrong", "missing", "chunked")},
-    "manifest_coding": {value: MANIFEST_BYTES for value in ("gzip", "deflate", "raw-deflate", "zstd", "false_gzip", "gzip_with_head")},
+    "manifest_coding": {value: MANIFEST_BYTES | CODED for value in ("gzip", "deflate", "raw-deflate", "zstd", "false_gzip", "gzip_with_head")},
     "get": {
         "400": REFUSED, "401": {"auth_denied"} | CHALLENGE, "403": {"auth_denied", "fw_403"}, "404": {"manifest_unknown"},
         "429": {"rate_limited"}, "429_first": {"rate_limited"}, "500": {"registry_5xx"}, "502": {"registry_5xx"},
@@ -87,27 +90,28 @@ PROBE = {
         "truncated": MANIFEST_BYTES, "other_bytes": MANIFEST_BYTES, "page": MANIFEST_BYTES | PAGE, "empty": MANIFEST_BYTES,
         "json_error": MANIFEST_BYTES, "longer": MANIFEST_BYTES,
     },
-    "get_type": {"missing": {"manifest_invalid"}, "page": {"manifest_invalid"} | PAGE, "octets": {"manifest_invalid"}},
+    # Where HEAD is not enough, GET has the media type.
+    "get_type": {"missing": KIND, "page": KIND | PAGE, "octets": KIND},
     "get_length": {"above": MANIFEST_BYTES},
     "image": {
         "attestations_only": {"no_platform"}, "foreign_only": {"no_platform"}, "variant_only": {"no_platform"},
         "empty_index": {"no_platform"}, "child_missing": {"manifest_unknown", "blob_unknown"},
         "schema_1": {"manifest_unsupported"}, "helm": ARTIFACT, "wasm": ARTIFACT, "signature": ARTIFACT, "artifact_type": ARTIFACT,
-        "no_json": {"manifest_invalid"}, "too_large": {"manifest_invalid", "manifest_unsupported", "manifest_too_large"},
+        "no_json": {"manifest_invalid"}, "too_large": {"manifest_invalid", "manifest_unsupported"},
         "nested_index": {"no_platform", "manifest_unsupported"},
     },
     "content": {
-        "unknown_type": {"manifest_unsupported", "layer_unsupported"}, "encrypted": {"manifest_unsupported", "layer_unsupported"},
+        "unknown_type": {"manifest_unsupported"}, "encrypted": {"manifest_unsupported"},
         "wrong_diff_ids": {"digest_mismatch", "layer_invalid"}, "no_archive": {"layer_invalid", "digest_mismatch"},
         "size_above": MANIFEST_BYTES, "size_below": MANIFEST_BYTES, "config_size_wrong": MANIFEST_BYTES,
-        "config_without_rootfs": {"manifest_invalid", "config_invalid"} | ARTIFACT, "child_size_wrong": MANIFEST_BYTES,
+        "config_without_rootfs": {"manifest_invalid"} | ARTIFACT, "child_size_wrong": MANIFEST_BYTES,
         "zero_layers": {"manifest_invalid"} | ARTIFACT, "config_of_other_platform": {"no_platform"},
-        "foreign_urls_dead": {"blob_unknown", "redirect_blob"} | DEAD, "foreign_urls_dead_but_kept": {"redirect_blob"} | DEAD, "zstd": {"manifest_unsupported", "layer_unsupported"},
+        "foreign_urls_dead": {"blob_unknown", "redirect_blob"} | DEAD, "foreign_urls_dead_but_kept": {"redirect_blob"} | DEAD, "zstd": {"manifest_unsupported"},
     },
     "config": {
         "401": {"blob_denied", "auth_denied"} | CHALLENGE, "403": {"blob_denied", "auth_denied", "fw_403"}, "404": {"blob_unknown"},
         "500": {"registry_5xx"}, "503": {"registry_5xx"}, "wrong_bytes": BYTES, "truncated": BYTES, "page": BYTES | PAGE,
-        "empty": BYTES, "reset": CUT, "gzip": BYTES,
+        "empty": BYTES, "reset": CUT, "gzip": BYTES | CODED,
     },
     "layer": {
         "400": REFUSED | {"blob_denied"}, "401": {"blob_denied", "auth_denied"} | CHALLENGE,
@@ -122,7 +126,10 @@ PROBE = {
         "resumable": {"unexpected_eof"}, "reset": CUT, "stall": STALL,
     },
     "layer_range": {value: {"unexpected_eof", "range_ignored"} for value in ("ignored", "416", "400", "501")},
-    "layer_headers": {value: BYTES for value in ("gzip", "deflate", "raw-deflate", "zstd", "false_gzip", "range_noise", "no_length", "chunked")},
+    "layer_headers": {
+        **{value: BYTES | CODED for value in ("gzip", "deflate", "raw-deflate", "zstd", "false_gzip")},
+        **{value: BYTES for value in ("range_noise", "no_length", "chunked")},
+    },
     "layer_redirect": {
         "dead": {"redirect_blob"}, "absent_name": {"redirect_blob"}, "loop": {"redirect_broken"},
         "eleven_hops": {"redirect_broken"}, "nine_hops": {"redirect_broken"}, "no_location": {"redirect_broken"},
@@ -143,21 +150,34 @@ PROBE["mirror_a"] = PROBE["mirror_b"] = {value: codes | {"mirror_order"} for val
 STATUS_401 = {"auth_no_cred", "auth_bad_cred", "auth_denied", "auth_unknown"}
 STATUS_403 = {"auth_denied", "fw_403", "blob_denied"}
 TEXT = {
-    "challenge": {"status_403": STATUS_403, **{form: STATUS_401 for form in ("negotiate_only", "digest_only", "no_header", "malformed", "no_realm", "differs_for_layers", "with_error", "basic_then_bearer")}},
+    "challenge": {"status_403": STATUS_403,
+                  **{form: STATUS_401 for form in ("negotiate_only", "digest_only", "no_header", "malformed", "no_realm", "differs_for_layers",
+                                                   "differs_by_request", "two_bearers", "with_error", "basic_then_bearer")}},
     "realm": {"relative": {"auth_realm_unreachable"}, "malformed": {"auth_realm_unreachable"}},
     "token_post": {"400": STATUS_401, "page_403": STATUS_401 | STATUS_403, "403": STATUS_401 | STATUS_403},
     "token_get": {"400": STATUS_401, "page_403": STATUS_401 | STATUS_403, "403": STATUS_401 | STATUS_403, "401": STATUS_401},
     "grant": {value: STATUS_401 for value in ("insufficient", "rejected_always", "rejected_once", "rejected_once_silently", "expires_with_error", "expires_silently")} | {"denied_403": STATUS_403},
     "anonymous": {"refused": STATUS_401, "insufficient": STATUS_401},
     "secret": {"bad": STATUS_401, "none": STATUS_401, "other_host": STATUS_401},
-    "head": {"401": STATUS_401, "403": STATUS_403, "404": {"manifest_unknown", "name_unknown"},
-             "404_until_get": {"manifest_unknown", "name_unknown"}},
-    "head_redirect": {"signed_for_get": STATUS_403},
+    # What GET would have been answered, no pull asks after it.
+    "head": {"400": REFUSED, "401": STATUS_401, "403": STATUS_403, "404": {"manifest_unknown", "name_unknown"}, "405": REFUSED,
+             "406": REFUSED, "408": REFUSED, "404_until_get": {"manifest_unknown", "name_unknown"}, "page": MANIFEST_BYTES},
+    # Of a page in the manifest's place the runtime sees bytes, their number and their digest.
+    "head_redirect": {"signed_for_get": STATUS_403, "login": MANIFEST_BYTES},
     "get": {"401": STATUS_401, "403": STATUS_403},
     "config": {"401": STATUS_401, "403": STATUS_403},
     "layer": {"401": STATUS_401, "403": STATUS_403},
     "image": {"child_missing": {"blob_unknown"}},
+    # Where HEAD tells no length, the digest is that of the coded bytes, which no registry has.
+    "manifest_coding": {value: {"manifest_unknown"} for value in ("deflate", "raw-deflate", "zstd")},
+    # The words have the registry's URL, and the status of the storage behind it.
+    "layer_redirect": {value: REFUSED for value in ("signed_subdomain", "signed_other_port", "signed_other_host")},
 }
+# A mirror that knows nothing has no layers either.
+TEXT["mirror_a"] = TEXT["mirror_b"] = {"401": STATUS_401, "403": STATUS_403, "unknown_404": {"blob_unknown"}}
+
+# Right only where a credential was there and no challenge asked for it.
+WITH_SECRET = {"challenge_on": {"hidden": NOT_ASKED}, "challenge": {"status_403": NOT_ASKED}}
 
 # What never counts as a cause.
 GENERIC = {None, "unexplained"}
@@ -177,17 +197,23 @@ def faults(values, fired, is_usual):
     return list(dict.fromkeys(found))
 
 
-def right(found, text=False):
-    """The codes that are right for these faults."""
-    codes = set()
-    for fault in found:
-        dimension, _, value = fault.partition("=")
-        codes |= PROBE.get(dimension, {}).get(value, set())
-        if text:
-            codes |= TEXT.get(dimension, {}).get(value, set())
-    return codes
+def right(found, values, text=False):
+    """The codes that are right for these faults in a world of these values."""
+    tables = [PROBE] + [TEXT] * text + [WITH_SECRET] * (values["secret"] in ("good", "bad", "bad_then_good"))
+    pairs = [fault.partition("=")[::2] for fault in found]
+    return set().union(*(table.get(dimension, {}).get(value, set()) for table in tables for dimension, value in pairs))
 
 
 def all_codes():
-    """Every code of the table."""
-    return set().union(*(codes for table in (PROBE, TEXT) for values in table.values() for codes in values.values()))
+    """Every code of the tables."""
+    return set().union(*(codes for table in (PROBE, TEXT, WITH_SECRET) for values in table.values() for codes in values.values()))
+
+
+def check():
+    """Ends the program where a code of the tables is none of docs/causes.md."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/causes.md")
+    with open(path, encoding="utf-8") as file:
+        known = set(re.findall(r"^### (\w+)$", file.read(), re.MULTILINE))
+    unknown = sorted(all_codes() - known)
+    if unknown:
+        raise SystemExit(f"causes.py has codes that are not in docs/causes.md: {', '.join(unknown)}")

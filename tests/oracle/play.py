@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 
+import causes
 import judges
 import room
 import score
@@ -266,6 +267,7 @@ def replay(lab, args, program, flags):
 
 def main():
     args = arguments()
+    causes.check()
     program = probe_program()
     flags = probe_flags(program)
     # On memory, which goes with the namespace.

@@ -147,7 +147,7 @@ class Score:
 
     def _explained(self, result, version, report, found):
         first = critical(report)[:1]
-        codes = causes.right(found)
+        codes = causes.right(found, result["values"])
         if first and first[0]["cause"] in codes:
             self.cause_right += 1
             self.right_high += first[0]["confidence"] == "high"
@@ -171,7 +171,7 @@ def judge_texts(score):
         return None
     wrong = []
     for (result, version, _, text, found), cause in zip(score.texts, asked):
-        if cause in causes.GENERIC or cause not in causes.right(found, text=True):
+        if cause in causes.GENERIC or cause not in causes.right(found, result["values"], text=True):
             wrong.append({"id": result["id"], "version": version, "cause": cause, "faults": found, "text": text[:400]})
     return {"texts": len(asked), "right": len(asked) - len(wrong), "wrong": wrong}
 

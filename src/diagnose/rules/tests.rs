@@ -792,7 +792,7 @@ fn a_hello_of_two_packets_that_is_dropped_is_told_only_beside_a_short_one_that_p
     let begun = failed(TlsFault::Timeout {
         received: Bytes(90),
     });
-    for evidence in [
+    for evidence in vec![
         // It passed; the server answered it, if with a refusal; it is not known of the short one.
         with_large_hello(passed(), None, 0),
         with_large_hello(alert, Some(passed()), 0),
@@ -959,7 +959,7 @@ fn without_a_credential_the_cause_is_that_there_is_none() {
     let none = Step::Skipped {
         reason: Skip::NotNeeded,
     };
-    for evidence in [
+    for evidence in vec![
         anonymous(Vec::new(), None),
         healthy().refused(None, failed(TokenFault::NoCredential), no_head()),
         healthy().refused(

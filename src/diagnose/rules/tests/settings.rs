@@ -554,7 +554,7 @@ fn a_secret_that_is_not_there_matters_where_nobody_is_let_in_without() {
             blocked(Role::Token, Phase::Token),
         )
     };
-    for (base, found, code, severity) in [
+    for (base, found, code, severity) in vec![
         (anonymous(), elsewhere(), "secret_other_namespace", Critical),
         (healthy(), elsewhere(), "secret_other_namespace", Warning),
         (

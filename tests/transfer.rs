@@ -20,9 +20,9 @@ use harness::{Outcome, Probe};
 use pullpath::diagnose::{Pull, Severity};
 use pullpath::model::transfer::{StreamEnd, TransferEnd};
 use pullpath::report::{Document, Report};
-use stack::REPOSITORY;
+use stack::{REPOSITORY, TAG};
 use support::World as Servers;
-use support::image::{Flavour, Image};
+use support::image::{Flavour, Image, LAYERS};
 use support::web::{Flow, Reply};
 use world::{DNS, PUBLIC, World};
 
@@ -146,9 +146,47 @@ fn a_cap_is_found_with_few_bytes() {
     assert_eq!(without.evidence.walk.transfer, None);
 }
 
+/// A world whose image has layers of these sizes. Smaller ones than a MiB are read whole before the
+/// transfer test, which has nothing left to measure then.
+async fn servers_with(layers: &[usize]) -> Servers {
+    let mut servers = Servers::healthy().await;
+    servers.image = Image::build(5, Flavour::Oci, &["amd64"], layers);
+    servers.registry.store.push(REPOSITORY, TAG, &servers.image);
+    // What is done to layers is not done to the configuration.
+    servers.blobs.knobs().serving.above = 1 << 10;
+    servers
+}
+
+const LARGE: &[usize] = &[3 << 20, 2 << 20, 3 << 19];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_layers_are_read_whole_and_leave_nothing_to_measure() {
+    let servers = Servers::healthy().await;
+    let outcome = Probe::of(&servers).args(["--transfer", "auto"]).run().await;
+    outcome.is_quiet();
+    let walk = &outcome.report().evidence.walk;
+    assert_eq!(walk.transfer, None);
+    let layers = &servers.image.platform("amd64").layers;
+    let read: Vec<(&str, u64, bool)> = walk
+        .layers
+        .iter()
+        .map(|layer| {
+            let read = layer.outcome.done().unwrap();
+            (layer.digest.as_str(), read.bytes.0, read.verified)
+        })
+        .collect();
+    let all: Vec<(&str, u64, bool)> = layers
+        .iter()
+        .map(|layer| (layer.digest.as_str(), layer.bytes.len() as u64, true))
+        .collect();
+    assert_eq!(read, all);
+    let stored = servers.blobs.server.seen();
+    assert_eq!(stored.len(), 1 + layers.len(), "nothing is asked for twice");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_layers_are_read_and_checked_against_their_digests() {
-    let servers = Servers::healthy().await;
+    let servers = servers_with(LARGE).await;
     let outcome = Probe::of(&servers).args(["--transfer", "full"]).run().await;
     outcome.is_quiet();
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
@@ -165,57 +203,53 @@ async fn all_layers_are_read_and_checked_against_their_digests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_connections_carry_all_layers_one_after_the_other() {
-    let servers = Servers::healthy().await;
-    let image = Image::build(5, Flavour::Oci, &["amd64"], &[200 << 10; 9]);
-    servers.registry.store.push(REPOSITORY, "many", &image);
+    let servers = servers_with(&[(1 << 20) + 1; 9]).await;
     // Slow enough that three are under way at a time.
     servers.blobs.knobs().serving.flow = Flow::Drip {
-        piece: 50 << 10,
+        piece: 300 << 10,
         every: Duration::from_millis(50),
     };
-    let reference = format!("{}/{REPOSITORY}:many", servers.registry_host());
-    let outcome = Probe::of(&servers)
-        .reference(&reference)
-        .args(["--transfer", "full"])
-        .run()
-        .await;
+    let outcome = Probe::of(&servers).args(["--transfer", "full"]).run().await;
     outcome.is_quiet();
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
     assert_eq!(transfer.end, TransferEnd::Complete, "{transfer:#?}");
     assert_eq!(transfer.streams.len(), 9);
     assert_eq!(transfer.connections, 3, "{transfer:#?}");
     let seen = servers.blobs.server.seen();
-    let whole = seen.iter().filter(|seen| seen.header("range").is_none());
+    // The walk has asked for the configuration and for a layer's first bytes.
+    let whole = seen.iter().skip(2).filter(|s| s.header("range").is_none());
     let connections: BTreeSet<usize> = whole.map(|seen| seen.connection).collect();
     assert_eq!(connections.len(), 3, "{connections:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_behind_the_first_bytes_is_found() {
-    let servers = Servers::healthy().await;
-    servers.blobs.knobs.lock().unwrap().serving.corrupt = true;
-    Probe::of(&servers)
-        .args(["--transfer", "full"])
-        .run()
-        .await
-        .shows("digest_mismatch", Severity::Critical, Pull::WouldFail);
-    // Who asks for the first bytes only can't see it.
-    Probe::of(&servers).run().await.is_quiet();
+    for layers in [LARGE, &LAYERS] {
+        let servers = servers_with(layers).await;
+        servers.blobs.knobs().serving.corrupt = true;
+        Probe::of(&servers)
+            .args(["--transfer", "full"])
+            .run()
+            .await
+            .shows("digest_mismatch", Severity::Critical, Pull::WouldFail);
+        // Who asks for the first bytes only can't see it.
+        Probe::of(&servers).run().await.is_quiet();
+    }
     // A server that ignores Range gives the whole layer, and is read no further than it has to be.
-    let servers = Servers::healthy().await;
-    servers.blobs.knobs.lock().unwrap().serving.ignore_range = true;
+    let servers = servers_with(LARGE).await;
+    servers.blobs.knobs().serving.ignore_range = true;
     let outcome = Probe::of(&servers)
         .args(["--transfer", "auto", "--max-bytes", "64KiB"])
         .run()
         .await;
-    outcome.shows("range_ignored", Severity::Warning, Pull::WouldSucceed);
+    outcome.is_quiet();
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
     assert!(transfer.streams[0].bytes.0 <= 64 << 10, "{transfer:#?}");
 }
 
 /// The storage hands all layers out like this.
-async fn storage_that(flow: Flow, args: &[&str]) -> Outcome {
-    let servers = Servers::healthy().await;
+async fn storage_that(layers: &[usize], flow: Flow, args: &[&str]) -> Outcome {
+    let servers = servers_with(layers).await;
     servers.blobs.knobs().serving.flow = flow;
     Probe::of(&servers).args(args.iter().copied()).run().await
 }
@@ -224,20 +258,52 @@ const AUTO: &[&str] = &["--transfer", "auto", "--max-duration", "3s"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_servers_are_named_and_cost_little() {
-    let outcome = storage_that(Flow::ResetAfter(100_000), AUTO).await;
-    outcome.shows("tcp_reset", Severity::Critical, Pull::WouldFail);
-    // The length that was promised is a lie.
-    let outcome = storage_that(Flow::TruncateAfter(100_000), AUTO).await;
-    outcome.shows("unexpected_eof", Severity::Critical, Pull::WouldFail);
+    for layers in [LARGE, &LAYERS] {
+        let outcome = storage_that(layers, Flow::ResetAfter(100_000), AUTO).await;
+        outcome.shows("tcp_reset", Severity::Critical, Pull::WouldFail);
+    }
     // Silence, as long as was waited: containerd waits for five minutes.
-    let outcome = storage_that(Flow::StallAfter(100_000), AUTO).await;
+    let outcome = storage_that(LARGE, Flow::StallAfter(100_000), AUTO).await;
     outcome.shows("pull_no_progress", Severity::Warning, Pull::WouldSucceed);
     let patient = [AUTO, &["--timeout", "8s"]].concat();
-    let outcome = storage_that(Flow::StallAfter(100_000), &patient).await;
+    let outcome = storage_that(LARGE, Flow::StallAfter(100_000), &patient).await;
     outcome.shows("pull_no_progress", Severity::Warning, Pull::WouldSucceed);
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
     assert_eq!(transfer.end, TransferEnd::TimeSpent);
     assert!(transfer.streams[0].silent.unwrap() >= Duration::from_secs(2));
+    // A layer that the walk itself reads to its end never comes to it.
+    let outcome = storage_that(&LAYERS, Flow::StallAfter(100_000), AUTO).await;
+    outcome.shows("http_timeout", Severity::Critical, Pull::WouldFail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_ends_early_is_taken_up_again_as_a_pull_does() {
+    // The length that was promised is a lie.
+    for ignores_range in [false, true] {
+        let servers = servers_with(&LAYERS).await;
+        {
+            let serving = &mut servers.blobs.knobs().serving;
+            serving.flow = Flow::TruncateAfter(100_000);
+            serving.ignore_range = ignores_range;
+        }
+        let outcome = Probe::of(&servers).args(AUTO.iter().copied()).run().await;
+        let seen = servers.blobs.server.seen();
+        let ranges: Vec<&str> = seen.iter().filter_map(|s| s.header("range")).collect();
+        if ignores_range {
+            // Each time from the beginning, and never beyond the place where it ended.
+            outcome.shows("unexpected_eof", Severity::Critical, Pull::WouldFail);
+            assert_eq!(ranges, ["bytes=100000-"; 4], "{ranges:?}");
+        } else {
+            outcome.is_quiet();
+            assert_eq!(ranges, ["bytes=100000-", "bytes=200000-"]);
+            let largest = outcome.report().evidence.walk.layers[0].outcome.done();
+            let largest = largest.unwrap();
+            assert_eq!((largest.verified, largest.resumed), (true, 2));
+        }
+    }
+    // What is measured only is not taken up again; a pull may come through.
+    let outcome = storage_that(LARGE, Flow::TruncateAfter(100_000), AUTO).await;
+    outcome.shows("unexpected_eof", Severity::Warning, Pull::WouldSucceed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,23 +312,27 @@ async fn a_byte_at_a_time_is_no_reason_to_wait_for_all() {
         piece: 1,
         every: Duration::from_secs(1),
     };
-    let outcome = storage_that(drip, &[AUTO, &["--timeout", "3s"]].concat()).await;
-    outcome.shows("throughput_low", Severity::Warning, Pull::WouldSucceed);
-    let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
-    assert_eq!(transfer.end, TransferEnd::TimeSpent);
-    assert!(transfer.took < Duration::from_secs(4), "{transfer:#?}");
+    for layers in [LARGE, &LAYERS] {
+        let args = [AUTO, &["--timeout", "3s"]].concat();
+        let outcome = storage_that(layers, drip, &args).await;
+        outcome.shows("throughput_low", Severity::Warning, Pull::WouldSucceed);
+        let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
+        assert_eq!(transfer.end, TransferEnd::TimeSpent);
+        assert!(transfer.took < Duration::from_secs(4), "{transfer:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_sends_forever_is_read_for_as_long_as_the_layer_is() {
-    let servers = Servers::healthy().await;
+    let servers = servers_with(LARGE).await;
     let layers = &servers.image.platform("amd64").layers;
     let largest = layers.iter().max_by_key(|layer| layer.bytes.len()).unwrap();
     let endless = Reply::new(200).body("application/octet-stream", vec![7; 64 << 20]);
     let path = format!("{}/data", largest.digest.trim_start_matches("sha256:"));
     servers.blobs.knobs().manners.fail(&path, endless);
     let outcome = Probe::of(&servers).args(["--transfer", "full"]).run().await;
-    let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
+    let transfer = outcome.report().evidence.walk.transfer.clone();
+    let transfer = transfer.unwrap_or_else(|| panic!("{}", outcome.text()));
     assert_eq!(transfer.streams[0].digest, largest.digest);
     assert_eq!(transfer.streams[0].bytes.0, largest.bytes.len() as u64);
     let findings = outcome.report().verdict.findings.iter();
@@ -272,7 +342,7 @@ async fn a_server_that_sends_forever_is_read_for_as_long_as_the_layer_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_are_measured_one_after_the_other() {
-    let servers = Servers::healthy().await;
+    let servers = servers_with(LARGE).await;
     let reference = servers.reference();
     let digest = servers.image.top().digest.clone();
     let (name, _) = reference.rsplit_once(':').unwrap();

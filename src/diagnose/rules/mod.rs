@@ -182,7 +182,11 @@ fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
         return false;
     }
     if evidence.pulled == Some(true) {
-        return true;
+        // The transfer test reads further than that. What only ends early is taken up again by a pull.
+        let is_beyond = finding.phase == Some(Phase::Blob)
+            && walk.transfer.is_some()
+            && walk.blob.fault().is_none();
+        return !is_beyond || finding.cause == Cause::UnexpectedEof;
     }
     // Another host resolved the reference; whether a token was wanted later is in the content's fault.
     let is_of_token = |fault: &HttpFault| {

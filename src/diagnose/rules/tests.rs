@@ -1604,7 +1604,7 @@ fn each_way_not_to_have_a_layer_has_its_cause() {
                 phase: Phase::Connect,
                 reason: "refused".to_owned(),
             },
-            "unexplained",
+            "tcp_reset",
         ),
     ] {
         let evidence = healthy().no_blob(fault);

@@ -78,6 +78,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("disk_full", TEXTS),
     ("serial_pull", PULLS),
     ("disk_unpack", TALLIES),
+    // A mirror serves, and the registry behind it does not: beside a real containerd.
+    ("mirror_no_fallback", RULES),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
 ];

@@ -108,7 +108,14 @@ async fn a_manifest_is_fetched_once_and_of_a_layer_one_byte() {
             .filter(|seen| seen.method == Method::GET && seen.path.contains(part))
             .count()
     };
-    assert_eq!(gets("/manifests/"), 2, "the index and this platform's");
+    let gets_let_in = world.registry.server.seen();
+    let gets_let_in = gets_let_in.iter().filter(|seen| {
+        seen.method == Method::GET
+            && seen.path.contains("/manifests/")
+            && seen.authorization().is_some()
+    });
+    assert_eq!(gets_let_in.count(), 2, "the index and this platform's");
+    assert_eq!(gets("/manifests/"), 3, "and one without a token");
     let heads = world
         .registry
         .server
@@ -116,13 +123,16 @@ async fn a_manifest_is_fetched_once_and_of_a_layer_one_byte() {
         .iter()
         .filter(|seen| seen.method == Method::HEAD)
         .count();
-    assert_eq!(heads, 6);
+    assert_eq!(heads, 12, "each without a token first");
     let blobs = world.blobs.server.seen();
-    assert_eq!(blobs.len(), 6);
-    assert!(
-        blobs
-            .iter()
-            .all(|seen| seen.header("range") == Some("bytes=0-0"))
+    assert!(blobs.iter().all(|seen| seen.header("range").is_none()));
+    let image = world.image.platform("amd64");
+    let config = image.config.digest.trim_start_matches("sha256:");
+    let of_config = blobs.iter().filter(|seen| seen.path.contains(config));
+    assert_eq!(
+        (of_config.count(), blobs.len()),
+        (6, 12),
+        "the configuration, and a layer"
     );
 }
 
@@ -166,16 +176,17 @@ async fn with_little_left_of_a_rate_limit_only_what_is_free_goes_on() {
         &support::image::Image::multi(2),
     );
     let document = daemon.check("app", "reach");
-    let gets = || {
+    let gets = |is_let_in: bool| {
         world
             .registry
             .server
             .seen()
             .iter()
             .filter(|seen| seen.method == Method::GET && seen.path.contains("/manifests/"))
+            .filter(|seen| seen.authorization().is_some() == is_let_in)
             .count()
     };
-    assert_eq!(gets(), 0);
+    assert_eq!((gets(true), gets(false)), (0, 0));
     assert_eq!(document.pull(), pullpath::diagnose::Pull::Unknown);
     let transfer = daemon.order("/-/check?target=app&tier=transfer");
     assert_eq!(
@@ -197,7 +208,7 @@ async fn with_little_left_of_a_rate_limit_only_what_is_free_goes_on() {
     world.registry.knobs().rate_limit = Some(limit(50));
     daemon.check("app", "reach");
     assert!(daemon.codes("app").is_empty());
-    assert_eq!(gets(), 2);
+    assert_eq!((gets(true), gets(false)), (2, 1));
 }
 
 /// A node whose first trial of this endpoint comes within half a second of the first check.

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use harness::{Outcome, Probe};
 use pullpath::diagnose::{Pull, Severity};
+use pullpath::model::evidence::Step;
 use pullpath::model::transfer::{StreamEnd, TransferEnd};
 use pullpath::report::{Document, Report};
 use stack::{REPOSITORY, TAG};
@@ -310,16 +311,33 @@ async fn a_body_that_ends_early_is_taken_up_again_as_a_pull_does() {
 async fn a_byte_at_a_time_is_no_reason_to_wait_for_all() {
     let drip = Flow::Drip {
         piece: 1,
-        every: Duration::from_secs(1),
+        every: Duration::from_millis(500),
     };
-    for layers in [LARGE, &LAYERS] {
-        let args = [AUTO, &["--timeout", "3s"]].concat();
-        let outcome = storage_that(layers, drip, &args).await;
-        outcome.shows("throughput_low", Severity::Warning, Pull::WouldSucceed);
-        let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
-        assert_eq!(transfer.end, TransferEnd::TimeSpent);
-        assert!(transfer.took < Duration::from_secs(4), "{transfer:#?}");
+    let args = [AUTO, &["--timeout", "3s"]].concat();
+    let outcome = storage_that(LARGE, drip, &args).await;
+    outcome.shows("throughput_low", Severity::Warning, Pull::WouldSucceed);
+    let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
+    assert_eq!(transfer.end, TransferEnd::TimeSpent);
+    assert!(transfer.took < Duration::from_secs(4), "{transfer:#?}");
+    // What would be read whole is left after twice the timeout, which says nothing against it.
+    let outcome = storage_that(&LAYERS, drip, &[AUTO, &["--timeout", "1s"]].concat()).await;
+    let report = outcome.report();
+    assert_eq!(
+        report.verdict.pull,
+        Pull::WouldSucceed,
+        "{}",
+        outcome.text()
+    );
+    for layer in &report.evidence.walk.layers {
+        let Step::Done { value, took } = &layer.outcome else {
+            panic!("{layer:?}");
+        };
+        assert!(!value.verified && value.bytes.0 < 30, "{layer:?}");
+        assert!(*took < Duration::from_secs(12), "{layer:?}");
     }
+    assert_eq!(report.evidence.walk.layers.len(), LAYERS.len());
+    let transfer = report.evidence.walk.transfer.clone().unwrap();
+    assert_eq!(transfer.end, TransferEnd::TimeSpent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,10 +345,13 @@ async fn a_server_that_sends_forever_is_read_for_as_long_as_the_layer_is() {
     let servers = servers_with(LARGE).await;
     let layers = &servers.image.platform("amd64").layers;
     let largest = layers.iter().max_by_key(|layer| layer.bytes.len()).unwrap();
-    let endless = Reply::new(200).body("application/octet-stream", vec![7; 64 << 20]);
+    let endless = Reply::new(200).body("application/octet-stream", vec![7; 16 << 20]);
     let path = format!("{}/data", largest.digest.trim_start_matches("sha256:"));
     servers.blobs.knobs().manners.fail(&path, endless);
-    let outcome = Probe::of(&servers).args(["--transfer", "full"]).run().await;
+    let outcome = Probe::of(&servers)
+        .args(["--transfer", "full", "--timeout", "5s"])
+        .run()
+        .await;
     let transfer = outcome.report().evidence.walk.transfer.clone();
     let transfer = transfer.unwrap_or_else(|| panic!("{}", outcome.text()));
     assert_eq!(transfer.streams[0].digest, largest.digest);

@@ -927,8 +927,11 @@ impl Walk {
         {
             return Some(fault.to_string());
         }
+        // Another host said what the tag stands for, and this one has it.
+        let has_it = self.resolved_elsewhere && self.has_content();
         if let Some(attempt) = self.attempts.last()
             && attempt.head.done().is_none()
+            && !has_it
         {
             let token = attempt.token.fault().map(ToString::to_string);
             return token.or_else(|| attempt.head.fault().map(ToString::to_string));

@@ -249,7 +249,7 @@ async fn pull_by(
         direct: false,
         requests: &requests,
     };
-    let mut asked = round.ask().await;
+    let mut asked = Box::pin(round.ask()).await;
     let went_by_proxy = asked
         .walks
         .iter()
@@ -263,7 +263,7 @@ async fn pull_by(
             requests: &requests,
             ..round
         };
-        let mut other = compared.ask().await;
+        let mut other = Box::pin(compared.ask()).await;
         direct = Some(Box::new(other.walks.swap_remove(other.deciding).1));
     }
     let (_, walk) = asked.walks.remove(asked.deciding);

@@ -71,7 +71,9 @@ mod tests {
         let image = Requests::of_image(false);
         let spend_all = || {
             let host = image.of_host();
-            (0..).take_while(|_| host.spend().is_ok()).count()
+            (0..2 * MAX_REQUESTS_PER_IMAGE)
+                .take_while(|_| host.spend().is_ok())
+                .count()
         };
         for _ in 0..MAX_REQUESTS_PER_IMAGE / MAX_REQUESTS_PER_HOST {
             assert_eq!(spend_all(), MAX_REQUESTS_PER_HOST);

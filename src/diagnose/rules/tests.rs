@@ -763,6 +763,7 @@ fn with_large_hello(
 }
 
 #[test]
+#[expect(clippy::large_stack_arrays, reason = "a table of cases")]
 fn a_hello_of_two_packets_that_is_dropped_is_told_only_beside_a_short_one_that_passes() {
     let silence = || failed(TlsFault::Timeout { received: Bytes(0) });
     let nothing = || Bytes(0);
@@ -793,7 +794,7 @@ fn a_hello_of_two_packets_that_is_dropped_is_told_only_beside_a_short_one_that_p
     let begun = failed(TlsFault::Timeout {
         received: Bytes(90),
     });
-    for evidence in vec![
+    for evidence in [
         // It passed; the server answered it, if with a refusal; it is not known of the short one.
         with_large_hello(passed(), None, 0),
         with_large_hello(alert, Some(passed()), 0),
@@ -956,11 +957,12 @@ fn anonymous(mismatches: Vec<KeyMismatch>, problem: Option<SourceProblem>) -> Ev
 }
 
 #[test]
+#[expect(clippy::large_stack_arrays, reason = "a table of cases")]
 fn without_a_credential_the_cause_is_that_there_is_none() {
     let none = Step::Skipped {
         reason: Skip::NotNeeded,
     };
-    for evidence in vec![
+    for evidence in [
         anonymous(Vec::new(), None),
         healthy().refused(None, failed(TokenFault::NoCredential), no_head()),
         healthy().refused(
@@ -1649,7 +1651,7 @@ fn what_a_download_will_lack_is_told() {
 }
 
 /// A mirror serves, and the registry behind it answers so.
-fn behind(head: Step<Head, HttpFault>) -> Evidence {
+fn behind(head: &Step<Head, HttpFault>) -> Evidence {
     let mut evidence = healthy();
     let mut walk = evidence.walk.clone();
     for attempt in &mut walk.attempts {
@@ -1672,7 +1674,7 @@ fn behind(head: Step<Head, HttpFault>) -> Evidence {
 #[test]
 fn what_is_behind_a_mirror_is_a_fact_and_a_finding_only_where_it_would_not_serve() {
     let head = healthy().walk.attempts[0].head.clone();
-    let evidence = behind(head);
+    let evidence = behind(&head);
     let verdict = judge(&evidence);
     assert!(verdict.findings.is_empty(), "{verdict:#?}");
     let failover = verdict.failover.unwrap();
@@ -1681,7 +1683,7 @@ fn what_is_behind_a_mirror_is_a_fact_and_a_finding_only_where_it_would_not_serve
     assert!(failover.cost.contains("30 s"), "{failover:?}");
 
     let refusal = status(404, Some("MANIFEST_UNKNOWN"), false);
-    let evidence = behind(failed(refusal));
+    let evidence = behind(&failed(refusal));
     let verdict = judge(&evidence);
     assert_eq!(verdict.pull, Pull::WouldSucceed);
     assert_eq!(verdict.failover.unwrap().serves, Some(false));
@@ -1689,7 +1691,7 @@ fn what_is_behind_a_mirror_is_a_fact_and_a_finding_only_where_it_would_not_serve
     says(&finding, &["mirror.test", "manifest_unknown"]);
 
     // What can't be told is no finding.
-    let evidence = behind(failed(HttpFault::RequestLimit { limit: 256 }));
+    let evidence = behind(&failed(HttpFault::RequestLimit { limit: 256 }));
     let verdict = judge(&evidence);
     assert!(verdict.findings.is_empty(), "{verdict:#?}");
     assert_eq!(verdict.failover.unwrap().serves, None);

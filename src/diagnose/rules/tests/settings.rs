@@ -543,6 +543,7 @@ fn pod(found: Found) -> PodUse {
 }
 
 #[test]
+#[expect(clippy::large_stack_arrays, reason = "a table of cases")]
 fn a_secret_that_is_not_there_matters_where_nobody_is_let_in_without() {
     let elsewhere = || Found::Elsewhere {
         namespaces: vec!["till".to_owned()],
@@ -554,7 +555,7 @@ fn a_secret_that_is_not_there_matters_where_nobody_is_let_in_without() {
             blocked(Role::Token, Phase::Token),
         )
     };
-    for (base, found, code, severity) in vec![
+    for (base, found, code, severity) in [
         (anonymous(), elsewhere(), "secret_other_namespace", Critical),
         (healthy(), elsewhere(), "secret_other_namespace", Warning),
         (

@@ -36,6 +36,7 @@ use pullpath::probe::{
 use pullpath::registry::keyring::{Entry, Keyring, LoadedSource};
 use pullpath::registry::scrub::Secret;
 use pullpath::report::Report;
+use pullpath::report::text::{self, Style};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex as Turn;
@@ -622,6 +623,33 @@ async fn layers_that_are_refused_are_counted_and_reported() {
     lost.sort_unstable();
     lost.dedup();
     assert!((2..=3).contains(&lost.len()), "{lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_that_were_not_read_are_listed() {
+    let image = Image::new(&[3 * MIB, 2 * MIB, 4096]);
+    let (large, small) = (image.layers[..2].to_vec(), image.layers[2].clone());
+    let server = registry_that(image, |_, _| None).await;
+    for (tests_transfer, full, unread) in [
+        (false, false, vec![&large[0], &large[1], &small]),
+        (true, true, vec![]),
+    ] {
+        let options = Options {
+            tests_transfer,
+            full,
+            ..PLAIN
+        };
+        let report = check(&server, None, options).await;
+        assert_eq!(report.verdict.pull, Pull::WouldSucceed, "{report:#?}");
+        let found: Vec<&String> = report.verdict.unread.iter().map(|l| &l.digest).collect();
+        assert_eq!(found, unread);
+        for layer in &report.verdict.unread {
+            assert!(layer.read < layer.size, "{layer:?}");
+        }
+        let text = text::render(&report, Style { color: false });
+        let says = text.contains("not read: 3 of 3 layers, 5.0 MiB;");
+        assert_eq!(says, !full, "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -377,6 +377,7 @@ impl Progress for Silent {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a knob of its own")]
 struct Options {
     tests_transfer: bool,
     full: bool,
@@ -898,5 +899,5 @@ fn no_server_makes_a_check_ask_more_than_the_documents_say() {
     outcome.unwrap();
     let (took, most) = (start.elapsed(), most.into_inner());
     eprintln!("{CASES} worlds in {took:?}; at most {most} requests in one walk");
-    assert!(took < Duration::from_secs(120), "{took:?}");
+    assert!(took < Duration::from_mins(2), "{took:?}");
 }

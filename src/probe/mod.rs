@@ -190,7 +190,7 @@ pub async fn pull(
 ) -> Evidence {
     let candidates = Behaviour::candidates(check.runtime.as_ref());
     let rules = Rules::new(candidates[0], &candidates);
-    let mut evidence = pull_by(&rules, check, edges, progress, started).await;
+    let mut evidence = Box::pin(pull_by(&rules, check, edges, progress, started)).await;
     if !rules.has_forked() {
         return evidence;
     }
@@ -201,7 +201,7 @@ pub async fn pull(
     };
     for other in &candidates[1..] {
         let rules = Rules::new(*other, &candidates);
-        let walked = pull_by(&rules, &once, edges, progress, started).await;
+        let walked = Box::pin(pull_by(&rules, &once, edges, progress, started)).await;
         evidence.by_release.push(ByRelease {
             release: other.release.name().to_owned(),
             evidence: Box::new(walked),
@@ -247,7 +247,7 @@ async fn pull_by(
         direct: false,
         requests: &requests,
     };
-    let mut asked = round.ask().await;
+    let mut asked = Box::pin(round.ask()).await;
     let went_by_proxy = asked
         .walks
         .iter()
@@ -261,7 +261,7 @@ async fn pull_by(
             requests: &requests,
             ..round
         };
-        let mut other = compared.ask().await;
+        let mut other = Box::pin(compared.ask()).await;
         direct = Some(Box::new(other.walks.swap_remove(other.deciding).1));
     }
     let (_, walk) = asked.walks.remove(asked.deciding);
@@ -389,7 +389,7 @@ impl<'a> Round<'a> {
         };
         let behind = match deciding.and_then(|index| visits[index].as_ref()) {
             Some(served) if visits.last().is_some_and(Option::is_none) => {
-                self.ask_behind(served, used).await
+                Box::pin(self.ask_behind(served, used)).await
             }
             _ => None,
         };

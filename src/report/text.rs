@@ -794,8 +794,8 @@ impl Page {
         if unread.is_empty() || report.verdict.pull == Pull::WouldFail {
             return;
         }
-        let walks = report.evidence.others.iter().chain([&report.evidence.walk]);
-        let layers = walks.filter_map(|walk| walk.manifest.done()).next();
+        let mut walks = report.evidence.others.iter().chain([&report.evidence.walk]);
+        let layers = walks.find_map(|walk| walk.manifest.done());
         let mut all: Vec<&str> = layers.map_or_else(Vec::new, |found| {
             found.layers.iter().map(|l| l.digest.as_str()).collect()
         });

@@ -216,9 +216,10 @@ pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 let finding = transport(evidence, fault, leg, Phase::Blob)
                     .unwrap_or_else(|| refused(fault, leg, Phase::Blob))
                     .fact(format!("after {}", stream.bytes));
-                match beside_others(transfer, index, fault) {
-                    true => second_at_a_time(finding, stream),
-                    false => finding,
+                if beside_others(transfer, index, fault) {
+                    second_at_a_time(finding, stream)
+                } else {
+                    finding
                 }
             }
             _ => continue,

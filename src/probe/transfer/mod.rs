@@ -302,9 +302,10 @@ impl Test<'_, '_> {
         };
         let (endpoint, to, is_pinged) = (first.endpoint.clone(), first.to, first.takes_ranges);
         let (main, pinged) = tokio::join!(self.lines.connect_watched(&endpoint, to), async {
-            match is_pinged {
-                true => self.lines.connect_watched(&endpoint, to).await.ok(),
-                false => None,
+            if is_pinged {
+                self.lines.connect_watched(&endpoint, to).await.ok()
+            } else {
+                None
             }
         });
         if let Ok((http, socket)) = main {

@@ -8,6 +8,7 @@ pub mod path;
 mod rules;
 pub mod secrets;
 pub mod throughput;
+pub mod unread;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -22,6 +23,7 @@ use cause::Cause;
 use path::LegPath;
 use secrets::SecretVerdict;
 use throughput::Throughput;
+use unread::UnreadLayer;
 
 /// What is to be said of one pull.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -40,6 +42,10 @@ pub struct Verdict {
     /// What came of each Secret that pods name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretVerdict>,
+    /// Layers of the manifest that were not read to their end and compared with their digest: whether
+    /// their bytes are good is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<UnreadLayer>,
     /// How fast layers come, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Throughput>,

@@ -415,7 +415,7 @@ impl<'a> Round<'a> {
         };
         let behind = match deciding.and_then(|index| visits[index].as_ref()) {
             Some(served) if visits.last().is_some_and(Option::is_none) => {
-                self.ask_behind(served, used).await
+                Box::pin(self.ask_behind(served, used)).await
             }
             _ => None,
         };

@@ -135,7 +135,7 @@ impl Page {
         for leg in &report.evidence.walk.legs {
             self.leg(&report.evidence, leg);
         }
-        self.image(&report.evidence);
+        self.image(report);
         self.throughput(report);
         self.pull_secrets(report);
         self.credentials(&report.evidence);
@@ -719,7 +719,8 @@ impl Page {
         }
     }
 
-    fn image(&mut self, evidence: &Evidence) {
+    fn image(&mut self, report: &Report) {
+        let evidence = &report.evidence;
         let name = self.style.paint(Ink::Bold, "image");
         self.line(&format!("{name}  {}", evidence.reference));
         for attempt in &evidence.walk.attempts {
@@ -771,6 +772,7 @@ impl Page {
             )
         });
         self.step("blob", &evidence.walk.blob, &said);
+        self.unread(report);
         if let Some(limit) = &evidence.walk.rate_limit {
             let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
             let window = limit
@@ -783,6 +785,32 @@ impl Page {
             );
             self.step_line("limit", Ink::Dim, "", "", &text);
         }
+    }
+
+    /// Of layers that were not read, nothing is known but what the manifest says. Where a pull would fail
+    /// all the same, that is not worth a line.
+    fn unread(&mut self, report: &Report) {
+        let unread = &report.verdict.unread;
+        if unread.is_empty() || report.verdict.pull == Pull::WouldFail {
+            return;
+        }
+        let mut walks = report.evidence.others.iter().chain([&report.evidence.walk]);
+        let layers = walks.find_map(|walk| walk.manifest.done());
+        let mut all: Vec<&str> = layers.map_or_else(Vec::new, |found| {
+            found.layers.iter().map(|l| l.digest.as_str()).collect()
+        });
+        all.sort_unstable();
+        all.dedup();
+        let left = unread
+            .iter()
+            .map(|layer| layer.size.0.saturating_sub(layer.read.0));
+        let text = format!(
+            "not read: {} of {}, {}; whether their bytes are good is not known",
+            unread.len(),
+            count(all.len(), "layer", "layers"),
+            Bytes(left.fold(0, u64::saturating_add)),
+        );
+        self.prose("  ", 4, &text);
     }
 
     /// What came of each Secret that pods name, where there are several; of one, the rest tells all.

@@ -140,6 +140,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         paths,
         failover: mirrors::failover(evidence),
         secrets: super::secrets::verdicts(evidence),
+        unread: super::unread::layers(evidence),
         throughput: super::throughput::judge(evidence),
     }
 }

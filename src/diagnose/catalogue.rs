@@ -663,8 +663,8 @@ causes! {
         RangeIgnored = "range_ignored", Warning, Now, [];
         "Downloads can't be resumed there"
         symptom "An interrupted pull starts each layer from the beginning"
-        cause "The server, or a proxy in front of it, answers a Range request with the whole layer."
-        tell "200 instead of 206 to a request for a part (RFC 9110, 14.2)."
+        cause "The server, or a proxy in front of it, answers a Range request with the whole layer, or refuses it. containerd 2.1.0 to 2.1.2 ask for parts and fail where they are refused; other releases ask for a part only to resume a download."
+        tell "200, or a refusal, instead of 206 to a request for a part (RFC 9110, 14.2) by the transfer test, where the whole layer is served."
         fix "Let the proxy or storage in front of the layers pass Range requests on."
         UnexpectedEof = "unexpected_eof", Critical, Now, [];
         "The server ends a layer before its end"
@@ -825,7 +825,7 @@ causes! {
         ProbeLimit = "probe_limit", Critical, Now, [];
         "Pullpath can't do here what containerd can"
         symptom "None of its own"
-        cause "The server answers in a way that containerd takes and this program does not: a content encoding, a document of unusual size."
+        cause "The server answers in a way that containerd takes and this program does not: a content encoding, a document of unusual size, a body that ends early again and again, more requests than a check makes."
         tell "The answer as it was seen. Whether a pull would succeed is unknown."
         fix "Pull the image once on the node by hand (`crictl pull IMAGE`) to see what containerd makes of it."
         Unexplained = "unexplained", Critical, Now, [];

@@ -387,6 +387,7 @@ pub(super) fn healthy() -> Evidence {
                 digest: DIGEST.to_owned(),
                 redirects: vec![endpoint(BLOBS)],
                 range_honoured: Some(true),
+                range_refused_with: None,
                 size: Some(Bytes(3 << 20)),
                 first_byte: ms(20),
             }),

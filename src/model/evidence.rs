@@ -748,9 +748,12 @@ pub struct BlobFound {
     /// Hosts the registry redirected to, in order; empty when it serves the layer itself.
     pub redirects: Vec<Endpoint>,
     /// 206 to a `Range` (RFC 9110, 14.2): an interrupted download can be resumed. Absent where none was
-    /// asked for; the first request of a pull asks for none.
+    /// asked for: the first request of a pull asks for none, and the transfer test does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range_honoured: Option<bool>,
+    /// The status with which a request for a part was refused, where one for the whole layer is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range_refused_with: Option<u16>,
     /// The whole size as the server states it.
     pub size: Option<Bytes>,
     /// From the request at the server that has the layer to its first byte.

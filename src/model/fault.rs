@@ -316,9 +316,30 @@ pub enum HttpFault {
     },
     /// Not asked for: it might count against a rate limit.
     NotAsked,
+    /// Not sent: the check has made as many requests as one may make.
+    RequestLimit {
+        /// At one host.
+        limit: usize,
+    },
+    /// The body of one piece of content ended early again and again, each time with some progress. A
+    /// pull goes on; a check does not.
+    ResumedTooOften {
+        limit: usize,
+        got: Bytes,
+    },
     Other {
         reason: String,
     },
+}
+
+impl HttpFault {
+    /// A bound of this program ended it; a pull would have gone on.
+    pub fn is_own_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::RequestLimit { .. } | Self::ResumedTooOften { .. }
+        )
+    }
 }
 
 /// Why a realm or a redirect is not trusted.
@@ -594,6 +615,14 @@ impl fmt::Display for HttpFault {
             }
             Self::NotUnpacked { reason } => write!(f, "the layer can't be unpacked: {reason}"),
             Self::NotAsked => f.write_str("not asked for, to spare a rate limit"),
+            Self::RequestLimit { limit } => write!(
+                f,
+                "not sent: a check makes no more than {limit} requests at one host, and all of them were used"
+            ),
+            Self::ResumedTooOften { limit, got } => write!(
+                f,
+                "the body ended early {limit} times, each time a little later ({got} in all); a pull would go on"
+            ),
             Self::Other { reason } => f.write_str(reason),
         }
     }

@@ -23,6 +23,8 @@ use crate::registry::scrub::Scrubber;
 
 /// A body that ends early is taken up again so often without a byte of progress.
 const MAX_RETRIES: usize = 3;
+/// A body that ends early is taken up again so often in all; containerd has no such bound.
+const MAX_RESUMED: usize = 32;
 
 /// How much of content is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +143,14 @@ impl Reader {
     /// It was taken up again too often without progress.
     pub(super) fn gives_up(&self) -> bool {
         self.retries > MAX_RETRIES
+    }
+
+    /// It was taken up again so often that what a pull would come to is left open.
+    pub(super) fn over_limit(&self) -> Option<HttpFault> {
+        (self.resumed > MAX_RESUMED).then_some(HttpFault::ResumedTooOften {
+            limit: MAX_RESUMED,
+            got: Bytes(self.got),
+        })
     }
 
     async fn read_body(

@@ -10,6 +10,7 @@ use super::content::{self, accept_encoding};
 use super::leg::{LineId, Lines, OpenError};
 use super::manifest::path_of;
 use super::session::{Ask, Got, Session, Stop};
+use super::transfer::RangeSeen;
 use super::{Check, SMALL_BODY, segments};
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Behaviour, Release, Rules};
@@ -185,7 +186,10 @@ impl<'a> Visit<'a> {
                     took,
                 },
                 // containerd waits for an answer without a bound, and asks no other host.
-                if is_final || matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. }) {
+                if is_final
+                    || fault.is_own_limit()
+                    || matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. })
+                {
                     Resolution::Final
                 } else {
                     Resolution::Next
@@ -506,6 +510,14 @@ impl<'a> Visit<'a> {
         Some(Admitted {
             authorization: self.session.as_ref()?.authorization(&url),
         })
+    }
+
+    /// What the transfer test saw of requests for a part.
+    pub(super) fn note_range(&mut self, seen: RangeSeen) {
+        if let Step::Done { value, .. } = &mut self.walk.blob {
+            value.range_honoured = seen.honoured;
+            value.range_refused_with = seen.refused_with;
+        }
     }
 
     /// Content that the host does not give.

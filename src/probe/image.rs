@@ -379,6 +379,7 @@ impl<'a> Round<'a> {
                         digest: descriptor.digest,
                         redirects: found.source.redirects,
                         range_honoured: None,
+                        range_refused_with: None,
                         size: found.source.size,
                         first_byte: found.source.first_byte,
                     },
@@ -490,11 +491,16 @@ impl<'a> Round<'a> {
                     if reader.gives_up() {
                         return Err(missed(host, fault));
                     }
+                    if let Some(limit) = reader.over_limit() {
+                        return Err(missed(host, limit));
+                    }
                     // Where nobody gives the rest, what is said is that the body ended.
                     (host, got) = self
                         .ask_for(visits, content, &descriptor, reader.offset())
                         .await
-                        .map_err(|_| missed(host, fault))?;
+                        .map_err(|(_, why)| {
+                            missed(host, if why.is_own_limit() { why } else { fault })
+                        })?;
                 }
                 (Part::NotEncoded(_), Some(fault)) => {
                     drop(got);
@@ -590,8 +596,9 @@ impl<'a> Round<'a> {
                     visit.refuse(content, &fault, start.elapsed());
                     // containerd waits for an answer without a bound, and asks no other host.
                     let hangs = matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. });
+                    let ends = hangs || fault.is_own_limit();
                     last = (index, fault);
-                    if hangs {
+                    if ends {
                         break;
                     }
                 }
@@ -625,14 +632,22 @@ impl<'a> Round<'a> {
             let mut layers = visit.walk.layers.iter();
             layers.any(|l| l.digest == digest && l.outcome.done().is_some_and(|r| r.verified))
         };
+        let largest = found.layers.iter().max_by_key(|layer| layer.size);
+        let largest = largest.cloned();
         let mut found = found.clone();
         found.layers.retain(|layer| !is_read(&layer.digest));
+        let host = visit.walk.host.clone();
         if found.layers.is_empty() {
+            if let Some(layer) = largest {
+                let lines = &mut visit.lines;
+                let range =
+                    transfer::ask_for_part(self.check, &host, lines, &admitted, &layer).await;
+                visit.note_range(range);
+            }
             return;
         }
         let _turn = self.edges.transfer_turn.lock().await;
-        let host = visit.walk.host.clone();
-        let transfer = transfer::measure(
+        let (transfer, range) = transfer::measure(
             self.check,
             &host,
             &mut visit.lines,
@@ -642,6 +657,7 @@ impl<'a> Round<'a> {
         )
         .await;
         visit.walk.transfer = Some(transfer);
+        visit.note_range(range);
     }
 }
 

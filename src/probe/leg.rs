@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::net::TcpStream;
 use url::Url;
 
+use super::requests::Requests;
 use super::{Edges, Progress, trace};
 use crate::containerd::HostClient;
 use crate::containerd::proxy::ProxyServer;
@@ -87,6 +88,7 @@ pub(super) struct Lines<'a> {
     suspect: Option<Suspect>,
     /// Connections of a phase that is over.
     kept: Vec<HttpConnection>,
+    requests: Requests,
 }
 
 /// What timed out in the middle of an exchange that had begun well: perhaps large packets vanish.
@@ -177,6 +179,7 @@ impl<'a> Lines<'a> {
         progress: &'a dyn Progress,
         scrub: Scrubber,
         direct: bool,
+        requests: Requests,
     ) -> Self {
         Self {
             edges,
@@ -189,13 +192,23 @@ impl<'a> Lines<'a> {
             trace: Vec::new(),
             suspect: None,
             kept: Vec::new(),
+            requests,
         }
     }
 
     pub(super) fn take_legs(&mut self) -> Vec<Leg> {
-        for line in &mut self.opened {
-            let info = line.socket.take().and_then(|s| kernel::tcp_info(&s).ok());
-            self.legs[line.leg].transport = info.map(|info| Transport {
+        for index in 0..self.opened.len() {
+            self.close_socket(index);
+        }
+        std::mem::take(&mut self.legs)
+    }
+
+    /// Lets go of a connection's socket, after a last look at what the kernel knows of it.
+    fn close_socket(&mut self, index: usize) {
+        let line = &mut self.opened[index];
+        let info = line.socket.take().and_then(|s| kernel::tcp_info(&s).ok());
+        if let Some(info) = info {
+            self.legs[line.leg].transport = Some(Transport {
                 min_rtt: info.min_rtt.or(info.rtt),
                 send_mss: info.send_mss,
                 receive_mss: info.receive_mss,
@@ -203,7 +216,22 @@ impl<'a> Lines<'a> {
                 retransmits: info.retransmits,
             });
         }
-        std::mem::take(&mut self.legs)
+    }
+
+    /// Closes what will carry no further request, with the answer that was left unread on it: a server
+    /// would go on sending.
+    pub(super) fn close_spent(&mut self) {
+        for index in 0..self.opened.len() {
+            let is_spent = match &self.opened[index].state {
+                State::Fresh(_) => false,
+                State::Open(connection) => !connection.is_reusable(),
+                State::Closed => true,
+            };
+            if is_spent {
+                self.opened[index].state = State::Closed;
+                self.close_socket(index);
+            }
+        }
     }
 
     pub(super) fn take_trace(&mut self) -> Vec<TracedExchange> {
@@ -237,6 +265,11 @@ impl<'a> Lines<'a> {
 
     pub(super) fn edges(&self) -> &'a Edges {
         self.edges
+    }
+
+    /// What may still be sent.
+    pub(super) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// All go without a proxy, for comparison.
@@ -646,6 +679,7 @@ impl<'a> Lines<'a> {
         };
         let wait = self.edges.wait;
         let words = |fault: HttpFault| fault.to_string();
+        self.requests.spend().map_err(words)?;
         let response = connection
             .send(clone_request(request), wait)
             .await
@@ -669,11 +703,14 @@ impl<'a> Lines<'a> {
             .phase(self.legs[self.opened[line.0].leg].role, phase);
         let again = clone_request(&request);
         let wait = self.edges.wait;
+        self.close_spent();
+        self.requests.spend()?;
         self.ready(line).await?;
         let connection = self.connection(line)?;
         let mut result = connection.send(request, wait).await;
         if result.is_err() && connection.may_reconnect() {
             self.opened[line.0].state = State::Closed;
+            self.requests.spend()?;
             self.ready(line).await?;
             result = self.connection(line)?.send(again, wait).await;
         }
@@ -686,6 +723,7 @@ impl<'a> Lines<'a> {
 
     /// Takes the line's connection, which is still busy with an answer: the next request gets another.
     pub(super) fn take(&mut self, line: LineId) -> Option<HttpConnection> {
+        self.close_socket(line.0);
         match std::mem::replace(&mut self.opened[line.0].state, State::Closed) {
             State::Open(connection) => Some(connection),
             State::Fresh(_) | State::Closed => None,

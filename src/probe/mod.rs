@@ -15,6 +15,7 @@ pub mod large_hello;
 mod leg;
 mod manifest;
 mod redirects;
+mod requests;
 mod segments;
 mod session;
 mod trace;
@@ -50,6 +51,8 @@ use crate::registry::scrub::Scrubber;
 use host::{Content, Resolution, Visit};
 use leg::Lines;
 pub use manifest::KnownManifests;
+use requests::Requests;
+pub use requests::{MAX_REQUESTS_PER_HOST, MAX_REQUESTS_PER_IMAGE};
 pub use transfer::Budget;
 
 /// One image to check.
@@ -228,6 +231,8 @@ async fn pull_by(
     for secret in clients.iter().flat_map(|client| &client.header_values) {
         scrub.hide(secret);
     }
+    let reads_all = |check: &Check| check.effort.transfer.as_ref().is_some_and(|b| b.full);
+    let requests = Requests::of_image(reads_all(check));
     let round = Round {
         check,
         edges,
@@ -238,6 +243,7 @@ async fn pull_by(
         clients: &clients[..clients.len().min(MAX_HOSTS)],
         credential: None,
         direct: false,
+        requests: &requests,
     };
     let mut asked = round.ask().await;
     let went_by_proxy = asked
@@ -247,8 +253,10 @@ async fn pull_by(
         .any(|leg| leg.way.proxy().is_some());
     let mut direct = None;
     if check.compare_direct && went_by_proxy {
+        let requests = Requests::of_image(reads_all(check));
         let compared = Round {
             direct: true,
+            requests: &requests,
             ..round
         };
         let mut other = compared.ask().await;
@@ -332,6 +340,8 @@ struct Round<'a> {
     credential: Option<&'a Credential>,
     /// By no proxy.
     direct: bool,
+    /// What may be sent.
+    requests: &'a Requests,
 }
 
 /// What came of it.
@@ -517,6 +527,7 @@ impl<'a> Round<'a> {
                 self.progress,
                 self.scrub.clone(),
                 self.direct,
+                self.requests.of_host(),
             );
             visits[index] = Some(Visit::open(self.check, client, lines).await);
         }

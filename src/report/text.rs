@@ -745,6 +745,7 @@ impl Page {
                 .map_or_else(|| "the registry itself".to_owned(), ToString::to_string);
             let resume = match found.range_honoured {
                 Some(true) => ", can be resumed",
+                Some(false) if found.range_refused_with.is_some() => ", Range refused",
                 Some(false) => ", Range ignored",
                 None => "",
             };

@@ -6,7 +6,7 @@ use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{Evidence, Step};
 use crate::model::fault::{HttpFault, ManifestFault, Phase};
-use crate::model::transfer::StreamEnd;
+use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
 
 /// The registry took the connection and gave no usable answer to the first request. A status is
 /// left to the manifest's rules: containerd never asks `/v2/`, so it decides nothing by itself.
@@ -185,7 +185,7 @@ pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(transfer) = &evidence.walk.transfer else {
         return;
     };
-    for stream in &transfer.streams {
+    for (index, stream) in transfer.streams.iter().enumerate() {
         let is_storage = evidence
             .legs_of(Role::Blob)
             .any(|leg| leg.endpoint == stream.endpoint);
@@ -208,14 +208,55 @@ pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
             StreamEnd::Failed {
                 fault: HttpFault::Stalled { .. },
             } if stream.bytes.0 > 0 => continue,
-            StreamEnd::Failed { fault } => transport(evidence, fault, leg, Phase::Blob)
-                .unwrap_or_else(|| refused(fault, leg, Phase::Blob))
-                .fact(format!("after {}", stream.bytes)),
+            // A part of a layer whose beginning is still under way: no pull asks so. `resumable` has it.
+            StreamEnd::Failed {
+                fault: HttpFault::Status { status, .. },
+            } if stream.offset.0 > 0 && !matches!(status, 408 | 429 | 503) => continue,
+            StreamEnd::Failed { fault } => {
+                let finding = transport(evidence, fault, leg, Phase::Blob)
+                    .unwrap_or_else(|| refused(fault, leg, Phase::Blob))
+                    .fact(format!("after {}", stream.bytes));
+                match beside_others(transfer, index, fault) {
+                    true => second_at_a_time(finding, stream),
+                    false => finding,
+                }
+            }
             _ => continue,
         };
         findings.push(finding.fact(from));
         // The others most likely met the same.
         return;
+    }
+}
+
+/// A download was refused by its status while another one from the same server went well.
+fn beside_others(transfer: &Transfer, refused: usize, fault: &HttpFault) -> bool {
+    let stream = &transfer.streams[refused];
+    let goes_well = |other: &TransferStream| {
+        other.endpoint == stream.endpoint
+            && other.bytes.0 > 0
+            && !matches!(other.end, StreamEnd::Failed { .. })
+    };
+    matches!(fault, HttpFault::Status { .. }) && transfer.streams.iter().any(goes_well)
+}
+
+/// The server refuses a second download at a time. A pull asks for several layers at once, and never for
+/// parts of one.
+fn second_at_a_time(finding: Finding, stream: &TransferStream) -> Finding {
+    let is_part = stream.offset.0 > 0;
+    let finding = finding
+        .fact("another download from there went well at the same time; containerd makes three at once")
+        .hint(format!(
+            "Raise the limit of downloads at a time for one client at {}, or set `max_concurrent_downloads = 1` in \
+             containerd's configuration on the nodes.",
+            stream.endpoint
+        ));
+    if is_part {
+        finding
+            .severity(Severity::Warning)
+            .confidence(Confidence::Medium)
+    } else {
+        finding
     }
 }
 
@@ -247,7 +288,19 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
         .redirects
         .last()
         .map_or_else(|| "the registry".to_owned(), ToString::to_string);
-    if found.range_honoured == Some(false) {
+    if let Some(status) = found.range_refused_with {
+        findings.push(
+            at(Cause::RangeIgnored, leg, Phase::Blob)
+                .fact(format!(
+                    "{from} refuses a request for a part (Range) with HTTP {status}, and serves whole layers"
+                ))
+                .fact(
+                    "a pull by containerd 2.1.0 to 2.1.2 fails at that, since these ask for parts; by other \
+                     releases only a download that was interrupted can't be resumed",
+                )
+                .hint("Let whatever stands in front of the layers pass Range requests on; on nodes with containerd 2.1.0 to 2.1.2, upgrade to 2.1.3 or later."),
+        );
+    } else if found.range_honoured == Some(false) {
         findings.push(
             at(Cause::RangeIgnored, leg, Phase::Blob)
                 .fact(format!("{from} answered 200 to a request for a part"))

@@ -1632,6 +1632,12 @@ fn what_a_download_will_lack_is_told() {
     };
     value.range_honoured = Some(false);
     says(&only(&evidence, "range_ignored", Warning), &[BLOBS]);
+    let Step::Done { value, .. } = &mut evidence.walk.blob else {
+        unreachable!()
+    };
+    value.range_refused_with = Some(416);
+    let finding = only(&evidence, "range_ignored", Warning);
+    says(&finding, &[BLOBS, "416", "2.1.0 to 2.1.2"]);
 
     let mut evidence = healthy();
     let Step::Done { value, .. } = &mut evidence.walk.blob else {
@@ -1819,6 +1825,8 @@ fn http_fault() -> impl Strategy<Value = HttpFault> {
         1 => Just(HttpFault::Reset),
         1 => Just(HttpFault::Closed),
         1 => Just(HttpFault::TooLarge { limit: Bytes(7) }),
+        1 => Just(HttpFault::RequestLimit { limit: 256 }),
+        1 => Just(HttpFault::ResumedTooOften { limit: 32, got: Bytes(33) }),
         1 => Just(HttpFault::RedirectUntrusted { to: "http://localhost".to_owned(), reason: Distrust::Loopback }),
         1 => Just(HttpFault::TooManyRedirects { limit: 10 }),
         1 => text().prop_map(|reason| HttpFault::Reconnect { phase: Phase::Connect, reason }),

@@ -78,6 +78,9 @@ const NANO: u128 = 1_000_000_000;
 /// A layer is read by two streams at once, each a part, rather than a smaller one begun.
 const WORTH_SPLITTING: u64 = 512 << 10;
 
+/// So many streams may be refused, or fail; then nothing more is begun, and what is under way goes on.
+const MAX_REFUSALS: usize = 3;
+
 /// Others wait three times as long as without us, and longer than anybody should, for so long.
 const HARM_FACTOR: u32 = 3;
 const HARM_EXTRA: Duration = Duration::from_millis(100);
@@ -98,7 +101,7 @@ pub(super) async fn measure(
     admitted: &Admitted,
     found: &ManifestFound,
     budget: &Budget,
-) -> Transfer {
+) -> (Transfer, RangeSeen) {
     let mut layers: Vec<Layer> = found.layers.clone();
     layers.retain(|layer| layer.size.0 > 0);
     // The largest first: they last long enough to tell.
@@ -119,6 +122,9 @@ pub(super) async fn measure(
         budget,
         total: layers.iter().map(|layer| layer.size.0).sum(),
         queue: layers.into(),
+        range: RangeSeen::default(),
+        refusals: 0,
+        refused: Vec::new(),
         sources: Vec::new(),
         running: JoinSet::new(),
         streams: Vec::new(),
@@ -140,7 +146,47 @@ pub(super) async fn measure(
     };
     test.prepare().await;
     let end = test.run().await;
-    test.conclude(end)
+    test.note_refused_parts();
+    let range = test.range;
+    (test.conclude(end), range)
+}
+
+/// Whether the server of a layer answers requests for a part, where there is nothing else to measure.
+pub(super) async fn ask_for_part(
+    check: &Check,
+    host: &RegistryHost,
+    lines: &mut Lines<'_>,
+    admitted: &Admitted,
+    layer: &Layer,
+) -> RangeSeen {
+    let mut range = RangeSeen::default();
+    // A layer that was read before needs no second judgement.
+    let _ = locate(check, host, lines, admitted, layer.clone(), &mut range).await;
+    range
+}
+
+/// What came of requests for a part of a layer. The first request of a pull is none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct RangeSeen {
+    /// 206, or 200 and all of it; a refusal counts as not honoured.
+    pub honoured: Option<bool>,
+    /// The status with which such a request was refused.
+    pub refused_with: Option<u16>,
+}
+
+impl RangeSeen {
+    fn answered(&mut self, status: StatusCode) {
+        let is_honoured = status == StatusCode::PARTIAL_CONTENT;
+        self.honoured = Some(is_honoured && self.honoured != Some(false));
+    }
+
+    fn refused(&mut self, status: u16) {
+        // A server that has enough to do says so to any request.
+        if !matches!(status, 408 | 429 | 503) {
+            self.honoured = Some(false);
+            self.refused_with.get_or_insert(status);
+        }
+    }
 }
 
 struct Test<'a, 'l> {
@@ -152,6 +198,11 @@ struct Test<'a, 'l> {
     /// Bytes of all layers.
     total: u64,
     queue: VecDeque<Layer>,
+    range: RangeSeen,
+    /// Layers and connections that were not to be had before there was a stream.
+    refusals: usize,
+    /// The layers among them that were refused by a status.
+    refused: Vec<TransferStream>,
     /// Where layers are to be had.
     sources: Vec<Source>,
     running: JoinSet<()>,
@@ -206,6 +257,8 @@ struct Source {
     layer: Layer,
     /// How long its server took for the first byte of it.
     first_touch: Option<Duration>,
+    /// Its server does not refuse requests for a part.
+    takes_ranges: bool,
 }
 
 /// The host elsewhere.
@@ -223,6 +276,7 @@ impl Test<'_, '_> {
     /// Finds where the first layers are, and connects: nothing of that disturbs the measurement then.
     async fn prepare(&mut self) {
         let wanted = self.queue.len().min(STREAMS);
+        let mut lost = Vec::new();
         for index in 0..wanted {
             // Of the smaller ones only those that the test will get to.
             let is_tiny = self.queue[index].size.0 * 8 < self.queue[0].size.0;
@@ -230,18 +284,29 @@ impl Test<'_, '_> {
                 break;
             }
             let layer = self.queue[index].clone();
-            if let Ok(source) = self.locate(layer).await {
-                self.sources.push(source);
+            match self.locate(layer).await {
+                Some(source) => self.sources.push(source),
+                None => lost.push(index),
+            }
+            if self.is_refused_too_often() {
+                break;
             }
         }
+        // What was refused is not asked for again.
+        for index in lost.into_iter().rev() {
+            self.queue.remove(index);
+        }
+        self.lines.close_spent();
         let Some(first) = self.sources.first() else {
             return;
         };
-        let (endpoint, to) = (first.endpoint.clone(), first.to);
-        let (main, pinged) = tokio::join!(
-            self.lines.connect_watched(&endpoint, to),
-            self.lines.connect_watched(&endpoint, to),
-        );
+        let (endpoint, to, is_pinged) = (first.endpoint.clone(), first.to, first.takes_ranges);
+        let (main, pinged) = tokio::join!(self.lines.connect_watched(&endpoint, to), async {
+            match is_pinged {
+                true => self.lines.connect_watched(&endpoint, to).await.ok(),
+                false => None,
+            }
+        });
         if let Ok((http, socket)) = main {
             self.spare.push(Connection::new(&endpoint, http, socket));
             let more = (1..STREAMS).map(|_| self.lines.connect_watched(&endpoint, to));
@@ -249,12 +314,13 @@ impl Test<'_, '_> {
                 self.spare.push(Connection::new(&endpoint, http, socket));
             }
         }
-        if let Ok((http, _)) = pinged {
+        if let Some((http, _)) = pinged {
             let mut request = clone_request(&self.sources[0].request);
             let little = HeaderValue::from_static("bytes=0-1");
             request.headers_mut().insert(header::RANGE, little);
             let wait = self.lines.edges().wait;
-            self.pinger = Pinger::start(http, request, wait, self.budget.full).await;
+            let requests = self.lines.requests().clone();
+            self.pinger = Pinger::start(http, request, requests, wait, self.budget.full).await;
         }
     }
 
@@ -269,6 +335,7 @@ impl Test<'_, '_> {
             ticks.tick().await;
             number = number.wrapping_add(1);
             while self.running.try_join_next().is_some() {
+                self.note_refused_parts();
                 // containerd takes the next layer when one is done.
                 if !self.allowance.is_spent() {
                     self.add_in_time().await;
@@ -295,7 +362,7 @@ impl Test<'_, '_> {
                 Some(StreamEnd::Complete { .. } | StreamEnd::Stopped)
             )
         });
-        if !is_good || self.streams.is_empty() {
+        if !is_good || self.streams.is_empty() || !self.refused.is_empty() {
             TransferEnd::Failed
         } else if self.allowance.is_spent() {
             TransferEnd::BytesSpent
@@ -467,6 +534,9 @@ impl Test<'_, '_> {
 
     /// Begins with the next layer, or with a part of a large one.
     async fn add(&mut self) -> bool {
+        if self.is_refused_too_often() {
+            return false;
+        }
         // In `auto` two streams may share a layer: what is left of a large one tells more than a
         // small one.
         let split = (!self.budget.full)
@@ -477,8 +547,7 @@ impl Test<'_, '_> {
                 return false;
             };
             let length = self.sources[source].layer.size.0 - offset;
-            self.start(source, connection, offset, length);
-            return true;
+            return self.start(source, connection, offset, length);
         }
         while let Some(layer) = self.queue.pop_front() {
             let known = self
@@ -488,17 +557,20 @@ impl Test<'_, '_> {
             let source = match known {
                 Some(known) => known,
                 None => match self.locate(layer).await {
-                    Ok(source) => {
+                    Some(source) => {
                         self.sources.push(source);
                         self.sources.len() - 1
                     }
-                    Err(_) => continue,
+                    None if self.is_refused_too_often() => return false,
+                    None => continue,
                 },
             };
             if let Some(connection) = self.connection(source).await {
                 let length = self.sources[source].layer.size.0;
-                self.start(source, connection, 0, length);
-                return true;
+                return self.start(source, connection, 0, length);
+            }
+            if self.is_refused_too_often() {
+                return false;
             }
         }
         false
@@ -509,75 +581,93 @@ impl Test<'_, '_> {
     fn part_of_a_large_one(&self) -> Option<(usize, u64)> {
         let running = self.streams.iter().filter(|stream| !stream.meter.is_over());
         let left = |stream: &Stream| stream.length.saturating_sub(stream.meter.bytes());
-        let largest = running.max_by_key(|stream| left(stream))?;
+        // What was refused is not asked for again.
+        let may_split = |stream: &&Stream| {
+            let is_refused = self.streams.iter().any(|other| {
+                other.source == stream.source
+                    && matches!(other.meter.told().end, Some(StreamEnd::Failed { .. }))
+            });
+            !is_refused
+                && self.range.refused_with.is_none()
+                && self.sources[stream.source].takes_ranges
+        };
+        let largest = running
+            .filter(may_split)
+            .max_by_key(|stream| left(stream))?;
         let half = left(largest) / 2;
         let next = self.queue.front().map_or(0, |layer| layer.size.0);
         (half >= WORTH_SPLITTING && half > next)
             .then(|| (largest.source, largest.offset + largest.length - half))
     }
 
-    /// Follows the redirects of a layer up to its last host, which is asked for two bytes.
-    async fn locate(&mut self, layer: Layer) -> Result<Source, HttpFault> {
-        let path = path_of(self.check, self.host, "blobs", &layer.digest);
-        let malformed = || HttpFault::Malformed {
-            reason: "the path of the layer is no URL".to_owned(),
-        };
-        let registry = LineId::REGISTRY;
-        let mut url: Url = self
-            .lines
-            .endpoint(registry)
-            .url(&path)
-            .map_err(|_| malformed())?;
-        let mut line = registry;
-        for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.lines.request(line, Method::GET, auth::target(&url));
-            if let Some(value) = self
-                .admitted
-                .authorization
-                .as_ref()
-                .filter(|_| line == registry)
-            {
-                request
-                    .headers_mut()
-                    .insert(header::AUTHORIZATION, value.clone());
-            }
-            // Two bytes tell whether it is here, and leave the connection as it was.
-            let mut question = clone_request(&request);
-            let little = HeaderValue::from_static("bytes=0-1");
-            question.headers_mut().insert(header::RANGE, little);
-            let wait = self.lines.edges().wait;
-            let response = self.lines.send(line, Phase::Blob, question).await?;
-            let (status, headers) = (response.status, response.headers.clone());
-            let first_touch = Some(response.first_byte);
-            let next = redirect(status, &headers, &url, self.lines.endpoint(line));
-            let Some(next) = next else {
-                if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-                    let body = response.read(Bytes(SMALL_BODY), wait).await?;
-                    return Err(error::fault(status, &headers, &body, self.lines.scrub()));
+    async fn locate(&mut self, layer: Layer) -> Option<Source> {
+        let digest = layer.digest.clone();
+        let range = &mut self.range;
+        let located = locate(
+            self.check,
+            self.host,
+            self.lines,
+            self.admitted,
+            layer,
+            range,
+        )
+        .await;
+        match located {
+            Ok(source) => Some(source),
+            Err(fault) => {
+                self.refusals += 1;
+                // A server that limits what it does at a time may still be busy with what the walk left.
+                let is_refused = matches!(
+                    fault,
+                    HttpFault::Status { status, .. } if !matches!(status, 408 | 429 | 503)
+                );
+                if is_refused {
+                    self.refused.push(self.refused_stream(digest, fault));
                 }
-                response.read_first(Bytes(2), wait).await?;
-                return Ok(Source {
-                    endpoint: self.lines.endpoint(line).clone(),
-                    to: self.lines.address(line),
-                    request,
-                    layer,
-                    first_touch,
-                });
-            };
-            let _ = response.read(Bytes(SMALL_BODY), wait).await;
-            url = next?;
-            trace::hide_query(&url, self.lines.scrub_mut());
-            let endpoint =
-                Endpoint::of(&url).ok_or_else(|| untrusted(&url, Distrust::NotAServer))?;
-            line = self
-                .lines
-                .open(Role::Blob, &endpoint)
-                .await
-                .map_err(|_| HttpFault::Closed)?;
+                None
+            }
         }
-        Err(HttpFault::TooManyRedirects {
-            limit: MAX_REDIRECTS,
-        })
+    }
+
+    /// A layer that was refused when it was asked for as a pull asks.
+    fn refused_stream(&self, digest: String, fault: HttpFault) -> TransferStream {
+        TransferStream {
+            endpoint: self.lines.endpoint(LineId::REGISTRY).clone(),
+            to: self.lines.address(LineId::REGISTRY),
+            digest,
+            connection: 0,
+            first_byte: None,
+            first_touch: None,
+            offset: Bytes(0),
+            bytes: Bytes(0),
+            min_rtt: None,
+            bursts: None,
+            longest_stall: Duration::ZERO,
+            silent: None,
+            end: StreamEnd::Failed { fault },
+            samples: Vec::new(),
+        }
+    }
+
+    /// No further stream is begun.
+    fn is_refused_too_often(&self) -> bool {
+        let failed = self
+            .streams
+            .iter()
+            .filter(|stream| matches!(stream.meter.told().end, Some(StreamEnd::Failed { .. })));
+        self.refusals + failed.count() >= MAX_REFUSALS
+    }
+
+    /// Takes note of parts that were refused: the server gives whole layers only.
+    fn note_refused_parts(&mut self) {
+        for stream in self.streams.iter().filter(|stream| stream.offset > 0) {
+            if let Some(StreamEnd::Failed {
+                fault: HttpFault::Status { status, .. },
+            }) = stream.meter.told().end
+            {
+                self.range.refused(status);
+            }
+        }
     }
 
     /// One to the source's server that no stream uses, or else a new one.
@@ -598,14 +688,21 @@ impl Test<'_, '_> {
         let connection = if let Some(index) = spare {
             self.spare.remove(index)
         } else {
-            let (http, socket) = self.lines.connect_watched(&endpoint, to).await.ok()?;
+            let Ok((http, socket)) = self.lines.connect_watched(&endpoint, to).await else {
+                self.refusals += 1;
+                return None;
+            };
             Connection::new(&endpoint, http, socket)
         };
         self.connections.push(connection);
         Some(self.connections.len() - 1)
     }
 
-    fn start(&mut self, source: usize, connection: usize, offset: u64, length: u64) {
+    fn start(&mut self, source: usize, connection: usize, offset: u64, length: u64) -> bool {
+        if self.lines.requests().spend().is_err() {
+            self.refusals = MAX_REFUSALS;
+            return false;
+        }
         let meter = Arc::new(Meter::new());
         let http = Arc::clone(&self.connections[connection].http);
         let found = &self.sources[source];
@@ -637,6 +734,7 @@ impl Test<'_, '_> {
             meter,
             samples: Vec::new(),
         });
+        true
     }
 
     /// Bytes of layers.
@@ -774,7 +872,7 @@ impl Test<'_, '_> {
             max_duration: self.budget.max_duration,
             expected_within: self.budget.expected_within,
             stages: self.stages,
-            streams: streams.collect(),
+            streams: streams.chain(self.refused).collect(),
             connections: self.connections.len(),
             arrivals: self.arrivals,
             pings: self
@@ -794,6 +892,86 @@ impl Test<'_, '_> {
             end,
             took,
         }
+    }
+}
+
+/// Follows the redirects of a layer up to its last host, which is asked for two bytes. Where a host
+/// refuses that, it is asked again as a pull asks, for all of it, of which two bytes are read.
+async fn locate(
+    check: &Check,
+    host: &RegistryHost,
+    lines: &mut Lines<'_>,
+    admitted: &Admitted,
+    layer: Layer,
+    range: &mut RangeSeen,
+) -> Result<Source, HttpFault> {
+    let path = path_of(check, host, "blobs", &layer.digest);
+    let malformed = || HttpFault::Malformed {
+        reason: "the path of the layer is no URL".to_owned(),
+    };
+    let registry = LineId::REGISTRY;
+    let mut url: Url = lines
+        .endpoint(registry)
+        .url(&path)
+        .map_err(|_| malformed())?;
+    let mut line = registry;
+    let mut refused: Option<StatusCode> = None;
+    let mut redirects = 0;
+    let wait = lines.edges().wait;
+    loop {
+        let mut request = lines.request(line, Method::GET, auth::target(&url));
+        if let Some(value) = admitted.authorization.as_ref().filter(|_| line == registry) {
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, value.clone());
+        }
+        let mut question = clone_request(&request);
+        if refused.is_none() {
+            // Two bytes tell whether it is here, and leave the connection as it was.
+            let little = HeaderValue::from_static("bytes=0-1");
+            question.headers_mut().insert(header::RANGE, little);
+        }
+        let response = lines.send(line, Phase::Blob, question).await?;
+        let (status, headers) = (response.status, response.headers.clone());
+        let first_touch = Some(response.first_byte);
+        let next = redirect(status, &headers, &url, lines.endpoint(line));
+        let Some(next) = next else {
+            if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+                let body = response.read(Bytes(SMALL_BODY), wait).await;
+                if refused.is_none() {
+                    refused = Some(status);
+                    continue;
+                }
+                return Err(error::fault(status, &headers, &body?, lines.scrub()));
+            }
+            match refused {
+                Some(refusal) => range.refused(refusal.as_u16()),
+                None => range.answered(status),
+            }
+            response.read_first(Bytes(2), wait).await?;
+            return Ok(Source {
+                endpoint: lines.endpoint(line).clone(),
+                to: lines.address(line),
+                request,
+                layer,
+                first_touch,
+                takes_ranges: refused.is_none(),
+            });
+        };
+        let _ = response.read(Bytes(SMALL_BODY), wait).await;
+        redirects += 1;
+        if redirects > MAX_REDIRECTS {
+            return Err(HttpFault::TooManyRedirects {
+                limit: MAX_REDIRECTS,
+            });
+        }
+        url = next?;
+        trace::hide_query(&url, lines.scrub_mut());
+        let endpoint = Endpoint::of(&url).ok_or_else(|| untrusted(&url, Distrust::NotAServer))?;
+        line = lines
+            .open(Role::Blob, &endpoint)
+            .await
+            .map_err(|_| HttpFault::Closed)?;
     }
 }
 
@@ -859,7 +1037,8 @@ impl Control {
         let client = edges.trust.client(RegistryHost::plain(endpoint.clone()));
         let mut scrub = Scrubber::default();
         trace::hide_query(url, &mut scrub);
-        let mut own = Lines::new(edges, &client, &Silent, scrub, lines.is_direct());
+        let requests = lines.requests().of_host();
+        let mut own = Lines::new(edges, &client, &Silent, scrub, lines.is_direct(), requests);
         match own.open(Role::Blob, &endpoint).await {
             Err(_) => control.fault = Some("it is not reached".to_owned()),
             Ok(line) => {
@@ -913,4 +1092,26 @@ struct Silent;
 
 impl Progress for Silent {
     fn phase(&self, _: Role, _: Phase) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_refusal_outweighs_what_was_honoured() {
+        let mut range = RangeSeen::default();
+        range.refused(503);
+        assert_eq!(range, RangeSeen::default(), "that is not about the part");
+        range.answered(StatusCode::PARTIAL_CONTENT);
+        assert_eq!(range.honoured, Some(true));
+        range.refused(416);
+        range.refused(403);
+        range.answered(StatusCode::PARTIAL_CONTENT);
+        let expected = RangeSeen {
+            honoured: Some(false),
+            refused_with: Some(416),
+        };
+        assert_eq!(range, expected);
+    }
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::leg::clone_request;
+use super::super::requests::Requests;
 use crate::model::transfer::{Pings, TransferPing};
 use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
@@ -44,18 +45,23 @@ impl Pinger {
     pub(super) async fn start(
         mut http: HttpConnection,
         request: Request<Body>,
+        requests: Requests,
         wait: Duration,
         is_long: bool,
     ) -> Option<Self> {
         let begin = Instant::now();
         let mut idle = Vec::new();
         while idle.len() < IDLE && (idle.is_empty() || begin.elapsed() < IDLE_LIMIT) {
+            requests.spend().ok()?;
             idle.push(ping(&mut http, clone_request(&request), wait).await?);
         }
         let asked = Arc::new(Mutex::new(Vec::new()));
         let list = Arc::clone(&asked);
         let task = tokio::spawn(async move {
             for _ in 0..MAX_PINGS {
+                if requests.spend().is_err() {
+                    return;
+                }
                 let at = Instant::now();
                 push(&list, Asked { at, took: None });
                 let Some(took) = ping(&mut http, clone_request(&request), wait).await else {

@@ -837,6 +837,14 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
         text::render(report, Style { color: false })
     );
 
+    // The host behind a mirror that serves is asked once, which no pull does.
+    let mut ours = ours;
+    if let Some(behind) = report.evidence.behind.as_deref().map(host) {
+        let of_behind = |request: &Request| request.host == behind;
+        assert!(ours.iter().filter(|r| of_behind(r)).count() <= 1, "{all}");
+        ours.retain(|request| !(of_behind(request) && request.method == "HEAD"));
+    }
+
     // What containerd did is what the case says.
     let platform = lab.image.platform("arm64");
     let layer = platform
@@ -921,7 +929,63 @@ fn the_hosts_asked_are_those_that_containerd_asks() {
     let (code, document, ours) = lab.pullpath(&ALIVE, settings);
     assert_eq!(code, 0);
     assert_eq!(host(&document.reports[0].evidence.walk), "m1");
-    assert!(ours.iter().all(|request| request.host == "m1"), "{ours:?}");
+    let others: Vec<&Request> = ours.iter().filter(|r| r.host != "m1").collect();
+    assert!(matches!(others[..], [one] if one.method == "HEAD" && one.host == "registry"));
+}
+
+#[test]
+fn the_registry_behind_a_mirror_is_asked_once_and_decides_nothing() {
+    let lab = Lab::start();
+    let probe = |case: &Case| {
+        let folder = lab.write(case);
+        let (code, document, ours) = lab.pullpath(case, ["--hosts-dir", folder.to_str().unwrap()]);
+        let report = document.reports.into_iter().next().unwrap();
+        let text = text::render(&report, Style { color: false });
+        assert_eq!(
+            (code, report.verdict.pull),
+            (0, Pull::WouldSucceed),
+            "{text}"
+        );
+        assert_eq!(host(&report.evidence.walk), "m1", "{text}");
+        (
+            report,
+            text.split_whitespace().collect::<Vec<_>>().join(" "),
+            ours,
+        )
+    };
+
+    let (report, text, ours) = probe(&ALIVE);
+    let asked: Vec<&Request> = ours.iter().filter(|r| r.host == "registry").collect();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!((asked[0].method.as_str(), asked[0].status), ("HEAD", 200));
+    assert_eq!(report.verdict.failover.unwrap().serves, Some(true));
+    let says = "If the mirror fails, https://registry.test answers (HEAD 200 in ";
+    assert!(text.contains(says), "{text}");
+    assert!(text.contains("about 30 s"), "{text}");
+    assert!(report.verdict.findings.is_empty(), "{text}");
+
+    let dead = Case {
+        name: "dead registry",
+        image: "dead.test:9999/team/app:1.0",
+        files: &[(
+            "dead.test:9999/hosts.toml",
+            "[host.\"https://m1.test\"]\ndial_timeout = \"2s\"\n",
+        )],
+        ..ALIVE
+    };
+    let (report, text, _) = probe(&dead);
+    let codes: Vec<&str> = report
+        .verdict
+        .findings
+        .iter()
+        .map(|f| f.cause.code())
+        .collect();
+    assert_eq!(codes, ["mirror_no_fallback"], "{text}");
+    assert!(text.contains("would not serve"), "{text}");
+    assert!(
+        text.contains("about 2.0 s") || text.contains("about 2 s"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -315,6 +315,8 @@ pub async fn make(world: &World, job: Job) -> Told {
             transfer,
             layer_bytes: std::num::NonZeroU64::MIN,
             only_free: job.only_free,
+            // Many nodes with a mirror would else ask the registry as often as without one.
+            asks_behind: job.tier >= Tier::Path,
             rested: rested.collect(),
         },
         keyring: Arc::new(keyring),

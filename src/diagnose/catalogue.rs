@@ -610,6 +610,12 @@ causes! {
         cause "hosts.toml says skip_verify for that host, so whoever is on the way can read the password and change what a tag stands for."
         tell "The setting in hosts.toml, beside what checking the certificate came to. Pullpath sends no credential over such a connection; where one is wanted, whether a pull would succeed stays unknown."
         fix "Put the mirror's authority into `ca` in hosts.toml and take skip_verify out."
+        MirrorNoFallback = "mirror_no_fallback", Info, Now, [];
+        "If the mirror fails, nothing else serves the image"
+        symptom "None while the mirror serves; when it fails, every pull fails with the error of the registry or of the mirror"
+        cause "A mirror serves the image, and the registry that containerd asks after it would not: it can't be reached from this node, does not know the image, or refuses the credential."
+        tell "Where a mirror serves all of an image, the last host of hosts.toml is asked once for the manifest (HEAD). That plays no part in the verdict."
+        fix "Nothing where nodes are meant to pull through the mirror alone. Else open the route to the registry or give it the right credential, or list a second mirror in hosts.toml."
         HostsTomlInvalid = "hosts_toml_invalid", Warning, Now, [];
         "containerd's registry settings do not do what they seem to"
         symptom "The mirror is never asked; or `unable to read CA cert`, `unable to load CA cert`, `failed to load X509 key pair` for every pull"

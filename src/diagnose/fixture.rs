@@ -336,6 +336,7 @@ pub(super) fn healthy() -> Evidence {
         proxies: ProxySettings::default(),
         others: Vec::new(),
         not_asked: Vec::new(),
+        behind: None,
         direct: None,
         trace: Vec::new(),
         keyring: KeyringEvidence {

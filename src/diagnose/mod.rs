@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::credential::{KeyMismatch, KeyringEvidence, SourceEvidence};
-use crate::model::endpoint::Role;
+use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
 use crate::model::workload::EipProblem;
@@ -34,12 +34,29 @@ pub struct Verdict {
     /// How each leg is reached.
     #[serde(default)]
     pub paths: Vec<LegPath>,
+    /// What a pull would get if the mirror that serves the image failed, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
     /// What came of each Secret that pods name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretVerdict>,
     /// How fast layers come, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Throughput>,
+}
+
+/// The host behind a mirror, which a pull asks only if the mirror fails.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Failover {
+    pub mirror: Endpoint,
+    pub host: Endpoint,
+    /// Whether it would serve the manifest. Absent: that can't be determined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves: Option<bool>,
+    /// What it answered: `HEAD 200 in 12 ms`.
+    pub answer: String,
+    /// What a mirror that no longer answers costs a pull.
+    pub cost: String,
 }
 
 /// Would containerd's pull succeed, as far as can be seen from here?

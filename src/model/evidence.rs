@@ -142,6 +142,10 @@ pub struct Evidence {
     /// Hosts that no pull gets to, because one before them serves all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_asked: Vec<RegistryHost>,
+    /// The last host of the list, which was asked once for the manifest because a mirror before it
+    /// serves the image: what a pull would get if the mirror failed. It plays no part in the verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Box<Walk>>,
     /// The same walk without the proxy, when that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct: Option<Box<Walk>>,
@@ -873,6 +877,7 @@ impl Evidence {
             by_release: Vec::new(),
             others: Vec::new(),
             not_asked: Vec::new(),
+            behind: None,
             direct: None,
             trace: Vec::new(),
             ..self.clone()

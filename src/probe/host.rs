@@ -634,6 +634,12 @@ impl<'a> Visit<'a> {
         };
     }
 
+    /// Ends a visit of which no more is wanted.
+    pub(super) fn close(mut self) -> (Walk, Vec<TracedExchange>) {
+        self.walk.legs = self.lines.take_legs();
+        (self.walk, self.lines.take_trace())
+    }
+
     /// Asks `/v2/`, looks into what hung, if anything did, and ends the visit.
     pub(super) async fn end(mut self) -> (Walk, Vec<TracedExchange>) {
         // An API below another root than `/v2` need not answer there, and its host neither.

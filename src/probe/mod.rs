@@ -85,6 +85,8 @@ pub struct Effort {
     pub layer_bytes: NonZeroU64,
     /// Ask for nothing that may count against a rate limit: no manifest is fetched that is not known.
     pub only_free: bool,
+    /// Ask the host behind a mirror that serves, once, what it would answer.
+    pub asks_behind: bool,
     /// Credentials that are not to be tried now, with what came of it when they were.
     pub rested: Vec<Attempt>,
 }
@@ -99,6 +101,7 @@ impl Effort {
     fn without_extras(&self) -> Self {
         Self {
             hops: false,
+            asks_behind: false,
             transfer: self.transfer.clone().filter(|budget| budget.full),
             ..self.clone()
         }
@@ -112,6 +115,7 @@ impl Default for Effort {
             transfer: None,
             layer_bytes: Self::LAYER_BYTES,
             only_free: false,
+            asks_behind: true,
             rested: Vec::new(),
         }
     }
@@ -286,6 +290,7 @@ async fn pull_by(
             .chain(beyond)
             .map(|index| clients[index].host.clone())
             .collect(),
+        behind: asked.behind.map(Box::new),
         direct,
         trace: asked.trace,
     }
@@ -356,6 +361,8 @@ struct Asked {
     deciding: usize,
     not_asked: Vec<usize>,
     pulled: bool,
+    /// The last of those, asked once.
+    behind: Option<Walk>,
     trace: Vec<TracedExchange>,
 }
 
@@ -373,7 +380,7 @@ impl<'a> Round<'a> {
     /// As the kubelet: a whole pull with each credential that matches, until one succeeds.
     async fn ask(&self) -> Asked {
         let mut visits: Vec<Option<Visit<'a>>> = self.clients.iter().map(|_| None).collect();
-        let (mut deciding, mut pulled) = (None, false);
+        let (mut deciding, mut pulled, mut used) = (None, false, None);
         for credential in self.tries() {
             let rested = &self.check.effort.rested;
             let known = rested.iter().find(|known| {
@@ -393,6 +400,7 @@ impl<'a> Round<'a> {
             let tried = round.pull(&mut visits).await;
             deciding = tried.host;
             pulled = tried.pulled;
+            used = credential;
             if !tried.goes_on {
                 break;
             }
@@ -402,7 +410,14 @@ impl<'a> Round<'a> {
             deciding: 0,
             not_asked: Vec::new(),
             pulled,
+            behind: None,
             trace: Vec::new(),
+        };
+        let behind = match deciding.and_then(|index| visits[index].as_ref()) {
+            Some(served) if visits.last().is_some_and(Option::is_none) => {
+                self.ask_behind(served, used).await
+            }
+            _ => None,
         };
         for (index, visit) in visits.into_iter().enumerate() {
             let Some(visit) = visit else {
@@ -413,12 +428,58 @@ impl<'a> Round<'a> {
             asked.walks.push((index, walk));
             asked.trace.extend(trace);
         }
+        if let Some((walk, trace)) = behind {
+            asked.behind = Some(walk);
+            asked.trace.extend(trace);
+        }
         // The one that decided; else the last, whose word would be the last as well.
         let at = |index| asked.walks.iter().position(|(i, _)| *i == index);
         asked.deciding = deciding
             .and_then(at)
             .unwrap_or(asked.walks.len().saturating_sub(1));
         asked
+    }
+
+    /// Asks the last host for the manifest, once, where a mirror serves the image.
+    async fn ask_behind(
+        &self,
+        served: &Visit<'a>,
+        credential: Option<&'a Credential>,
+    ) -> Option<(Walk, Vec<TracedExchange>)> {
+        let effort = &self.check.effort;
+        let by_mirror = served.walk.host.kind == HostKind::Mirror && served.walk.serves_layers();
+        if !by_mirror || self.direct || effort.only_free || !effort.asks_behind {
+            return None;
+        }
+        let client = self.clients.last()?;
+        // No request is repeated, and no body asked for where HEAD is refused.
+        let effort = Effort {
+            only_free: true,
+            ..effort.without_extras()
+        };
+        let check = Check {
+            effort,
+            ..self.check.clone()
+        };
+        // What releases would do differently there has no part in the pull.
+        let behaviour = *self.rules.in_force();
+        let rules = Rules::new(behaviour, &[behaviour]);
+        let lines = Lines::new(
+            self.edges,
+            client,
+            self.progress,
+            self.scrub.clone(),
+            self.direct,
+            self.requests.of_host(),
+        );
+        let mut visit = Visit::open(&check, client, lines).await;
+        visit.begin(&rules, credential);
+        let reference = &self.check.reference;
+        let version = reference.digest().unwrap_or_else(|| reference.version());
+        visit
+            .resolve(&rules, Content::Manifest, version, true)
+            .await;
+        Some(visit.close())
     }
 
     /// The credentials in the kubelet's order; none where none matches.

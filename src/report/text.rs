@@ -130,7 +130,7 @@ impl Page {
     /// All that was seen, below the verdict.
     pub(super) fn details(&mut self, report: &Report) {
         self.line("");
-        self.hosts(&report.evidence);
+        self.hosts(report);
         self.proxies(&report.evidence);
         for leg in &report.evidence.walk.legs {
             self.leg(&report.evidence, leg);
@@ -354,7 +354,8 @@ impl Page {
     }
 
     /// The hosts of hosts.toml, when there is more to say than the registry's own name.
-    fn hosts(&mut self, evidence: &Evidence) {
+    fn hosts(&mut self, report: &Report) {
+        let evidence = &report.evidence;
         let HostsConfig::Read { folder, .. } = &evidence.hosts else {
             return;
         };
@@ -374,6 +375,21 @@ impl Page {
             );
             let number = format!("{}.", asked + index + 1);
             self.step_line(&number, Ink::Dim, "-", "", &text);
+        }
+        if let Some(failover) = &report.verdict.failover {
+            let verb = match failover.serves {
+                Some(true) => "answers",
+                Some(false) => "would not serve the image",
+                None => "may or may not serve the image",
+            };
+            self.prose(
+                "  ",
+                4,
+                &format!(
+                    "If the mirror fails, {} {verb} ({}); {}.",
+                    failover.host, failover.answer, failover.cost
+                ),
+            );
         }
     }
 

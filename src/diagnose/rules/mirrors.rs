@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{judge, new};
 use crate::diagnose::cause::Cause;
-use crate::diagnose::{Finding, Pull, Severity};
+use crate::diagnose::{Failover, Finding, Pull, Severity};
 use crate::model::evidence::{Evidence, Step, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, TcpFault, TlsFault, TokenFault};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect};
@@ -215,16 +215,7 @@ fn cost(walk: &Walk) -> String {
         || hangs(walk.blob.fault());
     let waits = waits.or(hung.then_some(("wait for an answer", HEADERS)));
     if let Some((what, time)) = waits {
-        let older = if walk.host.dial_timeout.is_some() && what == "dial timeout" {
-            "; before containerd 2.1, which knows no dial_timeout, 30 s"
-        } else {
-            ""
-        };
-        return format!(
-            "it costs each request of a pull about {} (an estimate: containerd's {what}{older}), and there is one \
-             for the tag, for each manifest, for the configuration and for each layer",
-            Took(time)
-        );
+        return cost_of_wait(walk, what, time);
     }
     let spent: Duration = walk
         .legs
@@ -242,6 +233,99 @@ fn cost(walk: &Walk) -> String {
         "it cost {} here until it failed; each request of a pull tries it again",
         Took(spent + head_time(walk))
     )
+}
+
+/// The same of one that lets each request wait for so long.
+fn cost_of_wait(walk: &Walk, what: &str, time: Duration) -> String {
+    let older = if walk.host.dial_timeout.is_some() && what == "dial timeout" {
+        "; before containerd 2.1, which knows no dial_timeout, 30 s"
+    } else {
+        ""
+    };
+    format!(
+        "it costs each request of a pull about {} (an estimate: containerd's {what}{older}), and there is one \
+         for the tag, for each manifest, for the configuration and for each layer",
+        Took(time)
+    )
+}
+
+/// What a pull would get if the mirror that serves failed.
+pub(super) fn failover(evidence: &Evidence) -> Option<Failover> {
+    let behind = evidence.behind.as_deref()?;
+    let mirror = &evidence.walk;
+    let head = behind.attempts.last().map(|attempt| &attempt.head);
+    let (serves, answer) = match head {
+        Some(Step::Done { value, took }) => {
+            let method = if value.by_get { "GET" } else { "HEAD" };
+            let here = mirror.manifest.done().map(|found| &found.digest);
+            let differs = here.is_some() && here != value.digest.as_ref();
+            let digest = if differs { ", with another digest" } else { "" };
+            (
+                Some(true),
+                format!("{method} 200 in {}{digest}", Took(*took)),
+            )
+        }
+        Some(Step::Failed {
+            fault: fault @ HttpFault::Status { .. },
+            took,
+        }) => (
+            decided(evidence, behind),
+            format!("HEAD: {fault} in {}", Took(*took)),
+        ),
+        _ => {
+            let failed = behind.failure();
+            let words = failed.unwrap_or_else(|| "it was not asked to the end".to_owned());
+            (decided(evidence, behind), words)
+        }
+    };
+    let dial = mirror.host.dial_timeout.unwrap_or(DIAL);
+    Some(Failover {
+        mirror: mirror.host.endpoint.clone(),
+        host: behind.host.endpoint.clone(),
+        serves,
+        answer,
+        cost: format!(
+            "where the mirror no longer answers, {}",
+            cost_of_wait(mirror, "dial timeout", dial)
+        ),
+    })
+}
+
+/// A host that failed would fail a pull as well, as far as can be told.
+fn decided(evidence: &Evidence, walk: &Walk) -> Option<bool> {
+    (judge(&evidence.at(walk)).pull == Pull::WouldFail).then_some(false)
+}
+
+/// Nothing is behind the mirror that would serve.
+pub(super) fn no_fallback(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(behind) = evidence.behind.as_deref() else {
+        return;
+    };
+    let Some(failover) = failover(evidence).filter(|failover| failover.serves == Some(false))
+    else {
+        return;
+    };
+    let verdict = judge(&evidence.at(behind));
+    let root = verdict
+        .findings
+        .iter()
+        .find(|f| f.severity == Severity::Critical);
+    let mut finding = new(Cause::MirrorNoFallback, None, None).fact(format!(
+        "mirror {} serves the image; {} {}, which is asked if it fails, does not: {}",
+        failover.mirror,
+        behind.host.kind.as_str(),
+        failover.host,
+        failover.answer
+    ));
+    if let Some(root) = root {
+        finding = finding
+            .fact(format!("by itself that would be {}", root.cause.code()))
+            .facts(root.evidence.iter().take(2).cloned());
+    }
+    findings.push(finding.fact("this plays no part in the verdict").hint(format!(
+        "Nothing need be done where nodes are not meant to reach {}; else correct that, or list a second mirror.",
+        failover.host
+    )));
 }
 
 fn head_time(walk: &Walk) -> Duration {

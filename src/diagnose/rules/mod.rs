@@ -76,6 +76,7 @@ const RULES: &[Rule] = &[
     mirrors::settings,
     mirrors::order,
     mirrors::insecure,
+    mirrors::no_fallback,
     // Last: it looks at whether anything else is wrong.
     proxy::unneeded,
 ];
@@ -137,6 +138,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         findings,
         consequences,
         paths,
+        failover: mirrors::failover(evidence),
         secrets: super::secrets::verdicts(evidence),
         throughput: super::throughput::judge(evidence),
     }

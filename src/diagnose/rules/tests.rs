@@ -18,12 +18,13 @@ use crate::model::credential::{
 };
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{
-    Access, Evidence, Family, LargeHello, RateLimit, Resolution, ResolutionSource, Resolve,
+    Access, Evidence, Family, Head, LargeHello, RateLimit, Resolution, ResolutionSource, Resolve,
     Session, Skip, Step,
 };
 use crate::model::fault::{
     Distrust, DnsFault, HttpFault, IcmpError, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
 };
+use crate::model::hosts::HostKind;
 use crate::model::network::{Provider, ProviderBy, ProviderSign};
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, Unseen};
@@ -1604,7 +1605,7 @@ fn each_way_not_to_have_a_layer_has_its_cause() {
                 phase: Phase::Connect,
                 reason: "refused".to_owned(),
             },
-            "unexplained",
+            "tcp_reset",
         ),
     ] {
         let evidence = healthy().no_blob(fault);
@@ -1645,6 +1646,53 @@ fn what_a_download_will_lack_is_told() {
     };
     value.redirects[0].scheme = Scheme::Http;
     only(&evidence, "redirect_untrusted", Warning);
+}
+
+/// A mirror serves, and the registry behind it answers so.
+fn behind(head: Step<Head, HttpFault>) -> Evidence {
+    let mut evidence = healthy();
+    let mut walk = evidence.walk.clone();
+    for attempt in &mut walk.attempts {
+        attempt.head = head.clone();
+    }
+    if head.done().is_none() {
+        let reason = Skip::Blocked {
+            role: Role::Registry,
+            phase: Phase::Manifest,
+        };
+        walk.manifest = Step::Skipped { reason };
+        walk.blob = Step::Skipped { reason };
+    }
+    evidence.behind = Some(Box::new(walk));
+    evidence.walk.host.kind = HostKind::Mirror;
+    evidence.walk.host.endpoint = endpoint("mirror.test");
+    evidence
+}
+
+#[test]
+fn what_is_behind_a_mirror_is_a_fact_and_a_finding_only_where_it_would_not_serve() {
+    let head = healthy().walk.attempts[0].head.clone();
+    let evidence = behind(head);
+    let verdict = judge(&evidence);
+    assert!(verdict.findings.is_empty(), "{verdict:#?}");
+    let failover = verdict.failover.unwrap();
+    assert_eq!(failover.serves, Some(true));
+    assert!(failover.answer.starts_with("HEAD 200 in "), "{failover:?}");
+    assert!(failover.cost.contains("30 s"), "{failover:?}");
+
+    let refusal = status(404, Some("MANIFEST_UNKNOWN"), false);
+    let evidence = behind(failed(refusal));
+    let verdict = judge(&evidence);
+    assert_eq!(verdict.pull, Pull::WouldSucceed);
+    assert_eq!(verdict.failover.unwrap().serves, Some(false));
+    let finding = only(&evidence, "mirror_no_fallback", Info);
+    says(&finding, &["mirror.test", "manifest_unknown"]);
+
+    // What can't be told is no finding.
+    let evidence = behind(failed(HttpFault::RequestLimit { limit: 256 }));
+    let verdict = judge(&evidence);
+    assert!(verdict.findings.is_empty(), "{verdict:#?}");
+    assert_eq!(verdict.failover.unwrap().serves, None);
 }
 
 fn rate_limit(remaining: u64) -> RateLimit {

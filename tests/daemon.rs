@@ -240,9 +240,18 @@ async fn a_large_hello_is_tried_once_and_what_came_of_it_is_remembered() {
     assert_eq!(filter.refused(), 1, "not again within an hour");
 }
 
+/// An image that leaves something to measure: what is smaller than a MiB is read whole before.
+fn push_large(world: &World) {
+    use support::image::{Flavour, Image};
+    let image = Image::build(7, Flavour::Oci, &["amd64"], &[3 << 20, 3 << 19]);
+    let store = &world.registry.store;
+    store.push(support::REPOSITORY, support::TAG, &image);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn budgets_of_bytes_are_kept_over_a_restart() {
     let world = World::healthy().await;
+    push_large(&world);
     let (line, _) = target(&world, "app", PASSWORD);
     let folder = Arc::new(TempDir::new().unwrap());
     let state = folder.path().join("state");
@@ -408,6 +417,7 @@ fn nothing_starts_half_configured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
     let world = World::healthy().await;
+    push_large(&world);
     let (app, _) = target(&world, "app", PASSWORD);
     let (wrong, _) = target(&world, "wrong", "wrong");
     let wished = app.replace(

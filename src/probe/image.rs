@@ -13,7 +13,7 @@ use super::unpack;
 use super::{Round, transfer};
 use crate::containerd::behaviour::{Behaviour, Release};
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{BlobFound, ContentRead, LayerRead, ManifestFound, Skip, Step};
+use crate::model::evidence::{BlobFound, ContentRead, LayerRead, ManifestFound, Skip, Step, Walk};
 use crate::model::fault::{HttpFault, ManifestFault};
 use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
@@ -232,6 +232,13 @@ impl<'a> Round<'a> {
         image: &Image,
         wants_platform: bool,
     ) -> Result<usize, Refused> {
+        // What is no layer by its type is asked for at once, beside the configuration.
+        let others: Vec<Descriptor> = self.rules.decide(|b| {
+            let is_layer = |layer: &&Descriptor| layer.is_layer(b.release >= Release::V2);
+            let others = image.layers.iter().filter(|layer| !is_layer(layer));
+            others.cloned().collect()
+        });
+        let mut served = self.layers(visits, &others, &[]).await?;
         let start = Instant::now();
         let extent = Extent::Whole { max: MAX_MANIFEST };
         let config = self
@@ -275,9 +282,8 @@ impl<'a> Round<'a> {
         {
             value.not_an_image |= plan.not_an_image;
         }
-        let mut served = config_host;
-        let layers = plan.layers;
-        if layers.is_empty() {
+        served = served.max(config_host);
+        if plan.layers.is_empty() && others.is_empty() {
             if let Some(visit) = host_of(visits, served) {
                 visit.walk.blob = Step::Skipped {
                     reason: Skip::NoLayer,
@@ -285,14 +291,25 @@ impl<'a> Round<'a> {
             }
             return Ok(served);
         }
-        let mut chosen = self.chosen(&layers).into_iter();
+        Ok(served.max(self.layers(visits, &plan.layers, &plan.diff_ids).await?))
+    }
+
+    /// Layers, as many at once as containerd has, each on a connection of its own. The last of the
+    /// hosts that gave one.
+    async fn layers(
+        &self,
+        visits: &mut [Option<Visit<'a>>],
+        layers: &[Descriptor],
+        diff_ids: &[String],
+    ) -> Result<usize, Refused> {
+        let mut served = 0;
+        let mut chosen = self.chosen(layers).into_iter();
         let mut begun: VecDeque<(Option<&str>, Begun)> = VecDeque::new();
         loop {
-            // As many at once as containerd has, each on a connection of its own.
             while begun.len() < STREAMS
                 && let Some((index, descriptor, extent)) = chosen.next()
             {
-                let diff_id = plan.diff_ids.get(index).map(String::as_str);
+                let diff_id = diff_ids.get(index).map(String::as_str);
                 // The first bytes of a small layer may be all of it, and are unpacked then.
                 let started = self
                     .begin(visits, Content::Layer, descriptor, extent, true)
@@ -618,6 +635,17 @@ impl<'a> Round<'a> {
         let Some(budget) = self.check.effort.transfer.as_ref().filter(|_| !self.direct) else {
             return;
         };
+        // What was read whole, at whichever host, needs no second time.
+        let verified = |walk: &Walk| {
+            let layers = walk.layers.iter();
+            let whole = layers.filter(|l| l.outcome.done().is_some_and(|read| read.verified));
+            whole.map(|l| l.digest.clone()).collect::<Vec<_>>()
+        };
+        let read: Vec<String> = visits
+            .iter()
+            .flatten()
+            .flat_map(|visit| verified(&visit.walk))
+            .collect();
         let Some(visit) = host_of(visits, served) else {
             return;
         };
@@ -627,15 +655,14 @@ impl<'a> Round<'a> {
         let Some(admitted) = visit.admitted() else {
             return;
         };
-        // What was read whole needs no second time.
-        let is_read = |digest: &str| {
-            let mut layers = visit.walk.layers.iter();
-            layers.any(|l| l.digest == digest && l.outcome.done().is_some_and(|r| r.verified))
-        };
-        let largest = found.layers.iter().max_by_key(|layer| layer.size);
-        let largest = largest.cloned();
+        let read_here = verified(&visit.walk);
+        let here = found
+            .layers
+            .iter()
+            .filter(|l| read_here.contains(&l.digest));
+        let largest = here.max_by_key(|layer| layer.size).cloned();
         let mut found = found.clone();
-        found.layers.retain(|layer| !is_read(&layer.digest));
+        found.layers.retain(|layer| !read.contains(&layer.digest));
         let host = visit.walk.host.clone();
         if found.layers.is_empty() {
             if let Some(layer) = largest {

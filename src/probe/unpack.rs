@@ -16,7 +16,7 @@ use crate::registry::manifest::{self as oci, Descriptor, Image};
 /// What containerd does with an image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Plan {
-    /// The layers that it fetches, in their order.
+    /// The layers that it fetches once it has the configuration, in their order.
     pub layers: Vec<Descriptor>,
     /// What each has to be when it is unpacked; empty where none is.
     pub diff_ids: Vec<String>,
@@ -53,7 +53,7 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
     if image.config.is_image_config() && !layers.is_empty() {
         if release >= Release::V2 && read.has_other_rootfs {
             return Ok(Plan {
-                layers: image.layers.clone(),
+                layers,
                 diff_ids: Vec::new(),
                 not_an_image: true,
             });
@@ -61,14 +61,10 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
         if layers.len() != read.diff_ids.len() {
             return Err(mismatch(layers.len()));
         }
-        // Others are fetched beside the configuration.
-        let mut fetched = layers;
-        let not_an_image = !others.is_empty();
-        fetched.extend(others);
         return Ok(Plan {
-            layers: fetched,
+            layers,
             diff_ids: read.diff_ids,
-            not_an_image,
+            not_an_image: !others.is_empty(),
         });
     }
     let not_an_image = !image.config.is_image_config() || !others.is_empty();
@@ -92,7 +88,7 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
         }
     }
     Ok(Plan {
-        layers: others,
+        layers: Vec::new(),
         diff_ids: Vec::new(),
         not_an_image,
     })
@@ -267,12 +263,13 @@ mod tests {
             "application/vnd.cncf.helm.config.v1+json",
             &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"],
         );
-        assert_eq!(fetched(&helm, b"{}"), [None, Some(1), Some(1)]);
+        // All that it has was fetched beside the configuration.
+        assert_eq!(fetched(&helm, b"{}"), [None, Some(0), Some(0)]);
         let signature = image(
             OCI_CONFIG,
             &["application/vnd.dev.cosign.simplesigning.v1+json"],
         );
-        assert_eq!(fetched(&signature, &config(1)), [None, None, Some(1)]);
+        assert_eq!(fetched(&signature, &config(1)), [None, None, Some(0)]);
         // Layers beside a configuration that is none are never fetched.
         let odd = image("application/octet-stream", &[OCI_LAYER]);
         assert_eq!(fetched(&odd, &config(1)), [None, None, Some(0)]);

@@ -212,6 +212,10 @@ pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
             StreamEnd::Failed {
                 fault: HttpFault::Status { status, .. },
             } if stream.offset.0 > 0 && !matches!(status, 408 | 429 | 503) => continue,
+            // containerd asks the next host for what this one does not give.
+            StreamEnd::Failed {
+                fault: HttpFault::Status { .. },
+            } if !evidence.not_asked.is_empty() || !evidence.others.is_empty() => continue,
             StreamEnd::Failed { fault } => {
                 let finding = transport(evidence, fault, leg, Phase::Blob)
                     .unwrap_or_else(|| refused(fault, leg, Phase::Blob))

@@ -78,8 +78,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("disk_full", TEXTS),
     ("serial_pull", PULLS),
     ("disk_unpack", TALLIES),
-    // The transfer test finds it, of layers that are large enough for one: tests/bounds.rs.
-    ("range_ignored", RULES),
     // A mirror serves, and the registry behind it does not: beside a real containerd.
     ("mirror_no_fallback", RULES),
     // Needs a public registry's name and an address that is not ours to answer from.
@@ -540,6 +538,10 @@ causes! {
     probe_limit Critical Unknown content_encoded_in_a_way_that_only_containerd_reads(world) {
         world.blobs.knobs().serving.encoding = Some("gzip, gzip".to_owned());
         Probe::of(&world).args(["--runtime", "containerd://2.1.9"]).run().await
+    }
+    range_ignored Warning WouldSucceed storage_that_cannot_resume(world) {
+        world.blobs.knobs().serving.ignore_range = true;
+        Probe::of(&world).args(["--transfer", "auto"]).run().await
     }
     unexpected_eof Critical WouldFail a_layer_that_ends_before_its_first_byte(world) {
         world.blobs.knobs().serving.flow = Flow::TruncateAfter(0);

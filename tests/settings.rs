@@ -79,7 +79,16 @@ async fn a_mirror_that_serves_all_keeps_the_registry_out() {
         not_asked,
         ["registry.test:1".to_owned(), world.registry_host()]
     );
-    assert_eq!(world.registry.server.connections(), 0, "no pull gets there");
+    // No pull gets there; what it would answer without the mirror is asked once.
+    let behind: Vec<String> = world
+        .registry
+        .server
+        .seen()
+        .iter()
+        .map(|seen| format!("{} {}", seen.method, seen.authorization().is_some()))
+        .collect();
+    assert_eq!(behind, ["HEAD false", "HEAD true"]);
+    assert_eq!(world.blobs.server.seen().len(), 0);
     for seen in mirror.registry.server.seen() {
         let is_ping = seen.path.ends_with("/v2/");
         let namespace = seen.parameters("ns");

@@ -79,9 +79,10 @@ pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, Str
     if tables.is_none() {
         file.problems.push(HostsProblem {
             effect: HostsEffect::Doubtful,
-            reason: "it has no [host.\"…\"] table: containerd 1.x refuses such a file (\"invalid `host` tree\" in its \
-                     log) and asks the registry itself; an empty [host] below the other lines mends that"
-                .to_owned(),
+            reason: format!(
+                "{NO_HOST_TABLE}: containerd 1.x refuses such a file (\"invalid `host` tree\" in its \
+                 log) and asks the registry itself; an empty [host] below the other lines mends that"
+            ),
         });
     }
     let order = order(root);
@@ -204,6 +205,9 @@ impl Settings {
         }
     }
 }
+
+/// How the problem of a file that only newer releases read begins.
+pub(crate) const NO_HOST_TABLE: &str = "it has no [host.\"…\"] table";
 
 const ROOT_KEYS: &[&str] = &[
     "server",

@@ -31,6 +31,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use crate::containerd::behaviour::{Behaviour, Rules};
+use crate::containerd::hosts::NO_HOST_TABLE;
 use crate::containerd::{BaseTrust, HostClient, Settings};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Attempt, ByRelease, Evidence, TracedExchange, Walk};
@@ -304,11 +305,9 @@ fn drop_server_alone(
     hosts: &HostsConfig,
     clients: &mut Vec<HostClient>,
 ) {
-    let is_alone = clients
-        .iter()
-        .all(|client| client.host.kind == HostKind::Server);
-    let is_read = matches!(hosts, HostsConfig::Read { .. });
-    if !is_read || !is_alone || rules.decide(Behaviour::reads_server_alone) {
+    let has_none = |problem: &HostsProblem| problem.reason.contains(NO_HOST_TABLE);
+    let is_alone = hosts.problems().iter().any(has_none);
+    if !is_alone || rules.decide(Behaviour::reads_server_alone) {
         return;
     }
     *clients = vec![edges.trust.client(check.host())];

@@ -16,7 +16,7 @@ use crate::diagnose::cause::Cause;
 use crate::diagnose::{Finding, Pull, Severity};
 use crate::kubernetes::follow::View;
 use crate::kubernetes::publish::{MOST_MESSAGE, Note, PublishError, Published, publish};
-use crate::model::text::clean;
+use crate::model::text::{clean, without_title};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::ContainerKind;
 use crate::report::Report;
@@ -152,7 +152,7 @@ fn told(finding: &Finding) -> String {
     let mut text = finding.cause.code().to_owned();
     if let Some(fact) = finding.evidence.first() {
         text.push_str(": ");
-        text.push_str(&clean(fact, MOST_PART));
+        text.push_str(&clean(&without_title(fact), MOST_PART));
     }
     if !finding.hint.is_empty() {
         text.push_str(". hint: ");
@@ -410,6 +410,20 @@ mod tests {
         };
         let name = long.note().name;
         assert!(name.len() <= 253 && name.starts_with(&format!("{}.", "a".repeat(199))));
+    }
+
+    #[test]
+    fn the_title_of_a_page_is_not_the_tenants() {
+        let finding = Finding {
+            cause: Cause::Fw403,
+            severity: Severity::Critical,
+            confidence: crate::diagnose::Confidence::Medium,
+            leg: None,
+            phase: None,
+            evidence: vec!["HTTP 403: a page titled 'Sign in, ann@example.com'".to_owned()],
+            hint: "Ask.".to_owned(),
+        };
+        assert_eq!(told(&finding), "fw_403: HTTP 403: a page. hint: Ask.");
     }
 
     #[test]

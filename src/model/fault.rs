@@ -593,8 +593,8 @@ impl fmt::Display for HttpFault {
             Self::WrongDigest { expected, got } => {
                 write!(f, "content with digest {got} in place of {expected}")
             }
-            Self::Page { title: Some(title) } => write!(f, "a web page titled '{title}'"),
-            Self::Page { title: None } => f.write_str("a web page without a title"),
+            Self::Page { title: Some(title) } => f.write_str(&super::text::titled(title)),
+            Self::Page { title: None } => f.write_str("a page without a title"),
             Self::Encoding { encoding } => {
                 write!(
                     f,

@@ -24,6 +24,22 @@ pub fn clean(text: &str, limit: usize) -> String {
     shown
 }
 
+/// How a page for people stands in a fault. Its title is for the operator: whoever it was made for need
+/// not be the tenant whose pod gets an Event.
+pub fn titled(title: &str) -> String {
+    format!("{TITLED}'{title}'")
+}
+
+const TITLED: &str = "a page titled ";
+
+/// The same text, for a reader who is not to see the title of a page.
+pub fn without_title(text: &str) -> String {
+    match text.split_once(TITLED) {
+        Some((before, _)) => format!("{before}a page"),
+        None => text.to_owned(),
+    }
+}
+
 /// Bytes as lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;

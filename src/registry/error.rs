@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::model::evidence::RateLimit;
 use crate::model::fault::HttpFault;
+use crate::model::text::titled;
 use crate::registry::scrub::Scrubber;
 
 /// A status that is not success, with the first error that its body tells of.
@@ -92,7 +93,7 @@ fn read_body(body: &[u8]) -> Told {
     // A page of a proxy or load balancer is known by its title.
     Told {
         code: None,
-        message: element(start, "title").or_else(|| element(start, "TITLE")),
+        message: page_title(body).map(|title| titled(&title)),
     }
 }
 
@@ -254,7 +255,7 @@ mod tests {
             (
                 "<!doctype html><html><head><title lang=en>Blocked by policy</title>",
                 "",
-                "Blocked by policy",
+                "a page titled 'Blocked by policy'",
             ),
             ("<html></html>", "", ""),
             ("Forbidden\n", "", "Forbidden"),

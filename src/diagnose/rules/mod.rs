@@ -20,6 +20,7 @@ use super::{Confidence, Finding, Pull, Severity, Verdict, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
+use crate::model::text::titled;
 use crate::model::vantage::{NetworkView, Unseen};
 use crate::model::workload::Found;
 
@@ -446,12 +447,9 @@ const PULL_BY_HAND: &str = "Pull the image once on the node by hand (`crictl pul
 /// A page for people in place of content.
 fn page(evidence: &Evidence, title: Option<&str>, leg: Role, phase: Phase) -> Finding {
     let server = server(evidence, leg);
-    let titled = title.map_or_else(
-        || "without a title".to_owned(),
-        |title| format!("with the title '{title}'"),
-    );
     at(Cause::NotARegistry, leg, phase)
-        .fact(format!("a web page {titled} came in place of content"))
+        .fact("a web page came in place of content")
+        .facts(title.map(|title| format!("it is {}", titled(title))))
         .hint(format!(
             "Open {server}/v2/ to see what answers there: a portal, a login page, or a path that is not the registry's. \
              For a mirror whose registry is below another path, write `override_path = true` in its hosts.toml."

@@ -883,6 +883,12 @@ impl Evidence {
             ..self.clone()
         }
     }
+
+    /// The other host that gave the image's configuration.
+    pub fn config_elsewhere(&self) -> Option<&Walk> {
+        let is_given = |walk: &&Walk| matches!(walk.config, Some(Step::Done { .. }));
+        self.others.iter().find(is_given)
+    }
 }
 
 impl Walk {

@@ -79,7 +79,15 @@ pub(super) fn config(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(fault) = evidence.walk.config.as_ref().and_then(Step::fault) else {
         return;
     };
-    findings.extend(content(evidence, fault, "the image's configuration"));
+    let finding = content(evidence, fault, "the image's configuration");
+    findings.extend(finding.map(|finding| {
+        match evidence.config_elsewhere() {
+            Some(other) => finding
+                .severity(Severity::Warning)
+                .fact(format!("{} gave it then", other.host.endpoint)),
+            None => finding,
+        }
+    }));
 }
 
 /// What was pulled is no image.

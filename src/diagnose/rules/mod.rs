@@ -298,7 +298,8 @@ fn is_complete(evidence: &Evidence) -> bool {
                 reason: Skip::OtherHost
             }
     );
-    let has_config = !matches!(walk.config, Some(Step::Failed { .. }));
+    let has_config =
+        !matches!(walk.config, Some(Step::Failed { .. })) || evidence.config_elsewhere().is_some();
     (has_manifest && has_config && walk.serves_layers()) || is_spared(evidence)
 }
 

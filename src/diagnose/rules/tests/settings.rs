@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::model::credential::{Expiry, ExpirySign};
-use crate::model::evidence::{SegmentTrial, SegmentTrials, Walk};
+use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Walk};
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::proxy::{Proxy, Way};
@@ -79,6 +79,29 @@ fn a_host_that_does_its_part_is_none() {
         reason: Skip::OtherHost,
     };
     quiet(&evidence);
+}
+
+#[test]
+fn a_configuration_that_another_host_gave_does_not_fail_the_pull() {
+    let mut evidence = behind(&healthy());
+    std::mem::swap(&mut evidence.walk, &mut evidence.others[0]);
+    evidence.walk.config = Some(failed(status(401, Some("UNAUTHORIZED"), false)));
+    evidence.walk.blob = failed(HttpFault::EncodingUnread {
+        encoding: "deflate".to_owned(),
+    });
+    assert_eq!(judge(&evidence).pull, Pull::WouldFail);
+    evidence.others[0].config = Some(Step::Done {
+        value: ContentRead {
+            bytes: Bytes(634),
+            verified: true,
+            resumed: 0,
+        },
+        took: Duration::ZERO,
+    });
+    let verdict = judge(&evidence);
+    assert_eq!(verdict.pull, Pull::Unknown);
+    assert_eq!(codes(&verdict.findings), ["probe_limit", "blob_denied"]);
+    says(&verdict.findings[1], &["registry.example.com gave it then"]);
 }
 
 #[test]

@@ -463,15 +463,7 @@ impl<'a> Round<'a> {
         // What releases would do differently there has no part in the pull.
         let behaviour = *self.rules.in_force();
         let rules = Rules::new(behaviour, &[behaviour]);
-        let lines = Lines::new(
-            self.edges,
-            client,
-            self.progress,
-            self.scrub.clone(),
-            self.direct,
-            self.requests.of_host(),
-        );
-        let mut visit = Visit::open(&check, client, lines).await;
+        let mut visit = Visit::open(&check, client, self.lines(client)).await;
         visit.begin(&rules, credential);
         let reference = &self.check.reference;
         let version = reference.digest().unwrap_or_else(|| reference.version());
@@ -575,21 +567,25 @@ impl<'a> Round<'a> {
         })
     }
 
+    /// Connections to a host, with requests of its own to spend.
+    fn lines(&self, client: &'a HostClient) -> Lines<'a> {
+        Lines::new(
+            self.edges,
+            client,
+            self.progress,
+            self.scrub.clone(),
+            self.direct,
+            self.requests.of_host(),
+        )
+    }
+
     /// Makes sure that a host is connected to, and in the phase of this pull.
     async fn visit(&self, visits: &mut [Option<Visit<'a>>], index: usize) {
         let Some(client) = self.clients.get(index) else {
             return;
         };
         if visits[index].is_none() {
-            let lines = Lines::new(
-                self.edges,
-                client,
-                self.progress,
-                self.scrub.clone(),
-                self.direct,
-                self.requests.of_host(),
-            );
-            visits[index] = Some(Visit::open(self.check, client, lines).await);
+            visits[index] = Some(Visit::open(self.check, client, self.lines(client)).await);
         }
         if let Some(visit) = visits[index].as_mut()
             && visit.session.is_none()

@@ -60,7 +60,8 @@ fn most_read(walk: &Walk, digest: &str) -> Bytes {
             fault:
                 HttpFault::Truncated { got, .. }
                 | HttpFault::Stalled { after: got }
-                | HttpFault::ResumedTooOften { got, .. },
+                | HttpFault::ResumedTooOften { got, .. }
+                | HttpFault::TooSlow { got, .. },
             ..
         } => *got,
         _ => Bytes(0),

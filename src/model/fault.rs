@@ -327,6 +327,14 @@ pub enum HttpFault {
         limit: usize,
         got: Bytes,
     },
+    /// The body kept coming, and so slowly that it was not read to its end. A pull would go on.
+    TooSlow {
+        within_seconds: u64,
+        got: Bytes,
+        /// By `Content-Length`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        want: Option<Bytes>,
+    },
     Other {
         reason: String,
     },
@@ -337,7 +345,7 @@ impl HttpFault {
     pub fn is_own_limit(&self) -> bool {
         matches!(
             self,
-            Self::RequestLimit { .. } | Self::ResumedTooOften { .. }
+            Self::RequestLimit { .. } | Self::ResumedTooOften { .. } | Self::TooSlow { .. }
         )
     }
 }
@@ -623,6 +631,17 @@ impl fmt::Display for HttpFault {
                 f,
                 "the body ended early {limit} times, each time a little later ({got} in all); a pull would go on"
             ),
+            Self::TooSlow {
+                within_seconds,
+                got,
+                want,
+            } => {
+                write!(f, "the body is too slow to be read to its end: {got}")?;
+                if let Some(want) = want {
+                    write!(f, " of {want}")?;
+                }
+                write!(f, " in {within_seconds} s; a pull would go on")
+            }
             Self::Other { reason } => f.write_str(reason),
         }
     }

@@ -506,12 +506,10 @@ fn not_http(first: &[u8]) -> Option<HttpFault> {
 }
 
 pub(crate) fn slow(within: Duration, got: u64, want: Option<u64>) -> HttpFault {
-    let of = want.map_or_else(String::new, |want| format!(" of {want}"));
-    HttpFault::Other {
-        reason: format!(
-            "the body is too slow: {got}{of} bytes in {} s",
-            within.as_secs()
-        ),
+    HttpFault::TooSlow {
+        within_seconds: within.as_secs(),
+        got: Bytes(got),
+        want: want.map(Bytes),
     }
 }
 
@@ -857,7 +855,7 @@ mod tests {
         let response = connection.send(get("/"), LONG).await.unwrap();
         let fault = response.read(MAX, SHORT).await.unwrap_err();
         assert!(
-            matches!(&fault, HttpFault::Other { reason } if reason.contains("too slow")),
+            matches!(&fault, HttpFault::TooSlow { got, want: Some(Bytes(50)), .. } if got.0 < 50),
             "{fault:?}"
         );
     }

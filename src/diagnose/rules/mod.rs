@@ -493,7 +493,10 @@ fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) ->
             .hint("Push an image whose manifest is smaller: keep what is large in layers, not in annotations."),
         HttpFault::Encoding { .. } | HttpFault::NotEncoded { .. } => at(Cause::ContentEncoding, leg, phase)
             .hint(format!("Switch compression off for {server} in whatever stands in front of it.")),
-        HttpFault::EncodingUnread { .. } | HttpFault::RequestLimit { .. } | HttpFault::ResumedTooOften { .. } => at(Cause::ProbeLimit, leg, phase).hint(PULL_BY_HAND),
+        HttpFault::EncodingUnread { .. }
+        | HttpFault::RequestLimit { .. }
+        | HttpFault::ResumedTooOften { .. }
+        | HttpFault::TooSlow { .. } => at(Cause::ProbeLimit, leg, phase).hint(PULL_BY_HAND),
         HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(format!(
             "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
         )),

@@ -1877,6 +1877,7 @@ fn http_fault() -> impl Strategy<Value = HttpFault> {
         1 => Just(HttpFault::TooLarge { limit: Bytes(7) }),
         1 => Just(HttpFault::RequestLimit { limit: 256 }),
         1 => Just(HttpFault::ResumedTooOften { limit: 32, got: Bytes(33) }),
+        1 => Just(HttpFault::TooSlow { within_seconds: 60, got: Bytes(33), want: None }),
         1 => Just(HttpFault::RedirectUntrusted { to: "http://localhost".to_owned(), reason: Distrust::Loopback }),
         1 => Just(HttpFault::TooManyRedirects { limit: 10 }),
         1 => text().prop_map(|reason| HttpFault::Reconnect { phase: Phase::Connect, reason }),

@@ -105,6 +105,24 @@ fn a_configuration_that_another_host_gave_does_not_fail_the_pull() {
 }
 
 #[test]
+fn a_body_that_comes_slowly_leaves_the_pull_undecided() {
+    let slow = HttpFault::TooSlow {
+        within_seconds: 60,
+        got: Bytes(33),
+        want: None,
+    };
+    let mut config = healthy();
+    config.walk.config = Some(failed(slow.clone()));
+    let mut manifest = healthy();
+    manifest.walk.manifest = failed(ManifestFault::Http { fault: slow });
+    for evidence in [config, manifest] {
+        let verdict = judge(&evidence);
+        assert_eq!(verdict.pull, Pull::Unknown);
+        assert_eq!(codes(&verdict.findings), ["probe_limit"]);
+    }
+}
+
+#[test]
 fn the_error_that_containerd_shows_is_named() {
     let not_found = healthy().refused(
         Some(credential(REGISTRY)),

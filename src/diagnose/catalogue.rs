@@ -97,7 +97,7 @@ causes! {
         symptom "`lookup registry.example.com: no such host`, although `dig` shows that the name exists"
         cause "The name has records of another type only, for instance AAAA where only IPv4 is wanted, or a CNAME that leads to a name without addresses."
         tell "The answer is NOERROR without A or AAAA records (RFC 2308, NODATA)."
-        fix "Give the name an A or AAAA record, or mend the name its CNAME leads to."
+        fix "Give the name an A or AAAA record, or fix the name its CNAME leads to."
         DnsTimeout = "dns_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
         "Name servers do not answer"
         symptom "`lookup registry.example.com on 10.0.0.2:53: read udp ...: i/o timeout`"
@@ -127,7 +127,7 @@ causes! {
         symptom "`lookup registry.example.com: server misbehaving` or `cannot unmarshal DNS message`"
         cause "The answer has an unusual code, belongs to another question, or is damaged on the way."
         tell "The response code, or what is wrong with the message, is in the evidence."
-        fix "Ask the server with `dig @SERVER NAME` from this place, and mend or replace it."
+        fix "Ask the server with `dig @SERVER NAME` from this place, and fix or replace it."
         DnsSlow5s = "dns_slow_5s", Warning, Now, [];
         "One of the two questions of a lookup is swallowed"
         symptom "Pulls start 5 or 10 seconds late; `nslookup` is quick"
@@ -145,7 +145,7 @@ causes! {
         symptom "The name resolves in a pod, and the kubelet's pull says `no such host`, or the reverse"
         cause "A pod asks CoreDNS; the kubelet and containerd ask the servers in the node's resolv.conf."
         tell "The same name asked from both networks gives different answers."
-        fix "Mend the resolver of the node; that of pods plays no part in a pull."
+        fix "Fix the resolver of the node; that of pods plays no part in a pull."
         DnsSplitHorizon = "dns_split_horizon", Warning, Now, [AuthRealmUnreachable, RedirectBlob];
         "Name servers are of two minds about the name"
         symptom "Some pulls go over the public network or fail, others don't; or all do since a server was added"
@@ -219,19 +219,19 @@ causes! {
         symptom "Pulls fail or start late now and then"
         cause "The name has several addresses, and behind some of them nothing answers."
         tell "Each address is tried on its own; those of the same family differ."
-        fix "Take the dead addresses out of DNS, or mend the hosts behind them."
+        fix "Take the dead addresses out of DNS, or fix the hosts behind them."
         NetUnreachV6 = "net_unreach_v6", Warning, Now, [];
         "IPv6 is preferred and can't be reached"
         symptom "`dial tcp [2a06:...]:443: connect: network is unreachable`"
         cause "The name has an AAAA record and this host an IPv6 address, without a working route."
         tell "The IPv6 attempts fail at once while IPv4 works, and a dual-stack client would try IPv6 first."
-        fix "Mend the IPv6 route, or remove the IPv6 address or the AAAA record."
+        fix "Fix the IPv6 route, or remove the IPv6 address or the AAAA record."
         V6Blackhole = "v6_blackhole", Warning, Now, [];
         "IPv6 is preferred and swallowed"
         symptom "Every connection of a pull starts 300 ms late"
         cause "IPv6 packets vanish on the way; a dual-stack client waits before it falls back to IPv4 (RFC 8305; 300 ms in Go)."
         tell "SYNs over IPv6 are not answered while IPv4 works, and IPv6 would be tried first."
-        fix "Mend the IPv6 path, or remove the IPv6 address or the AAAA record."
+        fix "Fix the IPv6 path, or remove the IPv6 address or the AAAA record."
         HttpTimeout = "http_timeout", Critical, Now, [MtuBlackhole];
         "The server takes the request and does not answer"
         symptom "`context deadline exceeded (Client.Timeout exceeded while awaiting headers)`"
@@ -261,7 +261,7 @@ causes! {
         symptom "`proxyconnect tcp: dial tcp ...: connect: connection refused`, or `Forbidden` and `Proxy Authentication Required` without a registry's words"
         cause "HTTPS_PROXY and NO_PROXY of containerd's service do not fit this host, or the proxy is down or refuses it."
         tell "The proxy was dialled as Go does it, and does not open the way. Which variable named it, and which entry of NO_PROXY matched or not, is in the evidence; with --compare-direct, also what the same walk came to without it. A host that NO_PROXY keeps from the proxy and that can't be connected to directly is a warning."
-        fix "Add the registry, token and storage hosts to NO_PROXY in containerd's systemd drop-in, or mend the proxy; then restart containerd. CIDRs in NO_PROXY match addresses in image names only, never names."
+        fix "Add the registry, token and storage hosts to NO_PROXY in containerd's systemd drop-in, or fix the proxy; then restart containerd. CIDRs in NO_PROXY match addresses in image names only, never names."
         ProxyUnknown = "proxy_unknown", Critical, Now, [];
         "The proxy is of a kind that Pullpath does not speak"
         symptom "None of its own"
@@ -305,13 +305,13 @@ causes! {
         symptom "`x509: certificate has expired or is not yet valid: current time ... is after ...`"
         cause "Nobody renewed it, or this host's clock is ahead."
         tell "notAfter beside the local time. The clock is checked only against the Date of an answer that can be trusted; where there was none, the evidence says that the clock was not checked."
-        fix "Renew the certificate. If the local time in the evidence is wrong, mend the clock (NTP)."
+        fix "Renew the certificate. If the local time in the evidence is wrong, fix the clock (NTP)."
         TlsNotYetValid = "tls_not_yet_valid", Critical, Now, [ClockSkew];
         "The certificate is not valid yet"
         symptom "`x509: certificate has expired or is not yet valid: current time ... is before ...`"
         cause "This host's clock is behind, or the certificate was made for later."
         tell "notBefore beside the local time; the clock as for tls_expired."
-        fix "Mend this host's clock (NTP); if it is right, wait or issue the certificate anew."
+        fix "Fix this host's clock (NTP); if it is right, wait or issue the certificate anew."
         TlsExpiring = "tls_expiring", Warning, Now, [];
         "The certificate expires soon"
         symptom "None yet"
@@ -323,7 +323,7 @@ causes! {
         symptom "`x509: certificate has expired or is not yet valid`, or tokens refused right after they were given"
         cause "The clock of this host (or of the server) is wrong by more than a minute."
         tell "The Date of an answer that was verified, or came over plain http, beside the local time. One server that agrees clears this machine: then it is the other server's clock. An old Date from storage does not count, as caches hand it on. It is the cause of a certificate fault only when every server that told its time differs and the certificate is valid at that time."
-        fix "Compare this host's clock with a time server, and mend NTP (chrony) here, or at the server if this host is right."
+        fix "Compare this host's clock with a time server, and fix NTP (chrony) here, or at the server if this host is right."
         TlsBadCertificate = "tls_bad_certificate", Critical, Now, [];
         "The certificate is refused for another reason"
         symptom "`x509: ...` or `tls: failed to verify certificate: ...`"
@@ -397,7 +397,7 @@ causes! {
         symptom "None of its own"
         cause "A credential helper failed, a Secret or the node's own credentials can't be read from here, or the connection is one that no credential was sent over (skip_verify in hosts.toml)."
         tell "The registry asks for a credential, none that was read matches, and a source could not be asked. Whether a pull would succeed is unknown; it is never counted as no credential."
-        fix "Run the helper by hand and mend it, or give the pod's Secret by --secret-file: a kubelet does not run the helpers of a user's docker config."
+        fix "Run the helper by hand and fix it, or give the pod's Secret by --secret-file: a kubelet does not run the helpers of a user's docker config."
         AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [DnsStale, DnsHijack, ProxyMiss];
         "The registry can be reached, its token service can't"
         symptom "`failed to fetch anonymous token: Get \"https://auth...\": dial tcp ...: i/o timeout`, while `/v2/` answers"
@@ -603,7 +603,7 @@ causes! {
         symptom "Pulls start late; the error names one host only"
         cause "hosts.toml lists hosts that do not work before the one that does. containerd tries them again for the tag, for each manifest and for each layer, and shows one error of all."
         tell "Each host of hosts.toml is walked on its own, in containerd's order, until one serves the layer; the cause of each failure is in the evidence, with what it costs and whose error containerd would show."
-        fix "Mend or remove the hosts named, in certs.d/REGISTRY/hosts.toml on the nodes; no restart is needed. A `dial_timeout` of a second or two bounds what a dead mirror costs (containerd 2.1 or later)."
+        fix "Fix or remove the hosts named, in certs.d/REGISTRY/hosts.toml on the nodes; no restart is needed. A `dial_timeout` of a second or two bounds what a dead mirror costs (containerd 2.1 or later)."
         MirrorInsecure = "mirror_insecure", Warning, Now, [];
         "A mirror is used without checking its certificate"
         symptom "None: the pull succeeds"
@@ -659,7 +659,7 @@ causes! {
         symptom "`failed to copy: httpReadSeeker: failed open: unexpected status code ...: 403 Forbidden`"
         cause "The signed URL is refused: a clock that differs, the policy of a VPC endpoint that does not allow the registry's bucket, an allow-list of addresses."
         tell "401 or 403 at the storage, with the storage's own error code."
-        fix "AccessDenied: allow the registry's bucket in the VPC endpoint's policy, or this network's address at the storage. RequestTimeTooSkewed or an expired signature: mend the clocks."
+        fix "AccessDenied: allow the registry's bucket in the VPC endpoint's policy, or this network's address at the storage. RequestTimeTooSkewed or an expired signature: fix the clocks."
         LayerInvalid = "layer_invalid", Critical, Now, [];
         "A layer can't be unpacked"
         symptom "`failed to extract layer`, `wrong diff id calculated on extraction`, `archive/tar: invalid tar header`"
@@ -723,7 +723,7 @@ causes! {
         symptom "`cancel pulling image ... because of no progress in 5m0s`; the event only says `context canceled`"
         cause "No byte at all came for five minutes: a stall on the wire, or a disk that does not take more."
         tell "All streams of the transfer test went silent after their first bytes. One test is shorter than containerd's timer, so that this is a warning; slowness alone never trips it."
-        fix "Mend the stall; a longer timer only helps when the rate is fine."
+        fix "Fix the stall; a longer timer only helps when the rate is fine."
         Deadline = "deadline", Critical, Now, [];
         "The pull's time was used up"
         symptom "`context deadline exceeded`"

@@ -344,7 +344,7 @@ fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
                     "Allow {source} to be read: by the daemon (kubernetes.secrets, docs/kubernetes.md) or by whoever asks; or give a credential by a file (kubernetes.credential, --secret-file). `kubectl get` and `pullpath secret check` tell what is in it."
                 ),
                 _ => format!(
-                    "Run {source} by hand and mend it, or give the pod's Secret by --secret-file."
+                    "Run {source} by hand and fix it, or give the pod's Secret by --secret-file."
                 ),
             });
     }
@@ -414,7 +414,7 @@ fn create_anew(evidence: &Evidence, source: &CredentialSource) -> String {
             "Create it anew in the pod's namespace: `kubectl create secret docker-registry NAME --docker-server={server} --docker-username=USER --docker-password=PASSWORD`."
         ),
         _ => format!(
-            "Mend {source} (`docker login {server}` writes it), or give the pod's Secret by --secret-file."
+            "Fix {source} (`docker login {server}` writes it), or give the pod's Secret by --secret-file."
         ),
     }
 }
@@ -573,7 +573,7 @@ pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 ))
                 .fact(format!("then {}: accepted", who(accepted)))
                 .hint(format!(
-                    "Mend or remove {}: each pull tries it first.",
+                    "Fix or remove {}: each pull tries it first.",
                     who(attempt)
                 )),
         );

@@ -281,7 +281,7 @@ pub(super) fn addresses(evidence: &Evidence, findings: &mut Vec<Finding>) {
                         .fact(format!("{} of {} {family} addresses tried do not work", dead.len(), dead.len() + alive))
                         .facts(lines)
                         .facts(connected.fallback.map(cost))
-                        .hint(format!("Take the dead addresses of '{host}' out of DNS, or mend the hosts behind them.")),
+                        .hint(format!("Take the dead addresses of '{host}' out of DNS, or fix the hosts behind them.")),
                 );
                 continue;
             }
@@ -311,12 +311,12 @@ pub(super) fn addresses(evidence: &Evidence, findings: &mut Vec<Finding>) {
             };
             let hint = if cause == Cause::AddressPartlyDead {
                 format!(
-                    "Take the {} record of '{host}' out of DNS, or mend the host behind it.",
+                    "Take the {} record of '{host}' out of DNS, or fix the host behind it.",
                     family.record()
                 )
             } else {
                 format!(
-                    "Mend the IPv6 path to '{host}', or take away this host's IPv6 address or the AAAA record."
+                    "Fix the IPv6 path to '{host}', or take away this host's IPv6 address or the AAAA record."
                 )
             };
             findings.push(

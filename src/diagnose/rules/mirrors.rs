@@ -110,9 +110,9 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             )));
             continue;
         }
-        let mend = root.map_or_else(String::new, |root| format!("{} ", root.hint));
+        let repair = root.map_or_else(String::new, |root| format!("{} ", root.hint));
         findings.push(finding.hint(format!(
-            "{mend}Or take {host} out of {file}; a short `dial_timeout` there (containerd 2.1 or later) bounds what it costs."
+            "{repair}Or take {host} out of {file}; a short `dial_timeout` there (containerd 2.1 or later) bounds what it costs."
         )));
     }
     if !decided && !evidence.others.is_empty() {

@@ -47,7 +47,7 @@ pub(super) fn resolution(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 "Compare '{host}' with the registry's documentation; if it is a private name, associate its zone with this VPC or forward it on {asked}."
             ),
             Cause::DnsNodata => format!(
-                "Give '{host}' an A or AAAA record, or mend the name that its CNAME leads to."
+                "Give '{host}' an A or AAAA record, or fix the name that its CNAME leads to."
             ),
             Cause::DnsTimeout => match leg.resolve.queries.first() {
                 Some(query) => format!(
@@ -117,12 +117,12 @@ pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     } else {
                         "a server before it answers, so no time is lost; there is one reserve less".to_owned()
                     }],
-                    format!("Mend {shown}, or take it out of the list ({source})."),
+                    format!("Fix {shown}, or take it out of the list ({source})."),
                 ),
                 Trouble::Broken { fault } => (
                     Cause::DnsError,
                     vec![format!("{shown}: {fault}"), "another server answered, so a pull goes on".to_owned()],
-                    format!("Mend {shown}, or take it out of the list ({source})."),
+                    format!("Fix {shown}, or take it out of the list ({source})."),
                 ),
             };
             if told.contains(&(cause, server)) {

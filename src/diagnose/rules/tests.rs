@@ -902,7 +902,7 @@ fn a_wrong_clock_is_told_with_whose_it_is() {
         &theirs,
         &[
             "another server of this pull agrees",
-            "Mend NTP at https://registry.example.com",
+            "Fix NTP at https://registry.example.com",
         ],
     );
     assert_eq!(theirs.leg, Some(Role::Registry));

@@ -373,7 +373,7 @@ pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
                         .fact(format!("{}: {}", leg.endpoint, differs(check)))
                         .fact("another server of this pull agrees with this machine's clock")
                         .hint(format!(
-                            "Mend NTP at {}, or at the proxy that answers for it.",
+                            "Fix NTP at {}, or at the proxy that answers for it.",
                             leg.endpoint
                         )),
                 );
@@ -387,7 +387,7 @@ pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 .any(|leg| is_explained(leg, check.server));
             let mut finding = new(Cause::ClockSkew, None, None)
                 .fact(differs(check))
-                .hint("Compare this machine's clock with a time server (`chronyc tracking`), and mend NTP where it is wrong.");
+                .hint("Compare this machine's clock with a time server (`chronyc tracking`), and fix NTP where it is wrong.");
             finding = if servers > 1 {
                 finding.fact(format!(
                     "so say all {servers} servers of this pull that told their time"

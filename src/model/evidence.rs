@@ -884,6 +884,12 @@ impl Evidence {
         }
     }
 
+    /// The other host that gave all manifests of the image.
+    pub fn manifest_elsewhere(&self) -> Option<&Walk> {
+        let is_given = |walk: &&Walk| matches!(walk.manifest, Step::Done { .. });
+        self.others.iter().find(is_given)
+    }
+
     /// The other host that gave the image's configuration.
     pub fn config_elsewhere(&self) -> Option<&Walk> {
         let is_given = |walk: &&Walk| matches!(walk.config, Some(Step::Done { .. }));

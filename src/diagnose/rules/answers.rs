@@ -4,7 +4,7 @@ use super::{PULL_BY_HAND, TELL_US, at, auth, new, transport};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::{Role, Scheme};
-use crate::model::evidence::{Evidence, Step};
+use crate::model::evidence::{Evidence, Step, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase};
 use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
 
@@ -71,7 +71,20 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
             transport(evidence, fault, Role::Registry, Phase::Manifest).unwrap_or_else(|| refused(fault, Role::Registry, Phase::Manifest))
         }
     };
-    findings.push(finding);
+    findings.push(unless_given(finding, evidence.manifest_elsewhere()));
+}
+
+/// What another host gave does not fail a pull.
+fn unless_given(finding: Finding, by: Option<&Walk>) -> Finding {
+    match by {
+        Some(other) => {
+            let severity = finding.severity.min(Severity::Warning);
+            finding
+                .severity(severity)
+                .fact(format!("{} gave it then", other.host.endpoint))
+        }
+        None => finding,
+    }
 }
 
 /// The image's configuration.
@@ -80,14 +93,7 @@ pub(super) fn config(evidence: &Evidence, findings: &mut Vec<Finding>) {
         return;
     };
     let finding = content(evidence, fault, "the image's configuration");
-    findings.extend(finding.map(|finding| {
-        match evidence.config_elsewhere() {
-            Some(other) => finding
-                .severity(Severity::Warning)
-                .fact(format!("{} gave it then", other.host.endpoint)),
-            None => finding,
-        }
-    }));
+    findings.extend(finding.map(|finding| unless_given(finding, evidence.config_elsewhere())));
 }
 
 /// What was pulled is no image.

@@ -297,7 +297,7 @@ fn is_complete(evidence: &Evidence) -> bool {
             | Step::Skipped {
                 reason: Skip::OtherHost
             }
-    );
+    ) || evidence.manifest_elsewhere().is_some();
     let has_config =
         !matches!(walk.config, Some(Step::Failed { .. })) || evidence.config_elsewhere().is_some();
     (has_manifest && has_config && walk.serves_layers()) || is_spared(evidence)

@@ -82,9 +82,16 @@ fn a_host_that_does_its_part_is_none() {
 }
 
 #[test]
-fn a_configuration_that_another_host_gave_does_not_fail_the_pull() {
+fn what_another_host_gave_does_not_fail_the_pull() {
     let mut evidence = behind(&healthy());
     std::mem::swap(&mut evidence.walk, &mut evidence.others[0]);
+    let nothing = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let serves = std::mem::replace(&mut evidence.others[0].manifest, nothing);
+    evidence.walk.manifest = failed(ManifestFault::Http {
+        fault: status(500, None, false),
+    });
     evidence.walk.config = Some(failed(status(401, Some("UNAUTHORIZED"), false)));
     evidence.walk.blob = failed(HttpFault::EncodingUnread {
         encoding: "deflate".to_owned(),
@@ -98,10 +105,17 @@ fn a_configuration_that_another_host_gave_does_not_fail_the_pull() {
         },
         took: Duration::ZERO,
     });
+    assert_eq!(judge(&evidence).pull, Pull::WouldFail, "no manifest");
+    evidence.others[0].manifest = serves;
     let verdict = judge(&evidence);
     assert_eq!(verdict.pull, Pull::Unknown);
-    assert_eq!(codes(&verdict.findings), ["probe_limit", "blob_denied"]);
-    says(&verdict.findings[1], &["registry.example.com gave it then"]);
+    assert_eq!(
+        codes(&verdict.findings),
+        ["probe_limit", "registry_5xx", "blob_denied"]
+    );
+    for finding in &verdict.findings[1..] {
+        says(finding, &["registry.example.com gave it then"]);
+    }
 }
 
 #[test]

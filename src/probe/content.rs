@@ -108,7 +108,7 @@ impl Reader {
             self.coding = Some(printable(coding));
         }
         let was = self.got;
-        let decoder = match Decoder::of(&headers, undoes, was > 0) {
+        let mut decoder = match Decoder::of(&headers, undoes, was > 0) {
             Ok(decoder) => decoder,
             Err(fault @ HttpFault::Encoding { .. }) => return Part::NotEncoded(fault),
             Err(fault) => return Part::Failed(fault),
@@ -118,14 +118,13 @@ impl Reader {
         } else {
             0
         };
-        let is_gzip = matches!(decoder, Decoder::Gzip(_));
         let part = self
-            .read_body(&mut got.pending.response, decoder, skip, wait)
+            .read_body(&mut got.pending.response, &mut decoder, skip, wait)
             .await;
+        // A header that is none is found out before anything is read.
         if let Part::Failed(fault @ HttpFault::NotEncoded { .. }) = &part
             && undoes
-            && is_gzip
-            && self.got == was
+            && decoder.lacks_header()
         {
             return Part::NotEncoded(fault.clone());
         }
@@ -156,7 +155,7 @@ impl Reader {
     async fn read_body(
         &mut self,
         response: &mut Response,
-        mut decoder: Decoder,
+        decoder: &mut Decoder,
         mut skip: u64,
         wait: Duration,
     ) -> Part {
@@ -193,6 +192,10 @@ impl Reader {
                 Ok(None) => {
                     return match decoder.finish().and_then(|data| self.take(&data)) {
                         Ok(()) => Part::Done,
+                        // Cut short under its coding; as below.
+                        Err(HttpFault::NotEncoded { encoding }) if decoder.has_header() => {
+                            Part::Failed(HttpFault::EncodingUnread { encoding })
+                        }
                         Err(fault) => Part::Failed(fault),
                     };
                 }
@@ -305,7 +308,11 @@ pub(super) fn accept_encoding(decodes: bool, is_part: bool) -> Option<HeaderValu
 /// Undoes a content encoding.
 enum Decoder {
     Plain,
-    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
+    Gzip {
+        decoder: Box<MultiGzDecoder<Vec<u8>>>,
+        /// The first bytes as they came.
+        head: Vec<u8>,
+    },
     Deflate(Box<DeflateDecoder<Vec<u8>>>),
     /// Undone when it is all there.
     Zstd(BytesMut),
@@ -345,16 +352,28 @@ impl Decoder {
     }
 
     fn gzip() -> Self {
-        Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new())))
+        Self::Gzip {
+            decoder: Box::new(MultiGzDecoder::new(Vec::new())),
+            head: Vec::new(),
+        }
     }
 
     fn coding(&self) -> &'static str {
         match self {
             Self::Plain => "identity",
-            Self::Gzip(_) => "gzip",
+            Self::Gzip { .. } => "gzip",
             Self::Deflate(_) => "deflate",
             Self::Zstd(_) => "zstd",
         }
+    }
+
+    /// A gzip header has come (RFC 1952): Go's reader opens by that alone.
+    fn has_header(&self) -> bool {
+        matches!(self, Self::Gzip { head, .. } if head.len() == GZIP_HEADER && head.starts_with(&[0x1f, 0x8b, 8]))
+    }
+
+    fn lacks_header(&self) -> bool {
+        matches!(self, Self::Gzip { .. }) && !self.has_header()
     }
 
     fn is_coded(&self) -> bool {
@@ -364,9 +383,13 @@ impl Decoder {
     fn push(&mut self, data: Body) -> Result<Body, HttpFault> {
         let decoded = match self {
             Self::Plain => return Ok(data),
-            Self::Gzip(decoder) => decoder
-                .write_all(&data)
-                .map(|()| std::mem::take(decoder.get_mut())),
+            Self::Gzip { decoder, head } => {
+                let missing = GZIP_HEADER.saturating_sub(head.len()).min(data.len());
+                head.extend_from_slice(&data[..missing]);
+                decoder
+                    .write_all(&data)
+                    .map(|()| std::mem::take(decoder.get_mut()))
+            }
             Self::Deflate(decoder) => decoder
                 .write_all(&data)
                 .map(|()| std::mem::take(decoder.get_mut())),
@@ -388,7 +411,7 @@ impl Decoder {
     fn finish(&mut self) -> Result<Body, HttpFault> {
         let decoded = match self {
             Self::Plain => return Ok(Body::new()),
-            Self::Gzip(decoder) => decoder
+            Self::Gzip { decoder, .. } => decoder
                 .try_finish()
                 .map(|()| std::mem::take(decoder.get_mut())),
             Self::Deflate(decoder) => decoder
@@ -401,6 +424,9 @@ impl Decoder {
             .map_err(|_| not_encoded(self.coding()))
     }
 }
+
+/// The fixed part of a gzip header, in bytes.
+const GZIP_HEADER: usize = 10;
 
 /// Content under zstd that is undone in memory.
 const MAX_ZSTD: usize = 16 << 20;

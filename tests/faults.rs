@@ -483,7 +483,7 @@ causes! {
         Probe::of(&world).args(["--runtime", "containerd://1.7.24"]).run().await
     }
     release_decides Critical Unknown an_index_for_older_processors_only(world) {
-        // containerd 1 takes it on amd64, containerd 2 does not.
+        // containerd before 2.1 takes it on amd64, later ones do not.
         let image = Image::build(5, Flavour::Oci, &["386"], &[4 << 10]);
         world.registry.store.push(REPOSITORY, TAG, &image);
         probe(&world).await

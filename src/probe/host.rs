@@ -299,7 +299,7 @@ impl<'a> Visit<'a> {
             if named.is_none() && digest.is_none() {
                 media_type = type_of_body;
                 let is_schema_1 = oci::Kind::of(&media_type) == oci::Kind::Schema1;
-                let refuses = |b: &Behaviour| b.release >= Release::V2;
+                let refuses = |b: &Behaviour| b.release >= Release::V2_0;
                 if is_schema_1 && rules.decide(refuses) {
                     return Err(ends(Stop::Http(HttpFault::Malformed {
                         reason: "the manifest is sent as text/plain or schema 1".to_owned(),

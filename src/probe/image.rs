@@ -29,7 +29,7 @@ const STREAMS: usize = 3;
 
 /// An index may hold indexes; nobody nests them deeper.
 const MAX_NESTING: usize = 8;
-/// Manifests of one image; containerd 2 takes all that match.
+/// Manifests of one image; containerd 2.1 takes all that match.
 const MAX_MANIFESTS: usize = 16;
 
 /// The host that decided, where content was not to be had.
@@ -117,7 +117,7 @@ impl<'a> Round<'a> {
                         .filter(|name| !name.starts_with("unknown"))
                         .collect();
                     let chosen = self.rules.decide(|b| {
-                        let exactly = b.release >= Release::V2;
+                        let exactly = b.release >= Release::V2_1;
                         let chosen = oci::select(&entries, &self.check.platform, exactly);
                         let chosen = chosen.into_iter().cloned();
                         chosen.collect::<Vec<_>>()
@@ -186,7 +186,7 @@ impl<'a> Round<'a> {
         let here = |fault| (resolved_by, fault);
         match Kind::of(&descriptor.media_type) {
             Kind::Index | Kind::Image => {}
-            Kind::Schema1 if self.rules.decide(|b| b.release < Release::V2) => {
+            Kind::Schema1 if self.rules.decide(|b| b.release < Release::V2_0) => {
                 let reason = "it is sent as schema 1, which containerd 1 converts, and this program does not".to_owned();
                 return Err(here(ManifestFault::Undecided { reason }));
             }
@@ -234,7 +234,7 @@ impl<'a> Round<'a> {
     ) -> Result<usize, Refused> {
         // What is no layer by its type is asked for at once, beside the configuration.
         let others: Vec<Descriptor> = self.rules.decide(|b| {
-            let is_layer = |layer: &&Descriptor| layer.is_layer(b.release >= Release::V2);
+            let is_layer = |layer: &&Descriptor| layer.is_layer(b.release >= Release::V2_0);
             let others = image.layers.iter().filter(|layer| !is_layer(layer));
             others.cloned().collect()
         });

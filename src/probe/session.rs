@@ -328,7 +328,7 @@ impl<'a> Session<'a> {
                             challenged: true,
                         }));
                     }
-                    if self.rules.decide(Behaviour::renews_token_on_error) {
+                    if self.rules.decide(|b| b.renews_token_on_error) {
                         self.handlers.remove(&key);
                     }
                 }
@@ -392,7 +392,7 @@ impl<'a> Session<'a> {
                 bearer,
             }) => {
                 let is_over = until.is_some_and(|until| until <= Instant::now());
-                if !(is_over && self.rules.decide(Behaviour::heeds_token_expiry)) {
+                if !(is_over && self.rules.decide(|b| b.heeds_token_expiry)) {
                     return Ok(Some(value.clone()));
                 }
                 bearer.clone()

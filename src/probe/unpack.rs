@@ -38,7 +38,7 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
     }
     let read = oci::parse_config(config)
         .map_err(|reason| malformed(format!("the image's configuration: {reason}")))?;
-    let knows_zstd = release >= Release::V2;
+    let knows_zstd = release >= Release::V2_0;
     let (layers, others): (Vec<Descriptor>, Vec<Descriptor>) = image
         .layers
         .iter()
@@ -51,7 +51,7 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
         ))
     };
     if image.config.is_image_config() && !layers.is_empty() {
-        if release >= Release::V2 && read.has_other_rootfs {
+        if release >= Release::V2_1 && read.has_other_rootfs {
             return Ok(Plan {
                 layers,
                 diff_ids: Vec::new(),
@@ -68,7 +68,7 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
         });
     }
     let not_an_image = !image.config.is_image_config() || !others.is_empty();
-    if release < Release::V2 {
+    if release < Release::V2_1 {
         let unsupported = |descriptor: &Descriptor| ManifestFault::Unsupported {
             media_type: printable(&descriptor.media_type),
         };
@@ -212,7 +212,7 @@ mod tests {
 
     const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
     const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-    const ALL: [Release; 3] = [Release::V1_6, Release::V1_7, Release::V2];
+    const ALL: [Release; 4] = [Release::V1_6, Release::V1_7, Release::V2_0, Release::V2_1];
 
     fn descriptor(media_type: &str) -> Descriptor {
         Descriptor {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     /// How many layers each release fetches; `None`: it fails.
-    fn fetched(image: &Image, config: &[u8]) -> [Option<usize>; 3] {
+    fn fetched(image: &Image, config: &[u8]) -> [Option<usize>; 4] {
         ALL.map(|release| {
             plan(image, config, release)
                 .ok()
@@ -249,12 +249,12 @@ mod tests {
     #[test]
     fn an_image_is_fetched_by_all_and_needs_a_diff_id_for_each_layer() {
         let two = image(OCI_CONFIG, &[OCI_LAYER, OCI_LAYER]);
-        assert_eq!(fetched(&two, &config(2)), [Some(2); 3]);
-        assert_eq!(fetched(&two, &config(1)), [None; 3]);
-        assert_eq!(fetched(&two, b"no json"), [None; 3]);
+        assert_eq!(fetched(&two, &config(2)), [Some(2); 4]);
+        assert_eq!(fetched(&two, &config(1)), [None; 4]);
+        assert_eq!(fetched(&two, b"no json"), [None; 4]);
         let none = image(OCI_CONFIG, &[]);
-        assert_eq!(fetched(&none, &config(0)), [Some(0); 3]);
-        assert!(!plan(&two, &config(2), Release::V2).unwrap().not_an_image);
+        assert_eq!(fetched(&none, &config(0)), [Some(0); 4]);
+        assert!(!plan(&two, &config(2), Release::V2_1).unwrap().not_an_image);
     }
 
     #[test]
@@ -264,17 +264,17 @@ mod tests {
             &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"],
         );
         // All that it has was fetched beside the configuration.
-        assert_eq!(fetched(&helm, b"{}"), [None, Some(0), Some(0)]);
+        assert_eq!(fetched(&helm, b"{}"), [None, Some(0), Some(0), Some(0)]);
         let signature = image(
             OCI_CONFIG,
             &["application/vnd.dev.cosign.simplesigning.v1+json"],
         );
-        assert_eq!(fetched(&signature, &config(1)), [None, None, Some(0)]);
+        assert_eq!(fetched(&signature, &config(1)), [None, None, None, Some(0)]);
         // Layers beside a configuration that is none are never fetched.
         let odd = image("application/octet-stream", &[OCI_LAYER]);
-        assert_eq!(fetched(&odd, &config(1)), [None, None, Some(0)]);
+        assert_eq!(fetched(&odd, &config(1)), [None, None, None, Some(0)]);
         for artifact in [&helm, &signature, &odd] {
-            let plan = plan(artifact, &config(1), Release::V2).unwrap();
+            let plan = plan(artifact, &config(1), Release::V2_1).unwrap();
             assert!(plan.not_an_image);
         }
         let encrypted = image(

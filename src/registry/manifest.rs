@@ -206,7 +206,7 @@ fn of_type<T: serde::de::DeserializeOwned>(
 pub struct ImageConfig {
     pub os: String,
     pub architecture: String,
-    /// Neither absent nor `layers`: containerd 2 unpacks nothing then.
+    /// Neither absent nor `layers`: containerd 2.1 unpacks nothing then.
     pub has_other_rootfs: bool,
     pub diff_ids: Vec<String>,
 }
@@ -301,7 +301,7 @@ pub fn verify(body: &[u8], expected: &str) -> Result<(), ManifestFault> {
 
 /// The entries that containerd fetches for a platform. containerd 1 takes one: the closest that the
 /// machine can run (containerd/platforms, `Only`), the first of equals, one without a platform last.
-/// containerd 2 (`exactly`) takes all that are for the platform itself, or for none. Versions of an
+/// containerd 2.1 (`exactly`) takes all that are for the platform itself, or for none. Versions of an
 /// operating system are not compared.
 pub fn select<'a>(entries: &'a [Entry], wanted: &Platform, exactly: bool) -> Vec<&'a Entry> {
     let acceptable = acceptable(wanted);

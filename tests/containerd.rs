@@ -408,7 +408,8 @@ struct Case {
     files: &'static [(&'static str, &'static str)],
     /// The lab's authority is among the system's.
     trusts: bool,
-    /// Who is asked what the tag stands for, for each manifest, and for each layer; with the status.
+    /// Who is asked what the tag stands for, for each manifest, and, where the pull succeeds, for each
+    /// layer; with the status.
     tag: &'static [&'static str],
     manifest: &'static [&'static str],
     layer: &'static [&'static str],
@@ -813,7 +814,7 @@ const FAILING: &[Case] = &[
         )],
         tag: &["sick500 500", "layerless 200"],
         manifest: &["empty 404", "sick500 500", "layerless 200"],
-        layer: &["empty 404", "sick500 500", "layerless 404"],
+        layer: &[],
         others: &["empty", "sick500"],
         decides: "layerless",
         codes: &["blob_unknown", "mirror_order", "mirror_order"],
@@ -874,9 +875,11 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
     assert_eq!(asked(&theirs, "HEAD", &tag), case.tag, "{all}");
     assert_eq!(asked(&theirs, "GET", &index), case.manifest, "{all}");
     assert_eq!(asked(&theirs, "GET", &manifest), case.manifest, "{all}");
-    // Of what fails in the end, containerd asks several layers at once, and gives up at the first.
+    // Of what fails in the end, containerd asks for several blobs at once, and drops the others at
+    // the first failure; the walk asks for one after the other. Whose turn came is chance.
     if succeeds {
         assert_eq!(asked(&theirs, "GET", &blob), case.layer, "{all}");
+        assert_eq!(asked(&ours, "GET", &blob), case.layer, "{all}");
     }
 
     // And what we do and say.
@@ -898,10 +901,8 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
         .collect();
     assert_eq!(codes, case.codes, "{all}");
     assert_eq!(asked(&ours, "HEAD", &tag), case.tag, "{all}");
-    for path in [&index, &manifest, &blob] {
-        let (we, they) = (asked(&ours, "GET", path), asked(&theirs, "GET", path));
-        assert_eq!(we, they, "{path}{all}");
-    }
+    assert_eq!(asked(&ours, "GET", &index), case.manifest, "{all}");
+    assert_eq!(asked(&ours, "GET", &manifest), case.manifest, "{all}");
     check_report(case, &report.evidence, &all);
 
     // Both tell a mirror which registry is meant, and say the same to it beside.

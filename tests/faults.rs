@@ -71,6 +71,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("bw_node", SLOW),
     ("bw_self", SLOW),
     ("ttfb_slow", SLOW),
+    ("intermittent", BOUNDS),
+    ("unexplained", RULES),
     ("service_account_missing", LINT),
     ("image_name_invalid", TEXTS),
     ("kubelet_qps", TEXTS),
@@ -136,6 +138,7 @@ const PATHS: &str = include_str!("paths.rs");
 const TRANSFER: &str = include_str!("transfer.rs");
 /// Each by a real cause.
 const SLOW: &str = include_str!("slow.rs");
+const BOUNDS: &str = include_str!("bounds.rs");
 const LINT: &str = include_str!("lint.rs");
 const PULLS: &str = include_str!("pulls.rs");
 const TEXTS: &str = include_str!("data/pulls.yaml");
@@ -508,7 +511,7 @@ causes! {
         world.registry.knobs().redirect = Redirect::To("http://169.254.169.254/latest/meta-data/".to_owned());
         probe(&world).await
     }
-    unexplained Critical WouldFail an_answer_that_comes_byte_by_byte(world) {
+    probe_limit Critical Unknown an_answer_that_comes_byte_by_byte(world) {
         let drip = Flow::Drip { piece: 1, every: Duration::from_millis(300) };
         let reply = Reply::new(200).body(OCI_MANIFEST, vec![b' '; 400]).flow(drip);
         world.registry.knobs().manners.fail_method(Method::GET, "/manifests/sha256:", reply);

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Severity::{Critical, Info, Warning};
-use super::cause::Capability::{Fleet, History};
+use super::cause::Capability::Fleet;
 use super::cause::Detected::{Needs, Now};
 use super::cause::Entry;
 
@@ -814,12 +814,12 @@ causes! {
         cause "serializeImagePulls is on in the kubelet (the default), or maxParallelImagePulls is small."
         tell "The kubelet's events have the pull's time with and without waiting (since Kubernetes 1.28): more of it is waiting."
         fix "Set serializeImagePulls to false and maxParallelImagePulls to a few in the node pool's kubelet settings; make the largest images smaller."
-        Intermittent = "intermittent", Warning, Needs(History), [];
+        Intermittent = "intermittent", Critical, Now, [];
         "The pull fails now and then"
         symptom "A retry works"
-        cause "See the causes of the walks that failed."
-        tell "Some walks of a series fail and others do not."
-        fix "See the cause that the failing walks have in common."
+        cause "The servers answer the same request differently: several behind one name that differ, a cache that is being filled, or a limit on requests at a time or in a period."
+        tell "Where the runtime's release is not known, the walk is made more than once. One walk failed where another, by rules that do the same there, did not. Whether a pull would succeed is unknown."
+        fix "Probe several times, with `--runtime`; compare the answers of each address of the name, and look for a limit on connections or requests at the load balancer."
     }
     Other {
         ReleaseDecides = "release_decides", Critical, Now, [];

@@ -44,15 +44,12 @@ pub enum Detected {
 pub enum Capability {
     /// Several nodes beside each other.
     Fleet,
-    /// More than one walk.
-    History,
 }
 
 impl Capability {
     fn describe(self) -> &'static str {
         match self {
             Self::Fleet => "the comparison of nodes",
-            Self::History => "a series of walks",
         }
     }
 }

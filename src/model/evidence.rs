@@ -159,6 +159,10 @@ pub struct Evidence {
 pub struct ByRelease {
     /// For people: `containerd 1.6`.
     pub release: String,
+    /// Nothing in this walk depended on the release, and an earlier walk met something that did: the
+    /// servers answered differently.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answers_changed: bool,
     pub evidence: Box<Evidence>,
 }
 

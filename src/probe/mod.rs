@@ -213,9 +213,10 @@ pub async fn pull(
         .filter(|one| !left.contains(one))
         .collect();
     evidence.walked_as = Some(names(&alike));
+    let mut walked = vec![0];
     while let Some(other) = left.first().copied() {
         let rules = Rules::new(candidates[other], &candidates);
-        let walked = Box::pin(pull_by(&rules, &once, edges, progress, started)).await;
+        let again = Box::pin(pull_by(&rules, &once, edges, progress, started)).await;
         let alike: Vec<usize> = left
             .iter()
             .copied()
@@ -224,8 +225,10 @@ pub async fn pull(
         left.retain(|one| !alike.contains(one));
         evidence.by_release.push(ByRelease {
             release: names(&alike),
-            evidence: Box::new(walked),
+            answers_changed: walked.iter().any(|one| rules.agrees(*one)),
+            evidence: Box::new(again),
         });
+        walked.push(other);
     }
     evidence
 }

@@ -15,6 +15,8 @@ mod throughput;
 mod tls;
 mod workload;
 
+use std::iter;
+
 use super::cause::{Cause, Detected};
 use super::{Confidence, Finding, Pull, Severity, Verdict, path};
 use crate::model::endpoint::Role;
@@ -91,6 +93,7 @@ const UNDECIDED: &[Cause] = &[
     Cause::ProxyUnknown,
     Cause::SecretNotNamed,
     Cause::ReleaseDecides,
+    Cause::Intermittent,
     Cause::ProbeLimit,
 ];
 
@@ -146,7 +149,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     }
 }
 
-/// The runtime's release is not known, and another would end otherwise.
+/// The runtime's release is not known, and the walk by another's rules ended otherwise.
 fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
     let ends: Vec<(&str, Verdict)> = evidence
         .by_release
@@ -170,12 +173,27 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
         let cause = root.map_or_else(String::new, |root| format!(" ({})", root.cause.code()));
         format!("{release} {}{cause}", says(verdict.pull))
     });
-    Some(
+    let finding = if evidence
+        .by_release
+        .iter()
+        .any(|other| other.answers_changed)
+    {
+        new(Cause::Intermittent, None, None)
+            .fact("the same answers would have ended the same in both: the servers answered differently")
+            .confidence(Confidence::Medium)
+            .hint("Probe several times, with `--runtime containerd://VERSION`: servers behind one name that differ, or a limit on requests at a time, answer like this.")
+    } else {
         new(Cause::ReleaseDecides, None, None)
-            .fact(format!("{here} {}", says(pull)))
-            .facts(others)
-            .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it."),
-    )
+            .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it.")
+    };
+    let here = format!("{here} {}", says(pull));
+    Some(Finding {
+        evidence: iter::once(here)
+            .chain(others)
+            .chain(finding.evidence)
+            .collect(),
+        ..finding
+    })
 }
 
 /// What a leg failed at, and the pull did not: it went through all the same, or failed only later at

@@ -9,6 +9,10 @@ use crate::model::runtime::Runtime;
 
 /// The rules of one line of releases.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a difference of its own"
+)]
 pub struct Behaviour {
     pub release: Release,
     /// Authorization goes along on a redirect to the same host name at another port: Go 1.21.8 and

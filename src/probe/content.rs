@@ -390,9 +390,7 @@ impl Decoder {
                     .write_all(&data)
                     .map(|()| std::mem::take(decoder.get_mut()))
             }
-            Self::Deflate(decoder) => decoder
-                .write_all(&data)
-                .map(|()| std::mem::take(decoder.get_mut())),
+            Self::Deflate(decoder) => inflate(decoder, &data),
             Self::Zstd(all) => {
                 if all.len() + data.len() > MAX_ZSTD {
                     return Err(HttpFault::EncodingUnread {
@@ -447,6 +445,17 @@ pub(super) fn unpack_zstd(packed: &[u8], max: u64) -> std::io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// Raw deflate (RFC 1951). What comes after its last block is passed over, as Go's reader does.
+fn inflate(decoder: &mut DeflateDecoder<Vec<u8>>, mut data: &[u8]) -> std::io::Result<Vec<u8>> {
+    while !data.is_empty() {
+        match decoder.write(data)? {
+            0 => break,
+            taken => data = &data[taken..],
+        }
+    }
+    Ok(std::mem::take(decoder.get_mut()))
+}
+
 fn not_encoded(coding: &str) -> HttpFault {
     HttpFault::NotEncoded {
         encoding: coding.to_owned(),
@@ -475,4 +484,31 @@ pub(super) async fn collect(
     }
     content.extend_from_slice(&decoder.finish()?);
     Ok(content.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::write::DeflateEncoder;
+
+    use super::*;
+
+    #[test]
+    fn what_follows_the_last_block_of_deflate_is_passed_over() {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(b"{\"schemaVersion\": 2}").unwrap();
+        let mut coded = encoder.finish().unwrap();
+        let ends = coded.len();
+        coded.extend_from_slice(b"\n \n");
+        for cut in [1, ends - 1, ends, ends + 1] {
+            let mut decoder = DeflateDecoder::new(Vec::new());
+            let mut content = inflate(&mut decoder, &coded[..cut]).unwrap();
+            content.extend(inflate(&mut decoder, &coded[cut..]).unwrap());
+            decoder.try_finish().unwrap();
+            content.extend(decoder.get_ref());
+            assert_eq!(content, b"{\"schemaVersion\": 2}", "{cut}");
+        }
+        let mut decoder = DeflateDecoder::new(Vec::new());
+        assert!(inflate(&mut decoder, &[0xff; 8]).is_err());
+    }
 }

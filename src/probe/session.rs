@@ -45,6 +45,8 @@ pub(super) struct Session<'a> {
 /// How a host is asked once it has challenged.
 enum Handler {
     Basic(HeaderValue),
+    /// Its realm can't be asked, so nothing is sent to the host any more.
+    Broken(TokenFault),
     Bearer {
         bearer: Box<Bearer>,
         /// What the token service gave, and until when containerd uses it.
@@ -156,7 +158,7 @@ impl<'a> Session<'a> {
                 token: Some(Ok((value, _))),
                 ..
             } => Some(value.clone()),
-            Handler::Bearer { .. } => None,
+            Handler::Broken(_) | Handler::Bearer { .. } => None,
         }
     }
 
@@ -315,7 +317,13 @@ impl<'a> Session<'a> {
         match wanted {
             // Nothing is asked for: the refusal stands.
             Wanted::Anonymous => Ok(false),
-            Wanted::Unusable { reason } => Err(self.fails(TokenFault::BadChallenge { reason })),
+            Wanted::Unusable { reason, is_kept } => {
+                let fault = TokenFault::BadChallenge { reason };
+                if is_kept {
+                    self.handlers.insert(key, Handler::Broken(fault.clone()));
+                }
+                Err(self.fails(fault))
+            }
             Wanted::Bearer(bearer) => {
                 if let Some(error) = &bearer.error {
                     if rejected_twice(seen) {
@@ -381,6 +389,7 @@ impl<'a> Session<'a> {
         let bearer = match self.handlers.get(&key) {
             None => return Ok(None),
             Some(Handler::Basic(value)) => return Ok(Some(value.clone())),
+            Some(Handler::Broken(fault)) => return Err(Stop::Token(fault.clone())),
             Some(Handler::Bearer {
                 token: Some(Err(fault)),
                 ..

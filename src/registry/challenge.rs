@@ -24,6 +24,9 @@ pub enum Wanted {
     /// One that a pull client can't follow.
     Unusable {
         reason: String,
+        /// containerd takes it for a realm all the same: from then on each request to that host fails
+        /// for want of a token, before it is sent.
+        is_kept: bool,
     },
 }
 
@@ -58,7 +61,7 @@ impl Wanted {
                 realm: realm.clone(),
             },
             Self::Bearer(bearer) => bearer.shown.clone(),
-            Self::Unusable { reason } => Challenge::Unusable {
+            Self::Unusable { reason, .. } => Challenge::Unusable {
                 reason: reason.clone(),
             },
         }
@@ -91,6 +94,7 @@ pub fn wanted(headers: &HeaderMap, scrub: &Scrubber) -> Wanted {
             "the registry asks for '{}'; a pull client knows Bearer and Basic",
             schemes.join(", ")
         )),
+        is_kept: false,
     }
 }
 
@@ -170,16 +174,31 @@ fn is_localhost(name: &str) -> bool {
 }
 
 fn read_bearer(challenge: &Raw, scrub: &Scrubber) -> Wanted {
-    let unusable = |reason: &str| Wanted::Unusable {
+    let unusable = |reason: &str, is_kept| Wanted::Unusable {
         reason: scrub.clean(reason),
+        is_kept,
     };
     let Some(realm) = challenge.param("realm").filter(|r| !r.is_empty()) else {
-        return unusable("the registry asks for Bearer and names no realm to get a token from");
+        return unusable(
+            "the registry asks for Bearer and names no realm to get a token from",
+            challenge.param("realm").is_some(),
+        );
     };
-    let url = Url::parse(realm).ok();
-    let Some((realm, endpoint)) = url.and_then(|url| Endpoint::of(&url).map(|e| (url, e))) else {
+    let url = Url::parse(realm);
+    // Go refuses what is no URL at once; a path, another scheme or no host only when it is to be asked.
+    let is_kept = matches!(
+        url,
+        Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase | url::ParseError::EmptyHost)
+    );
+    let Some((realm, endpoint)) = url
+        .ok()
+        .and_then(|url| Endpoint::of(&url).map(|e| (url, e)))
+    else {
         // The realm's text stays out: it may have a user in it.
-        return unusable("the realm of the Bearer challenge is no http or https URL");
+        return unusable(
+            "the realm of the Bearer challenge is no http or https URL",
+            is_kept,
+        );
     };
     let service = challenge.param("service");
     let scope = challenge.param("scope");
@@ -337,19 +356,31 @@ mod tests {
 
     #[test]
     fn a_challenge_that_leads_nowhere_says_why() {
-        for (line, part) in [
-            ("Negotiate", "asks for 'negotiate'"),
-            ("Digest realm=\"x\", nonce=\"y\"", "'digest'"),
-            ("", "asks for ''"),
-            ("Bearer", "names no realm"),
-            ("Bearer realm=\"\"", "names no realm"),
-            ("Bearer realm=\"https://a/t", "names no realm"),
-            ("Bearer realm=\"/token\"", "no http or https URL"),
-            ("Bearer realm=\"ftp://a/token\"", "no http or https URL"),
-            ("Bearer realm=https://a/token", "no http or https URL"),
+        for (line, part, keeps) in [
+            ("Negotiate", "asks for 'negotiate'", false),
+            ("Digest realm=\"x\", nonce=\"y\"", "'digest'", false),
+            ("", "asks for ''", false),
+            ("Bearer", "names no realm", false),
+            ("Bearer realm=\"\"", "names no realm", true),
+            ("Bearer realm=\"https://a/t", "names no realm", true),
+            ("Bearer realm=\"/token\"", "no http or https URL", true),
+            (
+                "Bearer realm=\"ftp://a/token\"",
+                "no http or https URL",
+                true,
+            ),
+            ("Bearer realm=https://a/token", "no http or https URL", true),
+            (
+                "Bearer realm=\"https://[a/token\"",
+                "no http or https URL",
+                false,
+            ),
         ] {
             match of(&[line]) {
-                Wanted::Unusable { reason } => assert!(reason.contains(part), "{line}: {reason}"),
+                Wanted::Unusable { reason, is_kept } => {
+                    assert!(reason.contains(part), "{line}: {reason}");
+                    assert_eq!(is_kept, keeps, "{line}");
+                }
                 other => panic!("{line}: {other:?}"),
             }
         }

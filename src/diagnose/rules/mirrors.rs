@@ -59,19 +59,28 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         };
         let verdict = judge(&evidence.at(walk));
-        // What containerd would have had there is not known; where no other host serves, all hangs
-        // on it.
+        // What containerd would have got there is not known; where no other host serves, it decides.
         if verdict.pull == Pull::Unknown {
-            let roots = verdict.findings.iter().filter(|_| !decided);
+            let roots = verdict.findings.iter();
             let critical = roots.filter(|f| f.severity == Severity::Critical).cloned();
-            findings.extend(critical.map(|mut root| {
+            let most = if decided { 1 } else { usize::MAX };
+            findings.extend(critical.take(most).map(|mut root| {
                 (root.leg, root.phase) = (None, None);
-                root.fact(format!(
-                    "that is of {} {}, which is asked before {}; if it serves the image, the pull succeeds",
+                let before = format!(
+                    "that is of {} {}, which is asked before {}",
                     walk.host.kind.as_str(),
                     walk.host.endpoint,
                     evidence.walk.host.endpoint
-                ))
+                );
+                if decided {
+                    root.severity(Severity::Warning).fact(format!(
+                        "{before}; a pull may take its content, which was not seen"
+                    ))
+                } else {
+                    root.fact(format!(
+                        "{before}; if it serves the image, the pull succeeds"
+                    ))
+                }
             }));
             continue;
         }

@@ -137,6 +137,23 @@ fn a_body_that_comes_slowly_leaves_the_pull_undecided() {
 }
 
 #[test]
+fn what_a_mirror_before_would_have_given_is_left_open() {
+    let slow = HttpFault::TooSlow {
+        within_seconds: 60,
+        got: Bytes(33),
+        want: None,
+    };
+    let mut mirror = healthy();
+    mirror.walk.manifest = failed(ManifestFault::Http { fault: slow });
+    let evidence = behind(&mirror);
+    assert_eq!(judge(&evidence).pull, Pull::WouldSucceed);
+    says(
+        &only(&evidence, "probe_limit", Warning),
+        &["mirror https://mirror.example.com", "was not seen"],
+    );
+}
+
+#[test]
 fn the_error_that_containerd_shows_is_named() {
     let not_found = healthy().refused(
         Some(credential(REGISTRY)),

@@ -159,10 +159,18 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
     if ends.iter().all(|(_, verdict)| verdict.pull == pull) {
         return None;
     }
-    let says = |pull: Pull| match pull {
-        Pull::WouldSucceed => "would pull it",
-        Pull::WouldFail => "would fail",
-        Pull::Unknown => "can't be told",
+    let is_chance = evidence
+        .by_release
+        .iter()
+        .any(|other| other.answers_changed);
+    // What chance decided is said of the walk, not of the releases.
+    let says = |releases: &str, pull: Pull| match (is_chance, pull) {
+        (false, Pull::WouldSucceed) => format!("{releases} would pull it"),
+        (false, Pull::WouldFail) => format!("{releases} would fail"),
+        (false, Pull::Unknown) => format!("{releases} can't be told"),
+        (true, Pull::WouldSucceed) => format!("checked as {releases}: got the image"),
+        (true, Pull::WouldFail) => format!("checked as {releases}: failed"),
+        (true, Pull::Unknown) => format!("checked as {releases}: undecided"),
     };
     let here = evidence.walked_as.as_deref().unwrap_or("containerd");
     let others = ends.iter().map(|(release, verdict)| {
@@ -171,22 +179,18 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
             .iter()
             .find(|f| f.severity == Severity::Critical);
         let cause = root.map_or_else(String::new, |root| format!(" ({})", root.cause.code()));
-        format!("{release} {}{cause}", says(verdict.pull))
+        says(release, verdict.pull) + &cause
     });
-    let finding = if evidence
-        .by_release
-        .iter()
-        .any(|other| other.answers_changed)
-    {
+    let finding = if is_chance {
         new(Cause::Intermittent, None, None)
-            .fact("the same answers would have ended the same in both: the servers answered differently")
+            .fact("the releases would treat the same answers alike there: the servers answered differently")
             .confidence(Confidence::Medium)
             .hint("Probe several times, with `--runtime containerd://VERSION`: servers behind one name that differ, or a limit on requests at a time, answer like this.")
     } else {
         new(Cause::ReleaseDecides, None, None)
             .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it.")
     };
-    let here = format!("{here} {}", says(pull));
+    let here = says(here, pull);
     Some(Finding {
         evidence: iter::once(here)
             .chain(others)

@@ -61,7 +61,9 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let verdict = judge(&evidence.at(walk));
         // What containerd would have got there is not known; where no other host serves, it decides.
         if verdict.pull == Pull::Unknown {
-            let roots = verdict.findings.iter();
+            // Of a host that is not verified `mirror_insecure` says so.
+            let is_said = decided && walk.legs.iter().any(|leg| leg.tls.unverified.is_some());
+            let roots = verdict.findings.iter().filter(|_| !is_said);
             let critical = roots.filter(|f| f.severity == Severity::Critical).cloned();
             let most = if decided { 1 } else { usize::MAX };
             findings.extend(critical.take(most).map(|mut root| {

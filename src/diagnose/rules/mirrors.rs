@@ -59,31 +59,8 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         };
         let verdict = judge(&evidence.at(walk));
-        // What containerd would have got there is not known; where no other host serves, it decides.
         if verdict.pull == Pull::Unknown {
-            // Of a host that is not verified `mirror_insecure` says so.
-            let is_said = decided && walk.legs.iter().any(|leg| leg.tls.unverified.is_some());
-            let roots = verdict.findings.iter().filter(|_| !is_said);
-            let critical = roots.filter(|f| f.severity == Severity::Critical).cloned();
-            let most = if decided { 1 } else { usize::MAX };
-            findings.extend(critical.take(most).map(|mut root| {
-                (root.leg, root.phase) = (None, None);
-                let before = format!(
-                    "that is of {} {}, which is asked before {}",
-                    walk.host.kind.as_str(),
-                    walk.host.endpoint,
-                    evidence.walk.host.endpoint
-                );
-                if decided {
-                    root.severity(Severity::Warning).fact(format!(
-                        "{before}; a pull may take its content, which was not seen"
-                    ))
-                } else {
-                    root.fact(format!(
-                        "{before}; if it serves the image, the pull succeeds"
-                    ))
-                }
-            }));
+            findings.extend(left_open(evidence, walk, &verdict.findings));
             continue;
         }
         let root = verdict
@@ -129,6 +106,41 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
     if !decided && !evidence.others.is_empty() {
         hidden(evidence, findings);
     }
+}
+
+/// What containerd would have got from a host that is asked before is not known; where no other one
+/// serves, it decides.
+fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Finding> {
+    let decided = evidence.walk.serves_layers();
+    // Of a host that is not verified `mirror_insecure` says so.
+    let is_said = decided && walk.legs.iter().any(|leg| leg.tls.unverified.is_some());
+    let most = match (is_said, decided) {
+        (true, _) => 0,
+        (false, true) => 1,
+        (false, false) => usize::MAX,
+    };
+    let critical = findings.iter().filter(|f| f.severity == Severity::Critical);
+    let open = critical.take(most).cloned().map(|mut root| {
+        (root.leg, root.phase) = (None, None);
+        // A pull would send the credential, and take what comes.
+        let severity = if decided && root.cause != Cause::RealmUntrusted {
+            Severity::Warning
+        } else {
+            Severity::Critical
+        };
+        let what = if decided {
+            "a pull may take its content, which was not seen"
+        } else {
+            "if it serves the image, the pull succeeds"
+        };
+        root.severity(severity).fact(format!(
+            "that is of {} {}, which is asked before {}; {what}",
+            walk.host.kind.as_str(),
+            walk.host.endpoint,
+            evidence.walk.host.endpoint
+        ))
+    });
+    open.collect()
 }
 
 /// No host was seen to serve the image, and of one that failed it is not known whether it would.

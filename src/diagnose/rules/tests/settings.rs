@@ -151,6 +151,17 @@ fn what_a_mirror_before_would_have_given_is_left_open() {
         &only(&evidence, "probe_limit", Warning),
         &["mirror https://mirror.example.com", "was not seen"],
     );
+    // To a token service in plain http containerd sends the credential, and goes on there.
+    let untrusted = TokenFault::RealmUntrusted {
+        realm: endpoint("auth.example.com"),
+        reason: Distrust::PlainHttp,
+    };
+    let evidence = behind(&with_secret(failed(untrusted), no_head()));
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
+    says(
+        &only(&evidence, "realm_untrusted", Critical),
+        &["mirror https://mirror.example.com", "was not seen"],
+    );
 }
 
 #[test]

@@ -484,6 +484,15 @@ impl<'a> Visit<'a> {
         in_phase || last.is_some_and(|attempt| attempt.challenge.is_some())
     }
 
+    /// A credential was asked for that goes to no such place, and that a pull would have sent.
+    pub(super) fn was_withheld(&self) -> bool {
+        let last = self.walk.attempts.last();
+        matches!(
+            last.and_then(|attempt| attempt.token.fault()),
+            Some(TokenFault::RealmUntrusted { .. } | TokenFault::Unverified)
+        )
+    }
+
     /// What the host refused last is what another credential may change.
     pub(super) fn was_refused(&self) -> bool {
         let Some(last) = self.walk.attempts.last() else {

@@ -578,6 +578,10 @@ impl<'a> Round<'a> {
                     }
                 }
             }
+            // Where a pull would have sent a credential, it may have been given the manifest.
+            if visits.iter().flatten().any(Visit::was_withheld) {
+                break;
+            }
         }
         let goes_on = was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
         Err(Tried {

@@ -8,6 +8,8 @@ import struct
 import time
 from urllib.parse import parse_qs, urlsplit
 
+import chains
+
 MOST_HEAD = 64 * 1024
 PAUSE = 0.05
 
@@ -164,11 +166,36 @@ class Servers:
                 self.tasks.discard(task)
                 writer.close()
 
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        if isinstance(context, chains.Raw):
+            raw, context = context, None
+            connected = self._speechless(raw)
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
         self.listening.append(await asyncio.start_server(
             connected, sock=sock, ssl=context, limit=MOST_HEAD, ssl_shutdown_timeout=1 if context else None))
+
+    def _speechless(self, raw):
+        """Serves those who speak TLS with some bytes that are none."""
+        async def connected(reader, writer):
+            task = asyncio.current_task()
+            self.tasks.add(task)
+            try:
+                if not raw.at_once:
+                    await reader.read(MOST_HEAD)
+                writer.write(raw.data)
+                await writer.drain()
+                if raw.ending == "stay":
+                    await reader.read()
+                    await asyncio.sleep(600)
+                elif raw.ending == "reset":
+                    _reset(writer)
+            except (OSError, asyncio.CancelledError):
+                pass
+            finally:
+                self.tasks.discard(task)
+                writer.close()
+        return connected
 
     async def _converse(self, role, reader, writer):
         if role in self.single and self.open[role] > 1:

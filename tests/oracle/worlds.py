@@ -7,27 +7,8 @@ stands beside it. Values are drawn so that all of them come about equally often.
 
 import random
 
-USUAL, MILD, HARMFUL = "usual", "mild", "harmful"
-
-
-class Value:
-    """One value of a dimension. `needs` maps a dimension to the values that it may have then."""
-
-    def __init__(self, kind, needs=None, timed=False, state=False):
-        self.kind, self.needs, self.timed, self.state = kind, needs or {}, timed, state
-
-
-def usual(*names):
-    return {name: Value(USUAL) for name in names}
-
-
-def mild(*names, **more):
-    return {name: Value(MILD, **more) for name in names}
-
-
-def harmful(*names, **more):
-    return {name: Value(HARMFUL, **more) for name in names}
-
+from node import NODE, NODE_SETTINGS
+from values import HARMFUL, MILD, USUAL, harmful, mild, usual
 
 ASKED = ("everything", "head", "get", "config", "layers", "storage", "storage_for_all")
 BEARER = ("bearer", "no_scope", "no_service", "lower_case", "bearer_then_basic", "two_bearers", "with_error", "differs_by_request")
@@ -50,7 +31,7 @@ MIRRORED = {"mirrors": ("one", "two"), "faults_at": ("registry",)}
 TWO_MIRRORS = {"mirrors": ("two",)}
 FIRST_BYTE = {"layer": ("ok",)}
 
-DIMENSIONS = {
+PROTOCOL = {
     # What is asked for, and where it stands.
     "reference": usual("tag") | mild("digest", "tag_and_digest") | harmful("missing_tag", "missing_digest"),
     "scheme": usual("https") | mild("http", "http_server_line"),
@@ -156,8 +137,12 @@ DIMENSIONS = {
     "server_line": usual("present") | mild("absent", needs={"mirrors": ("one", "two")}),
 }
 
+DIMENSIONS = PROTOCOL | NODE
+# What a run may draw from, by name.
+GROUPS = {"protocol": PROTOCOL, "all": DIMENSIONS}
+
 # Dimensions that say only where or how another one has its effect.
-SETTINGS = ("layers", "layer_at", "get_at", "redirect_code", "faults_at")
+SETTINGS = ("layers", "layer_at", "get_at", "redirect_code", "faults_at", *NODE_SETTINGS)
 
 # How many worlds of a hundred are without any unusual value, and without any harmful one.
 HEALTHY, HARMLESS = 5, 21
@@ -167,6 +152,8 @@ AT_MIRROR = 64
 HARM_AT_REGISTRY = (22, 22, 22, 18, 16)
 HARM_AT_MIRROR = (6, 8, 10, 13, 19, 22, 22)
 MILD_COUNT = (6, 20, 28, 25, 21)
+# How many values of the node a world has, as weights of 0, 1, …
+NODE_COUNT = (14, 30, 36, 20)
 # How many candidates are compared for the one drawn least so far.
 CANDIDATES = 110
 
@@ -193,11 +180,16 @@ def has_state(values):
     return any(DIMENSIONS[dimension][value].state for dimension, value in values.items())
 
 
+def whole(values):
+    """The values of a world with the usual ones of dimensions that it does not name."""
+    return {dimension: values.get(dimension, next(iter(names))) for dimension, names in DIMENSIONS.items()}
+
+
 class Draft:
     """A world while it is drawn: values that are fixed, and what they still allow."""
 
-    def __init__(self, rng):
-        self.rng, self.fixed, self.allowed = rng, {}, {}
+    def __init__(self, rng, dimensions):
+        self.rng, self.dimensions, self.fixed, self.allowed = rng, dimensions, {}, {}
 
     def fits(self, dimension, value):
         if dimension in self.fixed:
@@ -220,7 +212,7 @@ class Draft:
 
     def finish(self, counts=None):
         """Gives every other dimension a value that is allowed: the usual one, or with `counts` often a rare one."""
-        for dimension, values in DIMENSIONS.items():
+        for dimension, values in self.dimensions.items():
             if dimension in self.fixed:
                 continue
             allowed = [name for name in values if name in self.allowed.get(dimension, values)]
@@ -237,17 +229,18 @@ class Draft:
                 self.fix(dimension, self.rng.choice(fitting))
             else:
                 self.fixed[dimension] = choice[0]
-        return {dimension: self.fixed[dimension] for dimension in DIMENSIONS}
+        return {dimension: self.fixed[dimension] for dimension in self.dimensions}
 
 
 class Generator:
     """Draws worlds one after the other; the counts of earlier ones steer later ones."""
 
-    def __init__(self, seed):
-        self.seed = seed
-        self.counts = {(dimension, name): 0 for dimension, values in DIMENSIONS.items() for name in values}
+    def __init__(self, seed, group):
+        self.seed, self.dimensions = seed, GROUPS[group]
+        self.counts = {(dimension, name): 0 for dimension, values in self.dimensions.items() for name in values}
+        self.members = {}
         self.pools = {
-            kind: [(dimension, name) for dimension, values in DIMENSIONS.items() for name, value in values.items()
+            kind: [(dimension, name) for dimension, values in self.dimensions.items() for name, value in values.items()
                    if value.kind == kind and dimension not in SETTINGS]
             for kind in (MILD, HARMFUL)
         }
@@ -263,9 +256,11 @@ class Generator:
             draft.fix(*min(fitting, key=lambda pair: self.counts[pair]))
 
     def _values(self, rng):
-        draft = Draft(rng)
+        draft = Draft(rng, self.dimensions)
         dice = rng.randrange(100)
         if dice >= HEALTHY:
+            if self.dimensions is not PROTOCOL:
+                self._node(draft, dice)
             milds = rng.choices(range(len(MILD_COUNT)), MILD_COUNT)[0]
             # One of the image may come first, or the harmful ones would leave it no place.
             early = min(milds, rng.randrange(2))
@@ -286,46 +281,79 @@ class Generator:
                     draft.fix(dimension, rng.choice(names))
         return draft.finish(self.counts if dice >= HEALTHY else None)
 
+    def _node(self, draft, dice):
+        """Fixes some values of the node before those of the protocol."""
+        kinds = (MILD, HARMFUL) if dice >= HEALTHY + HARMLESS else (MILD,)
+        for _ in range(draft.rng.choices(range(len(NODE_COUNT)), NODE_COUNT)[0]):
+            self._pick(draft, draft.rng.choice(kinds), NODE)
+        if "tls" in draft.fixed:
+            places = [name for name in DIMENSIONS["tls_at"] if draft.fits("tls_at", name)]
+            draft.fix("tls_at", draft.rng.choice(places))
+
+    def _text(self, dimension, value):
+        """The member of a class that came least often so far."""
+        known = self.members.setdefault((dimension, value), dict.fromkeys(DIMENSIONS[dimension][value].members, 0))
+        name = min(known, key=known.get)
+        known[name] += 1
+        return name
+
     def draw(self, number):
         """World `number`; worlds are to be drawn in order."""
         rng = random.Random(f"{self.seed}/{number}")
         values = self._values(rng)
         for pair in values.items():
             self.counts[pair] += 1
-        return {"id": f"{self.seed}-{number}", "seed": f"{self.seed}/{number}", "values": values}
+        world = {"id": f"{self.seed}-{number}", "seed": f"{self.seed}/{number}", "values": values}
+        texts = {dimension: self._text(dimension, value) for dimension, value in values.items() if DIMENSIONS[dimension][value].members}
+        return {**world, "texts": texts} if texts else world
 
 
-def generate(count, seed):
-    generator = Generator(seed)
+def generate(count, seed, group="protocol"):
+    generator = Generator(seed, group)
     return [generator.draw(number) for number in range(count)]
 
 
-def alone():
-    """One world for each unusual value, with nothing else unusual but what the value needs."""
+def alone(group="protocol", fixed=()):
+    """A world for each unusual value, or each member of a class, with nothing else unusual but what the value needs.
+
+    `fixed` are values that all of them have beside, where they fit.
+    """
     found = []
-    for dimension, values in DIMENSIONS.items():
+    for dimension, values in GROUPS[group].items():
         for name, value in values.items():
             if value.kind == USUAL:
                 continue
-            draft = Draft(random.Random(f"{dimension}={name}"))
-            draft.fix("layers", "3")
-            draft.fix(dimension, name)
-            found.append({"id": f"alone-{dimension}-{name}", "values": draft.finish()})
+            for member in value.members or (None,):
+                draft = Draft(random.Random(f"{dimension}={name}"), GROUPS[group])
+                draft.fix("layers", "3")
+                draft.fix(dimension, name)
+                if not all(draft.fits(*pair) for pair in fixed):
+                    continue
+                for pair in fixed:
+                    draft.fix(*pair)
+                world = {"id": f"alone-{dimension}-{name}" + (f"-{member}" if member else ""), "values": draft.finish()}
+                texts = {other: chosen.members[0] for other, chosen in ((other, DIMENSIONS[other][drawn]) for other, drawn in world["values"].items()) if chosen.members}
+                found.append({**world, "texts": {**texts, dimension: member}} if member else world)
     return found
 
 
-def coverage(worlds):
+def coverage(worlds, group=PROTOCOL):
     """How often each value came, and which shares of the worlds are healthy, manifold and timed."""
-    counts = {(dimension, name): 0 for dimension, values in DIMENSIONS.items() for name in values}
+    counts = {(dimension, name): 0 for dimension, values in group.items() for name in values}
+    members = {(dimension, name, member): 0 for dimension, values in group.items() for name, value in values.items() for member in value.members}
     for world in worlds:
         for pair in world["values"].items():
-            counts[pair] += 1
+            if pair in counts:
+                counts[pair] += 1
+        for dimension, member in world.get("texts", {}).items():
+            members[dimension, world["values"][dimension], member] += 1
     total = max(len(worlds), 1)
     return {
         "worlds": len(worlds),
         "values": len(counts),
         "least": sorted(((count, f"{dimension}={name}") for (dimension, name), count in counts.items()))[:12],
         "below_30": sum(count < 30 for count in counts.values()),
+        "texts": len(members), "texts_never": sum(not count for count in members.values()),
         "healthy": sum(not unusual(world["values"]) for world in worlds) / total,
         "two_or_more": sum(len(unusual(world["values"])) >= 2 for world in worlds) / total,
         "harmful": sum(bool(harmful_values(world["values"])) for world in worlds) / total,
@@ -339,7 +367,8 @@ if __name__ == "__main__":
     import json
     import sys
 
-    told = coverage(generate(int(sys.argv[1]), sys.argv[2]))
+    group = sys.argv[3] if len(sys.argv) > 3 else "protocol"
+    told = coverage(generate(int(sys.argv[1]), sys.argv[2], group), GROUPS[group])
     if "-v" not in sys.argv:
         del told["counts"]
     print(json.dumps(told, indent=1))

@@ -17,7 +17,7 @@ TLS_AT_NAME = TLS | AT_NAME
 OF_A_TEXT = {"mirrors": ("one",), "mirror_path": ("plain",), "mirror_capabilities": ("both",), "server_line": ("present",), "scheme": ("https",),
              "addresses": ("one", "two")} | AT_NAME
 OF_A_CONFIG = {"scheme": ("https",), "addresses": ("one", "two"), "mirror_path": ("plain",), "mirror_capabilities": ("both",), "server_line": ("present",)}
-WITH_LOGIN = {"challenge_on": ("everything",), "challenge": ("basic", "bearer"), "secret": ("none",), "realm": ("other_host", "same_host")}
+WITH_LOGIN = {"challenge_on": ("everything",), "challenge": ("bearer", "no_service"), "secret": ("none",), "realm": ("other_host", "same_host"), "anonymous": ("refused",)}
 # Below an address there are no subdomains.
 NO_SUBDOMAIN = {
     "head_redirect": ("no", "relative", "other_port", "other_host", "http", "dead", "loop", "signed_for_get", "login"),

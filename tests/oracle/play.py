@@ -21,7 +21,7 @@ import nodes
 import room
 import score
 from runtime import Runtime, shared
-from worlds import DIMENSIONS, GROUPS, alone, coverage, generate, is_timed, whole
+from worlds import DIMENSIONS, GROUPS, alone, coverage, generate, is_timed, is_usual, whole
 
 # What worlds are drawn from where nothing is said of it.
 DRAWN = "protocol"
@@ -45,7 +45,7 @@ def arguments():
     parser.add_argument("--dimensions", choices=sorted(GROUPS), help="what worlds are drawn from (default: protocol)")
     parser.add_argument("--with", dest="fixed", metavar="DIMENSION=VALUE", action="append", default=[], help="with --alone: all worlds have this value beside; repeatable")
     parser.add_argument("--no-probe", action="store_true", help="ask the runtimes only")
-    parser.add_argument("--only", metavar="DIMENSION=VALUE", action="append", default=[], help="only worlds with this value; repeatable")
+    parser.add_argument("--only", metavar="DIMENSION[=VALUE]", action="append", default=[], help="only worlds with this value, or with any unusual one where none is named; repeatable")
     return parser.parse_args()
 
 
@@ -190,8 +190,9 @@ def choose(args, out):
     if args.worlds_dir:
         worlds += [load_world(path) for path in sorted(glob.glob(os.path.join(args.worlds_dir, "*.json")))]
     for wish in args.only:
-        dimension, _, value = wish.partition("=")
-        worlds = [world for world in worlds if whole(world["values"]).get(dimension) == value or world.get("texts", {}).get(dimension) == value]
+        dimension, named, value = wish.partition("=")
+        drawn = [(world, whole(world["values"])[dimension]) for world in worlds]
+        worlds = [world for world, has in drawn if (value in (has, world.get("texts", {}).get(dimension)) if named else not is_usual(dimension, has))]
     done = {result["id"] for result in results_of(os.path.join(out, "results.jsonl"))}
     return worlds, [world for world in worlds if world["id"] not in done]
 

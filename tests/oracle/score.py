@@ -196,7 +196,7 @@ def print_coverage(cover, score):
     print(f"  values: {cover['values']}; in fewer than 30 worlds: {cover['below_30']}")
     print("  drawn least: " + ", ".join(f"{name} {count}" for count, name in cover["least"][:6]))
     drawn = [f"{dimension}={name}" for dimension, names in DIMENSIONS.items() for name, value in names.items()
-             if value.kind != "usual" and cover["counts"][f"{dimension}={name}"]]
+             if value.kind != "usual" and cover["counts"].get(f"{dimension}={name}")]
     never = [fault for fault in drawn if is_harmful(fault) and fault not in score.fired
              and fault.split("=")[0] not in causes.WITHOUT_REQUEST and not fault.endswith(("=dead", "=silent"))]
     print(f"  harmful, and without a turn in any request of a runtime: {', '.join(never) or 'none'}")

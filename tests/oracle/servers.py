@@ -1,6 +1,7 @@
 """HTTP/1.1 servers with control over every byte: bodies that end early, resets, stalls, odd lengths."""
 
 import asyncio
+import asyncio.sslproto
 import dataclasses
 import socket
 import ssl
@@ -12,6 +13,8 @@ import chains
 
 MOST_HEAD = 64 * 1024
 PAUSE = 0.05
+# The first byte of TLS.
+HANDSHAKE = b"\x16"
 
 
 @dataclasses.dataclass
@@ -71,9 +74,12 @@ def _reset(writer):
 
 
 async def _read(reader):
-    """The next request of a connection, or None at its end."""
+    """The next request of a connection, without a method where TLS is spoken, or None at its end."""
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readexactly(1)
+        if head == HANDSHAKE:
+            return Request("", "", {}, b"")
+        head += await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
         return None
     lines = head.decode("latin-1").split("\r\n")
@@ -135,6 +141,18 @@ async def _answer(writer, request, reply):
     if reply.ending == "end":
         return False
     return not (reply.length == "none" and request.method != "HEAD")
+
+
+class Handshake(asyncio.sslproto.SSLProtocol):
+    """TLS that tells its client by an alert why it ends the handshake, as other servers do."""
+
+    def _on_handshake_complete(self, handshake_exc):
+        if handshake_exc is not None and self._transport is not None and (alert := self._outgoing.read()):
+            self._transport.write(alert)
+        super()._on_handshake_complete(handshake_exc)
+
+
+asyncio.sslproto.SSLProtocol = Handshake
 
 
 def tls(certificate, key):
@@ -206,6 +224,10 @@ class Servers:
         while going:
             request = await _read(reader)
             if request is None:
+                return
+            if not request.method:
+                # As other servers answer those who speak TLS to their plain port.
+                await _answer(writer, request, Reply(400, [("Connection", "close")], b"Bad Request"))
                 return
             reply = self.answer(role, request)
             self.note(role, request, reply)

@@ -333,7 +333,8 @@ def alone(group="protocol", fixed=()):
                     draft.fix(*pair)
                 world = {"id": f"alone-{dimension}-{name}" + (f"-{member}" if member else ""), "values": draft.finish()}
                 texts = {other: chosen.members[0] for other, chosen in ((other, DIMENSIONS[other][drawn]) for other, drawn in world["values"].items()) if chosen.members}
-                found.append({**world, "texts": {**texts, dimension: member}} if member else world)
+                texts |= {dimension: member} if member else {}
+                found.append({**world, "texts": texts} if texts else world)
     return found
 
 

@@ -221,7 +221,7 @@ class Workshop:
         return KINDS[value](self)
 
     def root(self, value, **more):
-        return self.certificate(f"oracle root for {value}", ca=True, number=1, **more)
+        return self.certificate(titled("root", value), ca=True, number=1, **more)
 
     def leaf(self, issuer, **more):
         more.setdefault("san", SAN)
@@ -260,6 +260,11 @@ class Workshop:
 
 ZONE_NAMES = tuple("DNS:" + one for one in sorted(NAMES))
 SAN = tuple("DNS:" + one for one in (*sorted(NAMES), *LOCAL_NAMES, NAMED, "named")) + tuple("IP:" + one for one in IPS)
+
+
+def titled(kind, value):
+    """The common name of an authority."""
+    return f"oracle {kind} for {value.replace('_', ' ')}"
 
 
 class Raw:
@@ -313,7 +318,7 @@ def kind(*names):
 def through(shop, value, leaf=None, middle=None, root=None, send_middle=True):
     """Root, intermediate and leaf, with what is special about each."""
     top = shop.root(value, **(root or {}))
-    between = shop.certificate(f"oracle intermediate for {value}", top, ca=True, number=2, **(middle or {}))
+    between = shop.certificate(titled("intermediate", value), top, ca=True, number=2, **(middle or {}))
     end = shop.leaf(between, **(leaf or {}))
     return Kind([end, between] if send_middle else [end], [top])
 
@@ -338,7 +343,7 @@ LEAVES = {
     "purpose_client": {"purposes": ("client",)}, "purpose_none": {"purposes": ()}, "purpose_any": {"purposes": ("any",)},
     "no_usage": {"usage": ()}, "usage_encipher_only": {"usage": ("encipher",), "key": "rsa2048"},
     "unknown_critical": {"odd": True}, "negative_serial": {"serial": -5}, "serial_zero": {"serial": 0}, "serial_long": {"serial": 1 << 190},
-    "bad_signature": {"spoilt": True}, "other_issuer_bytes": {"issuer_name": "printable"}, "version_1_leaf": {"version": 1},
+    "bad_signature": {"spoilt": True}, "other_issuer_bytes": {"issuer_name": "printable"}, "invalid_issuer": {"issuer_name": "invalid"}, "version_1_leaf": {"version": 1},
     "no_identifiers": {"identifiers": False}, "leaf_is_ca": {"ca": True, "usage": ("digital", "cert"), "purposes": ("server",)},
     "long_life": {"end": 3000 * DAY}, "email_name": {"san": (*SAN, "email:someone@oracle.test", "URI:https://oracle.test/x")},
 }
@@ -368,7 +373,9 @@ ROOTS = {
 def _leaf(shop, value):
     special = dict(LEAVES[value])
     if special.get("issuer_name") == "printable":
-        special["issuer_name"] = name(f"oracle root for {value}", 0x13)
+        special["issuer_name"] = name(titled("root", value), 0x13)
+    elif special.get("issuer_name") == "invalid":
+        special["issuer_name"] = name(titled("root", value).replace(" ", "_"), 0x13)
     return direct(shop, value, leaf=special)
 
 
@@ -379,7 +386,7 @@ def _middle(shop, value):
     if special.get("ca") is False:
         del special["ca"]
         top = shop.root(value)
-        between = shop.certificate(f"oracle intermediate for {value}", top, number=2, **special)
+        between = shop.certificate(titled("intermediate", value), top, number=2, **special)
         return Kind([shop.leaf(between), between], [top])
     return through(shop, value, leaf=leaf, middle=special, send_middle=value != "intermediate_missing")
 
@@ -388,9 +395,9 @@ def _middle(shop, value):
 def _root(shop, value):
     special = dict(ROOTS[value])
     ca = special.pop("ca", True)
-    top = shop.certificate(f"oracle root for {value}", ca=ca, number=1, **({"purposes": ()} | special))
+    top = shop.certificate(titled("root", value), ca=ca, number=1, **({"purposes": ()} | special))
     if value == "root_pathlen_0":
-        between = shop.certificate(f"oracle intermediate for {value}", top, ca=True, number=2)
+        between = shop.certificate(titled("intermediate", value), top, ca=True, number=2)
         return Kind([shop.leaf(between), between], [top])
     return Kind([shop.leaf(top)], [top])
 
@@ -411,7 +418,7 @@ def _shape(shop, value):
     elif value == "root_sent_too":
         made.served.append(made.trusted[0])
     elif value == "other_root_same_name":
-        made.trusted = [shop.certificate(f"oracle root for {value}", ca=True, number=7)]
+        made.trusted = [shop.certificate(titled("root", value), ca=True, number=7)]
     elif value == "unrelated_sent":
         made.served = [end, shop.certificate("unrelated authority", ca=True, number=6), between]
     elif value == "wrong_order":
@@ -448,7 +455,7 @@ def _crossed(shop, value):
     old = shop.certificate(f"oracle old root for {value}", ca=True, number=5, start=-3000 * DAY, end=-20 * DAY)
     new = shop.certificate(subject, ca=True, number=1)
     crossed = shop.certificate(subject, old, ca=True, number=1, start=-800 * DAY, end=300 * DAY)
-    between = shop.certificate(f"oracle intermediate for {value}", new, ca=True, number=2)
+    between = shop.certificate(titled("intermediate", value), new, ca=True, number=2)
     served = [shop.leaf(between), between, crossed]
     if value.endswith("first"):
         served.append(old)

@@ -27,6 +27,7 @@ NO_SUBDOMAIN = {
 }
 PLACED = {"scheme": ("https",), "addresses": ("one",), "mirrors": ("none",), "faults_at": ("registry",)} | NO_SUBDOMAIN
 PROXIED = {"proxy": ("good", "good_credentials", "good_over_tls", "good_without_scheme", "refuses_403", "wants_407", "down", "answers_502", "inspects")}
+OF_EDITED_NAMES = {"addresses": ("one",), "place": ("name",), "mirrors": ("none",), "resolver": ("hosts_file",)} | NO_SUBDOMAIN
 OF_NAMES = {"addresses": ("one",), "place": ("name",), "mirrors": ("none", "one"), "server_line": ("present",)} | NO_SUBDOMAIN
 
 
@@ -89,7 +90,7 @@ CHAINS = {
     "shorter_key": ("harmful", ("key_rsa768",)),
     "odd_key": ("harmful", ("key_p224", "key_secp256k1", "key_pss", "key_ed448")),
     "serial": ("harmful", ("negative_serial", "serial_zero", "serial_long", "root_negative_serial")),
-    "names_in_other_bytes": ("harmful", ("other_issuer_bytes", "version_1_leaf")),
+    "names_in_other_bytes": ("harmful", ("other_issuer_bytes", "invalid_issuer", "version_1_leaf")),
     "too_huge": ("harmful", ("too_huge",)),
     # How the handshake goes.
     "old_version": ("harmful", ("tls11_only", "tls10_only")),
@@ -135,11 +136,12 @@ NODE = {
               needs=OF_NAMES)
     | harmful("rotate_dead", needs=OF_NAMES, state=True)
     | harmful("silent_first", "all_silent", "aaaa_silent", needs=OF_NAMES, timed=True),
-    "edited": usual("before") | mild("hosts_mended_after", "hosts_broken_after", "resolver_mended_after", needs=OF_A_TEXT)
-    | harmful("resolver_broken_after", "config_mended_after", "config_broken_after", "path_added_after", "ca_added_after", "ca_removed_after",
-              "proxy_added_after", "proxy_removed_after", needs=OF_A_TEXT),
+    "edited": usual("before") | mild("hosts_mended_after", "hosts_broken_after", needs=OF_A_TEXT) | mild("resolver_mended_after", needs=OF_EDITED_NAMES)
+    | harmful("resolver_broken_after", needs=OF_EDITED_NAMES) | harmful("config_mended_after", "config_broken_after", "path_added_after", "ca_added_after", "ca_removed_after",
+              "proxy_added_after", "proxy_removed_after",
+              needs=OF_A_TEXT | {"config_file": ("own_version",), "proxy": ("none",), "bundle": ("file",)}),
 }
 # Dimensions that say only where another one has its effect.
 NODE_SETTINGS = ("tls_at",)
 # Worlds with unusual values of these are pulled by the upstream build's defaults too.
-BUILD_DECIDES = ("tls", "hosts_file", "place")
+BUILD_DECIDES = ("tls", "hosts_file", "place", "resolver", "proxy")

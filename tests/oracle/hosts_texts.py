@@ -128,8 +128,10 @@ TEXTS = {
     "syntax": ("harmful", {
         "server_twice": S + S + H, "no_quote": 'server = "@REGISTRY@\n' + H, "no_bracket": S + '[host."@MIRROR@"\n' + BOTH, "no_quotes": "server = @REGISTRY@\n" + H, "merge_marks": S + "<<<<<<< HEAD\n" + H + "=======\n>>>>>>> x\n",
         "json": '{"server": "@REGISTRY@"}\n', "yaml": "server: @REGISTRY@\nhost:\n  - @MIRROR@\n", "words": "this is no configuration\n", "no_comma": S + '[host."@MIRROR@"]\n  capabilities = ["pull" "resolve"]\n', "comma_after": S + '[host."@MIRROR@"]\n  capabilities = ["pull", "resolve",]\n',
-        "no_value": "server =\n" + H, "semicolon": S.rstrip("\n") + ";\n" + H, "bad_escape": 'server = "@REGISTRY@\\d"\n' + H, "key_twice": with_line('capabilities = ["pull"]'), "error_at_end": S + H + "oops\n",
+        "semicolon": S.rstrip("\n") + ";\n" + H, "bad_escape": 'server = "@REGISTRY@\\d"\n' + H, "key_twice": with_line('capabilities = ["pull"]'), "error_at_end": S + H + "oops\n",
     }),
+    # With these a containerd 1.6 ends, and with it every pull of the node.
+    "deadly": ("harmful", {"no_value": "server =\n" + H}),
     "folder": ("harmful", {
         "default": {"_default/hosts.toml": H}, "default_with_server": {"_default/hosts.toml": S + H}, "port_in_name": {"@NAME@_@PORT@_/hosts.toml": S + H}, "name_without_port": {"@NAME@/hosts.toml": S + H},
         "both": {"@AUTHORITY@/hosts.toml": S, "_default/hosts.toml": H}, "both_ports": {"@AUTHORITY@/hosts.toml": S, "@NAME@_@PORT@_/hosts.toml": S + H}, "upper_case": {"@UPPER@/hosts.toml": S + H},

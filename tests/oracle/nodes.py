@@ -50,7 +50,7 @@ class Node:
         text = member(world, "hosts_file")
         self.hosts_text = None if text is None else hosts_texts.TEXTS[self.values["hosts_file"]][1][text]
         beyond = isinstance(self.hosts_text, dict) and not all(name.startswith("@AUTHORITY@/") for name in self.hosts_text)
-        self.own = beyond or any(not is_usual(dimension, self.values[dimension]) for dimension in OWN)
+        self.own = beyond or self.values["hosts_file"] == "deadly" or any(not is_usual(dimension, self.values[dimension]) for dimension in OWN)
         self.certs = os.path.join(folder, "certs.d") if self.own else shared_certs
         self.edited = self.values["edited"]
         self.written = {}

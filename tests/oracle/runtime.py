@@ -61,6 +61,8 @@ def configuration(version, folder, certs):
     return "\n".join(head + lines) + "\n"
 
 
+# What grpc says where nobody is there.
+ENDED = ("failed to connect to all addresses", "Socket closed", "recvmsg:Connection reset")
 # How often a runtime that is still starting is asked again.
 STARTING = 80
 
@@ -140,6 +142,8 @@ class Client:
                     # The socket is there before the image service is.
                     await asyncio.sleep(0.25)
                     continue
+                if tries == STARTING and (error.details() or "").startswith(ENDED):
+                    raise RuntimeError("a runtime that others share has ended") from error
                 return error.code().name, error.details() or ""
             return None
         raise RuntimeError("the runtime has no image service")

@@ -106,7 +106,10 @@ class Runtime:
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 break
-            if BOOTED in self.words():
+            words = self.words()
+            if BOOTED in words:
+                if "too many open files" in words:
+                    raise OSError("a runtime lacks plugins: fs.inotify.max_user_instances is too small for so many at a time")
                 return
             time.sleep(0.1)
         raise RuntimeError(f"containerd {self.version} did not start: {self.words()[-2000:]}")

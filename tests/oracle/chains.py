@@ -330,7 +330,8 @@ def direct(shop, value, leaf=None, root=None):
 
 LEAVES = {
     "key_rsa2048": {"key": "rsa2048"}, "key_rsa4096": {"key": "rsa4096"}, "key_p384": {"key": "p384"}, "key_p521": {"key": "p521"},
-    "key_ed25519": {"key": "ed25519"}, "key_rsa1024": {"key": "rsa1024"}, "key_rsa768": {"key": "rsa768"}, "key_rsa1536": {"key": "rsa1536"}, "key_p224": {"key": "p224"},
+    "key_ed25519": {"key": "ed25519"}, "key_rsa1024": {"key": "rsa1024"}, "key_rsa768": {"key": "rsa768"}, "key_rsa1536": {"key": "rsa1536"},
+    "key_p224": {"key": "p224"},
     "key_secp256k1": {"key": "k1"}, "key_pss": {"key": "pss2048"}, "key_ed448": {"key": "ed448"},
     "expired": {"start": -90 * DAY, "end": -3 * DAY}, "not_yet_valid": {"start": 3 * DAY},
     "wrong_name": {"san": ("DNS:elsewhere.example",)}, "cn_only": {"san": ()}, "wildcard": {"san": (f"DNS:*.{ZONE}", f"DNS:*.registry.{ZONE}")},
@@ -343,7 +344,8 @@ LEAVES = {
     "purpose_client": {"purposes": ("client",)}, "purpose_none": {"purposes": ()}, "purpose_any": {"purposes": ("any",)},
     "no_usage": {"usage": ()}, "usage_encipher_only": {"usage": ("encipher",), "key": "rsa2048"},
     "unknown_critical": {"odd": True}, "negative_serial": {"serial": -5}, "serial_zero": {"serial": 0}, "serial_long": {"serial": 1 << 190},
-    "bad_signature": {"spoilt": True}, "other_issuer_bytes": {"issuer_name": "printable"}, "invalid_issuer": {"issuer_name": "invalid"}, "version_1_leaf": {"version": 1},
+    "bad_signature": {"spoilt": True}, "other_issuer_bytes": {"issuer_name": "printable"}, "invalid_issuer": {"issuer_name": "invalid"},
+    "version_1_leaf": {"version": 1},
     "no_identifiers": {"identifiers": False}, "leaf_is_ca": {"ca": True, "usage": ("digital", "cert"), "purposes": ("server",)},
     "long_life": {"end": 3000 * DAY}, "email_name": {"san": (*SAN, "email:someone@oracle.test", "URI:https://oracle.test/x")},
 }
@@ -362,7 +364,8 @@ MIDDLES = {
 }
 ROOTS = {
     "root_expired": {"start": -900 * DAY, "end": -2 * DAY}, "root_no_basic": {"basic": False}, "root_no_certsign": {"usage": ("crl",)},
-    "root_no_usage": {"usage": ()}, "root_pathlen_0": {"path": 0}, "root_version_1": {"version": 1}, "root_not_ca": {"ca": False, "basic": "always", "usage": ("cert",)},
+    "root_no_usage": {"usage": ()}, "root_pathlen_0": {"path": 0}, "root_version_1": {"version": 1}, "root_not_ca": {"ca": False, "basic": "always",
+    "usage": ("cert",)},
     "root_constraints_forbid": {"constraints": ([], ["DNS:" + ZONE])}, "root_rsa1024": {"key": "rsa1024"}, "root_sha1_self": {"digest": "sha1"},
     "root_negative_serial": {"serial": -9}, "root_purpose_client": {"purposes": ("client",)}, "root_future": {"start": 2 * DAY},
     "root_p521": {"key": "p521"}, "root_rsa4096": {"key": "rsa4096"},
@@ -503,5 +506,6 @@ RAW = {
     "alert_name": Raw(alert(112)), "alert_internal": Raw(alert(80)), "alert_version": Raw(alert(70)), "alert_denied": Raw(alert(49)),
     "closes": Raw(), "resets": Raw(ending="reset"), "hangs": Raw(ending="stay"),
     "plain_http": Raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
-    "ssh": Raw(b"SSH-2.0-OpenSSH_9.2\r\n", "stay", at_once=True), "page_of_port": Raw(b"HTTP/1.1 301 Moved Permanently\r\nLocation: https://portal.example/\r\nContent-Length: 0\r\n\r\n"),
+    "ssh": Raw(b"SSH-2.0-OpenSSH_9.2\r\n", "stay", at_once=True),
+    "page_of_port": Raw(b"HTTP/1.1 301 Moved Permanently\r\nLocation: https://portal.example/\r\nContent-Length: 0\r\n\r\n"),
 }

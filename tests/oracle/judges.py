@@ -7,7 +7,6 @@ Each judge gets servers of its own with content of its own. A pull ends as "pull
 import asyncio
 import json
 import os
-import shutil
 import time
 
 import nodes
@@ -156,8 +155,9 @@ async def _pull_by_own(bench, site, version, upstream):
         except RuntimeError:
             return _told(site, "failed", 0, [("NOT_STARTED", runtime.words().strip()[-600:])])
         if edited:
-            # What is read at the first pull is read now.
-            await client.pull(f"{site.authority}/warm/up:1", None, 60, OWN_TRIES)
+            if not node.edited.endswith("_unused"):
+                # What is read at the first pull is read now.
+                await client.pull(f"{site.authority}/warm/up:1", None, 60, OWN_TRIES)
             node.write(version)
             if node.edited.startswith("resolver_"):
                 await asyncio.sleep(RESOLVER_READ)

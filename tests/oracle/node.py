@@ -17,7 +17,8 @@ TLS_AT_NAME = TLS | AT_NAME
 OF_A_TEXT = {"mirrors": ("one",), "mirror_path": ("plain",), "mirror_capabilities": ("both",), "server_line": ("present",), "scheme": ("https",),
              "addresses": ("one", "two")} | AT_NAME
 OF_A_CONFIG = {"scheme": ("https",), "addresses": ("one", "two"), "mirror_path": ("plain",), "mirror_capabilities": ("both",), "server_line": ("present",)}
-WITH_LOGIN = {"challenge_on": ("everything",), "challenge": ("bearer", "no_service"), "secret": ("none",), "realm": ("other_host", "same_host"), "anonymous": ("refused",)}
+WITH_LOGIN = {"challenge_on": ("everything",), "challenge": ("bearer", "no_service"), "secret": ("none",), "realm": ("other_host", "same_host"),
+"anonymous": ("refused",)}
 # Below an address there are no subdomains.
 NO_SUBDOMAIN = {
     "head_redirect": ("no", "relative", "other_port", "other_host", "http", "dead", "loop", "signed_for_get", "login"),
@@ -119,7 +120,8 @@ NODE = {
     "place": usual("name") | mild("localhost_tls", "localhost_plain", "loopback_tls", "loopback_plain", "loopback_6_tls", "loopback_6_plain",
                                   "named_loopback_tls", "named_loopback_plain", "private_tls", needs=PLACED)
     | harmful("private_plain", "private_6_tls", needs=PLACED),
-    "port": usual("other") | mild("443", "80", needs={"place": ("loopback_tls", "loopback_plain", "private_tls", "private_plain"), "realm": ("other_host", "same_host")}),
+    "port": usual("other") | mild("443", "80", needs={"place": ("loopback_tls", "loopback_plain", "private_tls", "private_plain"),
+    "realm": ("other_host", "same_host")}),
     "proxy": usual("none") | mild("good", "good_credentials", "good_over_tls", "good_without_scheme", needs=OF_A_CONFIG)
     | harmful("refuses_403", "wants_407", "wrong_credentials", "down", "absent_name", "over_tls_untrusted", "tls_to_plain", "malformed", "answers_502",
               "answers_page", "closes", "inspects", "no_such_scheme", needs=OF_A_CONFIG)
@@ -132,16 +134,19 @@ NODE = {
     | mild("one_server", "search", "search_short", "ndots_0", "rotate", "dead_second", "truncated", "edns_refused", "trust_ad", "use_vc", "slow", "three_servers",
            "comments", "domain_line", "single_request", "upper_case_answer", "cname", "server_of_ipv6", needs=OF_NAMES)
     | harmful("dead_first", "servfail_first", "refused_first", "nxdomain_first", "nodata_first", "all_servfail", "all_nxdomain", "short_without_search", "no_server",
-              "empty", "garbage", "unknown_option", "good_is_fourth", "wildcard_in_search", "aaaa_servfail", "cname_loop", "wrong_identification", "lame", "ndots_15",
+              "empty", "garbage", "unknown_option", "good_is_fourth", "wildcard_in_search", "aaaa_servfail", "cname_loop", "wrong_identification", "lame",
+              "ndots_15",
               needs=OF_NAMES)
     | harmful("rotate_dead", needs=OF_NAMES, state=True)
     | harmful("silent_first", "all_silent", "aaaa_silent", needs=OF_NAMES, timed=True),
     "edited": usual("before") | mild("hosts_mended_after", "hosts_broken_after", needs=OF_A_TEXT) | mild("resolver_mended_after", needs=OF_EDITED_NAMES)
-    | harmful("resolver_broken_after", needs=OF_EDITED_NAMES) | harmful("config_mended_after", "config_broken_after", "path_added_after", "ca_added_after", "ca_removed_after",
+    | harmful("resolver_broken_after", needs=OF_EDITED_NAMES) | harmful("config_mended_after", "config_broken_after", "path_added_after", "ca_added_after",
+    "ca_removed_after", "ca_added_unused",
               "proxy_added_after", "proxy_removed_after",
               needs=OF_A_TEXT | {"config_file": ("own_version",), "proxy": ("none",), "bundle": ("file",)}),
 }
 # Dimensions that say only where another one has its effect.
 NODE_SETTINGS = ("tls_at",)
-# Worlds with unusual values of these are pulled by the upstream build's defaults too.
-BUILD_DECIDES = ("tls", "hosts_file", "place", "resolver", "proxy")
+# Worlds with unusual values of these are pulled by the upstream build's defaults too; of the resolver's only those
+# that its rules differ in.
+BUILD_DECIDES = {"tls": None, "hosts_file": None, "place": None, "resolver": ("edns_refused", "truncated", "trust_ad")}

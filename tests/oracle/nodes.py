@@ -62,11 +62,15 @@ class Node:
         mirror, tls = f"mirror-a.{ZONE}", os.path.join(self.room, "tls")
         plain = f"{mirror}:{site.base + site.PLAIN}"
         return {
-            "REGISTRY": site.url(site.registry_name), "AUTHORITY": site.authority, "UPPER": site.authority.upper(), "NAME": site.registry_name, "PORT": str(site.main),
-            "MIRROR": site.url(mirror), "MIRROR_B": site.url(f"mirror-b.{ZONE}"), "MIRROR_HOST": f"{mirror}:{site.base}", "PLAIN": "http://" + plain, "PLAIN_HOST": plain,
-            "TLS_TO_PLAIN": "https://" + plain, "PLAIN_TO_TLS": f"http://{mirror}:{site.base}", "DEAD": site.url(f"dead.{ZONE}"), "FOLDER": self.folder, "CERTS": self.certs,
+            "REGISTRY": site.url(site.registry_name), "AUTHORITY": site.authority, "UPPER": site.authority.upper(), "NAME": site.registry_name,
+            "PORT": str(site.main),
+            "MIRROR": site.url(mirror), "MIRROR_B": site.url(f"mirror-b.{ZONE}"), "MIRROR_HOST": f"{mirror}:{site.base}", "PLAIN": "http://" + plain,
+            "PLAIN_HOST": plain,
+            "TLS_TO_PLAIN": "https://" + plain, "PLAIN_TO_TLS": f"http://{mirror}:{site.base}", "DEAD": site.url(f"dead.{ZONE}"), "FOLDER": self.folder,
+            "CERTS": self.certs,
             **{name: os.path.join(self.folder, file) for name, file in
-               (("CA", "ca.pem"), ("NONSENSE", "nonsense"), ("NONSENSE_PEM", "nonsense.pem"), ("EMPTY", "empty"), ("COMBINED", "combined.pem"), ("OTHER_KEY", "other.key"))},
+               (("CA", "ca.pem"), ("NONSENSE", "nonsense"), ("NONSENSE_PEM", "nonsense.pem"), ("EMPTY", "empty"), ("COMBINED", "combined.pem"), ("OTHER_KEY",
+               "other.key"))},
             "CLIENT": os.path.join(tls, "client.pem"), "KEY": os.path.join(tls, "client.key"),
         }
 
@@ -131,15 +135,16 @@ class Node:
     def bundle(self, old):
         """The files of /etc/ssl/certs, or None where the room's do."""
         value, whole = self.values["bundle"], _read(os.path.join(self.room, "certs", "ca-certificates.crt"))
-        if self.edited in ("ca_added_after", "ca_removed_after"):
-            without = old == (self.edited == "ca_added_after")
+        if self.edited.startswith("ca_"):
+            without = old == (self.edited != "ca_removed_after")
             return {"ca-certificates.crt": _read(os.path.join(self.room, "other.pem")) if without else whole}
         first = whole.split("-----END CERTIFICATE-----")[0]
         der = base64.b64decode("".join(first.split("\n")[1:]))
         return {
             "file": None, "in_folder": {"lab.pem": whole}, "with_noise": {"ca-certificates.crt": "# authorities\n" + NONSENSE_PEM + "words between\n" + whole},
             "crlf": {"ca-certificates.crt": whole.replace("\n", "\r\n")}, "absent": {}, "empty": {"ca-certificates.crt": ""}, "der": {"ca-certificates.crt": der},
-            "by_ssl_cert_file": {"elsewhere/bundle.pem": whole}, "by_ssl_cert_dir": {"elsewhere/bundle.pem": whole}, "ssl_cert_file_absent": {"ca-certificates.crt": whole},
+            "by_ssl_cert_file": {"elsewhere/bundle.pem": whole}, "by_ssl_cert_dir": {"elsewhere/bundle.pem": whole},
+            "ssl_cert_file_absent": {"ca-certificates.crt": whole},
         }[value]
 
     def variables(self, old):

@@ -162,7 +162,8 @@ def load_world(path):
 
 def settings_of(lab, args, program, flags):
     return {"room": lab.folder, "nonce": f"{time.time_ns():x}", "workers": args.jobs, "sockets": lab.sockets, "facts": lab.facts,
-            "versions": [facts["version"] for facts in lab.facts], "probe": program, "flags": flags, "off": not args.no_off and not args.no_probe, "probing": not args.no_probe}
+            "versions": [facts["version"] for facts in lab.facts], "probe": program, "flags": flags, "off": not args.no_off and not args.no_probe,
+            "probing": not args.no_probe}
 
 
 def results_of(path):

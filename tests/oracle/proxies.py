@@ -27,8 +27,10 @@ def exceptions(value, site):
     name, port, address = site.registry_name, site.main, site.address
     return {
         "host": name, "host_port": f"{name}:{port}", "other_port": f"{name}:1", "dot_suffix": f".{ZONE}", "suffix": ZONE, "star_suffix": f"*.{ZONE}", "star": "*",
-        "cidr_of_address": "10.0.0.0/8,127.0.0.0/8", "address_of_name": address, "upper_case": name.upper(), "blanks": f" other.example , {name} ", "semicolons": f"other.example;{name}",
-        "with_scheme": f"https://{name}", "trailing_dot": f"{name}.", "quoted": f'"{name}"', "partial_label": name[1:], "lower_variable": name, "other_host": f"elsewhere.{ZONE}",
+        "cidr_of_address": "10.0.0.0/8,127.0.0.0/8", "address_of_name": address, "upper_case": name.upper(), "blanks": f" other.example , {name} ",
+        "semicolons": f"other.example;{name}",
+        "with_scheme": f"https://{name}", "trailing_dot": f"{name}.", "quoted": f'"{name}"', "partial_label": name[1:], "lower_variable": name,
+        "other_host": f"elsewhere.{ZONE}",
         "empty_entries": f",,{name},",
     }.get(value)
 
@@ -41,7 +43,8 @@ def environment(values, site, url_of=None):
     told = url_of or url(value, site.base + site.PROXY, site.base + site.NOTHING)
     down = url("down", 0, site.base + site.NOTHING)
     found = {
-        "lower": {"https_proxy": told, "http_proxy": told}, "https_only": {"HTTPS_PROXY": told}, "http_only": {"HTTP_PROXY": told}, "all_proxy": {"ALL_PROXY": told, "all_proxy": told},
+        "lower": {"https_proxy": told, "http_proxy": told}, "https_only": {"HTTPS_PROXY": told}, "http_only": {"HTTP_PROXY": told},
+        "all_proxy": {"ALL_PROXY": told, "all_proxy": told},
         "upper_before_lower": {"HTTPS_PROXY": told, "https_proxy": down, "HTTP_PROXY": told}, "empty_upper": {"HTTPS_PROXY": "", "https_proxy": told},
     }.get(values["proxy_vars"], {"HTTPS_PROXY": told, "HTTP_PROXY": told})
     excepted = exceptions(values["no_proxy"], site)

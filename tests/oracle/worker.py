@@ -11,7 +11,7 @@ import traceback
 import judges
 from node import BUILD_DECIDES
 from runtime import UPSTREAM
-from worlds import DIMENSIONS, has_state, is_usual
+from worlds import has_state, is_usual, whole
 
 # How often a runtime pulls in a world with chance or state.
 PULLS_WITH_STATE = 3
@@ -21,6 +21,11 @@ def public(result):
     """A pull's result without the log of requests; of that, the hosts in the order of their first."""
     kept = {key: value for key, value in result.items() if key != "log"}
     return {**kept, "hosts": list(dict.fromkeys(entry["host"] for entry in result["log"]))}
+
+
+def builds_decide(values):
+    """Whether the rules that a build of containerd has of Go may matter in this world."""
+    return any(values[dimension] in names if names else not is_usual(dimension, values[dimension]) for dimension, names in BUILD_DECIDES.items())
 
 
 async def play(bench, world, settings):
@@ -42,20 +47,18 @@ async def play(bench, world, settings):
             return {version: report for version in versions}
         return {version: await judges.probe(bench, world, version, transfer) for version in versions}
 
-    # Only where the rules of Go decide is the other build of interest.
-    twice = [version for version in versions if version in UPSTREAM] if any(
-        not is_usual(dimension, world["values"].get(dimension, next(iter(DIMENSIONS[dimension])))) for dimension in BUILD_DECIDES) else []
+    twice = [version for version in versions if version in UPSTREAM and builds_decide(whole(world["values"]))]
 
-    async def upstream(version):
-        return public(await judges.pull(bench, world, version, upstream=True))
+    async def upstream():
+        return dict(zip(twice, [public(result) for result in await asyncio.gather(
+            *(judges.pull(bench, world, version, upstream=True) for version in twice))]))
 
-    others = asyncio.gather(*(upstream(version) for version in twice))
-    done = await asyncio.gather(*(pulls(version) for version in versions), probes("full"),
+    done = await asyncio.gather(*(pulls(version) for version in versions), probes("full"), upstream(),
                                 *([probes("off")] if settings["off"] else []))
     result = {**world, "pulls": dict(zip(versions, done)), "probes": done[len(versions)]}
-    result["upstream"] = dict(zip(twice, await others))
+    result["upstream"] = done[len(versions) + 1]
     if settings["off"]:
-        result["off"] = done[len(versions) + 1]
+        result["off"] = done[len(versions) + 2]
     return result
 
 

@@ -210,6 +210,21 @@ class Draft:
             before = self.allowed.get(other, list(DIMENSIONS[other]))
             self.allowed[other] = [name for name in before if name in names]
 
+    def choices(self, dimension):
+        """What a dimension may still be."""
+        return [name for name in self.allowed.get(dimension, DIMENSIONS[dimension]) if self.fits(dimension, name)]
+
+    def settles(self, dimension, value):
+        """Whether what this value needs of the node's dimensions can be had in full."""
+        return all(set(names) & set(self.choices(other)) for other, names in DIMENSIONS[dimension][value].needs.items()
+                   if other in NODE and other not in self.fixed)
+
+    def settle(self, counts):
+        """Fixes the dimensions of the node that may not have their usual value any more."""
+        for dimension in NODE:
+            if dimension not in self.fixed and dimension in self.allowed and not any(is_usual(dimension, name) for name in self.allowed[dimension]):
+                self.fix(dimension, min(self.choices(dimension), key=lambda name: counts[dimension, name]))
+
     def finish(self, counts=None):
         """Gives every other dimension a value that is allowed: the usual one, or with `counts` often a rare one."""
         for dimension, values in self.dimensions.items():
@@ -251,9 +266,11 @@ class Generator:
         candidates = draft.rng.sample(pool, min(CANDIDATES, len(pool)))
         taken = is_timed(draft.fixed)
         fitting = [pair for pair in candidates
-                   if draft.fits(*pair) and not (taken and DIMENSIONS[pair[0]][pair[1]].timed)]
+                   if draft.fits(*pair) and draft.settles(*pair) and not (taken and DIMENSIONS[pair[0]][pair[1]].timed)]
         if fitting:
             draft.fix(*min(fitting, key=lambda pair: self.counts[pair]))
+            if self.dimensions is not PROTOCOL:
+                draft.settle(self.counts)
 
     def _values(self, rng):
         draft = Draft(rng, self.dimensions)

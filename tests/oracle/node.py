@@ -145,6 +145,9 @@ NODE = {
               "proxy_added_after", "proxy_removed_after",
               needs=OF_A_TEXT | {"config_file": ("own_version",), "proxy": ("none",), "bundle": ("file",)}),
 }
+# Dimensions that need a containerd of one's own, and with them all that concern each of its pulls.
+OWN = ("bundle", "config_file", "proxy", "proxy_vars", "no_proxy", "resolver", "edited")
+WIDE = (*OWN, "place", "port")
 # Dimensions that say only where another one has its effect.
 NODE_SETTINGS = ("tls_at",)
 # Worlds with unusual values of these are pulled by the upstream build's defaults too; of the resolver's only those

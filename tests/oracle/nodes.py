@@ -17,11 +17,10 @@ import hosts_texts
 import names
 import proxies
 import runtime
+from node import OWN
 from room import NAMES, ZONE
 from worlds import DIMENSIONS, is_usual
 
-# Dimensions that need a containerd of one's own.
-OWN = ("bundle", "config_file", "proxy", "resolver", "edited")
 WORDS = re.compile("@([A-Z_0-9]+)@")
 UNSHARE = ["unshare", "--mount", "--propagation", "private"]
 BOTH = '  capabilities = ["pull", "resolve"]\n'

@@ -7,7 +7,7 @@ stands beside it. Values are drawn so that all of them come about equally often.
 
 import random
 
-from node import NODE, NODE_SETTINGS
+from node import NODE, NODE_SETTINGS, OWN, WIDE
 from values import HARMFUL, MILD, USUAL, harmful, mild, usual
 
 ASKED = ("everything", "head", "get", "config", "layers", "storage", "storage_for_all")
@@ -152,8 +152,15 @@ AT_MIRROR = 64
 HARM_AT_REGISTRY = (22, 22, 22, 18, 16)
 HARM_AT_MIRROR = (6, 8, 10, 13, 19, 22, 22)
 MILD_COUNT = (6, 20, 28, 25, 21)
-# How many values of the node a world has, as weights of 0, 1, …
-NODE_COUNT = (14, 30, 36, 20)
+# With the node's side: of a hundred faulty worlds, how many have a node at fault, and how many of the others and of the
+# harmless ones a containerd of their own; how many faults such a node has, as weights of 1, 2 and 3; how many mild
+# values, as weights of 0, 1, …; and of a hundred faulty worlds, how many have a host's TLS or a hosts.toml at fault,
+# and of all, how many begin with what came least.
+WIDE_SHARE, OWN_AMONG_FAULTY, OWN_AMONG_HARMLESS = 46, 12, 80
+WIDE_COUNT, NODE_MILD, AT_HOST, LEAST_FIRST = (10, 40, 50), (10, 26, 34, 30), 76, 60
+# The share of faulty worlds that have their faults at a mirror, and how many more faults a world with a faulty node has,
+# and how many worlds of a hundred are harmless then.
+AT_MIRROR_WITH_NODE, HARM_BESIDE_NODE, HARMLESS_WITH_NODE = 78, (50, 30, 20), 15
 # How many candidates are compared for the one drawn least so far.
 CANDIDATES = 110
 
@@ -190,6 +197,8 @@ class Draft:
 
     def __init__(self, rng, dimensions):
         self.rng, self.dimensions, self.fixed, self.allowed = rng, dimensions, {}, {}
+        # Dimensions of which no value of a kind is to be drawn.
+        self.spared = set()
 
     def fits(self, dimension, value):
         if dimension in self.fixed:
@@ -212,7 +221,8 @@ class Draft:
 
     def choices(self, dimension):
         """What a dimension may still be."""
-        return [name for name in self.allowed.get(dimension, DIMENSIONS[dimension]) if self.fits(dimension, name)]
+        return [name for name in self.allowed.get(dimension, DIMENSIONS[dimension])
+                if self.fits(dimension, name) and (dimension, DIMENSIONS[dimension][name].kind) not in self.spared]
 
     def settles(self, dimension, value):
         """Whether what this value needs of the node's dimensions can be had in full."""
@@ -236,7 +246,7 @@ class Draft:
             if counts and dimension in self.allowed and self.rng.randrange(2):
                 # What another value needs leaves a choice here.
                 fitting = [name for name in allowed if DIMENSIONS[dimension][name].kind == MILD and self.fits(dimension, name)]
-                if fitting:
+                if fitting and (dimension, MILD) not in self.spared:
                     self.fix(dimension, min(fitting, key=lambda name: counts[dimension, name]))
                     continue
             if dimension in ("layers", "image") or not ordinary:
@@ -252,6 +262,7 @@ class Generator:
 
     def __init__(self, seed, group):
         self.seed, self.dimensions = seed, GROUPS[group]
+        self.harmless = HARMLESS if self.dimensions is PROTOCOL else HARMLESS_WITH_NODE
         self.counts = {(dimension, name): 0 for dimension, values in self.dimensions.items() for name in values}
         self.members = {}
         self.pools = {
@@ -262,7 +273,7 @@ class Generator:
 
     def _pick(self, draft, kind, dimensions=None):
         """Fixes the least drawn of some values that fit, if there is one."""
-        pool = [pair for pair in self.pools[kind] if dimensions is None or pair[0] in dimensions]
+        pool = [pair for pair in self.pools[kind] if (dimensions is None or pair[0] in dimensions) and (pair[0], kind) not in draft.spared]
         candidates = draft.rng.sample(pool, min(CANDIDATES, len(pool)))
         taken = is_timed(draft.fixed)
         fitting = [pair for pair in candidates
@@ -276,18 +287,17 @@ class Generator:
         draft = Draft(rng, self.dimensions)
         dice = rng.randrange(100)
         if dice >= HEALTHY:
-            if self.dimensions is not PROTOCOL:
-                self._node(draft, dice)
+            wide = self.dimensions is not PROTOCOL and self._node(draft, dice)
             milds = rng.choices(range(len(MILD_COUNT)), MILD_COUNT)[0]
             # One of the image may come first, or the harmful ones would leave it no place.
             early = min(milds, rng.randrange(2))
             for _ in range(early):
                 self._pick(draft, MILD, ("image", "content", "layer", "layer_body", "config"))
-            if dice >= HEALTHY + HARMLESS:
-                at_mirror = rng.randrange(100) < AT_MIRROR
+            if dice >= HEALTHY + self.harmless:
+                at_mirror = rng.randrange(100) < (AT_MIRROR if self.dimensions is PROTOCOL else AT_MIRROR_WITH_NODE)
                 if at_mirror and draft.fits("faults_at", "mirror_a"):
                     draft.fix("faults_at", "mirror_a")
-                weights = HARM_AT_MIRROR if at_mirror else HARM_AT_REGISTRY
+                weights = HARM_BESIDE_NODE if wide else HARM_AT_MIRROR if at_mirror else HARM_AT_REGISTRY
                 for _ in range(rng.choices(range(1, len(weights) + 1), weights)[0]):
                     self._pick(draft, HARMFUL)
             for _ in range(milds - early):
@@ -299,13 +309,31 @@ class Generator:
         return draft.finish(self.counts if dice >= HEALTHY else None)
 
     def _node(self, draft, dice):
-        """Fixes some values of the node before those of the protocol."""
-        kinds = (MILD, HARMFUL) if dice >= HEALTHY + HARMLESS else (MILD,)
-        for _ in range(draft.rng.choices(range(len(NODE_COUNT)), NODE_COUNT)[0]):
-            self._pick(draft, draft.rng.choice(kinds), NODE)
+        """Fixes some values of the node before those of the protocol; whether harmful ones are among them.
+
+        Most of what is wrong with a node itself ends every pull, whatever stands at the mirrors: so such values come
+        together, and other worlds are spared them.
+        """
+        rng, faulty = draft.rng, dice >= HEALTHY + self.harmless
+        wide = faulty and rng.randrange(100) < WIDE_SHARE
+        own = wide or rng.randrange(100) < (OWN_AMONG_FAULTY if faulty else OWN_AMONG_HARMLESS)
+        draft.spared = {(dimension, kind) for dimension in WIDE for kind in (MILD, HARMFUL)
+                        if not wide and kind == HARMFUL or not own and dimension in OWN}
+        # What came least of all, before others take its place.
+        if rng.randrange(100) < LEAST_FIRST:
+            self._pick(draft, HARMFUL if faulty else MILD)
+            self._pick(draft, MILD)
+        if wide:
+            for _ in range(rng.choices((1, 2, 3), WIDE_COUNT)[0]):
+                self._pick(draft, HARMFUL, WIDE)
+        for _ in range(rng.choices(range(len(NODE_MILD)), NODE_MILD)[0]):
+            self._pick(draft, MILD, NODE)
+        if faulty and rng.randrange(100) < AT_HOST:
+            self._pick(draft, HARMFUL, ("tls", "hosts_file"))
         if "tls" in draft.fixed:
             places = [name for name in DIMENSIONS["tls_at"] if draft.fits("tls_at", name)]
-            draft.fix("tls_at", draft.rng.choice(places))
+            draft.fix("tls_at", rng.choice(places))
+        return wide
 
     def _text(self, dimension, value):
         """The member of a class that came least often so far."""

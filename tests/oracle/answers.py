@@ -180,7 +180,7 @@ class Site:
         if v["hosts_file"] != "drawn" or v["config_file"] != "own_version":
             await listen("mirror_a", NAMES[f"mirror-a.{ZONE}"][0], self.base + PLAIN, None)
         if v["proxy"] not in ("none", "down", "silent", "absent_name"):
-            self.proxy = Proxy(v["proxy"], self.note_proxy, self.contexts)
+            self.proxy = Proxy(v["proxy"], self.note_proxy, self.contexts, {NAMED: NAMED_ADDRESS, "named": NAMED_ADDRESS})
             await self.proxy.start(self.base + PROXY)
 
     async def stop(self):

@@ -118,8 +118,8 @@ NODE = {
     | {name: Value({"mild": MILD, "harmful": HARMFUL}[kind], members=tuple(texts), needs=OF_A_CONFIG | (WITH_LOGIN if name.startswith("login") else {}))
        for name, (kind, texts) in config_texts.TEXTS.items()},
     "place": usual("name") | mild("localhost_tls", "localhost_plain", "loopback_tls", "loopback_plain", "loopback_6_tls", "loopback_6_plain",
-                                  "named_loopback_tls", "named_loopback_plain", "private_tls", needs=PLACED)
-    | harmful("private_plain", "private_6_tls", needs=PLACED),
+                                  "named_loopback_tls", "private_tls", needs=PLACED)
+    | harmful("private_plain", "named_loopback_plain", "private_6_tls", needs=PLACED),
     "port": usual("other") | mild("443", "80", needs={"place": ("loopback_tls", "loopback_plain", "private_tls", "private_plain"),
     "realm": ("other_host", "same_host")}),
     "proxy": usual("none") | mild("good", "good_credentials", "good_over_tls", "good_without_scheme", needs=OF_A_CONFIG)
@@ -131,14 +131,14 @@ NODE = {
                                        "upper_case", "blanks", "semicolons", "with_scheme", "trailing_dot", "quoted", "partial_label", "lower_variable",
                                        "other_host", "empty_entries", needs=PROXIED),
     "resolver": usual("hosts_file")
-    | mild("one_server", "search", "search_short", "ndots_0", "rotate", "dead_second", "truncated", "edns_refused", "trust_ad", "use_vc", "slow", "three_servers",
-           "comments", "domain_line", "single_request", "upper_case_answer", "cname", "server_of_ipv6", needs=OF_NAMES)
-    | harmful("dead_first", "servfail_first", "refused_first", "nxdomain_first", "nodata_first", "all_servfail", "all_nxdomain", "short_without_search", "no_server",
-              "empty", "garbage", "unknown_option", "good_is_fourth", "wildcard_in_search", "aaaa_servfail", "cname_loop", "wrong_identification", "lame",
-              "ndots_15",
-              needs=OF_NAMES)
+    | mild("one_server", "search", "search_short", "ndots_0", "rotate", "dead_second", "truncated", "trust_ad", "use_vc", "slow", "three_servers",
+           "comments", "domain_line", "single_request", "upper_case_answer", "cname", "server_of_ipv6", "dead_first", "servfail_first", "refused_first",
+           "garbage", "unknown_option", "aaaa_servfail", "wrong_identification", "lame", "ndots_15", needs=OF_NAMES)
+    | mild("silent_first", "aaaa_silent", needs=OF_NAMES, timed=True)
+    | harmful("nxdomain_first", "nodata_first", "edns_refused", "all_servfail", "all_nxdomain", "short_without_search", "no_server",
+              "empty", "good_is_fourth", "wildcard_in_search", "cname_loop", needs=OF_NAMES)
     | harmful("rotate_dead", needs=OF_NAMES, state=True)
-    | harmful("silent_first", "all_silent", "aaaa_silent", needs=OF_NAMES, timed=True),
+    | harmful("all_silent", needs=OF_NAMES, timed=True),
     "edited": usual("before") | mild("hosts_mended_after", "hosts_broken_after", needs=OF_A_TEXT) | mild("resolver_mended_after", needs=OF_EDITED_NAMES)
     | harmful("resolver_broken_after", needs=OF_EDITED_NAMES) | harmful("config_mended_after", "config_broken_after", "path_added_after", "ca_added_after",
     "ca_removed_after", "ca_added_unused",

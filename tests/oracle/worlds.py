@@ -156,7 +156,7 @@ MILD_COUNT = (6, 20, 28, 25, 21)
 # harmless ones a containerd of their own; how many faults such a node has, as weights of 1, 2 and 3; how many mild
 # values, as weights of 0, 1, …; and of a hundred faulty worlds, how many have a host's TLS or a hosts.toml at fault,
 # and of all, how many begin with what came least.
-WIDE_SHARE, OWN_AMONG_FAULTY, OWN_AMONG_HARMLESS = 49, 12, 80
+WIDE_SHARE, OWN_AMONG_FAULTY, OWN_AMONG_HARMLESS = 40, 18, 88
 WIDE_COUNT, NODE_MILD, AT_HOST, LEAST_FIRST = (10, 40, 50), (10, 26, 34, 30), 76, 60
 # The share of faulty worlds that have their faults at a mirror, and how many more faults a world with a faulty node has,
 # and how many worlds of a hundred are harmless then.
@@ -294,7 +294,7 @@ class Generator:
             for _ in range(early):
                 self._pick(draft, MILD, ("image", "content", "layer", "layer_body", "config"))
             if dice >= HEALTHY + self.harmless:
-                at_mirror = rng.randrange(100) < (AT_MIRROR if self.dimensions is PROTOCOL else AT_MIRROR_WITH_NODE)
+                at_mirror = rng.randrange(100) < AT_MIRROR if self.dimensions is PROTOCOL else "faults_at" in draft.fixed
                 if at_mirror and draft.fits("faults_at", "mirror_a"):
                     draft.fix("faults_at", "mirror_a")
                 weights = HARM_BESIDE_NODE if wide else HARM_AT_MIRROR if at_mirror else HARM_AT_REGISTRY
@@ -319,6 +319,8 @@ class Generator:
         own = wide or rng.randrange(100) < (OWN_AMONG_FAULTY if faulty else OWN_AMONG_HARMLESS)
         draft.spared = {(dimension, kind) for dimension in WIDE for kind in (MILD, HARMFUL)
                         if not wide and kind == HARMFUL or not own and dimension in OWN}
+        if faulty and not wide and rng.randrange(100) < AT_MIRROR_WITH_NODE:
+            draft.fix("faults_at", "mirror_a")
         # What came least of all, before others take its place.
         if rng.randrange(100) < LEAST_FIRST:
             self._pick(draft, HARMFUL if faulty else MILD)

@@ -152,15 +152,16 @@ AT_MIRROR = 64
 HARM_AT_REGISTRY = (22, 22, 22, 18, 16)
 HARM_AT_MIRROR = (6, 8, 10, 13, 19, 22, 22)
 MILD_COUNT = (6, 20, 28, 25, 21)
-# With the node's side: of a hundred faulty worlds, how many have a node at fault, and how many of the others and of the
-# harmless ones a containerd of their own; how many faults such a node has, as weights of 1, 2 and 3; how many mild
-# values, as weights of 0, 1, …; and of a hundred faulty worlds, how many have a host's TLS or a hosts.toml at fault,
-# and of all, how many begin with what came least.
-WIDE_SHARE, OWN_AMONG_FAULTY, OWN_AMONG_HARMLESS = 40, 18, 88
-WIDE_COUNT, NODE_MILD, AT_HOST, LEAST_FIRST = (10, 40, 50), (10, 26, 34, 30), 76, 60
-# The share of faulty worlds that have their faults at a mirror, and how many more faults a world with a faulty node has,
-# and how many worlds of a hundred are harmless then.
-AT_MIRROR_WITH_NODE, HARM_BESIDE_NODE, HARMLESS_WITH_NODE = 78, (50, 30, 20), 15
+# With the node's side: how many worlds of a hundred are harmless; of a hundred others, how many have a node at fault, and
+# how many of the rest have their faults at a mirror.
+HARMLESS_WITH_NODE, WIDE_SHARE, AT_MIRROR_WITH_NODE = 17, 37, 83
+# How many faults such a node has, as weights of 1, 2 and 3; how many more its world has, and one with faults at a mirror.
+WIDE_COUNT, HARM_BESIDE_NODE, HARM_AT_MIRROR_WITH_NODE = (0, 20, 80), (5, 10, 30, 40, 15), (24, 24, 20, 16, 9, 5, 2)
+# Of a hundred, how many have a containerd of their own: of those with other faults, and of the harmless ones.
+OWN_AMONG_FAULTY, OWN_AMONG_HARMLESS = 20, 90
+# How many mild values a node has, as weights of 0, 1, …; of a hundred faulty worlds, how many have a host's TLS or a
+# hosts.toml at fault; and of all, how many begin with what came least.
+NODE_MILD, AT_HOST, LEAST_FIRST = (6, 24, 36, 34), 78, 70
 # How many candidates are compared for the one drawn least so far.
 CANDIDATES = 110
 
@@ -297,7 +298,8 @@ class Generator:
                 at_mirror = rng.randrange(100) < AT_MIRROR if self.dimensions is PROTOCOL else "faults_at" in draft.fixed
                 if at_mirror and draft.fits("faults_at", "mirror_a"):
                     draft.fix("faults_at", "mirror_a")
-                weights = HARM_BESIDE_NODE if wide else HARM_AT_MIRROR if at_mirror else HARM_AT_REGISTRY
+                mirrored = HARM_AT_MIRROR if self.dimensions is PROTOCOL else HARM_AT_MIRROR_WITH_NODE
+                weights = HARM_BESIDE_NODE if wide else mirrored if at_mirror else HARM_AT_REGISTRY
                 for _ in range(rng.choices(range(1, len(weights) + 1), weights)[0]):
                     self._pick(draft, HARMFUL)
             for _ in range(milds - early):

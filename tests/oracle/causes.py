@@ -253,6 +253,11 @@ TEXT = {
     # The words have the registry's URL, and the status of the storage behind it.
     "layer_redirect": {value: REFUSED for value in ("signed_subdomain", "signed_other_port", "signed_other_host")},
 }
+# "server misbehaving" and "no such host" are all that Go says of name servers; a proxy's end is only an end.
+TEXT["resolver"] = {value: {"dns_error"} for value in ("all_servfail", "edns_refused", "good_is_fourth", "rotate_dead")} | {
+    "nodata_first": {"dns_nxdomain"}, "cname_loop": {"dns_nxdomain"}}
+TEXT["edited"] = {"resolver_broken_after": {"dns_error"}}
+TEXT["proxy"] = {value: CUT for value in ("answers_page", "closes")}
 # A mirror that knows nothing has no layers either.
 TEXT["mirror_a"] = TEXT["mirror_b"] = {"401": STATUS_401, "403": STATUS_403, "unknown_404": {"blob_unknown"}}
 

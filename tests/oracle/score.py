@@ -139,8 +139,8 @@ class Score:
             elif judgement == "agree" and fact == "failed":
                 self._explained(result, version, report, found)
             for pull in pulls:
-                # Where there is no image service, nobody pulls, and there are no words of it.
-                if pull["outcome"] == "failed" and pull["texts"] and pull["texts"][-1][0] not in ("NOT_STARTED", "UNIMPLEMENTED"):
+                # Where there is no image service any more, there are no words of a pull.
+                if pull["outcome"] == "failed" and pull["texts"] and pull["texts"][-1][0] not in ("NOT_STARTED", "UNIMPLEMENTED", "UNAVAILABLE"):
                     self.texts.append((result, version, pull["reference"], pull["texts"][-1][1], found))
             self._off(result, version, fact)
 

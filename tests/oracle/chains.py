@@ -108,18 +108,29 @@ def pem(der, label="CERTIFICATE"):
 
 # --- keys ---
 
+def kept_keys():
+    """Where keys are kept from run to run, for long ones take their time."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME", "/root"), ".cache")
+    path = os.path.join(os.environ.get("PULLPATH_CACHE") or os.path.join(base, "pullpath"), "oracle-keys")
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
 class Key:
-    """A private key of openssl, made at its first use."""
+    """A private key of openssl, made at its first use of all runs."""
 
     SPECS = {"p256": ("EC", "ec_paramgen_curve:P-256"), "p384": ("EC", "ec_paramgen_curve:P-384"), "p521": ("EC", "ec_paramgen_curve:P-521"),
              "p224": ("EC", "ec_paramgen_curve:P-224"), "k1": ("EC", "ec_paramgen_curve:secp256k1"), "ed25519": ("ED25519", None), "ed448": ("ED448", None),
              **{f"rsa{bits}": ("RSA", f"rsa_keygen_bits:{bits}") for bits in (512, 768, 1024, 1536, 2048, 4096)},
              "pss2048": ("RSA-PSS", "rsa_keygen_bits:2048")}
 
-    def __init__(self, folder, kind, number=0):
-        self.kind, self.path = kind, os.path.join(folder, f"{kind}-{number}.key")
+    def __init__(self, kind, number):
+        self.kind, self.path = kind, os.path.join(kept_keys(), f"{kind}-{number}.key")
         algorithm, option = self.SPECS[kind]
-        sh("openssl", "genpkey", "-algorithm", algorithm, *(["-pkeyopt", option] if option else []), "-out", self.path)
+        if not os.path.exists(self.path):
+            own = f"{self.path}.{os.getpid()}"
+            sh("openssl", "genpkey", "-algorithm", algorithm, *(["-pkeyopt", option] if option else []), "-out", own, timeout=600)
+            os.rename(own, self.path)
         self.public = sh("openssl", "pkey", "-in", self.path, "-pubout", "-outform", "DER").stdout
         self.identifier = hashlib.sha1(self.public).digest()
 
@@ -173,7 +184,7 @@ class Workshop:
 
     @functools.cache
     def key(self, kind="p256", number=0):
-        return Key(self.folder, kind, number)
+        return Key(kind, number)
 
     def certificate(self, subject, issuer=None, *, key="p256", number=0, ca=False, basic=True, path=None, usage=None, purposes=None, san=None,
                     start=-DAY, end=365 * DAY, digest="sha256", pss=False, serial=None, constraints=None, version=3, odd=False,
@@ -254,7 +265,6 @@ class Workshop:
         authority = made.trusted or made.authority
         with open(stem + ".ca", "w", encoding="utf-8") as file:
             file.write("".join(one.pem for one in authority))
-        self.client_files()
         return "".join(one.pem for one in made.trusted)
 
 

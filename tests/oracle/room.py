@@ -48,8 +48,8 @@ NAMED_ADDRESS = "10.90.0.30"
 ABSENT = f"absent.{ZONE}"
 
 
-def sh(*command, **options):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, **options)
+def sh(*command, timeout=60, **options):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **options)
 
 
 def write(path, text):
@@ -101,6 +101,7 @@ def furnish(folder, trusted="", more=()):
         sh("ip", "route", "replace", address + "/32", "dev", "void0", "src", "10.90.0.2")
     write("/proc/sys/net/ipv4/ip_local_port_range", "10000 19999")
     write("/proc/sys/net/ipv4/tcp_tw_reuse", "1")
+    empty_run()
     hosts = "".join(f"{address} {name}\n" for name, addresses in (LOCAL_NAMES | NAMES).items() for address in addresses)
     bind(write(f"{folder}/hosts", hosts), "/etc/hosts")
     bind(write(f"{folder}/resolv.conf", f"nameserver {NAME_SERVER}\noptions timeout:2 attempts:1\n"), "/etc/resolv.conf")
@@ -109,10 +110,16 @@ def furnish(folder, trusted="", more=()):
     with open(f"{folder}/ca.pem", encoding="utf-8") as file:
         write(f"{trust}/ca-certificates.crt", file.read() + trusted)
     sh("mount", "--bind", trust, "/etc/ssl/certs")
-    if not os.path.realpath("/etc/resolv.conf").startswith("/run/"):
-        # What stands at the usual places of a runtime is each one's own.
-        sh("mount", "-t", "tmpfs", "tmpfs", "/run")
-    os.makedirs("/run/containerd", exist_ok=True)
+
+
+def empty_run():
+    """Nobody here sees a runtime of this machine by its socket; the place for one's own is there."""
+    resolver = os.path.realpath("/etc/resolv.conf")
+    sh("mount", "-t", "tmpfs", "tmpfs", "/run")
+    os.makedirs("/run/containerd")
+    if resolver.startswith("/run/"):
+        os.makedirs(os.path.dirname(resolver), exist_ok=True)
+        write(resolver, "")
 
 
 def bind(source, target):

@@ -121,7 +121,7 @@ class Key:
 
     SPECS = {"p256": ("EC", "ec_paramgen_curve:P-256"), "p384": ("EC", "ec_paramgen_curve:P-384"), "p521": ("EC", "ec_paramgen_curve:P-521"),
              "p224": ("EC", "ec_paramgen_curve:P-224"), "k1": ("EC", "ec_paramgen_curve:secp256k1"), "ed25519": ("ED25519", None), "ed448": ("ED448", None),
-             **{f"rsa{bits}": ("RSA", f"rsa_keygen_bits:{bits}") for bits in (512, 768, 1024, 1536, 2048, 4096)},
+             **{f"rsa{bits}": ("RSA", f"rsa_keygen_bits:{bits}") for bits in (768, 1023, 1024, 1536, 2048, 4096)},
              "pss2048": ("RSA-PSS", "rsa_keygen_bits:2048")}
 
     def __init__(self, kind, number):
@@ -340,7 +340,7 @@ def direct(shop, value, leaf=None, root=None):
 
 LEAVES = {
     "key_rsa2048": {"key": "rsa2048"}, "key_rsa4096": {"key": "rsa4096"}, "key_p384": {"key": "p384"}, "key_p521": {"key": "p521"},
-    "key_ed25519": {"key": "ed25519"}, "key_rsa1024": {"key": "rsa1024"}, "key_rsa768": {"key": "rsa768"}, "key_rsa1536": {"key": "rsa1536"},
+    "key_ed25519": {"key": "ed25519"}, "key_rsa1024": {"key": "rsa1024"}, "key_rsa768": {"key": "rsa768"}, "key_rsa1023": {"key": "rsa1023"}, "key_rsa1536": {"key": "rsa1536"},
     "key_p224": {"key": "p224"},
     "key_secp256k1": {"key": "k1"}, "key_pss": {"key": "pss2048"}, "key_ed448": {"key": "ed448"},
     "expired": {"start": -90 * DAY, "end": -3 * DAY}, "not_yet_valid": {"start": 3 * DAY},

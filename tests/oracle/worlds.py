@@ -154,7 +154,7 @@ HARM_AT_MIRROR = (6, 8, 10, 13, 19, 22, 22)
 MILD_COUNT = (6, 20, 28, 25, 21)
 # With the node's side: how many worlds of a hundred are harmless; of a hundred others, how many have a node at fault, and
 # how many of the rest have their faults at a mirror.
-HARMLESS_WITH_NODE, WIDE_SHARE, AT_MIRROR_WITH_NODE = 17, 37, 83
+HARMLESS_WITH_NODE, WIDE_SHARE, AT_MIRROR_WITH_NODE = 17, 39, 83
 # How many faults such a node has, as weights of 1, 2 and 3; how many more its world has, and one with faults at a mirror.
 WIDE_COUNT, HARM_BESIDE_NODE, HARM_AT_MIRROR_WITH_NODE = (0, 20, 80), (5, 10, 30, 40, 15), (24, 24, 20, 16, 9, 5, 2)
 # Of a hundred, how many have a containerd of their own: of those with other faults, and of the harmless ones.

@@ -42,7 +42,7 @@ def arguments():
     parser.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
     parser.add_argument("--no-off", action="store_true", help="leave out the probes with --transfer off")
     parser.add_argument("--alone", action="store_true", help="play one world for each unusual value, and no drawn ones: shows what each value does")
-    parser.add_argument("--dimensions", choices=sorted(GROUPS), help="what worlds are drawn from (default: protocol)")
+    parser.add_argument("--dimensions", choices=sorted(GROUPS), help="what worlds are drawn from (default: protocol; all, where --only or --with asks for it)")
     parser.add_argument("--with", dest="fixed", metavar="DIMENSION=VALUE", action="append", default=[], help="with --alone: all worlds have this value beside; repeatable")
     parser.add_argument("--no-probe", action="store_true", help="ask the runtimes only")
     parser.add_argument("--only", metavar="DIMENSION[=VALUE]", action="append", default=[], help="only worlds with this value, or with any unusual one where none is named; repeatable")
@@ -183,7 +183,9 @@ def choose(args, out):
         for name in kept:
             setattr(args, name, stored[name])
     args.seed = args.seed or f"{random.SystemRandom().randrange(16 ** 6):06x}"
-    args.dimensions = args.dimensions or DRAWN
+    # Who asks for what only the node's side has means the whole.
+    asked = {wish.partition("=")[0] for wish in [*args.only, *args.fixed]}
+    args.dimensions = args.dimensions or (DRAWN if asked <= set(GROUPS[DRAWN]) else "all")
     with open(state, "w", encoding="utf-8") as file:
         json.dump({name: getattr(args, name) for name in kept}, file)
     fixed = [tuple(wish.split("=", 1)) for wish in args.fixed]

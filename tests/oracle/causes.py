@@ -154,9 +154,9 @@ PROBE["mirror_a"] = PROBE["mirror_b"] = {value: codes | {"mirror_order"} for val
 NAME, AUTHORITY, BAD, SPOKEN = {"tls_name"}, {"tls_unknown_ca"}, {"tls_bad_certificate", "tls_ca_unfit"}, {"tls_incompatible", "tls_alert"}
 OF_LINKS = {"tls_intermediate", "tls_unknown_ca"}
 FILES = {"hosts_toml_invalid", "mirror_order"}
-CONFIG = {"hosts_toml_invalid", "config_toml_invalid", "cri_not_loaded", "mirror_order"}
+CONFIG = {"hosts_toml_invalid", "mirror_order"}
 PROXY = {"proxy_miss", "proxy_unknown"}
-IN_FORCE = {"restart_needed"}
+IN_FORCE = {"runtime_settings_unknown"}
 PROBE |= {
     "tls": {
         "expired": {"tls_expired"}, "not_yet_valid": {"tls_not_yet_valid", "clock_skew", "tls_intermediate", "tls_ca_unfit"}, "wrong_name": NAME,
@@ -188,11 +188,11 @@ PROBE |= {
     },
     "place": {
         **{name: {"tls_plain_http", "tls_not_tls"} for name in ("localhost_plain", "loopback_plain", "named_loopback_plain", "private_plain")},
-        **{name: {"scheme_chosen", "request_refused", "tls_reset", "unexpected_eof", "tcp_reset", "tls_not_tls"} for name in ("localhost_tls", "loopback_tls")},
-        **{name: {"image_name_invalid", "scheme_chosen", "unexpected_eof", "tls_not_tls", "tls_reset"} for name in ("loopback_6_tls", "loopback_6_plain",
+        **{name: {"request_refused", "tls_reset", "unexpected_eof", "tcp_reset", "tls_not_tls"} for name in ("localhost_tls", "loopback_tls")},
+        **{name: {"image_name_invalid", "unexpected_eof", "tls_not_tls", "tls_reset"} for name in ("loopback_6_tls", "loopback_6_plain",
         "private_6_tls")},
     },
-    "port": {"443": {"scheme_chosen", "tls_plain_http", "tcp_refused"}, "80": {"scheme_chosen", "unexpected_eof", "tls_reset", "tls_not_tls"}},
+    "port": {"443": {"tls_plain_http", "tcp_refused"}, "80": {"unexpected_eof", "tls_reset", "tls_not_tls"}},
     "proxy": {value: PROXY for value in ("refuses_403", "wants_407", "wrong_credentials", "answers_502", "answers_page", "closes", "no_such_scheme",
     "malformed", "tls_to_plain")} | {
         "down": PROXY | DEAD, "absent_name": PROXY | {"dns_nxdomain"}, "over_tls_untrusted": PROXY | AUTHORITY, "inspects": AUTHORITY | PROXY,
@@ -222,8 +222,7 @@ PROBE |= {
 PROBE["no_proxy"] = {name: PROXY for name in NODE["no_proxy"]}
 PROBE["proxy_vars"] = {name: PROXY for name in NODE["proxy_vars"]}
 # Codes that may stand in docs/causes.md, and count where they do.
-PLANNED = {"tls_intermediate", "tls_root_expired", "tls_ca_unfit", "tls_default_certificate", "tls_leaf_trusted", "config_toml_invalid", "cri_not_loaded",
-           "restart_needed", "scheme_chosen"}
+PLANNED = {"tls_intermediate", "tls_root_expired", "tls_ca_unfit", "tls_default_certificate", "tls_leaf_trusted", "runtime_settings_unknown"}
 
 # A bare status in the runtime's words does not show what was behind it.
 STATUS_401 = {"auth_no_cred", "auth_bad_cred", "auth_denied", "auth_unknown"}

@@ -9,8 +9,11 @@ import json
 import time
 
 from images import (DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, Image, digest_of, encode)
-from room import ABSENT, NAMES, ZONE
+import names
+from room import (ABSENT, LOCAL_NAMES, LOOPBACK, LOOPBACK_6, NAMED, NAMED_ADDRESS, NAMES, ON_LOOPBACK, OWN_LOOPBACK, OWN_PRIVATE, PRIVATE, PRIVATE_6, ZONE)
+from proxies import Proxy
 from servers import Reply, Servers
+from worlds import whole
 
 USER, PASSWORD, WRONG = "ann", "pw-good-71", "pw-stale-13"
 REPOSITORY, TAG = "team/app", "1.0"
@@ -21,8 +24,10 @@ HOST_OF = {"one": "registry", "two": "two", "dead_first": "dead-first", "silent_
            "foreign_first": "foreign-first", "all_dead": "all-dead"}
 REDIRECTS = ("relative", "other_port", "subdomain", "other_host", "http")
 # The ports of a site, from its first one.
-MAIN, OTHER, PLAIN, NOTHING = 0, 1, 2, 3
-PORTS = 4
+MAIN, OTHER, PLAIN, NOTHING, PROXY = 0, 1, 2, 3, 4
+PORTS = 5
+# The places where a registry without a name of its own stands.
+PLACES = {"localhost": "localhost", "loopback": LOOPBACK, "loopback_6": LOOPBACK_6, "named_loopback": ON_LOOPBACK, "private": PRIVATE, "private_6": PRIVATE_6}
 
 
 def errors(code, message):
@@ -43,14 +48,18 @@ def page(status=200):
 class Site:
     """The servers of one world for one judge."""
 
-    def __init__(self, world, judge, salt, base, contexts):
-        self.values = world["values"]
+    PLAIN, NOTHING, PROXY = PLAIN, NOTHING, PROXY
+
+    def __init__(self, world, judge, salt, base, contexts, number=None):
+        self.values = whole(world["values"])
+        self.chain = world.get("texts", {}).get("tls", self.values["tls"])
+        self.main = base + MAIN
         self.judge, self.base, self.contexts = judge, base, contexts
         self.log, self.counters, self.tokens = [], {}, {}
         self.began = time.monotonic()
         self.last = self.began
         v = self.values
-        self.registry_name = f"{HOST_OF[v['addresses']]}.{ZONE}"
+        self._stand(v, number)
         self.faulty = "registry" if v["faults_at"] == "registry" else "mirror_a"
         self.names = {"registry": self.registry_name, "mirror_a": f"mirror-a.{ZONE}", "mirror_b": f"mirror-b.{ZONE}"}
         urls = [self.url(f"storage.{ZONE}") + "/foreign/"]
@@ -58,15 +67,40 @@ class Site:
             urls = [self.url(f"dead.{ZONE}") + "/foreign/"]
         self.image = Image(v, salt, urls)
         self.servers = Servers(self.answer, self.note)
+        self.proxy = None
         if v["streams"] == "one_connection":
             self.servers.single.add(self.faulty)
         self.streaming = 0
 
     # --- where things are ---
 
+    def _stand(self, v, number):
+        """Name, addresses and port of the registry."""
+        self.registry_name = f"{HOST_OF[v['addresses']]}.{ZONE}"
+        self.addresses = NAMES[self.registry_name]
+        self.plaintext = v["scheme"] != "https" or v["place"].endswith("_plain")
+        if v["resolver"] != "hosts_file" or v["edited"].startswith("resolver_"):
+            self.registry_name = "named" if v["resolver"] in names.SHORT else NAMED
+            self.addresses = [NAMED_ADDRESS]
+        elif v["place"] != "name":
+            place = v["place"].rpartition("_")[0]
+            self.registry_name = PLACES[place]
+            if number is not None:
+                self.registry_name = (OWN_LOOPBACK if place == "loopback" else OWN_PRIVATE).format(number)
+                self.main = int(v["port"])
+            self.addresses = LOCAL_NAMES.get(self.registry_name, [self.registry_name])
+        self.address = self.addresses[0]
+
     def url(self, name, port=MAIN, scheme=None):
-        plain = name == self.registry_name and self.values["scheme"] != "https" and port == MAIN
-        return f"{scheme or ('http' if plain else 'https')}://{name}:{self.base + port}"
+        at_registry = name == self.registry_name and port == MAIN
+        host = f"[{name}]" if ":" in name else name
+        number = self.main if at_registry else self.base + port
+        return f"{scheme or ('http' if at_registry and self.plaintext else 'https')}://{host}:{number}"
+
+    def tls(self, role):
+        """The TLS of a host, by what is drawn."""
+        at = {"host": self.faulty, "realm": "auth", "storage": "storage"}[self.values["tls_at"]]
+        return self.contexts(self.chain if role == at and self.values["tls"] != "good" else "good")
 
     @property
     def host(self):
@@ -75,7 +109,8 @@ class Site:
 
     @property
     def authority(self):
-        return f"{self.registry_name}:{self.base}"
+        host = f"[{self.registry_name}]" if ":" in self.registry_name else self.registry_name
+        return host if self.main == 443 else f"{host}:{self.main}"
 
     @property
     def reference(self):
@@ -127,24 +162,31 @@ class Site:
         return "\n".join(lines) + "\n"
 
     async def start(self):
-        tls, foreign = self.contexts
-        listen = self.servers.listen
-        plain = self.values["scheme"] != "https"
+        listen, v = self.servers.listen, self.values
+        good = self.contexts("good")
+        main = None if self.plaintext else self.tls("registry")
         serving = {"one": [0], "two": [0, 1], "dead_first": [1], "silent_first": [1], "foreign_first": [1], "all_dead": []}
-        addresses = NAMES[self.registry_name]
-        for number in serving[self.values["addresses"]]:
-            await listen("registry", addresses[number], self.base + MAIN, None if plain else tls)
-            await listen("registry_other", addresses[number], self.base + OTHER, tls)
-        if self.values["addresses"] == "foreign_first":
-            await listen("foreign", addresses[0], self.base + MAIN, None if plain else foreign)
+        for number in serving[v["addresses"]]:
+            await listen("registry", self.addresses[number], self.main, main)
+            await listen("registry_other", self.addresses[number], self.base + OTHER, self.tls("registry"))
+        if v["addresses"] == "foreign_first":
+            await listen("foreign", self.addresses[0], self.main, None if self.plaintext else self.contexts("foreign"))
         for role, name, ports in (("storage", "storage", (MAIN, PLAIN)), ("auth", "auth", (MAIN, OTHER, PLAIN)),
                                   ("mirror_a", "mirror-a", (MAIN,)), ("mirror_a_other", "mirror-a", (OTHER,)),
                                   ("mirror_b", "mirror-b", (MAIN,)), ("sub", "blobs.registry", (MAIN,))):
             for port in ports:
-                await listen(role, NAMES[f"{name}.{ZONE}"][0], self.base + port, None if port == PLAIN else tls)
+                context = None if port == PLAIN else self.tls(role.removesuffix("_other")) if port in (MAIN, OTHER) else good
+                await listen(role, NAMES[f"{name}.{ZONE}"][0], self.base + port, context)
+        if v["hosts_file"] != "drawn" or v["config_file"] != "own_version":
+            await listen("mirror_a", NAMES[f"mirror-a.{ZONE}"][0], self.base + PLAIN, None)
+        if v["proxy"] not in ("none", "down", "silent", "absent_name"):
+            self.proxy = Proxy(v["proxy"], self.note_proxy, self.contexts, {NAMED: NAMED_ADDRESS, "named": NAMED_ADDRESS})
+            await self.proxy.start(self.base + PROXY)
 
     async def stop(self):
         await self.servers.close()
+        if self.proxy is not None:
+            await self.proxy.close()
 
     # --- the log ---
 
@@ -164,6 +206,15 @@ class Site:
             if reply.ending:
                 entry["ending"] = reply.ending
         self.log.append(entry)
+
+    def note_proxy(self, line, refused):
+        self.last = time.monotonic()
+        self.log.append({"at": round(self.last - self.began, 3), "host": "proxy", "line": line[:200], "fired": [f"proxy={self.values['proxy']}"] * refused})
+
+    def forget(self):
+        """What came before the pull itself is no part of it."""
+        self.log.clear()
+        self.began = self.last = time.monotonic()
 
     def fired(self):
         """The drawn faults that had their turn, in the order of their first one."""

@@ -7,15 +7,18 @@ Each judge gets servers of its own with content of its own. A pull ends as "pull
 import asyncio
 import json
 import os
-import shutil
 import time
 
+import nodes
 from answers import PORTS, Site
-from runtime import Pool
+from room import OWN
+from runtime import STARTING, UPSTREAM, Client, Pool, Runtime
 
 # Seconds without any request after which a pull is cut, and the most that any pull gets.
 CUT, MOST = 90, 420
 PROBE_TIMEOUT, PROBE_MOST = "4s", 120
+# How often a runtime of one's own is asked that has booted and has no image service, and how often Go looks at resolv.conf.
+OWN_TRIES, RESOLVER_READ = 4, 5.6
 FIRST_PORT, LAST_PORT = 20_000, 64_000
 
 
@@ -26,6 +29,8 @@ class Ports:
         width = (LAST_PORT - FIRST_PORT) // workers // PORTS * PORTS
         self.first = FIRST_PORT + worker * width
         self.count, self.next, self.taken = width // PORTS, 0, set()
+        # Numbers of addresses on which the usual ports are free.
+        self.numbers = list(range(1 + worker, OWN + 1, workers))
 
     def take(self):
         for _ in range(self.count):
@@ -39,13 +44,22 @@ class Ports:
     def give(self, base):
         self.taken.discard(base)
 
+    async def number(self):
+        while not self.numbers:
+            await asyncio.sleep(0.2)
+        return self.numbers.pop(0)
+
 
 class Bench:
     """What the judges of one worker share."""
 
-    def __init__(self, folder, nonce, ports, contexts, facts, sockets, probe, flags):
-        self.folder, self.nonce, self.ports, self.contexts = folder, nonce, ports, contexts
+    def __init__(self, folder, nonce, ports, facts, sockets, probe, flags):
+        self.folder, self.nonce, self.ports = folder, nonce, ports
+        self.room = os.path.join(folder, "room")
+        self.contexts = nodes.contexts_of(self.room)
         self.probe, self.flags = probe, flags
+        self.facts = {entry["version"]: entry for entry in facts}
+        self.owning = asyncio.Semaphore(5)
         self.certs = os.path.join(folder, "certs.d")
         self.pool = Pool(facts, folder, self.certs, sockets)
         self.scratch = os.path.join(folder, f"scratch-{os.getpid()}")
@@ -56,25 +70,25 @@ class Bench:
             file.write("{}")
 
     async def site(self, world, judge, attempt=0):
-        """A started site with its hosts.toml in place."""
+        """A started site; its node's files are not yet written."""
+        number = await self.ports.number() if world["values"].get("port", "other") != "other" else None
         base = self.ports.take()
-        site = Site(world, judge, f"{self.nonce}/{world['id']}/{judge}/{attempt}", base, self.contexts)
+        site = Site(world, judge, f"{self.nonce}/{world['id']}/{judge}/{attempt}", base, self.contexts, number)
+        site.number = number
+        # A port is taken once at a time, so that no two nodes share a folder.
+        site.node = nodes.Node(world, site, os.path.join(self.scratch, str(base)), self.room, self.certs)
         try:
             await site.start()
         except OSError:
             await self.end(site)
             raise
-        text = site.hosts_toml()
-        if text is not None:
-            folder = os.path.join(self.certs, site.authority)
-            os.makedirs(folder, exist_ok=True)
-            with open(os.path.join(folder, "hosts.toml"), "w", encoding="utf-8") as file:
-                file.write(text)
         return site
 
     async def end(self, site):
         await site.stop()
-        shutil.rmtree(os.path.join(self.certs, site.authority), ignore_errors=True)
+        site.node.remove()
+        if site.number is not None:
+            self.ports.numbers.append(site.number)
         self.ports.give(site.base)
 
 
@@ -92,30 +106,66 @@ async def _watched(site, call):
     return task.result()
 
 
-async def pull(bench, world, version, attempt=0):
-    """One pull by a real runtime, with the kubelet's tries of credentials."""
-    async with bench.pool.lease(version) as client:
-        return await _pull(bench, client, world, version, attempt)
-
-
-async def _pull(bench, client, world, version, attempt):
-    site = await bench.site(world, version, attempt)
-    began = time.monotonic()
-    texts, outcome = [], "failed"
+async def pull(bench, world, version, attempt=0, upstream=False):
+    """One pull by a real runtime, with the kubelet's tries of credentials; with `upstream`, by that build's defaults."""
+    site = await bench.site(world, f"{version}{'-upstream' * upstream}", attempt)
     try:
-        for credential in site.credentials():
-            result = await _watched(site, client.pull(site.reference, credential, MOST))
-            if result is None or result == "stalls":
-                outcome = "pulled" if result is None else "stalls"
-                break
-            texts.append(result)
-        seconds = round(time.monotonic() - began, 2)
-        if outcome == "pulled":
-            await client.remove(site.reference)
+        if site.node.own:
+            async with bench.owning:
+                return await _pull_by_own(bench, site, version, upstream)
+        site.node.write(version)
+        async with bench.pool.lease(version, upstream) as client:
+            return await _pull(client, site)
     finally:
         await bench.end(site)
+
+
+async def _pull(client, site, tries=STARTING):
+    began = site.last = time.monotonic()
+    texts, outcome = [], "failed"
+    for credential in site.credentials():
+        result = await _watched(site, client.pull(site.reference, credential, MOST, tries))
+        if result is None or result == "stalls":
+            outcome = "pulled" if result is None else "stalls"
+            break
+        texts.append(result)
+    seconds = round(time.monotonic() - began, 2)
+    if outcome == "pulled":
+        await client.remove(site.reference)
+    return _told(site, outcome, seconds, texts)
+
+
+def _told(site, outcome, seconds, texts):
     return {"outcome": outcome, "seconds": seconds, "texts": texts, "reference": site.reference,
-            "fired": site.fired(), "requests": len(site.log), "log": site.log}
+            "fired": site.fired(), "requests": len(site.log), "log": list(site.log)}
+
+
+async def _pull_by_own(bench, site, version, upstream):
+    """A pull by a containerd that is started with the files of this node, and before what was edited later."""
+    node, edited = site.node, site.node.edited != "before"
+    node.write(version, old=edited)
+    environment = node.variables(edited) | ({"GODEBUG": UPSTREAM[version]} if upstream else {})
+    places = ("/run/nri", "/opt")
+    runtime = Runtime(bench.facts[version], node.folder, None, environment,
+                      lambda command: nodes.within(node.mounts(), command, places))
+    client = Client(runtime.socket)
+    try:
+        try:
+            await asyncio.to_thread(runtime.wait, 30)
+        except RuntimeError:
+            return _told(site, "failed", 0, [("NOT_STARTED", runtime.words().strip()[-600:])])
+        if edited:
+            if not node.edited.endswith("_unused"):
+                # What is read at the first pull is read now.
+                await client.pull(f"{site.authority}/warm/up:1", None, 60, OWN_TRIES)
+            node.write(version)
+            if node.edited.startswith("resolver_"):
+                await asyncio.sleep(RESOLVER_READ)
+            site.forget()
+        return await _pull(client, site, OWN_TRIES)
+    finally:
+        await client.close()
+        await asyncio.to_thread(runtime.stop)
 
 
 def secret_manifest(config):
@@ -125,8 +175,10 @@ def secret_manifest(config):
 
 
 def probe_command(bench, site, version, transfer):
-    command = [bench.probe, "probe", site.reference, "-o", "json", "--transfer", transfer, "--hosts-dir", bench.certs,
-               "--platform", "linux/amd64", "--timeout", PROBE_TIMEOUT]
+    node = site.node
+    place = ["--containerd-config", os.path.join(node.folder, "config.toml"), "--proxy-from", os.path.join(node.folder, "containerd.conf")] if node.own \
+        else ["--hosts-dir", bench.certs]
+    command = [bench.probe, "probe", site.reference, "-o", "json", "--transfer", transfer, *place, "--platform", "linux/amd64", "--timeout", PROBE_TIMEOUT]
     config = site.docker_config()
     if config is None:
         command += ["--docker-config", bench.empty]
@@ -161,13 +213,22 @@ def read_report(text):
 async def probe(bench, world, version, transfer, keep=False):
     """One run of the probe."""
     site = await bench.site(world, f"probe-{version}-{transfer}")
+    node = site.node
+    edited = node.own and node.edited != "before"
+    first = node.write(version or "2.1.9", old=True) if edited else []
+    last = node.write(version or "2.1.9")
     command = probe_command(bench, site, version, transfer)
+    run = command
+    if node.own:
+        run = nodes.within(node.mounts() + node.age(first, last, edited), command)
+        # It sees no process but its own.
+        run = [run[0], "--pid", "--fork", "--kill-child", "--mount-proc", *run[1:]]
     environment = {"PATH": os.environ["PATH"], "HOME": bench.scratch}
     try:
         async with bench.probing:
             began = time.monotonic()
             process = await asyncio.create_subprocess_exec(
-                *command, env=environment, stdin=asyncio.subprocess.DEVNULL,
+                *run, env=environment, stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
             try:
                 out, err = await asyncio.wait_for(process.communicate(), PROBE_MOST)

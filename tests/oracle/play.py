@@ -14,13 +14,17 @@ import threading
 import time
 
 import causes
+import chains
 import judges
+import names
+import nodes
 import room
 import score
 from runtime import Runtime, shared
-from servers import tls
-from worlds import DIMENSIONS, alone, coverage, generate, is_timed
+from worlds import DIMENSIONS, GROUPS, alone, coverage, generate, is_timed, is_usual, whole
 
+# What worlds are drawn from where nothing is said of it.
+DRAWN = "protocol"
 HERE = os.path.dirname(os.path.abspath(__file__))
 # How many worlds a worker plays at a time: quick ones, and timed ones beside them.
 QUICK, TIMED = 3, 20
@@ -38,7 +42,10 @@ def arguments():
     parser.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
     parser.add_argument("--no-off", action="store_true", help="leave out the probes with --transfer off")
     parser.add_argument("--alone", action="store_true", help="play one world for each unusual value, and no drawn ones: shows what each value does")
-    parser.add_argument("--only", metavar="DIMENSION=VALUE", action="append", default=[], help="only worlds with this value; repeatable")
+    parser.add_argument("--dimensions", choices=sorted(GROUPS), help="what worlds are drawn from (default: protocol; all, where --only or --with asks for it)")
+    parser.add_argument("--with", dest="fixed", metavar="DIMENSION=VALUE", action="append", default=[], help="with --alone: all worlds have this value beside; repeatable")
+    parser.add_argument("--no-probe", action="store_true", help="ask the runtimes only")
+    parser.add_argument("--only", metavar="DIMENSION[=VALUE]", action="append", default=[], help="only worlds with this value, or with any unusual one where none is named; repeatable")
     return parser.parse_args()
 
 
@@ -61,10 +68,13 @@ def probe_flags(program):
 class Lab:
     """The room, its name server and the runtimes."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, worlds):
         self.folder, self.runtimes, self.stop = folder, [], threading.Event()
-        room.furnish(f"{folder}/room")
-        threading.Thread(target=room.answer_names, args=(self.stop,), daemon=True).start()
+        # The authorities of these worlds' certificates stand in the one bundle of all.
+        shop = chains.Workshop(f"{folder}/room/tls")
+        shop.client_files()
+        room.furnish(f"{folder}/room", "".join(shop.save(chain) for chain in nodes.chains_of(worlds)), nodes.addresses())
+        threading.Thread(target=names.serve, args=(self.stop,), daemon=True).start()
         os.makedirs(f"{folder}/certs.d", exist_ok=True)
         self.facts = [json.loads(line) for line in os.environ["ORACLE_RUNTIMES"].splitlines()]
 
@@ -143,7 +153,7 @@ def load_world(path):
     """A stored world; dimensions that came later have their usual value."""
     with open(path, encoding="utf-8") as file:
         stored = json.load(file)
-    values = {dimension: stored["values"].get(dimension, next(iter(names))) for dimension, names in DIMENSIONS.items()}
+    values = whole(stored["values"])
     for dimension, value in values.items():
         if value not in DIMENSIONS[dimension]:
             sys.exit(f"{path}: {dimension} has no value {value!r}")
@@ -152,7 +162,8 @@ def load_world(path):
 
 def settings_of(lab, args, program, flags):
     return {"room": lab.folder, "nonce": f"{time.time_ns():x}", "workers": args.jobs, "sockets": lab.sockets, "facts": lab.facts,
-            "versions": [facts["version"] for facts in lab.facts], "probe": program, "flags": flags, "off": not args.no_off}
+            "versions": [facts["version"] for facts in lab.facts], "probe": program, "flags": flags, "off": not args.no_off and not args.no_probe,
+            "probing": not args.no_probe}
 
 
 def results_of(path):
@@ -165,19 +176,26 @@ def results_of(path):
 def choose(args, out):
     """The worlds of this run, and those that are left of it."""
     state = os.path.join(out, "run.json")
+    kept = ("worlds", "seed", "alone", "dimensions", "fixed")
     if args.resume:
         with open(state, encoding="utf-8") as file:
             stored = json.load(file)
-        args.worlds, args.seed, args.alone = stored["worlds"], stored["seed"], stored["alone"]
+        for name in kept:
+            setattr(args, name, stored[name])
     args.seed = args.seed or f"{random.SystemRandom().randrange(16 ** 6):06x}"
+    # Who asks for what only the node's side has means the whole.
+    asked = {wish.partition("=")[0] for wish in [*args.only, *args.fixed]}
+    args.dimensions = args.dimensions or (DRAWN if asked <= set(GROUPS[DRAWN]) else "all")
     with open(state, "w", encoding="utf-8") as file:
-        json.dump({"worlds": args.worlds, "seed": args.seed, "alone": args.alone}, file)
-    worlds = alone() if args.alone else generate(args.worlds, args.seed)
+        json.dump({name: getattr(args, name) for name in kept}, file)
+    fixed = [tuple(wish.split("=", 1)) for wish in args.fixed]
+    worlds = alone(args.dimensions, fixed) if args.alone else generate(args.worlds, args.seed, args.dimensions)
     if args.worlds_dir:
         worlds += [load_world(path) for path in sorted(glob.glob(os.path.join(args.worlds_dir, "*.json")))]
     for wish in args.only:
-        dimension, _, value = wish.partition("=")
-        worlds = [world for world in worlds if world["values"][dimension] == value]
+        dimension, named, value = wish.partition("=")
+        drawn = [(world, whole(world["values"])[dimension]) for world in worlds]
+        worlds = [world for world, has in drawn if (value in (has, world.get("texts", {}).get(dimension)) if named else not is_usual(dimension, has))]
     done = {result["id"] for result in results_of(os.path.join(out, "results.jsonl"))}
     return worlds, [world for world in worlds if world["id"] not in done]
 
@@ -191,10 +209,7 @@ def transfer_seen(folder):
     return False
 
 
-def run(lab, args, program, flags):
-    out = args.resume or args.out or tempfile.mkdtemp(prefix="oracle-", dir="/var/tmp")
-    os.makedirs(out, exist_ok=True)
-    worlds, left = choose(args, out)
+def run(lab, args, program, flags, out, worlds, left):
     print(f"seed {args.seed}, {len(worlds)} worlds, {len(left)} to play; results in {out}", flush=True)
     began, count = time.monotonic(), 0
     with open(os.path.join(out, "results.jsonl"), "a", encoding="utf-8") as file:
@@ -213,7 +228,7 @@ def run(lab, args, program, flags):
     print(f"transfer service of containerd 2: {'seen in its log' if transfer else 'not seen in its log'}")
     known = {world["id"] for world in worlds}
     results = [result for result in results_of(os.path.join(out, "results.jsonl")) if result["id"] in known]
-    summary = score.judge(results, [facts["version"] for facts in lab.facts], coverage(worlds), out)
+    summary = score.judge(results, [facts["version"] for facts in lab.facts], coverage(worlds, GROUPS[args.dimensions]), out)
     summary.update(seed=args.seed, seconds=round(seconds, 1), transfer_service=transfer,
                    runtimes=[{key: facts[key] for key in ("version", "go", "godebug")} for facts in lab.facts])
     with open(os.path.join(out, "summary.json"), "w", encoding="utf-8") as file:
@@ -247,17 +262,14 @@ async def replay_judges(bench, world, versions, off):
             print(result["report"] or result["stderr"])
 
 
-def replay(lab, args, program, flags):
-    world = load_world(args.replay)
+def replay(lab, args, program, flags, world):
     print("unusual values: " + ", ".join(f"{d}={v}" for d, v in world["values"].items() if v != next(iter(DIMENSIONS[d]))))
     versions = [facts["version"] for facts in lab.facts if args.judge in (None, facts["version"])]
     if not versions:
         sys.exit(f"no runtime {args.judge}")
 
     async def play():
-        contexts = (tls(f"{lab.folder}/room/server.pem", f"{lab.folder}/room/server.key"),
-                    tls(f"{lab.folder}/room/foreign.pem", f"{lab.folder}/room/foreign.key"))
-        bench = judges.Bench(lab.folder, f"{time.time_ns():x}", judges.Ports(0, 1), contexts, lab.facts, lab.sockets, program, flags)
+        bench = judges.Bench(lab.folder, f"{time.time_ns():x}", judges.Ports(0, 1), lab.facts, lab.sockets, program, flags)
         await replay_judges(bench, world, versions, not args.no_off)
         bench.pool.stop()
 
@@ -273,9 +285,17 @@ def main():
     # On memory, which goes with the namespace.
     folder = os.environ["ORACLE_ROOM"]
     room.sh("mount", "-t", "tmpfs", "-o", "size=8g", "oracle", folder)
-    with Lab(folder) as lab:
+    if args.replay:
+        world = load_world(args.replay)
+        with Lab(folder, [world]) as lab:
+            print_facts(lab, program, flags)
+            return replay(lab, args, program, flags, world)
+    out = args.resume or args.out or tempfile.mkdtemp(prefix="oracle-", dir="/var/tmp")
+    os.makedirs(out, exist_ok=True)
+    worlds, left = choose(args, out)
+    with Lab(folder, left) as lab:
         print_facts(lab, program, flags)
-        return (replay if args.replay else run)(lab, args, program, flags)
+        return run(lab, args, program, flags, out, worlds, left)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ The silent addresses are routed into a cable whose other end takes nothing.
 """
 
 import os
-import socket
 import subprocess
 
 ZONE = "oracle.test"
@@ -25,6 +24,7 @@ NAMES = {
     f"mirror-a.{ZONE}": ["10.90.0.15"],
     f"mirror-b.{ZONE}": ["10.90.0.16"],
     f"dead.{ZONE}": ["10.90.0.19"],
+    f"proxy.{ZONE}": ["10.90.0.31"],
     f"silent.{ZONE}": ["10.91.0.6"],
 }
 # Below the registry's own name and below each mirror's, storage may stand.
@@ -32,12 +32,24 @@ SUBDOMAIN_ADDRESS = "10.90.0.11"
 for _name in list(NAMES):
     NAMES["blobs." + _name] = [SUBDOMAIN_ADDRESS]
 
+PROXY_NAME = f"proxy.{ZONE}"
+# A registry may stand at an address: these, and for the usual ports of http and https one of its own for each pull.
+LOOPBACK, LOOPBACK_6, PRIVATE, PRIVATE_6 = "127.0.0.3", "::1", "10.92.0.1", "fd00:92::1"
+OWN = 24
+OWN_LOOPBACK, OWN_PRIVATE = "127.0.80.{}", "10.92.80.{}"
+IPS = (LOOPBACK, LOOPBACK_6, PRIVATE, PRIVATE_6, *(pool.format(number) for pool in (OWN_LOOPBACK, OWN_PRIVATE) for number in range(1, OWN + 1)))
+# Names that stand for loopback, and one that only name servers know.
+ON_LOOPBACK = f"on-loopback.{ZONE}"
+NAMED = f"named.{ZONE}"
+LOCAL_NAMES = {"localhost": ["127.0.0.1"], ON_LOOPBACK: ["127.0.0.9"]}
+NAMED_ADDRESS = "10.90.0.30"
+
 # A name that neither the hosts file nor the name server knows.
 ABSENT = f"absent.{ZONE}"
 
 
-def sh(*command, **options):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, **options)
+def sh(*command, timeout=60, **options):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **options)
 
 
 def write(path, text):
@@ -52,18 +64,23 @@ def certify(folder):
     sh("openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", key)
     sh("openssl", "req", "-x509", "-new", "-key", key, "-subj", "/CN=oracle lab authority", "-days", "3650",
        "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-out", ca)
-    for stem, names in (("server", sorted(NAMES)), ("foreign", ["elsewhere.example"])):
+    sh("openssl", "req", "-x509", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{folder}/other.key", "-subj", "/CN=another authority", "-days", "3650",
+       "-out", f"{folder}/other.pem")
+    for stem, names in (("server", [*sorted(NAMES), *LOCAL_NAMES, NAMED, "blobs." + NAMED, "named"]), ("foreign", ["elsewhere.example"])):
         own, request, extensions = f"{folder}/{stem}.key", f"{folder}/{stem}.csr", f"{folder}/{stem}.ext"
         sh("openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", own)
         sh("openssl", "req", "-new", "-key", own, "-subj", f"/CN={names[0]}", "-out", request)
         write(extensions, "basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName="
-              + ",".join("DNS:" + name for name in names) + "\n")
+              + ",".join(["DNS:" + name for name in names] + ["IP:" + one for one in IPS if stem == "server"]) + "\n")
         sh("openssl", "x509", "-req", "-in", request, "-CA", ca, "-CAkey", key, "-CAcreateserial", "-days", "365",
            "-extfile", extensions, "-out", f"{folder}/{stem}.pem")
 
 
-def furnish(folder):
-    """Sets up addresses, names and trust in the namespace that this process is in."""
+def furnish(folder, trusted="", more=()):
+    """Sets up addresses, names and trust in the namespace that this process is in.
+
+    `trusted` is what stands in the bundle beside the room's own authority, `more` are other addresses.
+    """
     os.makedirs(folder, exist_ok=True)
     certify(folder)
     sh("ip", "link", "set", "lo", "up")
@@ -71,7 +88,11 @@ def furnish(folder):
         for address in addresses:
             if address not in SILENT:
                 sh("ip", "addr", "replace", address + "/32", "dev", "lo")
-    sh("ip", "addr", "replace", NAME_SERVER + "/32", "dev", "lo")
+    for address in (NAMED_ADDRESS, PRIVATE, *more):
+        sh("ip", "addr", "replace", address + ("/128" if ":" in address else "/32"), "dev", "lo")
+    sh("ip", "addr", "replace", PRIVATE_6 + "/128", "dev", "lo")
+    # Each address of these is here.
+    sh("ip", "route", "replace", "local", OWN_PRIVATE.format("0") + "/24", "dev", "lo")
     sh("ip", "link", "add", "void0", "type", "veth", "peer", "name", "void1")
     sh("ip", "link", "set", "void0", "arp", "off", "up")
     sh("ip", "link", "set", "void1", "arp", "off", "up")
@@ -80,31 +101,26 @@ def furnish(folder):
         sh("ip", "route", "replace", address + "/32", "dev", "void0", "src", "10.90.0.2")
     write("/proc/sys/net/ipv4/ip_local_port_range", "10000 19999")
     write("/proc/sys/net/ipv4/tcp_tw_reuse", "1")
-    hosts = "127.0.0.1 localhost\n" + "".join(
-        f"{address} {name}\n" for name, addresses in NAMES.items() for address in addresses)
+    empty_run()
+    hosts = "".join(f"{address} {name}\n" for name, addresses in (LOCAL_NAMES | NAMES).items() for address in addresses)
     bind(write(f"{folder}/hosts", hosts), "/etc/hosts")
     bind(write(f"{folder}/resolv.conf", f"nameserver {NAME_SERVER}\noptions timeout:2 attempts:1\n"), "/etc/resolv.conf")
     trust = f"{folder}/certs"
     os.makedirs(trust, exist_ok=True)
     with open(f"{folder}/ca.pem", encoding="utf-8") as file:
-        write(f"{trust}/ca-certificates.crt", file.read())
+        write(f"{trust}/ca-certificates.crt", file.read() + trusted)
     sh("mount", "--bind", trust, "/etc/ssl/certs")
+
+
+def empty_run():
+    """Nobody here sees a runtime of this machine by its socket; the place for one's own is there."""
+    resolver = os.path.realpath("/etc/resolv.conf")
+    sh("mount", "-t", "tmpfs", "tmpfs", "/run")
+    os.makedirs("/run/containerd")
+    if resolver.startswith("/run/"):
+        os.makedirs(os.path.dirname(resolver), exist_ok=True)
+        write(resolver, "")
 
 
 def bind(source, target):
     sh("mount", "--bind", source, os.path.realpath(target))
-
-
-def answer_names(stop):
-    """A name server that knows no name; runs in a thread until `stop` is set."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind((NAME_SERVER, 53))
-        server.settimeout(0.5)
-        while not stop.is_set():
-            try:
-                question, peer = server.recvfrom(1500)
-            except TimeoutError:
-                continue
-            # The same identification and question, as an authoritative answer: no such name.
-            end = question.find(b"\0", 12) + 5
-            server.sendto(question[:2] + b"\x85\x83\0\x01\0\0\0\0\0\0" + question[12:end], peer)

@@ -61,27 +61,40 @@ def configuration(version, folder, certs):
     return "\n".join(head + lines) + "\n"
 
 
+# What grpc says where nobody is there.
+ENDED = ("failed to connect to all addresses", "Socket closed", "recvmsg:Connection reset")
 # How often a runtime that is still starting is asked again.
 STARTING = 80
 
 
-class Runtime:
-    """One running containerd."""
+# What the go.mod of upstream's line of releases sets, where Debian's build has older defaults: of 1.7 its latest
+# (go 1.25), of 2.1 that of 2.1.9 (go 1.24). Containerd 1.6.20 is of a Go that knows no such defaults.
+UPSTREAM = {
+    "1.7.24": "netedns0=1,panicnil=0,httplaxcontentlength=0,tls3des=0,tlsrsakex=0,tlsmlkem=1,rsa1024min=1,x509negativeserial=0,x509usepolicies=1,"
+              "x509rsacrt=1,multipathtcp=1",
+    "2.1.9": "panicnil=0,httplaxcontentlength=0,tlsmlkem=1,rsa1024min=1,x509negativeserial=0,x509usepolicies=1,x509rsacrt=1,multipathtcp=1",
+}
+BOOTED = "containerd successfully booted"
 
-    def __init__(self, facts, folder, certs):
+
+class Runtime:
+    """One running containerd. With `wrap` the command is run within that; with `environment` it has these variables, too."""
+
+    def __init__(self, facts, folder, certs=None, environment=None, wrap=lambda command: command):
         self.version = facts["version"]
         self.folder = folder
         os.makedirs(folder, exist_ok=True)
         config = os.path.join(folder, "config.toml")
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(configuration(self.version, folder, certs))
+        if certs is not None:
+            with open(config, "w", encoding="utf-8") as file:
+                file.write(configuration(self.version, folder, certs))
         binaries = os.path.join(facts["root"], "usr/bin")
-        environment = {"PATH": f"{binaries}:{facts['root']}/usr/sbin:{os.environ['PATH']}", "HOME": folder}
+        environment = {"PATH": f"{binaries}:{facts['root']}/usr/sbin:{os.environ['PATH']}", "HOME": folder, **(environment or {})}
         self.log = os.path.join(folder, "log")
         with open(self.log, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [os.path.join(binaries, "containerd"), "--config", config, "--log-level", "debug"],
-                stdout=log, stderr=log, env=environment, stdin=subprocess.DEVNULL)
+                wrap([os.path.join(binaries, "containerd"), "--config", config, "--log-level", "debug"]),
+                stdout=log, stderr=log, env=environment, stdin=subprocess.DEVNULL, cwd=folder)
 
     @property
     def socket(self):
@@ -93,7 +106,10 @@ class Runtime:
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 break
-            if "containerd successfully booted" in self.words():
+            words = self.words()
+            if BOOTED in words:
+                if "too many open files" in words:
+                    raise OSError("a runtime lacks plugins: fs.inotify.max_user_instances is too small for so many at a time")
                 return
             time.sleep(0.1)
         raise RuntimeError(f"containerd {self.version} did not start: {self.words()[-2000:]}")
@@ -119,19 +135,24 @@ class Client:
         self._pull = self.channel.unary_unary(PULL)
         self._remove = self.channel.unary_unary(REMOVE)
 
-    async def pull(self, image, credential, seconds):
+    async def pull(self, image, credential, seconds, tries=STARTING):
         """`None` where the image was pulled, else the code and the runtime's words."""
-        for _ in range(STARTING):
+        for left in range(tries - 1, -1, -1):
             try:
                 await self._pull(pull_request(image, credential), timeout=seconds)
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                if left and (error.code() is grpc.StatusCode.UNIMPLEMENTED or "not initialized yet" in (error.details() or "")):
                     # The socket is there before the image service is.
                     await asyncio.sleep(0.25)
                     continue
+                if tries == STARTING and (error.details() or "").startswith(ENDED):
+                    raise RuntimeError("a runtime that others share has ended") from error
                 return error.code().name, error.details() or ""
             return None
         raise RuntimeError("the runtime has no image service")
+
+    async def close(self):
+        await self.channel.close()
 
     async def remove(self, image):
         try:
@@ -161,23 +182,31 @@ class Pool:
         self.shared = {version: Client(socket) for version, socket in sockets.items()}
         self.free, self.started = {}, []
         self.room = asyncio.Semaphore(self.MOST)
+        self.starting = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def lease(self, version):
-        if version in self.shared:
+    async def lease(self, version, upstream=False):
+        """A client of this version; with `upstream`, of one that has the defaults of upstream's build."""
+        if upstream and version.startswith("1."):
+            async with self.starting:
+                if (version, upstream) not in self.shared:
+                    self.shared[version, upstream] = await self._start(version, upstream)
+            yield self.shared[version, upstream]
+            return
+        if not upstream and version in self.shared:
             yield self.shared[version]
             return
         async with self.room:
-            free = self.free.setdefault(version, [])
-            client = free.pop() if free else await self._start(version)
+            free = self.free.setdefault((version, upstream), [])
+            client = free.pop() if free else await self._start(version, upstream)
             try:
                 yield client
             finally:
                 free.append(client)
 
-    async def _start(self, version):
+    async def _start(self, version, upstream):
         folder = os.path.join(self.folder, f"{version}-{os.getpid()}-{len(self.started)}")
-        runtime = Runtime(self.facts[version], folder, self.certs)
+        runtime = Runtime(self.facts[version], folder, self.certs, {"GODEBUG": UPSTREAM[version]} if upstream else None)
         self.started.append(runtime)
         await asyncio.to_thread(runtime.wait, 60)
         return Client(runtime.socket)

@@ -24,14 +24,17 @@ def truth(pulls):
     return "intermittent" if len(outcomes) > 1 else outcomes.pop()
 
 
-def compare(fact, verdict):
-    """agree, disagree, unknown, none or intermittent."""
+def compare(fact, verdict, other=None):
+    """agree, disagree, unknown, none or intermittent; "builds differ" where that is why it is unknown.
+
+    `other` is what a build with upstream's defaults did.
+    """
     if verdict not in ("would_succeed", "would_fail", "unknown"):
         return "none"
     if fact == "intermittent":
         return "intermittent"
     if verdict == "unknown":
-        return "unknown"
+        return "unknown" if other in (None, fact) else "builds differ"
     return "agree" if (verdict == "would_succeed") == (fact == "pulled") else "disagree"
 
 
@@ -83,7 +86,7 @@ class Tally:
 
     @property
     def unknown(self):
-        total = self.of("agree", "disagree", "unknown", "none")
+        total = self.of("agree", "disagree", "unknown", "none", "builds differ")
         return self.of("unknown", "none") / total if total else 0.0
 
     def as_dict(self):
@@ -102,6 +105,8 @@ class Score:
         self.alone = collections.Counter()
         self.fired = collections.Counter()
         self.disagreements, self.high, self.off_blind, self.broken = [], [], [], []
+        # How often a build with upstream's defaults did not come to the same.
+        self.builds = 0
         self.cause_right, self.cause_wrong, self.right_high = 0, [], 0
         self.texts = []
         self.probe_seconds, self.pull_seconds, self.most_requests = [], [], 0
@@ -116,7 +121,10 @@ class Score:
             report, pulls = result["probes"][version], result["pulls"][version]
             fact = facts[version]
             self.pulled[version] += fact == "pulled"
-            judgement = compare(fact, report["verdict"])
+            other = result.get("upstream", {}).get(version)
+            other = None if other is None else truth([other])
+            self.builds += other not in (None, fact)
+            judgement = compare(fact, report["verdict"], other)
             self.runtime[version].add(judgement)
             for pair in values.items():
                 self.values[pair][version].add(judgement)
@@ -125,19 +133,20 @@ class Score:
             self.probe_seconds.append(report["seconds"])
             self.most_requests = max(self.most_requests, report["requests"])
             self.pull_seconds += [pull["seconds"] for pull in pulls]
-            found = causes.faults(values, [fault for pull in pulls for fault in pull["fired"]], is_usual)
+            found = causes.faults(values, [fault for pull in pulls for fault in pull["fired"]], is_usual, result.get("texts", {}))
             if judgement == "disagree":
-                self._disagrees(result, version, fact, report, found)
+                self._disagrees(result, version, fact, report, found, other)
             elif judgement == "agree" and fact == "failed":
                 self._explained(result, version, report, found)
             for pull in pulls:
-                if pull["outcome"] == "failed" and pull["texts"]:
+                # Where there is no image service any more, there are no words of a pull.
+                if pull["outcome"] == "failed" and pull["texts"] and pull["texts"][-1][0] not in ("NOT_STARTED", "UNIMPLEMENTED", "UNAVAILABLE"):
                     self.texts.append((result, version, pull["reference"], pull["texts"][-1][1], found))
             self._off(result, version, fact)
 
-    def _disagrees(self, result, version, fact, report, found):
+    def _disagrees(self, result, version, fact, report, found, other):
         entry = {"id": result["id"], "version": version, "fact": fact, "verdict": report["verdict"],
-                 "findings": report["findings"], "faults": found,
+                 "findings": report["findings"], "faults": found, "upstream": other,
                  "texts": [text for pull in result["pulls"][version] for text in pull["texts"]][:2]}
         self.disagreements.append(entry)
         if any(finding["confidence"] == "high" for finding in report["findings"]):
@@ -178,7 +187,7 @@ def judge_texts(score):
 
 def is_harmful(fault):
     dimension, _, value = fault.partition("=")
-    return DIMENSIONS[dimension][value].kind == "harmful"
+    return DIMENSIONS[dimension][value.partition("/")[0]].kind == "harmful"
 
 
 def percent(part, whole):
@@ -196,9 +205,11 @@ def print_coverage(cover, score):
     print(f"  values: {cover['values']}; in fewer than 30 worlds: {cover['below_30']}")
     print("  drawn least: " + ", ".join(f"{name} {count}" for count, name in cover["least"][:6]))
     drawn = [f"{dimension}={name}" for dimension, names in DIMENSIONS.items() for name, value in names.items()
-             if value.kind != "usual" and cover["counts"][f"{dimension}={name}"]]
+             if value.kind != "usual" and cover["counts"].get(f"{dimension}={name}")]
     never = [fault for fault in drawn if is_harmful(fault) and fault not in score.fired
              and fault.split("=")[0] not in causes.WITHOUT_REQUEST and not fault.endswith(("=dead", "=silent"))]
+    if cover["texts"]:
+        print(f"  members of classes: {cover['texts']}; in no world: {cover['texts_never']}; builds with upstream's defaults that did not come to the same: {score.builds}")
     print(f"  harmful, and without a turn in any request of a runtime: {', '.join(never) or 'none'}")
 
 
@@ -283,12 +294,13 @@ def store(score, results, out):
     worlds = {result["id"]: result for result in results}
     by_world = collections.defaultdict(list)
     for entry in score.disagreements:
-        by_world[entry["id"]].append({key: entry[key] for key in ("version", "fact", "verdict", "findings", "texts")})
+        by_world[entry["id"]].append({key: entry[key] for key in ("version", "fact", "verdict", "upstream", "findings", "texts")})
     for name, entries in by_world.items():
         # The usual values follow from their absence.
         values = {dimension: value for dimension, value in worlds[name]["values"].items() if value != next(iter(DIMENSIONS[dimension]))}
         with open(os.path.join(folder, f"{name}.json"), "w", encoding="utf-8") as file:
-            json.dump({"id": name, "values": values, "seen": entries}, file, indent=1)
+            members = {"texts": worlds[name]["texts"]} if "texts" in worlds[name] else {}
+            json.dump({"id": name, "values": values, **members, "seen": entries}, file, indent=1)
             file.write("\n")
     return folder
 

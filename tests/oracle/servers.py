@@ -1,6 +1,7 @@
 """HTTP/1.1 servers with control over every byte: bodies that end early, resets, stalls, odd lengths."""
 
 import asyncio
+import asyncio.sslproto
 import dataclasses
 import socket
 import ssl
@@ -8,8 +9,12 @@ import struct
 import time
 from urllib.parse import parse_qs, urlsplit
 
+import chains
+
 MOST_HEAD = 64 * 1024
 PAUSE = 0.05
+# The first byte of TLS.
+HANDSHAKE = b"\x16"
 
 
 @dataclasses.dataclass
@@ -69,9 +74,12 @@ def _reset(writer):
 
 
 async def _read(reader):
-    """The next request of a connection, or None at its end."""
+    """The next request of a connection, without a method where TLS is spoken, or None at its end."""
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readexactly(1)
+        if head == HANDSHAKE:
+            return Request("", "", {}, b"")
+        head += await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
         return None
     lines = head.decode("latin-1").split("\r\n")
@@ -135,6 +143,18 @@ async def _answer(writer, request, reply):
     return not (reply.length == "none" and request.method != "HEAD")
 
 
+class Handshake(asyncio.sslproto.SSLProtocol):
+    """TLS that tells its client by an alert why it ends the handshake, as other servers do."""
+
+    def _on_handshake_complete(self, handshake_exc):
+        if handshake_exc is not None and self._transport is not None and (alert := self._outgoing.read()):
+            self._transport.write(alert)
+        super()._on_handshake_complete(handshake_exc)
+
+
+asyncio.sslproto.SSLProtocol = Handshake
+
+
 def tls(certificate, key):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -164,11 +184,36 @@ class Servers:
                 self.tasks.discard(task)
                 writer.close()
 
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        if isinstance(context, chains.Raw):
+            raw, context = context, None
+            connected = self._speechless(raw)
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
         self.listening.append(await asyncio.start_server(
             connected, sock=sock, ssl=context, limit=MOST_HEAD, ssl_shutdown_timeout=1 if context else None))
+
+    def _speechless(self, raw):
+        """Serves those who speak TLS with some bytes that are none."""
+        async def connected(reader, writer):
+            task = asyncio.current_task()
+            self.tasks.add(task)
+            try:
+                if not raw.at_once:
+                    await reader.read(MOST_HEAD)
+                writer.write(raw.data)
+                await writer.drain()
+                if raw.ending == "stay":
+                    await reader.read()
+                    await asyncio.sleep(600)
+                elif raw.ending == "reset":
+                    _reset(writer)
+            except (OSError, asyncio.CancelledError):
+                pass
+            finally:
+                self.tasks.discard(task)
+                writer.close()
+        return connected
 
     async def _converse(self, role, reader, writer):
         if role in self.single and self.open[role] > 1:
@@ -179,6 +224,10 @@ class Servers:
         while going:
             request = await _read(reader)
             if request is None:
+                return
+            if not request.method:
+                # As other servers answer those who speak TLS to their plain port.
+                await _answer(writer, request, Reply(400, [("Connection", "close")], b"Bad Request"))
                 return
             reply = self.answer(role, request)
             self.note(role, request, reply)

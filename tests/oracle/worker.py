@@ -9,16 +9,23 @@ import sys
 import traceback
 
 import judges
-from servers import tls
-from worlds import has_state
+from node import BUILD_DECIDES
+from runtime import UPSTREAM
+from worlds import has_state, is_usual, whole
 
 # How often a runtime pulls in a world with chance or state.
 PULLS_WITH_STATE = 3
 
 
 def public(result):
-    """A pull's result without the log of requests."""
-    return {key: value for key, value in result.items() if key != "log"}
+    """A pull's result without the log of requests; of that, the hosts in the order of their first."""
+    kept = {key: value for key, value in result.items() if key != "log"}
+    return {**kept, "hosts": list(dict.fromkeys(entry["host"] for entry in result["log"]))}
+
+
+def builds_decide(values):
+    """Whether the rules that a build of containerd has of Go may matter in this world."""
+    return any(values[dimension] in names if names else not is_usual(dimension, values[dimension]) for dimension, names in BUILD_DECIDES.items())
 
 
 async def play(bench, world, settings):
@@ -31,25 +38,32 @@ async def play(bench, world, settings):
             *(judges.pull(bench, world, version, attempt) for attempt in range(repeats)))]
 
     async def probes(transfer):
+        if not settings["probing"]:
+            nothing = {"verdict": "none", "findings": [], "seconds": 0, "requests": 0}
+            return dict.fromkeys(versions, nothing)
         if "runtime" not in bench.flags:
             # It can't be told apart, so that one report serves for all.
             report = await judges.probe(bench, world, None, transfer)
             return {version: report for version in versions}
         return {version: await judges.probe(bench, world, version, transfer) for version in versions}
 
-    done = await asyncio.gather(*(pulls(version) for version in versions), probes("full"),
+    twice = [version for version in versions if version in UPSTREAM and builds_decide(whole(world["values"]))]
+
+    async def upstream():
+        return dict(zip(twice, [public(result) for result in await asyncio.gather(
+            *(judges.pull(bench, world, version, upstream=True) for version in twice))]))
+
+    done = await asyncio.gather(*(pulls(version) for version in versions), probes("full"), upstream(),
                                 *([probes("off")] if settings["off"] else []))
-    result = {"id": world["id"], "values": world["values"], "pulls": dict(zip(versions, done)), "probes": done[len(versions)]}
+    result = {**world, "pulls": dict(zip(versions, done)), "probes": done[len(versions)]}
+    result["upstream"] = done[len(versions) + 1]
     if settings["off"]:
-        result["off"] = done[len(versions) + 1]
+        result["off"] = done[len(versions) + 2]
     return result
 
 
 async def main(settings):
-    folder = settings["room"]
-    contexts = (tls(f"{folder}/room/server.pem", f"{folder}/room/server.key"),
-                tls(f"{folder}/room/foreign.pem", f"{folder}/room/foreign.key"))
-    bench = judges.Bench(folder, settings["nonce"], judges.Ports(settings["worker"], settings["workers"]), contexts,
+    bench = judges.Bench(settings["room"], settings["nonce"], judges.Ports(settings["worker"], settings["workers"]),
                          settings["facts"], settings["sockets"], settings["probe"], settings["flags"])
     lines = asyncio.StreamReader(limit=1 << 20)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -59,7 +73,7 @@ async def main(settings):
         try:
             result = await play(bench, world, settings)
         except Exception:  # noqa: BLE001 - a bug of the lab is reported, and the run goes on
-            result = {"id": world["id"], "values": world["values"], "broken": traceback.format_exc()}
+            result = {**world, "broken": traceback.format_exc()}
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()
 

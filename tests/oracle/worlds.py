@@ -7,27 +7,8 @@ stands beside it. Values are drawn so that all of them come about equally often.
 
 import random
 
-USUAL, MILD, HARMFUL = "usual", "mild", "harmful"
-
-
-class Value:
-    """One value of a dimension. `needs` maps a dimension to the values that it may have then."""
-
-    def __init__(self, kind, needs=None, timed=False, state=False):
-        self.kind, self.needs, self.timed, self.state = kind, needs or {}, timed, state
-
-
-def usual(*names):
-    return {name: Value(USUAL) for name in names}
-
-
-def mild(*names, **more):
-    return {name: Value(MILD, **more) for name in names}
-
-
-def harmful(*names, **more):
-    return {name: Value(HARMFUL, **more) for name in names}
-
+from node import NODE, NODE_SETTINGS, OWN, WIDE
+from values import HARMFUL, MILD, USUAL, harmful, mild, usual
 
 ASKED = ("everything", "head", "get", "config", "layers", "storage", "storage_for_all")
 BEARER = ("bearer", "no_scope", "no_service", "lower_case", "bearer_then_basic", "two_bearers", "with_error", "differs_by_request")
@@ -50,7 +31,7 @@ MIRRORED = {"mirrors": ("one", "two"), "faults_at": ("registry",)}
 TWO_MIRRORS = {"mirrors": ("two",)}
 FIRST_BYTE = {"layer": ("ok",)}
 
-DIMENSIONS = {
+PROTOCOL = {
     # What is asked for, and where it stands.
     "reference": usual("tag") | mild("digest", "tag_and_digest") | harmful("missing_tag", "missing_digest"),
     "scheme": usual("https") | mild("http", "http_server_line"),
@@ -156,8 +137,12 @@ DIMENSIONS = {
     "server_line": usual("present") | mild("absent", needs={"mirrors": ("one", "two")}),
 }
 
+DIMENSIONS = PROTOCOL | NODE
+# What a run may draw from, by name.
+GROUPS = {"protocol": PROTOCOL, "all": DIMENSIONS}
+
 # Dimensions that say only where or how another one has its effect.
-SETTINGS = ("layers", "layer_at", "get_at", "redirect_code", "faults_at")
+SETTINGS = ("layers", "layer_at", "get_at", "redirect_code", "faults_at", *NODE_SETTINGS)
 
 # How many worlds of a hundred are without any unusual value, and without any harmful one.
 HEALTHY, HARMLESS = 5, 21
@@ -167,6 +152,16 @@ AT_MIRROR = 64
 HARM_AT_REGISTRY = (22, 22, 22, 18, 16)
 HARM_AT_MIRROR = (6, 8, 10, 13, 19, 22, 22)
 MILD_COUNT = (6, 20, 28, 25, 21)
+# With the node's side: how many worlds of a hundred are harmless; of a hundred others, how many have a node at fault, and
+# how many of the rest have their faults at a mirror.
+HARMLESS_WITH_NODE, WIDE_SHARE, AT_MIRROR_WITH_NODE = 17, 39, 83
+# How many faults such a node has, as weights of 1, 2 and 3; how many more its world has, and one with faults at a mirror.
+WIDE_COUNT, HARM_BESIDE_NODE, HARM_AT_MIRROR_WITH_NODE = (0, 20, 80), (5, 10, 30, 40, 15), (24, 24, 20, 16, 9, 5, 2)
+# Of a hundred, how many have a containerd of their own: of those with other faults, and of the harmless ones.
+OWN_AMONG_FAULTY, OWN_AMONG_HARMLESS = 20, 90
+# How many mild values a node has, as weights of 0, 1, …; of a hundred faulty worlds, how many have a host's TLS or a
+# hosts.toml at fault; and of all, how many begin with what came least.
+NODE_MILD, AT_HOST, LEAST_FIRST = (6, 24, 36, 34), 78, 70
 # How many candidates are compared for the one drawn least so far.
 CANDIDATES = 110
 
@@ -193,11 +188,18 @@ def has_state(values):
     return any(DIMENSIONS[dimension][value].state for dimension, value in values.items())
 
 
+def whole(values):
+    """The values of a world with the usual ones of dimensions that it does not name."""
+    return {dimension: values.get(dimension, next(iter(names))) for dimension, names in DIMENSIONS.items()}
+
+
 class Draft:
     """A world while it is drawn: values that are fixed, and what they still allow."""
 
-    def __init__(self, rng):
-        self.rng, self.fixed, self.allowed = rng, {}, {}
+    def __init__(self, rng, dimensions):
+        self.rng, self.dimensions, self.fixed, self.allowed = rng, dimensions, {}, {}
+        # Dimensions of which no value of a kind is to be drawn.
+        self.spared = set()
 
     def fits(self, dimension, value):
         if dimension in self.fixed:
@@ -218,9 +220,25 @@ class Draft:
             before = self.allowed.get(other, list(DIMENSIONS[other]))
             self.allowed[other] = [name for name in before if name in names]
 
+    def choices(self, dimension):
+        """What a dimension may still be."""
+        return [name for name in self.allowed.get(dimension, DIMENSIONS[dimension])
+                if self.fits(dimension, name) and (dimension, DIMENSIONS[dimension][name].kind) not in self.spared]
+
+    def settles(self, dimension, value):
+        """Whether what this value needs of the node's dimensions can be had in full."""
+        return all(set(names) & set(self.choices(other)) for other, names in DIMENSIONS[dimension][value].needs.items()
+                   if other in NODE and other not in self.fixed)
+
+    def settle(self, counts):
+        """Fixes the dimensions of the node that may not have their usual value any more."""
+        for dimension in NODE:
+            if dimension not in self.fixed and dimension in self.allowed and not any(is_usual(dimension, name) for name in self.allowed[dimension]):
+                self.fix(dimension, min(self.choices(dimension), key=lambda name: counts[dimension, name]))
+
     def finish(self, counts=None):
         """Gives every other dimension a value that is allowed: the usual one, or with `counts` often a rare one."""
-        for dimension, values in DIMENSIONS.items():
+        for dimension, values in self.dimensions.items():
             if dimension in self.fixed:
                 continue
             allowed = [name for name in values if name in self.allowed.get(dimension, values)]
@@ -229,7 +247,7 @@ class Draft:
             if counts and dimension in self.allowed and self.rng.randrange(2):
                 # What another value needs leaves a choice here.
                 fitting = [name for name in allowed if DIMENSIONS[dimension][name].kind == MILD and self.fits(dimension, name)]
-                if fitting:
+                if fitting and (dimension, MILD) not in self.spared:
                     self.fix(dimension, min(fitting, key=lambda name: counts[dimension, name]))
                     continue
             if dimension in ("layers", "image") or not ordinary:
@@ -237,45 +255,51 @@ class Draft:
                 self.fix(dimension, self.rng.choice(fitting))
             else:
                 self.fixed[dimension] = choice[0]
-        return {dimension: self.fixed[dimension] for dimension in DIMENSIONS}
+        return {dimension: self.fixed[dimension] for dimension in self.dimensions}
 
 
 class Generator:
     """Draws worlds one after the other; the counts of earlier ones steer later ones."""
 
-    def __init__(self, seed):
-        self.seed = seed
-        self.counts = {(dimension, name): 0 for dimension, values in DIMENSIONS.items() for name in values}
+    def __init__(self, seed, group):
+        self.seed, self.dimensions = seed, GROUPS[group]
+        self.harmless = HARMLESS if self.dimensions is PROTOCOL else HARMLESS_WITH_NODE
+        self.counts = {(dimension, name): 0 for dimension, values in self.dimensions.items() for name in values}
+        self.members = {}
         self.pools = {
-            kind: [(dimension, name) for dimension, values in DIMENSIONS.items() for name, value in values.items()
+            kind: [(dimension, name) for dimension, values in self.dimensions.items() for name, value in values.items()
                    if value.kind == kind and dimension not in SETTINGS]
             for kind in (MILD, HARMFUL)
         }
 
     def _pick(self, draft, kind, dimensions=None):
         """Fixes the least drawn of some values that fit, if there is one."""
-        pool = [pair for pair in self.pools[kind] if dimensions is None or pair[0] in dimensions]
+        pool = [pair for pair in self.pools[kind] if (dimensions is None or pair[0] in dimensions) and (pair[0], kind) not in draft.spared]
         candidates = draft.rng.sample(pool, min(CANDIDATES, len(pool)))
         taken = is_timed(draft.fixed)
         fitting = [pair for pair in candidates
-                   if draft.fits(*pair) and not (taken and DIMENSIONS[pair[0]][pair[1]].timed)]
+                   if draft.fits(*pair) and draft.settles(*pair) and not (taken and DIMENSIONS[pair[0]][pair[1]].timed)]
         if fitting:
             draft.fix(*min(fitting, key=lambda pair: self.counts[pair]))
+            if self.dimensions is not PROTOCOL:
+                draft.settle(self.counts)
 
     def _values(self, rng):
-        draft = Draft(rng)
+        draft = Draft(rng, self.dimensions)
         dice = rng.randrange(100)
         if dice >= HEALTHY:
+            wide = self.dimensions is not PROTOCOL and self._node(draft, dice)
             milds = rng.choices(range(len(MILD_COUNT)), MILD_COUNT)[0]
             # One of the image may come first, or the harmful ones would leave it no place.
             early = min(milds, rng.randrange(2))
             for _ in range(early):
                 self._pick(draft, MILD, ("image", "content", "layer", "layer_body", "config"))
-            if dice >= HEALTHY + HARMLESS:
-                at_mirror = rng.randrange(100) < AT_MIRROR
+            if dice >= HEALTHY + self.harmless:
+                at_mirror = rng.randrange(100) < AT_MIRROR if self.dimensions is PROTOCOL else "faults_at" in draft.fixed
                 if at_mirror and draft.fits("faults_at", "mirror_a"):
                     draft.fix("faults_at", "mirror_a")
-                weights = HARM_AT_MIRROR if at_mirror else HARM_AT_REGISTRY
+                mirrored = HARM_AT_MIRROR if self.dimensions is PROTOCOL else HARM_AT_MIRROR_WITH_NODE
+                weights = HARM_BESIDE_NODE if wide else mirrored if at_mirror else HARM_AT_REGISTRY
                 for _ in range(rng.choices(range(1, len(weights) + 1), weights)[0]):
                     self._pick(draft, HARMFUL)
             for _ in range(milds - early):
@@ -286,46 +310,100 @@ class Generator:
                     draft.fix(dimension, rng.choice(names))
         return draft.finish(self.counts if dice >= HEALTHY else None)
 
+    def _node(self, draft, dice):
+        """Fixes some values of the node before those of the protocol; whether harmful ones are among them.
+
+        Most of what is wrong with a node itself ends every pull, whatever stands at the mirrors: so such values come
+        together, and other worlds are spared them.
+        """
+        rng, faulty = draft.rng, dice >= HEALTHY + self.harmless
+        wide = faulty and rng.randrange(100) < WIDE_SHARE
+        own = wide or rng.randrange(100) < (OWN_AMONG_FAULTY if faulty else OWN_AMONG_HARMLESS)
+        draft.spared = {(dimension, kind) for dimension in WIDE for kind in (MILD, HARMFUL)
+                        if not wide and kind == HARMFUL or not own and dimension in OWN}
+        if faulty and not wide and rng.randrange(100) < AT_MIRROR_WITH_NODE:
+            draft.fix("faults_at", "mirror_a")
+        # What came least of all, before others take its place.
+        if rng.randrange(100) < LEAST_FIRST:
+            self._pick(draft, HARMFUL if faulty else MILD)
+            self._pick(draft, MILD)
+        if wide:
+            for _ in range(rng.choices((1, 2, 3), WIDE_COUNT)[0]):
+                self._pick(draft, HARMFUL, WIDE)
+        for _ in range(rng.choices(range(len(NODE_MILD)), NODE_MILD)[0]):
+            self._pick(draft, MILD, NODE)
+        if faulty and rng.randrange(100) < AT_HOST:
+            self._pick(draft, HARMFUL, ("tls", "hosts_file"))
+        if "tls" in draft.fixed:
+            places = [name for name in DIMENSIONS["tls_at"] if draft.fits("tls_at", name)]
+            draft.fix("tls_at", rng.choice(places))
+        return wide
+
+    def _text(self, dimension, value):
+        """The member of a class that came least often so far."""
+        known = self.members.setdefault((dimension, value), dict.fromkeys(DIMENSIONS[dimension][value].members, 0))
+        name = min(known, key=known.get)
+        known[name] += 1
+        return name
+
     def draw(self, number):
         """World `number`; worlds are to be drawn in order."""
         rng = random.Random(f"{self.seed}/{number}")
         values = self._values(rng)
         for pair in values.items():
             self.counts[pair] += 1
-        return {"id": f"{self.seed}-{number}", "seed": f"{self.seed}/{number}", "values": values}
+        world = {"id": f"{self.seed}-{number}", "seed": f"{self.seed}/{number}", "values": values}
+        texts = {dimension: self._text(dimension, value) for dimension, value in values.items() if DIMENSIONS[dimension][value].members}
+        return {**world, "texts": texts} if texts else world
 
 
-def generate(count, seed):
-    generator = Generator(seed)
+def generate(count, seed, group="protocol"):
+    generator = Generator(seed, group)
     return [generator.draw(number) for number in range(count)]
 
 
-def alone():
-    """One world for each unusual value, with nothing else unusual but what the value needs."""
+def alone(group="protocol", fixed=()):
+    """A world for each unusual value, or each member of a class, with nothing else unusual but what the value needs.
+
+    `fixed` are values that all of them have beside, where they fit.
+    """
     found = []
-    for dimension, values in DIMENSIONS.items():
+    for dimension, values in GROUPS[group].items():
         for name, value in values.items():
             if value.kind == USUAL:
                 continue
-            draft = Draft(random.Random(f"{dimension}={name}"))
-            draft.fix("layers", "3")
-            draft.fix(dimension, name)
-            found.append({"id": f"alone-{dimension}-{name}", "values": draft.finish()})
+            for member in value.members or (None,):
+                draft = Draft(random.Random(f"{dimension}={name}"), GROUPS[group])
+                draft.fix("layers", "3")
+                draft.fix(dimension, name)
+                if not all(draft.fits(*pair) for pair in fixed):
+                    continue
+                for pair in fixed:
+                    draft.fix(*pair)
+                world = {"id": f"alone-{dimension}-{name}" + (f"-{member}" if member else ""), "values": draft.finish()}
+                texts = {other: chosen.members[0] for other, chosen in ((other, DIMENSIONS[other][drawn]) for other, drawn in world["values"].items()) if chosen.members}
+                texts |= {dimension: member} if member else {}
+                found.append({**world, "texts": texts} if texts else world)
     return found
 
 
-def coverage(worlds):
+def coverage(worlds, group=PROTOCOL):
     """How often each value came, and which shares of the worlds are healthy, manifold and timed."""
-    counts = {(dimension, name): 0 for dimension, values in DIMENSIONS.items() for name in values}
+    counts = {(dimension, name): 0 for dimension, values in group.items() for name in values}
+    members = {(dimension, name, member): 0 for dimension, values in group.items() for name, value in values.items() for member in value.members}
     for world in worlds:
         for pair in world["values"].items():
-            counts[pair] += 1
+            if pair in counts:
+                counts[pair] += 1
+        for dimension, member in world.get("texts", {}).items():
+            members[dimension, world["values"][dimension], member] += 1
     total = max(len(worlds), 1)
     return {
         "worlds": len(worlds),
         "values": len(counts),
         "least": sorted(((count, f"{dimension}={name}") for (dimension, name), count in counts.items()))[:12],
         "below_30": sum(count < 30 for count in counts.values()),
+        "texts": len(members), "texts_never": sum(not count for count in members.values()),
         "healthy": sum(not unusual(world["values"]) for world in worlds) / total,
         "two_or_more": sum(len(unusual(world["values"])) >= 2 for world in worlds) / total,
         "harmful": sum(bool(harmful_values(world["values"])) for world in worlds) / total,
@@ -339,7 +417,8 @@ if __name__ == "__main__":
     import json
     import sys
 
-    told = coverage(generate(int(sys.argv[1]), sys.argv[2]))
+    group = sys.argv[3] if len(sys.argv) > 3 else "protocol"
+    told = coverage(generate(int(sys.argv[1]), sys.argv[2], group), GROUPS[group])
     if "-v" not in sys.argv:
         del told["counts"]
     print(json.dumps(told, indent=1))

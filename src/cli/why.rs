@@ -470,10 +470,7 @@ impl Group<'_> {
         let mut words = Vec::new();
         for (seen, wait) in self.waits.iter().take(EVENTS_OF) {
             let events = seen.events.as_deref().unwrap_or_default();
-            let of_it = |event: &&EventSeen| {
-                let container = event.container.as_ref();
-                container.is_none_or(|name| *name == wait.container)
-            };
+            let of_it = |event: &&EventSeen| stuck::concerns(event, wait);
             let before = words.len();
             for event in stuck::told(events).into_iter().filter(of_it) {
                 words.push(KubeletWord {

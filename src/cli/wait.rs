@@ -270,6 +270,7 @@ impl Walker<'_> {
             pods: Vec::new(),
             asked_secrets: of_cluster.asked,
             runtime: self.args.containerd.runtime.clone(),
+            kubelet: None,
             plain_http: self.args.network.plain_http,
             compare_direct: false,
             effort: Effort {

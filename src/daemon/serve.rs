@@ -25,6 +25,7 @@ use super::record::{HeldBack, Run};
 use super::runner::{Order, Refused, Shared};
 use super::schedule::Tier;
 use crate::diagnose::cause::Cause;
+use crate::model::kubelet::KubeletVersion;
 use crate::report::text::{Style, render_why};
 use crate::report::vantage::VantageDocument;
 use crate::report::{Document, Report};
@@ -262,8 +263,9 @@ struct UseSummary<'a> {
     policy: &'static str,
     /// It waits for this image.
     waits: bool,
-    /// The image is there, and nobody would be asked for it.
-    needs_no_pull: bool,
+    /// The image is there, and no request would be sent for it. `null`: its kubelet may verify it by a pull
+    /// (Kubernetes 1.35 or later), or the kubelet's version is not known.
+    needs_no_pull: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -296,7 +298,7 @@ struct RunSummary {
     report: bool,
 }
 
-fn summary(watched: &Watched) -> TargetSummary<'_> {
+fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> TargetSummary<'a> {
     let (target, record) = (&watched.target, &watched.record);
     TargetSummary {
         name: &target.name,
@@ -340,7 +342,7 @@ fn summary(watched: &Watched) -> TargetSummary<'_> {
                 image: &one.image,
                 policy: one.policy.as_str(),
                 waits: one.waits,
-                needs_no_pull: one.needs_no_pull,
+                needs_no_pull: one.needs_no_pull(kubelet),
             })
             .collect(),
         runs: record
@@ -362,7 +364,10 @@ fn summary(watched: &Watched) -> TargetSummary<'_> {
 
 async fn targets(State(app): State<App>) -> Response {
     let fleet = app.read();
-    json(&fleet.targets.values().map(summary).collect::<Vec<_>>())
+    let kubelet = fleet.kubelet();
+    let all = fleet.targets.values();
+    let all = all.map(|watched| summary(watched, kubelet.as_ref()));
+    json(&all.collect::<Vec<_>>())
 }
 
 /// The newest report of each target.

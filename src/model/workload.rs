@@ -32,6 +32,9 @@ pub struct PodUse {
     pub policy: PullPolicy,
     /// The manifest names none; Kubernetes chose it by the tag.
     pub policy_is_default: bool,
+    /// The image is known to be on the node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub image_present: bool,
     /// `imagePullSecrets`, in order.
     pub pull_secrets: Vec<String>,
     /// Its Secrets count when the pod names none.

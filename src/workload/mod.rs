@@ -397,6 +397,7 @@ impl Workload {
                         .policy
                         .unwrap_or_else(|| PullPolicy::default_for(&reference)),
                     policy_is_default: container.policy.is_none(),
+                    image_present: false,
                     pull_secrets: self.pull_secrets.clone(),
                     service_account: self.service_account.clone(),
                     eip: self.eip.clone(),

@@ -101,7 +101,7 @@ pub enum ImageWhy {
     Pulling { since: Option<Timestamp> },
     /// It may be; Events would tell, and can't be read.
     MaybePulling,
-    /// The policy is Never, and the node has no such image.
+    /// The policy is Never, and the node has no such image, or (from Kubernetes 1.35 on) the pod may not use it.
     NeverPulled,
     /// It is no image's name.
     Invalid(Said),

@@ -496,7 +496,7 @@ fn on_the_node(world: &World, token: &str) {
             let path = format!("/-/check?target={target}&tier=transfer");
             let answer = world
                 .at(node.host.place)
-                .inside(|| node.daemon.order(&path));
+                .inside(|| node.daemon.order_within(&path, SOON));
             assert_eq!(answer.status, 200, "{answer:?}");
         }
     }

@@ -269,6 +269,17 @@ causes! {
         Probe::of(&world).manifest(&pod).run().await
     }
 
+    image_verification Warning WouldFail a_present_image_of_a_registry_that_takes_no_credential(world) {
+        let secret = World::secret(&world.registry_host(), USER, "wrong");
+        let secret = world.write("other-secret.yaml", &secret);
+        Probe::of(&world)
+            .anonymous()
+            .manifest(&pod(SECRET_AND_IMAGE))
+            .args(["--kubelet-version", "v1.35.1", "--secret-file", secret.to_str().unwrap()])
+            .run()
+            .await
+    }
+
     // ---- containerd's settings ------------------------------------------------------------------
     mirror_order Warning WouldSucceed a_dead_mirror_before_the_registry(world) {
         let closed = Closed::new();

@@ -91,15 +91,16 @@ async fn images_of_this_node_s_pods_are_watched_and_only_theirs() {
     });
     assert_eq!(targets(&daemon)[2]["uses"][0]["waits"], true);
     kubelet_says(&cluster, "shop", "a", &image, None);
-    eventually("that no pull is needed", || {
-        targets(&daemon)[2]["uses"][0]["needs_no_pull"] == true
+    // Its Node is not read, and a kubelet of 1.35 or later may pull what is there.
+    eventually("that a pull may be needed", || {
+        targets(&daemon)[2]["uses"][0]["needs_no_pull"].is_null()
     });
     let page = daemon.get(&format!(
         "/targets/{}",
         of_shop.replace('/', "%2F").replace('@', "%40")
     ));
     assert!(
-        page.body.contains("there, and no pull is needed"),
+        page.body.contains("whether a pull is needed is not known"),
         "{page:?}"
     );
 

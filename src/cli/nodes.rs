@@ -37,7 +37,7 @@ const ABOUT: Duration = Duration::from_secs(10);
 const MOST: usize = 1000;
 
 /// Everything that says how one walks from here says nothing of a node.
-const OF_HERE: [&str; 27] = [
+const OF_HERE: [&str; 28] = [
     "filename",
     "platform",
     "trace",
@@ -53,6 +53,7 @@ const OF_HERE: [&str; 27] = [
     "hosts_dir",
     "containerd_config",
     "runtime",
+    "kubelet_version",
     "proxy_from",
     "compare_direct",
     "plain_http",

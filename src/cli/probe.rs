@@ -24,6 +24,7 @@ use super::{Error, Output, When, duration, input, long_duration};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::Evidence;
+use crate::model::kubelet::KubeletVersion;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
@@ -113,6 +114,10 @@ pub(super) struct Probe {
     /// Where a proxy is used, walk once more without it, and compare
     #[arg(long, help_heading = "containerd's settings")]
     compare_direct: bool,
+
+    /// The node's kubelet, as `kubectl get node` shows it: from v1.35 on it may verify by a pull whether a pod may use an image that the node has
+    #[arg(long, value_name = "VERSION", help_heading = "Kubelet")]
+    kubelet_version: Option<KubeletVersion>,
 
     #[command(flatten)]
     network: NetworkArgs,
@@ -314,6 +319,7 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
             asked_secrets: of_cluster.asked.clone(),
             keyring: Arc::new(Keyring::new(wish.sources)),
             runtime: args.containerd.runtime.clone(),
+            kubelet: args.kubelet_version.clone(),
             plain_http: args.network.plain_http,
             compare_direct: args.compare_direct,
             effort: Effort {

@@ -60,8 +60,8 @@ const SAY_AGAIN: Duration = Duration::from_mins(1);
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "For an init container. It can't help the pull of its own image, which the kubelet has pulled before it\n\
-                  runs; images of the main containers are pulled only after all init containers have ended.\n\n\
+    after_help = "For an init container. It can't help the pull of its own image, nor of image volumes, which the kubelet has\n\
+                  pulled before it runs; images of the main containers are pulled only after all init containers have ended.\n\n\
                   Exit status: 0 the way is open, 1 it was not at the timeout (the report says why),\n\
                   2 it could not be told, or nothing could be tried."
 )]
@@ -270,6 +270,7 @@ impl Walker<'_> {
             pods: Vec::new(),
             asked_secrets: of_cluster.asked,
             runtime: self.args.containerd.runtime.clone(),
+            kubelet: None,
             plain_http: self.args.network.plain_http,
             compare_direct: false,
             effort: Effort {

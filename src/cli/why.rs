@@ -410,10 +410,10 @@ impl Group<'_> {
         match &self.waits[0].1.why {
             ImageWhy::NeverPulled => Some(not_needed(
                 format!(
-                    "imagePullPolicy is Never, and the image is not on node {}: nobody is asked for it",
+                    "imagePullPolicy is Never, and the image is not on node {}, or (from Kubernetes 1.35 on) it was pulled with a Secret that this pod does not bring: no request is sent",
                     self.node
                 ),
-                "Load the image on that node, or set imagePullPolicy to IfNotPresent.".to_owned(),
+                "Load the image on that node, or set imagePullPolicy to IfNotPresent. Where it is there, give the pod the Secret that it was pulled with.".to_owned(),
             )),
             ImageWhy::Invalid(said) => Some(not_needed(
                 format!("it is no image's name: {}", scrub::shown(&said.message)),
@@ -470,10 +470,7 @@ impl Group<'_> {
         let mut words = Vec::new();
         for (seen, wait) in self.waits.iter().take(EVENTS_OF) {
             let events = seen.events.as_deref().unwrap_or_default();
-            let of_it = |event: &&EventSeen| {
-                let container = event.container.as_ref();
-                container.is_none_or(|name| *name == wait.container)
-            };
+            let of_it = |event: &&EventSeen| stuck::concerns(event, wait);
             let before = words.len();
             for event in stuck::told(events).into_iter().filter(of_it) {
                 words.push(KubeletWord {
@@ -715,6 +712,7 @@ impl Group<'_> {
                 .policy
                 .unwrap_or_else(|| PullPolicy::default_for(reference)),
             policy_is_default: false,
+            image_present: false,
             pull_secrets: seen.pod.pull_secrets.iter().map(|n| printable(n)).collect(),
             service_account: seen.pod.service_account.as_deref().map(printable),
             eip: Vec::new(),
@@ -769,6 +767,7 @@ async fn check_from_here(
             asked_secrets: Vec::new(),
             keyring: Arc::new(Keyring::new(sources)),
             runtime: args.containerd.runtime.clone(),
+            kubelet: None,
             plain_http: args.network.plain_http,
             compare_direct: false,
             effort: Effort::default(),

@@ -237,19 +237,19 @@ fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<Group> {
         .collect()
 }
 
-fn pod((namespace, pod, container): &ContainerKey, one: &Failing) -> PodView {
+fn pod(key: &ContainerKey, one: &Failing) -> PodView {
     let times = match one.count {
         0 => String::new(),
         1 => ", once".to_owned(),
         n => format!(", {n} times"),
     };
+    let whose = match key.container.as_str() {
+        "" => "an image volume".to_owned(),
+        container => format!("container {container}"),
+    };
     PodView {
-        pod: format!("{namespace}/{pod}"),
-        about: format!(
-            "container {container} on {}{times}, last {}",
-            one.node,
-            instant(one.last)
-        ),
+        pod: format!("{}/{}", key.namespace, key.pod),
+        about: format!("{whose} on {}{times}, last {}", one.node, instant(one.last)),
         image: one.image.clone(),
         facts: advice::facts(&one.told, &one.image).join("; "),
         text: if one.text.is_empty() {

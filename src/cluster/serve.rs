@@ -101,6 +101,7 @@ struct Told<'a> {
 struct FailingSummary<'a> {
     namespace: &'a str,
     pod: &'a str,
+    /// Empty for the image of a volume.
     container: &'a str,
     image: &'a str,
     registry: &'a str,
@@ -142,6 +143,7 @@ struct PullSummary<'a> {
     at: Timestamp,
     namespace: &'a str,
     pod: &'a str,
+    /// Empty for the image of a volume.
     container: &'a str,
     image: &'a str,
     registry: &'a str,
@@ -238,13 +240,11 @@ fn summary(board: &Board) -> Told<'_> {
     all
 }
 
-fn failing<'a>(
-    ((namespace, pod, container), one): (&'a ContainerKey, &'a Failing),
-) -> FailingSummary<'a> {
+fn failing<'a>((key, one): (&'a ContainerKey, &'a Failing)) -> FailingSummary<'a> {
     FailingSummary {
-        namespace,
-        pod,
-        container,
+        namespace: &key.namespace,
+        pod: &key.pod,
+        container: &key.container,
         image: &one.image,
         registry: &one.registry,
         node: &one.node,

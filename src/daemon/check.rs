@@ -306,6 +306,7 @@ pub async fn make(world: &World, job: Job) -> Told {
     let runtime = node.facts().and_then(|facts| facts.runtime.as_deref());
     let check = Check {
         runtime: runtime.and_then(Runtime::of_node),
+        kubelet: node.facts().and_then(NodeFacts::kubelet_version),
         reference: target.reference.clone(),
         platform: target.platform.clone(),
         pods,

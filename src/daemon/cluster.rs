@@ -20,6 +20,7 @@ use crate::kubernetes::lookup::annotations_of;
 use crate::kubernetes::secrets::{SecretKey, Secrets};
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
+use crate::model::workload::ContainerKind;
 use crate::model::workload::is_name;
 use crate::report::Report;
 use crate::serving::cluster::secret_access;
@@ -95,8 +96,8 @@ impl OwnPod {
 #[derive(Debug)]
 pub struct Seen {
     pub found: Discovered,
-    /// Containers whose pull has begun to fail, or fails otherwise: namespace, pod, container.
-    pub failing: Vec<(String, String, String)>,
+    /// Whose pull has begun to fail, or fails otherwise: namespace, pod, and the container or image volume.
+    pub failing: Vec<(String, String, ContainerKind, String)>,
     pub state: State,
 }
 
@@ -203,9 +204,10 @@ impl Cluster {
         let pods = view.objects.iter().map(|(uid, pod)| (uid, &**pod));
         let failing = self.waiting.news(pods);
         let pod_of = |uid: &String| view.objects.get(uid);
-        let failing = failing.iter().filter_map(|(uid, container)| {
+        let failing = failing.iter().filter_map(|(uid, kind, name)| {
             let pod = pod_of(uid)?;
-            Some((pod.namespace.clone(), pod.name.clone(), container.clone()))
+            let (namespace, pod) = (pod.namespace.clone(), pod.name.clone());
+            Some((namespace, pod, *kind, name.clone()))
         });
         Some(Seen {
             found,

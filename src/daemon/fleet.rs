@@ -16,6 +16,7 @@ use crate::kubernetes::follow::{self, View};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
 use crate::model::histogram::{BYTES_PER_SECOND, Histogram, SECONDS};
+use crate::model::kubelet::KubeletVersion;
 use crate::model::proxy::ProxySettings;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
@@ -389,6 +390,13 @@ impl ClusterFace {
 pub struct OwnNode {
     pub state: follow::State,
     pub facts: Option<Arc<NodeFacts>>,
+}
+
+impl Fleet {
+    /// The version of this node's kubelet, where its Node tells it.
+    pub fn kubelet(&self) -> Option<KubeletVersion> {
+        self.own_node.as_ref()?.facts.as_ref()?.kubelet_version()
+    }
 }
 
 impl OwnNode {

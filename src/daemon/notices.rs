@@ -49,7 +49,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// Events by what became of them.
 pub type Tally = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
-/// Something to be said of a container.
+/// Something to be said of a container, or an image volume.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Notice {
     pub namespace: String,
@@ -63,6 +63,14 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// A volume may have the name of a container.
+    fn subject(&self) -> String {
+        match self.kind {
+            ContainerKind::ImageVolume => format!("volume/{}", self.container),
+            _ => self.container.clone(),
+        }
+    }
+
     fn note(&self) -> Note {
         let reason = if self.cause.is_some() {
             DIAGNOSED
@@ -70,7 +78,7 @@ impl Notice {
             RESOLVED
         };
         let cause = self.cause.unwrap_or_default();
-        let number = hash(&[&self.uid, &self.container, reason, cause]);
+        let number = hash(&[&self.uid, &self.subject(), reason, cause]);
         // A name of Kubernetes, of which a part before a dot ends in a letter or digit.
         let pod: String = self.pod.chars().take(200).collect();
         Note {
@@ -211,7 +219,7 @@ impl Said {
     fn decide(&mut self, notice: &Notice, now: Instant) -> Then {
         self.published
             .retain(|at| now.saturating_duration_since(*at) < MINUTE);
-        let key = (notice.uid.clone(), notice.container.clone());
+        let key = (notice.uid.clone(), notice.subject());
         let known = self.known.get(&key);
         let before = known.filter(|known| known.cause == notice.cause);
         let stands = match (known, notice.cause) {
@@ -239,7 +247,7 @@ impl Said {
             Published::Created => 1,
             Published::Counted { times } => times,
         };
-        let key = (notice.uid.clone(), notice.container.clone());
+        let key = (notice.uid.clone(), notice.subject());
         let known = Known {
             cause: notice.cause,
             at: now,

@@ -346,7 +346,7 @@ fn hypothetical(namespace: &str, pod: &str, image: &Reference) -> Use {
         policy: PullPolicy::default_for(image),
         image: image.to_string(),
         waits: false,
-        needs_no_pull: false,
+        is_present: false,
     }
 }
 

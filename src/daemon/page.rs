@@ -12,6 +12,7 @@ use crate::diagnose::cause::{self, Cause, Entry};
 use crate::diagnose::{Finding, Pull, Severity};
 use crate::kubernetes::follow;
 use crate::model::fault::instant;
+use crate::model::kubelet::KubeletVersion;
 use crate::model::units::Took;
 use crate::model::vantage::NetworkView;
 use crate::workload::discovery::Use;
@@ -155,7 +156,7 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
     let mut cards: Vec<Card> = fleet
         .targets
         .values()
-        .map(|watched| card(&rates, watched, now, SHOWN))
+        .map(|watched| card(fleet, &rates, watched, now, SHOWN))
         .collect();
     cards.sort_by(|a, b| (a.tone, &a.name).cmp(&(b.tone, &b.name)));
     let count = |tone| cards.iter().filter(|card| card.tone == tone).count();
@@ -246,13 +247,20 @@ fn some_of(names: &[String]) -> String {
 }
 
 /// Who wants an image, and whether it is pulled for that.
-fn used(one: &Use) -> String {
+fn used(one: &Use, kubelet: Option<&KubeletVersion>) -> String {
     let pull = if one.waits {
         "waits for it"
-    } else if one.needs_no_pull {
-        "there, and no pull is needed"
     } else {
-        one.policy.as_str()
+        match (one.needs_no_pull(kubelet), kubelet) {
+            (Some(true), _) => "there, and no pull is needed",
+            (Some(false), _) => one.policy.as_str(),
+            (None, Some(_)) => {
+                "there; whether its kubelet verifies it by a pull (Kubernetes 1.35 or later) is not known"
+            }
+            (None, None) => {
+                "there; whether a pull is needed is not known: the kubelet's version is not"
+            }
+        }
     };
     format!(
         "{}/{}, {} {}: {} ({pull})",
@@ -374,7 +382,7 @@ pub fn target(fleet: &Fleet, watched: &Watched, now: Timestamp) -> askama::Resul
         })
     });
     TargetPage {
-        card: card(&fleet.rates(), watched, now, usize::MAX),
+        card: card(fleet, &fleet.rates(), watched, now, usize::MAX),
         no_rate: if watched.target.rhythm.transfer.is_some() {
             "Not measured yet: transfer tests are rare (schedule.transfer)."
         } else {
@@ -439,7 +447,8 @@ pub fn vantage(text: Option<String>) -> askama::Result<String> {
     .render()
 }
 
-fn card(rates: &Rates<'_>, watched: &Watched, now: Timestamp, most: usize) -> Card {
+fn card(fleet: &Fleet, rates: &Rates<'_>, watched: &Watched, now: Timestamp, most: usize) -> Card {
+    let kubelet = fleet.kubelet();
     let (target, record) = (&watched.target, &watched.record);
     let newest = record.newest().map(|run| run.outcome);
     let tone = match newest {
@@ -484,7 +493,12 @@ fn card(rates: &Rates<'_>, watched: &Watched, now: Timestamp, most: usize) -> Ca
         rate,
         rate_note,
         checked: checked(watched, now),
-        uses: watched.target.uses.iter().map(used).collect(),
+        uses: watched
+            .target
+            .uses
+            .iter()
+            .map(|one| used(one, kubelet.as_ref()))
+            .collect(),
     }
 }
 

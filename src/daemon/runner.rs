@@ -36,6 +36,7 @@ use crate::kubernetes::follow;
 use crate::model::endpoint::Role;
 use crate::model::hops::Trace;
 use crate::model::units::Bytes;
+use crate::model::workload::ContainerKind;
 use crate::net::machine;
 use crate::net::netlink::Netlink;
 use crate::probe::KnownManifests;
@@ -411,18 +412,19 @@ impl Runner {
         }
     }
 
-    /// Those that one of these containers (namespace, pod, name) wants.
-    fn targets_of(&self, containers: &[(String, String, String)]) -> Vec<Arc<str>> {
+    /// Those that one of these containers (namespace, pod, kind, name) wants.
+    fn targets_of(&self, containers: &[(String, String, ContainerKind, String)]) -> Vec<Arc<str>> {
         if containers.is_empty() {
             return Vec::new();
         }
         let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
         let wants = |watched: &Watched| {
             watched.target.uses.iter().any(|one| {
-                containers.iter().any(|(namespace, pod, container)| {
+                containers.iter().any(|(namespace, pod, kind, container)| {
                     one.waits
                         && one.namespace == *namespace
                         && one.pod == *pod
+                        && one.kind == *kind
                         && one.container == *container
                 })
             })

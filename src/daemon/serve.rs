@@ -21,10 +21,11 @@ use super::fleet::{Fleet, Watched};
 use super::metrics;
 use super::on_demand::{self, Wish};
 use super::page;
-use super::record::Run;
+use super::record::{HeldBack, Run};
 use super::runner::{Order, Refused, Shared};
 use super::schedule::Tier;
 use crate::diagnose::cause::Cause;
+use crate::model::kubelet::KubeletVersion;
 use crate::report::text::{Style, render_why};
 use crate::report::vantage::VantageDocument;
 use crate::report::{Document, Report};
@@ -155,10 +156,8 @@ async fn probe(
         );
     };
     let Ok(_place) = app.probes.try_acquire() else {
-        return plain(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many checks on demand are going on; try again later\n",
-        );
+        let text = "too many checks on demand are going on; try again later\n";
+        return later(text.to_owned(), BUSY);
     };
     let begun = Instant::now();
     let ordered = order_check(&app, &name, Tier::Reach, patience(&headers)).await;
@@ -168,15 +167,7 @@ async fn probe(
         // What was due was checked just now, or is: what is known is the answer.
         Err(Refused::Busy) => (None, None),
         Err(Refused::NoSuchTarget) => return unknown(&name),
-        Err(Refused::HeldBack(held)) => {
-            let until = held
-                .until
-                .map_or_else(String::new, |at| format!(", until {at}"));
-            return plain(
-                StatusCode::TOO_MANY_REQUESTS,
-                format!("not checked: {}{until}\n", held.reason),
-            );
-        }
+        Err(Refused::HeldBack(held)) => return held_back(held, Timestamp::now()),
         Err(Refused::Failed(_)) => (None, Some(false)),
     };
     let fleet = app.read();
@@ -272,8 +263,9 @@ struct UseSummary<'a> {
     policy: &'static str,
     /// It waits for this image.
     waits: bool,
-    /// The image is there, and nobody would be asked for it.
-    needs_no_pull: bool,
+    /// The image is there, and no request would be sent for it. `null`: its kubelet may verify it by a pull
+    /// (Kubernetes 1.35 or later), or the kubelet's version is not known.
+    needs_no_pull: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -306,7 +298,7 @@ struct RunSummary {
     report: bool,
 }
 
-fn summary(watched: &Watched) -> TargetSummary<'_> {
+fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> TargetSummary<'a> {
     let (target, record) = (&watched.target, &watched.record);
     TargetSummary {
         name: &target.name,
@@ -350,7 +342,7 @@ fn summary(watched: &Watched) -> TargetSummary<'_> {
                 image: &one.image,
                 policy: one.policy.as_str(),
                 waits: one.waits,
-                needs_no_pull: one.needs_no_pull,
+                needs_no_pull: one.needs_no_pull(kubelet),
             })
             .collect(),
         runs: record
@@ -372,7 +364,10 @@ fn summary(watched: &Watched) -> TargetSummary<'_> {
 
 async fn targets(State(app): State<App>) -> Response {
     let fleet = app.read();
-    json(&fleet.targets.values().map(summary).collect::<Vec<_>>())
+    let kubelet = fleet.kubelet();
+    let all = fleet.targets.values();
+    let all = all.map(|watched| summary(watched, kubelet.as_ref()));
+    json(&all.collect::<Vec<_>>())
 }
 
 /// The newest report of each target.
@@ -553,19 +548,11 @@ async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Respo
             Err(response) => response,
         },
         Err(Refused::NoSuchTarget) => unknown(&query.target),
-        Err(Refused::Busy) => plain(
-            StatusCode::TOO_MANY_REQUESTS,
-            "it is being checked, or too many others are\n",
+        Err(Refused::Busy) => later(
+            "it is being checked, or too many others are\n".to_owned(),
+            BUSY,
         ),
-        Err(Refused::HeldBack(held)) => {
-            let until = held
-                .until
-                .map_or_else(String::new, |at| format!(", until {at}"));
-            plain(
-                StatusCode::TOO_MANY_REQUESTS,
-                format!("not checked: {}{until}\n", held.reason),
-            )
-        }
+        Err(Refused::HeldBack(held)) => held_back(&held, Timestamp::now()),
         Err(Refused::Failed(reason)) => plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the check told nothing: {reason}\n"),
@@ -604,14 +591,6 @@ async fn probe_image(State(app): State<App>, body: Body) -> Response {
 
 fn not_probed(refused: on_demand::Refused, now: Timestamp) -> Response {
     use on_demand::Refused;
-    let later = |text: String, after: Duration| {
-        let seconds = after.as_secs_f64().ceil().max(1.0);
-        let mut response = plain(StatusCode::TOO_MANY_REQUESTS, text);
-        if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.0}")) {
-            response.headers_mut().insert(header::RETRY_AFTER, value);
-        }
-        response
-    };
     match refused {
         Refused::NotAllowed(reason) => plain(StatusCode::FORBIDDEN, reason + "\n"),
         Refused::NoPod(reason) => plain(StatusCode::NOT_FOUND, reason + "\n"),
@@ -623,18 +602,7 @@ fn not_probed(refused: on_demand::Refused, now: Timestamp) -> Response {
             "that were too many images in a minute (on_demand.per_minute)\n".to_owned(),
             after,
         ),
-        Refused::HeldBack(held) => {
-            let until = held
-                .until
-                .map_or_else(String::new, |at| format!(", until {at}"));
-            let after = held
-                .until
-                .and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-            later(
-                format!("not checked: {}{until}\n", held.reason),
-                after.unwrap_or(HELD_BACK),
-            )
-        }
+        Refused::HeldBack(held) => held_back(&held, now),
         Refused::Failed(reason) => plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the check told nothing: {reason}\n"),
@@ -642,8 +610,34 @@ fn not_probed(refused: on_demand::Refused, now: Timestamp) -> Response {
     }
 }
 
+/// Not now, and when to ask again.
+fn later(text: String, after: Duration) -> Response {
+    let seconds = after.as_secs_f64().ceil().max(1.0);
+    let mut response = plain(StatusCode::TOO_MANY_REQUESTS, text);
+    if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.0}")) {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    response
+}
+
+fn held_back(held: &HeldBack, now: Timestamp) -> Response {
+    let until = held
+        .until
+        .map_or_else(String::new, |at| format!(", until {at}"));
+    let after = held
+        .until
+        .and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+    later(
+        format!("not checked: {}{until}\n", held.reason),
+        after.unwrap_or(HELD_BACK),
+    )
+}
+
 /// What is said of a budget whose end is not known: those of bytes are of a day.
 const HELD_BACK: Duration = Duration::from_hours(1);
+
+/// A check takes about a second; where it takes longer, whoever asks is told so again.
+const BUSY: Duration = Duration::from_secs(2);
 
 /// This daemon, and the place as it was seen last.
 #[derive(Serialize)]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::schedule::Moment;
-use super::turns::{self, Decision, Learned, Rule, Turn, View};
+use super::turns::{self, Decision, Learned, Pass, Rule, Turn, View};
 use crate::config;
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::lease::{LeaseError, Leases, Now, Record, Seen, Standing};
@@ -185,8 +186,11 @@ impl Spread {
     }
 
     /// Looks whether a transfer test is this node's turn, and takes the Lease for it. One request where
-    /// it is not, two where it is; within 20 s.
-    pub async fn look(&self, turn: &Turn, mut learned: Learned, now: Moment) -> Looked {
+    /// it is not, two where it is; within 20 s. `asked`: the time at the call. The epoch may end before the
+    /// API server has answered, and the turn with it.
+    pub async fn look(&self, turn: &Turn, mut learned: Learned, asked: Moment) -> Looked {
+        let begun = Instant::now();
+        let now = || asked.after(begun.elapsed());
         let looked = |decision, how, learned, holding| Looked {
             decision,
             how,
@@ -198,14 +202,14 @@ impl Spread {
         }
         let lease = &turn.group.lease;
         let Some(mut record) = self.read(lease).await else {
-            let decision = turns::decide(turn, View::Nothing, learned.of(&turn.group), now);
+            let decision = turns::decide(turn, View::Nothing, learned.of(&turn.group), now());
             return looked(decision, How::Hash, learned, None);
         };
         learned.learn(turn, &record);
         let clocks = Now::read();
         let standing = self.standing(lease, &record, clocks);
         let view = View::Told(&record, &standing);
-        let decision = turns::decide(turn, view, learned.of(&turn.group), now);
+        let decision = turns::decide(turn, view, learned.of(&turn.group), now());
         if decision != Decision::Mine {
             return looked(decision, How::Lease, learned, None);
         }
@@ -218,14 +222,18 @@ impl Spread {
                     record,
                     turn: turn.clone(),
                 };
+                if now() >= turn.end() {
+                    holding.leave().await;
+                    return looked(Decision::Pass(Pass::Late), How::Lease, learned, None);
+                }
                 looked(Decision::Mine, How::Lease, learned, Some(holding))
             }
             // Somebody was quicker; or it was not answered, and may be ours all the same.
             Err(LeaseError::Held { .. } | LeaseError::Conflict | LeaseError::Unreachable(_)) => {
-                looked(turns::later(turn, now), How::Lease, learned, None)
+                looked(turns::later(turn, now()), How::Lease, learned, None)
             }
             Err(LeaseError::Forbidden(_) | LeaseError::Refused(_)) => {
-                let decision = turns::decide(turn, View::Nothing, learned.of(&turn.group), now);
+                let decision = turns::decide(turn, View::Nothing, learned.of(&turn.group), now());
                 looked(decision, How::Hash, learned, None)
             }
         }

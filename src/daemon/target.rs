@@ -143,6 +143,7 @@ impl Target {
             container_kind: one.kind,
             policy: one.policy,
             policy_is_default: false,
+            image_present: one.is_present,
             pull_secrets: self
                 .secrets
                 .as_ref()
@@ -220,7 +221,7 @@ mod tests {
                     policy: crate::model::workload::PullPolicy::IfNotPresent,
                     image: image.to_owned(),
                     waits,
-                    needs_no_pull: false,
+                    is_present: false,
                 }],
                 witness,
                 secrets,

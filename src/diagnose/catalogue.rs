@@ -497,9 +497,15 @@ causes! {
         NoPull = "no_pull", Info, Now, [];
         "The kubelet would pull nothing"
         symptom "None; or `ErrImageNeverPull`"
-        cause "imagePullPolicy is Never, or IfNotPresent with an image named by its digest, which a node fetches once."
-        tell "The policy and the image in the manifest. What images a node has can't be seen."
-        fix "Nothing need be done where the image is on the node."
+        cause "imagePullPolicy is Never, or IfNotPresent with an image named by its digest, which a node fetches once. From Kubernetes 1.35 on only Never: see image_verification."
+        tell "The policy and the image in the manifest, and the kubelet's version. What images a node has can't be seen."
+        fix "Nothing need be done where the image is on the node. From Kubernetes 1.35 on a pod with Never also needs the Secret that the image was pulled with: `ErrImageNeverPull` says the same of an image that is not there and of one that the pod may not use."
+        ImageVerification = "image_verification", Warning, Now, [];
+        "An image that is on the node may have to be verified by a pull"
+        symptom "A pod does not start though its image is on the node: `ErrImagePull` with IfNotPresent (`ErrImageNeverPull` with Never)"
+        cause "From Kubernetes 1.35 on (KubeletEnsureSecretPulledImages) a kubelet keeps a record of the credentials that an image was pulled with. A pod that brings another Secret or ServiceAccount, or none, gets the image only after a pull with its own, for which the registry has to answer and to accept it. Images that were pulled without a credential or with the node's own are for all pods, and by default so are those that this kubelet has not pulled."
+        tell "A pod with IfNotPresent and a kubelet of 1.35 or later (`--kubelet-version`, or the Node): a warning where a pull would fail. A remark where the image is named by its digest and the pull would succeed, or the kubelet's version is not known. What decides can't be seen: imagePullCredentialsVerificationPolicy of the kubelet, and its records in /var/lib/kubelet/image_manager."
+        fix "Fix what the pull fails by, or give the pod the Secret that the image was pulled with. Where every pod may use the image: imagePullCredentialsVerificationPolicy: NeverVerify in the kubelet's configuration, or NeverVerifyAllowlistedImages with the image in preloadedImagesVerificationAllowlist."
     }
     Answers {
         NotARegistry = "not_a_registry", Critical, Now, [];

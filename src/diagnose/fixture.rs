@@ -332,6 +332,7 @@ pub(super) fn healthy() -> Evidence {
         )),
         pods: Vec::new(),
         asked_secrets: Vec::new(),
+        kubelet: Some("v1.30.4".parse().unwrap()),
         hosts: HostsConfig::Unread,
         proxies: ProxySettings::default(),
         others: Vec::new(),

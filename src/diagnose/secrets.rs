@@ -190,6 +190,7 @@ mod tests {
             container_kind: ContainerKind::Container,
             policy: PullPolicy::Always,
             policy_is_default: false,
+            image_present: false,
             pull_secrets: secrets.iter().map(|(name, _)| (*name).to_owned()).collect(),
             service_account: None,
             eip: Vec::new(),

@@ -12,7 +12,9 @@ use super::ask::{self, AskError};
 use super::shapes::{Named, PodSpec, names};
 use crate::model::text::printable;
 use crate::model::workload::ContainerKind;
+use crate::workload::makers::ContainerSpec;
 use crate::workload::stuck::{ContainerSeen, ContainerState, EventSeen, PodSeen, Said};
+use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
 
 /// The path of objects of core/v1, or of one of them.
 pub(super) fn path_of(namespace: Option<&str>, plural: &str, name: Option<&str>) -> String {
@@ -113,44 +115,43 @@ struct Waiting {
     message: String,
 }
 
+impl PodStatus {
+    fn state(&self, kind: ContainerKind, name: &str) -> ContainerState {
+        let statuses = match kind {
+            ContainerKind::InitContainer => &self.init_container_statuses,
+            ContainerKind::Container => &self.container_statuses,
+            ContainerKind::EphemeralContainer => &self.ephemeral_container_statuses,
+            ContainerKind::ImageVolume => return ContainerState::Untold,
+        };
+        let told = statuses.iter().find(|status| status.name == name);
+        told.map_or(ContainerState::Untold, state_of)
+    }
+}
+
 impl From<PodRaw> for PodSeen {
     fn from(raw: PodRaw) -> Self {
         let PodRaw {
             metadata,
-            spec,
+            mut spec,
             status,
         } = raw;
-        let mut containers = Vec::new();
-        for (kind, specs, statuses) in [
-            (
-                ContainerKind::InitContainer,
-                spec.init_containers,
-                &status.init_container_statuses,
-            ),
-            (
-                ContainerKind::Container,
-                spec.containers,
-                &status.container_statuses,
-            ),
-            (
-                ContainerKind::EphemeralContainer,
-                spec.ephemeral_containers,
-                &status.ephemeral_container_statuses,
-            ),
-        ] {
-            for one in specs {
-                let told = statuses.iter().find(|status| status.name == one.name);
-                containers.push(ContainerSeen {
-                    state: told.map_or(ContainerState::Untold, state_of),
+        let mut volumes = Volumes::new(std::mem::take(&mut spec.volumes));
+        let containers: Vec<ContainerSeen> = spec
+            .containers()
+            .map(|(kind, one)| {
+                let state = status.state(kind, &one.name);
+                ContainerSeen {
+                    state: of_its_own(one, state, &mut volumes),
                     policy: one.policy(),
                     is_sidecar: kind == ContainerKind::InitContainer
                         && one.restart_policy.as_deref() == Some("Always"),
-                    name: one.name,
+                    name: one.name.clone(),
                     kind,
-                    image: one.image,
-                });
-            }
-        }
+                    image: one.image.clone(),
+                }
+            })
+            .collect();
+        let volumes = volumes.finish().map(of_volume);
         let unscheduled = status
             .conditions
             .into_iter()
@@ -171,8 +172,46 @@ impl From<PodRaw> for PodSeen {
                 reason: condition.reason,
                 message: condition.message,
             }),
-            containers,
+            containers: volumes.chain(containers).collect(),
         }
+    }
+}
+
+/// The state of a container as far as its own image goes; what it says of a volume's is kept with that.
+fn of_its_own(
+    container: &ContainerSpec,
+    state: ContainerState,
+    volumes: &mut Volumes<Said>,
+) -> ContainerState {
+    let word = match &state {
+        ContainerState::Untold | ContainerState::BehindVolume => Word::Nothing,
+        ContainerState::Running | ContainerState::Ended => Word::Created,
+        ContainerState::Waiting(said) => Word::Waits {
+            reason: &said.reason,
+            message: &said.message,
+            word: said.clone(),
+        },
+    };
+    if volumes.take(container, word) {
+        state
+    } else {
+        ContainerState::BehindVolume
+    }
+}
+
+fn of_volume((volume, standing, is_mounted): (ImageVolume, Standing<Said>, bool)) -> ContainerSeen {
+    ContainerSeen {
+        name: volume.name,
+        kind: ContainerKind::ImageVolume,
+        image: volume.image,
+        policy: volume.policy,
+        is_sidecar: false,
+        state: match standing {
+            Standing::Waits(said) => ContainerState::Waiting(said),
+            Standing::Untold if is_mounted => ContainerState::Untold,
+            // It is there, or its failure holds up nobody.
+            Standing::Untold | Standing::Present => ContainerState::Ended,
+        },
     }
 }
 
@@ -644,6 +683,38 @@ mod tests {
             matches!(&seen.containers[1].state, ContainerState::Waiting(said) if said.reason == "ErrImagePull")
         );
         assert_eq!(seen.containers[2].state, ContainerState::Untold);
+    }
+
+    #[test]
+    fn a_container_behind_a_volume_s_image_does_not_wait_for_its_own() {
+        let pod = json!({
+            "metadata": {"name": "a", "namespace": "shop"},
+            "spec": {"nodeName": "n1",
+                     "initContainers": [{"name": "init", "image": "r.test/init:1"}],
+                     "containers": [{"name": "app", "image": "r.test/app:1", "volumeMounts": [{"name": "m"}]}],
+                     "volumes": [{"name": "m", "image": {"reference": "r.test/llm:1"}},
+                                 {"name": "n", "image": {"reference": "r.test/unmounted:1"}}]},
+            "status": {"phase": "Pending",
+                       "initContainerStatuses": [{"name": "init", "state": {"terminated": {}}}],
+                       "containerStatuses": [{"name": "app", "state": {"waiting": {
+                           "reason": "ImagePullBackOff", "message": "Back-off pulling image \"r.test/llm:1\""}}}]}});
+        let seen = PodSeen::from(serde_json::from_value::<PodRaw>(pod).unwrap());
+        let states: Vec<_> = seen
+            .containers
+            .iter()
+            .map(|one| (one.name.as_str(), one.kind, &one.state))
+            .collect();
+        assert!(
+            matches!(states[0], ("m", ContainerKind::ImageVolume, ContainerState::Waiting(said)) if said.reason == "ImagePullBackOff")
+        );
+        let (volume, container) = (ContainerKind::ImageVolume, ContainerKind::Container);
+        assert_eq!(states[1], ("n", volume, &ContainerState::Ended));
+        assert_eq!(states[3], ("app", container, &ContainerState::BehindVolume));
+        let waits = crate::workload::stuck::waits(&seen, None);
+        assert!(
+            matches!(&waits[..], [crate::workload::stuck::Wait::Image(wait)] if wait.image == "r.test/llm:1" && wait.container == "m"),
+            "{waits:?}"
+        );
     }
 
     #[test]

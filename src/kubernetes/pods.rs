@@ -15,6 +15,7 @@ use super::shapes::{PodSpec, core_object, names};
 use crate::model::workload::ContainerKind;
 use crate::workload::discovery::{Container, Pod};
 use crate::workload::makers::ContainerSpec;
+use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
 
 /// A Pod of core/v1, as far as it is read.
 #[derive(Clone, Debug, Deserialize)]
@@ -76,36 +77,41 @@ impl Waiting {
 
 core_object!(PodObject, "Pod", "pods", NamespaceResourceScope);
 
+impl Status {
+    fn of(&self, kind: ContainerKind, name: &str) -> Option<&ContainerStatus> {
+        let statuses = match kind {
+            ContainerKind::InitContainer => &self.init_container_statuses,
+            ContainerKind::Container => &self.container_statuses,
+            ContainerKind::EphemeralContainer => &self.ephemeral_container_statuses,
+            ContainerKind::ImageVolume => return None,
+        };
+        statuses.iter().find(|status| status.name == name)
+    }
+}
+
+/// What is kept of a container that waits.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Waits {
+    reason: String,
+    said: Option<u64>,
+}
+
 impl From<PodObject> for Pod {
     fn from(object: PodObject) -> Self {
         let PodObject {
             metadata,
-            spec,
+            mut spec,
             status,
         } = object;
-        let mut containers = Vec::new();
-        for (kind, specs, statuses) in [
-            (
-                ContainerKind::InitContainer,
-                spec.init_containers,
-                &status.init_container_statuses,
-            ),
-            (
-                ContainerKind::Container,
-                spec.containers,
-                &status.container_statuses,
-            ),
-            (
-                ContainerKind::EphemeralContainer,
-                spec.ephemeral_containers,
-                &status.ephemeral_container_statuses,
-            ),
-        ] {
-            for container in specs {
-                let status = statuses.iter().find(|status| status.name == container.name);
-                containers.push(of_container(kind, container, status));
-            }
-        }
+        let mut volumes = Volumes::new(std::mem::take(&mut spec.volumes));
+        let mut containers: Vec<Container> = spec
+            .containers()
+            .map(|(kind, container)| {
+                let status = status.of(kind, &container.name);
+                of_container(kind, container, status, &mut volumes)
+            })
+            .collect();
+        containers.extend(volumes.finish().map(of_volume));
         let ended = ["Succeeded", "Failed"];
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
@@ -122,18 +128,57 @@ impl From<PodObject> for Pod {
 
 fn of_container(
     kind: ContainerKind,
-    container: ContainerSpec,
+    container: &ContainerSpec,
     status: Option<&ContainerStatus>,
+    volumes: &mut Volumes<Waits>,
 ) -> Container {
     let waiting = status.and_then(|status| status.state.waiting.as_ref());
+    let waits = waiting.and_then(|waiting| {
+        let reason = waiting.reason.clone()?;
+        let said = waiting.said();
+        Some(Waits { reason, said })
+    });
+    let is_present = status.is_some_and(|status| !status.image_id.is_empty());
+    let word = match (&waits, waiting) {
+        (Some(word), Some(waiting)) => Word::Waits {
+            reason: &word.reason,
+            message: &waiting.message,
+            word: word.clone(),
+        },
+        _ => Word::Nothing,
+    };
+    let waits_for_its_own = volumes.take(container, word);
+    if is_present {
+        volumes.take(container, Word::Created);
+    }
+    // Where it waits for a volume's image, its own has not been asked for.
+    let waits = waits.filter(|_| waits_for_its_own);
+    let (waits, said) = waits.map(|waits| (waits.reason, waits.said)).unzip();
     Container {
-        policy: container.policy(),
-        name: container.name,
+        name: container.name.clone(),
         kind,
-        image: container.image,
-        is_present: status.is_some_and(|status| !status.image_id.is_empty()),
-        waits: waiting.and_then(|waiting| waiting.reason.clone()),
-        said: waiting.and_then(Waiting::said),
+        image: container.image.clone(),
+        policy: container.policy(),
+        is_present,
+        waits,
+        said: said.flatten(),
+    }
+}
+
+fn of_volume((volume, standing, _): (ImageVolume, Standing<Waits>, bool)) -> Container {
+    let is_present = standing == Standing::Present;
+    let (waits, said) = match standing {
+        Standing::Waits(waits) => (Some(waits.reason), waits.said),
+        Standing::Present | Standing::Untold => (None, None),
+    };
+    Container {
+        name: volume.name,
+        kind: ContainerKind::ImageVolume,
+        image: volume.image,
+        policy: volume.policy,
+        is_present,
+        waits,
+        said,
     }
 }
 
@@ -179,5 +224,54 @@ mod tests {
         );
         assert_ne!(timeout(40123), refused);
         assert_eq!(said("ImagePullBackOff", "Back-off pulling image"), None);
+    }
+
+    #[test]
+    fn image_volumes_are_the_pod_s_as_containers_are() {
+        let pod = |statuses: serde_json::Value| -> Pod {
+            let object = serde_json::json!({
+                "metadata": {"name": "a", "namespace": "shop"},
+                "spec": {"imagePullSecrets": [{"name": "pull"}],
+                         "containers": [{"name": "app", "image": "r.test/app:1",
+                                         "volumeMounts": [{"name": "m", "mountPath": "/m"}]},
+                                        {"name": "beside", "image": "r.test/beside:1"}],
+                         "volumes": [{"name": "tmp", "emptyDir": {}},
+                                     {"name": "m", "image": {"reference": "r.test/llm:1", "pullPolicy": "Always"}},
+                                     {"name": "n", "image": {"reference": "r.test/unmounted:1"}}]},
+                "status": {"containerStatuses": statuses}});
+            serde_json::from_value::<PodObject>(object).unwrap().into()
+        };
+        let waiting = |message: &str| {
+            pod(serde_json::json!([{"name": "app", "imageID": "",
+                "state": {"waiting": {"reason": "ErrImagePull", "message": message}}}]))
+        };
+        let shown = |pod: &Pod| -> Vec<(String, bool, bool)> {
+            let of = |one: &Container| (one.name.clone(), one.is_present, one.waits_for_image());
+            pod.containers.iter().map(of).collect()
+        };
+        let of = |name: &str, is_present, waits| (name.to_owned(), is_present, waits);
+        let found = waiting("failed to pull and unpack image \"r.test/llm:1\": not found");
+        let all = [
+            of("app", false, false),
+            of("beside", false, false),
+            of("m", false, true),
+            of("n", false, false),
+        ];
+        assert_eq!(shown(&found), all);
+        let volume = &found.containers[2];
+        assert_eq!(volume.kind, ContainerKind::ImageVolume);
+        assert_eq!(volume.image, "r.test/llm:1");
+        assert_eq!(
+            volume.policy,
+            Some(crate::model::workload::PullPolicy::Always)
+        );
+        assert!(volume.said.is_some() && found.containers[0].said.is_none());
+        let own = waiting("failed to pull and unpack image \"r.test/app:1\": not found");
+        assert_eq!(shown(&own)[0], of("app", false, true));
+        assert_eq!(shown(&own)[2], of("m", false, false));
+        let runs = pod(serde_json::json!([{"name": "app", "imageID": "sha256:1",
+                                           "state": {"running": {}}}]));
+        assert_eq!(shown(&runs)[0], of("app", true, false));
+        assert_eq!(shown(&runs)[2], of("m", true, false));
     }
 }

@@ -27,7 +27,7 @@ const COMPONENT: &str = "pullpath";
 /// An API server that takes longer has more important things to do.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// What is said of a container.
+/// What is said of a container, or an image volume.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Note {
     /// The same for what is the same.
@@ -134,9 +134,11 @@ async fn patch(
 fn event(host: &str, note: &Note, now: Timestamp) -> Event {
     // As the kubelet writes it.
     let list = match note.kind {
-        ContainerKind::Container => "containers",
-        ContainerKind::InitContainer => "initContainers",
-        ContainerKind::EphemeralContainer => "ephemeralContainers",
+        ContainerKind::Container => Some("containers"),
+        ContainerKind::InitContainer => Some("initContainers"),
+        ContainerKind::EphemeralContainer => Some("ephemeralContainers"),
+        // Of a volume's image it tells as of the pod.
+        ContainerKind::ImageVolume => None,
     };
     let kind = if note.is_warning { "Warning" } else { "Normal" };
     Event {
@@ -151,7 +153,7 @@ fn event(host: &str, note: &Note, now: Timestamp) -> Event {
             namespace: Some(note.namespace.clone()),
             name: Some(note.pod.clone()),
             uid: Some(note.uid.clone()),
-            field_path: Some(format!("spec.{list}{{{}}}", note.container)),
+            field_path: list.map(|list| format!("spec.{list}{{{}}}", note.container)),
             ..ObjectReference::default()
         },
         type_: Some(kind.to_owned()),

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
+use crate::model::workload::ContainerKind;
 use crate::workload::makers::ContainerSpec;
+use crate::workload::volumes::VolumeSpec;
 
 /// The `spec` of a pod or of its template.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -15,9 +17,27 @@ pub(super) struct PodSpec {
     #[serde(default)]
     pub ephemeral_containers: Vec<ContainerSpec>,
     #[serde(default)]
+    pub volumes: Vec<VolumeSpec>,
+    #[serde(default)]
     pub image_pull_secrets: Vec<Named>,
     pub service_account_name: Option<String>,
     pub node_name: Option<String>,
+}
+
+impl PodSpec {
+    /// Its containers, init containers first.
+    pub(super) fn containers(&self) -> impl Iterator<Item = (ContainerKind, &ContainerSpec)> {
+        [
+            (ContainerKind::InitContainer, &self.init_containers),
+            (ContainerKind::Container, &self.containers),
+            (
+                ContainerKind::EphemeralContainer,
+                &self.ephemeral_containers,
+            ),
+        ]
+        .into_iter()
+        .flat_map(|(kind, list)| list.iter().map(move |one| (kind, one)))
+    }
 }
 
 /// A reference by name alone. The API server lets it have none.

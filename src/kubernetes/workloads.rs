@@ -26,6 +26,7 @@ use crate::workload::discovery::Patterns;
 use crate::workload::makers::{
     Account, ContainerSpec, Head, Image, Maker, MakerKind, eip_problems,
 };
+use crate::workload::volumes::{ImageVolume, VolumeSpec};
 
 /// Objects that come in one answer: some 2 MB of pods.
 const PAGE: u32 = 250;
@@ -303,6 +304,8 @@ struct MakerSpec {
     #[serde(default)]
     ephemeral_containers: Vec<ContainerSpec>,
     #[serde(default)]
+    volumes: Vec<VolumeSpec>,
+    #[serde(default)]
     image_pull_secrets: Vec<Named>,
     service_account_name: Option<String>,
 }
@@ -392,6 +395,7 @@ impl MakerObject {
                 init_containers: spec.init_containers,
                 containers: spec.containers,
                 ephemeral_containers: spec.ephemeral_containers,
+                volumes: spec.volumes,
                 image_pull_secrets: spec.image_pull_secrets,
                 service_account_name: spec.service_account_name,
                 node_name: None,
@@ -405,17 +409,19 @@ impl MakerObject {
                 template.spec,
             )
         };
-        let containers = pod.init_containers.iter().chain(&pod.containers);
+        let containers = pod.containers();
+        let containers: Vec<Image> = containers
+            .filter_map(|(kind, container)| Image::of(kind, container))
+            .collect();
+        let volumes = pod.volumes.into_iter().filter_map(ImageVolume::of);
+        let volumes = volumes.filter_map(|volume| Image::of_volume(&volume));
         Some(Maker {
             kind,
             owner,
             eip: eip_problems(kind, &annotations, &own),
             namespace: printable(&metadata.namespace.unwrap_or_default()).into(),
             name: printable(&metadata.name.unwrap_or_default()).into(),
-            containers: containers
-                .chain(&pod.ephemeral_containers)
-                .filter_map(Image::of)
-                .collect(),
+            containers: containers.into_iter().chain(volumes).collect(),
             pull_secrets: names(pod.image_pull_secrets),
             service_account: pod
                 .service_account_name
@@ -534,6 +540,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::workload::ContainerKind;
 
     fn maker(kind: MakerKind, object: Value) -> Option<Maker> {
         let object: MakerObject = serde_json::from_value(object).unwrap();
@@ -545,6 +552,9 @@ mod tests {
                "containers": [{"name": "c", "image": "reg.example.com/c", "imagePullPolicy": "Always"},
                               {"name": "n", "image": "n", "imagePullPolicy": "Never"}],
                "imagePullSecrets": [{"name": "pull"}, {}, {"name": "pull"}], "serviceAccountName": "robot",
+               "volumes": [{"name": "tmp", "emptyDir": {}},
+                           {"name": "m", "image": {"reference": "reg.example.com/m:1", "pullPolicy": "IfNotPresent"}},
+                           {"name": "k", "image": {"reference": "k", "pullPolicy": "Never"}}],
                "template": null, "nodeName": "n1"})
     }
 
@@ -580,8 +590,17 @@ mod tests {
             let images: Vec<&str> = maker.containers.iter().map(|c| &*c.image).collect();
             assert_eq!(
                 images,
-                ["reg.example.com/i:1", "reg.example.com/c"],
+                [
+                    "reg.example.com/i:1",
+                    "reg.example.com/c",
+                    "reg.example.com/m:1"
+                ],
                 "{kind:?}"
+            );
+            let volume = &maker.containers[2];
+            assert_eq!(
+                (&*volume.container, volume.kind),
+                ("m", ContainerKind::ImageVolume)
             );
             assert_eq!(*maker.pull_secrets, ["pull".into()]);
             assert_eq!(maker.account(), "robot");
@@ -616,6 +635,7 @@ mod tests {
         };
         let bare = pod(None, json!({"phase": "Pending"})).unwrap();
         assert_eq!(bare.who(), ("Pod", "web"));
+        assert_eq!(bare.containers.len(), 3, "its image volume too");
         let foreign = pod(Some(("apps.kruise.io/v1alpha1", "CloneSet")), json!({})).unwrap();
         assert_eq!(foreign.who(), ("CloneSet", "above"));
         let rollout = pod(Some(("apps/v1", "ReplicaSet")), json!({})).unwrap();

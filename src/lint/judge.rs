@@ -13,6 +13,7 @@ use crate::diagnose::cause::Cause;
 use crate::diagnose::{self, Confidence, Severity};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::credential::{KeyMismatch, MatchRule, SourceProblem};
+use crate::model::workload::ContainerKind;
 use crate::workload::makers::{Account, Head, Image, Maker, MakerKind};
 
 /// Secrets of a namespace that are read for a workload there that names none: usually there is one.
@@ -443,7 +444,7 @@ impl<'a> Index<'a> {
             },
             Confidence::Medium,
         );
-        draft.container = Some(image.container.to_string());
+        draft.shown_by(image);
         let names: Vec<String> = fits.iter().map(|(name, _)| name.clone()).collect();
         let whom = if maker.kind == MakerKind::Pod {
             "names no Secret in imagePullSecrets".to_owned()
@@ -630,7 +631,7 @@ impl State<'_> {
             Some((image, nearest)) => {
                 let key = &nearest.credential.key;
                 let rule = &nearest.rule;
-                draft.container = Some(image.container.to_string());
+                draft.shown_by(image);
                 draft.fact(format!(
                     "the nearest key, '{key}', for {}: {rule}",
                     image.image
@@ -778,7 +779,7 @@ struct Draft {
     cause: Cause,
     severity: Severity,
     confidence: Confidence,
-    container: Option<String>,
+    container: Option<(ContainerKind, String)>,
     evidence: Vec<String>,
     hint: String,
     users: Users,
@@ -803,6 +804,11 @@ impl Draft {
             hint: found.hint,
             ..Self::new(found.cause, found.severity, found.confidence)
         }
+    }
+
+    /// This container or image volume shows it.
+    fn shown_by(&mut self, image: &Image) {
+        self.container = Some((image.kind, image.container.to_string()));
     }
 
     fn fact(&mut self, fact: impl Into<String>) {
@@ -866,11 +872,13 @@ impl Drafts {
                 if !draft.users.names.is_empty() {
                     draft.evidence.push(draft.users.told());
                 }
+                let (container_kind, container) = draft.container.unzip();
                 Finding {
                     namespace: place.namespace,
                     kind: place.kind,
                     name: place.name,
-                    container: draft.container,
+                    container,
+                    container_kind,
                     cause: draft.cause,
                     severity: draft.severity,
                     confidence: draft.confidence,

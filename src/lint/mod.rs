@@ -16,6 +16,7 @@ use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Severity};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::credential::SourceEvidence;
+use crate::model::workload::ContainerKind;
 use crate::registry::keyring::{self, LoadedSource};
 use crate::registry::secret;
 use crate::workload::makers::{Account, Head, Maker, MakerKind};
@@ -27,8 +28,11 @@ pub struct Finding {
     /// Of whom: a workload's, `ServiceAccount` or `Secret`.
     pub kind: String,
     pub name: String,
-    /// The container whose image shows it, where it is one's.
+    /// The container, or image volume, whose image shows it, where it is one's.
     pub container: Option<String>,
+    /// What `container` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_kind: Option<ContainerKind>,
     pub cause: Cause,
     pub severity: Severity,
     pub confidence: Confidence,

@@ -15,9 +15,11 @@ use super::judge::{judge, needs};
 use super::{Cluster, Finding, Listed, Looked, Read, Snapshot, Unknown};
 use crate::diagnose::Severity::{Critical, Info, Warning};
 use crate::kubernetes::secrets::{Access, SecretKey};
+use crate::model::workload::ContainerKind;
 use crate::workload::makers::{
     Account, ContainerSpec, Head, Image, Maker, MakerKind, eip_problems,
 };
+use crate::workload::volumes::{ImageVolume, VolumeSpec};
 
 const PASSWORD: &str = "hunter2-of-the-lint";
 
@@ -58,12 +60,12 @@ fn maker(kind: MakerKind, name: &str, images: &[&str], secrets: &[&str]) -> Make
             .iter()
             .enumerate()
             .filter_map(|(index, image)| {
-                Image::of(&ContainerSpec {
+                let container = ContainerSpec {
                     name: format!("c{index}"),
                     image: (*image).to_owned(),
-                    image_pull_policy: None,
-                    restart_policy: None,
-                })
+                    ..ContainerSpec::default()
+                };
+                Image::of(ContainerKind::Container, &container)
             })
             .collect(),
         eip: Box::default(),
@@ -410,9 +412,38 @@ fn keys_that_match_no_image_name_the_nearest_and_its_rule() {
         says(found, rule);
         if severity == Critical {
             assert_eq!(found.container.as_deref(), Some("c0"));
+            assert_eq!(found.container_kind, Some(ContainerKind::Container));
             says(found, "--docker-server=");
         }
     }
+}
+
+#[test]
+fn an_image_volume_needs_a_key_as_a_container_does() {
+    let volume = |image: &str| {
+        let specs = json!([{"name": "model", "image": {"reference": image}}]);
+        let specs: Vec<VolumeSpec> = serde_json::from_value(specs).unwrap();
+        let volume = specs.into_iter().find_map(ImageVolume::of).unwrap();
+        let mut maker = deployment(&["reg.example.com/app:1"], &["pull", "app"]);
+        let containers = maker.containers.iter().cloned();
+        maker.containers = containers.chain(Image::of_volume(&volume)).collect();
+        maker
+    };
+    let look = |image: &str| {
+        let world = world().secret("shop", "app", "reg.example.com").secret(
+            "shop",
+            "pull",
+            "other.example.com:5000",
+        );
+        world.maker(volume(image)).look().findings
+    };
+    let findings = look("other.example.com/models/llm:1");
+    let found = &findings[0];
+    assert_eq!(found.cause.code(), "secret_key_mismatch", "{findings:?}");
+    assert_eq!(found.container.as_deref(), Some("model"));
+    assert_eq!(found.container_kind, Some(ContainerKind::ImageVolume));
+    // One that it has a key for is served by the Secret, which is then in use.
+    assert_eq!(look("other.example.com:5000/models/llm:1"), []);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::fault::{
 };
 use super::hops::Trace;
 use super::hosts::{HostsConfig, RegistryHost};
+use super::kubelet::KubeletVersion;
 use super::network::RouteLookup;
 use super::platform::Platform;
 use super::proxy::{ProxySettings, Tunnel, Way};
@@ -116,6 +117,9 @@ pub struct Evidence {
     /// The container runtime that pulls; absent: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
+    /// The kubelet's version; absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletVersion>,
     /// The line of releases by whose rules this walk was made, where others would not do the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub walked_as: Option<String>,

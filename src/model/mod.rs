@@ -11,6 +11,7 @@ pub mod fault;
 pub mod histogram;
 pub mod hops;
 pub mod hosts;
+pub mod kubelet;
 pub mod network;
 pub mod path;
 pub mod platform;

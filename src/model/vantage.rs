@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kubelet::KubeletVersion;
 use super::network::{
     Baseline, Control, Declared, EgressTrial, Link, Metadata, PodEip, ProviderSign, Route,
 };
@@ -147,6 +148,11 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
+    /// The kubelet's version, where the Node tells one that can be read.
+    pub fn kubelet_version(&self) -> Option<KubeletVersion> {
+        self.kubelet.as_deref()?.parse().ok()
+    }
+
     /// A node pulls all that it runs when it is new, and its routes, NAT rules and add-ons may still be on
     /// their way: what is slow or fails then may not last.
     pub const YOUNG: Duration = Duration::from_mins(15);

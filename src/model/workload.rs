@@ -1,4 +1,4 @@
-//! Who wants an image: a container of a pod, with what its manifest says of the pull.
+//! Who wants an image: a container or an image volume of a pod, with what its manifest says of the pull.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 253 && text.bytes().all(is_plain) && is_whole
 }
 
-/// One container of a workload's pods.
+/// One container, or image volume, of a workload's pods.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PodUse {
     /// The file.
@@ -32,6 +32,9 @@ pub struct PodUse {
     pub policy: PullPolicy,
     /// The manifest names none; Kubernetes chose it by the tag.
     pub policy_is_default: bool,
+    /// The image is known to be on the node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub image_present: bool,
     /// `imagePullSecrets`, in order.
     pub pull_secrets: Vec<String>,
     /// Its Secrets count when the pod names none.
@@ -83,6 +86,8 @@ pub enum ContainerKind {
     Container,
     InitContainer,
     EphemeralContainer,
+    /// An image that the pod mounts (`volumes[].image`); its name is the volume's.
+    ImageVolume,
 }
 
 impl ContainerKind {
@@ -91,6 +96,7 @@ impl ContainerKind {
             Self::Container => "container",
             Self::InitContainer => "init container",
             Self::EphemeralContainer => "ephemeral container",
+            Self::ImageVolume => "image volume",
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Attempt, ByRelease, Evidence, TracedExchange, Walk};
 use crate::model::fault::Phase;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::kubelet::KubeletVersion;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::runtime::Runtime;
@@ -68,6 +69,8 @@ pub struct Check {
     pub keyring: Arc<Keyring>,
     /// The container runtime of the node, where it is known.
     pub runtime: Option<Runtime>,
+    /// Its kubelet, where it is known.
+    pub kubelet: Option<KubeletVersion>,
     /// Talk plain http to the registry (hosts.toml `server = "http://…"`).
     pub plain_http: bool,
     /// Walk again without the proxy, where there is one.
@@ -298,6 +301,7 @@ async fn pull_by(
         asked_secrets: check.asked_secrets.clone(),
         keyring,
         runtime: check.runtime.clone(),
+        kubelet: check.kubelet.clone(),
         walked_as: None,
         by_release: Vec::new(),
         pulled: Some(asked.pulled),

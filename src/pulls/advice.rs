@@ -51,7 +51,7 @@ pub fn hint(told: &Told, image: &str, node: &str) -> String {
     let hint = match told.cause {
         None => format!("{ask} walks the same pull and names the phase that fails."),
         Some(Cause::NoPull) => format!(
-            "imagePullPolicy is Never, and the image is not {place} (or the pod may not use it): set IfNotPresent, or bring the image there first."
+            "imagePullPolicy is Never, and the image is not {place}, or (from Kubernetes 1.35 on) it was pulled with a Secret that this pod does not bring: set IfNotPresent, bring the image there first, or give the pod that Secret."
         ),
         Some(Cause::AuthUnknown) => format!(
             "The registry wants a credential; whether none was sent, or one that it does not take, the text does not say. {ask} does."

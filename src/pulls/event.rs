@@ -37,7 +37,7 @@ pub enum Said {
         image: String,
         took: Took,
     },
-    /// The image was there; nobody was asked for it.
+    /// The image was there; no request was sent for it. From Kubernetes 1.35 on the pod may use it, too.
     Present {
         image: String,
     },
@@ -55,7 +55,8 @@ pub enum Said {
     SecretsMissing {
         names: Vec<String>,
     },
-    /// It is not there, and the policy is Never.
+    /// The policy is Never, and it is not there. From Kubernetes 1.35 on also where it is, and the pod's credential
+    /// is not on record: the kubelet says the same, so as not to tell that the image is there.
     NeverPulled {
         image: String,
     },

@@ -105,10 +105,18 @@ pub struct Pair {
     last: Timestamp,
 }
 
-/// Namespace, pod and container.
-pub type ContainerKey = (String, String, String);
+/// Whose image is pulled.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ContainerKey {
+    pub namespace: String,
+    pub pod: String,
+    /// Empty for an image volume: the kubelet tells of those as of the pod.
+    pub container: String,
+    /// Of an image volume, its image: a pod may have several. Empty for containers.
+    pub volume: String,
+}
 
-/// A container that waits for an image which can't be pulled.
+/// A container, or an image volume, whose image can't be pulled.
 #[derive(Clone, Debug)]
 pub struct Failing {
     pub image: String,
@@ -260,11 +268,13 @@ impl Tally {
     }
 
     fn note(&mut self, event: &Event, said: Said, at: Timestamp, new: u64) {
-        let container = (
-            event.namespace.clone(),
-            event.pod.clone(),
-            event.container.clone(),
-        );
+        let volume = said.image().filter(|_| event.container.is_empty());
+        let container = ContainerKey {
+            namespace: event.namespace.clone(),
+            pod: event.pod.clone(),
+            container: event.container.clone(),
+            volume: volume.map_or_else(String::new, |image| clean(image, MOST_IMAGE)),
+        };
         let node: Arc<str> = Arc::from(clean(&event.node, LONGEST_NAME));
         let registry = said.image().and_then(registry_of).unwrap_or_default();
         match said {
@@ -285,7 +295,12 @@ impl Tally {
                         self.uncounted += new;
                     }
                 }
-                let (namespace, pod, container) = container;
+                let ContainerKey {
+                    namespace,
+                    pod,
+                    container,
+                    ..
+                } = container;
                 let image = clean(&image, MOST_IMAGE);
                 self.show(Pull {
                     at,
@@ -300,8 +315,7 @@ impl Tally {
             }
             Said::StillFailing { image } => self.still_failing(container, image, node, at),
             Said::SecretsMissing { names } => {
-                let (namespace, pod, _) = container;
-                let key = (namespace, pod);
+                let key = (container.namespace, container.pod);
                 if self.secrets.len() < MOST_FAILING || self.secrets.contains_key(&key) {
                     let last = at;
                     self.secrets

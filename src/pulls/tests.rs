@@ -414,6 +414,33 @@ fn a_pull_ends_the_failure_and_is_measured() {
     assert_eq!(tally.newest[0].at, at(50));
 }
 
+/// The kubelet tells of volumes' images as of the pod: of two volumes, each by its own image.
+#[test]
+fn of_two_image_volumes_one_may_be_there_and_the_other_fail() {
+    let of_pod = |uid, reason, message: &str, second| Event {
+        container: String::new(),
+        ..event(uid, reason, message, 1, second, second)
+    };
+    let mut tally = underway();
+    tally.take(&of_pod(1, "Failed", FAILED, 10), at(10));
+    let backs_off = "Back-off pulling image \"r.example.com/a:1\"";
+    tally.take(&of_pod(2, "BackOff", backs_off, 20), at(20));
+    let other = PULLED.replace("a:1", "b:1");
+    tally.take(&of_pod(3, "Pulled", &other, 30), at(30));
+    let state = event(4, "Failed", "Error: ErrImagePull", 1, 31, 31);
+    tally.take(&state, at(31));
+    let (key, failing) = tally.failing.iter().next().unwrap();
+    assert_eq!(tally.failing.len(), 1, "{:?}", tally.failing);
+    assert_eq!(
+        (key.container.as_str(), key.volume.as_str()),
+        ("", "r.example.com/a:1")
+    );
+    assert_eq!((failing.last, failing.count), (at(20), 1));
+    assert_eq!(tally.newest[0].image, "r.example.com/b:1");
+    tally.take(&of_pod(5, "Pulled", PULLED, 40), at(40));
+    assert!(tally.failing.is_empty());
+}
+
 /// A node that builds has a tag for each build.
 #[test]
 fn images_beyond_the_bound_are_measured_as_the_first_ones_were() {

@@ -11,6 +11,7 @@ use super::text::{Ink, Page, Style};
 use crate::diagnose::Severity;
 use crate::diagnose::cause::Cause;
 use crate::lint::{Finding, Seen, Snapshot};
+use crate::model::workload::ContainerKind;
 
 /// The version of the JSON form; see [`super::SCHEMA_VERSION`].
 pub const SCHEMA_VERSION: u32 = 1;
@@ -141,10 +142,14 @@ fn one(page: &mut Page, finding: &Finding) {
         name,
         ..
     } = finding;
+    let of = finding
+        .container_kind
+        .unwrap_or(ContainerKind::Container)
+        .as_str();
     let container = finding
         .container
         .as_ref()
-        .map_or_else(String::new, |name| format!(", container {name}"));
+        .map_or_else(String::new, |name| format!(", {of} {name}"));
     let whom = page
         .style
         .paint(Ink::Bold, &format!("{kind} {namespace}/{name}"));

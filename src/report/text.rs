@@ -15,6 +15,7 @@ use crate::model::evidence::{
 use crate::model::fault::{instant, show_server};
 use crate::model::hops::{Ended, Trace};
 use crate::model::hosts::HostsConfig;
+use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, Way};
@@ -174,7 +175,15 @@ impl Page {
                 ""
             };
             let when = match pod.policy {
-                PullPolicy::IfNotPresent => ": pulled where the node has no such image",
+                PullPolicy::IfNotPresent => match present_images(evidence.kubelet.as_ref()) {
+                    PresentImages::Used => ": pulled where the node has no such image",
+                    PresentImages::MayBeVerified => {
+                        ": pulled where the node has no such image, or has to verify the pod's credential"
+                    }
+                    PresentImages::Unknown => {
+                        ": pulled where the node has no such image, or from Kubernetes 1.35 on has to verify the pod's credential"
+                    }
+                },
                 PullPolicy::Always | PullPolicy::Never => "",
             };
             self.prose(

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use crate::model::kubelet::{KubeletVersion, PresentImages, present_images};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs};
@@ -147,8 +148,8 @@ pub struct Use {
     pub policy: PullPolicy,
     pub image: String,
     pub waits: bool,
-    /// The image is there, and the policy asks nobody for it.
-    pub needs_no_pull: bool,
+    /// The image is on the node.
+    pub is_present: bool,
 }
 
 impl Use {
@@ -164,7 +165,19 @@ impl Use {
             policy,
             image: image.to_string(),
             waits: rank == Rank::Waited,
-            needs_no_pull: rank == Rank::Present,
+            is_present: container.is_present,
+        }
+    }
+
+    /// Whether it would be started without a request to a registry. `None`: the kubelet of this version may
+    /// verify by a pull that the pod may use an image which is there, or the version is not known.
+    pub fn needs_no_pull(&self, kubelet: Option<&KubeletVersion>) -> Option<bool> {
+        match self.policy {
+            PullPolicy::Never => Some(true),
+            PullPolicy::IfNotPresent if self.is_present && !self.waits => {
+                (present_images(kubelet) == PresentImages::Used).then_some(true)
+            }
+            PullPolicy::Always | PullPolicy::IfNotPresent => Some(false),
         }
     }
 }
@@ -179,11 +192,6 @@ impl Wanted {
     /// A pod waits for it.
     pub fn is_waited_for(&self) -> bool {
         self.uses.iter().any(|one| one.waits)
-    }
-
-    /// All of its images are on the node, and would be taken from there.
-    pub fn needs_no_pull(&self) -> bool {
-        self.uses.iter().all(|one| one.needs_no_pull)
     }
 }
 
@@ -409,16 +417,36 @@ mod tests {
             ["r.test/app", "a.test/b", "r.test/other"]
         );
         assert_eq!(found.wanted[0].witness.to_string(), "r.test/app:3");
-        assert!(found.wanted[0].is_waited_for() && !found.wanted[0].needs_no_pull());
-        assert!(found.wanted[1].needs_no_pull());
-        assert!(!found.wanted[2].needs_no_pull() && !found.wanted[2].is_waited_for());
+        let older: KubeletVersion = "v1.34.1".parse().unwrap();
+        let newer: KubeletVersion = "v1.35.0".parse().unwrap();
+        // What one of each needs, with a kubelet of a version.
+        let needs = |kubelet: Option<&KubeletVersion>| -> Vec<Option<bool>> {
+            let of = |wanted: &Wanted| {
+                let mut uses = wanted.uses.iter();
+                uses.rfind(|_| true).unwrap().needs_no_pull(kubelet)
+            };
+            found.wanted.iter().map(of).collect()
+        };
+        assert!(found.wanted[0].is_waited_for() && !found.wanted[2].is_waited_for());
+        let (no, yes) = (Some(false), Some(true));
+        assert_eq!(needs(Some(&older)), [yes, yes, no]);
+        // It may be verified by a pull that the pod may use what is there.
+        assert_eq!(needs(Some(&newer)), [None, None, no]);
+        assert_eq!(needs(None), [None, None, no]);
+        let waiting = &found.wanted[0].uses[0];
+        assert_eq!(
+            (waiting.waits, waiting.needs_no_pull(Some(&newer))),
+            (true, no)
+        );
     }
 
     #[test]
     fn what_is_asked_for_at_each_start_needs_a_pull_though_it_is_there() {
         let pods = [pod("shop", "a", &[], &["r.test/app"])];
         let found = discover(&pods, &scope());
-        assert!(!found.wanted[0].needs_no_pull(), "latest is pulled always");
+        let older: KubeletVersion = "v1.20.2".parse().unwrap();
+        let needs = found.wanted[0].uses[0].needs_no_pull(Some(&older));
+        assert_eq!(needs, Some(false), "latest is pulled always");
         let mut never = pod("shop", "a", &[], &["r.test/app"]);
         never.containers[0].policy = Some(PullPolicy::Never);
         assert_eq!(names(&discover(&[never.clone()], &scope()).wanted), [""; 0]);

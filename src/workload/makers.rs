@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::eip;
+use super::volumes::{ImageVolume, VolumeMount};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
-use crate::model::workload::{EipFault, EipProblem, PullPolicy};
+use crate::model::workload::{ContainerKind, EipFault, EipProblem, PullPolicy};
 
 /// A workload, or a pod that none of them has made.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,10 +65,12 @@ impl MakerKind {
     }
 }
 
-/// A container that pulls; one of policy Never is none.
+/// A container or an image volume that pulls; one of policy Never is none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
+    /// The name of the container, or the volume.
     pub container: Box<str>,
+    pub kind: ContainerKind,
     /// As written.
     pub image: Box<str>,
     /// Domain and repository, by which server keys are matched; `None`: it is no image's name.
@@ -85,6 +88,8 @@ pub struct ContainerSpec {
     pub image_pull_policy: Option<String>,
     /// Of an init container that runs on beside the others: `Always`.
     pub restart_policy: Option<String>,
+    #[serde(default)]
+    pub volume_mounts: Vec<VolumeMount>,
 }
 
 impl ContainerSpec {
@@ -96,14 +101,30 @@ impl ContainerSpec {
 
 impl Image {
     /// `None`: nobody is asked for it.
-    pub fn of(container: &ContainerSpec) -> Option<Self> {
-        if container.policy() == Some(PullPolicy::Never) || container.image.is_empty() {
+    pub fn of(kind: ContainerKind, container: &ContainerSpec) -> Option<Self> {
+        Self::new(kind, &container.name, &container.image, container.policy())
+    }
+
+    /// That of a volume; `None`: nobody is asked for it.
+    pub fn of_volume(volume: &ImageVolume) -> Option<Self> {
+        let kind = ContainerKind::ImageVolume;
+        Self::new(kind, &volume.name, &volume.image, volume.policy)
+    }
+
+    fn new(
+        kind: ContainerKind,
+        name: &str,
+        image: &str,
+        policy: Option<PullPolicy>,
+    ) -> Option<Self> {
+        if policy == Some(PullPolicy::Never) || image.is_empty() {
             return None;
         }
-        let reference: Option<Reference> = container.image.parse().ok();
+        let reference: Option<Reference> = image.parse().ok();
         Some(Self {
-            container: printable(&container.name).into(),
-            image: printable(&container.image).into(),
+            container: printable(name).into(),
+            kind,
+            image: printable(image).into(),
             name: reference.map(|reference| reference.name().into()),
         })
     }
@@ -182,13 +203,14 @@ mod tests {
             name: "app".into(),
             image: image.into(),
             image_pull_policy: policy.map(str::to_owned),
-            restart_policy: None,
+            ..ContainerSpec::default()
         };
-        assert_eq!(Image::of(&container("a", Some("Never"))), None);
-        assert_eq!(Image::of(&container("", None)), None);
-        let image = Image::of(&container("reg.example.com/a:1", Some("Always"))).unwrap();
+        let of = |container: &ContainerSpec| Image::of(ContainerKind::Container, container);
+        assert_eq!(of(&container("a", Some("Never"))), None);
+        assert_eq!(of(&container("", None)), None);
+        let image = of(&container("reg.example.com/a:1", Some("Always"))).unwrap();
         assert_eq!(image.name.as_deref(), Some("reg.example.com/a"));
-        let odd = Image::of(&container("Reg/UPPER:1:2", None)).unwrap();
+        let odd = of(&container("Reg/UPPER:1:2", None)).unwrap();
         assert_eq!(odd.name, None);
     }
 

@@ -4,6 +4,7 @@ pub mod discovery;
 pub mod eip;
 pub mod makers;
 pub mod stuck;
+pub mod volumes;
 pub mod waiting;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub struct Workload {
     progress_deadline: Option<Duration>,
 }
 
+/// A container, or an image volume, which is pulled as a container's image is.
 #[derive(Clone, Debug)]
 struct Container {
     name: String,
@@ -203,6 +205,7 @@ impl Manifest<'_> {
         if containers.is_empty() {
             return Err(self.wrong("spec.containers", "is empty; name at least one container"));
         }
+        containers.extend(self.image_volumes(spec)?);
         let service_account = ["serviceAccountName", "serviceAccount"]
             .iter()
             .find_map(|name| spec.get(*name)?.as_str().filter(|n| !n.is_empty()));
@@ -231,65 +234,102 @@ impl Manifest<'_> {
         Some(Duration::from_secs(given.unwrap_or(PROGRESS_DEADLINE)))
     }
 
+    /// A list of the pod's `spec`; empty where there is none. `entry`: how one of it begins.
+    fn list<'a>(
+        &self,
+        spec: &'a Map<String, Value>,
+        list: &str,
+        entry: &str,
+    ) -> Result<&'a [Value], String> {
+        let key = format!("spec.{list}");
+        match spec.get(list) {
+            None | Some(Value::Null) => Ok(&[]),
+            Some(Value::Array(items)) if items.len() > MAX_CONTAINERS => {
+                Err(self.wrong(&key, "is longer than any pod's"))
+            }
+            Some(Value::Array(items)) => Ok(items),
+            Some(_) => Err(self.wrong(&key, &format!("is no list; write `{entry}` below it"))),
+        }
+    }
+
     fn containers(
         &self,
         spec: &Map<String, Value>,
         list: &str,
         kind: ContainerKind,
     ) -> Result<Vec<Container>, String> {
-        let items = match spec.get(list) {
-            None | Some(Value::Null) => return Ok(Vec::new()),
-            Some(Value::Array(items)) => items,
-            Some(_) => {
-                return Err(self.wrong(
-                    &format!("spec.{list}"),
-                    "is no list; write `- name: …` below it",
-                ));
-            }
-        };
-        if items.len() > MAX_CONTAINERS {
-            return Err(self.wrong(&format!("spec.{list}"), "is longer than any pod's"));
-        }
-        let mut containers = Vec::new();
-        for (index, item) in items.iter().enumerate() {
+        let items = self.list(spec, list, "- name: …")?;
+        let read = |(index, item): (usize, &Value)| {
             let at = format!("spec.{list}[{index}]");
-            let text = |name: &str| match item.get(name) {
-                None | Some(Value::Null) => Ok(None),
-                Some(Value::String(text)) => Ok(Some(text.as_str())),
+            let name = self.text(item, &at, "name")?;
+            self.image(item, &at, ["image", "imagePullPolicy"], kind, name)
+        };
+        items.iter().enumerate().map(read).collect()
+    }
+
+    /// Images that are mounted (`volumes[].image`).
+    fn image_volumes(&self, spec: &Map<String, Value>) -> Result<Vec<Container>, String> {
+        let mut volumes = Vec::new();
+        for (index, item) in self.list(spec, "volumes", "- name: …")?.iter().enumerate() {
+            let at = format!("spec.volumes[{index}]");
+            let image = match item.get("image") {
+                None | Some(Value::Null) => continue,
+                Some(image @ Value::Object(_)) => image,
                 Some(_) => {
-                    Err(self.wrong(&format!("{at}.{name}"), "is no string; put it in quotes"))
+                    let what = "is no object; write `image: {reference: …}`";
+                    return Err(self.wrong(&format!("{at}.image"), what));
                 }
             };
-            let name = text("name")?.map(printable).unwrap_or_default();
-            let image = text("image")?
-                .filter(|image| !image.is_empty())
-                .ok_or_else(|| {
-                    self.wrong(
-                        &format!("{at}.image"),
-                        "is missing; write for instance registry.example.com/team/app:1.0",
-                    )
-                })?;
-            let policy = match text("imagePullPolicy")? {
-                None | Some("") => None,
-                Some(word) => Some(PullPolicy::of(word).ok_or_else(|| {
-                    self.wrong(
-                        &format!("{at}.imagePullPolicy"),
-                        &format!(
-                            "is '{}'; write Always, IfNotPresent or Never",
-                            printable(word)
-                        ),
-                    )
-                })?),
-            };
-            containers.push(Container {
-                name,
-                kind,
-                at: self.key(&format!("{at}.image")),
-                image: image.to_owned(),
-                policy,
-            });
+            let name = self.text(item, &at, "name")?;
+            let (at, keys) = (format!("{at}.image"), ["reference", "pullPolicy"]);
+            volumes.push(self.image(image, &at, keys, ContainerKind::ImageVolume, name)?);
         }
-        Ok(containers)
+        Ok(volumes)
+    }
+
+    /// An image with its policy, under these keys of an object.
+    fn image(
+        &self,
+        item: &Value,
+        at: &str,
+        [image_key, policy_key]: [&str; 2],
+        kind: ContainerKind,
+        name: Option<&str>,
+    ) -> Result<Container, String> {
+        let image = self.text(item, at, image_key)?;
+        let image = image.filter(|image| !image.is_empty()).ok_or_else(|| {
+            self.wrong(
+                &format!("{at}.{image_key}"),
+                "is missing; write for instance registry.example.com/team/app:1.0",
+            )
+        })?;
+        let policy = match self.text(item, at, policy_key)? {
+            None | Some("") => None,
+            Some(word) => Some(PullPolicy::of(word).ok_or_else(|| {
+                self.wrong(
+                    &format!("{at}.{policy_key}"),
+                    &format!(
+                        "is '{}'; write Always, IfNotPresent or Never",
+                        printable(word)
+                    ),
+                )
+            })?),
+        };
+        Ok(Container {
+            name: name.map(printable).unwrap_or_default(),
+            kind,
+            at: self.key(&format!("{at}.{image_key}")),
+            image: image.to_owned(),
+            policy,
+        })
+    }
+
+    fn text<'a>(&self, item: &'a Value, at: &str, name: &str) -> Result<Option<&'a str>, String> {
+        match item.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str())),
+            Some(_) => Err(self.wrong(&format!("{at}.{name}"), "is no string; put it in quotes")),
+        }
     }
 
     fn pull_secrets(&self, spec: &Map<String, Value>) -> Result<Vec<String>, String> {
@@ -334,7 +374,7 @@ impl Workload {
         self.namespace.as_deref()
     }
 
-    /// Each container with the image it wants.
+    /// Each container and image volume with the image it wants.
     ///
     /// # Errors
     /// When an image is none, with the key it stands under.
@@ -357,6 +397,7 @@ impl Workload {
                         .policy
                         .unwrap_or_else(|| PullPolicy::default_for(&reference)),
                     policy_is_default: container.policy.is_none(),
+                    image_present: false,
                     pull_secrets: self.pull_secrets.clone(),
                     service_account: self.service_account.clone(),
                     eip: self.eip.clone(),
@@ -477,6 +518,44 @@ mod tests {
     }
 
     #[test]
+    fn image_volumes_are_read_beside_the_containers() {
+        let spec = "{containers: [{name: c, image: 'reg.example/a:1'}], imagePullSecrets: [{name: s}], \
+                    volumes: [{name: tmp, emptyDir: {}}, {name: disk, rbd: {image: other}}, \
+                    {name: m, image: {reference: 'quay.example/models/llm:v1', pullPolicy: Never}}, \
+                    {name: k, image: {reference: k}}]}";
+        let text = format!(
+            "kind: Deployment\nmetadata: {{name: web}}\nspec: {{template: {{spec: {spec}}}}}\n"
+        );
+        let uses = uses(&text);
+        let shown: Vec<_> = uses
+            .iter()
+            .map(|(image, pod)| (image.as_str(), pod.place(), pod.policy))
+            .collect();
+        let place = |what: &str| format!("Deployment web, {what}");
+        assert_eq!(
+            shown,
+            [
+                (
+                    "reg.example/a:1",
+                    place("container c"),
+                    PullPolicy::IfNotPresent
+                ),
+                (
+                    "quay.example/models/llm:v1",
+                    place("image volume m"),
+                    PullPolicy::Never
+                ),
+                (
+                    "docker.io/library/k:latest",
+                    place("image volume k"),
+                    PullPolicy::Always
+                ),
+            ]
+        );
+        assert_eq!(uses[1].1.pull_secrets, ["s"]);
+    }
+
+    #[test]
     fn several_documents_and_lists_are_read_and_others_passed_over() {
         let pod = "{kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: a}]}}";
         let text = format!(
@@ -518,6 +597,18 @@ mod tests {
             (
                 "kind: Pod\nspec: {containers: [{image: a, imagePullPolicy: always}]}\n",
                 "write Always, IfNotPresent or Never",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{image: a}], volumes: [{image: {}}]}\n",
+                "w.yaml: spec.volumes[0].image.reference is missing",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{image: a}], volumes: [{image: b}]}\n",
+                "spec.volumes[0].image is no object",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{image: a}], volumes: [{image: {reference: b, pullPolicy: x}}]}\n",
+                "spec.volumes[0].image.pullPolicy is 'x'; write Always",
             ),
             (
                 "kind: Pod\nspec: {containers: [{image: a}], imagePullSecrets: [x]}\n",

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
+use super::volumes::stands_in;
 use crate::model::workload::{ContainerKind, PullPolicy};
 
 /// A pod, and of it what tells why it does not run.
@@ -21,7 +22,7 @@ pub struct PodSeen {
     pub is_over: bool,
     /// Why no node was found for it, in the scheduler's words.
     pub unscheduled: Option<Said>,
-    /// Init containers first.
+    /// Image volumes first, then init containers.
     pub containers: Vec<ContainerSeen>,
 }
 
@@ -48,7 +49,10 @@ pub enum ContainerState {
     /// The kubelet has told nothing of it yet.
     Untold,
     Waiting(Said),
+    /// It waits for the image of a volume that it mounts; its own is not asked for before that is there.
+    BehindVolume,
     Running,
+    /// Of an image volume: the image is there.
     Ended,
 }
 
@@ -97,7 +101,7 @@ pub enum ImageWhy {
     Pulling { since: Option<Timestamp> },
     /// It may be; Events would tell, and can't be read.
     MaybePulling,
-    /// The policy is Never, and the node has no such image.
+    /// The policy is Never, and the node has no such image, or (from Kubernetes 1.35 on) the pod may not use it.
     NeverPulled,
     /// It is no image's name.
     Invalid(Said),
@@ -114,7 +118,7 @@ impl ImageWhy {
 }
 
 /// The reasons with which a kubelet waits for an image (kubernetes `pkg/kubelet/images/types.go`).
-const IMAGE_REASONS: &[&str] = &[
+pub(super) const IMAGE_REASONS: &[&str] = &[
     "ErrImagePull",
     "ImagePullBackOff",
     "ImageInspectError",
@@ -122,8 +126,13 @@ const IMAGE_REASONS: &[&str] = &[
     "SignatureValidationFailed",
 ];
 
+/// The policy is Never, and the image is not there (or the pod may not use it).
+pub(super) const ERR_IMAGE_NEVER_PULL: &str = "ErrImageNeverPull";
+
+pub(super) const INVALID_IMAGE_NAME: &str = "InvalidImageName";
+
 /// Reasons that say no more than that something goes on.
-const STARTING: &[&str] = &["ContainerCreating", "PodInitializing"];
+pub(super) const STARTING: &[&str] = &["ContainerCreating", "PodInitializing"];
 
 /// Events that tell how far a container's image has come.
 const OF_IMAGES: &[&str] = &[
@@ -177,15 +186,18 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
                 });
             }
             ContainerState::Ended | ContainerState::Running => {}
+            ContainerState::BehindVolume => {
+                is_initializing |= container.kind == ContainerKind::InitContainer;
+            }
             ContainerState::Waiting(said) if IMAGE_REASONS.contains(&said.reason.as_str()) => {
                 found.push(image(ImageWhy::Failed(said.clone())));
                 is_initializing |= container.kind == ContainerKind::InitContainer;
             }
-            ContainerState::Waiting(said) if said.reason == "ErrImageNeverPull" => {
+            ContainerState::Waiting(said) if said.reason == ERR_IMAGE_NEVER_PULL => {
                 found.push(image(ImageWhy::NeverPulled));
                 is_initializing |= container.kind == ContainerKind::InitContainer;
             }
-            ContainerState::Waiting(said) if said.reason == "InvalidImageName" => {
+            ContainerState::Waiting(said) if said.reason == INVALID_IMAGE_NAME => {
                 found.push(image(ImageWhy::Invalid(said.clone())));
                 is_initializing |= container.kind == ContainerKind::InitContainer;
             }
@@ -199,14 +211,14 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
             }
             ContainerState::Untold | ContainerState::Waiting(_) => {
                 is_initializing |= container.kind == ContainerKind::InitContainer;
-                match events.map(|events| progress(events, &container.name)) {
+                match events.map(|events| progress(events, container)) {
                     None => found.push(image(ImageWhy::MaybePulling)),
                     Some(Progress::Pulling(since)) => {
                         found.push(image(ImageWhy::Pulling { since }));
                     }
                     Some(Progress::Failed(said)) => found.push(image(ImageWhy::Failed(said))),
                     Some(Progress::Other) => {
-                        if starting.is_none() {
+                        if starting.is_none() && container.kind != ContainerKind::ImageVolume {
                             starting = Some(container);
                         }
                     }
@@ -268,10 +280,11 @@ enum Progress {
 }
 
 /// How far the image of a container has come, by its newest Event.
-fn progress(events: &[EventSeen], container: &str) -> Progress {
-    let of_it = events.iter().filter(|event| {
-        event.container.as_deref() == Some(container) && OF_IMAGES.contains(&event.reason.as_str())
-    });
+fn progress(events: &[EventSeen], container: &ContainerSeen) -> Progress {
+    let of_it = events
+        .iter()
+        .filter(|event| OF_IMAGES.contains(&event.reason.as_str()))
+        .filter(|event| is_about(event, container.kind, &container.name, &container.image));
     // Of two in the same second the later in the list is the newer.
     let Some(newest) = of_it.max_by_key(|event| event.last) else {
         return Progress::Other;
@@ -285,6 +298,24 @@ fn progress(events: &[EventSeen], container: &str) -> Progress {
         }),
         _ => Progress::Other,
     }
+}
+
+/// Whether an Event is about the image of a container, or of a volume: the kubelet tells of those as of the
+/// pod, and names the image.
+fn is_about(event: &EventSeen, kind: ContainerKind, name: &str, image: &str) -> bool {
+    match &event.container {
+        Some(container) => kind != ContainerKind::ImageVolume && container == name,
+        None => kind == ContainerKind::ImageVolume && stands_in(&event.message, image),
+    }
+}
+
+/// Whether an Event may have to do with this wait: it is about its image, or about the pod.
+pub fn concerns(event: &EventSeen, wait: &ImageWait) -> bool {
+    let names_an_image = OF_IMAGES.contains(&event.reason.as_str())
+        || [ERR_IMAGE_NEVER_PULL, "InspectFailed"].contains(&event.reason.as_str());
+    is_about(event, wait.kind, &wait.container, &wait.image)
+        || (event.container.is_none()
+            && (!names_an_image || stands_in(&event.message, &wait.image)))
 }
 
 /// kubernetes `pkg/kubelet/images/image_manager.go`. A pod's own name is in other messages of the same
@@ -502,6 +533,57 @@ mod tests {
         let mut beside = of(ContainerState::Running);
         beside.containers[0].is_sidecar = true;
         assert_eq!(words(&beside, None), ["image of app: maybe"]);
+    }
+
+    /// Before Kubernetes 1.33 a volume's image that fails leaves all containers at `ContainerCreating`; then as
+    /// now its Events are the pod's.
+    #[test]
+    fn of_a_volume_s_image_the_pod_s_events_tell() {
+        let volume = container("m", ContainerKind::ImageVolume, ContainerState::Untold);
+        let creating = container(
+            "app",
+            ContainerKind::Container,
+            waiting("ContainerCreating"),
+        );
+        let of = |volume: &ContainerSeen| pod(vec![volume.clone(), creating.clone()]);
+        let pulling = event(10, None, "Pulling", "Pulling image \"r.test/m:1\"");
+        let failed = event(
+            20,
+            None,
+            "Failed",
+            "Failed to pull image \"r.test/m:1\": denied",
+        );
+        let other = event(20, None, "Pulling", "Pulling image \"r.test/m:10\"");
+        for (events, want) in [
+            (vec![pulling.clone()], "image of m: pulling"),
+            (vec![pulling.clone(), failed.clone()], "image of m: Failed"),
+            (vec![other], "pod: ContainerCreating"),
+            (vec![], "pod: ContainerCreating"),
+        ] {
+            assert_eq!(words(&of(&volume), Some(&events)), [want], "{events:?}");
+        }
+        let there = container("m", ContainerKind::ImageVolume, ContainerState::Ended);
+        assert_eq!(
+            words(&of(&there), Some(std::slice::from_ref(&failed))),
+            ["pod: Failed"]
+        );
+        // What is told beside a wait is of its own image, or of the pod.
+        let Some(Wait::Image(wait)) = waits(&of(&volume), Some(&[pulling])).pop() else {
+            panic!("it waits for the volume's image");
+        };
+        assert!(concerns(&failed, &wait));
+        let text = "Unable to retrieve some image pull secrets (a)";
+        let secrets = event(5, None, "FailedToRetrieveImagePullSecret", text);
+        assert!(concerns(&secrets, &wait));
+        let own = ImageWait {
+            container: "app".to_owned(),
+            kind: ContainerKind::Container,
+            image: "r.test/app:1".to_owned(),
+            ..wait.clone()
+        };
+        assert!(!concerns(&failed, &own) && concerns(&secrets, &own));
+        let of_app = event(5, Some("app"), "Pulling", "Pulling image \"r.test/app:1\"");
+        assert!(concerns(&of_app, &own) && !concerns(&of_app, &wait));
     }
 
     #[test]

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::discovery::{Container, Pod};
+use crate::model::workload::ContainerKind;
 
-/// A pod's UID and the name of its container.
-pub type ContainerKey = (String, String);
+/// A pod's UID, and of it a container or image volume: one of each kind may have the same name.
+pub type ContainerKey = (String, ContainerKind, String);
 
 /// Containers that wait for their image, and how their pull failed last. As many as wait on this node.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ impl Waiting {
                 continue;
             }
             for container in &pod.containers {
-                let key = (uid.clone(), container.name.clone());
+                let key = (uid.clone(), container.kind, container.name.clone());
                 let known = before
                     .remove(&key)
                     .filter(|known| known.image == container.image);
@@ -92,7 +93,6 @@ fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::workload::ContainerKind;
 
     fn pod(image: &str, waits: Option<&str>, said: Option<u64>) -> Pod {
         Pod {
@@ -175,7 +175,8 @@ mod tests {
         let first = pod("r.test/app:1", Some("ErrImagePull"), Some(1));
         assert_eq!(waiting.news([(&one, &first)]).len(), 1);
         let both = [(&one, &first), (&two, &first)];
-        assert_eq!(waiting.news(both), [("u2".to_owned(), "app".to_owned())]);
+        let other = ("u2".to_owned(), ContainerKind::Container, "app".to_owned());
+        assert_eq!(waiting.news(both), [other]);
         let other = pod("r.test/app:2", Some("ImagePullBackOff"), None);
         assert_eq!(waiting.news([(&one, &other)]).len(), 1);
         let mut over = other.clone();

@@ -166,7 +166,7 @@ impl Cluster {
         let begun = Instant::now();
         while !self.is_ready() {
             assert!(
-                begun.elapsed() < Duration::from_mins(1),
+                begun.elapsed() < Duration::from_mins(3),
                 "kube-apiserver is not ready:\n{}",
                 self.server.as_ref().map(Process::log).unwrap_or_default()
             );

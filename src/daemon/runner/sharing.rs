@@ -304,8 +304,10 @@ impl Runner {
             return;
         };
         self.state.ledger.learn(registry, looked.learned);
+        let (epoch, by) = (turn.epoch, looked.how.as_str());
         match looked.decision {
             Decision::Mine => {
+                tracing::debug!(registry = &**registry, epoch, by, "this node had a turn");
                 self.sharing.turns.done(registry, now);
                 self.state.ledger.had_turn(registry, turn.last());
                 self.with_fleet(|fleet| {
@@ -316,7 +318,15 @@ impl Runner {
                 }
             }
             Decision::Pass(why) => {
-                self.pass(registry, why.as_str(), now);
+                let why = why.as_str();
+                tracing::debug!(
+                    registry = &**registry,
+                    epoch,
+                    by,
+                    why,
+                    "this node has no turn"
+                );
+                self.pass(registry, why, now);
                 self.give_back(underway, taken, now);
             }
             Decision::Later(at) => {

@@ -80,7 +80,8 @@ const RULES: &[Rule] = &[
     mirrors::order,
     mirrors::insecure,
     mirrors::no_fallback,
-    // Last: it looks at whether anything else is wrong.
+    // Last: they look at whether anything else is wrong.
+    workload::verification,
     proxy::unneeded,
 ];
 

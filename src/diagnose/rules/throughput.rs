@@ -491,6 +491,7 @@ mod tests {
                 container_kind: ContainerKind::Container,
                 policy: PullPolicy::Always,
                 policy_is_default: false,
+                image_present: false,
                 pull_secrets: Vec::new(),
                 service_account: None,
                 eip: Vec::new(),

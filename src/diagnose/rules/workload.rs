@@ -6,6 +6,7 @@ use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::{Access, Evidence, Step};
 use crate::model::fault::{HttpFault, TokenFault};
+use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::workload::{EipProblem, Found, PodUse, PullPolicy};
 
 /// Secrets that a pod names and that are not there for it.
@@ -148,19 +149,19 @@ pub(super) fn unnamed(evidence: &Evidence, findings: &mut Vec<Finding>) {
     );
 }
 
-/// The kubelet would pull nothing.
+/// The kubelet would pull nothing, or it is not known whether it would.
 pub(super) fn policy(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let has_digest = evidence.reference.digest().is_some();
-    let quiet = |pod: &&PodUse| match pod.policy {
+    let quiet = |pod: &PodUse| match pod.policy {
         PullPolicy::Never => true,
         PullPolicy::IfNotPresent => has_digest,
         PullPolicy::Always => false,
     };
     // One that pulls is enough.
-    if evidence.pods.is_empty() || !evidence.pods.iter().all(|pod| quiet(&pod)) {
+    if evidence.pods.is_empty() || !evidence.pods.iter().all(quiet) {
         return;
     }
-    let finding = new(Cause::NoPull, None, None).facts(evidence.pods.iter().map(|pod| {
+    let facts = evidence.pods.iter().map(|pod| {
         let policy = pod.policy.as_str();
         match pod.policy {
             PullPolicy::Never => format!("{}: imagePullPolicy {policy}", pod.place()),
@@ -169,16 +170,90 @@ pub(super) fn policy(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 pod.place()
             ),
         }
-    }));
-    let never = evidence
-        .pods
+    });
+    let present = present_images(evidence.kubelet.as_ref());
+    let never = |pod: &PodUse| pod.policy == PullPolicy::Never;
+    if present != PresentImages::Used && !evidence.pods.iter().all(never) {
+        let (fact, hint) = match &evidence.kubelet {
+            Some(version) => (
+                format!("the kubelet is {version}: whether it pulls an image again that is on the node is not known"),
+                "On a node that has this digest the kubelet's imagePullCredentialsVerificationPolicy and its records of pulls decide whether it is pulled once more, to verify the pod's credential; that the pull would succeed is what counts.",
+            ),
+            None => (
+                "the kubelet's version is not known: before 1.35 a node that has this digest never pulls it again, from 1.35 on it may, to verify the pod's credential".to_owned(),
+                "Name the kubelet's version: `--kubelet-version`, as `kubectl get node` shows it. Before 1.35 nothing is pulled where the image is on the node.",
+            ),
+        };
+        findings.push(
+            new(Cause::ImageVerification, None, None)
+                .severity(Severity::Info)
+                .facts(facts)
+                .fact(fact)
+                .hint(hint),
+        );
+        return;
+    }
+    let hint = match (evidence.pods.iter().any(never), present) {
+        (true, PresentImages::Used) => {
+            "With Never the image must be on the node already: load it there, or set IfNotPresent; the event of a missing one is ErrImageNeverPull."
+        }
+        (true, PresentImages::MayBeVerified | PresentImages::Unknown) => {
+            "With Never the image must be on the node already: load it there, or set IfNotPresent; the event of a missing one is ErrImageNeverPull. From Kubernetes 1.35 on that is also the event of one which is there and was pulled with a Secret that this pod does not bring."
+        }
+        (false, _) => {
+            "Nothing need be done: a node that has this digest never pulls it again, one that has not does."
+        }
+    };
+    findings.push(new(Cause::NoPull, None, None).facts(facts).hint(hint));
+}
+
+/// The pull would fail, and its kubelet may need one for an image that is on the node, too. It looks at what
+/// was found before.
+pub(super) fn verification(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(version) = &evidence.kubelet else {
+        return;
+    };
+    if present_images(Some(version)) != PresentImages::MayBeVerified {
+        return;
+    }
+    let pods = evidence.pods.iter();
+    let concerned: Vec<&PodUse> = pods
+        .filter(|pod| pod.policy == PullPolicy::IfNotPresent)
+        .collect();
+    let critical = findings
         .iter()
-        .any(|pod| pod.policy == PullPolicy::Never);
-    findings.push(finding.hint(if never {
-        "With Never the image must be on the node already: load it there, or set IfNotPresent; the event of a missing one is ErrImageNeverPull."
-    } else {
-        "Nothing need be done: a node that has this digest never pulls it again, one that has not does."
-    }));
+        .filter(|finding| finding.severity == Severity::Critical)
+        .filter(|finding| !super::is_got_round(evidence, finding));
+    let mut roots: Vec<&str> = critical.map(|finding| finding.cause.code()).collect();
+    roots.dedup();
+    if concerned.is_empty() || roots.is_empty() {
+        return;
+    }
+    let roots = roots.join(", ");
+    // What it says of the digest is said here.
+    findings.retain(|finding| finding.cause != Cause::ImageVerification);
+    let facts = concerned.iter().map(|pod| {
+        let policy = pod.policy.as_str();
+        let present = if pod.image_present {
+            "the image is on this node"
+        } else {
+            "the image may be on the node"
+        };
+        format!("{}: imagePullPolicy {policy}, and {present}", pod.place())
+    });
+    findings.push(
+        new(Cause::ImageVerification, None, None)
+            // What decides is not seen.
+            .confidence(Confidence::Low)
+            .facts(facts)
+            .fact(format!(
+                "the kubelet is {version}: it gives an image that it pulled with a credential to a pod that brings another one, or none, only after a pull with that"
+            ))
+            .fact(format!("a pull can't be relied on: {roots}"))
+            .hint(format!(
+                "Fix {roots} first. Until then a pod that is new here starts only where the kubelet's record has its Secret for this image, where the image was pulled without a credential, or where imagePullCredentialsVerificationPolicy is NeverVerify."
+            )),
+    );
 }
 
 /// Annotations by which a pod asks for an EIP.

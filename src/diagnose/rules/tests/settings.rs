@@ -614,6 +614,7 @@ fn pod(found: Found) -> PodUse {
         container_kind: ContainerKind::Container,
         policy: PullPolicy::Always,
         policy_is_default: false,
+        image_present: false,
         pull_secrets: vec!["regcred".to_owned()],
         service_account: None,
         eip: Vec::new(),
@@ -708,6 +709,78 @@ fn no_pull_is_told_only_where_no_container_pulls() {
         .parse()
         .unwrap();
     says(&only(&evidence, "no_pull", Info), &["by its digest"]);
+}
+
+#[test]
+fn from_1_35_on_whether_a_present_image_is_pulled_again_is_not_known() {
+    let by_digest = |policy: PullPolicy, version: Option<&str>| {
+        let mut evidence = healthy();
+        evidence.reference = format!("{REGISTRY}/team/app@sha256:{}", "0".repeat(64))
+            .parse()
+            .unwrap();
+        evidence.kubelet = version.map(|version| version.parse().unwrap());
+        evidence.pods = vec![PodUse {
+            policy,
+            ..pod(Found::Here)
+        }];
+        evidence
+    };
+    let unknown = by_digest(PullPolicy::IfNotPresent, None);
+    says(
+        &only(&unknown, "image_verification", Info),
+        &["version is not known", "--kubelet-version"],
+    );
+    let newer = by_digest(PullPolicy::IfNotPresent, Some("v1.35.0"));
+    says(
+        &only(&newer, "image_verification", Info),
+        &["v1.35.0", "imagePullCredentialsVerificationPolicy"],
+    );
+    // With Never there is no pull in any release.
+    for version in [None, Some("v1.36.1")] {
+        let without_pull = by_digest(PullPolicy::Never, version);
+        says(
+            &only(&without_pull, "no_pull", Info),
+            &["ErrImageNeverPull", "a Secret that this pod does not bring"],
+        );
+    }
+    let mut tagged = healthy();
+    tagged.kubelet = Some("v1.35.0".parse().unwrap());
+    tagged.pods = vec![PodUse {
+        policy: PullPolicy::IfNotPresent,
+        ..pod(Found::Here)
+    }];
+    quiet(&tagged);
+}
+
+#[test]
+fn a_present_image_is_no_help_where_its_verification_fails() {
+    let fails = |policy: PullPolicy, version: Option<&str>| {
+        let refused = Some(TcpFault::Refused { icmp: None });
+        let mut evidence = healthy().unconnected(Role::Registry, vec![dial("10.0.3.9", refused)]);
+        evidence.kubelet = version.map(|version| version.parse().unwrap());
+        evidence.pods = vec![PodUse {
+            policy,
+            image_present: true,
+            ..pod(Found::Here)
+        }];
+        let verdict = judge(&evidence);
+        let found = verdict.findings.into_iter();
+        let mut found = found.filter(|finding| finding.cause.code() == "image_verification");
+        found.next()
+    };
+    let found = fails(PullPolicy::IfNotPresent, Some("v1.35.2")).unwrap();
+    assert_eq!(
+        (found.severity, found.confidence),
+        (Warning, Confidence::Low)
+    );
+    says(
+        &found,
+        &["the image is on this node", "v1.35.2", "NeverVerify"],
+    );
+    assert!(fails(PullPolicy::IfNotPresent, Some("v1.34.2")).is_none());
+    assert!(fails(PullPolicy::IfNotPresent, None).is_none());
+    assert!(fails(PullPolicy::Always, Some("v1.35.2")).is_none());
+    assert!(fails(PullPolicy::Never, Some("v1.35.2")).is_none());
 }
 
 #[test]

@@ -1,0 +1,335 @@
+//! Image volumes (`volumes[].image`): images that a pod mounts. The kubelet ensures them with the pod's pull
+//! Secrets, before it creates a container that mounts them. Pure.
+//!
+//! A Pod has no status of its own for them. Where such an image can't be had, the containers that mount the
+//! volume wait with the reasons of an image (`ErrImagePull`, `ImagePullBackOff`), and only the message says
+//! whose image it is (kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `getImageVolumes`).
+
+use serde::Deserialize;
+
+use super::makers::ContainerSpec;
+use super::stuck::{self, ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME};
+use crate::model::reference::Reference;
+use crate::model::workload::PullPolicy;
+
+/// A volume as the API server has it; of those of other kinds no more than the name is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct VolumeSpec {
+    #[serde(default)]
+    pub name: String,
+    image: Option<ImageSource>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageSource {
+    #[serde(default)]
+    reference: String,
+    pull_policy: Option<String>,
+}
+
+/// A volume's mount in a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct VolumeMount {
+    #[serde(default)]
+    pub name: String,
+}
+
+/// A volume whose content is an image.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ImageVolume {
+    pub name: String,
+    pub image: String,
+    /// `None`: nothing is said, and the tag's default counts, as it does for containers.
+    pub policy: Option<PullPolicy>,
+}
+
+impl ImageVolume {
+    /// `None`: the volume is of another kind, or names no image (which the API server takes in templates).
+    pub fn of(spec: VolumeSpec) -> Option<Self> {
+        let VolumeSpec { name, image } = spec;
+        let image = image.filter(|image| !image.reference.is_empty())?;
+        let policy = image.pull_policy.as_deref().and_then(PullPolicy::of);
+        Some(Self {
+            name,
+            image: image.reference,
+            policy,
+        })
+    }
+}
+
+/// How far a volume's image is, as the containers that mount it show.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Standing<W> {
+    /// No container tells, or none mounts it: its failure then holds up nobody.
+    Untold,
+    /// A container that mounts it was created.
+    Present,
+    /// A container waits for it, in these words.
+    Waits(W),
+}
+
+/// The image volumes of a pod, beside its containers.
+#[derive(Debug)]
+pub struct Volumes<W> {
+    volumes: Vec<Entry<W>>,
+}
+
+#[derive(Debug)]
+struct Entry<W> {
+    volume: ImageVolume,
+    is_mounted: bool,
+    standing: Standing<W>,
+}
+
+/// What a container's status says.
+#[derive(Debug)]
+pub enum Word<'a, W> {
+    /// It runs, or did, or waits for something that comes after its images.
+    Created,
+    /// It waits with this reason and message.
+    Waits {
+        reason: &'a str,
+        message: &'a str,
+        word: W,
+    },
+    Nothing,
+}
+
+impl<W: Clone> Volumes<W> {
+    pub fn new(specs: impl IntoIterator<Item = VolumeSpec>) -> Self {
+        let volumes = specs.into_iter().filter_map(ImageVolume::of);
+        let entry = |volume| Entry {
+            volume,
+            is_mounted: false,
+            standing: Standing::Untold,
+        };
+        Self {
+            volumes: volumes.map(entry).collect(),
+        }
+    }
+
+    /// Takes what is known of a container. `false`: it waits for a volume's image, and its own is not asked for
+    /// before that is there. Where the message names neither, both may be what it waits for.
+    pub fn take(&mut self, container: &ContainerSpec, said: Word<'_, W>) -> bool {
+        let mounts = &container.volume_mounts;
+        let mut mounted: Vec<&mut Entry<W>> = self
+            .volumes
+            .iter_mut()
+            .filter(|entry| mounts.iter().any(|mount| mount.name == entry.volume.name))
+            .collect();
+        for entry in &mut mounted {
+            entry.is_mounted = true;
+        }
+        match said {
+            Word::Waits {
+                reason,
+                message,
+                word,
+            } if is_of_an_image(reason) && !mounted.is_empty() => {
+                let images: Vec<&str> = std::iter::once(container.image.as_str())
+                    .chain(mounted.iter().map(|entry| entry.volume.image.as_str()))
+                    .collect();
+                let meant = meant(message, &images);
+                for (entry, _) in mounted.iter_mut().zip(&meant[1..]).filter(|(_, is)| **is) {
+                    if !matches!(entry.standing, Standing::Waits(_)) {
+                        entry.standing = Standing::Waits(word.clone());
+                    }
+                }
+                meant[0]
+            }
+            Word::Waits { reason, .. } if stuck::STARTING.contains(&reason) => true,
+            Word::Waits { .. } | Word::Created => {
+                for entry in &mut mounted {
+                    if matches!(entry.standing, Standing::Untold) {
+                        entry.standing = Standing::Present;
+                    }
+                }
+                true
+            }
+            Word::Nothing => true,
+        }
+    }
+
+    /// Each volume, how far its image is, and whether a container mounts it.
+    pub fn finish(self) -> impl Iterator<Item = (ImageVolume, Standing<W>, bool)> {
+        self.volumes
+            .into_iter()
+            .map(|entry| (entry.volume, entry.standing, entry.is_mounted))
+    }
+}
+
+fn is_of_an_image(reason: &str) -> bool {
+    stuck::IMAGE_REASONS.contains(&reason)
+        || [ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME].contains(&reason)
+}
+
+/// Which of these images a message is about; all of them where it names none.
+fn meant(message: &str, images: &[&str]) -> Vec<bool> {
+    let named = |is_named: &dyn Fn(&str) -> bool| -> Option<Vec<bool>> {
+        let named: Vec<bool> = images.iter().map(|image| is_named(image)).collect();
+        named.contains(&true).then_some(named)
+    };
+    let reference = |image: &str| image.parse::<Reference>().ok();
+    // As it is written, and as containerd writes it; or, as CRI-O does, without the tag.
+    named(&|image| {
+        let whole = reference(image).map(|reference| reference.to_string());
+        stands_in(message, image) || whole.is_some_and(|whole| stands_in(message, &whole))
+    })
+    .or_else(|| named(&|image| reference(image).is_some_and(|r| stands_in(message, &r.name()))))
+    .unwrap_or_else(|| vec![true; images.len()])
+}
+
+/// Whether a text has this name, and not a longer one that begins or ends with it.
+pub(super) fn stands_in(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "._-/@".contains(c);
+    !name.is_empty()
+        && text.match_indices(name).any(|(at, _)| {
+            let mut behind = text[at + name.len()..].chars();
+            let goes_on = match behind.next() {
+                // A tag; behind a name alone, a colon and a blank begin what is said of it.
+                Some(':') => behind.next().is_some_and(is_part),
+                Some(c) => is_part(c),
+                None => false,
+            };
+            !goes_on && !text[..at].ends_with(is_part)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const MODEL: &str = "quay.example/models/llm:v1";
+
+    fn volumes(specs: Value) -> Volumes<&'static str> {
+        let specs: Vec<VolumeSpec> = serde_json::from_value(specs).unwrap();
+        Volumes::new(specs)
+    }
+
+    fn container(image: &str, mounts: &[&str]) -> ContainerSpec {
+        let mounts: Vec<Value> = mounts
+            .iter()
+            .map(|name| json!({"name": name, "mountPath": "/m"}))
+            .collect();
+        serde_json::from_value(json!({"name": "app", "image": image, "volumeMounts": mounts}))
+            .unwrap()
+    }
+
+    fn waits<'a>(reason: &'a str, message: &'a str) -> Word<'a, &'static str> {
+        let word = "w";
+        Word::Waits {
+            reason,
+            message,
+            word,
+        }
+    }
+
+    #[test]
+    fn of_all_volumes_those_with_an_image_are_read() {
+        let specs = json!([
+            {"name": "config", "configMap": {"name": "c"}},
+            {"name": "m", "image": {"reference": MODEL, "pullPolicy": "Never"}},
+            {"name": "rbd", "rbd": {"image": "no-image"}},
+            {"name": "later", "image": {}},
+            {"name": "n", "image": {"reference": "n"}},
+        ]);
+        let specs: Vec<VolumeSpec> = serde_json::from_value(specs).unwrap();
+        let found: Vec<_> = specs.into_iter().filter_map(ImageVolume::of).collect();
+        let shown: Vec<_> = found.iter().map(|v| (v.name.as_str(), v.policy)).collect();
+        assert_eq!(shown, [("m", Some(PullPolicy::Never)), ("n", None)]);
+        assert_eq!(found[0].image, MODEL);
+    }
+
+    #[test]
+    fn the_message_tells_whose_image_a_container_waits_for() {
+        let own = "reg.example/app:1";
+        for (reason, message, of_own, of_volume) in [
+            (
+                "ImagePullBackOff",
+                "Back-off pulling image \"quay.example/models/llm:v1\": ErrImagePull: not found",
+                false,
+                true,
+            ),
+            (
+                "ErrImagePull",
+                "failed to pull and unpack image \"reg.example/app:1\": failed to resolve reference",
+                true,
+                false,
+            ),
+            // A longer tag is another image.
+            (
+                "ErrImagePull",
+                "failed to pull and unpack image \"reg.example/app:10\": quay.example/models/llm:v1",
+                false,
+                true,
+            ),
+            (
+                "RegistryUnavailable",
+                "image pull failed for quay.example/models/llm:v1 because the registry is unavailable: x",
+                false,
+                true,
+            ),
+            (
+                "ErrImagePull",
+                "initializing source: reading manifest v1 in quay.example/models/llm: manifest unknown",
+                false,
+                true,
+            ),
+            (
+                "ErrImageNeverPull",
+                "Container image \"quay.example/models/llm:v1\" is not present with pull policy of Never",
+                false,
+                true,
+            ),
+            // It names neither.
+            ("ErrImagePull", "pull QPS exceeded", true, true),
+        ] {
+            let mut all = volumes(json!([{"name": "m", "image": {"reference": MODEL}}]));
+            let is_own = all.take(&container(own, &["m"]), waits(reason, message));
+            let (_, standing, is_mounted) = all.finish().next().unwrap();
+            let waits = matches!(standing, Standing::Waits(_));
+            assert_eq!((is_own, waits), (of_own, of_volume), "{message}");
+            assert!(is_mounted);
+        }
+    }
+
+    #[test]
+    fn docker_hub_s_short_names_are_known_in_full() {
+        let mut all = volumes(json!([{"name": "m", "image": {"reference": "llm"}}]));
+        let text = "failed to pull and unpack image \"docker.io/library/llm:latest\": denied";
+        assert!(!all.take(&container("app:1", &["m"]), waits("ErrImagePull", text)));
+    }
+
+    #[test]
+    fn a_container_that_was_created_has_its_volumes() {
+        let specs = json!([{"name": "m", "image": {"reference": MODEL}},
+                           {"name": "n", "image": {"reference": "n:1"}}]);
+        for (said, want) in [
+            (Word::Created, Standing::Present),
+            (waits("CrashLoopBackOff", "back-off 5m"), Standing::Present),
+            (waits("ContainerCreating", ""), Standing::Untold),
+            (Word::Nothing, Standing::Untold),
+        ] {
+            let mut all = volumes(specs.clone());
+            assert!(all.take(&container("a", &["m"]), said));
+            let standings: Vec<_> = all.finish().map(|(_, s, mounted)| (s, mounted)).collect();
+            assert_eq!(standings, [(want, true), (Standing::Untold, false)]);
+        }
+        // One waits for it though another has it: it was removed since.
+        let mut all = volumes(specs);
+        all.take(&container("a", &["m"]), Word::Created);
+        all.take(&container("b", &["m"]), waits("ErrImagePull", MODEL));
+        assert_eq!(all.finish().next().unwrap().1, Standing::Waits("w"));
+    }
+
+    #[test]
+    fn without_image_volumes_a_container_waits_for_its_own_image() {
+        let mut all = volumes(json!([{"name": "c", "configMap": {}}]));
+        assert!(all.take(&container("a", &["c"]), waits("ErrImagePull", MODEL)));
+        let mut all = volumes(json!([{"name": "m", "image": {"reference": MODEL}}]));
+        assert!(all.take(&container("a", &[]), waits("ErrImagePull", MODEL)));
+    }
+}

@@ -3,7 +3,7 @@
 //! Measured beside 1.6.20, 1.7.24 and 2.1.9 (`tests/oracle`); what other releases do differently was read in their sources
 //! (1.6.20 to 2.3.4). Not told: that 2.3.2 and later ask the last host again after a timeout or an early end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::runtime::Runtime;
 
@@ -18,6 +18,15 @@ pub struct Behaviour {
     pub renews_token_on_error: bool,
     /// A token is asked for anew when its `expires_in` has passed.
     pub heeds_token_expiry: bool,
+    /// Of hosts for which http and TLS are both possible, TLS is tried first and plain http after it.
+    pub tries_tls_first: bool,
+    /// A relative pattern in `imports` is resolved against the folder of the file, older releases take it
+    /// as relative to containerd's own working directory.
+    pub resolves_globs_beside_file: bool,
+    /// A `config.toml` with a version above the newest known one is refused, older releases read on.
+    pub refuses_newer_config: bool,
+    /// Where containerd's own file was not read: `config_path` is assumed to be set in it.
+    pub assumes_config_path: bool,
 }
 
 /// Lines of releases that differ.
@@ -27,8 +36,12 @@ pub enum Release {
     V1_6,
     V1_7,
     V2_0,
-    /// 2.1 and later: the transfer service pulls.
+    /// 2.1: the transfer service pulls.
     V2_1,
+    /// 2.2: `config_path` has a default.
+    V2_2,
+    /// 2.3 and later: `config.toml` has a version 4.
+    V2_3,
 }
 
 impl Release {
@@ -39,6 +52,8 @@ impl Release {
             Self::V1_7 => "containerd 1.7",
             Self::V2_0 => "containerd 2.0",
             Self::V2_1 => "containerd 2.1",
+            Self::V2_2 => "containerd 2.2",
+            Self::V2_3 => "containerd 2.3",
         }
     }
 }
@@ -49,12 +64,20 @@ impl Behaviour {
         keeps_authorization_across_ports: false,
         renews_token_on_error: false,
         heeds_token_expiry: false,
+        tries_tls_first: false,
+        resolves_globs_beside_file: false,
+        refuses_newer_config: false,
+        assumes_config_path: false,
     };
     const V1_7: Self = Self {
         release: Release::V1_7,
         keeps_authorization_across_ports: true,
         renews_token_on_error: true,
         heeds_token_expiry: false,
+        tries_tls_first: true,
+        resolves_globs_beside_file: true,
+        refuses_newer_config: true,
+        assumes_config_path: false,
     };
     const V2_0: Self = Self {
         release: Release::V2_0,
@@ -64,6 +87,14 @@ impl Behaviour {
     const V2_1: Self = Self {
         release: Release::V2_1,
         ..Self::V2_0
+    };
+    const V2_2: Self = Self {
+        release: Release::V2_2,
+        ..Self::V2_1
+    };
+    const V2_3: Self = Self {
+        release: Release::V2_3,
+        ..Self::V2_1
     };
 
     /// The last host is asked once more after 500, 503 or 504.
@@ -86,26 +117,55 @@ impl Behaviour {
         self.release >= Release::V2_0
     }
 
+    /// Without `config_path`, `/etc/containerd/certs.d:/etc/docker/certs.d` stands in its place.
+    pub fn has_default_config_path(&self) -> bool {
+        self.release >= Release::V2_2
+    }
+
+    /// For people.
+    pub fn name(&self) -> String {
+        let assumed = if self.assumes_config_path {
+            " with config_path set"
+        } else {
+            ""
+        };
+        format!("{}{assumed}", self.release.name())
+    }
+
     /// The candidates for a runtime, the likeliest first: one where the version is known.
     pub fn candidates(runtime: Option<&Runtime>) -> Vec<Self> {
         let Some(version) = runtime.and_then(Runtime::containerd) else {
-            return vec![Self::V1_7, Self::V2_1, Self::V2_0, Self::V1_6];
+            return vec![
+                Self::V1_7,
+                Self::V2_1,
+                Self::V2_0,
+                Self::V1_6,
+                Self::V2_2,
+                Self::V2_3,
+            ];
         };
         // The Go releases with which the project itself builds them; others may have rebuilt them.
         vec![match version {
             (0 | 1, 0..=6, patch) => Self {
                 keeps_authorization_across_ports: version.1 == 6 && patch >= 29,
                 renews_token_on_error: version.1 == 6 && patch >= 32,
+                tries_tls_first: version.1 == 6 && patch >= 25,
+                resolves_globs_beside_file: version.1 == 6 && patch >= 29,
+                refuses_newer_config: version.1 == 6 && patch >= 32,
                 ..Self::V1_6
             },
             (1, _, patch) => Self {
                 keeps_authorization_across_ports: version.1 > 7 || patch >= 14,
                 renews_token_on_error: version.1 > 7 || patch >= 16,
                 heeds_token_expiry: version.1 > 7 || patch >= 28,
+                tries_tls_first: version.1 > 7 || patch >= 7,
+                resolves_globs_beside_file: version.1 > 7 || patch >= 16,
                 ..Self::V1_7
             },
             (2, 0, _) => Self::V2_0,
-            _ => Self::V2_1,
+            (2, 1, _) => Self::V2_1,
+            (2, 2, _) => Self::V2_2,
+            _ => Self::V2_3,
         }]
     }
 }
@@ -115,7 +175,8 @@ impl Behaviour {
 pub struct Rules {
     behaviour: Behaviour,
     candidates: Vec<Behaviour>,
-    forked: AtomicBool,
+    /// One bit for each candidate that would have decided otherwise somewhere.
+    forked: AtomicU32,
 }
 
 impl Rules {
@@ -123,7 +184,7 @@ impl Rules {
         Self {
             behaviour,
             candidates: candidates.to_vec(),
-            forked: AtomicBool::new(false),
+            forked: AtomicU32::new(0),
         }
     }
 
@@ -139,15 +200,20 @@ impl Rules {
     /// What the release in force does; a candidate that does otherwise is remembered.
     pub fn decide<T: PartialEq>(&self, by: impl Fn(&Behaviour) -> T) -> T {
         let decision = by(&self.behaviour);
-        if self.candidates.iter().any(|other| by(other) != decision) {
-            self.forked.store(true, Ordering::Relaxed);
+        for (index, other) in (0..u32::BITS).zip(&self.candidates) {
+            if by(other) != decision {
+                self.forked.fetch_or(1 << index, Ordering::Relaxed);
+            }
         }
         decision
     }
 
-    /// Some decision hung on the release.
-    pub fn has_forked(&self) -> bool {
-        self.forked.load(Ordering::Relaxed)
+    /// A candidate decided as the release in force in everything: its walk would be the same.
+    pub fn agrees(&self, candidate: usize) -> bool {
+        let bit = u32::try_from(candidate)
+            .ok()
+            .and_then(|c| 1u32.checked_shl(c));
+        bit.is_some_and(|bit| self.forked.load(Ordering::Relaxed) & bit == 0)
     }
 }
 
@@ -173,6 +239,8 @@ mod tests {
             ("1.7.28", Release::V1_7, true, true, true),
             ("2.0.0", Release::V2_0, true, true, true),
             ("2.1.9", Release::V2_1, true, true, true),
+            ("2.2.0", Release::V2_2, true, true, true),
+            ("2.4.0", Release::V2_3, true, true, true),
         ] {
             let found = of(version);
             assert_eq!(found.len(), 1, "{version}");
@@ -181,11 +249,37 @@ mod tests {
                 keeps_authorization_across_ports: across,
                 renews_token_on_error: renews,
                 heeds_token_expiry: heeds,
+                ..Behaviour::V1_6
             };
-            assert_eq!(found[0], behaviour, "{version}");
+            let shown = Behaviour {
+                release: found[0].release,
+                keeps_authorization_across_ports: found[0].keeps_authorization_across_ports,
+                renews_token_on_error: found[0].renews_token_on_error,
+                heeds_token_expiry: found[0].heeds_token_expiry,
+                ..behaviour
+            };
+            assert_eq!(shown, behaviour, "{version}");
         }
-        assert_eq!(Behaviour::candidates(None).len(), 4);
-        assert_eq!(of("unknown").len(), 4);
+        for (version, tls_first, globs, refuses) in [
+            ("1.6.24", false, false, false),
+            ("1.6.25", true, false, false),
+            ("1.6.29", true, true, false),
+            ("1.6.32", true, true, true),
+            ("1.7.6", false, false, true),
+            ("1.7.7", true, false, true),
+            ("1.7.16", true, true, true),
+            ("2.1.0", true, true, true),
+        ] {
+            let one = of(version)[0];
+            let read = (
+                one.tries_tls_first,
+                one.resolves_globs_beside_file,
+                one.refuses_newer_config,
+            );
+            assert_eq!(read, (tls_first, globs, refuses), "{version}");
+        }
+        assert_eq!(Behaviour::candidates(None).len(), 6);
+        assert_eq!(of("unknown").len(), 6);
     }
 
     #[test]
@@ -193,12 +287,13 @@ mod tests {
         let all = Behaviour::candidates(None);
         let rules = Rules::new(all[0], &all);
         assert!(rules.decide(|b| b.release >= Release::V1_6));
-        assert!(!rules.has_forked());
+        assert!((0..all.len()).all(|one| rules.agrees(one)));
         assert!(rules.decide(|b| b.renews_token_on_error));
-        assert!(rules.has_forked());
+        let others: Vec<_> = (0..all.len()).filter(|one| !rules.agrees(*one)).collect();
+        assert_eq!(others, [3], "1.6 alone does otherwise");
         let one = of("1.6.20");
         let rules = Rules::new(one[0], &one);
         assert!(!rules.decide(|b| b.renews_token_on_error));
-        assert!(!rules.has_forked());
+        assert!(rules.agrees(0));
     }
 }

@@ -193,7 +193,10 @@ pub async fn pull(
     let candidates = Behaviour::candidates(check.runtime.as_ref());
     let rules = Rules::new(candidates[0], &candidates);
     let mut evidence = Box::pin(pull_by(&rules, check, edges, progress, started)).await;
-    if !rules.has_forked() {
+    let mut left: Vec<usize> = (0..candidates.len())
+        .filter(|one| !rules.agrees(*one))
+        .collect();
+    if left.is_empty() {
         return evidence;
     }
     let once = Check {
@@ -201,15 +204,29 @@ pub async fn pull(
         effort: check.effort.without_extras(),
         ..check.clone()
     };
-    for other in &candidates[1..] {
-        let rules = Rules::new(*other, &candidates);
+    // Those that would do the same as one that was walked are not walked again.
+    let names = |alike: &[usize]| {
+        let names: Vec<String> = alike.iter().map(|one| candidates[*one].name()).collect();
+        names.join(", ")
+    };
+    let alike: Vec<usize> = (0..candidates.len())
+        .filter(|one| !left.contains(one))
+        .collect();
+    evidence.walked_as = Some(names(&alike));
+    while let Some(other) = left.first().copied() {
+        let rules = Rules::new(candidates[other], &candidates);
         let walked = Box::pin(pull_by(&rules, &once, edges, progress, started)).await;
+        let alike: Vec<usize> = left
+            .iter()
+            .copied()
+            .filter(|one| *one == other || rules.agrees(*one))
+            .collect();
+        left.retain(|one| !alike.contains(one));
         evidence.by_release.push(ByRelease {
-            release: other.release.name().to_owned(),
+            release: names(&alike),
             evidence: Box::new(walked),
         });
     }
-    evidence.walked_as = Some(candidates[0].release.name().to_owned());
     evidence
 }
 

@@ -3,6 +3,9 @@
 //! What the files mean is judged in [`hosts`] and [`proxy`]; here they are found and read.
 
 pub mod behaviour;
+pub mod config_files;
+pub mod config_toml;
+pub mod go;
 pub mod hosts;
 pub mod proxy;
 

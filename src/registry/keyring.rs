@@ -502,7 +502,7 @@ fn split_host_port(host: &str) -> (&str, &str) {
 
 /// Go's `filepath.Match` within one label; `None` for a malformed pattern. There is no `?`, no
 /// `\` and no `^` in the host of a URL.
-fn glob(pattern: &str, text: &str) -> Option<bool> {
+pub(crate) fn glob(pattern: &str, text: &str) -> Option<bool> {
     let pattern = read_pattern(pattern)?;
     let text: Vec<char> = text.chars().collect();
     // reach[j]: the pattern so far matches the first j characters.

@@ -96,7 +96,7 @@ struct Merged {
 ///
 /// # Errors
 /// Why containerd does not start, or what was not to be read.
-pub fn decode(files: &ConfigFiles, behaviour: &Behaviour) -> Result<CriSettings, Stop> {
+pub fn decode(files: &ConfigFiles, behaviour: Behaviour) -> Result<CriSettings, Stop> {
     let mut merged = merge(files, behaviour)?;
     check_version(&merged, behaviour)?;
     let is_2 = behaviour.release >= Release::V2_0;
@@ -124,7 +124,7 @@ pub fn decode(files: &ConfigFiles, behaviour: &Behaviour) -> Result<CriSettings,
 ///
 /// # Errors
 /// Why no image is pulled on this node.
-pub fn validate(settings: CriSettings, behaviour: &Behaviour) -> Result<Registry, String> {
+pub fn validate(settings: CriSettings, behaviour: Behaviour) -> Result<Registry, String> {
     if settings.is_disabled {
         return Err(
             "'disabled_plugins' names the CRI plugin, so the kubelet has no runtime; take it out"
@@ -150,7 +150,7 @@ pub fn validate(settings: CriSettings, behaviour: &Behaviour) -> Result<Registry
     }
     let mut configs = settings.configs.clone();
     for (endpoint, auth) in &settings.auths {
-        let url = go::parse_url(endpoint, false).map_err(|reason| {
+        let url = go::parse_url(endpoint, behaviour.parses_strict_colons()).map_err(|reason| {
             format!("a key of 'registry.auths' is no URL ({reason}): {NOT_LOADED}; write https://HOST:PORT")
         })?;
         let host = if url.scheme.is_empty() {
@@ -206,19 +206,25 @@ const NOT_LOADED: &str = "the CRI plugin does not load, and the node pulls nothi
 const DEFAULT_CONFIG_PATH: &str = "/etc/containerd/certs.d:/etc/docker/certs.d";
 
 /// What in the files is not what it seems to be, for one release.
-pub fn notes(files: &ConfigFiles, behaviour: &Behaviour) -> Vec<HostsProblem> {
+pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
     let Ok(merged) = merge(files, behaviour) else {
         return Vec::new();
     };
     let shown = files.shown();
     let mut notes = Vec::new();
-    let mut say = |effect, reason: String| notes.push(HostsProblem { effect, reason });
+    let mut say = |effect, reason: String| notes.push(HostsProblem::of_config(effect, reason));
     let is_2 = behaviour.release >= Release::V2_0;
+    let written = written_version(files);
     let mut sections = vec![used_section(behaviour, merged.version)];
-    if is_2 && merged.version < 3 {
+    let takes_v2 = match behaviour.release {
+        Release::V1_6 | Release::V1_7 => false,
+        Release::V2_0 | Release::V2_1 | Release::V2_2 => merged.version < 3,
+        Release::V2_3 => written < 4,
+    };
+    if takes_v2 {
         sections.push(CRI_V2);
     }
-    let version = match written_version(files) {
+    let version = match written {
         0 => "which names no version and so is of version 1".to_owned(),
         version => format!("which is of version {version}"),
     };
@@ -229,6 +235,12 @@ pub fn notes(files: &ConfigFiles, behaviour: &Behaviour) -> Vec<HostsProblem> {
             .and_then(Node::table)
             .is_some_and(|table| table.contains_key("registry"));
         if has_registry && !sections.contains(&other) {
+            // containerd 2 has renamed it.
+            let other = if is_2 && other == CRI_V2 && names_plugin(files, CRI_V1) {
+                CRI_V1
+            } else {
+                other
+            };
             let used = match behaviour.release {
                 Release::V2_0 | Release::V2_1 | Release::V2_2 | Release::V2_3 => {
                     format!(
@@ -255,7 +267,7 @@ pub fn notes(files: &ConfigFiles, behaviour: &Behaviour) -> Vec<HostsProblem> {
         && !settings.use_local_image_pull
         && settings.needs_local_pull.is_none();
     let is_list = std::env::split_paths(&settings.config_path).count() > 1;
-    let mut say = |effect, reason: String| notes.push(HostsProblem { effect, reason });
+    let mut say = |effect, reason: String| notes.push(HostsProblem::of_config(effect, reason));
     if transfers && is_list {
         say(
             HostsEffect::Ignored,
@@ -289,7 +301,7 @@ pub fn notes(files: &ConfigFiles, behaviour: &Behaviour) -> Vec<HostsProblem> {
 }
 
 /// Some `registry.configs.HOST` has a table `tls`.
-fn has_tls(merged: &Merged, behaviour: &Behaviour) -> bool {
+fn has_tls(merged: &Merged, behaviour: Behaviour) -> bool {
     let mut plugins = merged.plugins.clone();
     if merged.version < 3 {
         migrate(&mut plugins);
@@ -299,6 +311,21 @@ fn has_tls(merged: &Merged, behaviour: &Behaviour) -> bool {
     let configs = registry.and_then(|registry| registry.table()?.get("configs")?.table());
     let mut hosts = configs.into_iter().flat_map(|configs| configs.values());
     hosts.any(|host| host.table().is_some_and(|host| host.contains_key("tls")))
+}
+
+/// The file is of a version that is newer than the release: it was written for another.
+pub fn is_too_new(files: &ConfigFiles, behaviour: Behaviour) -> bool {
+    written_version(files) > newest_version(behaviour.release)
+}
+
+/// The main file has a section of this name.
+fn names_plugin(files: &ConfigFiles, name: &str) -> bool {
+    let main = files
+        .files
+        .get(&files.main)
+        .and_then(|file| file.as_ref().ok());
+    let plugins = main.and_then(|file| file.root.table()?.get("plugins")?.table());
+    plugins.is_some_and(|plugins| plugins.contains_key(name))
 }
 
 /// The `version` of the main file, 0 where it names none.
@@ -313,7 +340,7 @@ fn written_version(files: &ConfigFiles) -> i64 {
     }
 }
 
-fn used_section(behaviour: &Behaviour, version: i64) -> &'static str {
+fn used_section(behaviour: Behaviour, version: i64) -> &'static str {
     match behaviour.release {
         Release::V1_6 | Release::V1_7 if version <= 1 => CRI_V1,
         Release::V1_6 | Release::V1_7 => CRI_V2,
@@ -331,7 +358,7 @@ fn newest_version(release: Release) -> i64 {
 }
 
 /// `LoadConfig`.
-fn merge(files: &ConfigFiles, behaviour: &Behaviour) -> Result<Merged, Stop> {
+fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
     let is_2 = behaviour.release >= Release::V2_0;
     let mut merged = Merged {
         version: if is_2 {
@@ -360,7 +387,7 @@ fn merge(files: &ConfigFiles, behaviour: &Behaviour) -> Result<Merged, Stop> {
             }
             Some(Err(Unusable::Unread(reason))) => {
                 return Err(Stop::Unseen(format!(
-                    "{shown}, which config.toml imports, can't be read from here ({reason}); where the node \
+                    "{shown}, imported by config.toml, can't be read from here ({reason}); where the node \
                      lacks it as well, containerd does not start"
                 )));
             }
@@ -521,7 +548,7 @@ fn overlay(old: &mut Node, new: Node) {
 }
 
 /// `ValidateV2` and `ValidateVersion`.
-fn check_version(merged: &Merged, behaviour: &Behaviour) -> Result<(), Stop> {
+fn check_version(merged: &Merged, behaviour: Behaviour) -> Result<(), Stop> {
     let release = behaviour.release.name();
     let newest = newest_version(behaviour.release);
     if merged.version > newest && behaviour.refuses_newer_config {
@@ -554,7 +581,7 @@ fn check_version(merged: &Merged, behaviour: &Behaviour) -> Result<(), Stop> {
 }
 
 /// The section of the CRI plugin.
-fn plugin(section: &Node, behaviour: &Behaviour) -> Result<CriSettings, String> {
+fn plugin(section: &Node, behaviour: Behaviour) -> Result<CriSettings, String> {
     let table = table_of(section, "the CRI plugin's section")?;
     let is_2 = behaviour.release >= Release::V2_0;
     let mut settings = CriSettings::default();

@@ -159,6 +159,9 @@ pub struct Evidence {
 pub struct ByRelease {
     /// For people: `containerd 1.6`.
     pub release: String,
+    /// The release is that of the other walk: other settings than those that were read may be in force.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_settings: bool,
     pub evidence: Box<Evidence>,
 }
 

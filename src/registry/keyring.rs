@@ -257,6 +257,8 @@ impl Ring {
             CredentialSource::DockerConfig { .. }
             | CredentialSource::Helper { .. }
             | CredentialSource::NodeConfig { .. }
+            // The kubelet has none of these.
+            | CredentialSource::RuntimeConfig { .. }
             | CredentialSource::NodeProvider { .. } => Self::DockerConfigs,
         }
     }

@@ -18,8 +18,9 @@ mod workload;
 use super::cause::{Cause, Detected};
 use super::{Confidence, Finding, Pull, Severity, Verdict, path};
 use crate::model::endpoint::Role;
-use crate::model::evidence::Evidence;
+use crate::model::evidence::{ByRelease, Evidence};
 use crate::model::fault::{HttpFault, Phase, instant};
+use crate::model::hosts::HostsConfig;
 use crate::model::text::titled;
 use crate::model::vantage::{NetworkView, Unseen};
 use crate::model::workload::Found;
@@ -91,6 +92,7 @@ const UNDECIDED: &[Cause] = &[
     Cause::ProxyUnknown,
     Cause::SecretNotNamed,
     Cause::ReleaseDecides,
+    Cause::RuntimeSettingsUnknown,
     Cause::ProbeLimit,
 ];
 
@@ -148,33 +150,52 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 
 /// The runtime's release is not known, and another would end otherwise.
 fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
-    let ends: Vec<(&str, Verdict)> = evidence
+    let ends: Vec<(&ByRelease, Verdict)> = evidence
         .by_release
         .iter()
-        .map(|other| (other.release.as_str(), judge(&other.evidence)))
+        .map(|other| (other, judge(&other.evidence)))
         .collect();
-    if ends.iter().all(|(_, verdict)| verdict.pull == pull) {
-        return None;
-    }
+    let mut others = ends
+        .iter()
+        .filter(|(_, verdict)| verdict.pull != pull)
+        .peekable();
+    others.peek()?;
+    let by_settings = others.all(|(other, _)| other.other_settings);
     let says = |pull: Pull| match pull {
         Pull::WouldSucceed => "would pull it",
         Pull::WouldFail => "would fail",
         Pull::Unknown => "can't be told",
     };
     let here = evidence.walked_as.as_deref().unwrap_or("containerd");
-    let others = ends.iter().map(|(release, verdict)| {
+    let others = ends.iter().map(|(other, verdict)| {
         let root = verdict
             .findings
             .iter()
             .find(|f| f.severity == Severity::Critical);
         let cause = root.map_or_else(String::new, |root| format!(" ({})", root.cause.code()));
-        format!("{release} {}{cause}", says(verdict.pull))
+        format!("{} {}{cause}", other.release, says(verdict.pull))
     });
+    let (cause, hint) = if !by_settings {
+        (
+            Cause::ReleaseDecides,
+            "Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it.",
+        )
+    } else if matches!(evidence.hosts, HostsConfig::Unread) {
+        (
+            Cause::RuntimeSettingsUnknown,
+            "Name containerd's own file, by --containerd-config or network.containerd_config.",
+        )
+    } else {
+        (
+            Cause::RuntimeSettingsUnknown,
+            "Restart containerd on the node: it reads config.toml when it starts, and the file was changed since.",
+        )
+    };
     Some(
-        new(Cause::ReleaseDecides, None, None)
+        new(cause, None, None)
             .fact(format!("{here} {}", says(pull)))
             .facts(others)
-            .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it."),
+            .hint(hint),
     )
 }
 

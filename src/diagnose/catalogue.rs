@@ -626,7 +626,7 @@ causes! {
         "What containerd is set to is not known, and the pull depends on it"
         symptom "None of its own; Pullpath does not say whether a pull would succeed"
         cause "A file that config.toml imports can't be read from here, or a file was changed after containerd started, which goes on by what it read then."
-        tell "config.toml, its imports, the proxies and the CA bundle count from containerd's start; their times are compared with it where it can be seen."
+        tell "config.toml and its imports count from containerd's start: where its socket can be seen, their times are compared with the socket's. The pull is then judged with what they have now and without it."
         fix "Restart containerd ('systemctl restart containerd') where a file is newer than it; else give Pullpath the files that are missing."
     }
     Layers {

@@ -1,8 +1,7 @@
 //! Beside a real containerd: both go by the same hosts.toml to the same servers, and the servers'
 //! log says which host each of them asked for the tag, the manifests and the layers.
 //!
-//! Debian's containerd is 1.6, and the walk is by its rules. What is read of hosts.toml is as 2.x reads it; a
-//! case says where those differ. `ctr content fetch` is the fetch of `ctr images pull` without the
+//! Debian's containerd is 1.6, and the walk is by its rules. `ctr content fetch` is the fetch of `ctr images pull` without the
 //! unpacking. Its requests are made by `ctr` itself, with containerd's own resolver.
 
 #![allow(clippy::format_collect, reason = "a few lines of configuration")]
@@ -668,6 +667,20 @@ const SETTINGS: &[Case] = &[
         ..BYPASSED
     },
     Case {
+        name: "a host that is no URL to Go",
+        files: &[(FILE, "[host.\"https://m1.test \"]\n")],
+        codes: &["hosts_toml_invalid"],
+        ..BYPASSED
+    },
+    Case {
+        name: "dotted keys",
+        files: &[(
+            FILE,
+            "host.\"https://m1.test\".capabilities = [\"pull\", \"resolve\"]\n",
+        )],
+        ..ALIVE
+    },
+    Case {
         name: "capability unknown",
         files: &[(
             FILE,
@@ -948,7 +961,9 @@ fn the_registry_behind_a_mirror_is_asked_once_and_decides_nothing() {
     let lab = Lab::start();
     let probe = |case: &Case| {
         let folder = lab.write(case);
-        let (code, document, ours) = lab.pullpath(case, ["--hosts-dir", folder.to_str().unwrap()]);
+        // One that knows `dial_timeout`.
+        let settings = ["--hosts-dir", folder.to_str().unwrap()];
+        let (code, document, ours) = lab.pullpath_as("containerd://2.1.9", case, settings);
         let report = document.reports.into_iter().next().unwrap();
         let text = text::render(&report, Style { color: false });
         assert_eq!(
@@ -1029,18 +1044,12 @@ fn a_file_without_mirrors_is_taken_as_by_the_runtime_and_the_report_says_so() {
         ours.iter().all(|request| request.host == "other"),
         "{ours:?}"
     );
-    let report = &document.reports[0];
-    let codes: Vec<&str> = report
-        .verdict
-        .findings
-        .iter()
-        .map(|f| f.cause.code())
-        .collect();
-    assert_eq!(codes, ["hosts_toml_invalid"]);
-    let problem = &report.evidence.hosts.problems()[0];
-    assert_eq!(problem.effect, HostsEffect::Doubtful);
+    assert!(document.reports[0].verdict.findings.is_empty());
+    let ours = lab.pullpath(&case, settings).1;
+    let problem = &ours.reports[0].evidence.hosts.problems()[0];
+    assert_eq!(problem.effect, HostsEffect::Ignored);
     assert!(
-        problem.reason.contains("containerd 1.x refuses"),
+        problem.reason.contains("invalid `host` tree"),
         "{}",
         problem.reason
     );

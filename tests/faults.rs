@@ -131,6 +131,17 @@ async fn with_hosts(world: &World, hosts_toml: &str) -> Outcome {
         .await
 }
 
+/// By containerd's own file; `CRI` stands for the section of its CRI plugin.
+async fn with_config(world: &World, config_toml: &str, probe: Probe<'_>) -> Outcome {
+    let text = config_toml.replace("CRI", "plugins.'io.containerd.grpc.v1.cri'");
+    let file = world.write("config.toml", &text);
+    probe
+        .args(["--runtime", "containerd://1.7.24"])
+        .args(["--containerd-config", file.to_str().unwrap()])
+        .run()
+        .await
+}
+
 const NETNS: &str = include_str!("netns.rs");
 /// In the world of network namespaces.
 const PATHS: &str = include_str!("paths.rs");
@@ -294,6 +305,9 @@ causes! {
     }
     hosts_toml_invalid Warning WouldSucceed a_hosts_toml_that_containerd_passes_over(world) {
         with_hosts(&world, "[host.\"https://mirror.test\"]\ncapabilities = \"pull\"\n").await
+    }
+    runtime_settings_unknown Critical Unknown an_import_of_config_toml_that_is_not_here(world) {
+        with_config(&world, "version = 2\nimports = ['/nonexistent/registry.toml']\n", Probe::of(&world)).await
     }
     proxy_miss Critical WouldFail a_proxy_that_is_not_there(world) {
         let closed = Closed::new();
@@ -986,6 +1000,35 @@ async fn old_releases_send_the_credential_on_a_second_redirect() {
     let outcome = probe(&world).await;
     assert!(!world.blobs.take_leaks().is_empty());
     outcome.shows("release_decides", Severity::Critical, Pull::Unknown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_config_toml_counts_where_the_kubelet_has_none() {
+    let world = World::healthy().await;
+    let login = |password: &str| {
+        format!(
+            "version = 2\n[CRI.registry]\nconfig_path = '/nonexistent'\n\
+             [CRI.registry.configs.'{}'.auth]\nusername = '{USER}'\npassword = '{password}'\n",
+            world.registry_host()
+        )
+    };
+    let anonymous = || Probe::of(&world).anonymous();
+    let outcome = with_config(&world, &login(PASSWORD), anonymous()).await;
+    outcome.is_quiet();
+    let outcome = with_config(&world, &login("canary-7f3a9c-wrong"), anonymous()).await;
+    outcome.shows("auth_bad_cred", Severity::Critical, Pull::WouldFail);
+    // What the kubelet has goes before it.
+    let outcome = with_config(&world, &login("canary-7f3a9c-wrong"), Probe::of(&world)).await;
+    outcome.is_quiet();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_with_which_the_cri_plugin_does_not_load_are_critical() {
+    let world = World::healthy().await;
+    let text = "version = 2\n[CRI.registry]\nconfig_path = '/nonexistent'\n\
+                [CRI.registry.mirrors.'docker.io']\nendpoint = ['https://mirror.test']\n";
+    let outcome = with_config(&world, text, Probe::of(&world)).await;
+    outcome.shows("hosts_toml_invalid", Severity::Critical, Pull::WouldFail);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -383,13 +383,18 @@ async fn a_ca_that_cannot_be_read_fails_every_pull() {
 async fn config_path_is_read_from_both_versions_of_config_toml() {
     let (world, mirror) = (World::healthy().await, open_mirror().await);
     let folder = world.certs_d(&table(&mirror, ""));
-    for plugin in ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"] {
+    for (runtime, plugin) in [
+        ("containerd://1.7.24", "io.containerd.grpc.v1.cri"),
+        ("containerd://2.0.0", "io.containerd.grpc.v1.cri"),
+        ("containerd://2.0.0", "io.containerd.cri.v1.images"),
+    ] {
         let config = format!(
             "version = 2\n[plugins.\"{plugin}\".registry]\nconfig_path = \"/nonexistent:{}\"\n",
             folder.display()
         );
         let file = world.write("config.toml", &config);
         let outcome = Probe::of(&world)
+            .args(["--runtime", runtime])
             .args(["--containerd-config", file.to_str().unwrap()])
             .run()
             .await;

@@ -64,6 +64,7 @@ impl ContainerdArgs {
             } else {
                 self.proxy_from.clone()
             },
+            root: configured.root,
             may_lack: containerd::MayLack {
                 hosts: !own_folder,
                 proxies: self.proxy_from.is_empty(),

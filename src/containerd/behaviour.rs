@@ -11,7 +11,7 @@ use crate::model::runtime::Runtime;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a difference of its own"
+    reason = "each came with a release of its own"
 )]
 pub struct Behaviour {
     pub release: Release,
@@ -29,8 +29,19 @@ pub struct Behaviour {
     pub resolves_globs_beside_file: bool,
     /// A `config.toml` with a version above the newest known one is refused, older releases read on.
     pub refuses_newer_config: bool,
-    /// Where containerd's own file was not read: `config_path` is assumed to be set in it.
-    pub assumes_config_path: bool,
+    pub settings: Settled,
+}
+
+/// By which settings a release pulls, where those in its file may not be the ones.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Settled {
+    /// As they were read; its defaults, where none were.
+    #[default]
+    AsRead,
+    /// The file was not read, and may set `config_path`.
+    WithConfigPath,
+    /// The file was changed after containerd started: without what stands in it now.
+    BeforeChange,
 }
 
 /// Lines of releases that differ.
@@ -71,7 +82,7 @@ impl Behaviour {
         tries_tls_first: false,
         resolves_globs_beside_file: false,
         refuses_newer_config: false,
-        assumes_config_path: false,
+        settings: Settled::AsRead,
     };
     const V1_7: Self = Self {
         release: Release::V1_7,
@@ -81,7 +92,7 @@ impl Behaviour {
         tries_tls_first: true,
         resolves_globs_beside_file: true,
         refuses_newer_config: true,
-        assumes_config_path: false,
+        settings: Settled::AsRead,
     };
     const V2_0: Self = Self {
         release: Release::V2_0,
@@ -126,14 +137,25 @@ impl Behaviour {
         self.release >= Release::V2_2
     }
 
+    /// The same, by other settings.
+    #[must_use]
+    pub fn with(self, settings: Settled) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// Built with Go 1.26 or later: a host has one colon, before its port (`urlstrictcolons`).
+    pub fn parses_strict_colons(&self) -> bool {
+        self.release >= Release::V2_3
+    }
+
     /// For people.
     pub fn name(&self) -> String {
-        let assumed = if self.assumes_config_path {
-            " with config_path set"
-        } else {
-            ""
+        let settings = match self.settings {
+            Settled::AsRead => "",
+            Settled::WithConfigPath => " with config_path set",
+            Settled::BeforeChange => " without what config.toml has now",
         };
-        format!("{}{assumed}", self.release.name())
+        format!("{}{settings}", self.release.name())
     }
 
     /// The candidates for a runtime, the likeliest first: one where the version is known.
@@ -199,6 +221,11 @@ impl Rules {
     /// The rules in force, where nothing hangs on it what others would do.
     pub fn in_force(&self) -> &Behaviour {
         &self.behaviour
+    }
+
+    /// All that may be in force.
+    pub fn candidates(&self) -> &[Behaviour] {
+        &self.candidates
     }
 
     /// What the release in force does; a candidate that does otherwise is remembered.

@@ -8,24 +8,29 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml_edit::{Document, Item, TableLike, Value};
-use url::Url;
 
+use super::behaviour::{Behaviour, Release};
+use super::go::{self, GoUrl};
 use crate::model::endpoint::{Endpoint, Host, Scheme};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::text::{distance, printable};
-use crate::registry::keyring::mask_key;
+use crate::registry::keyring::{Credential, mask_key};
 use crate::registry::scrub::Secret;
 
-/// One host as a folder of `certs.d` describes it: a [`RegistryHost`], and the files and secrets
-/// that go with it.
-#[derive(Clone, Debug)]
+/// One host as containerd's settings describe it: a [`RegistryHost`], and the files and secrets that go
+/// with it.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ConfiguredHost {
     pub host: RegistryHost,
+    /// As Go's `url.Host` has it: the port only where it is written.
+    pub authority: String,
     pub ca: Vec<PathBuf>,
     /// A file with certificate and key, or one of each.
     pub client: Vec<(PathBuf, Option<PathBuf>)>,
     /// Sent with every request to the host.
     pub headers: Vec<(String, Secret)>,
+    /// Of `config.toml`; counts where the kubelet sends none.
+    pub login: Option<Credential>,
 }
 
 /// The hosts of a file, and what there is to say of it.
@@ -52,9 +57,14 @@ pub fn folder_names(domain: &str) -> Vec<String> {
 /// Reads a `hosts.toml` that lies in `folder`, for images of the registry `domain`.
 ///
 /// # Errors
-/// Why containerd can't decode it. It then goes by the certificates that lie beside it
+/// Why this release can't decode it. It then goes by the certificates that lie beside it
 /// ([`from_certificates`]), and only its log says so.
-pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, String> {
+pub fn parse(
+    bytes: &[u8],
+    domain: &str,
+    folder: &Path,
+    behaviour: Behaviour,
+) -> Result<HostsFile, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
     let document = Document::parse(text).map_err(|error| {
         // The parser's own words may quote a header's value.
@@ -76,17 +86,24 @@ pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, Str
         ),
     };
     unknown_keys(root, ROOT_KEYS, "", &mut file.problems);
-    if tables.is_none() {
-        file.problems.push(HostsProblem {
-            effect: HostsEffect::Doubtful,
-            reason: format!(
-                "{NO_HOST_TABLE}: containerd 1.x refuses such a file (\"invalid `host` tree\" in its \
-                 log) and asks the registry itself; an empty [host] below the other lines mends that"
-            ),
-        });
+    if tables.is_none() && !behaviour.reads_server_alone() {
+        return Err(
+            "it has no [host.\"…\"] table (\"invalid `host` tree\"); an empty [host] below the other \
+             lines mends that"
+                .to_owned(),
+        );
     }
-    let order = order(root);
-    look_over(tables, &order, folder, &mut file.problems)?;
+    let reader = Reader {
+        domain,
+        folder,
+        behaviour,
+    };
+    let order = if behaviour.release >= Release::V2_0 {
+        order(root)
+    } else {
+        order_by_first(tables, root)
+    };
+    reader.look_over(tables, &order, &mut file.problems)?;
     for name in &order {
         let Some(table) = tables
             .and_then(|tables| tables.get(name))
@@ -94,84 +111,279 @@ pub fn parse(bytes: &[u8], domain: &str, folder: &Path) -> Result<HostsFile, Str
         else {
             continue;
         };
-        let of = format!("of host '{}'", mask_key(name));
-        let settings = read_settings(table, &of, folder)?;
-        match target(name, settings.override_path) {
-            Ok(target) => file
+        let shown = mask_key(name);
+        let settings = reader.settings(table, &format!("of host '{shown}'"))?;
+        let target = reader
+            .target(name, settings.override_path)
+            .map_err(|reason| format!("host '{shown}' is no URL: {reason}"))?;
+        match target {
+            Some(target) => file
                 .hosts
-                .push(configured(HostKind::Mirror, &target, settings, domain)),
-            Err(reason) => file.problems.push(HostsProblem {
-                effect: HostsEffect::Doubtful,
-                reason: format!(
-                    "host '{}' {reason}; each pull tries it in vain",
-                    mask_key(name)
+                .push(reader.configured(HostKind::Mirror, &target, settings)),
+            None => file.problems.push(HostsProblem::of_hosts(
+                HostsEffect::Doubtful,
+                format!(
+                    "host '{shown}' is no http or https URL with a host; each pull tries it in vain"
                 ),
-            }),
+            )),
         }
     }
-    let settings = read_settings(root, "at the top", folder)?;
-    let server = string(root, "server", "at the top")?.unwrap_or_default();
-    if server.is_empty() {
-        file.hosts.push(default_host(domain, settings));
-    } else {
-        match target(server, settings.override_path) {
-            Ok(target) => {
-                file.hosts
-                    .push(configured(HostKind::Server, &target, settings, domain));
-            }
-            Err(reason) => {
-                file.problems.push(HostsProblem {
-                    effect: HostsEffect::Doubtful,
-                    reason: format!("server '{}' {reason}", mask_key(server)),
-                });
-                file.hosts.push(default_host(domain, settings));
-            }
-        }
-    }
+    reader.last(root, &mut file)?;
+    file.problems.extend(odd_hosts(&order, &file.hosts));
     Ok(file)
 }
 
-/// Decodes every host, asked or not, since one wrong type spoils the file; and says what in them is
-/// not seen.
-fn look_over(
-    tables: Option<&dyn TableLike>,
-    order: &[String],
-    folder: &Path,
-    problems: &mut Vec<HostsProblem>,
-) -> Result<(), String> {
-    for (name, item) in tables.iter().flat_map(|tables| tables.iter()) {
-        let shown = mask_key(name);
-        if !order.iter().any(|known| known == name) {
-            problems.push(HostsProblem {
-                effect: HostsEffect::Ignored,
-                reason: format!(
-                    "host '{shown}' is not written as a table header; containerd sees only those: write \
+/// What is read as it is written, and is hardly meant.
+fn odd_hosts(order: &[String], hosts: &[ConfiguredHost]) -> Vec<HostsProblem> {
+    let mut reasons = Vec::new();
+    if (1..order.len()).any(|at| order[..at].contains(&order[at])) {
+        reasons.push(
+            "the table of a host stands apart from its [host.\"…\".header], with that of another between \
+             them: containerd 2 asks the host once for each; put them together"
+                .to_owned(),
+        );
+    }
+    let is_hub = |host: &&ConfiguredHost| host.authority == "docker.io";
+    reasons.extend(hosts.iter().filter(is_hub).map(|host| {
+        format!(
+            "{} 'https://docker.io' is no registry; Docker Hub's is https://registry-1.docker.io",
+            host.host.kind.as_str()
+        )
+    }));
+    let is_over = |host: &&ConfiguredHost| host.host.dial_timeout == Some(Duration::ZERO);
+    reasons.extend(hosts.iter().filter(is_over).map(|host| {
+        format!(
+            "'dial_timeout' of {} is below zero: every connection to it fails at once",
+            host.host.endpoint
+        )
+    }));
+    let problem = |reason| HostsProblem::of_hosts(HostsEffect::Doubtful, reason);
+    reasons.into_iter().map(problem).collect()
+}
+
+/// Reads the tables of one file.
+struct Reader<'a> {
+    domain: &'a str,
+    folder: &'a Path,
+    behaviour: Behaviour,
+}
+
+impl Reader<'_> {
+    /// Decodes every host, asked or not, since one wrong type spoils the file; and says what in them is
+    /// not seen.
+    fn look_over(
+        &self,
+        tables: Option<&dyn TableLike>,
+        order: &[String],
+        problems: &mut Vec<HostsProblem>,
+    ) -> Result<(), String> {
+        for (name, item) in tables.iter().flat_map(|tables| tables.iter()) {
+            let shown = mask_key(name);
+            if !order.iter().any(|known| known == name) {
+                problems.push(HostsProblem::of_hosts(HostsEffect::Ignored, format!(
+                    "host '{shown}' is not written as a table header; containerd 2 sees only those: write \
                      [host.\"{shown}\"]"
-                ),
-            });
-        }
-        // Decoded as a whole: a wrong type spoils the file, also in a table that is not asked.
-        let table = item
-            .as_table_like()
-            .ok_or_else(|| format!("host '{shown}' is no table"))?;
-        read_settings(table, &format!("of host '{shown}'"), folder)?;
-        unknown_keys(table, HOST_KEYS, &format!(" of host '{shown}'"), problems);
-        if find(table, "server").is_some() {
-            problems.push(HostsProblem {
-                effect: HostsEffect::Ignored,
-                reason: format!(
+                )));
+            }
+            // Decoded as a whole: a wrong type spoils the file, also in a table that is not asked.
+            let table = item
+                .as_table_like()
+                .ok_or_else(|| format!("host '{shown}' is no table"))?;
+            self.settings(table, &format!("of host '{shown}'"))?;
+            unknown_keys(table, HOST_KEYS, &format!(" of host '{shown}'"), problems);
+            if find(table, "server").is_some() {
+                problems.push(HostsProblem::of_hosts(HostsEffect::Ignored, format!(
                     "'server' stands in the table of host '{shown}', where it says nothing: write it above \
                      the first [host]"
-                ),
-            });
+                )));
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// The host that is asked last: `server`, or the registry itself.
+    fn last(&self, root: &dyn TableLike, file: &mut HostsFile) -> Result<(), String> {
+        let settings = self.settings(root, "at the top")?;
+        let server = string(root, "server", "at the top")?.unwrap_or_default();
+        let shown = mask_key(server);
+        let target = self
+            .target(server, settings.override_path)
+            .map_err(|reason| format!("'server' {shown} is no URL: {reason}"))?;
+        file.hosts.push(match target {
+            Some(target) => self.configured(HostKind::Server, &target, settings),
+            None => default_host(self.domain, settings, self.behaviour),
+        });
+        if !server.is_empty()
+            && file
+                .hosts
+                .last()
+                .is_some_and(|host| host.host.kind != HostKind::Server)
+        {
+            file.problems.push(HostsProblem::of_hosts(HostsEffect::Doubtful, format!(
+                    "server '{shown}' is no http or https URL with a host, and the registry itself is asked"
+                )));
+        }
+        Ok(())
+    }
+
+    /// The keys of a table.
+    fn settings(&self, table: &dyn TableLike, of: &str) -> Result<Settings, String> {
+        let folder = self.folder;
+        let mut settings = Settings::all_capabilities();
+        let capabilities = strings(table, "capabilities", of)?;
+        if !capabilities.is_empty() {
+            let mut pulls = false;
+            settings.resolves = false;
+            for capability in &capabilities {
+                match capability.to_ascii_lowercase().as_str() {
+                    "pull" => pulls = true,
+                    "resolve" => settings.resolves = true,
+                    "push" => {}
+                    "referrers" if self.behaviour.release >= Release::V2_2 => {}
+                    _ => {
+                        return Err(format!(
+                            "'capabilities' {of} has '{}'; containerd knows pull, resolve, push (and referrers since 2.2)",
+                            printable(capability)
+                        ));
+                    }
+                }
+            }
+            // Asked what a tag stands for only with both (`filterHosts`); asked for content anyway.
+            settings.resolves &= pulls;
+        }
+        let absolute = |path: &str| folder.join(path);
+        settings.ca = match find(table, "ca") {
+            None => Vec::new(),
+            Some((_, item)) => match item.as_str() {
+                Some(one) => vec![absolute(one)],
+                None => elements(item, "ca", of)?
+                    .iter()
+                    .map(|value| Ok(absolute(text_of(value, "ca", of)?)))
+                    .collect::<Result<_, String>>()?,
+            },
+        };
+        settings.client = client(table, of, folder)?;
+        settings.skip_verify = boolean(table, "skip_verify", of)?;
+        settings.override_path = boolean(table, "override_path", of)?.unwrap_or(false);
+        if let Some((_, item)) = find(table, "header") {
+            let header = item
+                .as_table_like()
+                .ok_or_else(|| format!("'header' {of} is no table"))?;
+            for (name, value) in header.iter() {
+                let shown = printable(name);
+                let values = match value.as_str() {
+                    Some(one) => vec![one],
+                    None => elements(value, &shown, of)?
+                        .iter()
+                        .map(|value| text_of(value, &shown, of))
+                        .collect::<Result<_, String>>()?,
+                };
+                let values = values
+                    .into_iter()
+                    .map(|v| (name.to_owned(), Secret::new(v)));
+                settings.headers.extend(values);
+            }
+        }
+        if self.behaviour.release >= Release::V2_0
+            && let Some(text) = string(table, "dial_timeout", of)?.filter(|text| !text.is_empty())
+        {
+            let seconds = go::duration(text).ok_or_else(|| {
+                format!(
+                    "'dial_timeout' {of} is '{}', no duration of Go; write for instance \"2s\"",
+                    printable(text)
+                )
+            })?;
+            settings.sets_dial_timeout = true;
+            // None at all by 0; and below it, all dials are over before they begin.
+            settings.dial_timeout = match seconds {
+                0.0 => None,
+                seconds => Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)),
+            };
+        }
+        Ok(settings)
+    }
+
+    /// `parseHostConfig`, its part for the address; `None`: no host that can be asked.
+    ///
+    /// # Errors
+    /// Why Go takes it for no URL, with which the whole file is dropped.
+    fn target(&self, server: &str, override_path: bool) -> Result<Option<Target>, &'static str> {
+        if server.is_empty() {
+            return Ok(None);
+        }
+        let with_scheme = if server.starts_with("http") {
+            server.to_owned()
+        } else {
+            format!("https://{server}")
+        };
+        let url = go::parse_url(&with_scheme, self.behaviour.parses_strict_colons())?;
+        let Some(endpoint) = endpoint(&url) else {
+            return Ok(None);
+        };
+        let path = if url.path.is_empty() {
+            if override_path { "" } else { "/v2" }.to_owned()
+        } else {
+            let clean = clean_path(&url.path);
+            if clean == "/" && override_path {
+                // Joined to what follows, as `path.Join` does.
+                String::new()
+            } else if clean.ends_with("/v2") || override_path {
+                clean
+            } else {
+                clean_path(&format!("{clean}/v2"))
+            }
+        };
+        Ok(Some(Target {
+            endpoint,
+            authority: url.host,
+            path,
+        }))
+    }
+
+    /// A host of the file; `ConfigureHosts`.
+    fn configured(&self, kind: HostKind, target: &Target, settings: Settings) -> ConfiguredHost {
+        let mut endpoint = target.endpoint.clone();
+        let has_tls = !settings.ca.is_empty()
+            || !settings.client.is_empty()
+            || settings.skip_verify.is_some()
+            || (settings.sets_dial_timeout && self.behaviour.release == Release::V2_0);
+        let falls_back_to_http = endpoint.scheme == Scheme::Http
+            && has_tls
+            && self.behaviour.tries_tls_first
+            && !target.authority.ends_with(":80");
+        if falls_back_to_http {
+            // The port stays what http's is where none is written.
+            endpoint.scheme = Scheme::Https;
+            if target.authority == endpoint.host.to_string() {
+                endpoint.port = Scheme::Https.default_port();
+            }
+        }
+        let host = RegistryHost {
+            path: target.path.clone(),
+            kind,
+            namespace: namespace(&target.authority, self.domain),
+            falls_back_to_http,
+            ..RegistryHost::plain(endpoint)
+        };
+        finish(host, target.authority.clone(), settings)
+    }
+}
+
+/// What is sent as `?ns=` to a host: the registry, where the host is another.
+pub fn namespace(authority: &str, domain: &str) -> Option<String> {
+    let is_own =
+        authority == domain || (domain == "docker.io" && authority == "registry-1.docker.io");
+    (!is_own).then(|| domain.to_owned())
 }
 
 /// A folder without a `hosts.toml` that can be used: the certificates in it count for the registry
 /// itself, by Docker's pattern (`loadCertFiles`). `files` are the names of the files in it.
-pub fn from_certificates(files: &[String], domain: &str, folder: &Path) -> ConfiguredHost {
+pub fn from_certificates(
+    files: &[String],
+    domain: &str,
+    folder: &Path,
+    behaviour: Behaviour,
+) -> ConfiguredHost {
     let mut settings = Settings::all_capabilities();
     for name in files {
         if let Some(_stem) = name.strip_suffix(".crt") {
@@ -182,7 +394,12 @@ pub fn from_certificates(files: &[String], domain: &str, folder: &Path) -> Confi
             settings.client.push((folder.join(name), key));
         }
     }
-    default_host(domain, settings)
+    default_host(domain, settings, behaviour)
+}
+
+/// The registry itself, of which no file speaks.
+pub fn without_file(domain: &str, behaviour: Behaviour) -> ConfiguredHost {
+    default_host(domain, Settings::all_capabilities(), behaviour)
 }
 
 /// The keys of a table, as containerd takes them.
@@ -195,6 +412,7 @@ struct Settings {
     headers: Vec<(String, Secret)>,
     override_path: bool,
     dial_timeout: Option<Duration>,
+    sets_dial_timeout: bool,
 }
 
 impl Settings {
@@ -205,9 +423,6 @@ impl Settings {
         }
     }
 }
-
-/// How the problem of a file that only newer releases read begins.
-pub(crate) const NO_HOST_TABLE: &str = "it has no [host.\"…\"] table";
 
 const ROOT_KEYS: &[&str] = &[
     "server",
@@ -223,72 +438,6 @@ const ROOT_KEYS: &[&str] = &[
 
 /// `server` is told apart: it is a common slip.
 const HOST_KEYS: &[&str] = ROOT_KEYS;
-
-fn read_settings(table: &dyn TableLike, of: &str, folder: &Path) -> Result<Settings, String> {
-    let mut settings = Settings::all_capabilities();
-    let capabilities = strings(table, "capabilities", of)?;
-    if !capabilities.is_empty() {
-        let mut pulls = false;
-        settings.resolves = false;
-        for capability in &capabilities {
-            match capability.to_ascii_lowercase().as_str() {
-                "pull" => pulls = true,
-                "resolve" => settings.resolves = true,
-                "push" | "referrers" => {}
-                _ => {
-                    return Err(format!(
-                        "'capabilities' {of} has '{}'; containerd knows pull, resolve, push (and referrers since 2.1)",
-                        printable(capability)
-                    ));
-                }
-            }
-        }
-        // Asked what a tag stands for only with both (`filterHosts`); asked for content anyway.
-        settings.resolves &= pulls;
-    }
-    let absolute = |path: &str| folder.join(path);
-    settings.ca = match find(table, "ca") {
-        None => Vec::new(),
-        Some((_, item)) => match item.as_str() {
-            Some(one) => vec![absolute(one)],
-            None => elements(item, "ca", of)?
-                .iter()
-                .map(|value| Ok(absolute(text_of(value, "ca", of)?)))
-                .collect::<Result<_, String>>()?,
-        },
-    };
-    settings.client = client(table, of, folder)?;
-    settings.skip_verify = boolean(table, "skip_verify", of)?;
-    settings.override_path = boolean(table, "override_path", of)?.unwrap_or(false);
-    if let Some((_, item)) = find(table, "header") {
-        let header = item
-            .as_table_like()
-            .ok_or_else(|| format!("'header' {of} is no table"))?;
-        for (name, value) in header.iter() {
-            let shown = printable(name);
-            let values = match value.as_str() {
-                Some(one) => vec![one],
-                None => elements(value, &shown, of)?
-                    .iter()
-                    .map(|value| text_of(value, &shown, of))
-                    .collect::<Result<_, String>>()?,
-            };
-            let values = values
-                .into_iter()
-                .map(|v| (name.to_owned(), Secret::new(v)));
-            settings.headers.extend(values);
-        }
-    }
-    if let Some(text) = string(table, "dial_timeout", of)?.filter(|text| !text.is_empty()) {
-        settings.dial_timeout = Some(go_duration(text).ok_or_else(|| {
-            format!(
-                "'dial_timeout' {of} is '{}', no duration of Go; write for instance \"2s\"",
-                printable(text)
-            )
-        })?);
-    }
-    Ok(settings)
-}
 
 fn client(
     table: &dyn TableLike,
@@ -332,60 +481,30 @@ struct Target {
     path: String,
 }
 
-/// `parseHostConfig`, its part for the address.
-fn target(server: &str, override_path: bool) -> Result<Target, &'static str> {
-    let with_scheme = if server.starts_with("http") {
-        server.to_owned()
-    } else {
-        format!("https://{server}")
+/// Where a URL leads, if it is of http or https.
+pub fn endpoint(url: &GoUrl) -> Option<Endpoint> {
+    let scheme = match url.scheme.as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return None,
     };
-    let url = Url::parse(&with_scheme).map_err(|_| "is no URL")?;
-    let endpoint = Endpoint::of(&url).ok_or("is no http or https URL")?;
-    let authority = match url.port() {
-        Some(port) => format!("{}:{port}", endpoint.host),
-        // The url crate drops a default port that is written; Go does not.
-        None if has_port(&with_scheme) => format!("{}:{}", endpoint.host, endpoint.port),
-        None => endpoint.host.to_string(),
-    };
-    let written = path_of(&with_scheme);
-    let path = if written.is_empty() {
-        if override_path { "" } else { "/v2" }.to_owned()
-    } else {
-        let clean = clean_path(written);
-        if clean == "/" && override_path {
-            // Joined to what follows, as `path.Join` does.
-            String::new()
-        } else if clean.ends_with("/v2") || override_path {
-            clean
-        } else {
-            clean_path(&format!("{clean}/v2"))
-        }
-    };
-    Ok(Target {
-        endpoint,
-        authority,
-        path,
-    })
-}
-
-fn authority_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    rest.rsplit_once('@').map_or(rest, |(_, host)| host)
-}
-
-fn has_port(url: &str) -> bool {
-    let authority = authority_of(url);
-    let after = authority
+    let after = url
+        .host
         .rsplit_once(']')
-        .map_or(authority, |(_, rest)| rest);
-    after.contains(':')
-}
-
-fn path_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let path = rest.find('/').map_or("", |at| &rest[at..]);
-    path.split(['?', '#']).next().unwrap_or(path)
+        .map_or(&*url.host, |(_, rest)| rest);
+    let (name, port) = match after.rsplit_once(':') {
+        Some((_, "")) => (&url.host[..url.host.len() - 1], scheme.default_port()),
+        Some((_, port)) => (
+            &url.host[..url.host.len() - port.len() - 1],
+            port.parse().ok()?,
+        ),
+        None => (&*url.host, scheme.default_port()),
+    };
+    (!name.is_empty()).then(|| Endpoint {
+        scheme,
+        port,
+        host: Host::new(name),
+    })
 }
 
 /// Go's `path.Clean` of an absolute path.
@@ -404,7 +523,7 @@ fn clean_path(path: &str) -> String {
 }
 
 /// The registry itself, with the settings at the top of the file or of the certificates beside it.
-fn default_host(domain: &str, settings: Settings) -> ConfiguredHost {
+fn default_host(domain: &str, settings: Settings, behaviour: Behaviour) -> ConfiguredHost {
     let is_hub = domain == "docker.io";
     let server = if is_hub {
         "registry-1.docker.io"
@@ -417,8 +536,9 @@ fn default_host(domain: &str, settings: Settings) -> ConfiguredHost {
     };
     let host = Host::new(name);
     let is_loopback = host.is_loopback();
-    // TLS first on loopback, as for other hosts, and plain http where that fails.
-    let plain = is_loopback && port == Some(80);
+    // TLS first on loopback, as for other hosts, and plain http where that fails; before that rule came,
+    // plain http alone.
+    let plain = is_loopback && (port == Some(80) || !behaviour.tries_tls_first);
     let scheme = if plain { Scheme::Http } else { Scheme::Https };
     let endpoint = Endpoint {
         scheme,
@@ -427,41 +547,19 @@ fn default_host(domain: &str, settings: Settings) -> ConfiguredHost {
     };
     let mut host = finish(
         RegistryHost::plain(endpoint),
+        server.to_owned(),
         Settings {
             resolves: true,
             ..settings
         },
     );
     host.host.falls_back_to_http = is_loopback && !plain && !matches!(port, None | Some(443));
+    // Go's own word for it is that certificates of loopback are not verified.
+    host.host.skip_verify |= is_loopback && !plain;
     host
 }
 
-fn configured(kind: HostKind, target: &Target, settings: Settings, domain: &str) -> ConfiguredHost {
-    let mut endpoint = target.endpoint.clone();
-    let has_tls =
-        !settings.ca.is_empty() || !settings.client.is_empty() || settings.skip_verify.is_some();
-    let falls_back_to_http =
-        endpoint.scheme == Scheme::Http && has_tls && !target.authority.ends_with(":80");
-    if falls_back_to_http {
-        // The port stays what http's is where none is written.
-        endpoint.scheme = Scheme::Https;
-        if target.authority == endpoint.host.to_string() {
-            endpoint.port = Scheme::Https.default_port();
-        }
-    }
-    let is_other = target.authority != domain
-        && !(domain == "docker.io" && target.authority == "registry-1.docker.io");
-    let host = RegistryHost {
-        path: target.path.clone(),
-        kind,
-        namespace: is_other.then(|| domain.to_owned()),
-        falls_back_to_http,
-        ..RegistryHost::plain(endpoint)
-    };
-    finish(host, settings)
-}
-
-fn finish(mut host: RegistryHost, settings: Settings) -> ConfiguredHost {
+fn finish(mut host: RegistryHost, authority: String, settings: Settings) -> ConfiguredHost {
     host.resolves = settings.resolves;
     host.skip_verify = settings.skip_verify == Some(true);
     host.client_certificates = settings.client.len();
@@ -476,9 +574,11 @@ fn finish(mut host: RegistryHost, settings: Settings) -> ConfiguredHost {
     host.dial_timeout = settings.dial_timeout;
     ConfiguredHost {
         host,
+        authority,
         ca: settings.ca,
         client: settings.client,
         headers: settings.headers,
+        login: None,
     }
 }
 
@@ -496,6 +596,24 @@ fn order(root: &dyn TableLike) -> Vec<String> {
     headers.sort_unstable();
     let mut order: Vec<String> = headers.into_iter().map(|(_, n)| n.to_owned()).collect();
     order.dedup();
+    order
+}
+
+/// The hosts by where their first table or key stands (`getSortedHosts` of containerd 1), each once.
+fn order_by_first(tables: Option<&dyn TableLike>, root: &dyn TableLike) -> Vec<String> {
+    let headers = order(root);
+    let mut order: Vec<String> = Vec::new();
+    let written = tables
+        .into_iter()
+        .flat_map(|tables| tables.iter())
+        .map(|(name, _)| name.to_owned());
+    // Keys without a header stand where the table does that they are in, before all headers below it.
+    let without_header = written.filter(|name| !headers.contains(name));
+    for name in without_header.chain(headers.iter().cloned()) {
+        if !order.contains(&name) {
+            order.push(name);
+        }
+    }
     order
 }
 
@@ -529,13 +647,13 @@ fn unknown_keys(table: &dyn TableLike, known: &[&str], of: &str, problems: &mut 
             bare(k) == bare(key) || distance(k, key) <= 2
         });
         let advice = nearest.map_or_else(String::new, |k| format!("; '{k}' may be meant"));
-        problems.push(HostsProblem {
-            effect: HostsEffect::Ignored,
-            reason: format!(
+        problems.push(HostsProblem::of_hosts(
+            HostsEffect::Ignored,
+            format!(
                 "'{}'{of} is no setting of hosts.toml{advice}",
                 printable(key)
             ),
-        });
+        ));
     }
 }
 
@@ -587,41 +705,6 @@ fn text_of<'a>(value: &'a Value, key: &str, of: &str) -> Result<&'a str, String>
         .ok_or_else(|| format!("'{key}' {of} has an entry that is no string"))
 }
 
-/// `time.ParseDuration`: `1.5h`, `2m30s`, `500ms`. Negative ones are none here: a dial that may
-/// take less than nothing fails at once, and nobody means it.
-fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if rest == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        rest = &rest[end..];
-        total += number * unit;
-    }
-    Duration::try_from_secs_f64(total).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -631,7 +714,12 @@ mod tests {
     const DOMAIN: &str = "registry.example.com";
 
     fn read(text: &str) -> HostsFile {
-        parse(text.as_bytes(), DOMAIN, Path::new("/certs")).unwrap()
+        parse(text.as_bytes(), DOMAIN, Path::new("/certs"), by("2.1.9")).unwrap()
+    }
+
+    fn by(version: &str) -> Behaviour {
+        let runtime = format!("containerd://{version}").parse().unwrap();
+        Behaviour::candidates(Some(&runtime))[0]
     }
 
     fn shown(file: &HostsFile) -> Vec<String> {
@@ -698,10 +786,16 @@ mod tests {
             ("localhost:80", "http://localhost/v2"),
         ] {
             let text = "[host.\"https://m.example.com\"]\n";
-            let file = parse(text.as_bytes(), domain, Path::new("/c")).unwrap();
+            let file = parse(text.as_bytes(), domain, Path::new("/c"), by("2.1.9")).unwrap();
             assert_eq!(shown(&file)[1], last);
         }
-        let fallback = parse(b"[host.x]\n", "localhost:5000", Path::new("/c")).unwrap();
+        let fallback = parse(
+            b"[host.x]\n",
+            "localhost:5000",
+            Path::new("/c"),
+            by("2.1.9"),
+        )
+        .unwrap();
         assert!(fallback.hosts[1].host.falls_back_to_http);
     }
 
@@ -768,12 +862,13 @@ mod tests {
     #[test]
     fn the_registrys_own_host_gets_no_ns() {
         let text = "[host.\"https://registry-1.docker.io\"]\n";
-        let hub = parse(text.as_bytes(), "docker.io", Path::new("/c")).unwrap();
+        let hub = parse(text.as_bytes(), "docker.io", Path::new("/c"), by("2.1.9")).unwrap();
         assert_eq!(shown(&hub)[0], "https://registry-1.docker.io/v2");
         let own = parse(
             b"server = \"reg:5000\"\n[host]\n",
             "reg:5000",
             Path::new("/c"),
+            by("2.1.9"),
         )
         .unwrap();
         assert_eq!(shown(&own), ["https://reg:5000/v2"]);
@@ -812,11 +907,122 @@ mod tests {
             ("server = 5\n", "'server' at the top is no string"),
             ("host = \"https://m\"\n", "'host' is no table"),
             ("[host.a]\n[host.a]\n", "no TOML"),
+            // What Go takes for no URL.
+            ("[host.\"https://m \"]\n", "host 'https://m ' is no URL"),
+            ("[host.\"https://m:50a0\"]\n", "its port is no number"),
+            (
+                "server = \"https://${MIRROR}\"\n",
+                "'server' https://${MIRROR} is no URL",
+            ),
+            ("server = \"https://m\\n\"\n[host]\n", "a control character"),
         ] {
-            let error = parse(text.as_bytes(), DOMAIN, Path::new("/c")).unwrap_err();
+            let error = parse(text.as_bytes(), DOMAIN, Path::new("/c"), by("2.1.9")).unwrap_err();
             assert!(error.contains(want), "{text}: {error}");
         }
-        assert!(parse(b"\xff", DOMAIN, Path::new("/c")).is_err());
+        assert!(parse(b"\xff", DOMAIN, Path::new("/c"), by("2.1.9")).is_err());
+    }
+
+    #[test]
+    fn releases_read_one_file_each_in_its_way() {
+        let read = |version: &str, text: &str| {
+            parse(text.as_bytes(), DOMAIN, Path::new("/c"), by(version))
+                .map(|file| shown(&file))
+                .map_err(|_| ())
+        };
+        let own = "https://registry.example.com/v2";
+        let m = "https://m/v2 ns=registry.example.com";
+        let n = "https://n/v2 ns=registry.example.com";
+        let plain = "http://m:5000/v2 ns=registry.example.com";
+        let by_tls = "https://m:5000/v2 ns=registry.example.com";
+        for (text, versions) in [
+            // A file with a server alone.
+            (
+                "server = \"https://m\"\n",
+                &[("1.7.24", Err(())), ("2.0.0", Ok(vec![m]))][..],
+            ),
+            // Dotted keys, and a table within one that stands apart.
+            (
+                "host.\"https://m\".capabilities = [\"pull\", \"resolve\"]\n",
+                &[("1.6.20", Ok(vec![m, own])), ("2.1.9", Ok(vec![own]))],
+            ),
+            (
+                "[host.\"https://m\"]\n[host.\"https://n\"]\n[host.\"https://m\".header]\n",
+                &[
+                    ("1.7.24", Ok(vec![m, n, own])),
+                    ("2.1.9", Ok(vec![m, n, m, own])),
+                ],
+            ),
+            // Words that came later.
+            (
+                "[host.\"https://m\"]\ncapabilities = [\"pull\", \"resolve\", \"referrers\"]\n",
+                &[("2.1.9", Err(())), ("2.2.0", Ok(vec![m, own]))],
+            ),
+            (
+                "[host.\"https://m\"]\ndial_timeout = \"3\"\n",
+                &[("1.7.24", Ok(vec![m, own])), ("2.1.9", Err(()))],
+            ),
+            (
+                "[host.\"http://m:5000\"]\nskip_verify = true\n",
+                &[
+                    ("1.6.20", Ok(vec![plain, own])),
+                    ("1.6.25", Ok(vec![by_tls, own])),
+                ],
+            ),
+            (
+                "[host.\"http://m:5000\"]\ndial_timeout = \"3s\"\n",
+                &[
+                    ("2.0.7", Ok(vec![by_tls, own])),
+                    ("2.1.0", Ok(vec![plain, own])),
+                ],
+            ),
+        ] {
+            for (version, want) in versions {
+                let want = want.clone().map(|hosts| {
+                    hosts
+                        .iter()
+                        .map(|host| (*host).to_owned())
+                        .collect::<Vec<_>>()
+                });
+                assert_eq!(read(version, text), want, "{version}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_registry_on_loopback_is_asked_by_tls_first_since_that_rule_came() {
+        for (version, domain, want) in [
+            (
+                "1.6.20",
+                "127.0.0.3:5000",
+                ("http://127.0.0.3:5000", false, false),
+            ),
+            ("1.6.20", "127.0.0.3", ("http://127.0.0.3", false, false)),
+            (
+                "1.7.24",
+                "127.0.0.3:5000",
+                ("https://127.0.0.3:5000", true, true),
+            ),
+            ("1.7.24", "localhost", ("https://localhost", false, true)),
+            (
+                "1.7.24",
+                "localhost:443",
+                ("https://localhost", false, true),
+            ),
+            ("1.7.24", "localhost:80", ("http://localhost", false, false)),
+            (
+                "2.1.9",
+                "10.0.0.1:5000",
+                ("https://10.0.0.1:5000", false, false),
+            ),
+        ] {
+            let host = without_file(domain, by(version)).host;
+            let got = (
+                host.endpoint.to_string(),
+                host.falls_back_to_http,
+                host.skip_verify,
+            );
+            assert_eq!((got.0.as_str(), got.1, got.2), want, "{version} {domain}");
+        }
     }
 
     #[test]
@@ -838,14 +1044,24 @@ mod tests {
                 "not written as a table header",
             ),
             (
-                "server = \"https://u\"\n",
-                HostsEffect::Doubtful,
-                "containerd 1.x refuses",
-            ),
-            (
-                "[host.\"ftp://m\"]\n[host.\"httpbin\"]\n",
+                "[host.\"httpbin\"]\n[host.\"http:m\"]\n",
                 HostsEffect::Doubtful,
                 "in vain",
+            ),
+            (
+                "server = \"https://docker.io\"\n[host]\n",
+                HostsEffect::Doubtful,
+                "registry-1.docker.io",
+            ),
+            (
+                "[host.\"https://m\"]\ndial_timeout = \"-1s\"\n",
+                HostsEffect::Doubtful,
+                "below zero",
+            ),
+            (
+                "[host.\"https://m\"]\n[host.\"https://n\"]\n[host.\"https://m\".header]\n",
+                HostsEffect::Doubtful,
+                "asks the host once for each",
             ),
         ] {
             let file = read(text);
@@ -869,7 +1085,10 @@ mod tests {
             "[host.\"u:hunter2@m\"]\nca = 5\n",
             "host = {\"u:hunter2@m\" = 5}\n",
         ] {
-            let shown = format!("{:?}", parse(text.as_bytes(), DOMAIN, Path::new("/c")));
+            let shown = format!(
+                "{:?}",
+                parse(text.as_bytes(), DOMAIN, Path::new("/c"), by("2.1.9"))
+            );
             assert!(
                 shown.contains("***@") && !shown.contains("hunter2"),
                 "{shown}"
@@ -880,7 +1099,7 @@ mod tests {
     #[test]
     fn certificates_beside_count_for_the_registry_itself() {
         let files = ["ca.crt", "x.cert", "x.key", "y.cert", "README"].map(str::to_owned);
-        let host = from_certificates(&files, DOMAIN, Path::new("/d"));
+        let host = from_certificates(&files, DOMAIN, Path::new("/d"), by("2.1.9"));
         assert_eq!(host.host.ca_files, ["/d/ca.crt"]);
         assert_eq!(
             host.client,
@@ -892,28 +1111,10 @@ mod tests {
         assert_eq!(host.host.kind, HostKind::Registry);
     }
 
-    #[test]
-    fn durations_are_gos() {
-        for (text, want) in [
-            ("30s", Some(30_000)),
-            ("1.5s", Some(1500)),
-            ("2m30s", Some(150_000)),
-            ("500ms", Some(500)),
-            ("0", Some(0)),
-            ("", None),
-            ("5", None),
-            ("s", None),
-            ("1d", None),
-            ("-1s", None),
-        ] {
-            assert_eq!(go_duration(text), want.map(Duration::from_millis), "{text}");
-        }
-    }
-
     proptest! {
         #[test]
         fn any_file_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&bytes, DOMAIN, Path::new("/c"));
+            let _ = parse(&bytes, DOMAIN, Path::new("/c"), by("2.1.9"));
         }
 
         #[test]
@@ -924,7 +1125,7 @@ mod tests {
         ) {
             let host = host.replace(['"', '\\'], "");
             let text = format!("{key} = {value}\n[host.\"{host}\"]\n{key} = {value}\n");
-            if let Ok(file) = parse(text.as_bytes(), DOMAIN, Path::new("/c")) {
+            if let Ok(file) = parse(text.as_bytes(), DOMAIN, Path::new("/c"), by("2.1.9")) {
                 prop_assert!(!file.hosts.is_empty(), "the last is always there");
             }
         }

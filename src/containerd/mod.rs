@@ -1,9 +1,14 @@
-//! What the node's containerd is set to: mirrors and per-host settings, and its proxies.
+//! What the node's containerd is set to: mirrors and per-host settings, logins, and its proxies.
 //!
-//! What the files mean is judged in [`hosts`] and [`proxy`]; here they are found and read.
+//! What the files mean is judged in [`config_toml`], [`hosts`], [`plan`] and [`proxy`]; here they are found
+//! and read.
 
 pub mod behaviour;
+pub mod config_files;
+pub mod config_toml;
+pub mod go;
 pub mod hosts;
+pub mod plan;
 pub mod proxy;
 
 use std::fs::File;
@@ -11,17 +16,21 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
 use rustls::RootCertStore;
-use toml_edit::{Document, Item};
 
-use crate::model::endpoint::Scheme;
 use crate::model::evidence::Roots;
-use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::runtime::Runtime;
 use crate::model::text::printable;
 use crate::model::vantage::{Unseen, UnseenBecause};
 use crate::net::roots::{self, RootsError};
 use crate::net::tls::{ClientCertificates, TlsClient};
+use crate::registry::keyring::Credential;
 use crate::registry::scrub::Secret;
+use behaviour::{Behaviour, Rules, Settled};
+use config_files::ConfigFiles;
+use config_toml::{CriSettings, Registry, Stop};
 use hosts::ConfiguredHost;
 use proxy::Proxies;
 
@@ -34,6 +43,8 @@ pub struct Request {
     pub config: Option<PathBuf>,
     /// `--proxy-from`, in order.
     pub proxy_from: Vec<PathBuf>,
+    /// Where the node's `/` is, if it is not here.
+    pub root: Option<PathBuf>,
     pub may_lack: MayLack,
 }
 
@@ -75,13 +86,32 @@ pub enum SettingsError {
 /// containerd's settings, as far as they could be read.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The folders of `config_path`; `None`: not known.
-    folders: Option<Vec<PathBuf>>,
-    /// What there is to say of config.toml, for every registry.
-    notes: Vec<HostsProblem>,
+    source: Source,
+    /// Files that were changed after containerd started, and when that was.
+    newer: Vec<String>,
     pub proxies: Proxies,
     /// What a configuration names and this node lacks.
     pub unseen: Vec<UnseenBecause>,
+}
+
+/// Where the settings of registries are from.
+#[derive(Clone, Debug, Default)]
+enum Source {
+    /// Nothing was named or found.
+    #[default]
+    Unread,
+    /// This stands for `config_path`.
+    Folder(PathBuf),
+    Config(ConfigFiles),
+}
+
+/// What a pull of one registry goes by, for one release.
+#[derive(Clone, Debug)]
+struct Plan {
+    config: HostsConfig,
+    hosts: Vec<ConfiguredHost>,
+    /// Every pull fails; `None`: what decides is not to be seen.
+    fails: Option<bool>,
 }
 
 /// One host to be asked, ready to be spoken to.
@@ -93,6 +123,8 @@ pub struct HostClient {
     /// Go with every request; their values may be secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub header_values: Vec<Secret>,
+    /// Of `config.toml`; counts where the kubelet sends none.
+    pub login: Option<Credential>,
 }
 
 /// The trust that every host has before its own `ca`.
@@ -117,12 +149,19 @@ impl BaseTrust {
             roots: self.roots.clone(),
             headers: Vec::new(),
             header_values: Vec::new(),
+            login: None,
         }
     }
 }
 
 /// Where containerd's own file is, unless it is started with another.
 pub const CONFIG: &str = "/etc/containerd/config.toml";
+
+/// containerd's sockets, which it makes anew when it starts: its own, and that of k3s and RKE2.
+const SOCKETS: [&str; 2] = [
+    "run/containerd/containerd.sock",
+    "run/k3s/containerd/containerd.sock",
+];
 
 impl Settings {
     /// Reads what the request names. `environment` is that of this process: its proxies are taken
@@ -150,6 +189,17 @@ impl Settings {
             }),
             result => result?,
         }
+        // Of a file that an option names, nobody knows whether it is this node's.
+        let is_nodes = request.may_lack.hosts || request.config.as_deref().is_none_or(is_usual);
+        if let Source::Config(files) = &settings.source
+            && is_nodes
+        {
+            settings.newer = newer_than_start(files.files.keys(), request.root.as_deref());
+        }
+        if request.may_lack.proxies {
+            let newer = newer_than_start(request.proxy_from.iter(), request.root.as_deref());
+            settings.proxies.add_problems(newer);
+        }
         Ok(settings)
     }
 
@@ -170,7 +220,7 @@ impl Settings {
                     Ok(_) => {}
                 }
             }
-            self.folders = Some(folders);
+            self.source = Source::Folder(list.clone());
             return Ok(());
         }
         let (path, is_named) = match &request.config {
@@ -192,62 +242,40 @@ impl Settings {
         }
     }
 
-    /// The mirrors are known, be there any or none.
-    pub fn knows_mirrors(&self) -> bool {
-        self.folders.is_some()
-    }
-
-    /// `config_path` of containerd 2.x and 1.x (docs/hosts.md).
-    fn read_config(&mut self, bytes: &[u8], path: &Path) -> Result<(), SettingsError> {
-        let shown = printable(&path.to_string_lossy());
-        let text = String::from_utf8_lossy(bytes);
-        let document = Document::parse(text.as_ref()).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
-            SettingsError::Config {
-                path: shown.clone(),
-                line,
-            }
-        })?;
-        let plugins = document.as_table().get("plugins");
-        let registries = REGISTRY_SECTIONS.iter().filter_map(|plugin| {
-            let section = plugins?.as_table_like()?.get(plugin)?.as_table_like()?;
-            section.get("registry")?.as_table_like()
-        });
-        let mut folders = Vec::new();
-        for registry in registries {
-            if let Some(list) = registry.get("config_path").and_then(Item::as_str)
-                && folders.is_empty()
-            {
-                folders = std::env::split_paths(list)
-                    .filter(|folder| !folder.as_os_str().is_empty())
-                    .collect();
-            }
-            for old in ["mirrors", "configs"] {
-                let is_set = registry
-                    .get(old)
-                    .and_then(Item::as_table_like)
-                    .is_some_and(|table| !table.is_empty());
-                if is_set && folders.is_empty() {
-                    self.notes.push(HostsProblem {
-                        effect: HostsEffect::Doubtful,
-                        reason: format!(
-                            "{shown} sets registry.{old}, the form before hosts.toml; it is not read here, and \
-                             a pull goes by it"
-                        ),
-                    });
+    /// Which of the releases that the node's may be can be it, and how each may be set up.
+    pub fn candidates(&self, runtime: Option<&Runtime>) -> Vec<Behaviour> {
+        let mut candidates = Behaviour::candidates(runtime);
+        match &self.source {
+            // The node runs by its file, so it is none for which the file is too new.
+            Source::Config(files) if candidates.len() > 1 => {
+                let is_fit = |one: &Behaviour| !config_toml::is_too_new(files, *one);
+                if candidates.iter().any(is_fit) {
+                    candidates.retain(is_fit);
                 }
             }
+            Source::Config(_) | Source::Folder(_) | Source::Unread => {}
         }
-        if document.as_table().contains_key("imports") && folders.is_empty() {
-            self.notes.push(HostsProblem {
-                effect: HostsEffect::Doubtful,
-                reason: format!(
-                    "{shown} imports other files, which are not read here; name the folder with --hosts-dir"
-                ),
-            });
-        }
-        self.folders = Some(folders);
+        let other = match &self.source {
+            Source::Unread => Settled::WithConfigPath,
+            _ if !self.newer.is_empty() => Settled::BeforeChange,
+            _ => return candidates,
+        };
+        let others = candidates.clone().into_iter().map(|one| one.with(other));
+        candidates.extend(others);
+        candidates
+    }
+
+    /// The mirrors are known, be there any or none.
+    pub fn knows_mirrors(&self) -> bool {
+        !matches!(self.source, Source::Unread)
+    }
+
+    fn read_config(&mut self, bytes: &[u8], path: &Path) -> Result<(), SettingsError> {
+        let files = ConfigFiles::load(path, bytes).map_err(|line| SettingsError::Config {
+            path: printable(&path.to_string_lossy()),
+            line,
+        })?;
+        self.source = Source::Config(files);
         Ok(())
     }
 
@@ -258,81 +286,289 @@ impl Settings {
         domain: &str,
         own: &RegistryHost,
         base: &BaseTrust,
+        rules: &Rules,
     ) -> (HostsConfig, Vec<HostClient>) {
-        let only = || vec![base.client(own.clone())];
-        let Some(folders) = &self.folders else {
-            return (HostsConfig::Unread, only());
-        };
-        let found = folders
-            .iter()
-            .flat_map(|root| {
-                hosts::folder_names(domain)
-                    .into_iter()
-                    .map(|n| root.join(n))
-            })
-            .find(|folder| match folder.metadata() {
-                Ok(_) => true,
-                // One that is there and can't be looked into decides as well.
-                Err(error) => !matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ),
-            });
-        let Some(folder) = found else {
-            let config = HostsConfig::NoneFor {
-                folders: folders
-                    .iter()
-                    .map(|folder| printable(&folder.to_string_lossy()))
-                    .collect(),
-                problems: self.notes.clone(),
-            };
-            return (config, only());
-        };
-        let (configured, mut problems) = read_folder(&folder, domain);
-        problems.extend(self.notes.iter().cloned());
-        let clients = configured
-            .into_iter()
-            .map(|mut host| {
-                // `--plain-http` speaks of the registry itself.
-                if host.host.kind == HostKind::Registry && own.endpoint.scheme == Scheme::Http {
-                    host.host.endpoint = own.endpoint.clone();
-                }
-                host
-            })
+        // Which folder it is that names no host makes no difference.
+        rules.decide(|behaviour| {
+            let plan = self.plan(domain, own, *behaviour).0;
+            (plan.hosts, plan.fails)
+        });
+        let mut plan = self.plan(domain, own, *rules.in_force()).0;
+        let mut problems = self.problems(domain, own, rules);
+        let clients = plan
+            .hosts
+            .drain(..)
             .enumerate()
             .map(|(place, mut host)| {
                 host.host.place = place;
                 client(host, base, &mut problems)
             })
             .collect();
-        let folder = printable(&folder.to_string_lossy());
-        (HostsConfig::Read { folder, problems }, clients)
+        match &mut plan.config {
+            HostsConfig::Unread => {}
+            HostsConfig::NoneFor { problems: all, .. }
+            | HostsConfig::ConfigToml { problems: all, .. }
+            | HostsConfig::Read { problems: all, .. } => *all = problems,
+        }
+        (plan.config, clients)
+    }
+
+    /// What there is to say of the files; of what not all releases do, with those that do.
+    fn problems(&self, domain: &str, own: &RegistryHost, rules: &Rules) -> Vec<HostsProblem> {
+        let candidates = rules.candidates();
+        let mut found: Vec<(HostsProblem, Vec<&'static str>)> = Vec::new();
+        for candidate in [rules.in_force()].into_iter().chain(candidates).copied() {
+            let name = candidate.release.name();
+            for problem in self.plan(domain, own, candidate).1 {
+                let there = found.iter_mut().find(|(known, _)| *known == problem);
+                match there {
+                    Some((_, releases)) if releases.contains(&name) => {}
+                    Some((_, releases)) => releases.push(name),
+                    None => found.push((problem, vec![name])),
+                }
+            }
+        }
+        let mut all: Vec<&str> = candidates.iter().map(|one| one.release.name()).collect();
+        all.sort_unstable();
+        all.dedup();
+        let here = rules.in_force().release.name();
+        found
+            .into_iter()
+            .map(|(mut problem, releases)| {
+                if releases.len() < all.len() {
+                    let mut numbers: Vec<&str> = releases
+                        .iter()
+                        .map(|name| name.trim_start_matches("containerd "))
+                        .collect();
+                    numbers.sort_unstable();
+                    problem.reason =
+                        format!("containerd {}: {}", numbers.join(", "), problem.reason);
+                }
+                if !releases.contains(&here) {
+                    problem.effect = HostsEffect::Doubtful;
+                }
+                problem
+            })
+            .collect()
+    }
+
+    /// What one release makes of the settings, for one registry.
+    fn plan(
+        &self,
+        domain: &str,
+        own: &RegistryHost,
+        behaviour: Behaviour,
+    ) -> (Plan, Vec<HostsProblem>) {
+        let mut problems = Vec::new();
+        let registry = match self.registry(behaviour, &mut problems) {
+            Ok(registry) => registry,
+            Err(stop) => {
+                let (effect, reason) = match stop {
+                    Stop::Refused(reason) => (HostsEffect::PullsNothing, reason),
+                    Stop::Unseen(reason) => (HostsEffect::Undecided, reason),
+                };
+                problems.push(HostsProblem::of_config(effect, reason));
+                Registry::default()
+            }
+        };
+        let (config, mut hosts) = self.looked_up(domain, &registry, behaviour, &mut problems);
+        if let Source::Config(files) = &self.source
+            && behaviour.settings == Settled::AsRead
+        {
+            plan::add_settings(&mut hosts, &registry, &files.main, &mut problems);
+            problems.extend(plan::unused_logins(domain, &registry));
+        }
+        plan::make_plain(&mut hosts, own);
+        let is = |effect| problems.iter().any(|problem| problem.effect == effect);
+        let fails = (!is(HostsEffect::Undecided))
+            .then(|| is(HostsEffect::PullFails) || is(HostsEffect::PullsNothing));
+        let plan = Plan {
+            config,
+            hosts,
+            fails,
+        };
+        (plan, problems)
+    }
+
+    fn registry(
+        &self,
+        behaviour: Behaviour,
+        problems: &mut Vec<HostsProblem>,
+    ) -> Result<Registry, Stop> {
+        match &self.source {
+            Source::Unread if behaviour.settings == Settled::WithConfigPath => {
+                Ok(Registry::default())
+            }
+            Source::Unread => config_toml::validate(CriSettings::default(), behaviour),
+            _ if behaviour.settings == Settled::BeforeChange => {
+                config_toml::validate(CriSettings::default(), behaviour)
+            }
+            Source::Folder(list) => {
+                let settings = CriSettings {
+                    config_path: list.to_string_lossy().into_owned(),
+                    ..CriSettings::default()
+                };
+                config_toml::validate(settings, behaviour)
+            }
+            Source::Config(files) => {
+                problems.extend(config_toml::notes(files, behaviour));
+                problems.extend(
+                    self.newer.iter().map(|reason| {
+                        HostsProblem::of_config(HostsEffect::Doubtful, reason.clone())
+                    }),
+                );
+                let settings = config_toml::decode(files, behaviour)?;
+                return config_toml::validate(settings, behaviour)
+                    .map_err(|reason| Stop::Refused(format!("{}: {reason}", files.shown())));
+            }
+        }
+        .map_err(Stop::Refused)
+    }
+
+    /// The hosts of the folder that speaks of the registry, or of `registry.mirrors`.
+    fn looked_up(
+        &self,
+        domain: &str,
+        registry: &Registry,
+        behaviour: Behaviour,
+        problems: &mut Vec<HostsProblem>,
+    ) -> (HostsConfig, Vec<ConfiguredHost>) {
+        let only = || vec![hosts::without_file(domain, behaviour)];
+        if registry.by_mirrors {
+            let hosts = plan::by_mirrors(domain, registry, behaviour).unwrap_or_else(|reason| {
+                problems.push(HostsProblem::of_config(HostsEffect::PullFails, reason));
+                only()
+            });
+            let is_configured = ["*", domain]
+                .iter()
+                .any(|name| registry.mirrors.contains_key(*name));
+            let config = match &self.source {
+                Source::Config(files) if is_configured => HostsConfig::ConfigToml {
+                    file: files.shown(),
+                    problems: Vec::new(),
+                },
+                Source::Unread => HostsConfig::Unread,
+                _ => none_for(&[]),
+            };
+            return (config, hosts);
+        }
+        if matches!(self.source, Source::Unread) {
+            return (HostsConfig::Unread, only());
+        }
+        let Some(folder) = find_folder(&registry.folders, domain) else {
+            return (none_for(&registry.folders), only());
+        };
+        let (hosts, found) = read_folder(&folder, domain, behaviour);
+        problems.extend(found);
+        let config = HostsConfig::Read {
+            folder: printable(&folder.to_string_lossy()),
+            problems: Vec::new(),
+        };
+        (config, hosts)
     }
 }
 
+/// A place where containerd's file is on nodes.
+fn is_usual(path: &Path) -> bool {
+    path == Path::new(CONFIG) || path.ends_with("rancher/k3s/agent/etc/containerd/config.toml")
+}
+
+/// The files that were changed since containerd made its socket, in words; none where that is not seen.
+fn newer_than_start<'a>(
+    files: impl Iterator<Item = &'a PathBuf>,
+    root: Option<&Path>,
+) -> Vec<String> {
+    let root = root.unwrap_or(Path::new("/"));
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let Some(started) = SOCKETS
+        .iter()
+        .find_map(|socket| changed(&root.join(socket)))
+    else {
+        return Vec::new();
+    };
+    let at = |time| {
+        Timestamp::try_from(time).map_or_else(
+            |_| "at a time that can't be told".to_owned(),
+            |time| format!("{time:.0}"),
+        )
+    };
+    files
+        .filter_map(|path| Some((path, changed(path)?)))
+        .filter(|(_, changed)| *changed > started)
+        .map(|(path, changed)| {
+            format!(
+                "{} was changed at {}, after containerd started at {}: it goes by what it read then, which is \
+                 not known",
+                printable(&path.to_string_lossy()),
+                at(changed),
+                at(started)
+            )
+        })
+        .collect()
+}
+
+fn none_for(folders: &[PathBuf]) -> HostsConfig {
+    HostsConfig::NoneFor {
+        folders: folders
+            .iter()
+            .map(|folder| printable(&folder.to_string_lossy()))
+            .collect(),
+        problems: Vec::new(),
+    }
+}
+
+/// `HostDirFromRoot`, for each of the folders.
+fn find_folder(roots: &[PathBuf], domain: &str) -> Option<PathBuf> {
+    let mut folders = roots.iter().flat_map(|root| {
+        hosts::folder_names(domain)
+            .into_iter()
+            .map(|n| root.join(n))
+    });
+    folders.find(|folder| match folder.metadata() {
+        Ok(_) => true,
+        // One that is there and can't be looked into decides as well.
+        Err(error) => !matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        ),
+    })
+}
+
 /// `loadHostDir`.
-fn read_folder(folder: &Path, domain: &str) -> (Vec<ConfiguredHost>, Vec<HostsProblem>) {
+fn read_folder(
+    folder: &Path,
+    domain: &str,
+    behaviour: Behaviour,
+) -> (Vec<ConfiguredHost>, Vec<HostsProblem>) {
     let file = folder.join("hosts.toml");
     let mut problems = Vec::new();
     match read(&file) {
-        Ok(bytes) if !bytes.is_empty() => match hosts::parse(&bytes, domain, folder) {
+        Ok(bytes) if !bytes.is_empty() => match hosts::parse(&bytes, domain, folder, behaviour) {
             Ok(parsed) => return (parsed.hosts, parsed.problems),
-            Err(reason) => problems.push(HostsProblem {
-                effect: HostsEffect::Ignored,
-                reason: format!(
-                    "hosts.toml: {reason}; containerd logs that and goes on as if the file were not there"
+            Err(reason) => problems.push(HostsProblem::of_hosts(
+                HostsEffect::Ignored,
+                format!(
+                    "hosts.toml: {reason}; containerd logs that and goes on as if the file were not there: no \
+                     mirror in it is asked, certificates beside it count"
                 ),
-            }),
+            )),
         },
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => problems.push(HostsProblem {
-            effect: HostsEffect::Doubtful,
-            reason: format!(
-                "hosts.toml can't be read from here ({}); the registry itself was asked",
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            problems.push(HostsProblem::of_hosts(
+                HostsEffect::PullFails,
+                "hosts.toml is a folder, which containerd can't read",
+            ));
+        }
+        Err(error) => problems.push(HostsProblem::of_hosts(
+            HostsEffect::Undecided,
+            format!(
+                "hosts.toml can't be read from here ({}), so the registry itself was asked; where containerd \
+                 can't read it either, every pull fails",
                 error.kind()
             ),
-        }),
+        )),
     }
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
@@ -345,7 +581,7 @@ fn read_folder(folder: &Path, domain: &str) -> (Vec<ConfiguredHost>, Vec<HostsPr
         })
         .collect();
     names.sort();
-    let host = hosts::from_certificates(&names, domain, folder);
+    let host = hosts::from_certificates(&names, domain, folder, behaviour);
     (vec![host], problems)
 }
 
@@ -361,9 +597,12 @@ fn client(
         ca,
         client: pairs,
         headers,
+        login,
+        authority: _,
     } = configured;
-    let mut spoil = |effect, reason: String| problems.push(HostsProblem { effect, reason });
+    let mut spoil = |effect, reason: String| problems.push(HostsProblem::of_hosts(effect, reason));
     let mut made = base.client(host);
+    made.login = login;
     if !ca.is_empty() {
         match roots::extend(&base.store, &base.roots, &ca) {
             Ok((store, roots)) => {
@@ -566,9 +805,10 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-const REGISTRY_SECTIONS: [&str; 2] = ["io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri"];
-
 const MAX_FILE: u64 = 4 << 20;
 
 /// Files of one folder that are looked at.
 const MAX_FILES: usize = 1000;
+
+#[cfg(test)]
+mod tests;

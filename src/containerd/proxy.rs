@@ -109,6 +109,11 @@ impl Proxies {
         }
     }
 
+    /// What there is to say besides of the files that the proxies are from.
+    pub fn add_problems(&mut self, problems: impl IntoIterator<Item = String>) {
+        self.settings.problems.extend(problems);
+    }
+
     pub fn settings(&self) -> &ProxySettings {
         &self.settings
     }

@@ -150,6 +150,7 @@ impl Group {
             CredentialSource::PasswordFile { path }
             | CredentialSource::DockerConfig { path }
             | CredentialSource::NodeConfig { path }
+            | CredentialSource::RuntimeConfig { path }
             | CredentialSource::NodeProvider { path, .. }
             | CredentialSource::Helper { path, .. } => ("file", [path, ""]),
             CredentialSource::CommandLine => ("command line", ["", ""]),

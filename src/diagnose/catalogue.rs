@@ -624,10 +624,16 @@ causes! {
         fix "Nothing where nodes are meant to pull through the mirror alone. Else open the route to the registry or give it the right credential, or list a second mirror in hosts.toml."
         HostsTomlInvalid = "hosts_toml_invalid", Warning, Now, [];
         "containerd's registry settings do not do what they seem to"
-        symptom "The mirror is never asked; or `unable to read CA cert`, `unable to load CA cert`, `failed to load X509 key pair` for every pull"
-        cause "A file in certs.d can't be decoded and is passed over, a setting is misspelt or in the wrong table, a certificate it names can't be read, or an older form (registry.mirrors) is in use."
-        tell "The files are read as containerd reads them. What makes every pull fail is critical; what is ignored, or depends on containerd's version, is a warning."
-        fix "Correct the file and key named in the evidence."
+        symptom "The mirror is never asked; or `unable to read CA cert`, `unable to load CA cert`, `failed to load X509 key pair` for every pull; or `unknown service runtime.v1.ImageService`, since the CRI plugin has not loaded"
+        cause "A file in certs.d can't be decoded and is passed over, a setting is misspelt or in the wrong table, or a certificate it names can't be read. Or config.toml has names of another version, or settings side by side with which containerd's CRI plugin does not load (`mirrors` beside `config_path`)."
+        tell "The files are read as the node's release of containerd reads them, imports included. What makes every pull fail is critical; what is ignored is a warning."
+        fix "Correct the file and key named in the evidence. config.toml counts when containerd starts: restart it."
+        RuntimeSettingsUnknown = "runtime_settings_unknown", Critical, Now, [];
+        "What containerd is set to is not known, and the pull depends on it"
+        symptom "None of its own; Pullpath does not say whether a pull would succeed"
+        cause "A file that config.toml imports can't be read from here, or a file was changed after containerd started, which goes on by what it read then."
+        tell "config.toml and its imports count from containerd's start: where its socket can be seen, their times are compared with the socket's. The pull is then judged with what they have now and without it."
+        fix "Restart containerd ('systemctl restart containerd') where a file is newer than it; else give Pullpath the files that are missing."
     }
     Layers {
         RedirectBlob = "redirect_blob", Critical, Now, [DnsStale, DnsHijack, ProxyMiss];

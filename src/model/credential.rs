@@ -32,6 +32,8 @@ pub enum CredentialSource {
     DockerConfig { path: String },
     /// The kubelet's own docker config.
     NodeConfig { path: String },
+    /// `registry.configs` or `registry.auths` of containerd's own file.
+    RuntimeConfig { path: String },
     /// A credential provider plugin of the kubelet (empty: whichever there are), and where it is configured.
     NodeProvider { name: String, path: String },
     /// A `docker-credential-*` helper named by a docker config.
@@ -52,6 +54,7 @@ impl std::fmt::Display for CredentialSource {
             Self::SecretFile { name, .. } => write!(f, "secret {name}"),
             Self::DockerConfig { path } => f.write_str(path),
             Self::NodeConfig { path } => write!(f, "the kubelet's {path}"),
+            Self::RuntimeConfig { path } => write!(f, "containerd's {path}"),
             Self::NodeProvider { name, path } => {
                 write!(f, "the kubelet's credential provider {name} ({path})")
             }

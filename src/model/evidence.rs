@@ -167,6 +167,9 @@ pub struct ByRelease {
     /// servers answered differently.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub answers_changed: bool,
+    /// The release is that of the other walk: other settings than those that were read may be in force.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_settings: bool,
     pub evidence: Box<Evidence>,
 }
 

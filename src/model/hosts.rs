@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Endpoint;
 use super::units::optional_seconds;
 
-/// What is known of containerd's `hosts.toml` for an image's registry.
+/// What is known of containerd's settings for an image's registry.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HostsConfig {
@@ -19,6 +19,12 @@ pub enum HostsConfig {
     /// The folder was read, and has nothing for this registry.
     NoneFor {
         folders: Vec<String>,
+        #[serde(default)]
+        problems: Vec<HostsProblem>,
+    },
+    /// Without `config_path`: the endpoints of `registry.mirrors` in containerd's own file.
+    ConfigToml {
+        file: String,
         #[serde(default)]
         problems: Vec<HostsProblem>,
     },
@@ -34,29 +40,57 @@ impl HostsConfig {
     pub fn problems(&self) -> &[HostsProblem] {
         match self {
             Self::Unread => &[],
-            Self::NoneFor { problems, .. } | Self::Read { problems, .. } => problems,
+            Self::NoneFor { problems, .. }
+            | Self::ConfigToml { problems, .. }
+            | Self::Read { problems, .. } => problems,
         }
     }
 }
 
-/// Something in a folder of `certs.d` that does not do what it seems to.
+/// Something in `config.toml` or a folder of `certs.d` that does not do what it seems to.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct HostsProblem {
     pub effect: HostsEffect,
     /// Which key of which file, why, and what to write instead.
     pub reason: String,
+    /// It is in `config.toml`: what is corrected there counts after a restart of containerd.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_restart: bool,
+}
+
+impl HostsProblem {
+    /// One of a folder in `certs.d`, which containerd reads at each pull.
+    pub fn of_hosts(effect: HostsEffect, reason: impl Into<String>) -> Self {
+        Self {
+            effect,
+            reason: reason.into(),
+            needs_restart: false,
+        }
+    }
+
+    /// One of `config.toml`, which containerd reads when it starts.
+    pub fn of_config(effect: HostsEffect, reason: impl Into<String>) -> Self {
+        Self {
+            needs_restart: true,
+            ..Self::of_hosts(effect, reason)
+        }
+    }
 }
 
 /// What a problem does to a pull.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostsEffect {
+    /// No image is pulled on this node: containerd does not start, or its CRI plugin does not load.
+    PullsNothing,
     /// Every pull of this registry fails.
     PullFails,
     /// containerd goes on as if the file, or the setting, were not there.
     Ignored,
     /// It works, and is probably not what was meant; or it depends on containerd's version.
     Doubtful,
+    /// What was not seen decides whether pulls succeed.
+    Undecided,
 }
 
 /// One host that containerd would ask for the image.

@@ -40,6 +40,8 @@ pub(super) struct Visit<'a> {
     pub session: Option<Session<'a>>,
     /// It has resolved the reference.
     is_admitted: bool,
+    /// Counts where the kubelet sends none.
+    login: Option<&'a Credential>,
 }
 
 /// What a host makes of a reference.
@@ -108,6 +110,7 @@ impl<'a> Visit<'a> {
             line: Err(Phase::Resolve),
             session: None,
             is_admitted: false,
+            login: client.login.as_ref(),
         };
         visit.line = visit.open_registry().await;
         if let Err(phase) = visit.line {
@@ -138,6 +141,7 @@ impl<'a> Visit<'a> {
     pub(super) fn begin(&mut self, rules: &'a Rules, credential: Option<&'a Credential>) {
         let repository = self.check.reference.repository();
         let spares = self.check.effort.only_free;
+        let credential = credential.or(self.login);
         self.session = Some(Session::new(rules, repository, credential, spares));
     }
 

@@ -30,8 +30,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-use crate::containerd::behaviour::{Behaviour, Rules};
-use crate::containerd::hosts::NO_HOST_TABLE;
+use crate::containerd::behaviour::{Rules, Settled};
 use crate::containerd::{BaseTrust, HostClient, Settings};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Attempt, ByRelease, Evidence, TracedExchange, Walk};
@@ -193,7 +192,7 @@ pub async fn pull(
     progress: &dyn Progress,
     started: Timestamp,
 ) -> Evidence {
-    let candidates = Behaviour::candidates(check.runtime.as_ref());
+    let candidates = edges.settings.candidates(check.runtime.as_ref());
     let rules = Rules::new(candidates[0], &candidates);
     let mut evidence = Box::pin(pull_by(&rules, check, edges, progress, started)).await;
     let mut left: Vec<usize> = (0..candidates.len())
@@ -226,9 +225,20 @@ pub async fn pull(
             .filter(|one| *one == other || rules.agrees(*one))
             .collect();
         left.retain(|one| !alike.contains(one));
+        let read_releases: Vec<_> = candidates
+            .iter()
+            .filter(|one| one.settings == Settled::AsRead)
+            .map(|one| one.release)
+            .collect();
+        // With a release that is known, nothing else than the settings is in question.
+        let other_settings = read_releases.len() == 1
+            && alike
+                .iter()
+                .all(|one| candidates[*one].settings != Settled::AsRead);
         evidence.by_release.push(ByRelease {
             release: names(&alike),
             answers_changed: walked.iter().any(|one| rules.agrees(*one)),
+            other_settings,
             evidence: Box::new(again),
         });
         walked.push(other);
@@ -250,14 +260,16 @@ async fn pull_by(
     for secret in edges.settings.proxies.secrets() {
         scrub.hide(secret);
     }
-    let (mut hosts, mut clients) =
+    let (mut hosts, clients) =
         edges
             .settings
-            .hosts(check.reference.domain(), &check.host(), &edges.trust);
-    drop_server_alone(rules, check, edges, &hosts, &mut clients);
+            .hosts(check.reference.domain(), &check.host(), &edges.trust, rules);
     ask_nobody(&mut hosts, check, &clients);
     for secret in clients.iter().flat_map(|client| &client.header_values) {
         scrub.hide(secret);
+    }
+    for login in clients.iter().filter_map(|client| client.login.as_ref()) {
+        login.hide_in(&mut scrub);
     }
     let reads_all = |check: &Check| check.effort.transfer.as_ref().is_some_and(|b| b.full);
     let requests = Requests::of_image(reads_all(check));
@@ -321,22 +333,6 @@ async fn pull_by(
     }
 }
 
-/// What containerd 1 makes of a `hosts.toml` that has a `server` and no `[host]`.
-fn drop_server_alone(
-    rules: &Rules,
-    check: &Check,
-    edges: &Edges,
-    hosts: &HostsConfig,
-    clients: &mut Vec<HostClient>,
-) {
-    let has_none = |problem: &HostsProblem| problem.reason.contains(NO_HOST_TABLE);
-    let is_alone = hosts.problems().iter().any(has_none);
-    if !is_alone || rules.decide(Behaviour::reads_server_alone) {
-        return;
-    }
-    *clients = vec![edges.trust.client(check.host())];
-}
-
 /// `no resolve hosts`: every host may be asked for content only, and the image is named by a tag.
 fn ask_nobody(hosts: &mut HostsConfig, check: &Check, clients: &[HostClient]) {
     let HostsConfig::Read { problems, .. } = hosts else {
@@ -344,13 +340,10 @@ fn ask_nobody(hosts: &mut HostsConfig, check: &Check, clients: &[HostClient]) {
     };
     let can_resolve = clients.iter().any(|client| client.host.resolves);
     if !can_resolve && check.reference.digest().is_none() {
-        problems.push(HostsProblem {
-            effect: HostsEffect::PullFails,
-            reason: "no host has both 'pull' and 'resolve' in its capabilities, so containerd has none \
+        problems.push(HostsProblem::of_hosts(HostsEffect::PullFails, "no host has both 'pull' and 'resolve' in its capabilities, so containerd has none \
                      to ask what a tag stands for (`no resolve hosts`); add 'resolve' to one, or above \
                      the first [host]"
-                .to_owned(),
-        });
+                .to_owned()));
     }
 }
 

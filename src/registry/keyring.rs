@@ -257,6 +257,8 @@ impl Ring {
             CredentialSource::DockerConfig { .. }
             | CredentialSource::Helper { .. }
             | CredentialSource::NodeConfig { .. }
+            // The kubelet has none of these.
+            | CredentialSource::RuntimeConfig { .. }
             | CredentialSource::NodeProvider { .. } => Self::DockerConfigs,
         }
     }
@@ -502,7 +504,7 @@ fn split_host_port(host: &str) -> (&str, &str) {
 
 /// Go's `filepath.Match` within one label; `None` for a malformed pattern. There is no `?`, no
 /// `\` and no `^` in the host of a URL.
-fn glob(pattern: &str, text: &str) -> Option<bool> {
+pub(crate) fn glob(pattern: &str, text: &str) -> Option<bool> {
     let pattern = read_pattern(pattern)?;
     let text: Vec<char> = text.chars().collect();
     // reach[j]: the pattern so far matches the first j characters.

@@ -365,11 +365,13 @@ impl Page {
     /// The hosts of hosts.toml, when there is more to say than the registry's own name.
     fn hosts(&mut self, report: &Report) {
         let evidence = &report.evidence;
-        let HostsConfig::Read { folder, .. } = &evidence.hosts else {
+        let (HostsConfig::Read { folder: place, .. } | HostsConfig::ConfigToml { file: place, .. }) =
+            &evidence.hosts
+        else {
             return;
         };
         let name = self.style.paint(Ink::Bold, "hosts");
-        self.line(&format!("{name}  in containerd's order, by {folder}"));
+        self.line(&format!("{name}  in containerd's order, by {place}"));
         let mut walks: Vec<&Walk> = evidence.others.iter().chain([&evidence.walk]).collect();
         walks.sort_by_key(|walk| walk.host.place);
         let asked = walks.len();

@@ -66,6 +66,7 @@ pub fn containerd_files(network: &Network) -> containerd::Request {
         hosts_dir: network.hosts_dir.clone(),
         config: network.containerd_config.clone(),
         proxy_from: network.proxy_from.clone(),
+        root: network.host_root.clone(),
         may_lack: containerd::MayLack {
             hosts: true,
             proxies: true,

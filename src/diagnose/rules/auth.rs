@@ -161,6 +161,9 @@ fn new_password(source: &CredentialSource) -> String {
                 "Log in once with the user and password of {source} (`crane auth login` or `docker login`), then create the Secret anew."
             )
         }
+        CredentialSource::RuntimeConfig { path } => format!(
+            "Correct the login of this host in {path} (registry.configs.HOST.auth) and restart containerd, or give the pod a Secret: its credential counts before that one."
+        ),
         _ => format!("Correct the user and password given by {source}."),
     }
 }

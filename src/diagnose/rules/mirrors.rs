@@ -19,33 +19,63 @@ const HEADERS: Duration = Duration::from_secs(30);
 
 /// Settings that do not do what they seem to.
 pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let place = match &evidence.hosts {
+    let folder = match &evidence.hosts {
         HostsConfig::Read { folder, .. } => folder.clone(),
         _ => "containerd's configuration".to_owned(),
     };
     for problem in evidence.hosts.problems() {
-        let (severity, hint) = match problem.effect {
-            HostsEffect::PullFails => (
+        let place = if problem.needs_restart {
+            "config.toml"
+        } else {
+            folder.as_str()
+        };
+        let counts = if problem.needs_restart {
+            "restart containerd: it reads that file when it starts"
+        } else {
+            "containerd reads it anew at each pull, without a restart"
+        };
+        let (cause, severity, hint) = match problem.effect {
+            HostsEffect::PullsNothing => (
+                Cause::HostsTomlInvalid,
                 Severity::Critical,
                 format!(
-                    "Correct that in {place}: containerd fails every pull of this registry until then."
+                    "Correct that in {place}, and {counts}. Until then no pod on this node gets an image."
+                ),
+            ),
+            HostsEffect::PullFails => (
+                Cause::HostsTomlInvalid,
+                Severity::Critical,
+                format!(
+                    "Correct that in {place}: containerd fails every pull of this registry until then; {counts}."
                 ),
             ),
             HostsEffect::Ignored => (
+                Cause::HostsTomlInvalid,
                 Severity::Warning,
-                format!(
-                    "Correct that in {place}; containerd reads it anew at each pull, without a restart."
-                ),
+                format!("Correct that in {place}; {counts}."),
             ),
             HostsEffect::Doubtful => (
+                Cause::HostsTomlInvalid,
                 Severity::Warning,
                 format!("Check it in {place} on the node, with the version of containerd there."),
             ),
+            HostsEffect::Undecided => (
+                Cause::RuntimeSettingsUnknown,
+                Severity::Critical,
+                format!(
+                    "Look at {place} on the node itself, or give all its files to the program."
+                ),
+            ),
+        };
+        let fact = if problem.needs_restart {
+            problem.reason.clone()
+        } else {
+            format!("{place}: {}", problem.reason)
         };
         findings.push(
-            new(Cause::HostsTomlInvalid, None, None)
+            new(cause, None, None)
                 .severity(severity)
-                .fact(format!("{place}: {}", problem.reason))
+                .fact(fact)
                 .hint(hint),
         );
     }
@@ -82,6 +112,7 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .fact(cost(walk));
         let file = match &evidence.hosts {
             HostsConfig::Read { folder, .. } => format!("{folder}/hosts.toml"),
+            HostsConfig::ConfigToml { file, .. } => file.clone(),
             _ => "hosts.toml".to_owned(),
         };
         // A cache or a mirror of a part need not have everything.
@@ -99,9 +130,12 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         }
         let repair = root.map_or_else(String::new, |root| format!("{} ", root.hint));
-        findings.push(finding.hint(format!(
-            "{repair}Or take {host} out of {file}; a short `dial_timeout` there (containerd 2.1 or later) bounds what it costs."
-        )));
+        let timeout = if matches!(evidence.hosts, HostsConfig::ConfigToml { .. }) {
+            ", and restart containerd."
+        } else {
+            "; a short `dial_timeout` there (containerd 2.1 or later) bounds what it costs."
+        };
+        findings.push(finding.hint(format!("{repair}Or take {host} out of {file}{timeout}")));
     }
     if !decided && !evidence.others.is_empty() {
         hidden(evidence, findings);
@@ -362,15 +396,22 @@ fn head_time(walk: &Walk) -> Duration {
 /// Hosts that are used without checking who they are.
 pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
     for walk in evidence.others.iter().chain([&evidence.walk]) {
-        if !walk.host.skip_verify || walk.host.kind == HostKind::Registry && !is_read(evidence) {
+        // Of a registry on loopback nothing is verified, whatever is written.
+        let is_own = walk.host.kind == HostKind::Registry;
+        let is_default = is_own && (!is_read(evidence) || walk.host.endpoint.host.is_loopback());
+        if !walk.host.skip_verify || is_default {
             continue;
         }
+        let (file, setting) = match &evidence.hosts {
+            HostsConfig::ConfigToml { .. } => ("config.toml", "insecure_skip_verify"),
+            _ => ("hosts.toml", "skip_verify"),
+        };
         let Some(leg) = walk.legs.first() else {
             continue;
         };
         let host = &walk.host.endpoint;
         let finding = new(Cause::MirrorInsecure, None, None)
-            .fact(format!("hosts.toml says skip_verify for {host}"));
+            .fact(format!("{file} says {setting} for {host}"));
         let held_back = walk
             .attempts
             .iter()
@@ -384,13 +425,13 @@ pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     "the walk went on too, and sent no credential there"
                 })
                 .hint(format!(
-                    "Put the authority of {host} into `ca` in hosts.toml, and take skip_verify out."
+                    "Put the authority of {host} into `ca` in hosts.toml, and take {setting} out."
                 )),
             None if leg.tls.outcome.done().is_some() => finding
                 .fact("its certificate is good: the setting is not needed")
-                .hint("Take skip_verify out of hosts.toml."),
+                .hint(format!("Take {setting} out of {file}.")),
             None => finding.hint(format!(
-                "Give {host} a certificate that nodes can check, and take skip_verify out of hosts.toml."
+                "Give {host} a certificate that nodes can check, and take {setting} out of {file}."
             )),
         };
         findings.push(finding);
@@ -398,5 +439,8 @@ pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
 }
 
 fn is_read(evidence: &Evidence) -> bool {
-    matches!(evidence.hosts, HostsConfig::Read { .. })
+    matches!(
+        evidence.hosts,
+        HostsConfig::Read { .. } | HostsConfig::ConfigToml { .. }
+    )
 }

@@ -20,8 +20,9 @@ use std::iter;
 use super::cause::{Cause, Detected};
 use super::{Confidence, Finding, Pull, Severity, Verdict, path};
 use crate::model::endpoint::Role;
-use crate::model::evidence::Evidence;
+use crate::model::evidence::{ByRelease, Evidence};
 use crate::model::fault::{HttpFault, Phase, instant};
+use crate::model::hosts::HostsConfig;
 use crate::model::text::titled;
 use crate::model::vantage::{NetworkView, Unseen};
 use crate::model::workload::Found;
@@ -95,6 +96,7 @@ const UNDECIDED: &[Cause] = &[
     Cause::SecretNotNamed,
     Cause::ReleaseDecides,
     Cause::Intermittent,
+    Cause::RuntimeSettingsUnknown,
     Cause::ProbeLimit,
 ];
 
@@ -152,18 +154,18 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 
 /// The runtime's release is not known, and the walk by another's rules ended otherwise.
 fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
-    let ends: Vec<(&str, Verdict)> = evidence
+    let ends: Vec<(&ByRelease, Verdict)> = evidence
         .by_release
         .iter()
-        .map(|other| (other.release.as_str(), judge(&other.evidence)))
+        .map(|other| (other, judge(&other.evidence)))
         .collect();
-    if ends.iter().all(|(_, verdict)| verdict.pull == pull) {
-        return None;
-    }
-    let is_chance = evidence
-        .by_release
+    let mut differing = ends
         .iter()
-        .any(|other| other.answers_changed);
+        .filter(|(_, verdict)| verdict.pull != pull)
+        .peekable();
+    differing.peek()?;
+    let by_settings = differing.all(|(other, _)| other.other_settings);
+    let is_chance = ends.iter().any(|(other, _)| other.answers_changed);
     // What chance decided is said of the walk, not of the releases.
     let says = |releases: &str, pull: Pull| match (is_chance, pull) {
         (false, Pull::WouldSucceed) => format!("{releases} would pull it"),
@@ -174,22 +176,29 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
         (true, Pull::Unknown) => format!("checked as {releases}: undecided"),
     };
     let here = evidence.walked_as.as_deref().unwrap_or("containerd");
-    let others = ends.iter().map(|(release, verdict)| {
+    let others = ends.iter().map(|(other, verdict)| {
         let root = verdict
             .findings
             .iter()
             .find(|f| f.severity == Severity::Critical);
         let cause = root.map_or_else(String::new, |root| format!(" ({})", root.cause.code()));
-        says(release, verdict.pull) + &cause
+        says(&other.release, verdict.pull) + &cause
     });
     let finding = if is_chance {
         new(Cause::Intermittent, None, None)
             .fact("the releases would treat the same answers alike there: the servers answered differently")
             .confidence(Confidence::Medium)
             .hint("Probe several times, with `--runtime containerd://VERSION`: servers behind one name that differ, or a limit on requests at a time, answer like this.")
-    } else {
+    } else if !by_settings {
         new(Cause::ReleaseDecides, None, None)
             .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it.")
+    } else if matches!(evidence.hosts, HostsConfig::Unread) {
+        new(Cause::RuntimeSettingsUnknown, None, None).hint(
+            "Name containerd's own file, by --containerd-config or network.containerd_config.",
+        )
+    } else {
+        new(Cause::RuntimeSettingsUnknown, None, None)
+            .hint("Restart containerd on the node: it reads config.toml when it starts, and the file was changed since.")
     };
     let here = says(here, pull);
     Some(Finding {

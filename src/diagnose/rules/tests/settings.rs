@@ -217,10 +217,7 @@ fn settings_are_told_by_what_they_do() {
         let mut evidence = healthy();
         evidence.hosts = HostsConfig::Read {
             folder: "/certs.d/x".to_owned(),
-            problems: vec![HostsProblem {
-                effect,
-                reason: "'ca' can't be read".to_owned(),
-            }],
+            problems: vec![HostsProblem::of_hosts(effect, "'ca' can't be read")],
         };
         says(
             &only(&evidence, "hosts_toml_invalid", severity),

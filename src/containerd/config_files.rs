@@ -1,0 +1,306 @@
+//! containerd's own file, `config.toml`, and the files that it imports: found and read, not yet judged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Component, Path, PathBuf};
+
+use toml_edit::{Document, Item, Value};
+
+use super::read;
+use crate::model::text::printable;
+use crate::registry::keyring::glob;
+use crate::registry::scrub::Secret;
+
+/// A value of a TOML file, as far as containerd's decoders tell values apart. Texts may be passwords.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    Table(BTreeMap<String, Node>),
+    Array(Vec<Node>),
+    Text(Secret),
+    Integer(i64),
+    Bool(bool),
+    /// A float or a date.
+    Other,
+}
+
+impl Node {
+    pub fn table(&self) -> Option<&BTreeMap<String, Self>> {
+        match self {
+            Self::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    fn of(item: &Item) -> Self {
+        match item {
+            Item::Value(value) => Self::of_value(value),
+            Item::Table(table) => Self::Table(
+                table
+                    .iter()
+                    .map(|(key, item)| (key.to_owned(), Self::of(item)))
+                    .collect(),
+            ),
+            Item::ArrayOfTables(tables) => Self::Array(
+                tables
+                    .iter()
+                    .map(|table| Self::of(&Item::Table(table.clone())))
+                    .collect(),
+            ),
+            Item::None => Self::Other,
+        }
+    }
+
+    fn of_value(value: &Value) -> Self {
+        match value {
+            Value::String(text) => Self::Text(Secret::new(text.value())),
+            Value::Integer(number) => Self::Integer(*number.value()),
+            Value::Boolean(flag) => Self::Bool(*flag.value()),
+            Value::Array(values) => Self::Array(values.iter().map(Self::of_value).collect()),
+            Value::InlineTable(table) => Self::Table(
+                table
+                    .iter()
+                    .map(|(key, value)| (key.to_owned(), Self::of_value(value)))
+                    .collect(),
+            ),
+            Value::Float(_) | Value::Datetime(_) => Self::Other,
+        }
+    }
+}
+
+/// One file that was read.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    pub root: Node,
+    pub imports: Vec<Import>,
+}
+
+/// What one entry of `imports` leads to.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// Where a relative pattern is resolved against the folder of the file.
+    pub beside: Vec<PathBuf>,
+    /// Where it is resolved against containerd's working directory, which is `/` under systemd.
+    pub from_root: Vec<PathBuf>,
+}
+
+/// Why a file that is imported can't be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unusable {
+    /// Not here; on the node it may be.
+    Unread(String),
+    /// containerd does not start with it.
+    Malformed { line: usize },
+    /// More files than are read.
+    TooMany,
+}
+
+/// `config.toml` and what it imports, by path.
+#[derive(Clone, Debug)]
+pub struct ConfigFiles {
+    pub main: PathBuf,
+    pub files: BTreeMap<PathBuf, Result<ConfigFile, Unusable>>,
+}
+
+/// Files of one configuration that are read.
+const MAX_FILES: usize = 64;
+
+impl ConfigFiles {
+    /// The file itself, and all files that it leads to.
+    ///
+    /// # Errors
+    /// The line at which `text` is no TOML.
+    pub fn load(main: &Path, text: &[u8]) -> Result<Self, usize> {
+        let first = parse(main, text)?;
+        let mut pending: VecDeque<PathBuf> = targets(&first).collect();
+        let mut files = BTreeMap::from([(main.to_owned(), Ok(first))]);
+        while let Some(path) = pending.pop_front() {
+            if files.contains_key(&path) {
+                continue;
+            }
+            if files.len() >= MAX_FILES {
+                files.insert(path, Err(Unusable::TooMany));
+                break;
+            }
+            let file = match read(&path) {
+                Err(error) => Err(Unusable::Unread(error.kind().to_string())),
+                Ok(bytes) => parse(&path, &bytes).map_err(|line| Unusable::Malformed { line }),
+            };
+            if let Ok(file) = &file {
+                pending.extend(targets(file));
+            }
+            files.insert(path, file);
+        }
+        Ok(Self {
+            main: main.to_owned(),
+            files,
+        })
+    }
+
+    /// For people.
+    pub fn shown(&self) -> String {
+        printable(&self.main.to_string_lossy())
+    }
+}
+
+fn targets(file: &ConfigFile) -> impl Iterator<Item = PathBuf> {
+    let both = file
+        .imports
+        .iter()
+        .flat_map(|import| import.beside.iter().chain(&import.from_root));
+    both.cloned().collect::<Vec<_>>().into_iter()
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<ConfigFile, usize> {
+    let text = std::str::from_utf8(bytes).map_err(|error| line_at(bytes, error.valid_up_to()))?;
+    let document = Document::parse(text)
+        .map_err(|error| line_at(bytes, error.span().map_or(0, |span| span.start)))?;
+    let root = Node::of(document.as_item());
+    let entries = match root.table().and_then(|table| table.get("imports")) {
+        Some(Node::Array(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    let imports = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Node::Text(pattern) => Some(import(path, pattern.expose())),
+            _ => None,
+        })
+        .collect();
+    Ok(ConfigFile { root, imports })
+}
+
+fn line_at(bytes: &[u8], at: usize) -> usize {
+    let before = bytes.get(..at).unwrap_or(bytes);
+    1 + before
+        .iter()
+        .map(|b| usize::from(*b == b'\n'))
+        .sum::<usize>()
+}
+
+/// `resolveImports`: of older releases, too.
+fn import(parent: &Path, entry: &str) -> Import {
+    let folder = parent.parent().unwrap_or(Path::new("/"));
+    let beside = clean(&folder.join(entry));
+    if !entry.contains('*') {
+        let one = vec![beside];
+        return Import {
+            from_root: one.clone(),
+            beside: one,
+        };
+    }
+    let from_root = clean(&Path::new("/").join(entry));
+    Import {
+        beside: matches(&beside),
+        from_root: matches(&from_root),
+    }
+}
+
+/// Go's `filepath.Clean` of an absolute path.
+fn clean(path: &Path) -> PathBuf {
+    let mut parts = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
+/// Go's `filepath.Glob`: what is there, in the order of names.
+fn matches(pattern: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::new()];
+    for part in pattern.components() {
+        let name = part.as_os_str().to_string_lossy();
+        let is_pattern =
+            matches!(part, Component::Normal(_)) && name.contains(['*', '?', '[', '\\']);
+        let mut next = Vec::new();
+        for folder in &found {
+            if !is_pattern {
+                next.push(folder.join(part));
+                continue;
+            }
+            let entries = std::fs::read_dir(folder).into_iter().flatten();
+            let mut names: Vec<_> = entries
+                .take(super::MAX_FILES)
+                .filter_map(|entry| Some(entry.ok()?.file_name()))
+                .filter(|entry| glob(&name, &entry.to_string_lossy()) == Some(true))
+                .collect();
+            names.sort();
+            next.extend(names.into_iter().map(|name| folder.join(name)));
+        }
+        next.truncate(MAX_FILES * 2);
+        found = next;
+    }
+    found.retain(|path| path.symlink_metadata().is_ok());
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn imports_are_followed_once_and_a_missing_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("conf.d")).unwrap();
+        fs::write(at("conf.d/b.toml"), "imports = [\"../config.toml\"]\n").unwrap();
+        fs::write(at("conf.d/a.toml"), "imports = [\"none.toml\"]\n").unwrap();
+        fs::write(at("conf.d/x.txt"), "").unwrap();
+        fs::write(at("bad.toml"), "a = 1\nb\n").unwrap();
+        let text = "imports = [\"conf.d/*.toml\", \"bad.toml\"]\n";
+        let files = ConfigFiles::load(&at("config.toml"), text.as_bytes()).unwrap();
+        let names: Vec<_> = files
+            .files
+            .iter()
+            .map(|(path, file)| {
+                let name = path.strip_prefix(folder.path()).unwrap();
+                (name.to_string_lossy().into_owned(), file.is_ok())
+            })
+            .collect();
+        let want = [
+            ("bad.toml", false),
+            ("conf.d/a.toml", true),
+            ("conf.d/b.toml", true),
+            ("conf.d/none.toml", false),
+            ("config.toml", true),
+        ];
+        assert_eq!(names, want.map(|(name, is_ok)| (name.to_owned(), is_ok)));
+        assert_eq!(
+            files.files[&at("bad.toml")].as_ref().unwrap_err(),
+            &Unusable::Malformed { line: 2 }
+        );
+        let main = files.files[&at("config.toml")].as_ref().unwrap();
+        let order: Vec<_> = main.imports[0].beside.iter().collect();
+        assert_eq!(order, [&at("conf.d/a.toml"), &at("conf.d/b.toml")]);
+    }
+
+    #[test]
+    fn files_are_not_followed_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..200 {
+            let text = format!("imports = [\"{}.toml\"]\n", number + 1);
+            fs::write(folder.path().join(format!("{number}.toml")), text).unwrap();
+        }
+        let main = folder.path().join("0.toml");
+        let files = ConfigFiles::load(&main, b"imports = [\"1.toml\"]\n").unwrap();
+        assert_eq!(files.files.len(), MAX_FILES + 1);
+        let too_many = |file: &Result<ConfigFile, Unusable>| matches!(file, Err(Unusable::TooMany));
+        assert_eq!(
+            files.files.values().filter(|file| too_many(file)).count(),
+            1
+        );
+    }
+
+    #[test]
+    fn what_is_no_toml_is_named_by_its_line() {
+        let load = |text: &[u8]| ConfigFiles::load(Path::new("/c.toml"), text).unwrap_err();
+        assert_eq!(load(b"version = 2\n[plugins\n"), 2);
+        assert_eq!(load(b"version = 2\n\na = \"\xff\"\n"), 3);
+    }
+}

@@ -3,6 +3,7 @@
 //! What the files mean is judged in [`hosts`] and [`proxy`]; here they are found and read.
 
 pub mod behaviour;
+pub mod builds;
 pub mod hosts;
 pub mod proxy;
 
@@ -11,17 +12,18 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
-use rustls::RootCertStore;
 use toml_edit::{Document, Item};
 
 use crate::model::endpoint::Scheme;
 use crate::model::evidence::Roots;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::runtime::Runtime;
 use crate::model::text::printable;
 use crate::model::vantage::{Unseen, UnseenBecause};
 use crate::net::roots::{self, RootsError};
 use crate::net::tls::{ClientCertificates, TlsClient};
 use crate::registry::scrub::Secret;
+use crate::trust::{GoBuild, Pool};
 use hosts::ConfiguredHost;
 use proxy::Proxies;
 
@@ -98,15 +100,35 @@ pub struct HostClient {
 /// The trust that every host has before its own `ca`.
 #[derive(Clone, Debug)]
 pub struct BaseTrust {
-    pub store: RootCertStore,
+    pub store: Pool,
     pub roots: Roots,
     pub tls: TlsClient,
+    /// Of the runtime whose pull is walked.
+    builds: Vec<GoBuild>,
 }
 
 impl BaseTrust {
-    pub fn new(store: RootCertStore, roots: Roots) -> Self {
-        let tls = TlsClient::new(store.clone());
-        Self { store, roots, tls }
+    /// Of a runtime that is not known.
+    pub fn new(store: Pool, roots: Roots) -> Self {
+        let builds = builds::candidates(None);
+        let tls = TlsClient::new(store.clone(), &builds);
+        Self {
+            store,
+            roots,
+            tls,
+            builds,
+        }
+    }
+
+    /// The same by the rules of this runtime.
+    #[must_use]
+    pub fn of_runtime(&self, runtime: Option<&Runtime>) -> Self {
+        let builds = builds::candidates(runtime);
+        Self {
+            tls: self.tls.clone().with_builds(&builds),
+            builds,
+            ..self.clone()
+        }
     }
 
     /// A client for a host without settings of its own.
@@ -367,7 +389,7 @@ fn client(
     if !ca.is_empty() {
         match roots::extend(&base.store, &base.roots, &ca) {
             Ok((store, roots)) => {
-                made.tls = TlsClient::new(store);
+                made.tls = TlsClient::new(store, &base.builds);
                 made.roots = roots;
             }
             Err(error) => {

@@ -227,11 +227,12 @@ async fn pull_by(
     for secret in edges.settings.proxies.secrets() {
         scrub.hide(secret);
     }
+    let trust = edges.trust.of_runtime(check.runtime.as_ref());
     let (mut hosts, mut clients) =
         edges
             .settings
-            .hosts(check.reference.domain(), &check.host(), &edges.trust);
-    drop_server_alone(rules, check, edges, &hosts, &mut clients);
+            .hosts(check.reference.domain(), &check.host(), &trust);
+    drop_server_alone(rules, check, &trust, &hosts, &mut clients);
     ask_nobody(&mut hosts, check, &clients);
     for secret in clients.iter().flat_map(|client| &client.header_values) {
         scrub.hide(secret);
@@ -301,7 +302,7 @@ async fn pull_by(
 fn drop_server_alone(
     rules: &Rules,
     check: &Check,
-    edges: &Edges,
+    trust: &BaseTrust,
     hosts: &HostsConfig,
     clients: &mut Vec<HostClient>,
 ) {
@@ -310,7 +311,7 @@ fn drop_server_alone(
     if !is_alone || rules.decide(Behaviour::reads_server_alone) {
         return;
     }
-    *clients = vec![edges.trust.client(check.host())];
+    *clients = vec![trust.client(check.host())];
 }
 
 /// `no resolve hosts`: every host may be asked for content only, and the image is named by a tag.

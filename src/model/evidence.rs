@@ -616,6 +616,18 @@ pub struct BadLink {
     pub problem: LinkProblem,
     /// For people.
     pub reason: String,
+    /// The root of its issuer's name, where that has expired as well: an old one of an authority that
+    /// others vouch for by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired_root: Option<ExpiredRoot>,
+}
+
+/// A root that is over.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ExpiredRoot {
+    pub certificate: Certificate,
+    /// The file or folder that it is from.
+    pub source: String,
 }
 
 /// What is wrong with one certificate of a chain.

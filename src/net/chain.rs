@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rustls::CertificateError;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::model::evidence::{BadLink, Certificate, LinkProblem};
+use crate::model::evidence::{BadLink, Certificate, ExpiredRoot, LinkProblem};
 use crate::model::fault::TlsFault;
 use crate::model::text::{clean, hex};
 use crate::trust::{self, Fault, GoBuild, Place, Pool, Verdict};
@@ -102,7 +102,7 @@ pub(super) fn judge(
         Verdict::Refused(refusal) => {
             shown.refused = Some(Refused {
                 fault: fault(&refusal, pool, &shown.chain, host, now),
-                bad_link: bad_link(&refusal, pool, &shown.chain),
+                bad_link: bad_link(&refusal, pool, &shown.chain, now),
                 is_unreadable: matches!(refusal.fault, Fault::Unreadable(_)),
             });
         }
@@ -156,7 +156,7 @@ fn fault(
     }
 }
 
-fn bad_link(refusal: &trust::Refusal, pool: &Pool, chain: &[Vec<u8>]) -> Option<BadLink> {
+fn bad_link(refusal: &trust::Refusal, pool: &Pool, chain: &[Vec<u8>], now: i64) -> Option<BadLink> {
     let (fault, place) = match &refusal.fault {
         Fault::UnknownAuthority { hint: Some(hint) } => (hint.fault.as_ref(), hint.place),
         fault => (fault, refusal.place),
@@ -180,12 +180,24 @@ fn bad_link(refusal: &trust::Refusal, pool: &Pool, chain: &[Vec<u8>]) -> Option<
             pool.roots().get(index).map(|root| root.source.to_string()),
         ),
     };
+    let der = der(place, pool, chain)?;
+    let is_old = problem == LinkProblem::Expired && sent.is_some_and(|place| place > 0);
+    let above = trust::Certificate::parse(der)
+        .ok()
+        .filter(|_| is_old)
+        .and_then(|certificate| pool.expired_issuer(&certificate, now).cloned());
     Some(BadLink {
-        certificate: read(der(place, pool, chain)?)?,
+        certificate: read(der)?,
         sent,
         source,
         problem,
         reason: clean(&fault.to_string(), MAX_TEXT),
+        expired_root: above.and_then(|root| {
+            Some(ExpiredRoot {
+                certificate: read(root.certificate.der())?,
+                source: root.source.to_string(),
+            })
+        }),
     })
 }
 
@@ -217,7 +229,7 @@ fn read(der: &[u8]) -> Option<Certificate> {
     let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, der);
     let validity = parsed.validity();
     let ours = trust::Certificate::parse(der).ok();
-    let issuer_at = ours.iter().flat_map(|ours| ours.issuer_at());
+    let issuer_at = ours.iter().flat_map(trust::Certificate::issuer_at);
     Some(Certificate {
         subject: clean(&parsed.subject().to_string(), MAX_TEXT),
         issuer: clean(&parsed.issuer().to_string(), MAX_TEXT),

@@ -556,11 +556,7 @@ mod tests {
     }
 
     /// Shakes hands with a TLS server that does nothing after it.
-    async fn with_server(
-        roots: Pool,
-        host: &str,
-        config: rustls::ServerConfig,
-    ) -> Secured {
+    async fn with_server(roots: Pool, host: &str, config: rustls::ServerConfig) -> Secured {
         let at = peer(|stream| async move {
             let mut stream = testing::accept(stream, config).await;
             if let Some(stream) = &mut stream {

@@ -14,15 +14,6 @@ pub struct GoBuild {
     pub language: u8,
 }
 
-/// What a build does where that is known.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Rule {
-    Takes,
-    Refuses,
-    /// It hangs on a patch release that was not read.
-    Unknown,
-}
-
 impl GoBuild {
     /// `go` 1.`language` or, for a release that knows no such defaults, its own.
     fn defaults_of(&self, change: u8) -> bool {
@@ -85,12 +76,11 @@ impl GoBuild {
     }
 
     /// A constraint that excludes `a.example.com` excludes `*.example.com` as well.
-    pub(super) fn excludes_wildcards_above(&self) -> Rule {
-        match self.release.0 {
-            ..24 => Rule::Takes,
-            // Patch releases of both brought it.
-            24..=25 => Rule::Unknown,
-            26.. => Rule::Refuses,
+    pub(super) fn excludes_wildcards_above(&self) -> bool {
+        match self.release {
+            (24, patch) => patch >= 11,
+            (25, patch) => patch >= 5,
+            (minor, _) => minor > 25,
         }
     }
 

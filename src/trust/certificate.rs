@@ -44,14 +44,22 @@ pub(super) struct Extensions {
     pub(super) authority_key: Vec<u8>,
     pub(super) alternative_names: Option<AlternativeNames>,
     pub(super) constraints: Option<Constraints>,
-    /// Constraints or mappings of policies.
-    pub(super) has_policy_rules: bool,
+    pub(super) policies: Policies,
     /// Critical, and of a kind that Go does not know.
     pub(super) is_critical_unknown: bool,
-    /// The same for releases that don't know those of policies.
-    pub(super) is_critical_policy: bool,
     /// Where the issuer's certificate is to be had (RFC 5280, 4.2.2.1).
     pub(super) issuer_at: Vec<String>,
+}
+
+/// What is said of certificate policies.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Policies {
+    pub(super) are_named: bool,
+    /// So many certificates below may be without one that holds (`requireExplicitPolicy`).
+    pub(super) wanted_in: Option<u64>,
+    pub(super) are_mapped: bool,
+    /// Constraints or mappings are critical, which only later releases know.
+    pub(super) are_critical: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -322,8 +330,8 @@ impl Extensions {
                 self.alternative_names = Some(names);
             }
             19 => {
-                self.basic_constraints =
-                    Some(BasicConstraints::read(value).ok_or("invalid basic constraints")?)
+                let constraints = BasicConstraints::read(value);
+                self.basic_constraints = Some(constraints.ok_or("invalid basic constraints")?);
             }
             30 => {
                 let (constraints, has_unknown) = Constraints::read(value)?;
@@ -331,10 +339,18 @@ impl Extensions {
                 self.constraints = Some(constraints);
             }
             31 => check_distribution_points(value).ok_or("invalid CRL distribution points")?,
-            32 => check_policies(value).ok_or("invalid certificate policies")?,
+            32 => {
+                let named = has_policies(value);
+                self.policies.are_named = named.ok_or("invalid certificate policies")?;
+            }
             33 | 36 | 54 => {
-                self.has_policy_rules = true;
-                self.is_critical_policy |= is_critical;
+                self.policies.are_mapped |= kind == 33;
+                self.policies.are_critical |= is_critical;
+                if kind == 36 {
+                    let explicit = explicit_policy(value);
+                    self.policies.wanted_in =
+                        explicit.ok_or("invalid policy constraints extension")?;
+                }
             }
             35 => {
                 let mut fields = value
@@ -479,7 +495,7 @@ fn check_distribution_points(mut value: Reader<'_>) -> Option<()> {
     Some(())
 }
 
-fn check_policies(mut value: Reader<'_>) -> Option<()> {
+fn has_policies(mut value: Reader<'_>) -> Option<bool> {
     let mut policies = value.read(SEQUENCE)?;
     let mut seen = Vec::new();
     while !policies.is_empty() {
@@ -489,7 +505,19 @@ fn check_policies(mut value: Reader<'_>) -> Option<()> {
         }
         seen.push(policy);
     }
-    Some(())
+    Some(!seen.is_empty())
+}
+
+/// `requireExplicitPolicy` of policy constraints, if it is there.
+#[expect(clippy::option_option, reason = "absent is not the same as malformed")]
+fn explicit_policy(mut value: Reader<'_>) -> Option<Option<u64>> {
+    let mut fields = value.read(SEQUENCE)?;
+    if !fields.peeks(context(0)) {
+        return Some(None);
+    }
+    let number = fields.bytes(context(0))?;
+    let is_small = number.len() <= 8 && number.first().is_some_and(|first| first & 0x80 == 0);
+    is_small.then(|| Some(number.iter().fold(0, |sum, b| sum << 8 | u64::from(*b))))
 }
 
 /// Addresses of the issuer's certificate that are kept.

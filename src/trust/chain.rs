@@ -30,7 +30,7 @@ struct Link<'a> {
     certificate: &'a Certificate,
 }
 
-impl<'a> Case<'a> {
+impl Case<'_> {
     /// Judges. `doubts` is told what could not be decided; whether the server's certificate is itself
     /// a root is returned.
     pub(super) fn verify(&self, doubts: &mut Vec<&'static str>) -> Result<bool, Refusal> {
@@ -103,16 +103,17 @@ impl<'a> Case<'a> {
                 refusal.get_or_insert(Refusal::at(Fault::Purpose, link.place));
                 continue;
             }
-            let below_root = &chain[..chain.len().saturating_sub(1)];
-            let ruled = below_root
-                .iter()
-                .find(|link| link.certificate.extensions.has_policy_rules);
-            if let Some(link) = ruled.filter(|_| self.build.knows_policies()) {
+            let policies = if self.build.knows_policies() {
+                policies(chain)
+            } else {
+                Policies::Fit
+            };
+            if policies == Policies::Unknown {
                 doubts.push("an authority's rules on certificate policies were not worked out");
-                if !self.hopeful {
-                    refusal.get_or_insert(Refusal::at(Fault::Policies, link.place));
-                    continue;
-                }
+            }
+            if policies == Policies::Unfit || (policies == Policies::Unknown && !self.hopeful) {
+                refusal.get_or_insert(Refusal::at(Fault::Policies, chain[0].place));
+                continue;
             }
             return Ok(());
         }
@@ -126,7 +127,7 @@ impl<'a> Case<'a> {
         let extensions = &certificate.extensions;
         let refuse = |fault| Err(Refusal::at(fault, place));
         if extensions.is_critical_unknown
-            || (extensions.is_critical_policy && !self.build.knows_policies())
+            || (extensions.policies.are_critical && !self.build.knows_policies())
         {
             return refuse(Fault::CriticalExtension);
         }
@@ -349,6 +350,50 @@ impl<'a> Search<'a, '_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a chain's policies come to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Policies {
+    Fit,
+    Unfit,
+    /// It hangs on which policies they are.
+    Unknown,
+}
+
+/// RFC 5280, 6.1, for a client that takes any policy: it matters only where an authority wants an
+/// explicit one, or maps them.
+fn policies(chain: &[Link<'_>]) -> Policies {
+    if chain.len() == 1 {
+        return Policies::Fit;
+    }
+    let below_root = &chain[..chain.len().saturating_sub(1)];
+    let maps = |link: &Link<'_>| link.certificate.extensions.policies.are_mapped;
+    if below_root.iter().any(maps) {
+        return Policies::Unknown;
+    }
+    let mut wanted_in = below_root.len() as u64 + 1;
+    let mut are_named = true;
+    for (index, link) in below_root.iter().enumerate().rev() {
+        let extensions = &link.certificate.extensions;
+        are_named &= extensions.policies.are_named;
+        if wanted_in == 0 && !are_named {
+            return Policies::Unfit;
+        }
+        if index > 0 && !link.certificate.is_self_issued() {
+            wanted_in = wanted_in.saturating_sub(1);
+        }
+        let explicit = extensions
+            .policies
+            .wanted_in
+            .filter(|limit| index > 0 || *limit == 0);
+        wanted_in = wanted_in.min(explicit.unwrap_or(u64::MAX));
+    }
+    match (wanted_in <= 1, are_named) {
+        (false, _) => Policies::Fit,
+        (true, false) => Policies::Unfit,
+        (true, true) => Policies::Unknown,
     }
 }
 

@@ -12,8 +12,6 @@ mod der;
 mod names;
 mod pool;
 mod signature;
-#[cfg(test)]
-mod tests;
 
 pub use build::GoBuild;
 pub use certificate::Certificate;
@@ -106,7 +104,10 @@ pub fn verify(pool: &Pool, chain: &[&[u8]], host: &str, now: i64, builds: &[GoBu
         match Certificate::parse(der) {
             Ok(certificate) => sent.push(certificate),
             Err(reason) => {
-                return Verdict::Refused(Refusal::at(Fault::Unreadable(reason), Place::Sent(index)));
+                return Verdict::Refused(Refusal::at(
+                    Fault::Unreadable(reason),
+                    Place::Sent(index),
+                ));
             }
         }
     }
@@ -144,15 +145,13 @@ fn by_one(case: Case<'_>) -> Verdict {
         ..case
     };
     doubts.clear();
-    match hopeful.verify(&mut doubts) {
-        Err(refusal) => Verdict::Refused(refusal),
-        Ok(_) => {
-            doubts.sort_unstable();
-            doubts.dedup();
-            Verdict::Unknown {
-                reason: doubts.join("; "),
-            }
-        }
+    if let Err(refusal) = hopeful.verify(&mut doubts) {
+        return Verdict::Refused(refusal);
+    }
+    doubts.sort_unstable();
+    doubts.dedup();
+    Verdict::Unknown {
+        reason: doubts.join("; "),
     }
 }
 
@@ -166,16 +165,23 @@ fn agree(said: Vec<(&GoBuild, Verdict)>) -> Verdict {
             reason: "no build of Go was named".to_owned(),
         });
     }
-    let words: Vec<String> = said
-        .iter()
-        .map(|(build, verdict)| match verdict {
-            Verdict::Trusted { .. } => format!("{build} takes it"),
-            Verdict::Refused(refusal) => format!("{build} refuses it: {}", refusal.fault),
-            Verdict::Unknown { reason } => format!("{build} can't be told: {reason}"),
-        })
-        .collect();
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for (build, verdict) in &said {
+        let word = match verdict {
+            Verdict::Trusted { .. } => "taken by".to_owned(),
+            Verdict::Refused(refusal) => format!("refused ({}) by", refusal.fault),
+            Verdict::Unknown { reason } => format!("not known ({reason}) of"),
+        };
+        match groups.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, builds)) => builds.push(build.to_string()),
+            None => groups.push((word, vec![build.to_string()])),
+        }
+    }
+    let words = groups
+        .into_iter()
+        .map(|(word, builds)| format!("{word} {}", builds.join(", ")));
     Verdict::Unknown {
-        reason: words.join("; "),
+        reason: words.collect::<Vec<_>>().join("; "),
     }
 }
 

@@ -52,6 +52,13 @@ impl Pool {
         Ok(())
     }
 
+    /// A root of the issuer's name that was over by `now` (seconds since 1970).
+    pub fn expired_issuer(&self, certificate: &Certificate, now: i64) -> Option<&Root> {
+        let issuer = certificate.part(&certificate.issuer);
+        let (index, _) = self.named(issuer).find(|(_, root)| root.not_after < now)?;
+        self.roots.get(index)
+    }
+
     /// The place of this very certificate among the roots that `build` reads.
     pub(super) fn find(&self, der: &[u8], build: &GoBuild, hopeful: bool) -> Option<usize> {
         let index = *self.by_der.get(der)?;

@@ -132,7 +132,7 @@ fn is_ml_dsa(oid: &[u8]) -> bool {
 }
 
 /// The name of a digest in an AlgorithmIdentifier that has no parameters.
-fn digest_of<'a>(mut identifier: Reader<'a>) -> Option<&'a [u8]> {
+fn digest_of(mut identifier: Reader<'_>) -> Option<&[u8]> {
     let oid = identifier.bytes(OID)?;
     let rest = identifier.remaining();
     (rest.is_empty() || rest == NULL).then_some(oid)

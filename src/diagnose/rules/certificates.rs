@@ -158,15 +158,17 @@ fn unknown_issuer(leg: &Leg, link: Option<&BadLink>) -> Word {
                 Confidence::Medium,
             )
         }
-        Some(link) if is_self_issued(&link.certificate) => get(format!(
-            "compare it with what was presented (SHA-256 {})",
-            link.certificate.sha256
-        )),
-        Some(link) => get(format!(
-            "see that it is '{}' (it was not presented, so there is nothing to compare it with)",
-            link.certificate.issuer
-        )),
-        None => get("compare it with what was presented".to_owned()),
+        _ => match link.map(|link| &link.certificate).or(leg.tls.chain.last()) {
+            Some(top) if is_self_issued(top) => get(format!(
+                "compare it with what was presented (SHA-256 {})",
+                top.sha256
+            )),
+            Some(top) => get(format!(
+                "see that it is '{}' (the server did not send it, so there is nothing to compare it with)",
+                top.issuer
+            )),
+            None => get("see that it is the right one".to_owned()),
+        },
     }
 }
 
@@ -175,35 +177,52 @@ fn is_self_issued(certificate: &Certificate) -> bool {
 }
 
 fn expired(leg: &Leg, link: Option<&BadLink>, clock_first: &str) -> Word {
-    let root = link.and_then(|link| Some((link, link.source.as_ref()?)));
-    let Some((link, source)) = root else {
-        let hint = format!(
-            "{clock_first}Have {} renewed.",
-            whose_certificate(leg, link)
-        );
-        return Word::new(Cause::TlsExpired, hint);
-    };
-    let root = &link.certificate;
-    let update = if is_system(source) {
-        format!(
-            "Update the bundle of roots in {source} (Debian: package ca-certificates), or add the authority's present root to it"
-        )
-    } else {
-        format!(
-            "Get the present certificate of '{}' from its owner, and put it into {source} in place of the old one",
-            root.subject
-        )
-    };
-    Word::new(
-        Cause::TlsRootExpired,
-        format!(
-            "{clock_first}{update}: the root '{}' there ended at {} (SHA-256 {}). The certificate of '{}' need not be renewed for that.",
+    let of_root = |hint: String| Word::new(Cause::TlsRootExpired, hint);
+    match link {
+        Some(BadLink {
+            certificate: root,
+            source: Some(source),
+            ..
+        }) => of_root(format!(
+            "{clock_first}{}: the root '{}' there ended at {} (SHA-256 {}). The certificate of '{}' need not be renewed for that.",
+            renew(source, &root.subject),
             root.subject,
             instant(root.not_after),
             root.sha256,
             leg.endpoint.host
+        )),
+        Some(BadLink {
+            certificate,
+            expired_root: Some(root),
+            ..
+        }) => of_root(format!(
+            "{clock_first}{}: by its old root '{}', which ended at {}, nobody is trusted any more. The certificate of '{}' need not be renewed for that.",
+            renew(&root.source, &certificate.subject),
+            root.certificate.subject,
+            instant(root.certificate.not_after),
+            leg.endpoint.host
+        )),
+        _ => Word::new(
+            Cause::TlsExpired,
+            format!(
+                "{clock_first}Have {} renewed.",
+                whose_certificate(leg, link)
+            ),
         ),
-    )
+    }
+}
+
+/// How the roots of a file come to have an authority's present certificate.
+fn renew(source: &str, authority: &str) -> String {
+    if is_system(source) {
+        format!(
+            "Update the bundle of roots in {source} (Debian: package ca-certificates), so that it has the present root '{authority}'"
+        )
+    } else {
+        format!(
+            "Get the present certificate of '{authority}' from its owner, and put it into {source}"
+        )
+    }
 }
 
 /// The certificate at fault, for a sentence.
@@ -217,11 +236,12 @@ fn whose_certificate(leg: &Leg, link: Option<&BadLink>) -> String {
         }) => format!("the root '{}' in {source}", certificate.subject),
         Some(BadLink {
             certificate,
-            sent: Some(1..),
+            sent: Some(place @ 1..),
             ..
         }) => format!(
-            "the intermediate '{}', which '{host}' sends, replaced there by a present one from the authority; its own certificate is not at fault, and that intermediate is not to be",
-            certificate.subject
+            "the intermediate '{}' (number {} of what '{host}' sends; its own certificate is not at fault)",
+            certificate.subject,
+            place + 1
         ),
         _ => format!("the certificate of '{host}'"),
     }
@@ -244,7 +264,14 @@ fn is_system(source: &str) -> bool {
 
 /// What else the chain says of the certificate at fault.
 pub(super) fn facts(leg: &Leg) -> Vec<String> {
-    let Some(link) = &leg.tls.bad_link else {
+    let is_plain = |link: &&BadLink| {
+        let is_said = matches!(
+            link.problem,
+            LinkProblem::IssuerUnknown | LinkProblem::Expired | LinkProblem::NotYetValid
+        );
+        link.sent == Some(0) && is_said
+    };
+    let Some(link) = leg.tls.bad_link.as_ref().filter(|link| !is_plain(link)) else {
         return Vec::new();
     };
     let whose = match (&link.source, link.sent) {
@@ -261,20 +288,13 @@ pub(super) fn facts(leg: &Leg) -> Vec<String> {
         certificate.sha256,
         link.reason
     )];
-    let newer = leg.tls.chain.iter().find(|sent| {
-        let is_crossed = sent.issuer == certificate.subject && !is_self_issued(sent);
-        is_crossed
-            && link.source.is_some()
-            && leg
-                .tls
-                .chain
-                .iter()
-                .any(|below| below.issuer == sent.subject)
-    });
-    if let Some(newer) = newer.filter(|_| link.problem == LinkProblem::Expired) {
+    if let Some(root) = &link.expired_root {
         facts.push(format!(
-            "'{}' was sent as signed by that root; a newer bundle may have it as a root of its own",
-            newer.subject
+            "it leads to the root '{}' of {}, which ended at {}; '{}' may be a root of its own in a newer bundle",
+            root.certificate.subject,
+            root.source,
+            instant(root.certificate.not_after),
+            certificate.subject
         ));
     }
     facts

@@ -21,13 +21,13 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         };
         let word = certificates::word(evidence, leg, fault, clock_first(evidence));
-        let (cause, hint, confidence) = match word {
-            Some(word) => (word.cause, word.hint, word.confidence),
-            None => {
+        let (cause, hint, confidence) = word.map_or_else(
+            || {
                 let (cause, hint) = of_connection(leg, fault);
                 (cause, hint, Confidence::High)
-            }
-        };
+            },
+            |word| (word.cause, word.hint, word.confidence),
+        );
         let is_to_be_compared = certificates::hangs_on_roots(cause);
         let mut finding = at(cause, leg.role, Phase::Tls)
             .confidence(confidence)

@@ -22,6 +22,7 @@
 //! | 2 | [`registry`] | the OCI distribution protocol without I/O |
 //! | 2 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
 //! | 1 | [`model`] | the nouns |
+//! | 1 | [`trust`] | pure: whether Go trusts a certificate |
 
 pub mod cli;
 pub mod cluster;
@@ -40,6 +41,7 @@ pub mod registry;
 pub mod report;
 pub mod serving;
 pub mod surroundings;
+pub mod trust;
 pub mod workload;
 
 /// This version, as `--version` prints it.

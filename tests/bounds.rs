@@ -433,7 +433,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         .flatten()
         .collect(),
         families: Families::Both,
-        trust: BaseTrust::new(rustls::RootCertStore::empty(), Roots::default()),
+        trust: BaseTrust::new(pullpath::trust::Pool::default(), Roots::default()),
         settings: Settings::load(&request, |_| None).unwrap(),
         trace: false,
         transfer_turn: Turn::new(()),

@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["credentials", "containerd", "config", "kubernetes"],
     &["pulls"],
     &["diagnose", "net", "registry", "workload"],
-    &["model"],
+    &["model", "trust"],
 ];
 
 fn floor(module: &str) -> usize {

@@ -4,6 +4,7 @@
 //! and read.
 
 pub mod behaviour;
+pub mod builds;
 pub mod config_files;
 pub mod config_toml;
 pub mod go;
@@ -17,7 +18,6 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
-use rustls::RootCertStore;
 
 use crate::model::evidence::Roots;
 use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
@@ -28,6 +28,7 @@ use crate::net::roots::{self, RootsError};
 use crate::net::tls::{ClientCertificates, TlsClient};
 use crate::registry::keyring::Credential;
 use crate::registry::scrub::Secret;
+use crate::trust::{GoBuild, Pool};
 use behaviour::{Behaviour, Rules, Settled};
 use config_files::ConfigFiles;
 use config_toml::{CriSettings, Registry, Stop};
@@ -130,15 +131,35 @@ pub struct HostClient {
 /// The trust that every host has before its own `ca`.
 #[derive(Clone, Debug)]
 pub struct BaseTrust {
-    pub store: RootCertStore,
+    pub store: Pool,
     pub roots: Roots,
     pub tls: TlsClient,
+    /// Of the runtime whose pull is walked.
+    builds: Vec<GoBuild>,
 }
 
 impl BaseTrust {
-    pub fn new(store: RootCertStore, roots: Roots) -> Self {
-        let tls = TlsClient::new(store.clone());
-        Self { store, roots, tls }
+    /// Of a runtime that is not known.
+    pub fn new(store: Pool, roots: Roots) -> Self {
+        let builds = builds::candidates(None);
+        let tls = TlsClient::new(store.clone(), &builds);
+        Self {
+            store,
+            roots,
+            tls,
+            builds,
+        }
+    }
+
+    /// The same by the rules of this runtime.
+    #[must_use]
+    pub fn of_runtime(&self, runtime: Option<&Runtime>) -> Self {
+        let builds = builds::candidates(runtime);
+        Self {
+            tls: self.tls.clone().with_builds(&builds),
+            builds,
+            ..self.clone()
+        }
     }
 
     /// A client for a host without settings of its own.
@@ -606,7 +627,7 @@ fn client(
     if !ca.is_empty() {
         match roots::extend(&base.store, &base.roots, &ca) {
             Ok((store, roots)) => {
-                made.tls = TlsClient::new(store);
+                made.tls = TlsClient::new(store, &base.builds);
                 made.roots = roots;
             }
             Err(error) => {

@@ -288,6 +288,42 @@ causes! {
         cause "The registry has a certificate of a private authority, a proxy on the way puts in its own, the server does not send its intermediate certificate, or this host's bundle is old (EulerOS 2.9 removed some roots)."
         tell "The chain as presented, its issuer and fingerprint, beside the roots that were in force. It is not said when no root could be loaded."
         fix "Get the authority's certificate from its owner, compare its fingerprint with the one in the evidence by another way than this network, and add it to the node's trust store or to `ca` in containerd's certs.d. Never install what the server itself hands out without that comparison."
+        TlsIntermediate = "tls_intermediate", Critical, Now, [DnsHijack];
+        "The server does not send the certificate of its issuer"
+        symptom "`x509: certificate signed by unknown authority`, while browsers are content"
+        cause "The server is set up with its own certificate only, or with a wrong one above it. Browsers fetch or remember what is missing; containerd does not."
+        tell "The issuer of the last certificate is neither among those sent nor among the roots, and that certificate says where its issuer's is to be had. That the issuer is itself a root, to be trusted, can't be ruled out then: the confidence is medium. High where one with the issuer's name was sent that did not sign."
+        fix "Have the server's owner put the issuer's certificate behind the server's own in the file that the server sends (`fullchain.pem`, not `cert.pem`)."
+        TlsRootExpired = "tls_root_expired", Critical, Now, [ClockSkew];
+        "The root that the chain leads to has expired"
+        symptom "`x509: certificate has expired or is not yet valid`, while the server's certificate is valid"
+        cause "The bundle of roots, `--ca-file` or `ca` of hosts.toml, has an authority's old certificate: its time is over, and the authority goes on with another. Go, unlike others, refuses a chain to a root that has expired."
+        tell "A root with the issuer's name and key is there, outside of its validity. The evidence names it, its file and its date."
+        fix "Update the node's bundle (package ca-certificates), or put the authority's present certificate into the file named in the evidence, and restart containerd."
+        TlsCaUnfit = "tls_ca_unfit", Critical, Now, [];
+        "An authority of the chain may not sign what it signed"
+        symptom "`x509: invalid signature: parent certificate cannot sign this kind of certificate`, `x509: too many intermediates for path length constraint`, `x509: a root or intermediate certificate is not authorized to sign for this name`"
+        cause "The authority's certificate is not marked as one (basicConstraints CA:TRUE), its keyUsage lacks keyCertSign, its path length is too short, or its name constraints leave the name out. Some tools make such roots, and OpenSSL takes some of them where Go does not."
+        tell "The certificate, whether it was sent or is a root, and what it lacks."
+        fix "Have the authority's owner issue its certificate anew with basicConstraints CA:TRUE and keyUsage keyCertSign, with room for the intermediates and names below, and replace it where it is named in the evidence."
+        TlsDefaultCertificate = "tls_default_certificate", Critical, Now, [];
+        "An ingress controller's default certificate came"
+        symptom "`x509: certificate is valid for ingress.local, not HOST`, or `certificate signed by unknown authority`"
+        cause "The ingress controller has no certificate for this name: no Ingress with a TLS Secret names the host, or that Secret is absent or can't be read; or the name leads to another cluster's ingress."
+        tell "The subject is that of a controller's own default (`Kubernetes Ingress Controller Fake Certificate`, `TRAEFIK DEFAULT CERT`, `NGINXIngressController`)."
+        fix "Give the registry's Ingress a TLS Secret for this host (spec.tls, in its own namespace). Never trust the default certificate: it is made anew at each start, or every cluster has the same."
+        TlsLeafTrusted = "tls_leaf_trusted", Warning, Now, [];
+        "The server's own certificate is among the roots, not its authority"
+        symptom "None yet; `x509: certificate signed by unknown authority` after the next renewal"
+        cause "Somebody took the server's certificate (openssl s_client shows it first) and put it in place of its authority's. Go takes a certificate that is itself a root, and looks at no other."
+        tell "The very certificate that the server sent is among the roots."
+        fix "Put the authority's certificate into the file named in the evidence before the server's is renewed."
+        TlsUndecided = "tls_undecided", Critical, Now, [DnsHijack];
+        "What containerd makes of this TLS can't be told here"
+        symptom "None, or `remote error: tls: handshake failure`"
+        cause "The server offers, or its certificates are made with, what some builds of containerd take and others don't (by their release of Go and its GODEBUG defaults), or what Pullpath's own TLS does not have: AES-CBC, key exchange by RSA, 3DES, RSA keys below 2048 bits, TLS 1.1."
+        tell "The server refused the handshake with no reason but that it can't agree (alert 40 or 71), or the certificate was judged by the rules of each build in question and they differ; the evidence says which build does what."
+        fix "`crictl pull` on the node decides it. `go version -m /usr/bin/containerd` shows the build. In any case have the server offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, and a certificate with a key of 2048 bits."
         TlsNoRoots = "tls_no_roots", Critical, Now, [];
         "No certificate could be checked: this place has no trusted roots"
         symptom "Nothing in the cluster; it is Pullpath's own place that lacks a bundle"

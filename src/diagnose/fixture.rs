@@ -183,19 +183,20 @@ pub(super) fn certificate(name: &str, not_before: Timestamp, not_after: Timestam
         not_before,
         not_after,
         sha256: "ab".repeat(32),
+        issuer_at: Vec::new(),
     }
 }
 
 fn secured(name: &str) -> Tls {
+    let session = Session {
+        protocol: "TLSv1.3".to_owned(),
+        cipher_suite: "TLS13_AES_128_GCM_SHA256".to_owned(),
+        key_exchange: Some("X25519".to_owned()),
+        alpn: None,
+    };
     Tls {
-        unverified: None,
         chain: vec![certificate(name, days_from_now(-30), days_from_now(60))],
-        outcome: done(Session {
-            protocol: "TLSv1.3".to_owned(),
-            cipher_suite: "TLS13_AES_128_GCM_SHA256".to_owned(),
-            key_exchange: Some("X25519".to_owned()),
-            alpn: None,
-        }),
+        ..Tls::without_chain(done(session))
     }
 }
 
@@ -429,11 +430,7 @@ impl Evidence {
             };
         }
         if phase < Phase::Tls {
-            leg.tls = Tls {
-                unverified: None,
-                chain: Vec::new(),
-                outcome: blocked(role, phase),
-            };
+            leg.tls = Tls::without_chain(blocked(role, phase));
         }
         match role {
             Role::Registry => {

@@ -590,8 +590,72 @@ pub struct Tls {
     /// walk, without any credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unverified: Option<TlsFault>,
+    /// The certificate that a refused chain breaks at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_link: Option<BadLink>,
+    /// The file or folder of the roots that has the server's own certificate, which is trusted for
+    /// that alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_itself: Option<String>,
     #[serde(flatten)]
     pub outcome: Step<Session, TlsFault>,
+}
+
+impl Tls {
+    /// Of a handshake in which no certificate was seen.
+    pub fn without_chain(outcome: Step<Session, TlsFault>) -> Self {
+        Self {
+            chain: Vec::new(),
+            unverified: None,
+            bad_link: None,
+            trusted_itself: None,
+            outcome,
+        }
+    }
+}
+
+/// One certificate of a chain that Go refuses, and what is wrong with it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct BadLink {
+    pub certificate: Certificate,
+    /// Its place in the chain as sent, counted from 0; absent for a root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<usize>,
+    /// The file or folder that the root is from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    pub problem: LinkProblem,
+    /// For people.
+    pub reason: String,
+    /// The root of its issuer's name, where that has expired as well: an old one of an authority that
+    /// others vouch for by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired_root: Option<ExpiredRoot>,
+}
+
+/// A root that is over.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ExpiredRoot {
+    pub certificate: Certificate,
+    /// The file or folder that it is from.
+    pub source: String,
+}
+
+/// What is wrong with one certificate of a chain.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkProblem {
+    /// Nobody of its issuer's name was sent or is a root.
+    IssuerUnknown,
+    Expired,
+    NotYetValid,
+    /// It may not sign what it signed: no CA, a key for other uses, a path that is too long, names
+    /// that are not allowed.
+    MayNotSign,
+    /// It has the name of the issuer, and another key.
+    OtherKey,
+    /// Another rule of Go.
+    Other,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -616,6 +680,9 @@ pub struct Certificate {
     pub not_after: Timestamp,
     /// SHA-256 of the DER form in hexadecimal, to compare out of band.
     pub sha256: String,
+    /// Where it says that its issuer's certificate is to be had (RFC 5280, 4.2.2.1).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuer_at: Vec<String>,
 }
 
 /// The roots that a chain may lead to.

@@ -179,12 +179,17 @@ pub enum TlsFault {
         not_before: Timestamp,
         local_time: Timestamp,
     },
-    /// The certificate is refused for another reason, in rustls' words.
+    /// The certificate is refused for another reason.
     BadCertificate {
         reason: String,
     },
     /// No root certificate could be loaded, so nothing can be said of the server's certificate.
     NoRoots,
+    /// What containerd makes of it can't be told here: builds of it differ, or it is beyond what this
+    /// program can check.
+    Undecided {
+        reason: String,
+    },
     /// The peer speaks HTTP, not TLS, on this port.
     PlainHttp,
     /// The peer speaks something else; the first bytes in hexadecimal.
@@ -520,6 +525,12 @@ impl fmt::Display for TlsFault {
             Self::BadCertificate { reason } => write!(f, "certificate refused: {reason}"),
             Self::NoRoots => {
                 f.write_str("certificate not checked: no trusted roots could be loaded here")
+            }
+            Self::Undecided { reason } => {
+                write!(
+                    f,
+                    "what containerd makes of it can't be told here: {reason}"
+                )
             }
             Self::PlainHttp => f.write_str("the server speaks plain HTTP on this port"),
             Self::NotTls { first_bytes } => write!(

@@ -955,7 +955,7 @@ mod tests {
         })
         .await;
         let stream = TcpStream::connect(at).await.unwrap();
-        let secured = TlsClient::new(ca.roots())
+        let secured = TlsClient::new(ca.roots(), &testing::builds())
             .handshake(&Host::new("registry.test"), stream, LONG)
             .await;
         Stream::Tls(Box::new(secured.stream.unwrap()))

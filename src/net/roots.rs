@@ -10,17 +10,19 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::model::evidence::Roots;
+use crate::model::fault::instant;
 use crate::model::text;
 use crate::net::mounted;
+use crate::trust::{Certificate, Pool};
 
 /// Why a `--ca-file` can't be used. The user named it, so nothing is measured without it.
 #[derive(Debug, Error)]
@@ -73,7 +75,7 @@ pub struct NodeBundle<'a> {
 /// The roots in force.
 #[derive(Debug)]
 pub struct Loaded {
-    pub store: RootCertStore,
+    pub store: Pool,
     pub roots: Roots,
     /// Whether they are the node's, or why not; `None`: nobody has named those.
     pub node: Option<Result<(), String>>,
@@ -119,7 +121,7 @@ fn load_any(
 fn read_bundle(
     bundle: NodeBundle<'_>,
     roots: &mut Roots,
-    found: &mut Vec<CertificateDer<'static>>,
+    found: &mut Vec<Found>,
 ) -> Result<(), String> {
     let resolve = |path: &Path| mounted::resolve(bundle.root, path).map_err(|e| e.to_string());
     let place = resolve(bundle.path)?;
@@ -143,6 +145,7 @@ fn read_bundle(
     } else {
         files.insert(place.clone());
     }
+    let source: Arc<str> = format!("the node's {}", shown(bundle.path)).into();
     let mut own = Vec::new();
     for file in &files {
         let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
@@ -151,7 +154,10 @@ fn read_bundle(
             .iter()
             .map(|error| format!("{}: {error}", shown(file)));
         lost.extend(errors);
-        own.extend(result.certs);
+        own.extend(result.certs.into_iter().map(|der| Found {
+            der,
+            source: source.clone(),
+        }));
     }
     lost.sort();
     if own.is_empty() {
@@ -164,29 +170,34 @@ fn read_bundle(
     roots
         .problems
         .extend(told.map(|lost| text::clean(lost, MAX_TEXT)));
-    roots
-        .sources
-        .push(format!("the node's {}", shown(bundle.path)));
+    roots.sources.push(source.to_string());
     found.extend(own);
     Ok(())
 }
 
 /// The same roots, and every certificate of `ca_files`: `ca` of hosts.toml.
 pub fn extend(
-    store: &RootCertStore,
+    store: &Pool,
     roots: &Roots,
     ca_files: &[PathBuf],
-) -> Result<(RootCertStore, Roots), RootsError> {
+) -> Result<(Pool, Roots), RootsError> {
     let (mut store, mut roots) = (store.clone(), roots.clone());
     for path in ca_files {
-        for certificate in read_ca_file(path)? {
+        for found in read_ca_file(path)? {
             // One that can't be a root trusts nobody; the file was read, and that is what counts.
-            let _ = store.add(certificate);
+            let _ = store.add(&found.der, &found.source);
         }
         roots.sources.push(shown(path));
     }
     roots.certificates = store.len();
     Ok((store, roots))
+}
+
+/// A certificate, and the file or folder that it is from.
+#[derive(Debug)]
+struct Found {
+    der: CertificateDer<'static>,
+    source: Arc<str>,
 }
 
 /// Where roots are looked for.
@@ -226,7 +237,7 @@ fn load_from(
     places: &Places,
     ca_files: &[PathBuf],
     now: Timestamp,
-) -> Result<(RootCertStore, Roots), RootsError> {
+) -> Result<(Pool, Roots), RootsError> {
     let mut roots = Roots::default();
     let mut found = Vec::new();
 
@@ -253,31 +264,27 @@ fn load_from(
     finish(roots, found, ca_files, now)
 }
 
-/// What was found comes into a store, with `ca_files`.
+/// What was found comes into a pool, with `ca_files`.
 fn finish(
     mut roots: Roots,
-    mut found: Vec<CertificateDer<'static>>,
+    mut found: Vec<Found>,
     ca_files: &[PathBuf],
     now: Timestamp,
-) -> Result<(RootCertStore, Roots), RootsError> {
+) -> Result<(Pool, Roots), RootsError> {
     for path in ca_files {
         found.extend(read_ca_file(path)?);
         roots.sources.push(shown(path));
     }
-
-    found.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
-    found.dedup();
-
-    let mut store = RootCertStore::empty();
+    let mut pool = Pool::default();
     let mut unusable = 0;
     let mut outdated = Vec::new();
-    for certificate in found {
-        // rustls never looks at the dates of a root, Go does: a chain to an expired root is
-        // refused by containerd.
-        if let Some(name) = outdated_name(&certificate, now) {
-            outdated.push(name);
-        } else if store.add(certificate).is_err() {
-            unusable += 1;
+    for Found { der, source } in found {
+        let known = pool.len();
+        match pool.add(&der, &source) {
+            Err(_) => unusable += 1,
+            // They stay: Go finds them, and refuses what leads to them.
+            Ok(()) if pool.len() > known => outdated.extend(outdated_name(&der, now)),
+            Ok(()) => {}
         }
     }
     if unusable > 0 {
@@ -294,18 +301,18 @@ fn finish(
             String::new()
         };
         roots.problems.push(format!(
-            "roots outside of their validity by the local clock, left out: {}{more}",
+            "roots outside of their validity by the local clock, which trust nobody: {}{more}",
             outdated.join("; ")
         ));
     }
-    roots.certificates = store.len();
-    Ok((store, roots))
+    roots.certificates = pool.len();
+    Ok((pool, roots))
 }
 
 /// Takes over what one place of the machine has.
 fn note(
     roots: &mut Roots,
-    found: &mut Vec<CertificateDer<'static>>,
+    found: &mut Vec<Found>,
     place: &Path,
     result: rustls_native_certs::CertificateResult,
 ) {
@@ -316,12 +323,16 @@ fn note(
             .push(text::clean(&format!("{place}: {error}"), MAX_TEXT));
     }
     if !result.certs.is_empty() {
-        roots.sources.push(place);
+        roots.sources.push(place.clone());
     }
-    found.extend(result.certs);
+    let source: Arc<str> = place.into();
+    found.extend(result.certs.into_iter().map(|der| Found {
+        der,
+        source: source.clone(),
+    }));
 }
 
-fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
     let content = read_bounded(path).map_err(|source| RootsError::Unreadable {
         path: path.to_owned(),
         source,
@@ -331,23 +342,24 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError>
             path: path.to_owned(),
         });
     }
+    let source: Arc<str> = shown(path).into();
     let mut certificates = Vec::new();
     for (index, item) in CertificateDer::pem_slice_iter(&content).enumerate() {
         let entry = index + 1;
-        let certificate = item.map_err(|error| RootsError::Pem {
+        let der = item.map_err(|error| RootsError::Pem {
             path: path.to_owned(),
             entry,
             reason: pem_reason(&error),
         })?;
-        // Into a store of its own, to name the entry that does not fit.
-        RootCertStore::empty()
-            .add(certificate.clone())
-            .map_err(|error| RootsError::Certificate {
-                path: path.to_owned(),
-                entry,
-                reason: text::clean(&error.to_string(), MAX_TEXT),
-            })?;
-        certificates.push(certificate);
+        Certificate::parse(&der).map_err(|reason| RootsError::Certificate {
+            path: path.to_owned(),
+            entry,
+            reason: reason.to_owned(),
+        })?;
+        certificates.push(Found {
+            der,
+            source: source.clone(),
+        });
     }
     if certificates.is_empty() {
         let path = path.to_owned();
@@ -381,13 +393,23 @@ fn pem_reason(error: &pem::Error) -> String {
     }
 }
 
-/// The name of a certificate that is not valid now; `None` when it is, or can't be read.
+/// The name of a certificate that is not valid now, with the date; `None` when it is, or can't be
+/// read.
 fn outdated_name(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let validity = parsed.validity();
-    let valid = validity.not_before.timestamp()..=validity.not_after.timestamp();
-    (!valid.contains(&now.as_second()))
-        .then(|| text::clean(&parsed.subject().to_string(), MAX_TEXT))
+    let (from, to) = (
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    );
+    let (word, date) = match now.as_second() {
+        now if now < from => ("from", from),
+        now if now > to => ("until", to),
+        _ => return None,
+    };
+    let date = Timestamp::from_second(date).ok()?;
+    let text = format!("{} ({word} {})", parsed.subject(), instant(date));
+    Some(text::clean(&text, MAX_TEXT))
 }
 
 fn shown(path: &Path) -> String {
@@ -602,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_root_is_left_out_as_go_does_and_told() {
+    fn an_expired_root_is_told_with_its_date() {
         let dir = tempfile::tempdir().unwrap();
         let bundle = dir.path().join("bundle.pem");
         let pem = format!(
@@ -612,8 +634,11 @@ mod tests {
         );
         fs::write(&bundle, pem).unwrap();
         let (store, roots) = load_from(&places(&[bundle], &[]), &[], now()).unwrap();
-        assert_eq!(store.len(), 1);
-        assert!(roots.problems[0].contains("Old Root"), "{roots:?}");
+        assert_eq!(store.len(), 2);
+        assert!(
+            roots.problems[0].contains("Old Root (until 2021-01-01"),
+            "{roots:?}"
+        );
         assert!(!roots.problems[0].contains("New Root"), "{roots:?}");
     }
 

@@ -12,6 +12,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::trust::{GoBuild, Pool};
+
 /// No wait of a test is longer; none that passes comes near.
 pub(crate) const LONG: Duration = Duration::from_secs(10);
 
@@ -48,6 +50,23 @@ pub(crate) struct Leaf {
     key: Vec<u8>,
 }
 
+/// Three releases of Go as Debian builds with them.
+pub(crate) fn builds() -> Vec<GoBuild> {
+    let build = |release| GoBuild {
+        of: "a test's build",
+        release,
+        language: 20,
+    };
+    [(19, 8), (24, 4), (27, 1)].map(build).to_vec()
+}
+
+/// Roots of which this is the only one.
+pub(crate) fn pool(root: &[u8]) -> Pool {
+    let mut pool = Pool::default();
+    pool.add(root, &"ca.pem".into()).unwrap();
+    pool
+}
+
 impl Ca {
     pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
@@ -59,10 +78,8 @@ impl Ca {
         Self { issuer, der }
     }
 
-    pub(crate) fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).unwrap();
-        roots
+    pub(crate) fn roots(&self) -> Pool {
+        pool(&self.der)
     }
 
     pub(crate) fn leaf(&self, names: &[&str]) -> Leaf {
@@ -102,10 +119,8 @@ impl Leaf {
         }
     }
 
-    pub(crate) fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.chain[0].clone()).unwrap();
-        roots
+    pub(crate) fn roots(&self) -> Pool {
+        pool(&self.chain[0])
     }
 
     fn key(&self) -> PrivateKeyDer<'static> {
@@ -153,8 +168,10 @@ impl Leaf {
     /// A server that lets only those in who have a certificate of `ca`.
     pub(crate) fn server_for_clients_of(&self, ca: &Ca) -> ServerConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.der.clone()).unwrap();
         let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(ca.roots()), provider.clone())
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .build()
                 .unwrap();
         ServerConfig::builder_with_provider(provider)

@@ -3,34 +3,33 @@
 //! told to go on with it.
 
 use std::io;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, OtherError,
-    ProtocolVersion, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion,
+    SignatureScheme,
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::chain::{self, Presented, Shown};
 use super::hello;
 use super::watched::{Seen, Watched};
 use crate::model::endpoint::Host;
-use crate::model::evidence::{Certificate, Session, Step, Tls};
+use crate::model::evidence::{Session, Step, Tls};
 use crate::model::fault::TlsFault;
 use crate::model::text::{clean, hex};
 use crate::model::units::Bytes;
+use crate::trust::{self, Certificate, GoBuild, Pool};
 
 /// A secure stream over a connection whose bytes are counted.
 pub type TlsStream = tokio_rustls::client::TlsStream<Watched<TcpStream>>;
@@ -47,9 +46,9 @@ pub struct Secured {
 #[derive(Clone, Debug)]
 pub struct TlsClient {
     provider: Arc<CryptoProvider>,
-    roots: Arc<RootCertStore>,
-    /// `None` when there is no root: then every chain is refused.
-    verifier: Option<Arc<WebPkiServerVerifier>>,
+    pool: Arc<Pool>,
+    /// Those whose rules the verdict on a certificate goes by.
+    builds: Arc<[GoBuild]>,
     /// Go on with a certificate that was refused, and say so (`skip_verify` of hosts.toml).
     pardons: bool,
     client: Arc<ClientCertificates>,
@@ -58,17 +57,12 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    pub fn new(roots: RootCertStore) -> Self {
-        let provider = Arc::new(hello::provider());
-        let roots = Arc::new(roots);
-        // The only failures of the builder are an empty store and a bad CRL; we give no CRL.
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
-            .build()
-            .ok();
+    /// Its verdicts are those of `builds`: where they differ, none.
+    pub fn new(pool: Pool, builds: &[GoBuild]) -> Self {
         Self {
-            provider,
-            roots,
-            verifier,
+            provider: Arc::new(hello::provider()),
+            pool: Arc::new(pool),
+            builds: builds.into(),
             pardons: false,
             client: Arc::default(),
             // containerd's transport offers none.
@@ -76,9 +70,18 @@ impl TlsClient {
         }
     }
 
+    /// The same client by the rules of others.
+    #[must_use]
+    pub fn with_builds(self, builds: &[GoBuild]) -> Self {
+        Self {
+            builds: builds.into(),
+            ..self
+        }
+    }
+
     /// A client for handshakes over which nothing is sent: it goes on with any certificate.
     pub fn for_trials() -> Self {
-        Self::new(RootCertStore::empty()).pardoning()
+        Self::new(Pool::default(), &[]).pardoning()
     }
 
     /// The same client with a ClientHello that fills two packets, as Go's own client sends it by
@@ -94,7 +97,7 @@ impl TlsClient {
 
     /// The size of the TLS record that [`Self::handshake`] begins with.
     pub fn hello_size(&self, host: &Host) -> Option<Bytes> {
-        let config = Arc::new(self.config(&Presented::default()));
+        let config = Arc::new(self.config(host, &Presented::default()));
         let mut connection = ClientConnection::new(config, server_name(host)?).ok()?;
         let size = connection.write_tls(&mut io::sink()).ok()?;
         Some(Bytes(u64::try_from(size).ok()?))
@@ -125,22 +128,22 @@ impl TlsClient {
         let presented = Presented::default();
         let result = self.session(host, stream, limit, &presented).await;
         let took = started.elapsed();
-        let chain = presented.chain();
-        let (result, stream) = match result {
-            Ok((session, stream)) => (Ok(session), Some(stream)),
-            Err(Failure::Refused(error)) => (Err(self.refusal(&error, host, &chain)), None),
-            Err(Failure::Other(fault)) => (Err(fault), None),
+        let shown = presented.shown();
+        let (fault, bad_link) = shown.refused.map_or((None, None), |refused| {
+            (Some(refused.fault), refused.bad_link)
+        });
+        let (result, stream, unverified) = match result {
+            Ok((session, stream)) => (Ok(session), Some(stream), fault),
+            Err(Failure::Certificate) => (Err(fault.unwrap_or_else(unexplained)), None, None),
+            Err(Failure::Other(other)) => (Err(other), None, None),
         };
-        let unverified = presented
-            .pardoned()
-            .filter(|_| stream.is_some())
-            .map(|error| self.refusal(&error, host, &chain));
-        let outcome = Step::from_result(result, took);
         Secured {
             tls: Tls {
-                chain,
+                chain: chain::certificates(&shown.chain),
                 unverified,
-                outcome,
+                bad_link,
+                trusted_itself: shown.trusted_itself,
+                outcome: Step::from_result(result, took),
             },
             stream,
         }
@@ -159,12 +162,12 @@ impl TlsClient {
                 MAX_TEXT,
             ),
         })?;
-        let connector = TlsConnector::from(Arc::new(self.config(presented)));
+        let connector = TlsConnector::from(Arc::new(self.config(host, presented)));
         let (stream, record) = Watched::new(stream);
         match timeout(limit, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok((session_of(stream.get_ref().1), stream)),
             // The alert that says why has been written by then, as far as the socket took it.
-            Ok(Err(error)) => Err(failure(&error, &record.seen(), presented.accepted())),
+            Ok(Err(error)) => Err(self.failure(&error, &record.seen(), &presented.shown())),
             Err(_) => {
                 let seen = record.seen();
                 Err(not_tls(&seen.first)
@@ -176,11 +179,12 @@ impl TlsClient {
         }
     }
 
-    fn config(&self, presented: &Presented) -> ClientConfig {
+    fn config(&self, host: &Host, presented: &Presented) -> ClientConfig {
         let verifier = Recorder {
-            inner: self.verifier.clone(),
             provider: self.provider.clone(),
-            roots: self.roots.clone(),
+            pool: self.pool.clone(),
+            builds: self.builds.clone(),
+            host: host_without_brackets(host),
             presented: presented.clone(),
             pardons: self.pardons,
         };
@@ -196,51 +200,87 @@ impl TlsClient {
         config
     }
 
-    fn refusal(&self, error: &CertificateError, host: &Host, chain: &[Certificate]) -> TlsFault {
-        if self.roots.is_empty() {
-            return TlsFault::NoRoots;
-        }
-        match error {
-            // A bad signature within the chain: a root of that name is trusted, but has another
-            // key, as after a CA was made anew. Go calls that an unknown authority too.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                TlsFault::UnknownIssuer {
-                    issuer: missing_issuer(chain),
-                }
+    /// The table from what the handshake ended with to its fault.
+    fn failure(&self, error: &io::Error, seen: &Seen, shown: &Shown) -> Failure {
+        let tls = error
+            .get_ref()
+            .and_then(|e| e.downcast_ref::<rustls::Error>());
+        let reason = || clean(&error.to_string(), MAX_TEXT);
+        // Below 1.2, which ours does not speak, containerd does up to 1.6.8.
+        let is_too_old = |fault| {
+            if self.builds.iter().any(GoBuild::offers_tls10) {
+                return TlsFault::Undecided {
+                    reason: "the server speaks no TLS above 1.1; containerd up to 1.6.8 does, later ones don't"
+                        .to_owned(),
+                };
             }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                TlsFault::NameMismatch {
-                    expected: host_without_brackets(host),
-                    presented: chain
-                        .first()
-                        .map_or_else(Vec::new, |leaf| leaf.names.clone()),
-                }
+            fault
+        };
+        match tls {
+            Some(rustls::Error::InvalidCertificate(_)) if !shown.accepted => {
+                return Failure::Certificate;
             }
-            CertificateError::ExpiredContext { time, not_after } => TlsFault::Expired {
-                not_after: timestamp(*not_after),
-                local_time: timestamp(*time),
-            },
-            CertificateError::NotValidYetContext { time, not_before } => TlsFault::NotYetValid {
-                not_before: timestamp(*not_before),
-                local_time: timestamp(*time),
-            },
-            other => TlsFault::BadCertificate {
-                reason: clean(&other.to_string(), MAX_TEXT),
-            },
+            // The chain was fine, its owner's signature of the handshake was not.
+            Some(rustls::Error::InvalidCertificate(error)) => {
+                return match &shown.unchecked {
+                    Some(reason) => TlsFault::Undecided {
+                        reason: clean(reason, MAX_TEXT),
+                    },
+                    None => TlsFault::BadCertificate {
+                        reason: clean(&format!("signature of the handshake: {error}"), MAX_TEXT),
+                    },
+                }
+                .into();
+            }
+            Some(rustls::Error::AlertReceived(alert)) => {
+                let (alert, name) = alert_name(*alert);
+                let fault = TlsFault::Alert { alert, name };
+                return if alert == 70 {
+                    is_too_old(fault)
+                } else {
+                    fault
+                }
+                .into();
+            }
+            _ => {}
         }
+        if let Some(fault) = not_tls(&seen.first) {
+            return fault.into();
+        }
+        let received = Bytes(seen.received);
+        match (tls, &seen.end) {
+            (Some(rustls::Error::PeerIncompatible(_)), _) => {
+                is_too_old(TlsFault::Incompatible { reason: reason() })
+            }
+            (Some(rustls::Error::NoCertificatesPresented), _) => {
+                TlsFault::BadCertificate { reason: reason() }
+            }
+            (None, Some(end)) if end.is_reset() => TlsFault::Reset { received },
+            (None, Some(end)) if end.is_close() => TlsFault::Closed { received },
+            (None, Some(end)) if end.is_timeout() => TlsFault::Timeout { received },
+            _ => TlsFault::Other { reason: reason() },
+        }
+        .into()
     }
 }
 
 /// A handshake that failed.
 enum Failure {
-    /// We refused the certificate.
-    Refused(CertificateError),
+    /// We refused the certificate; what is on record of it says why.
+    Certificate,
     Other(TlsFault),
 }
 
 impl From<TlsFault> for Failure {
     fn from(fault: TlsFault) -> Self {
         Self::Other(fault)
+    }
+}
+
+/// A refusal of rustls' own.
+fn unexplained() -> TlsFault {
+    TlsFault::Undecided {
+        reason: "the TLS library refused the certificate before it could be judged".to_owned(),
     }
 }
 
@@ -260,44 +300,6 @@ fn host_without_brackets(host: &Host) -> String {
         Host::Address(address) => address.to_string(),
         Host::Name(name) => name.clone(),
     }
-}
-
-/// The table from what the handshake ended with to its fault.
-fn failure(error: &io::Error, seen: &Seen, chain_accepted: bool) -> Failure {
-    let tls = error
-        .get_ref()
-        .and_then(|e| e.downcast_ref::<rustls::Error>());
-    match tls {
-        // The chain was fine, its owner's signature of the handshake was not.
-        Some(rustls::Error::InvalidCertificate(error)) if chain_accepted => {
-            let reason = clean(&format!("signature of the handshake: {error}"), MAX_TEXT);
-            return TlsFault::BadCertificate { reason }.into();
-        }
-        Some(rustls::Error::InvalidCertificate(error)) => return Failure::Refused(error.clone()),
-        Some(rustls::Error::AlertReceived(alert)) => {
-            let (alert, name) = alert_name(*alert);
-            return TlsFault::Alert { alert, name }.into();
-        }
-        _ => {}
-    }
-    if let Some(fault) = not_tls(&seen.first) {
-        return fault.into();
-    }
-    let received = Bytes(seen.received);
-    let reason = || clean(&error.to_string(), MAX_TEXT);
-    match (tls, &seen.end) {
-        (Some(rustls::Error::PeerIncompatible(_)), _) => {
-            TlsFault::Incompatible { reason: reason() }
-        }
-        (Some(rustls::Error::NoCertificatesPresented), _) => {
-            TlsFault::BadCertificate { reason: reason() }
-        }
-        (None, Some(end)) if end.is_reset() => TlsFault::Reset { received },
-        (None, Some(end)) if end.is_close() => TlsFault::Closed { received },
-        (None, Some(end)) if end.is_timeout() => TlsFault::Timeout { received },
-        _ => TlsFault::Other { reason: reason() },
-    }
-    .into()
 }
 
 /// What the first bytes of an answer say when they are no TLS record (RFC 8446 section 5.1: a
@@ -372,118 +374,6 @@ fn session_of(connection: &ClientConnection) -> Session {
     }
 }
 
-// ---- the chain ----------------------------------------------------------------------------------
-
-/// The certificates a server sent, leaf first, in DER form, and what came of them.
-#[derive(Clone, Debug, Default)]
-struct Presented(Arc<Mutex<Shown>>);
-
-#[derive(Debug, Default)]
-struct Shown {
-    chain: Vec<Vec<u8>>,
-    accepted: bool,
-    /// They were refused, and the handshake went on.
-    pardoned: Option<CertificateError>,
-}
-
-impl Presented {
-    fn record(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], shown: Shown) {
-        let chain = std::iter::once(leaf)
-            .chain(others)
-            .take(MAX_CHAIN)
-            .map(|der| der.to_vec())
-            .collect();
-        *self.lock() = Shown { chain, ..shown };
-    }
-
-    fn accepted(&self) -> bool {
-        self.lock().accepted
-    }
-
-    fn pardoned(&self) -> Option<CertificateError> {
-        self.lock().pardoned.clone()
-    }
-
-    /// Those that can be read.
-    fn chain(&self) -> Vec<Certificate> {
-        let shown = self.lock();
-        shown.chain.iter().filter_map(|der| read(der)).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shown> {
-        // Whole values are put in, so a poisoned lock holds one too.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn read(der: &[u8]) -> Option<Certificate> {
-    let (_, parsed) = X509Certificate::from_der(der).ok()?;
-    let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, der);
-    let validity = parsed.validity();
-    Some(Certificate {
-        subject: clean(&parsed.subject().to_string(), MAX_TEXT),
-        issuer: clean(&parsed.issuer().to_string(), MAX_TEXT),
-        names: names(&parsed),
-        not_before: from_seconds(validity.not_before.timestamp()),
-        not_after: from_seconds(validity.not_after.timestamp()),
-        sha256: hex(digest.as_ref()),
-    })
-}
-
-/// DNS names and addresses of the subjectAltName extension, the only ones that count (RFC 9525
-/// section 6.3, and Go).
-fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
-        return Vec::new();
-    };
-    extension
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(clean(name, MAX_TEXT)),
-            GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
-                .map(IpAddr::from)
-                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
-                .ok()
-                .map(|address| address.to_string()),
-            _ => None,
-        })
-        .take(MAX_NAMES)
-        .collect()
-}
-
-/// The issuer that is not among the presented: where the chain ends on the server's side.
-fn missing_issuer(chain: &[Certificate]) -> String {
-    let Some(mut last) = chain.first() else {
-        return "unreadable".to_owned();
-    };
-    // Each step uses another certificate, so that a loop of two issuers ends too.
-    for _ in 0..chain.len() {
-        let Some(next) = chain
-            .iter()
-            .find(|c| c.subject == last.issuer && c.subject != last.subject)
-        else {
-            break;
-        };
-        last = next;
-    }
-    last.issuer.clone()
-}
-
-fn timestamp(time: UnixTime) -> Timestamp {
-    from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// RFC 5280 section 4.1.2.5 has 9999-12-31 for "never expires", a day more than `Timestamp` has.
-fn from_seconds(seconds: i64) -> Timestamp {
-    Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    })
-}
-
 // ---- certificates of our own --------------------------------------------------------------------
 
 /// Client certificates, in the order of their configuration.
@@ -543,59 +433,46 @@ impl ResolvesClientCert for ClientCertificates {
 
 // ---- the verifier -------------------------------------------------------------------------------
 
-/// Writes down the chain, then leaves the verdict to rustls, except where Go's and rustls' ideas
-/// of a server certificate differ in a way that registries meet every day, see
-/// [`Recorder::ca_as_server`].
+/// Writes down the chain and what Go makes of it; the signature of the handshake is checked by
+/// rustls, where it can.
 #[derive(Debug)]
 struct Recorder {
-    inner: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
-    roots: Arc<RootCertStore>,
+    pool: Arc<Pool>,
+    builds: Arc<[GoBuild]>,
+    host: String,
     presented: Presented,
     pardons: bool,
 }
 
 impl Recorder {
-    /// A self-signed certificate made by `openssl req -x509` says that it is a CA. rustls refuses
-    /// every CA as a server before it looks for its issuer; Go (and so containerd) accepts one
-    /// that is itself among the roots, and calls it of unknown authority when it is not. Both are
-    /// as safe as with rustls: whoever holds the key of a root could sign any server certificate.
-    fn ca_as_server(
+    /// A signature that rustls refuses is bad only where rustls checks what Go checks: not for RSA
+    /// keys below 2048 bits, nor for certificates that it can't read.
+    fn checked(
         &self,
+        result: Result<HandshakeSignatureValid, rustls::Error>,
         leaf: &CertificateDer<'_>,
-        name: &ServerName<'_>,
-        now: UnixTime,
-        refused: rustls::Error,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let anchor = webpki::anchor_from_trusted_cert(leaf).map_err(|_| refused.clone())?;
-        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| refused.clone())?;
-        let root = self.roots.roots.iter().find(|root| {
-            root.subject == anchor.subject
-                && root.subject_public_key_info == anchor.subject_public_key_info
-        });
-        match root {
-            // Name constraints are rustls' to apply, and it did not get that far.
-            Some(root) if root.name_constraints.is_some() => return Err(refused),
-            Some(_) => {}
-            None if parsed.issuer().as_raw() == parsed.subject().as_raw() => {
-                return Err(CertificateError::UnknownIssuer.into());
-            }
-            None => return Err(refused),
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let Err(error) = &result else {
+            return result;
+        };
+        let bits = Certificate::parse(leaf)
+            .ok()
+            .and_then(|leaf| trust::rsa_bits(&leaf));
+        let is_bad = matches!(
+            error,
+            rustls::Error::InvalidCertificate(CertificateError::BadSignature)
+        );
+        match bits {
+            Some(bits) if bits < 2048 => self.presented.leave_unchecked(format!(
+                "the server's RSA key has {bits} bits, and signatures by keys below 2048 can't be checked here"
+            )),
+            _ if is_bad => {}
+            _ => self.presented.leave_unchecked(format!(
+                "the server's signature of the handshake can't be checked here: {error}"
+            )),
         }
-        let validity = parsed.validity();
-        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let valid = validity.not_before.timestamp()..=validity.not_after.timestamp();
-        if !valid.contains(&seconds) {
-            return Err(refused);
-        }
-        if let Some(usage) = parsed.extended_key_usage().map_err(|_| refused)?
-            && !usage.value.any
-            && !usage.value.server_auth
-        {
-            return Err(CertificateError::InvalidPurpose.into());
-        }
-        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
-        Ok(ServerCertVerified::assertion())
+        result
     }
 }
 
@@ -604,40 +481,27 @@ impl ServerCertVerifier for Recorder {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _: &ServerName<'_>,
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict = match &self.inner {
-            None => Err(CertificateError::UnknownIssuer.into()),
-            Some(inner) => match inner.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            ) {
-                Err(refused) if is_ca_as_server(&refused) => {
-                    self.ca_as_server(end_entity, server_name, now, refused)
-                }
-                verdict => verdict,
-            },
-        };
-        let pardoned = match &verdict {
-            Err(rustls::Error::InvalidCertificate(error)) if self.pardons => Some(error.clone()),
-            _ => None,
-        };
-        let is_pardoned = pardoned.is_some();
-        let shown = Shown {
-            chain: Vec::new(),
-            accepted: verdict.is_ok() || is_pardoned,
-            pardoned,
-        };
-        self.presented.record(end_entity, intermediates, shown);
-        if is_pardoned {
-            return Ok(ServerCertVerified::assertion());
+        let chain: Vec<&[u8]> = std::iter::once(end_entity)
+            .chain(intermediates)
+            .map(AsRef::as_ref)
+            .collect();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let mut shown = chain::judge(&self.pool, &chain, &self.host, now, &self.builds);
+        let refused = shown
+            .refused
+            .as_ref()
+            .filter(|refused| !self.pardons || refused.is_unreadable)
+            .map(|refused| chain::alert(&refused.fault));
+        shown.accepted = refused.is_none();
+        self.presented.record(shown);
+        match refused {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(error) => Err(error.into()),
         }
-        verdict
     }
 
     fn verify_tls12_signature(
@@ -647,7 +511,8 @@ impl ServerCertVerifier for Recorder {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+        let result = rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms);
+        self.checked(result, cert)
     }
 
     fn verify_tls13_signature(
@@ -657,7 +522,8 @@ impl ServerCertVerifier for Recorder {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        let result = rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms);
+        self.checked(result, cert)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -666,23 +532,6 @@ impl ServerCertVerifier for Recorder {
             .supported_schemes()
     }
 }
-
-fn is_ca_as_server(error: &rustls::Error) -> bool {
-    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error
-    else {
-        return false;
-    };
-    matches!(
-        inner.downcast_ref::<webpki::Error>(),
-        Some(webpki::Error::CaUsedAsEndEntity)
-    )
-}
-
-/// Certificates of a chain that are kept; real ones have up to five.
-const MAX_CHAIN: usize = 16;
-
-/// Names of a certificate that are kept. Public CAs issue up to 100, Google's CA up to 1000.
-const MAX_NAMES: usize = 1000;
 
 const MAX_TEXT: usize = 300;
 
@@ -695,23 +544,19 @@ mod tests {
     use crate::net::testing::{self, Ca, LONG, Leaf, peer};
 
     async fn handshake(
-        roots: RootCertStore,
+        roots: Pool,
         host: &str,
         at: std::net::SocketAddr,
         limit: Duration,
     ) -> Secured {
         let stream = TcpStream::connect(at).await.unwrap();
-        TlsClient::new(roots)
+        TlsClient::new(roots, &testing::builds())
             .handshake(&Host::new(host), stream, limit)
             .await
     }
 
     /// Shakes hands with a TLS server that does nothing after it.
-    async fn with_server(
-        roots: RootCertStore,
-        host: &str,
-        config: rustls::ServerConfig,
-    ) -> Secured {
+    async fn with_server(roots: Pool, host: &str, config: rustls::ServerConfig) -> Secured {
         let at = peer(|stream| async move {
             let mut stream = testing::accept(stream, config).await;
             if let Some(stream) = &mut stream {
@@ -864,7 +709,7 @@ mod tests {
                 (|f: &TlsFault| matches!(f, TlsFault::UnknownIssuer { issuer } if issuer.contains("Corp Inspection CA")))
                     as fn(&TlsFault) -> bool,
             ),
-            ("no roots", healthy(), RootCertStore::empty(), |f| {
+            ("no roots", healthy(), Pool::default(), |f| {
                 *f == TlsFault::NoRoots
             }),
             (
@@ -987,18 +832,20 @@ mod tests {
             "{:?}",
             secured.tls
         );
-        // Signed by a trusted CA, marked as CA: rustls' refusal stands.
+        // Signed by a trusted CA, and marked as one itself: nothing to Go.
         let ca = Ca::new("Test CA");
         let marked = ca.leaf_with(&["registry.test"], |p| p.is_ca = is_ca());
         let secured = with_server(ca.roots(), "registry.test", marked.server(&[])).await;
-        assert!(
-            matches!(
-                secured.tls.outcome.fault(),
-                Some(TlsFault::BadCertificate { .. })
-            ),
-            "{:?}",
-            secured.tls
-        );
+        assert!(secured.stream.is_some(), "{:?}", secured.tls);
+        assert_eq!(secured.tls.trusted_itself, None);
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_own_certificate_is_a_root_is_told() {
+        let leaf = Ca::new("Test CA").leaf(&["registry.test"]);
+        let secured = with_server(leaf.roots(), "registry.test", leaf.server(&[])).await;
+        assert!(secured.stream.is_some(), "{:?}", secured.tls);
+        assert_eq!(secured.tls.trusted_itself.as_deref(), Some("ca.pem"));
     }
 
     #[tokio::test]
@@ -1129,34 +976,10 @@ mod tests {
     #[tokio::test]
     async fn a_name_tls_cannot_carry_is_a_fault_and_no_panic() {
         let at = peer(|_| async {}).await;
-        let secured = handshake(RootCertStore::empty(), "not a name", at, LONG).await;
+        let secured = handshake(Pool::default(), "not a name", at, LONG).await;
         assert!(matches!(
             secured.tls.outcome.fault(),
             Some(TlsFault::Other { .. })
         ));
-    }
-
-    #[test]
-    fn dates_beyond_what_we_can_hold_become_the_last_we_can() {
-        // 9999-12-31T23:59:59Z
-        assert_eq!(from_seconds(253_402_300_799), Timestamp::MAX);
-        assert_eq!(from_seconds(i64::MIN), Timestamp::MIN);
-        assert_eq!(from_seconds(0), Timestamp::UNIX_EPOCH);
-    }
-
-    #[test]
-    fn a_loop_of_issuers_ends() {
-        let certificate = |subject: &str, issuer: &str| Certificate {
-            subject: subject.to_owned(),
-            issuer: issuer.to_owned(),
-            names: vec![],
-            not_before: Timestamp::MIN,
-            not_after: Timestamp::MAX,
-            sha256: String::new(),
-        };
-        let chain = [certificate("a", "b"), certificate("b", "a")];
-        assert!(["a", "b"].contains(&missing_issuer(&chain).as_str()));
-        assert_eq!(missing_issuer(&[certificate("x", "x")]), "x");
-        assert_eq!(missing_issuer(&[]), "unreadable");
     }
 }

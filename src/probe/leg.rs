@@ -499,12 +499,10 @@ impl<'a> Lines<'a> {
             let outcome = Step::Skipped {
                 reason: Skip::NotNeeded,
             };
-            let tls = Tls {
-                chain: Vec::new(),
-                unverified: None,
-                outcome,
-            };
-            return (tls, Some(State::Fresh(Stream::Plain(stream))));
+            return (
+                Tls::without_chain(outcome),
+                Some(State::Fresh(Stream::Plain(stream))),
+            );
         }
         let secured = self
             .client
@@ -987,11 +985,7 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
             outcome: Step::Skipped { reason: later },
         },
         tunnel: None,
-        tls: Tls {
-            chain: Vec::new(),
-            unverified: None,
-            outcome: Step::Skipped { reason: later },
-        },
+        tls: Tls::without_chain(Step::Skipped { reason: later }),
         clock: None,
         routes: Vec::new(),
         transport: None,

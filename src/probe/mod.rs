@@ -260,10 +260,11 @@ async fn pull_by(
     for secret in edges.settings.proxies.secrets() {
         scrub.hide(secret);
     }
+    let trust = edges.trust.of_runtime(check.runtime.as_ref());
     let (mut hosts, clients) =
         edges
             .settings
-            .hosts(check.reference.domain(), &check.host(), &edges.trust, rules);
+            .hosts(check.reference.domain(), &check.host(), &trust, rules);
     ask_nobody(&mut hosts, check, &clients);
     for secret in clients.iter().flat_map(|client| &client.header_values) {
         scrub.hide(secret);

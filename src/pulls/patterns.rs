@@ -98,6 +98,11 @@ const WIRE: &[Rule] = rules! {
         ["TLS handshake timeout"] TlsHang or MtuBlackhole;
         ["server gave HTTP response to HTTPS client"] TlsPlainHttp;
         ["first record does not look like a TLS handshake"] TlsNotTls;
+        ["parent certificate cannot sign this kind of certificate"] TlsCaUnfit;
+        ["x509: too many intermediates for path length constraint"] TlsCaUnfit;
+        ["x509: a root or intermediate certificate is not authorized to sign for this name"] TlsCaUnfit;
+        ["x509: certificate is valid for ingress.local"] TlsDefaultCertificate;
+        [".traefik.default, not "] TlsDefaultCertificate;
         ["x509: certificate signed by unknown authority"] TlsUnknownCa;
         ["x509: certificate has expired or is not yet valid", "is after"] TlsExpired or ClockSkew;
         ["x509: certificate has expired or is not yet valid", "is before"] TlsNotYetValid or ClockSkew;

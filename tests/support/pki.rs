@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -35,8 +36,10 @@ pub enum Flaw {
     SelfSigned,
     /// A root that nobody was told of.
     OtherCa,
-    /// Signed by an intermediate that the server forgets to send.
+    /// Signed by an intermediate that the server forgets to send; it says where that is to be had.
     MissingIntermediate,
+    /// An ingress controller's own, in place of one for the name.
+    OfIngress,
     /// Good for clients only (RFC 5280, 4.2.1.12).
     ForClients,
     /// Good, and ends tomorrow.
@@ -55,8 +58,28 @@ impl Ca {
     }
 
     pub fn named(name: &str) -> Self {
+        Self::with(authority(name))
+    }
+
+    /// A root that ended yesterday.
+    pub fn expired() -> Self {
+        let mut params = authority("Old test root");
+        let yesterday = (SystemTime::now() - DAY)
+            .duration_since(UNIX_EPOCH)
+            .unwrap();
+        params.not_after = date_time_ymd(1970, 1, 1) + yesterday;
+        Self::with(params)
+    }
+
+    /// A root that is not marked as one.
+    pub fn unmarked() -> Self {
+        let mut params = authority("Unmarked test root");
+        params.is_ca = IsCa::ExplicitNoCa;
+        Self::with(params)
+    }
+
+    fn with(params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
-        let params = authority(name);
         let certificate = params.self_signed(&key).unwrap();
         let file = NamedTempFile::with_suffix(".pem").unwrap();
         std::fs::write(file.path(), certificate.pem()).unwrap();
@@ -116,7 +139,23 @@ impl Ca {
                 let params = authority("Pullpath test intermediate");
                 // Signed for the sake of a true chain; the server does not send it.
                 params.signed_by(&between, &self.issuer).unwrap();
-                signed(names, from, until, &Issuer::new(params, between))
+                let key = KeyPair::generate().unwrap();
+                let mut leaf = server(names, from, until);
+                leaf.custom_extensions = vec![issuer_at("http://pki.test/intermediate.crt")];
+                let issuer = Issuer::new(params, between);
+                let certificate = leaf.signed_by(&key, &issuer).unwrap();
+                Leaf::new(certificate.der().clone(), &key)
+            }
+            Flaw::OfIngress => {
+                let key = KeyPair::generate().unwrap();
+                let mut params = server(&["ingress.local"], from, until);
+                params.distinguished_name = DistinguishedName::new();
+                params.distinguished_name.push(
+                    DnType::CommonName,
+                    "Kubernetes Ingress Controller Fake Certificate",
+                );
+                let certificate = params.self_signed(&key).unwrap();
+                Leaf::new(certificate.der().clone(), &key)
             }
             _ => self.issue_between(names, from, until),
         }
@@ -134,6 +173,12 @@ impl Leaf {
             chain: vec![certificate],
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         }
+    }
+
+    /// The certificate as PEM.
+    pub fn pem(&self) -> String {
+        let text = base64::engine::general_purpose::STANDARD.encode(&self.chain[0]);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
     }
 
     /// A server's configuration that shows this certificate. It would rather speak HTTP/2, as most
@@ -169,6 +214,19 @@ fn authority(name: &str) -> CertificateParams {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
+}
+
+/// An authorityInfoAccess extension with one caIssuers (RFC 5280, 4.2.2.1).
+fn issuer_at(url: &str) -> CustomExtension {
+    let length = |bytes: usize| u8::try_from(bytes).unwrap();
+    let method = [6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 2];
+    let mut access = vec![0x30, length(method.len() + 2 + url.len())];
+    access.extend(method);
+    access.extend([0x86, length(url.len())]);
+    access.extend(url.as_bytes());
+    let mut value = vec![0x30, length(access.len())];
+    value.extend(access);
+    CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], value)
 }
 
 fn server(names: &[&str], from: SystemTime, until: SystemTime) -> CertificateParams {

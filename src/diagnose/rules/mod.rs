@@ -3,6 +3,7 @@
 
 mod answers;
 mod auth;
+mod certificates;
 mod connection;
 mod mirrors;
 mod names;
@@ -53,6 +54,7 @@ const RULES: &[Rule] = &[
     tls::handshake,
     tls::large_hello,
     tls::expiring,
+    certificates::trusted_itself,
     tls::clock,
     answers::ping,
     auth::refused,
@@ -89,6 +91,7 @@ const RULES: &[Rule] = &[
 /// Critical causes that leave the pull undecided: something that decides it was not looked at.
 const UNDECIDED: &[Cause] = &[
     Cause::TlsNoRoots,
+    Cause::TlsUndecided,
     Cause::RealmUntrusted,
     Cause::RedirectUntrusted,
     Cause::AuthUnknown,
@@ -259,7 +262,7 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
 fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<Unseen> {
     let vantage = &evidence.vantage;
     let unseen = |what: Unseen| vantage.unseen.contains(&what).then_some(what);
-    if finding.cause == Cause::TlsUnknownCa {
+    if certificates::hangs_on_roots(finding.cause) {
         return unseen(Unseen::NodeRoots);
     }
     // Outside of a pod, what is set here may be what containerd has; inside, it is not.

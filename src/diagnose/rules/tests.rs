@@ -29,6 +29,7 @@ use crate::model::network::{Provider, ProviderBy, ProviderSign};
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, Unseen};
 
+mod certificates;
 mod paths;
 mod settings;
 
@@ -1842,6 +1843,7 @@ fn tls_fault() -> impl Strategy<Value = TlsFault> {
         }),
         text().prop_map(|reason| TlsFault::BadCertificate { reason }),
         Just(TlsFault::NoRoots),
+        text().prop_map(|reason| TlsFault::Undecided { reason }),
         Just(TlsFault::PlainHttp),
         text().prop_map(|first_bytes| TlsFault::NotTls { first_bytes }),
         (any::<u8>(), text()).prop_map(|(alert, name)| TlsFault::Alert { alert, name }),

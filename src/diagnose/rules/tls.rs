@@ -2,8 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::names::is_public_registry;
-use super::{TELL_US, at, new};
+use super::{TELL_US, at, certificates, new};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::Role;
@@ -21,80 +20,72 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let Some(fault) = leg.tls.outcome.fault() else {
             continue;
         };
-        let host = &leg.endpoint.host;
-        let (cause, hint) = match fault {
-            TlsFault::UnknownIssuer { .. } if evidence.walk.roots.certificates == 0 => no_roots(),
-            TlsFault::NoRoots => no_roots(),
-            TlsFault::UnknownIssuer { .. } => (Cause::TlsUnknownCa, unknown_ca_hint(leg)),
-            TlsFault::NameMismatch { .. } => (
-                Cause::TlsName,
-                format!(
-                    "Use a name of the certificate in the image reference, or have the certificate made out for '{host}' too."
-                ),
-            ),
-            TlsFault::Expired { .. } => (
-                Cause::TlsExpired,
-                format!(
-                    "{}Have the certificate of '{host}' renewed.",
-                    clock_first(evidence)
-                ),
-            ),
-            TlsFault::NotYetValid { .. } => (
-                Cause::TlsNotYetValid,
-                format!(
-                    "{}If it is right, have the certificate of '{host}' issued anew: it was made for later.",
-                    clock_first(evidence)
-                ),
-            ),
-            TlsFault::BadCertificate { .. } => (
-                Cause::TlsBadCertificate,
-                format!("Have the certificate of '{host}' issued anew, with the reason above."),
-            ),
-            TlsFault::PlainHttp => (
-                Cause::TlsPlainHttp,
-                format!(
-                    "Give {} TLS; if it must stay without, write `server = \"http://{}\"` in certs.d/{}/hosts.toml on the nodes, and probe with --plain-http.",
-                    leg.endpoint.authority(),
-                    leg.endpoint.authority(),
-                    leg.endpoint.authority()
-                ),
-            ),
-            TlsFault::NotTls { .. } => (
-                Cause::TlsNotTls,
-                format!(
-                    "Port {} of '{host}' is another service: correct the port in the image's name.",
-                    leg.endpoint.port
-                ),
-            ),
-            TlsFault::Alert { alert, .. } => {
-                (Cause::TlsAlert, alert_hint(*alert, &host.to_string()))
-            }
-            TlsFault::Incompatible { .. } => (
-                Cause::TlsIncompatible,
-                format!("Update the TLS of '{host}' to version 1.2 or later."),
-            ),
-            TlsFault::Reset { .. } | TlsFault::Closed { .. } => (
-                Cause::TlsReset,
-                format!(
-                    "Have the server name '{host}' allowed in the firewall between here and the registry."
-                ),
-            ),
-            TlsFault::Timeout { .. } => (Cause::TlsHang, hang_hint(leg)),
-            TlsFault::Other { .. } => (Cause::Unexplained, TELL_US.to_owned()),
-        };
-        let mut finding =
-            at(cause, leg.role, Phase::Tls).fact(format!("{}: {fault}", leg.endpoint));
-        finding
-            .evidence
-            .extend(chain(leg, cause == Cause::TlsUnknownCa));
-        finding.evidence.extend(details(evidence, leg, fault));
-        let may_be_our_clock = matches!(cause, Cause::TlsExpired | Cause::TlsNotYetValid)
-            && !matches!(our_clock(evidence), OurClock::Agrees);
-        let may_be_our_ciphers = matches!(fault, TlsFault::Alert { alert: 40 | 71, .. });
-        if cause == Cause::TlsReset || may_be_our_clock || may_be_our_ciphers {
+        let word = certificates::word(evidence, leg, fault, clock_first(evidence));
+        let (cause, hint, confidence) = word.map_or_else(
+            || {
+                let (cause, hint) = of_connection(leg, fault);
+                (cause, hint, Confidence::High)
+            },
+            |word| (word.cause, word.hint, word.confidence),
+        );
+        let is_to_be_compared = certificates::hangs_on_roots(cause);
+        let mut finding = at(cause, leg.role, Phase::Tls)
+            .confidence(confidence)
+            .fact(format!("{}: {fault}", leg.endpoint))
+            .facts(certificates::facts(leg))
+            .facts(chain(leg, is_to_be_compared))
+            .facts(details(evidence, leg, fault));
+        let is_of_time = matches!(
+            cause,
+            Cause::TlsExpired | Cause::TlsNotYetValid | Cause::TlsRootExpired
+        );
+        let may_be_our_clock = is_of_time && !matches!(our_clock(evidence), OurClock::Agrees);
+        if cause == Cause::TlsReset || may_be_our_clock {
             finding = finding.confidence(Confidence::Medium);
         }
         findings.push(finding.hint(hint));
+    }
+}
+
+/// The cause of a fault that no certificate has, and what to do.
+fn of_connection(leg: &Leg, fault: &TlsFault) -> (Cause, String) {
+    let host = &leg.endpoint.host;
+    let authority = leg.endpoint.authority();
+    match fault {
+        TlsFault::PlainHttp => (
+            Cause::TlsPlainHttp,
+            format!(
+                "Give {authority} TLS; if it must stay without, write `server = \"http://{authority}\"` in certs.d/{authority}/hosts.toml on the nodes, and probe with --plain-http."
+            ),
+        ),
+        TlsFault::NotTls { .. } => (
+            Cause::TlsNotTls,
+            format!(
+                "Port {} of '{host}' is another service: correct the port in the image's name.",
+                leg.endpoint.port
+            ),
+        ),
+        // Go offers suites that ours lacks, and the server says no more.
+        TlsFault::Alert { alert: 40 | 71, .. } => (
+            Cause::TlsUndecided,
+            format!(
+                "{} In any case have '{host}' offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
+                certificates::PULL_ON_THE_NODE
+            ),
+        ),
+        TlsFault::Alert { alert, .. } => (Cause::TlsAlert, alert_hint(*alert, &host.to_string())),
+        TlsFault::Incompatible { .. } => (
+            Cause::TlsIncompatible,
+            format!("Update the TLS of '{host}' to version 1.2 or later."),
+        ),
+        TlsFault::Reset { .. } | TlsFault::Closed { .. } => (
+            Cause::TlsReset,
+            format!(
+                "Have the server name '{host}' allowed in the firewall between here and the registry."
+            ),
+        ),
+        TlsFault::Timeout { .. } => (Cause::TlsHang, hang_hint(leg)),
+        _ => (Cause::Unexplained, TELL_US.to_owned()),
     }
 }
 
@@ -130,25 +121,6 @@ pub(super) fn large_hello(evidence: &Evidence, findings: &mut Vec<Finding>) {
         }
         findings.push(finding);
     }
-}
-
-fn no_roots() -> (Cause, String) {
-    (
-        Cause::TlsNoRoots,
-        "Install the CA bundle here (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority by --ca-file (network.ca_files).".to_owned(),
-    )
-}
-
-fn unknown_ca_hint(leg: &Leg) -> String {
-    let print = leg
-        .tls
-        .chain
-        .last()
-        .map_or_else(String::new, |top| format!(" (SHA-256 {})", top.sha256));
-    format!(
-        "Get the authority's certificate from its owner, compare it with what was presented{print}, and add it to the nodes' trust store or to `ca` in certs.d/{}/hosts.toml.",
-        leg.endpoint.authority()
-    )
 }
 
 fn alert_hint(alert: u8, host: &str) -> String {
@@ -204,13 +176,13 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
                 evidence.walk.roots.certificates,
                 evidence.walk.roots.sources.join(", ")
             )];
-            facts.extend(whose(leg));
+            facts.extend(certificates::signed_by(leg));
             facts
         }
         TlsFault::NoRoots => evidence.walk.roots.problems.clone(),
         // handshake_failure and insufficient_security: Go offers AES-CBC with ECDHE, rustls does not.
         TlsFault::Alert { alert: 40 | 71, .. } => {
-            vec!["containerd offers some older cipher suites (CBC) that this probe does not, and may get further".to_owned()]
+            vec!["containerd offers AES-CBC with ECDHE too, and older builds key exchange by RSA and 3DES; this program has none of them, and a server that has nothing else answers like this".to_owned()]
         }
         TlsFault::Expired { local_time, .. } | TlsFault::NotYetValid { local_time, .. } => {
             let clock = match our_clock(evidence) {
@@ -227,40 +199,6 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
         _ => Vec::new(),
     }
 }
-
-/// What the presented chain says of who signed it, where that changes what to do.
-fn whose(leg: &Leg) -> Option<String> {
-    let leaf = leg.tls.chain.first()?;
-    let issuer = &leg.tls.chain.last()?.issuer;
-    if leaf.subject == leaf.issuer {
-        return Some("the certificate is its own issuer (self-signed)".to_owned());
-    }
-    if PUBLIC_AUTHORITIES.iter().any(|name| issuer.contains(name)) {
-        return Some(format!(
-            "'{issuer}' has the name of a public authority: an old bundle of roots here, an intermediate that the server does not send, or somebody else's use of the name"
-        ));
-    }
-    if is_public_registry(&leg.endpoint.host.to_string()) {
-        return Some(format!(
-            "{} is a public registry, and '{issuer}' is no public authority we know: a proxy that reads TLS is likely on the way",
-            leg.endpoint.host
-        ));
-    }
-    (leg.tls.chain.len() == 1)
-        .then(|| "the server sent its own certificate only; if its issuer is an intermediate, the server must send that too".to_owned())
-}
-
-/// Authorities that public registries have their certificates from, as their issuers' names have it.
-const PUBLIC_AUTHORITIES: &[&str] = &[
-    "Amazon",
-    "DigiCert",
-    "GlobalSign",
-    "Google Trust Services",
-    "Internet Security Research Group",
-    "Let's Encrypt",
-    "Microsoft",
-    "Sectigo",
-];
 
 /// Said before advice that is wrong when the clock is.
 fn clock_first(evidence: &Evidence) -> &'static str {
@@ -412,10 +350,9 @@ fn is_explained(leg: &Leg, time: Timestamp) -> bool {
         leg.tls.outcome.fault(),
         Some(TlsFault::Expired { .. } | TlsFault::NotYetValid { .. })
     );
+    let bad = leg.tls.bad_link.as_ref().map(|link| &link.certificate);
     is_time_fault
-        && leg
-            .tls
-            .chain
-            .first()
-            .is_some_and(|leaf| leaf.not_before <= time && time <= leaf.not_after)
+        && bad
+            .or(leg.tls.chain.first())
+            .is_some_and(|one| one.not_before <= time && time <= one.not_after)
 }

@@ -1,0 +1,216 @@
+//! Which certificate of a chain is at fault, and whose it is to mend.
+
+use super::*;
+use crate::model::evidence::{BadLink, ExpiredRoot, LinkProblem};
+
+fn link(problem: LinkProblem) -> BadLink {
+    let mut certificate = certificate("Issuing CA", days_from_now(-900), days_from_now(900));
+    certificate.sha256 = "cd".repeat(32);
+    BadLink {
+        certificate,
+        sent: Some(1),
+        source: None,
+        problem,
+        reason: "the reason".to_owned(),
+        expired_root: None,
+    }
+}
+
+fn root(problem: LinkProblem, source: &str) -> BadLink {
+    BadLink {
+        sent: None,
+        source: Some(source.to_owned()),
+        ..link(problem)
+    }
+}
+
+fn broken(fault: TlsFault, link: BadLink) -> Evidence {
+    let mut evidence = healthy().unsecured(Role::Registry, fault);
+    let tls = &mut evidence.walk.legs[0].tls;
+    tls.chain = vec![certificate(REGISTRY, days_from_now(-30), days_from_now(60))];
+    tls.bad_link = Some(link);
+    evidence
+}
+
+fn bad() -> TlsFault {
+    TlsFault::BadCertificate {
+        reason: "CN=Issuing CA: the reason".to_owned(),
+    }
+}
+
+#[test]
+fn each_link_at_fault_has_its_cause_and_its_owner() {
+    let of_bundle = "/etc/ssl/certs/ca-certificates.crt";
+    let print = "cd".repeat(32);
+    let mut not_sent = link(LinkProblem::IssuerUnknown);
+    not_sent.sent = Some(0);
+    not_sent.certificate.issuer_at = vec!["http://pki.test/issuing.crt".to_owned()];
+    let mut crossed = link(LinkProblem::Expired);
+    crossed.expired_root = Some(ExpiredRoot {
+        certificate: certificate("Old Root", days_from_now(-900), days_from_now(-1)),
+        source: of_bundle.to_owned(),
+    });
+    for (fault, link, code, texts) in [
+        (
+            unknown_issuer(),
+            not_sent,
+            "tls_intermediate",
+            &[
+                "http://pki.test/issuing.crt",
+                "Have the owner of 'registry.example.com' send",
+            ][..],
+        ),
+        (
+            unknown_issuer(),
+            link(LinkProblem::OtherKey),
+            "tls_intermediate",
+            &[&print, "number 2 of those sent", "another key"],
+        ),
+        (
+            unknown_issuer(),
+            root(LinkProblem::OtherKey, "/etc/pullpath/ca.pem"),
+            "tls_unknown_ca",
+            &[&print, "/etc/pullpath/ca.pem", "made anew"],
+        ),
+        (
+            expired(),
+            link(LinkProblem::Expired),
+            "tls_expired",
+            &[
+                "the intermediate 'CN=Issuing CA' (number 2",
+                "its own certificate is not at fault",
+            ],
+        ),
+        (
+            expired(),
+            root(LinkProblem::Expired, of_bundle),
+            "tls_root_expired",
+            &[
+                &print,
+                "Update the bundle of roots in /etc/ssl",
+                "need not be renewed",
+            ],
+        ),
+        (
+            expired(),
+            root(LinkProblem::Expired, "/etc/pullpath/ca.pem"),
+            "tls_root_expired",
+            &["put it into /etc/pullpath/ca.pem"],
+        ),
+        (
+            expired(),
+            crossed,
+            "tls_root_expired",
+            &["present root 'CN=Issuing CA'", "old root 'CN=Old Root'"],
+        ),
+        (
+            bad(),
+            root(LinkProblem::MayNotSign, of_bundle),
+            "tls_ca_unfit",
+            &[
+                "owner of the authority 'CN=Issuing CA'",
+                "replace it in /etc/ssl",
+                "the reason",
+            ],
+        ),
+        (
+            bad(),
+            link(LinkProblem::MayNotSign),
+            "tls_ca_unfit",
+            &["have 'registry.example.com' send that one"],
+        ),
+        (
+            bad(),
+            link(LinkProblem::Other),
+            "tls_bad_certificate",
+            &["the reason"],
+        ),
+    ] {
+        let evidence = broken(fault, link);
+        says(&only(&evidence, code, Critical), texts);
+        assert_eq!(judge(&evidence).pull, Pull::WouldFail, "{code}");
+    }
+}
+
+#[test]
+fn an_authority_that_was_not_sent_is_not_to_be_compared_with_the_server() {
+    let mut link = link(LinkProblem::IssuerUnknown);
+    link.sent = Some(0);
+    let finding = only(
+        &broken(unknown_issuer(), link.clone()),
+        "tls_unknown_ca",
+        Critical,
+    );
+    says(
+        &finding,
+        &["see that it is 'CN=Example CA'", "nothing to compare"],
+    );
+    link.certificate
+        .subject
+        .clone_from(&link.certificate.issuer);
+    let finding = only(&broken(unknown_issuer(), link), "tls_unknown_ca", Critical);
+    says(
+        &finding,
+        &[&format!("presented (SHA-256 {})", "cd".repeat(32))],
+    );
+}
+
+#[test]
+fn the_default_certificate_of_an_ingress_is_named_and_never_to_be_trusted() {
+    for fault in [
+        unknown_issuer(),
+        TlsFault::NameMismatch {
+            expected: REGISTRY.to_owned(),
+            presented: vec!["ingress.local".to_owned()],
+        },
+    ] {
+        let mut evidence = healthy().unsecured(Role::Registry, fault);
+        evidence.walk.legs[0].tls.chain = vec![certificate(
+            "Kubernetes Ingress Controller Fake Certificate,O=Acme Co",
+            days_from_now(-30),
+            days_from_now(60),
+        )];
+        let finding = only(&evidence, "tls_default_certificate", Critical);
+        says(
+            &finding,
+            &["Ingress of 'registry.example.com'", "never trust"],
+        );
+    }
+}
+
+#[test]
+fn a_server_that_is_trusted_itself_breaks_at_its_renewal() {
+    let mut evidence = healthy();
+    evidence.walk.legs[0].tls.trusted_itself = Some("/etc/pullpath/ca.pem".to_owned());
+    let finding = only(&evidence, "tls_leaf_trusted", Warning);
+    says(
+        &finding,
+        &[
+            "/etc/pullpath/ca.pem",
+            "the certificate of its authority 'CN=Example CA'",
+        ],
+    );
+}
+
+#[test]
+fn what_can_t_be_told_of_tls_leaves_the_pull_undecided() {
+    let undecided = TlsFault::Undecided {
+        reason: "builds differ".to_owned(),
+    };
+    let alert = |alert| TlsFault::Alert {
+        alert,
+        name: "handshake_failure".to_owned(),
+    };
+    for (fault, text) in [
+        (undecided, "builds differ"),
+        (alert(40), "AES-CBC"),
+        (alert(71), "ECDHE and AES-GCM"),
+    ] {
+        let evidence = healthy().unsecured(Role::Registry, fault);
+        says(
+            &only(&evidence, "tls_undecided", Critical),
+            &[text, "crictl pull"],
+        );
+        assert_eq!(judge(&evidence).pull, Pull::Unknown);
+    }
+}

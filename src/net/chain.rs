@@ -1,0 +1,333 @@
+//! The certificates that a server sent, and the word on them in the report's terms.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use rustls::CertificateError;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::model::evidence::{BadLink, Certificate, ExpiredRoot, LinkProblem};
+use crate::model::fault::TlsFault;
+use crate::model::text::{clean, hex};
+use crate::trust::{self, Fault, GoBuild, Place, Pool, Verdict};
+
+/// The certificates of one handshake, leaf first, in DER form, and what came of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Presented(Arc<Mutex<Shown>>);
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    pub(super) chain: Vec<Vec<u8>>,
+    /// Why they are not trusted.
+    pub(super) refused: Option<Refused>,
+    /// The handshake went on, trusted or not.
+    pub(super) accepted: bool,
+    pub(super) trusted_itself: Option<String>,
+    /// Why their owner's signature of the handshake could not be checked.
+    pub(super) unchecked: Option<String>,
+}
+
+/// A chain that is not trusted.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) fault: TlsFault,
+    pub(super) bad_link: Option<BadLink>,
+    /// Go can't read it, and so can't go on without verifying it either.
+    pub(super) is_unreadable: bool,
+}
+
+impl Presented {
+    pub(super) fn record(&self, shown: Shown) {
+        *self.lock() = shown;
+    }
+
+    pub(super) fn leave_unchecked(&self, reason: String) {
+        self.lock().unchecked = Some(reason);
+    }
+
+    pub(super) fn shown(&self) -> Shown {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        // Whole values are put in, so a poisoned lock holds one too.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Judges what was sent by `host` at `now`, in seconds since 1970.
+pub(super) fn judge(
+    pool: &Pool,
+    chain: &[&[u8]],
+    host: &str,
+    now: i64,
+    builds: &[GoBuild],
+) -> Shown {
+    let kept = chain
+        .iter()
+        .take(MAX_CHAIN)
+        .map(|der| der.to_vec())
+        .collect();
+    let mut shown = Shown {
+        chain: kept,
+        ..Shown::default()
+    };
+    if pool.is_empty() {
+        shown.refused = Some(Refused {
+            fault: TlsFault::NoRoots,
+            bad_link: None,
+            is_unreadable: false,
+        });
+        return shown;
+    }
+    match trust::verify(pool, chain, host, now, builds) {
+        Verdict::Trusted { by_itself: false } => {}
+        Verdict::Trusted { by_itself: true } => {
+            let root = pool
+                .roots()
+                .iter()
+                .find(|root| Some(&root.certificate.der()) == chain.first());
+            shown.trusted_itself = root.map(|root| root.source.to_string());
+        }
+        Verdict::Unknown { reason } => {
+            shown.refused = Some(Refused {
+                fault: TlsFault::Undecided {
+                    reason: clean(&format!("the certificate: {reason}"), MAX_REASON),
+                },
+                bad_link: None,
+                is_unreadable: false,
+            });
+        }
+        Verdict::Refused(refusal) => {
+            shown.refused = Some(Refused {
+                fault: fault(&refusal, pool, &shown.chain, host, now),
+                bad_link: bad_link(&refusal, pool, &shown.chain, now),
+                is_unreadable: matches!(refusal.fault, Fault::Unreadable(_)),
+            });
+        }
+    }
+    shown
+}
+
+fn fault(
+    refusal: &trust::Refusal,
+    pool: &Pool,
+    chain: &[Vec<u8>],
+    host: &str,
+    now: i64,
+) -> TlsFault {
+    let at = der(refusal.place, pool, chain).and_then(read);
+    let local_time = from_seconds(now);
+    match (&refusal.fault, at) {
+        (Fault::UnknownAuthority { hint }, _)
+            if hint
+                .as_ref()
+                .is_none_or(|hint| *hint.fault == Fault::OtherKey) =>
+        {
+            TlsFault::UnknownIssuer {
+                issuer: missing_issuer(&certificates(chain)),
+            }
+        }
+        (Fault::Name, leaf) => TlsFault::NameMismatch {
+            expected: host.to_owned(),
+            presented: leaf.map_or_else(Vec::new, |leaf| leaf.names),
+        },
+        (Fault::Expired, Some(at)) => TlsFault::Expired {
+            not_after: at.not_after,
+            local_time,
+        },
+        (Fault::NotYetValid, Some(at)) => TlsFault::NotYetValid {
+            not_before: at.not_before,
+            local_time,
+        },
+        (fault, at) => {
+            let hinted = match fault {
+                Fault::UnknownAuthority { hint: Some(hint) } => {
+                    der(hint.place, pool, chain).and_then(read)
+                }
+                _ => at,
+            };
+            let whose = hinted.map_or_else(String::new, |at| format!("{}: ", at.subject));
+            TlsFault::BadCertificate {
+                reason: clean(&format!("{whose}{fault}"), MAX_TEXT),
+            }
+        }
+    }
+}
+
+fn bad_link(refusal: &trust::Refusal, pool: &Pool, chain: &[Vec<u8>], now: i64) -> Option<BadLink> {
+    let (fault, place) = match &refusal.fault {
+        Fault::UnknownAuthority { hint: Some(hint) } => (hint.fault.as_ref(), hint.place),
+        fault => (fault, refusal.place),
+    };
+    let problem = match fault {
+        Fault::UnknownAuthority { .. } => LinkProblem::IssuerUnknown,
+        Fault::Expired => LinkProblem::Expired,
+        Fault::NotYetValid => LinkProblem::NotYetValid,
+        Fault::MayNotSign(_) | Fault::PathTooLong | Fault::NotPermitted(_) => {
+            LinkProblem::MayNotSign
+        }
+        Fault::OtherKey => LinkProblem::OtherKey,
+        // The finding says that by the names.
+        Fault::Name => return None,
+        _ => LinkProblem::Other,
+    };
+    let (sent, source) = match place {
+        Place::Sent(index) => (Some(index), None),
+        Place::Root(index) => (
+            None,
+            pool.roots().get(index).map(|root| root.source.to_string()),
+        ),
+    };
+    let der = der(place, pool, chain)?;
+    let is_old = problem == LinkProblem::Expired && sent.is_some_and(|place| place > 0);
+    let above = trust::Certificate::parse(der)
+        .ok()
+        .filter(|_| is_old)
+        .and_then(|certificate| pool.expired_issuer(&certificate, now).cloned());
+    Some(BadLink {
+        certificate: read(der)?,
+        sent,
+        source,
+        problem,
+        reason: clean(&fault.to_string(), MAX_TEXT),
+        expired_root: above.and_then(|root| {
+            Some(ExpiredRoot {
+                certificate: read(root.certificate.der())?,
+                source: root.source.to_string(),
+            })
+        }),
+    })
+}
+
+fn der<'a>(place: Place, pool: &'a Pool, chain: &'a [Vec<u8>]) -> Option<&'a [u8]> {
+    match place {
+        Place::Sent(index) => chain.get(index).map(Vec::as_slice),
+        Place::Root(index) => pool.roots().get(index).map(|root| root.certificate.der()),
+    }
+}
+
+/// What TLS is told of a refusal.
+pub(super) fn alert(fault: &TlsFault) -> CertificateError {
+    match fault {
+        TlsFault::UnknownIssuer { .. } | TlsFault::NoRoots => CertificateError::UnknownIssuer,
+        TlsFault::NameMismatch { .. } => CertificateError::NotValidForName,
+        TlsFault::Expired { .. } => CertificateError::Expired,
+        TlsFault::NotYetValid { .. } => CertificateError::NotValidYet,
+        _ => CertificateError::ApplicationVerificationFailure,
+    }
+}
+
+/// Those that can be read.
+pub(super) fn certificates(chain: &[Vec<u8>]) -> Vec<Certificate> {
+    chain.iter().filter_map(|der| read(der)).collect()
+}
+
+fn read(der: &[u8]) -> Option<Certificate> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, der);
+    let validity = parsed.validity();
+    let ours = trust::Certificate::parse(der).ok();
+    let issuer_at = ours.iter().flat_map(trust::Certificate::issuer_at);
+    Some(Certificate {
+        subject: clean(&parsed.subject().to_string(), MAX_TEXT),
+        issuer: clean(&parsed.issuer().to_string(), MAX_TEXT),
+        names: names(&parsed),
+        not_before: from_seconds(validity.not_before.timestamp()),
+        not_after: from_seconds(validity.not_after.timestamp()),
+        sha256: hex(digest.as_ref()),
+        issuer_at: issuer_at.map(|url| clean(url, MAX_TEXT)).collect(),
+    })
+}
+
+/// DNS names and addresses of the subjectAltName extension, the only ones that count (RFC 9525
+/// section 6.3, and Go).
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(clean(name, MAX_TEXT)),
+            GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
+                .map(IpAddr::from)
+                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
+                .ok()
+                .map(|address| address.to_string()),
+            _ => None,
+        })
+        .take(MAX_NAMES)
+        .collect()
+}
+
+/// The issuer that is not among the presented: where the chain ends on the server's side.
+fn missing_issuer(chain: &[Certificate]) -> String {
+    let Some(mut last) = chain.first() else {
+        return "unreadable".to_owned();
+    };
+    // Each step uses another certificate, so that a loop of two issuers ends too.
+    for _ in 0..chain.len() {
+        let Some(next) = chain
+            .iter()
+            .find(|c| c.subject == last.issuer && c.subject != last.subject)
+        else {
+            break;
+        };
+        last = next;
+    }
+    last.issuer.clone()
+}
+
+/// RFC 5280 section 4.1.2.5 has 9999-12-31 for "never expires", a day more than `Timestamp` has.
+fn from_seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
+}
+
+/// Certificates of a chain that are kept; real ones have up to five.
+const MAX_CHAIN: usize = 16;
+
+/// Names of a certificate that are kept. Public CAs issue up to 100, Google's CA up to 1000.
+const MAX_NAMES: usize = 1000;
+
+const MAX_TEXT: usize = 300;
+
+/// What each of several builds says.
+const MAX_REASON: usize = 1200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_beyond_what_we_can_hold_become_the_last_we_can() {
+        // 9999-12-31T23:59:59Z
+        assert_eq!(from_seconds(253_402_300_799), Timestamp::MAX);
+        assert_eq!(from_seconds(i64::MIN), Timestamp::MIN);
+        assert_eq!(from_seconds(0), Timestamp::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_loop_of_issuers_ends() {
+        let certificate = |subject: &str, issuer: &str| Certificate {
+            subject: subject.to_owned(),
+            issuer: issuer.to_owned(),
+            names: vec![],
+            not_before: Timestamp::MIN,
+            not_after: Timestamp::MAX,
+            sha256: String::new(),
+            issuer_at: Vec::new(),
+        };
+        let chain = [certificate("a", "b"), certificate("b", "a")];
+        assert!(["a", "b"].contains(&missing_issuer(&chain).as_str()));
+        assert_eq!(missing_issuer(&[certificate("x", "x")]), "x");
+        assert_eq!(missing_issuer(&[]), "unreadable");
+    }
+}

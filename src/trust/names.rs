@@ -1,0 +1,238 @@
+//! Names: whether a certificate is for a host, and what an authority may sign for.
+
+use std::net::IpAddr;
+
+use super::build::GoBuild;
+use super::certificate::{AlternativeNames, Malformed};
+use super::der::{Reader, SEQUENCE, constructed};
+
+/// Whether `names` has `host`, an address or a name as it is asked for.
+pub(super) fn are_for(names: &AlternativeNames, host: &str, build: &GoBuild) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return names.addresses.contains(&address.to_canonical());
+    }
+    let host = host.to_ascii_lowercase();
+    let is_host = is_hostname(host.strip_suffix('.').unwrap_or(&host), false, build);
+    names.dns.iter().any(|name| {
+        if is_host && is_hostname(name, true, build) {
+            matches(name, &host)
+        } else {
+            !["", "."].contains(&host.as_str()) && name.eq_ignore_ascii_case(&host)
+        }
+    })
+}
+
+/// A name of letters, digits, `-` and `_`, as a pattern also with `*` for its first label.
+fn is_hostname(name: &str, is_pattern: bool, build: &GoBuild) -> bool {
+    if name == "*" && !build.takes_bare_wildcard() {
+        return false;
+    }
+    name.split('.').enumerate().all(|(index, label)| {
+        if is_pattern && index == 0 && label == "*" {
+            return true;
+        }
+        !label.is_empty()
+            && !label.starts_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    })
+}
+
+fn matches(pattern: &str, host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let (mut of_pattern, mut of_host) = (pattern.split('.'), host.split('.'));
+    let mut is_first = true;
+    loop {
+        match (of_pattern.next(), of_host.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(_)) if is_first => {}
+            (Some(a), Some(b)) if a.eq_ignore_ascii_case(b) => {}
+            _ => return false,
+        }
+        is_first = false;
+    }
+}
+
+/// Labels of printable characters, none of them empty; nothing at all counts too.
+pub(super) fn is_domain(name: &str) -> bool {
+    let is_label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| (33..=126).contains(&b));
+    name.is_empty() || name.split('.').all(is_label)
+}
+
+/// Name constraints (RFC 5280, 4.2.1.10).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Constraints {
+    permitted: Subtrees,
+    excluded: Subtrees,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Subtrees {
+    dns: Vec<String>,
+    /// Network and mask.
+    networks: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Of mail and of URIs.
+    has_others: bool,
+}
+
+/// What constraints say of a certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Allowed {
+    Yes,
+    No(String),
+    Unknown(&'static str),
+}
+
+impl Constraints {
+    /// With whether there are some of a kind that Go does not know.
+    pub(super) fn read(mut value: Reader<'_>) -> Result<(Self, bool), Malformed> {
+        const INVALID: Malformed = "invalid NameConstraints extension";
+        let mut fields = value.read(SEQUENCE).ok_or(INVALID)?;
+        let permitted = fields.optional(constructed(0)).ok_or(INVALID)?;
+        let excluded = fields.optional(constructed(1)).ok_or(INVALID)?;
+        if !value.is_empty() || !fields.is_empty() {
+            return Err(INVALID);
+        }
+        if [&permitted, &excluded]
+            .iter()
+            .all(|trees| trees.is_none_or(|t| t.is_empty()))
+        {
+            return Err("empty name constraints extension");
+        }
+        let mut has_unknown = false;
+        let mut read = |trees: Option<Reader<'_>>| {
+            trees.map_or(Ok(Subtrees::default()), |t| {
+                Subtrees::read(t, &mut has_unknown)
+            })
+        };
+        let constraints = Self {
+            permitted: read(permitted)?,
+            excluded: read(excluded)?,
+        };
+        Ok((constraints, has_unknown))
+    }
+
+    /// Whether a certificate with these names may be signed.
+    pub(super) fn allow(&self, names: &AlternativeNames, build: &GoBuild) -> Allowed {
+        if names.has_others {
+            return Allowed::Unknown(
+                "an authority's name constraints, beside names of mail or URIs, were not worked out",
+            );
+        }
+        for address in &names.addresses {
+            let is_in = |(network, mask): &(Vec<u8>, Vec<u8>)| is_within(*address, network, mask);
+            let networks = &self.permitted.networks;
+            if !networks.is_empty() && !networks.iter().any(is_in) {
+                return Allowed::No(format!("{address} is not permitted by any constraint"));
+            }
+            if self.excluded.networks.iter().any(is_in) {
+                return Allowed::No(format!("{address} is excluded"));
+            }
+        }
+        for name in &names.dns {
+            if !is_domain(name) {
+                return Allowed::No(format!("'{name}' is no domain name"));
+            }
+            let permitted = &self.permitted.dns;
+            if !permitted.is_empty() && !permitted.iter().any(|tree| is_below(name, tree)) {
+                return Allowed::No(format!("'{name}' is not permitted by any constraint"));
+            }
+            let is_excluded = |tree: &String| {
+                is_below(name, tree) || (build.excludes_wildcards_above() && is_sibling(name, tree))
+            };
+            if self.excluded.dns.iter().any(is_excluded) {
+                return Allowed::No(format!("'{name}' is excluded"));
+            }
+        }
+        Allowed::Yes
+    }
+}
+
+impl Subtrees {
+    fn read(mut trees: Reader<'_>, has_unknown: &mut bool) -> Result<Self, Malformed> {
+        const INVALID: Malformed = "invalid NameConstraints extension";
+        let mut all = Self::default();
+        while !trees.is_empty() {
+            let base = trees
+                .read(SEQUENCE)
+                .ok_or(INVALID)?
+                .element()
+                .ok_or(INVALID)?;
+            let text = || {
+                let is_ascii = base.content.is_ascii();
+                let text = std::str::from_utf8(base.content).ok().filter(|_| is_ascii);
+                text.ok_or("invalid constraint value")
+            };
+            match base.tag {
+                0x81 | 0x86 => {
+                    text()?;
+                    all.has_others = true;
+                }
+                0x82 => {
+                    let domain = text()?;
+                    if !is_domain(domain.strip_prefix('.').unwrap_or(domain)) {
+                        return Err("failed to parse dnsName constraint");
+                    }
+                    all.dns.push(domain.to_owned());
+                }
+                0x87 => {
+                    let half = base.content.len() / 2;
+                    let (network, mask) = base.content.split_at(half);
+                    if ![8, 32].contains(&base.content.len()) || !is_mask(mask) {
+                        return Err("invalid IP constraint");
+                    }
+                    all.networks.push((network.to_vec(), mask.to_vec()));
+                }
+                _ => *has_unknown = true,
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Ones, then zeros.
+fn is_mask(mask: &[u8]) -> bool {
+    let ones: u32 = mask.iter().map(|b| b.leading_ones()).sum();
+    let all: u32 = mask.iter().map(|b| b.count_ones()).sum();
+    let first_not_full = mask.iter().position(|b| *b != 0xff).unwrap_or(mask.len());
+    ones == all && mask.iter().skip(first_not_full + 1).all(|b| *b == 0)
+}
+
+fn is_within(address: IpAddr, network: &[u8], mask: &[u8]) -> bool {
+    let of = |address: &[u8]| {
+        address.len() == network.len()
+            && (address.iter().zip(network).zip(mask)).all(|((a, n), m)| a & m == n & m)
+    };
+    match address {
+        IpAddr::V4(v4) => of(&v4.octets()),
+        IpAddr::V6(v6) => of(&v6.octets()),
+    }
+}
+
+/// Whether a name is the constraint's or below it; below it where that begins with a dot.
+fn is_below(name: &str, tree: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let tree = tree.to_ascii_lowercase();
+    if tree.is_empty() {
+        return true;
+    }
+    match name.strip_suffix(tree.trim_start_matches('.')) {
+        Some("") => !tree.starts_with('.'),
+        Some(rest) => rest.ends_with('.'),
+        None => false,
+    }
+}
+
+/// A wildcard that stands for the excluded name among others.
+fn is_sibling(name: &str, tree: &str) -> bool {
+    let (Some(above), Some((_, of_tree))) = (name.strip_prefix("*."), tree.split_once('.')) else {
+        return false;
+    };
+    above.eq_ignore_ascii_case(of_tree)
+}

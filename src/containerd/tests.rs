@@ -71,7 +71,7 @@ fn read(settings: &Settings, version: &str, domain: &str) -> Read {
     let runtime: Runtime = format!("containerd://{version}").parse().unwrap();
     let candidates = settings.candidates(Some(&runtime));
     let rules = Rules::new(candidates[0], &candidates);
-    let base = BaseTrust::new(RootCertStore::empty(), Roots::default());
+    let base = BaseTrust::new(Pool::default(), Roots::default());
     let (name, port) = domain.rsplit_once(':').unwrap();
     let own = RegistryHost::plain(Endpoint {
         scheme: Scheme::Https,
@@ -274,7 +274,7 @@ fn loopback_without_config_path_is_plain_http_but_for_the_transfer_service() {
         host: Host::new("127.0.0.3"),
         port: 5000,
     });
-    let base = BaseTrust::new(RootCertStore::empty(), Roots::default());
+    let base = BaseTrust::new(Pool::default(), Roots::default());
     unread.hosts(domain, &own, &base, &rules);
     assert!(!rules.agrees(1));
     let rules = Rules::new(candidates[0], &candidates);

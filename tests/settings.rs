@@ -272,7 +272,12 @@ async fn a_silent_mirror_costs_what_its_dial_timeout_says() {
         "[host.\"https://{REGISTRY}:{}\"]\ndial_timeout = \"200ms\"\n",
         hole.addr.port()
     );
-    let outcome = with_hosts(&world, &toml).await;
+    let folder = world.certs_d(&toml);
+    let outcome = Probe::of(&world)
+        .args(["--runtime", "containerd://2.1.9"])
+        .args(["--hosts-dir", folder.to_str().unwrap()])
+        .run()
+        .await;
     outcome.shows("mirror_order", Severity::Warning, Pull::WouldSucceed);
     let text = outcome.text();
     assert!(

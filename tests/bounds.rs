@@ -471,6 +471,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         runtime: options
             .knows_runtime
             .then(|| "containerd://1.7.24".parse().unwrap()),
+        kubelet: None,
         plain_http: true,
         compare_direct: false,
         effort: Effort {

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use pullpath::config::Config;
+use pullpath::containerd::behaviour::Behaviour;
 use pullpath::containerd::hosts::{self, HostsFile};
 use pullpath::model::credential::CredentialSource;
 use pullpath::model::evidence::{Family, Query, Step};
@@ -340,7 +341,13 @@ pub(crate) fn hosts_toml(data: &[u8]) {
 }
 
 fn read_hosts(bytes: &[u8], domain: &str, hide: bool) {
-    let read = || hosts::parse(bytes, domain, Path::new("/certs"));
+    for behaviour in Behaviour::candidates(None) {
+        read_hosts_as(behaviour, bytes, domain, hide);
+    }
+}
+
+fn read_hosts_as(behaviour: Behaviour, bytes: &[u8], domain: &str, hide: bool) {
+    let read = || hosts::parse(bytes, domain, Path::new("/certs"), behaviour);
     let shown = |read: &Result<HostsFile, String>| match read {
         Ok(file) => {
             let hosts: Vec<_> = file.hosts.iter().map(|h| json(&h.host)).collect();

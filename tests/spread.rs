@@ -134,7 +134,7 @@ impl World {
         let mut tests: Vec<Test> = Vec::new();
         for (node, from, until) in self.test_reads(daemons) {
             let mut of_node = turns[at(&node)].iter();
-            let Some(turn) = of_node.find(|turn| turn.told >= from) else {
+            let Some(turn) = of_node.find(|turn| turn.at >= from) else {
                 continue;
             };
             let same = |test: &&mut Test| test.node == node && test.epoch == turn.epoch;
@@ -183,7 +183,7 @@ struct Test {
 struct Told {
     epoch: u64,
     /// When it was written down, which is after the test.
-    told: f64,
+    at: f64,
     /// Why there was none.
     why: Option<String>,
 }
@@ -219,7 +219,7 @@ fn turns_of(daemon: &Daemon, message: &str) -> Vec<Told> {
     turns
         .map(|(told, fields)| Told {
             epoch: fields["epoch"].as_u64().unwrap(),
-            told,
+            at: told,
             why: fields["why"].as_str().map(str::to_owned),
         })
         .collect()

@@ -468,6 +468,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         pods: Vec::new(),
         asked_secrets: Vec::new(),
         keyring: Arc::new(Keyring::new(sources)),
+        kubelet: None,
         runtime: options
             .knows_runtime
             .then(|| "containerd://1.7.24".parse().unwrap()),

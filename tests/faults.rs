@@ -84,6 +84,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("mirror_no_fallback", RULES),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
+    // It is told beside what the pull fails by.
+    ("image_verification", SETTINGS),
 ];
 
 /// A token that was issued and ends this many seconds from now.
@@ -155,6 +157,7 @@ const PULLS: &str = include_str!("pulls.rs");
 const TEXTS: &str = include_str!("data/pulls.yaml");
 const TALLIES: &str = include_str!("../src/pulls/tests.rs");
 const RULES: &str = include_str!("../src/diagnose/rules/tests.rs");
+const SETTINGS: &str = include_str!("../src/diagnose/rules/tests/settings.rs");
 
 causes! {
     // ---- names ----------------------------------------------------------------------------------
@@ -278,17 +281,6 @@ causes! {
     no_pull Info WouldSucceed a_pod_that_must_never_pull(world) {
         let pod = pod(SECRET_AND_IMAGE).replace("'IMAGE'}", "'IMAGE', imagePullPolicy: Never}");
         Probe::of(&world).manifest(&pod).run().await
-    }
-
-    image_verification Warning WouldFail a_present_image_of_a_registry_that_takes_no_credential(world) {
-        let secret = World::secret(&world.registry_host(), USER, "wrong");
-        let secret = world.write("other-secret.yaml", &secret);
-        Probe::of(&world)
-            .anonymous()
-            .manifest(&pod(SECRET_AND_IMAGE))
-            .args(["--kubelet-version", "v1.35.1", "--secret-file", secret.to_str().unwrap()])
-            .run()
-            .await
     }
 
     // ---- containerd's settings ------------------------------------------------------------------
@@ -647,6 +639,29 @@ async fn the_trial_of_a_large_hello_costs_one_connection_and_no_request() {
     let (without, with) = (counts(&[]).await, counts(&["--large-hello"]).await);
     let more = without.map(|(connections, requests)| (connections + 1, requests));
     assert_eq!(with, more);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_1_35_on_a_present_image_may_need_a_registry_that_takes_the_credential() {
+    let world = World::healthy().await;
+    let secret = World::secret(&world.registry_host(), USER, "wrong");
+    let secret = world.write("other-secret.yaml", &secret);
+    for (version, want) in [
+        ("v1.34.2", &["auth_bad_cred"][..]),
+        ("v1.35.1", &["auth_bad_cred", "image_verification"]),
+    ] {
+        let outcome = Probe::of(&world)
+            .anonymous()
+            .manifest(&pod(SECRET_AND_IMAGE))
+            .args(["--kubelet-version", version])
+            .args(["--secret-file", secret.to_str().unwrap()])
+            .run()
+            .await;
+        let verdict = &outcome.report().verdict;
+        let codes = verdict.findings.iter().map(|found| found.cause.code());
+        assert_eq!(codes.collect::<Vec<_>>(), want, "{version}");
+        assert_eq!(verdict.pull, Pull::WouldFail);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,7 +134,7 @@ impl World {
         let mut tests: Vec<Test> = Vec::new();
         for (node, from, until) in self.test_reads(daemons) {
             let mut of_node = turns[at(&node)].iter();
-            let Some(turn) = of_node.find(|turn| turn.written_at >= from) else {
+            let Some(turn) = of_node.find(|turn| turn.at >= from) else {
                 continue;
             };
             let same = |test: &&mut Test| test.node == node && test.epoch == turn.epoch;
@@ -180,10 +180,10 @@ struct Test {
 
 /// A turn in a daemon's log.
 #[derive(Debug)]
-struct LoggedTurn {
+struct Told {
     epoch: u64,
     /// When it was written down, which is after the test.
-    written_at: f64,
+    at: f64,
     /// Why there was none.
     why: Option<String>,
 }
@@ -214,12 +214,12 @@ fn checks_of(daemon: &Daemon) -> Vec<(f64, String)> {
     checks.map(|(told, fields)| (told, tier(&fields))).collect()
 }
 
-fn turns_of(daemon: &Daemon, message: &str) -> Vec<LoggedTurn> {
+fn turns_of(daemon: &Daemon, message: &str) -> Vec<Told> {
     let turns = lines(daemon, message).into_iter();
     turns
-        .map(|(told, fields)| LoggedTurn {
+        .map(|(told, fields)| Told {
             epoch: fields["epoch"].as_u64().unwrap(),
-            written_at: told,
+            at: told,
             why: fields["why"].as_str().map(str::to_owned),
         })
         .collect()
@@ -285,7 +285,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
     let end = whole(3).next_back().unwrap() + EPOCH.as_secs();
     eventually_within("three epochs", EPOCH * 5, || now().0.as_secs() > end);
 
-    let turns_had = || -> Vec<LoggedTurn> {
+    let turns_had = || -> Vec<Told> {
         let of = |daemon| turns_of(daemon, "this node had a turn");
         daemons.iter().flat_map(of).collect()
     };

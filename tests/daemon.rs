@@ -148,7 +148,8 @@ async fn who_says_too_many_is_left_alone_for_as_long_as_it_says() {
     let refused = daemon.order("/-/check?target=app");
     assert_eq!(refused.status, 429, "{refused:?}");
     let after = refused.retry_after().unwrap().as_secs();
-    assert!((500..=600).contains(&after), "{refused:?}");
+    // What the registry asked for, and up to half as much again.
+    assert!((500..=900).contains(&after), "{refused:?}");
     assert!(
         refused.body.contains("registry_backoff, until 2"),
         "{}",

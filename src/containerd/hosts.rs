@@ -89,7 +89,7 @@ pub fn parse(
     if tables.is_none() && !behaviour.reads_server_alone() {
         return Err(
             "it has no [host.\"…\"] table (\"invalid `host` tree\"); an empty [host] below the other \
-             lines mends that"
+             lines fixes that"
                 .to_owned(),
         );
     }

@@ -509,7 +509,7 @@ fn newer_than_start<'a>(
     };
     let at = |time| {
         Timestamp::try_from(time).map_or_else(
-            |_| "at a time that can't be told".to_owned(),
+            |_| "at an unknown time".to_owned(),
             |time| format!("{time:.0}"),
         )
     };

@@ -319,7 +319,7 @@ causes! {
         tell "The very certificate that the server sent is among the roots."
         fix "Put the authority's certificate into the file named in the evidence before the server's is renewed."
         TlsUndecided = "tls_undecided", Critical, Now, [DnsHijack];
-        "What containerd makes of this TLS can't be told here"
+        "Whether containerd accepts this TLS can't be determined here"
         symptom "None, or `remote error: tls: handshake failure`"
         cause "The server offers, or its certificates are made with, what some builds of containerd take and others don't (by their release of Go and its GODEBUG defaults), or what Pullpath's own TLS does not have: AES-CBC, key exchange by RSA, 3DES, RSA keys below 2048 bits, TLS 1.1."
         tell "The server refused the handshake with no reason but that it can't agree (alert 40 or 71), or the certificate was judged by the rules of each build in question and they differ; the evidence says which build does what."

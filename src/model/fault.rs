@@ -185,7 +185,7 @@ pub enum TlsFault {
     },
     /// No root certificate could be loaded, so nothing can be said of the server's certificate.
     NoRoots,
-    /// What containerd makes of it can't be told here: builds of it differ, or it is beyond what this
+    /// Whether containerd accepts it can't be determined here: builds of it differ, or it is beyond what this
     /// program can check.
     Undecided {
         reason: String,
@@ -413,7 +413,7 @@ pub enum ManifestFault {
     Malformed {
         reason: String,
     },
-    /// What containerd makes of it can't be told here.
+    /// Whether containerd accepts it can't be determined here.
     Undecided {
         reason: String,
     },
@@ -529,7 +529,7 @@ impl fmt::Display for TlsFault {
             Self::Undecided { reason } => {
                 write!(
                     f,
-                    "what containerd makes of it can't be told here: {reason}"
+                    "whether containerd accepts it can't be determined here: {reason}"
                 )
             }
             Self::PlainHttp => f.write_str("the server speaks plain HTTP on this port"),

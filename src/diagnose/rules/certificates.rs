@@ -196,7 +196,7 @@ fn expired(leg: &Leg, link: Option<&BadLink>, clock_first: &str) -> Word {
             expired_root: Some(root),
             ..
         }) => of_root(format!(
-            "{clock_first}{}: by its old root '{}', which ended at {}, nobody is trusted any more. The certificate of '{}' need not be renewed for that.",
+            "{clock_first}{}: by its old root '{}', which ended at {}, no certificate is trusted any more. The certificate of '{}' need not be renewed for that.",
             renew(&root.source, &certificate.subject),
             root.certificate.subject,
             instant(root.certificate.not_after),

@@ -173,7 +173,7 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
     let says = |releases: &str, pull: Pull| match (is_chance, pull) {
         (false, Pull::WouldSucceed) => format!("{releases} would pull it"),
         (false, Pull::WouldFail) => format!("{releases} would fail"),
-        (false, Pull::Unknown) => format!("{releases} can't be told"),
+        (false, Pull::Unknown) => format!("{releases} is undecided"),
         (true, Pull::WouldSucceed) => format!("checked as {releases}: got the image"),
         (true, Pull::WouldFail) => format!("checked as {releases}: failed"),
         (true, Pull::Unknown) => format!("checked as {releases}: undecided"),

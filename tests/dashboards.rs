@@ -40,7 +40,7 @@ use serde_json::{Value, json};
 use stack::{PASSWORD, REPOSITORY, TAG, USER};
 use tempfile::TempDir;
 use world::{
-    AUTH, BLOBS, Block, DNS, ENDPOINT, Host, NEAR, NODE, ONPREM, PEER, PUBLIC, REG, SNAT, STUN,
+    AUTH, BLOBS, Block, DNS, ECHO, ENDPOINT, Host, NEAR, NODE, ONPREM, PEER, PUBLIC, REG, SNAT,
     SWR, TURBO, World,
 };
 
@@ -106,7 +106,7 @@ fn every_panel_shows_something_and_what_breaks_is_told_with_cause_and_fix() {
     world.split_registry(&PUBLIC, Some(&AUTH), Some(&BLOBS));
     world.names(&[(MOVING, &[ENDPOINT.v4])]);
     world.snat(&[SNAT]);
-    world.stun();
+    world.echo(&ECHO);
     world.wan.set(|knobs| knobs.rate = Some(20.0));
     // The subnet of one node was forgotten in a firewall.
     world.vpc.nft(&format!(
@@ -143,7 +143,7 @@ fn config(world: &World, token: &str, name: &str, host: &Host, more: &str) -> St
     let mut text = format!(
         "listen: '{}:9797'\nadmin_listen: 127.0.0.1:9798\nlog: {{format: json}}\nvantage: {{node: {name}}}\n\
          network:\n  nameservers: ['{}']\n  hosts_file: /dev/null\n  ca_files: ['{}']\n  metadata: off\n  provider: huawei\n\
-         \x20 snat_addresses: ['{SNAT}']\n  egress: {{stun: ['{}'], samples: 4}}\n  eip_bandwidth_mbit: 20\n\
+         \x20 snat_addresses: ['{SNAT}']\n  egress: {{echo: ['{}'], samples: 4}}\n  eip_bandwidth_mbit: 20\n\
          \x20 cidrs:\n    - {{cidr: 10.0.0.0/16, class: intranet, name: our VPC}}\n\
          \x20   - {{cidr: 10.50.0.0/16, class: vpc_peering, name: shared services}}\n\
          \x20   - {{cidr: 192.168.0.0/16, class: direct_connect_vpn, name: data centre}}\n\
@@ -151,7 +151,7 @@ fn config(world: &World, token: &str, name: &str, host: &Host, more: &str) -> St
         host.v4,
         DNS[0],
         world.ca_file().display(),
-        STUN.name(),
+        ECHO.url(),
     );
     let of = |host: &str| format!("{host}/{REPOSITORY}:{TAG}");
     for (target, image, wishes) in [

@@ -5,20 +5,16 @@
 #![allow(clippy::print_stdout, reason = "this is its output")]
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use pullpath::model::hops::Trace;
 use pullpath::net::hops::{self, Bounds};
-use pullpath::net::stun;
 
-const USAGE: &str =
-    "edges hops ADDRESS:PORT [MAX_HOPS] | stun-udp ADDRESS:PORT | stun-tcp ADDRESS:PORT";
+const USAGE: &str = "edges hops ADDRESS:PORT [MAX_HOPS]";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let wait = Duration::from_secs(5);
     let json = match args[..] {
         ["hops", to] => serde_json::to_string(&trace(to, Bounds::default()).await),
         ["hops", to, max_hops] => {
@@ -28,8 +24,6 @@ async fn main() {
             };
             serde_json::to_string(&trace(to, bounds).await)
         }
-        ["stun-udp", to] => serde_json::to_string(&stun::binding_udp(at(to), wait).await),
-        ["stun-tcp", to] => serde_json::to_string(&stun::binding_tcp(at(to), wait).await),
         _ => panic!("{USAGE}"),
     };
     println!("{}", json.unwrap());

@@ -140,11 +140,6 @@ fn dns_answer() {
 }
 
 #[test]
-fn stun() {
-    replay("stun", logic::stun);
-}
-
-#[test]
 fn config() {
     replay("config", logic::config);
 }

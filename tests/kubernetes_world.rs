@@ -31,7 +31,7 @@ use kube::Cluster;
 use operated::{Daemon, eventually_within};
 use serde_json::{Value, json};
 use stack::{PASSWORD, REPOSITORY, USER};
-use world::{AUTH, BLOBS, DNS, Host, ONPREM, PEER, PUBLIC, REG, SNAT, STUN, SWR, World};
+use world::{AUTH, BLOBS, DNS, ECHO, Host, ONPREM, PEER, PUBLIC, REG, SNAT, SWR, World};
 
 /// How often a target is checked.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ const SOON: Duration = Duration::from_secs(30);
 fn config(world: &World, cluster: &Cluster) -> String {
     format!(
         "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nvantage: {{node: n1}}\n\
-         network:\n  nameservers: ['{}']\n  hosts_file: /dev/null\n  ca_files: ['{}']\n  metadata: off\n  provider: huawei\n  snat_addresses: ['{SNAT}']\n  egress: {{stun: ['{}'], samples: 4}}\n\
+         network:\n  nameservers: ['{}']\n  hosts_file: /dev/null\n  ca_files: ['{}']\n  metadata: off\n  provider: huawei\n  snat_addresses: ['{SNAT}']\n  egress: {{echo: ['{}'], samples: 4}}\n\
          \x20 cidrs:\n    - {{cidr: 10.0.0.0/16, class: intranet, name: our VPC}}\n\
          \x20   - {{cidr: 10.50.0.0/16, class: vpc_peering, name: shared services}}\n\
          \x20   - {{cidr: 192.168.0.0/16, class: direct_connect_vpn, name: data centre}}\n\
@@ -51,7 +51,7 @@ fn config(world: &World, cluster: &Cluster) -> String {
          schedule: {{reach: {}s, path: 1h, transfer: off, timeout: 2s}}\n",
         DNS[0],
         world.ca_file().display(),
-        STUN.name(),
+        ECHO.url(),
         cluster.kubeconfig("node").display(),
         INTERVAL.as_secs(),
     )
@@ -170,7 +170,7 @@ fn within_an_interval_the_right_thing_is_said_of_each_way_and_each_secret() {
     world.split_registry(&PUBLIC, Some(&AUTH), Some(&BLOBS));
     world.names(&[]);
     world.snat(&[SNAT]);
-    world.stun();
+    world.echo(&ECHO);
     // The API server and the daemon are on the node.
     world.node.inside(|| on_the_node(&world));
 }

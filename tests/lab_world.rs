@@ -1,5 +1,5 @@
-//! The world of network namespaces itself, by the word of ping, curl, dig and coturn's client alone,
-//! without the program under test.
+//! The world of network namespaces itself, by the word of ping, curl and dig alone, without the
+//! program under test.
 
 #![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
@@ -23,8 +23,8 @@ use lab::wire::{End, Knobs, Wire};
 use metadata::{CANARY, Cloud, Facts};
 use stack::{PASSWORD, REPOSITORY, TAG, USER};
 use world::{
-    AUTH, BLOBS, Block, CGNAT, CONTROL, ENDPOINT, Host, NEAR, NODE, NODE_EIP, ONPREM, PEER,
-    POD_EIP, PROXY, PUBLIC, REG, SNAT, SNAT_POOL, STUN, STUN2, SWR, TURBO, World,
+    AUTH, BLOBS, Block, CGNAT, CONTROL, ECHO, ENDPOINT, Host, NEAR, NODE, NODE_EIP, ONPREM, PEER,
+    POD_EIP, PROXY, PUBLIC, REG, SNAT, SNAT_POOL, SWR, TURBO, World,
 };
 
 /// curl's exit codes.
@@ -52,25 +52,13 @@ fn fares_v6(world: &World, netns: &Netns, host: &Host) -> i32 {
     curl(world, netns, &[&format!("https://{}/v2/", host.name_v6())]).0
 }
 
-/// The address and port that a server sees.
-fn seen_by(world: &World, netns: &Netns, host: &Host, more: &[&str]) -> (String, u16) {
-    let url = format!("https://{}/", host.name());
+/// The address and port that an echo sees; `None` if it is not reached.
+fn seen_by(world: &World, netns: &Netns, name: &str, more: &[&str]) -> Option<(String, u16)> {
+    let url = format!("https://{name}/");
     let (code, text) = curl(world, netns, &[more, &[url.as_str()]].concat());
-    assert_eq!(code, GOOD, "{text}");
-    let (address, port) = text.trim().split_once(' ').unwrap();
-    (address.to_owned(), port.parse().unwrap())
-}
-
-/// The address that a STUN server sees, by coturn's own client.
-fn stun(netns: &Netns, server: &str) -> Option<String> {
-    // It asks once and waits for ever.
-    let mut command = netns.command("timeout");
-    command.args(["2", "turnutils_stunclient", server]);
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (_, found) = text.split_once("UDP reflexive addr: ")?;
-    let (address, _) = found.lines().next()?.trim().rsplit_once(':')?;
-    Some(address.to_owned())
+    assert!([GOOD, TIMEOUT].contains(&code), "{code} {text}");
+    let (address, port) = text.trim().split_once(' ').filter(|_| code == GOOD)?;
+    Some((address.to_owned(), port.parse().unwrap()))
 }
 
 /// ping's word, good or bad.
@@ -209,7 +197,7 @@ fn a_world_is_up_in_a_second_and_goes_altogether() {
     // Also when a test fails.
     let (name, pids) = std::thread::spawn(|| {
         let world = World::new();
-        world.stun();
+        world.echo(&ECHO);
         let pids = run(Command::new("ip").args(["netns", "pids", &world.public.name]));
         std::panic::panic_any((world.public.name.clone(), pids));
     })
@@ -238,7 +226,7 @@ fn everybody_is_where_the_map_says() {
         (CGNAT, 2),
         (PEER, 3),
         (PUBLIC, 3),
-        (STUN, 3),
+        (ECHO, 3),
         (ONPREM, 3),
     ];
     for (host, hops) in from_node {
@@ -314,8 +302,10 @@ fn real_registries_are_everywhere() {
 #[test]
 fn an_eip_outranks_snat_and_each_covers_its_own() {
     let world = World::new();
-    world.stun();
-    let public = |netns: &Netns| stun(netns, STUN.v4);
+    world.echo(&ECHO);
+    let seen = |netns: &Netns, name: &str| Some(seen_by(&world, netns, name, &[])?.0);
+    let public = |netns: &Netns| seen(netns, &ECHO.name());
+    let public_v6 = |netns: &Netns| seen(netns, &ECHO.name_v6());
     let all = |world: &World| {
         [
             public(&world.node),
@@ -326,22 +316,21 @@ fn an_eip_outranks_snat_and_each_covers_its_own() {
     let some = |addresses: [&str; 3]| addresses.map(|address| Some(address.to_owned()));
     assert_eq!(all(&world), some([SNAT; 3]));
     // IPv6 has no translation, except for pods of a private range.
-    assert_eq!(stun(&world.node, STUN2.v6).as_deref(), Some(NODE.v6));
-    assert_eq!(stun(&world.pod, STUN2.v6).as_deref(), Some(NODE.v6));
+    assert_eq!(public_v6(&world.node).as_deref(), Some(NODE.v6));
+    assert_eq!(public_v6(&world.pod).as_deref(), Some(NODE.v6));
     // The pods behind the node have its address.
     world.eip(NODE.v4, NODE_EIP);
     assert_eq!(all(&world), some([NODE_EIP, NODE_EIP, SNAT]));
     world.eip(TURBO.v4, POD_EIP);
     world.no_snat();
     assert_eq!(all(&world), some([NODE_EIP, NODE_EIP, POD_EIP]));
-    assert_eq!(stun(&world.node, STUN2.v4).as_deref(), Some(NODE_EIP));
     // An EIP is reached from outside.
     assert!(ping(&world.public, &["-c", "1", POD_EIP]).0);
     assert!(!ping(&world.public, &["-c", "1", SNAT]).0);
     // Without either nothing gets out, but within the VPC and in IPv6.
     world.no_eip();
     assert_eq!(public(&world.node), None);
-    assert_eq!(stun(&world.node, STUN.v6).as_deref(), Some(NODE.v6));
+    assert_eq!(public_v6(&world.node).as_deref(), Some(NODE.v6));
     assert!(ping(&world.node, &["-c", "1", REG.v4]).0);
     // SNAT over one subnet only.
     world.snat_for("10.0.8.0/24", &[SNAT]);
@@ -352,8 +341,8 @@ fn an_eip_outranks_snat_and_each_covers_its_own() {
 #[test]
 fn snat_may_have_several_addresses_and_ports_of_its_own() {
     let world = World::new();
-    world.echo(&CONTROL);
-    let seen = |more: &[&str]| seen_by(&world, &world.node, &CONTROL, more);
+    world.echo(&ECHO);
+    let seen = |more: &[&str]| seen_by(&world, &world.node, &ECHO.name(), more).unwrap();
     assert_eq!(seen(&["--local-port", "41000"]), (SNAT.to_owned(), 41000));
     world.snat(&SNAT_POOL);
     let mut addresses: Vec<String> = (0..4).map(|_| seen(&[]).0).collect();
@@ -530,11 +519,11 @@ fn the_node_may_have_services_and_a_tunnel_of_its_own() {
 #[test]
 fn a_proxy_goes_out_for_others() {
     let world = World::new();
-    world.echo(&CONTROL);
+    world.echo(&ECHO);
     world.http_proxy();
     // The node itself does not get out.
     world.snat_for("10.0.2.0/24", &[SNAT]);
-    let url = format!("https://{}/", CONTROL.name());
+    let url = ECHO.url();
     assert_eq!(curl(&world, &world.node, &[&url]).0, TIMEOUT);
     let proxy = format!("http://{}:3128", PROXY.v4);
     let (code, text) = curl(&world, &world.node, &["--noproxy", "", "-x", &proxy, &url]);

@@ -29,8 +29,8 @@ use pullpath::model::path::{EipOf, IntranetKind, PathClass};
 use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
 use world::{
-    AUTH, BLOBS, Block, CGNAT, CONTROL, DNS, DNS_2, Host, NEAR, NODE_EIP, ONPREM, PEER, POD_EIP,
-    PROXY, PUBLIC, REG, SNAT, SNAT_POOL, STUN, SWR, TURBO, World,
+    AUTH, BLOBS, Block, CGNAT, CONTROL, DNS, DNS_2, ECHO, Host, NEAR, NODE_EIP, ONPREM, PEER,
+    POD_EIP, PROXY, PUBLIC, REG, SNAT, SNAT_POOL, SWR, TURBO, World,
 };
 
 use Confidence::{High, Low, Medium};
@@ -116,9 +116,9 @@ impl<'a> Probe<'a> {
         self.network(MAP)
     }
 
-    fn stun(self) -> Self {
-        let server = STUN.name();
-        self.network(&format!("egress: {{stun: [{server}], samples: 4}}"))
+    fn echo(self) -> Self {
+        let url = ECHO.url();
+        self.network(&format!("egress: {{echo: ['{url}'], samples: 4}}"))
     }
 
     fn control(self) -> Self {
@@ -400,12 +400,12 @@ fn from_a_pods_own_range() {
         .is(REGISTRY, Intranet, Reachable, &[High])
         .is_well();
     // The node translates it towards the public network, and the gateway the node.
-    world.stun();
+    world.echo(&ECHO);
     let outcome = Probe::of(&world, &PUBLIC)
         .from(View::Pod)
         .network("cluster_network: vpc")
         .network(&format!("snat_addresses: [{SNAT}]"))
-        .stun()
+        .echo()
         .run();
     outcome
         .is(REGISTRY, PublicSnat, Reachable, &[High])
@@ -416,7 +416,7 @@ fn from_a_pods_own_range() {
         .from(View::Pod)
         .network("cluster_network: vpc")
         .network(&format!("node_external_ips: [{NODE_EIP}]"))
-        .stun()
+        .echo()
         .run();
     outcome
         .is(REGISTRY, PublicEip, Reachable, &[High])
@@ -551,7 +551,7 @@ fn a_range_that_two_networks_use() {
 fn the_public_network_by_snat() {
     let world = World::new();
     world.registry(&PUBLIC);
-    world.stun();
+    world.echo(&ECHO);
     let probe = || Probe::of(&world, &PUBLIC);
     // Nothing is known but that it works.
     let unknown = probe().run();
@@ -561,14 +561,14 @@ fn the_public_network_by_snat() {
         .says("network.egress");
     // netfilter keeps ports where it can: an address alone does not tell.
     probe()
-        .stun()
+        .echo()
         .run()
         .is(REGISTRY, PublicUnknown, Reachable, &[Low])
         .says(SNAT)
         .says("network.snat_addresses")
         .is_well();
     probe()
-        .stun()
+        .echo()
         .network(&format!("snat_addresses: [{SNAT}]"))
         .run()
         .is(REGISTRY, PublicSnat, Reachable, &[High])
@@ -585,7 +585,7 @@ fn the_public_network_by_snat() {
                 .network("provider: huawei")
         };
         probe()
-            .stun()
+            .echo()
             .run()
             .is(REGISTRY, PublicSnat, Reachable, &[Medium, High])
             .is_well();
@@ -595,29 +595,17 @@ fn the_public_network_by_snat() {
             .is_well();
         service.assert_harmless();
     }
-    // An HTTP echo does as well as STUN.
-    world.echo(&CONTROL);
-    probe()
-        .network(&format!(
-            "egress: {{echo: ['https://{}/']}}",
-            CONTROL.name()
-        ))
-        .network(&format!("snat_addresses: [{SNAT}]"))
-        .run()
-        .is(REGISTRY, PublicSnat, Reachable, &[High])
-        .says("HTTP echo")
-        .is_well();
     // Ports that are changed prove a translation of many to one.
     world.snat_random_ports(&[SNAT]);
     probe()
-        .stun()
+        .echo()
         .run()
         .is(REGISTRY, PublicSnat, Reachable, &[Medium])
         .says("source ports are changed")
         .is_well();
     // A pool.
     world.snat(&SNAT_POOL);
-    let pool = probe().stun().run();
+    let pool = probe().echo().run();
     pool.is(REGISTRY, PublicSnat, Reachable, &[Medium])
         .is_well();
     assert!(pool.leg(REGISTRY).attributes.snat_pool, "{}", pool.text());
@@ -627,12 +615,12 @@ fn the_public_network_by_snat() {
 fn the_public_network_by_an_eip() {
     let world = World::new();
     world.registry(&PUBLIC);
-    world.stun();
+    world.echo(&ECHO);
     // SNAT is there as well, and the EIP wins.
     world.eip("10.0.1.10", NODE_EIP);
     let probe = || Probe::of(&world, &PUBLIC).network("provider: huawei");
     let eip = probe()
-        .stun()
+        .echo()
         .network(&format!("node_external_ips: [{NODE_EIP}]"))
         .run();
     eip.is(REGISTRY, PublicEip, Reachable, &[High]).is_well();
@@ -642,7 +630,7 @@ fn the_public_network_by_an_eip() {
     told.is(REGISTRY, PublicEip, Reachable, &[Medium]).is_well();
     probe()
         .network("metadata: huawei")
-        .stun()
+        .echo()
         .run()
         .is(REGISTRY, PublicEip, Reachable, &[High])
         .is_well();
@@ -650,7 +638,7 @@ fn the_public_network_by_an_eip() {
     // It was unbound since, and nobody told the node object.
     world.no_eip();
     let stale = probe()
-        .stun()
+        .echo()
         .network(&format!("node_external_ips: [{NODE_EIP}]"))
         .run();
     stale
@@ -668,7 +656,7 @@ fn the_public_network_by_an_eip() {
 fn a_pods_eip_early_late_and_stale() {
     let world = World::new();
     world.registry(&PUBLIC);
-    world.stun();
+    world.echo(&ECHO);
     let annotations = world.folder().join("annotations");
     let write = |text: &str| fs::write(&annotations, text).unwrap();
     let probe = || {
@@ -677,7 +665,7 @@ fn a_pods_eip_early_late_and_stale() {
             .network("provider: huawei")
             .network("cluster_network: autopilot")
             .network(&format!("pod_annotations: {}", annotations.display()))
-            .stun()
+            .echo()
     };
     let wanted = "yangtse.io/pod-with-eip=\"true\"\nyangtse.io/eip-bandwidth-size=\"5\"\n";
     let given = format!("{wanted}yangtse.io/allocated-ipv4-eip=\"{POD_EIP}\"\n");
@@ -704,7 +692,7 @@ fn a_pods_eip_early_late_and_stale() {
     Probe::of(&world, &PUBLIC)
         .network(&format!("pod_annotations: {}", annotations.display()))
         .network(&format!("snat_addresses: [{SNAT}]"))
-        .stun()
+        .echo()
         .run()
         .is(REGISTRY, PublicSnat, Reachable, &[High])
         .is_well();
@@ -890,9 +878,9 @@ fn each_leg_by_its_own_way() {
             .network(&format!("snat_addresses: [{SNAT}]"))
             .args(&["--docker-config", secret])
     };
-    world.stun();
+    world.echo(&ECHO);
     probe()
-        .stun()
+        .echo()
         .run()
         .is(REGISTRY, Intranet, Reachable, &[High])
         .is(Role::Token, PublicSnat, Reachable, &[High])
@@ -1042,10 +1030,13 @@ fn two_families_and_one_alone() {
         .run()
         .is(REGISTRY, PublicDirect, Reachable, &[High])
         .is_well();
-    world.stun();
+    world.echo(&ECHO);
     dual()
         .args(&["-6"])
-        .network(&format!("egress: {{stun: [{}]}}", STUN.name_v6()))
+        .network(&format!(
+            "egress: {{echo: ['https://{}/']}}",
+            ECHO.name_v6()
+        ))
         .run()
         .is(REGISTRY, PublicDirect, Reachable, &[High])
         .says("others see 2a0a:1:1::10")
@@ -1054,7 +1045,7 @@ fn two_families_and_one_alone() {
     world.blackhole_v6();
     dual()
         .network(&format!("snat_addresses: [{SNAT}]"))
-        .stun()
+        .echo()
         .run()
         .is(REGISTRY, PublicSnat, Reachable, &[High])
         .finds(&["v6_blackhole"]);
@@ -1194,7 +1185,7 @@ fn a_metadata_service_that_is_silent_wrong_or_closed_is_no_evidence() {
 #[test]
 fn a_vantage_shows_the_place_and_what_it_does_not_show() {
     let world = World::new();
-    world.stun();
+    world.echo(&ECHO);
     world.eip("10.0.1.10", NODE_EIP);
     let service = world.metadata(Facts::with_public(Cloud::Aws, NODE_EIP));
     let config = world.folder().join("config.yaml");
@@ -1236,15 +1227,16 @@ fn a_vantage_shows_the_place_and_what_it_does_not_show() {
         "metadata not asked",
         "baseline the name server 10.0.0.53:53, RTT",
         "metadata: network.metadata is off would have told the VPC's ranges",
-        "egress address: nobody is asked unless network.egress names",
+        "egress address: no request is sent unless network.egress.echo names",
         "declared: network.cidrs is empty",
         "control: network.controls is empty",
     ] {
         assert!(words.contains(says), "no '{says}' in\n{bare}");
     }
     let full = format!(
-        "network:\n  provider: aws\n  metadata: aws\n  {MAP}  egress: {{stun: [{}], samples: 2}}\n  controls: ['stun.test:3478', 'none.test:443']\n  node_external_ips: [{NODE_EIP}]\n",
-        STUN.name()
+        "network:\n  provider: aws\n  metadata: aws\n  {MAP}  ca_files: ['{}']\n  egress: {{echo: ['{}'], samples: 2}}\n  controls: ['echo.test:443', 'none.test:443']\n  node_external_ips: [{NODE_EIP}]\n",
+        world.ca_file().display(),
+        ECHO.url()
     );
     let shown = vantage(&full, &[]);
     let words: Vec<&str> = shown.split_whitespace().collect();
@@ -1255,8 +1247,8 @@ fn a_vantage_shows_the_place_and_what_it_does_not_show() {
         "public 121.36.1.50, in",
         "claim the node's ExternalIP is 121.36.1.50",
         "egress 121.36.1.50 port",
-        "by STUN over TCP of stun.test:3478",
-        "control stun.test:3478 is reached at 52.20.0.30:3478 in",
+        "by HTTP echo of echo.test:443",
+        "control echo.test:443 is reached at 52.20.0.30:443 in",
         "control none.test:443: ",
         "declared 10.50.0.0/16 is vpc_peering shared services",
     ] {
@@ -1267,7 +1259,7 @@ fn a_vantage_shows_the_place_and_what_it_does_not_show() {
     let json = vantage(&full, &["-o", "json"]);
     let document: pullpath::report::vantage::VantageDocument = serde_json::from_str(&json).unwrap();
     assert_eq!(document.vantage.declared.cidrs.len(), 6);
-    assert_eq!(document.vantage.egress.len(), 3);
+    assert_eq!(document.vantage.egress.len(), 2);
     // What is wrong in the file is told with its line.
     fs::write(
         &config,

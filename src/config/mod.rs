@@ -22,7 +22,7 @@ pub use network::{Egress, FamilyWish, MetadataWish, Network};
 pub use on_demand::{OnDemand, OnDemandImages};
 pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
-pub use values::{EchoUrl, HostPort, ListenAddress, Samples, StunServer};
+pub use values::{EchoUrl, HostPort, ListenAddress, Samples};
 
 /// The whole file. Every part may be left out.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -148,14 +148,40 @@ fn from_parser(error: &serde_saphyr::Error, text: &str) -> ConfigError {
         }
         other => other,
     };
+    let message = replaced(error, text).unwrap_or_else(|| message.to_owned());
     let (line, column) = (at.map(|at| at.line()), at.map(|at| at.column()));
     ConfigError {
         line,
         column,
-        message: message.to_owned(),
+        message,
         snippet: line
             .zip(column)
             .and_then(|(line, column)| drawn(text, line, column)),
+    }
+}
+
+/// Keys of earlier versions, each with the key that replaces it. Lists have no part in a path.
+const REPLACED: &[(&str, &str)] = &[("network.egress.stun", "network.egress.echo")];
+
+/// What to use instead of an unknown key that an earlier version had.
+fn replaced(error: &serde_saphyr::Error, text: &str) -> Option<String> {
+    let serde_saphyr::Error::SerdeUnknownField { field, .. } = error.without_snippet() else {
+        return None;
+    };
+    let file: serde_json::Value = serde_saphyr::from_str(text).ok()?;
+    let (old, new) = REPLACED
+        .iter()
+        .find(|(old, _)| old.rsplit('.').next() == Some(field) && has_key(&file, old))?;
+    Some(format!("{old} was removed: use {new} instead"))
+}
+
+fn has_key(value: &serde_json::Value, path: &str) -> bool {
+    let (key, rest) = path.split_once('.').unwrap_or((path, ""));
+    match value {
+        serde_json::Value::Array(items) => items.iter().any(|item| has_key(item, path)),
+        _ => value
+            .get(key)
+            .is_some_and(|value| rest.is_empty() || has_key(value, rest)),
     }
 }
 

@@ -10,9 +10,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::ConfigError;
-use super::values::{
-    Address, AddressPort, Cidr, EchoUrl, HostPort, NameServer, Samples, StunServer,
-};
+use super::values::{Address, AddressPort, Cidr, EchoUrl, HostPort, NameServer, Samples};
 
 use crate::model::network::{
     ClusterNetwork, Declared, ExpectedPath, MappedCidr, MappedClass, Provider,
@@ -91,9 +89,8 @@ pub enum FamilyWish {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Egress {
-    /// `HOST[:PORT]`, asked over UDP and TCP (RFC 8489; the port is 3478 unless given).
-    pub stun: Vec<StunServer>,
-    /// `http://…` or `https://…`, whose answer is the address, as text or as JSON `{"ip": …}`.
+    /// `http://…` or `https://…`, whose answer is the address, as text or as JSON `{"ip": …}`, and
+    /// best the source port, too.
     pub echo: Vec<EchoUrl>,
     /// Connections made to see whether they come from several addresses.
     pub samples: Samples,
@@ -102,7 +99,6 @@ pub struct Egress {
 impl Default for Egress {
     fn default() -> Self {
         Self {
-            stun: Vec::new(),
             echo: Vec::new(),
             samples: Samples(4),
         }

@@ -21,7 +21,6 @@ fn a_whole_file_is_read() {
   baseline: 10.0.0.1:443
   controls: ['www.example.com:443', '[2001:db8::1]:443']
   egress:
-    stun: [stun.example.com, 'stun:10.0.0.9:3479', '2001:db8::9']
     echo: ['https://echo.example.com/ip']
     samples: 6
   pod_annotations: /etc/podinfo/annotations
@@ -37,20 +36,7 @@ fn a_whole_file_is_read() {
     assert_eq!(declared.cidrs[2].cidr.to_string(), "10.9.0.7/32");
     assert_eq!(declared.cidrs[0].name.as_deref(), Some("shared services"));
     assert_eq!(network.metadata, MetadataWish::Off);
-    let stun: Vec<String> = network
-        .egress
-        .stun
-        .iter()
-        .map(|s| s.0.to_string())
-        .collect();
-    assert_eq!(
-        stun,
-        [
-            "stun.example.com:3478",
-            "10.0.0.9:3479",
-            "[2001:db8::9]:3478"
-        ]
-    );
+    assert_eq!(network.egress.echo.len(), 1);
     assert_eq!(network.controls[1].to_string(), "[2001:db8::1]:443");
     assert_eq!(network.egress.samples, Samples(6));
     for empty in ["", "network: {}\n", "# nothing\n"] {
@@ -95,6 +81,7 @@ fn what_is_wrong_is_told_with_its_line_and_the_fix() {
             "at line 3",
         ),
         ("network:\n  controls: [example.com]\n", 2, "HOST:PORT"),
+        ("network:\n  controls: ['2001:db8::1']\n", 2, "HOST:PORT"),
         ("network:\n  egress: {samples: 99}\n", 2, "between 1 and 16"),
         ("network:\n  metadata: azure\n", 2, "auto"),
         ("network:\n  baseline: near\n", 2, "10.0.0.1:443"),
@@ -112,6 +99,37 @@ fn what_is_wrong_is_told_with_its_line_and_the_fix() {
     }
     let secret = Config::parse("network: {egress: {echo: ['https://u:hunter2@e.test/']}}");
     assert!(!secret.unwrap_err().to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_removed_key_names_the_one_that_replaces_it() {
+    for text in [
+        "network:\n  egress:\n    stun: [stun.example.com]\n",
+        "network:\n  metadata: off\n  egress: {samples: 4, stun: []}\n",
+    ] {
+        let error = Config::parse(text).unwrap_err();
+        assert_eq!(error.line, Some(3), "{error}");
+        let says = "network.egress.stun was removed: use network.egress.echo instead";
+        assert_eq!(error.message, says);
+    }
+    // Elsewhere it was never a key.
+    let error = Config::parse("network:\n  stun: []\n").unwrap_err();
+    assert!(error.message.starts_with("unknown field `stun`"), "{error}");
+    // `a.b` as `{a: {b: ~}}`.
+    let file = |path: &str| {
+        let depth = path.split('.').count();
+        format!("{{{}: ~{}", path.replace('.', ": {"), "}".repeat(depth))
+    };
+    for (old, new) in REPLACED {
+        let error = Config::parse(&file(old)).unwrap_err();
+        assert!(error.message.contains(new), "{error}");
+        let error = Config::parse(&file(new)).map_err(|error| error.message);
+        assert!(!error.is_err_and(|m| m.contains("unknown field")), "{new}");
+    }
+    let file = serde_json::json!({"a": [{"b": 1}, {"c": {"d": null}}]});
+    for (path, has) in [("a.b", true), ("a.c.d", true), ("a.d", false), ("b", false)] {
+        assert_eq!(has_key(&file, path), has, "{path}");
+    }
 }
 
 #[test]

@@ -274,20 +274,13 @@ impl JsonSchema for HostPort {
 }
 
 impl HostPort {
-    fn parse(text: &str, default_port: Option<u16>) -> Option<Self> {
-        let (host, port) = match text.rsplit_once(':') {
-            // An IPv6 address without a port has colons too.
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                (host, Some(port.parse().ok()?))
-            }
-            _ => (text, None),
-        };
-        let host = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
+    fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        // An IPv6 address without a port has colons too.
+        let host = bare.or_else(|| (!host.contains(':')).then_some(host))?;
         let is_host = |c: char| c.is_ascii_alphanumeric() || ".-:_%".contains(c);
-        let port = port.or(default_port).filter(|port| *port != 0)?;
         (!host.is_empty() && host.chars().all(is_host)).then(|| Self {
             host: host.to_owned(),
             port,
@@ -308,7 +301,7 @@ impl fmt::Display for HostPort {
 impl<'de> Deserialize<'de> for HostPort {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        Self::parse(&text, None).ok_or_else(|| {
+        Self::parse(&text).ok_or_else(|| {
             de::Error::custom(format!(
                 "'{}' is not HOST:PORT, for instance www.example.com:443",
                 printable(&text)
@@ -316,29 +309,6 @@ impl<'de> Deserialize<'de> for HostPort {
         })
     }
 }
-
-#[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
-#[schemars(transparent)]
-pub struct StunServer(#[schemars(with = "String")] pub HostPort);
-
-impl<'de> Deserialize<'de> for StunServer {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        // RFC 7064.
-        let bare = text.strip_prefix("stun:").unwrap_or(&text);
-        HostPort::parse(bare, Some(STUN_PORT))
-            .map(Self)
-            .ok_or_else(|| {
-                de::Error::custom(format!(
-                    "'{}' is not HOST or HOST:PORT, for instance stun.example.com:3478",
-                    printable(&text)
-                ))
-            })
-    }
-}
-
-/// RFC 8489, 18.6.
-const STUN_PORT: u16 = 3478;
 
 /// Where an answer is the asker's address.
 #[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]

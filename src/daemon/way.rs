@@ -5,6 +5,7 @@ use super::turns::{Egress, Way};
 use crate::diagnose::Confidence;
 use crate::model::endpoint::Role;
 use crate::model::evidence::Family;
+use crate::model::network::EgressTrial;
 use crate::model::path::PathClass;
 use crate::model::vantage::Vantage;
 
@@ -47,7 +48,7 @@ fn egress(path: &PathFace, vantage: Option<&Vantage>) -> Egress {
     let mut seen: Vec<String> = vantage
         .egress
         .iter()
-        .filter_map(|trial| trial.outcome.done())
+        .filter_map(EgressTrial::seen)
         .filter(|seen| families.contains(&seen.family()))
         .map(|seen| seen.address.to_string())
         .collect();
@@ -79,9 +80,7 @@ mod tests {
 
     use super::*;
     use crate::model::evidence::Step;
-    use crate::model::network::{
-        EgressMethod, EgressSeen, EgressTrial, Metadata, MetadataFacts, Provider,
-    };
+    use crate::model::network::{EgressMethod, EgressSeen, Metadata, MetadataFacts, Provider};
     use crate::model::vantage::{NetworkView, NodeFacts};
 
     fn path(leg: Role, class: Option<PathClass>, confidence: Confidence) -> PathFace {
@@ -100,8 +99,8 @@ mod tests {
         vantage.egress = seen
             .iter()
             .map(|seen| EgressTrial {
-                method: EgressMethod::StunUdp,
-                server: "stun.test:3478".to_owned(),
+                method: EgressMethod::HttpEcho,
+                server: "echo.test:443".to_owned(),
                 outcome: Step::Done {
                     value: EgressSeen {
                         address: address(seen),

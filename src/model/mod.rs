@@ -18,7 +18,6 @@ pub mod platform;
 pub mod proxy;
 pub mod reference;
 pub mod runtime;
-pub mod stun;
 pub mod text;
 pub mod transfer;
 pub mod units;

@@ -347,27 +347,38 @@ pub struct EgressTrial {
     pub outcome: Step<EgressSeen, String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EgressMethod {
-    /// A STUN Binding over UDP (RFC 8489).
-    StunUdp,
-    /// A STUN Binding over TCP.
-    StunTcp,
-    /// An HTTP(S) server that says whom it sees.
+    /// An HTTP(S) server that shows the address it sees.
     HttpEcho,
     /// `docker-ratelimit-source` of Docker Hub.
     DockerHub,
+    /// One that this version does not ask by, in a report of another version.
+    #[serde(untagged)]
+    Other(String),
 }
 
 impl EgressMethod {
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
-            Self::StunUdp => "STUN over UDP",
-            Self::StunTcp => "STUN over TCP",
             Self::HttpEcho => "HTTP echo",
             Self::DockerHub => "Docker Hub's rate limit",
+            Self::Other(name) => name,
         }
+    }
+
+    /// A pull is TCP, and other protocols may leave by another address. `stun_tcp` is in older
+    /// reports.
+    fn is_tcp(&self) -> bool {
+        !matches!(self, Self::Other(name) if name != "stun_tcp")
+    }
+}
+
+impl EgressTrial {
+    /// What the other host saw, if connections of a pull are seen so, too.
+    pub fn seen(&self) -> Option<&EgressSeen> {
+        self.outcome.done().filter(|_| self.method.is_tcp())
     }
 }
 

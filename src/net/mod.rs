@@ -12,7 +12,6 @@ pub mod netlink;
 pub mod order;
 pub mod resolv;
 pub mod roots;
-pub mod stun;
 pub mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;

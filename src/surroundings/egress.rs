@@ -2,67 +2,32 @@
 //! are asked.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes as Body;
+use futures_util::future::join_all;
 use http::Request;
 use serde_json::Value;
-use tokio::task::JoinSet;
 
 use super::Means;
 use crate::config::{EchoUrl, Egress, HostPort};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Family, Step};
 use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};
-use crate::model::stun::{Mapping, StunFault};
 use crate::model::units::Bytes;
 use crate::net::http::{HttpConnection, Stream};
-use crate::net::{dns, stun, tcp};
+use crate::net::{dns, tcp};
 
 /// An answer is one address, or a small page of JSON.
 const MAX_ANSWER: Bytes = Bytes(16 << 10);
 
-/// Asks all of them at the same time: each of both families, where it has them.
-pub(super) async fn ask(egress: &Egress, means: &Arc<Means>) -> Vec<EgressTrial> {
-    let mut tasks = JoinSet::new();
-    for server in &egress.stun {
-        for (turn, method) in turns(
-            egress.samples.0,
-            EgressMethod::StunUdp,
-            EgressMethod::StunTcp,
-        ) {
-            let (server, means) = (server.0.clone(), Arc::clone(means));
-            tasks.spawn(async move { (turn, by_stun(&server, method, &means).await) });
-        }
-    }
-    for url in &egress.echo {
-        for turn in 0..egress.samples.0 {
-            let (url, means) = (url.clone(), Arc::clone(means));
-            tasks.spawn(async move { (turn, by_echo(&url, &means).await) });
-        }
-    }
-    let mut trials = Vec::new();
-    while let Some(joined) = tasks.join_next().await {
-        if let Ok((turn, found)) = joined {
-            trials.extend(found.into_iter().map(|trial| (turn, trial)));
-        }
-    }
-    trials.sort_by(|(a, one), (b, other)| {
-        let key = |trial: &EgressTrial| (trial.server.clone(), trial.method.as_str());
-        (key(one), a).cmp(&(key(other), b))
-    });
-    trials.into_iter().map(|(_, trial)| trial).collect()
-}
-
-/// One question over UDP, whose answer may be another than that over TCP, and the samples over TCP,
-/// which is what a pull uses.
-fn turns(
-    samples: u8,
-    once: EgressMethod,
-    often: EgressMethod,
-) -> impl Iterator<Item = (u8, EgressMethod)> {
-    std::iter::once((0, once)).chain((0..samples).map(move |turn| (turn, often)))
+/// Asks all of them at the same time, each over a new connection: of both families, where it has them.
+pub(super) async fn ask(egress: &Egress, means: &Means) -> Vec<EgressTrial> {
+    let samples = egress
+        .echo
+        .iter()
+        .flat_map(|url| (0..egress.samples.0).map(move |_| by_echo(url, means)));
+    join_all(samples).await.into_iter().flatten().collect()
 }
 
 /// The first address of each family; or why there is none.
@@ -80,50 +45,6 @@ async fn addresses(host: &Host, means: &Means) -> Result<Vec<IpAddr>, String> {
         .into_iter()
         .filter_map(first)
         .collect())
-}
-
-async fn by_stun(server: &HostPort, method: EgressMethod, means: &Means) -> Vec<EgressTrial> {
-    let start = Instant::now();
-    let trial = |outcome| EgressTrial {
-        method,
-        server: server.to_string(),
-        outcome,
-    };
-    let addresses = match addresses(&Host::new(&server.host), means).await {
-        Ok(addresses) => addresses,
-        Err(fault) => {
-            let took = start.elapsed();
-            return vec![trial(Step::Failed { fault, took })];
-        }
-    };
-    let mut trials = Vec::new();
-    for address in addresses {
-        let to = SocketAddr::new(address, server.port);
-        let step = match method {
-            EgressMethod::StunTcp => stun::binding_tcp(to, means.wait).await,
-            _ => stun::binding_udp(to, means.wait).await,
-        };
-        trials.push(trial(seen(step)));
-    }
-    trials
-}
-
-fn seen(step: Step<Mapping, StunFault>) -> Step<EgressSeen, String> {
-    match step {
-        Step::Done { value, took } => Step::Done {
-            value: EgressSeen {
-                address: value.mapped.ip().to_canonical(),
-                port: Some(value.mapped.port()),
-                local: Some(value.local),
-            },
-            took,
-        },
-        Step::Failed { fault, took } => Step::Failed {
-            fault: fault.to_string(),
-            took,
-        },
-        Step::Skipped { reason } => Step::Skipped { reason },
-    }
 }
 
 async fn by_echo(url: &EchoUrl, means: &Means) -> Vec<EgressTrial> {
@@ -214,10 +135,10 @@ fn read_echo(text: &str) -> Option<(IpAddr, Option<u16>)> {
     let address = ["ip", "address", "origin", "query", "ip_addr"]
         .iter()
         .find_map(|field| value.get(field)?.as_str()?.parse::<IpAddr>().ok())?;
-    let port = value
-        .get("port")
-        .and_then(Value::as_u64)
-        .and_then(|port| u16::try_from(port).ok());
+    let port = match value.get("port") {
+        Some(Value::String(port)) => port.parse().ok(),
+        port => port.and_then(|port| port.as_u64()?.try_into().ok()),
+    };
     Some((address.to_canonical(), port))
 }
 
@@ -236,6 +157,10 @@ mod tests {
             (
                 r#"{"origin": "121.36.1.2", "port": 7}"#,
                 Some(("121.36.1.2", Some(7))),
+            ),
+            (
+                r#"{"ip_addr": "121.36.1.2", "port": "40000"}"#,
+                Some(("121.36.1.2", Some(40000))),
             ),
             ("<html>121.36.1.2</html>", None),
             (r#"{"ip": 7}"#, None),

@@ -409,13 +409,12 @@ fn missing(
             "how private addresses are reached: VPC, peering, Direct Connect and VPN look alike from here",
         );
     }
-    let is_seen = vantage.egress.iter().any(|t| t.outcome.done().is_some());
+    let is_seen = vantage.egress.iter().any(|t| t.seen().is_some());
     if !is_seen {
-        let is_asked = !wish.egress.stun.is_empty() || !wish.egress.echo.is_empty();
-        let reason = if is_asked {
-            "none of the hosts in network.egress gave an answer"
+        let reason = if wish.egress.echo.is_empty() {
+            "no request is sent unless network.egress.echo names an HTTP echo"
         } else {
-            "nobody is asked unless network.egress names a STUN server or an echo"
+            "none of the hosts in network.egress.echo gave an answer"
         };
         note(
             Signal::Egress,

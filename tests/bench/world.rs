@@ -1,4 +1,4 @@
-//! The world of the tests, for trying things by hand: registries everywhere, STUN, a host that says
+//! The world of the tests, for trying things by hand: registries everywhere, a host that says
 //! what address it sees, a proxy and Huawei's metadata, until its standard input ends. Prints where
 //! things are, as shell variables: `ip netns exec $NODE curl --cacert $CA https://reg.test/v2/`.
 
@@ -19,15 +19,14 @@ mod world;
 use std::io::{Read as _, Write as _};
 
 use metadata::Facts;
-use world::{CONTROL, ENDPOINT, NEAR, ONPREM, PEER, PUBLIC, REG, SWR, World};
+use world::{ECHO, ENDPOINT, NEAR, ONPREM, PEER, PUBLIC, REG, SWR, World};
 
 fn main() {
     let world = World::new();
     for host in [NEAR, REG, SWR, ENDPOINT, PEER, PUBLIC, ONPREM] {
         world.registry(&host);
     }
-    world.stun();
-    world.echo(&CONTROL);
+    world.echo(&ECHO);
     world.http_proxy();
     world.metadata(Facts::default());
     let mut out = std::io::stdout();

@@ -22,10 +22,8 @@ use pullpath::model::fault::{DnsFault, ManifestFault};
 use pullpath::model::hosts::HostKind;
 use pullpath::model::platform::Platform;
 use pullpath::model::reference::{Reference, ReferenceError, check_digest};
-use pullpath::model::stun::StunFault;
 use pullpath::model::text::MAX_SHOWN;
 use pullpath::net::dns;
-use pullpath::net::stun::{self, StunError};
 use pullpath::registry::challenge::{self, Wanted};
 use pullpath::registry::docker_config::{self, DockerConfig, Flavour};
 use pullpath::registry::error;
@@ -664,55 +662,6 @@ pub(crate) fn dns_answer(data: &[u8]) {
 const ID: u16 = 0x1234;
 const NAME: &str = "registry.example.com.";
 const NAME_ON_THE_WIRE: &[u8] = b"\x08registry\x07example\x03com\0";
-
-/// An answer to a STUN binding request. Its first byte says whether the header stands before the rest
-/// as it should, of an error or of a success, so that the input is the attributes.
-pub(crate) fn stun(data: &[u8]) {
-    let (mode, rest) = data.split_at(data.len().min(1));
-    let mode = mode.first().copied().unwrap_or_default();
-    let message = if mode & 1 == 0 {
-        rest.to_vec()
-    } else {
-        let kind: u16 = if mode & 2 == 0 { 0x0101 } else { 0x0111 };
-        let body = &rest[..rest.len() / 4 * 4];
-        let length = u16::try_from(body.len()).unwrap_or_default();
-        let cookie = &stun::encode_request(TRANSACTION)[4..];
-        [&kind.to_be_bytes(), &length.to_be_bytes(), cookie, body].concat()
-    };
-    let outcome = stun::decode_response(&message, TRANSACTION);
-    assert_eq!(outcome, stun::decode_response(&message, TRANSACTION));
-    let kind = message.get(..2);
-    match outcome {
-        Ok(mapped) => {
-            // A header, and an attribute with an address of its family.
-            let least = if mapped.is_ipv4() { 32 } else { 44 };
-            assert!(message.len() >= least && message.len() % 4 == 0);
-            assert_eq!(kind, Some(&[1, 1][..]));
-            assert_eq!(message[8..20], TRANSACTION);
-            let mut other = TRANSACTION;
-            other[11] ^= 1;
-            let stray = stun::decode_response(&message, other);
-            assert_eq!(stray, Err(StunError::OtherTransaction));
-            let cut = &message[..message.len() - 1];
-            assert!(stun::decode_response(cut, TRANSACTION).is_err());
-        }
-        Err(error) => {
-            let said = error.to_string();
-            assert_short(&said);
-            match StunFault::from(error) {
-                StunFault::ErrorResponse { code } => {
-                    assert!((300..700).contains(&code));
-                    assert_eq!(kind, Some(&[1, 0x11][..]));
-                }
-                StunFault::Malformed { reason } => assert_eq!(reason, said),
-                fault => panic!("{fault:?}"),
-            }
-        }
-    }
-}
-
-/// That of the samples of RFC 5769.
-const TRANSACTION: [u8; 12] = *b"\xb7\xe7\xa7\x01\xbc\x34\xd6\x86\xfa\x87\xdf\xae";
 
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("evidence is JSON")

@@ -22,7 +22,7 @@ use crate::lab::netns::Netns;
 use crate::lab::process::{Process, run};
 use crate::lab::wire::Knobs;
 use crate::metadata::Facts;
-use crate::world::{CONTROL, DNS, PUBLIC, Place, SNAT, STUN, TURBO, World};
+use crate::world::{CONTROL, DNS, ECHO, PUBLIC, Place, SNAT, TURBO, World};
 
 /// TCP's payload of a full packet of 1500 bytes, and of the frame that a qdisc on a veth counts.
 pub const OF_IP: f64 = 1448.0 / 1500.0;
@@ -240,15 +240,15 @@ impl Made {
 
     /// It is known how packets get out.
     fn knows_egress(&mut self, world: &World) {
-        world.stun();
+        world.echo(&ECHO);
         self.network.push(format!("snat_addresses: [{SNAT}]"));
-        self.ask_stun();
+        self.ask_echo();
     }
 
-    fn ask_stun(&mut self) {
-        let server = STUN.name();
+    fn ask_echo(&mut self) {
+        let url = ECHO.url();
         self.network
-            .push(format!("egress: {{stun: [{server}], samples: 4}}"));
+            .push(format!("egress: {{echo: ['{url}'], samples: 4}}"));
     }
 
     /// Before every run.
@@ -337,7 +337,7 @@ fn uncapped(world: &World, rtt: u64) -> Made {
 fn eip_of_pod(world: &World) -> Made {
     const EIP: &str = crate::world::POD_EIP;
     let mut made = Made::new(world, 20);
-    world.stun();
+    world.echo(&ECHO);
     world.eip(TURBO.v4, EIP);
     let annotations = world.folder().join("annotations");
     let text = format!(
@@ -350,7 +350,7 @@ fn eip_of_pod(world: &World) -> Made {
         "cluster_network: autopilot".to_owned(),
         format!("pod_annotations: {}", annotations.display()),
     ]);
-    made.ask_stun();
+    made.ask_echo();
     made.shaped(world, "turbo0", 10.0, 32 << 10)
 }
 

@@ -64,6 +64,11 @@ impl Host {
         format!("{}.test", self.name)
     }
 
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("https://{}/", self.name())
+    }
+
     pub fn name_v6(&self) -> String {
         format!("{}.v6.test", self.name)
     }
@@ -119,14 +124,14 @@ pub const AUTH: Host = Host::new("auth", "52.20.0.21", "2600:1f18::21", Place::P
 pub const BLOBS: Host = Host::new("blobs", "52.20.0.22", "2600:1f18::22", Place::Public);
 /// One more public host, which has nothing to do with the registry.
 pub const CONTROL: Host = Host::new("control", "52.20.0.23", "2600:1f18::23", Place::Public);
-pub const STUN: Host = Host::new("stun", "52.20.0.30", "2600:1f18::30", Place::Public);
-pub const STUN2: Host = Host::new("stun2", "52.20.0.31", "2600:1f18::31", Place::Public);
+/// Where an HTTP echo is, which shows the address and port it sees.
+pub const ECHO: Host = Host::new("echo", "52.20.0.30", "2600:1f18::30", Place::Public);
 pub const ONPREM: Host = Host::new("onprem", "192.168.50.10", "fd92:168:50::10", Place::OnPrem);
 
 /// All that have names.
-pub const HOSTS: [Host; 16] = [
-    NODE, TURBO, NEAR, REG, PROXY, SWR, ENDPOINT, CGNAT, PEER, PUBLIC, AUTH, BLOBS, CONTROL, STUN,
-    STUN2, ONPREM,
+pub const HOSTS: [Host; 15] = [
+    NODE, TURBO, NEAR, REG, PROXY, SWR, ENDPOINT, CGNAT, PEER, PUBLIC, AUTH, BLOBS, CONTROL, ECHO,
+    ONPREM,
 ];
 
 /// The name servers' addresses, and the VPC router's, as the node sees it.
@@ -492,7 +497,7 @@ impl World {
         lock(&self.servers).insert(name.to_owned(), process);
     }
 
-    /// Ends a server: `web-HOST`, as those with TLS are called, `dns`, `dns2`, `stun`, `proxy`.
+    /// Ends a server: `web-HOST`, as those with TLS are called, `dns`, `dns2`, `proxy`.
     pub fn end(&self, name: &str) {
         let process = lock(&self.servers).remove(name);
         assert!(process.is_some(), "no server {name} is there");
@@ -560,7 +565,7 @@ impl World {
         self.nginx(host, &format!("root {};", folder.display()));
     }
 
-    /// Tells everybody the source address and port it sees, at port 443 with TLS.
+    /// Shows everybody the source address and port it sees, at port 443 with TLS.
     pub fn echo(&self, host: &Host) {
         self.nginx(
             host,
@@ -674,29 +679,6 @@ impl World {
         command.arg("-d").arg("-c").arg(&config);
         let process = Process::start("dns", &mut command, self.folder.path()).listening(53);
         self.server("dns", process);
-    }
-
-    /// coturn at both STUN addresses of both families, UDP and TCP 3478.
-    pub fn stun(&self) {
-        let mut command = self.public.command("turnserver");
-        command.args(["-n", "--stun-only", "--no-tls", "--no-dtls", "--no-cli"]);
-        // Else some answers come from the other address, and its client waits for them for ever.
-        command.arg("--no-rfc5780");
-        command.args([
-            "--log-file",
-            "stdout",
-            "--simple-log",
-            "--relay-threads",
-            "1",
-        ]);
-        for host in [STUN, STUN2] {
-            command.args(["--listening-ip", host.v4, "--listening-ip", host.v6]);
-        }
-        let file = |name| self.folder.path().join(name);
-        command.arg("--userdb").arg(file("turndb"));
-        command.arg("--pidfile").arg(file("turn.pid"));
-        let process = Process::start("stun", &mut command, self.folder.path()).listening(3478);
-        self.server("stun", process);
     }
 
     /// A forward proxy (tinyproxy) at port 3128 of `PROXY`.
@@ -1104,9 +1086,8 @@ const ADDRESSES: &[Addresses] = &[
     (
         Place::Public,
         &[
-            "eth0 52.20.0.20/24 52.20.0.21/24 52.20.0.22/24 52.20.0.23/24 52.20.0.30/24 52.20.0.31/24",
-            "eth0 2600:1f18::20/64 2600:1f18::21/64 2600:1f18::22/64 2600:1f18::23/64",
-            "eth0 2600:1f18::30/64 2600:1f18::31/64",
+            "eth0 52.20.0.20/24 52.20.0.21/24 52.20.0.22/24 52.20.0.23/24 52.20.0.30/24",
+            "eth0 2600:1f18::20/64 2600:1f18::21/64 2600:1f18::22/64 2600:1f18::23/64 2600:1f18::30/64",
         ],
         &[("default", "52.20.0.1"), ("::/0", "2600:1f18::1")],
     ),

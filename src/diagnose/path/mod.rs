@@ -23,7 +23,7 @@ use super::Confidence;
 use crate::model::endpoint::{Endpoint, Host, Role};
 use crate::model::evidence::{Evidence, Family, Leg, Skip, Step, Walk};
 use crate::model::fault::TcpFault;
-use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};
+use crate::model::network::{EgressMethod, EgressSeen};
 use crate::model::path::{PathAttributes, PathClass, Signal};
 use crate::model::vantage::Vantage;
 use case::Judgement;
@@ -210,15 +210,18 @@ fn of_walk(evidence: &Evidence, walk: &Walk) -> Vec<LegPath> {
 struct Place<'a> {
     vantage: &'a Vantage,
     walk: &'a Walk,
-    /// Who has seen our packets come from where.
-    seen: Vec<(EgressMethod, EgressSeen)>,
+    /// The addresses that our packets are seen to come from, each with the method that shows it.
+    seen: Vec<(&'a str, EgressSeen)>,
 }
 
 impl<'a> Place<'a> {
     fn of(evidence: &'a Evidence, walk: &'a Walk) -> Self {
         let vantage = &evidence.vantage;
-        let of_trial = |trial: &EgressTrial| Some((trial.method, *trial.outcome.done()?));
-        let mut seen: Vec<_> = vantage.egress.iter().filter_map(of_trial).collect();
+        let mut seen: Vec<_> = vantage
+            .egress
+            .iter()
+            .filter_map(|trial| Some((trial.method.as_str(), *trial.seen()?)))
+            .collect();
         // Docker Hub counts pulls by address, and says which: by the very path of the pull.
         let counted = walk
             .rate_limit
@@ -234,7 +237,7 @@ impl<'a> Place<'a> {
                 port: None,
                 local: None,
             };
-            seen.push((EgressMethod::DockerHub, counted));
+            seen.push((EgressMethod::DockerHub.as_str(), counted));
         }
         Self {
             vantage,
@@ -243,16 +246,10 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// By TCP, as a pull; what leaves by UDP may go otherwise, and counts where nothing else is known.
-    fn seen_of(&self, family: Family) -> impl Iterator<Item = &(EgressMethod, EgressSeen)> {
-        let is_tcp = |method: EgressMethod| method != EgressMethod::StunUdp;
-        let has_tcp = self
-            .seen
-            .iter()
-            .any(|(method, seen)| seen.family() == family && is_tcp(*method));
+    fn seen_of(&self, family: Family) -> impl Iterator<Item = &(&'a str, EgressSeen)> {
         self.seen
             .iter()
-            .filter(move |(method, seen)| seen.family() == family && (is_tcp(*method) || !has_tcp))
+            .filter(move |(_, seen)| seen.family() == family)
     }
 
     fn path(&self, leg: &Leg) -> LegPath {

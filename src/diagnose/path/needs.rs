@@ -7,7 +7,6 @@ use super::case::Judgement;
 use super::{Fact, Fix, Knob, LegPath, Place, Reachability, advice, reachability};
 use crate::model::evidence::{Family, Leg, Step};
 use crate::model::fault::TcpFault;
-use crate::model::network::{EgressMethod, EgressSeen};
 use crate::model::path::{IntranetKind, PathClass, Signal};
 
 /// Whether this network has a way out, by what else was tried.
@@ -190,10 +189,8 @@ fn out(place: &Place<'_>, leg: &Leg, family: Family, path: &mut LegPath) {
 impl Place<'_> {
     /// Of a leg's family: the legs, the controls, and those who have seen us.
     pub(super) fn way_out(&self, leg: &Leg, family: Family) -> WayOut {
-        // UDP may pass where TCP does not.
-        let by_tcp = |seen: &&(EgressMethod, EgressSeen)| seen.0 != EgressMethod::StunUdp;
-        if let Some((method, seen)) = self.seen_of(family).find(by_tcp) {
-            return WayOut::Proven(format!("others see {} ({})", seen.address, method.as_str()));
+        if let Some((method, seen)) = self.seen_of(family).next() {
+            return WayOut::Proven(format!("others see {} ({method})", seen.address));
         }
         let is_public = |address: IpAddr| Family::of(address) == family && self.is_public(address);
         let mut silent = Vec::new();

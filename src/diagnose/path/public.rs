@@ -8,7 +8,7 @@ use super::ranges;
 use super::{Candidate, Confidence, Fact, Knob, Place, Reachability};
 use crate::model::endpoint::Host;
 use crate::model::evidence::Family;
-use crate::model::network::{ClusterNetwork, EgressMethod, EgressSeen};
+use crate::model::network::{ClusterNetwork, EgressSeen};
 use crate::model::path::{EipOf, PathClass, Signal};
 use crate::model::vantage::NetworkView;
 
@@ -136,7 +136,7 @@ impl Case<'_> {
                 format!("{} is a public address", self.address),
             );
         }
-        let seen: Vec<&(EgressMethod, EgressSeen)> = place.seen_of(family).collect();
+        let seen: Vec<&(&str, EgressSeen)> = place.seen_of(family).collect();
         let mut addresses: Vec<IpAddr> = seen.iter().map(|(_, seen)| seen.address).collect();
         addresses.sort_unstable();
         addresses.dedup();
@@ -210,13 +210,13 @@ impl Case<'_> {
     fn by_egress(
         &self,
         family: Family,
-        seen: &[&(EgressMethod, EgressSeen)],
+        seen: &[&(&str, EgressSeen)],
         addresses: &[IpAddr],
     ) -> Judgement {
         let place = self.place;
         let claims = place.claims(family);
         let list = join(addresses);
-        let methods = join_unique(seen.iter().map(|(method, _)| method.as_str()));
+        let methods = join_unique(seen.iter().map(|(method, _)| *method));
         let says = format!("others see {list} ({methods})");
         let stale = |judgement: Judgement| {
             let mut judgement = judgement;
@@ -299,6 +299,9 @@ impl Case<'_> {
         unknown.knobs.push(Knob::new(format!(
             "if {list} is the NAT gateway's, declare it in network.snat_addresses; if it is an EIP of the node, in network.node_external_ips"
 )));
+        if seen.iter().all(|(_, seen)| seen.port.is_none()) {
+            unknown.knobs.push(Knob::new(PORT_KNOB));
+        }
         unknown
     }
 
@@ -364,7 +367,10 @@ impl Case<'_> {
     }
 }
 
-const EGRESS_KNOB: &str = "network.egress of --config: a STUN server or an echo (best beside the registry) shows the address that packets leave with";
+const EGRESS_KNOB: &str = "network.egress.echo of --config: an HTTP echo (best beside the registry) shows the address that packets leave with";
+
+const PORT_KNOB: &str =
+    "an echo in network.egress.echo that shows the source port, too: a changed one proves SNAT";
 
 fn both() -> Vec<Candidate> {
     [PathClass::PublicSnat, PathClass::PublicEip]

@@ -94,9 +94,11 @@ struct EgressFile {
     sees: IpAddr,
     #[serde(default)]
     port_changed: bool,
-    /// Over UDP, and not over TCP.
+    /// The echo shows the address alone.
     #[serde(default)]
-    udp: bool,
+    no_port: bool,
+    /// That of an older report; otherwise an HTTP echo.
+    method: Option<EgressMethod>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -315,15 +317,11 @@ impl EgressFile {
             "[fd12::5]:40000"
         };
         EgressTrial {
-            method: if self.udp {
-                EgressMethod::StunUdp
-            } else {
-                EgressMethod::StunTcp
-            },
-            server: "stun.test:3478".to_owned(),
+            method: self.method.clone().unwrap_or(EgressMethod::HttpEcho),
+            server: "echo.test:443".to_owned(),
             outcome: done(EgressSeen {
                 address: self.sees,
-                port: Some(if self.port_changed { 1024 } else { 40000 }),
+                port: (!self.no_port).then_some(if self.port_changed { 1024 } else { 40000 }),
                 local: Some(local.parse().unwrap()),
             }),
         }

@@ -160,7 +160,7 @@ pub(super) fn stale_annotation(evidence: &Evidence, findings: &mut Vec<Finding>)
     let seen: Vec<_> = vantage
         .egress
         .iter()
-        .filter_map(|trial| Some((trial, trial.outcome.done()?)))
+        .filter_map(|trial| Some((trial, trial.seen()?)))
         .filter(|(_, seen)| seen.family() == Family::of(allocated))
         .collect();
     if seen.is_empty() || seen.iter().any(|(_, seen)| seen.address == allocated) {

@@ -153,8 +153,8 @@ fn an_annotation_that_others_do_not_see_is_stale() {
         ..PodEip::default()
     });
     let seen = |address: &str| EgressTrial {
-        method: EgressMethod::StunTcp,
-        server: "stun.test:3478".to_owned(),
+        method: EgressMethod::HttpEcho,
+        server: "echo.test:443".to_owned(),
         outcome: done(EgressSeen {
             address: address.parse().unwrap(),
             port: None,

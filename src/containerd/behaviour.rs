@@ -153,7 +153,7 @@ impl Behaviour {
         let settings = match self.settings {
             Settled::AsRead => "",
             Settled::WithConfigPath => " with config_path set",
-            Settled::BeforeChange => " without what config.toml has now",
+            Settled::BeforeChange => " without what was changed since it started",
         };
         format!("{}{settings}", self.release.name())
     }

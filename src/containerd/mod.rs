@@ -11,16 +11,18 @@ pub mod go;
 pub mod hosts;
 pub mod plan;
 pub mod proxy;
+pub mod start;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
 
+use crate::model::endpoint::Endpoint;
 use crate::model::evidence::Roots;
 use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::proxy::Way;
 use crate::model::runtime::Runtime;
 use crate::model::text::printable;
 use crate::model::vantage::{Unseen, UnseenBecause};
@@ -33,7 +35,7 @@ use behaviour::{Behaviour, Rules, Settled};
 use config_files::ConfigFiles;
 use config_toml::{CriSettings, Registry, Stop};
 use hosts::ConfiguredHost;
-use proxy::Proxies;
+use proxy::{Proxies, ProxyServer};
 
 /// Which files are to be read.
 #[derive(Clone, Debug, Default)]
@@ -178,12 +180,6 @@ impl BaseTrust {
 /// Where containerd's own file is, unless it is started with another.
 pub const CONFIG: &str = "/etc/containerd/config.toml";
 
-/// containerd's sockets, which it makes anew when it starts: its own, and that of k3s and RKE2.
-const SOCKETS: [&str; 2] = [
-    "run/containerd/containerd.sock",
-    "run/k3s/containerd/containerd.sock",
-];
-
 impl Settings {
     /// Reads what the request names. `environment` is that of this process: its proxies are taken
     /// where no file names containerd's.
@@ -195,7 +191,11 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let mut settings = Self::default();
-        let (proxies, unread) = proxies(request, environment)?;
+        let (mut proxies, files, unread) = proxies(request, environment)?;
+        let of_node = files
+            .iter()
+            .filter(|path| request.may_lack.proxies || is_unit(path));
+        proxies.note_changed(start::changed_since(of_node, request.root.as_deref()));
         settings.proxies = proxies;
         settings
             .unseen
@@ -215,11 +215,7 @@ impl Settings {
         if let Source::Config(files) = &settings.source
             && is_nodes
         {
-            settings.newer = newer_than_start(files.files.keys(), request.root.as_deref());
-        }
-        if request.may_lack.proxies {
-            let newer = newer_than_start(request.proxy_from.iter(), request.root.as_deref());
-            settings.proxies.add_problems(newer);
+            settings.newer = start::changed_since(files.files.keys(), request.root.as_deref());
         }
         Ok(settings)
     }
@@ -276,14 +272,31 @@ impl Settings {
             }
             Source::Config(_) | Source::Folder(_) | Source::Unread => {}
         }
-        let other = match &self.source {
-            Source::Unread => Settled::WithConfigPath,
-            _ if !self.newer.is_empty() => Settled::BeforeChange,
-            _ => return candidates,
-        };
-        let others = candidates.clone().into_iter().map(|one| one.with(other));
-        candidates.extend(others);
+        let is_unread = matches!(self.source, Source::Unread);
+        let is_changed = !self.newer.is_empty() || self.proxies.are_changed();
+        let as_read = candidates.clone();
+        if is_unread {
+            let others = as_read.iter().map(|one| one.with(Settled::WithConfigPath));
+            candidates.extend(others);
+        }
+        if is_changed {
+            let others = as_read.iter().map(|one| one.with(Settled::BeforeChange));
+            candidates.extend(others);
+        }
         candidates
+    }
+
+    /// How a server is reached, and through which proxy.
+    pub fn route(&self, endpoint: &Endpoint, rules: &Rules) -> (Way, Option<&ProxyServer>) {
+        let by = |behaviour: &Behaviour| {
+            if behaviour.settings == Settled::BeforeChange && self.proxies.are_changed() {
+                (Way::Direct, None)
+            } else {
+                self.proxies.way(endpoint)
+            }
+        };
+        rules.decide(|behaviour| by(behaviour).0);
+        by(rules.in_force())
     }
 
     /// The mirrors are known, be there any or none.
@@ -421,7 +434,9 @@ impl Settings {
                 Ok(Registry::default())
             }
             Source::Unread => config_toml::validate(CriSettings::default(), behaviour),
-            _ if behaviour.settings == Settled::BeforeChange => {
+            Source::Config(_)
+                if behaviour.settings == Settled::BeforeChange && !self.newer.is_empty() =>
+            {
                 config_toml::validate(CriSettings::default(), behaviour)
             }
             Source::Folder(list) => {
@@ -489,43 +504,15 @@ impl Settings {
     }
 }
 
+/// A place where the files of units and their environment are on nodes.
+fn is_unit(path: &Path) -> bool {
+    const PLACES: [&str; 4] = ["/etc", "/run/systemd", "/usr/lib/systemd", "/lib/systemd"];
+    PLACES.iter().any(|place| path.starts_with(place))
+}
+
 /// A place where containerd's file is on nodes.
 fn is_usual(path: &Path) -> bool {
     path == Path::new(CONFIG) || path.ends_with("rancher/k3s/agent/etc/containerd/config.toml")
-}
-
-/// The files that were changed since containerd made its socket, in words; none where that is not seen.
-fn newer_than_start<'a>(
-    files: impl Iterator<Item = &'a PathBuf>,
-    root: Option<&Path>,
-) -> Vec<String> {
-    let root = root.unwrap_or(Path::new("/"));
-    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    let Some(started) = SOCKETS
-        .iter()
-        .find_map(|socket| changed(&root.join(socket)))
-    else {
-        return Vec::new();
-    };
-    let at = |time| {
-        Timestamp::try_from(time).map_or_else(
-            |_| "at an unknown time".to_owned(),
-            |time| format!("{time:.0}"),
-        )
-    };
-    files
-        .filter_map(|path| Some((path, changed(path)?)))
-        .filter(|(_, changed)| *changed > started)
-        .map(|(path, changed)| {
-            format!(
-                "{} was changed at {}, after containerd started at {}: it goes by what it read then, which is \
-                 not known",
-                printable(&path.to_string_lossy()),
-                at(changed),
-                at(started)
-            )
-        })
-        .collect()
 }
 
 fn none_for(folders: &[PathBuf]) -> HostsConfig {
@@ -694,11 +681,11 @@ fn client(
     made
 }
 
-/// The proxies, and what could not be read of the files that name them.
+/// The proxies, the files that they are from, and what could not be read of those.
 fn proxies(
     request: &Request,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<(Proxies, Vec<SettingsError>), SettingsError> {
+) -> Result<(Proxies, Vec<PathBuf>, Vec<SettingsError>), SettingsError> {
     let mut unread = Vec::new();
     let mut unit = Unit::default();
     for path in &request.proxy_from {
@@ -713,12 +700,12 @@ fn proxies(
     }
     if unit.names.is_empty() {
         let own = Proxies::new("the environment of this process", false, environment);
-        return Ok((own, unread));
+        return Ok((own, unit.files, unread));
     }
     let proxies = Proxies::new(&unit.names.join(", "), unread.is_empty(), |name| {
         unit.value(name)
     });
-    Ok((proxies, unread))
+    Ok((proxies, unit.files, unread))
 }
 
 /// What systemd would make of a service's environment.
@@ -728,8 +715,10 @@ struct Unit {
     includes: Vec<Include>,
     /// `UnsetEnvironment=` counts before all others.
     unset: Vec<String>,
-    /// The files that were read.
+    /// The files and folders that were named.
     names: Vec<String>,
+    /// The files that were read.
+    files: Vec<PathBuf>,
 }
 
 /// `EnvironmentFile=`.
@@ -775,6 +764,7 @@ impl Unit {
             self.variables.extend(file.variables);
             self.unset.extend(file.unset);
             let of = printable(&part.to_string_lossy());
+            self.files.push(part);
             self.includes
                 .extend(file.includes.into_iter().map(|(path, may)| Include {
                     path,
@@ -793,6 +783,7 @@ impl Unit {
                 Ok(bytes) => {
                     let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
                     self.variables.extend(file.variables);
+                    self.files.push(include.path.into());
                 }
                 Err(_) if include.may_be_absent => {}
                 Err(source) => {

@@ -102,6 +102,7 @@ impl Proxies {
                 http: http.as_ref().map(|s: &ProxyServer| s.proxy.clone()),
                 no_proxy: no_proxy.map(|text| clean(&text, MAX_SHOWN)),
                 problems,
+                changed: Vec::new(),
             },
             http,
             https,
@@ -109,9 +110,14 @@ impl Proxies {
         }
     }
 
-    /// What there is to say besides of the files that the proxies are from.
-    pub fn add_problems(&mut self, problems: impl IntoIterator<Item = String>) {
-        self.settings.problems.extend(problems);
+    /// Files that they are from were changed after containerd started, in words.
+    pub(super) fn note_changed(&mut self, changed: Vec<String>) {
+        self.settings.changed = changed;
+    }
+
+    /// containerd may go by others than these.
+    pub fn are_changed(&self) -> bool {
+        !self.settings.changed.is_empty()
     }
 
     pub fn settings(&self) -> &ProxySettings {

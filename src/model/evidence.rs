@@ -597,6 +597,9 @@ pub struct Tls {
     /// that alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_itself: Option<String>,
+    /// Another outcome is possible by the roots that containerd read before the bundle was changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub depends_on_changed_roots: bool,
     #[serde(flatten)]
     pub outcome: Step<Session, TlsFault>,
 }
@@ -609,6 +612,7 @@ impl Tls {
             unverified: None,
             bad_link: None,
             trusted_itself: None,
+            depends_on_changed_roots: false,
             outcome,
         }
     }
@@ -693,6 +697,9 @@ pub struct Roots {
     pub sources: Vec<String>,
     /// What could not be read of them.
     pub problems: Vec<String>,
+    /// Files of the bundle that were changed after containerd started, and when: it reads them once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
 }
 
 // ---- the protocol -------------------------------------------------------------------------------

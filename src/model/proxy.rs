@@ -19,6 +19,9 @@ pub struct ProxySettings {
     pub no_proxy: Option<String>,
     /// What could not be used of them.
     pub problems: Vec<String>,
+    /// Files of them that were changed after containerd started, and when: it goes by what it read then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
 }
 
 /// One proxy.

@@ -79,6 +79,23 @@ pub struct Loaded {
     pub roots: Roots,
     /// Whether they are the node's, or why not; `None`: nobody has named those.
     pub node: Option<Result<(), String>>,
+    /// The files of the bundle: the roots without `--ca-file`.
+    pub bundle: Vec<PathBuf>,
+}
+
+impl Loaded {
+    /// Files of the bundle were changed after the runtime had read them, in words.
+    pub fn note_changed(&mut self, changed: Vec<String>, ca_files: &[PathBuf]) {
+        if changed.is_empty() {
+            return;
+        }
+        let named: Vec<String> = ca_files.iter().map(|path| shown(path)).collect();
+        let of_bundle = self.roots.sources.iter();
+        let of_bundle = of_bundle.filter(|source| !named.contains(source));
+        self.store
+            .note_changed(of_bundle.map(|source| source.as_str().into()));
+        self.roots.changed = changed;
+    }
 }
 
 /// Loads the node's roots where they can be had, else those of this machine; and every certificate of
@@ -103,10 +120,12 @@ fn load_any(
 ) -> Result<Loaded, RootsError> {
     let mut of_node = Roots::default();
     let mut found = Vec::new();
-    let node = bundle.map(|bundle| read_bundle(bundle, &mut of_node, &mut found));
+    let mut files = Vec::new();
+    let node = bundle.map(|bundle| read_bundle(bundle, &mut of_node, &mut found, &mut files));
     let (store, mut roots) = if node == Some(Ok(())) {
         finish(of_node, found, ca_files, now)?
     } else {
+        files = places.bundle().into_iter().cloned().collect();
         load_from(places, ca_files, now)?
     };
     if let Some(Err(reason)) = &node {
@@ -114,7 +133,12 @@ fn load_any(
             .problems
             .push(format!("the node's roots are not in use: {reason}"));
     }
-    Ok(Loaded { store, roots, node })
+    Ok(Loaded {
+        store,
+        roots,
+        node,
+        bundle: files,
+    })
 }
 
 /// One file, or all files of a folder, with their links as the node means them.
@@ -122,6 +146,7 @@ fn read_bundle(
     bundle: NodeBundle<'_>,
     roots: &mut Roots,
     found: &mut Vec<Found>,
+    read: &mut Vec<PathBuf>,
 ) -> Result<(), String> {
     let resolve = |path: &Path| mounted::resolve(bundle.root, path).map_err(|e| e.to_string());
     let place = resolve(bundle.path)?;
@@ -172,6 +197,7 @@ fn read_bundle(
         .extend(told.map(|lost| text::clean(lost, MAX_TEXT)));
     roots.sources.push(source.to_string());
     found.extend(own);
+    read.extend(files);
     Ok(())
 }
 
@@ -233,6 +259,14 @@ impl Places {
     }
 }
 
+impl Places {
+    /// The one file that is read.
+    fn bundle(&self) -> Option<&PathBuf> {
+        let mut files = self.files.iter();
+        files.find(|file| self.files_named || file.is_file())
+    }
+}
+
 fn load_from(
     places: &Places,
     ca_files: &[PathBuf],
@@ -241,11 +275,7 @@ fn load_from(
     let mut roots = Roots::default();
     let mut found = Vec::new();
 
-    let bundle = places
-        .files
-        .iter()
-        .find(|f| places.files_named || f.is_file());
-    if let Some(file) = bundle {
+    if let Some(file) = places.bundle() {
         let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
         note(&mut roots, &mut found, file, result);
     }
@@ -410,6 +440,13 @@ fn outdated_name(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<Str
     let date = Timestamp::from_second(date).ok()?;
     let text = format!("{} ({word} {})", parsed.subject(), instant(date));
     Some(text::clean(&text, MAX_TEXT))
+}
+
+/// A root that the large programs trust (Mozilla's list): bundles have it whatever an owner added to them.
+pub(super) fn is_public(der: &[u8]) -> bool {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .any(|root| root.as_ref() == der)
 }
 
 fn shown(path: &Path) -> String {

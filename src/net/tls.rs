@@ -23,6 +23,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::chain::{self, Presented, Shown};
 use super::hello;
+use super::roots::is_public;
 use super::watched::{Seen, Watched};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Session, Step, Tls};
@@ -47,6 +48,8 @@ pub struct Secured {
 pub struct TlsClient {
     provider: Arc<CryptoProvider>,
     pool: Arc<Pool>,
+    /// What of it the runtime has for certain, where its bundle was changed.
+    unchanged: Option<Arc<Pool>>,
     /// Those whose rules the verdict on a certificate goes by.
     builds: Arc<[GoBuild]>,
     /// Go on with a certificate that was refused, and say so (`skip_verify` of hosts.toml).
@@ -61,6 +64,7 @@ impl TlsClient {
     pub fn new(pool: Pool, builds: &[GoBuild]) -> Self {
         Self {
             provider: Arc::new(hello::provider()),
+            unchanged: pool.unchanged(is_public).map(Arc::new),
             pool: Arc::new(pool),
             builds: builds.into(),
             pardons: false,
@@ -143,6 +147,7 @@ impl TlsClient {
                 unverified,
                 bad_link,
                 trusted_itself: shown.trusted_itself,
+                depends_on_changed_roots: shown.depends_on_changed_roots,
                 outcome: Step::from_result(result, took),
             },
             stream,
@@ -183,6 +188,7 @@ impl TlsClient {
         let verifier = Recorder {
             provider: self.provider.clone(),
             pool: self.pool.clone(),
+            unchanged: self.unchanged.clone().filter(|_| !self.pardons),
             builds: self.builds.clone(),
             host: host_without_brackets(host),
             presented: presented.clone(),
@@ -439,6 +445,7 @@ impl ResolvesClientCert for ClientCertificates {
 struct Recorder {
     provider: Arc<CryptoProvider>,
     pool: Arc<Pool>,
+    unchanged: Option<Arc<Pool>>,
     builds: Arc<[GoBuild]>,
     host: String,
     presented: Presented,
@@ -490,7 +497,11 @@ impl ServerCertVerifier for Recorder {
             .map(AsRef::as_ref)
             .collect();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let mut shown = chain::judge(&self.pool, &chain, &self.host, now, &self.builds);
+        let by = |pool: &Pool| chain::judge(pool, &chain, &self.host, now, &self.builds);
+        let mut shown = by(&self.pool);
+        let unchanged = self.unchanged.as_deref();
+        shown.depends_on_changed_roots =
+            unchanged.is_some_and(|unchanged| shown.may_differ_by(|| by(unchanged)));
         let refused = shown
             .refused
             .as_ref()

@@ -14,6 +14,7 @@ use url::Url;
 use super::requests::Requests;
 use super::{Edges, Progress, trace};
 use crate::containerd::HostClient;
+use crate::containerd::behaviour::Rules;
 use crate::containerd::proxy::ProxyServer;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{
@@ -84,6 +85,7 @@ pub(super) struct Lines<'a> {
     opened: Vec<Line>,
     /// Go by no proxy, whatever the settings say.
     direct: bool,
+    rules: &'a Rules,
     trace: Vec<TracedExchange>,
     suspect: Option<Suspect>,
     /// Connections of a phase that is over.
@@ -179,6 +181,7 @@ impl<'a> Lines<'a> {
         progress: &'a dyn Progress,
         scrub: Scrubber,
         direct: bool,
+        rules: &'a Rules,
         requests: Requests,
     ) -> Self {
         Self {
@@ -189,6 +192,7 @@ impl<'a> Lines<'a> {
             legs: Vec::new(),
             opened: Vec::new(),
             direct,
+            rules,
             trace: Vec::new(),
             suspect: None,
             kept: Vec::new(),
@@ -273,6 +277,10 @@ impl<'a> Lines<'a> {
     }
 
     /// All go without a proxy, for comparison.
+    pub(super) fn rules(&self) -> &'a Rules {
+        self.rules
+    }
+
     pub(super) fn is_direct(&self) -> bool {
         self.direct
     }
@@ -464,7 +472,7 @@ impl<'a> Lines<'a> {
 
     /// How the endpoint is got at, and by which proxy.
     fn way(&self, endpoint: &Endpoint) -> (Way, Option<&'a ProxyServer>) {
-        match self.edges.settings.proxies.way(endpoint) {
+        match self.edges.settings.route(endpoint, self.rules) {
             (Way::Proxied { proxy }, _) if self.direct => (Way::Forced { proxy }, None),
             other => other,
         }

@@ -113,7 +113,12 @@ impl Place {
             path,
             root: wishes.host_root.as_deref(),
         });
-        let Loaded { store, roots, node } = roots::load(bundle, &wishes.ca_files)?;
+        let mut loaded = roots::load(bundle, &wishes.ca_files)?;
+        let changed = containerd::start::changed_since(&loaded.bundle, wishes.host_root.as_deref());
+        loaded.note_changed(changed, &wishes.ca_files);
+        let Loaded {
+            store, roots, node, ..
+        } = loaded;
         Ok(Self {
             resolver,
             families: wishes.families,

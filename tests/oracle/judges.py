@@ -176,8 +176,7 @@ def secret_manifest(config):
 
 def probe_command(bench, site, version, transfer):
     node = site.node
-    place = ["--containerd-config", os.path.join(node.folder, "config.toml"), "--proxy-from", os.path.join(node.folder, "containerd.conf")] if node.own \
-        else ["--hosts-dir", bench.certs]
+    place = node.seen_by_probe()[0] if node.own else ["--hosts-dir", bench.certs]
     command = [bench.probe, "probe", site.reference, "-o", "json", "--transfer", transfer, *place, "--platform", "linux/amd64", "--timeout", PROBE_TIMEOUT]
     config = site.docker_config()
     if config is None:
@@ -220,7 +219,8 @@ async def probe(bench, world, version, transfer, keep=False):
     command = probe_command(bench, site, version, transfer)
     run = command
     if node.own:
-        run = nodes.within(node.mounts() + node.age(first, last, edited), command)
+        seen = node.seen_by_probe()[1]
+        run = nodes.within(node.mounts() + node.age(first, last, edited) + seen, command, ["/etc/containerd", "/etc/systemd/system"] if seen else ())
         # It sees no process but its own.
         run = [run[0], "--pid", "--fork", "--kill-child", "--mount-proc", *run[1:]]
     environment = {"PATH": os.environ["PATH"], "HOME": bench.scratch}

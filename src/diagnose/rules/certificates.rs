@@ -1,7 +1,7 @@
 //! Certificates: which one of a chain is at fault, and whose it is to mend.
 
-use super::at;
 use super::names::is_public_registry;
+use super::{at, in_force};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding};
 use crate::model::evidence::{BadLink, Certificate, Evidence, Leg, LinkProblem};
@@ -31,6 +31,12 @@ pub(super) fn word(
     fault: &TlsFault,
     clock_first: &str,
 ) -> Option<Word> {
+    if leg.tls.depends_on_changed_roots {
+        return Some(Word::new(
+            Cause::RuntimeSettingsUnknown,
+            in_force::RESTART.to_owned(),
+        ));
+    }
     let host = &leg.endpoint.host;
     let is_of_chain = matches!(
         fault,

@@ -5,6 +5,7 @@ mod answers;
 mod auth;
 mod certificates;
 mod connection;
+mod in_force;
 mod mirrors;
 mod names;
 mod paths;
@@ -23,7 +24,7 @@ use super::{Confidence, Finding, Pull, Severity, Verdict, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{ByRelease, Evidence};
 use crate::model::fault::{HttpFault, Phase, instant};
-use crate::model::hosts::HostsConfig;
+use crate::model::hosts::{HostsConfig, HostsEffect};
 use crate::model::text::titled;
 use crate::model::vantage::{NetworkView, Unseen};
 use crate::model::workload::Found;
@@ -79,6 +80,8 @@ const RULES: &[Rule] = &[
     workload::unnamed,
     workload::policy,
     workload::eip,
+    in_force::roots,
+    in_force::proxies,
     mirrors::settings,
     mirrors::order,
     mirrors::insecure,
@@ -201,7 +204,8 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
         )
     } else {
         new(Cause::RuntimeSettingsUnknown, None, None)
-            .hint("Restart containerd on the node: it reads config.toml when it starts, and the file was changed since.")
+            .facts(changed(evidence))
+            .hint(in_force::RESTART)
     };
     let here = says(here, pull);
     Some(Finding {
@@ -211,6 +215,16 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
             .collect(),
         ..finding
     })
+}
+
+/// Which files were changed after containerd started.
+fn changed(evidence: &Evidence) -> impl Iterator<Item = String> {
+    let of_config = evidence.hosts.problems().iter();
+    let of_config = of_config
+        .filter(|problem| problem.needs_restart && problem.effect == HostsEffect::Doubtful);
+    of_config
+        .map(|problem| problem.reason.clone())
+        .chain(evidence.proxies.changed.iter().cloned())
 }
 
 /// What a leg failed at, and the pull did not: it went through all the same, or failed only later at

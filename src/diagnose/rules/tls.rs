@@ -34,6 +34,7 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .fact(format!("{}: {fault}", leg.endpoint))
             .facts(certificates::facts(leg))
             .facts(chain(leg, is_to_be_compared))
+            .facts(changed_bundle(evidence, leg))
             .facts(details(evidence, leg, fault));
         let is_of_time = matches!(
             cause,
@@ -45,6 +46,12 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
         }
         findings.push(finding.hint(hint));
     }
+}
+
+/// Which files of the bundle containerd may not have read.
+fn changed_bundle(evidence: &Evidence, leg: &Leg) -> impl Iterator<Item = String> {
+    let changed = evidence.walk.roots.changed.iter().cloned();
+    changed.filter(|_| leg.tls.depends_on_changed_roots)
 }
 
 /// The cause of a fault that no certificate has, and what to do.

@@ -127,6 +127,11 @@ impl Behaviour {
         self.release >= Release::V2_1
     }
 
+    /// `[2001:db8::1]:5000/image` is a reference; older ones refuse it before anything is asked.
+    pub fn takes_ipv6_references(&self) -> bool {
+        self.release >= Release::V1_7
+    }
+
     /// A `hosts.toml` without a single `[host]` is read; older ones drop it ("invalid `host` tree").
     pub fn reads_server_alone(&self) -> bool {
         self.release >= Release::V2_0

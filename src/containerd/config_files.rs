@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use toml_edit::{Document, Item, Value};
 
+use super::go;
 use super::read;
 use crate::model::text::printable;
 use crate::registry::keyring::glob;
@@ -71,6 +72,8 @@ impl Node {
 pub struct ConfigFile {
     pub root: Node,
     pub imports: Vec<Import>,
+    /// The line of a header that containerd 1 can't read.
+    pub bracket_in_header: Option<usize>,
 }
 
 /// What one entry of `imports` leads to.
@@ -165,7 +168,11 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<ConfigFile, usize> {
             _ => None,
         })
         .collect();
-    Ok(ConfigFile { root, imports })
+    Ok(ConfigFile {
+        root,
+        imports,
+        bracket_in_header: go::bracket_in_header(text),
+    })
 }
 
 fn line_at(bytes: &[u8], at: usize) -> usize {

@@ -397,6 +397,12 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
                 ));
             }
         };
+        if let Some(line) = file.bracket_in_header.filter(|_| !is_2) {
+            return Err(refused(format!(
+                "the header in line {line} has a bracket in a name, which containerd 1 can't read even in quotes: it \
+                 does not start; use a name in place of the IPv6 address, or containerd 2"
+            )));
+        }
         let mut one = top(&file.root).map_err(refused)?;
         if behaviour.release >= Release::V2_3 {
             if root_version == 0 {

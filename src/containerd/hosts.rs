@@ -76,6 +76,11 @@ pub fn parse(
             before.matches('\n').count() + 1
         )
     })?;
+    if let Some(line) = go::bracket_in_header(text).filter(|_| behaviour.release < Release::V2_0) {
+        return Err(format!(
+            "the header in line {line} has a bracket in a name, which containerd 1 can't read even in quotes"
+        ));
+    }
     let root = document.as_table();
     let mut file = HostsFile::default();
     let tables = match find(root, "host") {

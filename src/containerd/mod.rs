@@ -26,7 +26,7 @@ use crate::model::proxy::Way;
 use crate::model::runtime::Runtime;
 use crate::model::text::printable;
 use crate::model::vantage::{Unseen, UnseenBecause};
-use crate::net::roots::{self, RootsError};
+use crate::net::roots::{self, RootsError, RootsPlace};
 use crate::net::tls::{ClientCertificates, TlsClient};
 use crate::registry::keyring::Credential;
 use crate::registry::scrub::Secret;
@@ -93,6 +93,8 @@ pub struct Settings {
     /// Files that were changed after containerd started, and when that was.
     newer: Vec<String>,
     pub proxies: Proxies,
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` of its unit.
+    pub roots: RootsPlace,
     /// What a configuration names and this node lacks.
     pub unseen: Vec<UnseenBecause>,
 }
@@ -191,8 +193,16 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let mut settings = Self::default();
-        let (mut proxies, files, unread) = proxies(request, environment)?;
-        let of_node = files
+        let (unit, unread) = read_unit(request)?;
+        let mut proxies = if unit.names.is_empty() {
+            Proxies::new("the environment of this process", false, environment)
+        } else {
+            let is_whole = unread.is_empty();
+            Proxies::new(&unit.names.join(", "), is_whole, |name| unit.value(name))
+        };
+        settings.roots = RootsPlace::of(|name| unit.value(name));
+        let of_node = unit
+            .files
             .iter()
             .filter(|path| request.may_lack.proxies || is_unit(path));
         proxies.note_changed(start::changed_since(of_node, request.root.as_deref()));
@@ -394,6 +404,13 @@ impl Settings {
         behaviour: Behaviour,
     ) -> (Plan, Vec<HostsProblem>) {
         let mut problems = Vec::new();
+        if domain.starts_with('[') && !behaviour.takes_ipv6_references() {
+            let reason = format!(
+                "{} takes no IPv6 address in an image's name",
+                behaviour.name()
+            );
+            problems.push(HostsProblem::of_config(HostsEffect::NameRefused, reason));
+        }
         let registry = match self.registry(behaviour, &mut problems) {
             Ok(registry) => registry,
             Err(stop) => {
@@ -412,10 +429,17 @@ impl Settings {
             plan::add_settings(&mut hosts, &registry, &files.main, &mut problems);
             problems.extend(plan::unused_logins(domain, &registry));
         }
+        problems.extend(plan::drop_unsendable(&mut hosts));
         plan::make_plain(&mut hosts, own);
         let is = |effect| problems.iter().any(|problem| problem.effect == effect);
-        let fails = (!is(HostsEffect::Undecided))
-            .then(|| is(HostsEffect::PullFails) || is(HostsEffect::PullsNothing));
+        let fails = (!is(HostsEffect::Undecided)).then(|| {
+            let fatal = [
+                HostsEffect::PullFails,
+                HostsEffect::PullsNothing,
+                HostsEffect::NameRefused,
+            ];
+            fatal.into_iter().any(is)
+        });
         let plan = Plan {
             config,
             hosts,
@@ -619,10 +643,8 @@ fn client(
             }
             Err(error) => {
                 let effect = match &error {
-                    RootsError::Unreadable { .. }
-                    | RootsError::Empty { .. }
-                    | RootsError::Der { .. } => HostsEffect::PullFails,
-                    _ => HostsEffect::Doubtful,
+                    RootsError::TooLarge { .. } => HostsEffect::Doubtful,
+                    _ => HostsEffect::PullFails,
                 };
                 let words = error.to_string().replace("--ca-file", "`ca`");
                 spoil(effect, format!("host {}: {words}", made.host.endpoint));
@@ -667,25 +689,16 @@ fn client(
         });
         match pair {
             Some(pair) => made.headers.push(pair),
-            None => spoil(
-                HostsEffect::PullFails,
-                format!(
-                    "host {}: header '{}' can't be sent: a name or value that HTTP does not allow",
-                    made.host.endpoint,
-                    printable(&name)
-                ),
-            ),
+            // No request gets as far as this host.
+            None => continue,
         }
         made.header_values.push(value);
     }
     made
 }
 
-/// The proxies, the files that they are from, and what could not be read of those.
-fn proxies(
-    request: &Request,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<(Proxies, Vec<PathBuf>, Vec<SettingsError>), SettingsError> {
+/// What the unit of containerd sets, and what could not be read of it.
+fn read_unit(request: &Request) -> Result<(Unit, Vec<SettingsError>), SettingsError> {
     let mut unread = Vec::new();
     let mut unit = Unit::default();
     for path in &request.proxy_from {
@@ -698,14 +711,7 @@ fn proxies(
         Err(error) if request.may_lack.proxies => unread.push(error),
         result => result?,
     }
-    if unit.names.is_empty() {
-        let own = Proxies::new("the environment of this process", false, environment);
-        return Ok((own, unit.files, unread));
-    }
-    let proxies = Proxies::new(&unit.names.join(", "), unread.is_empty(), |name| {
-        unit.value(name)
-    });
-    Ok((proxies, unit.files, unread))
+    Ok((unit, unread))
 }
 
 /// What systemd would make of a service's environment.

@@ -14,6 +14,11 @@ const SOCKETS: [&str; 2] = [
     "run/k3s/containerd/containerd.sock",
 ];
 
+/// containerd runs where we are.
+pub fn is_seen() -> bool {
+    started(Path::new("/")).is_some()
+}
+
 /// The files that were changed since containerd made its socket, in words; none where that is not seen.
 /// `root` is where the node's `/` is mounted.
 pub fn changed_since<'a>(
@@ -21,10 +26,7 @@ pub fn changed_since<'a>(
     root: Option<&Path>,
 ) -> Vec<String> {
     let root = root.unwrap_or(Path::new("/"));
-    let Some(started) = SOCKETS
-        .iter()
-        .find_map(|socket| modified(&root.join(socket)))
-    else {
+    let Some(started) = started(root) else {
         return Vec::new();
     };
     files
@@ -41,6 +43,13 @@ pub fn changed_since<'a>(
             )
         })
         .collect()
+}
+
+/// When containerd made its socket.
+fn started(root: &Path) -> Option<SystemTime> {
+    SOCKETS
+        .iter()
+        .find_map(|socket| modified(&root.join(socket)))
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -368,6 +368,7 @@ pub(super) fn healthy() -> Evidence {
                 certificates: 140,
                 sources: vec!["ca-certificates.crt".to_owned()],
                 problems: Vec::new(),
+                changed: Vec::new(),
             },
             legs: vec![
                 leg(Role::Registry, REGISTRY, "10.0.3.9"),

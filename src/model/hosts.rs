@@ -85,6 +85,8 @@ pub enum HostsEffect {
     PullsNothing,
     /// Every pull of this registry fails.
     PullFails,
+    /// The image's name is refused before any host is asked.
+    NameRefused,
     /// containerd goes on as if the file, or the setting, were not there.
     Ignored,
     /// It works, and is probably not what was meant; or it depends on containerd's version.

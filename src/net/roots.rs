@@ -98,17 +98,46 @@ impl Loaded {
     }
 }
 
-/// Loads the node's roots where they can be had, else those of this machine; and every certificate of
-/// `ca_files`.
+/// Where Go looks for roots, where its environment says so.
+#[derive(Clone, Debug, Default)]
+pub struct RootsPlace {
+    /// `SSL_CERT_FILE`
+    pub file: Option<OsString>,
+    /// `SSL_CERT_DIR`
+    pub folders: Option<OsString>,
+}
+
+impl RootsPlace {
+    /// Empty is as good as unset.
+    pub fn of<T: Into<OsString>>(variable: impl Fn(&str) -> Option<T>) -> Self {
+        let named = |name| {
+            variable(name)
+                .map(Into::into)
+                .filter(|value: &OsString| !value.is_empty())
+        };
+        Self {
+            file: named("SSL_CERT_FILE"),
+            folders: named("SSL_CERT_DIR"),
+        }
+    }
+
+    pub fn is_named(&self) -> bool {
+        self.file.is_some() || self.folders.is_some()
+    }
+}
+
+/// Loads the node's roots where they can be had, else those of this machine, where `place` has them; and every
+/// certificate of `ca_files`.
 ///
 /// # Errors
 /// When one of `ca_files` can't be used. What is wrong with the machine's own bundle, or the node's, is
 /// recorded in `problems` instead.
-pub fn load(bundle: Option<NodeBundle<'_>>, ca_files: &[PathBuf]) -> Result<Loaded, RootsError> {
-    let places = Places::from_env(
-        std::env::var_os("SSL_CERT_FILE"),
-        std::env::var_os("SSL_CERT_DIR"),
-    );
+pub fn load(
+    bundle: Option<NodeBundle<'_>>,
+    place: &RootsPlace,
+    ca_files: &[PathBuf],
+) -> Result<Loaded, RootsError> {
+    let places = Places::from_env(place);
     load_any(&places, bundle, ca_files, Timestamp::now())
 }
 
@@ -201,7 +230,8 @@ fn read_bundle(
     Ok(())
 }
 
-/// The same roots, and every certificate of `ca_files`: `ca` of hosts.toml.
+/// The same roots, and the certificates of `ca_files`: `ca` of hosts.toml. As Go's `AppendCertsFromPEM` has it, what is
+/// no certificate is passed over, as long as the file has one.
 pub fn extend(
     store: &Pool,
     roots: &Roots,
@@ -209,9 +239,12 @@ pub fn extend(
 ) -> Result<(Pool, Roots), RootsError> {
     let (mut store, mut roots) = (store.clone(), roots.clone());
     for path in ca_files {
-        for found in read_ca_file(path)? {
-            // One that can't be a root trusts nobody; the file was read, and that is what counts.
-            let _ = store.add(&found.der, &found.source);
+        let content = read_whole(path)?;
+        let source: Arc<str> = shown(path).into();
+        let read = CertificateDer::pem_slice_iter(&content).filter_map(Result::ok);
+        let added = read.filter(|der| store.add(der, &source).is_ok()).count();
+        if added == 0 {
+            return Err(nothing_in(path, &content));
         }
         roots.sources.push(shown(path));
     }
@@ -240,20 +273,19 @@ struct Places {
 
 impl Places {
     /// Go replaces its list of files by SSL_CERT_FILE, and that of folders by SSL_CERT_DIR, each
-    /// for itself; empty is as good as unset.
-    fn from_env(file: Option<OsString>, folders: Option<OsString>) -> Self {
-        let file = file.filter(|f| !f.is_empty());
-        let folders = folders.filter(|f| !f.is_empty());
+    /// for itself.
+    fn from_env(place: &RootsPlace) -> Self {
+        let RootsPlace { file, folders } = place;
         Self {
             files_named: file.is_some(),
             folders_named: folders.is_some(),
-            files: file.map_or_else(
+            files: file.as_ref().map_or_else(
                 || BUNDLES.iter().map(PathBuf::from).collect(),
                 |f| vec![f.into()],
             ),
-            folders: folders.map_or_else(
+            folders: folders.as_ref().map_or_else(
                 || FOLDERS.iter().map(PathBuf::from).collect(),
-                |f| std::env::split_paths(&f).collect(),
+                |f| std::env::split_paths(f).collect(),
             ),
         }
     }
@@ -362,16 +394,30 @@ fn note(
     }));
 }
 
-fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
-    let content = read_bounded(path).map_err(|source| RootsError::Unreadable {
-        path: path.to_owned(),
+fn read_whole(path: &Path) -> Result<Vec<u8>, RootsError> {
+    let path = || path.to_owned();
+    let content = read_bounded(&path()).map_err(|source| RootsError::Unreadable {
+        path: path(),
         source,
     })?;
     if content.len() as u64 > MAX_FILE {
-        return Err(RootsError::TooLarge {
-            path: path.to_owned(),
-        });
+        return Err(RootsError::TooLarge { path: path() });
     }
+    Ok(content)
+}
+
+/// No certificate is in the file.
+fn nothing_in(path: &Path, content: &[u8]) -> RootsError {
+    let path = path.to_owned();
+    if X509Certificate::from_der(content).is_ok() {
+        RootsError::Der { path }
+    } else {
+        RootsError::Empty { path }
+    }
+}
+
+fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
+    let content = read_whole(path)?;
     let source: Arc<str> = shown(path).into();
     let mut certificates = Vec::new();
     for (index, item) in CertificateDer::pem_slice_iter(&content).enumerate() {
@@ -392,12 +438,7 @@ fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
         });
     }
     if certificates.is_empty() {
-        let path = path.to_owned();
-        return Err(if X509Certificate::from_der(&content).is_ok() {
-            RootsError::Der { path }
-        } else {
-            RootsError::Empty { path }
-        });
+        return Err(nothing_in(path, &content));
     }
     Ok(certificates)
 }
@@ -604,13 +645,19 @@ mod tests {
 
     #[test]
     fn the_environment_replaces_files_and_folders_each_for_itself() {
-        let plain = Places::from_env(None, None);
+        let place = |file: Option<&str>, folders: Option<&str>| {
+            Places::from_env(&RootsPlace::of(|name| match name {
+                "SSL_CERT_FILE" => file,
+                _ => folders,
+            }))
+        };
+        let plain = place(None, None);
         assert_eq!(plain.files.len(), BUNDLES.len());
-        assert_eq!(Places::from_env(Some("".into()), Some("".into())), plain);
-        let file = Places::from_env(Some("/a.pem".into()), None);
+        assert_eq!(place(Some(""), Some("")), plain);
+        let file = place(Some("/a.pem"), None);
         assert_eq!(file.files, [PathBuf::from("/a.pem")]);
         assert_eq!(file.folders, plain.folders);
-        let folders = Places::from_env(None, Some("/a:/b".into()));
+        let folders = place(None, Some("/a:/b"));
         assert_eq!(folders.files, plain.files);
         assert_eq!(folders.folders, [PathBuf::from("/a"), PathBuf::from("/b")]);
     }
@@ -725,12 +772,44 @@ mod tests {
 
     #[test]
     fn this_machines_roots_load_without_error() {
-        let Loaded { store, roots, .. } = load(None, &[]).unwrap();
+        let Loaded { store, roots, .. } = load(None, &RootsPlace::default(), &[]).unwrap();
         assert_eq!(store.len(), roots.certificates);
         assert_eq!(
             roots.certificates == 0,
             roots.sources.is_empty(),
             "{roots:?}"
         );
+    }
+
+    #[test]
+    fn of_a_changed_bundle_public_roots_and_named_files_are_certain() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, named) = (ca("own", 2040), ca("named", 2040));
+        let bundle = dir.path().join("bundle.pem");
+        let file = dir.path().join("named.pem");
+        let public = &webpki_root_certs::TLS_SERVER_ROOT_CERTS[0];
+        let public_pem = format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, public)
+        );
+        fs::write(&bundle, format!("{}{}{public_pem}", own.pem(), named.pem())).unwrap();
+        fs::write(&file, named.pem()).unwrap();
+        let place = RootsPlace {
+            file: Some(bundle.clone().into()),
+            folders: Some(dir.path().join("none").into()),
+        };
+        let ca_files = [file];
+        let mut loaded = load(None, &place, &ca_files).unwrap();
+        assert_eq!(loaded.bundle, [bundle]);
+        assert!(loaded.store.unchanged(is_public).is_none());
+        loaded.note_changed(Vec::new(), &ca_files);
+        assert!(loaded.store.unchanged(is_public).is_none());
+        loaded.note_changed(vec!["it was changed".to_owned()], &ca_files);
+        assert_eq!(loaded.store.unchanged(is_public).unwrap().len(), 1);
+        assert_eq!(loaded.roots.changed, ["it was changed"]);
+        // `ca` of hosts.toml is read at each pull.
+        let (extended, _) = extend(&loaded.store, &loaded.roots, &ca_files).unwrap();
+        assert_eq!(extended.len(), 3);
+        assert_eq!(extended.unchanged(is_public).unwrap().len(), 2);
     }
 }

@@ -13,8 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, InvalidMessage,
+    PeerMisbehaved, ProtocolVersion, SignatureScheme,
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -206,6 +206,18 @@ impl TlsClient {
         config
     }
 
+    /// A message of the handshake above 64 KiB, as of a chain of hundreds of certificates.
+    fn too_large(&self) -> TlsFault {
+        let reason = "the server sends certificates of more than 64 KiB".to_owned();
+        if self.builds.iter().any(GoBuild::takes_large_chains) {
+            let reason =
+                format!("{reason}, which containerd's newer builds take and this program does not");
+            TlsFault::Undecided { reason }
+        } else {
+            TlsFault::BadCertificate { reason }
+        }
+    }
+
     /// The table from what the handshake ended with to its fault.
     fn failure(&self, error: &io::Error, seen: &Seen, shown: &Shown) -> Failure {
         let tls = error
@@ -258,6 +270,20 @@ impl TlsClient {
             (Some(rustls::Error::PeerIncompatible(_)), _) => {
                 is_too_old(TlsFault::Incompatible { reason: reason() })
             }
+            (Some(rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)), _) => {
+                self.too_large()
+            }
+            (
+                Some(rustls::Error::PeerMisbehaved(
+                    PeerMisbehaved::UnsolicitedEncryptedExtension
+                    | PeerMisbehaved::UnsolicitedServerHelloExtension,
+                )),
+                _,
+            ) => TlsFault::Incompatible {
+                reason: "the server answers with an extension that was not asked for (ALPN)".to_owned(),
+            },
+            // Go may be less strict.
+            (Some(rustls::Error::PeerMisbehaved(_)), _) => TlsFault::Undecided { reason: reason() },
             (Some(rustls::Error::NoCertificatesPresented), _) => {
                 TlsFault::BadCertificate { reason: reason() }
             }

@@ -238,7 +238,6 @@ impl<'a> Round<'a> {
             let others = image.layers.iter().filter(|layer| !is_layer(layer));
             others.cloned().collect()
         });
-        let mut served = self.layers(visits, &others, &[]).await?;
         let start = Instant::now();
         let extent = Extent::Whole { max: MAX_MANIFEST };
         let config = self
@@ -265,6 +264,7 @@ impl<'a> Round<'a> {
                 });
             }
         };
+        let served = config_host.max(self.layers(visits, &others, &[]).await?);
         let plan = self.rules.decide(|b| unpack::plan(image, &body, b.release));
         let mismatched = wants_platform && !unpack::is_for(&body, &self.check.platform);
         let plan = match plan {
@@ -282,7 +282,6 @@ impl<'a> Round<'a> {
         {
             value.not_an_image |= plan.not_an_image;
         }
-        served = served.max(config_host);
         if plan.layers.is_empty() && others.is_empty() {
             if let Some(visit) = host_of(visits, served) {
                 visit.walk.blob = Step::Skipped {

@@ -24,7 +24,7 @@ from runtime import Runtime, shared
 from worlds import DIMENSIONS, GROUPS, alone, coverage, generate, is_timed, is_usual, whole
 
 # What worlds are drawn from where nothing is said of it.
-DRAWN = "protocol"
+DRAWN = "all"
 HERE = os.path.dirname(os.path.abspath(__file__))
 # How many worlds a worker plays at a time: quick ones, and timed ones beside them.
 QUICK, TIMED = 3, 20

@@ -42,6 +42,12 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     "Correct that in {place}, and {counts}. Until then no pod on this node gets an image."
                 ),
             ),
+            HostsEffect::NameRefused => (
+                Cause::ImageNameInvalid,
+                Severity::Critical,
+                "Use a DNS name in place of the IPv6 address, or containerd 1.7 or later."
+                    .to_owned(),
+            ),
             HostsEffect::PullFails => (
                 Cause::HostsTomlInvalid,
                 Severity::Critical,
@@ -156,18 +162,12 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
     let critical = findings.iter().filter(|f| f.severity == Severity::Critical);
     let open = critical.take(most).cloned().map(|mut root| {
         (root.leg, root.phase) = (None, None);
-        // A pull would send the credential, and take what comes.
-        let severity = if decided && root.cause != Cause::RealmUntrusted {
-            Severity::Warning
-        } else {
-            Severity::Critical
-        };
         let what = if decided {
             "a pull may take its content, which was not seen"
         } else {
             "if it serves the image, the pull succeeds"
         };
-        root.severity(severity).fact(format!(
+        root.severity(Severity::Critical).fact(format!(
             "that is of {} {}, which is asked before {}; {what}",
             walk.host.kind.as_str(),
             walk.host.endpoint,

@@ -320,7 +320,10 @@ fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
     if finding.cause == Cause::SecretMissing && is_absent(evidence) {
         return false;
     }
-    UNDECIDED.contains(&finding.cause)
+    // The node's own roots are seen, and there are none.
+    let is_known =
+        finding.cause == Cause::TlsNoRoots && !evidence.vantage.unseen.contains(&Unseen::NodeRoots);
+    (UNDECIDED.contains(&finding.cause) && !is_known)
         // From files alone nobody knows what the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A walk that ended for no reason that is on record.

@@ -388,8 +388,14 @@ pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
         );
         if found.source == ResolutionSource::HostsFile && may_be_old {
             let addresses: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
+            // That a proxy can't be reached is said of the proxy.
+            let severity = match leg.way.proxy() {
+                Some(_) => Severity::Warning,
+                None => Severity::Critical,
+            };
             findings.push(
                 new(Cause::DnsStale, Some(leg.role), Some(Phase::Connect))
+                    .severity(severity)
                     .confidence(Confidence::Medium)
                     .fact(format!(
                         "the hosts file says {} is at {}",

@@ -812,6 +812,7 @@ fn without_roots_nothing_is_said_of_an_authority() {
     for fault in [TlsFault::NoRoots, unknown_issuer()] {
         let mut evidence = healthy().unsecured(Role::Registry, fault);
         evidence.walk.roots.certificates = 0;
+        evidence.vantage.unseen = vec![Unseen::NodeRoots];
         evidence.walk.roots.problems = vec!["no bundle was found".to_owned()];
         only(&evidence, "tls_no_roots", Critical);
         assert_eq!(judge(&evidence).pull, Pull::Unknown);

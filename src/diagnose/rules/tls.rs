@@ -83,7 +83,9 @@ fn of_connection(leg: &Leg, fault: &TlsFault) -> (Cause, String) {
         TlsFault::Alert { alert, .. } => (Cause::TlsAlert, alert_hint(*alert, &host.to_string())),
         TlsFault::Incompatible { .. } => (
             Cause::TlsIncompatible,
-            format!("Update the TLS of '{host}' to version 1.2 or later."),
+            format!(
+                "Correct the TLS of '{host}': version 1.2 or later, and no extension in its answers that was not asked for."
+            ),
         ),
         TlsFault::Reset { .. } | TlsFault::Closed { .. } => (
             Cause::TlsReset,

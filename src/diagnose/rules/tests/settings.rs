@@ -146,9 +146,9 @@ fn what_a_mirror_before_would_have_given_is_left_open() {
     let mut mirror = healthy();
     mirror.walk.manifest = failed(ManifestFault::Http { fault: slow });
     let evidence = behind(&mirror);
-    assert_eq!(judge(&evidence).pull, Pull::WouldSucceed);
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
     says(
-        &only(&evidence, "probe_limit", Warning),
+        &only(&evidence, "probe_limit", Critical),
         &["mirror https://mirror.example.com", "was not seen"],
     );
     // To a token service in plain http containerd sends the credential, and goes on there.
@@ -807,4 +807,53 @@ fn annotations_are_told_once_for_a_pod() {
         };
     }
     only(&evidence, "eip_annotation_invalid", Warning);
+}
+
+// ---- what was changed after containerd started ---------------------------------------------------
+
+#[test]
+fn a_changed_bundle_leaves_open_what_depends_on_it() {
+    const CHANGED: &str = "/etc/ssl/certs/ca-certificates.crt was changed at 2026-01-02T00:00:00Z";
+    let mut accepted = healthy();
+    accepted.walk.roots.changed = vec![CHANGED.to_owned()];
+    quiet(&accepted);
+    accepted.walk.legs[0].tls.depends_on_changed_roots = true;
+    let finding = only(&accepted, "runtime_settings_unknown", Critical);
+    says(&finding, &[CHANGED, "Restart containerd"]);
+    assert_eq!(judge(&accepted).pull, Pull::Unknown);
+    let mut refused = healthy().unsecured(
+        Role::Registry,
+        TlsFault::UnknownIssuer {
+            issuer: "CN=Corp".to_owned(),
+        },
+    );
+    assert_eq!(judge(&refused).pull, Pull::WouldFail);
+    refused.walk.roots.changed = vec![CHANGED.to_owned()];
+    refused.walk.legs[0].tls.depends_on_changed_roots = true;
+    says(
+        &only(&refused, "runtime_settings_unknown", Critical),
+        &[CHANGED, "Restart containerd"],
+    );
+    assert_eq!(judge(&refused).pull, Pull::Unknown);
+}
+
+#[test]
+fn proxies_that_were_taken_away_leave_the_pull_open() {
+    let mut evidence = healthy();
+    evidence.proxies.changed = vec!["proxy.conf was changed".to_owned()];
+    let finding = only(&evidence, "runtime_settings_unknown", Critical);
+    says(
+        &finding,
+        &["no proxy is set there now", "proxy.conf was changed"],
+    );
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
+}
+
+#[test]
+fn a_node_without_roots_fails_where_its_roots_are_seen() {
+    let mut evidence = healthy().unsecured(Role::Registry, TlsFault::NoRoots);
+    evidence.vantage.unseen = vec![Unseen::NodeRoots];
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
+    evidence.vantage.unseen = Vec::new();
+    assert_eq!(judge(&evidence).pull, Pull::WouldFail);
 }

@@ -496,7 +496,7 @@ impl<'a> Round<'a> {
                     got: Bytes(reader.offset()),
                     want: *want,
                 }),
-                Part::Failed(fault) | Part::NotEncoded(fault) => Some(fault.clone()),
+                Part::Failed(fault) | Part::NextHost(fault) => Some(fault.clone()),
             };
             if let Some(visit) = host_of(visits, host) {
                 got.pending.note(&mut visit.lines, fault.as_ref());
@@ -518,7 +518,7 @@ impl<'a> Round<'a> {
                             missed(host, if why.is_own_limit() { why } else { fault })
                         })?;
                 }
-                (Part::NotEncoded(_), Some(fault)) => {
+                (Part::NextHost(_), Some(fault)) => {
                     drop(got);
                     if let Some(visit) = host_of(visits, host) {
                         visit.refuse(content, &fault, start.elapsed());

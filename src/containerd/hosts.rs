@@ -25,6 +25,8 @@ pub struct ConfiguredHost {
     /// As Go's `url.Host` has it: the port only where it is written.
     pub authority: String,
     pub ca: Vec<PathBuf>,
+    /// A file of them without a certificate adds nothing, and fails nothing.
+    pub ca_may_be_empty: bool,
     /// A file with certificate and key, or one of each.
     pub client: Vec<(PathBuf, Option<PathBuf>)>,
     /// Sent with every request to the host.
@@ -581,6 +583,7 @@ fn finish(mut host: RegistryHost, authority: String, settings: Settings) -> Conf
         host,
         authority,
         ca: settings.ca,
+        ca_may_be_empty: false,
         client: settings.client,
         headers: settings.headers,
         login: None,

@@ -627,6 +627,7 @@ fn client(
     let ConfiguredHost {
         host,
         ca,
+        ca_may_be_empty,
         client: pairs,
         headers,
         login,
@@ -641,6 +642,7 @@ fn client(
                 made.tls = TlsClient::new(store, &base.builds);
                 made.roots = roots;
             }
+            Err(RootsError::Empty { .. } | RootsError::Der { .. }) if ca_may_be_empty => {}
             Err(error) => {
                 let effect = match &error {
                     RootsError::TooLarge { .. } => HostsEffect::Doubtful,

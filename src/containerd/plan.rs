@@ -152,6 +152,7 @@ fn host(
         },
         authority: url.host.clone(),
         ca: Vec::new(),
+        ca_may_be_empty: true,
         client: Vec::new(),
         headers: Vec::new(),
         login: None,

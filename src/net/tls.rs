@@ -280,7 +280,8 @@ impl TlsClient {
                 )),
                 _,
             ) => TlsFault::Incompatible {
-                reason: "the server answers with an extension that was not asked for (ALPN)".to_owned(),
+                reason: "the server answers with an extension that was not asked for (ALPN)"
+                    .to_owned(),
             },
             // Go may be less strict.
             (Some(rustls::Error::PeerMisbehaved(_)), _) => TlsFault::Undecided { reason: reason() },

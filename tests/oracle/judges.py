@@ -106,13 +106,14 @@ async def _watched(site, call):
     return task.result()
 
 
-async def pull(bench, world, version, attempt=0, upstream=False):
-    """One pull by a real runtime, with the kubelet's tries of credentials; with `upstream`, by that build's defaults."""
-    site = await bench.site(world, f"{version}{'-upstream' * upstream}", attempt)
+async def pull(bench, world, version, attempt=0, upstream=False, restarted=False):
+    """One pull by a real runtime, with the kubelet's tries of credentials; with `upstream`, by that build's defaults;
+    with `restarted`, by one that was started after the last change of a file."""
+    site = await bench.site(world, f"{version}{'-upstream' * upstream}{'-restarted' * restarted}", attempt)
     try:
         if site.node.own:
             async with bench.owning:
-                return await _pull_by_own(bench, site, version, upstream)
+                return await _pull_by_own(bench, site, version, upstream, restarted)
         site.node.write(version)
         async with bench.pool.lease(version, upstream) as client:
             return await _pull(client, site)
@@ -140,9 +141,9 @@ def _told(site, outcome, seconds, texts):
             "fired": site.fired(), "requests": len(site.log), "log": list(site.log)}
 
 
-async def _pull_by_own(bench, site, version, upstream):
+async def _pull_by_own(bench, site, version, upstream, restarted):
     """A pull by a containerd that is started with the files of this node, and before what was edited later."""
-    node, edited = site.node, site.node.edited != "before"
+    node, edited = site.node, site.node.edited != "before" and not restarted
     node.write(version, old=edited)
     environment = node.variables(edited) | ({"GODEBUG": UPSTREAM[version]} if upstream else {})
     places = ("/run/nri", "/opt")

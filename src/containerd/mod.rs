@@ -124,6 +124,8 @@ struct Plan {
 pub struct HostClient {
     pub host: RegistryHost,
     pub tls: TlsClient,
+    /// Of Go's own client, which fetches what a descriptor says is elsewhere.
+    pub default_tls: TlsClient,
     pub roots: Roots,
     /// Go with every request; their values may be secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -171,6 +173,7 @@ impl BaseTrust {
         HostClient {
             host,
             tls: self.tls.clone(),
+            default_tls: self.tls.clone(),
             roots: self.roots.clone(),
             headers: Vec::new(),
             header_values: Vec::new(),
@@ -282,10 +285,11 @@ impl Settings {
             }
             Source::Config(_) | Source::Folder(_) | Source::Unread => {}
         }
-        let is_unread = matches!(self.source, Source::Unread);
+        // A file that was changed may have had more than its config_path, or not even that.
+        let may_have_path = matches!(self.source, Source::Unread) || !self.newer.is_empty();
         let is_changed = !self.newer.is_empty() || self.proxies.are_changed();
         let as_read = candidates.clone();
-        if is_unread {
+        if may_have_path {
             let others = as_read.iter().map(|one| one.with(Settled::WithConfigPath));
             candidates.extend(others);
         }
@@ -359,9 +363,15 @@ impl Settings {
 
     /// What there is to say of the files; of what not all releases do, with those that do.
     fn problems(&self, domain: &str, own: &RegistryHost, rules: &Rules) -> Vec<HostsProblem> {
-        let candidates = rules.candidates();
+        let settings = rules.in_force().settings;
+        let candidates: Vec<Behaviour> = rules
+            .candidates()
+            .iter()
+            .copied()
+            .filter(|one| one.settings == settings)
+            .collect();
         let mut found: Vec<(HostsProblem, Vec<&'static str>)> = Vec::new();
-        for candidate in [rules.in_force()].into_iter().chain(candidates).copied() {
+        for candidate in [rules.in_force()].into_iter().chain(&candidates).copied() {
             let name = candidate.release.name();
             for problem in self.plan(domain, own, candidate).1 {
                 let there = found.iter_mut().find(|(known, _)| *known == problem);
@@ -462,6 +472,14 @@ impl Settings {
                 if behaviour.settings == Settled::BeforeChange && !self.newer.is_empty() =>
             {
                 config_toml::validate(CriSettings::default(), behaviour)
+            }
+            Source::Config(files) if behaviour.settings == Settled::WithConfigPath => {
+                let now = config_toml::decode(files, behaviour).unwrap_or_default();
+                let settings = CriSettings {
+                    config_path: now.config_path,
+                    ..CriSettings::default()
+                };
+                config_toml::validate(settings, behaviour)
             }
             Source::Folder(list) => {
                 let settings = CriSettings {

@@ -152,7 +152,7 @@ fn host(
         },
         authority: url.host.clone(),
         ca: Vec::new(),
-        ca_may_be_empty: true,
+        ca_may_be_empty: false,
         client: Vec::new(),
         headers: Vec::new(),
         login: None,
@@ -184,6 +184,7 @@ fn add_tls(host: &mut ConfiguredHost, tls: &Tls) -> Result<(), String> {
     }
     if !tls.ca_file.is_empty() {
         host.ca.push(PathBuf::from(&tls.ca_file));
+        host.ca_may_be_empty = true;
         host.host
             .ca_files
             .push(crate::model::text::printable(&tls.ca_file));

@@ -337,7 +337,15 @@ fn a_file_that_is_newer_than_containerd_is_not_in_force() {
     touch("config.toml", 1_700_000_120);
     let settings = node.load();
     let candidates = settings.candidates(Some(&runtime));
-    assert_eq!(candidates.len(), 2);
+    let settled: Vec<Settled> = candidates.iter().map(|one| one.settings).collect();
+    assert_eq!(
+        settled,
+        [
+            Settled::AsRead,
+            Settled::WithConfigPath,
+            Settled::BeforeChange
+        ]
+    );
     let read = node.read("1.7.24");
     assert_eq!(read.hosts, [MIRROR, OWN]);
     assert!(
@@ -346,8 +354,24 @@ fn a_file_that_is_newer_than_containerd_is_not_in_force() {
         "{}",
         read.reasons
     );
-    let (before, _) = settings.plan(DOMAIN, &read.clients[1].host, candidates[1]);
+    let own = &read.clients[1].host;
+    let (before, _) = settings.plan(DOMAIN, own, candidates[2]);
     assert_eq!(before.hosts.len(), 1, "the mirror was not asked before");
+    // What is broken now was not necessarily so then.
+    let broken = "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = 'TMP/certs.d'\n[plugins.'io.containerd.grpc.v1.cri'.registry.mirrors.'a']\nendpoint = []\n";
+    node.write("config.toml", broken);
+    let settings = node.load();
+    for (one, hosts, fails) in [(0, 1, true), (1, 2, false), (2, 1, false)] {
+        let candidates = settings.candidates(Some(&runtime));
+        let rules = Rules::new(candidates[one], &candidates);
+        let base = BaseTrust::new(Pool::default(), Roots::default());
+        let (config, clients) = settings.hosts(DOMAIN, own, &base, &rules);
+        let is_broken = config
+            .problems()
+            .iter()
+            .any(|problem| problem.effect == HostsEffect::PullsNothing);
+        assert_eq!((clients.len(), is_broken), (hosts, fails), "{one}");
+    }
 }
 
 const HOSTS: &str =

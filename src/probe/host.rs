@@ -587,7 +587,7 @@ impl<'a> Visit<'a> {
             let Some(endpoint) = crate::model::endpoint::Endpoint::of(&url) else {
                 continue;
             };
-            let line = match self.lines.open(Role::Blob, &endpoint).await {
+            let line = match self.lines.open_foreign(Role::Blob, &endpoint).await {
                 Ok(line) => line,
                 Err(OpenError::Failed(phase)) => {
                     return Some(Err(HttpFault::RedirectBlocked {

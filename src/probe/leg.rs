@@ -86,6 +86,8 @@ pub(super) struct Lines<'a> {
     /// Go by no proxy, whatever the settings say.
     direct: bool,
     rules: &'a Rules,
+    /// By Go's own client, without what the host is set to.
+    is_foreign: bool,
     trace: Vec<TracedExchange>,
     suspect: Option<Suspect>,
     /// Connections of a phase that is over.
@@ -193,6 +195,7 @@ impl<'a> Lines<'a> {
             opened: Vec::new(),
             direct,
             rules,
+            is_foreign: false,
             trace: Vec::new(),
             suspect: None,
             kept: Vec::new(),
@@ -277,6 +280,18 @@ impl<'a> Lines<'a> {
     }
 
     /// All go without a proxy, for comparison.
+    /// Connects as Go's own client does.
+    pub(super) async fn open_foreign(
+        &mut self,
+        role: Role,
+        endpoint: &Endpoint,
+    ) -> Result<LineId, OpenError> {
+        self.is_foreign = true;
+        let opened = self.open(role, endpoint).await;
+        self.is_foreign = false;
+        opened
+    }
+
     pub(super) fn rules(&self) -> &'a Rules {
         self.rules
     }
@@ -512,11 +527,12 @@ impl<'a> Lines<'a> {
                 Some(State::Fresh(Stream::Plain(stream))),
             );
         }
-        let secured = self
-            .client
-            .tls
-            .handshake(&endpoint.host, stream, self.edges.wait)
-            .await;
+        let tls = if self.is_foreign {
+            &self.client.default_tls
+        } else {
+            &self.client.tls
+        };
+        let secured = tls.handshake(&endpoint.host, stream, self.edges.wait).await;
         let state = secured
             .stream
             .map(|stream| State::Fresh(Stream::Tls(Box::new(stream))));

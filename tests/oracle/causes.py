@@ -135,7 +135,7 @@ PROBE = {
         **{value: BYTES for value in ("range_noise", "no_length", "chunked")},
     },
     "layer_redirect": {
-        "dead": {"redirect_blob"}, "absent_name": {"redirect_blob"}, "loop": {"redirect_broken"},
+        "dead": {"redirect_blob"} | DEAD, "absent_name": {"redirect_blob"}, "loop": {"redirect_broken"},
         "eleven_hops": {"redirect_broken"}, "nine_hops": {"redirect_broken"}, "no_location": {"redirect_broken"},
         "signed_subdomain": {"blob_denied"}, "signed_other_port": {"blob_denied"}, "signed_other_host": {"blob_denied"},
     },
@@ -183,13 +183,13 @@ PROBE |= {
         "path": FILES | PAGE | {"manifest_unknown"}, "crt_beside": FILES | AUTHORITY,
     },
     "config_file": {name: CONFIG for name in config_texts.TEXTS} | {
-        "login_broken": CONFIG | NO_CREDENTIAL | {"auth_bad_cred", "auth_unknown", "secret_format"}, "tls_tables": CONFIG | AUTHORITY | {"tls_alert"},
+        "imports_broken": CONFIG | IN_FORCE, "login_broken": CONFIG | NO_CREDENTIAL | {"auth_bad_cred", "auth_unknown", "secret_format"}, "tls_tables": CONFIG | AUTHORITY | {"tls_alert"},
         "mirrors_broken": CONFIG | DEAD | {"tls_not_tls", "tls_reset", "tls_plain_http", "unexpected_eof"},
     },
     "place": {
         **{name: {"tls_plain_http", "tls_not_tls"} for name in ("localhost_plain", "loopback_plain", "named_loopback_plain", "private_plain")},
         **{name: {"request_refused", "tls_reset", "unexpected_eof", "tcp_reset", "tls_not_tls"} for name in ("localhost_tls", "loopback_tls")},
-        **{name: {"image_name_invalid", "unexpected_eof", "tls_not_tls", "tls_reset"} for name in ("loopback_6_tls", "loopback_6_plain",
+        **{name: {"image_name_invalid", "unexpected_eof", "tls_not_tls", "tls_reset", "tcp_reset"} for name in ("loopback_6_tls", "loopback_6_plain",
         "private_6_tls")},
     },
     "port": {"443": {"tls_plain_http", "tcp_refused"}, "80": {"unexpected_eof", "tls_reset", "tls_not_tls"}},

@@ -146,6 +146,14 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     if pull == Pull::WouldSucceed && is_spared(evidence) {
         pull = Pull::Unknown;
     }
+    if pull == Pull::WouldFail {
+        // What fails it comes before what would leave it undecided.
+        findings.sort_by_key(|f| {
+            (f.severity == Severity::Critical)
+                .then(|| leaves_undecided(evidence, f))
+                .map_or((1, false), |is_open| (0, is_open))
+        });
+    }
     Verdict {
         pull,
         findings,
@@ -254,7 +262,15 @@ fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
     };
     let config = walk.config.as_ref().and_then(|step| step.fault());
     let mut faults = [manifest, config, walk.blob.fault()].into_iter().flatten();
-    walk.resolved_elsewhere && finding.leg == Some(Role::Token) && !faults.any(is_of_token)
+    let head = walk
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.head.fault());
+    // Where the host redirected the HEAD to can't be reached.
+    let is_of_head = matches!(head, Some(HttpFault::RedirectBlocked { phase, .. })
+        if finding.leg == Some(Role::Registry) && finding.phase == Some(*phase));
+    let is_of_lost_token = finding.leg == Some(Role::Token) && !faults.any(is_of_token);
+    walk.resolved_elsewhere && (is_of_head || is_of_lost_token)
 }
 
 /// A name may resolve otherwise where the pull is made; only the node's own network has its resolver.

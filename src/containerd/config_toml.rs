@@ -313,6 +313,14 @@ fn has_tls(merged: &Merged, behaviour: Behaviour) -> bool {
     hosts.any(|host| host.table().is_some_and(|host| host.contains_key("tls")))
 }
 
+/// The CRI plugin pulls by itself, in a release that has the transfer service for it.
+pub fn pulls_locally(files: &ConfigFiles, behaviour: Behaviour) -> bool {
+    behaviour.release >= Release::V2_1
+        && decode(files, behaviour).is_ok_and(|settings| {
+            settings.use_local_image_pull || settings.needs_local_pull.is_some()
+        })
+}
+
 /// The file is of a version that is newer than the release: it was written for another.
 pub fn is_too_new(files: &ConfigFiles, behaviour: Behaviour) -> bool {
     written_version(files) > newest_version(behaviour.release)

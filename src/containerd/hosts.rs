@@ -56,6 +56,15 @@ pub fn folder_names(domain: &str) -> Vec<String> {
     names
 }
 
+/// A line has a key, and no value.
+pub fn lacks_value(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().any(|line| {
+        let line = line.split('#').next().unwrap_or_default().trim_end();
+        !line.trim_start().starts_with('[') && line.ends_with('=')
+    })
+}
+
 /// Reads a `hosts.toml` that lies in `folder`, for images of the registry `domain`.
 ///
 /// # Errors
@@ -68,6 +77,9 @@ pub fn parse(
     behaviour: Behaviour,
 ) -> Result<HostsFile, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
+    if text.starts_with('\u{feff}') && behaviour.release >= Release::V2_0 {
+        return Err("it begins with a byte order mark, which containerd 2 can't read".to_owned());
+    }
     let document = Document::parse(text).map_err(|error| {
         // The parser's own words may quote a header's value.
         let before = error

@@ -31,7 +31,7 @@ use crate::net::tls::{ClientCertificates, TlsClient};
 use crate::registry::keyring::Credential;
 use crate::registry::scrub::Secret;
 use crate::trust::{GoBuild, Pool};
-use behaviour::{Behaviour, Rules, Settled};
+use behaviour::{Behaviour, Release, Rules, Settled};
 use config_files::ConfigFiles;
 use config_toml::{CriSettings, Registry, Stop};
 use hosts::ConfiguredHost;
@@ -288,6 +288,11 @@ impl Settings {
         // A file that was changed may have had more than its config_path, or not even that.
         let may_have_path = matches!(self.source, Source::Unread) || !self.newer.is_empty();
         let is_changed = !self.newer.is_empty() || self.proxies.are_changed();
+        if let Source::Config(files) = &self.source {
+            for one in &mut candidates {
+                one.pulls_locally = config_toml::pulls_locally(files, *one);
+            }
+        }
         let as_read = candidates.clone();
         if may_have_path {
             let others = as_read.iter().map(|one| one.with(Settled::WithConfigPath));
@@ -595,6 +600,12 @@ fn read_folder(
     match read(&file) {
         Ok(bytes) if !bytes.is_empty() => match hosts::parse(&bytes, domain, folder, behaviour) {
             Ok(parsed) => return (parsed.hosts, parsed.problems),
+            Err(reason) if behaviour.release == Release::V1_6 && hosts::lacks_value(&bytes) => {
+                problems.push(HostsProblem::of_hosts(
+                    HostsEffect::PullFails,
+                    format!("hosts.toml: {reason}: a key has no value, and containerd 1.6 crashes when it reads that"),
+                ));
+            }
             Err(reason) => problems.push(HostsProblem::of_hosts(
                 HostsEffect::Ignored,
                 format!(

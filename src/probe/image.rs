@@ -117,7 +117,7 @@ impl<'a> Round<'a> {
                         .filter(|name| !name.starts_with("unknown"))
                         .collect();
                     let chosen = self.rules.decide(|b| {
-                        let exactly = b.release >= Release::V2_1;
+                        let exactly = b.unpacks_as() >= Release::V2_1;
                         let chosen = oci::select(&entries, &self.check.platform, exactly);
                         let chosen = chosen.into_iter().cloned();
                         chosen.collect::<Vec<_>>()
@@ -265,7 +265,9 @@ impl<'a> Round<'a> {
             }
         };
         let served = config_host.max(self.layers(visits, &others, &[]).await?);
-        let plan = self.rules.decide(|b| unpack::plan(image, &body, b.release));
+        let plan = self
+            .rules
+            .decide(|b| unpack::plan(image, &body, b.unpacks_as()));
         let mismatched = wants_platform && !unpack::is_for(&body, &self.check.platform);
         let plan = match plan {
             _ if mismatched => Err(ManifestFault::NoPlatform {

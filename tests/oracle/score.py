@@ -43,6 +43,12 @@ def others_of(result, version):
     return [truth([result[kind][version]]) for kind in ("upstream", "restarted") if version in result.get(kind, {})]
 
 
+def exceptions():
+    """What no walk can know, with why: faults as "dimension=value" or "dimension=class/member"."""
+    with open(os.path.join(HERE, "exceptions.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
 def critical(report):
     return [finding for finding in report["findings"] if finding["severity"] == "critical"]
 
@@ -112,6 +118,8 @@ class Score:
         self.disagreements, self.high, self.off_blind, self.broken = [], [], [], []
         # How often a build with upstream's defaults did not come to the same.
         self.builds = 0
+        # Unknown where a fault is one that no walk can know.
+        self.exceptions, self.excepted = exceptions(), collections.Counter()
         self.cause_right, self.cause_wrong, self.right_high = 0, [], 0
         self.texts = []
         self.probe_seconds, self.pull_seconds, self.most_requests = [], [], 0
@@ -138,6 +146,8 @@ class Score:
             self.most_requests = max(self.most_requests, report["requests"])
             self.pull_seconds += [pull["seconds"] for pull in pulls]
             found = causes.faults(values, [fault for pull in pulls for fault in pull["fired"]], is_usual, result.get("texts", {}))
+            named = {fault.partition("/")[0] for fault in found} | set(found)
+            self.excepted[version] += judgement == "unknown" and not named.isdisjoint(self.exceptions)
             if judgement == "disagree":
                 self._disagrees(result, version, fact, report, found, other)
             elif judgement == "agree" and fact == "failed":
@@ -226,7 +236,8 @@ def print_runtimes(score, total):
                 continue
             pulled = percent(score.pulled[version], total) if name == version else ""
             print(f"  {name:<10}{pulled:>9}{tally.counts['agree']:>8}{tally.counts['disagree']:>10}{tally.counts['unknown']:>9}"
-                  f"{tally.counts['none']:>6}{tally.counts['intermittent']:>9}{rate(tally.agreement):>12}{rate(tally.unknown):>10}")
+                  f"{tally.counts['none']:>6}{tally.counts['intermittent']:>9}{rate(tally.agreement):>12}{rate(tally.unknown):>10}"
+                  + (f"  ({score.excepted[version]} by exceptions.json)" if name == version else ""))
 
 
 def bad_values(score):

@@ -214,6 +214,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         role,
         endpoint: endpoint(host),
         way: Way::Direct,
+        proxy_tls: None,
         tunnel: None,
         resolve: resolved(host, &[address]),
         connect: dialled(vec![dial(address, None)]),

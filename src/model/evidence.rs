@@ -220,6 +220,9 @@ pub struct Leg {
     pub way: Way,
     pub resolve: Resolve,
     pub connect: Connect,
+    /// TLS with the proxy, where it is one of https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_tls: Option<Tls>,
     /// The word of the proxy, where one opens the way (`CONNECT`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Step<Tunnel, ProxyFault>>,

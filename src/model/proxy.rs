@@ -1,4 +1,4 @@
-//! HTTP proxies: which one a leg went by, and why.
+//! Proxies: which one a leg went by, and why.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,13 @@ pub struct Proxy {
     pub authenticated: bool,
     /// The variable that names it, as it was written.
     pub variable: String,
+}
+
+impl Proxy {
+    /// `socks5` and `socks5h`, which Go knows and this program does not speak.
+    pub fn is_socks(&self) -> bool {
+        self.scheme.starts_with("socks5")
+    }
 }
 
 impl std::fmt::Display for Proxy {

@@ -16,7 +16,6 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, InvalidMessage,
     PeerMisbehaved, ProtocolVersion, SignatureScheme,
 };
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -24,6 +23,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::chain::{self, Presented, Shown};
 use super::hello;
 use super::roots::is_public;
+use super::stream::{Stream, TlsStream};
 use super::watched::{Seen, Watched};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Session, Step, Tls};
@@ -31,9 +31,6 @@ use crate::model::fault::TlsFault;
 use crate::model::text::{clean, hex};
 use crate::model::units::Bytes;
 use crate::trust::{self, Certificate, GoBuild, Pool};
-
-/// A secure stream over a connection whose bytes are counted.
-pub type TlsStream = tokio_rustls::client::TlsStream<Watched<TcpStream>>;
 
 /// What came of the TLS phase.
 #[derive(Debug)]
@@ -127,10 +124,15 @@ impl TlsClient {
     }
 
     /// Makes one handshake with `host` over `stream`.
-    pub async fn handshake(&self, host: &Host, stream: TcpStream, limit: Duration) -> Secured {
+    pub async fn handshake(
+        &self,
+        host: &Host,
+        stream: impl Into<Stream>,
+        limit: Duration,
+    ) -> Secured {
         let started = Instant::now();
         let presented = Presented::default();
-        let result = self.session(host, stream, limit, &presented).await;
+        let result = self.session(host, stream.into(), limit, &presented).await;
         let took = started.elapsed();
         let shown = presented.shown();
         let (fault, bad_link) = shown.refused.map_or((None, None), |refused| {
@@ -157,7 +159,7 @@ impl TlsClient {
     async fn session(
         &self,
         host: &Host,
-        stream: TcpStream,
+        stream: Stream,
         limit: Duration,
         presented: &Presented,
     ) -> Result<(Session, TlsStream), Failure> {
@@ -577,6 +579,7 @@ const MAX_TEXT: usize = 300;
 mod tests {
     use rcgen::{BasicConstraints, IsCa};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::net::testing::{self, Ca, LONG, Leaf, peer};

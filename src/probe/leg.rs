@@ -26,7 +26,8 @@ use crate::model::network::RouteOutcome;
 use crate::model::proxy::{Tunnel, Way};
 use crate::model::units::Bytes;
 use crate::net::dns;
-use crate::net::http::{ForProxy, HttpConnection, Response, Stream};
+use crate::net::http::{ForProxy, HttpConnection, Response};
+use crate::net::stream::Stream;
 use crate::net::{kernel, tcp, tunnel};
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
@@ -346,7 +347,7 @@ impl<'a> Lines<'a> {
         leg.way = way;
         self.legs.push(leg);
         let index = self.legs.len() - 1;
-        if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.scheme != "http") {
+        if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.is_socks()) {
             let scheme = proxy.proxy.scheme.clone();
             let leg = &mut self.legs[index];
             leg.resolve.outcome = Step::Skipped {
@@ -361,17 +362,13 @@ impl<'a> Lines<'a> {
         }
         let (stream, to) = self.reach(index, endpoint, proxy).await?;
         let socket = stream.as_fd().try_clone_to_owned().ok();
-        let stream = match self.tunnel(endpoint, proxy, stream).await {
-            Tunneled::NotNeeded(stream) => stream,
-            Tunneled::Open(value, took, stream) => {
-                self.legs[index].tunnel = Some(Step::Done { value, took });
-                stream
-            }
-            Tunneled::Failed(fault, took) => {
-                self.legs[index].tunnel = Some(Step::Failed { fault, took });
-                block_after(&mut self.legs[index], Phase::Proxy);
-                return Err(OpenError::Failed(Phase::Proxy));
-            }
+        let passage = self.pass(endpoint, proxy, stream).await;
+        let leg = &mut self.legs[index];
+        leg.proxy_tls = passage.proxy_tls;
+        leg.tunnel = passage.tunnel;
+        let Some(stream) = passage.stream else {
+            block_after(leg, Phase::Proxy);
+            return Err(OpenError::Failed(Phase::Proxy));
         };
 
         if endpoint.scheme == Scheme::Https {
@@ -498,34 +495,50 @@ impl<'a> Lines<'a> {
         own.map_or(self.edges.wait, |own| own.min(self.edges.wait))
     }
 
-    /// The way through the proxy, where there is one and the endpoint is one of https.
-    async fn tunnel(
+    /// Through the proxy, where there is one: TLS with it, where it has that, by what counts for the
+    /// host's own certificate, as Go has it; then a tunnel, where the endpoint is one of https.
+    async fn pass(
         &self,
         endpoint: &Endpoint,
         proxy: Option<&ProxyServer>,
         stream: TcpStream,
-    ) -> Tunneled {
+    ) -> Passage {
+        let mut passage = Passage::default();
+        let mut stream = Stream::Plain(stream);
+        let wait = self.edges.wait;
+        if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.scheme == "https") {
+            let secured = self.client.tls.handshake(&proxy.host, stream, wait).await;
+            let tls = passage.proxy_tls.insert(secured.tls);
+            let (Some(secure), None) = (secured.stream, unfit(tls, proxy)) else {
+                passage.tunnel = unfit(tls, proxy).map(|fault| Step::Failed {
+                    fault,
+                    took: tls.outcome.took().unwrap_or_default(),
+                });
+                return passage;
+            };
+            stream = Stream::Tls(Box::new(secure));
+        }
         let Some(proxy) = proxy.filter(|_| endpoint.scheme == Scheme::Https) else {
-            return Tunneled::NotNeeded(stream);
+            passage.stream = Some(stream);
+            return passage;
         };
         let start = Instant::now();
-        let authorization = authorization_of(proxy);
-        match tunnel::open(stream, endpoint, authorization, self.edges.wait).await {
-            Ok((tunnel, stream)) => Tunneled::Open(tunnel, start.elapsed(), stream),
-            Err(fault) => Tunneled::Failed(fault, start.elapsed()),
-        }
+        let opened = tunnel::open(stream, endpoint, authorization_of(proxy), wait).await;
+        let opened = opened.map(|(tunnel, stream)| {
+            passage.stream = Some(stream);
+            tunnel
+        });
+        passage.tunnel = Some(Step::from_result(opened, start.elapsed()));
+        passage
     }
 
     /// TLS, where the endpoint has it.
-    async fn secure(&self, endpoint: &Endpoint, stream: TcpStream) -> (Tls, Option<State>) {
+    async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<State>) {
         if endpoint.scheme == Scheme::Http {
             let outcome = Step::Skipped {
                 reason: Skip::NotNeeded,
             };
-            return (
-                Tls::without_chain(outcome),
-                Some(State::Fresh(Stream::Plain(stream))),
-            );
+            return (Tls::without_chain(outcome), Some(State::Fresh(stream)));
         }
         let tls = if self.is_foreign {
             &self.client.default_tls
@@ -852,9 +865,10 @@ impl<'a> Lines<'a> {
             return Err((Phase::Connect, words(fault)));
         };
         let socket = stream.as_fd().try_clone_to_owned().ok();
-        let stream = match self.tunnel(endpoint, self.way(endpoint).1, stream).await {
-            Tunneled::NotNeeded(stream) | Tunneled::Open(_, _, stream) => stream,
-            Tunneled::Failed(fault, _) => return Err((Phase::Proxy, fault.to_string())),
+        let passage = self.pass(endpoint, self.way(endpoint).1, stream).await;
+        let Some(stream) = passage.stream else {
+            let fault = passage.tunnel.as_ref().and_then(Step::fault);
+            return Err((Phase::Proxy, words(fault.map(ToString::to_string))));
         };
         match self.secure(endpoint, stream).await {
             // The first connection was verified, and what is to be sent may hold a credential.
@@ -952,11 +966,30 @@ pub(super) fn clone_request(request: &Request<Body>) -> Request<Body> {
     clone
 }
 
-/// What became of the way through a proxy.
-enum Tunneled {
-    NotNeeded(TcpStream),
-    Open(Tunnel, Duration, TcpStream),
-    Failed(ProxyFault, Duration),
+/// What became of the way through a proxy, if there is one.
+#[derive(Default)]
+struct Passage {
+    proxy_tls: Option<Tls>,
+    tunnel: Option<Step<Tunnel, ProxyFault>>,
+    /// There unless it failed.
+    stream: Option<Stream>,
+}
+
+/// Why nothing goes on over the TLS with a proxy.
+fn unfit(tls: &Tls, proxy: &ProxyServer) -> Option<ProxyFault> {
+    let failed = |fault: &TlsFault| ProxyFault::Tls {
+        fault: fault.clone(),
+    };
+    let exposed = tls
+        .unverified
+        .as_ref()
+        .filter(|_| proxy.authorization.is_some());
+    let kept_back = exposed.map(|fault| ProxyFault::Undecided {
+        reason: format!(
+            "its certificate is not good ({fault}), and its user and password are not sent over such a connection, as containerd does by skip_verify"
+        ),
+    });
+    tls.outcome.fault().map(failed).or(kept_back)
 }
 
 fn authorization_of(proxy: &ProxyServer) -> Option<HeaderValue> {
@@ -1008,6 +1041,7 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
             not_tried: 0,
             outcome: Step::Skipped { reason: later },
         },
+        proxy_tls: None,
         tunnel: None,
         tls: Tls::without_chain(Step::Skipped { reason: later }),
         clock: None,

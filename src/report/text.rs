@@ -659,6 +659,14 @@ impl Page {
                     &hops(trace),
                 );
             }
+            if let Some(tls) = leg
+                .proxy_tls
+                .as_ref()
+                .filter(|tls| tls.outcome.done().is_some())
+            {
+                let said = format!("with the proxy: {}", secured(tls, evidence));
+                self.step("tls", &tls.outcome, &said);
+            }
             if let Some(tunnel) = &leg.tunnel {
                 let said = tunnel.done().map_or_else(String::new, |tunnel| {
                     format!(

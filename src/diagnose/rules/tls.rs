@@ -28,14 +28,10 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
             },
             |word| (word.cause, word.hint, word.confidence),
         );
-        let is_to_be_compared = certificates::hangs_on_roots(cause);
         let mut finding = at(cause, leg.role, Phase::Tls)
             .confidence(confidence)
             .fact(format!("{}: {fault}", leg.endpoint))
-            .facts(certificates::facts(leg))
-            .facts(chain(leg, is_to_be_compared))
-            .facts(changed_bundle(evidence, leg))
-            .facts(details(evidence, leg, fault));
+            .facts(facts(evidence, leg, fault, cause));
         let is_of_time = matches!(
             cause,
             Cause::TlsExpired | Cause::TlsNotYetValid | Cause::TlsRootExpired
@@ -46,6 +42,15 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
         }
         findings.push(finding.hint(hint));
     }
+}
+
+/// What was seen of a handshake that failed for this cause.
+pub(super) fn facts(evidence: &Evidence, leg: &Leg, fault: &TlsFault, cause: Cause) -> Vec<String> {
+    let mut facts = certificates::facts(leg);
+    facts.extend(chain(leg, certificates::hangs_on_roots(cause)));
+    facts.extend(changed_bundle(evidence, leg));
+    facts.extend(details(evidence, leg, fault));
+    facts
 }
 
 /// Which files of the bundle containerd may not have read.
@@ -73,7 +78,7 @@ fn of_connection(leg: &Leg, fault: &TlsFault) -> (Cause, String) {
             ),
         ),
         // Go offers suites that ours lacks, and the server says no more.
-        TlsFault::Alert { alert: 40 | 71, .. } => (
+        fault if fault.is_undecided() => (
             Cause::TlsUndecided,
             format!(
                 "{} In any case have '{host}' offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
@@ -210,7 +215,7 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
 }
 
 /// Said before advice that is wrong when the clock is.
-fn clock_first(evidence: &Evidence) -> &'static str {
+pub(super) fn clock_first(evidence: &Evidence) -> &'static str {
     match our_clock(evidence) {
         OurClock::Agrees => "",
         _ => "First compare the local time above with a time server. ",

@@ -497,7 +497,7 @@ impl Settings {
                 problems.extend(config_toml::notes(files, behaviour));
                 problems.extend(
                     self.newer.iter().map(|reason| {
-                        HostsProblem::of_config(HostsEffect::Doubtful, reason.clone())
+                        HostsProblem::of_config(HostsEffect::Changed, reason.clone())
                     }),
                 );
                 let settings = config_toml::decode(files, behaviour)?;

@@ -192,14 +192,13 @@ impl Rule {
     }
 }
 
-/// A proxy as `parseProxy` has it, and whether its URL was used as it is written. What is no URL of a
-/// known scheme Go reads once more behind `http://`: `host:3128` is meant so, `ftp://host` becomes a proxy
-/// named `ftp`. `None`: Go uses none, or a part of a password would be shown.
+/// A proxy as `parseProxy` has it, and whether its URL was used as it is written. What is no URL Go reads once more
+/// behind `http://`: `host:3128` is meant so. `ftp://host` was a proxy named `ftp` for Go 1.19, and is one of http at
+/// that port for Go 1.24: it stays what it is. `None`: Go uses none, or a part of a password would be shown.
 fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
     let again = format!("http://{value}");
-    let is_known = |url: &GoUrl| ["http", "https", "socks5", "socks5h"].contains(&&*url.scheme);
     let (text, url) = match go::parse_url(value, false) {
-        Ok(url) if is_known(&url) => (value, url),
+        Ok(url) if !url.scheme.is_empty() && !url.host.is_empty() => (value, url),
         first => match go::parse_url(&again, false) {
             Ok(url) => (&*again, url),
             // Without a host.
@@ -221,11 +220,7 @@ fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
         proxy: Proxy {
             authority: format!("{host}:{port}"),
             authenticated: authorization.is_some(),
-            scheme: if is_known(&url) {
-                url.scheme
-            } else {
-                "http".to_owned()
-            },
+            scheme: url.scheme,
             variable: variable.to_owned(),
         },
         host,

@@ -93,6 +93,8 @@ pub enum HostsEffect {
     Doubtful,
     /// What was not seen decides whether pulls succeed.
     Undecided,
+    /// The file was changed after containerd started, which goes by what it had then.
+    Changed,
 }
 
 /// One host that containerd would ask for the image.

@@ -145,6 +145,10 @@ impl<'a> Visit<'a> {
         self.session = Some(Session::new(rules, repository, credential, spares));
     }
 
+    pub(super) fn session_mut(&mut self) -> Option<&mut Session<'a>> {
+        self.session.as_mut()
+    }
+
     /// Asks what a tag stands for, or whether a digest is there.
     pub(super) async fn resolve(
         &mut self,

@@ -9,6 +9,7 @@ use bytes::Bytes as Body;
 use super::content::{Extent, Part, Reader};
 use super::host::{Content, MAX_MANIFEST, Visit};
 use super::session::Got;
+use super::session::Learned;
 use super::unpack;
 use super::{Round, transfer};
 use crate::containerd::behaviour::{Behaviour, Release};
@@ -238,11 +239,17 @@ impl<'a> Round<'a> {
             let others = image.layers.iter().filter(|layer| !is_layer(layer));
             others.cloned().collect()
         });
+        let before = if others.is_empty() {
+            None
+        } else {
+            Some(learned(visits))
+        };
         let start = Instant::now();
         let extent = Extent::Whole { max: MAX_MANIFEST };
         let config = self
             .content(visits, Content::Config, &image.config, extent, true)
             .await;
+        let since = before.map(|before| forget_since(visits, before));
         let (config_host, body) = match config {
             Ok(found) => {
                 let host = host_of(visits, found.host);
@@ -265,6 +272,9 @@ impl<'a> Round<'a> {
             }
         };
         let served = config_host.max(self.layers(visits, &others, &[]).await?);
+        if let Some(since) = since {
+            learn(visits, since);
+        }
         let plan = self
             .rules
             .decide(|b| unpack::plan(image, &body, b.unpacks_as()));
@@ -686,6 +696,32 @@ impl<'a> Round<'a> {
         .await;
         visit.walk.transfer = Some(transfer);
         visit.note_range(range);
+    }
+}
+
+/// What each host's session knows of challenges.
+fn learned(visits: &mut [Option<Visit<'_>>]) -> Vec<Learned> {
+    let sessions = visits.iter_mut().map(|visit| visit.as_mut()?.session_mut());
+    sessions
+        .map(|session| session.map_or_else(Learned::default, |session| session.learned()))
+        .collect()
+}
+
+/// Puts back what was known before; what was learned since is returned.
+fn forget_since(visits: &mut [Option<Visit<'_>>], before: Vec<Learned>) -> Vec<Learned> {
+    let all = visits.iter_mut().zip(before);
+    all.map(|(visit, before)| {
+        let session = visit.as_mut().and_then(Visit::session_mut);
+        session.map_or_else(Learned::default, |session| session.forget_since(before))
+    })
+    .collect()
+}
+
+fn learn(visits: &mut [Option<Visit<'_>>], since: Vec<Learned>) {
+    for (visit, since) in visits.iter_mut().zip(since) {
+        if let Some(session) = visit.as_mut().and_then(Visit::session_mut) {
+            session.learn(since);
+        }
     }
 }
 

@@ -65,6 +65,11 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 Severity::Warning,
                 format!("Check it in {place} on the node, with the version of containerd there."),
             ),
+            HostsEffect::Changed => (
+                Cause::RuntimeSettingsUnknown,
+                Severity::Critical,
+                super::in_force::RESTART.to_owned(),
+            ),
             HostsEffect::Undecided => (
                 Cause::RuntimeSettingsUnknown,
                 Severity::Critical,
@@ -177,13 +182,12 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
     open.collect()
 }
 
-/// No host was seen to serve the image, and of one that failed it is not known whether it would.
+/// Of a host that failed here it is not known whether it would serve the image, or a part of it.
 pub(super) fn may_serve(evidence: &Evidence) -> bool {
-    !evidence.walk.serves_layers()
-        && evidence
-            .others
-            .iter()
-            .any(|walk| walk.failure().is_some() && judge(&evidence.at(walk)).pull == Pull::Unknown)
+    evidence
+        .others
+        .iter()
+        .any(|walk| walk.failure().is_some() && judge(&evidence.at(walk)).pull == Pull::Unknown)
 }
 
 /// Which of the errors containerd shows, and which it keeps to its log.

@@ -136,11 +136,18 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     paths.extend(path::classify_others(evidence));
     let mut pull = pull(evidence, &findings);
     if let Some(finding) = by_release(evidence, pull) {
+        // It says which reading ends how, and why they differ.
+        findings.retain(|f| f.cause != finding.cause || f.leg.is_some());
         findings.insert(0, finding);
         pull = Pull::Unknown;
     }
-    // A host before may serve it all the same; one that fails whatever the host, says so there too.
-    if pull == Pull::WouldFail && mirrors::may_serve(evidence) {
+    // A host before may serve it all the same, or spoil it; one that fails whatever the host, says so there too.
+    let may_serve = match pull {
+        Pull::WouldSucceed => true,
+        Pull::WouldFail => !evidence.walk.serves_layers(),
+        Pull::Unknown => false,
+    };
+    if may_serve && mirrors::may_serve(evidence) {
         pull = Pull::Unknown;
     }
     if pull == Pull::WouldSucceed && is_spared(evidence) {
@@ -228,8 +235,7 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
 /// Which files were changed after containerd started.
 fn changed(evidence: &Evidence) -> impl Iterator<Item = String> {
     let of_config = evidence.hosts.problems().iter();
-    let of_config = of_config
-        .filter(|problem| problem.needs_restart && problem.effect == HostsEffect::Doubtful);
+    let of_config = of_config.filter(|problem| problem.effect == HostsEffect::Changed);
     of_config
         .map(|problem| problem.reason.clone())
         .chain(evidence.proxies.changed.iter().cloned())

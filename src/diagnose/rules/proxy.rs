@@ -112,7 +112,7 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
         .is_some_and(|direct| super::judge(&evidence.at(direct)).pull == Pull::WouldSucceed);
     match fault {
         Some(ProxyFault::Unsupported { scheme }) => format!(
-            "Probe with --proxy-from and a proxy of http, or without one, to see the rest: {scheme} is not spoken here."
+            "If it is an HTTP proxy, write http://HOST:PORT; releases of Go differ in what they make of other schemes, and {scheme} is not spoken here. To see the rest, probe without it."
         ),
         Some(_)
             if leg

@@ -197,8 +197,10 @@ impl Rule {
 /// that port for Go 1.24: it stays what it is. `None`: Go uses none, or a part of a password would be shown.
 fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
     let again = format!("http://{value}");
+    let is_known = |url: &GoUrl| ["http", "https", "socks5", "socks5h"].contains(&&*url.scheme);
+    let is_whole = |url: &GoUrl| !url.scheme.is_empty() && !url.host.is_empty();
     let (text, url) = match go::parse_url(value, false) {
-        Ok(url) if !url.scheme.is_empty() && !url.host.is_empty() => (value, url),
+        Ok(url) if is_known(&url) || is_whole(&url) => (value, url),
         first => match go::parse_url(&again, false) {
             Ok(url) => (&*again, url),
             // Without a host.
@@ -220,7 +222,11 @@ fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
         proxy: Proxy {
             authority: format!("{host}:{port}"),
             authenticated: authorization.is_some(),
-            scheme: url.scheme,
+            scheme: if is_known(&url) || is_whole(&url) {
+                url.scheme
+            } else {
+                "http".to_owned()
+            },
             variable: variable.to_owned(),
         },
         host,
@@ -614,6 +620,11 @@ mod tests {
                 Some("http://xn--bcher-kva.example:1"),
             ),
             ("http://", Some("http://127.0.0.1:80")),
+            ("ftp://10.0.0.8:1", Some("ftp://10.0.0.8:1")),
+            (
+                "socks4://me:hunter22@10.0.0.8:1",
+                Some("socks4://10.0.0.8:1"),
+            ),
             ("http://a%zz", None),
         ] {
             let got = proxies(value, "");
@@ -623,8 +634,6 @@ mod tests {
         }
         // Read once more, behind http://.
         for (value, want) in [
-            ("ftp://10.0.0.8:1", "http://ftp:80"),
-            ("socks4://me:hunter22@10.0.0.8:1", "http://socks4:80"),
             ("http://[10.0.0.8:3128", "http://http:80"),
             ("http://me:hun/ter22@10.0.0.8:3128", "http://http:80"),
             ("http://a b", "http://http:80"),

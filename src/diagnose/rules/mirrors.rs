@@ -157,13 +157,7 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
 /// serves, it decides.
 fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Finding> {
     let decided = evidence.walk.serves_layers();
-    // Of a host that is not verified `mirror_insecure` says so.
-    let is_said = decided && walk.legs.iter().any(|leg| leg.tls.unverified.is_some());
-    let most = match (is_said, decided) {
-        (true, _) => 0,
-        (false, true) => 1,
-        (false, false) => usize::MAX,
-    };
+    let most = if decided { 1 } else { usize::MAX };
     let critical = findings.iter().filter(|f| f.severity == Severity::Critical);
     let open = critical.take(most).cloned().map(|mut root| {
         (root.leg, root.phase) = (None, None);

@@ -192,18 +192,16 @@ impl Rule {
     }
 }
 
-/// A proxy as `parseProxy` has it, and whether its URL was used as it is written. What is no URL Go reads once more
-/// behind `http://`: `host:3128` is meant so. `ftp://host` was a proxy named `ftp` for Go 1.19, and is one of http at
-/// that port for Go 1.24: it stays what it is. `None`: Go uses none, or a part of a password would be shown.
+/// A proxy as `parseProxy` has it, and whether its URL was used as it is written. What is no URL with a
+/// host Go reads once more behind `http://`: `host:3128` is meant so, `http://[host` becomes a proxy named
+/// `http`. `None`: Go uses none, or a part of a password would be shown.
 fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
     let again = format!("http://{value}");
     let is_known = |url: &GoUrl| ["http", "https", "socks5", "socks5h"].contains(&&*url.scheme);
-    let is_whole = |url: &GoUrl| !url.scheme.is_empty() && !url.host.is_empty();
     let (text, url) = match go::parse_url(value, false) {
-        Ok(url) if is_known(&url) || is_whole(&url) => (value, url),
+        Ok(url) if is_known(&url) || !url.host.is_empty() => (value, url),
         first => match go::parse_url(&again, false) {
             Ok(url) => (&*again, url),
-            // Without a host.
             Err(_) => (value, first.ok()?),
         },
     };
@@ -222,10 +220,10 @@ fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
         proxy: Proxy {
             authority: format!("{host}:{port}"),
             authenticated: authorization.is_some(),
-            scheme: if is_known(&url) || is_whole(&url) {
-                url.scheme
-            } else {
+            scheme: if url.host.is_empty() && !is_known(&url) {
                 "http".to_owned()
+            } else {
+                url.scheme
             },
             variable: variable.to_owned(),
         },
@@ -620,11 +618,7 @@ mod tests {
                 Some("http://xn--bcher-kva.example:1"),
             ),
             ("http://", Some("http://127.0.0.1:80")),
-            ("ftp://10.0.0.8:1", Some("ftp://10.0.0.8:1")),
-            (
-                "socks4://me:hunter22@10.0.0.8:1",
-                Some("socks4://10.0.0.8:1"),
-            ),
+            ("ftp://me:hunter22@10.0.0.8:1", Some("ftp://10.0.0.8:1")),
             ("http://a%zz", None),
         ] {
             let got = proxies(value, "");

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::Endpoint;
+use super::fault::ProxyFault;
 
 /// The proxy settings in force, without the user and password they may hold.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -27,7 +28,7 @@ pub struct ProxySettings {
 /// One proxy.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Proxy {
-    /// `http`, `https`, `socks5`.
+    /// `http`, `https`, `socks5`, or what Go does not know.
     pub scheme: String,
     /// `host:port`.
     pub authority: String,
@@ -38,9 +39,18 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// `socks5` and `socks5h`, which Go knows and this program does not speak.
-    pub fn is_socks(&self) -> bool {
-        self.scheme.starts_with("socks5")
+    /// Why nothing can be said of its like before it is spoken to.
+    pub fn unspoken(&self) -> Option<ProxyFault> {
+        let scheme = self.scheme.clone();
+        match scheme.as_str() {
+            "http" | "https" => None,
+            "socks5" | "socks5h" => Some(ProxyFault::Unsupported { scheme }),
+            _ => Some(ProxyFault::Undecided {
+                reason: format!(
+                    "builds of containerd with older Go take {self} for a proxy named '{scheme}', those with Go 1.24 and later speak plain HTTP to it"
+                ),
+            }),
+        }
     }
 }
 

@@ -347,14 +347,13 @@ impl<'a> Lines<'a> {
         leg.way = way;
         self.legs.push(leg);
         let index = self.legs.len() - 1;
-        if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.is_socks()) {
-            let scheme = proxy.proxy.scheme.clone();
+        if let Some(fault) = proxy.and_then(|proxy| proxy.proxy.unspoken()) {
             let leg = &mut self.legs[index];
             leg.resolve.outcome = Step::Skipped {
                 reason: Skip::NotNeeded,
             };
             leg.tunnel = Some(Step::Failed {
-                fault: ProxyFault::Unsupported { scheme },
+                fault,
                 took: Duration::ZERO,
             });
             block_after(leg, Phase::Proxy);

@@ -122,6 +122,10 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
         {
             in_force::RESTART.to_owned()
         }
+        Some(_) if proxy.unspoken().is_some() => format!(
+            "Write http://{} into {} of containerd's service.",
+            proxy.authority, proxy.variable
+        ),
         Some(fault) if fault.is_undecided() => PULL_ON_THE_NODE.to_owned(),
         _ if is_direct_good => format!(
             "Add {host} to NO_PROXY{}.",

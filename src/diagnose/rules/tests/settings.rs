@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::model::credential::{Expiry, ExpirySign};
-use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Walk};
+use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Tls, Walk};
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::proxy::{Proxy, Way};
@@ -344,6 +344,69 @@ fn what_a_proxy_says_decides_the_hint() {
     });
     only(&socks, "proxy_unknown", Critical);
     assert_eq!(judge(&socks).pull, Pull::Unknown);
+}
+
+#[test]
+fn tls_with_the_proxy_is_told_as_that_of_a_server() {
+    let unknown = TlsFault::UnknownIssuer {
+        issuer: "CN=Proxy CA".to_owned(),
+    };
+    let secured = |fault: TlsFault| {
+        let mut evidence = closed(ProxyFault::Tls {
+            fault: fault.clone(),
+        });
+        let leg = &mut evidence.walk.legs[0];
+        if let Way::Proxied { proxy } = &mut leg.way {
+            proxy.scheme = "https".to_owned();
+        }
+        leg.proxy_tls = Some(Tls::without_chain(failed(fault)));
+        evidence
+    };
+    let name = TlsFault::NameMismatch {
+        expected: "10.0.0.8".to_owned(),
+        presented: vec!["proxy.corp".to_owned()],
+    };
+    for (fault, texts) in [
+        (
+            unknown.clone(),
+            [
+                "TLS to the proxy: certificate signed by an authority not trusted here (CN=Proxy CA)",
+                "`ca` in certs.d/registry.example.com/hosts.toml",
+            ],
+        ),
+        (
+            name,
+            [
+                "not for 10.0.0.8",
+                "a name of the certificate in HTTPS_PROXY",
+            ],
+        ),
+        (
+            TlsFault::PlainHttp,
+            ["plain HTTP", "write http://10.0.0.8:3128 into HTTPS_PROXY"],
+        ),
+    ] {
+        let finding = only(&secured(fault), "proxy_miss", Critical);
+        assert_eq!(finding.phase, Some(Phase::Proxy));
+        says(&finding, &texts);
+    }
+    let alert = TlsFault::Alert {
+        alert: 40,
+        name: "handshake_failure".to_owned(),
+    };
+    let undecided = secured(alert);
+    says(
+        &only(&undecided, "proxy_unknown", Critical),
+        &["AES-CBC", "crictl pull"],
+    );
+    assert_eq!(judge(&undecided).pull, Pull::Unknown);
+    let mut changed = secured(unknown);
+    let tls = changed.walk.legs[0].proxy_tls.as_mut().unwrap();
+    tls.depends_on_changed_roots = true;
+    says(
+        &only(&changed, "runtime_settings_unknown", Critical),
+        &["Restart containerd"],
+    );
 }
 
 #[test]

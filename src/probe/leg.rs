@@ -361,7 +361,7 @@ impl<'a> Lines<'a> {
         }
         let (stream, to) = self.reach(index, endpoint, proxy).await?;
         let socket = stream.as_fd().try_clone_to_owned().ok();
-        let passage = self.pass(endpoint, proxy, stream).await;
+        let passage = Box::pin(self.pass(endpoint, proxy, stream)).await;
         let leg = &mut self.legs[index];
         leg.proxy_tls = passage.proxy_tls;
         leg.tunnel = passage.tunnel;
@@ -373,7 +373,7 @@ impl<'a> Lines<'a> {
         if endpoint.scheme == Scheme::Https {
             self.progress.phase(role, Phase::Tls);
         }
-        let (tls, state) = self.secure(endpoint, stream).await;
+        let (tls, state) = Box::pin(self.secure(endpoint, stream)).await;
         if let Step::Failed {
             fault: fault @ TlsFault::Timeout { .. },
             took,
@@ -864,12 +864,12 @@ impl<'a> Lines<'a> {
             return Err((Phase::Connect, words(fault)));
         };
         let socket = stream.as_fd().try_clone_to_owned().ok();
-        let passage = self.pass(endpoint, self.way(endpoint).1, stream).await;
+        let passage = Box::pin(self.pass(endpoint, self.way(endpoint).1, stream)).await;
         let Some(stream) = passage.stream else {
             let fault = passage.tunnel.as_ref().and_then(Step::fault);
             return Err((Phase::Proxy, words(fault.map(ToString::to_string))));
         };
-        match self.secure(endpoint, stream).await {
+        match Box::pin(self.secure(endpoint, stream)).await {
             // The first connection was verified, and what is to be sent may hold a credential.
             (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => Err((
                 Phase::Tls,

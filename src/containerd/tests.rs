@@ -396,11 +396,11 @@ fn a_host_with_a_header_that_cannot_be_sent_is_left_out() {
     let alone =
         format!("server = \"https://mirror.example.com\"\n[header]\n\"x lab\" = \"1\"\n{bad}");
     node.write(&format!("certs.d/{DOMAIN}/hosts.toml"), &alone);
-    let none = node.read("2.1.9");
+    let left = node.read("2.1.9");
     assert!(
-        none.effects.contains(&HostsEffect::PullFails),
+        left.effects.contains(&HostsEffect::PullFails),
         "{}",
-        none.reasons
+        left.reasons
     );
 }
 

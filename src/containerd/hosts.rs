@@ -60,8 +60,9 @@ pub fn folder_names(domain: &str) -> Vec<String> {
 pub fn lacks_value(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     text.lines().any(|line| {
-        let line = line.split('#').next().unwrap_or_default().trim_end();
-        !line.trim_start().starts_with('[') && line.ends_with('=')
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let key = line.strip_suffix('=').map_or("", str::trim);
+        !key.is_empty() && !key.contains(['=', '[', '<'])
     })
 }
 
@@ -752,6 +753,19 @@ mod tests {
                 format!("{}{}{ns}{resolve}", h.host.endpoint, h.host.path)
             })
             .collect()
+    }
+
+    #[test]
+    fn a_key_without_a_value_is_found() {
+        for (text, lacks) in [
+            ("server =\n", true),
+            ("  ca = # later\n", true),
+            ("server = \"https://a\"\n", false),
+            ("=======\n", false),
+            ("<<<<<<< mine\n=\n", false),
+        ] {
+            assert_eq!(lacks_value(text.as_bytes()), lacks, "{text}");
+        }
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::containerd::behaviour::Rules;
 use crate::containerd::proxy::ProxyServer;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{
-    ClockCheck, Connect, Connected, Leg, Resolve, SegmentTrial, Skip, Step, Tls, TracedExchange,
-    Transport,
+    ClockCheck, Connect, Connected, Leg, ResolutionSource, Resolve, SegmentTrial, Skip, Step, Tls,
+    TracedExchange, Transport,
 };
 use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TlsFault};
 use crate::model::network::RouteOutcome;
@@ -476,9 +476,21 @@ impl<'a> Lines<'a> {
         self.legs[index].connect = dialed.connect;
         let (Some(stream), Some(to)) = (dialed.stream, to) else {
             block_after(&mut self.legs[index], Phase::Connect);
+            self.ask_beside_hosts_file(index, &name).await;
             return Err(OpenError::Failed(Phase::Connect));
         };
         Ok((stream, to))
+    }
+
+    /// Nothing is to be had where the hosts file leads to: whether the name servers say the same.
+    async fn ask_beside_hosts_file(&mut self, index: usize, name: &str) {
+        let resolve = &self.legs[index].resolve;
+        let found = resolve.outcome.done();
+        if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
+            let edges = &self.edges;
+            self.legs[index].resolve.queries =
+                dns::ask_beside_hosts_file(name, &edges.resolver, edges.families, edges.wait).await;
+        }
     }
 
     /// How the endpoint is got at, and by which proxy.

@@ -399,6 +399,12 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
                      lacks it as well, containerd does not start"
                 )));
             }
+            Some(Err(Unusable::Absent)) => {
+                return Err(refused(
+                    "it is imported by config.toml and is not there, and containerd does not start without it"
+                        .to_owned(),
+                ));
+            }
             Some(Err(Unusable::TooMany)) | None => {
                 return Err(Stop::Unseen(
                     "config.toml imports more files than are read".to_owned(),

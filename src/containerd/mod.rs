@@ -225,10 +225,13 @@ impl Settings {
         }
         // Of a file that an option names, nobody knows whether it is this node's.
         let is_nodes = request.may_lack.hosts || request.config.as_deref().is_none_or(is_usual);
-        if let Source::Config(files) = &settings.source
+        if let Source::Config(files) = &mut settings.source
             && is_nodes
         {
             settings.newer = start::changed_since(files.files.keys(), request.root.as_deref());
+            if request.root.is_none() && start::is_seen() {
+                files.are_all();
+            }
         }
         Ok(settings)
     }
@@ -288,19 +291,21 @@ impl Settings {
         // A file that was changed may have had more than its config_path, or not even that.
         let may_have_path = matches!(self.source, Source::Unread) || !self.newer.is_empty();
         let is_changed = !self.newer.is_empty() || self.proxies.are_changed();
+        // What makes a release pull by the CRI plugin stands in the file as well.
+        let mut before = candidates.clone();
         if let Source::Config(files) = &self.source {
             for one in &mut candidates {
                 one.pulls_locally = config_toml::pulls_locally(files, *one);
             }
         }
-        let as_read = candidates.clone();
+        if self.newer.is_empty() {
+            before.clone_from(&candidates);
+        }
         if may_have_path {
-            let others = as_read.iter().map(|one| one.with(Settled::WithConfigPath));
-            candidates.extend(others);
+            candidates.extend(before.iter().map(|one| one.with(Settled::WithConfigPath)));
         }
         if is_changed {
-            let others = as_read.iter().map(|one| one.with(Settled::BeforeChange));
-            candidates.extend(others);
+            candidates.extend(before.iter().map(|one| one.with(Settled::BeforeChange)));
         }
         candidates
     }

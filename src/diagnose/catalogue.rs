@@ -159,10 +159,10 @@ causes! {
         tell "The name is a public registry's, every address of the answer is in a network of the companies named in reports of forged answers (none of them serves a registry), and the leg fails there. Other forged answers look like tcp_timeout or tls_name."
         fix "Copy the image to a registry of the region (SWR on Huawei Cloud). Do not install any authority's certificate to get past it."
         DnsStale = "dns_stale", Critical, Now, [];
-        "The hosts file leads to an address that does not work"
-        symptom "`connection refused` or a timeout, while the name resolves fine elsewhere"
+        "The hosts file leads to an address where nothing answers, and DNS to another"
+        symptom "A timeout or `no route to host`, while the name resolves to another address elsewhere"
         cause "The hosts file is read before any name server, and its entry is old."
-        tell "The address comes from the hosts file, and it can't be connected to."
+        tell "The address comes from the hosts file and nothing answers there; the name servers, which a pull does not ask for it, name another. An entry that agrees with them, or a closed port, is what the connection shows: tcp_timeout, tcp_refused."
         fix "Correct or remove the entry in the node's /etc/hosts."
     }
     Reach {
@@ -172,7 +172,7 @@ causes! {
         cause "There is no way to the address (no SNAT rule or EIP for this subnet, no peering route, no return route), or a security group, network ACL or firewall drops the packets."
         tell "The SYN is answered neither by SYN-ACK nor RST nor ICMP, at every address tried."
         fix "Public address: give this subnet a way out (SNAT rule on the NAT gateway and a route to it, or an EIP). On Turbo clusters the node subnet counts for pulls. Private address: routes on both sides of the peering, Direct Connect or VPN, and the security group of the far side. Addresses in 100.125.0.0/16 and 198.19.128.0/17 are Huawei Cloud's services and VPC endpoints: the security group must let TCP 443 out to them. Then egress rules on this side."
-        TcpRefused = "tcp_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
+        TcpRefused = "tcp_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsHijack];
         "The connection is refused"
         symptom "`dial tcp 1.2.3.4:443: connect: connection refused`"
         cause "The host is reached, and nothing listens on the port; or a firewall answers in its place."

@@ -265,6 +265,7 @@ fn head() -> Head {
         media_type: Some("application/vnd.oci.image.index.v1+json".to_owned()),
         size: Some(Bytes(1200)),
         by_get: false,
+        digest_of_encoded: None,
     }
 }
 

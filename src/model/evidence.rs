@@ -801,6 +801,10 @@ pub struct Head {
     pub size: Option<Bytes>,
     /// The server knows no HEAD (405), and GET was used as containerd does.
     pub by_get: bool,
+    /// No digest was stated, and the one computed is of a body in this `Content-Encoding`, which containerd
+    /// does not undo there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_of_encoded: Option<String>,
 }
 
 /// The manifest of the platform.

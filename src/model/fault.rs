@@ -363,6 +363,11 @@ pub enum HttpFault {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         want: Option<Bytes>,
     },
+    /// The server ended TLS when the handshake was over for us, by an alert (RFC 8446, 6).
+    TlsAlert {
+        alert: u8,
+        name: String,
+    },
     Other {
         reason: String,
     },
@@ -628,6 +633,9 @@ impl fmt::Display for HttpFault {
                 write!(f, "redirected to {to}, whose {phase} failed")
             }
             Self::TooManyRedirects { limit } => write!(f, "more than {limit} redirects"),
+            Self::TlsAlert { alert, name } => {
+                write!(f, "TLS alert {name} ({alert}) after the handshake")
+            }
             Self::Reconnect { phase, reason } => {
                 write!(f, "a second connection failed ({phase}): {reason}")
             }

@@ -458,20 +458,12 @@ fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
 /// A server of TLS 1.3 says what it thinks of our certificate (that there is none) only when the
 /// handshake is over for us (RFC 8446 section 4.4.2.4).
 fn tls_fault(error: &rustls::Error) -> HttpFault {
-    let reason = match error {
-        rustls::Error::AlertReceived(alert) => {
-            let (number, name) = alert_name(*alert);
-            let meaning = if number == 116 {
-                ": the server wants a client certificate"
-            } else {
-                ""
-            };
-            format!("TLS alert {name} ({number}) after the handshake{meaning}")
-        }
-        other => format!("TLS after the handshake: {other}"),
-    };
+    if let rustls::Error::AlertReceived(alert) = error {
+        let (alert, name) = alert_name(*alert);
+        return HttpFault::TlsAlert { alert, name };
+    }
     HttpFault::Other {
-        reason: clean(&reason, MAX_TEXT),
+        reason: clean(&format!("TLS after the handshake: {error}"), MAX_TEXT),
     }
 }
 
@@ -905,10 +897,9 @@ mod tests {
         let mut connection = HttpConnection::open(stream).await.unwrap();
         assert_eq!(
             connection.send(get("/"), LONG).await.map(|_| ()),
-            Err(HttpFault::Other {
-                reason: "TLS alert certificate_required (116) after the handshake: \
-                         the server wants a client certificate"
-                    .to_owned()
+            Err(HttpFault::TlsAlert {
+                alert: 116,
+                name: "certificate_required".to_owned(),
             }),
         );
     }

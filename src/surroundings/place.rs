@@ -220,12 +220,13 @@ fn vantage(
     if !settings.proxies.settings().is_containerds {
         unseen.push(Unseen::Proxy);
     }
-    // Where containerd runs beside us, its roots are those that are here.
-    let is_node = network == NetworkView::Machine && containerd::start::is_seen();
-    if !is_node {
+    // Where containerd runs beside us, its roots and its resolver are those that are here.
+    let is_beside = network == NetworkView::Machine && containerd::start::is_seen();
+    if !is_beside {
         unseen.push(Unseen::NodeRoots);
     }
-    if network != NetworkView::Node {
+    let has_its_resolver = is_beside && resolver.source == RESOLV_CONF;
+    if network != NetworkView::Node && !has_its_resolver {
         unseen.push(Unseen::NodeResolver);
     }
     unseen.push(Unseen::ImageStore);

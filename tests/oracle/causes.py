@@ -32,7 +32,8 @@ PROBE = {
     "reference": {"missing_tag": {"manifest_unknown", "name_unknown"}, "missing_digest": {"manifest_unknown", "name_unknown"}},
     "scheme": {"http_server_line": {"hosts_toml_invalid", "tls_plain_http", "tls_hang", "tls_not_tls"}},
     "addresses": {
-        "foreign_first": {"tls_name", "address_partly_dead"}, "all_dead": DEAD,
+        # In plain http nothing tells that the server is another one, which knows no image.
+        "foreign_first": {"tls_name", "address_partly_dead", "manifest_unknown"}, "all_dead": DEAD,
         "silent_first": {"tcp_timeout", "address_partly_dead", "deadline"},
     },
     "challenge_on": {"hidden": {"manifest_unknown", "name_unknown", "auth_no_cred", "auth_bad_challenge"}},
@@ -285,7 +286,11 @@ def right(found, values, text=False):
     """The codes that are right for these faults in a world of these values."""
     tables = [PROBE] + [TEXT] * text + [WITH_SECRET] * (values["secret"] in ("good", "bad", "bad_then_good"))
     pairs = [fault.partition("=")[::2] for fault in found]
-    return set().union(*(_codes(table.get(dimension, {}), value) for table in tables for dimension, value in pairs))
+    codes = set().union(*(_codes(table.get(dimension, {}), value) for table in tables for dimension, value in pairs))
+    # Where the storage asks for the login, it is the storage that denies.
+    if "auth_denied" in codes and values["challenge_on"].startswith("storage"):
+        codes.add("blob_denied")
+    return codes
 
 
 def _codes(table, value):

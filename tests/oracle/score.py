@@ -151,7 +151,9 @@ class Score:
             if judgement == "disagree":
                 self._disagrees(result, version, fact, report, found, other)
             elif judgement == "agree" and fact == "failed":
-                self._explained(result, version, report, found)
+                # What fails it after a restart as well is worth more than what the restart mends.
+                after = result.get("restarted", {}).get(version, {}).get("fired", [])
+                self._explained(result, version, report, found + [fault for fault in after if fault not in found])
             for pull in pulls:
                 # Where there is no image service any more, there are no words of a pull.
                 if pull["outcome"] == "failed" and pull["texts"] and pull["texts"][-1][0] not in ("NOT_STARTED", "UNIMPLEMENTED", "UNAVAILABLE"):

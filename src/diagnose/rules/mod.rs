@@ -275,14 +275,17 @@ fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
     // Where the host redirected the HEAD to can't be reached.
     let is_of_head = matches!(head, Some(HttpFault::RedirectBlocked { phase, .. })
         if finding.leg == Some(Role::Registry) && finding.phase == Some(*phase));
-    let is_of_lost_token = finding.leg == Some(Role::Token) && !faults.any(is_of_token);
+    // What a host would have said to whom asks with a token that was withheld is not known.
+    let is_of_lost_token = finding.leg == Some(Role::Token)
+        && finding.cause != Cause::RealmUntrusted
+        && !faults.any(is_of_token);
     walk.resolved_elsewhere && (is_of_head || is_of_lost_token)
 }
 
-/// A name may resolve otherwise where the pull is made; only the node's own network has its resolver.
+/// A name may resolve otherwise where the pull is made.
 fn temper(evidence: &Evidence, finding: &mut Finding) {
     let is_names = finding.phase == Some(Phase::Resolve);
-    if is_names && evidence.vantage.network != NetworkView::Node {
+    if is_names && evidence.vantage.unseen.contains(&Unseen::NodeResolver) {
         finding.confidence = finding.confidence.min(Confidence::Medium);
     }
     if let Some(unseen) = hangs_on(evidence, finding) {
@@ -575,6 +578,7 @@ fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) ->
             "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
         )),
         HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(at_the_log),
+        HttpFault::TlsAlert { alert, .. } => at(Cause::TlsAlert, leg, phase).hint(tls::alert_hint(*alert, &server)),
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
             .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),
         HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase == Phase::Ping => {

@@ -81,26 +81,26 @@ fn failure(leg: &Leg) -> Option<(Phase, String)> {
     Some((Phase::Proxy, fault.to_string()))
 }
 
-/// What the same walk without the proxy came to, if it was made.
+/// What the same walk without the proxy came to, if it was made. A proxy of containerd's own that does
+/// not open the way fails the pull, whatever is behind it.
 fn compared(evidence: &Evidence, finding: Finding) -> Finding {
-    match evidence.direct.as_deref() {
-        Some(direct) => {
-            let without = super::judge(&evidence.at(direct));
-            match without.pull {
-                Pull::WouldSucceed => {
-                    finding.fact("without the proxy the same walk comes to its end")
-                }
-                _ => finding.confidence(Confidence::Medium).fact(format!(
-                    "without the proxy the walk fails as well: {}",
-                    without
-                        .findings
-                        .first()
-                        .map_or("for no reason on record", |f| f.cause.code())
-                )),
-            }
-        }
-        None => finding.confidence(Confidence::Medium),
+    let confidence = if evidence.proxies.is_containerds {
+        Confidence::High
+    } else {
+        Confidence::Medium
+    };
+    let Some(direct) = evidence.direct.as_deref() else {
+        return finding.confidence(confidence);
+    };
+    let without = super::judge(&evidence.at(direct));
+    if without.pull == Pull::WouldSucceed {
+        return finding.fact("without the proxy the same walk comes to its end");
     }
+    let root = without.findings.first();
+    let root = root.map_or("for no reason on record", |root| root.cause.code());
+    finding
+        .confidence(confidence)
+        .fact(format!("without the proxy the walk fails as well: {root}"))
 }
 
 fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {

@@ -137,7 +137,7 @@ pub(super) fn large_hello(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-fn alert_hint(alert: u8, host: &str) -> String {
+pub(super) fn alert_hint(alert: u8, host: &str) -> String {
     match alert {
         112 => format!("The server does not serve '{host}': check the host in the image's name."),
         116 => "The server wants a client certificate: put `client` into hosts.toml.".to_owned(),

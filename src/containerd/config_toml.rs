@@ -83,6 +83,7 @@ const CRI_V1: &str = "cri";
 const CRI_V2: &str = "io.containerd.grpc.v1.cri";
 const CRI_V3: &str = "io.containerd.cri.v1.images";
 const RUNTIME_V3: &str = "io.containerd.cri.v1.runtime";
+const OVERLAY: &str = "io.containerd.snapshotter.v1.overlayfs";
 const TRANSFER: &str = "io.containerd.transfer.v1.local";
 
 /// All files as one.
@@ -90,6 +91,7 @@ struct Merged {
     version: i64,
     plugins: BTreeMap<String, Node>,
     disabled: Vec<String>,
+    required: Vec<String>,
 }
 
 /// The settings as `containerd config dump` prints them.
@@ -108,6 +110,14 @@ pub fn decode(files: &ConfigFiles, behaviour: Behaviour) -> Result<CriSettings, 
         (false, ..=1) => &[CRI_V1],
         (false, _) => &[CRI_V2],
     };
+    let is_there = |name: &&String| names.contains(&name.as_str()) || name.as_str() == OVERLAY;
+    if let Some(name) = merged.required.iter().find(|name| !is_there(name)) {
+        return Err(Stop::Unseen(format!(
+            "'required_plugins' of config.toml names '{}': containerd does not start where that plugin is missing or \
+             does not load, which is not seen from here",
+            printable(name)
+        )));
+    }
     let section = merged.plugins.get(used_section(behaviour, merged.version));
     let mut settings = match section {
         Some(section) => plugin(section, behaviour).map_err(Stop::Refused)?,
@@ -376,6 +386,7 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
         },
         plugins: BTreeMap::new(),
         disabled: Vec::new(),
+        required: Vec::new(),
     };
     let mut pending = VecDeque::from([files.main.clone()]);
     let mut loaded = BTreeSet::new();
@@ -447,6 +458,7 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
             }
         }
         merged.disabled.extend(one.disabled);
+        merged.required.extend(one.required);
         for import in &file.imports {
             pending.extend(
                 if behaviour.resolves_globs_beside_file {
@@ -478,14 +490,15 @@ fn top(root: &Node) -> Result<Merged, String> {
     if let Some(imports) = table.get("imports") {
         texts(imports, "imports")?;
     }
-    let disabled = match table.get("disabled_plugins") {
-        None => Vec::new(),
-        Some(list) => texts(list, "disabled_plugins")?,
+    let names = |key: &str| match table.get(key) {
+        None => Ok(Vec::new()),
+        Some(list) => texts(list, key),
     };
     Ok(Merged {
         version,
         plugins,
-        disabled,
+        disabled: names("disabled_plugins")?,
+        required: names("required_plugins")?,
     })
 }
 
@@ -506,7 +519,7 @@ fn rename(one: &mut Merged) {
     if let Some(section) = one.plugins.remove(CRI_V1) {
         one.plugins.insert(CRI_V2.to_owned(), section);
     }
-    for name in &mut one.disabled {
+    for name in one.disabled.iter_mut().chain(&mut one.required) {
         if name == CRI_V1 {
             CRI_V2.clone_into(name);
         }

@@ -140,6 +140,24 @@ fn config_path_counts_in_the_section_of_the_files_version() {
 }
 
 #[test]
+fn a_plugin_that_is_required_and_not_known_leaves_the_pull_open() {
+    for (required, is_open) in [
+        ("io.containerd.grpc.v1.cri", false),
+        ("io.containerd.snapshotter.v1.overlayfs", false),
+        ("io.containerd.snapshotter.v1.zfs", true),
+    ] {
+        let node = Node::new();
+        let text = format!("version = 2\nrequired_plugins = ['{required}']\n");
+        node.mirror().write("config.toml", &text);
+        for version in ["1.7.24", "2.1.9"] {
+            let effects = node.read(version).effects;
+            let undecided = effects.contains(&HostsEffect::Undecided);
+            assert_eq!(undecided, is_open, "{required} {version}");
+        }
+    }
+}
+
+#[test]
 fn settings_with_which_the_cri_plugin_does_not_load_fail_every_pull() {
     let mirrors = "[S.registry]\nconfig_path = 'TMP/certs.d'\n[S.registry.mirrors.'docker.io']\nendpoint = ['https://m']\n";
     let tls =

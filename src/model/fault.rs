@@ -363,6 +363,10 @@ pub enum HttpFault {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         want: Option<Bytes>,
     },
+    /// A media type with which the release of containerd ends the pull before it reads the content.
+    Unsupported {
+        media_type: String,
+    },
     /// The server ended TLS when the handshake was over for us, by an alert (RFC 8446, 6).
     TlsAlert {
         alert: u8,
@@ -594,6 +598,7 @@ impl fmt::Display for TlsFault {
 }
 
 impl fmt::Display for HttpFault {
+    #[expect(clippy::too_many_lines, reason = "a table of words")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status {
@@ -633,6 +638,12 @@ impl fmt::Display for HttpFault {
                 write!(f, "redirected to {to}, whose {phase} failed")
             }
             Self::TooManyRedirects { limit } => write!(f, "more than {limit} redirects"),
+            Self::Unsupported { media_type } => {
+                write!(
+                    f,
+                    "media type {media_type}, which this release does not pull"
+                )
+            }
             Self::TlsAlert { alert, name } => {
                 write!(f, "TLS alert {name} ({alert}) after the handshake")
             }

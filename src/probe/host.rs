@@ -322,9 +322,7 @@ impl<'a> Visit<'a> {
                 let is_schema_1 = oci::Kind::of(&media_type) == oci::Kind::Schema1;
                 let refuses = |b: &Behaviour| b.release >= Release::V2_0;
                 if is_schema_1 && rules.decide(refuses) {
-                    return Err(ends(Stop::Http(HttpFault::Malformed {
-                        reason: "the manifest is sent as text/plain or schema 1".to_owned(),
-                    })));
+                    return Err(ends(Stop::Http(HttpFault::Unsupported { media_type })));
                 }
                 digest = Some(oci::sha256(&body));
                 head.digest_of_encoded = encoding;

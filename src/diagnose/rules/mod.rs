@@ -578,6 +578,8 @@ fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) ->
             "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
         )),
         HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(at_the_log),
+        HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase)
+            .hint(format!("Push {} again with a current client, and check that it is an image.", evidence.reference)),
         HttpFault::TlsAlert { alert, .. } => at(Cause::TlsAlert, leg, phase).hint(tls::alert_hint(*alert, &server)),
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
             .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),

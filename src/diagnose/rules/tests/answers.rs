@@ -122,6 +122,18 @@ fn an_alert_after_the_handshake_is_told_as_one_within() {
 }
 
 #[test]
+fn a_media_type_that_a_release_gave_up_is_told_as_that() {
+    let fault = HttpFault::Unsupported {
+        media_type: "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned(),
+    };
+    let evidence = healthy().refused(None, grant(Access::Pull), failed(fault));
+    says(
+        &only(&evidence, "manifest_unsupported", Critical),
+        &["v1+prettyjws", "Push"],
+    );
+}
+
+#[test]
 fn a_mirror_from_which_a_login_was_withheld_is_left_open() {
     let mut evidence = healthy();
     let mut mirror = healthy().walk;

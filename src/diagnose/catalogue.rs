@@ -509,8 +509,8 @@ causes! {
         CredentialExpiring = "credential_expiring", Warning, Now, [];
         "A credential expires soon"
         symptom "None yet"
-        cause "A small share of the credential's lifetime is left."
-        tell "The `exp` of a token used as password, or CCE's annotation swr-auth-may-expires-at: less than a tenth of a token's life is left, or less than an hour where its beginning is not known."
+        cause "A small share of the credential's lifetime is left, or it is of a kind that never lasts."
+        tell "The `exp` of a token used as password, the `expiration` in one of Amazon ECR, or CCE's annotation swr-auth-may-expires-at: less than a tenth of a token's life is left, or less than an hour where its beginning is not known. The users oauth2accesstoken (Google) and gitlab-ci-token: their passwords do not say when they end."
         fix "Renew it, and find out what should have."
         CredentialExpired = "credential_expired", Critical, Now, [];
         "A credential has expired"

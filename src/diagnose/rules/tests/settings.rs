@@ -591,6 +591,23 @@ fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
     let expired = with_expiry(wrong_password(), Some(-7200), -60, ExpirySign::TokenClaim);
     only(&expired, "credential_expired", Critical);
     assert_eq!(codes(&judge(&expired).consequences), ["auth_bad_cred"]);
+    // A kind that never lasts and does not say since when it is.
+    let without_end = |mut evidence: Evidence| {
+        evidence = with_expiry(evidence, None, 0, ExpirySign::GoogleAccessToken);
+        let expiry = &mut evidence.keyring.sources[0].expiries[0];
+        (expiry.key, expiry.expires) = (Some(REGISTRY.to_owned()), None);
+        evidence
+    };
+    let finding = only(
+        &without_end(wrong_password()),
+        "credential_expired",
+        Critical,
+    );
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(
+        &only(&without_end(healthy()), "credential_expiring", Warning),
+        &["oauth2accesstoken"],
+    );
     let copy = with_expiry(wrong_password(), None, -60, ExpirySign::Annotation);
     says(
         &only(&copy, "secret_copy_expired", Critical),

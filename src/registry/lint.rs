@@ -85,7 +85,7 @@ fn is_hub_alias(key: &str) -> bool {
 /// What a template, or a shell that did not see it, leaves behind.
 fn is_placeholder(text: &str) -> bool {
     let text = text.trim();
-    let between = |start, end| Some(text.strip_prefix(start)?.strip_suffix(end)?);
+    let between = |start, end| text.strip_prefix(start)?.strip_suffix(end);
     let variable = between("${", "}").or_else(|| between("$(", ")"));
     let is_name = |name: &str| {
         !name.starts_with(|c: char| c.is_ascii_digit())

@@ -204,10 +204,11 @@ causes! {
         Probe::of(&world).args(["--resolv-conf", resolv.to_str().unwrap()]).run().await
     }
     dns_stale Critical WouldFail a_hosts_entry_that_leads_nowhere(world) {
-        let closed = Closed::new();
+        let hole = Blackhole::new().await;
         let hosts = world.write("hosts", "127.0.0.1 registry.test\n");
+        world.dns.host(REGISTRY, &["127.0.0.9".parse().unwrap()]);
         Probe::of(&world)
-            .reference(&format!("{REGISTRY}:{}/{REPOSITORY}:{TAG}", closed.addr.port()))
+            .reference(&format!("{REGISTRY}:{}/{REPOSITORY}:{TAG}", hole.addr.port()))
             .args(["--hosts-file", hosts.to_str().unwrap()])
             .run()
             .await

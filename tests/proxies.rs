@@ -24,7 +24,7 @@ use pullpath::diagnose::{Finding, Pull, Severity};
 use pullpath::model::proxy::Way;
 use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
-use stack::{Dnsmasq, Mode, PASSWORD, REPOSITORY, Registry, Stack, TAG, USER, push};
+use stack::{Dnsmasq, Mode, PASSWORD, Pki, REPOSITORY, Registry, Stack, TAG, USER, push};
 use support::image::Image;
 use tempfile::TempDir;
 
@@ -44,9 +44,26 @@ struct Proxy {
 impl Proxy {
     /// Debian's squid; `rules` come before the one that allows everything else.
     fn squid(names: &[&str], rules: &str) -> Self {
+        let port = free_port();
+        Self::squid_at(port, &format!("http_port 127.0.0.1:{port}"), names, rules)
+    }
+
+    /// The same, spoken to over TLS, with a certificate of this authority for its address.
+    fn squid_over_tls(names: &[&str], pki: &Pki) -> Self {
+        let port = free_port();
+        let (certificate, key) = pki.issue("127.0.0.1");
+        let (certificate, key) = (certificate.display(), key.display());
+        let listen = format!("https_port 127.0.0.1:{port} tls-cert={certificate} tls-key={key}");
+        let proxy = Self::squid_at(port, &listen, names, "");
+        Self {
+            url: format!("https://{}", proxy.address),
+            ..proxy
+        }
+    }
+
+    fn squid_at(port: u16, listen: &str, names: &[&str], rules: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        let port = free_port();
         let (hosts, config, log) = (
             at.join("hosts"),
             at.join("squid.conf"),
@@ -54,7 +71,7 @@ impl Proxy {
         );
         fs::write(&hosts, hosts_file(names)).unwrap();
         let text = format!(
-            "http_port 127.0.0.1:{port}\nhosts_file {}\n{rules}\nhttp_access allow all\n\
+            "{listen}\nhosts_file {}\n{rules}\nhttp_access allow all\n\
              access_log stdio:{}\nlogfile_rotate 0\ncache_log {at}/cache.log\npid_filename {at}/pid\ncoredump_dir {at}\n\
              cache deny all\nmemory_cache_shared off\nnetdb_filename none\npinger_enable off\n\
              dns_nameservers 127.0.0.1\ndns_retransmit_interval 200 milliseconds\ndns_timeout 400 milliseconds\nshutdown_lifetime 0 seconds\ncache_effective_user proxy\n",
@@ -296,6 +313,48 @@ fn all_legs_go_by_a_real_proxy() {
 }
 
 #[test]
+fn a_proxy_is_spoken_to_over_tls_and_its_certificate_is_judged() {
+    let stack = Stack::start("abc");
+    let proxy = Proxy::squid_over_tls(&NAMES, &stack.pki);
+    let outcome = probe_stack(&stack, &[("HTTPS_PROXY", &proxy.url)], &[]);
+    outcome.is_quiet();
+    assert_eq!(outcome.ways(), ["proxied"; 3], "{}", outcome.text());
+    assert!(
+        outcome.text().contains("with the proxy: TLSv1"),
+        "{}",
+        outcome.text()
+    );
+    proxy.logs(&connects(&stack));
+
+    let others = stack.folder.path().join("others");
+    fs::create_dir(&others).unwrap();
+    let strange = Proxy::squid_over_tls(&NAMES, &Pki::new(&others));
+    let environment = [("HTTPS_PROXY", strange.url.as_str())];
+    probe_stack(&stack, &environment, &[]).is_missed(
+        "registry",
+        &[
+            "TLS to the proxy: certificate signed by an authority not trusted",
+            "presented: ",
+        ],
+    );
+    let plain = Proxy::squid(&NAMES, "");
+    let url = format!("https://{}", plain.address);
+    let write = format!("write {} into HTTPS_PROXY", plain.url);
+    probe_stack(&stack, &[("HTTPS_PROXY", &url)], &[]).is_missed("registry", &[&write]);
+
+    // Builds of containerd differ by what they make of it.
+    let url = format!("ftp://{}", plain.address);
+    let outcome = probe_stack(&stack, &[("HTTPS_PROXY", &url)], &[]);
+    assert_eq!(outcome.codes(), ["proxy_unknown"], "{}", outcome.text());
+    // A URL that is none is a proxy named by its scheme.
+    let url = format!("http://[{}", plain.address);
+    let outcome = probe_stack(&stack, &[("HTTPS_PROXY", &url)], &[]);
+    outcome.is_missed("registry", &["the proxy's own name http:80"]);
+    let settings = &outcome.report().evidence.proxies;
+    assert!(settings.problems[0].contains("Go takes it for http://http:80"));
+}
+
+#[test]
 fn a_proxy_that_refuses_a_host_is_told_with_its_own_word() {
     let stack = Stack::start("abc");
     let filter = stack.folder.path().join("filter");
@@ -422,8 +481,19 @@ fn a_plain_http_registry_is_asked_for_by_its_whole_url() {
     push(folder.path(), &Image::multi(3), &to, &[]);
     let at = format!("registry.test:{}", registry.port);
     let reference = format!("{at}/{REPOSITORY}:{TAG}");
-    let args = [&reference, "--plain-http", "--nameserver", &dns.server];
-    for proxy in [Proxy::squid(&NAMES, ""), Proxy::tinyproxy(&NAMES, "")] {
+    let args = [
+        reference.as_str(),
+        "--plain-http",
+        "--nameserver",
+        &dns.server,
+    ];
+    let pki = Pki::new(folder.path());
+    let args = [&args[..], &["--ca-file", pki.ca_file.to_str().unwrap()]].concat();
+    for proxy in [
+        Proxy::squid(&NAMES, ""),
+        Proxy::tinyproxy(&NAMES, ""),
+        Proxy::squid_over_tls(&NAMES, &pki),
+    ] {
         let outcome = probe(&args, &[("HTTP_PROXY", &proxy.url)], None);
         outcome.is_quiet();
         assert_eq!(outcome.ways(), ["proxied"], "{}", outcome.text());
@@ -438,7 +508,7 @@ fn a_plain_http_registry_is_asked_for_by_its_whole_url() {
     let nameless = Proxy::squid(&[], "");
     for (proxy, word) in [(denying, "ERR_ACCESS_DENIED"), (nameless, "ERR_")] {
         let environment = [("HTTP_PROXY", proxy.url.as_str())];
-        let mut args = args.to_vec();
+        let mut args = args.clone();
         args.push("--compare-direct");
         let outcome = probe(&args, &environment, None);
         let end = "without the proxy the same walk comes to its end";

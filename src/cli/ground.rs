@@ -102,10 +102,11 @@ impl Ground {
         wait: Duration,
         trace: bool,
     ) -> Result<Self, Error> {
-        let (config, place) = place.load(wait)?;
+        let (config, wishes) = place.load(wait)?;
         let settings = Settings::load(&containerd.or(&config.network), |name| {
             std::env::var(name).ok()
         })?;
+        let place = Place::load(&wishes, &settings)?;
         let base = place.vantage(&settings);
         let edges = Edges {
             resolver: place.resolver.clone(),

@@ -10,7 +10,7 @@ use super::{Error, input};
 use crate::config::Config;
 use crate::net::dns::Families;
 use crate::net::resolv;
-use crate::surroundings::place::{Place, Wishes};
+use crate::surroundings::place::Wishes;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]
@@ -48,8 +48,8 @@ pub(super) struct PlaceArgs {
 const MAX_CONFIG: u64 = 4 << 20;
 
 impl PlaceArgs {
-    /// The configuration, and the place that it and the options come to; options count first.
-    pub(super) fn load(&self, wait: Duration) -> Result<(Config, Place), Error> {
+    /// The configuration, and what it and the options come to; options count first.
+    pub(super) fn load(&self, wait: Duration) -> Result<(Config, Wishes), Error> {
         let config = self.config.as_deref().map(read_config).transpose()?;
         let config = config.unwrap_or_default();
         let mut wishes = Wishes::of(&config.network, wait);
@@ -68,8 +68,7 @@ impl PlaceArgs {
             (_, true) => wishes.families = Families::V6Only,
             _ => {}
         }
-        let place = Place::load(&wishes)?;
-        Ok((config, place))
+        Ok((config, wishes))
     }
 }
 

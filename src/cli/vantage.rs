@@ -32,10 +32,11 @@ pub(super) struct VantageArgs {
 }
 
 pub(super) fn run(args: &VantageArgs, out: &mut dyn Write) -> Result<u8, Error> {
-    let (config, place) = args.place.load(args.timeout)?;
+    let (config, wishes) = args.place.load(args.timeout)?;
     let settings = Settings::load(&containerd_files(&config.network), |name| {
         std::env::var(name).ok()
     })?;
+    let place = Place::load(&wishes, &settings)?;
     let base = place.vantage(&settings);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

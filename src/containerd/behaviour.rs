@@ -29,6 +29,8 @@ pub struct Behaviour {
     pub resolves_globs_beside_file: bool,
     /// A `config.toml` with a version above the newest known one is refused, older releases read on.
     pub refuses_newer_config: bool,
+    /// 2.1 and later by their settings: the CRI plugin pulls by itself, as 2.0 does, and not the transfer service.
+    pub pulls_locally: bool,
     pub settings: Settled,
 }
 
@@ -82,6 +84,7 @@ impl Behaviour {
         tries_tls_first: false,
         resolves_globs_beside_file: false,
         refuses_newer_config: false,
+        pulls_locally: false,
         settings: Settled::AsRead,
     };
     const V1_7: Self = Self {
@@ -92,6 +95,7 @@ impl Behaviour {
         tries_tls_first: true,
         resolves_globs_beside_file: true,
         refuses_newer_config: true,
+        pulls_locally: false,
         settings: Settled::AsRead,
     };
     const V2_0: Self = Self {
@@ -112,6 +116,15 @@ impl Behaviour {
         ..Self::V2_1
     };
 
+    /// The release by whose rules it picks, fetches and unpacks what a manifest lists.
+    pub fn unpacks_as(&self) -> Release {
+        if self.pulls_locally {
+            self.release.min(Release::V2_0)
+        } else {
+            self.release
+        }
+    }
+
     /// The last host is asked once more after 500, 503 or 504.
     pub fn retries_server_errors(&self) -> bool {
         self.release >= Release::V2_1
@@ -125,6 +138,11 @@ impl Behaviour {
     /// Whether 206 is taken for the part that was asked for, whatever `Content-Range` says.
     pub fn trusts_partial_content(&self) -> bool {
         self.release >= Release::V2_1
+    }
+
+    /// `[2001:db8::1]:5000/image` is a reference; older ones refuse it before anything is asked.
+    pub fn takes_ipv6_references(&self) -> bool {
+        self.release >= Release::V1_7
     }
 
     /// A `hosts.toml` without a single `[host]` is read; older ones drop it ("invalid `host` tree").
@@ -153,7 +171,7 @@ impl Behaviour {
         let settings = match self.settings {
             Settled::AsRead => "",
             Settled::WithConfigPath => " with config_path set",
-            Settled::BeforeChange => " without what config.toml has now",
+            Settled::BeforeChange => " without what was changed since it started",
         };
         format!("{}{settings}", self.release.name())
     }

@@ -1,10 +1,12 @@
 //! containerd's own file, `config.toml`, and the files that it imports: found and read, not yet judged.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use toml_edit::{Document, Item, Value};
 
+use super::go;
 use super::read;
 use crate::model::text::printable;
 use crate::registry::keyring::glob;
@@ -71,6 +73,8 @@ impl Node {
 pub struct ConfigFile {
     pub root: Node,
     pub imports: Vec<Import>,
+    /// The line of a header that containerd 1 can't read.
+    pub bracket_in_header: Option<usize>,
 }
 
 /// What one entry of `imports` leads to.
@@ -86,7 +90,9 @@ pub struct Import {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unusable {
     /// Not here; on the node it may be.
-    Unread(String),
+    Unread(ErrorKind),
+    /// Not on the node: containerd runs where we are.
+    Absent,
     /// containerd does not start with it.
     Malformed { line: usize },
     /// More files than are read.
@@ -121,7 +127,7 @@ impl ConfigFiles {
                 break;
             }
             let file = match read(&path) {
-                Err(error) => Err(Unusable::Unread(error.kind().to_string())),
+                Err(error) => Err(Unusable::Unread(error.kind())),
                 Ok(bytes) => parse(&path, &bytes).map_err(|line| Unusable::Malformed { line }),
             };
             if let Ok(file) = &file {
@@ -133,6 +139,15 @@ impl ConfigFiles {
             main: main.to_owned(),
             files,
         })
+    }
+
+    /// This is the node whose files these are: what is not here is nowhere.
+    pub fn are_all(&mut self) {
+        for file in self.files.values_mut() {
+            if matches!(file, Err(Unusable::Unread(ErrorKind::NotFound))) {
+                *file = Err(Unusable::Absent);
+            }
+        }
     }
 
     /// For people.
@@ -165,7 +180,11 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<ConfigFile, usize> {
             _ => None,
         })
         .collect();
-    Ok(ConfigFile { root, imports })
+    Ok(ConfigFile {
+        root,
+        imports,
+        bracket_in_header: go::bracket_in_header(text),
+    })
 }
 
 fn line_at(bytes: &[u8], at: usize) -> usize {
@@ -254,7 +273,7 @@ mod tests {
         fs::write(at("conf.d/x.txt"), "").unwrap();
         fs::write(at("bad.toml"), "a = 1\nb\n").unwrap();
         let text = "imports = [\"conf.d/*.toml\", \"bad.toml\"]\n";
-        let files = ConfigFiles::load(&at("config.toml"), text.as_bytes()).unwrap();
+        let mut files = ConfigFiles::load(&at("config.toml"), text.as_bytes()).unwrap();
         let names: Vec<_> = files
             .files
             .iter()
@@ -278,6 +297,14 @@ mod tests {
         let main = files.files[&at("config.toml")].as_ref().unwrap();
         let order: Vec<_> = main.imports[0].beside.iter().collect();
         assert_eq!(order, [&at("conf.d/a.toml"), &at("conf.d/b.toml")]);
+
+        let missing = at("conf.d/none.toml");
+        let unread = Unusable::Unread(ErrorKind::NotFound);
+        assert_eq!(files.files[&missing].as_ref().unwrap_err(), &unread);
+        // On the node itself it is nowhere.
+        files.are_all();
+        let absent = Unusable::Absent;
+        assert_eq!(files.files[&missing].as_ref().unwrap_err(), &absent);
     }
 
     #[test]

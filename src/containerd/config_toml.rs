@@ -83,6 +83,7 @@ const CRI_V1: &str = "cri";
 const CRI_V2: &str = "io.containerd.grpc.v1.cri";
 const CRI_V3: &str = "io.containerd.cri.v1.images";
 const RUNTIME_V3: &str = "io.containerd.cri.v1.runtime";
+const OVERLAY: &str = "io.containerd.snapshotter.v1.overlayfs";
 const TRANSFER: &str = "io.containerd.transfer.v1.local";
 
 /// All files as one.
@@ -90,6 +91,7 @@ struct Merged {
     version: i64,
     plugins: BTreeMap<String, Node>,
     disabled: Vec<String>,
+    required: Vec<String>,
 }
 
 /// The settings as `containerd config dump` prints them.
@@ -108,6 +110,14 @@ pub fn decode(files: &ConfigFiles, behaviour: Behaviour) -> Result<CriSettings, 
         (false, ..=1) => &[CRI_V1],
         (false, _) => &[CRI_V2],
     };
+    let is_there = |name: &&String| names.contains(&name.as_str()) || name.as_str() == OVERLAY;
+    if let Some(name) = merged.required.iter().find(|name| !is_there(name)) {
+        return Err(Stop::Unseen(format!(
+            "'required_plugins' of config.toml names '{}': containerd does not start where that plugin is missing or \
+             does not load, which is not seen from here",
+            printable(name)
+        )));
+    }
     let section = merged.plugins.get(used_section(behaviour, merged.version));
     let mut settings = match section {
         Some(section) => plugin(section, behaviour).map_err(Stop::Refused)?,
@@ -313,6 +323,14 @@ fn has_tls(merged: &Merged, behaviour: Behaviour) -> bool {
     hosts.any(|host| host.table().is_some_and(|host| host.contains_key("tls")))
 }
 
+/// The CRI plugin pulls by itself, in a release that has the transfer service for it.
+pub fn pulls_locally(files: &ConfigFiles, behaviour: Behaviour) -> bool {
+    behaviour.release >= Release::V2_1
+        && decode(files, behaviour).is_ok_and(|settings| {
+            settings.use_local_image_pull || settings.needs_local_pull.is_some()
+        })
+}
+
 /// The file is of a version that is newer than the release: it was written for another.
 pub fn is_too_new(files: &ConfigFiles, behaviour: Behaviour) -> bool {
     written_version(files) > newest_version(behaviour.release)
@@ -368,6 +386,7 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
         },
         plugins: BTreeMap::new(),
         disabled: Vec::new(),
+        required: Vec::new(),
     };
     let mut pending = VecDeque::from([files.main.clone()]);
     let mut loaded = BTreeSet::new();
@@ -391,12 +410,24 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
                      lacks it as well, containerd does not start"
                 )));
             }
+            Some(Err(Unusable::Absent)) => {
+                return Err(refused(
+                    "it is imported by config.toml and is not there, and containerd does not start without it"
+                        .to_owned(),
+                ));
+            }
             Some(Err(Unusable::TooMany)) | None => {
                 return Err(Stop::Unseen(
                     "config.toml imports more files than are read".to_owned(),
                 ));
             }
         };
+        if let Some(line) = file.bracket_in_header.filter(|_| !is_2) {
+            return Err(refused(format!(
+                "the header in line {line} has a bracket in a name, which containerd 1 can't read even in quotes: it \
+                 does not start; use a name in place of the IPv6 address, or containerd 2"
+            )));
+        }
         let mut one = top(&file.root).map_err(refused)?;
         if behaviour.release >= Release::V2_3 {
             if root_version == 0 {
@@ -427,6 +458,7 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
             }
         }
         merged.disabled.extend(one.disabled);
+        merged.required.extend(one.required);
         for import in &file.imports {
             pending.extend(
                 if behaviour.resolves_globs_beside_file {
@@ -458,14 +490,15 @@ fn top(root: &Node) -> Result<Merged, String> {
     if let Some(imports) = table.get("imports") {
         texts(imports, "imports")?;
     }
-    let disabled = match table.get("disabled_plugins") {
-        None => Vec::new(),
-        Some(list) => texts(list, "disabled_plugins")?,
+    let names = |key: &str| match table.get(key) {
+        None => Ok(Vec::new()),
+        Some(list) => texts(list, key),
     };
     Ok(Merged {
         version,
         plugins,
-        disabled,
+        disabled: names("disabled_plugins")?,
+        required: names("required_plugins")?,
     })
 }
 
@@ -486,7 +519,7 @@ fn rename(one: &mut Merged) {
     if let Some(section) = one.plugins.remove(CRI_V1) {
         one.plugins.insert(CRI_V2.to_owned(), section);
     }
-    for name in &mut one.disabled {
+    for name in one.disabled.iter_mut().chain(&mut one.required) {
         if name == CRI_V1 {
             CRI_V2.clone_into(name);
         }

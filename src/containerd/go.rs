@@ -1,4 +1,5 @@
-//! What Go's standard library makes of texts in containerd's files: `url.Parse` and `time.ParseDuration`.
+//! What Go makes of texts in containerd's files: `url.Parse` and `time.ParseDuration` of its standard library, and
+//! the TOML parser of containerd 1.
 
 /// The parts of a URL that containerd looks at.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -165,6 +166,31 @@ fn unescape(text: &str, part: Part) -> Result<String, &'static str> {
 /// `shouldEscape` of a host.
 fn is_unfit(byte: u8) -> bool {
     !(byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(&byte))
+}
+
+/// The line, from 1, of a table header with a bracket in a quoted name, as of an IPv6 address: go-toml 1, of
+/// containerd 1, looks for the header's end without regard to quotes, and refuses the file.
+pub fn bracket_in_header(text: &str) -> Option<usize> {
+    let mut lines = text.lines();
+    lines.position(has_bracket).map(|index| index + 1)
+}
+
+fn has_bracket(line: &str) -> bool {
+    let Some(header) = line.trim_start().strip_prefix('[') else {
+        return false;
+    };
+    let header = header.strip_prefix('[').unwrap_or(header);
+    let mut quote = None;
+    for c in header.chars() {
+        match (quote, c) {
+            (None, ']' | '#') => return false,
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), '[' | ']') => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// `time.ParseDuration`, in seconds: `1.5h`, `2m30s`, `-500ms`.

@@ -25,6 +25,8 @@ pub struct ConfiguredHost {
     /// As Go's `url.Host` has it: the port only where it is written.
     pub authority: String,
     pub ca: Vec<PathBuf>,
+    /// A file of them without a certificate adds nothing, and fails nothing.
+    pub ca_may_be_empty: bool,
     /// A file with certificate and key, or one of each.
     pub client: Vec<(PathBuf, Option<PathBuf>)>,
     /// Sent with every request to the host.
@@ -54,6 +56,16 @@ pub fn folder_names(domain: &str) -> Vec<String> {
     names
 }
 
+/// A line has a key, and no value.
+pub fn lacks_value(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().any(|line| {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let key = line.strip_suffix('=').map_or("", str::trim);
+        !key.is_empty() && !key.contains(['=', '[', '<'])
+    })
+}
+
 /// Reads a `hosts.toml` that lies in `folder`, for images of the registry `domain`.
 ///
 /// # Errors
@@ -66,6 +78,9 @@ pub fn parse(
     behaviour: Behaviour,
 ) -> Result<HostsFile, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
+    if text.starts_with('\u{feff}') && behaviour.release >= Release::V2_0 {
+        return Err("it begins with a byte order mark, which containerd 2 can't read".to_owned());
+    }
     let document = Document::parse(text).map_err(|error| {
         // The parser's own words may quote a header's value.
         let before = error
@@ -76,6 +91,11 @@ pub fn parse(
             before.matches('\n').count() + 1
         )
     })?;
+    if let Some(line) = go::bracket_in_header(text).filter(|_| behaviour.release < Release::V2_0) {
+        return Err(format!(
+            "the header in line {line} has a bracket in a name, which containerd 1 can't read even in quotes"
+        ));
+    }
     let root = document.as_table();
     let mut file = HostsFile::default();
     let tables = match find(root, "host") {
@@ -576,6 +596,7 @@ fn finish(mut host: RegistryHost, authority: String, settings: Settings) -> Conf
         host,
         authority,
         ca: settings.ca,
+        ca_may_be_empty: false,
         client: settings.client,
         headers: settings.headers,
         login: None,
@@ -732,6 +753,19 @@ mod tests {
                 format!("{}{}{ns}{resolve}", h.host.endpoint, h.host.path)
             })
             .collect()
+    }
+
+    #[test]
+    fn a_key_without_a_value_is_found() {
+        for (text, lacks) in [
+            ("server =\n", true),
+            ("  ca = # later\n", true),
+            ("server = \"https://a\"\n", false),
+            ("=======\n", false),
+            ("<<<<<<< mine\n=\n", false),
+        ] {
+            assert_eq!(lacks_value(text.as_bytes()), lacks, "{text}");
+        }
     }
 
     #[test]

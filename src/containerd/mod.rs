@@ -11,29 +11,31 @@ pub mod go;
 pub mod hosts;
 pub mod plan;
 pub mod proxy;
+pub mod start;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
 
+use crate::model::endpoint::Endpoint;
 use crate::model::evidence::Roots;
 use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::proxy::Way;
 use crate::model::runtime::Runtime;
 use crate::model::text::printable;
 use crate::model::vantage::{Unseen, UnseenBecause};
-use crate::net::roots::{self, RootsError};
+use crate::net::roots::{self, RootsError, RootsPlace};
 use crate::net::tls::{ClientCertificates, TlsClient};
 use crate::registry::keyring::Credential;
 use crate::registry::scrub::Secret;
 use crate::trust::{GoBuild, Pool};
-use behaviour::{Behaviour, Rules, Settled};
+use behaviour::{Behaviour, Release, Rules, Settled};
 use config_files::ConfigFiles;
 use config_toml::{CriSettings, Registry, Stop};
 use hosts::ConfiguredHost;
-use proxy::Proxies;
+use proxy::{Proxies, ProxyServer};
 
 /// Which files are to be read.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +93,8 @@ pub struct Settings {
     /// Files that were changed after containerd started, and when that was.
     newer: Vec<String>,
     pub proxies: Proxies,
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` of its unit.
+    pub roots: RootsPlace,
     /// What a configuration names and this node lacks.
     pub unseen: Vec<UnseenBecause>,
 }
@@ -120,6 +124,8 @@ struct Plan {
 pub struct HostClient {
     pub host: RegistryHost,
     pub tls: TlsClient,
+    /// Of Go's own client, which fetches what a descriptor says is elsewhere.
+    pub default_tls: TlsClient,
     pub roots: Roots,
     /// Go with every request; their values may be secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -167,6 +173,7 @@ impl BaseTrust {
         HostClient {
             host,
             tls: self.tls.clone(),
+            default_tls: self.tls.clone(),
             roots: self.roots.clone(),
             headers: Vec::new(),
             header_values: Vec::new(),
@@ -177,12 +184,6 @@ impl BaseTrust {
 
 /// Where containerd's own file is, unless it is started with another.
 pub const CONFIG: &str = "/etc/containerd/config.toml";
-
-/// containerd's sockets, which it makes anew when it starts: its own, and that of k3s and RKE2.
-const SOCKETS: [&str; 2] = [
-    "run/containerd/containerd.sock",
-    "run/k3s/containerd/containerd.sock",
-];
 
 impl Settings {
     /// Reads what the request names. `environment` is that of this process: its proxies are taken
@@ -195,7 +196,19 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let mut settings = Self::default();
-        let (proxies, unread) = proxies(request, environment)?;
+        let (unit, unread) = read_unit(request)?;
+        let mut proxies = if unit.names.is_empty() {
+            Proxies::new("the environment of this process", false, environment)
+        } else {
+            let is_whole = unread.is_empty();
+            Proxies::new(&unit.names.join(", "), is_whole, |name| unit.value(name))
+        };
+        settings.roots = RootsPlace::of(|name| unit.value(name));
+        let of_node = unit
+            .files
+            .iter()
+            .filter(|path| request.may_lack.proxies || is_unit(path));
+        proxies.note_changed(start::changed_since(of_node, request.root.as_deref()));
         settings.proxies = proxies;
         settings
             .unseen
@@ -212,14 +225,13 @@ impl Settings {
         }
         // Of a file that an option names, nobody knows whether it is this node's.
         let is_nodes = request.may_lack.hosts || request.config.as_deref().is_none_or(is_usual);
-        if let Source::Config(files) = &settings.source
+        if let Source::Config(files) = &mut settings.source
             && is_nodes
         {
-            settings.newer = newer_than_start(files.files.keys(), request.root.as_deref());
-        }
-        if request.may_lack.proxies {
-            let newer = newer_than_start(request.proxy_from.iter(), request.root.as_deref());
-            settings.proxies.add_problems(newer);
+            settings.newer = start::changed_since(files.files.keys(), request.root.as_deref());
+            if request.root.is_none() && start::is_seen() {
+                files.are_all();
+            }
         }
         Ok(settings)
     }
@@ -276,14 +288,39 @@ impl Settings {
             }
             Source::Config(_) | Source::Folder(_) | Source::Unread => {}
         }
-        let other = match &self.source {
-            Source::Unread => Settled::WithConfigPath,
-            _ if !self.newer.is_empty() => Settled::BeforeChange,
-            _ => return candidates,
-        };
-        let others = candidates.clone().into_iter().map(|one| one.with(other));
-        candidates.extend(others);
+        // A file that was changed may have had more than its config_path, or not even that.
+        let may_have_path = matches!(self.source, Source::Unread) || !self.newer.is_empty();
+        let is_changed = !self.newer.is_empty() || self.proxies.are_changed();
+        // What makes a release pull by the CRI plugin stands in the file as well.
+        let mut before = candidates.clone();
+        if let Source::Config(files) = &self.source {
+            for one in &mut candidates {
+                one.pulls_locally = config_toml::pulls_locally(files, *one);
+            }
+        }
+        if self.newer.is_empty() {
+            before.clone_from(&candidates);
+        }
+        if may_have_path {
+            candidates.extend(before.iter().map(|one| one.with(Settled::WithConfigPath)));
+        }
+        if is_changed {
+            candidates.extend(before.iter().map(|one| one.with(Settled::BeforeChange)));
+        }
         candidates
+    }
+
+    /// How a server is reached, and through which proxy.
+    pub fn route(&self, endpoint: &Endpoint, rules: &Rules) -> (Way, Option<&ProxyServer>) {
+        let by = |behaviour: &Behaviour| {
+            if behaviour.settings == Settled::BeforeChange && self.proxies.are_changed() {
+                (Way::Direct, None)
+            } else {
+                self.proxies.way(endpoint)
+            }
+        };
+        rules.decide(|behaviour| by(behaviour).0);
+        by(rules.in_force())
     }
 
     /// The mirrors are known, be there any or none.
@@ -336,9 +373,15 @@ impl Settings {
 
     /// What there is to say of the files; of what not all releases do, with those that do.
     fn problems(&self, domain: &str, own: &RegistryHost, rules: &Rules) -> Vec<HostsProblem> {
-        let candidates = rules.candidates();
+        let settings = rules.in_force().settings;
+        let candidates: Vec<Behaviour> = rules
+            .candidates()
+            .iter()
+            .copied()
+            .filter(|one| one.settings == settings)
+            .collect();
         let mut found: Vec<(HostsProblem, Vec<&'static str>)> = Vec::new();
-        for candidate in [rules.in_force()].into_iter().chain(candidates).copied() {
+        for candidate in [rules.in_force()].into_iter().chain(&candidates).copied() {
             let name = candidate.release.name();
             for problem in self.plan(domain, own, candidate).1 {
                 let there = found.iter_mut().find(|(known, _)| *known == problem);
@@ -381,6 +424,13 @@ impl Settings {
         behaviour: Behaviour,
     ) -> (Plan, Vec<HostsProblem>) {
         let mut problems = Vec::new();
+        if domain.starts_with('[') && !behaviour.takes_ipv6_references() {
+            let reason = format!(
+                "{} takes no IPv6 address in an image's name",
+                behaviour.name()
+            );
+            problems.push(HostsProblem::of_config(HostsEffect::NameRefused, reason));
+        }
         let registry = match self.registry(behaviour, &mut problems) {
             Ok(registry) => registry,
             Err(stop) => {
@@ -399,10 +449,17 @@ impl Settings {
             plan::add_settings(&mut hosts, &registry, &files.main, &mut problems);
             problems.extend(plan::unused_logins(domain, &registry));
         }
+        problems.extend(plan::drop_unsendable(&mut hosts));
         plan::make_plain(&mut hosts, own);
         let is = |effect| problems.iter().any(|problem| problem.effect == effect);
-        let fails = (!is(HostsEffect::Undecided))
-            .then(|| is(HostsEffect::PullFails) || is(HostsEffect::PullsNothing));
+        let fails = (!is(HostsEffect::Undecided)).then(|| {
+            let fatal = [
+                HostsEffect::PullFails,
+                HostsEffect::PullsNothing,
+                HostsEffect::NameRefused,
+            ];
+            fatal.into_iter().any(is)
+        });
         let plan = Plan {
             config,
             hosts,
@@ -421,8 +478,18 @@ impl Settings {
                 Ok(Registry::default())
             }
             Source::Unread => config_toml::validate(CriSettings::default(), behaviour),
-            _ if behaviour.settings == Settled::BeforeChange => {
+            Source::Config(_)
+                if behaviour.settings == Settled::BeforeChange && !self.newer.is_empty() =>
+            {
                 config_toml::validate(CriSettings::default(), behaviour)
+            }
+            Source::Config(files) if behaviour.settings == Settled::WithConfigPath => {
+                let now = config_toml::decode(files, behaviour).unwrap_or_default();
+                let settings = CriSettings {
+                    config_path: now.config_path,
+                    ..CriSettings::default()
+                };
+                config_toml::validate(settings, behaviour)
             }
             Source::Folder(list) => {
                 let settings = CriSettings {
@@ -435,7 +502,7 @@ impl Settings {
                 problems.extend(config_toml::notes(files, behaviour));
                 problems.extend(
                     self.newer.iter().map(|reason| {
-                        HostsProblem::of_config(HostsEffect::Doubtful, reason.clone())
+                        HostsProblem::of_config(HostsEffect::Changed, reason.clone())
                     }),
                 );
                 let settings = config_toml::decode(files, behaviour)?;
@@ -489,43 +556,15 @@ impl Settings {
     }
 }
 
+/// A place where the files of units and their environment are on nodes.
+fn is_unit(path: &Path) -> bool {
+    const PLACES: [&str; 4] = ["/etc", "/run/systemd", "/usr/lib/systemd", "/lib/systemd"];
+    PLACES.iter().any(|place| path.starts_with(place))
+}
+
 /// A place where containerd's file is on nodes.
 fn is_usual(path: &Path) -> bool {
     path == Path::new(CONFIG) || path.ends_with("rancher/k3s/agent/etc/containerd/config.toml")
-}
-
-/// The files that were changed since containerd made its socket, in words; none where that is not seen.
-fn newer_than_start<'a>(
-    files: impl Iterator<Item = &'a PathBuf>,
-    root: Option<&Path>,
-) -> Vec<String> {
-    let root = root.unwrap_or(Path::new("/"));
-    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    let Some(started) = SOCKETS
-        .iter()
-        .find_map(|socket| changed(&root.join(socket)))
-    else {
-        return Vec::new();
-    };
-    let at = |time| {
-        Timestamp::try_from(time).map_or_else(
-            |_| "at an unknown time".to_owned(),
-            |time| format!("{time:.0}"),
-        )
-    };
-    files
-        .filter_map(|path| Some((path, changed(path)?)))
-        .filter(|(_, changed)| *changed > started)
-        .map(|(path, changed)| {
-            format!(
-                "{} was changed at {}, after containerd started at {}: it goes by what it read then, which is \
-                 not known",
-                printable(&path.to_string_lossy()),
-                at(changed),
-                at(started)
-            )
-        })
-        .collect()
 }
 
 fn none_for(folders: &[PathBuf]) -> HostsConfig {
@@ -566,6 +605,12 @@ fn read_folder(
     match read(&file) {
         Ok(bytes) if !bytes.is_empty() => match hosts::parse(&bytes, domain, folder, behaviour) {
             Ok(parsed) => return (parsed.hosts, parsed.problems),
+            Err(reason) if behaviour.release == Release::V1_6 && hosts::lacks_value(&bytes) => {
+                problems.push(HostsProblem::of_hosts(
+                    HostsEffect::PullFails,
+                    format!("hosts.toml: {reason}: a key has no value, and containerd 1.6 crashes when it reads that"),
+                ));
+            }
             Err(reason) => problems.push(HostsProblem::of_hosts(
                 HostsEffect::Ignored,
                 format!(
@@ -616,6 +661,7 @@ fn client(
     let ConfiguredHost {
         host,
         ca,
+        ca_may_be_empty,
         client: pairs,
         headers,
         login,
@@ -630,12 +676,11 @@ fn client(
                 made.tls = TlsClient::new(store, &base.builds);
                 made.roots = roots;
             }
+            Err(RootsError::Empty { .. } | RootsError::Der { .. }) if ca_may_be_empty => {}
             Err(error) => {
                 let effect = match &error {
-                    RootsError::Unreadable { .. }
-                    | RootsError::Empty { .. }
-                    | RootsError::Der { .. } => HostsEffect::PullFails,
-                    _ => HostsEffect::Doubtful,
+                    RootsError::TooLarge { .. } => HostsEffect::Doubtful,
+                    _ => HostsEffect::PullFails,
                 };
                 let words = error.to_string().replace("--ca-file", "`ca`");
                 spoil(effect, format!("host {}: {words}", made.host.endpoint));
@@ -680,25 +725,16 @@ fn client(
         });
         match pair {
             Some(pair) => made.headers.push(pair),
-            None => spoil(
-                HostsEffect::PullFails,
-                format!(
-                    "host {}: header '{}' can't be sent: a name or value that HTTP does not allow",
-                    made.host.endpoint,
-                    printable(&name)
-                ),
-            ),
+            // No request gets as far as this host.
+            None => continue,
         }
         made.header_values.push(value);
     }
     made
 }
 
-/// The proxies, and what could not be read of the files that name them.
-fn proxies(
-    request: &Request,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<(Proxies, Vec<SettingsError>), SettingsError> {
+/// What the unit of containerd sets, and what could not be read of it.
+fn read_unit(request: &Request) -> Result<(Unit, Vec<SettingsError>), SettingsError> {
     let mut unread = Vec::new();
     let mut unit = Unit::default();
     for path in &request.proxy_from {
@@ -711,14 +747,7 @@ fn proxies(
         Err(error) if request.may_lack.proxies => unread.push(error),
         result => result?,
     }
-    if unit.names.is_empty() {
-        let own = Proxies::new("the environment of this process", false, environment);
-        return Ok((own, unread));
-    }
-    let proxies = Proxies::new(&unit.names.join(", "), unread.is_empty(), |name| {
-        unit.value(name)
-    });
-    Ok((proxies, unread))
+    Ok((unit, unread))
 }
 
 /// What systemd would make of a service's environment.
@@ -728,8 +757,10 @@ struct Unit {
     includes: Vec<Include>,
     /// `UnsetEnvironment=` counts before all others.
     unset: Vec<String>,
-    /// The files that were read.
+    /// The files and folders that were named.
     names: Vec<String>,
+    /// The files that were read.
+    files: Vec<PathBuf>,
 }
 
 /// `EnvironmentFile=`.
@@ -775,6 +806,7 @@ impl Unit {
             self.variables.extend(file.variables);
             self.unset.extend(file.unset);
             let of = printable(&part.to_string_lossy());
+            self.files.push(part);
             self.includes
                 .extend(file.includes.into_iter().map(|(path, may)| Include {
                     path,
@@ -793,6 +825,7 @@ impl Unit {
                 Ok(bytes) => {
                     let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
                     self.variables.extend(file.variables);
+                    self.files.push(include.path.into());
                 }
                 Err(_) if include.may_be_absent => {}
                 Err(source) => {

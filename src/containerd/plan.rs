@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::{HeaderName, HeaderValue};
 
 use super::behaviour::{Behaviour, Release};
 use super::config_toml::{Auth, Registry, Tls};
@@ -12,6 +13,7 @@ use super::hosts::{self, ConfiguredHost};
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::endpoint::{Host, Scheme};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
+use crate::model::text::printable;
 use crate::registry::keyring::{Credential, mask_key};
 use crate::registry::scrub::Secret;
 
@@ -46,6 +48,45 @@ pub fn by_mirrors(
         hosts.extend(host(HostKind::Registry, &url, domain, registry, behaviour)?);
     }
     Ok(hosts)
+}
+
+/// A host with a header that Go refuses to send gets no request: the next one is asked, and where there is none, the pull
+/// fails.
+pub fn drop_unsendable(hosts: &mut Vec<ConfiguredHost>) -> Vec<HostsProblem> {
+    let is_bad = |(name, value): &(String, Secret)| {
+        HeaderName::try_from(name).is_err() || HeaderValue::from_str(value.expose()).is_err()
+    };
+    let bad: Vec<(usize, String)> = hosts
+        .iter()
+        .enumerate()
+        .filter_map(|(index, host)| {
+            let (name, _) = host.headers.iter().find(|header| is_bad(header))?;
+            Some((
+                index,
+                format!(
+                    "host {}: header '{}' can't be sent, since HTTP does not allow its name or value",
+                    host.host.endpoint,
+                    printable(name)
+                ),
+            ))
+        })
+        .collect();
+    let is_all = bad.len() == hosts.len();
+    if !is_all {
+        let mut index = 0;
+        hosts.retain(|_| {
+            index += 1;
+            bad.iter().all(|(place, _)| place + 1 != index)
+        });
+    }
+    let (effect, end) = if is_all {
+        (HostsEffect::PullFails, "no other host is asked")
+    } else {
+        (HostsEffect::Ignored, "containerd asks the next host")
+    };
+    bad.into_iter()
+        .map(|(_, reason)| HostsProblem::of_hosts(effect, format!("{reason}; {end}")))
+        .collect()
 }
 
 fn parse(endpoint: &str, behaviour: Behaviour) -> Result<go::GoUrl, String> {
@@ -111,6 +152,7 @@ fn host(
         },
         authority: url.host.clone(),
         ca: Vec::new(),
+        ca_may_be_empty: false,
         client: Vec::new(),
         headers: Vec::new(),
         login: None,
@@ -142,6 +184,7 @@ fn add_tls(host: &mut ConfiguredHost, tls: &Tls) -> Result<(), String> {
     }
     if !tls.ca_file.is_empty() {
         host.ca.push(PathBuf::from(&tls.ca_file));
+        host.ca_may_be_empty = true;
         host.host
             .ca_files
             .push(crate::model::text::printable(&tls.ca_file));

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use url::Url;
 
+use super::go::{self, GoUrl};
 use crate::model::endpoint::{Endpoint, Host, Scheme};
 use crate::model::proxy::{Proxy, ProxySettings, Way};
 use crate::model::text::{clean, printable};
@@ -82,13 +82,16 @@ impl Proxies {
         let mut server = |name: &str| {
             let (value, variable) = either(name)?;
             let server = parse_proxy(&value, &variable);
-            if server.is_none() {
-                // The value may hold a password.
-                problems.push(format!(
-                    "{variable} is no URL of a proxy, so none is used; write http://HOST:PORT"
-                ));
-            }
-            server
+            // The value may hold a password.
+            let reading = match &server {
+                None => "so none is used".to_owned(),
+                Some((server, false)) => format!("and Go takes it for {}", server.proxy),
+                Some((_, true)) => return server.map(|(server, _)| server),
+            };
+            problems.push(format!(
+                "{variable} is no URL of a proxy, {reading}; write http://HOST:PORT"
+            ));
+            server.map(|(server, _)| server)
         };
         let https = server("HTTPS_PROXY");
         let http = server("HTTP_PROXY");
@@ -102,6 +105,7 @@ impl Proxies {
                 http: http.as_ref().map(|s: &ProxyServer| s.proxy.clone()),
                 no_proxy: no_proxy.map(|text| clean(&text, MAX_SHOWN)),
                 problems,
+                changed: Vec::new(),
             },
             http,
             https,
@@ -109,9 +113,14 @@ impl Proxies {
         }
     }
 
-    /// What there is to say besides of the files that the proxies are from.
-    pub fn add_problems(&mut self, problems: impl IntoIterator<Item = String>) {
-        self.settings.problems.extend(problems);
+    /// Files that they are from were changed after containerd started, in words.
+    pub(super) fn note_changed(&mut self, changed: Vec<String>) {
+        self.settings.changed = changed;
+    }
+
+    /// containerd may go by others than these.
+    pub fn are_changed(&self) -> bool {
+        !self.settings.changed.is_empty()
     }
 
     pub fn settings(&self) -> &ProxySettings {
@@ -183,42 +192,39 @@ impl Rule {
     }
 }
 
-/// A proxy as Go parses it: `host:port` stands for `http://host:port`.
-fn parse_proxy(value: &str, variable: &str) -> Option<ProxyServer> {
-    let with_scheme = if value.contains("://") {
-        value.to_owned()
-    } else {
-        format!("http://{value}")
+/// A proxy as `parseProxy` has it, and whether its URL was used as it is written. What is no URL with a
+/// host Go reads once more behind `http://`: `host:3128` is meant so, `http://[host` becomes a proxy named
+/// `http`. `None`: Go uses none, or a part of a password would be shown.
+fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
+    let again = format!("http://{value}");
+    let is_known = |url: &GoUrl| ["http", "https", "socks5", "socks5h"].contains(&&*url.scheme);
+    let (text, url) = match go::parse_url(value, false) {
+        Ok(url) if is_known(&url) || !url.host.is_empty() => (value, url),
+        first => match go::parse_url(&again, false) {
+            Ok(url) => (&*again, url),
+            Err(_) => (value, first.ok()?),
+        },
     };
-    let url = Url::parse(&with_scheme).ok()?;
+    let is_as_written = text == value || !value.contains("://");
+    let rest = text.split_once("//").map_or("", |(_, rest)| rest);
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // A password with a '/' or '#' that is not encoded ends the authority in its middle.
-    if url[url::Position::BeforePath..].contains('@') {
+    if rest.contains('@') && !authority.ends_with(':') {
         return None;
     }
-    let host = Host::new(url.host_str().filter(|host| !host.is_empty())?);
-    let scheme = url.scheme().to_owned();
-    let port = url.port_or_known_default().or(match scheme.as_str() {
-        "socks5" | "socks5h" => Some(1080),
-        _ => None,
-    })?;
-    let decoded = |text: &str| {
-        let bytes = percent_decoded(text);
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let login = (!url.username().is_empty() || url.password().is_some()).then(|| {
-        let password = Secret::new(decoded(url.password().unwrap_or_default()));
-        let pair = format!("{}:{}", decoded(url.username()), password.expose());
-        let pair = Secret::new(STANDARD.encode(pair));
-        let authorization = Secret::new(format!("Basic {}", pair.expose()));
-        (authorization, (password, pair))
-    });
-    let (authorization, login) = login.unzip();
+    let (user, _) = authority.rsplit_once('@').unzip();
+    let (host, port) = host_and_port(&url);
+    let (authorization, login) = user.map(login).unzip();
     let (password, pair) = login.unzip();
-    Some(ProxyServer {
+    let server = ProxyServer {
         proxy: Proxy {
             authority: format!("{host}:{port}"),
             authenticated: authorization.is_some(),
-            scheme,
+            scheme: if url.host.is_empty() && !is_known(&url) {
+                "http".to_owned()
+            } else {
+                url.scheme
+            },
             variable: variable.to_owned(),
         },
         host,
@@ -226,7 +232,43 @@ fn parse_proxy(value: &str, variable: &str) -> Option<ProxyServer> {
         authorization,
         password: password.filter(|password| !password.is_empty()),
         pair,
-    })
+    };
+    Some((server, is_as_written))
+}
+
+/// What Go dials for a URL. A port that is none, and this machine where no host is named.
+fn host_and_port(url: &GoUrl) -> (Host, u16) {
+    let after = url.host.rfind(']').map_or(0, |at| at + 1);
+    let (name, port) = match url.host[after..].rfind(':') {
+        Some(colon) => url.host.split_at(after + colon),
+        None => (&*url.host, ""),
+    };
+    let port = match (port.trim_start_matches(':'), url.scheme.as_str()) {
+        ("", "http") => 80,
+        ("", "https") => 443,
+        ("", "socks5" | "socks5h") => 1080,
+        (port, _) => port.parse().unwrap_or_default(),
+    };
+    let host = match name {
+        "" => Host::Address(std::net::Ipv4Addr::LOCALHOST.into()),
+        name if name.is_ascii() => Host::new(name),
+        name => Host::new(&url::Host::parse(name).map_or(name.to_owned(), |host| host.to_string())),
+    };
+    (host, port)
+}
+
+/// The value of `Proxy-Authorization` for `user:password` of a URL; the password and the pair.
+fn login(user: &str) -> (Secret, (Secret, Secret)) {
+    let decoded = |text: &str| {
+        let bytes = percent_decoded(text);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let password = Secret::new(decoded(password));
+    let pair = format!("{}:{}", decoded(user), password.expose());
+    let pair = Secret::new(STANDARD.encode(pair));
+    let authorization = Secret::new(format!("Basic {}", pair.expose()));
+    (authorization, (password, pair))
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {
@@ -454,6 +496,7 @@ const MAX_SHOWN: usize = 2000;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use url::Url;
 
     use super::*;
 
@@ -568,14 +611,37 @@ mod tests {
             ("proxy.corp", Some("http://proxy.corp:80")),
             ("https://proxy.corp/", Some("https://proxy.corp:443")),
             ("socks5://proxy.corp", Some("socks5://proxy.corp:1080")),
-            ("http://", None),
-            ("http://a b", None),
+            ("HTTPS://Proxy.corp:8443", Some("https://proxy.corp:8443")),
+            ("http://[fd12::1]", Some("http://[fd12::1]:80")),
+            (
+                "http://bücher.example:1",
+                Some("http://xn--bcher-kva.example:1"),
+            ),
+            ("http://", Some("http://127.0.0.1:80")),
+            ("ftp://me:hunter22@10.0.0.8:1", Some("ftp://10.0.0.8:1")),
+            ("http://a%zz", None),
         ] {
             let got = proxies(value, "");
             let shown = got.settings().https.as_ref().map(ToString::to_string);
             assert_eq!(shown.as_deref(), want, "{value}");
             assert_eq!(got.settings().problems.len(), usize::from(want.is_none()));
         }
+        // Read once more, behind http://.
+        for (value, want) in [
+            ("http://[10.0.0.8:3128", "http://http:80"),
+            ("http://me:hun/ter22@10.0.0.8:3128", "http://http:80"),
+            ("http://a b", "http://http:80"),
+        ] {
+            let got = proxies(value, "");
+            let shown = got.settings().https.as_ref().map(ToString::to_string);
+            assert_eq!(shown.as_deref(), Some(want), "{value}");
+            assert!(got.settings().problems[0].contains(want), "{value}");
+        }
+        // With a blank behind it, a port is none, and what is before it a scheme.
+        let shown = proxies("proxy.corp:3128 ", "").settings().https.clone();
+        assert_eq!(shown.unwrap().to_string(), "http://127.0.0.1:0");
+        let hidden = proxies("http://me:22#hunter@10.0.0.8:3128", "");
+        assert_eq!(hidden.settings().https, None);
         let secret = proxies("http://me:hunter%322@proxy.corp:3128", "");
         let server = secret.https.as_ref().unwrap();
         assert_eq!(server.password.as_ref().unwrap().expose(), "hunter22");

@@ -140,6 +140,24 @@ fn config_path_counts_in_the_section_of_the_files_version() {
 }
 
 #[test]
+fn a_plugin_that_is_required_and_not_known_leaves_the_pull_open() {
+    for (required, is_open) in [
+        ("io.containerd.grpc.v1.cri", false),
+        ("io.containerd.snapshotter.v1.overlayfs", false),
+        ("io.containerd.snapshotter.v1.zfs", true),
+    ] {
+        let node = Node::new();
+        let text = format!("version = 2\nrequired_plugins = ['{required}']\n");
+        node.mirror().write("config.toml", &text);
+        for version in ["1.7.24", "2.1.9"] {
+            let effects = node.read(version).effects;
+            let undecided = effects.contains(&HostsEffect::Undecided);
+            assert_eq!(undecided, is_open, "{required} {version}");
+        }
+    }
+}
+
+#[test]
 fn settings_with_which_the_cri_plugin_does_not_load_fail_every_pull() {
     let mirrors = "[S.registry]\nconfig_path = 'TMP/certs.d'\n[S.registry.mirrors.'docker.io']\nendpoint = ['https://m']\n";
     let tls =
@@ -337,7 +355,15 @@ fn a_file_that_is_newer_than_containerd_is_not_in_force() {
     touch("config.toml", 1_700_000_120);
     let settings = node.load();
     let candidates = settings.candidates(Some(&runtime));
-    assert_eq!(candidates.len(), 2);
+    let settled: Vec<Settled> = candidates.iter().map(|one| one.settings).collect();
+    assert_eq!(
+        settled,
+        [
+            Settled::AsRead,
+            Settled::WithConfigPath,
+            Settled::BeforeChange
+        ]
+    );
     let read = node.read("1.7.24");
     assert_eq!(read.hosts, [MIRROR, OWN]);
     assert!(
@@ -346,6 +372,157 @@ fn a_file_that_is_newer_than_containerd_is_not_in_force() {
         "{}",
         read.reasons
     );
-    let (before, _) = settings.plan(DOMAIN, &read.clients[1].host, candidates[1]);
+    let own = &read.clients[1].host;
+    let (before, _) = settings.plan(DOMAIN, own, candidates[2]);
     assert_eq!(before.hosts.len(), 1, "the mirror was not asked before");
+    // What is broken now was not necessarily so then.
+    let broken = "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = 'TMP/certs.d'\n[plugins.'io.containerd.grpc.v1.cri'.registry.mirrors.'a']\nendpoint = []\n";
+    node.write("config.toml", broken);
+    let settings = node.load();
+    for (one, hosts, fails) in [(0, 1, true), (1, 2, false), (2, 1, false)] {
+        let candidates = settings.candidates(Some(&runtime));
+        let rules = Rules::new(candidates[one], &candidates);
+        let base = BaseTrust::new(Pool::default(), Roots::default());
+        let (config, clients) = settings.hosts(DOMAIN, own, &base, &rules);
+        let is_broken = config
+            .problems()
+            .iter()
+            .any(|problem| problem.effect == HostsEffect::PullsNothing);
+        assert_eq!((clients.len(), is_broken), (hosts, fails), "{one}");
+    }
+}
+
+const HOSTS: &str =
+    "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = 'TMP/certs.d'\n";
+
+#[test]
+fn a_host_with_a_header_that_cannot_be_sent_is_left_out() {
+    let bad = "[host.\"https://mirror.example.com\".header]\n\"x lab\" = \"1\"\n";
+    let node = Node::new();
+    node.write("config.toml", HOSTS)
+        .write(&format!("certs.d/{DOMAIN}/hosts.toml"), bad);
+    let one = node.read("2.1.9");
+    assert_eq!(
+        (&one.hosts[..], &one.effects[..]),
+        (&[OWN.to_owned()][..], &[HostsEffect::Ignored][..])
+    );
+    assert!(
+        one.reasons.contains("asks the next host"),
+        "{}",
+        one.reasons
+    );
+    let alone =
+        format!("server = \"https://mirror.example.com\"\n[header]\n\"x lab\" = \"1\"\n{bad}");
+    node.write(&format!("certs.d/{DOMAIN}/hosts.toml"), &alone);
+    let left = node.read("2.1.9");
+    assert!(
+        left.effects.contains(&HostsEffect::PullFails),
+        "{}",
+        left.reasons
+    );
+}
+
+#[test]
+fn a_file_of_certificates_needs_one_that_go_can_read() {
+    const NONSENSE: &str = "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n";
+    let good = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()])
+        .unwrap()
+        .cert
+        .pem();
+    let node = Node::new();
+    node.write("config.toml", HOSTS);
+    for (text, effects) in [
+        (NONSENSE.to_owned(), &[HostsEffect::PullFails][..]),
+        (format!("words\n{NONSENSE}{good}"), &[]),
+    ] {
+        node.write(&format!("certs.d/{DOMAIN}/ca.crt"), &text);
+        let read = node.read("1.7.24");
+        assert_eq!(read.effects, effects, "{text}: {}", read.reasons);
+    }
+}
+
+#[test]
+fn containerd_1_reads_no_header_with_an_ipv6_address_and_1_6_no_such_reference() {
+    let node = Node::new();
+    node.write("config.toml", &format!("{HOSTS}[plugins.'io.containerd.grpc.v1.cri'.registry.configs.\"[::1]:5000\".auth]\nusername = 'u'\n"));
+    for (version, effects) in [
+        ("1.6.20", &[HostsEffect::PullsNothing][..]),
+        ("1.7.24", &[HostsEffect::PullsNothing]),
+        ("2.1.9", &[]),
+    ] {
+        let read = node.read(version);
+        assert_eq!(read.effects, effects, "{version}: {}", read.reasons);
+    }
+    node.write("config.toml", HOSTS);
+    for (version, effects) in [("1.6.20", &[HostsEffect::NameRefused][..]), ("1.7.24", &[])] {
+        let read = read(&node.load(), version, "[::1]:5000");
+        assert_eq!(read.effects, effects, "{version}: {}", read.reasons);
+    }
+}
+
+#[test]
+fn a_changed_environment_is_judged_with_and_without_its_proxies() {
+    let node = Node::new();
+    let conf = node
+        .folder
+        .path()
+        .join("unit/containerd.service.d/proxy.conf");
+    node.write("config.toml", HOSTS)
+        .write("run/containerd/containerd.sock", "")
+        .write(
+            "unit/containerd.service.d/proxy.conf",
+            "[Service]\nEnvironment=HTTPS_PROXY=http://proxy.example.com:3128 SSL_CERT_FILE=/etc/roots.pem\n",
+        );
+    let load = |seconds: u64| {
+        for (path, seconds) in [
+            (node.folder.path().join("config.toml"), 0),
+            (conf.clone(), seconds),
+            (
+                node.folder.path().join("run/containerd/containerd.sock"),
+                60,
+            ),
+        ] {
+            let time =
+                std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000 + seconds);
+            File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
+        }
+        let request = Request {
+            config: Some(node.folder.path().join("config.toml")),
+            proxy_from: vec![conf.parent().unwrap().to_owned()],
+            root: Some(node.folder.path().to_owned()),
+            may_lack: MayLack {
+                hosts: true,
+                proxies: true,
+            },
+            ..Request::default()
+        };
+        Settings::load(&request, |_| None).unwrap()
+    };
+    let endpoint: Endpoint = read(&node.load(), "2.1.9", DOMAIN).clients[0]
+        .host
+        .endpoint
+        .clone();
+    let runtime: Runtime = "containerd://2.1.9".parse().unwrap();
+    for (seconds, count) in [(0, 1), (120, 2)] {
+        let settings = load(seconds);
+        assert_eq!(
+            settings.roots.file.as_deref(),
+            Some("/etc/roots.pem".as_ref())
+        );
+        let candidates = settings.candidates(Some(&runtime));
+        assert_eq!(candidates.len(), count);
+        let rules = Rules::new(candidates[0], &candidates);
+        assert!(settings.route(&endpoint, &rules).1.is_some());
+        if count == 2 {
+            assert!(!rules.agrees(1));
+            assert!(settings.proxies.settings().changed[0].contains("after containerd started"));
+            let before = Rules::new(candidates[1], &candidates);
+            assert_eq!(settings.route(&endpoint, &before).0, Way::Direct);
+        }
+    }
 }

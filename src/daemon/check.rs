@@ -104,10 +104,10 @@ impl World {
         large_hellos: Arc<Lock<LargeHellos>>,
     ) -> Result<Self, WorldError> {
         let wait = config.schedule.timeout.0;
-        let place = Place::load(&Wishes::of(&config.network, wait))?;
         let settings = Settings::load(&containerd_files(&config.network), |name| {
             std::env::var(name).ok()
         })?;
+        let place = Place::load(&Wishes::of(&config.network, wait), &settings)?;
         let base = place.vantage(&settings);
         for because in &base.unseen_because {
             tracing::warn!(

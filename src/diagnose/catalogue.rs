@@ -159,10 +159,10 @@ causes! {
         tell "The name is a public registry's, every address of the answer is in a network of the companies named in reports of forged answers (none of them serves a registry), and the leg fails there. Other forged answers look like tcp_timeout or tls_name."
         fix "Copy the image to a registry of the region (SWR on Huawei Cloud). Do not install any authority's certificate to get past it."
         DnsStale = "dns_stale", Critical, Now, [];
-        "The hosts file leads to an address that does not work"
-        symptom "`connection refused` or a timeout, while the name resolves fine elsewhere"
+        "The hosts file leads to an address where nothing answers, and DNS to another"
+        symptom "A timeout or `no route to host`, while the name resolves to another address elsewhere"
         cause "The hosts file is read before any name server, and its entry is old."
-        tell "The address comes from the hosts file, and it can't be connected to."
+        tell "The address comes from the hosts file and nothing answers there; the name servers, which a pull does not ask for it, name another. An entry that agrees with them, or a closed port, is what the connection shows: tcp_timeout, tcp_refused."
         fix "Correct or remove the entry in the node's /etc/hosts."
     }
     Reach {
@@ -172,7 +172,7 @@ causes! {
         cause "There is no way to the address (no SNAT rule or EIP for this subnet, no peering route, no return route), or a security group, network ACL or firewall drops the packets."
         tell "The SYN is answered neither by SYN-ACK nor RST nor ICMP, at every address tried."
         fix "Public address: give this subnet a way out (SNAT rule on the NAT gateway and a route to it, or an EIP). On Turbo clusters the node subnet counts for pulls. Private address: routes on both sides of the peering, Direct Connect or VPN, and the security group of the far side. Addresses in 100.125.0.0/16 and 198.19.128.0/17 are Huawei Cloud's services and VPC endpoints: the security group must let TCP 443 out to them. Then egress rules on this side."
-        TcpRefused = "tcp_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
+        TcpRefused = "tcp_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsHijack];
         "The connection is refused"
         symptom "`dial tcp 1.2.3.4:443: connect: connection refused`"
         cause "The host is reached, and nothing listens on the port; or a firewall answers in its place."
@@ -260,14 +260,14 @@ causes! {
         "The proxy does not open the way, or is used where none should be"
         symptom "`proxyconnect tcp: dial tcp ...: connect: connection refused`, or `Forbidden` and `Proxy Authentication Required` without a registry's words"
         cause "HTTPS_PROXY and NO_PROXY of containerd's service do not fit this host, or the proxy is down or refuses it."
-        tell "The proxy was dialled as Go does it, and does not open the way. Which variable named it, and which entry of NO_PROXY matched or not, is in the evidence; with --compare-direct, also what the same walk came to without it. A host that NO_PROXY keeps from the proxy and that can't be connected to directly is a warning."
+        tell "The proxy was dialled as Go does it, with TLS where it is one by https://, and does not open the way. Which variable named it, and which entry of NO_PROXY matched or not, is in the evidence; with --compare-direct, also what the same walk came to without it. A host that NO_PROXY keeps from the proxy and that can't be connected to directly is a warning."
         fix "Add the registry, token and storage hosts to NO_PROXY in containerd's systemd drop-in, or fix the proxy; then restart containerd. CIDRs in NO_PROXY match addresses in image names only, never names."
         ProxyUnknown = "proxy_unknown", Critical, Now, [];
-        "The proxy is of a kind that Pullpath does not speak"
+        "Whether the proxy opens the way can't be determined"
         symptom "None of its own"
-        cause "HTTPS_PROXY or HTTP_PROXY names a proxy by https:// or socks5://, which Go and so containerd can use."
-        tell "The scheme of the proxy's URL. Nothing was tried, so whether a pull would succeed is unknown."
-        fix "Try the same with `curl --proxy` from that place, or give Pullpath a proxy by http://."
+        cause "HTTPS_PROXY or HTTP_PROXY names a proxy by socks5://, which Go and so containerd can use; or one by https:// whose TLS can't be judged here, or by a scheme that builds of Go read in different ways (`ftp://`)."
+        tell "The scheme of the proxy's URL; nothing was tried then. Or what is said of its TLS, as for `tls_undecided`, or a proxy with a certificate that is not good, which by `skip_verify` gets its user and password from containerd and not from here. Whether a pull would succeed is unknown."
+        fix "Try the pull on the node (`crictl pull IMAGE`), or give Pullpath a proxy by http://."
         ProxyUnneeded = "proxy_unneeded", Info, Now, [];
         "The pull goes by a proxy and would do without"
         symptom "None; pulls may be slower than the path allows"
@@ -509,8 +509,8 @@ causes! {
         CredentialExpiring = "credential_expiring", Warning, Now, [];
         "A credential expires soon"
         symptom "None yet"
-        cause "A small share of the credential's lifetime is left."
-        tell "The `exp` of a token used as password, or CCE's annotation swr-auth-may-expires-at: less than a tenth of a token's life is left, or less than an hour where its beginning is not known."
+        cause "A small share of the credential's lifetime is left, or it is of a kind that never lasts."
+        tell "The `exp` of a token used as password, the `expiration` in one of Amazon ECR, or CCE's annotation swr-auth-may-expires-at: less than a tenth of a token's life is left, or less than an hour where its beginning is not known. The users oauth2accesstoken (Google) and gitlab-ci-token: their passwords do not say when they end."
         fix "Renew it, and find out what should have."
         CredentialExpired = "credential_expired", Critical, Now, [];
         "A credential has expired"

@@ -214,6 +214,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         role,
         endpoint: endpoint(host),
         way: Way::Direct,
+        proxy_tls: None,
         tunnel: None,
         resolve: resolved(host, &[address]),
         connect: dialled(vec![dial(address, None)]),
@@ -264,6 +265,7 @@ fn head() -> Head {
         media_type: Some("application/vnd.oci.image.index.v1+json".to_owned()),
         size: Some(Bytes(1200)),
         by_get: false,
+        digest_of_encoded: None,
     }
 }
 
@@ -368,6 +370,7 @@ pub(super) fn healthy() -> Evidence {
                 certificates: 140,
                 sources: vec!["ca-certificates.crt".to_owned()],
                 problems: Vec::new(),
+                changed: Vec::new(),
             },
             legs: vec![
                 leg(Role::Registry, REGISTRY, "10.0.3.9"),

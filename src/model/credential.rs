@@ -133,6 +133,18 @@ pub enum LintRule {
     NoLogin,
     /// The password is base64 of user and password.
     EncodedTwice,
+    /// A template that nothing has filled in: `{{ .password }}`, `${PASSWORD}`, `<no value>`.
+    Placeholder {
+        part: String,
+    },
+    /// Quotes of a template or a shell that became a part of it.
+    Quoted {
+        part: String,
+    },
+    /// `robot` alone: of Harbor's `robot$name` a shell took the rest for a variable.
+    RobotCut,
+    /// An identity token and no password: the kubelet has no such field.
+    IdentityToken,
     /// A name of Docker Hub that is not its key.
     HubAlias,
     /// No image can match the key.
@@ -143,6 +155,10 @@ pub enum LintRule {
     HelperInSecret,
     /// A Secret of the newer type without `auths`.
     NoAuths,
+    /// A field has the docker config as text.
+    ConfigAsText {
+        field: String,
+    },
     /// `auths` in a Secret of the older type.
     AuthsInLegacy,
     /// The same data key in `data` and `stringData`.
@@ -159,6 +175,9 @@ impl LintRule {
                 | Self::OuterBlanks { .. }
                 | Self::EncodedTwice
                 | Self::AuthContradicts
+                | Self::Placeholder { .. }
+                | Self::Quoted { .. }
+                | Self::RobotCut
         )
     }
 
@@ -171,6 +190,7 @@ impl LintRule {
                 | Self::NoLogin
                 | Self::NeverMatches { .. }
                 | Self::EndsInNewline { .. }
+                | Self::Placeholder { .. }
         )
     }
 }
@@ -203,6 +223,22 @@ impl std::fmt::Display for Lint {
                 f,
                 "the password{of} is user and password in base64 once more; it belongs into 'auth'"
             ),
+            LintRule::Placeholder { part } => write!(
+                f,
+                "the {part}{of} is a placeholder that nothing has filled in"
+            ),
+            LintRule::Quoted { part } => {
+                write!(f, "the {part}{of} stands in quotes, which are sent along")
+            }
+            LintRule::RobotCut => write!(
+                f,
+                "the user{of} is 'robot' alone: Harbor's robots are 'robot$NAME', and a shell takes $NAME for a \
+                 variable where no single quotes are"
+            ),
+            LintRule::IdentityToken => write!(
+                f,
+                "there is an 'identitytoken'{of} and no password: the kubelet reads no identity tokens"
+            ),
             LintRule::NeverMatches { reason } => write!(
                 f,
                 "the key '{}' can match no image: {reason}",
@@ -215,6 +251,10 @@ impl std::fmt::Display for Lint {
             ),
             LintRule::HelperInSecret => f.write_str(
                 "it names a credential helper, which no kubelet runs: the passwords are not in it",
+            ),
+            LintRule::ConfigAsText { field } => write!(
+                f,
+                "it has no 'auths': its field '{field}' holds the docker config as text, in which the kubelet finds no key"
             ),
             LintRule::NoAuths => f.write_str("it has no 'auths': the kubelet finds no key in it"),
             LintRule::AuthsInLegacy => f.write_str(
@@ -247,6 +287,13 @@ pub enum ExpirySign {
     TokenClaim,
     /// `swr-auth-may-expires-at` of CCE's `default-secret`.
     Annotation,
+    /// `expiration` in a password that Amazon ECR gave (base64 of JSON), good for 12 h.
+    EcrToken,
+    /// The user `oauth2accesstoken`: an access token of Google, good for an hour if nothing else was asked for; it does
+    /// not say since when.
+    GoogleAccessToken,
+    /// The user `gitlab-ci-token`: good until the CI job is over.
+    GitlabJobToken,
 }
 
 /// Why a source gives no credentials, or fewer than it seems to.

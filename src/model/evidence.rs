@@ -220,6 +220,9 @@ pub struct Leg {
     pub way: Way,
     pub resolve: Resolve,
     pub connect: Connect,
+    /// TLS with the proxy, where it is one of https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_tls: Option<Tls>,
     /// The word of the proxy, where one opens the way (`CONNECT`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Step<Tunnel, ProxyFault>>,
@@ -597,6 +600,9 @@ pub struct Tls {
     /// that alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_itself: Option<String>,
+    /// Another outcome is possible by the roots that containerd read before the bundle was changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub depends_on_changed_roots: bool,
     #[serde(flatten)]
     pub outcome: Step<Session, TlsFault>,
 }
@@ -609,6 +615,7 @@ impl Tls {
             unverified: None,
             bad_link: None,
             trusted_itself: None,
+            depends_on_changed_roots: false,
             outcome,
         }
     }
@@ -693,6 +700,9 @@ pub struct Roots {
     pub sources: Vec<String>,
     /// What could not be read of them.
     pub problems: Vec<String>,
+    /// Files of the bundle that were changed after containerd started, and when: it reads them once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
 }
 
 // ---- the protocol -------------------------------------------------------------------------------
@@ -791,6 +801,10 @@ pub struct Head {
     pub size: Option<Bytes>,
     /// The server knows no HEAD (405), and GET was used as containerd does.
     pub by_get: bool,
+    /// No digest was stated, and the one computed is of a body in this `Content-Encoding`, which containerd
+    /// does not undo there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_of_encoded: Option<String>,
 }
 
 /// The manifest of the platform.

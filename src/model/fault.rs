@@ -155,8 +155,20 @@ pub enum ProxyFault {
     Status { status: u16, reason: Option<String> },
     /// The exchange itself failed.
     Http { fault: HttpFault },
+    /// No TLS with a proxy of https.
+    Tls { fault: TlsFault },
     /// A kind of proxy that Go knows and this probe does not.
     Unsupported { scheme: String },
+    /// Whether it opens the way can't be determined here.
+    Undecided { reason: String },
+}
+
+impl ProxyFault {
+    /// The proxy may open the way for containerd all the same.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self, Self::Unsupported { .. } | Self::Undecided { .. })
+            || matches!(self, Self::Tls { fault } if fault.is_undecided())
+    }
 }
 
 /// Why there is no secure session (RFC 8446, RFC 5280).
@@ -220,6 +232,17 @@ pub enum TlsFault {
     Other {
         reason: String,
     },
+}
+
+impl TlsFault {
+    /// containerd may get a session all the same. An alert of 40 or 71 is the answer to suites that it
+    /// offers and this program does not.
+    pub fn is_undecided(&self) -> bool {
+        matches!(
+            self,
+            Self::NoRoots | Self::Undecided { .. } | Self::Alert { alert: 40 | 71, .. }
+        )
+    }
 }
 
 /// What an HTTP exchange came to instead of the answer hoped for (RFC 9110, OCI distribution-spec).
@@ -339,6 +362,15 @@ pub enum HttpFault {
         /// By `Content-Length`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         want: Option<Bytes>,
+    },
+    /// A media type with which the release of containerd ends the pull before it reads the content.
+    Unsupported {
+        media_type: String,
+    },
+    /// The server ended TLS when the handshake was over for us, by an alert (RFC 8446, 6).
+    TlsAlert {
+        alert: u8,
+        name: String,
     },
     Other {
         reason: String,
@@ -492,6 +524,13 @@ impl fmt::Display for ProxyFault {
                 }
             }
             Self::Http { fault } => write!(f, "the proxy and CONNECT: {fault}"),
+            Self::Tls { fault } => write!(f, "TLS to the proxy: {fault}"),
+            Self::Undecided { reason } => {
+                write!(
+                    f,
+                    "whether the proxy opens the way can't be determined here: {reason}"
+                )
+            }
             Self::Unsupported { scheme } => {
                 write!(f, "proxies by {scheme} are not spoken to by this version")
             }
@@ -559,6 +598,7 @@ impl fmt::Display for TlsFault {
 }
 
 impl fmt::Display for HttpFault {
+    #[expect(clippy::too_many_lines, reason = "a table of words")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status {
@@ -598,6 +638,15 @@ impl fmt::Display for HttpFault {
                 write!(f, "redirected to {to}, whose {phase} failed")
             }
             Self::TooManyRedirects { limit } => write!(f, "more than {limit} redirects"),
+            Self::Unsupported { media_type } => {
+                write!(
+                    f,
+                    "media type {media_type}, which this release does not pull"
+                )
+            }
+            Self::TlsAlert { alert, name } => {
+                write!(f, "TLS alert {name} ({alert}) after the handshake")
+            }
             Self::Reconnect { phase, reason } => {
                 write!(f, "a second connection failed ({phase}): {reason}")
             }

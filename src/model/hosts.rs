@@ -85,12 +85,16 @@ pub enum HostsEffect {
     PullsNothing,
     /// Every pull of this registry fails.
     PullFails,
+    /// The image's name is refused before any host is asked.
+    NameRefused,
     /// containerd goes on as if the file, or the setting, were not there.
     Ignored,
     /// It works, and is probably not what was meant; or it depends on containerd's version.
     Doubtful,
     /// What was not seen decides whether pulls succeed.
     Undecided,
+    /// The file was changed after containerd started, which goes by what it had then.
+    Changed,
 }
 
 /// One host that containerd would ask for the image.

@@ -1,9 +1,10 @@
-//! HTTP proxies: which one a leg went by, and why.
+//! Proxies: which one a leg went by, and why.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::Endpoint;
+use super::fault::ProxyFault;
 
 /// The proxy settings in force, without the user and password they may hold.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -19,12 +20,15 @@ pub struct ProxySettings {
     pub no_proxy: Option<String>,
     /// What could not be used of them.
     pub problems: Vec<String>,
+    /// Files of them that were changed after containerd started, and when: it goes by what it read then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
 }
 
 /// One proxy.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Proxy {
-    /// `http`, `https`, `socks5`.
+    /// `http`, `https`, `socks5`, or what Go does not know.
     pub scheme: String,
     /// `host:port`.
     pub authority: String,
@@ -32,6 +36,22 @@ pub struct Proxy {
     pub authenticated: bool,
     /// The variable that names it, as it was written.
     pub variable: String,
+}
+
+impl Proxy {
+    /// Why nothing can be said of its like before it is spoken to.
+    pub fn unspoken(&self) -> Option<ProxyFault> {
+        let scheme = self.scheme.clone();
+        match scheme.as_str() {
+            "http" | "https" => None,
+            "socks5" | "socks5h" => Some(ProxyFault::Unsupported { scheme }),
+            _ => Some(ProxyFault::Undecided {
+                reason: format!(
+                    "builds of containerd with older Go take {self} for a proxy named '{scheme}', those with Go 1.24 and later speak plain HTTP to it"
+                ),
+            }),
+        }
+    }
 }
 
 impl std::fmt::Display for Proxy {

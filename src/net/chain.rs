@@ -24,6 +24,8 @@ pub(super) struct Shown {
     /// The handshake went on, trusted or not.
     pub(super) accepted: bool,
     pub(super) trusted_itself: Option<String>,
+    /// Other roots could have led to another outcome, and the runtime may have others.
+    pub(super) depends_on_changed_roots: bool,
     /// Why their owner's signature of the handshake could not be checked.
     pub(super) unchecked: Option<String>,
 }
@@ -108,6 +110,24 @@ pub(super) fn judge(
         }
     }
     shown
+}
+
+impl Shown {
+    /// Whether it may end otherwise where only the roots of `unchanged` are certain.
+    pub(super) fn may_differ_by(&self, unchanged: impl FnOnce() -> Shown) -> bool {
+        let Some(refused) = &self.refused else {
+            return unchanged().refused.is_some();
+        };
+        let is_of_leaf = refused.bad_link.as_ref().is_some_and(|link| {
+            let is_of_issuer = matches!(
+                link.problem,
+                LinkProblem::IssuerUnknown | LinkProblem::OtherKey
+            );
+            link.sent == Some(0) && !is_of_issuer
+        });
+        let is_of_name = matches!(refused.fault, TlsFault::NameMismatch { .. });
+        !(is_of_leaf || is_of_name || refused.is_unreadable)
+    }
 }
 
 fn fault(

@@ -81,6 +81,21 @@ pub async fn resolve(
     }
 }
 
+/// What the servers say of a name that the hosts file decides: no pull asks them, but it shows
+/// whether the entry is an old one.
+pub async fn ask_beside_hosts_file(
+    name: &str,
+    config: &ResolverConfig,
+    families: Families,
+    limit: Duration,
+) -> Vec<Query> {
+    if !is_domain_name(name) {
+        return Vec::new();
+    }
+    let (queries, _) = ask_servers(name, config, families, Instant::now(), limit).await;
+    queries
+}
+
 enum Known<'a> {
     Result(Result<Resolution, DnsFault>),
     Ask(&'a str),

@@ -2,11 +2,8 @@
 //! pool. Whoever calls decides what to do with an answer or a fault.
 
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes as Buffer;
@@ -19,23 +16,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::tls::{TlsStream, alert_name};
+use super::stream::Stream;
+use super::tls::alert_name;
 use super::watched::{End, Record, Seen, Watched};
 use crate::model::fault::HttpFault;
 use crate::model::text::{clean, hex};
 use crate::model::units::Bytes;
-
-/// What HTTP is spoken over.
-#[derive(Debug)]
-pub enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream>),
-}
 
 /// A connection that requests can be sent on, one after the other.
 pub struct HttpConnection {
@@ -469,20 +458,12 @@ fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
 /// A server of TLS 1.3 says what it thinks of our certificate (that there is none) only when the
 /// handshake is over for us (RFC 8446 section 4.4.2.4).
 fn tls_fault(error: &rustls::Error) -> HttpFault {
-    let reason = match error {
-        rustls::Error::AlertReceived(alert) => {
-            let (number, name) = alert_name(*alert);
-            let meaning = if number == 116 {
-                ": the server wants a client certificate"
-            } else {
-                ""
-            };
-            format!("TLS alert {name} ({number}) after the handshake{meaning}")
-        }
-        other => format!("TLS after the handshake: {other}"),
-    };
+    if let rustls::Error::AlertReceived(alert) = error {
+        let (alert, name) = alert_name(*alert);
+        return HttpFault::TlsAlert { alert, name };
+    }
     HttpFault::Other {
-        reason: clean(&reason, MAX_TEXT),
+        reason: clean(&format!("TLS after the handshake: {error}"), MAX_TEXT),
     }
 }
 
@@ -513,66 +494,6 @@ pub(crate) fn slow(within: Duration, got: u64, want: Option<u64>) -> HttpFault {
     }
 }
 
-// ---- plumbing -----------------------------------------------------------------------------------
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
 // ---- bounds -------------------------------------------------------------------------------------
 
 /// How we name ourselves (RFC 9110, 10.1.5).
@@ -594,7 +515,8 @@ const MAX_TEXT: usize = 300;
 mod tests {
     use std::net::SocketAddr;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::model::endpoint::Host;
@@ -975,10 +897,9 @@ mod tests {
         let mut connection = HttpConnection::open(stream).await.unwrap();
         assert_eq!(
             connection.send(get("/"), LONG).await.map(|_| ()),
-            Err(HttpFault::Other {
-                reason: "TLS alert certificate_required (116) after the handshake: \
-                         the server wants a client certificate"
-                    .to_owned()
+            Err(HttpFault::TlsAlert {
+                alert: 116,
+                name: "certificate_required".to_owned(),
             }),
         );
     }

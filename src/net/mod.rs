@@ -12,6 +12,7 @@ pub mod netlink;
 pub mod order;
 pub mod resolv;
 pub mod roots;
+pub mod stream;
 pub mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -79,19 +79,65 @@ pub struct Loaded {
     pub roots: Roots,
     /// Whether they are the node's, or why not; `None`: nobody has named those.
     pub node: Option<Result<(), String>>,
+    /// The files of the bundle: the roots without `--ca-file`.
+    pub bundle: Vec<PathBuf>,
 }
 
-/// Loads the node's roots where they can be had, else those of this machine; and every certificate of
-/// `ca_files`.
+impl Loaded {
+    /// Files of the bundle were changed after the runtime had read them, in words.
+    pub fn note_changed(&mut self, changed: Vec<String>, ca_files: &[PathBuf]) {
+        if changed.is_empty() {
+            return;
+        }
+        let named: Vec<String> = ca_files.iter().map(|path| shown(path)).collect();
+        let of_bundle = self.roots.sources.iter();
+        let of_bundle = of_bundle.filter(|source| !named.contains(source));
+        self.store
+            .note_changed(of_bundle.map(|source| source.as_str().into()));
+        self.roots.changed = changed;
+    }
+}
+
+/// Where Go looks for roots, where its environment says so.
+#[derive(Clone, Debug, Default)]
+pub struct RootsPlace {
+    /// `SSL_CERT_FILE`
+    pub file: Option<OsString>,
+    /// `SSL_CERT_DIR`
+    pub folders: Option<OsString>,
+}
+
+impl RootsPlace {
+    /// Empty is as good as unset.
+    pub fn of<T: Into<OsString>>(variable: impl Fn(&str) -> Option<T>) -> Self {
+        let named = |name| {
+            variable(name)
+                .map(Into::into)
+                .filter(|value: &OsString| !value.is_empty())
+        };
+        Self {
+            file: named("SSL_CERT_FILE"),
+            folders: named("SSL_CERT_DIR"),
+        }
+    }
+
+    pub fn is_named(&self) -> bool {
+        self.file.is_some() || self.folders.is_some()
+    }
+}
+
+/// Loads the node's roots where they can be had, else those of this machine, where `place` has them; and every
+/// certificate of `ca_files`.
 ///
 /// # Errors
 /// When one of `ca_files` can't be used. What is wrong with the machine's own bundle, or the node's, is
 /// recorded in `problems` instead.
-pub fn load(bundle: Option<NodeBundle<'_>>, ca_files: &[PathBuf]) -> Result<Loaded, RootsError> {
-    let places = Places::from_env(
-        std::env::var_os("SSL_CERT_FILE"),
-        std::env::var_os("SSL_CERT_DIR"),
-    );
+pub fn load(
+    bundle: Option<NodeBundle<'_>>,
+    place: &RootsPlace,
+    ca_files: &[PathBuf],
+) -> Result<Loaded, RootsError> {
+    let places = Places::from_env(place);
     load_any(&places, bundle, ca_files, Timestamp::now())
 }
 
@@ -103,10 +149,12 @@ fn load_any(
 ) -> Result<Loaded, RootsError> {
     let mut of_node = Roots::default();
     let mut found = Vec::new();
-    let node = bundle.map(|bundle| read_bundle(bundle, &mut of_node, &mut found));
+    let mut files = Vec::new();
+    let node = bundle.map(|bundle| read_bundle(bundle, &mut of_node, &mut found, &mut files));
     let (store, mut roots) = if node == Some(Ok(())) {
         finish(of_node, found, ca_files, now)?
     } else {
+        files = places.bundle().into_iter().cloned().collect();
         load_from(places, ca_files, now)?
     };
     if let Some(Err(reason)) = &node {
@@ -114,7 +162,12 @@ fn load_any(
             .problems
             .push(format!("the node's roots are not in use: {reason}"));
     }
-    Ok(Loaded { store, roots, node })
+    Ok(Loaded {
+        store,
+        roots,
+        node,
+        bundle: files,
+    })
 }
 
 /// One file, or all files of a folder, with their links as the node means them.
@@ -122,6 +175,7 @@ fn read_bundle(
     bundle: NodeBundle<'_>,
     roots: &mut Roots,
     found: &mut Vec<Found>,
+    read: &mut Vec<PathBuf>,
 ) -> Result<(), String> {
     let resolve = |path: &Path| mounted::resolve(bundle.root, path).map_err(|e| e.to_string());
     let place = resolve(bundle.path)?;
@@ -172,10 +226,12 @@ fn read_bundle(
         .extend(told.map(|lost| text::clean(lost, MAX_TEXT)));
     roots.sources.push(source.to_string());
     found.extend(own);
+    read.extend(files);
     Ok(())
 }
 
-/// The same roots, and every certificate of `ca_files`: `ca` of hosts.toml.
+/// The same roots, and the certificates of `ca_files`: `ca` of hosts.toml. As Go's `AppendCertsFromPEM` has it, what is
+/// no certificate is passed over, as long as the file has one.
 pub fn extend(
     store: &Pool,
     roots: &Roots,
@@ -183,9 +239,12 @@ pub fn extend(
 ) -> Result<(Pool, Roots), RootsError> {
     let (mut store, mut roots) = (store.clone(), roots.clone());
     for path in ca_files {
-        for found in read_ca_file(path)? {
-            // One that can't be a root trusts nobody; the file was read, and that is what counts.
-            let _ = store.add(&found.der, &found.source);
+        let content = read_whole(path)?;
+        let source: Arc<str> = shown(path).into();
+        let read = CertificateDer::pem_slice_iter(&content).filter_map(Result::ok);
+        let added = read.filter(|der| store.add(der, &source).is_ok()).count();
+        if added == 0 {
+            return Err(nothing_in(path, &content));
         }
         roots.sources.push(shown(path));
     }
@@ -214,22 +273,29 @@ struct Places {
 
 impl Places {
     /// Go replaces its list of files by SSL_CERT_FILE, and that of folders by SSL_CERT_DIR, each
-    /// for itself; empty is as good as unset.
-    fn from_env(file: Option<OsString>, folders: Option<OsString>) -> Self {
-        let file = file.filter(|f| !f.is_empty());
-        let folders = folders.filter(|f| !f.is_empty());
+    /// for itself.
+    fn from_env(place: &RootsPlace) -> Self {
+        let RootsPlace { file, folders } = place;
         Self {
             files_named: file.is_some(),
             folders_named: folders.is_some(),
-            files: file.map_or_else(
+            files: file.as_ref().map_or_else(
                 || BUNDLES.iter().map(PathBuf::from).collect(),
                 |f| vec![f.into()],
             ),
-            folders: folders.map_or_else(
+            folders: folders.as_ref().map_or_else(
                 || FOLDERS.iter().map(PathBuf::from).collect(),
-                |f| std::env::split_paths(&f).collect(),
+                |f| std::env::split_paths(f).collect(),
             ),
         }
+    }
+}
+
+impl Places {
+    /// The one file that is read.
+    fn bundle(&self) -> Option<&PathBuf> {
+        let mut files = self.files.iter();
+        files.find(|file| self.files_named || file.is_file())
     }
 }
 
@@ -241,11 +307,7 @@ fn load_from(
     let mut roots = Roots::default();
     let mut found = Vec::new();
 
-    let bundle = places
-        .files
-        .iter()
-        .find(|f| places.files_named || f.is_file());
-    if let Some(file) = bundle {
+    if let Some(file) = places.bundle() {
         let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
         note(&mut roots, &mut found, file, result);
     }
@@ -332,16 +394,30 @@ fn note(
     }));
 }
 
-fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
-    let content = read_bounded(path).map_err(|source| RootsError::Unreadable {
-        path: path.to_owned(),
+fn read_whole(path: &Path) -> Result<Vec<u8>, RootsError> {
+    let path = || path.to_owned();
+    let content = read_bounded(&path()).map_err(|source| RootsError::Unreadable {
+        path: path(),
         source,
     })?;
     if content.len() as u64 > MAX_FILE {
-        return Err(RootsError::TooLarge {
-            path: path.to_owned(),
-        });
+        return Err(RootsError::TooLarge { path: path() });
     }
+    Ok(content)
+}
+
+/// No certificate is in the file.
+fn nothing_in(path: &Path, content: &[u8]) -> RootsError {
+    let path = path.to_owned();
+    if X509Certificate::from_der(content).is_ok() {
+        RootsError::Der { path }
+    } else {
+        RootsError::Empty { path }
+    }
+}
+
+fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
+    let content = read_whole(path)?;
     let source: Arc<str> = shown(path).into();
     let mut certificates = Vec::new();
     for (index, item) in CertificateDer::pem_slice_iter(&content).enumerate() {
@@ -362,12 +438,7 @@ fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
         });
     }
     if certificates.is_empty() {
-        let path = path.to_owned();
-        return Err(if X509Certificate::from_der(&content).is_ok() {
-            RootsError::Der { path }
-        } else {
-            RootsError::Empty { path }
-        });
+        return Err(nothing_in(path, &content));
     }
     Ok(certificates)
 }
@@ -410,6 +481,13 @@ fn outdated_name(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<Str
     let date = Timestamp::from_second(date).ok()?;
     let text = format!("{} ({word} {})", parsed.subject(), instant(date));
     Some(text::clean(&text, MAX_TEXT))
+}
+
+/// A root that the large programs trust (Mozilla's list): bundles have it whatever an owner added to them.
+pub(super) fn is_public(der: &[u8]) -> bool {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .any(|root| root.as_ref() == der)
 }
 
 fn shown(path: &Path) -> String {
@@ -567,13 +645,19 @@ mod tests {
 
     #[test]
     fn the_environment_replaces_files_and_folders_each_for_itself() {
-        let plain = Places::from_env(None, None);
+        let place = |file: Option<&str>, folders: Option<&str>| {
+            Places::from_env(&RootsPlace::of(|name| match name {
+                "SSL_CERT_FILE" => file,
+                _ => folders,
+            }))
+        };
+        let plain = place(None, None);
         assert_eq!(plain.files.len(), BUNDLES.len());
-        assert_eq!(Places::from_env(Some("".into()), Some("".into())), plain);
-        let file = Places::from_env(Some("/a.pem".into()), None);
+        assert_eq!(place(Some(""), Some("")), plain);
+        let file = place(Some("/a.pem"), None);
         assert_eq!(file.files, [PathBuf::from("/a.pem")]);
         assert_eq!(file.folders, plain.folders);
-        let folders = Places::from_env(None, Some("/a:/b".into()));
+        let folders = place(None, Some("/a:/b"));
         assert_eq!(folders.files, plain.files);
         assert_eq!(folders.folders, [PathBuf::from("/a"), PathBuf::from("/b")]);
     }
@@ -688,12 +772,44 @@ mod tests {
 
     #[test]
     fn this_machines_roots_load_without_error() {
-        let Loaded { store, roots, .. } = load(None, &[]).unwrap();
+        let Loaded { store, roots, .. } = load(None, &RootsPlace::default(), &[]).unwrap();
         assert_eq!(store.len(), roots.certificates);
         assert_eq!(
             roots.certificates == 0,
             roots.sources.is_empty(),
             "{roots:?}"
         );
+    }
+
+    #[test]
+    fn of_a_changed_bundle_public_roots_and_named_files_are_certain() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, named) = (ca("own", 2040), ca("named", 2040));
+        let bundle = dir.path().join("bundle.pem");
+        let file = dir.path().join("named.pem");
+        let public = &webpki_root_certs::TLS_SERVER_ROOT_CERTS[0];
+        let public_pem = format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, public)
+        );
+        fs::write(&bundle, format!("{}{}{public_pem}", own.pem(), named.pem())).unwrap();
+        fs::write(&file, named.pem()).unwrap();
+        let place = RootsPlace {
+            file: Some(bundle.clone().into()),
+            folders: Some(dir.path().join("none").into()),
+        };
+        let ca_files = [file];
+        let mut loaded = load(None, &place, &ca_files).unwrap();
+        assert_eq!(loaded.bundle, [bundle]);
+        assert!(loaded.store.unchanged(is_public).is_none());
+        loaded.note_changed(Vec::new(), &ca_files);
+        assert!(loaded.store.unchanged(is_public).is_none());
+        loaded.note_changed(vec!["it was changed".to_owned()], &ca_files);
+        assert_eq!(loaded.store.unchanged(is_public).unwrap().len(), 1);
+        assert_eq!(loaded.roots.changed, ["it was changed"]);
+        // `ca` of hosts.toml is read at each pull.
+        let (extended, _) = extend(&loaded.store, &loaded.roots, &ca_files).unwrap();
+        assert_eq!(extended.len(), 3);
+        assert_eq!(extended.unchanged(is_public).unwrap().len(), 2);
     }
 }

@@ -13,16 +13,17 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, InvalidMessage,
+    PeerMisbehaved, ProtocolVersion, SignatureScheme,
 };
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::chain::{self, Presented, Shown};
 use super::hello;
+use super::roots::is_public;
+use super::stream::{Stream, TlsStream};
 use super::watched::{Seen, Watched};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Session, Step, Tls};
@@ -30,9 +31,6 @@ use crate::model::fault::TlsFault;
 use crate::model::text::{clean, hex};
 use crate::model::units::Bytes;
 use crate::trust::{self, Certificate, GoBuild, Pool};
-
-/// A secure stream over a connection whose bytes are counted.
-pub type TlsStream = tokio_rustls::client::TlsStream<Watched<TcpStream>>;
 
 /// What came of the TLS phase.
 #[derive(Debug)]
@@ -47,6 +45,8 @@ pub struct Secured {
 pub struct TlsClient {
     provider: Arc<CryptoProvider>,
     pool: Arc<Pool>,
+    /// What of it the runtime has for certain, where its bundle was changed.
+    unchanged: Option<Arc<Pool>>,
     /// Those whose rules the verdict on a certificate goes by.
     builds: Arc<[GoBuild]>,
     /// Go on with a certificate that was refused, and say so (`skip_verify` of hosts.toml).
@@ -61,6 +61,7 @@ impl TlsClient {
     pub fn new(pool: Pool, builds: &[GoBuild]) -> Self {
         Self {
             provider: Arc::new(hello::provider()),
+            unchanged: pool.unchanged(is_public).map(Arc::new),
             pool: Arc::new(pool),
             builds: builds.into(),
             pardons: false,
@@ -123,10 +124,15 @@ impl TlsClient {
     }
 
     /// Makes one handshake with `host` over `stream`.
-    pub async fn handshake(&self, host: &Host, stream: TcpStream, limit: Duration) -> Secured {
+    pub async fn handshake(
+        &self,
+        host: &Host,
+        stream: impl Into<Stream>,
+        limit: Duration,
+    ) -> Secured {
         let started = Instant::now();
         let presented = Presented::default();
-        let result = self.session(host, stream, limit, &presented).await;
+        let result = self.session(host, stream.into(), limit, &presented).await;
         let took = started.elapsed();
         let shown = presented.shown();
         let (fault, bad_link) = shown.refused.map_or((None, None), |refused| {
@@ -143,6 +149,7 @@ impl TlsClient {
                 unverified,
                 bad_link,
                 trusted_itself: shown.trusted_itself,
+                depends_on_changed_roots: shown.depends_on_changed_roots,
                 outcome: Step::from_result(result, took),
             },
             stream,
@@ -152,7 +159,7 @@ impl TlsClient {
     async fn session(
         &self,
         host: &Host,
-        stream: TcpStream,
+        stream: Stream,
         limit: Duration,
         presented: &Presented,
     ) -> Result<(Session, TlsStream), Failure> {
@@ -183,6 +190,7 @@ impl TlsClient {
         let verifier = Recorder {
             provider: self.provider.clone(),
             pool: self.pool.clone(),
+            unchanged: self.unchanged.clone().filter(|_| !self.pardons),
             builds: self.builds.clone(),
             host: host_without_brackets(host),
             presented: presented.clone(),
@@ -198,6 +206,18 @@ impl TlsClient {
         // A resumed session shows no chain; Go's client does not resume either unless told to.
         config.resumption = Resumption::disabled();
         config
+    }
+
+    /// A message of the handshake above 64 KiB, as of a chain of hundreds of certificates.
+    fn too_large(&self) -> TlsFault {
+        let reason = "the server sends certificates of more than 64 KiB".to_owned();
+        if self.builds.iter().any(GoBuild::takes_large_chains) {
+            let reason =
+                format!("{reason}, which containerd's newer builds take and this program does not");
+            TlsFault::Undecided { reason }
+        } else {
+            TlsFault::BadCertificate { reason }
+        }
     }
 
     /// The table from what the handshake ended with to its fault.
@@ -252,6 +272,21 @@ impl TlsClient {
             (Some(rustls::Error::PeerIncompatible(_)), _) => {
                 is_too_old(TlsFault::Incompatible { reason: reason() })
             }
+            (Some(rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)), _) => {
+                self.too_large()
+            }
+            (
+                Some(rustls::Error::PeerMisbehaved(
+                    PeerMisbehaved::UnsolicitedEncryptedExtension
+                    | PeerMisbehaved::UnsolicitedServerHelloExtension,
+                )),
+                _,
+            ) => TlsFault::Incompatible {
+                reason: "the server answers with an extension that was not asked for (ALPN)"
+                    .to_owned(),
+            },
+            // Go may be less strict.
+            (Some(rustls::Error::PeerMisbehaved(_)), _) => TlsFault::Undecided { reason: reason() },
             (Some(rustls::Error::NoCertificatesPresented), _) => {
                 TlsFault::BadCertificate { reason: reason() }
             }
@@ -439,6 +474,7 @@ impl ResolvesClientCert for ClientCertificates {
 struct Recorder {
     provider: Arc<CryptoProvider>,
     pool: Arc<Pool>,
+    unchanged: Option<Arc<Pool>>,
     builds: Arc<[GoBuild]>,
     host: String,
     presented: Presented,
@@ -490,7 +526,11 @@ impl ServerCertVerifier for Recorder {
             .map(AsRef::as_ref)
             .collect();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let mut shown = chain::judge(&self.pool, &chain, &self.host, now, &self.builds);
+        let by = |pool: &Pool| chain::judge(pool, &chain, &self.host, now, &self.builds);
+        let mut shown = by(&self.pool);
+        let unchanged = self.unchanged.as_deref();
+        shown.depends_on_changed_roots =
+            unchanged.is_some_and(|unchanged| shown.may_differ_by(|| by(unchanged)));
         let refused = shown
             .refused
             .as_ref()
@@ -539,6 +579,7 @@ const MAX_TEXT: usize = 300;
 mod tests {
     use rcgen::{BasicConstraints, IsCa};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::net::testing::{self, Ca, LONG, Leaf, peer};

@@ -10,10 +10,10 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::http::AGENT;
+use super::stream::Stream;
 use crate::model::endpoint::Endpoint;
 use crate::model::fault::{HttpFault, ProxyFault};
 use crate::model::proxy::Tunnel;
@@ -22,11 +22,11 @@ use crate::model::text::clean;
 /// Asks the proxy at the other end of `stream` for a way to `to`, and waits for its word for at
 /// most `limit`. The name is resolved over there.
 pub async fn open(
-    stream: TcpStream,
+    stream: Stream,
     to: &Endpoint,
     authorization: Option<HeaderValue>,
     limit: Duration,
-) -> Result<(Tunnel, TcpStream), ProxyFault> {
+) -> Result<(Tunnel, Stream), ProxyFault> {
     match timeout(limit, ask(stream, to, authorization)).await {
         Ok(result) => result,
         Err(_) => Err(http(HttpFault::Timeout)),
@@ -34,10 +34,10 @@ pub async fn open(
 }
 
 async fn ask(
-    stream: TcpStream,
+    stream: Stream,
     to: &Endpoint,
     authorization: Option<HeaderValue>,
-) -> Result<(Tunnel, TcpStream), ProxyFault> {
+) -> Result<(Tunnel, Stream), ProxyFault> {
     let target = format!("{}:{}", to.host, to.port);
     let mut request = Request::builder()
         .method(Method::CONNECT)
@@ -77,7 +77,7 @@ async fn ask(
     let upgraded = hyper::upgrade::on(response)
         .await
         .map_err(|error| http(fault(&error)))?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| {
+    let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| {
         let reason = "the connection was not given back".to_owned();
         http(HttpFault::Other { reason })
     })?;
@@ -130,14 +130,17 @@ fn fault(error: &hyper::Error) -> HttpFault {
             reason: "what came is not HTTP".to_owned(),
         }
     } else {
-        let is_reset = std::error::Error::source(error)
+        let source = std::error::Error::source(error);
+        let is_reset = source
             .and_then(|source| source.downcast_ref::<std::io::Error>())
             .is_some_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset);
         if is_reset {
             HttpFault::Reset
         } else {
+            // An alert of the proxy's TLS stands below.
+            let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
             HttpFault::Other {
-                reason: clean(&error.to_string(), MAX_TEXT),
+                reason: clean(&reason, MAX_TEXT),
             }
         }
     }

@@ -66,9 +66,9 @@ pub(super) enum Part {
         want: Option<Bytes>,
     },
     Failed(HttpFault),
-    /// It is not encoded as it says, seen before the first byte of content: containerd 2 asks the next
-    /// host then.
-    NotEncoded(HttpFault),
+    /// Of no use, seen before the first byte that is wanted: containerd asks the next host. It is not encoded as it
+    /// says (containerd 2), or an answer to a request for a part ends before that part.
+    NextHost(HttpFault),
 }
 
 impl Reader {
@@ -110,7 +110,7 @@ impl Reader {
         let was = self.got;
         let mut decoder = match Decoder::of(&headers, undoes, was > 0) {
             Ok(decoder) => decoder,
-            Err(fault @ HttpFault::Encoding { .. }) => return Part::NotEncoded(fault),
+            Err(fault @ HttpFault::Encoding { .. }) => return Part::NextHost(fault),
             Err(fault) => return Part::Failed(fault),
         };
         let skip = if was > 0 && got.status() != StatusCode::PARTIAL_CONTENT {
@@ -126,7 +126,7 @@ impl Reader {
             && undoes
             && decoder.lacks_header()
         {
-            return Part::NotEncoded(fault.clone());
+            return Part::NextHost(fault.clone());
         }
         if let Part::EndedEarly { .. } = part {
             // Where all of it is there, containerd finds that out and is content.
@@ -160,6 +160,10 @@ impl Reader {
         wait: Duration,
     ) -> Part {
         let mut raw = 0u64;
+        let too_short = || {
+            let reason = "the whole came for a part, and ended before it".to_owned();
+            Part::NextHost(HttpFault::Malformed { reason })
+        };
         let whole = match self.extent {
             Extent::Whole { .. } => wait * WHOLE_BODY,
             Extent::Small { .. } | Extent::First { .. } => wait * 2,
@@ -189,11 +193,12 @@ impl Reader {
                         return Part::Failed(fault);
                     }
                 }
+                Ok(None) | Err(HttpFault::Truncated { .. }) if skip > 0 => return too_short(),
                 Ok(None) => {
                     return match decoder.finish().and_then(|data| self.take(&data)) {
                         Ok(()) => Part::Done,
                         // Cut short under its coding; as below.
-                        Err(HttpFault::NotEncoded { encoding }) if decoder.has_header() => {
+                        Err(HttpFault::NotEncoded { encoding }) if decoder.has_begun() => {
                             Part::Failed(HttpFault::EncodingUnread { encoding })
                         }
                         Err(fault) => Part::Failed(fault),
@@ -370,6 +375,11 @@ impl Decoder {
     /// A gzip header has come (RFC 1952): Go's reader opens by that alone.
     fn has_header(&self) -> bool {
         matches!(self, Self::Gzip { head, .. } if head.len() == GZIP_HEADER && head.starts_with(&[0x1f, 0x8b, 8]))
+    }
+
+    /// What came was encoded as it says, as far as it came.
+    fn has_begun(&self) -> bool {
+        self.has_header() || matches!(self, Self::Deflate(_))
     }
 
     fn lacks_header(&self) -> bool {

@@ -85,6 +85,14 @@ impl Content {
     }
 }
 
+/// The answer to a `GET` of what `HEAD` said too little of.
+struct InFull {
+    body: Body,
+    media_type: String,
+    /// A `Content-Encoding` that was not undone.
+    encoding: Option<String>,
+}
+
 impl<'a> Visit<'a> {
     /// Connects to the host.
     pub(super) async fn open(check: &'a Check, client: &'a HostClient, lines: Lines<'a>) -> Self {
@@ -143,6 +151,10 @@ impl<'a> Visit<'a> {
         let spares = self.check.effort.only_free;
         let credential = credential.or(self.login);
         self.session = Some(Session::new(rules, repository, credential, spares));
+    }
+
+    pub(super) fn session_mut(&mut self) -> Option<&mut Session<'a>> {
+        self.session.as_mut()
     }
 
     /// Asks what a tag stands for, or whether a digest is there.
@@ -279,6 +291,7 @@ impl<'a> Visit<'a> {
             media_type: text(&headers, "content-type").map(printable),
             size: size.map(Bytes),
             by_get,
+            digest_of_encoded: None,
         };
         got.pending.note(&mut self.lines, None);
         drop(got);
@@ -299,17 +312,20 @@ impl<'a> Visit<'a> {
         let mut media_type = oci::media_type(text(&headers, "content-type"));
         let mut length = size.unwrap_or(0);
         if digest.is_none() || size.is_none() {
-            let (body, type_of_body) = self.get_in_full(&ask).await.map_err(ends)?;
+            let InFull {
+                body,
+                media_type: type_of_body,
+                encoding,
+            } = self.get_in_full(&ask).await.map_err(ends)?;
             if named.is_none() && digest.is_none() {
                 media_type = type_of_body;
                 let is_schema_1 = oci::Kind::of(&media_type) == oci::Kind::Schema1;
                 let refuses = |b: &Behaviour| b.release >= Release::V2_0;
                 if is_schema_1 && rules.decide(refuses) {
-                    return Err(ends(Stop::Http(HttpFault::Malformed {
-                        reason: "the manifest is sent as text/plain or schema 1".to_owned(),
-                    })));
+                    return Err(ends(Stop::Http(HttpFault::Unsupported { media_type })));
                 }
                 digest = Some(oci::sha256(&body));
+                head.digest_of_encoded = encoding;
             } else {
                 media_type = type_of_body;
             }
@@ -334,7 +350,7 @@ impl<'a> Visit<'a> {
     }
 
     /// `GET` of what `HEAD` said too little of: its status plays no part.
-    async fn get_in_full(&mut self, ask: &Ask) -> Result<(Body, String), Stop> {
+    async fn get_in_full(&mut self, ask: &Ask) -> Result<InFull, Stop> {
         let ask = Ask {
             method: Method::GET,
             accept_encoding: accept_encoding(false, false),
@@ -345,8 +361,17 @@ impl<'a> Visit<'a> {
         let wait = self.lines.edges().wait;
         let body = content::collect(&mut got.pending.response, MAX_MANIFEST, wait).await;
         got.pending.note(&mut self.lines, body.as_ref().err());
-        let media_type = oci::media_type(text(got.headers(), "content-type"));
-        Ok((body.map_err(Stop::Http)?, media_type))
+        let encoding = text(got.headers(), "content-encoding").filter(|coding| {
+            // Go undoes gzip by itself.
+            !["", "identity", "gzip"]
+                .iter()
+                .any(|known| coding.eq_ignore_ascii_case(known))
+        });
+        Ok(InFull {
+            body: body.map_err(Stop::Http)?,
+            media_type: oci::media_type(text(got.headers(), "content-type")),
+            encoding: encoding.map(printable),
+        })
     }
 
     /// What the body of a `GET` has to say where a `HEAD` was refused: only a body tells
@@ -366,12 +391,15 @@ impl<'a> Visit<'a> {
             return;
         };
         let HttpFault::Status {
-            status, code: None, ..
+            status,
+            code: None,
+            challenged: is_head_challenged,
+            ..
         } = fault
         else {
             return;
         };
-        let status = *status;
+        let (status, is_head_challenged) = (*status, *is_head_challenged);
         let may_tell = (400..500).contains(&status) && !matches!(status, 405 | 429);
         if !may_tell || self.check.effort.only_free {
             return;
@@ -392,6 +420,10 @@ impl<'a> Visit<'a> {
             attempt.served_to_get = true;
         } else if got.status().as_u16() == status {
             *fault = self.refusal(got).await;
+            // A challenge that only a GET gets is none for a pull.
+            if let HttpFault::Status { challenged, .. } = fault {
+                *challenged &= is_head_challenged;
+            }
         }
         *took += start.elapsed();
     }
@@ -587,7 +619,7 @@ impl<'a> Visit<'a> {
             let Some(endpoint) = crate::model::endpoint::Endpoint::of(&url) else {
                 continue;
             };
-            let line = match self.lines.open(Role::Blob, &endpoint).await {
+            let line = match self.lines.open_foreign(Role::Blob, &endpoint).await {
                 Ok(line) => line,
                 Err(OpenError::Failed(phase)) => {
                     return Some(Err(HttpFault::RedirectBlocked {

@@ -9,6 +9,7 @@ use bytes::Bytes as Body;
 use super::content::{Extent, Part, Reader};
 use super::host::{Content, MAX_MANIFEST, Visit};
 use super::session::Got;
+use super::session::Learned;
 use super::unpack;
 use super::{Round, transfer};
 use crate::containerd::behaviour::{Behaviour, Release};
@@ -117,7 +118,7 @@ impl<'a> Round<'a> {
                         .filter(|name| !name.starts_with("unknown"))
                         .collect();
                     let chosen = self.rules.decide(|b| {
-                        let exactly = b.release >= Release::V2_1;
+                        let exactly = b.unpacks_as() >= Release::V2_1;
                         let chosen = oci::select(&entries, &self.check.platform, exactly);
                         let chosen = chosen.into_iter().cloned();
                         chosen.collect::<Vec<_>>()
@@ -238,12 +239,17 @@ impl<'a> Round<'a> {
             let others = image.layers.iter().filter(|layer| !is_layer(layer));
             others.cloned().collect()
         });
-        let mut served = self.layers(visits, &others, &[]).await?;
+        let before = if others.is_empty() {
+            None
+        } else {
+            Some(learned(visits))
+        };
         let start = Instant::now();
         let extent = Extent::Whole { max: MAX_MANIFEST };
         let config = self
             .content(visits, Content::Config, &image.config, extent, true)
             .await;
+        let since = before.map(|before| forget_since(visits, before));
         let (config_host, body) = match config {
             Ok(found) => {
                 let host = host_of(visits, found.host);
@@ -265,7 +271,13 @@ impl<'a> Round<'a> {
                 });
             }
         };
-        let plan = self.rules.decide(|b| unpack::plan(image, &body, b.release));
+        let served = config_host.max(self.layers(visits, &others, &[]).await?);
+        if let Some(since) = since {
+            learn(visits, since);
+        }
+        let plan = self
+            .rules
+            .decide(|b| unpack::plan(image, &body, b.unpacks_as()));
         let mismatched = wants_platform && !unpack::is_for(&body, &self.check.platform);
         let plan = match plan {
             _ if mismatched => Err(ManifestFault::NoPlatform {
@@ -282,7 +294,6 @@ impl<'a> Round<'a> {
         {
             value.not_an_image |= plan.not_an_image;
         }
-        served = served.max(config_host);
         if plan.layers.is_empty() && others.is_empty() {
             if let Some(visit) = host_of(visits, served) {
                 visit.walk.blob = Step::Skipped {
@@ -497,7 +508,7 @@ impl<'a> Round<'a> {
                     got: Bytes(reader.offset()),
                     want: *want,
                 }),
-                Part::Failed(fault) | Part::NotEncoded(fault) => Some(fault.clone()),
+                Part::Failed(fault) | Part::NextHost(fault) => Some(fault.clone()),
             };
             if let Some(visit) = host_of(visits, host) {
                 got.pending.note(&mut visit.lines, fault.as_ref());
@@ -519,7 +530,7 @@ impl<'a> Round<'a> {
                             missed(host, if why.is_own_limit() { why } else { fault })
                         })?;
                 }
-                (Part::NotEncoded(_), Some(fault)) => {
+                (Part::NextHost(_), Some(fault)) => {
                     drop(got);
                     if let Some(visit) = host_of(visits, host) {
                         visit.refuse(content, &fault, start.elapsed());
@@ -685,6 +696,32 @@ impl<'a> Round<'a> {
         .await;
         visit.walk.transfer = Some(transfer);
         visit.note_range(range);
+    }
+}
+
+/// What each host's session knows of challenges.
+fn learned(visits: &mut [Option<Visit<'_>>]) -> Vec<Learned> {
+    let sessions = visits.iter_mut().map(|visit| visit.as_mut()?.session_mut());
+    sessions
+        .map(|session| session.map_or_else(Learned::default, |session| session.learned()))
+        .collect()
+}
+
+/// Puts back what was known before; what was learned since is returned.
+fn forget_since(visits: &mut [Option<Visit<'_>>], before: Vec<Learned>) -> Vec<Learned> {
+    let all = visits.iter_mut().zip(before);
+    all.map(|(visit, before)| {
+        let session = visit.as_mut().and_then(Visit::session_mut);
+        session.map_or_else(Learned::default, |session| session.forget_since(before))
+    })
+    .collect()
+}
+
+fn learn(visits: &mut [Option<Visit<'_>>], since: Vec<Learned>) {
+    for (visit, since) in visits.iter_mut().zip(since) {
+        if let Some(session) = visit.as_mut().and_then(Visit::session_mut) {
+            session.learn(since);
+        }
     }
 }
 

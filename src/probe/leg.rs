@@ -14,18 +14,20 @@ use url::Url;
 use super::requests::Requests;
 use super::{Edges, Progress, trace};
 use crate::containerd::HostClient;
+use crate::containerd::behaviour::Rules;
 use crate::containerd::proxy::ProxyServer;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{
-    ClockCheck, Connect, Connected, Leg, Resolve, SegmentTrial, Skip, Step, Tls, TracedExchange,
-    Transport,
+    ClockCheck, Connect, Connected, Leg, ResolutionSource, Resolve, SegmentTrial, Skip, Step, Tls,
+    TracedExchange, Transport,
 };
 use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TlsFault};
 use crate::model::network::RouteOutcome;
 use crate::model::proxy::{Tunnel, Way};
 use crate::model::units::Bytes;
 use crate::net::dns;
-use crate::net::http::{ForProxy, HttpConnection, Response, Stream};
+use crate::net::http::{ForProxy, HttpConnection, Response};
+use crate::net::stream::Stream;
 use crate::net::{kernel, tcp, tunnel};
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
@@ -84,6 +86,9 @@ pub(super) struct Lines<'a> {
     opened: Vec<Line>,
     /// Go by no proxy, whatever the settings say.
     direct: bool,
+    rules: &'a Rules,
+    /// By Go's own client, without what the host is set to.
+    is_foreign: bool,
     trace: Vec<TracedExchange>,
     suspect: Option<Suspect>,
     /// Connections of a phase that is over.
@@ -179,6 +184,7 @@ impl<'a> Lines<'a> {
         progress: &'a dyn Progress,
         scrub: Scrubber,
         direct: bool,
+        rules: &'a Rules,
         requests: Requests,
     ) -> Self {
         Self {
@@ -189,6 +195,8 @@ impl<'a> Lines<'a> {
             legs: Vec::new(),
             opened: Vec::new(),
             direct,
+            rules,
+            is_foreign: false,
             trace: Vec::new(),
             suspect: None,
             kept: Vec::new(),
@@ -273,6 +281,22 @@ impl<'a> Lines<'a> {
     }
 
     /// All go without a proxy, for comparison.
+    /// Connects as Go's own client does.
+    pub(super) async fn open_foreign(
+        &mut self,
+        role: Role,
+        endpoint: &Endpoint,
+    ) -> Result<LineId, OpenError> {
+        self.is_foreign = true;
+        let opened = self.open(role, endpoint).await;
+        self.is_foreign = false;
+        opened
+    }
+
+    pub(super) fn rules(&self) -> &'a Rules {
+        self.rules
+    }
+
     pub(super) fn is_direct(&self) -> bool {
         self.direct
     }
@@ -323,14 +347,13 @@ impl<'a> Lines<'a> {
         leg.way = way;
         self.legs.push(leg);
         let index = self.legs.len() - 1;
-        if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.scheme != "http") {
-            let scheme = proxy.proxy.scheme.clone();
+        if let Some(fault) = proxy.and_then(|proxy| proxy.proxy.unspoken()) {
             let leg = &mut self.legs[index];
             leg.resolve.outcome = Step::Skipped {
                 reason: Skip::NotNeeded,
             };
             leg.tunnel = Some(Step::Failed {
-                fault: ProxyFault::Unsupported { scheme },
+                fault,
                 took: Duration::ZERO,
             });
             block_after(leg, Phase::Proxy);
@@ -338,23 +361,19 @@ impl<'a> Lines<'a> {
         }
         let (stream, to) = self.reach(index, endpoint, proxy).await?;
         let socket = stream.as_fd().try_clone_to_owned().ok();
-        let stream = match self.tunnel(endpoint, proxy, stream).await {
-            Tunneled::NotNeeded(stream) => stream,
-            Tunneled::Open(value, took, stream) => {
-                self.legs[index].tunnel = Some(Step::Done { value, took });
-                stream
-            }
-            Tunneled::Failed(fault, took) => {
-                self.legs[index].tunnel = Some(Step::Failed { fault, took });
-                block_after(&mut self.legs[index], Phase::Proxy);
-                return Err(OpenError::Failed(Phase::Proxy));
-            }
+        let passage = Box::pin(self.pass(endpoint, proxy, stream)).await;
+        let leg = &mut self.legs[index];
+        leg.proxy_tls = passage.proxy_tls;
+        leg.tunnel = passage.tunnel;
+        let Some(stream) = passage.stream else {
+            block_after(leg, Phase::Proxy);
+            return Err(OpenError::Failed(Phase::Proxy));
         };
 
         if endpoint.scheme == Scheme::Https {
             self.progress.phase(role, Phase::Tls);
         }
-        let (tls, state) = self.secure(endpoint, stream).await;
+        let (tls, state) = Box::pin(self.secure(endpoint, stream)).await;
         if let Step::Failed {
             fault: fault @ TlsFault::Timeout { .. },
             took,
@@ -457,14 +476,26 @@ impl<'a> Lines<'a> {
         self.legs[index].connect = dialed.connect;
         let (Some(stream), Some(to)) = (dialed.stream, to) else {
             block_after(&mut self.legs[index], Phase::Connect);
+            self.ask_beside_hosts_file(index, &name).await;
             return Err(OpenError::Failed(Phase::Connect));
         };
         Ok((stream, to))
     }
 
+    /// Nothing is to be had where the hosts file leads to: whether the name servers say the same.
+    async fn ask_beside_hosts_file(&mut self, index: usize, name: &str) {
+        let resolve = &self.legs[index].resolve;
+        let found = resolve.outcome.done();
+        if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
+            let edges = &self.edges;
+            self.legs[index].resolve.queries =
+                dns::ask_beside_hosts_file(name, &edges.resolver, edges.families, edges.wait).await;
+        }
+    }
+
     /// How the endpoint is got at, and by which proxy.
     fn way(&self, endpoint: &Endpoint) -> (Way, Option<&'a ProxyServer>) {
-        match self.edges.settings.proxies.way(endpoint) {
+        match self.edges.settings.route(endpoint, self.rules) {
             (Way::Proxied { proxy }, _) if self.direct => (Way::Forced { proxy }, None),
             other => other,
         }
@@ -475,40 +506,57 @@ impl<'a> Lines<'a> {
         own.map_or(self.edges.wait, |own| own.min(self.edges.wait))
     }
 
-    /// The way through the proxy, where there is one and the endpoint is one of https.
-    async fn tunnel(
+    /// Through the proxy, where there is one: TLS with it, where it has that, by what counts for the
+    /// host's own certificate, as Go has it; then a tunnel, where the endpoint is one of https.
+    async fn pass(
         &self,
         endpoint: &Endpoint,
         proxy: Option<&ProxyServer>,
         stream: TcpStream,
-    ) -> Tunneled {
+    ) -> Passage {
+        let mut passage = Passage::default();
+        let mut stream = Stream::Plain(stream);
+        let wait = self.edges.wait;
+        if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.scheme == "https") {
+            let secured = self.client.tls.handshake(&proxy.host, stream, wait).await;
+            let tls = passage.proxy_tls.insert(secured.tls);
+            let (Some(secure), None) = (secured.stream, unfit(tls, proxy)) else {
+                passage.tunnel = unfit(tls, proxy).map(|fault| Step::Failed {
+                    fault,
+                    took: tls.outcome.took().unwrap_or_default(),
+                });
+                return passage;
+            };
+            stream = Stream::Tls(Box::new(secure));
+        }
         let Some(proxy) = proxy.filter(|_| endpoint.scheme == Scheme::Https) else {
-            return Tunneled::NotNeeded(stream);
+            passage.stream = Some(stream);
+            return passage;
         };
         let start = Instant::now();
-        let authorization = authorization_of(proxy);
-        match tunnel::open(stream, endpoint, authorization, self.edges.wait).await {
-            Ok((tunnel, stream)) => Tunneled::Open(tunnel, start.elapsed(), stream),
-            Err(fault) => Tunneled::Failed(fault, start.elapsed()),
-        }
+        let opened = tunnel::open(stream, endpoint, authorization_of(proxy), wait).await;
+        let opened = opened.map(|(tunnel, stream)| {
+            passage.stream = Some(stream);
+            tunnel
+        });
+        passage.tunnel = Some(Step::from_result(opened, start.elapsed()));
+        passage
     }
 
     /// TLS, where the endpoint has it.
-    async fn secure(&self, endpoint: &Endpoint, stream: TcpStream) -> (Tls, Option<State>) {
+    async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<State>) {
         if endpoint.scheme == Scheme::Http {
             let outcome = Step::Skipped {
                 reason: Skip::NotNeeded,
             };
-            return (
-                Tls::without_chain(outcome),
-                Some(State::Fresh(Stream::Plain(stream))),
-            );
+            return (Tls::without_chain(outcome), Some(State::Fresh(stream)));
         }
-        let secured = self
-            .client
-            .tls
-            .handshake(&endpoint.host, stream, self.edges.wait)
-            .await;
+        let tls = if self.is_foreign {
+            &self.client.default_tls
+        } else {
+            &self.client.tls
+        };
+        let secured = tls.handshake(&endpoint.host, stream, self.edges.wait).await;
         let state = secured
             .stream
             .map(|stream| State::Fresh(Stream::Tls(Box::new(stream))));
@@ -828,11 +876,12 @@ impl<'a> Lines<'a> {
             return Err((Phase::Connect, words(fault)));
         };
         let socket = stream.as_fd().try_clone_to_owned().ok();
-        let stream = match self.tunnel(endpoint, self.way(endpoint).1, stream).await {
-            Tunneled::NotNeeded(stream) | Tunneled::Open(_, _, stream) => stream,
-            Tunneled::Failed(fault, _) => return Err((Phase::Proxy, fault.to_string())),
+        let passage = Box::pin(self.pass(endpoint, self.way(endpoint).1, stream)).await;
+        let Some(stream) = passage.stream else {
+            let fault = passage.tunnel.as_ref().and_then(Step::fault);
+            return Err((Phase::Proxy, words(fault.map(ToString::to_string))));
         };
-        match self.secure(endpoint, stream).await {
+        match Box::pin(self.secure(endpoint, stream)).await {
             // The first connection was verified, and what is to be sent may hold a credential.
             (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => Err((
                 Phase::Tls,
@@ -928,11 +977,30 @@ pub(super) fn clone_request(request: &Request<Body>) -> Request<Body> {
     clone
 }
 
-/// What became of the way through a proxy.
-enum Tunneled {
-    NotNeeded(TcpStream),
-    Open(Tunnel, Duration, TcpStream),
-    Failed(ProxyFault, Duration),
+/// What became of the way through a proxy, if there is one.
+#[derive(Default)]
+struct Passage {
+    proxy_tls: Option<Tls>,
+    tunnel: Option<Step<Tunnel, ProxyFault>>,
+    /// There unless it failed.
+    stream: Option<Stream>,
+}
+
+/// Why nothing goes on over the TLS with a proxy.
+fn unfit(tls: &Tls, proxy: &ProxyServer) -> Option<ProxyFault> {
+    let failed = |fault: &TlsFault| ProxyFault::Tls {
+        fault: fault.clone(),
+    };
+    let exposed = tls
+        .unverified
+        .as_ref()
+        .filter(|_| proxy.authorization.is_some());
+    let kept_back = exposed.map(|fault| ProxyFault::Undecided {
+        reason: format!(
+            "its certificate is not good ({fault}), and its user and password are not sent over such a connection, as containerd does by skip_verify"
+        ),
+    });
+    tls.outcome.fault().map(failed).or(kept_back)
 }
 
 fn authorization_of(proxy: &ProxyServer) -> Option<HeaderValue> {
@@ -984,6 +1052,7 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
             not_tried: 0,
             outcome: Step::Skipped { reason: later },
         },
+        proxy_tls: None,
         tunnel: None,
         tls: Tls::without_chain(Step::Skipped { reason: later }),
         clock: None,

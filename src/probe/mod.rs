@@ -597,6 +597,7 @@ impl<'a> Round<'a> {
             self.progress,
             self.scrub.clone(),
             self.direct,
+            self.rules,
             self.requests.of_host(),
         )
     }

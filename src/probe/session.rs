@@ -43,6 +43,7 @@ pub(super) struct Session<'a> {
 }
 
 /// How a host is asked once it has challenged.
+#[derive(Clone)]
 enum Handler {
     Basic(HeaderValue),
     /// Its realm can't be asked, so nothing is sent to the host any more.
@@ -53,6 +54,10 @@ enum Handler {
         token: Option<Result<(HeaderValue, Option<Instant>), TokenFault>>,
     },
 }
+
+/// How the hosts that challenged are asked.
+#[derive(Clone, Default)]
+pub(super) struct Learned(HashMap<String, Handler>);
 
 /// One request of a pull.
 #[derive(Clone, Debug)]
@@ -159,6 +164,23 @@ impl<'a> Session<'a> {
                 ..
             } => Some(value.clone()),
             Handler::Broken(_) | Handler::Bearer { .. } => None,
+        }
+    }
+
+    /// What was learned of challenges so far.
+    pub(super) fn learned(&self) -> Learned {
+        Learned(self.handlers.clone())
+    }
+
+    /// Requests that are sent at the same time as others know nothing of the challenges to those.
+    pub(super) fn forget_since(&mut self, learned: Learned) -> Learned {
+        Learned(std::mem::replace(&mut self.handlers, learned.0))
+    }
+
+    /// Afterwards all is known.
+    pub(super) fn learn(&mut self, more: Learned) {
+        for (host, handler) in more.0 {
+            self.handlers.entry(host).or_insert(handler);
         }
     }
 

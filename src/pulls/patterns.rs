@@ -55,6 +55,11 @@ const LOCAL: &[Rule] = rules! {
         ["unable to read CA cert"] HostsTomlInvalid;
         ["unable to load CA cert"] HostsTomlInvalid;
         ["failed to load X509 key pair"] HostsTomlInvalid;
+        ["unable to read CERT file"] HostsTomlInvalid;
+        ["get registry endpoints: "] HostsTomlInvalid;
+        ["get TLSConfig for registry "] HostsTomlInvalid;
+        ["http: no Host in request URL"] HostsTomlInvalid;
+        ["net/http: invalid header field "] HostsTomlInvalid;
         // The kubelet's own, of a Secret: no registry was asked.
         ["unable to parse auth field"] SecretFormat;
         ["illegal base64 data at input byte"] SecretFormat;
@@ -117,6 +122,7 @@ const WIRE: &[Rule] = rules! {
         ["remote error: tls: "] TlsAlert;
         ["x509: "] TlsBadCertificate;
         ["tls: failed to verify certificate"] TlsBadCertificate;
+        ["tls: handshake message of length "] TlsBadCertificate;
         ["stopped after 10 redirects"] RedirectBroken;
         ["response missing Location header"] RedirectBroken;
         ["failed to parse Location header"] RedirectBroken;

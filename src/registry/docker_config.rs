@@ -91,7 +91,12 @@ pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
             {
                 config.lint.push(of_all(LintRule::HelperInSecret));
             } else if auths.is_empty() && !top.is_empty() && field(top, "auths").is_none() {
-                config.lint.push(of_all(LintRule::NoAuths));
+                config.lint.push(of_all(match as_text(top) {
+                    Some(field) => LintRule::ConfigAsText {
+                        field: mask_key(field),
+                    },
+                    None => LintRule::NoAuths,
+                }));
             }
         }
         Flavour::LegacySecret => {
@@ -101,6 +106,17 @@ pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
         }
     }
     Ok(config)
+}
+
+/// The field that holds a docker config as text.
+fn as_text(top: &Map<String, Value>) -> Option<&str> {
+    let holds = |text: &str| {
+        let inner: Option<Value> = serde_json::from_str(text).ok();
+        inner.is_some_and(|inner| inner.get("auths").is_some_and(Value::is_object))
+    };
+    top.iter()
+        .find(|(_, value)| value.as_str().is_some_and(holds))
+        .map(|(field, _)| field.as_str())
 }
 
 fn of_all(rule: LintRule) -> Lint {
@@ -167,7 +183,16 @@ fn read_entry(
     let identity_token = match flavour {
         Flavour::File => string(fields, "identitytoken", &of)?.unwrap_or_default(),
         // The kubelet has no such field.
-        Flavour::Secret | Flavour::LegacySecret => "",
+        Flavour::Secret | Flavour::LegacySecret => {
+            let token = field(fields, "identitytoken").and_then(Value::as_str);
+            if token.is_some_and(|token| !token.is_empty()) && password.is_empty() {
+                lint.push(Lint {
+                    key: Some(shown),
+                    rule: LintRule::IdentityToken,
+                });
+            }
+            ""
+        }
     };
     let identity_token = (!identity_token.is_empty()).then(|| Secret::new(identity_token));
     Ok(Entry::new(key, username, password, identity_token))
@@ -287,6 +312,17 @@ mod tests {
         let secret = read(&config, Flavour::Secret).unwrap();
         assert_eq!((secret.store, secret.helpers.len()), (None, 0));
         assert_eq!(secret.lint[0].rule, LintRule::HelperInSecret);
+
+        let lints = |config: Value| read(&config, Flavour::Secret).unwrap().lint;
+        let of_azure = lints(json!({"auths": {"a.azurecr.io": entry}}));
+        assert_eq!(of_azure[0].rule, LintRule::IdentityToken);
+        let text = json!({"auths": {"a": {}}}).to_string();
+        let field = "value".to_owned();
+        assert_eq!(
+            lints(json!({"value": text}))[0].rule,
+            LintRule::ConfigAsText { field }
+        );
+        assert_eq!(lints(json!({"value": "a"}))[0].rule, LintRule::NoAuths);
     }
 
     #[test]

@@ -47,11 +47,18 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
         let part = part.to_owned();
         if text.ends_with('\n') {
             note(LintRule::EndsInNewline { part });
+        } else if is_placeholder(text) {
+            note(LintRule::Placeholder { part });
+        } else if is_quoted(text) {
+            note(LintRule::Quoted { part });
         } else if text.chars().any(char::is_control) {
             note(LintRule::ControlCharacter { part });
         } else if text.trim() != text {
             note(LintRule::OuterBlanks { part });
         }
+    }
+    if entry.username() == "robot" {
+        note(LintRule::RobotCut);
     }
     if looks_like_auth(entry.username(), entry.password().expose()) {
         note(LintRule::EncodedTwice);
@@ -75,6 +82,33 @@ fn is_hub_alias(key: &str) -> bool {
     .contains(&host)
 }
 
+/// What a template, or a shell that did not see it, leaves behind.
+fn is_placeholder(text: &str) -> bool {
+    let text = text.trim();
+    let between = |start, end| text.strip_prefix(start)?.strip_suffix(end);
+    let variable = between("${", "}").or_else(|| between("$(", ")"));
+    let is_name = |name: &str| {
+        !name.starts_with(|c: char| c.is_ascii_digit())
+            && !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    };
+    text == "<no value>"
+        || between("{{", "}}").is_some()
+        || variable
+            .or_else(|| text.strip_prefix('$'))
+            .is_some_and(is_name)
+}
+
+fn is_quoted(text: &str) -> bool {
+    let inner = |quote| {
+        text.strip_prefix(quote)
+            .and_then(|rest| rest.strip_suffix(quote))
+    };
+    ['"', '\''].into_iter().any(|quote| inner(quote).is_some())
+}
+
 /// A whole `user:password` in base64 where the password belongs.
 fn looks_like_auth(username: &str, password: &str) -> bool {
     if username.is_empty() || password.len() < 8 {
@@ -88,16 +122,44 @@ fn looks_like_auth(username: &str, password: &str) -> bool {
         })
 }
 
-/// The end of a token that is used as a password: its own `exp` (RFC 7519, 4.1.4), unverified.
+/// The end of a token that is used as a password: its own `exp` (RFC 7519, 4.1.4), unverified, or what
+/// its kind and user say.
 pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
     let secret = entry.identity_token().unwrap_or_else(|| entry.password());
-    let (issued, expires) = token::validity(secret.expose())?;
-    Some(Expiry {
-        key: Some(entry.key().to_owned()),
-        sign: ExpirySign::TokenClaim,
-        issued,
-        expires: Some(expires),
-    })
+    let by = |sign, issued, expires| {
+        let key = Some(entry.key().to_owned());
+        Some(Expiry {
+            key,
+            sign,
+            issued,
+            expires,
+        })
+    };
+    if let Some((issued, expires)) = token::validity(secret.expose()) {
+        return by(ExpirySign::TokenClaim, issued, Some(expires));
+    }
+    match entry.username() {
+        "AWS" => by(
+            ExpirySign::EcrToken,
+            None,
+            Some(ecr_expiry(secret.expose())?),
+        ),
+        "oauth2accesstoken" => by(ExpirySign::GoogleAccessToken, None, None),
+        "gitlab-ci-token" => by(ExpirySign::GitlabJobToken, None, None),
+        _ => None,
+    }
+}
+
+/// `expiration` of the JSON in Amazon ECR's password, in seconds of Unix.
+fn ecr_expiry(password: &str) -> Option<Timestamp> {
+    #[derive(serde::Deserialize)]
+    struct Token {
+        expiration: i64,
+    }
+    let bytes = docker_config::decode(password, DecodePaddingMode::Indifferent)?;
+    let bytes = zeroize::Zeroizing::new(bytes);
+    let token: Token = serde_json::from_slice(&bytes).ok()?;
+    Timestamp::from_second(token.expiration).ok()
 }
 
 /// The time in CCE's annotation. Its form is not documented: RFC 3339, Go's own, and seconds are
@@ -169,6 +231,16 @@ mod tests {
             ("reg.example.com", "u\n", "hunter2", "ends in a newline"),
             ("reg.example.com", "u", "hunt\ter2", "control character"),
             ("reg.example.com", "u", " hunter2", "white space"),
+            ("reg.example.com", "u", "{{ .hunter }}", "placeholder"),
+            ("reg.example.com", "u", "${HUNTER2}", "placeholder"),
+            ("reg.example.com", "$HUNTER", "pw", "placeholder"),
+            ("reg.example.com", "u", "<no value>", "placeholder"),
+            ("reg.example.com", "u", "$1$hunter2", ""),
+            ("reg.example.com", "u", "\"hunter2\"", "in quotes"),
+            ("reg.example.com", "u", "'hunter2'", "in quotes"),
+            ("reg.example.com", "u", "\"", ""),
+            ("reg.example.com", "robot", "hunter2", "'robot$NAME'"),
+            ("reg.example.com", "robot$hunter", "pw", ""),
             ("reg.example.com", "u", "", "no password"),
             ("reg.example.com", "", "hunter2", "no user"),
             ("reg.example.com", "", "", "neither user nor password"),
@@ -215,7 +287,22 @@ mod tests {
         let expiry = token_expiry(&Entry::new("r", "u", Secret::new(&jwt), None)).unwrap();
         assert_eq!(expiry.issued.unwrap().as_second(), 1000);
         assert_eq!(expiry.expires.unwrap().as_second(), 4600);
-        for other in ["hunter2", "a.b.c", ""] {
+        let ecr = STANDARD.encode("{\"payload\":\"AA\",\"expiration\":4600}");
+        let expiry = token_expiry(&Entry::new("r", "AWS", Secret::new(&ecr), None)).unwrap();
+        assert_eq!(expiry.sign, ExpirySign::EcrToken);
+        assert_eq!(expiry.expires.unwrap().as_second(), 4600);
+        for (user, sign) in [
+            ("oauth2accesstoken", ExpirySign::GoogleAccessToken),
+            ("gitlab-ci-token", ExpirySign::GitlabJobToken),
+        ] {
+            let expiry = token_expiry(&Entry::new("r", user, Secret::new("x"), None)).unwrap();
+            assert_eq!((expiry.sign, expiry.expires), (sign, None));
+        }
+        assert_eq!(
+            token_expiry(&Entry::new("r", "AWS", Secret::new("x"), None)),
+            None
+        );
+        for other in ["hunter2", "a.b.c", &ecr, ""] {
             assert_eq!(
                 token_expiry(&Entry::new("r", "u", Secret::new(other), None)),
                 None

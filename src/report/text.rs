@@ -445,7 +445,8 @@ impl Page {
 
     fn proxies(&mut self, evidence: &Evidence) {
         let proxies = &evidence.proxies;
-        if proxies.https.is_none() && proxies.http.is_none() && proxies.problems.is_empty() {
+        let notes = || proxies.problems.iter().chain(&proxies.changed);
+        if proxies.https.is_none() && proxies.http.is_none() && notes().next().is_none() {
             return;
         }
         let name = self.style.paint(Ink::Bold, "proxy");
@@ -462,8 +463,8 @@ impl Page {
         if let Some(list) = &proxies.no_proxy {
             self.prose("  but not for ", 4, list);
         }
-        for problem in &proxies.problems {
-            self.prose("  - ", 4, problem);
+        for note in notes() {
+            self.prose("  - ", 4, note);
         }
     }
 
@@ -657,6 +658,14 @@ impl Page {
                     &Took(trace.took).to_string(),
                     &hops(trace),
                 );
+            }
+            if let Some(tls) = leg
+                .proxy_tls
+                .as_ref()
+                .filter(|tls| tls.outcome.done().is_some())
+            {
+                let said = format!("with the proxy: {}", secured(tls, evidence));
+                self.step("tls", &tls.outcome, &said);
             }
             if let Some(tunnel) = &leg.tunnel {
                 let said = tunnel.done().map_or_else(String::new, |tunnel| {

@@ -15,7 +15,8 @@ use crate::model::endpoint::Host;
 use crate::model::evidence::{Family, Step};
 use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};
 use crate::model::units::Bytes;
-use crate::net::http::{HttpConnection, Stream};
+use crate::net::http::HttpConnection;
+use crate::net::stream::Stream;
 use crate::net::{dns, tcp};
 
 /// An answer is one address, or a small page of JSON.

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use crate::model::network::{Metadata, MetadataFacts, Provider};
 use crate::model::text::printable;
 use crate::model::units::Bytes;
-use crate::net::http::{HttpConnection, Stream};
+use crate::net::http::HttpConnection;
+use crate::net::stream::Stream;
 use crate::net::tcp;
 
 /// Link-local: it answers at once or not at all.

@@ -1,7 +1,7 @@
 //! Where we stand: how the network is used from here, and what is seen of it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::model::vantage::{NetworkView, Unseen, UnseenBecause, Vantage};
 use crate::net::dns::Families;
 use crate::net::netlink::Netlink;
 use crate::net::resolv::{ResolverConfig, ResolverConfigError};
-use crate::net::roots::{self, Loaded, NodeBundle, RootsError};
+use crate::net::roots::{self, Loaded, NodeBundle, RootsError, RootsPlace};
 
 /// What it is made of.
 #[derive(Clone, Debug)]
@@ -100,20 +100,34 @@ pub struct Place {
 }
 
 impl Place {
-    /// Reads the files.
+    /// Reads the files. `settings` say where containerd has its roots.
     ///
     /// # Errors
     /// When one that was named can't be used.
-    pub fn load(wishes: &Wishes) -> Result<Self, PlaceError> {
+    pub fn load(wishes: &Wishes, settings: &Settings) -> Result<Self, PlaceError> {
         let mut resolver = ResolverConfig::load(&wishes.resolv_conf, &wishes.hosts_file)?;
         if !wishes.nameservers.is_empty() {
             resolver = resolver.with_nameservers(wishes.nameservers.clone());
         }
-        let bundle = wishes.node_ca_bundle.as_deref().map(|path| NodeBundle {
-            path,
-            root: wishes.host_root.as_deref(),
-        });
-        let Loaded { store, roots, node } = roots::load(bundle, &wishes.ca_files)?;
+        let of_unit = &settings.roots;
+        let root = wishes.host_root.as_deref();
+        // Of a node that is mounted, the one or the other.
+        let named = of_unit.file.as_ref().or(of_unit.folders.as_ref());
+        let named = named.filter(|_| root.is_some()).map(Path::new);
+        let bundle = named
+            .or(wishes.node_ca_bundle.as_deref())
+            .map(|path| NodeBundle { path, root });
+        let place = if of_unit.is_named() {
+            of_unit
+        } else {
+            &RootsPlace::of(|name| std::env::var_os(name))
+        };
+        let mut loaded = roots::load(bundle, place, &wishes.ca_files)?;
+        let changed = containerd::start::changed_since(&loaded.bundle, wishes.host_root.as_deref());
+        loaded.note_changed(changed, &wishes.ca_files);
+        let Loaded {
+            store, roots, node, ..
+        } = loaded;
         Ok(Self {
             resolver,
             families: wishes.families,
@@ -206,8 +220,13 @@ fn vantage(
     if !settings.proxies.settings().is_containerds {
         unseen.push(Unseen::Proxy);
     }
-    unseen.push(Unseen::NodeRoots);
-    if network != NetworkView::Node {
+    // Where containerd runs beside us, its roots and its resolver are those that are here.
+    let is_beside = network == NetworkView::Machine && containerd::start::is_seen();
+    if !is_beside {
+        unseen.push(Unseen::NodeRoots);
+    }
+    let has_its_resolver = is_beside && resolver.source == RESOLV_CONF;
+    if network != NetworkView::Node && !has_its_resolver {
         unseen.push(Unseen::NodeResolver);
     }
     unseen.push(Unseen::ImageStore);

@@ -31,6 +31,11 @@ impl GoBuild {
         self.release.0 < 18
     }
 
+    /// A message with certificates may have 256 KiB, and not 64.
+    pub fn takes_large_chains(&self) -> bool {
+        self.release.0 >= 20
+    }
+
     /// `x509negativeserial`.
     pub(super) fn takes_negative_serials(&self) -> bool {
         !self.defaults_of(23)

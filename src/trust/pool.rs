@@ -12,6 +12,8 @@ use super::certificate::{Certificate, Malformed};
 pub struct Pool {
     roots: Vec<Root>,
     by_der: HashMap<Arc<[u8]>, usize>,
+    /// Sources that were changed after the runtime had read them.
+    changed: Vec<Arc<str>>,
 }
 
 /// One of them.
@@ -35,12 +37,16 @@ impl Pool {
         &self.roots
     }
 
-    /// Adds one; what is there already stays.
+    /// Adds one; what is there already stays. From a source that was not changed it counts as of that one.
     ///
     /// # Errors
     /// When it is no certificate to Go.
     pub fn add(&mut self, der: &[u8], source: &Arc<str>) -> Result<(), Malformed> {
-        if self.by_der.contains_key(der) {
+        if let Some(known) = self.by_der.get(der) {
+            let root = &mut self.roots[*known];
+            if self.changed.contains(&root.source) {
+                root.source = source.clone();
+            }
             return Ok(());
         }
         let certificate = Certificate::parse(der)?;
@@ -50,6 +56,29 @@ impl Pool {
             source: source.clone(),
         });
         Ok(())
+    }
+
+    /// The roots from these files and folders may not be those that the runtime has: it read them before
+    /// they were changed.
+    pub fn note_changed(&mut self, sources: impl IntoIterator<Item = Arc<str>>) {
+        self.changed.extend(sources);
+    }
+
+    /// Without the roots that may be missing in the runtime; `None` where all it has is known. A root for
+    /// which `is_public` holds was there before, too.
+    pub fn unchanged(&self, is_public: impl Fn(&[u8]) -> bool) -> Option<Self> {
+        if self.changed.is_empty() {
+            return None;
+        }
+        let mut kept = Self::default();
+        for root in &self.roots {
+            let der = root.certificate.der();
+            if !self.changed.contains(&root.source) || is_public(der) {
+                kept.by_der.insert(der.into(), kept.roots.len());
+                kept.roots.push(root.clone());
+            }
+        }
+        Some(kept)
     }
 
     /// A root of the issuer's name that was over by `now` (seconds since 1970).

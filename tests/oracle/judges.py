@@ -106,13 +106,14 @@ async def _watched(site, call):
     return task.result()
 
 
-async def pull(bench, world, version, attempt=0, upstream=False):
-    """One pull by a real runtime, with the kubelet's tries of credentials; with `upstream`, by that build's defaults."""
-    site = await bench.site(world, f"{version}{'-upstream' * upstream}", attempt)
+async def pull(bench, world, version, attempt=0, upstream=False, restarted=False):
+    """One pull by a real runtime, with the kubelet's tries of credentials; with `upstream`, by that build's defaults;
+    with `restarted`, by one that was started after the last change of a file."""
+    site = await bench.site(world, f"{version}{'-upstream' * upstream}{'-restarted' * restarted}", attempt)
     try:
         if site.node.own:
             async with bench.owning:
-                return await _pull_by_own(bench, site, version, upstream)
+                return await _pull_by_own(bench, site, version, upstream, restarted)
         site.node.write(version)
         async with bench.pool.lease(version, upstream) as client:
             return await _pull(client, site)
@@ -140,9 +141,9 @@ def _told(site, outcome, seconds, texts):
             "fired": site.fired(), "requests": len(site.log), "log": list(site.log)}
 
 
-async def _pull_by_own(bench, site, version, upstream):
+async def _pull_by_own(bench, site, version, upstream, restarted):
     """A pull by a containerd that is started with the files of this node, and before what was edited later."""
-    node, edited = site.node, site.node.edited != "before"
+    node, edited = site.node, site.node.edited != "before" and not restarted
     node.write(version, old=edited)
     environment = node.variables(edited) | ({"GODEBUG": UPSTREAM[version]} if upstream else {})
     places = ("/run/nri", "/opt")
@@ -176,8 +177,7 @@ def secret_manifest(config):
 
 def probe_command(bench, site, version, transfer):
     node = site.node
-    place = ["--containerd-config", os.path.join(node.folder, "config.toml"), "--proxy-from", os.path.join(node.folder, "containerd.conf")] if node.own \
-        else ["--hosts-dir", bench.certs]
+    place = node.seen_by_probe()[0] if node.own else ["--hosts-dir", bench.certs]
     command = [bench.probe, "probe", site.reference, "-o", "json", "--transfer", transfer, *place, "--platform", "linux/amd64", "--timeout", PROBE_TIMEOUT]
     config = site.docker_config()
     if config is None:
@@ -220,7 +220,8 @@ async def probe(bench, world, version, transfer, keep=False):
     command = probe_command(bench, site, version, transfer)
     run = command
     if node.own:
-        run = nodes.within(node.mounts() + node.age(first, last, edited), command)
+        seen = node.seen_by_probe()[1]
+        run = nodes.within(node.mounts() + node.age(first, last, edited) + seen, command, ["/etc/containerd", "/etc/systemd/system"] if seen else ())
         # It sees no process but its own.
         run = [run[0], "--pid", "--fork", "--kill-child", "--mount-proc", *run[1:]]
     environment = {"PATH": os.environ["PATH"], "HOME": bench.scratch}

@@ -153,3 +153,5 @@ NODE_SETTINGS = ("tls_at",)
 # Worlds with unusual values of these are pulled by the upstream build's defaults too; of the resolver's only those
 # that its rules differ in.
 BUILD_DECIDES = {"tls": None, "hosts_file": None, "place": None, "resolver": ("edns_refused", "truncated", "trust_ad")}
+# What containerd reads when it starts: such a world is pulled by one that was started after the change, too.
+HELD_FROM_START = tuple(name for name in NODE["edited"] if name.startswith(("config_", "path_", "ca_", "proxy_")))

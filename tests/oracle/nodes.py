@@ -25,6 +25,7 @@ WORDS = re.compile("@([A-Z_0-9]+)@")
 UNSHARE = ["unshare", "--mount", "--propagation", "private"]
 BOTH = '  capabilities = ["pull", "resolve"]\n'
 NONSENSE_PEM = "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n"
+UNIT = "/etc/systemd/system/containerd.service.d"
 HOUR, HALF, TEN = 3600, 1800, 600
 
 
@@ -220,6 +221,14 @@ class Node:
         os.utime(os.path.join(run, "containerd.sock"), (now - HALF, now - HALF))
         return [(run, "/run/containerd")]
 
+    # --- what the probe is told of it ---
+
+    def seen_by_probe(self):
+        """Its options, and (source, target) of what it sees besides: an edited node's files stand where nodes have them."""
+        if self.edited == "before":
+            return (["--containerd-config", os.path.join(self.folder, "config.toml"), "--proxy-from", os.path.join(self.folder, "containerd.conf")], [])
+        return (["--proxy-from", f"{UNIT}/containerd.conf"], [(self.folder, "/etc/containerd"), (self.folder, UNIT)])
+
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
         if not self.own:
@@ -229,6 +238,7 @@ class Node:
 def within(mounts, command, private_places=()):
     """The command in a mount namespace with these mounts; `private_places` get a file system of their own."""
     script = "".join(f"mkdir -p {place} && mount -t tmpfs tmpfs {place} && " for place in private_places)
+    script += "".join(f"mkdir -p {target} && " for _, target in mounts if any(target.startswith(place) for place in private_places))
     script += "".join(f"mount --bind '{source}' '{target}' && " for source, target in mounts)
     return [*UNSHARE, "sh", "-c", script + 'exec "$@"', "sh", *command]
 
@@ -255,6 +265,13 @@ def chains_of(worlds):
     if any(world["values"].get("proxy") in ("inspects", "over_tls_untrusted") for world in worlds):
         found.add("untrusted_root")
     return sorted(found)
+
+
+def make_old(folder):
+    """Gives the files of a folder a time before that of every runtime's socket."""
+    moment = time.time() - 24 * HOUR
+    for name in os.listdir(folder):
+        os.utime(os.path.join(folder, name), (moment, moment))
 
 
 def addresses():

@@ -24,18 +24,29 @@ def truth(pulls):
     return "intermittent" if len(outcomes) > 1 else outcomes.pop()
 
 
-def compare(fact, verdict, other=None):
-    """agree, disagree, unknown, none or intermittent; "builds differ" where that is why it is unknown.
+def compare(fact, verdict, others=()):
+    """agree, disagree, unknown, none or intermittent; "others differ" where that is why it is unknown.
 
-    `other` is what a build with upstream's defaults did.
+    `others` are what a build with upstream's defaults did, and a runtime that was started after the change of a file.
     """
     if verdict not in ("would_succeed", "would_fail", "unknown"):
         return "none"
     if fact == "intermittent":
         return "intermittent"
     if verdict == "unknown":
-        return "unknown" if other in (None, fact) else "builds differ"
+        return "unknown" if all(other == fact for other in others) else "others differ"
     return "agree" if (verdict == "would_succeed") == (fact == "pulled") else "disagree"
+
+
+def others_of(result, version):
+    """What came of the same world with upstream's defaults, and after a restart."""
+    return [truth([result[kind][version]]) for kind in ("upstream", "restarted") if version in result.get(kind, {})]
+
+
+def exceptions():
+    """What no walk can know, with why: faults as "dimension=value" or "dimension=class/member"."""
+    with open(os.path.join(HERE, "exceptions.json"), encoding="utf-8") as file:
+        return json.load(file)
 
 
 def critical(report):
@@ -86,7 +97,7 @@ class Tally:
 
     @property
     def unknown(self):
-        total = self.of("agree", "disagree", "unknown", "none", "builds differ")
+        total = self.of("agree", "disagree", "unknown", "none", "others differ")
         return self.of("unknown", "none") / total if total else 0.0
 
     def as_dict(self):
@@ -107,6 +118,8 @@ class Score:
         self.disagreements, self.high, self.off_blind, self.broken = [], [], [], []
         # How often a build with upstream's defaults did not come to the same.
         self.builds = 0
+        # Unknown where a fault is one that no walk can know.
+        self.exceptions, self.excepted = exceptions(), collections.Counter()
         self.cause_right, self.cause_wrong, self.right_high = 0, [], 0
         self.texts = []
         self.probe_seconds, self.pull_seconds, self.most_requests = [], [], 0
@@ -121,9 +134,8 @@ class Score:
             report, pulls = result["probes"][version], result["pulls"][version]
             fact = facts[version]
             self.pulled[version] += fact == "pulled"
-            other = result.get("upstream", {}).get(version)
-            other = None if other is None else truth([other])
-            self.builds += other not in (None, fact)
+            other = others_of(result, version)
+            self.builds += any(by != fact for by in other)
             judgement = compare(fact, report["verdict"], other)
             self.runtime[version].add(judgement)
             for pair in values.items():
@@ -134,10 +146,14 @@ class Score:
             self.most_requests = max(self.most_requests, report["requests"])
             self.pull_seconds += [pull["seconds"] for pull in pulls]
             found = causes.faults(values, [fault for pull in pulls for fault in pull["fired"]], is_usual, result.get("texts", {}))
+            named = {fault.partition("/")[0] for fault in found} | set(found)
+            self.excepted[version] += judgement == "unknown" and not named.isdisjoint(self.exceptions)
             if judgement == "disagree":
                 self._disagrees(result, version, fact, report, found, other)
             elif judgement == "agree" and fact == "failed":
-                self._explained(result, version, report, found)
+                # What fails it after a restart as well is worth more than what the restart mends.
+                after = result.get("restarted", {}).get(version, {}).get("fired", [])
+                self._explained(result, version, report, found + [fault for fault in after if fault not in found])
             for pull in pulls:
                 # Where there is no image service any more, there are no words of a pull.
                 if pull["outcome"] == "failed" and pull["texts"] and pull["texts"][-1][0] not in ("NOT_STARTED", "UNIMPLEMENTED", "UNAVAILABLE"):
@@ -146,7 +162,7 @@ class Score:
 
     def _disagrees(self, result, version, fact, report, found, other):
         entry = {"id": result["id"], "version": version, "fact": fact, "verdict": report["verdict"],
-                 "findings": report["findings"], "faults": found, "upstream": other,
+                 "findings": report["findings"], "faults": found, "others": other,
                  "texts": [text for pull in result["pulls"][version] for text in pull["texts"]][:2]}
         self.disagreements.append(entry)
         if any(finding["confidence"] == "high" for finding in report["findings"]):
@@ -209,7 +225,7 @@ def print_coverage(cover, score):
     never = [fault for fault in drawn if is_harmful(fault) and fault not in score.fired
              and fault.split("=")[0] not in causes.WITHOUT_REQUEST and not fault.endswith(("=dead", "=silent"))]
     if cover["texts"]:
-        print(f"  members of classes: {cover['texts']}; in no world: {cover['texts_never']}; builds with upstream's defaults that did not come to the same: {score.builds}")
+        print(f"  members of classes: {cover['texts']}; in no world: {cover['texts_never']}; of another build or after a restart, not the same: {score.builds}")
     print(f"  harmful, and without a turn in any request of a runtime: {', '.join(never) or 'none'}")
 
 
@@ -222,7 +238,8 @@ def print_runtimes(score, total):
                 continue
             pulled = percent(score.pulled[version], total) if name == version else ""
             print(f"  {name:<10}{pulled:>9}{tally.counts['agree']:>8}{tally.counts['disagree']:>10}{tally.counts['unknown']:>9}"
-                  f"{tally.counts['none']:>6}{tally.counts['intermittent']:>9}{rate(tally.agreement):>12}{rate(tally.unknown):>10}")
+                  f"{tally.counts['none']:>6}{tally.counts['intermittent']:>9}{rate(tally.agreement):>12}{rate(tally.unknown):>10}"
+                  + (f"  ({score.excepted[version]} by exceptions.json)" if name == version else ""))
 
 
 def bad_values(score):
@@ -294,7 +311,7 @@ def store(score, results, out):
     worlds = {result["id"]: result for result in results}
     by_world = collections.defaultdict(list)
     for entry in score.disagreements:
-        by_world[entry["id"]].append({key: entry[key] for key in ("version", "fact", "verdict", "upstream", "findings", "texts")})
+        by_world[entry["id"]].append({key: entry[key] for key in ("version", "fact", "verdict", "others", "findings", "texts")})
     for name, entries in by_world.items():
         # The usual values follow from their absence.
         values = {dimension: value for dimension, value in worlds[name]["values"].items() if value != next(iter(DIMENSIONS[dimension]))}

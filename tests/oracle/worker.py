@@ -9,7 +9,7 @@ import sys
 import traceback
 
 import judges
-from node import BUILD_DECIDES
+from node import BUILD_DECIDES, HELD_FROM_START
 from runtime import UPSTREAM
 from worlds import has_state, is_usual, whole
 
@@ -49,16 +49,18 @@ async def play(bench, world, settings):
 
     twice = [version for version in versions if version in UPSTREAM and builds_decide(whole(world["values"]))]
 
-    async def upstream():
-        return dict(zip(twice, [public(result) for result in await asyncio.gather(
-            *(judges.pull(bench, world, version, upstream=True) for version in twice))]))
+    started_anew = versions if whole(world["values"])["edited"] in HELD_FROM_START else []
 
-    done = await asyncio.gather(*(pulls(version) for version in versions), probes("full"), upstream(),
-                                *([probes("off")] if settings["off"] else []))
-    result = {**world, "pulls": dict(zip(versions, done)), "probes": done[len(versions)]}
-    result["upstream"] = done[len(versions) + 1]
+    async def others(of, **how):
+        return dict(zip(of, [public(result) for result in await asyncio.gather(
+            *(judges.pull(bench, world, version, **how) for version in of))]))
+
+    pulled, probed, upstream, restarted, off = await asyncio.gather(
+        asyncio.gather(*(pulls(version) for version in versions)), probes("full"), others(twice, upstream=True),
+        others(started_anew, restarted=True), probes("off") if settings["off"] else asyncio.sleep(0))
+    result = {**world, "pulls": dict(zip(versions, pulled)), "probes": probed, "upstream": upstream, "restarted": restarted}
     if settings["off"]:
-        result["off"] = done[len(versions) + 2]
+        result["off"] = off
     return result
 
 

@@ -55,6 +55,10 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
         ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => registry(Cause::NotARegistry)
             .fact(format!("the manifest was answered 200 with media type {media_type}"))
             .hint(format!("Open https://{}/v2/ to see what answers; correct the host of the image, or the route before the registry.", image.domain())),
+        // Found below /blobs/, where nothing tells what it is.
+        ManifestFault::Unsupported { media_type } if let Some(refusal) = refused_before(evidence) => refusal.fact(format!(
+            "containerd found the digest below /blobs/ then, as {media_type}, and does not unpack that"
+        )),
         ManifestFault::Unsupported { media_type } => registry(Cause::ManifestUnsupported)
             .fact(format!("media type {media_type}"))
             .hint(format!("Push {image} again with a current client, and check that it is an image.")),
@@ -67,11 +71,34 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
         ManifestFault::Malformed { reason } => registry(Cause::ManifestInvalid)
             .fact(reason.clone())
             .hint(format!("Push {image} again; if other images fail too, look at what stands in front of the registry.")),
+        ManifestFault::Http { fault: fault @ HttpFault::Status { status: 404, .. } } if let Some(coding) = encoded(evidence) => {
+            registry(Cause::ContentEncoding)
+                .fact(format!("the tag was answered with Content-Encoding {coding} and without Docker-Content-Digest"))
+                .fact(format!("containerd takes the digest of the bytes as they come, and no registry has that one: {fault}"))
+                .hint(format!("Switch compression off for {image} in whatever stands in front of the registry."))
+        }
         ManifestFault::Http { fault } => {
             transport(evidence, fault, Role::Registry, Phase::Manifest).unwrap_or_else(|| refused(fault, Role::Registry, Phase::Manifest))
         }
     };
     findings.push(unless_given(finding, evidence.manifest_elsewhere()));
+}
+
+/// Why the digest was not to be had below /manifests/.
+fn refused_before(evidence: &Evidence) -> Option<Finding> {
+    let attempts = &evidence.walk.attempts;
+    let (_, before) = attempts.split_last()?;
+    before.iter().rev().find_map(|attempt| {
+        let fault = attempt.head.fault()?;
+        Some(auth::no_head(evidence, attempt, fault))
+    })
+}
+
+/// The encoding of the bytes that the digest is of, which was not undone.
+fn encoded(evidence: &Evidence) -> Option<&str> {
+    let walks = evidence.others.iter().chain([&evidence.walk]);
+    let mut heads = walks.flat_map(|walk| walk.attempts.iter().filter_map(|a| a.head.done()));
+    heads.find_map(|head| head.digest_of_encoded.as_deref())
 }
 
 /// What another host gave does not fail a pull.
@@ -156,11 +183,20 @@ fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding
 
 /// A status of the 300s or 400s for something that the registry itself named before.
 fn refused(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
-    let status = match fault {
-        HttpFault::Status { status, .. } => *status,
-        _ => 0,
+    let (status, challenged) = match fault {
+        HttpFault::Status {
+            status, challenged, ..
+        } => (*status, *challenged),
+        _ => (0, false),
     };
     let (cause, hint) = match (phase, status) {
+        (_, 401) if leg == Role::Registry && !challenged => {
+            return auth::without_challenge(fault, leg, phase);
+        }
+        (Phase::Blob, 401) if leg == Role::Registry => (
+            Cause::AuthDenied,
+            "Give this user the right to pull the whole repository.",
+        ),
         (Phase::Manifest, 401 | 403) => (
             Cause::AuthDenied,
             "Give this user the right to pull the whole repository.",

@@ -15,14 +15,15 @@ use crate::model::vantage::Unseen;
 
 /// Every attempt was refused, or none could be made.
 pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    // Another host may have said what the reference stands for.
-    let is_resolved = evidence.walk.resolved_elsewhere || evidence.walk.has_content();
-    if evidence.accepted().is_some() || is_resolved {
-        return;
-    }
     let Some(last) = evidence.walk.attempts.last() else {
         return;
     };
+    // Another host may have said what the reference stands for; but a pull asks this one with its token.
+    let is_resolved = evidence.walk.resolved_elsewhere || evidence.walk.has_content();
+    let is_withheld = matches!(last.token.fault(), Some(TokenFault::RealmUntrusted { .. }));
+    if evidence.accepted().is_some() || is_resolved && !is_withheld {
+        return;
+    }
     let finding = match (&last.token, &last.head) {
         (Step::Failed { fault, .. }, _) => no_token(evidence, last.credential.as_ref(), fault),
         (
@@ -122,10 +123,11 @@ pub(super) fn no_token(
             .fact(asked(evidence))
             .hint("Let POST requests to the token service pass (Harbor before 1.10.1 refused them by its CSRF filter: update it), or have them answered with 405, after which containerd asks by GET."),
         TokenFault::Http { fault } => transport(evidence, fault, Role::Token, Phase::Token).unwrap_or_else(|| {
-            token(Cause::NotARegistry)
+            token(Cause::AuthBadChallenge)
                 .confidence(Confidence::Medium)
                 .fact(format!("the realm in the registry's challenge: {fault}"))
-                .hint("Check the realm in the registry's configuration: no token service answers there.")
+                .fact(asked(evidence))
+                .hint("Correct the realm in the registry's configuration: no token service answers there.")
         }),
     }
 }
@@ -185,7 +187,7 @@ fn asked(evidence: &Evidence) -> String {
 }
 
 /// The registry's word on the manifest, with a token or without.
-fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding {
+pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
     if let Some(finding) = transport(evidence, fault, Role::Registry, Phase::Manifest) {
         return finding;
@@ -207,11 +209,7 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .hint(TELL_US);
     };
     if attempt.served_to_get {
-        return registry(Cause::HeadRefused)
-            .fact(format!("HEAD of the manifest: {fault}"))
-            .fact("GET of the same: answered with success")
-            .fact("containerd asks by HEAD and does not try GET; this check's own GET may have filled a cache, so that the next pull succeeds")
-            .hint(format!("Let {} answer HEAD of manifests as it answers GET.", super::server(evidence, Role::Registry)));
+        return by_get_alone(evidence, attempt, fault);
     }
     if let Some(finding) = not_asked(evidence, attempt, fault) {
         return finding;
@@ -244,9 +242,7 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
             .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("we are seen as {}", limit.source.as_ref()?))))
             .hint("Have this network's public address (of its EIP or NAT gateway) put on the registry's allow-list; a web filter on the way answers like that too."),
-        (401, _) if !challenged && !had_token && anonymous => registry(Cause::AuthBadChallenge)
-            .fact(format!("{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"))
-            .hint("Configure the registry, or the proxy in front of it, to send its challenge."),
+        (401, _) if !challenged && !had_token && attempt.challenge.is_none() => without_challenge(fault, Role::Registry, Phase::Manifest),
         (401 | 403, _) if anonymous => {
             no_credential(evidence, Role::Registry, Phase::Manifest).fact(format!("asked anonymously: {fault}"))
         }
@@ -285,6 +281,34 @@ fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding
             .fact(format!("the manifest: {fault}"))
             .hint("Ask the registry's owner what this status means there."),
     }
+}
+
+/// HEAD is refused, and this check's own GET of the same is not.
+fn by_get_alone(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding {
+    let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
+    let is_unauthorized = matches!(fault, HttpFault::Status { status: 401, .. });
+    if is_unauthorized && attempt.token.done().is_some() {
+        return registry(Cause::AuthDenied)
+            .confidence(Confidence::Medium)
+            .fact(format!("HEAD of the manifest, with a token: {fault}"))
+            .fact("GET of the same, with another token: answered with success")
+            .hint("Look at how long the tokens of its token service last, and whether all servers behind that name take them.");
+    }
+    let server = super::server(evidence, Role::Registry);
+    registry(Cause::HeadRefused)
+        .fact(format!("HEAD of the manifest: {fault}"))
+        .fact("GET of the same: answered with success")
+        .fact("containerd asks by HEAD and does not try GET; this check's own GET may have filled a cache, so that the next pull succeeds")
+        .hint(format!("Let {server} answer HEAD of manifests as it answers GET."))
+}
+
+/// 401 to who was never told how to log in: a client sends no credential then.
+pub(super) fn without_challenge(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
+    at(Cause::AuthBadChallenge, leg, phase)
+        .fact(format!(
+            "{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"
+        ))
+        .hint("Configure the registry, or the proxy in front of it, to send its challenge.")
 }
 
 /// The registry would ask at `/v2/`, which no pull asks, and refuses the manifest without a challenge.

@@ -1,7 +1,7 @@
 //! Certificates: which one of a chain is at fault, and whose it is to mend.
 
-use super::at;
 use super::names::is_public_registry;
+use super::{at, in_force};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding};
 use crate::model::evidence::{BadLink, Certificate, Evidence, Leg, LinkProblem};
@@ -31,6 +31,12 @@ pub(super) fn word(
     fault: &TlsFault,
     clock_first: &str,
 ) -> Option<Word> {
+    if leg.tls.depends_on_changed_roots {
+        return Some(Word::new(
+            Cause::RuntimeSettingsUnknown,
+            in_force::RESTART.to_owned(),
+        ));
+    }
     let host = &leg.endpoint.host;
     let is_of_chain = matches!(
         fault,
@@ -56,7 +62,7 @@ pub(super) fn word(
             no_roots()
         }
         TlsFault::NoRoots => no_roots(),
-        TlsFault::UnknownIssuer { .. } => unknown_issuer(leg, link),
+        TlsFault::UnknownIssuer { .. } => unknown_issuer(evidence, leg, link),
         TlsFault::NameMismatch { .. } => Word::new(
             Cause::TlsName,
             format!(
@@ -113,13 +119,15 @@ fn is_default(leaf: &Certificate) -> bool {
 }
 
 /// Nobody of the issuer's name is there, or one that did not sign.
-fn unknown_issuer(leg: &Leg, link: Option<&BadLink>) -> Word {
+fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Word {
     let authority = leg.endpoint.authority();
+    // What is trusted for a registry is trusted for whatever its pulls lead to.
+    let registry = evidence.reference.domain();
     let get = |compare: String| {
         Word::new(
             Cause::TlsUnknownCa,
             format!(
-                "Get the authority's certificate from its owner, {compare}, and add it to the nodes' trust store or to `ca` in certs.d/{authority}/hosts.toml."
+                "Get the authority's certificate from its owner, {compare}, and add it to the nodes' trust store or to `ca` in certs.d/{registry}/hosts.toml."
             ),
         )
     };

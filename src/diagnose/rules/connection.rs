@@ -8,7 +8,7 @@ use super::{TELL_US, at};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Finding, path};
 use crate::model::endpoint::Role;
-use crate::model::evidence::{Evidence, Family, Leg, Skip, Step};
+use crate::model::evidence::{Evidence, Family, Leg, ResolutionSource, Skip, Step};
 use crate::model::fault::{IcmpError, Phase, TcpFault};
 use crate::model::path::{IntranetKind, PathClass};
 use crate::model::units::Took;
@@ -38,6 +38,7 @@ pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
         findings.push(
             at(cause, leg.role, Phase::Connect)
                 .facts(attempts(leg))
+                .facts(by_hosts_file(leg))
                 .hint(connect_hint(evidence, cause, leg, fault, address)),
         );
         // What it means for the pull when it is not the registry itself.
@@ -156,6 +157,13 @@ fn way(evidence: &Evidence, leg: &Leg) -> Option<String> {
     };
     let address = path.address?;
     (!path.fixes.is_empty()).then(|| format!("{address} {kind}. {}", todo(&path)))
+}
+
+/// No name server was asked for the address.
+fn by_hosts_file(leg: &Leg) -> Option<String> {
+    let found = leg.resolve.outcome.done()?;
+    (found.source == ResolutionSource::HostsFile)
+        .then(|| format!("the address of {} is from the hosts file", leg.dialled()))
 }
 
 fn attempts(leg: &Leg) -> Vec<String> {

@@ -42,6 +42,12 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     "Correct that in {place}, and {counts}. Until then no pod on this node gets an image."
                 ),
             ),
+            HostsEffect::NameRefused => (
+                Cause::ImageNameInvalid,
+                Severity::Critical,
+                "Use a DNS name in place of the IPv6 address, or containerd 1.7 or later."
+                    .to_owned(),
+            ),
             HostsEffect::PullFails => (
                 Cause::HostsTomlInvalid,
                 Severity::Critical,
@@ -58,6 +64,11 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 Cause::HostsTomlInvalid,
                 Severity::Warning,
                 format!("Check it in {place} on the node, with the version of containerd there."),
+            ),
+            HostsEffect::Changed => (
+                Cause::RuntimeSettingsUnknown,
+                Severity::Critical,
+                super::in_force::RESTART.to_owned(),
             ),
             HostsEffect::Undecided => (
                 Cause::RuntimeSettingsUnknown,
@@ -146,28 +157,16 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
 /// serves, it decides.
 fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Finding> {
     let decided = evidence.walk.serves_layers();
-    // Of a host that is not verified `mirror_insecure` says so.
-    let is_said = decided && walk.legs.iter().any(|leg| leg.tls.unverified.is_some());
-    let most = match (is_said, decided) {
-        (true, _) => 0,
-        (false, true) => 1,
-        (false, false) => usize::MAX,
-    };
+    let most = if decided { 1 } else { usize::MAX };
     let critical = findings.iter().filter(|f| f.severity == Severity::Critical);
     let open = critical.take(most).cloned().map(|mut root| {
         (root.leg, root.phase) = (None, None);
-        // A pull would send the credential, and take what comes.
-        let severity = if decided && root.cause != Cause::RealmUntrusted {
-            Severity::Warning
-        } else {
-            Severity::Critical
-        };
         let what = if decided {
             "a pull may take its content, which was not seen"
         } else {
             "if it serves the image, the pull succeeds"
         };
-        root.severity(severity).fact(format!(
+        root.severity(Severity::Critical).fact(format!(
             "that is of {} {}, which is asked before {}; {what}",
             walk.host.kind.as_str(),
             walk.host.endpoint,
@@ -177,13 +176,12 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
     open.collect()
 }
 
-/// No host was seen to serve the image, and of one that failed it is not known whether it would.
+/// Of a host that failed here it is not known whether it would serve the image, or a part of it.
 pub(super) fn may_serve(evidence: &Evidence) -> bool {
-    !evidence.walk.serves_layers()
-        && evidence
-            .others
-            .iter()
-            .any(|walk| walk.failure().is_some() && judge(&evidence.at(walk)).pull == Pull::Unknown)
+    evidence
+        .others
+        .iter()
+        .any(|walk| walk.failure().is_some() && judge(&evidence.at(walk)).pull == Pull::Unknown)
 }
 
 /// Which of the errors containerd shows, and which it keeps to its log.

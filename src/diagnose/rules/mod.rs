@@ -5,6 +5,7 @@ mod answers;
 mod auth;
 mod certificates;
 mod connection;
+mod in_force;
 mod mirrors;
 mod names;
 mod paths;
@@ -23,7 +24,7 @@ use super::{Confidence, Finding, Pull, Severity, Verdict, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{ByRelease, Evidence};
 use crate::model::fault::{HttpFault, Phase, instant};
-use crate::model::hosts::HostsConfig;
+use crate::model::hosts::{HostsConfig, HostsEffect};
 use crate::model::text::titled;
 use crate::model::vantage::{NetworkView, Unseen};
 use crate::model::workload::Found;
@@ -79,6 +80,8 @@ const RULES: &[Rule] = &[
     workload::unnamed,
     workload::policy,
     workload::eip,
+    in_force::roots,
+    in_force::proxies,
     mirrors::settings,
     mirrors::order,
     mirrors::insecure,
@@ -133,15 +136,30 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     paths.extend(path::classify_others(evidence));
     let mut pull = pull(evidence, &findings);
     if let Some(finding) = by_release(evidence, pull) {
+        // It says which reading ends how, and why they differ.
+        findings.retain(|f| f.cause != finding.cause || f.leg.is_some());
         findings.insert(0, finding);
         pull = Pull::Unknown;
     }
-    // A host before may serve it all the same; one that fails whatever the host, says so there too.
-    if pull == Pull::WouldFail && mirrors::may_serve(evidence) {
+    // A host before may serve it all the same, or spoil it; one that fails whatever the host, says so there too.
+    let may_serve = match pull {
+        Pull::WouldSucceed => true,
+        Pull::WouldFail => !evidence.walk.serves_layers(),
+        Pull::Unknown => false,
+    };
+    if may_serve && mirrors::may_serve(evidence) {
         pull = Pull::Unknown;
     }
     if pull == Pull::WouldSucceed && is_spared(evidence) {
         pull = Pull::Unknown;
+    }
+    if pull == Pull::WouldFail {
+        // What fails it comes before what would leave it undecided.
+        findings.sort_by_key(|f| {
+            (f.severity == Severity::Critical)
+                .then(|| leaves_undecided(evidence, f))
+                .map_or((1, false), |is_open| (0, is_open))
+        });
     }
     Verdict {
         pull,
@@ -201,7 +219,8 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
         )
     } else {
         new(Cause::RuntimeSettingsUnknown, None, None)
-            .hint("Restart containerd on the node: it reads config.toml when it starts, and the file was changed since.")
+            .facts(changed(evidence))
+            .hint(in_force::RESTART)
     };
     let here = says(here, pull);
     Some(Finding {
@@ -211,6 +230,15 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
             .collect(),
         ..finding
     })
+}
+
+/// Which files were changed after containerd started.
+fn changed(evidence: &Evidence) -> impl Iterator<Item = String> {
+    let of_config = evidence.hosts.problems().iter();
+    let of_config = of_config.filter(|problem| problem.effect == HostsEffect::Changed);
+    of_config
+        .map(|problem| problem.reason.clone())
+        .chain(evidence.proxies.changed.iter().cloned())
 }
 
 /// What a leg failed at, and the pull did not: it went through all the same, or failed only later at
@@ -240,13 +268,24 @@ fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
     };
     let config = walk.config.as_ref().and_then(|step| step.fault());
     let mut faults = [manifest, config, walk.blob.fault()].into_iter().flatten();
-    walk.resolved_elsewhere && finding.leg == Some(Role::Token) && !faults.any(is_of_token)
+    let head = walk
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.head.fault());
+    // Where the host redirected the HEAD to can't be reached.
+    let is_of_head = matches!(head, Some(HttpFault::RedirectBlocked { phase, .. })
+        if finding.leg == Some(Role::Registry) && finding.phase == Some(*phase));
+    // What a host would have said to whom asks with a token that was withheld is not known.
+    let is_of_lost_token = finding.leg == Some(Role::Token)
+        && finding.cause != Cause::RealmUntrusted
+        && !faults.any(is_of_token);
+    walk.resolved_elsewhere && (is_of_head || is_of_lost_token)
 }
 
-/// A name may resolve otherwise where the pull is made; only the node's own network has its resolver.
+/// A name may resolve otherwise where the pull is made.
 fn temper(evidence: &Evidence, finding: &mut Finding) {
     let is_names = finding.phase == Some(Phase::Resolve);
-    if is_names && evidence.vantage.network != NetworkView::Node {
+    if is_names && evidence.vantage.unseen.contains(&Unseen::NodeResolver) {
         finding.confidence = finding.confidence.min(Confidence::Medium);
     }
     if let Some(unseen) = hangs_on(evidence, finding) {
@@ -306,7 +345,10 @@ fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
     if finding.cause == Cause::SecretMissing && is_absent(evidence) {
         return false;
     }
-    UNDECIDED.contains(&finding.cause)
+    // The node's own roots are seen, and there are none.
+    let is_known =
+        finding.cause == Cause::TlsNoRoots && !evidence.vantage.unseen.contains(&Unseen::NodeRoots);
+    (UNDECIDED.contains(&finding.cause) && !is_known)
         // From files alone nobody knows what the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A walk that ended for no reason that is on record.
@@ -536,6 +578,9 @@ fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) ->
             "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
         )),
         HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(at_the_log),
+        HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase)
+            .hint(format!("Push {} again with a current client, and check that it is an image.", evidence.reference)),
+        HttpFault::TlsAlert { alert, .. } => at(Cause::TlsAlert, leg, phase).hint(tls::alert_hint(*alert, &server)),
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
             .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),
         HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase == Phase::Ping => {

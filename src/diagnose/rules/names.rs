@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{at, new};
+use super::at;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::Host;
@@ -247,6 +247,11 @@ fn other(family: Family) -> Family {
 
 /// One server knows a private zone and another does not.
 fn split(leg: &Leg) -> Option<Finding> {
+    // A pull does not go by them.
+    let found = leg.resolve.outcome.done();
+    if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
+        return None;
+    }
     let disagreement = leg.resolve.disagreement()?;
     let kind = |said: &Said| match said {
         Said::NxDomain | Said::NoData => Kind::Nothing,
@@ -369,7 +374,7 @@ fn covers(presented: &str, name: &str) -> bool {
     }
 }
 
-/// An entry of the hosts file that does not work.
+/// An entry of the hosts file that leads nowhere, where the name servers know another address.
 pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
     for leg in &evidence.walk.legs {
         let Some(found) = leg.resolve.outcome.done() else {
@@ -378,32 +383,53 @@ pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let Some(fault) = leg.connect.outcome.fault() else {
             continue;
         };
-        // A local policy or a prohibition speaks of this place, not of the entry.
+        // A local policy or a prohibition speaks of this place, not of the entry. A refused port is
+        // that, whoever named the address.
         let may_be_old = matches!(
             fault,
-            TcpFault::Timeout
-                | TcpFault::Refused { .. }
-                | TcpFault::HostUnreachable { .. }
-                | TcpFault::NetUnreachable { .. }
+            TcpFault::Timeout | TcpFault::HostUnreachable { .. } | TcpFault::NetUnreachable { .. }
         );
-        if found.source == ResolutionSource::HostsFile && may_be_old {
-            let addresses: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
-            findings.push(
-                new(Cause::DnsStale, Some(leg.role), Some(Phase::Connect))
-                    .confidence(Confidence::Medium)
-                    .fact(format!(
-                        "the hosts file says {} is at {}",
-                        leg.dialled(),
-                        addresses.join(", ")
-                    ))
-                    .fact(format!("{}: {fault}", leg.endpoint))
-                    .hint(format!(
-                        "Correct or remove '{}' in the hosts file.",
-                        leg.dialled()
-                    )),
-            );
+        let others = addresses_by_servers(leg);
+        let is_other = !others.is_empty() && !found.addresses.iter().any(|a| others.contains(a));
+        if found.source != ResolutionSource::HostsFile || !may_be_old || !is_other {
+            continue;
         }
+        // That a proxy can't be reached is said of the proxy.
+        let severity = match leg.way.proxy() {
+            Some(_) => Severity::Warning,
+            None => Severity::Critical,
+        };
+        let host = leg.dialled();
+        findings.push(
+            at(Cause::DnsStale, leg.role, Phase::Connect)
+                .severity(severity)
+                .confidence(Confidence::Medium)
+                .fact(format!(
+                    "the hosts file says {host} is at {}",
+                    list(&found.addresses)
+                ))
+                .fact(format!("the name servers say it is at {}", list(&others)))
+                .fact(format!("{}: {fault}", leg.endpoint))
+                .hint(format!("Correct or remove '{host}' in the hosts file.")),
+        );
     }
+}
+
+/// The addresses in the answers of the name servers.
+fn addresses_by_servers(leg: &Leg) -> Vec<IpAddr> {
+    let answers = leg.resolve.queries.iter();
+    let answers = answers.filter_map(|query| query.outcome.done());
+    let mut addresses: Vec<IpAddr> = answers
+        .flat_map(|answer| answer.records.iter().map(|record| record.address))
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(", ")
 }
 
 /// Answers for a public registry that lead to a network it is not in.

@@ -1,11 +1,12 @@
 //! Proxies: one that does not open the way, and one that is passed by where it would.
 
-use super::{at, pull};
+use super::certificates::{self, PULL_ON_THE_NODE};
+use super::{at, in_force, pull, tls};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
-use crate::model::endpoint::{Endpoint, Role};
+use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Evidence, Leg, Step};
-use crate::model::fault::{Phase, ProxyFault};
+use crate::model::fault::{Phase, ProxyFault, TlsFault};
 use crate::model::proxy::{Proxy, Way};
 
 /// The proxy of a leg does not open the way to its server.
@@ -17,31 +18,45 @@ pub(super) fn closed(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let Some((phase, fault)) = failure(leg) else {
             continue;
         };
-        let unsupported = matches!(
-            leg.tunnel.as_ref().and_then(Step::fault),
-            Some(ProxyFault::Unsupported { .. })
-        );
-        let finding = at(
-            if unsupported {
-                Cause::ProxyUnknown
-            } else {
-                Cause::ProxyMiss
-            },
-            leg.role,
-            phase,
-        )
-        .fact(format!(
-            "{} goes by {proxy}: {} of {} says so, and no entry of NO_PROXY matches",
-            leg.endpoint, proxy.variable, evidence.proxies.source
-        ))
-        .fact(fault);
-        let finding = if unsupported {
-            finding
+        let secured = leg.proxy_tls.as_ref();
+        let tunnel = leg.tunnel.as_ref().and_then(Step::fault);
+        let cause = if secured.is_some_and(|tls| tls.depends_on_changed_roots) {
+            Cause::RuntimeSettingsUnknown
+        } else if tunnel.is_some_and(ProxyFault::is_undecided) {
+            Cause::ProxyUnknown
         } else {
-            compared(evidence, finding)
+            Cause::ProxyMiss
         };
+        let mut finding = at(cause, leg.role, phase)
+            .fact(format!(
+                "{} goes by {proxy}: {} of {} says so, and no entry of NO_PROXY matches",
+                leg.endpoint, proxy.variable, evidence.proxies.source
+            ))
+            .fact(fault);
+        if let Some(ProxyFault::Tls { fault }) = tunnel {
+            let word = certificates::word(evidence, &of_proxy(leg), fault, "");
+            let cause = word.map_or(cause, |word| word.cause);
+            finding = finding.facts(tls::facts(evidence, &of_proxy(leg), fault, cause));
+        }
+        if cause == Cause::ProxyMiss {
+            finding = compared(evidence, finding);
+        }
         findings.push(finding.hint(hint(evidence, leg, proxy, phase)));
     }
+}
+
+/// The TLS with a leg's proxy, as that of a leg of its own.
+fn of_proxy(leg: &Leg) -> Leg {
+    let mut own = leg.clone();
+    let authority = leg.way.proxy().map_or("", |proxy| &proxy.authority);
+    let port = authority.rsplit_once(':').map(|(_, port)| port.parse());
+    own.endpoint = Endpoint {
+        scheme: Scheme::Https,
+        host: leg.dialled(),
+        port: port.and_then(Result::ok).unwrap_or_default(),
+    };
+    own.tls = leg.proxy_tls.clone().unwrap_or(own.tls);
+    own
 }
 
 /// Where the walk to the proxy or through it ended.
@@ -66,26 +81,26 @@ fn failure(leg: &Leg) -> Option<(Phase, String)> {
     Some((Phase::Proxy, fault.to_string()))
 }
 
-/// What the same walk without the proxy came to, if it was made.
+/// What the same walk without the proxy came to, if it was made. A proxy of containerd's own that does
+/// not open the way fails the pull, whatever is behind it.
 fn compared(evidence: &Evidence, finding: Finding) -> Finding {
-    match evidence.direct.as_deref() {
-        Some(direct) => {
-            let without = super::judge(&evidence.at(direct));
-            match without.pull {
-                Pull::WouldSucceed => {
-                    finding.fact("without the proxy the same walk comes to its end")
-                }
-                _ => finding.confidence(Confidence::Medium).fact(format!(
-                    "without the proxy the walk fails as well: {}",
-                    without
-                        .findings
-                        .first()
-                        .map_or("for no reason on record", |f| f.cause.code())
-                )),
-            }
-        }
-        None => finding.confidence(Confidence::Medium),
+    let confidence = if evidence.proxies.is_containerds {
+        Confidence::High
+    } else {
+        Confidence::Medium
+    };
+    let Some(direct) = evidence.direct.as_deref() else {
+        return finding.confidence(confidence);
+    };
+    let without = super::judge(&evidence.at(direct));
+    if without.pull == Pull::WouldSucceed {
+        return finding.fact("without the proxy the same walk comes to its end");
     }
+    let root = without.findings.first();
+    let root = root.map_or("for no reason on record", |root| root.cause.code());
+    finding
+        .confidence(confidence)
+        .fact(format!("without the proxy the walk fails as well: {root}"))
 }
 
 fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
@@ -97,8 +112,21 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
         .is_some_and(|direct| super::judge(&evidence.at(direct)).pull == Pull::WouldSucceed);
     match fault {
         Some(ProxyFault::Unsupported { scheme }) => format!(
-            "Probe with --proxy-from and a proxy of http, or without one, to see the rest: {scheme} is not spoken here."
+            "If it is an HTTP proxy, write http://HOST:PORT; releases of Go differ in what they make of other schemes, and {scheme} is not spoken here. To see the rest, probe without it."
         ),
+        Some(_)
+            if leg
+                .proxy_tls
+                .as_ref()
+                .is_some_and(|tls| tls.depends_on_changed_roots) =>
+        {
+            in_force::RESTART.to_owned()
+        }
+        Some(_) if proxy.unspoken().is_some() => format!(
+            "Write http://{} into {} of containerd's service.",
+            proxy.authority, proxy.variable
+        ),
+        Some(fault) if fault.is_undecided() => PULL_ON_THE_NODE.to_owned(),
         _ if is_direct_good => format!(
             "Add {host} to NO_PROXY{}.",
             if evidence.proxies.is_containerds {
@@ -107,6 +135,7 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
                 " of containerd's service, if it has the same settings as this process".to_owned()
             }
         ),
+        Some(ProxyFault::Tls { fault }) => tls_hint(evidence, leg, proxy, fault),
         Some(ProxyFault::Status { status: 407, .. }) => format!(
             "Put a user and password that {proxy} takes into {} of containerd's service.",
             proxy.variable
@@ -123,6 +152,30 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
             "Correct {} in containerd's service, or start {proxy}; if {host} needs no proxy, add it to NO_PROXY (--compare-direct tells).",
             proxy.variable
         ),
+    }
+}
+
+/// What to do where there is no TLS with the proxy.
+fn tls_hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, fault: &TlsFault) -> String {
+    let variable = &proxy.variable;
+    match fault {
+        TlsFault::PlainHttp
+        | TlsFault::NotTls { .. }
+        | TlsFault::Reset { .. }
+        | TlsFault::Closed { .. }
+        | TlsFault::Timeout { .. } => format!(
+            "If the proxy has no TLS, write http://{} into {variable} of containerd's service; if it has, look at its log.",
+            proxy.authority
+        ),
+        TlsFault::NameMismatch { .. } => format!(
+            "Use a name of the certificate in {variable} of containerd's service, or have the certificate made out for '{}' too.",
+            leg.dialled()
+        ),
+        _ => {
+            let clock_first = tls::clock_first(evidence);
+            let word = certificates::word(evidence, &of_proxy(leg), fault, clock_first);
+            word.map_or_else(|| format!("Look at the log of {proxy}."), |word| word.hint)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::new;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::credential::{
-    CredentialSource, Expiry, ExpirySign, KeyringEvidence, SourceEvidence,
+    CredentialSource, Expiry, ExpirySign, KeyringEvidence, LintRule, SourceEvidence,
 };
 use crate::model::evidence::{Evidence, Step};
 use crate::model::fault::{HttpFault, TokenFault, instant};
@@ -83,11 +83,32 @@ pub(in crate::diagnose) fn linted(source: &SourceEvidence, severity: Severity) -
                     .take(MAX_TOLD)
                     .map(|lint| format!("{}: {lint}", source.source)),
             )
-            .hint(format!(
-                "Look at {} for what is named above, and create it anew without it.",
-                source.source
-            )),
+            .hint(mend(source)),
     )
+}
+
+fn mend(source: &SourceEvidence) -> String {
+    let whose = &source.source;
+    let has = |is: fn(&LintRule) -> bool| source.lint.iter().any(|lint| is(&lint.rule));
+    if has(|rule| matches!(rule, LintRule::IdentityToken)) {
+        format!(
+            "Create {whose} anew with a user and a password. `az acr login` gives an identity token: use a service \
+             principal, or a token of the registry with a password."
+        )
+    } else if has(|rule| matches!(rule, LintRule::ConfigAsText { .. } | LintRule::NoAuths)) {
+        format!(
+            "Write the docker config itself into .dockerconfigjson of {whose}: {{\"auths\": {{…}}}}."
+        )
+    } else if has(|rule| {
+        matches!(
+            rule,
+            LintRule::EmptyPassword | LintRule::EmptyUser | LintRule::NoLogin
+        )
+    }) {
+        format!("Create {whose} anew with a user and a password.")
+    } else {
+        format!("Look at {whose} for what is named above, and create it anew without it.")
+    }
 }
 
 /// Ends of credentials, past and near.
@@ -99,14 +120,23 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
         for expiry in &source.expiries {
             let is_of = |key: &str| expiry.key.as_ref().is_none_or(|own| own == key);
             let works = accepted.is_some_and(|id| id.source == source.source && is_of(&id.key));
-            let severity = if is_refused(evidence, source, is_of) {
+            let is_refused = is_refused(evidence, source, is_of);
+            let severity = if is_refused {
                 Severity::Critical
             } else {
                 Severity::Warning
             };
             let finding = expired(source, expiry, evidence.started, severity);
             findings.extend(finding.map(|finding| {
-                if is_open {
+                if is_refused && short_lived(expiry.sign).is_some() {
+                    Finding {
+                        cause: Cause::CredentialExpired,
+                        severity,
+                        confidence: Confidence::Medium,
+                        ..finding
+                    }
+                    .fact("the registry refuses it; when it was given is not known")
+                } else if is_open {
                     finding
                         .severity(Severity::Info)
                         .fact("the registry gives this image to anyone, so this pull does without")
@@ -135,9 +165,24 @@ pub(in crate::diagnose) fn expired(
         .map_or_else(String::new, |key| format!(" key '{key}'"));
     let sign = match expiry.sign {
         ExpirySign::TokenClaim => "its password is a token (JWT) whose `exp`",
-        ExpirySign::Annotation => "its annotation swr-auth-may-expires-at",
+        ExpirySign::EcrToken => {
+            "its password is a token of Amazon ECR, good for 12 h, whose `expiration`"
+        }
+        ExpirySign::Annotation | ExpirySign::GoogleAccessToken | ExpirySign::GitlabJobToken => {
+            "its annotation swr-auth-may-expires-at"
+        }
     };
     let who = format!("{}{of}", source.source);
+    if let Some(life) = short_lived(expiry.sign) {
+        return Some(
+            new(Cause::CredentialExpiring, None, None)
+                .fact(format!("{who}: {life}"))
+                .hint(format!(
+                    "Create {} anew with a credential that lasts, or have something renew it.",
+                    source.source
+                )),
+        );
+    }
     let is_copy = expiry.sign == ExpirySign::Annotation
         && matches!(&source.source, CredentialSource::SecretFile { name, .. } if !name.is_empty() && name != CCES_OWN);
     let Some(end) = expiry.expires else {
@@ -198,6 +243,19 @@ pub(in crate::diagnose) fn expired(
                 source.source
             ))
     })
+}
+
+/// What is known of the life of a credential that does not say when it ends.
+fn short_lived(sign: ExpirySign) -> Option<&'static str> {
+    match sign {
+        ExpirySign::TokenClaim | ExpirySign::Annotation | ExpirySign::EcrToken => None,
+        ExpirySign::GoogleAccessToken => Some(
+            "its user is 'oauth2accesstoken': the password is an access token of Google, good for an hour if nothing else was asked for",
+        ),
+        ExpirySign::GitlabJobToken => Some(
+            "its user is 'gitlab-ci-token': the password is good until the CI job that made it is over",
+        ),
+    }
 }
 
 /// `12 min`, `3 h`, `40 d`.

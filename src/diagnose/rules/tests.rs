@@ -29,6 +29,7 @@ use crate::model::network::{Provider, ProviderBy, ProviderSign};
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, Unseen};
 
+mod answers;
 mod certificates;
 mod paths;
 mod settings;
@@ -222,22 +223,14 @@ fn each_way_not_to_resolve_has_its_cause() {
 
 #[test]
 fn a_verdict_on_names_is_medium_where_the_node_has_another_resolver() {
-    for network in [
-        NetworkView::Pod,
-        NetworkView::PodOrNode,
-        NetworkView::Machine,
-    ] {
-        let mut evidence = healthy().unresolved(
-            Role::Registry,
-            asked(&DnsFault::NxDomain),
-            DnsFault::NxDomain,
-        );
-        evidence.vantage.network = network;
-        assert_eq!(
-            only(&evidence, "dns_nxdomain", Critical).confidence,
-            Confidence::Medium
-        );
-    }
+    let unresolved = |unseen: &[Unseen]| {
+        let fault = DnsFault::NxDomain;
+        let mut evidence = healthy().unresolved(Role::Registry, asked(&fault), fault);
+        evidence.vantage.unseen = unseen.to_vec();
+        only(&evidence, "dns_nxdomain", Critical).confidence
+    };
+    assert_eq!(unresolved(&[Unseen::NodeResolver]), Confidence::Medium);
+    assert_eq!(unresolved(&[]), Confidence::High);
 }
 
 #[test]
@@ -379,12 +372,34 @@ fn an_old_hosts_entry_is_the_cause_of_what_does_not_connect() {
         });
         evidence
     };
-    let evidence = from_hosts(TcpFault::Refused { icmp: None });
+    let with_servers = |said: Result<&[&str], DnsFault>| {
+        let mut evidence = from_hosts(TcpFault::Timeout);
+        let queries = vec![query(2, REGISTRY, Family::V4, said)];
+        evidence.leg_mut(Role::Registry).resolve.queries = queries;
+        evidence
+    };
+    let evidence = with_servers(Ok(&["10.0.4.1"]));
     says(
         &only(&evidence, "dns_stale", Critical),
-        &[REGISTRY, "10.0.3.9"],
+        &[REGISTRY, "at 10.0.3.9", "at 10.0.4.1"],
     );
-    assert_eq!(codes(&judge(&evidence).consequences), ["tcp_refused"]);
+    assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
+    // An entry that agrees with DNS is not old, and neither is one of which DNS knows nothing.
+    only(&with_servers(Ok(&["10.0.3.9"])), "tcp_timeout", Critical);
+    only(
+        &with_servers(Err(DnsFault::NxDomain)),
+        "tcp_timeout",
+        Critical,
+    );
+    // The port is closed, whoever named the address.
+    says(
+        &only(
+            &from_hosts(TcpFault::Refused { icmp: None }),
+            "tcp_refused",
+            Critical,
+        ),
+        &[REGISTRY, "10.0.3.9", "hosts file"],
+    );
     // This machine's own policy says nothing of the entry.
     only(
         &from_hosts(TcpFault::LocalPolicy { errno: 1 }),
@@ -812,6 +827,7 @@ fn without_roots_nothing_is_said_of_an_authority() {
     for fault in [TlsFault::NoRoots, unknown_issuer()] {
         let mut evidence = healthy().unsecured(Role::Registry, fault);
         evidence.walk.roots.certificates = 0;
+        evidence.vantage.unseen = vec![Unseen::NodeRoots];
         evidence.walk.roots.problems = vec!["no bundle was found".to_owned()];
         only(&evidence, "tls_no_roots", Critical);
         assert_eq!(judge(&evidence).pull, Pull::Unknown);

@@ -28,13 +28,10 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
             },
             |word| (word.cause, word.hint, word.confidence),
         );
-        let is_to_be_compared = certificates::hangs_on_roots(cause);
         let mut finding = at(cause, leg.role, Phase::Tls)
             .confidence(confidence)
             .fact(format!("{}: {fault}", leg.endpoint))
-            .facts(certificates::facts(leg))
-            .facts(chain(leg, is_to_be_compared))
-            .facts(details(evidence, leg, fault));
+            .facts(facts(evidence, leg, fault, cause));
         let is_of_time = matches!(
             cause,
             Cause::TlsExpired | Cause::TlsNotYetValid | Cause::TlsRootExpired
@@ -45,6 +42,21 @@ pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
         }
         findings.push(finding.hint(hint));
     }
+}
+
+/// What was seen of a handshake that failed for this cause.
+pub(super) fn facts(evidence: &Evidence, leg: &Leg, fault: &TlsFault, cause: Cause) -> Vec<String> {
+    let mut facts = certificates::facts(leg);
+    facts.extend(chain(leg, certificates::hangs_on_roots(cause)));
+    facts.extend(changed_bundle(evidence, leg));
+    facts.extend(details(evidence, leg, fault));
+    facts
+}
+
+/// Which files of the bundle containerd may not have read.
+fn changed_bundle(evidence: &Evidence, leg: &Leg) -> impl Iterator<Item = String> {
+    let changed = evidence.walk.roots.changed.iter().cloned();
+    changed.filter(|_| leg.tls.depends_on_changed_roots)
 }
 
 /// The cause of a fault that no certificate has, and what to do.
@@ -66,7 +78,7 @@ fn of_connection(leg: &Leg, fault: &TlsFault) -> (Cause, String) {
             ),
         ),
         // Go offers suites that ours lacks, and the server says no more.
-        TlsFault::Alert { alert: 40 | 71, .. } => (
+        fault if fault.is_undecided() => (
             Cause::TlsUndecided,
             format!(
                 "{} In any case have '{host}' offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
@@ -76,7 +88,9 @@ fn of_connection(leg: &Leg, fault: &TlsFault) -> (Cause, String) {
         TlsFault::Alert { alert, .. } => (Cause::TlsAlert, alert_hint(*alert, &host.to_string())),
         TlsFault::Incompatible { .. } => (
             Cause::TlsIncompatible,
-            format!("Update the TLS of '{host}' to version 1.2 or later."),
+            format!(
+                "Correct the TLS of '{host}': version 1.2 or later, and no extension in its answers that was not asked for."
+            ),
         ),
         TlsFault::Reset { .. } | TlsFault::Closed { .. } => (
             Cause::TlsReset,
@@ -123,7 +137,7 @@ pub(super) fn large_hello(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-fn alert_hint(alert: u8, host: &str) -> String {
+pub(super) fn alert_hint(alert: u8, host: &str) -> String {
     match alert {
         112 => format!("The server does not serve '{host}': check the host in the image's name."),
         116 => "The server wants a client certificate: put `client` into hosts.toml.".to_owned(),
@@ -201,7 +215,7 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
 }
 
 /// Said before advice that is wrong when the clock is.
-fn clock_first(evidence: &Evidence) -> &'static str {
+pub(super) fn clock_first(evidence: &Evidence) -> &'static str {
     match our_clock(evidence) {
         OurClock::Agrees => "",
         _ => "First compare the local time above with a time server. ",

@@ -1039,7 +1039,8 @@ impl Control {
         let mut scrub = Scrubber::default();
         trace::hide_query(url, &mut scrub);
         let requests = lines.requests().of_host();
-        let mut own = Lines::new(edges, &client, &Silent, scrub, lines.is_direct(), requests);
+        let (direct, rules) = (lines.is_direct(), lines.rules());
+        let mut own = Lines::new(edges, &client, &Silent, scrub, direct, rules, requests);
         match own.open(Role::Blob, &endpoint).await {
             Err(_) => control.fault = Some("it is not reached".to_owned()),
             Ok(line) => {

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::model::credential::{Expiry, ExpirySign};
-use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Walk};
+use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Tls, Walk};
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::proxy::{Proxy, Way};
@@ -146,9 +146,9 @@ fn what_a_mirror_before_would_have_given_is_left_open() {
     let mut mirror = healthy();
     mirror.walk.manifest = failed(ManifestFault::Http { fault: slow });
     let evidence = behind(&mirror);
-    assert_eq!(judge(&evidence).pull, Pull::WouldSucceed);
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
     says(
-        &only(&evidence, "probe_limit", Warning),
+        &only(&evidence, "probe_limit", Critical),
         &["mirror https://mirror.example.com", "was not seen"],
     );
     // To a token service in plain http containerd sends the credential, and goes on there.
@@ -284,8 +284,10 @@ fn a_mirror_of_which_nothing_is_known_leaves_the_pull_open() {
         ["auth_unknown", "tcp_timeout", "mirror_insecure"]
     );
     says(&verdict.findings[0], &["mirror https://mirror.example.com"]);
-    // Where a later host serves, it is none of our business.
-    assert_eq!(judge(&behind(&unsure)).pull, Pull::WouldSucceed);
+    // Where a later host serves, a pull may take this one's content all the same.
+    let served = judge(&behind(&unsure));
+    assert_eq!(served.pull, Pull::Unknown);
+    assert_eq!(codes(&served.findings), ["auth_unknown", "mirror_insecure"]);
 }
 
 // ---- proxies ------------------------------------------------------------------------------------
@@ -342,6 +344,69 @@ fn what_a_proxy_says_decides_the_hint() {
     });
     only(&socks, "proxy_unknown", Critical);
     assert_eq!(judge(&socks).pull, Pull::Unknown);
+}
+
+#[test]
+fn tls_with_the_proxy_is_told_as_that_of_a_server() {
+    let unknown = TlsFault::UnknownIssuer {
+        issuer: "CN=Proxy CA".to_owned(),
+    };
+    let secured = |fault: TlsFault| {
+        let mut evidence = closed(ProxyFault::Tls {
+            fault: fault.clone(),
+        });
+        let leg = &mut evidence.walk.legs[0];
+        if let Way::Proxied { proxy } = &mut leg.way {
+            proxy.scheme = "https".to_owned();
+        }
+        leg.proxy_tls = Some(Tls::without_chain(failed(fault)));
+        evidence
+    };
+    let name = TlsFault::NameMismatch {
+        expected: "10.0.0.8".to_owned(),
+        presented: vec!["proxy.corp".to_owned()],
+    };
+    for (fault, texts) in [
+        (
+            unknown.clone(),
+            [
+                "TLS to the proxy: certificate signed by an authority not trusted here (CN=Proxy CA)",
+                "`ca` in certs.d/registry.example.com/hosts.toml",
+            ],
+        ),
+        (
+            name,
+            [
+                "not for 10.0.0.8",
+                "a name of the certificate in HTTPS_PROXY",
+            ],
+        ),
+        (
+            TlsFault::PlainHttp,
+            ["plain HTTP", "write http://10.0.0.8:3128 into HTTPS_PROXY"],
+        ),
+    ] {
+        let finding = only(&secured(fault), "proxy_miss", Critical);
+        assert_eq!(finding.phase, Some(Phase::Proxy));
+        says(&finding, &texts);
+    }
+    let alert = TlsFault::Alert {
+        alert: 40,
+        name: "handshake_failure".to_owned(),
+    };
+    let undecided = secured(alert);
+    says(
+        &only(&undecided, "proxy_unknown", Critical),
+        &["AES-CBC", "crictl pull"],
+    );
+    assert_eq!(judge(&undecided).pull, Pull::Unknown);
+    let mut changed = secured(unknown);
+    let tls = changed.walk.legs[0].proxy_tls.as_mut().unwrap();
+    tls.depends_on_changed_roots = true;
+    says(
+        &only(&changed, "runtime_settings_unknown", Critical),
+        &["Restart containerd"],
+    );
 }
 
 #[test]
@@ -526,6 +591,23 @@ fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
     let expired = with_expiry(wrong_password(), Some(-7200), -60, ExpirySign::TokenClaim);
     only(&expired, "credential_expired", Critical);
     assert_eq!(codes(&judge(&expired).consequences), ["auth_bad_cred"]);
+    // A kind that never lasts and does not say since when it is.
+    let without_end = |mut evidence: Evidence| {
+        evidence = with_expiry(evidence, None, 0, ExpirySign::GoogleAccessToken);
+        let expiry = &mut evidence.keyring.sources[0].expiries[0];
+        (expiry.key, expiry.expires) = (Some(REGISTRY.to_owned()), None);
+        evidence
+    };
+    let finding = only(
+        &without_end(wrong_password()),
+        "credential_expired",
+        Critical,
+    );
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(
+        &only(&without_end(healthy()), "credential_expiring", Warning),
+        &["oauth2accesstoken"],
+    );
     let copy = with_expiry(wrong_password(), None, -60, ExpirySign::Annotation);
     says(
         &only(&copy, "secret_copy_expired", Critical),
@@ -807,4 +889,53 @@ fn annotations_are_told_once_for_a_pod() {
         };
     }
     only(&evidence, "eip_annotation_invalid", Warning);
+}
+
+// ---- what was changed after containerd started ---------------------------------------------------
+
+#[test]
+fn a_changed_bundle_leaves_open_what_depends_on_it() {
+    const CHANGED: &str = "/etc/ssl/certs/ca-certificates.crt was changed at 2026-01-02T00:00:00Z";
+    let mut accepted = healthy();
+    accepted.walk.roots.changed = vec![CHANGED.to_owned()];
+    quiet(&accepted);
+    accepted.walk.legs[0].tls.depends_on_changed_roots = true;
+    let finding = only(&accepted, "runtime_settings_unknown", Critical);
+    says(&finding, &[CHANGED, "Restart containerd"]);
+    assert_eq!(judge(&accepted).pull, Pull::Unknown);
+    let mut refused = healthy().unsecured(
+        Role::Registry,
+        TlsFault::UnknownIssuer {
+            issuer: "CN=Corp".to_owned(),
+        },
+    );
+    assert_eq!(judge(&refused).pull, Pull::WouldFail);
+    refused.walk.roots.changed = vec![CHANGED.to_owned()];
+    refused.walk.legs[0].tls.depends_on_changed_roots = true;
+    says(
+        &only(&refused, "runtime_settings_unknown", Critical),
+        &[CHANGED, "Restart containerd"],
+    );
+    assert_eq!(judge(&refused).pull, Pull::Unknown);
+}
+
+#[test]
+fn proxies_that_were_taken_away_leave_the_pull_open() {
+    let mut evidence = healthy();
+    evidence.proxies.changed = vec!["proxy.conf was changed".to_owned()];
+    let finding = only(&evidence, "runtime_settings_unknown", Critical);
+    says(
+        &finding,
+        &["no proxy is set there now", "proxy.conf was changed"],
+    );
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
+}
+
+#[test]
+fn a_node_without_roots_fails_where_its_roots_are_seen() {
+    let mut evidence = healthy().unsecured(Role::Registry, TlsFault::NoRoots);
+    evidence.vantage.unseen = vec![Unseen::NodeRoots];
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
+    evidence.vantage.unseen = Vec::new();
+    assert_eq!(judge(&evidence).pull, Pull::WouldFail);
 }

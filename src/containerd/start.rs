@@ -1,0 +1,64 @@
+//! What containerd read when it started, and what was changed since: config.toml, its environment and the
+//! CA bundle hold from the start on.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use crate::model::text::printable;
+
+/// containerd's sockets, which it makes anew when it starts: its own, and that of k3s and RKE2.
+const SOCKETS: [&str; 2] = [
+    "run/containerd/containerd.sock",
+    "run/k3s/containerd/containerd.sock",
+];
+
+/// containerd runs where we are.
+pub fn is_seen() -> bool {
+    started(Path::new("/")).is_some()
+}
+
+/// The files that were changed since containerd made its socket, in words; none where that is not seen.
+/// `root` is where the node's `/` is mounted.
+pub fn changed_since<'a>(
+    files: impl IntoIterator<Item = &'a PathBuf>,
+    root: Option<&Path>,
+) -> Vec<String> {
+    let root = root.unwrap_or(Path::new("/"));
+    let Some(started) = started(root) else {
+        return Vec::new();
+    };
+    files
+        .into_iter()
+        .filter_map(|path| Some((path, modified(path)?)))
+        .filter(|(_, changed)| *changed > started)
+        .map(|(path, changed)| {
+            format!(
+                "{} was changed at {}, after containerd started at {}: it goes by what it read then, which is \
+                 not known",
+                printable(&path.to_string_lossy()),
+                at(changed),
+                at(started)
+            )
+        })
+        .collect()
+}
+
+/// When containerd made its socket.
+fn started(root: &Path) -> Option<SystemTime> {
+    SOCKETS
+        .iter()
+        .find_map(|socket| modified(&root.join(socket)))
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|file| file.modified()).ok()
+}
+
+fn at(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or_else(
+        |_| "an unknown time".to_owned(),
+        |time| format!("{time:.0}"),
+    )
+}

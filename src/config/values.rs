@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
+use crate::model::endpoint::split_port;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
@@ -275,9 +276,9 @@ impl JsonSchema for HostPort {
 
 impl HostPort {
     fn parse(text: &str, default_port: Option<u16>) -> Option<Self> {
-        let (host, port) = match text.rsplit_once(':') {
+        let (host, port) = match split_port(text) {
             // An IPv6 address without a port has colons too.
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, Some(port)) if !host.contains(':') || host.ends_with(']') => {
                 (host, Some(port.parse().ok()?))
             }
             _ => (text, None),

@@ -780,17 +780,21 @@ fn annotations_test(
     for (key, value) in annotations {
         all[*key] = (*value).into();
     }
-    let name = serde_json::json!({
+    let input: Vec<Value> = series
+        .iter()
+        .map(|(series, values)| serde_json::json!({"series": series, "values": values}))
+        .collect();
+    let test = serde_json::json!({
         "name": name,
         "interval": "1m",
-        "input_series": series.iter().map(|(series, values)| serde_json::json!({"series": series, "values": values})).collect::<Vec<_>>(),
+        "input_series": input,
         "alert_rule_test": [{
             "eval_time": "40m",
             "alertname": alert["alert"],
             "exp_alerts": [{"exp_labels": labels, "exp_annotations": all}],
         }],
     });
-    let _ = writeln!(text, "- {name}");
+    let _ = writeln!(text, "- {test}");
 }
 
 /// All nodes fail by an expired certificate, and kubelets report another failure.
@@ -847,7 +851,7 @@ fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
     annotations_test(
         &mut text,
         "beside the cluster role",
-        &[NODES, FAILING, &roles].concat(),
+        &[NODES, FAILING, &roles[..]].concat(),
         unreachable,
         &labels,
         &[
@@ -858,7 +862,7 @@ fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
     annotations_test(
         &mut text,
         "daemons alone",
-        &[&NODES[1..], FAILING, &daemons].concat(),
+        &[&NODES[1..], FAILING, &daemons[..]].concat(),
         unreachable,
         &labels,
         &[
@@ -892,7 +896,7 @@ fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
         annotations_test(
             &mut text,
             cause,
-            &[NODES, &roles, &[(&failing, "1x200")]].concat(),
+            &[NODES, &roles[..], &[(&*failing, "1x200")][..]].concat(),
             pulls,
             &serde_json::json!({
                 "alertname": "PullpathRealPullsFailing", "cluster": "c", "registry": "r.test",
@@ -931,7 +935,7 @@ fn the_base_of_the_runbooks_is_a_setting() {
     let known = "runbook_url: 'https://wiki.test/pullpath#path_unexpected'";
     let labelled = "runbook_url: 'https://wiki.test/pullpath#{{ $labels.cause }}'";
     assert_eq!(text.matches(known).count(), 1);
-    assert_eq!(text.matches(labelled).count(), 9);
+    assert_eq!(text.matches(labelled).count(), 10);
     for bad in [
         "wiki.test/",
         "https://wiki.test/{{ $value }}",

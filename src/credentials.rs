@@ -20,9 +20,9 @@ use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, SecretSought};
 use crate::net::mounted::is_absent;
+use crate::redact::Secret;
 use crate::registry::docker_config::{self, DockerConfig, Flavour};
 use crate::registry::keyring::{Entry, LoadedSource};
-use crate::registry::scrub::Secret;
 use crate::registry::secret;
 
 /// A user and a password that are given for an image, whatever its host.

@@ -4,23 +4,24 @@
 //!
 //! | floor | module | what it does |
 //! |---|---|---|
-//! | 8 | [`cli`] | arguments → check; exit code |
-//! | 7 | [`daemon`] | checks again and again, within budgets; metrics, page, API |
-//! | 7 | [`cluster`] | what needs the whole cluster: real pulls, by Events; one replica by a Lease |
-//! | 6 | [`report`] | evidence + verdict, and all faces of it |
-//! | 6 | [`serving`] | what programs that stay share: metrics, HTTP, reading again |
-//! | 5 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
-//! | 5 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
-//! | 5 | [`lint`] | what is wrong with workloads and their Secrets before anybody pulls |
-//! | 4 | [`credentials`] | reads secrets and docker configs into a keyring |
-//! | 4 | [`config`] | what the operator says of the network |
-//! | 4 | [`kubernetes`] | follows what the cluster's API tells of this node |
-//! | 4 | [`containerd`] | what the node's containerd is set to: mirrors, proxies |
-//! | 3 | [`pulls`] | pure: kubelets' Events of real pulls → causes and tallies |
-//! | 2 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
-//! | 2 | [`net`] | edges to the world: one input, one observation or typed fault |
-//! | 2 | [`registry`] | the OCI distribution protocol without I/O |
-//! | 2 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
+//! | 9 | [`cli`] | arguments → check; exit code |
+//! | 8 | [`daemon`] | checks again and again, within budgets; metrics, page, API |
+//! | 8 | [`cluster`] | what needs the whole cluster: real pulls, by Events; one replica by a Lease |
+//! | 7 | [`report`] | evidence + verdict, and all faces of it |
+//! | 7 | [`serving`] | what programs that stay share: metrics, HTTP, reading again |
+//! | 6 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
+//! | 6 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
+//! | 6 | [`lint`] | what is wrong with workloads and their Secrets before anybody pulls |
+//! | 5 | [`credentials`] | reads secrets and docker configs into a keyring |
+//! | 5 | [`config`] | what the operator says of the network |
+//! | 5 | [`kubernetes`] | follows what the cluster's API tells of this node |
+//! | 5 | [`containerd`] | what the node's containerd is set to: mirrors, proxies |
+//! | 4 | [`pulls`] | pure: kubelets' Events of real pulls → causes and tallies |
+//! | 3 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
+//! | 3 | [`net`] | edges to the world: one input, one observation or typed fault |
+//! | 3 | [`registry`] | the OCI distribution protocol without I/O |
+//! | 3 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
+//! | 2 | [`redact`] | pure: keeps secrets out of what is shown |
 //! | 1 | [`model`] | the nouns |
 //! | 1 | [`trust`] | pure: whether Go trusts a certificate |
 
@@ -37,6 +38,7 @@ pub mod model;
 pub mod net;
 pub mod probe;
 pub mod pulls;
+pub mod redact;
 pub mod registry;
 pub mod report;
 pub mod serving;

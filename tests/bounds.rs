@@ -33,8 +33,8 @@ use pullpath::probe::{
     Budget, Check, Edges, Effort, KnownManifests, MAX_REQUESTS_PER_HOST, MAX_REQUESTS_PER_IMAGE,
     Override, Progress,
 };
+use pullpath::redact::Secret;
 use pullpath::registry::keyring::{Entry, Keyring, LoadedSource};
-use pullpath::registry::scrub::Secret;
 use pullpath::report::Report;
 use pullpath::report::text::{self, Style};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -18,7 +18,7 @@ use pullpath::containerd::behaviour::{Behaviour, Release};
 use pullpath::containerd::config_files::ConfigFiles;
 use pullpath::containerd::config_toml::{Auth, CriSettings, Stop, decode};
 use pullpath::model::runtime::Runtime;
-use pullpath::registry::scrub::Secret;
+use pullpath::redact::Secret;
 use serde_json::{Value, json};
 
 /// A configuration: its name, the main file, and the files beside it.

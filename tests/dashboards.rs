@@ -565,7 +565,9 @@ fn on_the_node(world: &World, token: &str) {
             told["summary"],
             "No node can pull from swr.test: tcp_timeout"
         );
-        assert_eq!(told["entry"], "docs/causes.md#tcp_timeout");
+        let runbook = told["runbook_url"].as_str().unwrap();
+        let page = runbook.strip_suffix("/causes/tcp_timeout").unwrap();
+        assert!(page.starts_with("http://"), "{runbook}");
         let fix = told["fix"].as_str().unwrap();
         assert!(
             fix.contains("the security group must let TCP 443 out"),

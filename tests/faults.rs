@@ -1166,7 +1166,7 @@ fn every_cause_is_produced_by_a_test_or_waits_for_something_named() {
     for cause in Cause::ALL {
         let code = cause.code();
         match cause.entry().detected {
-            Detected::Now => {
+            Detected::Now | Detected::ByTransfer => {
                 let elsewhere = ELSEWHERE.iter().find(|(known, _)| *known == code);
                 // As a code, at a line of findings, in a table of texts, or as the value itself.
                 let ways = [

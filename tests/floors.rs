@@ -13,6 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["credentials", "containerd", "config", "kubernetes"],
     &["pulls"],
     &["diagnose", "net", "registry", "workload"],
+    &["redact"],
     &["model", "trust"],
 ];
 

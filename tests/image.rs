@@ -35,6 +35,9 @@ use world::{DNS, NODE, REG, World};
 /// The bound, of the compressed image.
 const MOST_BYTES: u64 = 25_000_000;
 
+/// Of all that is in it (NOTICE).
+const LICENCES: &str = "Apache-2.0 AND LGPL-2.1-or-later AND MPL-2.0 AND MIT AND ISC AND BSD-3-Clause AND Unicode-3.0 AND Zlib AND CC0-1.0";
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -167,6 +170,7 @@ fn two_builds_have_one_digest_and_nothing_else_in_them() {
                 "org.opencontainers.image.description",
                 env!("CARGO_PKG_DESCRIPTION")
             ),
+            ("org.opencontainers.image.licenses", LICENCES),
             ("org.opencontainers.image.revision", commit.trim()),
             ("org.opencontainers.image.title", "Pullpath"),
             (
@@ -199,6 +203,9 @@ fn two_builds_have_one_digest_and_nothing_else_in_them() {
     }
     let expected = [
         "-rw-r--r-- 0/0 etc/ssl/certs/ca-certificates.crt",
+        "-rw-r--r-- 0/0 usr/share/doc/pullpath/LICENSE",
+        "-rw-r--r-- 0/0 usr/share/doc/pullpath/NOTICE",
+        "-rw-r--r-- 0/0 usr/share/doc/pullpath/licences.txt",
         "-rwxr-xr-x 0/0 usr/bin/pullpath",
     ];
     assert_eq!(files, BTreeSet::from(expected.map(str::to_owned)));

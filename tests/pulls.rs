@@ -363,6 +363,16 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
     );
     assert!(b.get("/").body.contains("Standing by"));
     assert_eq!(b.get("/healthz").status, 200);
+    // What alerts lead to, and take their fix from, is the same at each replica.
+    let entry = b.get("/causes/tcp_timeout");
+    assert!(entry.body.contains("What to do"), "{entry:?}");
+    assert!(entry.head.contains("no-store"), "{entry:?}");
+    assert_eq!(b.get("/causes/%3Cb%3Enone").status, 404);
+    let info = metrics.with("pullpath_cause_info{cause=\"tcp_timeout\"");
+    assert!(
+        info.len() == 1 && info[0].contains("fix=\"Public address"),
+        "{info:?}"
+    );
     let pulls: Value = serde_json::from_str(&b.get("/api/v1/pulls").body).unwrap();
     assert_eq!(
         (&pulls["active"], &pulls["failing"]),

@@ -23,7 +23,11 @@ fn root() -> &'static Path {
 
 #[test]
 fn what_is_made_is_as_its_source_has_it() {
-    for generate in ["dashboards/generate", "deploy/monitoring/generate"] {
+    for generate in [
+        "dashboards/generate",
+        "deploy/monitoring/generate",
+        "deploy/notices",
+    ] {
         run(Command::new(root().join(generate)).arg("--check"));
     }
 }
@@ -229,15 +233,24 @@ fn alerts_ask_for_metrics_and_labels_that_are_there() {
         let has_cause = ["summary", "fix"]
             .iter()
             .any(|&key| annotations[key].as_str().unwrap().contains("$labels.cause"));
+        let runbook = annotations["runbook_url"].as_str();
         assert!(
-            !has_cause || annotations["entry"].is_string(),
+            !has_cause || runbook.is_some(),
             "{name}: where is its cause described?"
         );
-        if let Some(entry) = annotations["entry"].as_str() {
-            let code = entry.strip_prefix("docs/causes.md#").unwrap();
+        if let Some(runbook) = runbook {
+            let (_, code) = runbook.split_once("docs/causes.md#{{ end }}").unwrap();
             let is_known = code == "{{ $labels.cause }}"
                 || code.parse::<pullpath::diagnose::cause::Cause>().is_ok();
-            assert!(is_known, "{name}: {entry}");
+            assert!(is_known, "{name}: {runbook}");
+        }
+        // What templates ask for is there, too.
+        for text in annotations.as_object().unwrap().values() {
+            let queries = text.as_str().unwrap().split("printf `").skip(1);
+            for query in queries {
+                let query = query.split('`').next().unwrap();
+                check(name, &query.replace("%[1]q", "\"\"").replace("%q", "\"\""));
+            }
         }
         alerts += 1;
     }

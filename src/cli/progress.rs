@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::endpoint::Role;
 use crate::model::fault::Phase;
-use crate::model::units::{Bytes, Took};
+use crate::model::units::{Bytes, Mbit, Took};
 use crate::probe::Progress;
 
 /// The line, shared by the walks of a run; the newest word wins.
@@ -62,11 +62,11 @@ fn bar(bytes: Bytes, of: Bytes, elapsed: Duration) -> String {
     let left = of.0.saturating_sub(bytes.0) as f64 / rate.max(1.0);
     let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
     format!(
-        "[{}{}] {:>3} %  {bytes} of {of}, {:.1} Mbit/s, {} left",
+        "[{}{}] {:>3} %  {bytes} of {of}, {}, {} left",
         "#".repeat(full),
         ".".repeat(rest),
         part(100),
-        rate * 8.0 / 1e6,
+        Mbit(rate),
         Took(left)
     )
 }

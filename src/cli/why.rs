@@ -29,7 +29,8 @@ use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, PullPolicy, SecretRefs, SecretSought, is_name};
 use crate::probe::{self, Check, Effort, Progress};
-use crate::pulls::{advice, event, failure, scrub};
+use crate::pulls::{advice, event, failure};
+use crate::redact;
 use crate::registry::keyring::Keyring;
 use crate::report::Report;
 use crate::report::nodes::{FailureKind, NodeFailure};
@@ -336,7 +337,7 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
                     pod: printable(&pod.name),
                     container: None,
                     reason: "FailedCreatePodSandBox".to_owned(),
-                    message: scrub::shown(&message),
+                    message: redact::shown(&message),
                     is_sandbox_image: true,
                 }),
                 Wait::Other { .. } if !is_named => elsewise = true,
@@ -349,7 +350,7 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
                     pod: printable(&pod.name),
                     container: container.map(|name| printable(&name)),
                     reason: printable(&reason),
-                    message: scrub::shown(&message),
+                    message: redact::shown(&message),
                     is_sandbox_image: false,
                 }),
             }
@@ -416,7 +417,7 @@ impl Group<'_> {
                 "Load the image on that node, or set imagePullPolicy to IfNotPresent. Where it is there, give the pod the Secret that it was pulled with.".to_owned(),
             )),
             ImageWhy::Invalid(said) => Some(not_needed(
-                format!("it is no image's name: {}", scrub::shown(&said.message)),
+                format!("it is no image's name: {}", redact::shown(&said.message)),
                 "Correct it in the workload: registry.example.com/team/app:1.0, in lower-case letters, without https://.".to_owned(),
             )),
             _ if self.reference.is_none() => Some(not_needed(
@@ -476,7 +477,7 @@ impl Group<'_> {
                 words.push(KubeletWord {
                     pod: printable(&seen.pod.name),
                     reason: printable(&event.reason),
-                    message: scrub::shown(&event.message),
+                    message: redact::shown(&event.message),
                     first: event.first,
                     last: event.last,
                     count: event.count,
@@ -492,7 +493,7 @@ impl Group<'_> {
                 words.push(KubeletWord {
                     pod: printable(&seen.pod.name),
                     reason: printable(&said.reason),
-                    message: scrub::shown(&said.message),
+                    message: redact::shown(&said.message),
                     first: None,
                     last: None,
                     count: 1,

@@ -11,7 +11,7 @@ use crate::lint::Snapshot;
 use crate::model::histogram::Histogram;
 use crate::pulls::tally::Pair;
 use crate::serving::metrics::{
-    Page, counter, families, gauge, histogram_of, label, process, seconds, table, truth,
+    Metric, Page, counter, families, gauge, histogram_of, label, process, seconds, table, truth,
 };
 
 families! {
@@ -39,6 +39,8 @@ families! {
         "What is wrong with workloads, service accounts and Secrets before anybody pulls (cluster.lint). Of at most 500 kinds of them; absent where they are not looked at.";
     WORKLOADS_UNSEEN: Gauge "pullpath_workload_lint_unseen" []
         "Things that could not be seen and might have told more; the page names them. Absent where workloads are not looked at.";
+    CAUSE_INFO: Gauge "pullpath_cause_info" ["cause", "title", "fix"]
+        "1 for each cause of the catalogue, with its title and what to do about it: alerts take their `fix` from here.";
     ACTIVE: Gauge "pullpath_cluster_active" []
         "1: this replica holds the Lease and watches, 0: it stands by.";
     FOLLOWED: Gauge "pullpath_cluster_events_followed" []
@@ -97,6 +99,11 @@ pub fn text(board: &Board) -> String {
     page.add(&SEEN, seen);
     page.add(&UNKNOWN, [counter(vec![], tally.unknown_texts as f64)]);
     page.add(&UNCOUNTED, [counter(vec![], tally.uncounted as f64)]);
+    // Of every replica: an alert must not lose its text while another one takes over.
+    page.add(
+        &CAUSE_INFO,
+        Cause::ALL.iter().map(|cause| cause_info(*cause)),
+    );
     page.add(&ACTIVE, [gauge(vec![], truth(board.role.is_active()))]);
     let followed = board.events.as_ref().map(State::is_following);
     page.add(
@@ -110,6 +117,16 @@ pub fn text(board: &Board) -> String {
     page.add(&RELOAD_SUCCESS_AT, [gauge(vec![], read_at)]);
     process(&mut page, &BUILD_INFO);
     page.0
+}
+
+fn cause_info(cause: Cause) -> Metric<'static> {
+    let entry = cause.entry();
+    let labels = vec![
+        label("cause", entry.code),
+        label("title", entry.title),
+        label("fix", entry.fix),
+    ];
+    gauge(labels, 1.0)
 }
 
 /// What only the replica that watches knows.

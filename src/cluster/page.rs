@@ -12,7 +12,7 @@ use crate::diagnose::Severity;
 use crate::diagnose::cause::Cause;
 use crate::lint::{Finding, Snapshot};
 use crate::model::fault::instant;
-use crate::model::units::Took;
+use crate::model::units::{Mbit, Took};
 use crate::pulls::advice;
 use crate::pulls::tally::{ContainerKey, Failing, Pair};
 
@@ -346,9 +346,7 @@ fn registries(board: &Board) -> Vec<RegistryView> {
                 pulls: pairs.iter().map(|pair| pair.duration.count()).sum(),
                 pulling: time(pulling),
                 waiting: time(waiting),
-                rate: rate.map_or_else(String::new, |rate| {
-                    format!("{:.1} Mbit/s", rate * 8.0 / 1e6)
-                }),
+                rate: rate.map_or_else(String::new, |rate| Mbit(rate).to_string()),
                 failures: pairs.iter().flat_map(|pair| pair.failures.values()).sum(),
             };
             (pulling.unwrap_or(-1.0), view)

@@ -23,7 +23,7 @@ use crate::serving::cluster::secret_access;
 use crate::workload::discovery::Patterns;
 
 /// Reads the configuration again.
-pub type Loader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+type Loader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// At the Lease: until when Events have been followed. Whoever takes over counts what came later.
 const NOTE: &str = "pullpath/events-until";

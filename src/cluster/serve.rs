@@ -20,6 +20,7 @@ use crate::model::units::seconds;
 use crate::pulls::advice;
 use crate::pulls::tally::{ContainerKey, Failing, Pull, rate};
 use crate::report::lint::LintDocument;
+use crate::serving::cause;
 use crate::serving::http::{METRICS, STYLE, guard, html, json, of_type, plain};
 
 /// What handlers may touch.
@@ -47,6 +48,7 @@ impl App {
     pub fn public(&self) -> Router {
         Router::new()
             .route("/", get(index))
+            .route("/causes/{code}", get(cause::page))
             .route("/style.css", get(style))
             .route("/metrics", get(all_metrics))
             .route("/api/v1/pulls", get(pulls))

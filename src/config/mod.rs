@@ -15,6 +15,8 @@ use std::fmt::{self, Write as _};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::model::text::clean;
+
 pub use cluster::Cluster;
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
 pub use kubernetes::{Discover, Events, Kubernetes, NamedSecrets, SecretAccess, Switch, Wildcards};
@@ -197,11 +199,7 @@ fn drawn(text: &str, line: u64, column: u64) -> Option<String> {
         .take(index + 1)
         .skip(index.saturating_sub(1))
     {
-        let shown: String = without_login(content)
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .take(MOST_SHOWN)
-            .collect();
+        let shown = clean(&without_login(content), MOST_SHOWN);
         let _ = writeln!(out, "{:>width$} | {shown}", number + 1);
     }
     lines.get(index)?;

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
+use crate::model::endpoint::split_port;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
@@ -275,11 +276,15 @@ impl JsonSchema for HostPort {
 
 impl HostPort {
     fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
+        let (host, port) = split_port(text);
+        // An IPv6 address without a port has colons too.
+        let (host, port) = match port {
+            Some(port) if !host.contains(':') || host.ends_with(']') => (host, port),
+            _ => return None,
+        };
         let port = port.parse().ok().filter(|port| *port != 0)?;
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-        // An IPv6 address without a port has colons too.
-        let host = bare.or_else(|| (!host.contains(':')).then_some(host))?;
+        let host = bare.unwrap_or(host);
         let is_host = |c: char| c.is_ascii_alphanumeric() || ".-:_%".contains(c);
         (!host.is_empty() && host.chars().all(is_host)).then(|| Self {
             host: host.to_owned(),

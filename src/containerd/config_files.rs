@@ -9,8 +9,8 @@ use toml_edit::{Document, Item, Value};
 use super::go;
 use super::read;
 use crate::model::text::printable;
+use crate::redact::Secret;
 use crate::registry::keyring::glob;
-use crate::registry::scrub::Secret;
 
 /// A value of a TOML file, as far as containerd's decoders tell values apart. Texts may be passwords.
 #[derive(Clone, Debug, PartialEq)]

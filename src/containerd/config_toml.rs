@@ -11,7 +11,7 @@ use super::config_files::{ConfigFiles, Node, Unusable};
 use super::go;
 use crate::model::hosts::{HostsEffect, HostsProblem};
 use crate::model::text::printable;
-use crate::registry::scrub::Secret;
+use crate::redact::Secret;
 
 /// The settings of the CRI plugin and of the transfer service that decide a pull, as decoded.
 #[derive(Clone, Debug, Default, PartialEq)]

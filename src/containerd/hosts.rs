@@ -7,15 +7,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use strsim::levenshtein;
 use toml_edit::{Document, Item, TableLike, Value};
 
 use super::behaviour::{Behaviour, Release};
 use super::go::{self, GoUrl};
-use crate::model::endpoint::{Endpoint, Host, Scheme};
+use crate::model::endpoint::{Endpoint, Host, Scheme, split_port};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
-use crate::model::text::{distance, printable};
+use crate::model::text::printable;
+use crate::redact::Secret;
 use crate::registry::keyring::{Credential, mask_key};
-use crate::registry::scrub::Secret;
 
 /// One host as containerd's settings describe it: a [`RegistryHost`], and the files and secrets that go
 /// with it.
@@ -508,17 +509,10 @@ pub fn endpoint(url: &GoUrl) -> Option<Endpoint> {
         "https" => Scheme::Https,
         _ => return None,
     };
-    let after = url
-        .host
-        .rsplit_once(']')
-        .map_or(&*url.host, |(_, rest)| rest);
-    let (name, port) = match after.rsplit_once(':') {
-        Some((_, "")) => (&url.host[..url.host.len() - 1], scheme.default_port()),
-        Some((_, port)) => (
-            &url.host[..url.host.len() - port.len() - 1],
-            port.parse().ok()?,
-        ),
-        None => (&*url.host, scheme.default_port()),
+    let (name, port) = split_port(&url.host);
+    let port = match port {
+        None | Some("") => scheme.default_port(),
+        Some(port) => port.parse().ok()?,
     };
     (!name.is_empty()).then(|| Endpoint {
         scheme,
@@ -550,10 +544,8 @@ fn default_host(domain: &str, settings: Settings, behaviour: Behaviour) -> Confi
     } else {
         domain
     };
-    let (name, port) = match server.rsplit_once(':') {
-        Some((name, port)) if !server.ends_with(']') => (name, port.parse().ok()),
-        _ => (server, None),
-    };
+    let (name, port) = split_port(server);
+    let port = port.and_then(|port| port.parse().ok());
     let host = Host::new(name);
     let is_loopback = host.is_loopback();
     // TLS first on loopback, as for other hosts, and plain http where that fails; before that rule came,
@@ -665,7 +657,7 @@ fn unknown_keys(table: &dyn TableLike, known: &[&str], of: &str, problems: &mut 
         }
         let nearest = known.iter().find(|k| {
             let bare = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
-            bare(k) == bare(key) || distance(k, key) <= 2
+            bare(k) == bare(key) || levenshtein(k, key) <= 2
         });
         let advice = nearest.map_or_else(String::new, |k| format!("; '{k}' may be meant"));
         problems.push(HostsProblem::of_hosts(

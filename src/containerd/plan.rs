@@ -11,11 +11,11 @@ use super::config_toml::{Auth, Registry, Tls};
 use super::go;
 use super::hosts::{self, ConfiguredHost};
 use crate::model::credential::{CredentialId, CredentialSource};
-use crate::model::endpoint::{Host, Scheme};
+use crate::model::endpoint::{Host, Scheme, split_port};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::text::printable;
+use crate::redact::Secret;
 use crate::registry::keyring::{Credential, mask_key};
-use crate::registry::scrub::Secret;
 
 /// The hosts of a pull by `registry.mirrors`, without `config_path` (`registryEndpoints`).
 ///
@@ -118,13 +118,11 @@ fn default_scheme(authority: &str) -> &'static str {
 
 /// `IsLocalhost`.
 fn is_loopback(authority: &str) -> bool {
-    let name = match authority.rsplit_once(':') {
-        // An IPv6 address needs brackets, and a port behind them.
-        Some((name, _)) if !authority.ends_with(']') => name,
-        _ if authority.starts_with('[') => return false,
-        _ => authority,
-    };
-    Host::new(name).is_loopback()
+    // An IPv6 address needs brackets, and a port behind them.
+    match split_port(authority) {
+        (_, None) if authority.starts_with('[') => false,
+        (name, _) => Host::new(name).is_loopback(),
+    }
 }
 
 /// One of them; `None` where it is no host that could be asked.

@@ -10,7 +10,7 @@ use super::go::{self, GoUrl};
 use crate::model::endpoint::{Endpoint, Host, Scheme};
 use crate::model::proxy::{Proxy, ProxySettings, Way};
 use crate::model::text::{clean, printable};
-use crate::registry::scrub::Secret;
+use crate::redact::Secret;
 
 /// The proxies in force for a run.
 #[derive(Clone, Debug, Default)]
@@ -48,10 +48,7 @@ enum Rule {
     /// `*`
     All,
     /// `10.0.0.0/8`: for hosts that are written as addresses; names are not resolved for it.
-    Network {
-        address: IpAddr,
-        bits: u8,
-    },
+    Network(IpNet),
     Address {
         address: IpAddr,
         port: String,
@@ -164,10 +161,6 @@ impl Proxies {
         let servers = self.http.iter().chain(&self.https);
         servers.flat_map(|s| s.password.iter().chain(&s.pair).chain(&s.authorization))
     }
-
-    pub fn is_unset(&self) -> bool {
-        self.http.is_none() && self.https.is_none()
-    }
 }
 
 impl Rule {
@@ -175,7 +168,7 @@ impl Rule {
         let is_port = |wanted: &str| wanted.is_empty() || wanted == port;
         match (self, address) {
             (Self::All, _) => true,
-            (Self::Network { address: of, bits }, Some(address)) => contains(*of, *bits, address),
+            (Self::Network(network), Some(address)) => network.contains(&address.to_canonical()),
             (Self::Address { address: of, port }, Some(address)) => {
                 *of == address.to_canonical() && is_port(port)
             }
@@ -313,11 +306,8 @@ fn rule_of(entry: &str) -> Option<Rule> {
     if entry == "*" {
         return Some(Rule::All);
     }
-    if let Some((address, bits)) = entry.split_once('/')
-        && let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>())
-        && bits <= if address.is_ipv4() { 32 } else { 128 }
-    {
-        return Some(Rule::Network { address, bits });
+    if let Ok(network) = entry.parse() {
+        return Some(Rule::Network(network));
     }
     let (host, port) = match split_host_port(entry) {
         Some(("", _)) => return None,
@@ -343,28 +333,6 @@ fn rule_of(entry: &str) -> Option<Rule> {
         port,
         itself,
     })
-}
-
-/// Go's `net.SplitHostPort`, as far as it succeeds.
-fn split_host_port(text: &str) -> Option<(&str, &str)> {
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        return Some((host, rest.strip_prefix(':')?));
-    }
-    let (host, port) = text.split_once(':')?;
-    (!port.contains(':')).then_some((host, port))
-}
-
-fn contains(network: IpAddr, bits: u8, address: IpAddr) -> bool {
-    let shared = |a: u128, b: u128, width: u32| {
-        let drop = width - u32::from(bits).min(width);
-        a.checked_shr(drop).unwrap_or(0) == b.checked_shr(drop).unwrap_or(0)
-    };
-    match (network, address.to_canonical()) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => shared(u32::from(a).into(), u32::from(b).into(), 32),
-        (IpAddr::V6(a), IpAddr::V6(b)) => shared(u128::from(a), u128::from(b), 128),
-        _ => false,
-    }
 }
 
 /// What a file sets: variables in order, later ones win, and other files that it names.
@@ -517,7 +485,7 @@ mod tests {
     #[test]
     fn a_proxys_login_is_hidden_as_it_travels() {
         let proxies = proxies("http://user:hunter22@10.0.0.8:3128", "");
-        let mut scrub = crate::registry::scrub::Scrubber::new();
+        let mut scrub = crate::redact::Scrubber::new();
         for secret in proxies.secrets() {
             scrub.hide(secret);
         }

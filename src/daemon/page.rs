@@ -8,7 +8,6 @@ use super::fleet::{ClusterFace, Fleet, OwnNode, Rates, SpreadFace, Watched};
 use super::metrics;
 use super::record::{Outcome, Run};
 use super::spread::Heard;
-use crate::diagnose::cause::{self, Cause, Entry};
 use crate::diagnose::{Finding, Pull, Severity};
 use crate::kubernetes::follow;
 use crate::model::fault::instant;
@@ -54,19 +53,6 @@ struct Verbatim<'a> {
     back: &'a str,
     run: u64,
     text: String,
-}
-
-#[derive(Template)]
-#[template(path = "cause.html", config = "src/daemon/page/askama.toml")]
-struct CausePage {
-    entry: &'static Entry,
-    parts: Vec<EntryPart>,
-}
-
-/// A heading, and the text below it in pieces, of which some are code.
-struct EntryPart {
-    heading: &'static str,
-    pieces: Vec<(bool, String)>,
 }
 
 /// How bad it is; the class of the style, and never told by colour alone.
@@ -415,25 +401,6 @@ pub fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result<String
         }),
     }
     .render()
-}
-
-/// The catalogue's entry.
-pub fn cause(cause: Cause) -> askama::Result<String> {
-    let entry = cause.entry();
-    CausePage {
-        entry,
-        parts: cause::parts(entry).into_iter().map(entry_part).collect(),
-    }
-    .render()
-}
-
-/// Every second piece of a text is between backticks.
-fn entry_part((heading, body): (&'static str, String)) -> EntryPart {
-    let pieces = body.split('`').map(str::to_owned);
-    EntryPart {
-        heading,
-        pieces: [false, true].into_iter().cycle().zip(pieces).collect(),
-    }
 }
 
 /// What this node sees of its network.

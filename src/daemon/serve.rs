@@ -24,11 +24,11 @@ use super::page;
 use super::record::{HeldBack, Run};
 use super::runner::{Order, Refused, Shared};
 use super::schedule::Tier;
-use crate::diagnose::cause::Cause;
 use crate::model::kubelet::KubeletVersion;
 use crate::report::text::{Style, render_why};
 use crate::report::vantage::VantageDocument;
 use crate::report::{Document, Report};
+use crate::serving::cause;
 use crate::serving::http::{METRICS, STYLE, guard, html, json, of_type, plain};
 
 /// What handlers may touch.
@@ -74,7 +74,7 @@ impl App {
             .route("/", get(index))
             .route("/targets/{name}", get(target_page))
             .route("/targets/{name}/{run}", get(run_page))
-            .route("/causes/{code}", get(cause_page))
+            .route("/causes/{code}", get(cause::page))
             .route("/vantage", get(vantage_page))
             .route("/style.css", get(style))
             .route("/metrics", get(all_metrics))
@@ -679,16 +679,6 @@ async fn run_page(State(app): State<App>, Path((name, run)): Path<(String, u64)>
     match find_run(&app, &name, run) {
         Ok(run) => html(page::run(&name, &run, shown(&run))),
         Err(response) => response,
-    }
-}
-
-async fn cause_page(Path(code): Path<String>) -> Response {
-    match code.parse::<Cause>() {
-        Ok(cause) => html(page::cause(cause)),
-        Err(error) => plain(
-            StatusCode::NOT_FOUND,
-            format!("{error}; pullpath explain lists all\n"),
-        ),
     }
 }
 

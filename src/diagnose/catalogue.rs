@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Severity::{Critical, Info, Warning};
 use super::cause::Capability::Fleet;
-use super::cause::Detected::{Needs, Now};
+use super::cause::Detected::{ByTransfer, Needs, Now};
 use super::cause::Entry;
 
 macro_rules! areas {
@@ -766,7 +766,7 @@ causes! {
         fix "Add an SNAT rule for the subnet that the packets leave from (the node's, or on Autopilot the container subnet), or bind an EIP. An EIP wins over SNAT."
     }
     Speed {
-        PullNoProgress = "pull_no_progress", Critical, Now, [];
+        PullNoProgress = "pull_no_progress", Critical, ByTransfer, [];
         "A pull stalls until containerd gives up"
         symptom "`cancel pulling image ... because of no progress in 5m0s`; the event only says `context canceled`"
         cause "No byte at all came for five minutes: a stall on the wire, or a disk that does not take more."
@@ -778,67 +778,67 @@ causes! {
         cause "The sum of all phases is longer than what was allowed."
         tell "The event of a real pull says so and names no phase (docs/pulls.md); a check of that image on that node has the phases with their times."
         fix "Check the image on that node with `pullpath probe`, and see the cause of the phase that takes the time."
-        BwEipCap = "bw_eip_cap", Warning, Now, [];
+        BwEipCap = "bw_eip_cap", Warning, ByTransfer, [];
         "The EIP's bandwidth is the limit"
         symptom "A flat rate near the bought bandwidth; all pulls slow together"
         cause "The EIP or the NAT gateway's EIP has less bandwidth than the image needs; 5 Mbit/s is the default of a pod's EIP."
         tell "The leg goes by an EIP or by SNAT, more connections have the same sum, a queue or losses show, and the plateau is the declared size (the pod's annotation, network.eip_bandwidth_mbit) or 10 Mbit/s where that is smaller; or a host elsewhere (--control-url) shares the same sum."
         fix "Raise the EIP's bandwidth above 10 Mbit/s (up to that size, inbound is 10 already), or use SWR in the region."
-        BwCap = "bw_cap", Warning, Now, [];
+        BwCap = "bw_cap", Warning, ByTransfer, [];
         "Something caps the rate, on which side is not known"
         symptom "A flat rate"
         cause "A limit on our side, on the way, or at the registry."
         tell "More connections have the same sum, and a queue or losses show: a shaper or policer. What would decide the side is named."
         fix "Declare the bandwidth, or name a control host."
-        BwPerFlow = "bw_per_flow", Warning, Now, [];
+        BwPerFlow = "bw_per_flow", Warning, ByTransfer, [];
         "Each connection is capped, not their sum"
         symptom "One layer is slow however fast the network is"
         cause "A limit for each connection, or each request, at the registry or CDN."
         tell "The sum grows with the number of connections, without losses and without a full window."
         fix "Raise max_concurrent_downloads in containerd; ask the registry's owner."
-        BwWindow = "bw_window", Warning, Now, [];
+        BwWindow = "bw_window", Warning, ByTransfer, [];
         "The TCP window is too small for the distance"
         symptom "Slow over long distances only"
         cause "The receive buffer here, or the send buffer there, holds less than a round trip's worth of data."
         tell "The sum grows with the number of connections. Ours: the rate times the round trip is the window that is offered, and that does not grow. Theirs: bytes come in bursts, one in each round trip."
         fix "Raise net.ipv4.tcp_rmem here; or the server's tcp_wmem."
-        BwLoss = "bw_loss", Warning, Now, [];
+        BwLoss = "bw_loss", Warning, ByTransfer, [];
         "Packets get lost on the way"
         symptom "A pull runs for an hour"
         cause "Loss on a link, or a policer that drops what is above a rate."
         tell "Out-of-order segments, and a sum that grows with the number of connections. (Where it does not grow, a policer drops what is above its rate: bw_cap.)"
         fix "Open a ticket for the path with the numbers."
-        BwThrottle = "bw_throttle", Warning, Now, [];
+        BwThrottle = "bw_throttle", Warning, ByTransfer, [];
         "The first megabytes are fast, the rest is not"
         symptom "Small images are quick, large ones crawl"
         cause "A token bucket at the registry, the CDN or the NAT gateway."
         tell "A megabyte or more, and two seconds' worth, came ahead of the rate that lasts: the knee of a token bucket."
         fix "Copy the image to a registry of your own."
-        BwRemote = "bw_remote", Warning, Now, [];
+        BwRemote = "bw_remote", Warning, ByTransfer, [];
         "The registry's side is slow"
         symptom "Only this registry is slow"
         cause "The registry or its storage sends slowly."
         tell "A control host (--control-url) is faster at the same time, and does not take anything from the registry's rate."
         fix "Copy the image to a registry of the region; ask the registry's owner."
-        BwNode = "bw_node", Warning, Now, [];
+        BwNode = "bw_node", Warning, ByTransfer, [];
         "This node's own bandwidth is the limit"
         symptom "One node, or one instance type, pulls slower than its neighbours"
         cause "The bandwidth that the cloud gives this instance."
         tell "The plateau is what the metadata service gives as instance_max_bandwidth. Without metadata it takes several nodes beside each other."
         fix "Use a larger instance type, or drain the node."
-        BwSelf = "bw_self", Info, Now, [];
+        BwSelf = "bw_self", Info, ByTransfer, [];
         "The measurement itself was the limit"
         symptom "None"
         cause "Pullpath's own CPU limit throttled it, or it did not read what was there."
         tell "The cgroup's throttling counters, this process's CPU time, and unread bytes during the test."
         fix "Raise Pullpath's CPU limit; the sample does not count."
-        TtfbSlow = "ttfb_slow", Warning, Now, [];
+        TtfbSlow = "ttfb_slow", Warning, ByTransfer, [];
         "The first byte of a layer takes long"
         symptom "Every layer starts late"
         cause "A cold cache, or storage that is slow to open a file."
         tell "A second fetch of the same bytes tells the two apart."
         fix "Cold cache: nothing, or pull through a mirror. Slow storage: ask its owner."
-        ThroughputLow = "throughput_low", Warning, Now, [];
+        ThroughputLow = "throughput_low", Warning, ByTransfer, [];
         "The pull would take longer than it may"
         symptom "Pods stay in ContainerCreating for minutes; rollouts end with `ProgressDeadlineExceeded`"
         cause "The rate at which layers come is too small for the size of this image and the time given."

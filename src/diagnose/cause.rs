@@ -9,6 +9,7 @@ use std::str::FromStr;
 use super::Severity;
 use super::catalogue::Area;
 pub use super::catalogue::Cause;
+use crate::model::text::wrapped;
 
 /// What is known of a cause before anything was seen.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +32,12 @@ pub struct Entry {
     pub detected: Detected,
 }
 
-/// Whether this version can tell the cause.
+/// Whether this version can tell the cause, and by what.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Detected {
     Now,
+    /// By how layers come, and so by a transfer test alone.
+    ByTransfer,
     /// The catalogue explains it; a later capability will tell it.
     Needs(Capability),
 }
@@ -60,13 +63,9 @@ impl Capability {
 pub struct UnknownCode;
 
 impl Cause {
-    /// It is told by how layers come, and so by a transfer test alone.
+    /// It is told by a transfer test alone.
     pub fn is_of_transfer(self) -> bool {
-        self.code().starts_with("bw_")
-            || matches!(
-                self,
-                Self::TtfbSlow | Self::PullNoProgress | Self::ThroughputLow
-            )
+        self.entry().detected == Detected::ByTransfer
     }
 }
 
@@ -95,14 +94,17 @@ impl Severity {
     }
 }
 
+/// Columns of a terminal that an entry takes.
+const WIDTH: usize = 80;
+
 /// The entry for a terminal.
 pub fn explain(cause: Cause) -> String {
     let entry = cause.entry();
     let mut text = format!("{}  ({})\n", entry.code, entry.severity.as_str());
-    wrap(&mut text, "  ", entry.title);
+    text += &wrapped("  ", 2, WIDTH, entry.title);
     for (heading, body) in parts(entry) {
         let _ = writeln!(text, "\n{heading}");
-        wrap(&mut text, "  ", &body);
+        text += &wrapped("  ", 2, WIDTH, &body);
     }
     text
 }
@@ -127,10 +129,9 @@ pub fn list() -> String {
             .map(|cause| cause.entry())
             .filter(|entry| entry.area == *area)
         {
-            let later = if entry.detected == Detected::Now {
-                ""
-            } else {
-                " (not told by this version)"
+            let later = match entry.detected {
+                Detected::Now | Detected::ByTransfer => "",
+                Detected::Needs(_) => " (not told by this version)",
             };
             let _ = writeln!(
                 text,
@@ -191,23 +192,6 @@ pub(crate) fn parts(entry: &Entry) -> Vec<(&'static str, String)> {
         parts.push(("Follows from", causes.join(", ")));
     }
     parts
-}
-
-fn wrap(text: &mut String, indent: &str, body: &str) {
-    const WIDTH: usize = 80;
-    let mut line = indent.to_owned();
-    for word in body.split_whitespace() {
-        if line.trim().is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() > WIDTH {
-            let _ = writeln!(text, "{line}");
-            line = format!("{indent}{word}");
-        } else {
-            line.push(' ');
-            line.push_str(word);
-        }
-    }
-    let _ = writeln!(text, "{line}");
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Record {
     }
 
     /// How often it went from one holder to another.
-    pub fn transitions(&self) -> i32 {
+    fn transitions(&self) -> i32 {
         let spec = self.0.spec.as_ref();
         spec.and_then(|spec| spec.lease_transitions).unwrap_or(0)
     }

@@ -276,7 +276,7 @@ pub async fn annotations_of(
 ///
 /// # Errors
 /// Why they can't be listed.
-pub async fn pods_of(
+async fn pods_of(
     client: &Client,
     namespace: &str,
     selector: &str,

@@ -17,7 +17,7 @@ use crate::model::vantage::NodeFacts;
 
 /// A Node of core/v1, as far as it is read.
 #[derive(Clone, Debug, Deserialize)]
-pub struct NodeObject {
+struct NodeObject {
     metadata: ObjectMeta,
     #[serde(default)]
     spec: Spec,

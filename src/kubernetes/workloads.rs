@@ -44,7 +44,7 @@ pub struct Scope {
 }
 
 /// Namespaces that may be named: each is eight watches.
-pub const MOST_NAMESPACES: usize = 32;
+const MOST_NAMESPACES: usize = 32;
 
 /// One list that is followed.
 #[derive(Debug)]

@@ -61,6 +61,30 @@ impl Scheme {
     }
 }
 
+/// `host`, `host:port`, `[v6]`, `[v6]:port`: what stands before the last colon behind the brackets, and after it.
+/// Nothing is checked.
+pub fn split_port(authority: &str) -> (&str, Option<&str>) {
+    let after_address = authority.rfind(']').map_or(0, |at| at + 1);
+    match authority[after_address..].rfind(':') {
+        Some(colon) => {
+            let (host, port) = authority.split_at(after_address + colon);
+            (host, Some(&port[1..]))
+        }
+        None => (authority, None),
+    }
+}
+
+/// Go's `net.SplitHostPort`, as far as it succeeds: a port there must be, and brackets around colons.
+pub fn split_host_port(text: &str) -> Option<(&str, &str)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let (host, has_colons) = match host.strip_prefix('[') {
+        Some(rest) => (rest.strip_suffix(']')?, true),
+        None => (host, false),
+    };
+    let is_stray = |c: char| matches!(c, '[' | ']') || (c == ':' && !has_colons);
+    (!host.contains(is_stray) && !port.contains(['[', ']'])).then_some((host, port))
+}
+
 /// A host name (lower case, without a trailing dot unless it was written so) or an address.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -172,5 +196,45 @@ mod tests {
             assert_eq!(endpoint.to_string(), text);
         }
         assert_eq!(Endpoint::of(&Url::parse("ftp://x/").unwrap()), None);
+    }
+
+    #[test]
+    fn a_port_is_what_stands_behind_the_last_colon() {
+        for (authority, host, port) in [
+            ("registry.test", "registry.test", None),
+            ("registry.test:5000", "registry.test", Some("5000")),
+            ("registry.test:", "registry.test", Some("")),
+            ("[fd12::5]", "[fd12::5]", None),
+            ("[fd12::5]:5000", "[fd12::5]", Some("5000")),
+            ("", "", None),
+        ] {
+            assert_eq!(split_port(authority), (host, port), "{authority}");
+        }
+    }
+
+    /// Of `TestSplitHostPort` in Go's net/ip_test.go.
+    #[test]
+    fn host_and_port_are_split_as_go_does() {
+        for (text, want) in [
+            ("localhost:http", Some(("localhost", "http"))),
+            ("localhost:", Some(("localhost", ""))),
+            (":80", Some(("", "80"))),
+            ("[::1]:80", Some(("::1", "80"))),
+            ("[fe80::1%lo0]:", Some(("fe80::1%lo0", ""))),
+            ("golang.org", None),
+            ("127.0.0.1", None),
+            ("[::1]", None),
+            ("::1", None),
+            ("[::1]80", None),
+            ("[::1]:80:90", None),
+            ("[foo:bar]baz", None),
+            ("foo[bar:80", None),
+            ("foo]bar:80", None),
+            ("[foo]:[bar]:baz", None),
+            ("[foo]bar:baz", None),
+            ("foo:80]", None),
+        ] {
+            assert_eq!(split_host_port(text), want, "{text}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::credential::{CredentialId, KeyringEvidence};
-use super::endpoint::{Endpoint, Host, Role};
+use super::endpoint::{Endpoint, Host, Role, split_port};
 use super::fault::{
     DnsFault, HttpFault, ManifestFault, Phase, ProxyFault, TcpFault, TlsFault, TokenFault,
 };
@@ -314,12 +314,8 @@ impl Leg {
     pub fn dialled(&self) -> Host {
         match self.way.proxy() {
             Some(proxy) => {
-                let authority = proxy.authority.as_str();
-                Host::new(
-                    authority
-                        .rsplit_once(':')
-                        .map_or(authority, |(host, _)| host),
-                )
+                let (host, _) = split_port(&proxy.authority);
+                Host::new(host)
             }
             None => self.endpoint.host.clone(),
         }

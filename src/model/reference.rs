@@ -10,7 +10,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::endpoint::Host;
+use super::endpoint::{Host, split_port};
 
 /// A normalised image reference: `docker.io/library/nginx:latest` for `nginx`.
 ///
@@ -358,18 +358,6 @@ fn split_domain(name: &str) -> (&str, &str) {
         return (first, rest);
     }
     (DOCKER_HUB, name)
-}
-
-/// `host`, `host:port`, `[v6]`, `[v6]:port`.
-fn split_port(domain: &str) -> (&str, Option<&str>) {
-    let after_address = domain.rfind(']').map_or(0, |i| i + 1);
-    match domain[after_address..].find(':') {
-        Some(colon) => {
-            let colon = after_address + colon;
-            (&domain[..colon], Some(&domain[colon + 1..]))
-        }
-        None => (domain, None),
-    }
 }
 
 fn check_domain(domain: &str) -> Result<(), ReferenceError> {

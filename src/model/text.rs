@@ -50,6 +50,30 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Prose in lines of at most `width` columns, broken at words: the first begins with `first`, the others with
+/// `hang` blanks. A word that is longer than a line has one of its own.
+pub fn wrapped(first: &str, hang: usize, width: usize, prose: &str) -> String {
+    let (mut text, mut line) = (String::new(), first.to_owned());
+    let mut used = first.chars().count();
+    for (index, word) in prose.split_whitespace().enumerate() {
+        let length = word.chars().count();
+        if index > 0 && used + 1 + length > width {
+            text += line.trim_end();
+            text.push('\n');
+            line = " ".repeat(hang);
+            used = hang;
+        } else if index > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        line += word;
+        used += length;
+    }
+    text += line.trim_end();
+    text.push('\n');
+    text
+}
+
 /// Control characters (C0, DEL, C1), and those of Unicode that are not seen but change what is:
 /// bidi marks, embeddings and isolates (UAX #9), zero-width characters, line separators, tags.
 fn is_deceptive(c: char) -> bool {
@@ -58,22 +82,6 @@ fn is_deceptive(c: char) -> bool {
             '\u{61c}' | '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
             | '\u{e0000}'..='\u{e007f}')
-}
-
-/// How many letters must change to make one word of the other (Levenshtein), for short words.
-pub fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -87,5 +95,14 @@ mod tests {
             "a�[31mb  c�d�e"
         );
         assert_eq!(printable(&"x".repeat(400)).chars().count(), MAX_SHOWN);
+    }
+
+    #[test]
+    fn prose_is_broken_at_words() {
+        assert_eq!(
+            wrapped("- ", 2, 10, "one two  three überlanges four"),
+            "- one two\n  three\n  überlanges\n  four\n"
+        );
+        assert_eq!(wrapped("  ", 4, 10, ""), "\n");
     }
 }

@@ -46,6 +46,17 @@ impl fmt::Display for Took {
     }
 }
 
+/// Bytes per second, written down as clouds sell them: `9.6 Mbit/s`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mbit(pub f64);
+
+impl fmt::Display for Mbit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decimals = f.precision().unwrap_or(1);
+        write!(f, "{:.decimals$} Mbit/s", self.0 * 8.0 / 1e6)
+    }
+}
+
 /// Why a text is no number of bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("not a size such as 16MiB")]
@@ -174,5 +185,7 @@ mod tests {
         ] {
             assert_eq!(Took(Duration::from_micros(micros)).to_string(), text);
         }
+        assert_eq!(Mbit(1.2e6).to_string(), "9.6 Mbit/s");
+        assert_eq!(format!("{:.0}", Mbit(1.2e6)), "10 Mbit/s");
     }
 }

@@ -29,6 +29,7 @@ use crate::model::evidence::{
     AddressRecord, Answer, Family, Query, Resolution, ResolutionSource, Resolve, Step,
 };
 use crate::model::fault::DnsFault;
+use crate::model::text::clean;
 
 /// Which addresses are wanted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -761,11 +762,7 @@ fn aliases(name: &Name, records: &[Record]) -> Vec<String> {
 }
 
 fn show_name(name: &Name) -> String {
-    name.to_ascii()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(NAME_SHOWN)
-        .collect()
+    clean(&name.to_ascii(), NAME_SHOWN)
 }
 
 /// RFC 2181, 8: a TTL with the top bit set counts as 0.

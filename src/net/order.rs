@@ -33,7 +33,7 @@ pub fn source_for(destination: IpAddr) -> Option<IpAddr> {
 }
 
 /// Sorts destinations, each with the source address towards it. Equals keep their order (rule 10).
-pub fn sort(mut pairs: Vec<(IpAddr, Option<IpAddr>)>) -> Vec<IpAddr> {
+fn sort(mut pairs: Vec<(IpAddr, Option<IpAddr>)>) -> Vec<IpAddr> {
     pairs.sort_by_key(|(destination, source)| rank(*destination, *source));
     pairs
         .into_iter()

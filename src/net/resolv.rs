@@ -11,6 +11,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::model::text::clean;
+
+/// Of a word of a file, in a message.
+const WORD_SHOWN: usize = 80;
+
 /// How names are looked up.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ResolverConfig {
@@ -144,7 +149,7 @@ impl ResolverConfig {
                 let note = if self.nameservers.len() == SERVERS_READ {
                     Some(format!(
                         "server {} is not asked: at most {SERVERS_READ} are allowed",
-                        shown(server)
+                        clean(server, WORD_SHOWN)
                     ))
                 } else {
                     match socket_address(server) {
@@ -156,7 +161,7 @@ impl ResolverConfig {
                         Err(error @ NameserverError::NoInterface { .. }) => Some(error.to_string()),
                         _ => Some(format!(
                             "'{}' is passed over: only an IPv4 or IPv6 address without a port is allowed",
-                            shown(server)
+                            clean(server, WORD_SHOWN)
                         )),
                     }
                 };
@@ -221,7 +226,7 @@ pub fn parse_nameserver(text: &str) -> Result<SocketAddr, NameserverError> {
 
 /// The address, and whether a port was written.
 fn socket_address(text: &str) -> Result<(SocketAddr, bool), NameserverError> {
-    let wrong = || NameserverError::NotAnAddress(shown(text));
+    let wrong = || NameserverError::NotAnAddress(clean(text, WORD_SHOWN));
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
         match rest {
@@ -245,14 +250,14 @@ fn socket_address(text: &str) -> Result<(SocketAddr, bool), NameserverError> {
         Some(_) => return Err(wrong()),
     };
     if number == 0 {
-        return Err(NameserverError::Port(shown(text)));
+        return Err(NameserverError::Port(clean(text, WORD_SHOWN)));
     }
     let address = match host.split_once('%') {
         Some((address, scope)) => {
             let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
             let scope_id = scope_id(scope).ok_or_else(|| NameserverError::NoInterface {
-                text: shown(text),
-                scope: shown(scope),
+                text: clean(text, WORD_SHOWN),
+                scope: clean(scope, WORD_SHOWN),
             })?;
             SocketAddr::V6(SocketAddrV6::new(address, number, 0, scope_id))
         }
@@ -406,13 +411,8 @@ fn leading_number(text: &str) -> usize {
 fn unknown(word: &str) -> String {
     format!(
         "'{}' is unknown to Go's resolver: a Go program that is linked with libc leaves the lookup to libc then",
-        shown(word)
+        clean(word, WORD_SHOWN)
     )
-}
-
-/// A word of a file, fit for a message.
-fn shown(word: &str) -> String {
-    word.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 /// The text of a file; `None` when there is none.

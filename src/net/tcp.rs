@@ -28,10 +28,10 @@ pub struct Dialed {
 pub const MAX_ADDRESSES_PER_FAMILY: usize = 4;
 
 /// RFC 8305 section 5 recommends 250 ms; Go's `net.Dialer` (FallbackDelay) waits 300 ms.
-pub const GO_FALLBACK_DELAY: Duration = Duration::from_millis(300);
+const GO_FALLBACK_DELAY: Duration = Duration::from_millis(300);
 
 /// What containerd gives a whole dial (`dial_timeout` of hosts.toml).
-pub const GO_DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+const GO_DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Go's dialer shares the time left among the addresses left, but gives none less than this.
 const GO_SHORTEST_SHARE: Duration = Duration::from_secs(2);
@@ -212,7 +212,7 @@ async fn open(
 /// This is `net.Dialer.dialParallel`: the family of the first address is tried first, its
 /// addresses one after the other; the other family starts 300 ms later, or as soon as the first
 /// family has failed; whoever connects first wins.
-pub fn go_choice(dials: &[Dial]) -> Option<(usize, Option<Duration>)> {
+fn go_choice(dials: &[Dial]) -> Option<(usize, Option<Duration>)> {
     let first = Family::of(dials.first()?.to.ip());
     let (primaries, fallbacks): (Vec<usize>, Vec<usize>) =
         (0..dials.len()).partition(|i| Family::of(dials[*i].to.ip()) == first);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes kept of the beginning: enough for `HTTP/1.1 400 Bad`, `SSH-2.0-OpenSSH_` or a TLS record.
-pub const FIRST: usize = 16;
+const FIRST: usize = 16;
 
 /// How a stream ended.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl End {
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub received: u64,
-    /// The first of them, at most [`FIRST`].
+    /// The first of them, at most 16 bytes.
     pub first: Vec<u8>,
     pub end: Option<End>,
 }

@@ -17,9 +17,9 @@ use crate::model::fault::HttpFault;
 use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
 use crate::net::http::{Response, WHOLE_BODY, slow};
+use crate::redact::Scrubber;
 use crate::registry::error;
 use crate::registry::manifest::Descriptor;
-use crate::registry::scrub::Scrubber;
 
 /// A body that ends early is taken up again so often without a byte of progress.
 const MAX_RETRIES: usize = 3;

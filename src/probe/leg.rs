@@ -29,9 +29,9 @@ use crate::net::dns;
 use crate::net::http::{ForProxy, HttpConnection, Response};
 use crate::net::stream::Stream;
 use crate::net::{kernel, tcp, tunnel};
+use crate::redact::Scrubber;
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
-use crate::registry::scrub::Scrubber;
 
 /// containerd follows this many (`http.Client` with its own CheckRedirect).
 pub(super) const MAX_REDIRECTS: usize = 10;

@@ -46,9 +46,9 @@ use crate::model::workload::{PodUse, SecretAsked};
 use crate::net::dns::Families;
 use crate::net::netlink::Netlink;
 use crate::net::resolv::ResolverConfig;
+use crate::redact::Scrubber;
 use crate::registry::keyring::{Credential, Keyring};
 use crate::registry::manifest::Descriptor;
-use crate::registry::scrub::Scrubber;
 use host::{Content, Resolution, Visit};
 use leg::Lines;
 pub use manifest::KnownManifests;
@@ -96,7 +96,7 @@ pub struct Effort {
 
 impl Effort {
     /// Of a layer, more than one packet holds, since a path may let small ones through only.
-    pub const LAYER_BYTES: NonZeroU64 = NonZeroU64::new(4096).expect("not zero");
+    const LAYER_BYTES: NonZeroU64 = NonZeroU64::new(4096).expect("not zero");
 }
 
 impl Effort {

@@ -12,7 +12,7 @@ use crate::model::evidence::TracedExchange;
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::text::clean;
 use crate::net::http::AGENT;
-use crate::registry::scrub::{Scrubber, Secret};
+use crate::redact::{Scrubber, Secret};
 
 /// Which exchange it was.
 #[derive(Clone, Copy, Debug)]

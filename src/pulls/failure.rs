@@ -6,9 +6,10 @@
 use std::cmp::Reverse;
 
 use crate::diagnose::cause::Cause;
-use crate::model::endpoint::Role;
+use crate::model::endpoint::{Role, split_port};
 use crate::model::reference::Reference;
 use crate::model::text::clean;
+use crate::redact::shown;
 
 use super::event::beginning;
 use super::patterns::{self, Group, Match};
@@ -222,8 +223,8 @@ fn authority(url: &str) -> &str {
 }
 
 fn host_name(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+    match split_port(authority) {
+        (host, Some(port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => authority,
     }
     .trim_matches(['[', ']'])
@@ -313,5 +314,5 @@ fn message(text: &str) -> Option<String> {
         places.filter(is_said).min()
     };
     let words = &text[behind.or_else(itself)?..];
-    Some(clean(&super::scrub::shown(words), MOST_MESSAGE)).filter(|words| !words.is_empty())
+    Some(clean(&shown(words), MOST_MESSAGE)).filter(|words| !words.is_empty())
 }

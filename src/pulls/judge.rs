@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::Took;
 use crate::diagnose::cause::Cause;
-use crate::model::units::{Bytes, Took as Shown};
+use crate::model::units::{Bytes, Mbit, Took as Shown};
 
 /// Why pulls are slow, and by what figures.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,10 +80,10 @@ fn unpacks(pulls: &[Took], node_rate: f64) -> Option<Slow> {
     (median < node_rate * SHARE).then(|| Slow {
         cause: Cause::DiskUnpack,
         seen: format!(
-            "half of the newest {} pulls came to less than {:.1} Mbit/s, and nodes measure {:.1} Mbit/s of this registry (cluster.node_rates_mbit)",
+            "half of the newest {} pulls came to less than {}, and nodes measure {} of this registry (cluster.node_rates_mbit)",
             rates.len(),
-            median * 8.0 / 1e6,
-            node_rate * 8.0 / 1e6
+            Mbit(median),
+            Mbit(node_rate)
         ),
     })
 }

@@ -6,7 +6,6 @@ pub mod event;
 pub mod failure;
 pub mod judge;
 mod patterns;
-pub mod scrub;
 pub mod tally;
 #[cfg(test)]
 mod tests;

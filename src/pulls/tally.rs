@@ -11,20 +11,20 @@ use jiff::Timestamp;
 use super::event::{Event, Said, Took, read};
 use super::failure::{self, Told};
 use super::judge::{self, Slow};
-use super::scrub::shown;
 use crate::diagnose::cause::Cause;
 use crate::model::histogram::{BYTES_PER_SECOND, Histogram};
 use crate::model::reference::Reference;
 use crate::model::text::clean;
+use crate::redact::shown;
 
 /// Edges of the buckets of pulls' times: from an image that is nearly there to one that takes an hour. Few,
 /// since each node has them.
-pub const PULL_SECONDS: &[f64] = &[
+const PULL_SECONDS: &[f64] = &[
     1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ];
 
 /// And of the waits for other pulls.
-pub const WAIT_SECONDS: &[f64] = &[0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0];
+const WAIT_SECONDS: &[f64] = &[0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0];
 
 /// Events that are remembered, to count each once. The API server keeps them for an hour; 500 nodes that
 /// start ten pods each in one have 20,000. 6 MB.
@@ -59,7 +59,7 @@ pub struct Limits {
 }
 
 /// A registry and a node.
-pub type PairKey = (Arc<str>, Arc<str>);
+type PairKey = (Arc<str>, Arc<str>);
 
 /// All of it.
 #[derive(Debug)]
@@ -525,11 +525,6 @@ impl Pair {
 
     fn judge(&mut self, node_rate: Option<f64>) {
         self.slow = judge::judge(self.recent.make_contiguous(), node_rate);
-    }
-
-    /// The newest pulls, the newest last.
-    pub fn recent(&self) -> impl Iterator<Item = &Took> {
-        self.recent.iter()
     }
 }
 

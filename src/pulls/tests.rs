@@ -8,10 +8,10 @@ use serde::Deserialize;
 use super::event::{Event, Said, Took, duration, read};
 use super::failure::{self, Told};
 use super::judge::judge;
-use super::scrub::{MOST_SHOWN, shown};
 use super::tally::{Limits, Tally, rate};
 use crate::diagnose::cause::Cause;
 use crate::model::units::Bytes;
+use crate::redact::{MOST_SHOWN, shown};
 
 /// A line of tests/data/pulls.yaml.
 #[derive(Debug, Deserialize)]

@@ -10,7 +10,7 @@ use url::{Host as UrlHost, Url};
 use crate::model::endpoint::{Endpoint, Scheme};
 use crate::model::evidence::Challenge;
 use crate::model::fault::Distrust;
-use crate::registry::scrub::Scrubber;
+use crate::redact::Scrubber;
 
 /// How a registry wants to be talked to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -297,7 +297,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::registry::scrub::Secret;
+    use crate::redact::Secret;
 
     fn headers(lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();

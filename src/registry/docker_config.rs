@@ -9,8 +9,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
 use crate::model::credential::{Lint, LintRule};
+use crate::redact::Secret;
 use crate::registry::keyring::{Entry, mask_key};
-use crate::registry::scrub::Secret;
 
 /// Whose config it is; they differ in what they take from it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::model::evidence::RateLimit;
 use crate::model::fault::HttpFault;
 use crate::model::text::titled;
-use crate::registry::scrub::Scrubber;
+use crate::redact::Scrubber;
 
 /// A status that is not success, with the first error that its body tells of.
 pub fn fault(status: StatusCode, headers: &HeaderMap, body: &[u8], scrub: &Scrubber) -> HttpFault {
@@ -173,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::registry::scrub::Secret;
+    use crate::redact::Secret;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         fields

@@ -11,10 +11,11 @@ use crate::model::credential::{
     CredentialId, CredentialSource, Expiry, KeyMismatch, KeyringEvidence, Lint, MatchRule,
     SourceEvidence, SourceProblem,
 };
+use crate::model::endpoint::split_host_port;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
+use crate::redact::{Scrubber, Secret};
 use crate::registry::lint;
-use crate::registry::scrub::{Scrubber, Secret};
 
 /// One user and password, or identity token, that may be tried.
 #[derive(Clone, Eq, PartialEq)]
@@ -312,8 +313,8 @@ fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
         return Some(MatchRule::NotAUrl);
     };
     let image = parse_url(image)?;
-    let (key_host, key_port) = split_host_port(&key.host);
-    let (image_host, image_port) = split_host_port(&image.host);
+    let (key_host, key_port) = split_host_port(&key.host).unwrap_or((&key.host, ""));
+    let (image_host, image_port) = split_host_port(&image.host).unwrap_or((&image.host, ""));
     // Of a password with a '/' in it, the kubelet takes the beginning for host and port.
     let shown = |text: &str| {
         if key.path.contains('@') {
@@ -379,7 +380,7 @@ pub(crate) fn never_matches(key: &str) -> Option<&'static str> {
     let Some(url) = parse_url(&index).filter(|url| !url.host.is_empty()) else {
         return Some("it is no URL");
     };
-    let (host, port) = split_host_port(&url.host);
+    let (host, port) = split_host_port(&url.host).unwrap_or((&url.host, ""));
     if port.contains(['*', '?', '[']) {
         return Some("ports are compared as they are, without '*'");
     }
@@ -485,21 +486,6 @@ fn unescape(text: &str) -> Option<String> {
         }
     }
     Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// `SplitURL`: Go's `net.SplitHostPort`, and the whole as host where that fails.
-fn split_host_port(host: &str) -> (&str, &str) {
-    let Some((name, port)) = host.rsplit_once(':') else {
-        return (host, "");
-    };
-    match name.strip_prefix('[') {
-        Some(inner) => match inner.strip_suffix(']') {
-            Some(inner) if !inner.contains(['[', ']']) => (inner, port),
-            _ => (host, ""),
-        },
-        None if name.contains([':', '[', ']']) || port.contains(['[', ']']) => (host, ""),
-        None => (name, port),
-    }
 }
 
 /// Go's `filepath.Match` within one label; `None` for a malformed pattern. There is no `?`, no

@@ -216,7 +216,7 @@ mod tests {
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
     use super::*;
-    use crate::registry::scrub::Secret;
+    use crate::redact::Secret;
 
     fn rules(key: &str, user: &str, password: &str) -> Vec<String> {
         let entry_ = Entry::new(key, user, Secret::new(password), None);

@@ -7,7 +7,7 @@ use crate::model::evidence::Layer;
 use crate::model::fault::ManifestFault;
 use crate::model::platform::Platform;
 use crate::model::reference::check_digest;
-use crate::model::text::printable;
+use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
 
 /// `Accept` of containerd's request by tag or digest (`core/remotes/docker/resolver.go`).
@@ -400,14 +400,6 @@ fn number(variant: Option<&str>) -> Option<u8> {
     let variant = variant?;
     let digits = variant.strip_prefix('v').unwrap_or(variant);
     digits.parse().ok().filter(|n| *n < 100)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[derive(Deserialize)]

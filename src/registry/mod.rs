@@ -6,6 +6,5 @@ pub mod error;
 pub mod keyring;
 pub mod lint;
 pub mod manifest;
-pub mod scrub;
 pub mod secret;
 pub mod token;

@@ -11,13 +11,13 @@ use url::form_urlencoded::Serializer;
 
 use crate::model::evidence::{Access, Grant};
 use crate::model::fault::{HttpFault, TokenFault};
+use crate::redact::{Scrubber, Secret};
 use crate::registry::challenge::Bearer;
 use crate::registry::docker_config::field;
 use crate::registry::keyring::Credential;
-use crate::registry::scrub::{Scrubber, Secret};
 
 /// What token services see in real pulls; some keep statistics or rules by it.
-pub const CLIENT_ID: &str = "containerd-client";
+const CLIENT_ID: &str = "containerd-client";
 /// `Content-Type` of the POST.
 pub const FORM_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
 

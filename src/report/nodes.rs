@@ -15,6 +15,7 @@ use super::{Report, SCHEMA_VERSION, Tool};
 use crate::diagnose::path::Reachability;
 use crate::diagnose::{Finding, Pull, Severity};
 use crate::model::endpoint::Role;
+use crate::model::units::Mbit;
 
 /// A node that was made more recently has pulled little yet, and may still be getting its routes.
 const YOUNG: Duration = Duration::from_hours(1);
@@ -487,8 +488,8 @@ impl Comparison {
                 self.outliers.push(Outlier {
                     node: (*node).to_owned(),
                     what: Aspect::Rate,
-                    value: mbit(*rate),
-                    most: mbit(median),
+                    value: Mbit(*rate).to_string(),
+                    most: Mbit(median).to_string(),
                     of: measured.len(),
                 });
             }
@@ -497,7 +498,7 @@ impl Comparison {
             what: Aspect::Rate,
             values: measured
                 .iter()
-                .map(|(node, rate)| ((*node).to_owned(), mbit(*rate)))
+                .map(|(node, rate)| ((*node).to_owned(), Mbit(*rate).to_string()))
                 .collect(),
         });
     }
@@ -548,10 +549,6 @@ fn shown(addresses: &BTreeSet<IpAddr>) -> String {
         String::new()
     };
     format!("{}{more}", few.join(", "))
-}
-
-fn mbit(rate: f64) -> String {
-    format!("{:.1} Mbit/s", rate * 8.0 / 1e6)
 }
 
 // ---- for people ---------------------------------------------------------------------------------

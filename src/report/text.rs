@@ -19,8 +19,9 @@ use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, Way};
+use crate::model::text::wrapped;
 use crate::model::transfer::{StageKind, StreamEnd, Transfer, TransferEnd};
-use crate::model::units::{Bytes, Took};
+use crate::model::units::{Bytes, Mbit, Took};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::PullPolicy;
 
@@ -110,22 +111,7 @@ impl Page {
 
     /// Prose, broken at words; later lines are indented by `hang`.
     pub(super) fn prose(&mut self, first: &str, hang: usize, text: &str) {
-        let mut line = first.to_owned();
-        let mut width = first.chars().count();
-        for (index, word) in text.split_whitespace().enumerate() {
-            let length = word.chars().count();
-            if index > 0 && width + 1 + length > WIDTH {
-                self.line(&line);
-                line = " ".repeat(hang);
-                width = hang;
-            } else if index > 0 {
-                line.push(' ');
-                width += 1;
-            }
-            line.push_str(word);
-            width += length;
-        }
-        self.line(&line);
+        self.out += &wrapped(first, hang, WIDTH, text);
     }
 
     /// All that was seen, below the verdict.
@@ -917,9 +903,9 @@ fn count(number: usize, one: &str, many: &str) -> String {
 
 /// `19.1 Mbit/s (2.3 MiB/s) sustained, within 1.2 %; burst 0.5 MiB`.
 fn shown_rate(rate: &Rate, is_disturbed: bool) -> String {
-    let mbit = rate.bytes_per_second * 8.0 / 1e6;
+    let mbit = Mbit(rate.bytes_per_second);
     let mib = rate.bytes_per_second / f64::from(1 << 20);
-    let mut text = format!("{mbit:.1} Mbit/s ({mib:.1} MiB/s)");
+    let mut text = format!("{mbit} ({mib:.1} MiB/s)");
     if rate.is_sustained {
         let spread = (rate.high_bytes_per_second - rate.low_bytes_per_second) / 2.0;
         let percent = spread / rate.bytes_per_second * 100.0;

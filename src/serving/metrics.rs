@@ -6,10 +6,6 @@ use jiff::Timestamp;
 use prometheus::TextEncoder;
 use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily,
-    MetricType,
-};
 
 use crate::model::histogram::Histogram;
 
@@ -74,100 +70,109 @@ impl Family {
     }
 }
 
-/// Series of a family that are written at a time.
-const AT_ONCE: usize = 256;
+/// One series, or the series of one histogram.
+#[derive(Debug)]
+pub struct Metric<'a> {
+    labels: Vec<Label<'a>>,
+    value: Value<'a>,
+}
 
-/// Those of `# HELP` and `# TYPE`.
-const HEAD_LINES: usize = 2;
+/// Name and value of a label.
+type Label<'a> = (&'static str, &'a str);
 
-/// The text so far. One family is made and written at a time: a thousand targets have forty thousand
-/// series.
+#[derive(Debug)]
+enum Value<'a> {
+    Number(f64),
+    Histogram(&'a Histogram),
+}
+
+/// The text so far. Each series is written when it is made: a thousand targets have forty thousand, which
+/// the types of the crate `prometheus` would all hold before the first is written.
 #[derive(Debug, Default)]
 pub struct Page(pub String);
 
 impl Page {
-    /// A few series at a time: as the crate has them they take ten times the room of their lines.
-    pub fn add(&mut self, family: &Family, metrics: impl IntoIterator<Item = Metric>) {
-        let mut proto = MetricFamily::default();
-        proto.set_name(family.name.to_owned());
-        proto.set_help(family.help.to_owned());
-        proto.set_field_type(match family.kind {
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Histogram => MetricType::HISTOGRAM,
-        });
-        let mut metrics = metrics.into_iter();
-        let mut is_first = true;
-        loop {
-            let some: Vec<Metric> = metrics.by_ref().take(AT_ONCE).collect();
-            if some.is_empty() {
-                return;
-            }
-            proto.set_metric(some);
-            let start = self.0.len();
-            self.write(&proto);
-            if !is_first {
-                let head = self.0[start..].match_indices('\n').nth(HEAD_LINES - 1);
-                let end = start + head.map_or(0, |(at, _)| at + 1);
-                self.0.drain(start..end);
-            }
-            is_first = false;
-        }
-    }
-
-    pub fn write(&mut self, family: &MetricFamily) {
-        if family.get_metric().is_empty() {
+    /// A family without series has no lines at all.
+    pub fn add<'a>(&mut self, family: &Family, metrics: impl IntoIterator<Item = Metric<'a>>) {
+        let mut metrics = metrics.into_iter().peekable();
+        if metrics.peek().is_none() {
             return;
         }
-        // Only a family without series or name can't be written.
-        if let Err(error) =
-            TextEncoder::new().encode_utf8(std::slice::from_ref(family), &mut self.0)
-        {
-            tracing::error!(%error, family = family.name(), "metrics can't be written");
+        let (name, kind) = (family.name, family.kind.as_str());
+        let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for metric in metrics {
+            match metric.value {
+                Value::Number(value) => self.series(name, "", &metric.labels, value),
+                Value::Histogram(histogram) => self.histogram(name, metric.labels, histogram),
+            }
         }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    fn histogram(&mut self, name: &str, labels: Vec<Label<'_>>, histogram: &Histogram) {
+        let count = histogram.count();
+        for (edge, count) in histogram.cumulative().chain([(f64::INFINITY, count)]) {
+            let edge = if edge.is_infinite() {
+                "+Inf".to_owned()
+            } else {
+                edge.to_string()
+            };
+            let with_edge = labels.iter().copied().chain([("le", &*edge)]);
+            self.series(
+                name,
+                "_bucket",
+                &with_edge.collect::<Vec<_>>(),
+                count as f64,
+            );
+        }
+        self.series(name, "_sum", &labels, histogram.sum());
+        self.series(name, "_count", &labels, count as f64);
+    }
+
+    fn series(&mut self, name: &str, part: &str, labels: &[Label<'_>], value: f64) {
+        let text = &mut self.0;
+        text.push_str(name);
+        text.push_str(part);
+        for (place, (label, value)) in labels.iter().enumerate() {
+            text.push(if place == 0 { '{' } else { ',' });
+            text.push_str(label);
+            text.push_str("=\"");
+            for c in value.chars() {
+                match c {
+                    '\\' => text.push_str("\\\\"),
+                    '"' => text.push_str("\\\""),
+                    '\n' => text.push_str("\\n"),
+                    c => text.push(c),
+                }
+            }
+            text.push('"');
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(text, "{end} {value}");
     }
 }
 
-pub fn label(name: &str, value: &str) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
+pub fn label<'a>(name: &'static str, value: &'a str) -> Label<'a> {
+    (name, value)
 }
 
-pub fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    let mut metric = Metric::default();
-    metric.set_label(labels);
-    metric.set_gauge(gauge);
-    metric
+pub fn gauge(labels: Vec<Label<'_>>, value: f64) -> Metric<'_> {
+    Metric {
+        labels,
+        value: Value::Number(value),
+    }
 }
 
-pub fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value);
-    let mut metric = Metric::default();
-    metric.set_label(labels);
-    metric.set_counter(counter);
-    metric
+pub fn counter(labels: Vec<Label<'_>>, value: f64) -> Metric<'_> {
+    gauge(labels, value)
 }
 
-pub fn histogram_of(labels: Vec<LabelPair>, histogram: &Histogram) -> Metric {
-    let buckets = histogram.cumulative().map(|(edge, count)| {
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(edge);
-        bucket.set_cumulative_count(count);
-        bucket
-    });
-    let mut proto = HistogramProto::default();
-    proto.set_bucket(buckets.collect());
-    proto.set_sample_count(histogram.count());
-    proto.set_sample_sum(histogram.sum());
-    let mut metric = Metric::default();
-    metric.set_label(labels);
-    metric.set_histogram(proto);
-    metric
+pub fn histogram_of<'a>(labels: Vec<Label<'a>>, histogram: &'a Histogram) -> Metric<'a> {
+    Metric {
+        labels,
+        value: Value::Histogram(histogram),
+    }
 }
 
 pub fn truth(holds: bool) -> f64 {
@@ -185,8 +190,10 @@ pub fn process(page: &mut Page, build_info: &Family) {
         label("commit", crate::COMMIT),
     ];
     page.add(build_info, vec![gauge(build, 1.0)]);
-    for family in ProcessCollector::for_self().collect() {
-        page.write(&family);
+    let families = ProcessCollector::for_self().collect();
+    // Only a family without series or name can't be written.
+    if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut page.0) {
+        tracing::error!(%error, "the figures of the process can't be written");
     }
 }
 
@@ -215,31 +222,71 @@ pub fn table<'a>(text: &mut String, title: &str, families: impl Iterator<Item = 
 
 #[cfg(test)]
 mod tests {
+    use prometheus::core::Collector;
+    use prometheus::{GaugeVec, HistogramOpts, HistogramVec, Opts};
+    use proptest::prelude::*;
+
     use super::*;
 
-    static REQUESTS: Family = Family {
-        name: "pullpath_requests_total",
-        kind: Kind::Counter,
-        labels: &["registry"],
-        help: "Requests.",
-    };
+    const HELP: &str = "A \\ and\na line.";
+
+    fn family(kind: Kind) -> Family {
+        Family {
+            name: "pullpath_x",
+            kind,
+            labels: &["a", "b"],
+            help: HELP,
+        }
+    }
+
+    fn by_the_crate(collector: &impl Collector) -> String {
+        let encoder = TextEncoder::new();
+        encoder.encode_to_string(&collector.collect()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn the_text_is_that_of_the_crate(
+            values in [".{0,9}", "[\\\\\"\n{}=,x]{0,9}"],
+            number in any::<f64>(),
+            seen in prop::collection::vec(0.0..9.0, 0..9),
+        ) {
+            let labels = || vec![label("a", &values[0]), label("b", &values[1])];
+            let mut page = Page::default();
+            page.add(&family(Kind::Gauge), [gauge(labels(), number)]);
+            let theirs = GaugeVec::new(Opts::new("pullpath_x", HELP), &["a", "b"]).unwrap();
+            theirs.with_label_values(&values).set(number);
+            prop_assert_eq!(&page.0, &by_the_crate(&theirs));
+
+            let edges: &[f64] = &[0.25, 1.0, 4.5];
+            let mut histogram = Histogram::new(edges);
+            let options = HistogramOpts::new("pullpath_x", HELP).buckets(edges.to_vec());
+            let theirs = HistogramVec::new(options, &["a", "b"]).unwrap();
+            let observer = theirs.with_label_values(&values);
+            for value in seen {
+                histogram.observe(value);
+                observer.observe(value);
+            }
+            let mut page = Page::default();
+            page.add(&family(Kind::Histogram), [histogram_of(labels(), &histogram)]);
+            prop_assert_eq!(&page.0, &by_the_crate(&theirs));
+        }
+    }
 
     #[test]
-    fn a_family_of_many_series_has_one_head_and_all_of_them() {
-        let names: Vec<String> = (0..=3 * AT_ONCE).map(|n| n.to_string()).collect();
-        let mut page = Page(String::new());
+    fn a_family_without_series_is_not_there() {
+        let mut page = Page::default();
+        page.add(&family(Kind::Counter), []);
+        assert_eq!(page.0, "");
         page.add(
-            &REQUESTS,
-            names
-                .iter()
-                .map(|name| counter(vec![label("registry", name)], 1.0)),
+            &family(Kind::Counter),
+            [counter(vec![], 1.0), counter(vec![], 2.0)],
         );
-        let (heads, series): (Vec<&str>, Vec<&str>) =
-            page.0.lines().partition(|line| line.starts_with('#'));
-        assert_eq!(heads.len(), HEAD_LINES, "{heads:?}");
-        let wanted = names
-            .iter()
-            .map(|name| format!("pullpath_requests_total{{registry=\"{name}\"}} 1"));
-        assert_eq!(series, wanted.collect::<Vec<_>>());
+        assert_eq!(page.0.matches("# TYPE").count(), 1);
+        assert!(
+            page.0.ends_with("counter\npullpath_x 1\npullpath_x 2\n"),
+            "{}",
+            page.0
+        );
     }
 }

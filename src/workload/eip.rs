@@ -2,8 +2,8 @@
 //! (Huawei Cloud, CCE user guide, "Configuring an EIP for a Pod": cce_10_0734, cce_11_0734).
 
 use serde_json::{Map, Value};
+use strsim::levenshtein;
 
-use crate::model::text::distance;
 use crate::model::workload::{EipFault, EipProblem};
 
 const PREFIX: &str = "yangtse.io/";
@@ -188,12 +188,12 @@ fn is_word(value: &str) -> bool {
 fn typo(key: &str) -> Option<String> {
     let (prefix, name) = key.split_once('/')?;
     let is_ours = prefix == "yangtse.io";
-    if !is_ours && distance(&prefix.to_ascii_lowercase(), "yangtse.io") > 3 {
+    if !is_ours && levenshtein(&prefix.to_ascii_lowercase(), "yangtse.io") > 3 {
         return None;
     }
     let bare = |text: &str| text.to_ascii_lowercase().replace(['-', '_', '.'], "");
     let near = |known: &&&str| {
-        bare(known) == bare(name) || distance(known, &name.to_ascii_lowercase()) <= 2
+        bare(known) == bare(name) || levenshtein(known, &name.to_ascii_lowercase()) <= 2
     };
     KEYS.iter()
         .find(near)

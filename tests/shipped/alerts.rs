@@ -1,12 +1,13 @@
 //! Each alert with a case in which it fires and others in which it does not, by promtool.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::lab::process::run;
+use crate::root;
 
 /// What Prometheus has, and which alerts then fire after so many minutes; no others do.
 struct Case {
@@ -662,12 +663,17 @@ pub(super) fn expression_test(
     }
 }
 
-fn test_of(text: &mut String, name: &str, series: &[(&str, &str)], at: &str, fire: &[&str]) {
+fn test_of(
+    text: &mut String,
+    name: &str,
+    series: &[(&str, &str)],
+    asked: [&str; 2],
+    fire: &[&str],
+) {
     let labels = |alert: &&str| format!("{{alertname=\"{alert}\"}}");
     let labels: Vec<String> = fire.iter().map(labels).collect();
     let samples: Vec<(&str, &str)> = labels.iter().map(|labels| (&**labels, "1")).collect();
-    let firing = "count by (alertname) (ALERTS{alertstate=\"firing\"})";
-    expression_test(text, name, series, [firing, at], &samples);
+    expression_test(text, name, series, asked, &samples);
 }
 
 /// Has promtool run them.
@@ -679,68 +685,275 @@ pub(super) fn run_tests(text: &str) {
         .arg(file.path()));
 }
 
+fn rules_file() -> PathBuf {
+    root().join("deploy/monitoring/rules.yaml")
+}
+
+/// Each alert's rule.
+fn alerts() -> Vec<Value> {
+    let text = std::fs::read_to_string(rules_file()).unwrap();
+    let rules: Value = serde_saphyr::from_str(&text).unwrap();
+    let groups = rules["groups"].as_array().unwrap().iter();
+    groups
+        .flat_map(|group| group["rules"].as_array().unwrap().clone())
+        .collect()
+}
+
+/// The head of a file of tests of these rules.
+fn tests_of_rules() -> String {
+    format!(
+        "rule_files: [{}]\nevaluation_interval: 1m\ntests:\n",
+        quoted(&rules_file().display().to_string())
+    )
+}
+
+/// Those that are of one node have its name, with which one finds it.
+const OF_A_NODE: &[&str] = &[
+    "PullpathNodeOutlier",
+    "PullpathYoungNodeOutlier",
+    "PullpathPathNotExpected",
+    "PullpathBandwidthInsufficient",
+    "PullpathPullTooSlow",
+    "PullpathReloadFailed",
+    "PullpathStarved",
+    "PullpathBudgetGone",
+    "PullpathKubernetesLost",
+    "PullpathDefect",
+];
+
 #[test]
 fn each_alert_fires_where_it_should_and_nowhere_else() {
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring/rules.yaml");
     run(Command::new("promtool")
         .args(["check", "rules"])
-        .arg(&rules));
-    let mut text = format!(
-        "rule_files: [{}]\nevaluation_interval: 1m\ntests:\n",
-        quoted(&rules.display().to_string())
-    );
+        .arg(rules_file()));
+    let firing = "count by (alertname) (ALERTS{alertstate=\"firing\"})";
+    let with_node = "count by (alertname) (ALERTS{alertstate=\"firing\", node!=\"\"})";
+    let mut text = tests_of_rules();
     for case in CASES {
         let series = [NODES, case.series].concat();
-        test_of(&mut text, case.name, &series, case.at, case.fire);
+        test_of(&mut text, case.name, &series, [firing, case.at], case.fire);
+        let of_a_node = case.fire.iter().filter(|name| OF_A_NODE.contains(name));
+        let of_a_node: Vec<&str> = of_a_node.copied().collect();
+        let name = format!("{}: which node", case.name);
+        test_of(&mut text, &name, &series, [with_node, case.at], &of_a_node);
     }
-    test_of(
-        &mut text,
-        "nobody reports",
-        &[("other", "1x200")],
-        "40m",
-        &["PullpathAbsent"],
-    );
+    let other = &[("other", "1x200")];
+    let absent = &["PullpathAbsent"];
+    test_of(&mut text, "nobody reports", other, [firing, "40m"], absent);
     run_tests(&text);
 
     // All of them are in the table.
-    let rules = std::fs::read_to_string(&rules).unwrap();
-    let names = rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "));
     let mut tried: Vec<&str> = CASES
         .iter()
         .flat_map(|case| case.fire.iter().copied())
         .collect();
     tried.push("PullpathAbsent");
-    for name in names {
+    for rule in alerts() {
+        let name = rule["alert"].as_str().unwrap();
         assert!(
             tried.contains(&name),
             "{name} has no case in which it fires"
         );
+        let names_node = rule["annotations"].to_string().contains("$labels.node");
+        assert_eq!(names_node, OF_A_NODE.contains(&name), "{name}");
     }
 }
 
+/// A test of promtool: the annotations of the one alert of this name that fires after 40 minutes.
+fn annotations_test(
+    text: &mut String,
+    name: &str,
+    series: &[(&str, &str)],
+    alert: &Value,
+    labels: &Value,
+    annotations: &[(&str, &str)],
+) {
+    let mut all = alert["annotations"].clone();
+    // What is asked for here; the others are as they are written, with these labels.
+    for (_, value) in all.as_object_mut().unwrap() {
+        let mut made = value.as_str().unwrap().to_owned();
+        for (label, of) in labels.as_object().unwrap() {
+            made = made.replace(&format!("{{{{ $labels.{label} }}}}"), of.as_str().unwrap());
+        }
+        *value = made.into();
+    }
+    for (key, value) in annotations {
+        all[*key] = (*value).into();
+    }
+    let input: Vec<Value> = series
+        .iter()
+        .map(|(series, values)| serde_json::json!({"series": series, "values": values}))
+        .collect();
+    let test = serde_json::json!({
+        "name": name,
+        "interval": "1m",
+        "input_series": input,
+        "alert_rule_test": [{
+            "eval_time": "40m",
+            "alertname": alert["alert"],
+            "exp_alerts": [{"exp_labels": labels, "exp_annotations": all}],
+        }],
+    });
+    let _ = writeln!(text, "- {test}");
+}
+
+/// All nodes fail by an expired certificate, and kubelets report another failure.
+const FAILING: &[(&str, &str)] = &[
+    finding!("1", "tls_expired", "critical"),
+    finding!("2", "tls_expired", "critical"),
+    finding!("3", "tls_expired", "critical"),
+    ready!("1", "t", "0"),
+    ready!("2", "t", "0"),
+    ready!("3", "t", "0"),
+];
+
 #[test]
-fn what_kubelets_report_has_fixes_of_its_own() {
-    let text = std::fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring/rules.yaml"),
-    )
-    .unwrap();
-    let rules: Value = serde_saphyr::from_str(&text).unwrap();
-    let all = rules["groups"].as_array().unwrap().iter();
-    let rule = all
-        .flat_map(|group| group["rules"].as_array().unwrap())
-        .find(|rule| rule["alert"] == "PullpathRealPullsFailing")
-        .unwrap();
-    let fix = rule["annotations"]["fix"].as_str().unwrap();
-    let of = |code: &str| {
-        let (_, rest) = fix.split_once(&format!("\"{code}\"}}}}")).unwrap();
-        rest.split_once("{{").unwrap().0
+fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
+    let all = alerts();
+    let rule = |name: &str| all.iter().find(|rule| rule["alert"] == name).unwrap();
+    let unreachable = rule("PullpathRegistryNotPullable");
+    let labels = serde_json::json!({
+        "alertname": "PullpathRegistryNotPullable", "cluster": "c", "registry": "r.test",
+        "cause": "tls_expired", "severity": "critical",
+    });
+    let roles = [
+        (
+            r#"pullpath_cluster_active{cluster="c", node="n2", instance="10.0.0.9:9797"}"#,
+            "1x200",
+        ),
+        (
+            r#"pullpath_cluster_active{cluster="c", node="n1", instance="10.0.0.8:9797"}"#,
+            "0x200",
+        ),
+        (
+            r#"pullpath_cause_info{cluster="c", instance="10.0.0.9:9797", cause="tls_expired", title="T", fix="Renew \"it\"."}"#,
+            "1x200",
+        ),
+        (
+            r#"pullpath_cause_info{cluster="c", instance="10.0.0.8:9797", cause="tls_expired", title="T", fix="Renew \"it\"."}"#,
+            "1x200",
+        ),
+        (
+            r#"pullpath_cause_info{cluster="c", instance="10.0.0.8:9797", cause="tls_name", title="T", fix="Another."}"#,
+            "1x200",
+        ),
+        // That of another cluster is another version.
+        (
+            r#"pullpath_cause_info{cluster="b", instance="10.0.0.1:9797", cause="tls_expired", title="T", fix="Old."}"#,
+            "1x200",
+        ),
+    ];
+    let daemons = [(
+        r#"pullpath_targets{cluster="c", node="n1", instance="10.0.0.7:9797"}"#,
+        "1x200",
+    )];
+    let mut text = tests_of_rules();
+    annotations_test(
+        &mut text,
+        "beside the cluster role",
+        &[NODES, FAILING, &roles[..]].concat(),
+        unreachable,
+        &labels,
+        &[
+            ("fix", "Renew \"it\"."),
+            ("runbook_url", "http://10.0.0.8:9797/causes/tls_expired"),
+        ],
+    );
+    annotations_test(
+        &mut text,
+        "daemons alone",
+        &[&NODES[1..], FAILING, &daemons[..]].concat(),
+        unreachable,
+        &labels,
+        &[
+            (
+                "fix",
+                "Its page says what to do: runbook_url, or 'pullpath explain tls_expired'.",
+            ),
+            ("runbook_url", "http://10.0.0.7:9797/causes/tls_expired"),
+        ],
+    );
+    let pulls = rule("PullpathRealPullsFailing");
+    for (cause, fix) in [
+        ("tls_expired", Some("Renew \"it\".")),
+        // A bare 401, ErrImageNeverPull, and words without a name have fixes of their own.
+        ("auth_unknown", None),
+        ("no_pull", None),
+        ("unexplained", None),
+    ] {
+        let failing = format!(
+            "pullpath_real_pull_failing{{cluster=\"c\", registry=\"r.test\", cause=\"{cause}\"}}"
+        );
+        let fix = fix.map_or_else(
+            || {
+                let whole = pulls["annotations"]["fix"].as_str().unwrap();
+                let (_, rest) = whole.split_once(&format!("`{cause}` }}}}")).unwrap();
+                rest.split_once("{{").unwrap().0
+            },
+            |fix| fix,
+        );
+        assert!(fix.len() > 10 && fix.len() < 300, "{cause}: {fix}");
+        annotations_test(
+            &mut text,
+            cause,
+            &[NODES, &roles[..], &[(&*failing, "1x200")][..]].concat(),
+            pulls,
+            &serde_json::json!({
+                "alertname": "PullpathRealPullsFailing", "cluster": "c", "registry": "r.test",
+                "cause": cause, "severity": "warning",
+            }),
+            &[
+                ("fix", fix),
+                (
+                    "runbook_url",
+                    &format!("http://10.0.0.8:9797/causes/{cause}"),
+                ),
+                (
+                    "description",
+                    "1 containers wait for an image whose pull fails, by the Events of the kubelets. `kubectl pullpath why -A` lists the pods that wait and why.",
+                ),
+            ],
+        );
+    }
+    run_tests(&text);
+}
+
+/// Where the rules are one's own, the runbooks may be, too.
+#[test]
+fn the_base_of_the_runbooks_is_a_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let generate = |base: &str| {
+        let mut command = Command::new(root().join("deploy/monitoring/generate"));
+        command.arg("--into").arg(folder.path());
+        command.args(["--runbook-url", base]);
+        command
     };
-    // A bare 401, and ErrImageNeverPull: the pod can't start.
-    assert!(of("auth_unknown").contains("whether none was sent"));
-    assert!(of("no_pull").contains("set IfNotPresent"));
-    assert!(of("unexplained").contains("pullpath probe IMAGE"));
-    // All else is the catalogue's.
-    assert!(of("tcp_timeout").contains("the security group must let TCP 443 out"));
+    run(&mut generate("https://wiki.test/pullpath#"));
+    let made = folder.path().join("rules.yaml");
+    run(Command::new("promtool").args(["check", "rules"]).arg(&made));
+    let text = std::fs::read_to_string(made).unwrap();
+    let known = "runbook_url: 'https://wiki.test/pullpath#path_unexpected'";
+    let labelled = "runbook_url: 'https://wiki.test/pullpath#{{ $labels.cause }}'";
+    assert_eq!(text.matches(known).count(), 1);
+    assert_eq!(text.matches(labelled).count(), 10);
+    for bad in [
+        "wiki.test/",
+        "https://wiki.test/{{ $value }}",
+        "javascript:alert(1)",
+    ] {
+        let refused = generate(bad).output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success(), "{bad}");
+        assert!(said.contains(bad) && said.contains("is expected"), "{said}");
+    }
+}
+
+/// They are loaded by every Prometheus of a fleet, and read by persons.
+#[test]
+fn the_rules_are_small() {
+    for name in ["rules.yaml", "prometheusrule.yaml"] {
+        let file = root().join("deploy/monitoring").join(name);
+        let size = file.metadata().unwrap().len();
+        assert!(size < 30_000, "{name}: {size}");
+    }
 }

@@ -14,15 +14,6 @@ pub struct Round {
     pub addresses: Vec<IpAddr>,
 }
 
-/// The class to publish after these rounds, the oldest first.
-pub fn published(rounds: &[Round]) -> Option<PathClass> {
-    let mut published = Published::default();
-    for round in rounds {
-        published.see(round);
-    }
-    published.class()
-}
-
 /// What is published, and what may come after it.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
@@ -63,15 +54,16 @@ mod tests {
     use super::*;
     use PathClass::{PublicEip, PublicSnat, PublicUnknown};
 
+    /// The class that is published after these rounds, the oldest first.
     fn rounds(seen: &[(Option<PathClass>, &str)]) -> Option<PathClass> {
-        let rounds: Vec<Round> = seen
-            .iter()
-            .map(|(class, addresses)| Round {
+        let mut published = Published::default();
+        for (class, addresses) in seen {
+            published.see(&Round {
                 class: *class,
                 addresses: addresses.split(' ').map(|a| a.parse().unwrap()).collect(),
-            })
-            .collect();
-        published(&rounds)
+            });
+        }
+        published.class()
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     }
     debug_assert!(
         all.iter()
-            .all(|f: &Finding| f.cause.entry().detected == Detected::Now)
+            .all(|f: &Finding| !matches!(f.cause.entry().detected, Detected::Needs(_)))
     );
     for finding in &mut all {
         temper(evidence, finding);

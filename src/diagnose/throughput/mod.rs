@@ -16,7 +16,7 @@ use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Step};
 use crate::model::path::{EipOf, PathClass};
 use crate::model::transfer::{Arrival, Stage, StageKind, Transfer, TransferEnd};
-use crate::model::units::{Bytes, optional_seconds};
+use crate::model::units::{Bytes, Mbit, optional_seconds};
 use crate::model::vantage::NetworkView;
 use fit::Fit;
 use limit::{Known, Limit};
@@ -191,14 +191,10 @@ pub(super) fn best(one: Option<Rate>, all: Option<Rate>) -> Option<Rate> {
         .or(one)
 }
 
-/// In Mbit/s, as clouds sell it.
+/// Beside sizes that are sold in whole Mbit/s: two digits are enough.
 pub(super) fn mbit(bytes_per_second: f64) -> String {
-    let mbit = bytes_per_second * 8.0 / 1e6;
-    if mbit < 9.95 {
-        format!("{mbit:.1} Mbit/s")
-    } else {
-        format!("{mbit:.0} Mbit/s")
-    }
+    let decimals = usize::from(bytes_per_second * 8.0 < 9.95e6);
+    format!("{:.decimals$}", Mbit(bytes_per_second))
 }
 
 /// The leg that layers came by.

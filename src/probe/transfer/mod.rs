@@ -40,8 +40,8 @@ use crate::model::transfer::{
 use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
 use crate::net::{kernel, machine};
+use crate::redact::Scrubber;
 use crate::registry::error;
-use crate::registry::scrub::Scrubber;
 use ping::Pinger;
 use stream::{Allowance, Meter, Part};
 

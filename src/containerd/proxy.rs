@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use ipnet::IpNet;
+
 use super::go::{self, GoUrl};
-use crate::model::endpoint::{Endpoint, Host, Scheme};
+use crate::model::endpoint::{Endpoint, Host, Scheme, split_host_port};
 use crate::model::proxy::{Proxy, ProxySettings, Way};
 use crate::model::text::{clean, printable};
 use crate::redact::Secret;

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use toml_edit::{Document, Item, Value};
 
 use super::go;
 use super::read;
+use super::start;
 use crate::model::text::printable;
 use crate::redact::Secret;
 use crate::registry::keyring::glob;
@@ -104,6 +106,8 @@ pub enum Unusable {
 pub struct ConfigFiles {
     pub main: PathBuf,
     pub files: BTreeMap<PathBuf, Result<ConfigFile, Unusable>>,
+    /// The containerd that runs here was started with them.
+    pub in_force: bool,
 }
 
 /// Files of one configuration that are read.
@@ -138,13 +142,16 @@ impl ConfigFiles {
         Ok(Self {
             main: main.to_owned(),
             files,
+            in_force: false,
         })
     }
 
-    /// This is the node whose files these are: what is not here is nowhere.
-    pub fn are_all(&mut self) {
-        for file in self.files.values_mut() {
-            if matches!(file, Err(Unusable::Unread(ErrorKind::NotFound))) {
+    /// This is the node whose files these are: what is not here is nowhere, and what it was when containerd
+    /// started is told by the age of its folder.
+    pub fn are_of_this_node(&mut self, started: SystemTime) {
+        for (path, file) in &mut self.files {
+            let is_missing = matches!(file, Err(Unusable::Unread(ErrorKind::NotFound)));
+            if is_missing && start::was_absent(path, started) {
                 *file = Err(Unusable::Absent);
             }
         }
@@ -301,8 +308,11 @@ mod tests {
         let missing = at("conf.d/none.toml");
         let unread = Unusable::Unread(ErrorKind::NotFound);
         assert_eq!(files.files[&missing].as_ref().unwrap_err(), &unread);
-        // On the node itself it is nowhere.
-        files.are_all();
+        // On the node itself it is nowhere; before its folder was changed it may have been there.
+        let hour = std::time::Duration::from_hours(1);
+        files.are_of_this_node(SystemTime::now() - hour);
+        assert_eq!(files.files[&missing].as_ref().unwrap_err(), &unread);
+        files.are_of_this_node(SystemTime::now() + hour);
         let absent = Unusable::Absent;
         assert_eq!(files.files[&missing].as_ref().unwrap_err(), &absent);
     }

@@ -83,7 +83,16 @@ const CRI_V1: &str = "cri";
 const CRI_V2: &str = "io.containerd.grpc.v1.cri";
 const CRI_V3: &str = "io.containerd.cri.v1.images";
 const RUNTIME_V3: &str = "io.containerd.cri.v1.runtime";
-const OVERLAY: &str = "io.containerd.snapshotter.v1.overlayfs";
+/// Plugins that every containerd of a node has loaded.
+const USUAL: [&str; 7] = [
+    CRI_V1,
+    CRI_V2,
+    "io.containerd.content.v1.content",
+    "io.containerd.metadata.v1.bolt",
+    "io.containerd.runtime.v2.task",
+    "io.containerd.snapshotter.v1.overlayfs",
+    "overlayfs",
+];
 const TRANSFER: &str = "io.containerd.transfer.v1.local";
 
 /// All files as one.
@@ -110,14 +119,6 @@ pub fn decode(files: &ConfigFiles, behaviour: Behaviour) -> Result<CriSettings, 
         (false, ..=1) => &[CRI_V1],
         (false, _) => &[CRI_V2],
     };
-    let is_there = |name: &&String| names.contains(&name.as_str()) || name.as_str() == OVERLAY;
-    if let Some(name) = merged.required.iter().find(|name| !is_there(name)) {
-        return Err(Stop::Unseen(format!(
-            "'required_plugins' of config.toml names '{}': containerd does not start where that plugin is missing or \
-             does not load, which is not seen from here",
-            printable(name)
-        )));
-    }
     let section = merged.plugins.get(used_section(behaviour, merged.version));
     let mut settings = match section {
         Some(section) => plugin(section, behaviour).map_err(Stop::Refused)?,
@@ -215,6 +216,21 @@ pub fn validate(settings: CriSettings, behaviour: Behaviour) -> Result<Registry,
 const NOT_LOADED: &str = "the CRI plugin does not load, and the node pulls nothing";
 const DEFAULT_CONFIG_PATH: &str = "/etc/containerd/certs.d:/etc/docker/certs.d";
 
+/// A plugin without which containerd does not start, and of which it is not known whether it is there.
+fn required(files: &ConfigFiles, merged: &Merged) -> Option<String> {
+    let is_usual = |name: &&String| USUAL.contains(&name.as_str());
+    let name = merged.required.iter().find(|name| !is_usual(name))?;
+    // The containerd that runs has what it was started with.
+    (!files.in_force).then(|| {
+        format!(
+            "'required_plugins' of {} names '{}': containerd does not start where that plugin is missing or does not \
+             load, which is not seen from here",
+            files.shown(),
+            printable(name)
+        )
+    })
+}
+
 /// What in the files is not what it seems to be, for one release.
 pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
     let Ok(merged) = merge(files, behaviour) else {
@@ -233,6 +249,9 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
     };
     if takes_v2 {
         sections.push(CRI_V2);
+    }
+    if let Some(reason) = required(files, &merged) {
+        say(HostsEffect::Undecided, reason);
     }
     let version = match written {
         0 => "which names no version and so is of version 1".to_owned(),

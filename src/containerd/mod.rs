@@ -229,8 +229,11 @@ impl Settings {
             && is_nodes
         {
             settings.newer = start::changed_since(files.files.keys(), request.root.as_deref());
-            if request.root.is_none() && start::is_seen() {
-                files.are_all();
+            if request.root.is_none()
+                && let Some(started) = start::started_here()
+            {
+                files.are_of_this_node(started);
+                files.in_force = settings.newer.is_empty();
             }
         }
         Ok(settings)

@@ -14,9 +14,21 @@ const SOCKETS: [&str; 2] = [
     "run/k3s/containerd/containerd.sock",
 ];
 
-/// containerd runs where we are.
+/// containerd runs where we are, which is in no pod.
 pub fn is_seen() -> bool {
-    started(Path::new("/")).is_some()
+    started_here().is_some()
+}
+
+/// When the containerd that runs where we are was started.
+pub fn started_here() -> Option<SystemTime> {
+    let is_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    started(Path::new("/")).filter(|_| !is_pod)
+}
+
+/// What is not there now was not there either when containerd started: its folder is as old.
+pub fn was_absent(path: &Path, started: SystemTime) -> bool {
+    let folder = path.ancestors().skip(1).find_map(modified);
+    folder.is_some_and(|changed| changed < started)
 }
 
 /// The files that were changed since containerd made its socket, in words; none where that is not seen.

@@ -249,6 +249,7 @@ pub(super) fn status(status: u16, code: Option<&str>, challenged: bool) -> HttpF
         message: None,
         retry_after: None,
         challenged,
+        authorized: false,
     }
 }
 
@@ -273,6 +274,8 @@ pub(super) fn accepted(credential: Option<CredentialId>) -> Attempt {
     Attempt {
         challenge: None,
         served_to_get: false,
+        by_another_token: false,
+        below_blobs: false,
         token: grant(Access::Pull),
         exchanges: vec![TokenExchange {
             method: if credential.is_some() { "POST" } else { "GET" }.to_owned(),
@@ -493,6 +496,8 @@ impl Evidence {
         self.walk.attempts = vec![Attempt {
             challenge: None,
             served_to_get: false,
+            by_another_token: false,
+            below_blobs: false,
             credential,
             token,
             exchanges: Vec::new(),

@@ -137,11 +137,16 @@ pub enum LintRule {
     Placeholder {
         part: String,
     },
+    /// `$PASSWORD`: most likely the name of a variable, though a password may look so.
+    LikeVariable {
+        part: String,
+    },
     /// Quotes of a template or a shell that became a part of it.
     Quoted {
         part: String,
     },
-    /// `robot` alone: of Harbor's `robot$name` a shell took the rest for a variable.
+    /// `robot` or `robot+name`: of Harbor's `robot$name` and `robot$project+name` a shell took a part for a
+    /// variable.
     RobotCut,
     /// An identity token and no password: the kubelet has no such field.
     IdentityToken,
@@ -176,8 +181,17 @@ impl LintRule {
                 | Self::EncodedTwice
                 | Self::AuthContradicts
                 | Self::Placeholder { .. }
+                | Self::LikeVariable { .. }
                 | Self::Quoted { .. }
                 | Self::RobotCut
+        )
+    }
+
+    /// It may have been meant so after all.
+    pub fn is_likely_only(&self) -> bool {
+        matches!(
+            self,
+            Self::LikeVariable { .. } | Self::Quoted { .. } | Self::RobotCut
         )
     }
 
@@ -227,17 +241,21 @@ impl std::fmt::Display for Lint {
                 f,
                 "the {part}{of} is a placeholder that nothing has filled in"
             ),
+            LintRule::LikeVariable { part } => write!(
+                f,
+                "the {part}{of} looks like the name of a variable that nothing has filled in"
+            ),
             LintRule::Quoted { part } => {
                 write!(f, "the {part}{of} stands in quotes, which are sent along")
             }
             LintRule::RobotCut => write!(
                 f,
-                "the user{of} is 'robot' alone: Harbor's robots are 'robot$NAME', and a shell takes $NAME for a \
-                 variable where no single quotes are"
+                "the user{of} looks like one of Harbor's robots, 'robot$NAME', of which a shell took $NAME for a \
+                 variable"
             ),
             LintRule::IdentityToken => write!(
                 f,
-                "there is an 'identitytoken'{of} and no password: the kubelet reads no identity tokens"
+                "there is an 'identitytoken'{of} and no password: the kubelet does not read identity tokens"
             ),
             LintRule::NeverMatches { reason } => write!(
                 f,

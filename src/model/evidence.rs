@@ -751,6 +751,12 @@ pub struct Attempt {
     /// decides nothing; a cache may hold the manifest from then on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub served_to_get: bool,
+    /// That `GET` went with another token than the `HEAD`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_another_token: bool,
+    /// Asked below /blobs/, as containerd does with a digest that it did not get below /manifests/.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub below_blobs: bool,
     /// When it was made, where that was before this walk: a credential that was rejected rests, since
     /// a registry may lock an account after some wrong passwords.
     #[serde(default, skip_serializing_if = "Option::is_none")]

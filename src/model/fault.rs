@@ -259,6 +259,9 @@ pub enum HttpFault {
         retry_after: Option<String>,
         /// A `WWW-Authenticate` came with it.
         challenged: bool,
+        /// A credential or a token had gone along.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        authorized: bool,
     },
     /// An answer that is not what the protocol says.
     Malformed {

@@ -93,7 +93,9 @@ pub async fn ask_beside_hosts_file(
     if !is_domain_name(name) {
         return Vec::new();
     }
-    let (queries, _) = ask_servers(name, config, families, Instant::now(), limit).await;
+    // Rooted: what a search list makes of it is another name.
+    let name = format!("{}.", name.trim_end_matches('.'));
+    let (queries, _) = ask_servers(&name, config, families, Instant::now(), limit).await;
     queries
 }
 

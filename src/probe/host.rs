@@ -182,6 +182,8 @@ impl<'a> Visit<'a> {
                     reason: Skip::Untrusted,
                 },
                 served_to_get: false,
+                by_another_token: false,
+                below_blobs: content != Content::Manifest,
                 at: None,
             });
             return Resolution::Next;
@@ -234,6 +236,8 @@ impl<'a> Visit<'a> {
             challenge: session.challenge.clone(),
             head,
             served_to_get: false,
+            by_another_token: false,
+            below_blobs: content != Content::Manifest,
             at: None,
         };
         if let (Step::Skipped { reason }, Step::Skipped { .. }) = (&attempt.token, &attempt.head) {
@@ -361,11 +365,10 @@ impl<'a> Visit<'a> {
         let wait = self.lines.edges().wait;
         let body = content::collect(&mut got.pending.response, MAX_MANIFEST, wait).await;
         got.pending.note(&mut self.lines, body.as_ref().err());
+        // Go undoes gzip by itself; anything else may be a word without an encoding.
         let encoding = text(got.headers(), "content-encoding").filter(|coding| {
-            // Go undoes gzip by itself.
-            !["", "identity", "gzip"]
-                .iter()
-                .any(|known| coding.eq_ignore_ascii_case(known))
+            let known = ["deflate", "zstd", "br", "compress"];
+            known.iter().any(|known| coding.eq_ignore_ascii_case(known))
         });
         Ok(InFull {
             body: body.map_err(Stop::Http)?,
@@ -394,12 +397,14 @@ impl<'a> Visit<'a> {
             status,
             code: None,
             challenged: is_head_challenged,
+            authorized: is_head_authorized,
             ..
         } = fault
         else {
             return;
         };
         let (status, is_head_challenged) = (*status, *is_head_challenged);
+        let is_head_authorized = *is_head_authorized;
         let may_tell = (400..500).contains(&status) && !matches!(status, 405 | 429);
         if !may_tell || self.check.effort.only_free {
             return;
@@ -412,17 +417,26 @@ impl<'a> Visit<'a> {
             ..ask
         };
         let start = Instant::now();
+        let authorization = |visit: &Self| visit.session.as_ref()?.authorization(&ask.url);
+        let before = authorization(self);
         let Ok(got) = self.send(&ask).await else {
             return;
         };
         if got.status().is_success() {
             got.pending.note(&mut self.lines, None);
             attempt.served_to_get = true;
+            attempt.by_another_token = before.is_some() && before != authorization(self);
         } else if got.status().as_u16() == status {
             *fault = self.refusal(got).await;
             // A challenge that only a GET gets is none for a pull.
-            if let HttpFault::Status { challenged, .. } = fault {
+            if let HttpFault::Status {
+                challenged,
+                authorized,
+                ..
+            } = fault
+            {
                 *challenged &= is_head_challenged;
+                *authorized = is_head_authorized;
             }
         }
         *took += start.elapsed();
@@ -463,10 +477,15 @@ impl<'a> Visit<'a> {
     /// The fault that an answer other than success is.
     async fn refusal(&mut self, got: Got) -> HttpFault {
         let (status, headers) = (got.status(), got.headers().clone());
+        let was_authorized = got.authorized;
         let answer = got.pending.read(&mut self.lines, SMALL_BODY).await;
         // A body that can't be read takes nothing from what the status says.
         let body = answer.result.map(|answer| answer.body).unwrap_or_default();
-        error::fault(status, &headers, &body, self.lines.scrub())
+        let mut fault = error::fault(status, &headers, &body, self.lines.scrub());
+        if let HttpFault::Status { authorized, .. } = &mut fault {
+            *authorized = was_authorized;
+        }
+        fault
     }
 
     /// Asks for content by its digest, from a byte on; the answer is a success.

@@ -334,7 +334,9 @@ impl<'a> Session<'a> {
     /// `Authorizer.AddResponses`: whether the request is to be sent again.
     fn challenged(&mut self, lines: &Lines<'_>, got: &Got, seen: &[Seen]) -> Result<bool, Stop> {
         let wanted = challenge::wanted(got.headers(), lines.scrub());
-        self.challenge.get_or_insert_with(|| wanted.evidence());
+        if !matches!(wanted, Wanted::Anonymous) {
+            self.challenge.get_or_insert_with(|| wanted.evidence());
+        }
         let key = host_port(&got.url);
         match wanted {
             // Nothing is asked for: the refusal stands.
@@ -356,6 +358,7 @@ impl<'a> Session<'a> {
                             message: Some(lines.scrub().clean(error)),
                             retry_after: None,
                             challenged: true,
+                            authorized: true,
                         }));
                     }
                     if self.rules.decide(|b| b.renews_token_on_error) {

@@ -93,7 +93,7 @@ pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
             } else if auths.is_empty() && !top.is_empty() && field(top, "auths").is_none() {
                 config.lint.push(of_all(match as_text(top) {
                     Some(field) => LintRule::ConfigAsText {
-                        field: mask_key(field),
+                        field: field.to_owned(),
                     },
                     None => LintRule::NoAuths,
                 }));
@@ -116,7 +116,11 @@ fn as_text(top: &Map<String, Value>) -> Option<&str> {
     };
     top.iter()
         .find(|(_, value)| value.as_str().is_some_and(holds))
-        .map(|(field, _)| field.as_str())
+        .map(|(field, _)| match field.as_str() {
+            known @ ("value" | "auths" | ".dockerconfigjson" | "dockerconfigjson"
+            | "config.json") => known,
+            _ => "…",
+        })
 }
 
 fn of_all(rule: LintRule) -> Lint {

@@ -20,6 +20,7 @@ pub fn fault(status: StatusCode, headers: &HeaderMap, body: &[u8], scrub: &Scrub
         message: told.message.and_then(clean),
         retry_after: field(headers, RETRY_AFTER.as_str()).and_then(|t| clean(t.to_owned())),
         challenged: headers.contains_key(WWW_AUTHENTICATE),
+        authorized: false,
     }
 }
 
@@ -285,6 +286,7 @@ mod tests {
                 message: Some("me:*** \u{fffd}[2J".to_owned()),
                 retry_after: Some("120".to_owned()),
                 challenged: true,
+                authorized: false,
             }
         );
     }

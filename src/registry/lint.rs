@@ -49,6 +49,8 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
             note(LintRule::EndsInNewline { part });
         } else if is_placeholder(text) {
             note(LintRule::Placeholder { part });
+        } else if text.strip_prefix('$').is_some_and(is_variable) {
+            note(LintRule::LikeVariable { part });
         } else if is_quoted(text) {
             note(LintRule::Quoted { part });
         } else if text.chars().any(char::is_control) {
@@ -57,7 +59,8 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
             note(LintRule::OuterBlanks { part });
         }
     }
-    if entry.username() == "robot" {
+    let user = entry.username();
+    if user == "robot" || user.starts_with("robot+") {
         note(LintRule::RobotCut);
     }
     if looks_like_auth(entry.username(), entry.password().expose()) {
@@ -87,18 +90,12 @@ fn is_placeholder(text: &str) -> bool {
     let text = text.trim();
     let between = |start, end| text.strip_prefix(start)?.strip_suffix(end);
     let variable = between("${", "}").or_else(|| between("$(", ")"));
-    let is_name = |name: &str| {
-        !name.starts_with(|c: char| c.is_ascii_digit())
-            && !name.is_empty()
-            && name
-                .chars()
-                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-    };
-    text == "<no value>"
-        || between("{{", "}}").is_some()
-        || variable
-            .or_else(|| text.strip_prefix('$'))
-            .is_some_and(is_name)
+    text == "<no value>" || between("{{", "}}").is_some() || variable.is_some_and(is_variable)
+}
+
+fn is_variable(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_') && name.chars().all(is_part)
 }
 
 fn is_quoted(text: &str) -> bool {
@@ -138,7 +135,14 @@ pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
     if let Some((issued, expires)) = token::validity(secret.expose()) {
         return by(ExpirySign::TokenClaim, issued, Some(expires));
     }
+    // Of what was never filled in, nothing is known.
+    if is_placeholder(secret.expose()) {
+        return None;
+    }
+    // GitLab's tokens of people and of deployments last, whoever they are given for.
+    let lasts = ["glpat-", "gldt-"];
     match entry.username() {
+        "gitlab-ci-token" if lasts.iter().any(|start| secret.expose().starts_with(start)) => None,
         "AWS" => by(
             ExpirySign::EcrToken,
             None,
@@ -159,7 +163,10 @@ fn ecr_expiry(password: &str) -> Option<Timestamp> {
     let bytes = docker_config::decode(password, DecodePaddingMode::Indifferent)?;
     let bytes = zeroize::Zeroizing::new(bytes);
     let token: Token = serde_json::from_slice(&bytes).ok()?;
-    Timestamp::from_second(token.expiration).ok()
+    // None was ever given before.
+    let is_time = token.expiration > 1_400_000_000;
+    let end = Timestamp::from_second(token.expiration).ok();
+    end.filter(|_| is_time)
 }
 
 /// The time in CCE's annotation. Its form is not documented: RFC 3339, Go's own, and seconds are
@@ -233,7 +240,8 @@ mod tests {
             ("reg.example.com", "u", " hunter2", "white space"),
             ("reg.example.com", "u", "{{ .hunter }}", "placeholder"),
             ("reg.example.com", "u", "${HUNTER2}", "placeholder"),
-            ("reg.example.com", "$HUNTER", "pw", "placeholder"),
+            ("reg.example.com", "$HUNTER", "pw", "looks like the name"),
+            ("reg.example.com", "robot+hunter", "pw", "'robot$NAME'"),
             ("reg.example.com", "u", "<no value>", "placeholder"),
             ("reg.example.com", "u", "$1$hunter2", ""),
             ("reg.example.com", "u", "\"hunter2\"", "in quotes"),
@@ -287,10 +295,12 @@ mod tests {
         let expiry = token_expiry(&Entry::new("r", "u", Secret::new(&jwt), None)).unwrap();
         assert_eq!(expiry.issued.unwrap().as_second(), 1000);
         assert_eq!(expiry.expires.unwrap().as_second(), 4600);
-        let ecr = STANDARD.encode("{\"payload\":\"AA\",\"expiration\":4600}");
+        let ecr = STANDARD.encode("{\"payload\":\"AA\",\"expiration\":1800000000}");
         let expiry = token_expiry(&Entry::new("r", "AWS", Secret::new(&ecr), None)).unwrap();
         assert_eq!(expiry.sign, ExpirySign::EcrToken);
-        assert_eq!(expiry.expires.unwrap().as_second(), 4600);
+        assert_eq!(expiry.expires.unwrap().as_second(), 1_800_000_000);
+        let lasting = Entry::new("r", "gitlab-ci-token", Secret::new("glpat-x"), None);
+        assert_eq!(token_expiry(&lasting), None);
         for (user, sign) in [
             ("oauth2accesstoken", ExpirySign::GoogleAccessToken),
             ("gitlab-ci-token", ExpirySign::GitlabJobToken),

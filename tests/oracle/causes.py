@@ -41,7 +41,7 @@ PROBE = {
         "status_403": {"auth_denied", "fw_403", "auth_bad_challenge"}, "negotiate_only": CHALLENGE, "digest_only": CHALLENGE,
         "no_header": CHALLENGE, "malformed": CHALLENGE, "no_realm": CHALLENGE,
         "differs_for_layers": {"auth_bad_challenge", "auth_denied", "blob_denied"},
-        "differs_by_request": {"auth_bad_challenge", "auth_denied"}, "two_bearers": CHALLENGE | {"auth_realm_unreachable"},
+        "differs_by_request": {"auth_bad_challenge", "auth_denied", "auth_no_cred"}, "two_bearers": CHALLENGE | {"auth_realm_unreachable"},
         "with_error": CHALLENGE | {"auth_denied"}, "basic_then_bearer": CHALLENGE | {"auth_denied", "auth_no_cred"},
     },
     "realm": {

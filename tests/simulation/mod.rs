@@ -430,6 +430,8 @@ fn rejected(now: Moment) -> Rejected {
         attempt: Attempt {
             challenge: None,
             served_to_get: false,
+            by_another_token: false,
+            below_blobs: false,
             credential: Some(credential()),
             token: Step::Skipped {
                 reason: Skip::NotNeeded,

@@ -14,7 +14,8 @@ pub(super) fn ping(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(fault) = evidence.walk.ping.fault() else {
         return;
     };
-    if !evidence.walk.attempts.is_empty() {
+    // Where another host resolved the reference, this one was asked for content alone.
+    if !evidence.walk.attempts.is_empty() || evidence.walk.resolved_elsewhere {
         return;
     }
     let finding = transport(evidence, fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
@@ -78,7 +79,7 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 .hint(format!("Switch compression off for {image} in whatever stands in front of the registry."))
         }
         ManifestFault::Http { fault } => {
-            transport(evidence, fault, Role::Registry, Phase::Manifest).unwrap_or_else(|| refused(fault, Role::Registry, Phase::Manifest))
+            transport(evidence, fault, Role::Registry, Phase::Manifest).unwrap_or_else(|| refused(evidence, fault, Role::Registry, Phase::Manifest))
         }
     };
     findings.push(unless_given(finding, evidence.manifest_elsewhere()));
@@ -86,12 +87,12 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// Why the digest was not to be had below /manifests/.
 fn refused_before(evidence: &Evidence) -> Option<Finding> {
-    let attempts = &evidence.walk.attempts;
-    let (_, before) = attempts.split_last()?;
-    before.iter().rev().find_map(|attempt| {
-        let fault = attempt.head.fault()?;
-        Some(auth::no_head(evidence, attempt, fault))
-    })
+    let (found, before) = evidence.walk.attempts.split_last()?;
+    if !found.below_blobs {
+        return None;
+    }
+    let attempt = before.iter().rfind(|one| !one.below_blobs)?;
+    Some(auth::no_head(evidence, attempt, attempt.head.fault()?))
 }
 
 /// The encoding of the bytes that the digest is of, which was not undone.
@@ -172,7 +173,7 @@ fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding
                 .hint("Correct the storage or CDN address in the registry's configuration.")
         }
         fault => transport(evidence, fault, leg, Phase::Blob)
-            .unwrap_or_else(|| refused(fault, leg, Phase::Blob)),
+            .unwrap_or_else(|| refused(evidence, fault, leg, Phase::Blob)),
     };
     Some(
         finding
@@ -182,16 +183,24 @@ fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding
 }
 
 /// A status of the 300s or 400s for something that the registry itself named before.
-fn refused(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
-    let (status, challenged) = match fault {
+fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
+    let (status, challenged, authorized) = match fault {
         HttpFault::Status {
-            status, challenged, ..
-        } => (*status, *challenged),
-        _ => (0, false),
+            status,
+            challenged,
+            authorized,
+            ..
+        } => (*status, *challenged, *authorized),
+        _ => (0, false, false),
     };
     let (cause, hint) = match (phase, status) {
-        (_, 401) if leg == Role::Registry && !challenged => {
-            return auth::without_challenge(fault, leg, phase);
+        (_, 401) if leg == Role::Registry && !challenged && !authorized => {
+            return auth::without_challenge(evidence, fault, leg, phase);
+        }
+        // A token was given to anyone, and does not do.
+        (_, 401) if leg == Role::Registry && evidence.keyring.candidates.is_empty() => {
+            return auth::no_credential(evidence, leg, phase)
+                .fact(format!("asked anonymously: {fault}"));
         }
         (Phase::Blob, 401) if leg == Role::Registry => (
             Cause::AuthDenied,
@@ -227,7 +236,17 @@ fn refused(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
         ),
         _ => (Cause::Unexplained, TELL_US),
     };
-    at(cause, leg, phase).fact(fault.to_string()).hint(hint)
+    // That the token was looked at, only a challenge would say.
+    let is_bare = status == 401 && leg == Role::Registry && !challenged;
+    let confidence = if is_bare {
+        Confidence::Medium
+    } else {
+        Confidence::High
+    };
+    at(cause, leg, phase)
+        .confidence(confidence)
+        .fact(fault.to_string())
+        .hint(hint)
 }
 
 /// What went wrong while layers were read for longer than their first bytes.
@@ -268,7 +287,7 @@ pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
             } if !evidence.not_asked.is_empty() || !evidence.others.is_empty() => continue,
             StreamEnd::Failed { fault } => {
                 let finding = transport(evidence, fault, leg, Phase::Blob)
-                    .unwrap_or_else(|| refused(fault, leg, Phase::Blob))
+                    .unwrap_or_else(|| refused(evidence, fault, leg, Phase::Blob))
                     .fact(format!("after {}", stream.bytes));
                 if beside_others(transfer, index, fault) {
                     second_at_a_time(finding, stream)

@@ -8,7 +8,7 @@ use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::credential::{
     CredentialId, CredentialSource, KeyMismatch, MatchRule, SourceProblem,
 };
-use crate::model::endpoint::Role;
+use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{Access, Attempt, Challenge, Evidence, Step};
 use crate::model::fault::{HttpFault, Phase, TokenFault};
 use crate::model::vantage::Unseen;
@@ -201,6 +201,7 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         status,
         code,
         challenged,
+        authorized,
         ..
     } = fault
     else {
@@ -218,6 +219,7 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
     let image = &evidence.reference;
     let anonymous = attempt.credential.is_none();
     let had_token = attempt.token.done().is_some();
+    let is_asked = !matches!(attempt.challenge, None | Some(Challenge::Anonymous));
     match (status, code.as_deref()) {
         (_, Some("MANIFEST_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN")) => registry(Cause::ManifestUnknown)
             .fact(format!("'{}' of {}: {fault}", image.version(), image.name()))
@@ -242,7 +244,7 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
             .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("we are seen as {}", limit.source.as_ref()?))))
             .hint("Have this network's public address (of its EIP or NAT gateway) put on the registry's allow-list; a web filter on the way answers like that too."),
-        (401, _) if !challenged && !had_token && attempt.challenge.is_none() => without_challenge(fault, Role::Registry, Phase::Manifest),
+        (401, _) if !challenged && !authorized && !had_token && !is_asked => without_challenge(evidence, fault, Role::Registry, Phase::Manifest),
         (401 | 403, _) if anonymous => {
             no_credential(evidence, Role::Registry, Phase::Manifest).fact(format!("asked anonymously: {fault}"))
         }
@@ -250,29 +252,14 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
             .fact(format!("{}: {fault}", who(attempt)))
             .facts(Some("anonymous access was not tried: where a credential matches, the kubelet does not try it either".to_owned()))
             .hint(attempt.credential.as_ref().map_or_else(String::new, |c| new_password(&c.source))),
-        (401 | 403, _) => {
-            let grant = attempt.token.done().map(|grant| grant.access);
-            let fact = match grant {
-                Some(Access::NoPull) => "a token was given, and it holds no right to pull from this repository",
-                Some(Access::Pull) => "a token with the right to pull was given, and the registry refuses it all the same",
-                Some(Access::Unreadable) => "a token was given; what it allows can't be read",
-                None => "the registry knows the user and refuses",
-            };
-            let hint = if grant == Some(Access::Pull) {
-                "Compare the clocks, the service name and the signing key of the registry and its token service: the one gives what the other refuses.".to_owned()
-            } else {
-                format!("Check the spelling of '{}', then give this user the right to pull it.", image.repository())
-            };
-            let sure = grant == Some(Access::NoPull) || (*status == 403 && grant != Some(Access::Pull));
-            registry(Cause::AuthDenied)
-                .confidence(if sure { Confidence::High } else { Confidence::Medium })
-                .fact(format!("{}: {fault}", who(attempt)))
-                .fact(fact)
-                .facts(tls::apart(evidence, Role::Registry, Role::Token).map(|seconds| {
-                    format!("the clocks of registry and token service are {seconds} s apart, which can make tokens void")
-                }))
-                .hint(hint)
-        }
+        (401 | 403, _) => denied(evidence, attempt, *status, fault),
+        (400, _) if is_plain(evidence) => registry(Cause::RequestRefused)
+            .confidence(Confidence::Medium)
+            .fact(format!("the manifest, asked for in plain http: {fault}"))
+            .hint(format!(
+                "If {} speaks TLS, name it with https:// in a hosts.toml: servers of TLS refuse plain http like that.",
+                super::server(evidence, Role::Registry)
+            )),
         _ if evidence.walk.ping.fault().is_none() => registry(Cause::RequestRefused)
             .fact(format!("the manifest: {fault}"))
             .hint(format!("Ask the registry's owner what HTTP {status} means for {image}.")),
@@ -283,11 +270,47 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
     }
 }
 
+/// The registry knows who asks, and refuses.
+fn denied(evidence: &Evidence, attempt: &Attempt, status: u16, fault: &HttpFault) -> Finding {
+    let grant = attempt.token.done().map(|grant| grant.access);
+    let fact = match grant {
+        Some(Access::NoPull) => {
+            "a token was given, and it holds no right to pull from this repository"
+        }
+        Some(Access::Pull) => {
+            "a token with the right to pull was given, and the registry refuses it all the same"
+        }
+        Some(Access::Unreadable) => "a token was given; what it allows can't be read",
+        None => "the registry knows the user and refuses",
+    };
+    let hint = if grant == Some(Access::Pull) {
+        "Compare the clocks, the service name and the signing key of the registry and its token service: the one gives what the other refuses.".to_owned()
+    } else {
+        format!(
+            "Check the spelling of '{}', then give this user the right to pull it.",
+            evidence.reference.repository()
+        )
+    };
+    let sure = grant == Some(Access::NoPull) || (status == 403 && grant != Some(Access::Pull));
+    at(Cause::AuthDenied, Role::Registry, Phase::Manifest)
+                .confidence(if sure { Confidence::High } else { Confidence::Medium })
+                .fact(format!("{}: {fault}", who(attempt)))
+                .fact(fact)
+                .facts(tls::apart(evidence, Role::Registry, Role::Token).map(|seconds| {
+                    format!("the clocks of registry and token service are {seconds} s apart, which can make tokens void")
+                }))
+                .hint(hint)
+}
+
+fn is_plain(evidence: &Evidence) -> bool {
+    let leg = evidence.legs_of(Role::Registry).last();
+    leg.is_some_and(|leg| leg.endpoint.scheme == Scheme::Http)
+}
+
 /// HEAD is refused, and this check's own GET of the same is not.
 fn by_get_alone(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
-    let is_unauthorized = matches!(fault, HttpFault::Status { status: 401, .. });
-    if is_unauthorized && attempt.token.done().is_some() {
+    if attempt.by_another_token {
         return registry(Cause::AuthDenied)
             .confidence(Confidence::Medium)
             .fact(format!("HEAD of the manifest, with a token: {fault}"))
@@ -303,7 +326,21 @@ fn by_get_alone(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Fi
 }
 
 /// 401 to who was never told how to log in: a client sends no credential then.
-pub(super) fn without_challenge(fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
+pub(super) fn without_challenge(
+    evidence: &Evidence,
+    fault: &HttpFault,
+    leg: Role,
+    phase: Phase,
+) -> Finding {
+    let headers = &evidence.walk.host.headers;
+    if headers
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case("authorization"))
+    {
+        return at(Cause::AuthBadCred, leg, phase)
+            .fact(format!("the Authorization that hosts.toml sends along: {fault}"))
+            .hint("Correct `header.Authorization` of this host in hosts.toml, or take it out: containerd then logs in by the pull's credential.");
+    }
     at(Cause::AuthBadChallenge, leg, phase)
         .fact(format!(
             "{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"
@@ -351,7 +388,7 @@ fn unseen_rights(anonymous: bool) -> Option<String> {
 }
 
 /// The registry wants a credential and none matches: because there is none, or because keys do not fit.
-fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
+pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
     let keyring = &evidence.keyring;
     if let Some((source, problem)) = first_problem(evidence, is_broken) {
         return at(Cause::SecretFormat, leg, phase)

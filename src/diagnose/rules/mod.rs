@@ -580,7 +580,10 @@ fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) ->
         HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(at_the_log),
         HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase)
             .hint(format!("Push {} again with a current client, and check that it is an image.", evidence.reference)),
-        HttpFault::TlsAlert { alert, .. } => at(Cause::TlsAlert, leg, phase).hint(tls::alert_hint(*alert, &server)),
+        HttpFault::TlsAlert { alert, .. } => {
+            let host = evidence.legs_of(leg).last().map_or_else(|| server.clone(), |leg| leg.endpoint.host.to_string());
+            at(Cause::TlsAlert, leg, phase).hint(tls::alert_hint(*alert, &host))
+        }
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
             .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),
         HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase == Phase::Ping => {

@@ -387,10 +387,17 @@ pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
         // that, whoever named the address.
         let may_be_old = matches!(
             fault,
-            TcpFault::Timeout | TcpFault::HostUnreachable { .. } | TcpFault::NetUnreachable { .. }
+            TcpFault::Timeout
+                | TcpFault::HostUnreachable { .. }
+                | TcpFault::NetUnreachable { icmp: Some(_) }
         );
         let others = addresses_by_servers(leg);
-        let is_other = !others.is_empty() && !found.addresses.iter().any(|a| others.contains(a));
+        let of = |all: &[IpAddr], family| all.iter().any(|a| Family::of(*a) == family);
+        // A family of which one side says nothing tells nothing.
+        let is_other = [Family::V4, Family::V6]
+            .into_iter()
+            .any(|family| of(&others, family) && of(&found.addresses, family))
+            && !found.addresses.iter().any(|a| others.contains(a));
         if found.source != ResolutionSource::HostsFile || !may_be_old || !is_other {
             continue;
         }

@@ -8,6 +8,7 @@ use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Evidence, Leg, Step};
 use crate::model::fault::{Phase, ProxyFault, TlsFault};
 use crate::model::proxy::{Proxy, Way};
+use crate::model::vantage::NetworkView;
 
 /// The proxy of a leg does not open the way to its server.
 pub(super) fn closed(evidence: &Evidence, findings: &mut Vec<Finding>) {
@@ -84,7 +85,11 @@ fn failure(leg: &Leg) -> Option<(Phase, String)> {
 /// What the same walk without the proxy came to, if it was made. A proxy of containerd's own that does
 /// not open the way fails the pull, whatever is behind it.
 fn compared(evidence: &Evidence, finding: Finding) -> Finding {
-    let confidence = if evidence.proxies.is_containerds {
+    let is_there = matches!(
+        evidence.vantage.network,
+        NetworkView::Node | NetworkView::Machine
+    );
+    let confidence = if evidence.proxies.is_containerds && is_there {
         Confidence::High
     } else {
         Confidence::Medium

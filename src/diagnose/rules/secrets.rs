@@ -7,7 +7,7 @@ use super::new;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::credential::{
-    CredentialSource, Expiry, ExpirySign, KeyringEvidence, LintRule, SourceEvidence,
+    CredentialSource, Expiry, ExpirySign, KeyringEvidence, Lint, LintRule, SourceEvidence,
 };
 use crate::model::evidence::{Evidence, Step};
 use crate::model::fault::{HttpFault, TokenFault, instant};
@@ -27,19 +27,29 @@ pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let is_secret = matches!(source.source, CredentialSource::SecretFile { .. });
         let is_candidate = keyring.candidates.iter().any(|c| c.source == source.source);
         if is_secret || is_candidate {
-            let spoils = source.lint.iter().any(|lint| {
-                lint.rule.spoils_password()
-                    && lint
-                        .key
-                        .as_ref()
-                        .is_some_and(|key| is_refused(evidence, source, |of| of == key))
-            });
-            let severity = if spoils {
-                Severity::Critical
-            } else {
+            let spoiling: Vec<&Lint> = source
+                .lint
+                .iter()
+                .filter(|lint| {
+                    let refused = |key: &String| is_refused(evidence, source, |of| of == key);
+                    lint.rule.spoils_password() && lint.key.as_ref().is_some_and(refused)
+                })
+                .collect();
+            let severity = if spoiling.is_empty() {
                 Severity::Warning
+            } else {
+                Severity::Critical
             };
-            findings.extend(linted(source, severity));
+            let is_likely_only = spoiling.iter().all(|lint| lint.rule.is_likely_only());
+            findings.extend(linted(source, severity).map(|finding| {
+                if severity == Severity::Critical && is_likely_only {
+                    finding.confidence(Confidence::Medium).fact(
+                        "the registry refuses it; the password itself may be wrong all the same",
+                    )
+                } else {
+                    finding
+                }
+            }));
         }
     }
 }
@@ -77,9 +87,7 @@ pub(in crate::diagnose) fn linted(source: &SourceEvidence, severity: Severity) -
         new(Cause::SecretFormat, None, None)
             .severity(severity)
             .facts(
-                source
-                    .lint
-                    .iter()
+                told(source)
                     .take(MAX_TOLD)
                     .map(|lint| format!("{}: {lint}", source.source)),
             )
@@ -87,27 +95,57 @@ pub(in crate::diagnose) fn linted(source: &SourceEvidence, severity: Severity) -
     )
 }
 
+/// Where there is an identity token in its place, that there is no password is said already.
+fn told(source: &SourceEvidence) -> impl Iterator<Item = &Lint> {
+    let has_token = |key: &Option<String>| {
+        let mut all = source.lint.iter();
+        all.any(|lint| lint.rule == LintRule::IdentityToken && lint.key == *key)
+    };
+    let lint = source.lint.iter();
+    lint.filter(move |lint| lint.rule != LintRule::EmptyPassword || !has_token(&lint.key))
+}
+
+/// What to do about all kinds of what is odd.
 fn mend(source: &SourceEvidence) -> String {
     let whose = &source.source;
-    let has = |is: fn(&LintRule) -> bool| source.lint.iter().any(|lint| is(&lint.rule));
-    if has(|rule| matches!(rule, LintRule::IdentityToken)) {
-        format!(
-            "Create {whose} anew with a user and a password. `az acr login` gives an identity token: use a service \
-             principal, or a token of the registry with a password."
-        )
-    } else if has(|rule| matches!(rule, LintRule::ConfigAsText { .. } | LintRule::NoAuths)) {
-        format!(
+    let mut hints: Vec<String> = source
+        .lint
+        .iter()
+        .map(|lint| mend_one(whose, lint))
+        .collect();
+    let mut seen = std::collections::HashSet::new();
+    hints.retain(|hint| seen.insert(hint.clone()));
+    hints.join(" ")
+}
+
+fn mend_one(whose: &CredentialSource, lint: &Lint) -> String {
+    let is_azure = lint
+        .key
+        .as_ref()
+        .is_some_and(|key| key.contains(".azurecr."));
+    match &lint.rule {
+        LintRule::IdentityToken if is_azure => format!(
+            "Create {whose} anew with a user and a password: a service principal, or a token of the registry (`az acr \
+             login` gives an identity token)."
+        ),
+        LintRule::IdentityToken
+        | LintRule::EmptyPassword
+        | LintRule::EmptyUser
+        | LintRule::NoLogin => {
+            format!("Create {whose} anew with a user and a password.")
+        }
+        LintRule::NoAuths | LintRule::ConfigAsText { .. } => format!(
             "Write the docker config itself into .dockerconfigjson of {whose}: {{\"auths\": {{…}}}}."
-        )
-    } else if has(|rule| {
-        matches!(
-            rule,
-            LintRule::EmptyPassword | LintRule::EmptyUser | LintRule::NoLogin
-        )
-    }) {
-        format!("Create {whose} anew with a user and a password.")
-    } else {
-        format!("Look at {whose} for what is named above, and create it anew without it.")
+        ),
+        LintRule::AuthsInLegacy => {
+            format!("Create {whose} anew with the type kubernetes.io/dockerconfigjson.")
+        }
+        LintRule::Placeholder { .. } | LintRule::LikeVariable { .. } | LintRule::RobotCut => {
+            format!(
+                "Create {whose} anew with the value itself in its place; a shell leaves a $ alone in single quotes."
+            )
+        }
+        _ => format!("Look at {whose} for what is named above, and create it anew without it."),
     }
 }
 
@@ -128,7 +166,7 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
             };
             let finding = expired(source, expiry, evidence.started, severity);
             findings.extend(finding.map(|finding| {
-                if is_refused && short_lived(expiry.sign).is_some() {
+                if is_refused && is_unknown(evidence) && short_lived(expiry.sign).is_some() {
                     Finding {
                         cause: Cause::CredentialExpired,
                         severity,
@@ -140,6 +178,8 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     finding
                         .severity(Severity::Info)
                         .fact("the registry gives this image to anyone, so this pull does without")
+                } else if works && short_lived(expiry.sign).is_some() {
+                    finding.severity(Severity::Info)
                 } else if works && finding.cause != Cause::CredentialExpiring {
                     finding
                         .confidence(Confidence::Medium)
@@ -242,6 +282,18 @@ pub(in crate::diagnose) fn expired(
                 "Renew {}, and find out what should have.",
                 source.source
             ))
+    })
+}
+
+/// The credential was refused as one that is not known; a 403 may speak of rights.
+fn is_unknown(evidence: &Evidence) -> bool {
+    evidence.walk.attempts.iter().any(|attempt| {
+        let fault = match (attempt.token.fault(), attempt.head.fault()) {
+            (Some(TokenFault::Rejected { fault }), _) | (None, Some(fault)) => Some(fault),
+            _ => None,
+        };
+        matches!(fault, Some(HttpFault::Status { status, code, .. })
+            if *status == 401 || code.as_deref() == Some("invalid_grant"))
     })
 }
 

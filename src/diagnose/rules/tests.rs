@@ -18,8 +18,8 @@ use crate::model::credential::{
 };
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{
-    Access, Evidence, Family, Head, LargeHello, RateLimit, Resolution, ResolutionSource, Resolve,
-    Session, Skip, Step,
+    Access, Challenge, Evidence, Family, Head, LargeHello, RateLimit, Resolution, ResolutionSource,
+    Resolve, Session, Skip, Step,
 };
 use crate::model::fault::{
     Distrust, DnsFault, HttpFault, IcmpError, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
@@ -372,18 +372,28 @@ fn an_old_hosts_entry_is_the_cause_of_what_does_not_connect() {
         });
         evidence
     };
-    let with_servers = |said: Result<&[&str], DnsFault>| {
-        let mut evidence = from_hosts(TcpFault::Timeout);
-        let queries = vec![query(2, REGISTRY, Family::V4, said)];
+    let beside = |fault, family, said: Result<&[&str], DnsFault>| {
+        let mut evidence = from_hosts(fault);
+        let queries = vec![query(2, REGISTRY, family, said)];
         evidence.leg_mut(Role::Registry).resolve.queries = queries;
         evidence
     };
+    let with_servers = |said| beside(TcpFault::Timeout, Family::V4, said);
     let evidence = with_servers(Ok(&["10.0.4.1"]));
     says(
         &only(&evidence, "dns_stale", Critical),
         &[REGISTRY, "at 10.0.3.9", "at 10.0.4.1"],
     );
     assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
+    // Of the entry's own family DNS says nothing; and this machine's lack of a route speaks of no entry.
+    let other_family = beside(TcpFault::Timeout, Family::V6, Ok(&["2001:db8::1"]));
+    only(&other_family, "tcp_timeout", Critical);
+    let no_route = TcpFault::NetUnreachable { icmp: None };
+    only(
+        &beside(no_route, Family::V4, Ok(&["10.0.4.1"])),
+        "net_unreachable",
+        Critical,
+    );
     // An entry that agrees with DNS is not old, and neither is one of which DNS knows nothing.
     only(&with_servers(Ok(&["10.0.3.9"])), "tcp_timeout", Critical);
     only(

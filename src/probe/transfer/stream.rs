@@ -177,6 +177,7 @@ async fn read_part(
             message: None,
             retry_after: None,
             challenged: false,
+            authorized: false,
         });
     }
     let mut hash = part.is_whole.then(Hasher::start);

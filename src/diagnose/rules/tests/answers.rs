@@ -21,8 +21,12 @@ fn a_401_without_a_challenge_says_nothing_of_the_password() {
         },
         failed(bare.clone()),
     );
+    // A saved report of an earlier version notes that nothing was asked for as a challenge.
+    let mut older = asked_by_nobody.clone();
+    older.walk.attempts[0].challenge = Some(Challenge::Anonymous);
     for evidence in [
-        asked_by_nobody,
+        older,
+        asked_by_nobody.clone(),
         healthy().no_manifest(ManifestFault::Http {
             fault: bare.clone(),
         }),
@@ -36,6 +40,30 @@ fn a_401_without_a_challenge_says_nothing_of_the_password() {
 }
 
 #[test]
+fn a_bare_401_to_a_token_is_a_refusal() {
+    let mut bare = status(401, None, false);
+    if let HttpFault::Status { authorized, .. } = &mut bare {
+        *authorized = true;
+    }
+    let fault = bare.clone();
+    let evidence = healthy().no_manifest(ManifestFault::Http { fault });
+    only(&evidence, "auth_denied", Critical);
+    only(&at_blob(Role::Registry, bare), "auth_denied", Critical);
+}
+
+#[test]
+fn a_header_of_hosts_toml_that_is_refused_is_told_as_that() {
+    let mut evidence = healthy().no_manifest(ManifestFault::Http {
+        fault: status(401, None, false),
+    });
+    evidence.walk.host.headers = vec!["Authorization".to_owned()];
+    says(
+        &only(&evidence, "auth_bad_cred", Critical),
+        &["header.Authorization"],
+    );
+}
+
+#[test]
 fn a_layer_that_the_registry_itself_refuses_is_no_matter_of_the_storage() {
     let refused = || status(401, None, true);
     says(
@@ -43,23 +71,27 @@ fn a_layer_that_the_registry_itself_refuses_is_no_matter_of_the_storage() {
         &["right to pull"],
     );
     only(&at_blob(Role::Blob, refused()), "blob_denied", Critical);
+    // Nobody has a right that could be too small.
+    let mut anonymous = at_blob(Role::Registry, refused());
+    anonymous.keyring = KeyringEvidence::default();
+    anonymous.walk.attempts = vec![accepted(None)];
+    only(&anonymous, "auth_no_cred", Critical);
 }
 
 #[test]
 fn a_token_that_a_head_is_refused_with_and_a_get_is_not_is_no_refused_head() {
-    let refused = |token| {
+    let refused = |by_another_token| {
         let head = failed(status(401, None, true));
+        let token = grant(Access::Pull);
         let mut evidence = healthy().refused(Some(credential(REGISTRY)), token, head);
         evidence.walk.attempts[0].served_to_get = true;
+        evidence.walk.attempts[0].by_another_token = by_another_token;
         evidence
     };
-    let finding = only(&refused(grant(Access::Pull)), "auth_denied", Critical);
+    let finding = only(&refused(true), "auth_denied", Critical);
     assert_eq!(finding.confidence, Confidence::Medium);
     says(&finding, &["HEAD", "with another token"]);
-    let without = Step::Skipped {
-        reason: Skip::NotNeeded,
-    };
-    only(&refused(without), "head_refused", Critical);
+    only(&refused(false), "head_refused", Critical);
 }
 
 #[test]
@@ -87,10 +119,35 @@ fn what_is_found_below_blobs_fails_by_what_was_said_of_manifests() {
     let mut first = accepted(None);
     first.head = failed(status(502, None, false));
     evidence.walk.attempts.insert(0, first);
+    // Of another credential of the same pull, below /manifests/ too.
+    only(&evidence, "manifest_unsupported", Critical);
+    evidence.walk.attempts[1].below_blobs = true;
     says(
         &only(&evidence, "registry_5xx", Critical),
         &["502", "/blobs/", "application/octet-stream"],
     );
+}
+
+#[test]
+fn a_400_in_plain_http_may_be_a_port_of_tls() {
+    let token = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let mut evidence = healthy().refused(None, token, failed(status(400, None, false)));
+    evidence.leg_mut(Role::Registry).endpoint.scheme = Scheme::Http;
+    evidence.walk.ping = failed(status(400, None, false));
+    let finding = only(&evidence, "request_refused", Critical);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(&finding, &["plain http", "hosts.toml"]);
+}
+
+#[test]
+fn the_ping_of_a_host_that_was_asked_for_content_alone_says_nothing() {
+    let mut evidence = healthy().no_blob(status(404, None, false));
+    evidence.walk.attempts.clear();
+    evidence.walk.resolved_elsewhere = true;
+    evidence.walk.ping = failed(status(404, None, false));
+    only(&evidence, "blob_unknown", Critical);
 }
 
 #[test]

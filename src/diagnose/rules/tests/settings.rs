@@ -605,7 +605,7 @@ fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
     );
     assert_eq!(finding.confidence, Confidence::Medium);
     says(
-        &only(&without_end(healthy()), "credential_expiring", Warning),
+        &only(&without_end(healthy()), "credential_expiring", Info),
         &["oauth2accesstoken"],
     );
     let copy = with_expiry(wrong_password(), None, -60, ExpirySign::Annotation);

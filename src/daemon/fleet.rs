@@ -113,8 +113,8 @@ pub struct Counters {
     pub events: Tally,
     /// Checks that were due and were not made, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
-    /// Transfer tests whose turn it was, by what decided it.
-    pub turns: BTreeMap<&'static str, u64>,
+    /// Slots that were used for a transfer test, by what allowed it.
+    pub slots: BTreeMap<&'static str, u64>,
     pub panics: u64,
     pub missed: u64,
     pub starved: u64,
@@ -131,7 +131,7 @@ impl Default for Counters {
             on_demand: BTreeMap::new(),
             events: Tally::default(),
             skipped: BTreeMap::new(),
-            turns: BTreeMap::new(),
+            slots: BTreeMap::new(),
             panics: 0,
             missed: 0,
             starved: 0,

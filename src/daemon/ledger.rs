@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{Moment, hash, share};
-use super::turns::Learned;
 use crate::model::credential::CredentialId;
 use crate::model::evidence::{Attempt, RateLimit};
 use crate::model::units::Bytes;
@@ -73,9 +72,9 @@ const ERROR_MOST: Duration = Duration::from_mins(10);
 /// No `Retry-After` counts for more.
 const RETRY_AFTER_MOST: Duration = Duration::from_hours(24);
 
-/// The book.
+/// The book. What an earlier version wrote besides is left out.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Ledger {
     /// That the bytes below were spent on, in days since the epoch.
     day: u64,
@@ -89,10 +88,6 @@ pub struct Ledger {
     rejected: BTreeMap<String, Vec<Rejected>>,
     /// Last transfer tests.
     transfers: BTreeMap<String, Moment>,
-    /// By registry: before when no other turn comes, since one was had.
-    turns: BTreeMap<String, Moment>,
-    /// By registry, or by the Lease of a credential: scores that sufficed.
-    learned: BTreeMap<String, Learned>,
     #[serde(skip)]
     rate_limits: BTreeMap<String, RateLimit>,
 }
@@ -399,25 +394,6 @@ impl Ledger {
         }
     }
 
-    /// A turn of a registry was had, and the next one comes after a moment.
-    pub fn had_turn(&mut self, registry: &str, until: Moment) {
-        self.turns.insert(registry.to_owned(), until);
-    }
-
-    /// Before when no other turn of a registry comes.
-    pub fn no_turn_before(&self, registry: &str) -> Option<Moment> {
-        self.turns.get(registry).copied()
-    }
-
-    /// What is known of scores that sufficed.
-    pub fn learned(&self, of: &str) -> Learned {
-        self.learned.get(of).cloned().unwrap_or_default()
-    }
-
-    pub fn learn(&mut self, of: &str, learned: Learned) {
-        self.learned.insert(of.to_owned(), learned);
-    }
-
     /// What a registry said of its rate limit; it is not kept across restarts, since it costs nothing
     /// to hear again.
     pub fn note_rate_limit(&mut self, registry: &str, limit: &RateLimit) {
@@ -444,14 +420,10 @@ impl Ledger {
         &mut self,
         targets: &dyn Fn(&str) -> bool,
         registries: &dyn Fn(&str) -> bool,
-        credentials: &dyn Fn(&str) -> bool,
         rest: Duration,
         now: Moment,
     ) {
         self.turn_page(now);
-        self.turns.retain(|name, _| registries(name));
-        self.learned
-            .retain(|name, _| registries(name) || credentials(name));
         self.transfers.retain(|name, _| targets(name));
         self.requests.retain(|name, _| registries(name));
         self.waits.retain(|name, _| registries(name));
@@ -732,16 +704,9 @@ mod tests {
         assert!(apart < Duration::from_micros(2), "{apart:?}");
         assert_eq!(read.resting(REJECTED_REST, "r", at(1)).len(), 1);
         assert_eq!(read.last_transfer("a"), Some(at(0)));
-        read.tidy(&|_| false, &|_| false, &|_| false, REJECTED_REST, at(1));
+        read.tidy(&|_| false, &|_| false, REJECTED_REST, at(1));
         let empty = serde_json::to_value(&read).unwrap();
-        for part in [
-            "requests",
-            "waits",
-            "rejected",
-            "transfers",
-            "turns",
-            "learned",
-        ] {
+        for part in ["requests", "waits", "rejected", "transfers"] {
             assert_eq!(empty[part], serde_json::json!({}), "{part}");
         }
         // What was spent today stays spent, also by targets that are gone.

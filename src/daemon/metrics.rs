@@ -118,9 +118,9 @@ families! {
     NODE_UNSCHEDULABLE: Gauge "pullpath_node_unschedulable" []
         "1: this node is cordoned, 0: it is not. Absent where the API server has not told.";
     SPREAD_TURNS: Counter "pullpath_spread_turns_total" ["by"]
-        "Transfer tests that were this node's turn, by what decided it: `lease`, `hash` (without the API server), `alone` (nobody shares the way).";
+        "Transfer tests that this node made for its group, by what allowed them: `lease`, or `alone` (no other node shares the path).";
     SPREAD_REACHABLE: Gauge "pullpath_spread_leases_reachable" []
-        "1: the API server answered when it was last asked for a Lease, 0: it did not or forbids it, and the hash alone decides. Absent where it was not asked.";
+        "1: the API server answered when it was last asked for a Lease, 0: it did not, or forbids it, and transfer tests are skipped. Absent where it was not asked.";
     RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
         "1: the configuration that was read last is in force, 0: it was refused.";
     RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
@@ -424,7 +424,7 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     page.add(&EVENTS, by("outcome", &events));
     of_node(fleet, page);
     if let Some(spread) = &fleet.spread {
-        page.add(&SPREAD_TURNS, by("by", &counters.turns));
+        page.add(&SPREAD_TURNS, by("by", &counters.slots));
         let heard = spread.heard.as_ref();
         let reachable = heard.map(|heard| gauge(vec![], truth(*heard == Heard::Well)));
         page.add(&SPREAD_REACHABLE, reachable);

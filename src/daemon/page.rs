@@ -272,7 +272,7 @@ fn used(one: &Use, kubelet: Option<&KubeletVersion>) -> String {
     )
 }
 
-/// Why transfer tests are not shared by Leases now, where they should be.
+/// Why transfer tests are skipped, where they are shared by Leases.
 pub(super) fn unshared(spread: &SpreadFace) -> Option<String> {
     let Some(Heard::Not {
         since,
@@ -288,7 +288,7 @@ pub(super) fn unshared(spread: &SpreadFace) -> Option<String> {
         ""
     };
     Some(format!(
-        "Leases are out of reach since {}, and which node tests is decided by hash alone: {reason}.{advice}",
+        "Leases are out of reach since {}, and transfer tests are skipped: {reason}.{advice}",
         instant(*since)
     ))
 }

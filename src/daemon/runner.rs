@@ -27,7 +27,7 @@ use super::packed::{Packed, Packer};
 use super::policy::{self, Heard, Then};
 use super::record::{Changes, HeldBack, Keep, Outcome, Run};
 use super::schedule::{Due, Moment, Schedule, Tier};
-use super::spread::Looked;
+use super::spread::Answer;
 use super::state::{State, StateFile};
 use super::target::Target;
 use crate::config::{Config, Discover};
@@ -71,11 +71,11 @@ pub enum Order {
         done: oneshot::Sender<Result<u64, Refused>>,
     },
     /// Check an image now, which no target may have.
-    Probe { wish: Box<Wish>, done: Answer },
+    Probe { wish: Box<Wish>, done: Reply },
 }
 
 /// What came of an image that somebody asked for.
-pub type Answer = oneshot::Sender<Result<Box<Report>, on_demand::Refused>>;
+pub type Reply = oneshot::Sender<Result<Box<Report>, on_demand::Refused>>;
 
 /// Why a check is not made now.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -145,7 +145,7 @@ pub struct Runner {
     underway: BTreeMap<Id, Underway>,
     /// The one that somebody asked for, besides those.
     asked: JoinSet<Result<Told, Outcome>>,
-    asking: Option<(Underway, Answer)>,
+    asking: Option<(Underway, Reply)>,
     pace: Pace,
     hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
     packer: Packer,
@@ -176,8 +176,8 @@ struct Underway {
 
 /// What a check comes back with.
 struct Back {
-    /// Whether it was this node's turn, where that was asked.
-    looked: Option<Looked>,
+    /// Whether the Lease allowed it, where that was asked.
+    answer: Option<Answer>,
     /// How long that took.
     asked_for: Duration,
     /// `None`: it was not.
@@ -367,9 +367,7 @@ impl Runner {
             self.pace.knows(name) || targets.iter().any(|target| &*target.registry == name)
         };
         let rest = self.sharing.rest();
-        let leases = self.leases_of_credentials();
-        let shared = |name: &str| leases.contains(name);
-        self.state.ledger.tidy(&has, &asks, &shared, rest, now);
+        self.state.ledger.tidy(&has, &asks, rest, now);
         self.hops.retain(|name, _| has(name));
         self.with_fleet(|fleet| {
             fleet.replace(targets.clone(), keep, memory);
@@ -736,16 +734,16 @@ impl Runner {
         let look = taken.as_ref().and_then(|taken| self.look(taken, now));
         let made = async move {
             let began = Instant::now();
-            let looked = match look {
+            let answer = match look {
                 Some(look) => Some(look.await),
                 None => None,
             };
             let mut back = Back {
                 asked_for: began.elapsed(),
                 made: None,
-                looked,
+                answer,
             };
-            if back.looked.as_ref().is_none_or(Looked::is_mine) {
+            if back.answer.as_ref().is_none_or(Answer::is_allowed) {
                 let made = timeout(most, Box::pin(check::make(&world, job))).await;
                 back.made = Some(made.map_err(|_| Outcome::TimedOut));
             }
@@ -788,7 +786,7 @@ impl Runner {
 
     /// Checks an image that somebody asks for, if it may be: one at a time, besides the schedule, and
     /// within the same budgets.
-    fn begin_asked(&mut self, wish: &Wish, done: Answer) {
+    fn begin_asked(&mut self, wish: &Wish, done: Reply) {
         let now = self.clock.now();
         match self.may_be_asked(wish, now) {
             Ok((due, target, reserved)) => self.ask(due, target, reserved, done, now),
@@ -843,7 +841,7 @@ impl Runner {
         due: Due,
         target: Arc<Target>,
         reserved: Option<Reserved>,
-        done: Answer,
+        done: Reply,
         now: Moment,
     ) {
         let job = self.job(&due, reserved, Arc::clone(&target), now);
@@ -911,7 +909,7 @@ impl Runner {
     fn finish(&mut self, joined: Result<(Id, Back), tokio::task::JoinError>) {
         let (id, back) = joined.unwrap_or_else(|error| {
             let back = Back {
-                looked: None,
+                answer: None,
                 asked_for: Duration::ZERO,
                 made: Some(Err(Outcome::Panicked)),
             };
@@ -922,7 +920,7 @@ impl Runner {
         };
         let now = self.clock.now();
         if let Some(taken) = &underway.taken {
-            self.end_turn(&underway, taken, back.looked, now);
+            self.end_turn(&underway, taken, back.answer, now);
         }
         let Some(told) = back.made else {
             self.show_one(&underway.due.target);
@@ -994,7 +992,6 @@ impl Runner {
         if let Some(changes) = changes {
             self.tell(&underway, &changes, now);
         }
-        self.know_way(&underway.target.registry, now);
         self.show_one(&due.target);
         if let Some(done) = underway.done {
             let _ = done.send(match outcome {

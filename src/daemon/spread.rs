@@ -1,4 +1,4 @@
-//! Asks the API server whose turn it is, and writes down what was done. `turns` decides.
+//! Reads and writes the Leases by which nodes test one at a time. `turns` decides.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::schedule::Moment;
-use super::turns::{self, Decision, Learned, Pass, Rule, Turn, View};
+use super::turns::{self as slots, Decision, Rule, SkipReason, Slot};
+use super::way::Group;
 use crate::config;
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::lease::{LeaseError, Leases, Now, Record, Seen, Standing};
@@ -25,7 +26,10 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 /// Leases that were seen and whose holder is waited for.
 const MOST_SEEN: usize = 1000;
 
-/// Turns by Leases.
+/// The annotation that counts.
+pub const NOTE: &str = "pullpath/epoch";
+
+/// The Leases of transfer tests and of rejected credentials.
 #[derive(Debug)]
 pub struct Spread {
     leases: Leases,
@@ -48,43 +52,58 @@ pub enum Heard {
     },
 }
 
-/// How a turn was got.
+/// What allowed a test, or a retry.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum How {
+pub enum AllowedBy {
     Lease,
-    /// By the score alone, without the API server.
-    Hash,
-    /// Nobody shares the way.
+    /// No other node shares the path.
     Alone,
     /// Of a credential: another node was let in with it, and so all may try.
     Accepted,
 }
 
-impl How {
+impl AllowedBy {
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lease => "lease",
-            Self::Hash => "hash",
             Self::Alone => "alone",
             Self::Accepted => "accepted",
         }
     }
 }
 
-/// What came of a look.
+/// What a Lease allows.
 #[derive(Debug)]
-pub struct Looked {
+pub struct Answer {
     pub decision: Decision,
-    pub how: How,
-    pub learned: Learned,
-    /// To be ended when the turn was had.
+    pub by: AllowedBy,
+    /// To be ended after the test.
     pub holding: Option<Holding>,
 }
 
-impl Looked {
-    pub fn is_mine(&self) -> bool {
-        self.decision == Decision::Mine
+impl Answer {
+    fn of(decision: Decision) -> Self {
+        Self {
+            decision,
+            by: AllowedBy::Lease,
+            holding: None,
+        }
+    }
+
+    fn allowed(by: AllowedBy) -> Self {
+        Self {
+            by,
+            ..Self::of(Decision::Test)
+        }
+    }
+
+    fn skip(reason: SkipReason) -> Self {
+        Self::of(Decision::Skip(reason))
+    }
+
+    pub fn is_allowed(&self) -> bool {
+        self.decision == Decision::Test
     }
 }
 
@@ -93,8 +112,9 @@ impl Looked {
 pub struct Holding {
     leases: Leases,
     holder: String,
+    lease: String,
     record: Record,
-    turn: Turn,
+    slot: Slot,
 }
 
 impl Spread {
@@ -143,20 +163,24 @@ impl Spread {
     }
 
     fn hear(&self, error: Option<&LeaseError>) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_refused = match error {
+        match error {
             None | Some(LeaseError::Held { .. } | LeaseError::Conflict) => {
+                let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
                 *heard = Some(Heard::Well);
-                return;
             }
-            Some(LeaseError::Unreachable(_)) => false,
-            Some(LeaseError::Forbidden(_) | LeaseError::Refused(_)) => true,
-        };
+            Some(error) => {
+                let is_refused = !matches!(error, LeaseError::Unreachable(_));
+                self.hear_not(error.to_string(), is_refused);
+            }
+        }
+    }
+
+    fn hear_not(&self, reason: String, is_refused: bool) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let since = match &*heard {
             Some(Heard::Not { since, .. }) => *since,
             _ => Timestamp::now(),
         };
-        let reason = error.map(ToString::to_string).unwrap_or_default();
         *heard = Some(Heard::Not {
             since,
             reason,
@@ -170,152 +194,152 @@ impl Spread {
         read.ok().map(Option::unwrap_or_default)
     }
 
-    async fn write(&self, lease: &str, record: &Record) -> Result<Record, LeaseError> {
+    /// One that is not answered may be written all the same: it expires then.
+    async fn write(&self, lease: &str, record: &Record) -> Result<Record, SkipReason> {
         let written = self.leases.write(lease, record).await;
         self.hear(written.as_ref().err());
-        written
+        written.map_err(|error| match error {
+            LeaseError::Held { .. } | LeaseError::Conflict => SkipReason::Conflict,
+            LeaseError::Unreachable(_) | LeaseError::Forbidden(_) | LeaseError::Refused(_) => {
+                SkipReason::NoApi
+            }
+        })
     }
 
-    fn standing(&self, lease: &str, record: &Record, now: Now) -> Standing {
+    fn is_held(&self, lease: &str, record: &Record, now: Instant) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of groups that this node has left; what is begun anew is waited for once more.
+        // Those of groups that this node has left; a holder is waited for once more then.
         if seen.len() >= MOST_SEEN {
             seen.clear();
         }
-        turns::standing(&mut seen, lease, record, &self.holder, now.steady)
+        let known = Seen::again(seen.get(lease), record, now);
+        let standing = record.standing(&self.holder, &known, now);
+        seen.insert(lease.to_owned(), known);
+        matches!(standing, Standing::Held { .. })
     }
 
-    /// Looks whether a transfer test is this node's turn, and takes the Lease for it. One request where
-    /// it is not, two where it is; within 20 s. `asked`: the time at the call. The epoch may end before the
-    /// API server has answered, and the turn with it.
-    pub async fn look(&self, turn: &Turn, mut learned: Learned, asked: Moment) -> Looked {
+    /// Asks for a transfer test, and takes the Lease for it. One request where it is not allowed, two where it
+    /// is; within 20 s. `asked`: the time at the call. The epoch may end before the API server has answered,
+    /// and the slot with it.
+    pub async fn ask(&self, group: &Group, slot: &Slot, asked: Moment) -> Answer {
         let begun = Instant::now();
         let now = || asked.after(begun.elapsed());
-        let looked = |decision, how, learned, holding| Looked {
-            decision,
-            how,
-            learned,
-            holding,
-        };
-        if turn.group.is_alone {
-            return looked(Decision::Mine, How::Alone, learned, None);
+        if group.is_alone {
+            return Answer::allowed(AllowedBy::Alone);
         }
-        let lease = &turn.group.lease;
+        let lease = &group.lease;
         let Some(mut record) = self.read(lease).await else {
-            let decision = turns::decide(turn, View::Nothing, learned.of(&turn.group), now());
-            return looked(decision, How::Hash, learned, None);
+            return Answer::skip(SkipReason::NoApi);
         };
-        learned.learn(turn, &record);
         let clocks = Now::read();
-        let standing = self.standing(lease, &record, clocks);
-        let view = View::Told(&record, &standing);
-        let decision = turns::decide(turn, view, learned.of(&turn.group), now());
-        if decision != Decision::Mine {
-            return looked(decision, How::Lease, learned, None);
+        let is_held = self.is_held(lease, &record, clocks.steady);
+        let decision = slots::decide(slot, record.note(NOTE), is_held, now());
+        if decision != Decision::Test {
+            return self.refused(lease, decision);
         }
         record.take(&self.holder, self.lasts, clocks.at);
-        match self.write(lease, &record).await {
-            Ok(record) => {
-                let holding = Holding {
-                    leases: self.leases.clone(),
-                    holder: self.holder.clone(),
-                    record,
-                    turn: turn.clone(),
-                };
-                if now() >= turn.end() {
-                    holding.leave().await;
-                    return looked(Decision::Pass(Pass::Late), How::Lease, learned, None);
-                }
-                looked(Decision::Mine, How::Lease, learned, Some(holding))
-            }
-            // Somebody was quicker; or it was not answered, and may be ours all the same.
-            Err(LeaseError::Held { .. } | LeaseError::Conflict | LeaseError::Unreachable(_)) => {
-                looked(turns::later(turn, now()), How::Lease, learned, None)
-            }
-            Err(LeaseError::Forbidden(_) | LeaseError::Refused(_)) => {
-                let decision = turns::decide(turn, View::Nothing, learned.of(&turn.group), now());
-                looked(decision, How::Hash, learned, None)
-            }
+        let record = match self.write(lease, &record).await {
+            Ok(record) => record,
+            Err(reason) => return Answer::skip(reason),
+        };
+        let holding = Holding {
+            leases: self.leases.clone(),
+            holder: self.holder.clone(),
+            lease: lease.clone(),
+            record,
+            slot: slot.clone(),
+        };
+        if now() >= slot.end() {
+            holding.leave().await;
+            return Answer::skip(SkipReason::Late);
+        }
+        Answer {
+            holding: Some(holding),
+            ..Answer::allowed(AllowedBy::Lease)
         }
     }
 
-    /// The same for a credential that was rejected: nothing is held, what is begun is noted at once.
-    pub async fn look_for_retry(
+    /// The same for a credential that was rejected: nothing is held, the retry is counted at once.
+    pub async fn ask_retry(
         &self,
-        turn: &Turn,
+        lease: &str,
+        slot: &Slot,
         rejected: Moment,
-        mut learned: Learned,
         now: Moment,
-    ) -> Looked {
-        let looked = |decision, how, learned| Looked {
-            decision,
-            how,
-            learned,
-            holding: None,
-        };
-        let decide = |view: View<'_>, learned: &Learned| {
-            turns::decide_retry(turn, view, learned.of(&turn.group), rejected, now)
-        };
-        let lease = &turn.group.lease;
+    ) -> Answer {
         let Some(mut record) = self.read(lease).await else {
-            let decision = decide(View::Nothing, &learned);
-            return looked(decision, How::Hash, learned);
+            return Answer::skip(SkipReason::NoApi);
         };
-        learned.learn(turn, &record);
-        let decision = decide(View::Told(&record, &Standing::Free), &learned);
-        if turns::was_accepted(&record, turn, rejected) {
-            return looked(decision, How::Accepted, learned);
+        let note = record.note(NOTE);
+        if slots::was_accepted(slot, note, rejected) {
+            return Answer::allowed(AllowedBy::Accepted);
         }
-        if decision != Decision::Mine {
-            return looked(decision, How::Lease, learned);
+        let decision = slots::decide(slot, note, false, now);
+        if decision != Decision::Test {
+            return self.refused(lease, decision);
         }
-        turns::book(&mut record, turn);
+        if let Some(note) = slots::counted(slot, note) {
+            record.set_note(NOTE, note);
+        }
         match self.write(lease, &record).await {
-            Ok(_) => looked(Decision::Mine, How::Lease, learned),
-            Err(LeaseError::Forbidden(_) | LeaseError::Refused(_)) => {
-                let decision = decide(View::Nothing, &learned);
-                looked(decision, How::Hash, learned)
-            }
-            Err(_) => looked(turns::later(turn, now), How::Lease, learned),
+            Ok(_) => Answer::allowed(AllowedBy::Lease),
+            Err(reason) => Answer::skip(reason),
         }
     }
 
-    /// Notes that a credential was let in again.
-    pub async fn tell_accepted(self: Arc<Self>, turn: Turn, now: Moment) {
+    /// A note that can't be read is shown, since only people can remove it.
+    fn refused(&self, lease: &str, decision: Decision) -> Answer {
+        if decision == Decision::Skip(SkipReason::Unreadable) {
+            self.hear_not(
+                format!(
+                    "the annotation {NOTE} of the Lease {lease} can't be read; delete that Lease"
+                ),
+                false,
+            );
+        }
+        Answer::of(decision)
+    }
+
+    /// Writes down that a credential was accepted.
+    pub async fn report_accepted(self: Arc<Self>, lease: String, slot: Slot, now: Moment) {
         for _ in 0..TRIES {
-            if let Some(mut record) = self.read(&turn.group.lease).await {
-                turns::accept(&mut record, &turn, now);
-                if self.write(&turn.group.lease, &record).await.is_ok() {
+            if let Some(mut record) = self.read(&lease).await {
+                if let Some(note) = slots::accepted(&slot, record.note(NOTE), now) {
+                    record.set_note(NOTE, note);
+                }
+                if self.write(&lease, &record).await.is_ok() {
                     return;
                 }
             }
             tokio::time::sleep(BETWEEN_TRIES).await;
         }
         tracing::warn!(
-            lease = turn.group.lease,
-            "that a credential is let in again could not be told to the other nodes"
+            lease,
+            "other nodes could not be informed that a credential is accepted again"
         );
     }
 }
 
 impl Holding {
-    /// Counts the turn and gives the Lease up.
+    /// Counts the test and gives the Lease up.
     pub async fn end(mut self) {
-        let lease = self.turn.group.lease.clone();
+        let lease = &self.lease;
         for _ in 0..TRIES {
             // Expired and taken over, or written before without an answer: not ours to write.
             if self.record.holder() != Some(&self.holder) {
                 return;
             }
             let mut record = self.record.clone();
-            turns::book(&mut record, &self.turn);
+            if let Some(note) = slots::counted(&self.slot, record.note(NOTE)) {
+                record.set_note(NOTE, note);
+            }
             record.give_up(Now::read().at);
-            match self.leases.write(&lease, &record).await {
+            match self.leases.write(lease, &record).await {
                 Ok(_) => return,
                 Err(error) => tracing::debug!(lease, %error, "a Lease could not be given up"),
             }
             tokio::time::sleep(BETWEEN_TRIES).await;
-            if let Ok(Some(record)) = self.leases.read(&lease).await {
+            if let Ok(Some(record)) = self.leases.read(lease).await {
                 self.record = record;
             }
         }
@@ -325,18 +349,17 @@ impl Holding {
         );
     }
 
-    /// Gives it up, and nothing was done.
-    pub async fn leave(mut self) {
+    /// Gives it up, and nothing was done. It expires by itself otherwise.
+    async fn leave(mut self) {
         self.record.give_up(Now::read().at);
-        // It expires by itself otherwise.
-        let _ = self
-            .leases
-            .write(&self.turn.group.lease, &self.record)
-            .await;
+        let _ = self.leases.write(&self.lease, &self.record).await;
     }
 }
 
-/// The rule of transfer tests, as the configuration has it.
+/// The rule of transfer tests in a configuration.
 pub fn rule(config: &config::Spread) -> Rule {
-    Rule::transfers(config.epoch.0, config.nodes_per_group.0)
+    Rule {
+        epoch: config.epoch.0,
+        nodes: config.nodes_per_group.0,
+    }
 }

@@ -1,10 +1,9 @@
-//! Whose turn it is: of the nodes that share a way, a few do in each epoch what all of them could do.
-//! Pure; `spread` asks the API server.
+//! Which node tests: of those that share a path, a few make in each epoch the test that all of them could
+//! make. Pure; `spread` asks the API server.
 //!
-//! Each node has a score in each epoch, by a hash of group, epoch and node (rendezvous hashing), and the
-//! lower it is, the sooner its turn comes. At its turn a node looks at the group's note in a Lease: it
-//! tells how many were there before. So nobody needs a list of nodes, and the place of one that has gone
-//! is the next one's.
+//! Each node has one slot in each epoch, at a moment that follows from its name. At its slot it reads the
+//! note in its group's Lease, which counts the tests of the epoch. So no node needs a list of the others,
+//! and the place of one that is down is the next one's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,417 +11,127 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::schedule::{Moment, hash, share};
-use crate::kubernetes::lease::{Record, Seen, Standing};
-use crate::model::credential::{CredentialId, CredentialSource};
-use crate::model::path::PathClass;
 
-/// Named in all hashes below: another way to decide is another name.
-const VERSION: &str = "pullpath turns 1";
+/// Part of all hashes: another way to decide has another name.
+pub const VERSION: &str = "pullpath slots 1";
 
-/// Before the keys of notes.
-const PREFIX: &str = "pullpath/";
-
-/// Notes of one Lease: groups that have a registry and a NAT gateway in common, by class and subnet.
-/// Where there are more, those whose epoch began first are forgotten, and their tests made once more.
-const MOST_NOTES: usize = 64;
-
-/// A note is of no use any more so long after its epoch began; that of the longest epoch is.
-const NOTE_KEPT: Duration = Duration::from_hours(24 * 14);
-
-/// How many thresholds are remembered: the least counts, so that without the API server fewer test
-/// rather than more.
-const THRESHOLDS: usize = 4;
-
-/// What is another's now is looked at again after a thirtieth of the time in which turns come, within
-/// these: a test takes some seconds.
+/// A Lease that is held is read again after a part of the epoch, within these: a test takes some seconds.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// How turns are shared out.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How many, and how often.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rule {
     pub epoch: Duration,
-    /// How many of a group have a turn in an epoch.
-    pub places: u32,
-    /// The part of an epoch in which all turns of a group come. It begins anywhere in the epoch, as long
-    /// as it ends within it.
-    pub window: f64,
+    /// How many nodes of a group test in an epoch.
+    pub nodes: u32,
 }
 
 impl Rule {
-    /// Transfer tests. 5,000 nodes look at one Lease in a quarter of 5 h: 1.1 a second.
-    pub fn transfers(epoch: Duration, places: u32) -> Self {
-        Self {
-            epoch,
-            places,
-            window: 0.25,
-        }
-    }
-
-    /// Credentials that were rejected: one node each hour.
+    /// Credentials that were rejected: one node an hour.
     pub const RETRIES: Self = Self {
         epoch: Duration::from_hours(1),
-        places: 1,
-        window: 1.0,
+        nodes: 1,
     };
 
-    fn epoch_of(&self, at: Moment) -> u64 {
+    /// When the epoch began that a moment is in, in seconds since 1970. It begins at another moment for each
+    /// registry, so that those behind one NAT gateway are not tested together.
+    pub fn begin(&self, of: &str, at: Moment) -> u64 {
         let length = self.epoch.as_secs().max(1);
-        at.0.as_secs() / length * length
+        let offset = hash(&[VERSION, "epoch", of]) % length;
+        let at = at.0.as_secs();
+        at - (at + length - offset) % length
     }
 }
 
-/// Those who share turns, and where they write it down.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Group {
-    /// The name of the Lease. While one of any of its groups holds it, the others wait.
-    pub lease: String,
-    /// The key of the group's note (an annotation).
-    pub note: String,
-    /// Nobody else can be in it: there is nobody to ask.
-    pub is_alone: bool,
-}
-
-/// By what address packets leave for a public one.
+/// A node's slot in an epoch.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Egress {
-    /// Not translated: a private way.
-    Inside,
-    /// An EIP, or an address of one's own: nobody shares it.
-    Own,
-    /// These, which many share, in order.
-    Shared(Vec<String>),
-    /// Not known. All that do not know it share one, as if it were the same.
-    Unknown,
-}
-
-/// The way of a transfer test.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Way {
-    /// Of the leg that layers come by.
-    pub class: Option<PathClass>,
-    pub egress: Egress,
-    /// Subnet or zone.
-    pub place: Option<String>,
-}
-
-impl Group {
-    /// Those who get layers of a registry by the same way.
-    pub fn of_way(registry: &str, way: &Way, rule: &Rule) -> Self {
-        let egress = match &way.egress {
-            Egress::Inside => "inside".to_owned(),
-            Egress::Own => "own".to_owned(),
-            Egress::Shared(addresses) => format!("shared {}", addresses.join(" ")),
-            Egress::Unknown => "unknown".to_owned(),
-        };
-        let class = way.class.map_or("unknown", PathClass::as_str);
-        let lease = hash(&[VERSION, "transfer", registry, &egress]);
-        let note = hash(&[
-            VERSION,
-            "transfer",
-            registry,
-            &egress,
-            class,
-            way.place.as_deref().unwrap_or_default(),
-            &rule.epoch.as_secs().to_string(),
-        ]);
-        Self {
-            lease: format!("pullpath-transfer-{lease:016x}"),
-            note: format!("{PREFIX}{note:016x}"),
-            is_alone: way.egress == Egress::Own,
-        }
-    }
-
-    /// Those who have the same credential for a registry, told by the place it comes from. What it
-    /// holds is not asked: a hash of it in a Lease could be tried against lists of passwords.
-    pub fn of_credential(registry: &str, id: &CredentialId) -> Self {
-        let (kind, place): (_, [&str; 2]) = match &id.source {
-            CredentialSource::SecretFile {
-                path,
-                namespace,
-                name,
-            } => match namespace {
-                Some(namespace) => ("secret", [namespace, name]),
-                None => ("file", [path, name]),
-            },
-            CredentialSource::PasswordFile { path }
-            | CredentialSource::DockerConfig { path }
-            | CredentialSource::NodeConfig { path }
-            | CredentialSource::RuntimeConfig { path }
-            | CredentialSource::NodeProvider { path, .. }
-            | CredentialSource::Helper { path, .. } => ("file", [path, ""]),
-            CredentialSource::CommandLine => ("command line", ["", ""]),
-        };
-        let [first, second] = place;
-        let parts = [
-            VERSION,
-            "credential",
-            registry,
-            kind,
-            first,
-            second,
-            &id.key,
-        ];
-        let name = hash(&parts);
-        Self {
-            lease: format!("pullpath-credential-{name:016x}"),
-            note: format!("{PREFIX}{name:016x}"),
-            is_alone: false,
-        }
-    }
-}
-
-/// A node's turn in an epoch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Turn {
-    pub group: Group,
+pub struct Slot {
     pub rule: Rule,
     /// When the epoch began, in seconds since 1970.
     pub epoch: u64,
-    /// From 0 to just below 1; the lowest come first.
-    pub score: f64,
     pub at: Moment,
 }
 
-impl Turn {
-    fn of(group: &Group, rule: &Rule, node: &str, epoch: u64) -> Self {
-        let begin = Moment(Duration::from_secs(epoch));
-        let drawn = epoch.to_string();
-        let score = share(hash(&[VERSION, "score", &group.note, &drawn, node]));
-        // The same moment for all of the group, and another one in each epoch: tests meet all hours.
-        let opens = share(hash(&[VERSION, "window", &group.note, &drawn]));
-        let into = opens * (1.0 - rule.window) + score * rule.window;
-        Self {
-            group: group.clone(),
-            rule: *rule,
-            epoch,
-            score,
-            at: begin.after(rule.epoch.mul_f64(into)),
-        }
-    }
-
-    /// The first turn of a node that comes after a moment.
-    pub fn after(group: &Group, rule: &Rule, node: &str, after: Moment) -> Self {
-        let epoch = rule.epoch_of(after);
-        let this = Self::of(group, rule, node, epoch);
+impl Slot {
+    /// The first one of a node that comes after a moment. `of`: a registry, or the Lease of a credential.
+    pub fn after(of: &str, rule: &Rule, node: &str, after: Moment) -> Self {
+        let in_epoch = |epoch: u64| {
+            let draw = share(hash(&[VERSION, "slot", of, &epoch.to_string(), node]));
+            Self {
+                rule: *rule,
+                epoch,
+                at: Moment(Duration::from_secs(epoch)).after(rule.epoch.mul_f64(draw)),
+            }
+        };
+        let this = in_epoch(rule.begin(of, after));
         if this.at > after {
             return this;
         }
-        Self::of(group, rule, node, epoch + rule.epoch.as_secs().max(1))
+        in_epoch(this.end().0.as_secs())
     }
 
     /// When the next epoch begins.
     pub fn end(&self) -> Moment {
-        Moment(Duration::from_secs(self.epoch)).after(self.rule.epoch)
+        Moment(Duration::from_secs(
+            self.epoch + self.rule.epoch.as_secs().max(1),
+        ))
     }
 
-    /// The last moment of this one.
-    pub fn last(&self) -> Moment {
-        let end = self.end().0;
-        Moment(end.saturating_sub(Duration::from_nanos(1)))
-    }
-
-    /// When it is looked at again who holds the Lease: not all at the same moment.
-    fn again(&self, now: Moment) -> Moment {
-        let wait = self.rule.epoch.mul_f64(self.rule.window / 30.0);
-        let wait = wait.clamp(AGAIN.0, AGAIN.1);
-        let drawn = now.0.as_nanos().to_string();
-        let draw = share(hash(&[&self.group.note, &drawn, &self.score.to_string()]));
-        now.after(wait.mul_f64(0.5 + draw))
+    /// Another node holds the Lease: not all read it again at the same moment.
+    fn later(&self, now: Moment) -> Decision {
+        let wait = (self.rule.epoch / 120).clamp(AGAIN.0, AGAIN.1);
+        let [now_text, at] = [now, self.at].map(|moment| moment.0.as_nanos().to_string());
+        let again = now.after(wait.mul_f64(0.5 + share(hash(&[&now_text, &at]))));
+        if again >= self.end() {
+            return Decision::Skip(SkipReason::Late);
+        }
+        Decision::Later(again)
     }
 }
 
 /// What nodes of a group leave to each other, as JSON in an annotation.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Note {
-    pub epoch: Timestamp,
-    /// How many had their turn in it.
-    pub done: u32,
-    /// The highest score of those.
-    pub score: f64,
-    /// Of a credential: the epoch in which it was let in again.
+struct Note {
+    epoch: Timestamp,
+    /// How many have tested in it.
+    done: u32,
+    /// Of a credential: when a node was let in with it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accepted: Option<Timestamp>,
+    accepted: Option<Timestamp>,
 }
 
+/// It is there, and is no note.
+#[derive(Debug)]
+struct Unreadable;
+
 impl Note {
-    fn epoch(&self) -> Option<u64> {
-        u64::try_from(self.epoch.as_second()).ok()
+    /// One of an epoch after the next is none: the clock of the node that wrote it is wrong.
+    fn read(text: Option<&str>, slot: &Slot) -> Result<Option<Self>, Unreadable> {
+        let Some(text) = text else { return Ok(None) };
+        let note: Self = serde_json::from_str(text).map_err(|_| Unreadable)?;
+        let is_possible = seconds(note.epoch) <= slot.end().0.as_secs();
+        Ok(Some(note).filter(|_| is_possible))
     }
 
-    /// The group's, where it can be read and believed. Of an epoch that begins later than the one after
-    /// this: whoever wrote it has a clock that is not ours.
-    pub fn read(record: &Record, turn: &Turn) -> Option<Self> {
-        let note: Self = serde_json::from_str(record.note(&turn.group.note)?).ok()?;
-        let next = turn.epoch + turn.rule.epoch.as_secs();
-        let is_whole = (0.0..=1.0).contains(&note.score);
-        (is_whole && note.epoch()? <= next).then_some(note)
-    }
-
-    /// How many had their turn in this epoch; `None`: a later one has begun.
-    fn done_in(&self, turn: &Turn) -> Option<u32> {
-        match self.epoch()?.cmp(&turn.epoch) {
+    /// How many have tested in the slot's epoch; `None`: a later one has begun.
+    fn done_in(&self, slot: &Slot) -> Option<u32> {
+        match seconds(self.epoch).cmp(&slot.epoch) {
             std::cmp::Ordering::Greater => None,
             std::cmp::Ordering::Equal => Some(self.done),
             std::cmp::Ordering::Less => Some(0),
         }
     }
 
-    fn write(&self, record: &mut Record, turn: &Turn) {
-        // Numbers and times: nothing in it can't be written.
-        if let Ok(text) = serde_json::to_string(self) {
-            tidy(record, turn.epoch);
-            record.set_note(&turn.group.note, text);
-        }
-    }
-
-    /// What would have sufficed: the score of the last that had a turn, once all had it.
-    fn threshold(&self, rule: &Rule) -> Option<f64> {
-        (self.done >= rule.places).then_some(self.score)
+    /// Numbers and times: nothing in it can't be written.
+    fn text(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
     }
 }
 
-/// Why a turn passes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Pass {
-    /// As many as should have had theirs.
-    Enough,
-    /// The epoch ended before others had.
-    Late,
-    /// Without the API server, and by its score it is not this node's.
-    NotByHash,
-    /// Without the API server, and it was never seen what score suffices.
-    Unsure,
-    /// It is not known by which way layers come.
-    NoWay,
-}
-
-impl Pass {
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Enough => "spread_enough",
-            Self::Late => "spread_late",
-            Self::NotByHash => "spread_by_hash",
-            Self::Unsure => "spread_unsure",
-            Self::NoWay => "spread_no_path",
-        }
-    }
-}
-
-/// What becomes of a turn.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Decision {
-    /// It is this node's; where there is a Lease, once it is written.
-    Mine,
-    Pass(Pass),
-    Later(Moment),
-}
-
-/// What the API server told.
-#[derive(Clone, Copy, Debug)]
-pub enum View<'a> {
-    Told(&'a Record, &'a Standing),
-    /// It is away, or forbids it.
-    Nothing,
-}
-
-/// Decides. `learned`: scores that sufficed in earlier epochs.
-pub fn decide(turn: &Turn, view: View<'_>, learned: &[f64], now: Moment) -> Decision {
-    if now >= turn.end() {
-        return Decision::Pass(Pass::Late);
-    }
-    let (record, standing) = match view {
-        View::Told(record, standing) => (record, standing),
-        View::Nothing => {
-            let least = learned.iter().copied().reduce(f64::min);
-            return match least {
-                None => Decision::Pass(Pass::Unsure),
-                Some(least) if turn.score <= least => Decision::Mine,
-                Some(_) => Decision::Pass(Pass::NotByHash),
-            };
-        }
-    };
-    let note = Note::read(record, turn);
-    match note.as_ref().map_or(Some(0), |note| note.done_in(turn)) {
-        None => return Decision::Pass(Pass::Late),
-        Some(done) if done >= turn.rule.places => return Decision::Pass(Pass::Enough),
-        Some(_) => {}
-    }
-    if let Standing::Held { .. } = standing {
-        return later(turn, now);
-    }
-    Decision::Mine
-}
-
-/// The same for a credential that this node saw rejected at a moment. Once it was let in elsewhere since
-/// then, each node may try it once, at its turn.
-pub fn decide_retry(
-    turn: &Turn,
-    view: View<'_>,
-    learned: &[f64],
-    rejected: Moment,
-    now: Moment,
-) -> Decision {
-    if let View::Told(record, _) = view
-        && was_accepted(record, turn, rejected)
-    {
-        return Decision::Mine;
-    }
-    decide(turn, view, learned, now)
-}
-
-/// Whether another node was let in with it, in the epoch in which this one was not, or later.
-pub fn was_accepted(record: &Record, turn: &Turn, rejected: Moment) -> bool {
-    let accepted = Note::read(record, turn).and_then(|note| note.accepted);
-    let accepted = accepted.and_then(|at| u64::try_from(at.as_second()).ok());
-    let next = turn.epoch + turn.rule.epoch.as_secs();
-    // By a clock that is not ours, it would be let in for ever.
-    accepted.is_some_and(|at| at >= turn.rule.epoch_of(rejected) && at <= next)
-}
-
-/// Again, if there is time left.
-pub fn later(turn: &Turn, now: Moment) -> Decision {
-    let again = turn.again(now);
-    if again >= turn.end() {
-        return Decision::Pass(Pass::Late);
-    }
-    Decision::Later(again)
-}
-
-/// The Lease with one more turn done.
-pub fn book(record: &mut Record, turn: &Turn) {
-    let before = Note::read(record, turn);
-    let (done, score) = match before.as_ref().map(|note| (note, note.done_in(turn))) {
-        // A later epoch has begun: nothing of this one is asked any more.
-        Some((_, None)) => return,
-        Some((note, Some(done))) if done > 0 => (done, note.score),
-        _ => (0, 0.0),
-    };
-    let note = Note {
-        epoch: timestamp(turn.epoch),
-        done: done.saturating_add(1),
-        score: score.max(turn.score),
-        accepted: before.and_then(|note| note.accepted),
-    };
-    note.write(record, turn);
-}
-
-/// The Lease with the news that a credential was let in again.
-pub fn accept(record: &mut Record, turn: &Turn, now: Moment) {
-    let accepted = Some(timestamp(turn.rule.epoch_of(now)));
-    let note = match Note::read(record, turn) {
-        Some(note) => Note { accepted, ..note },
-        None => Note {
-            epoch: timestamp(turn.epoch),
-            done: 1,
-            score: turn.score,
-            accepted,
-        },
-    };
-    note.write(record, turn);
+fn seconds(at: Timestamp) -> u64 {
+    u64::try_from(at.as_second()).unwrap_or(0)
 }
 
 fn timestamp(seconds: u64) -> Timestamp {
@@ -430,105 +139,116 @@ fn timestamp(seconds: u64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }
 
-/// Takes away notes of long ago, and what is none.
-fn tidy(record: &mut Record, now: u64) {
-    let begin = |text: &str| {
-        let note: Note = serde_json::from_str(text).ok()?;
-        note.epoch()
+/// Why a node does not use its slot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SkipReason {
+    /// As many have tested as should.
+    Enough,
+    /// The epoch ended while another node held the Lease.
+    Late,
+    /// Another node wrote the Lease at the same time.
+    Conflict,
+    /// The API server does not answer, or forbids it.
+    NoApi,
+    /// The Lease holds a note that is none.
+    Unreadable,
+    /// It is not known by which path layers are pulled.
+    NoPath,
+}
+
+impl SkipReason {
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enough => "spread_enough",
+            Self::Late => "spread_late",
+            Self::Conflict => "spread_conflict",
+            Self::NoApi => "spread_no_api",
+            Self::Unreadable => "spread_unreadable",
+            Self::NoPath => "spread_no_path",
+        }
+    }
+}
+
+/// What a node does with its slot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// It tests, once the Lease is written.
+    Test,
+    Skip(SkipReason),
+    /// Another node holds the Lease; it is read again then.
+    Later(Moment),
+}
+
+/// Decides by the note in the Lease, and by whether another node holds it.
+pub fn decide(slot: &Slot, note: Option<&str>, is_held: bool, now: Moment) -> Decision {
+    if now >= slot.end() {
+        return Decision::Skip(SkipReason::Late);
+    }
+    let Ok(note) = Note::read(note, slot) else {
+        return Decision::Skip(SkipReason::Unreadable);
     };
-    let mut epochs: Vec<u64> = record.notes().filter_map(|(_, text)| begin(text)).collect();
-    epochs.sort_unstable_by(|a, b| b.cmp(a));
-    // One more is written now.
-    let oldest = epochs.get(MOST_NOTES - 1).copied().unwrap_or(0);
-    record.retain_notes(|key, text| {
-        if !key.starts_with(PREFIX) {
-            return true;
-        }
-        begin(text).is_some_and(|at| at > oldest && at.saturating_add(NOTE_KEPT.as_secs()) > now)
+    match note.map_or(Some(0), |note| note.done_in(slot)) {
+        None => Decision::Skip(SkipReason::Late),
+        Some(done) if done >= slot.rule.nodes => Decision::Skip(SkipReason::Enough),
+        Some(_) if is_held => slot.later(now),
+        Some(_) => Decision::Test,
+    }
+}
+
+/// Whether another node was let in with a credential after it was rejected here. Then each node may try it
+/// once, at its slot.
+pub fn was_accepted(slot: &Slot, note: Option<&str>, rejected: Moment) -> bool {
+    let note = Note::read(note, slot).ok().flatten();
+    let accepted = note.and_then(|note| note.accepted).map(seconds);
+    // By a clock that is far ahead, it would be let in for ever.
+    accepted.is_some_and(|at| at > rejected.0.as_secs() && at <= slot.end().0.as_secs())
+}
+
+/// The note with one more test; `None`: it stays as it is.
+pub fn counted(slot: &Slot, note: Option<&str>) -> Option<String> {
+    let before = Note::read(note, slot).ok().flatten();
+    let done = before.as_ref().map_or(Some(0), |note| note.done_in(slot))?;
+    let note = Note {
+        epoch: timestamp(slot.epoch),
+        done: done.saturating_add(1),
+        accepted: before.and_then(|note| note.accepted),
+    };
+    note.text()
+}
+
+/// The note with the news that a credential was accepted.
+pub fn accepted(slot: &Slot, note: Option<&str>, now: Moment) -> Option<String> {
+    let before = Note::read(note, slot).ok().flatten();
+    let mut note = before.unwrap_or(Note {
+        epoch: timestamp(slot.epoch),
+        done: 1,
+        accepted: None,
     });
+    note.accepted = Some(timestamp(now.0.as_secs()));
+    note.text()
 }
 
-/// Scores that sufficed for one group, the newest last.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Learned {
-    note: String,
-    epoch: u64,
-    scores: Vec<f64>,
-}
-
-impl Learned {
-    /// Of this group; nothing of another is known of it.
-    pub fn of(&self, group: &Group) -> &[f64] {
-        if self.note == group.note {
-            &self.scores
-        } else {
-            &[]
-        }
-    }
-
-    /// Takes what a note tells.
-    pub fn learn(&mut self, turn: &Turn, record: &Record) {
-        let Some(note) = Note::read(record, turn) else {
-            return;
-        };
-        let (Some(epoch), Some(score)) = (note.epoch(), note.threshold(&turn.rule)) else {
-            return;
-        };
-        if self.note != turn.group.note {
-            *self = Self {
-                note: turn.group.note.clone(),
-                ..Self::default()
-            };
-        }
-        // The same once more, or of long ago.
-        if epoch <= self.epoch {
-            return;
-        }
-        self.epoch = epoch;
-        self.scores.push(score);
-        if self.scores.len() > THRESHOLDS {
-            self.scores.remove(0);
-        }
-    }
-}
-
-/// A Lease was seen, after it was seen before; how it stands for this holder.
-pub fn standing(
-    seen: &mut BTreeMap<String, Seen>,
-    lease: &str,
-    record: &Record,
-    holder: &str,
-    now: Instant,
-) -> Standing {
-    let known = Seen::again(seen.get(lease), record, now);
-    let standing = record.standing(holder, &known, now);
-    seen.insert(lease.to_owned(), known);
-    standing
-}
-
-/// When this node's turns are, of each thing that it takes turns for.
+/// This node's next slots, of each registry or credential.
 #[derive(Debug)]
-pub struct Turns {
+pub struct Slots {
     node: String,
     rule: Rule,
-    places: BTreeMap<Arc<str>, Place>,
+    entries: BTreeMap<Arc<str>, SlotEntry>,
 }
 
 #[derive(Debug)]
-struct Place {
-    /// `None`: not known yet. Its turn comes all the same, and passes.
-    group: Option<Group>,
-    turn: Turn,
-    is_running: bool,
+struct SlotEntry {
+    slot: Slot,
+    is_taken: bool,
 }
 
-impl Turns {
+impl Slots {
     pub fn new(node: &str, rule: Rule) -> Self {
         Self {
             node: node.to_owned(),
             rule,
-            places: BTreeMap::new(),
+            entries: BTreeMap::new(),
         }
     }
 
@@ -536,105 +256,64 @@ impl Turns {
         &self.rule
     }
 
-    /// These are what turns are taken for, and nothing else. One that is new has its first turn after
-    /// the moment that is given with it; one that stays keeps its turn, and its group where none is known.
-    pub fn replace(&mut self, wanted: impl IntoIterator<Item = (Arc<str>, Option<Group>, Moment)>) {
-        let mut before = std::mem::take(&mut self.places);
-        for (name, group, after) in wanted {
-            let place = match before.remove(&name) {
-                // What is being looked at goes on.
-                Some(place) if place.is_running || group.is_none() || place.group == group => place,
-                _ => Place {
-                    turn: self.turn(&name, group.as_ref(), after),
-                    group,
-                    is_running: false,
-                },
-            };
-            self.places.insert(name, place);
+    /// These have slots, and nothing else. The first one of what is new comes after the moment that is given
+    /// with it.
+    pub fn replace(&mut self, wanted: impl IntoIterator<Item = (Arc<str>, Moment)>) {
+        let mut before = std::mem::take(&mut self.entries);
+        for (name, after) in wanted {
+            let entry = before.remove(&name).unwrap_or_else(|| SlotEntry {
+                slot: Slot::after(&name, &self.rule, &self.node, after),
+                is_taken: false,
+            });
+            self.entries.insert(name, entry);
         }
-    }
-
-    /// Whose group is not known has the turn of one that is called like it.
-    fn turn(&self, name: &str, group: Option<&Group>, after: Moment) -> Turn {
-        let unknown = Group {
-            lease: String::new(),
-            note: format!("unknown {name}"),
-            is_alone: false,
-        };
-        Turn::after(group.unwrap_or(&unknown), &self.rule, &self.node, after)
     }
 
     pub fn next(&self) -> Option<Moment> {
-        let waiting = self.places.values().filter(|place| !place.is_running);
-        waiting.map(|place| place.turn.at).min()
+        let waiting = self.entries.values().filter(|entry| !entry.is_taken);
+        waiting.map(|entry| entry.slot.at).min()
     }
 
     pub fn next_of(&self, name: &str) -> Option<Moment> {
-        Some(self.places.get(name)?.turn.at)
+        Some(self.entries.get(name)?.slot.at)
     }
 
-    /// Takes the turn that is due for longest; without a group it can only pass.
-    pub fn take(&mut self, now: Moment) -> Option<(Arc<str>, Turn, bool)> {
-        let waiting = self
-            .places
-            .iter_mut()
-            .filter(|(_, place)| !place.is_running);
-        let (name, place) = waiting.min_by_key(|(_, place)| place.turn.at)?;
-        if place.turn.at > now {
+    /// Takes the slot that is due for longest.
+    pub fn take(&mut self, now: Moment) -> Option<(Arc<str>, Slot)> {
+        let waiting = self.entries.iter_mut().filter(|(_, one)| !one.is_taken);
+        let (name, entry) = waiting.min_by_key(|(_, entry)| entry.slot.at)?;
+        if entry.slot.at > now {
             return None;
         }
-        place.is_running = true;
-        Some((Arc::clone(name), place.turn.clone(), place.group.is_some()))
+        entry.is_taken = true;
+        Some((Arc::clone(name), entry.slot.clone()))
     }
 
-    /// It is looked at again.
+    /// The same slot comes once more.
     pub fn later(&mut self, name: &str, at: Moment) {
-        if let Some(place) = self.places.get_mut(name) {
-            place.turn.at = at;
-            place.is_running = false;
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.slot.at = at;
+            entry.is_taken = false;
         }
     }
 
-    /// It was had, or has passed: the next one is in another epoch.
+    /// It was used or skipped: the next one is in another epoch.
     pub fn done(&mut self, name: &str, now: Moment) {
-        let Some(place) = self.places.get(name) else {
-            return;
-        };
-        let after = place.turn.last().max(now);
-        let turn = self.turn(name, place.group.as_ref(), after);
-        if let Some(place) = self.places.get_mut(name) {
-            place.turn = turn;
-            place.is_running = false;
+        if let Some(entry) = self.entries.get_mut(name) {
+            let last = entry.slot.end().0.saturating_sub(Duration::from_nanos(1));
+            let after = Moment(last).max(now);
+            entry.slot = Slot::after(name, &self.rule, &self.node, after);
+            entry.is_taken = false;
         }
     }
 
-    /// What is known now of one thing's group. What was known before is not forgotten for nothing.
-    pub fn know(&mut self, name: &Arc<str>, group: Option<Group>, after: Moment) {
-        let Some(place) = self.places.get(name) else {
-            return;
-        };
-        if place.is_running || group.is_none() || place.group == group {
-            return;
-        }
-        let place = Place {
-            turn: self.turn(name, group.as_ref(), after),
-            group,
-            is_running: false,
-        };
-        self.places.insert(Arc::clone(name), place);
-    }
-
-    /// Nothing is known of the looks that are under way: their turns pass.
+    /// Those that were taken are skipped.
     pub fn give_up(&mut self, now: Moment) {
-        let running = self.places.iter().filter(|(_, place)| place.is_running);
-        let running: Vec<Arc<str>> = running.map(|(name, _)| Arc::clone(name)).collect();
-        for name in running {
+        let taken = self.entries.iter().filter(|(_, entry)| entry.is_taken);
+        let taken: Vec<Arc<str>> = taken.map(|(name, _)| Arc::clone(name)).collect();
+        for name in taken {
             self.done(&name, now);
         }
-    }
-
-    pub fn has(&self, name: &str) -> bool {
-        self.places.contains_key(name)
     }
 }
 
@@ -643,332 +322,161 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_hours(1);
+    const RULE: Rule = Rule {
+        epoch: Duration::from_hours(5),
+        nodes: 2,
+    };
+    const LENGTH: u64 = 5 * 3600;
 
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(1_800_000_000 + seconds))
     }
 
-    fn rule() -> Rule {
-        Rule::transfers(5 * HOUR, 2)
+    fn slot(node: &str) -> Slot {
+        Slot::after("r.test", &RULE, node, at(0))
     }
 
-    fn way(egress: Egress, class: PathClass) -> Way {
-        Way {
-            class: Some(class),
-            egress,
-            place: None,
-        }
-    }
-
-    fn group() -> Group {
-        let way = way(Egress::Inside, PathClass::Intranet);
-        Group::of_way("r.test", &way, &rule())
-    }
-
-    fn turn(node: &str) -> Turn {
-        Turn::after(&group(), &rule(), node, at(0))
-    }
-
-    fn with_note(turn: &Turn, epoch: u64, done: u32, score: f64) -> Record {
-        let mut record = Record::default();
+    fn note(epoch: u64, done: u32) -> String {
         let note = Note {
             epoch: timestamp(epoch),
             done,
-            score,
             accepted: None,
         };
-        note.write(&mut record, turn);
-        record
+        note.text().unwrap()
     }
 
     /// Other nodes run other versions: what these hashes are must not change without another name.
     #[test]
-    fn names_and_scores_are_the_same_in_every_version() {
-        let group = group();
-        assert_eq!(group.lease, "pullpath-transfer-c1b35692490dc562");
-        assert_eq!(group.note, "pullpath/4545c820a15dd716");
-        let turn = turn("n1");
-        assert_eq!(turn.epoch, 1_800_000_000);
-        assert_eq!(format!("{:.6}", turn.score), "0.473465");
-        let id = CredentialId {
-            source: CredentialSource::SecretFile {
-                path: "the cluster".to_owned(),
-                namespace: Some("shop".to_owned()),
-                name: "pull".to_owned(),
-            },
-            key: "r.test".to_owned(),
-        };
-        let group = Group::of_credential("r.test", &id);
-        assert_eq!(group.lease, "pullpath-credential-db3f9b66266b4d33");
+    fn epochs_and_slots_are_the_same_in_every_version() {
+        let slot = slot("n1");
+        let at = slot.at.0.as_secs() - slot.epoch;
+        assert_eq!((slot.epoch, at), (1_800_001_160, 12_312));
     }
 
     #[test]
-    fn what_shares_a_nat_shares_a_lease_and_each_way_has_a_note() {
-        let of = |registry: &str, egress: Egress, class, place: Option<&str>| {
-            let way = Way {
-                place: place.map(ToOwned::to_owned),
-                ..way(egress, class)
-            };
-            Group::of_way(registry, &way, &rule())
-        };
-        let nat = || Egress::Shared(vec!["192.0.2.1".to_owned()]);
-        let snat = PathClass::PublicSnat;
-        let one = of("r.test", nat(), snat, None);
-        for (other, same_lease) in [
-            (of("r.test", nat(), snat, Some("10.0.0.0/24")), true),
-            (of("r.test", nat(), PathClass::PublicUnknown, None), true),
-            (of("s.test", nat(), snat, None), false),
-            (of("r.test", Egress::Unknown, snat, None), false),
-            (
-                of("r.test", Egress::Inside, PathClass::Intranet, None),
-                false,
-            ),
-        ] {
-            assert_ne!(one.note, other.note);
-            assert_eq!(one.lease == other.lease, same_lease, "{other:?}");
-            assert!(!other.is_alone);
+    fn each_node_has_one_slot_in_each_epoch_and_all_hours_are_met() {
+        let (mut begins, mut firsts) = (Vec::new(), std::collections::BTreeSet::new());
+        let nodes: Vec<String> = (0..50).map(|node| format!("n{node}")).collect();
+        let mut after = at(0);
+        for _ in 0..200 {
+            let epoch = RULE.begin("r.test", after);
+            let begin = Moment(Duration::from_secs(epoch - 1));
+            let slots = nodes.iter().map(|node| {
+                let slot = Slot::after("r.test", &RULE, node, begin);
+                assert_eq!(slot.epoch, epoch);
+                assert!(slot.at > begin && slot.at < slot.end(), "{slot:?}");
+                let next = Slot::after("r.test", &RULE, node, slot.at);
+                assert_eq!(next.epoch, epoch + LENGTH);
+                (slot.at, node)
+            });
+            firsts.insert(slots.min().unwrap().1);
+            begins.push(epoch % 86_400 / 3600);
+            after = after.after(RULE.epoch);
         }
-        assert!(of("r.test", Egress::Own, PathClass::PublicEip, None).is_alone);
-        // Other epochs are other groups, since their numbers mean something else.
-        let longer = Rule::transfers(6 * HOUR, 2);
-        let other = Group::of_way("r.test", &way(nat(), snat), &longer);
-        assert_eq!(other.lease, one.lease);
-        assert_ne!(other.note, one.note);
-    }
-
-    #[test]
-    fn turns_come_once_in_each_epoch_lowest_first_and_at_other_hours_each_time() {
-        let (mut opens, mut winners) = (Vec::new(), std::collections::BTreeSet::new());
-        for epoch in 0..200u64 {
-            let after = at(epoch * 5 * 3600);
-            let mut turns: Vec<(Turn, u32)> = (0..50)
-                .map(|n| (Turn::after(&group(), &rule(), &format!("n{n}"), after), n))
-                .collect();
-            // All of one epoch, whichever has begun.
-            let last = turns.iter().map(|(turn, _)| turn.epoch).max().unwrap();
-            turns.retain(|(turn, _)| turn.epoch == last);
-            turns.sort_by(|(a, _), (b, _)| a.score.total_cmp(&b.score));
-            assert!(turns.windows(2).all(|pair| pair[0].0.at <= pair[1].0.at));
-            let begin = Duration::from_secs(last);
-            for (turn, _) in &turns {
-                assert!(turn.at.0 >= begin && turn.at < turn.end(), "{turn:?}");
-                assert!((0.0..1.0).contains(&turn.score));
-            }
-            opens.push(turns[0].0.at.0.as_secs() % 86_400 / 3600);
-            winners.insert(turns[0].1);
-        }
-        opens.sort_unstable();
-        opens.dedup();
-        assert_eq!(opens.len(), 24, "tests meet all hours: {opens:?}");
-        assert!(winners.len() > 40, "not the same ones each time");
+        begins.sort_unstable();
+        begins.dedup();
+        assert_eq!(begins.len(), 24, "tests meet all hours: {begins:?}");
+        assert!(firsts.len() > 40, "not the same ones each time");
+        assert_ne!(RULE.begin("s.test", after), RULE.begin("r.test", after));
     }
 
     #[test]
     fn the_note_the_holder_and_the_time_decide() {
-        let turn = turn("n1");
-        let (now, free) = (turn.at, Standing::Free);
-        let held = Standing::Held {
-            by: "n2".to_owned(),
-            until: Instant::now(),
-        };
-        let epoch = turn.epoch;
-        let length = 5 * 3600;
-        let ask = |record: &Record, standing: &Standing, now| {
-            decide(&turn, View::Told(record, standing), &[], now)
-        };
-        let pass = Decision::Pass;
-        for (record, standing, expected) in [
-            (Record::default(), &free, Decision::Mine),
-            (Record::default(), &Standing::Ours, Decision::Mine),
-            (with_note(&turn, epoch, 1, 0.1), &free, Decision::Mine),
-            (with_note(&turn, epoch, 2, 0.1), &free, pass(Pass::Enough)),
-            (with_note(&turn, epoch, 3, 0.1), &held, pass(Pass::Enough)),
-            (
-                with_note(&turn, epoch - length, 2, 0.1),
-                &free,
-                Decision::Mine,
-            ),
-            (
-                with_note(&turn, epoch + length, 0, 0.1),
-                &free,
-                pass(Pass::Late),
-            ),
+        use SkipReason::{Enough, Late, Unreadable};
+        let slot = slot("n1");
+        let epoch = slot.epoch;
+        let skip = Decision::Skip;
+        for (note, is_held, expected) in [
+            (None, false, Decision::Test),
+            (Some(note(epoch, 1)), false, Decision::Test),
+            (Some(note(epoch, 2)), false, skip(Enough)),
+            (Some(note(epoch, 3)), true, skip(Enough)),
+            (Some(note(epoch - LENGTH, 2)), false, Decision::Test),
+            (Some(note(epoch + LENGTH, 0)), false, skip(Late)),
             // A clock that is days ahead is not believed.
-            (
-                with_note(&turn, epoch + 2 * length, 2, 0.1),
-                &free,
-                Decision::Mine,
-            ),
-            (with_note(&turn, epoch, 2, 7.5), &free, Decision::Mine),
+            (Some(note(epoch + 2 * LENGTH, 2)), false, Decision::Test),
+            (Some("{torn".to_owned()), false, skip(Unreadable)),
+            (Some("{\"done\": 1}".to_owned()), false, skip(Unreadable)),
         ] {
-            assert_eq!(
-                ask(&record, standing, now),
-                expected,
-                "{record:?} {standing:?}"
-            );
+            let decision = decide(&slot, note.as_deref(), is_held, slot.at);
+            assert_eq!(decision, expected, "{note:?} {is_held}");
         }
-        let Decision::Later(again) = ask(&Record::default(), &held, now) else {
-            panic!("somebody else holds it");
+        let Decision::Later(again) = decide(&slot, None, true, slot.at) else {
+            panic!("another node holds it");
         };
-        let wait = again.since(now).as_secs();
+        let wait = again.since(slot.at).as_secs();
         assert!((15..=45).contains(&wait), "{wait}");
-        let last = Moment(turn.end().0.checked_sub(Duration::from_secs(5)).unwrap());
-        assert_eq!(ask(&Record::default(), &held, last), pass(Pass::Late));
-        assert_eq!(ask(&Record::default(), &free, turn.end()), pass(Pass::Late));
-        let mut foreign = Record::default();
-        foreign.set_note(&turn.group.note, "{torn".to_owned());
-        assert_eq!(ask(&foreign, &free, now), Decision::Mine);
+        let last = Moment(slot.end().0.checked_sub(Duration::from_secs(5)).unwrap());
+        assert_eq!(decide(&slot, None, true, last), skip(Late));
+        assert_eq!(decide(&slot, None, false, slot.end()), skip(Late));
     }
 
     #[test]
-    fn without_the_api_server_the_least_score_that_sufficed_decides_and_nothing_is_guessed() {
-        let turn = turn("n1");
-        let ask = |learned: &[f64]| decide(&turn, View::Nothing, learned, turn.at);
-        assert_eq!(ask(&[]), Decision::Pass(Pass::Unsure));
-        let (above, below) = (turn.score + 0.01, turn.score - 0.01);
-        assert_eq!(ask(&[above]), Decision::Mine);
-        assert_eq!(ask(&[above, below]), Decision::Pass(Pass::NotByHash));
-    }
-
-    #[test]
-    fn scores_that_sufficed_are_learned_from_whole_epochs_of_the_own_group() {
-        let turn = turn("n1");
-        let length = 5 * 3600;
-        let mut learned = Learned::default();
-        learned.learn(&turn, &Record::default());
-        learned.learn(&turn, &with_note(&turn, turn.epoch, 1, 0.1));
-        assert_eq!(learned.of(&turn.group), &[] as &[f64], "not all were there");
-        for back in (0..6).rev() {
-            #[expect(clippy::cast_precision_loss, reason = "below 6")]
-            let score = 0.1 * (back as f64 + 1.0);
-            let note = with_note(&turn, turn.epoch - back * length, 2, score);
-            learned.learn(&turn, &note);
-            // The same once more is nothing new.
-            learned.learn(&turn, &note);
-        }
-        let scores: Vec<String> = learned
-            .of(&turn.group)
-            .iter()
-            .map(|score| format!("{score:.1}"))
-            .collect();
-        assert_eq!(scores, ["0.4", "0.3", "0.2", "0.1"]);
-        let way = way(Egress::Unknown, PathClass::PublicSnat);
-        let other = Group::of_way("r.test", &way, &rule());
-        assert_eq!(learned.of(&other), &[] as &[f64]);
-    }
-
-    #[test]
-    fn what_was_done_is_counted_and_notes_do_not_pile_up() {
-        let turn = turn("n1");
-        let mut record = Record::default();
-        record.set_note("kubectl.kubernetes.io/other", "kept".to_owned());
-        book(&mut record, &turn);
-        let second = Turn {
-            score: turn.score + 0.1,
-            ..turn.clone()
-        };
-        book(&mut record, &second);
-        let note = Note::read(&record, &turn).unwrap();
-        assert_eq!((note.done, note.epoch()), (2, Some(turn.epoch)));
-        assert!((note.score - second.score).abs() < 1e-12);
+    fn tests_are_counted_by_epoch() {
+        let slot = slot("n1");
+        let one = counted(&slot, None).unwrap();
+        assert_eq!(one, note(slot.epoch, 1));
+        let two = counted(&slot, Some(&one)).unwrap();
+        assert_eq!(two, note(slot.epoch, 2));
         // The next epoch begins with nothing; a straggler of the last changes nothing.
-        let next = Turn::after(&group(), &rule(), "n1", turn.last());
-        assert_eq!(next.epoch, turn.epoch + 5 * 3600);
-        book(&mut record, &next);
-        book(&mut record, &turn);
-        assert_eq!(Note::read(&record, &next).unwrap().done, 1);
-        for other in 0..200 {
-            let mut one = next.clone();
-            one.group.note = format!("pullpath/{other}");
-            one.epoch += other;
-            book(&mut record, &one);
-        }
-        let notes = record.notes().count();
-        assert_eq!(notes, MOST_NOTES + 1, "those of others are left alone");
-        assert_eq!(record.note("kubectl.kubernetes.io/other"), Some("kept"));
-        let mut late = next.clone();
-        late.epoch += NOTE_KEPT.as_secs() + 86_400;
-        late.group.note = "pullpath/late".to_owned();
-        book(&mut record, &late);
-        assert_eq!(record.notes().count(), 2);
+        let next = Slot::after("r.test", &RULE, "n1", slot.at);
+        let third = counted(&next, Some(&two)).unwrap();
+        assert_eq!(third, note(slot.epoch + LENGTH, 1));
+        assert_eq!(counted(&slot, Some(&third)), None);
     }
 
     #[test]
     fn a_credential_let_in_elsewhere_may_be_tried_by_all_once() {
-        let id = CredentialId {
-            source: CredentialSource::DockerConfig {
-                path: "/config.json".to_owned(),
-            },
-            key: "r.test".to_owned(),
-        };
-        let group = Group::of_credential("r.test", &id);
-        let turn = |node: &str, after| Turn::after(&group, &Rule::RETRIES, node, after);
+        let slot = |node: &str, after| Slot::after("lease", &Rule::RETRIES, node, after);
         let rejected = at(10);
-        let first = turn("n1", rejected.after(HOUR));
+        let first = slot("n1", rejected.after(HOUR));
         assert!(first.at.since(rejected) >= HOUR);
-        let mut record = Record::default();
-        let ask = |turn: &Turn, record: &Record, rejected| {
-            let view = View::Told(record, &Standing::Free);
-            decide_retry(turn, view, &[], rejected, turn.at)
-        };
-        assert_eq!(ask(&first, &record, rejected), Decision::Mine);
-        book(&mut record, &first);
-        // The others rest for this hour.
-        let second = Turn {
-            score: 0.9,
-            ..first.clone()
-        };
+        assert_eq!(decide(&first, None, false, first.at), Decision::Test);
+        let tried = counted(&first, None).unwrap();
+        // The others wait for this hour.
         assert_eq!(
-            ask(&second, &record, rejected),
-            Decision::Pass(Pass::Enough)
+            decide(&first, Some(&tried), false, first.at),
+            Decision::Skip(SkipReason::Enough)
         );
-        accept(&mut record, &first, first.at);
-        assert_eq!(ask(&second, &record, rejected), Decision::Mine);
-        // Rejected here all the same, in a later hour: as before.
-        let again = first.end().after(Duration::from_mins(1));
-        let third = turn("n2", again.after(HOUR));
-        book(&mut record, &third);
-        assert_eq!(ask(&third, &record, again), Decision::Pass(Pass::Enough));
-        assert!(
-            was_accepted(&record, &third, rejected),
-            "kept by later notes"
-        );
+        assert!(!was_accepted(&first, Some(&tried), rejected));
+        let news = accepted(&first, Some(&tried), first.at).unwrap();
+        assert!(was_accepted(&first, Some(&news), rejected));
+        // Rejected here all the same, and later: as before.
+        assert!(!was_accepted(&first, Some(&news), first.at));
+        let next = slot("n2", first.end());
+        let kept = counted(&next, Some(&news)).unwrap();
+        assert!(was_accepted(&next, Some(&kept), rejected), "kept");
         // Let in for ever by a clock that is ahead: not believed.
-        accept(&mut record, &third, third.at.after(48 * HOUR));
-        assert!(!was_accepted(&record, &third, again));
+        let ahead = accepted(&next, Some(&kept), next.at.after(48 * HOUR)).unwrap();
+        assert!(!was_accepted(&next, Some(&ahead), rejected));
     }
 
     #[test]
-    fn a_restart_repeats_no_turn_and_a_new_group_has_its_own() {
-        let mut turns = Turns::new("n1", rule());
+    fn a_slot_comes_once_also_after_a_restart() {
         let name: Arc<str> = Arc::from("r.test");
-        let wanted = |group, after| [(Arc::clone(&name), group, after)];
-        turns.replace(wanted(None, at(0)));
-        let unknown = turns.next().unwrap();
-        let (_, _, is_known) = turns.take(unknown).unwrap();
-        assert!(!is_known);
-        assert_eq!(turns.next(), None, "it is being looked at");
-        turns.done("r.test", unknown);
-        turns.know(&name, Some(group()), at(0));
-        let first = turn("n1");
-        assert_eq!(turns.next(), Some(first.at));
-        let (_, taken, is_known) = turns.take(first.at).unwrap();
-        assert!(is_known && taken == first);
-        turns.later("r.test", first.at.after(HOUR));
-        assert_eq!(turns.next_of("r.test"), Some(first.at.after(HOUR)));
-        turns.take(first.at.after(HOUR)).unwrap();
-        turns.done("r.test", first.at.after(HOUR));
-        let second = turns.next().unwrap();
-        assert!(second > first.last());
-        // What becomes unknown stays what it was.
-        turns.know(&name, None, at(0));
-        turns.replace(wanted(None, at(0)));
-        assert_eq!(turns.next(), Some(second));
-        // Another process, right after the turn.
-        let mut restarted = Turns::new("n1", rule());
-        restarted.replace(wanted(Some(group()), first.at));
+        let mut slots = Slots::new("n1", RULE);
+        slots.replace([(Arc::clone(&name), at(0))]);
+        let first = slot("n1");
+        assert_eq!(slots.next(), Some(first.at));
+        let (_, taken) = slots.take(first.at).unwrap();
+        assert_eq!(taken, first);
+        assert_eq!(slots.next(), None, "it is taken");
+        let again = first.at.after(Duration::from_secs(30));
+        slots.later("r.test", again);
+        assert_eq!(slots.next_of("r.test"), Some(again));
+        slots.take(again).unwrap();
+        slots.done("r.test", again);
+        let second = slots.next().unwrap();
+        assert!(second >= first.end());
+        slots.replace([(Arc::clone(&name), at(0))]);
+        assert_eq!(slots.next(), Some(second), "what stays keeps its slot");
+        slots.take(second).unwrap();
+        slots.give_up(second);
+        assert!(slots.next() > Some(second));
+        let mut restarted = Slots::new("n1", RULE);
+        restarted.replace([(name, first.at)]);
         assert_eq!(restarted.next(), Some(second));
         restarted.replace([]);
-        assert!(restarted.next().is_none() && !restarted.has("r.test"));
+        assert!(restarted.next().is_none());
     }
 }

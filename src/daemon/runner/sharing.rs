@@ -14,10 +14,10 @@ use crate::daemon::fleet::SpreadFace;
 use crate::daemon::ledger::{REJECTED_REST, REJECTED_REST_SHARED};
 use crate::daemon::policy::{self, Then};
 use crate::daemon::schedule::{Due, Moment, Rhythm, Tier, hash, share};
-use crate::daemon::spread::{self, How, Looked, Spread};
+use crate::daemon::spread::{self, AllowedBy, Answer, Spread};
 use crate::daemon::target::Target;
-use crate::daemon::turns::{Decision, Group, Pass, Rule, Turn, Turns};
-use crate::daemon::way;
+use crate::daemon::turns::{Decision, Rule, SkipReason, Slot, Slots};
+use crate::daemon::way::{self, Group};
 use crate::kubernetes::client::ConnectError;
 use crate::model::credential::CredentialId;
 use crate::model::evidence::Attempt;
@@ -28,17 +28,18 @@ const MOST_ASKING: usize = 4;
 /// A credential whose turn it is may be tried for so long; longer where checks are further apart.
 const TRY_WITHIN: Duration = Duration::from_mins(10);
 
-/// A test's turn.
+/// A slot that is used for a test, if the Lease allows it.
 #[derive(Clone, Debug)]
 pub(super) struct Taken {
     pub(super) registry: Arc<str>,
-    pub(super) turn: Turn,
+    group: Group,
+    slot: Slot,
     /// When the target's last transfer test was, before this was booked.
     last: Option<Moment>,
 }
 
-/// A look for a credential, with what came of it.
-pub(super) type Asked = (Arc<str>, Turn, Looked);
+/// A credential's Lease, the slot, and the answer.
+pub(super) type Asked = (Arc<str>, Slot, Answer);
 
 /// What is shared, and how; empty where nothing is.
 #[derive(Debug)]
@@ -50,13 +51,13 @@ pub(super) struct Sharing {
     check_timeout: Duration,
     /// Of this node, from 0 to 1.
     share: f64,
-    turns: Turns,
-    retries: Turns,
+    slots: Slots,
+    retries: Slots,
     asking: JoinSet<Asked>,
     /// What others are told, and Leases that are given up.
     telling: JoinSet<()>,
     /// Credentials that this node tries for all, by Lease.
-    trying: BTreeMap<String, Turn>,
+    trying: BTreeMap<String, Slot>,
 }
 
 impl Sharing {
@@ -68,8 +69,8 @@ impl Sharing {
             kubeconfig: config.kubernetes.kubeconfig.clone(),
             check_timeout: config.schedule.check_timeout.0,
             share: share(hash(&[node, "rest"])),
-            turns: Turns::new(node, spread::rule(&config.spread)),
-            retries: Turns::new(node, Rule::RETRIES),
+            slots: Slots::new(node, spread::rule(&config.spread)),
+            retries: Slots::new(node, Rule::RETRIES),
             asking: JoinSet::new(),
             telling: JoinSet::new(),
             trying: BTreeMap::new(),
@@ -83,9 +84,9 @@ impl Sharing {
             && self.check_timeout == config.schedule.check_timeout.0
     }
 
-    /// When the next turn comes that needs a place among the checks.
+    /// When the next slot comes that needs a place among the checks.
     pub(super) fn next(&self) -> Option<Moment> {
-        self.turns.next()
+        self.slots.next()
     }
 
     /// When the next credential is asked for.
@@ -95,10 +96,10 @@ impl Sharing {
             .flatten()
     }
 
-    /// When the turn of a target's registry may come.
+    /// When the slot of a target's registry comes.
     pub(super) fn next_of(&self, target: &Target) -> Option<Moment> {
         target.rhythm.transfer?;
-        self.turns.next_of(&target.registry)
+        self.slots.next_of(&target.registry)
     }
 
     /// As another configuration has it. What is being told goes on.
@@ -147,7 +148,7 @@ impl Sharing {
 }
 
 impl Runner {
-    /// Turns of these targets' registries, and of what was rejected.
+    /// Slots of these targets' registries, and of what was rejected.
     pub(super) fn share(&mut self, targets: &[Arc<Target>], now: Moment) {
         if self.sharing.spread.is_none() {
             return;
@@ -159,24 +160,12 @@ impl Runner {
             .collect();
         registries.sort_unstable();
         registries.dedup();
-        let wanted: Vec<_> = registries
-            .into_iter()
-            .map(|registry| {
-                let group = self.group_of(&registry);
-                let after = self.no_turn_before(&registry, now);
-                (registry, group, after)
-            })
-            .collect();
-        self.sharing.turns.replace(wanted);
+        let wanted = registries.into_iter().map(|registry| (registry, now));
+        self.sharing.slots.replace(wanted);
         self.share_retries();
     }
 
-    fn no_turn_before(&self, registry: &str, now: Moment) -> Moment {
-        let before = self.state.ledger.no_turn_before(registry);
-        before.map_or(now, |before| before.max(now))
-    }
-
-    /// Credentials that rest have turns.
+    /// Credentials that were rejected have slots.
     fn share_retries(&mut self) {
         let rejected: Vec<_> = self
             .state
@@ -184,9 +173,8 @@ impl Runner {
             .rejected()
             .filter_map(|(registry, one)| {
                 let id = one.attempt.credential.as_ref()?;
-                let group = Group::of_credential(registry, id);
-                let name = Arc::from(group.lease.as_str());
-                Some((name, Some(group), one.at.after(REJECTED_REST)))
+                let lease = Group::of_credential(registry, id).lease;
+                Some((Arc::from(lease), one.at.after(REJECTED_REST)))
             })
             .collect();
         self.sharing.retries.replace(rejected);
@@ -200,56 +188,47 @@ impl Runner {
             let mut faces = watched
                 .filter(|watched| &*watched.target.registry == registry)
                 .filter_map(|watched| watched.record.face.as_ref());
-            let way = faces.find_map(|face| way::way(&face.paths, vantage.as_deref()))?;
-            Some(Group::of_way(registry, &way, self.sharing.turns.rule()))
+            let egress = faces.find_map(|face| way::egress(&face.paths, vantage.as_deref()))?;
+            Some(Group::of_path(registry, &egress, self.sharing.slots.rule()))
         })
     }
 
-    /// A check has told something: perhaps of the way.
-    pub(super) fn know_way(&mut self, registry: &Arc<str>, now: Moment) {
-        if self.sharing.spread.is_none() || !self.sharing.turns.has(registry) {
-            return;
-        }
-        let group = self.group_of(registry);
-        let after = self.no_turn_before(registry, now);
-        self.sharing.turns.know(registry, group, after);
-    }
-
-    /// Begins the test whose turn may have come. `false`: none has.
+    /// Begins the test whose slot may have come. `false`: none has.
     pub(super) fn begin_turn(&mut self, now: Moment) -> bool {
-        let Some((registry, turn, is_known)) = self.sharing.turns.take(now) else {
+        let Some((registry, slot)) = self.sharing.slots.take(now) else {
             return false;
         };
-        if !is_known {
-            self.pass(&registry, Pass::NoWay.as_str(), now);
+        let Some(group) = self.group_of(&registry) else {
+            self.pass(&registry, SkipReason::NoPath.as_str(), now);
             return true;
-        }
+        };
         let Some(target) = self.longest_untested(&registry) else {
-            self.sharing.turns.done(&registry, now);
+            self.sharing.slots.done(&registry, now);
             return true;
         };
         if self.is_underway(&target.name) {
-            self.sharing.turns.later(&registry, now.after(AFTER_DEMAND));
+            self.sharing.slots.later(&registry, now.after(AFTER_DEMAND));
             return true;
         }
         let due = Due {
             target: Arc::clone(&target.name),
             tier: Tier::Transfer,
-            at: turn.at,
+            at: slot.at,
         };
         let last = self.state.ledger.last_transfer(&target.name);
         match self.may(&due, now) {
             Ok(reserved) => {
                 let taken = Taken {
                     registry,
-                    turn,
+                    group,
+                    slot,
                     last,
                 };
                 self.begin(due, reserved, None, Some(taken));
             }
-            Err((held, Then::Later(until))) if until < turn.end() => {
+            Err((held, Then::Later(until))) if until < slot.end() => {
                 self.with_fleet(|fleet| fleet.skipped(held.reason));
-                self.sharing.turns.later(&registry, until);
+                self.sharing.slots.later(&registry, until);
             }
             Err((held, _)) => self.pass(&registry, held.reason, now),
         }
@@ -257,7 +236,7 @@ impl Runner {
     }
 
     fn pass(&mut self, registry: &str, reason: &'static str, now: Moment) {
-        self.sharing.turns.done(registry, now);
+        self.sharing.slots.done(registry, now);
         self.with_fleet(|fleet| fleet.skipped(reason));
     }
 
@@ -274,63 +253,56 @@ impl Runner {
         })
     }
 
-    /// The look whether a turn is this node's.
+    /// Asks whether a slot may be used.
     pub(super) fn look(
         &self,
         taken: &Taken,
         now: Moment,
-    ) -> Option<impl Future<Output = Looked> + Send + 'static> {
+    ) -> Option<impl Future<Output = Answer> + Send + 'static> {
         let spread = self.sharing.spread.clone()?;
-        let learned = self.state.ledger.learned(&taken.registry);
-        let turn = taken.turn.clone();
-        Some(async move { spread.look(&turn, learned, now).await })
+        let (group, slot) = (taken.group.clone(), taken.slot.clone());
+        Some(async move { spread.ask(&group, &slot, now).await })
     }
 
-    /// A turn was had, or was not this node's.
+    /// A slot was used, or it is not.
     pub(super) fn end_turn(
         &mut self,
         underway: &Underway,
         taken: &Taken,
-        looked: Option<Looked>,
+        answer: Option<Answer>,
         now: Moment,
     ) {
-        let Taken { registry, turn, .. } = taken;
+        let Taken { registry, slot, .. } = taken;
         self.sharing.reap();
-        self.unsaved = true;
-        let Some(looked) = looked else {
+        let Some(answer) = answer else {
             // A defect has ended it; the Lease expires.
-            self.sharing.turns.done(registry, now);
-            self.state.ledger.had_turn(registry, turn.last());
+            self.sharing.slots.done(registry, now);
             return;
         };
-        self.state.ledger.learn(registry, looked.learned);
-        let (epoch, by) = (turn.epoch, looked.how.as_str());
-        match looked.decision {
-            Decision::Mine => {
-                tracing::debug!(registry = &**registry, epoch, by, "this node had a turn");
-                self.sharing.turns.done(registry, now);
-                self.state.ledger.had_turn(registry, turn.last());
-                self.with_fleet(|fleet| {
-                    *fleet.counters.turns.entry(looked.how.as_str()).or_default() += 1;
-                });
-                if let Some(holding) = looked.holding {
+        let epoch = slot.epoch;
+        match answer.decision {
+            Decision::Test => {
+                let by = answer.by.as_str();
+                tracing::debug!(registry = &**registry, epoch, by, "this node had a slot");
+                self.sharing.slots.done(registry, now);
+                self.with_fleet(|fleet| *fleet.counters.slots.entry(by).or_default() += 1);
+                if let Some(holding) = answer.holding {
                     self.sharing.telling.spawn(holding.end());
                 }
             }
-            Decision::Pass(why) => {
+            Decision::Skip(why) => {
                 let why = why.as_str();
                 tracing::debug!(
                     registry = &**registry,
                     epoch,
-                    by,
                     why,
-                    "this node has no turn"
+                    "this node does not test"
                 );
                 self.pass(registry, why, now);
                 self.give_back(underway, taken, now);
             }
             Decision::Later(at) => {
-                self.sharing.turns.later(registry, at);
+                self.sharing.slots.later(registry, at);
                 self.give_back(underway, taken, now);
             }
         }
@@ -339,6 +311,7 @@ impl Runner {
 
     fn give_back(&mut self, underway: &Underway, taken: &Taken, now: Moment) {
         if let Some(reserved) = underway.reserved {
+            self.unsaved = true;
             self.state.ledger.give_back(
                 &underway.due.target,
                 &taken.registry,
@@ -350,13 +323,13 @@ impl Runner {
         }
     }
 
-    /// Asks for the credential whose turn has come.
+    /// Asks for the credential whose slot has come.
     pub(super) fn ask_for_retry(&mut self) {
         let now = self.clock.now();
         let Some(spread) = self.sharing.spread.clone() else {
             return;
         };
-        let Some((lease, turn, _)) = self.sharing.retries.take(now) else {
+        let Some((lease, slot)) = self.sharing.retries.take(now) else {
             return;
         };
         let known = self.credential_of(&lease);
@@ -365,10 +338,9 @@ impl Runner {
             self.sharing.retries.done(&lease, now);
             return;
         };
-        let learned = self.state.ledger.learned(&lease);
         self.sharing.asking.spawn(async move {
-            let looked = spread.look_for_retry(&turn, rejected, learned, now).await;
-            (lease, turn, looked)
+            let answer = spread.ask_retry(&lease, &slot, rejected, now).await;
+            (lease, slot, answer)
         });
     }
 
@@ -395,38 +367,38 @@ impl Runner {
     /// A rejected credential is tried again here, or it is not.
     pub(super) fn end_retry(&mut self, asked: Result<Asked, JoinError>) {
         let now = self.clock.now();
-        let Ok((lease, turn, looked)) = asked else {
+        let Ok((lease, slot, answer)) = asked else {
             self.sharing.retries.give_up(now);
             return;
         };
-        self.state.ledger.learn(&lease, looked.learned);
-        self.unsaved = true;
-        match looked.decision {
+        match answer.decision {
             Decision::Later(at) => self.sharing.retries.later(&lease, at),
-            Decision::Pass(why) => {
+            Decision::Skip(why) => {
                 self.sharing.retries.done(&lease, now);
-                if why == Pass::Enough
+                if why == SkipReason::Enough
                     && let Some((registry, id, _)) = self.credential_of(&lease)
                 {
+                    self.unsaved = true;
                     self.state.ledger.confirm(&registry, &id, now);
                 }
             }
-            Decision::Mine => {
+            Decision::Test => {
                 self.sharing.retries.done(&lease, now);
                 if let Some((registry, id, _)) = self.credential_of(&lease) {
                     tracing::debug!(
                         registry = &*registry,
                         credential = %id,
-                        by = looked.how.as_str(),
+                        by = answer.by.as_str(),
                         "a credential that was rejected is tried again here"
                     );
                     let within = TRY_WITHIN.max(self.config.schedule.reach.0 * 2);
                     let until = now.after(within);
+                    self.unsaved = true;
                     self.state.ledger.let_try(&registry, &id, until);
-                    if looked.how == How::Lease {
+                    if answer.by == AllowedBy::Lease {
                         let trying = &mut self.sharing.trying;
-                        trying.retain(|_, turn| now < turn.end().after(REJECTED_REST));
-                        self.sharing.trying.insert(lease.to_string(), turn);
+                        trying.retain(|_, slot| now < slot.end().after(REJECTED_REST));
+                        trying.insert(lease.to_string(), slot);
                     }
                 }
             }
@@ -455,8 +427,11 @@ impl Runner {
         let lease = accepted
             .and_then(|attempt| attempt.credential.as_ref())
             .map(|id| Group::of_credential(registry, id).lease);
-        if let Some(turn) = lease.and_then(|lease| self.sharing.trying.remove(&lease)) {
-            self.sharing.telling.spawn(spread.tell_accepted(turn, now));
+        if let Some((lease, slot)) =
+            lease.and_then(|lease| self.sharing.trying.remove_entry(&lease))
+        {
+            let told = spread.report_accepted(lease, slot, now);
+            self.sharing.telling.spawn(told);
         }
     }
 

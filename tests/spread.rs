@@ -24,11 +24,11 @@ use kube::Cluster;
 use lab::free_port;
 use lab::process::Process;
 use operated::{Daemon, eventually, eventually_within};
-use pullpath::daemon::metrics::FAMILIES;
-use pullpath::daemon::schedule::Moment;
-use pullpath::daemon::spread::{AllowedBy, NOTE, Spread};
-use pullpath::daemon::turns::{Decision, Rule, SkipReason, Slot};
-use pullpath::daemon::way::{EgressGroup, Group};
+use pullpath::daemon::coordination::group::{EgressGroup, Group};
+use pullpath::daemon::coordination::lease::{AllowedBy, NOTE, SharedLeases};
+use pullpath::daemon::coordination::slots::{Decision, Rule, SkipReason, Slot};
+use pullpath::daemon::http::metrics::FAMILIES;
+use pullpath::daemon::schedule::clock::Moment;
 use pullpath::kubernetes::client::connect;
 use pullpath::kubernetes::lease::{Candidate, Leases, Now};
 use pullpath::model::credential::{CredentialId, CredentialSource};
@@ -440,7 +440,7 @@ async fn a_lease_is_lock_and_count_in_one() {
         .unwrap();
     let spread = |node: &str| {
         let leases = Leases::new(client.clone(), "pullpath");
-        Arc::new(Spread::new(leases, node, Duration::from_secs(90)))
+        Arc::new(SharedLeases::new(leases, node, Duration::from_secs(90)))
     };
     // Long enough that no answer comes after its end.
     let rule = Rule {
@@ -498,7 +498,7 @@ async fn a_lease_is_lock_and_count_in_one() {
     );
     let unsure = nodes[0].ask(&broken, &slot, begins).await;
     assert_eq!(unsure.decision, Decision::Skip(SkipReason::Unreadable));
-    let heard = format!("{:?}", nodes[0].heard());
+    let heard = format!("{:?}", nodes[0].access());
     assert!(heard.contains("delete that Lease"), "{heard}");
 
     // A rejected credential, of which nothing but its place is in the name.

@@ -19,8 +19,8 @@ use super::place::PlaceArgs;
 use super::{
     CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, duration, long_duration, use_color,
 };
-use crate::daemon::face;
-use crate::daemon::ledger::Answered;
+use crate::daemon::schedule::backoff::Answered;
+use crate::daemon::store::summary;
 use crate::diagnose::{Pull, Severity, Verdict};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Attempt;
@@ -173,7 +173,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
                 break false;
             };
             let newest = newest?;
-            let answered = face::answered(&newest.evidence.walk, Timestamp::now());
+            let answered = summary::answered(&newest.evidence.walk, Timestamp::now());
             pace.walked(answered, Instant::now());
             report = Some(newest);
         }
@@ -282,7 +282,7 @@ impl Walker<'_> {
         let started = Timestamp::now();
         let mut evidence = probe::pull(&check, &self.ground.edges, &Unwatched, started).await;
         self.walks += 1;
-        for attempt in face::rejected(&evidence.walk) {
+        for attempt in summary::rejected(&evidence.walk) {
             let of_it = candidates
                 .iter()
                 .find(|candidate| Some(&candidate.id) == attempt.credential.as_ref());

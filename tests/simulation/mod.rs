@@ -15,9 +15,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pullpath::daemon::ledger::{Answered, Ledger, Limits, Rejected, Reserved};
-use pullpath::daemon::policy::{self, Heard, Then};
-use pullpath::daemon::schedule::{Due, Moment, Rhythm, Schedule};
+use pullpath::daemon::schedule::admission::{self, Heard, Then};
+use pullpath::daemon::schedule::backoff::Answered;
+use pullpath::daemon::schedule::budget::{ByteLimits, Reserved};
+use pullpath::daemon::schedule::clock::Moment;
+use pullpath::daemon::schedule::cooldown::Rejected;
+use pullpath::daemon::schedule::ledger::{Ledger, Limits};
+use pullpath::daemon::schedule::timetable::{Due, Rhythm, Timetable};
 use pullpath::model::credential::{CredentialId, CredentialSource};
 use pullpath::model::evidence::{Attempt, Skip, Step};
 use pullpath::model::units::Bytes;
@@ -94,10 +98,12 @@ const WRONG: usize = 0;
 
 pub fn limits() -> Limits {
     Limits {
-        node_bytes_per_day: Bytes(256 << 20),
-        target_bytes_per_day: Bytes(64 << 20),
-        registry_bytes_per_day: Bytes(128 << 20),
-        registry_requests_per_minute: 240,
+        bytes: ByteLimits {
+            node: Bytes(256 << 20),
+            target: Bytes(64 << 20),
+            registry: Bytes(128 << 20),
+        },
+        requests_per_minute: 240,
         rate_limit_floor: 0.1,
     }
 }
@@ -117,7 +123,7 @@ struct Node {
     sharing: Option<Sharing>,
     lives: u32,
     has_recovered: bool,
-    schedule: Schedule,
+    schedule: Timetable,
     ledger: Ledger,
     restarts: Moment,
     is_restarted: bool,
@@ -196,7 +202,7 @@ impl Node {
 
 fn node(index: usize, size: Size, names: &[Arc<str>], begin: Moment) -> Node {
     let name = format!("node-{index}");
-    let mut schedule = Schedule::new(&name);
+    let mut schedule = Timetable::new(&name);
     let rhythm = rhythm(size.shared);
     schedule.replace(
         names.iter().map(|name| (Arc::clone(name), rhythm, None)),
@@ -226,12 +232,15 @@ fn restart(node: &mut Node, now: Moment) {
     for _ in 0..2 {
         let written = serde_json::to_string(&node.ledger).unwrap();
         node.ledger = serde_json::from_str(&written).unwrap();
-        node.schedule = Schedule::new(&node.name);
+        node.schedule = Timetable::new(&node.name);
         let rhythm = rhythm(node.sharing.is_some());
-        let tasks = node
-            .names
-            .iter()
-            .map(|name| (Arc::clone(name), rhythm, node.ledger.last_transfer(name)));
+        let tasks = node.names.iter().map(|name| {
+            (
+                Arc::clone(name),
+                rhythm,
+                node.ledger.bytes.last_transfer(name),
+            )
+        });
         node.schedule.replace(tasks.collect::<Vec<_>>(), now);
         node.lives += 1;
         if node.sharing.is_some() {
@@ -252,7 +261,7 @@ fn step(
     figures: &mut Figures,
 ) -> u32 {
     let limits = limits();
-    let asked = policy::may(
+    let asked = admission::may(
         &mut node.ledger,
         &limits,
         Bytes(16 << 20),
@@ -290,7 +299,7 @@ fn step(
         heard.answered = Some(Answered::ServerError { retry_after: None });
     } else if has_password {
         let rest = sharing::rest(node);
-        let rests = !node.ledger.resting(rest, REGISTRY, now).is_empty();
+        let rests = !node.ledger.cooldown.cooling(rest, REGISTRY, now).is_empty();
         is_accepted = !rests && !is_wrong;
         heard.requests = if rests { 1 } else { 2 };
         if is_accepted {
@@ -331,7 +340,7 @@ fn step(
     } else {
         now.after(Duration::from_millis(200))
     };
-    let not_before = policy::book(
+    let not_before = admission::book(
         &mut node.ledger,
         &node.name,
         &due.target,
@@ -475,10 +484,7 @@ pub fn check(figures: &Figures) {
         ratio <= 2.0,
         "{ratio} times the mean in one minute: {figures:?}"
     );
-    assert!(
-        figures.most_bytes <= limits().node_bytes_per_day.0,
-        "{figures:?}"
-    );
+    assert!(figures.most_bytes <= limits().bytes.node.0, "{figures:?}");
     let again = figures.rejected_again.expect("it was tried twice");
     assert!(again >= Duration::from_hours(1), "{again:?}");
     assert!(figures.transfers > 0 && figures.logins > 0, "{figures:?}");

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pullpath::daemon::ledger::{REJECTED_REST, REJECTED_REST_SHARED, Reserved};
-use pullpath::daemon::policy::{self, Then};
-use pullpath::daemon::schedule::{Due, Moment, Tier, hash, share};
-use pullpath::daemon::spread::NOTE;
-use pullpath::daemon::turns::{self as slots, Decision, Rule, SkipReason, Slot, Slots};
-use pullpath::daemon::way::{EgressGroup, Group};
+use pullpath::daemon::coordination::group::{EgressGroup, Group};
+use pullpath::daemon::coordination::lease::NOTE;
+use pullpath::daemon::coordination::slots::{self, Decision, Rule, SkipReason, Slot, Slots};
+use pullpath::daemon::schedule::admission::{self, Then};
+use pullpath::daemon::schedule::budget::Reserved;
+use pullpath::daemon::schedule::clock::{Moment, hash, share};
+use pullpath::daemon::schedule::cooldown::{COOLDOWN, SHARED_COOLDOWN};
+use pullpath::daemon::schedule::timetable::{Due, Tier};
 use pullpath::kubernetes::lease::{Record, Seen, Standing};
 use pullpath::model::units::Bytes;
 use tokio::time::Instant;
@@ -141,9 +143,9 @@ struct Test {
 
 pub fn rest(node: &Node) -> Duration {
     if node.sharing.is_none() {
-        return REJECTED_REST;
+        return COOLDOWN;
     }
-    REJECTED_REST_SHARED.mul_f64(1.0 + share(hash(&[&node.name, "rest"])))
+    SHARED_COOLDOWN.mul_f64(1.0 + share(hash(&[&node.name, "rest"])))
 }
 
 impl Sharing {
@@ -219,7 +221,7 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
     let target = node
         .names
         .iter()
-        .min_by_key(|name| node.ledger.last_transfer(name))
+        .min_by_key(|name| node.ledger.bytes.last_transfer(name))
         .cloned()
         .unwrap();
     let due = Due {
@@ -227,8 +229,8 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
         tier: Tier::Transfer,
         at: slot.at,
     };
-    let last = node.ledger.last_transfer(&due.target);
-    let asked = policy::may(
+    let last = node.ledger.bytes.last_transfer(&due.target);
+    let asked = admission::may(
         &mut node.ledger,
         &limits(),
         Bytes(16 << 20),
@@ -280,11 +282,11 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
 
 fn not_mine(node: &mut Node, test: &Test, decision: Decision, now: Moment) -> u32 {
     if let Some(reserved) = test.reserved {
-        node.ledger.give_back(
+        admission::give_back(
+            &mut node.ledger,
             &test.due.target,
             REGISTRY,
             reserved,
-            policy::USUAL_REQUESTS,
             test.last,
             now,
         );
@@ -362,7 +364,7 @@ fn end(
     figures: &mut Figures,
 ) -> u32 {
     let heard = heard_of_test(node, &test.due, test.reserved, now, figures);
-    policy::book(
+    admission::book(
         &mut node.ledger,
         &node.name,
         &test.due.target,
@@ -388,12 +390,12 @@ fn end(
 
 /// Credentials that were rejected have slots, as the daemon plans them.
 pub fn share_retries(node: &mut Node) {
-    let rejected: Vec<Moment> = node.ledger.rejected().map(|(_, one)| one.at).collect();
+    let rejected: Vec<Moment> = node.ledger.cooldown.all().map(|(_, one)| one.at).collect();
     let Some(own) = &mut node.sharing else { return };
     let group = Group::of_credential(REGISTRY, &credential());
     let wanted = rejected.into_iter().map(|at| {
         let name: Arc<str> = Arc::from(group.lease.as_str());
-        (name, at.after(REJECTED_REST))
+        (name, at.after(COOLDOWN))
     });
     own.retries.replace(wanted.collect::<Vec<_>>());
 }
@@ -406,24 +408,25 @@ fn look_for_retry(
     store: &Store,
     figures: &mut Figures,
 ) -> u32 {
-    let rejected = node.ledger.rejected().next().map(|(_, one)| one.at);
-    let rejected = rejected.filter(|at| now.since(*at) >= REJECTED_REST);
+    let rejected = node.ledger.cooldown.all().next().map(|(_, one)| one.at);
+    let rejected = rejected.filter(|at| now.since(*at) >= COOLDOWN);
     let Some(rejected) = rejected.filter(|_| !is_away(now)) else {
         sharing(node).retries.done(lease, now);
         return 0;
     };
     figures.shared.api += 1;
     let mut record = store.read(lease);
-    let note = record.note(NOTE);
-    if slots::was_accepted(&slot, note, rejected) {
+    let text = record.note(NOTE);
+    if slots::was_accepted(&slot, text, rejected) {
         sharing(node).retries.done(lease, now);
         node.ledger
+            .cooldown
             .let_try(REGISTRY, &credential(), now.after(TRY_WITHIN));
         return 0;
     }
-    match slots::decide(&slot, note, false, now) {
+    match slots::decide(&slot, text, false, now) {
         Decision::Test => {
-            let counted = slots::counted(&slot, note).unwrap();
+            let counted = slots::counted(&slot, text).unwrap();
             record.set_note(NOTE, counted);
             let at = later_by_latency(node, now);
             push(node, at, Op::TakeRetry(slot, record));
@@ -432,7 +435,7 @@ fn look_for_retry(
         Decision::Skip(why) => {
             sharing(node).retries.done(lease, now);
             if why == SkipReason::Enough {
-                node.ledger.confirm(REGISTRY, &credential(), now);
+                node.ledger.cooldown.confirm(REGISTRY, &credential(), now);
             }
         }
     }
@@ -455,6 +458,7 @@ fn take_retry(
         return 0;
     }
     node.ledger
+        .cooldown
         .let_try(REGISTRY, &credential(), now.after(TRY_WITHIN));
     sharing(node).trying = Some(slot);
     0

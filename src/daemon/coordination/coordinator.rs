@@ -1,5 +1,4 @@
-//! The part of the loop that shares transfer tests, and retries of rejected credentials, with other
-//! nodes.
+//! This node's part in what nodes share: its slots, the Leases that it holds, and what it reports by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,438 +7,340 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 
-use super::{AFTER_DEMAND, Runner, Underway};
-use crate::config::{Config, Spread as Wish};
-use crate::daemon::fleet::SpreadFace;
-use crate::daemon::ledger::{REJECTED_REST, REJECTED_REST_SHARED};
-use crate::daemon::policy::{self, Then};
-use crate::daemon::schedule::{Due, Moment, Rhythm, Tier, hash, share};
-use crate::daemon::spread::{self, AllowedBy, Answer, Spread};
-use crate::daemon::target::Target;
-use crate::daemon::turns::{Decision, Rule, SkipReason, Slot, Slots};
-use crate::daemon::way::{self, Group};
+use super::group::{EgressGroup, Group};
+use super::lease::{AllowedBy, Answer, SharedLeases};
+use super::slots::{Decision, Rule, SkipReason, Slot, Slots};
+use crate::config::{Config, Spread};
+use crate::daemon::schedule::clock::{Moment, hash, share};
+use crate::daemon::schedule::cooldown::{COOLDOWN, Cooldowns, Rejected, SHARED_COOLDOWN};
+use crate::daemon::schedule::timetable::Rhythm;
+use crate::daemon::store::target::Target;
+use crate::daemon::store::targets::LeaseAccess;
 use crate::kubernetes::client::ConnectError;
 use crate::model::credential::CredentialId;
 use crate::model::evidence::Attempt;
 
-/// Looks for credentials at the same time; each is two requests in an hour.
+/// Requests for credentials at the same time; each is two requests in an hour.
 const MOST_ASKING: usize = 4;
 
-/// A credential whose turn it is may be tried for so long; longer where checks are further apart.
+/// A credential whose slot it is may be tried for so long; longer where checks are further apart.
 const TRY_WITHIN: Duration = Duration::from_mins(10);
 
 /// A slot that is used for a test, if the Lease allows it.
 #[derive(Clone, Debug)]
-pub(super) struct Taken {
-    pub(super) registry: Arc<str>,
-    group: Group,
-    slot: Slot,
+pub struct TakenSlot {
+    pub registry: Arc<str>,
+    pub group: Group,
+    pub slot: Slot,
     /// When the target's last transfer test was, before this was booked.
-    last: Option<Moment>,
+    pub last: Option<Moment>,
+}
+
+/// What became of a slot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SlotUse {
+    Tested(AllowedBy),
+    Skipped(SkipReason),
+    /// It comes once more.
+    Later,
+    /// A defect has ended the test; the Lease expires.
+    Lost,
 }
 
 /// A credential's Lease, the slot, and the answer.
-pub(super) type Asked = (Arc<str>, Slot, Answer);
+type RetryAnswer = (Arc<str>, Slot, Answer);
 
-/// What is shared, and how; empty where nothing is.
+/// Without Leases it has no slots.
 #[derive(Debug)]
-pub(super) struct Sharing {
-    pub(super) spread: Option<Arc<Spread>>,
+pub struct Coordinator {
+    leases: Option<Arc<SharedLeases>>,
     /// What it was made of.
-    wish: Wish,
+    spread: Spread,
     kubeconfig: Option<PathBuf>,
     check_timeout: Duration,
     /// Of this node, from 0 to 1.
     share: f64,
     slots: Slots,
     retries: Slots,
-    asking: JoinSet<Asked>,
-    /// What others are told, and Leases that are given up.
-    telling: JoinSet<()>,
+    asking: JoinSet<RetryAnswer>,
+    /// Leases that are given up, and credentials that were accepted.
+    reporting: JoinSet<()>,
     /// Credentials that this node tries for all, by Lease.
     trying: BTreeMap<String, Slot>,
 }
 
-impl Sharing {
-    pub(super) async fn start(config: &Config, node: &str) -> Result<Self, ConnectError> {
-        let spread = Spread::start(config, node).await?;
+impl Coordinator {
+    /// # Errors
+    /// When Leases are asked for and no API server is known. Whether it answers shows later.
+    pub async fn start(config: &Config, node: &str) -> Result<Self, ConnectError> {
+        let leases = SharedLeases::start(config, node).await?;
+        let rule = Rule {
+            epoch: config.spread.epoch.0,
+            nodes: config.spread.nodes_per_group.0,
+        };
         Ok(Self {
-            spread: spread.map(Arc::new),
-            wish: config.spread.clone(),
+            leases: leases.map(Arc::new),
+            spread: config.spread.clone(),
             kubeconfig: config.kubernetes.kubeconfig.clone(),
             check_timeout: config.schedule.check_timeout.0,
             share: share(hash(&[node, "rest"])),
-            slots: Slots::new(node, spread::rule(&config.spread)),
+            slots: Slots::new(node, rule),
             retries: Slots::new(node, Rule::RETRIES),
             asking: JoinSet::new(),
-            telling: JoinSet::new(),
+            reporting: JoinSet::new(),
             trying: BTreeMap::new(),
         })
     }
 
     /// It would be the same with this configuration.
-    pub(super) fn is_as(&self, config: &Config) -> bool {
-        self.wish == config.spread
+    pub fn is_as(&self, config: &Config) -> bool {
+        self.spread == config.spread
             && self.kubeconfig == config.kubernetes.kubeconfig
             && self.check_timeout == config.schedule.check_timeout.0
     }
 
-    /// When the next slot comes that needs a place among the checks.
-    pub(super) fn next(&self) -> Option<Moment> {
+    /// As another configuration has it. Reports that are under way go on.
+    pub fn become_as(&mut self, other: Self) {
+        let reporting = std::mem::take(&mut self.reporting);
+        *self = Self { reporting, ..other };
+    }
+
+    /// How the API server answers; `None` where nothing is shared.
+    pub fn access(&self) -> Option<LeaseAccess> {
+        self.leases.as_ref().map(|leases| leases.access())
+    }
+
+    /// When the next slot comes.
+    pub fn next(&self) -> Option<Moment> {
         self.slots.next()
     }
 
     /// When the next credential is asked for.
-    pub(super) fn next_retry(&self) -> Option<Moment> {
+    pub fn next_retry(&self) -> Option<Moment> {
         (self.asking.len() < MOST_ASKING)
             .then(|| self.retries.next())
             .flatten()
     }
 
     /// When the slot of a target's registry comes.
-    pub(super) fn next_of(&self, target: &Target) -> Option<Moment> {
+    pub fn next_of(&self, target: &Target) -> Option<Moment> {
         target.rhythm.transfer?;
         self.slots.next_of(&target.registry)
     }
 
-    /// As another configuration has it. What is being told goes on.
-    pub(super) fn become_as(&mut self, other: Self) {
-        let telling = std::mem::take(&mut self.telling);
-        *self = Self { telling, ..other };
-    }
-
     /// The rhythm of a target's own checks: tests that are shared are not among them.
-    pub(super) fn own(&self, rhythm: Rhythm) -> Rhythm {
+    pub fn own(&self, rhythm: Rhythm) -> Rhythm {
         Rhythm {
-            transfer: rhythm.transfer.filter(|_| self.spread.is_none()),
+            transfer: rhythm.transfer.filter(|_| self.leases.is_none()),
             ..rhythm
         }
     }
 
-    /// How long a rejected credential rests.
-    pub(super) fn rest(&self) -> Duration {
-        if self.spread.is_some() {
+    /// How long a rejected credential is not tried.
+    pub fn cooldown(&self) -> Duration {
+        if self.leases.is_some() {
             // Not all at once, where the API server was away for as long.
-            REJECTED_REST_SHARED.mul_f64(1.0 + self.share)
+            SHARED_COOLDOWN.mul_f64(1.0 + self.share)
         } else {
-            REJECTED_REST
+            COOLDOWN
         }
     }
 
-    /// Waits until a look for a credential has ended.
-    pub(super) async fn asked(&mut self) -> Result<Asked, JoinError> {
+    /// These are the targets, and this was rejected.
+    pub fn replace(&mut self, targets: &[Arc<Target>], rejected: &Cooldowns, now: Moment) {
+        if self.leases.is_none() {
+            return;
+        }
+        let tested = targets
+            .iter()
+            .filter(|target| target.rhythm.transfer.is_some());
+        let registries: BTreeSet<Arc<str>> =
+            tested.map(|target| Arc::clone(&target.registry)).collect();
+        self.slots
+            .replace(registries.into_iter().map(|registry| (registry, now)));
+        self.replace_retries(rejected);
+    }
+
+    fn replace_retries(&mut self, rejected: &Cooldowns) {
+        let wanted = rejected.all().filter_map(|(registry, one)| {
+            let lease = lease_of(registry, &one.attempt)?;
+            Some((Arc::from(lease), one.at.after(COOLDOWN)))
+        });
+        self.retries.replace(wanted.collect::<Vec<_>>());
+    }
+
+    /// Takes the slot that is due.
+    pub fn take(&mut self, now: Moment) -> Option<(Arc<str>, Slot)> {
+        self.slots.take(now)
+    }
+
+    pub fn group(&self, registry: &str, egress: &EgressGroup) -> Group {
+        Group::of_path(registry, egress, self.slots.rule())
+    }
+
+    /// The slot comes once more, at a moment.
+    pub fn later(&mut self, registry: &str, at: Moment) {
+        self.slots.later(registry, at);
+    }
+
+    /// The slot is over.
+    pub fn done(&mut self, registry: &str, now: Moment) {
+        self.slots.done(registry, now);
+    }
+
+    /// Asks whether a slot may be used.
+    pub fn ask(
+        &self,
+        taken: &TakenSlot,
+        now: Moment,
+    ) -> Option<impl Future<Output = Answer> + Send + use<>> {
+        let leases = self.leases.clone()?;
+        let (group, slot) = (taken.group.clone(), taken.slot.clone());
+        Some(async move { leases.ask(&group, &slot, now).await })
+    }
+
+    /// Takes the answer, once the test has ended that it allowed.
+    pub fn answered(&mut self, taken: &TakenSlot, answer: Option<Answer>, now: Moment) -> SlotUse {
+        while self.reporting.try_join_next().is_some() {}
+        let (registry, epoch) = (&*taken.registry, taken.slot.epoch);
+        let Some(answer) = answer else {
+            self.slots.done(registry, now);
+            return SlotUse::Lost;
+        };
+        match answer.decision {
+            Decision::Test => {
+                let by = answer.by.as_str();
+                tracing::debug!(registry, epoch, by, "this node had a slot");
+                self.slots.done(registry, now);
+                if let Some(holding) = answer.holding {
+                    self.reporting.spawn(holding.end());
+                }
+                SlotUse::Tested(answer.by)
+            }
+            Decision::Skip(why) => {
+                let reason = why.as_str();
+                tracing::debug!(registry, epoch, why = reason, "this node does not test");
+                self.slots.done(registry, now);
+                SlotUse::Skipped(why)
+            }
+            Decision::Later(at) => {
+                self.slots.later(registry, at);
+                SlotUse::Later
+            }
+        }
+    }
+
+    /// Asks for the credential whose slot has come.
+    pub fn ask_retry(&mut self, rejected: &Cooldowns, now: Moment) {
+        let Some(leases) = self.leases.clone() else {
+            return;
+        };
+        let Some((lease, slot)) = self.retries.take(now) else {
+            return;
+        };
+        let known = credential_of(rejected, &lease).map(|(_, _, at)| at);
+        let Some(at) = known.filter(|at| now.since(*at) >= COOLDOWN) else {
+            self.retries.done(&lease, now);
+            return;
+        };
+        self.asking.spawn(async move {
+            let answer = leases.ask_retry(&lease, &slot, at, now).await;
+            (lease, slot, answer)
+        });
+    }
+
+    /// Waits for an answer.
+    pub async fn retry_answer(&mut self) -> Result<RetryAnswer, JoinError> {
         loop {
             match self.asking.join_next().await {
-                Some(asked) => return asked,
+                Some(answer) => return answer,
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// Waits until all is told.
-    pub(super) async fn told(&mut self) {
-        while self.telling.join_next().await.is_some() {}
-    }
-
-    /// Takes away what has ended.
-    fn reap(&mut self) {
-        while self.telling.try_join_next().is_some() {}
-    }
-}
-
-impl Runner {
-    /// Slots of these targets' registries, and of what was rejected.
-    pub(super) fn share(&mut self, targets: &[Arc<Target>], now: Moment) {
-        if self.sharing.spread.is_none() {
-            return;
-        }
-        let mut registries: Vec<Arc<str>> = targets
-            .iter()
-            .filter(|target| target.rhythm.transfer.is_some())
-            .map(|target| Arc::clone(&target.registry))
-            .collect();
-        registries.sort_unstable();
-        registries.dedup();
-        let wanted = registries.into_iter().map(|registry| (registry, now));
-        self.sharing.slots.replace(wanted);
-        self.share_retries();
-    }
-
-    /// Credentials that were rejected have slots.
-    fn share_retries(&mut self) {
-        let rejected: Vec<_> = self
-            .state
-            .ledger
-            .rejected()
-            .filter_map(|(registry, one)| {
-                let id = one.attempt.credential.as_ref()?;
-                let lease = Group::of_credential(registry, id).lease;
-                Some((Arc::from(lease), one.at.after(REJECTED_REST)))
-            })
-            .collect();
-        self.sharing.retries.replace(rejected);
-    }
-
-    /// The way of a registry's layers, as the first of its targets has it of which one is known.
-    fn group_of(&self, registry: &str) -> Option<Group> {
-        self.with_fleet(|fleet| {
-            let vantage = fleet.vantage.clone();
-            let watched = fleet.targets.values();
-            let mut faces = watched
-                .filter(|watched| &*watched.target.registry == registry)
-                .filter_map(|watched| watched.record.face.as_ref());
-            let egress = faces.find_map(|face| way::egress(&face.paths, vantage.as_deref()))?;
-            Some(Group::of_path(registry, &egress, self.sharing.slots.rule()))
-        })
-    }
-
-    /// Begins the test whose slot may have come. `false`: none has.
-    pub(super) fn begin_turn(&mut self, now: Moment) -> bool {
-        let Some((registry, slot)) = self.sharing.slots.take(now) else {
-            return false;
-        };
-        let Some(group) = self.group_of(&registry) else {
-            self.pass(&registry, SkipReason::NoPath.as_str(), now);
-            return true;
-        };
-        let Some(target) = self.longest_untested(&registry) else {
-            self.sharing.slots.done(&registry, now);
-            return true;
-        };
-        if self.is_underway(&target.name) {
-            self.sharing.slots.later(&registry, now.after(AFTER_DEMAND));
-            return true;
-        }
-        let due = Due {
-            target: Arc::clone(&target.name),
-            tier: Tier::Transfer,
-            at: slot.at,
-        };
-        let last = self.state.ledger.last_transfer(&target.name);
-        match self.may(&due, now) {
-            Ok(reserved) => {
-                let taken = Taken {
-                    registry,
-                    group,
-                    slot,
-                    last,
-                };
-                self.begin(due, reserved, None, Some(taken));
-            }
-            Err((held, Then::Later(until))) if until < slot.end() => {
-                self.with_fleet(|fleet| fleet.skipped(held.reason));
-                self.sharing.slots.later(&registry, until);
-            }
-            Err((held, _)) => self.pass(&registry, held.reason, now),
-        }
-        true
-    }
-
-    fn pass(&mut self, registry: &str, reason: &'static str, now: Moment) {
-        self.sharing.slots.done(registry, now);
-        self.with_fleet(|fleet| fleet.skipped(reason));
-    }
-
-    /// Of a registry's targets: the next one in turn.
-    fn longest_untested(&self, registry: &str) -> Option<Arc<Target>> {
-        let ledger = &self.state.ledger;
-        self.with_fleet(|fleet| {
-            let targets = fleet.targets.values().map(|watched| &watched.target);
-            targets
-                .filter(|target| &*target.registry == registry)
-                .filter(|target| target.rhythm.transfer.is_some())
-                .min_by_key(|target| ledger.last_transfer(&target.name))
-                .cloned()
-        })
-    }
-
-    /// Asks whether a slot may be used.
-    pub(super) fn look(
-        &self,
-        taken: &Taken,
-        now: Moment,
-    ) -> Option<impl Future<Output = Answer> + Send + 'static> {
-        let spread = self.sharing.spread.clone()?;
-        let (group, slot) = (taken.group.clone(), taken.slot.clone());
-        Some(async move { spread.ask(&group, &slot, now).await })
-    }
-
-    /// A slot was used, or it is not.
-    pub(super) fn end_turn(
+    /// A rejected credential is tried again here, or it is not.
+    pub fn retry_answered(
         &mut self,
-        underway: &Underway,
-        taken: &Taken,
-        answer: Option<Answer>,
+        answer: Result<RetryAnswer, JoinError>,
+        rejected: &mut Cooldowns,
+        reach: Duration,
         now: Moment,
     ) {
-        let Taken { registry, slot, .. } = taken;
-        self.sharing.reap();
-        let Some(answer) = answer else {
-            // A defect has ended it; the Lease expires.
-            self.sharing.slots.done(registry, now);
+        let Ok((lease, slot, answer)) = answer else {
+            self.retries.give_up(now);
             return;
         };
-        let epoch = slot.epoch;
+        if let Decision::Later(at) = answer.decision {
+            self.retries.later(&lease, at);
+            return;
+        }
+        self.retries.done(&lease, now);
+        let Some((registry, id, _)) = credential_of(rejected, &lease) else {
+            return;
+        };
         match answer.decision {
+            Decision::Skip(SkipReason::Enough) => rejected.confirm(&registry, &id, now),
             Decision::Test => {
                 let by = answer.by.as_str();
-                tracing::debug!(registry = &**registry, epoch, by, "this node had a slot");
-                self.sharing.slots.done(registry, now);
-                self.with_fleet(|fleet| *fleet.counters.slots.entry(by).or_default() += 1);
-                if let Some(holding) = answer.holding {
-                    self.sharing.telling.spawn(holding.end());
-                }
-            }
-            Decision::Skip(why) => {
-                let why = why.as_str();
                 tracing::debug!(
-                    registry = &**registry,
-                    epoch,
-                    why,
-                    "this node does not test"
+                    registry = &*registry,
+                    credential = %id,
+                    by,
+                    "a credential that was rejected is tried again here"
                 );
-                self.pass(registry, why, now);
-                self.give_back(underway, taken, now);
-            }
-            Decision::Later(at) => {
-                self.sharing.slots.later(registry, at);
-                self.give_back(underway, taken, now);
-            }
-        }
-        self.show_spread();
-    }
-
-    fn give_back(&mut self, underway: &Underway, taken: &Taken, now: Moment) {
-        if let Some(reserved) = underway.reserved {
-            self.unsaved = true;
-            self.state.ledger.give_back(
-                &underway.due.target,
-                &taken.registry,
-                reserved,
-                policy::USUAL_REQUESTS,
-                taken.last,
-                now,
-            );
-        }
-    }
-
-    /// Asks for the credential whose slot has come.
-    pub(super) fn ask_for_retry(&mut self) {
-        let now = self.clock.now();
-        let Some(spread) = self.sharing.spread.clone() else {
-            return;
-        };
-        let Some((lease, slot)) = self.sharing.retries.take(now) else {
-            return;
-        };
-        let known = self.credential_of(&lease);
-        let rejected = known.map(|(_, _, rejected)| rejected);
-        let Some(rejected) = rejected.filter(|at| now.since(*at) >= REJECTED_REST) else {
-            self.sharing.retries.done(&lease, now);
-            return;
-        };
-        self.sharing.asking.spawn(async move {
-            let answer = spread.ask_retry(&lease, &slot, rejected, now).await;
-            (lease, slot, answer)
-        });
-    }
-
-    /// The Leases of credentials that were rejected.
-    pub(super) fn leases_of_credentials(&self) -> BTreeSet<String> {
-        let rejected = self.state.ledger.rejected();
-        rejected
-            .filter_map(|(registry, one)| {
-                let id = one.attempt.credential.as_ref()?;
-                Some(Group::of_credential(registry, id).lease)
-            })
-            .collect()
-    }
-
-    /// Whose Lease it is, and when it was rejected.
-    fn credential_of(&self, lease: &str) -> Option<(Arc<str>, CredentialId, Moment)> {
-        self.state.ledger.rejected().find_map(|(registry, one)| {
-            let id = one.attempt.credential.clone()?;
-            let is_it = Group::of_credential(registry, &id).lease == lease;
-            is_it.then(|| (Arc::from(registry), id, one.at))
-        })
-    }
-
-    /// A rejected credential is tried again here, or it is not.
-    pub(super) fn end_retry(&mut self, asked: Result<Asked, JoinError>) {
-        let now = self.clock.now();
-        let Ok((lease, slot, answer)) = asked else {
-            self.sharing.retries.give_up(now);
-            return;
-        };
-        match answer.decision {
-            Decision::Later(at) => self.sharing.retries.later(&lease, at),
-            Decision::Skip(why) => {
-                self.sharing.retries.done(&lease, now);
-                if why == SkipReason::Enough
-                    && let Some((registry, id, _)) = self.credential_of(&lease)
-                {
-                    self.unsaved = true;
-                    self.state.ledger.confirm(&registry, &id, now);
+                rejected.let_try(&registry, &id, now.after(TRY_WITHIN.max(reach * 2)));
+                if answer.by == AllowedBy::Lease {
+                    self.trying
+                        .retain(|_, slot| now < slot.end().after(COOLDOWN));
+                    self.trying.insert(lease.to_string(), slot);
                 }
             }
-            Decision::Test => {
-                self.sharing.retries.done(&lease, now);
-                if let Some((registry, id, _)) = self.credential_of(&lease) {
-                    tracing::debug!(
-                        registry = &*registry,
-                        credential = %id,
-                        by = answer.by.as_str(),
-                        "a credential that was rejected is tried again here"
-                    );
-                    let within = TRY_WITHIN.max(self.config.schedule.reach.0 * 2);
-                    let until = now.after(within);
-                    self.unsaved = true;
-                    self.state.ledger.let_try(&registry, &id, until);
-                    if answer.by == AllowedBy::Lease {
-                        let trying = &mut self.sharing.trying;
-                        trying.retain(|_, slot| now < slot.end().after(REJECTED_REST));
-                        trying.insert(lease.to_string(), slot);
-                    }
-                }
-            }
+            Decision::Skip(_) | Decision::Later(_) => {}
         }
-        self.show_spread();
     }
 
-    /// What became of credentials: others want to know of the one that is let in again.
-    pub(super) fn tell_of(
+    /// A check has used credentials: the others want to know of the one that is accepted again.
+    pub fn checked(
         &mut self,
         registry: &str,
         accepted: Option<&Attempt>,
-        rejected: bool,
+        rejected: &[Rejected],
+        all_rejected: &Cooldowns,
         now: Moment,
     ) {
-        let Some(spread) = self.sharing.spread.clone() else {
+        let Some(leases) = self.leases.clone() else {
             return;
         };
-        self.share_retries();
-        if rejected {
-            let again = self.leases_of_credentials();
-            self.sharing
-                .trying
-                .retain(|lease, _| !again.contains(lease));
+        self.replace_retries(all_rejected);
+        for one in rejected {
+            if let Some(lease) = lease_of(registry, &one.attempt) {
+                self.trying.remove(&lease);
+            }
         }
-        let lease = accepted
-            .and_then(|attempt| attempt.credential.as_ref())
-            .map(|id| Group::of_credential(registry, id).lease);
-        if let Some((lease, slot)) =
-            lease.and_then(|lease| self.sharing.trying.remove_entry(&lease))
-        {
-            let told = spread.report_accepted(lease, slot, now);
-            self.sharing.telling.spawn(told);
+        let lease = accepted.and_then(|attempt| lease_of(registry, attempt));
+        if let Some((lease, slot)) = lease.and_then(|lease| self.trying.remove_entry(&lease)) {
+            self.reporting
+                .spawn(leases.report_accepted(lease, slot, now));
         }
     }
 
-    /// How the API server answers.
-    pub(super) fn show_spread(&self) {
-        let face = self.sharing.spread.as_ref().map(|spread| SpreadFace {
-            heard: spread.heard(),
-        });
-        self.with_fleet(|fleet| fleet.spread = face);
+    /// Waits until all is reported.
+    pub async fn reported(&mut self) {
+        while self.reporting.join_next().await.is_some() {}
     }
+}
+
+fn lease_of(registry: &str, attempt: &Attempt) -> Option<String> {
+    let id = attempt.credential.as_ref()?;
+    Some(Group::of_credential(registry, id).lease)
+}
+
+/// Whose Lease it is, and when it was rejected.
+fn credential_of(rejected: &Cooldowns, lease: &str) -> Option<(Arc<str>, CredentialId, Moment)> {
+    rejected.all().find_map(|(registry, one)| {
+        let is_it = lease_of(registry, &one.attempt).as_deref() == Some(lease);
+        let id = one.attempt.credential.clone().filter(|_| is_it)?;
+        Some((Arc::from(registry), id, one.at))
+    })
 }

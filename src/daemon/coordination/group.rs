@@ -1,8 +1,8 @@
 //! Which nodes share a path, and so a Lease. Pure.
 
-use super::face::PathFace;
-use super::schedule::hash;
-use super::turns::{Rule, VERSION};
+use super::slots::{Rule, VERSION};
+use crate::daemon::schedule::clock::hash;
+use crate::daemon::store::summary::PathSummary;
 use crate::diagnose::Confidence;
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::endpoint::Role;
@@ -87,7 +87,7 @@ impl Group {
 }
 
 /// The egress of layers; of the registry where the path of layers is not known. `None`: neither is.
-pub fn egress(paths: &[PathFace], vantage: Option<&Vantage>) -> Option<EgressGroup> {
+pub fn egress(paths: &[PathSummary], vantage: Option<&Vantage>) -> Option<EgressGroup> {
     let known = |role| {
         let mut paths = paths.iter();
         paths.find(move |path| path.leg == role && path.class.is_some())
@@ -96,7 +96,7 @@ pub fn egress(paths: &[PathFace], vantage: Option<&Vantage>) -> Option<EgressGro
     Some(egress_of(path, vantage))
 }
 
-fn egress_of(path: &PathFace, vantage: Option<&Vantage>) -> EgressGroup {
+fn egress_of(path: &PathSummary, vantage: Option<&Vantage>) -> EgressGroup {
     let class = match path.class {
         None | Some(PathClass::Mixed) => return EgressGroup::Unknown,
         Some(class) if !class.is_public() => {
@@ -160,8 +160,8 @@ mod tests {
     };
     use crate::model::vantage::{NetworkView, NodeFacts};
 
-    fn path(leg: Role, class: Option<PathClass>, confidence: Confidence) -> PathFace {
-        PathFace {
+    fn path(leg: Role, class: Option<PathClass>, confidence: Confidence) -> PathSummary {
+        PathSummary {
             leg,
             class,
             confidence,
@@ -337,7 +337,7 @@ mod tests {
         let registry = path(Role::Registry, Some(PathClass::Intranet), High);
         let blob = path(Role::Blob, Some(PathClass::PublicDirect), High);
         let unknown = path(Role::Blob, None, High);
-        let egress = |paths: &[PathFace]| egress(paths, None);
+        let egress = |paths: &[PathSummary]| egress(paths, None);
         assert_eq!(egress(&[registry.clone(), blob]), Some(EgressGroup::Own));
         assert_eq!(
             egress(&[unknown.clone(), registry]),

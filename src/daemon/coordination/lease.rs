@@ -1,4 +1,4 @@
-//! Reads and writes the Leases by which nodes test one at a time. `turns` decides.
+//! Reads and writes the Leases by which nodes test one at a time. `slots` decides.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +8,11 @@ use aws_lc_rs::rand;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::schedule::Moment;
-use super::turns::{self as slots, Decision, Rule, SkipReason, Slot};
-use super::way::Group;
+use super::group::Group;
+use super::slots::{self, Decision, SkipReason, Slot};
 use crate::config;
+use crate::daemon::schedule::clock::Moment;
+use crate::daemon::store::targets::LeaseAccess;
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::lease::{LeaseError, Leases, Now, Record, Seen, Standing};
 
@@ -31,25 +32,13 @@ pub const NOTE: &str = "pullpath/epoch";
 
 /// The Leases of transfer tests and of rejected credentials.
 #[derive(Debug)]
-pub struct Spread {
+pub struct SharedLeases {
     leases: Leases,
     /// Of this process: one that was there before and has left its Lease is somebody else.
     holder: String,
     lasts: Duration,
     seen: Mutex<BTreeMap<String, Seen>>,
-    heard: Mutex<Option<Heard>>,
-}
-
-/// How the API server answered last.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Heard {
-    Well,
-    Not {
-        since: Timestamp,
-        reason: String,
-        /// It has said no (RBAC, or there is no such namespace); waiting alone will not help.
-        is_refused: bool,
-    },
+    access: Mutex<LeaseAccess>,
 }
 
 /// What allowed a test, or a retry.
@@ -117,7 +106,7 @@ pub struct Holding {
     slot: Slot,
 }
 
-impl Spread {
+impl SharedLeases {
     /// `None` where it is not wished for.
     ///
     /// # Errors
@@ -150,54 +139,52 @@ impl Spread {
             holder: format!("{node}_{:08x}", u32::from_be_bytes(own)),
             lasts,
             seen: Mutex::default(),
-            heard: Mutex::default(),
+            access: Mutex::default(),
         }
     }
 
-    /// How the API server answered last; `None`: it was not asked yet.
-    pub fn heard(&self) -> Option<Heard> {
-        self.heard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// How the API server answered last.
+    pub fn access(&self) -> LeaseAccess {
+        let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        access.clone()
     }
 
-    fn hear(&self, error: Option<&LeaseError>) {
+    fn heard(&self, error: Option<&LeaseError>) {
         match error {
             None | Some(LeaseError::Held { .. } | LeaseError::Conflict) => {
-                let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-                *heard = Some(Heard::Well);
+                let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+                *access = LeaseAccess::Answered;
             }
             Some(error) => {
                 let is_refused = !matches!(error, LeaseError::Unreachable(_));
-                self.hear_not(error.to_string(), is_refused);
+                self.lost(error.to_string(), is_refused);
             }
         }
     }
 
-    fn hear_not(&self, reason: String, is_refused: bool) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = match &*heard {
-            Some(Heard::Not { since, .. }) => *since,
+    fn lost(&self, reason: String, is_refused: bool) {
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match &*access {
+            LeaseAccess::Lost { since, .. } => *since,
             _ => Timestamp::now(),
         };
-        *heard = Some(Heard::Not {
+        *access = LeaseAccess::Lost {
             since,
             reason,
             is_refused,
-        });
+        };
     }
 
     async fn read(&self, lease: &str) -> Option<Record> {
         let read = self.leases.read(lease).await;
-        self.hear(read.as_ref().err());
+        self.heard(read.as_ref().err());
         read.ok().map(Option::unwrap_or_default)
     }
 
     /// One that is not answered may be written all the same: it expires then.
     async fn write(&self, lease: &str, record: &Record) -> Result<Record, SkipReason> {
         let written = self.leases.write(lease, record).await;
-        self.hear(written.as_ref().err());
+        self.heard(written.as_ref().err());
         written.map_err(|error| match error {
             LeaseError::Held { .. } | LeaseError::Conflict => SkipReason::Conflict,
             LeaseError::Unreachable(_) | LeaseError::Forbidden(_) | LeaseError::Refused(_) => {
@@ -290,7 +277,7 @@ impl Spread {
     /// A note that can't be read is shown, since only people can remove it.
     fn refused(&self, lease: &str, decision: Decision) -> Answer {
         if decision == Decision::Skip(SkipReason::Unreadable) {
-            self.hear_not(
+            self.lost(
                 format!(
                     "the annotation {NOTE} of the Lease {lease} can't be read; delete that Lease"
                 ),
@@ -353,13 +340,5 @@ impl Holding {
     async fn leave(mut self) {
         self.record.give_up(Now::read().at);
         let _ = self.leases.write(&self.lease, &self.record).await;
-    }
-}
-
-/// The rule of transfer tests in a configuration.
-pub fn rule(config: &config::Spread) -> Rule {
-    Rule {
-        epoch: config.epoch.0,
-        nodes: config.nodes_per_group.0,
     }
 }

@@ -1,5 +1,5 @@
 //! Which node tests: of those that share a path, a few make in each epoch the test that all of them could
-//! make. Pure; `spread` asks the API server.
+//! make. Pure; `lease` asks the API server.
 //!
 //! Each node has one slot in each epoch, at a moment that follows from its name. At its slot it reads the
 //! note in its group's Lease, which counts the tests of the epoch. So no node needs a list of the others,
@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::schedule::{Moment, hash, share};
+use crate::daemon::schedule::clock::{Moment, hash, share};
 
 /// Part of all hashes: another way to decide has another name.
 pub const VERSION: &str = "pullpath slots 1";

@@ -35,8 +35,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 use crate::config::Config;
 use crate::containerd::SettingsError;
 use crate::credentials::CredentialsError;
-use crate::daemon::metrics;
-use crate::daemon::runner::StartError;
+use crate::daemon::http::metrics;
+use crate::daemon::runner::reload::StartError;
 use crate::diagnose::Pull;
 use crate::diagnose::cause::{self, Cause};
 use crate::kubernetes::ask::AskError;

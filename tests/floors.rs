@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// From the top; those of one line are side by side and don't know each other.
@@ -70,4 +71,94 @@ fn imports_go_down() {
         }
     }
     assert!(imports > 100, "the imports were not found");
+}
+
+/// The rooms of the daemon, from the top (src/daemon/mod.rs).
+const ROOMS: &[&[&str]] = &[
+    &["http"],
+    &["runner"],
+    &["check", "on_demand"],
+    &["cluster"],
+    &["pod_events"],
+    &["coordination"],
+    &["store"],
+    &["schedule"],
+];
+
+/// Modules of a folder by path, each with its code but for its tests.
+fn modules(folder: &str) -> BTreeMap<String, String> {
+    let mut all = Vec::new();
+    files(&Path::new("src").join(folder), &mut all);
+    all.retain(|(name, _)| !name.ends_with("tests.rs"));
+    let all = all.into_iter().map(|(name, text)| {
+        let name = name.trim_end_matches(".rs").trim_end_matches("/mod");
+        let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+        (name.replace('/', "::"), code.to_owned())
+    });
+    all.collect()
+}
+
+/// The modules that a module imports, of those that are known.
+fn imports(module: &str, code: &str, known: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let mut found = BTreeSet::new();
+    for (prefix, base) in [("crate::", ""), ("super::", parent), ("self::", module)] {
+        for (at, _) in code.match_indices(prefix) {
+            let is_path = |c: &char| c.is_ascii_lowercase() || *c == '_' || *c == ':';
+            let rest: String = code[at + prefix.len()..]
+                .chars()
+                .take_while(is_path)
+                .collect();
+            let path = format!("{base}::{rest}");
+            let mut path = path.trim_matches(':');
+            while !known.contains_key(path) {
+                path = path.rsplit_once("::").map_or("", |(above, _)| above);
+                if path.is_empty() {
+                    break;
+                }
+            }
+            if path.contains("::") && path != module {
+                found.insert(path.to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn inside_the_daemon_imports_go_down_and_in_no_circle() {
+    let known = modules("daemon");
+    let room = |module: &str| {
+        let name = module.split("::").nth(1).unwrap_or_default().to_owned();
+        let place = ROOMS.iter().position(|rooms| rooms.contains(&&*name));
+        let place = place.unwrap_or_else(|| panic!("{module} has no room; give it one"));
+        (place, name)
+    };
+    let mut left: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (module, code) in known.iter().filter(|(module, _)| *module != "daemon") {
+        assert!(!code.contains("super::super::"), "{module} reaches up");
+        let to = imports(module, code, &known);
+        let (place, name) = room(module);
+        for other in &to {
+            let (below, other_name) = room(other);
+            let goes_down = name == other_name || below > place;
+            assert!(
+                goes_down,
+                "{module} imports from {other}, which is not below"
+            );
+        }
+        left.insert(module, to);
+    }
+    let imports: usize = left.values().map(BTreeSet::len).sum();
+    assert!(imports > 50, "the imports were not found");
+    // Whatever imports nothing that is left is in no circle.
+    loop {
+        let names: BTreeSet<String> = left.keys().map(ToString::to_string).collect();
+        let before = left.len();
+        left.retain(|_, to| to.iter().any(|other| names.contains(other)));
+        if left.len() == before {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "these import each other: {left:#?}");
 }

@@ -20,7 +20,7 @@ use played::{
     allow_in, codes, config, docker_config, kubelet_says, names, pod, rights_for_pods, secret,
     targets,
 };
-use pullpath::daemon::metrics::FAMILIES;
+use pullpath::daemon::http::metrics::FAMILIES;
 use serde_json::json;
 use support::{PASSWORD, World};
 

@@ -22,7 +22,7 @@ use played::{
     allow_in, config, docker_config, in_url, kubelet_says, kubelet_tells, names, pod,
     rights_for_pods, secret, secret_with, targets,
 };
-use pullpath::daemon::metrics::FAMILIES;
+use pullpath::daemon::http::metrics::FAMILIES;
 use pullpath::diagnose::Pull;
 use pullpath::diagnose::secrets::SecretOutcome;
 use pullpath::report::Document;

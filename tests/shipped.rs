@@ -48,7 +48,7 @@ const BOARDS: &[&str] = &["fleet", "registry", "node"];
 fn families() -> BTreeMap<String, BTreeSet<&'static str>> {
     let of_scrape = ["cluster", "node", "instance", "job", "component"];
     let mut found = BTreeMap::new();
-    let daemon = pullpath::daemon::metrics::FAMILIES.iter();
+    let daemon = pullpath::daemon::http::metrics::FAMILIES.iter();
     for family in daemon.chain(pullpath::cluster::metrics::FAMILIES) {
         let labels: BTreeSet<&str> = family.labels.iter().copied().chain(of_scrape).collect();
         if family.kind.as_str() == "histogram" {

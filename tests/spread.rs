@@ -24,14 +24,14 @@ use kube::Cluster;
 use lab::free_port;
 use lab::process::Process;
 use operated::{Daemon, eventually, eventually_within};
-use pullpath::daemon::metrics::FAMILIES;
-use pullpath::daemon::schedule::Moment;
-use pullpath::daemon::spread::{How, Spread};
-use pullpath::daemon::turns::{Decision, Egress, Group, Learned, Pass, Rule, Turn, Way};
+use pullpath::daemon::coordination::group::{EgressGroup, Group};
+use pullpath::daemon::coordination::lease::{AllowedBy, NOTE, SharedLeases};
+use pullpath::daemon::coordination::slots::{Decision, Rule, SkipReason, Slot};
+use pullpath::daemon::http::metrics::FAMILIES;
+use pullpath::daemon::schedule::clock::Moment;
 use pullpath::kubernetes::client::connect;
 use pullpath::kubernetes::lease::{Candidate, Leases, Now};
 use pullpath::model::credential::{CredentialId, CredentialSource};
-use pullpath::model::path::PathClass;
 use serde_json::{Value, json};
 use stack::{Mode, Registry, TAG, nginx_args, push};
 use support::image::{Flavour, Image};
@@ -39,8 +39,12 @@ use tempfile::TempDir;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
-/// Turns come in the quarter of it, which is 6 s.
 const EPOCH: Duration = Duration::from_secs(24);
+
+const RULE: Rule = Rule {
+    epoch: EPOCH,
+    nodes: 2,
+};
 
 /// docs/spread.md has the same.
 fn rights() -> Value {
@@ -124,20 +128,20 @@ impl World {
         reads
     }
 
-    /// Tests that have ended, each with the epoch of its turn: the first layer may be read long after the turn
-    /// was had. Several streams are one test.
+    /// Tests that have ended, each with the epoch of its slot: the first layer may be read long after the slot
+    /// began. Several streams are one test.
     fn tests(&self, daemons: &[Daemon]) -> Vec<Test> {
-        let turns: Vec<_> = daemons
+        let slots: Vec<_> = daemons
             .iter()
-            .map(|daemon| turns_of(daemon, "this node had a turn"))
+            .map(|daemon| slots_of(daemon, "this node had a slot"))
             .collect();
         let mut tests: Vec<Test> = Vec::new();
         for (node, from, until) in self.test_reads(daemons) {
-            let mut of_node = turns[at(&node)].iter();
-            let Some(turn) = of_node.find(|turn| turn.at >= from) else {
+            let mut of_node = slots[at(&node)].iter();
+            let Some(slot) = of_node.find(|slot| slot.at >= from) else {
                 continue;
             };
-            let same = |test: &&mut Test| test.node == node && test.epoch == turn.epoch;
+            let same = |test: &&mut Test| test.node == node && test.epoch == slot.epoch;
             match tests.iter_mut().find(same) {
                 Some(test) => {
                     test.from = test.from.min(from);
@@ -145,7 +149,7 @@ impl World {
                 }
                 None => tests.push(Test {
                     node,
-                    epoch: turn.epoch,
+                    epoch: slot.epoch,
                     from,
                     until,
                 }),
@@ -178,9 +182,9 @@ struct Test {
     until: f64,
 }
 
-/// A turn in a daemon's log.
+/// A slot in a daemon's log.
 #[derive(Debug)]
-struct Told {
+struct LoggedSlot {
     epoch: u64,
     /// When it was written down, which is after the test.
     at: f64,
@@ -214,10 +218,10 @@ fn checks_of(daemon: &Daemon) -> Vec<(f64, String)> {
     checks.map(|(told, fields)| (told, tier(&fields))).collect()
 }
 
-fn turns_of(daemon: &Daemon, message: &str) -> Vec<Told> {
-    let turns = lines(daemon, message).into_iter();
-    turns
-        .map(|(told, fields)| Told {
+fn slots_of(daemon: &Daemon, message: &str) -> Vec<LoggedSlot> {
+    let slots = lines(daemon, message).into_iter();
+    slots
+        .map(|(told, fields)| LoggedSlot {
             epoch: fields["epoch"].as_u64().unwrap(),
             at: told,
             why: fields["why"].as_str().map(str::to_owned),
@@ -232,12 +236,7 @@ fn now() -> Moment {
 
 /// What the daemons of this test share: a registry on this host is reached without leaving it.
 fn group(registry: &str, rule: &Rule) -> Group {
-    let way = Way {
-        class: Some(PathClass::Intranet),
-        egress: Egress::Inside,
-        place: None,
-    };
-    Group::of_way(registry, &way, rule)
+    Group::of_path(registry, &EgressGroup::Private(None), rule)
 }
 
 fn at_api(cluster: &Cluster, lease: &str) -> Option<Value> {
@@ -246,7 +245,7 @@ fn at_api(cluster: &Cluster, lease: &str) -> Option<Value> {
     (status == 200).then_some(lease)
 }
 
-fn turns(daemons: &[Daemon], by: &str) -> f64 {
+fn slots(daemons: &[Daemon], by: &str) -> f64 {
     let name = format!("pullpath_spread_turns_total{{by=\"{by}\"}}");
     let value = |daemon: &Daemon| daemon.metrics().value(&name).unwrap_or(0.0);
     daemons.iter().map(value).sum()
@@ -263,58 +262,57 @@ fn skipped(daemons: &[Daemon], reasons: &[&str]) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api_server_none_guesses()
- {
+async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api_server_none() {
     let world = World::start();
     let mut cluster = Cluster::start();
     cluster.namespace("pullpath", &[]);
     cluster.allow("node", &rights());
     let kubeconfig = cluster.kubeconfig("node");
     let daemons = NODES.map(|node| world.daemon(node, &kubeconfig, EPOCH));
-    let group = group(&world.registry(), &Rule::transfers(EPOCH, 2));
-    // The ways are known after the first reach checks.
+    let group = group(&world.registry(), &RULE);
+    // The paths are known after the first reach checks.
     eventually_within("a first check of each", Duration::from_mins(1), || {
         let is_ready = |daemon: &Daemon| daemon.get("/readyz").body.contains("1 of 1");
         daemons.iter().all(is_ready)
     });
     let begun = now();
     let whole = |count: u64| {
-        let first = begun.0.as_secs() / EPOCH.as_secs() + 1;
-        (first..first + count).map(|number| number * EPOCH.as_secs())
+        let first = RULE.begin(&world.registry(), begun) + EPOCH.as_secs();
+        (0..count).map(move |number| first + number * EPOCH.as_secs())
     };
     let end = whole(3).next_back().unwrap() + EPOCH.as_secs();
     eventually_within("three epochs", EPOCH * 5, || now().0.as_secs() > end);
 
-    let turns_had = || -> Vec<Told> {
-        let of = |daemon| turns_of(daemon, "this node had a turn");
+    let slots_had = || -> Vec<LoggedSlot> {
+        let of = |daemon| slots_of(daemon, "this node had a slot");
         daemons.iter().flat_map(of).collect()
     };
     let why = |epoch: u64| -> Vec<String> {
-        let of = |daemon| turns_of(daemon, "this node has no turn");
-        let passed = daemons.iter().flat_map(of);
-        let passed = passed.filter(|turn| turn.epoch == epoch);
-        passed.filter_map(|turn| turn.why).collect()
+        let of = |daemon| slots_of(daemon, "this node does not test");
+        let skipped = daemons.iter().flat_map(of);
+        let skipped = skipped.filter(|slot| slot.epoch == epoch);
+        skipped.filter_map(|slot| slot.why).collect()
     };
     let says = |epoch: u64, reason: &str| why(epoch).iter().any(|why| why == reason);
     let made = |tests: &[Test], epoch: u64| tests.iter().filter(|t| t.epoch == epoch).count();
-    // Where an epoch's turns come at its very end, or a test takes long, the second one has no time left to
-    // wait for the first: epochs are hours, elsewhere. It says so then.
-    eventually_within("two of each, or too late", Duration::from_mins(1), || {
+    // Where two slots come at the very end of an epoch, or at the same moment, or a test takes long, fewer than
+    // two test: epochs are hours, elsewhere. It says so then.
+    let is_short = |epoch| says(epoch, "spread_late") || says(epoch, "spread_conflict");
+    eventually_within("two of each, or a reason", Duration::from_mins(1), || {
         let tests = world.tests(&daemons);
-        whole(3).all(|epoch| made(&tests, epoch) >= 2 || says(epoch, "spread_late"))
+        whole(3).all(|epoch| made(&tests, epoch) >= 2 || is_short(epoch))
     });
     let tests = world.tests(&daemons);
     for pair in tests.windows(2) {
         assert!(pair[0].until <= pair[1].from, "two at once: {tests:#?}");
     }
     for test in &tests {
-        // By the hash alone it can be told when its turn comes.
         let before = Moment(Duration::from_millis(test.epoch * 1000 - 1));
-        let turn = Turn::after(&group, &Rule::transfers(EPOCH, 2), &test.node, before);
-        assert_eq!(turn.epoch, test.epoch);
+        let slot = Slot::after(&world.registry(), &RULE, &test.node, before);
+        assert_eq!(slot.epoch, test.epoch);
         assert!(
-            test.from >= turn.at.0.as_secs_f64(),
-            "too early: {turn:?} {tests:#?}"
+            test.from >= slot.at.0.as_secs_f64(),
+            "too early: {slot:?} {tests:#?}"
         );
     }
     for epoch in whole(3) {
@@ -330,18 +328,15 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
         lease["spec"].get("holderIdentity").is_none(),
         "given up: {lease}"
     );
-    let note: Value = serde_json::from_str(
-        lease["metadata"]["annotations"][group.note.as_str()]
-            .as_str()
-            .unwrap(),
-    )
-    .unwrap();
+    let note: Value =
+        serde_json::from_str(lease["metadata"]["annotations"][NOTE].as_str().unwrap()).unwrap();
     assert!((1..=2).contains(&note["done"].as_u64().unwrap()), "{note}");
-    // Each turn was a test; one that ends just now may be counted on one side only.
-    let (made, had) = (world.tests(&daemons).len(), turns_had().len());
+    // Each slot was a test; one that ends just now may be counted on one side only.
+    let (made, had) = (world.tests(&daemons).len(), slots_had().len());
     assert!(made.abs_diff(had) <= 1, "{made} {had} {tests:#?}");
-    assert!(turns(&daemons, "lease") >= 3.0);
-    assert!(skipped(&daemons, &["spread_enough", "spread_late"]) >= 3.0);
+    assert!(slots(&daemons, "lease") >= 3.0);
+    let reasons = ["spread_enough", "spread_late", "spread_conflict"];
+    assert!(skipped(&daemons, &reasons) >= 1.0);
     for family in FAMILIES
         .iter()
         .filter(|family| family.name.starts_with("pullpath_spread_"))
@@ -378,7 +373,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
         .unwrap();
     eventually_within("tests again", EPOCH * 2, || tested() > before);
 
-    // Nobody answers: what was learned decides, checks go on, and nothing waits.
+    // Nobody answers: tests are skipped, checks go on, and nothing waits.
     cluster.stop_server();
     let lost = |daemon: &Daemon| {
         let metrics = daemon.metrics();
@@ -387,9 +382,12 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
     eventually_within("that Leases are out of reach", EPOCH * 3, || {
         daemons.iter().all(lost)
     });
-    let decided =
-        || turns(&daemons, "hash") + skipped(&daemons, &["spread_by_hash", "spread_unsure"]);
-    eventually_within("decisions by hash", EPOCH * 3, || decided() >= 4.0);
+    let had = slots_had().len();
+    let before = skipped(&daemons, &["spread_no_api"]);
+    eventually_within("skipped tests", EPOCH * 3, || {
+        skipped(&daemons, &["spread_no_api"]) >= before + 3.0
+    });
+    assert_eq!(slots_had().len(), had, "none without a Lease");
     for daemon in &daemons {
         let begun = Instant::now();
         let ready = daemon.get("/readyz");
@@ -420,7 +418,7 @@ async fn who_may_not_have_leases_is_told_what_it_needs_and_does_not_test() {
             && ready.body.contains("docs/spread.md")
     });
     eventually("the reason", || {
-        skipped(std::slice::from_ref(&daemon), &["spread_unsure"]) >= 1.0
+        skipped(std::slice::from_ref(&daemon), &["spread_no_api"]) >= 1.0
     });
     let tested = || world.test_reads(std::slice::from_ref(&daemon));
     assert_eq!(tested(), []);
@@ -442,64 +440,66 @@ async fn a_lease_is_lock_and_count_in_one() {
         .unwrap();
     let spread = |node: &str| {
         let leases = Leases::new(client.clone(), "pullpath");
-        Arc::new(Spread::new(leases, node, Duration::from_secs(90)))
+        Arc::new(SharedLeases::new(leases, node, Duration::from_secs(90)))
     };
     // Long enough that no answer comes after its end.
-    let rule = Rule::transfers(Duration::from_hours(24), 2);
+    let rule = Rule {
+        epoch: Duration::from_hours(24),
+        nodes: 2,
+    };
     let group = group("r.test", &rule);
-    let turn = |node: &str| Turn::after(&group, &rule, node, now());
-    let epoch = turn("a").epoch.max(turn("b").epoch).max(turn("c").epoch);
-    let turn = |node: &str| {
-        let before = Moment(Duration::from_millis(epoch * 1000 - 1));
-        Turn::after(&group, &rule, node, before)
+    let slot = Slot {
+        rule,
+        epoch: rule.begin("r.test", now()),
+        at: now(),
     };
-    let nodes = ["a", "b", "c"].map(|node| (spread(node), turn(node)));
-    let look = async |at: usize| {
-        let (spread, turn) = &nodes[at];
-        let begins = Moment(Duration::from_secs(turn.epoch));
-        spread.look(turn, Learned::default(), begins).await
-    };
+    let begins = Moment(Duration::from_secs(slot.epoch));
+    let nodes = ["a", "b", "c"].map(spread);
+    let ask = async |at: usize| nodes[at].ask(&group, &slot, begins).await;
     // All at once: one has it.
-    let (a, b, c) = tokio::join!(look(0), look(1), look(2));
+    let (a, b, c) = tokio::join!(ask(0), ask(1), ask(2));
     let mut all = [a, b, c];
-    all.sort_by_key(|looked| !looked.is_mine());
+    all.sort_by_key(|answer| !answer.is_allowed());
     let [first, others @ ..] = all;
-    assert!(first.is_mine() && first.how == How::Lease);
+    assert!(first.is_allowed() && first.by == AllowedBy::Lease);
     for other in others {
         assert!(
             matches!(
                 other.decision,
-                Decision::Later(_) | Decision::Pass(Pass::Late)
+                Decision::Later(_) | Decision::Skip(SkipReason::Conflict)
             ),
             "{other:?}"
         );
     }
+    // While it is held, the others wait.
+    let held = ask(1).await.is_allowed() || ask(2).await.is_allowed();
+    assert!(!held);
     first.holding.unwrap().end().await;
-    let second = look(1).await;
-    second.holding.expect("the second place").end().await;
-    let third = look(2).await;
-    assert_eq!(third.decision, Decision::Pass(Pass::Enough));
-    assert_eq!(
-        third.learned.of(&group).len(),
-        1,
-        "what sufficed is learned"
-    );
-
-    // A NAT gateway in common: another way waits while one is tested.
-    let other = Group {
-        note: "pullpath/other".to_owned(),
-        ..group.clone()
-    };
-    let mut turn = turn("a");
-    turn.group = other;
-    let begins = Moment(Duration::from_secs(turn.epoch));
-    let held = nodes[0].0.look(&turn, Learned::default(), begins).await;
-    let refused = look(2).await;
-    assert_eq!(refused.decision, Decision::Pass(Pass::Enough));
-    held.holding.unwrap().end().await;
+    let second = ask(1).await;
+    second.holding.expect("the second node").end().await;
+    let third = ask(2).await;
+    assert_eq!(third.decision, Decision::Skip(SkipReason::Enough));
     let lease = at_api(&cluster, &group.lease).unwrap();
     let annotations = lease["metadata"]["annotations"].as_object().unwrap();
-    assert_eq!(annotations.len(), 2, "{lease}");
+    assert_eq!(annotations.len(), 1, "{lease}");
+
+    // A note that is none: no test, and it is shown what to do.
+    let broken = Group {
+        lease: "pullpath-transfer-broken".to_owned(),
+        ..group.clone()
+    };
+    cluster.ask(
+        "POST",
+        "/apis/coordination.k8s.io/v1/namespaces/pullpath/leases",
+        Some(&json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": broken.lease, "annotations": {NOTE: "{torn"}},
+        })),
+    );
+    let unsure = nodes[0].ask(&broken, &slot, begins).await;
+    assert_eq!(unsure.decision, Decision::Skip(SkipReason::Unreadable));
+    let heard = format!("{:?}", nodes[0].access());
+    assert!(heard.contains("delete that Lease"), "{heard}");
 
     // A rejected credential, of which nothing but its place is in the name.
     let id = CredentialId {
@@ -510,37 +510,31 @@ async fn a_lease_is_lock_and_count_in_one() {
         },
         key: "r.test".to_owned(),
     };
-    let group = Group::of_credential("r.test", &id);
+    let lease = Group::of_credential("r.test", &id).lease;
     let rejected = Moment(Duration::from_secs(now().0.as_secs() - 7200));
-    let hour = Moment(Duration::from_secs(now().0.as_secs() / 3600 * 3600 - 1));
-    let turn = |node: &str| Turn::after(&group, &Rule::RETRIES, node, hour);
-    let look = async |at: usize, node: &str| {
-        let turn = turn(node);
-        let at_time = turn.at;
-        nodes[at]
-            .0
-            .look_for_retry(&turn, rejected, Learned::default(), at_time)
-            .await
+    let hour = Slot {
+        rule: Rule::RETRIES,
+        epoch: Rule::RETRIES.begin(&lease, now()),
+        at: now(),
     };
-    let first = look(0, "a").await;
-    assert_eq!((first.decision, first.how), (Decision::Mine, How::Lease));
-    assert_eq!(look(1, "b").await.decision, Decision::Pass(Pass::Enough));
-    let of_a = turn("a");
-    nodes[0]
-        .0
-        .clone()
-        .tell_accepted(of_a.clone(), of_a.at)
+    let begins = Moment(Duration::from_secs(hour.epoch));
+    let retry = async |at: usize| nodes[at].ask_retry(&lease, &hour, rejected, begins).await;
+    let first = retry(0).await;
+    assert!(first.is_allowed() && first.by == AllowedBy::Lease);
+    assert_eq!(retry(1).await.decision, Decision::Skip(SkipReason::Enough));
+    let reporter = Arc::clone(&nodes[0]);
+    reporter
+        .report_accepted(lease.clone(), hour.clone(), begins)
         .await;
-    let told = look(1, "b").await;
-    assert_eq!((told.decision, told.how), (Decision::Mine, How::Accepted));
+    let informed = retry(1).await;
+    assert!(informed.is_allowed() && informed.by == AllowedBy::Accepted);
 
-    // Away: at once, and nothing is guessed.
+    // Away: at once, and no test.
     cluster.stop_server();
     let begun = Instant::now();
-    assert_eq!(look(2, "c").await.decision, Decision::Pass(Pass::Unsure));
-    let (spread, turn) = &nodes[2];
-    let away = spread.look(turn, third.learned, turn.at).await;
-    assert_eq!(away.how, How::Hash);
+    let no_api = Decision::Skip(SkipReason::NoApi);
+    assert_eq!(retry(2).await.decision, no_api);
+    assert_eq!(ask(2).await.decision, no_api);
     assert!(
         begun.elapsed() < Duration::from_secs(21),
         "{:?}",

@@ -12,14 +12,18 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::Error;
+use super::access::ClusterArgs;
+use super::credential::CredentialArgs;
 use super::place::PlaceArgs;
 use crate::config::Network;
 use crate::containerd::{self, Settings};
+use crate::model::kubelet::KubeletVersion;
+use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::runtime::Runtime;
 use crate::model::vantage::Vantage;
-use crate::probe::{Edges, KnownManifests, Override};
-use crate::registry::keyring::LoadedSource;
+use crate::probe::{Check, Edges, Effort, KnownManifests, Override};
+use crate::registry::keyring::{Keyring, LoadedSource};
 use crate::surroundings::ClusterTold;
 use crate::surroundings::place::{Place, containerd_files};
 
@@ -83,6 +87,56 @@ pub(super) struct NetworkArgs {
     /// Use this address for a host and port, without asking; repeatable
     #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = override_of)]
     resolve: Vec<Override>,
+}
+
+/// What `probe` and `wait` are told alike.
+#[derive(Args, Debug)]
+pub(super) struct CheckArgs {
+    /// The platform whose image is wanted [default: linux on this machine's processor]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+
+    #[command(flatten)]
+    pub(super) credentials: CredentialArgs,
+
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+
+    #[command(flatten)]
+    containerd: ContainerdArgs,
+
+    /// The node's kubelet, as `kubectl get node` shows it: from v1.35 on it may verify by a pull whether a pod may use an image that the node has
+    #[arg(long, value_name = "VERSION", help_heading = "Kubelet")]
+    kubelet_version: Option<KubeletVersion>,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+impl CheckArgs {
+    /// Reads what the options name. `wait` is the longest for any single answer.
+    pub(super) async fn ground(&self, wait: Duration, trace: bool) -> Result<Ground, Error> {
+        Ground::prepare(&self.place, &self.containerd, &self.network, wait, trace).await
+    }
+
+    /// The check of one image, which no pod is known to want.
+    pub(super) fn of(&self, reference: Reference, keyring: Keyring, effort: Effort) -> Check {
+        Check {
+            reference,
+            platform: self.platform.clone().unwrap_or_else(Platform::local),
+            pods: Vec::new(),
+            asked_secrets: Vec::new(),
+            runtime: self.containerd.runtime.clone(),
+            kubelet: self.kubelet_version.clone(),
+            plain_http: self.network.plain_http,
+            compare_direct: false,
+            effort,
+            keyring: Arc::new(keyring),
+        }
+    }
 }
 
 /// From where one walks.

@@ -14,18 +14,14 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use url::Url;
 
-use super::access::ClusterArgs;
-use super::credential::{CredentialArgs, Credentials, OfCluster};
-use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
+use super::credential::{Credentials, OfCluster};
+use super::ground::{CheckArgs, runtime};
 use super::nodes::{self, NodeArgs};
-use super::place::PlaceArgs;
 use super::progress::ProgressLine;
 use super::{Error, Output, When, duration, input, long_duration};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::Evidence;
-use crate::model::kubelet::KubeletVersion;
-use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
 use crate::model::workload::PodUse;
@@ -59,10 +55,6 @@ pub(super) struct Probe {
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-
-    /// The platform whose image is wanted [default: linux on this machine's processor]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    platform: Option<Platform>,
 
     /// The longest wait for any single answer from the network
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -100,30 +92,14 @@ pub(super) struct Probe {
     transfer: TransferArgs,
 
     #[command(flatten)]
-    credentials: CredentialArgs,
-
-    #[command(flatten)]
     nodes: NodeArgs,
-
-    #[command(flatten)]
-    cluster: ClusterArgs,
-
-    #[command(flatten)]
-    containerd: ContainerdArgs,
 
     /// Where a proxy is used, walk once more without it, and compare
     #[arg(long, help_heading = "containerd's settings")]
     compare_direct: bool,
 
-    /// The node's kubelet, as `kubectl get node` shows it: from v1.35 on it may verify by a pull whether a pod may use an image that the node has
-    #[arg(long, value_name = "VERSION", help_heading = "Kubelet")]
-    kubelet_version: Option<KubeletVersion>,
-
     #[command(flatten)]
-    network: NetworkArgs,
-
-    #[command(flatten)]
-    place: PlaceArgs,
+    check: CheckArgs,
 }
 
 #[derive(Args, Debug)]
@@ -216,8 +192,8 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
             references: &args.references,
             tier: args.transfer.tier(args.hops)?,
             nodes: &args.nodes,
-            credentials: &args.credentials,
-            cluster: &args.cluster,
+            credentials: &args.check.credentials,
+            cluster: &args.check.cluster,
             output: args.output,
             color: args.color,
             why: args.why,
@@ -291,42 +267,30 @@ fn save(report: &Report, folder: &Path) -> Result<(), Error> {
 const MAX_SAME_NAME: u32 = 100;
 
 async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
-    let credentials = args.credentials.prepare(&args.cluster).await?;
+    let credentials = args.check.credentials.prepare(&args.check.cluster).await?;
     let of_cluster = credentials.fetch().await;
     let mut wishes = wishes(&args, &credentials, &of_cluster).await?;
-    let ground = Ground::prepare(
-        &args.place,
-        &args.containerd,
-        &args.network,
-        args.timeout,
-        args.trace,
-    )
-    .await?;
+    let ground = args.check.ground(args.timeout, args.trace).await?;
     for wish in &mut wishes {
         wish.sources.extend(ground.of_node(&wish.reference).await);
     }
     let looking = ground.look();
     let edges = ground.edges;
-    let platform = args.platform.unwrap_or_else(Platform::local);
     let large_hello = args.large_hello;
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut walks = JoinSet::new();
     for (index, wish) in wishes.into_iter().enumerate() {
+        let effort = Effort {
+            hops: args.hops,
+            transfer: args.transfer.budget(),
+            ..Effort::default()
+        };
+        let keyring = Keyring::new(wish.sources);
         let check = Check {
-            reference: wish.reference,
-            platform: platform.clone(),
             pods: wish.pods,
             asked_secrets: of_cluster.asked.clone(),
-            keyring: Arc::new(Keyring::new(wish.sources)),
-            runtime: args.containerd.runtime.clone(),
-            kubelet: args.kubelet_version.clone(),
-            plain_http: args.network.plain_http,
             compare_direct: args.compare_direct,
-            effort: Effort {
-                hops: args.hops,
-                transfer: args.transfer.budget(),
-                ..Effort::default()
-            },
+            ..args.check.of(wish.reference, keyring, effort)
         };
         let (edges, progress, places) = (
             Arc::clone(&edges),
@@ -381,7 +345,9 @@ async fn wishes(
             sources,
         });
     }
-    if args.credentials.password_stdin && args.filename.iter().any(|path| input::is_stdin(path)) {
+    if args.check.credentials.password_stdin
+        && args.filename.iter().any(|path| input::is_stdin(path))
+    {
         return Err(Error::Manifest(
             "standard input can't be both the manifest (-f -) and the password (--password-stdin); give the manifest as a file"
                 .to_owned(),

@@ -12,8 +12,9 @@ use super::place::read_config;
 use super::service::{bind, host_name, obey_signals, shown, start_logging, watch};
 use super::{Error, SUCCESS};
 use crate::config::{Config, ListenAddress, LogFormat, LogLevel};
-use crate::daemon::runner::{Order, Runner};
-use crate::daemon::serve::App;
+use crate::daemon::http::serve::App;
+use crate::daemon::runner::Runner;
+use crate::daemon::runner::command::Command;
 use crate::net::machine;
 use crate::serving::http::serve;
 
@@ -108,39 +109,39 @@ async fn watch_over(
         .or(config.admin_listen)
         .unwrap_or(ListenAddress::ADMIN);
     let public = bind(listen, "--listen").await?;
-    let orders_at = bind(admin, "--admin-listen").await?;
+    let commands_at = bind(admin, "--admin-listen").await?;
     if !admin.0.ip().is_loopback() {
         tracing::warn!(address = %admin.0, "orders are taken from other hosts, and nobody is asked for a password");
     }
     let stop = CancellationToken::new();
-    let (orders, received) = mpsc::channel(16);
+    let (commands, received) = mpsc::channel(16);
     let again = source.clone();
     let load = Box::new(move || again.read().map_err(|error| error.to_string()));
     let runner = Runner::start(node.clone(), config, load).await?;
-    let app = App::new(runner.fleet(), orders.clone(), stop.clone());
+    let app = App::new(runner.store(), commands.clone(), stop.clone());
     tracing::info!(
         version = crate::VERSION,
         commit = crate::COMMIT,
         node,
         listen = shown(&public),
-        admin = shown(&orders_at),
+        admin = shown(&commands_at),
         "started"
     );
     let (app_public, app_admin) = (app.public(), app.admin());
     let servers = [
         tokio::spawn(serve(public, app_public, stop.clone())),
-        tokio::spawn(serve(orders_at, app_admin, stop.clone())),
+        tokio::spawn(serve(commands_at, app_admin, stop.clone())),
     ];
     let (reload, reloads) = mpsc::channel(1);
     let signals = tokio::spawn(obey_signals(reload.clone(), stop.clone()));
-    let obeyed = tokio::spawn(order_reloads(reloads, orders));
+    let reloader = tokio::spawn(request_reloads(reloads, commands));
     // What only the start has needed.
     machine::give_code_back();
     let watcher = tokio::spawn(watch(source.path.clone(), reload, stop.clone()));
     Box::pin(runner.run(received, stop)).await;
     signals.abort();
     watcher.abort();
-    obeyed.abort();
+    reloader.abort();
     for server in servers {
         // Whoever still reads has had its grace.
         let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
@@ -149,11 +150,11 @@ async fn watch_over(
 }
 
 /// What came of it is logged by whoever obeys.
-async fn order_reloads(mut wishes: mpsc::Receiver<()>, orders: mpsc::Sender<Order>) {
+async fn request_reloads(mut wishes: mpsc::Receiver<()>, commands: mpsc::Sender<Command>) {
     while wishes.recv().await.is_some() {
-        let (done, told) = oneshot::channel();
-        if orders.send(Order::Reload(done)).await.is_ok() {
-            let _ = told.await;
+        let (done, taken) = oneshot::channel();
+        if commands.send(Command::Reload(done)).await.is_ok() {
+            let _ = taken.await;
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,36 +11,34 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
-use super::access::ClusterArgs;
-use super::credential::{CredentialArgs, Credentials};
-use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
-use super::place::PlaceArgs;
+use super::credential::Credentials;
+use super::ground::{CheckArgs, Ground, runtime};
 use super::{
     CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, duration, long_duration, use_color,
 };
-use crate::daemon::face;
-use crate::daemon::ledger::Answered;
+use crate::daemon::schedule::backoff::Answered;
+use crate::daemon::schedule::cooldown::COOLDOWN;
+use crate::daemon::store::summary;
 use crate::diagnose::{Pull, Severity, Verdict};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Attempt;
 use crate::model::fault::Phase;
 use crate::model::network::PodEip;
-use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Took;
 use crate::model::vantage::Vantage;
 use crate::probe::{self, Check, Effort, Progress};
 use crate::registry::keyring::{Credential, Keyring};
-use crate::report::Report;
 use crate::report::text::Style;
 use crate::report::wait::{Eip, WaitDocument, render_wait};
+use crate::report::{Report, SCHEMA_VERSION, Tool};
 use crate::surroundings::pod_eip;
 
 /// An EIP is bound within some seconds of the pod's start; its annotation reaches a file with the
 /// kubelet's next round, up to 90 s later. To look costs nothing.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Between two walks: a way that opens is seen at once, one that stays closed costs 4 walks a minute.
+/// Between two checks: a path that opens is noticed at once, one that stays closed costs 4 checks a minute.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -51,10 +48,6 @@ const TOO_MANY_PAUSE: Duration = Duration::from_mins(1);
 /// Nobody waits here for longer (`--timeout`), whatever a registry asks for.
 const LONGEST_ASKED: Duration = Duration::from_hours(24);
 
-/// A credential that was rejected is tried again after these, and then no more unless it changes: some
-/// registries lock an account after five wrong passwords.
-const TRY_AGAIN: [Duration; 2] = [Duration::from_mins(1), Duration::from_mins(5)];
-
 /// The same is said again after this, so that a log shows that somebody is still waiting.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 
@@ -62,7 +55,7 @@ const SAY_AGAIN: Duration = Duration::from_mins(1);
 #[command(
     after_help = "For an init container. It can't help the pull of its own image, nor of image volumes, which the kubelet has\n\
                   pulled before it runs; images of the main containers are pulled only after all init containers have ended.\n\n\
-                  Exit status: 0 the way is open, 1 it was not at the timeout (the report says why),\n\
+                  Exit status: 0 the path is open, 1 it was not at the timeout (the report says why),\n\
                   2 it could not be told, or nothing could be tried."
 )]
 pub(super) struct WaitArgs {
@@ -94,24 +87,8 @@ pub(super) struct WaitArgs {
     #[arg(long, value_enum, default_value_t = When::Auto)]
     color: When,
 
-    /// The platform whose image is wanted [default: linux on this machine's processor]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    platform: Option<Platform>,
-
     #[command(flatten)]
-    credentials: CredentialArgs,
-
-    #[command(flatten)]
-    cluster: ClusterArgs,
-
-    #[command(flatten)]
-    containerd: ContainerdArgs,
-
-    #[command(flatten)]
-    network: NetworkArgs,
-
-    #[command(flatten)]
-    place: PlaceArgs,
+    check: CheckArgs,
 }
 
 pub(super) fn run(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
@@ -128,84 +105,54 @@ impl Progress for Unwatched {
 async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let begun = Instant::now();
     let deadline = begun + args.timeout;
-    let credentials = args.credentials.prepare(&args.cluster).await?;
-    let mut ground = Ground::prepare(
-        &args.place,
-        &args.containerd,
-        &args.network,
-        args.answer_timeout,
-        false,
-    )
-    .await?;
-    if let Some(path) = &args.pod_annotations {
-        ground.network.pod_annotations = Some(path.clone());
-    }
-    let network = ground.edges.vantage.network;
-    let mut talk = Talk::default();
-    let mut walker = Walker {
-        args,
-        looking: Some(ground.look()),
-        ground,
-        credentials,
-        tried: Vec::new(),
-        vantage: None,
-        walks: 0,
-    };
-    let mut pace = Pace::default();
+    let mut check = RepeatedCheck::prepare(args).await?;
+    let (mut pace, mut lines) = (Pace::default(), Lines::default());
     let mut report: Option<Report> = None;
     let mut was_missing = false;
     let is_open = loop {
-        let seen = pod_eip(&walker.ground.network, network);
-        let eip = eip_of(seen.as_ref(), args.require_eip);
+        let eip = eip_of(check.pod_eip().as_ref(), args.require_eip);
         let is_missing = eip.is_missing();
         if was_missing && !is_missing {
-            // Another way now: the classes are another's too.
+            // Another path now: the classes are another's too.
             pace.begin_anew();
-            walker.looking = Some(walker.ground.look());
+            check.looking = Some(check.ground.look());
         }
         was_missing = is_missing;
-        let now = Instant::now();
-        // Without the EIP one walk tells what else is wrong.
-        let is_due = pace.is_due(now) && (!is_missing || report.is_none());
-        if is_due {
-            let walk = Box::pin(walker.walk(seen));
-            let Ok(newest) = timeout_at(deadline.into(), walk).await else {
+        // Without the EIP one check shows what else is wrong.
+        if pace.next <= Instant::now() && (!is_missing || report.is_none()) {
+            let Ok(newest) = timeout_at(deadline.into(), Box::pin(check.make())).await else {
                 break false;
             };
             let newest = newest?;
-            let answered = face::answered(&newest.evidence.walk, Timestamp::now());
-            pace.walked(answered, Instant::now());
+            let answered = summary::answered(&newest.evidence.walk, Timestamp::now());
+            pace.checked(answered, Instant::now());
             report = Some(newest);
         }
-        let is_well = report
-            .as_ref()
-            .is_some_and(|report| report.verdict.pull == Pull::WouldSucceed);
-        if is_well && !is_missing {
+        let verdict = report.as_ref().map(|report| &report.verdict);
+        if !is_missing && verdict.is_some_and(|verdict| verdict.pull == Pull::WouldSucceed) {
             break true;
         }
         let now = Instant::now();
-        let lacking = lacking(&eip, report.as_ref().map(|report| &report.verdict));
-        if let Some(line) = talk.line(&lacking, now.duration_since(begun)) {
+        if let Some(line) = lines.next(&lacking(&eip, verdict), now - begun) {
             let _ = writeln!(io::stderr(), "{line}");
         }
         if now >= deadline {
             break false;
         }
         let next = if is_missing { now + LOOK } else { pace.next };
-        tokio::time::sleep_until(next.min(deadline).min(talk.again(begun)).into()).await;
+        let next = next.min(deadline).min(now + SAY_AGAIN);
+        tokio::time::sleep_until(next.into()).await;
     };
-    let eip = eip_of(
-        pod_eip(&walker.ground.network, network).as_ref(),
-        args.require_eip,
-    );
-    let document = WaitDocument::new(
-        args.reference.to_string(),
+    let document = WaitDocument {
+        schema_version: SCHEMA_VERSION,
+        pullpath: Tool::this(),
+        image: args.reference.to_string(),
         is_open,
-        begun.elapsed(),
-        walker.walks,
-        eip,
+        waited: begun.elapsed(),
+        walks: check.made,
+        eip: eip_of(check.pod_eip().as_ref(), args.require_eip),
         report,
-    );
+    };
     print(&document, args, out)
 }
 
@@ -228,113 +175,90 @@ fn print(document: &WaitDocument, args: &WaitArgs, out: &mut dyn Write) -> Resul
     })
 }
 
-/// Walks again and again, with what was learnt before.
-struct Walker<'a> {
+/// The check that `probe` makes, again and again.
+struct RepeatedCheck<'a> {
     args: &'a WaitArgs,
     ground: Ground,
     credentials: Credentials,
-    tried: Vec<Tried>,
+    rejected: Vec<(Credential, Attempt, Instant)>,
     looking: Option<JoinHandle<Vantage>>,
     vantage: Option<Vantage>,
-    walks: u32,
+    made: u32,
 }
 
-/// A credential that was rejected.
-struct Tried {
-    credential: Credential,
-    attempt: Attempt,
-    at: Instant,
-    times: usize,
-}
+impl<'a> RepeatedCheck<'a> {
+    async fn prepare(args: &'a WaitArgs) -> Result<Self, Error> {
+        let credentials = args.check.credentials.prepare(&args.check.cluster).await?;
+        let mut ground = args.check.ground(args.answer_timeout, false).await?;
+        if let Some(path) = &args.pod_annotations {
+            ground.network.pod_annotations = Some(path.clone());
+        }
+        Ok(Self {
+            args,
+            looking: Some(ground.look()),
+            ground,
+            credentials,
+            rejected: Vec::new(),
+            vantage: None,
+            made: 0,
+        })
+    }
 
-impl Walker<'_> {
-    async fn walk(&mut self, eip: Option<PodEip>) -> Result<Report, Error> {
-        // Read anew: whoever mends a Secret does not have to tell.
+    fn pod_eip(&self) -> Option<PodEip> {
+        pod_eip(&self.ground.network, self.ground.edges.vantage.network)
+    }
+
+    async fn make(&mut self) -> Result<Report, Error> {
+        // Read anew: a Secret may have been corrected.
         let of_cluster = self.credentials.fetch().await;
         let reference = &self.args.reference;
         let mut sources = self.credentials.load(&of_cluster, reference, false).await?;
         sources.extend(self.ground.of_node(reference).await);
         let keyring = Keyring::new(sources);
         let (candidates, _) = keyring.lookup(reference);
-        self.tried
-            .retain(|tried| candidates.contains(&tried.credential));
-        let resting = self
-            .tried
-            .iter()
-            .filter(|tried| rests(tried.times, tried.at.elapsed()))
-            .map(|tried| tried.attempt.clone());
-        let platform = self.args.platform.clone();
+        self.rejected
+            .retain(|(one, _, at)| at.elapsed() < COOLDOWN && candidates.contains(one));
+        let rested = self.rejected.iter().map(|(_, attempt, _)| attempt.clone());
+        let effort = Effort {
+            rested: rested.collect(),
+            ..Effort::default()
+        };
         let check = Check {
-            reference: reference.clone(),
-            platform: platform.unwrap_or_else(Platform::local),
-            pods: Vec::new(),
             asked_secrets: of_cluster.asked,
-            runtime: self.args.containerd.runtime.clone(),
-            kubelet: None,
-            plain_http: self.args.network.plain_http,
-            compare_direct: false,
-            effort: Effort {
-                rested: resting.collect(),
-                ..Effort::default()
-            },
-            keyring: Arc::new(keyring),
+            ..self.args.check.of(reference.clone(), keyring, effort)
         };
         let started = Timestamp::now();
         let mut evidence = probe::pull(&check, &self.ground.edges, &Unwatched, started).await;
-        self.walks += 1;
-        for attempt in face::rejected(&evidence.walk) {
-            let of_it = candidates
-                .iter()
-                .find(|candidate| Some(&candidate.id) == attempt.credential.as_ref());
-            let Some(credential) = of_it else { continue };
-            let attempt = Attempt {
-                at: Some(started),
-                ..attempt.clone()
-            };
-            let known = self
-                .tried
-                .iter_mut()
-                .find(|tried| tried.credential == *credential);
-            match known {
-                Some(tried) => {
-                    tried.attempt = attempt;
-                    tried.at = Instant::now();
-                    tried.times += 1;
-                }
-                None => self.tried.push(Tried {
-                    credential: credential.clone(),
-                    attempt,
-                    at: Instant::now(),
-                    times: 1,
-                }),
+        self.made += 1;
+        for attempt in summary::rejected(&evidence.walk) {
+            let is_used =
+                |candidate: &&Credential| Some(&candidate.id) == attempt.credential.as_ref();
+            if let Some(credential) = candidates.iter().find(is_used) {
+                let attempt = Attempt {
+                    at: Some(started),
+                    ..attempt.clone()
+                };
+                self.rejected
+                    .push((credential.clone(), attempt, Instant::now()));
             }
         }
         if let Some(looking) = self.looking.take() {
             self.vantage = Some(looking.await.map_err(|_| Error::Panicked)?);
         }
-        if let Some(vantage) = &mut self.vantage {
-            vantage.pod_eip = eip;
+        if let Some(vantage) = &self.vantage {
             evidence.vantage.clone_from(vantage);
+            evidence.vantage.pod_eip = self.pod_eip();
         }
         Ok(Report::conclude(evidence))
     }
 }
 
-/// A credential that was rejected so often, the last time so long ago, is not sent.
-fn rests(times: usize, since: Duration) -> bool {
-    match times.checked_sub(1).map(|index| TRY_AGAIN.get(index)) {
-        None => false,
-        Some(Some(wait)) => since < *wait,
-        Some(None) => true,
-    }
-}
-
-/// When the next walk is due.
+/// When the next check is due.
 struct Pace {
     pause: Duration,
     next: Instant,
     /// Not before, whatever else changes: the registry has said so.
-    asked_for: Option<Instant>,
+    not_before: Option<Instant>,
 }
 
 impl Default for Pace {
@@ -342,74 +266,52 @@ impl Default for Pace {
         Self {
             pause: FIRST_PAUSE,
             next: Instant::now(),
-            asked_for: None,
+            not_before: None,
         }
     }
 }
 
 impl Pace {
-    fn is_due(&self, now: Instant) -> bool {
-        now >= self.next
-    }
-
-    /// Something has changed that may have opened the way.
+    /// Something has changed that may have opened the path.
     fn begin_anew(&mut self) {
         self.pause = FIRST_PAUSE;
         let now = Instant::now();
-        self.next = self.asked_for.map_or(now, |at| at.max(now));
+        self.next = self.not_before.map_or(now, |at| at.max(now));
     }
 
-    fn walked(&mut self, answered: Option<Answered>, now: Instant) {
-        self.asked_for = match answered {
-            Some(Answered::TooMany { retry_after }) => {
-                Some(now + retry_after.unwrap_or(TOO_MANY_PAUSE).min(LONGEST_ASKED))
-            }
-            Some(Answered::ServerError { retry_after }) => {
-                retry_after.map(|wait| now + wait.min(LONGEST_ASKED))
-            }
+    fn checked(&mut self, answered: Option<Answered>, now: Instant) {
+        let asked_for = match answered {
+            Some(Answered::TooMany { retry_after }) => Some(retry_after.unwrap_or(TOO_MANY_PAUSE)),
+            Some(Answered::ServerError { retry_after }) => retry_after,
             _ => None,
         };
+        self.not_before = asked_for.map(|wait| now + wait.min(LONGEST_ASKED));
         let next = now + self.pause;
-        self.next = self.asked_for.map_or(next, |at| at.max(next));
+        self.next = self.not_before.map_or(next, |at| at.max(next));
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }
 
 /// Lines for people, when something changes and each minute.
 #[derive(Default)]
-struct Talk {
-    said: Option<(String, Duration)>,
+struct Lines {
+    last: Option<(String, Duration)>,
 }
 
-impl Talk {
+impl Lines {
     /// The line that is to be written, if one is, so long after the beginning.
-    fn line(&mut self, lacking: &str, since: Duration) -> Option<String> {
-        let line = match &self.said {
-            Some((said, at)) if said == lacking => {
+    fn next(&mut self, lacking: &str, since: Duration) -> Option<String> {
+        let line = match &self.last {
+            Some((last, at)) if last == lacking => {
                 if since < *at + SAY_AGAIN {
                     return None;
                 }
-                format!("still waiting after {}: {lacking}", rounded(since))
+                format!("still waiting after {}: {lacking}", Took(since))
             }
             _ => format!("waiting: {lacking}"),
         };
-        self.said = Some((lacking.to_owned(), since));
+        self.last = Some((lacking.to_owned(), since));
         Some(line)
-    }
-
-    /// When the same is to be said again.
-    fn again(&self, begun: Instant) -> Instant {
-        let at = self.said.as_ref().map_or(Duration::ZERO, |(_, at)| *at);
-        begun + at + SAY_AGAIN
-    }
-}
-
-/// `12 s`, `2 m 5 s`.
-fn rounded(time: Duration) -> String {
-    match (time.as_secs() / 60, time.as_secs() % 60) {
-        (0, _) => Took(time).to_string(),
-        (minutes, 0) => format!("{minutes} m"),
-        (minutes, seconds) => format!("{minutes} m {seconds} s"),
     }
 }
 
@@ -451,9 +353,9 @@ fn eip_of(seen: Option<&PodEip>, is_required: bool) -> Eip {
 /// In one line.
 fn lacking(eip: &Eip, verdict: Option<&Verdict>) -> String {
     let path = match verdict {
-        None => "the way was not tried yet".to_owned(),
+        None => "the path was not tried yet".to_owned(),
         Some(verdict) => match verdict.pull {
-            Pull::WouldSucceed => "the way is open".to_owned(),
+            Pull::WouldSucceed => "the path is open".to_owned(),
             Pull::WouldFail => worst(verdict),
             Pull::Unknown => format!("it can't be told: {}", worst(verdict)),
         },
@@ -530,59 +432,45 @@ mod tests {
     }
 
     #[test]
-    fn walks_come_less_and_less_often_and_a_registry_is_obeyed() {
+    fn checks_are_made_less_and_less_often_and_never_before_a_registry_allows() {
         let mut pace = Pace::default();
         let start = pace.next;
         let mut now = start;
         let mut pauses = Vec::new();
         for _ in 0..6 {
-            pace.walked(Some(Answered::Well), now);
+            pace.checked(Some(Answered::Well), now);
             pauses.push(pace.next.duration_since(now).as_secs());
             now = pace.next;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 15, 15]);
         let asked = |retry_after| Some(Answered::TooMany { retry_after });
-        pace.walked(asked(Some(Duration::from_mins(2))), now);
+        pace.checked(asked(Some(Duration::from_mins(2))), now);
         assert_eq!(pace.next.duration_since(now).as_secs(), 120);
-        pace.walked(asked(None), now);
+        pace.checked(asked(None), now);
         assert_eq!(pace.next.duration_since(now).as_secs(), 60);
-        pace.walked(asked(Some(Duration::MAX)), now);
+        pace.checked(asked(Some(Duration::MAX)), now);
         assert_eq!(pace.next.duration_since(now), LONGEST_ASKED);
-        pace.walked(asked(Some(Duration::from_secs(2))), now);
+        pace.checked(asked(Some(Duration::from_secs(2))), now);
         assert_eq!(pace.next.duration_since(now).as_secs(), 15);
         // A new EIP changes nothing of what the registry has asked for.
         let far = Instant::now() + Duration::from_hours(1);
-        pace.walked(asked(Some(Duration::from_hours(1))), Instant::now());
+        pace.checked(asked(Some(Duration::from_hours(1))), Instant::now());
         pace.begin_anew();
         assert!(pace.next + Duration::from_secs(5) > far);
     }
 
     #[test]
-    fn a_wrong_password_is_sent_three_times_at_most() {
-        for (times, since, want) in [
-            (0, 0, false),
-            (1, 59, true),
-            (1, 60, false),
-            (2, 60, true),
-            (2, 300, false),
-            (3, 100_000, true),
-        ] {
-            assert_eq!(rests(times, Duration::from_secs(since)), want, "{times}");
-        }
-    }
-
-    #[test]
     fn what_is_lacking_is_said_when_it_changes_and_each_minute() {
-        let mut talk = Talk::default();
-        let mut at = |seconds, text: &str| talk.line(text, Duration::from_secs(seconds));
+        let mut lines = Lines::default();
+        let mut at = |seconds, text: &str| lines.next(text, Duration::from_secs(seconds));
         assert_eq!(at(0, "a").as_deref(), Some("waiting: a"));
         assert_eq!(at(59, "a"), None);
-        assert_eq!(at(60, "a").as_deref(), Some("still waiting after 1 m: a"));
+        assert_eq!(at(60, "a").as_deref(), Some("still waiting after 60 s: a"));
         assert_eq!(at(61, "b").as_deref(), Some("waiting: b"));
         assert_eq!(at(120, "b"), None);
         assert_eq!(
             at(125, "b").as_deref(),
-            Some("still waiting after 2 m 5 s: b")
+            Some("still waiting after 125 s: b")
         );
     }
 }

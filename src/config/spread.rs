@@ -1,4 +1,4 @@
-//! `spread`: what nodes that share a way to a registry divide among themselves.
+//! `spread`: what nodes that share a path to a registry divide among themselves.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::values::{CountWithin, WaitWithin};
 
 const DAY: u64 = 24 * 3600;
 
-/// Who tests, of nodes that share a way.
+/// Which nodes test, of those that share a path.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spread {
     /// Whether transfer tests, and trying rejected credentials again, are divided among nodes.
     pub transfers: SpreadBy,
-    /// How many nodes of each way to a registry make a transfer test in an epoch.
+    /// How many nodes of each path to a registry make a transfer test in an epoch.
     pub nodes_per_group: CountWithin<1, 100>,
     /// How long an epoch is; it counts instead of `schedule.transfer`.
     pub epoch: WaitWithin<10, { 7 * DAY }>,

@@ -11,11 +11,13 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use super::cluster::OwnPod;
-use super::face;
-use super::large_hello::LargeHellos;
-use super::ledger::{Rejected, Reserved};
-use super::schedule::{Moment, Tier};
-use super::target::Target;
+use super::schedule::budget::Reserved;
+use super::schedule::clock::Moment;
+use super::schedule::cooldown::Rejected;
+use super::schedule::large_hello::LargeHellos;
+use super::schedule::timetable::Tier;
+use super::store::summary;
+use super::store::target::Target;
 use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
@@ -246,8 +248,8 @@ pub struct Job {
     pub target: Arc<Target>,
     pub tier: Tier,
     pub reserved: Option<Reserved>,
-    /// Credentials of this registry that rest, unless they have changed.
-    pub resting: Vec<Rejected>,
+    /// Credentials of this registry that are not tried, unless they have changed.
+    pub cooling: Vec<Rejected>,
     pub only_free: bool,
     /// The routers on the way, as the last path check saw them.
     pub hops: Vec<(Role, Trace)>,
@@ -260,7 +262,7 @@ pub struct Job {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Told {
+pub struct CheckResult {
     pub report: Report,
     pub rejected: Vec<Rejected>,
     pub accepted: Option<Attempt>,
@@ -274,7 +276,7 @@ impl Progress for Unwatched {
 }
 
 /// Makes the check. What goes wrong is in the report.
-pub async fn make(world: &World, job: Job) -> Told {
+pub async fn make(world: &World, job: Job) -> CheckResult {
     let target = &job.target;
     #[cfg(test)]
     made_defect(&target.name);
@@ -290,7 +292,7 @@ pub async fn make(world: &World, job: Job) -> Told {
         pod.secrets.clone_from(&sought);
     }
     let (candidates, _) = keyring.lookup(&target.reference);
-    let rested = job.resting.iter().filter_map(|rested| {
+    let rested = job.cooling.iter().filter_map(|rested| {
         let id = rested.attempt.credential.as_ref()?;
         let same = candidates.iter().find(|candidate| candidate.id == *id)?;
         (tag(&job.key, &target.registry, same) == rested.tag).then(|| rested.attempt.clone())
@@ -338,7 +340,7 @@ pub async fn make(world: &World, job: Job) -> Told {
     remember_hops(&mut evidence, job.hops);
     let left = world.check_timeout.saturating_sub(began.elapsed());
     try_large_hellos(world, &mut evidence.walk.legs, job.now, left / 2).await;
-    let rejected = face::rejected(&evidence.walk).filter_map(|attempt| {
+    let rejected = summary::rejected(&evidence.walk).filter_map(|attempt| {
         let id = attempt.credential.as_ref()?;
         let used = candidates.iter().find(|candidate| candidate.id == *id)?;
         Some(Rejected {
@@ -354,7 +356,7 @@ pub async fn make(world: &World, job: Job) -> Told {
     });
     let rejected = rejected.collect();
     let accepted = evidence.accepted().cloned();
-    Told {
+    CheckResult {
         report: Report::conclude(evidence),
         rejected,
         accepted,

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::notices::{self, Notices, Tally};
-use super::target::Target;
+use super::pod_events::{self, PodEvents};
+use super::store::target::Target;
+use super::store::targets::EventCounts;
 use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
@@ -49,7 +50,7 @@ pub struct Cluster {
     settled: Option<Instant>,
     waiting: Waiting,
     /// `None`: no Event is published.
-    notices: Option<Notices>,
+    events: Option<PodEvents>,
     stop: CancellationToken,
 }
 
@@ -94,7 +95,7 @@ impl OwnPod {
 
 /// What the pods of this node come to.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Discovery {
     pub found: Discovered,
     /// Whose pull has begun to fail, or fails otherwise: namespace, pod, and the container or image volume.
     pub failing: Vec<(String, String, ContainerKind, String)>,
@@ -115,7 +116,7 @@ impl Cluster {
     pub async fn start(
         config: &Kubernetes,
         node: &str,
-        tally: Tally,
+        counts: EventCounts,
     ) -> Result<Self, ConnectError> {
         let stop = CancellationToken::new();
         let follows_pods = config.discover == Discover::Node;
@@ -141,9 +142,9 @@ impl Cluster {
         let may_list = client.clone().filter(|_| follows_pods);
         let own_pod = may_list.and_then(|client| OwnPod::of(client, |name| env::var(name).ok()));
         let told = client.clone().filter(|_| config.events == Events::Pods);
-        let notices = told.map(|client| Notices::start(client, node, tally, stop.clone()));
+        let events = told.map(|client| PodEvents::start(client, node, counts, stop.clone()));
         Ok(Self {
-            notices,
+            events,
             scope: scope(config),
             secrets: Arc::new(Secrets::new(client, secret_access(config))),
             config: config.clone(),
@@ -198,7 +199,7 @@ impl Cluster {
     }
 
     /// What is known now; `None` where nothing is asked.
-    pub fn look(&mut self) -> Option<Seen> {
+    pub fn look(&mut self) -> Option<Discovery> {
         let view = self.pods.as_mut()?.borrow_and_update().clone();
         let found = discovery::discover(view.objects.values().map(|pod| &**pod), &self.scope);
         let pods = view.objects.iter().map(|(uid, pod)| (uid, &**pod));
@@ -209,7 +210,7 @@ impl Cluster {
             let (namespace, pod) = (pod.namespace.clone(), pod.name.clone());
             Some((namespace, pod, *kind, name.clone()))
         });
-        Some(Seen {
+        Some(Discovery {
             found,
             failing: failing.collect(),
             state: view.state,
@@ -221,10 +222,10 @@ impl Cluster {
         Some(self.pods.as_ref()?.borrow().clone())
     }
 
-    /// Where that is wished, tells the pods that wait for a target's image what came of its check.
-    pub fn tell(&self, report: &Report, target: &Target, node: &str) {
-        if let (Some(notices), Some(pods)) = (&self.notices, &self.pods) {
-            notices.take(notices::of(report, target, &pods.borrow(), node));
+    /// Publishes what a check has found on the pods that wait for the target's image, where that is asked for.
+    pub fn publish(&self, report: &Report, target: &Target, node: &str) {
+        if let (Some(events), Some(pods)) = (&self.events, &self.pods) {
+            events.take(pod_events::of(report, target, &pods.borrow(), node));
         }
     }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::record::HeldBack;
-use super::schedule::{Moment, Rhythm, Tier};
-use super::target::{Target, TargetSource};
+use super::schedule::admission::Deferred;
+use super::schedule::clock::Moment;
+use super::schedule::timetable::{Rhythm, Tier};
+use super::store::target::{Target, TargetSource};
 use crate::config::{Config, Expect, OnDemandImages, SecretAccess};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
@@ -17,7 +18,7 @@ use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs, is_name};
 use crate::workload::discovery::{Container, Pod, Use};
 
-/// The longest request that is read. A wish with all that it may hold has 5 KiB.
+/// The longest request that is read. A request with all that it may hold has 5 KiB.
 pub const MOST_BYTES: usize = 16 << 10;
 
 /// Secrets that may be named; pods have one or two.
@@ -34,7 +35,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wish {
+pub struct Request {
     pub image: Reference,
     /// As this pod would pull it.
     pub pod: Option<PodKey>,
@@ -73,7 +74,7 @@ struct Secrets {
 /// How a body looks, for those who have sent another one.
 const FORM: &str = r#"it is {"image": "registry.example.com/app:1", "pod": {"namespace": "n", "name": "p"}, "secrets": {"namespace": "n", "names": ["s"]}, "tier": "reach"}, of which only image must be there"#;
 
-impl Wish {
+impl Request {
     /// Reads a request's body.
     ///
     /// # Errors
@@ -147,7 +148,7 @@ pub enum Refused {
     /// Too many in a minute; when the next may come.
     TooMany(Duration),
     /// A budget does not allow it, or the registry asked to be left alone.
-    HeldBack(HeldBack),
+    Deferred(Deferred),
     /// The check told nothing.
     Failed(&'static str),
 }
@@ -160,7 +161,7 @@ impl Refused {
             Self::NoPod(_) => "no_pod",
             Self::Busy => "busy",
             Self::TooMany(_) => "too_many",
-            Self::HeldBack(_) => "held_back",
+            Self::Deferred(_) => "held_back",
             Self::Failed(reason) => reason,
         }
     }
@@ -206,12 +207,12 @@ impl<'a> Pods<'a> {
     }
 }
 
-/// What is to be checked for a wish, as if it were a target.
+/// What is to be checked for a request, as if it were a target.
 ///
 /// # Errors
 /// When it may not be.
 pub fn plan(
-    wish: &Wish,
+    request: &Request,
     config: &Config,
     targets: &[Arc<Target>],
     pods: &Pods<'_>,
@@ -224,26 +225,26 @@ pub fn plan(
         ));
     }
     let is_any = images == OnDemandImages::Any;
-    if let Some(key) = &wish.pod {
+    if let Some(key) = &request.pod {
         let pod = pods.find(key)?;
-        let uses = uses(pod, &wish.image);
+        let uses = uses(pod, &request.image);
         if uses.is_empty() && !is_any {
             return Err(Refused::NotAllowed(format!(
                 "no container of pod {}/{} has the image {} (on_demand.images is used; any allows others)",
-                key.namespace, key.name, wish.image
+                key.namespace, key.name, request.image
             )));
         }
         let uses = if uses.is_empty() {
-            vec![hypothetical(&key.namespace, &key.name, &wish.image)]
+            vec![hypothetical(&key.namespace, &key.name, &request.image)]
         } else {
             uses
         };
-        return Ok(of_pods(wish, config, secrets_of(pod), uses));
+        return Ok(of_pods(request, config, secrets_of(pod), uses));
     }
     let named = targets.iter().find(|target| {
-        target.sources.contains(&TargetSource::Configuration) && target.reference == wish.image
+        target.sources.contains(&TargetSource::Configuration) && target.reference == request.image
     });
-    let askers = users(&wish.image, pods.known());
+    let askers = users(&request.image, pods.known());
     if named.is_none() && askers.is_empty() && !is_any {
         let of_pods = match pods {
             Pods::NotFollowed => {
@@ -254,16 +255,16 @@ pub fn plan(
         };
         return Err(Refused::NotAllowed(format!(
             "no target has the image {}, and {of_pods}; on_demand.images: any allows every image",
-            wish.image
+            request.image
         )));
     }
-    if let Some(secrets) = &wish.secrets {
+    if let Some(secrets) = &request.secrets {
         let is_discovered = config.kubernetes.secrets == SecretAccess::Discovered;
         if is_discovered && !is_any {
             check_named(secrets, pods.known())?;
         }
-        let uses = vec![hypothetical(&secrets.namespace, "", &wish.image)];
-        let mut target = of_pods(wish, config, Some(secrets.clone()), uses);
+        let uses = vec![hypothetical(&secrets.namespace, "", &request.image)];
+        let mut target = of_pods(request, config, Some(secrets.clone()), uses);
         // Whether these do is the question, not whether something else would.
         target.credential = crate::config::CredentialFiles::default();
         return Ok(target);
@@ -276,12 +277,12 @@ pub fn plan(
     }
     // As those pull it that use it; those first that wait.
     let Some(first) = askers.first() else {
-        return Ok(of_pods(wish, config, None, Vec::new()));
+        return Ok(of_pods(request, config, None, Vec::new()));
     };
     let secrets = secrets_of(first);
     let same = askers.iter().filter(|pod| secrets_of(pod) == secrets);
-    let uses = same.flat_map(|pod| uses(pod, &wish.image)).collect();
-    Ok(of_pods(wish, config, secrets, uses))
+    let uses = same.flat_map(|pod| uses(pod, &request.image)).collect();
+    Ok(of_pods(request, config, secrets, uses))
 }
 
 /// With `kubernetes.secrets: discovered`, a Secret is read where a pod of this node names it; asking for
@@ -350,11 +351,16 @@ fn hypothetical(namespace: &str, pod: &str, image: &Reference) -> Use {
     }
 }
 
-fn of_pods(wish: &Wish, config: &Config, secrets: Option<SecretRefs>, uses: Vec<Use>) -> Target {
+fn of_pods(
+    request: &Request,
+    config: &Config,
+    secrets: Option<SecretRefs>,
+    uses: Vec<Use>,
+) -> Target {
     Target {
         name: Arc::from(NAME),
-        registry: Arc::from(wish.image.domain()),
-        reference: wish.image.clone(),
+        registry: Arc::from(request.image.domain()),
+        reference: request.image.clone(),
         platform: Platform::local(),
         plain_http: false,
         credential: config.kubernetes.credential.clone(),

@@ -92,12 +92,7 @@ impl Record {
         spec.and_then(|spec| spec.lease_transitions).unwrap_or(0)
     }
 
-    /// Its annotations: what one holder leaves to the next.
-    pub fn notes(&self) -> impl Iterator<Item = (&str, &str)> {
-        let notes = self.0.metadata.annotations.iter().flatten();
-        notes.map(|(key, text)| (key.as_str(), text.as_str()))
-    }
-
+    /// An annotation: what one holder leaves to the next.
     pub fn note(&self, key: &str) -> Option<&str> {
         Some(self.0.metadata.annotations.as_ref()?.get(key)?.as_str())
     }
@@ -105,12 +100,6 @@ impl Record {
     pub fn set_note(&mut self, key: &str, text: String) {
         let notes = self.0.metadata.annotations.get_or_insert_default();
         notes.insert(key.to_owned(), text);
-    }
-
-    pub fn retain_notes(&mut self, mut keep: impl FnMut(&str, &str) -> bool) {
-        if let Some(notes) = &mut self.0.metadata.annotations {
-            notes.retain(|key, text| keep(key, text));
-        }
     }
 
     /// Held by this one from now on.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, render};
-use super::{Report, SCHEMA_VERSION, Tool};
+use super::{Report, Tool};
 use crate::model::units::{Took, seconds};
 
 /// What `wait -o json` prints.
@@ -53,29 +53,7 @@ impl Eip {
     }
 }
 
-impl WaitDocument {
-    pub fn new(
-        image: String,
-        is_open: bool,
-        waited: Duration,
-        walks: u32,
-        eip: Eip,
-        report: Option<Report>,
-    ) -> Self {
-        Self {
-            schema_version: SCHEMA_VERSION,
-            pullpath: Tool::this(),
-            image,
-            is_open,
-            waited,
-            walks,
-            eip,
-            report,
-        }
-    }
-}
-
-/// For people: one line when the way is open; else why it is not.
+/// For people: one line when the path is open; else why it is not.
 pub fn render_wait(document: &WaitDocument, style: Style) -> String {
     let mut page = Page {
         out: String::new(),

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pullpath::daemon::ledger::{REJECTED_REST, REJECTED_REST_SHARED, Reserved};
-use pullpath::daemon::policy::{self, Then};
-use pullpath::daemon::schedule::{Due, Moment, Tier, hash, share};
-use pullpath::daemon::turns::{
-    self, Decision, Egress, Group, Learned, Pass, Rule, Turn, Turns, View, Way,
-};
+use pullpath::daemon::coordination::group::{EgressGroup, Group};
+use pullpath::daemon::coordination::lease::NOTE;
+use pullpath::daemon::coordination::slots::{self, Decision, Rule, SkipReason, Slot, Slots};
+use pullpath::daemon::schedule::admission::{self, Then};
+use pullpath::daemon::schedule::budget::Reserved;
+use pullpath::daemon::schedule::clock::{Moment, hash, share};
+use pullpath::daemon::schedule::cooldown::{COOLDOWN, SHARED_COOLDOWN};
+use pullpath::daemon::schedule::timetable::{Due, Tier};
 use pullpath::kubernetes::lease::{Record, Seen, Standing};
-use pullpath::model::path::PathClass;
 use pullpath::model::units::Bytes;
 use tokio::time::Instant;
 
 use super::{BEGIN, Figures, Node, REGISTRY, TEST, credential, heard_of_test, limits};
 
-/// NAT gateways, and subnets behind each.
+/// NAT gateways.
 const NATS: usize = 2;
-const SUBNETS: usize = 2;
 
 /// As `spread` has them by default.
 const PLACES: u32 = 2;
@@ -39,7 +39,7 @@ const LATENCY: (Duration, Duration) = (Duration::from_millis(10), Duration::from
 /// A node that dies in a test is back after this.
 const DEAD: Duration = Duration::from_mins(2);
 
-/// A credential may be tried for so long once its turn has come.
+/// A credential may be tried for so long once its slot has come.
 const TRY_WITHIN: Duration = Duration::from_mins(10);
 
 /// As long as a check may last, and 30 s.
@@ -53,11 +53,12 @@ pub struct Store {
     leases: BTreeMap<String, Record>,
     version: u64,
     begin: Instant,
-    /// Running tests by NAT: until when, and whether they were begun without a Lease.
-    running: Vec<Vec<(Moment, bool)>>,
-    /// Tests by group and epoch: with a Lease, and those of them that were never counted.
+    /// Running tests by NAT: until when.
+    running: Vec<Vec<Moment>>,
+    /// Tests by Lease and epoch, and those of them that were never counted.
     tests: BTreeMap<(String, u64), (u32, u32)>,
-    pub logins: BTreeMap<u64, u64>,
+    /// Logins with the wrong password by the hour in which they are counted.
+    logins: BTreeMap<u64, u64>,
 }
 
 impl Store {
@@ -89,6 +90,12 @@ impl Store {
         Some(record)
     }
 
+    pub fn log_in(&mut self, now: Moment) {
+        let lease = Group::of_credential(REGISTRY, &credential()).lease;
+        let hour = Rule::RETRIES.begin(&lease, now);
+        *self.logins.entry(hour).or_default() += 1;
+    }
+
     fn steady(&self, now: Moment) -> Instant {
         self.begin + since_begin(now)
     }
@@ -108,27 +115,27 @@ fn timestamp(now: Moment) -> Timestamp {
 
 /// Of a node.
 pub struct Sharing {
-    turns: Turns,
-    retries: Turns,
+    slots: Slots,
+    retries: Slots,
     holder: String,
     nat: usize,
     group: Group,
     seen: BTreeMap<String, Seen>,
     /// What it does next, besides.
     ops: Vec<(Moment, Op)>,
-    trying: Option<Turn>,
+    trying: Option<Slot>,
 }
 
 enum Op {
     Take(Test, Record),
-    End(Test, Option<Record>),
-    TakeRetry(Turn, Record),
-    Accept(Turn),
+    End(Test, Record),
+    TakeRetry(Slot, Record),
+    Accept(Slot),
 }
 
 /// A transfer test that is begun.
 struct Test {
-    turn: Turn,
+    slot: Slot,
     due: Due,
     reserved: Option<Reserved>,
     last: Option<Moment>,
@@ -136,43 +143,36 @@ struct Test {
 
 pub fn rest(node: &Node) -> Duration {
     if node.sharing.is_none() {
-        return REJECTED_REST;
+        return COOLDOWN;
     }
-    REJECTED_REST_SHARED.mul_f64(1.0 + share(hash(&[&node.name, "rest"])))
+    SHARED_COOLDOWN.mul_f64(1.0 + share(hash(&[&node.name, "rest"])))
 }
 
 impl Sharing {
-    pub fn new(name: &str, index: usize, life: u32, node: Option<&Node>, now: Moment) -> Self {
-        let (nat, subnet) = (index % NATS, index / NATS % SUBNETS);
-        let way = Way {
-            class: Some(PathClass::PublicSnat),
-            egress: Egress::Shared(vec![format!("192.0.2.{nat}")]),
-            place: Some(format!("10.0.{subnet}.0/24")),
+    pub fn new(name: &str, index: usize, life: u32, now: Moment) -> Self {
+        let nat = index % NATS;
+        let egress = EgressGroup::Shared(vec![format!("192.0.2.{nat}")]);
+        let rule = Rule {
+            epoch: EPOCH,
+            nodes: PLACES,
         };
-        let rule = Rule::transfers(EPOCH, PLACES);
-        let group = Group::of_way(REGISTRY, &way, &rule);
-        let mut sharing = Self {
-            turns: Turns::new(name, rule),
-            retries: Turns::new(name, Rule::RETRIES),
+        let mut slots = Slots::new(name, rule);
+        slots.replace([(Arc::from(REGISTRY), now)]);
+        Self {
+            slots,
+            retries: Slots::new(name, Rule::RETRIES),
             holder: format!("{name}_{life}"),
             nat,
-            group,
+            group: Group::of_path(REGISTRY, &egress, &rule),
             seen: BTreeMap::new(),
             ops: Vec::new(),
             trying: None,
-        };
-        let before = node.and_then(|node| node.ledger.no_turn_before(REGISTRY));
-        let after = before.map_or(now, |before| before.max(now));
-        let group = sharing.group.clone();
-        sharing
-            .turns
-            .replace([(Arc::from(REGISTRY), Some(group), after)]);
-        sharing
+        }
     }
 
     pub fn next(&self) -> Option<Moment> {
         let ops = self.ops.iter().map(|(at, _)| *at);
-        ops.chain(self.turns.next())
+        ops.chain(self.slots.next())
             .chain(self.retries.next())
             .min()
     }
@@ -187,15 +187,15 @@ pub fn act(node: &mut Node, now: Moment, store: &mut Store, figures: &mut Figure
         return Some(match op {
             Op::Take(test, record) => take(node, test, record, now, store, figures),
             Op::End(test, record) => end(node, &test, record, now, store, figures),
-            Op::TakeRetry(turn, record) => take_retry(node, turn, record, now, store, figures),
-            Op::Accept(turn) => accept(&turn, now, store, figures),
+            Op::TakeRetry(slot, record) => take_retry(node, slot, record, now, store, figures),
+            Op::Accept(slot) => accept(&slot, now, store, figures),
         });
     }
-    if let Some((_, turn, _)) = sharing.turns.take(now) {
-        return Some(look(node, turn, now, store, figures));
+    if let Some((_, slot)) = sharing.slots.take(now) {
+        return Some(look(node, slot, now, store, figures));
     }
-    if let Some((_, turn, _)) = sharing.retries.take(now) {
-        return Some(look_for_retry(node, turn, now, store, figures));
+    if let Some((lease, slot)) = sharing.retries.take(now) {
+        return Some(look_for_retry(node, &lease, slot, now, store, figures));
     }
     None
 }
@@ -217,20 +217,20 @@ fn later_by_latency(node: &Node, now: Moment) -> Moment {
     now.after(LATENCY.0 + LATENCY.1.saturating_sub(LATENCY.0).mul_f64(draw))
 }
 
-fn look(node: &mut Node, turn: Turn, now: Moment, store: &mut Store, figures: &mut Figures) -> u32 {
+fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &mut Figures) -> u32 {
     let target = node
         .names
         .iter()
-        .min_by_key(|name| node.ledger.last_transfer(name))
+        .min_by_key(|name| node.ledger.bytes.last_transfer(name))
         .cloned()
         .unwrap();
     let due = Due {
         target,
         tier: Tier::Transfer,
-        at: turn.at,
+        at: slot.at,
     };
-    let last = node.ledger.last_transfer(&due.target);
-    let asked = policy::may(
+    let last = node.ledger.bytes.last_transfer(&due.target);
+    let asked = admission::may(
         &mut node.ledger,
         &limits(),
         Bytes(16 << 20),
@@ -241,49 +241,36 @@ fn look(node: &mut Node, turn: Turn, now: Moment, store: &mut Store, figures: &m
     );
     let reserved = match asked {
         Ok(reserved) => reserved,
-        Err((_, Then::Later(until))) if until < turn.end() => {
-            sharing(node).turns.later(REGISTRY, until);
+        Err((_, Then::Later(until))) if until < slot.end() => {
+            sharing(node).slots.later(REGISTRY, until);
             return 0;
         }
         Err(_) => {
-            sharing(node).turns.done(REGISTRY, now);
+            sharing(node).slots.done(REGISTRY, now);
             return 0;
         }
     };
     let test = Test {
-        turn,
+        slot,
         due,
         reserved,
         last,
     };
-    let mut learned = node.ledger.learned(REGISTRY);
-    let turn = &test.turn;
     if is_away(now) {
-        let known: &[f64] = learned.of(&turn.group);
-        return match turns::decide(turn, View::Nothing, known, now) {
-            Decision::Mine => {
-                figures.shared.by_hash += 1;
-                begin(node, test, None, now, store, figures)
-            }
-            decision => not_mine(node, &test, decision, now),
-        };
+        figures.shared.skipped_while_away += 1;
+        return not_mine(node, &test, Decision::Skip(SkipReason::NoApi), now);
     }
     figures.shared.api += 1;
-    let mut record = store.read(&turn.group.lease);
-    learned.learn(turn, &record);
-    node.ledger.learn(REGISTRY, learned.clone());
     let steady = store.steady(now);
     let own = sharing(node);
-    let standing = turns::standing(
-        &mut own.seen,
-        &turn.group.lease,
-        &record,
-        &own.holder,
-        steady,
-    );
-    let view = View::Told(&record, &standing);
-    match turns::decide(turn, view, learned.of(&turn.group), now) {
-        Decision::Mine => {
+    let lease = own.group.lease.clone();
+    let mut record = store.read(&lease);
+    let seen = Seen::again(own.seen.get(&lease), &record, steady);
+    let standing = record.standing(&own.holder, &seen, steady);
+    own.seen.insert(lease, seen);
+    let is_held = matches!(standing, Standing::Held { .. });
+    match slots::decide(&test.slot, record.note(NOTE), is_held, now) {
+        Decision::Test => {
             record.take(&own.holder, LASTS, timestamp(now));
             let at = later_by_latency(node, now);
             push(node, at, Op::Take(test, record));
@@ -295,18 +282,18 @@ fn look(node: &mut Node, turn: Turn, now: Moment, store: &mut Store, figures: &m
 
 fn not_mine(node: &mut Node, test: &Test, decision: Decision, now: Moment) -> u32 {
     if let Some(reserved) = test.reserved {
-        node.ledger.give_back(
+        admission::give_back(
+            &mut node.ledger,
             &test.due.target,
             REGISTRY,
             reserved,
-            policy::USUAL_REQUESTS,
             test.last,
             now,
         );
     }
     match decision {
-        Decision::Later(at) => sharing(node).turns.later(REGISTRY, at),
-        _ => sharing(node).turns.done(REGISTRY, now),
+        Decision::Later(at) => sharing(node).slots.later(REGISTRY, at),
+        _ => sharing(node).slots.done(REGISTRY, now),
     }
     0
 }
@@ -320,51 +307,41 @@ fn take(
     figures: &mut Figures,
 ) -> u32 {
     figures.shared.api += 1;
+    let lease = sharing(node).group.lease.clone();
     let written = if is_away(now) {
         None
     } else {
-        store.write(&test.turn.group.lease, record)
+        store.write(&lease, record)
     };
     let Some(record) = written else {
         figures.shared.conflicts += 1;
-        let decision = turns::later(&test.turn, now);
-        return not_mine(node, &test, decision, now);
+        return not_mine(node, &test, Decision::Skip(SkipReason::Conflict), now);
     };
-    let counted = store
-        .tests
-        .entry((test.turn.group.note.clone(), test.turn.epoch))
-        .or_default();
+    let counted = store.tests.entry((lease, test.slot.epoch)).or_default();
     counted.0 += 1;
-    begin(node, test, Some(record), now, store, figures)
+    begin(node, test, record, now, store, figures)
 }
 
 /// The registry sees a test.
 fn begin(
     node: &mut Node,
     test: Test,
-    record: Option<Record>,
+    record: Record,
     now: Moment,
     store: &mut Store,
     figures: &mut Figures,
 ) -> u32 {
     let until = now.after(TEST.0);
-    let is_blind = record.is_none();
     let running = &mut store.running[sharing(node).nat];
-    running.retain(|(until, _)| *until > now);
-    for (_, other_is_blind) in running.iter() {
-        if is_blind || *other_is_blind {
-            figures.shared.at_once_by_hash += 1;
-        } else {
-            figures.shared.at_once += 1;
-        }
-    }
-    running.push((until, is_blind));
+    running.retain(|until| *until > now);
+    figures.shared.at_once += running.len() as u64;
+    running.push(until);
     figures.checks += 1;
-    let draw = share(hash(&[&node.name, "dies", &test.turn.epoch.to_string()]));
-    if draw < DEADLY && record.is_some() {
+    let draw = share(hash(&[&node.name, "dies", &test.slot.epoch.to_string()]));
+    if draw < DEADLY {
         // Nobody ends it; the node knows of nothing but its file.
         figures.shared.died += 1;
-        let key = (test.turn.group.note, test.turn.epoch);
+        let key = (sharing(node).group.lease.clone(), test.slot.epoch);
         store.tests.entry(key).or_default().1 += 1;
         running.pop();
         node.restarts = now.after(DEAD);
@@ -381,13 +358,13 @@ fn begin(
 fn end(
     node: &mut Node,
     test: &Test,
-    record: Option<Record>,
+    mut record: Record,
     now: Moment,
     store: &mut Store,
     figures: &mut Figures,
 ) -> u32 {
     let heard = heard_of_test(node, &test.due, test.reserved, now, figures);
-    policy::book(
+    admission::book(
         &mut node.ledger,
         &node.name,
         &test.due.target,
@@ -396,74 +373,69 @@ fn end(
         &heard,
         now,
     );
-    let turn = &test.turn;
-    node.ledger.had_turn(REGISTRY, turn.last());
-    sharing(node).turns.done(REGISTRY, now);
-    let Some(mut record) = record else { return 0 };
-    turns::book(&mut record, turn);
+    let own = sharing(node);
+    own.slots.done(REGISTRY, now);
+    if let Some(note) = slots::counted(&test.slot, record.note(NOTE)) {
+        record.set_note(NOTE, note);
+    }
     record.give_up(timestamp(now));
     figures.shared.api += 1;
-    if is_away(now) || store.write(&turn.group.lease, record).is_none() {
+    if is_away(now) || store.write(&own.group.lease, record).is_none() {
         figures.shared.uncounted += 1;
-        let key = (turn.group.note.clone(), turn.epoch);
+        let key = (own.group.lease.clone(), test.slot.epoch);
         store.tests.entry(key).or_default().1 += 1;
     }
     0
 }
 
-/// Credentials that rest have turns, as the daemon plans them.
+/// Credentials that were rejected have slots, as the daemon plans them.
 pub fn share_retries(node: &mut Node) {
-    let rejected: Vec<Moment> = node.ledger.rejected().map(|(_, one)| one.at).collect();
+    let rejected: Vec<Moment> = node.ledger.cooldown.all().map(|(_, one)| one.at).collect();
     let Some(own) = &mut node.sharing else { return };
     let group = Group::of_credential(REGISTRY, &credential());
     let wanted = rejected.into_iter().map(|at| {
         let name: Arc<str> = Arc::from(group.lease.as_str());
-        (name, Some(group.clone()), at.after(REJECTED_REST))
+        (name, at.after(COOLDOWN))
     });
     own.retries.replace(wanted.collect::<Vec<_>>());
 }
 
 fn look_for_retry(
     node: &mut Node,
-    turn: Turn,
+    lease: &str,
+    slot: Slot,
     now: Moment,
-    store: &mut Store,
+    store: &Store,
     figures: &mut Figures,
 ) -> u32 {
-    let lease = turn.group.lease.clone();
-    let rejected = node.ledger.rejected().next().map(|(_, one)| one.at);
-    let Some(rejected) = rejected.filter(|at| now.since(*at) >= REJECTED_REST) else {
-        sharing(node).retries.done(&lease, now);
+    let rejected = node.ledger.cooldown.all().next().map(|(_, one)| one.at);
+    let rejected = rejected.filter(|at| now.since(*at) >= COOLDOWN);
+    let Some(rejected) = rejected.filter(|_| !is_away(now)) else {
+        sharing(node).retries.done(lease, now);
         return 0;
     };
-    let mut learned: Learned = node.ledger.learned(&lease);
-    let mut record = store.read(&lease);
-    let view = if is_away(now) {
-        View::Nothing
-    } else {
-        figures.shared.api += 1;
-        learned.learn(&turn, &record);
-        View::Told(&record, &Standing::Free)
-    };
-    let is_told = matches!(view, View::Told(..));
-    let decision = turns::decide_retry(&turn, view, learned.of(&turn.group), rejected, now);
-    node.ledger.learn(&lease, learned);
-    match decision {
-        Decision::Mine if is_told && !turns::was_accepted(&record, &turn, rejected) => {
-            turns::book(&mut record, &turn);
+    figures.shared.api += 1;
+    let mut record = store.read(lease);
+    let text = record.note(NOTE);
+    if slots::was_accepted(&slot, text, rejected) {
+        sharing(node).retries.done(lease, now);
+        node.ledger
+            .cooldown
+            .let_try(REGISTRY, &credential(), now.after(TRY_WITHIN));
+        return 0;
+    }
+    match slots::decide(&slot, text, false, now) {
+        Decision::Test => {
+            let counted = slots::counted(&slot, text).unwrap();
+            record.set_note(NOTE, counted);
             let at = later_by_latency(node, now);
-            push(node, at, Op::TakeRetry(turn, record));
+            push(node, at, Op::TakeRetry(slot, record));
         }
-        Decision::Mine => {
-            sharing(node).retries.done(&lease, now);
-            node.ledger
-                .let_try(REGISTRY, &credential(), now.after(TRY_WITHIN));
-        }
-        Decision::Later(at) => sharing(node).retries.later(&lease, at),
-        Decision::Pass(why) => {
-            sharing(node).retries.done(&lease, now);
-            if why == Pass::Enough {
-                node.ledger.confirm(REGISTRY, &credential(), now);
+        Decision::Later(at) => sharing(node).retries.later(lease, at),
+        Decision::Skip(why) => {
+            sharing(node).retries.done(lease, now);
+            if why == SkipReason::Enough {
+                node.ledger.cooldown.confirm(REGISTRY, &credential(), now);
             }
         }
     }
@@ -472,26 +444,23 @@ fn look_for_retry(
 
 fn take_retry(
     node: &mut Node,
-    turn: Turn,
+    slot: Slot,
     record: Record,
     now: Moment,
     store: &mut Store,
     figures: &mut Figures,
 ) -> u32 {
     figures.shared.api += 1;
-    let lease = turn.group.lease.clone();
+    let lease = Group::of_credential(REGISTRY, &credential()).lease;
+    sharing(node).retries.done(&lease, now);
     if is_away(now) || store.write(&lease, record).is_none() {
         figures.shared.conflicts += 1;
-        match turns::later(&turn, now) {
-            Decision::Later(at) => sharing(node).retries.later(&lease, at),
-            _ => sharing(node).retries.done(&lease, now),
-        }
         return 0;
     }
-    sharing(node).retries.done(&lease, now);
     node.ledger
+        .cooldown
         .let_try(REGISTRY, &credential(), now.after(TRY_WITHIN));
-    sharing(node).trying = Some(turn);
+    sharing(node).trying = Some(slot);
     0
 }
 
@@ -500,17 +469,19 @@ pub fn tell_of(node: &mut Node, accepted: bool, now: Moment) {
     share_retries(node);
     let at = later_by_latency(node, now);
     let Some(own) = &mut node.sharing else { return };
-    if let Some(turn) = own.trying.take().filter(|_| accepted) {
-        own.ops.push((at, Op::Accept(turn)));
+    if let Some(slot) = own.trying.take().filter(|_| accepted) {
+        own.ops.push((at, Op::Accept(slot)));
     }
 }
 
-fn accept(turn: &Turn, now: Moment, store: &mut Store, figures: &mut Figures) -> u32 {
+fn accept(slot: &Slot, now: Moment, store: &mut Store, figures: &mut Figures) -> u32 {
     figures.shared.api += 2;
-    let mut record = store.read(&turn.group.lease);
-    turns::accept(&mut record, turn, now);
+    let lease = Group::of_credential(REGISTRY, &credential()).lease;
+    let mut record = store.read(&lease);
+    let note = slots::accepted(slot, record.note(NOTE), now).unwrap();
+    record.set_note(NOTE, note);
     if !is_away(now) {
-        store.write(&turn.group.lease, record);
+        store.write(&lease, record);
     }
     0
 }
@@ -522,25 +493,18 @@ pub fn sum_up(store: &Store, size: &super::Size, figures: &mut Figures) {
         figures.shared.too_many_in_epoch += u64::from(tests.saturating_sub(PLACES + uncounted));
     }
     let epochs = 24 * size.days / (EPOCH.as_secs() / 3600);
-    let groups = (NATS * SUBNETS) as u64;
     // As far as Leases could be had, and but for the first and the last, which are not whole.
-    figures.shared.wanted_by_lease = u64::from(PLACES) * groups * epochs;
+    figures.shared.wanted_by_lease = u64::from(PLACES) * NATS as u64 * epochs;
     figures.shared.by_lease = store
         .tests
         .values()
         .map(|(tests, _)| u64::from(*tests))
         .sum();
     for (hour, logins) in &store.logins {
-        let at = Duration::from_hours(*hour);
-        // All try it once at first.
-        if at < Duration::from_hours(2) || at >= MENDED {
-            continue;
+        let at = since_begin(Moment(Duration::from_secs(*hour)));
+        // All try it once at first; in the end it is no wrong one any more.
+        if (Duration::from_hours(2)..MENDED).contains(&at) {
+            figures.shared.most_logins = figures.shared.most_logins.max(*logins);
         }
-        let most = if (AWAY.0..AWAY.1).contains(&at) {
-            &mut figures.shared.most_logins_while_away
-        } else {
-            &mut figures.shared.most_logins
-        };
-        *most = (*most).max(*logins);
     }
 }

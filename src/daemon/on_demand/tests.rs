@@ -1,7 +1,7 @@
 use super::*;
 
-fn wish(body: &str) -> Wish {
-    Wish::read(body.as_bytes()).unwrap()
+fn request(body: &str) -> Request {
+    Request::read(body.as_bytes()).unwrap()
 }
 
 fn pod(namespace: &str, name: &str, secrets: &[&str], image: &str, waits: bool) -> Pod {
@@ -26,7 +26,7 @@ fn planned(body: &str, config: &str, pods: &[Pod]) -> Result<Target, Refused> {
     let config = Config::parse(config).unwrap();
     let targets = Target::all(&config, &[]);
     plan(
-        &wish(body),
+        &request(body),
         &config,
         &targets,
         &Pods::Known(pods.iter().collect()),
@@ -69,15 +69,15 @@ fn what_is_no_wish_is_told_with_the_reason() {
             "give one of them",
         ),
     ] {
-        let told = Wish::read(body.as_bytes()).unwrap_err();
+        let told = Request::read(body.as_bytes()).unwrap_err();
         assert!(told.contains(says), "{body}: {told}");
     }
-    let whole = wish(
+    let whole = request(
         r#"{"image": "r.test/a:1", "pod": null, "secrets": {"namespace": "n", "names": ["s", "t"]}, "tier": "path"}"#,
     );
     assert_eq!(whole.tier, Tier::Path);
     assert_eq!(whole.secrets.unwrap().names, ["s", "t"]);
-    assert_eq!(wish(r#"{"image": "nginx"}"#).tier, Tier::Reach);
+    assert_eq!(request(r#"{"image": "nginx"}"#).tier, Tier::Reach);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_pod_brings_its_secrets_and_must_be_here_and_have_the_image() {
         (Pods::NotFollowed, "kubernetes.discover is off"),
         (Pods::NotHeard, "has not told"),
     ] {
-        let told = plan(&wish(&ask("r.test/app:1", "a")), &config, &[], &pods).unwrap_err();
+        let told = plan(&request(&ask("r.test/app:1", "a")), &config, &[], &pods).unwrap_err();
         assert!(
             matches!(&told, Refused::NoPod(reason) if reason.contains(says)),
             "{told:?}"

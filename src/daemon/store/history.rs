@@ -1,4 +1,4 @@
-//! What is remembered of a target: its face, its newest runs, its failures. Pure.
+//! The history of a target: its newest runs, its failures, and the summary of the newest run. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::face::{Face, PathFace, TransferFace};
-use super::packed::Packed;
-use super::schedule::Tier;
+use super::compressed_report::CompressedReport;
+use super::summary::{PathSummary, RunSummary, TransferSummary};
+use crate::daemon::schedule::admission::Deferred;
+use crate::daemon::schedule::timetable::Tier;
 use crate::diagnose::path::history::{Published, Round};
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
 use crate::model::endpoint::Role;
 use crate::model::path::PathClass;
 use crate::model::units::Bytes;
+use crate::report::Report;
+use crate::report::text::{Style, render_why};
 
 /// One check that was made.
 #[derive(Clone, Debug)]
@@ -33,13 +36,22 @@ pub struct Run {
     /// The rate of all streams, where it was measured.
     pub bytes_per_second: Option<f64>,
     /// Dropped when memory runs out.
-    pub report: Option<Packed>,
+    pub report: Option<CompressedReport>,
+}
+
+impl Run {
+    /// Its report, for people; `None`: it is not there any more.
+    pub fn text(&self) -> Option<String> {
+        let json = self.report.as_ref()?.text()?;
+        let report: Report = serde_json::from_str(&json).ok()?;
+        Some(render_why(&report, Style { color: false }))
+    }
 }
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    Told(Pull),
+    Verdict(Pull),
     /// It took longer than a check may.
     TimedOut,
     /// A defect of this program.
@@ -48,14 +60,14 @@ pub enum Outcome {
 
 impl Outcome {
     pub fn is_failure(self) -> bool {
-        !matches!(self, Self::Told(Pull::WouldSucceed))
+        !matches!(self, Self::Verdict(Pull::WouldSucceed))
     }
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Told(Pull::WouldSucceed) => "would_succeed",
-            Self::Told(Pull::WouldFail) => "would_fail",
-            Self::Told(Pull::Unknown) => "unknown",
+            Self::Verdict(Pull::WouldSucceed) => "would_succeed",
+            Self::Verdict(Pull::WouldFail) => "would_fail",
+            Self::Verdict(Pull::Unknown) => "unknown",
             Self::TimedOut => "timed_out",
             Self::Panicked => "panicked",
         }
@@ -71,7 +83,7 @@ pub struct Keep {
 
 /// Of one target.
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct TargetHistory {
     /// The oldest first.
     runs: VecDeque<Arc<Run>>,
     /// Those that have failed, however long ago.
@@ -79,22 +91,15 @@ pub struct Record {
     /// Bytes of the reports that are kept.
     memory: usize,
     /// Of the newest run that told anything.
-    pub face: Option<Face>,
-    pub transfer: Option<TransferFace>,
+    pub summary: Option<RunSummary>,
+    pub transfer: Option<TransferSummary>,
     classes: BTreeMap<Role, LegClass>,
     pub image: Option<Bytes>,
     pub consecutive_failures: u64,
     pub last_success: Option<Timestamp>,
     pub checked: Option<Timestamp>,
     /// Why no check is made now, where one was due.
-    pub held_back: Option<HeldBack>,
-}
-
-/// A check that was due and was not made.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HeldBack {
-    pub reason: &'static str,
-    pub until: Option<Timestamp>,
+    pub deferred: Option<Deferred>,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +113,7 @@ struct LegClass {
 
 /// What is published of a leg's way.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct LegPathFace<'a> {
+pub struct LegPath<'a> {
     pub leg: Role,
     pub class: PathClass,
     pub confidence: Confidence,
@@ -127,26 +132,26 @@ pub struct Changes {
     pub gone: Vec<&'static str>,
 }
 
-impl Record {
+impl TargetHistory {
     /// Takes what came of a run.
-    pub fn take(&mut self, run: Run, face: Option<Face>, keep: Keep) -> Changes {
+    pub fn take(&mut self, run: Run, summary: Option<RunSummary>, keep: Keep) -> Changes {
         let before: Vec<&'static str> = self.findings().map(|f| f.cause.code()).collect();
         let mut changes = Changes::default();
         self.checked = Some(run.at);
-        self.held_back = None;
+        self.deferred = None;
         if run.outcome.is_failure() {
             self.consecutive_failures += 1;
         } else {
             self.consecutive_failures = 0;
             self.last_success = Some(run.at);
         }
-        if let Some(mut face) = face {
-            self.see_paths(&face.paths, &mut changes);
-            self.image = face.image.or(self.image);
-            if let Some(transfer) = face.transfer.take() {
+        if let Some(mut summary) = summary {
+            self.see_paths(&summary.paths, &mut changes);
+            self.image = summary.image.or(self.image);
+            if let Some(transfer) = summary.transfer.take() {
                 self.transfer = Some(transfer);
             }
-            self.face = Some(face);
+            self.summary = Some(summary);
         }
         changes.appeared = self
             .findings()
@@ -168,7 +173,7 @@ impl Record {
         changes
     }
 
-    fn see_paths(&mut self, paths: &[PathFace], changes: &mut Changes) {
+    fn see_paths(&mut self, paths: &[PathSummary], changes: &mut Changes) {
         for path in paths {
             let leg = self.classes.entry(path.leg).or_default();
             let before = leg.published.class();
@@ -194,9 +199,9 @@ impl Record {
     }
 
     /// The published way of each leg.
-    pub fn paths(&self) -> impl Iterator<Item = LegPathFace<'_>> {
+    pub fn paths(&self) -> impl Iterator<Item = LegPath<'_>> {
         self.classes.iter().filter_map(|(leg, known)| {
-            Some(LegPathFace {
+            Some(LegPath {
                 leg: *leg,
                 class: known.published.class()?,
                 confidence: known.confidence?,
@@ -209,9 +214,9 @@ impl Record {
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         let of_transfer = self.transfer.iter().flat_map(|transfer| &transfer.findings);
         let mut all: Vec<&Finding> = self
-            .face
+            .summary
             .iter()
-            .flat_map(|face| &face.findings)
+            .flat_map(|summary| &summary.findings)
             .chain(of_transfer)
             .collect();
         all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -221,8 +226,8 @@ impl Record {
     /// Would a pull succeed? Of the newest run; `None` before any, or where it could not be told.
     pub fn is_ready(&self) -> Option<bool> {
         match self.runs.back()?.outcome {
-            Outcome::Told(Pull::WouldSucceed) => Some(true),
-            Outcome::Told(Pull::WouldFail) => Some(false),
+            Outcome::Verdict(Pull::WouldSucceed) => Some(true),
+            Outcome::Verdict(Pull::WouldFail) => Some(false),
             _ => None,
         }
     }
@@ -258,7 +263,7 @@ impl Record {
     fn weigh(&self) -> usize {
         self.runs()
             .filter_map(|run| run.report.as_ref())
-            .map(Packed::size)
+            .map(CompressedReport::size)
             .sum()
     }
 
@@ -276,7 +281,7 @@ impl Record {
         let mut size = 0;
         for list in [&mut self.runs, &mut self.failures] {
             for run in list.iter_mut().filter(|run| run.id == id) {
-                size = run.report.as_ref().map_or(size, Packed::size);
+                size = run.report.as_ref().map_or(size, CompressedReport::size);
                 *run = Arc::new(Run {
                     report: None,
                     ..Run::clone(run)
@@ -298,7 +303,7 @@ fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::packed::Packer;
+    use crate::daemon::store::compressed_report::Compressor;
 
     const KEEP: Keep = Keep {
         runs: 3,
@@ -316,16 +321,16 @@ mod tests {
             starved: false,
             cause: None,
             bytes_per_second: None,
-            report: Packer::default().pack("a report"),
+            report: Compressor::default().compress("a report"),
         }
     }
 
-    const GOOD: Outcome = Outcome::Told(Pull::WouldSucceed);
-    const BAD: Outcome = Outcome::Told(Pull::WouldFail);
+    const GOOD: Outcome = Outcome::Verdict(Pull::WouldSucceed);
+    const BAD: Outcome = Outcome::Verdict(Pull::WouldFail);
 
     #[test]
     fn failures_stay_after_successes_have_pushed_them_out() {
-        let mut record = Record::default();
+        let mut record = TargetHistory::default();
         for (id, outcome) in [
             (1, BAD),
             (2, BAD),
@@ -347,12 +352,12 @@ mod tests {
 
     #[test]
     fn what_could_not_be_told_is_no_success_and_no_zero() {
-        let mut record = Record::default();
+        let mut record = TargetHistory::default();
         assert_eq!(record.is_ready(), None);
         for (id, outcome) in [
             (1, Outcome::TimedOut),
             (2, Outcome::Panicked),
-            (3, Outcome::Told(Pull::Unknown)),
+            (3, Outcome::Verdict(Pull::Unknown)),
         ] {
             record.take(run(id, outcome), None, KEEP);
             assert_eq!(record.is_ready(), None);
@@ -363,11 +368,11 @@ mod tests {
 
     #[test]
     fn the_oldest_reports_go_first_and_the_newest_stay() {
-        let mut record = Record::default();
+        let mut record = TargetHistory::default();
         for (id, outcome) in [(1, BAD), (2, GOOD), (3, GOOD), (4, GOOD)] {
             record.take(run(id, outcome), None, KEEP);
         }
-        let size = Packer::default().pack("a report").unwrap().size();
+        let size = Compressor::default().compress("a report").unwrap().size();
         assert_eq!(record.memory(), 4 * size);
         assert_eq!(record.forget_one(), Some(size));
         assert!(record.run(2).unwrap().report.is_none());
@@ -381,8 +386,8 @@ mod tests {
         assert!(record.run(1).unwrap().report.is_some());
     }
 
-    fn path(class: Option<PathClass>, address: &str) -> PathFace {
-        PathFace {
+    fn path(class: Option<PathClass>, address: &str) -> PathSummary {
+        PathSummary {
             leg: Role::Registry,
             class,
             confidence: Confidence::High,
@@ -394,8 +399,8 @@ mod tests {
     #[test]
     fn classes_are_published_with_hysteresis_and_what_is_new_is_told() {
         use PathClass::{Intranet, PublicEip};
-        let mut record = Record::default();
-        let see = |record: &mut Record, class, address| {
+        let mut record = TargetHistory::default();
+        let see = |record: &mut TargetHistory, class, address| {
             let mut changes = Changes::default();
             record.see_paths(&[path(class, address)], &mut changes);
             let published = record.paths().next().map(|path| path.class);

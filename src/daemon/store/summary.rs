@@ -1,12 +1,11 @@
-//! What is published of a run: the part of a report that metrics, the page and the schedule need.
-//! Pure.
+//! The summary of a run: the part of a report that metrics, the page and the schedule need. Pure.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::ledger::Answered;
+use crate::daemon::schedule::backoff::Answered;
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
 use crate::model::endpoint::Role;
@@ -17,12 +16,12 @@ use crate::model::units::Bytes;
 use crate::registry::error;
 use crate::report::Report;
 
-/// The part of a run that is published.
+/// The part of a report that is published.
 #[derive(Clone, Debug)]
-pub struct Face {
+pub struct RunSummary {
     pub pull: Pull,
-    pub phases: Vec<PhaseFace>,
-    pub paths: Vec<PathFace>,
+    pub phases: Vec<PhaseSummary>,
+    pub paths: Vec<PathSummary>,
     /// Of all but how fast layers come; the worst first.
     pub findings: Vec<Finding>,
     /// When the first certificate of each leg's chain ends.
@@ -32,7 +31,7 @@ pub struct Face {
     pub rate_limit: Option<RateLimit>,
     /// What the layers of this platform come to.
     pub image: Option<Bytes>,
-    pub transfer: Option<TransferFace>,
+    pub transfer: Option<TransferSummary>,
     /// Requests that were sent to registry, token service and storage.
     pub requests: u32,
     /// `None`: there was no answer.
@@ -41,7 +40,7 @@ pub struct Face {
 
 /// A phase that was run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PhaseFace {
+pub struct PhaseSummary {
     pub leg: Role,
     pub phase: PhaseName,
     pub success: bool,
@@ -88,7 +87,7 @@ impl PhaseName {
 
 /// How a leg was reached.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PathFace {
+pub struct PathSummary {
     pub leg: Role,
     pub class: Option<PathClass>,
     pub confidence: Confidence,
@@ -100,7 +99,7 @@ pub struct PathFace {
 
 /// What a transfer test told.
 #[derive(Clone, Debug)]
-pub struct TransferFace {
+pub struct TransferSummary {
     pub at: Timestamp,
     pub read: Bytes,
     pub first_byte: Option<Duration>,
@@ -108,7 +107,7 @@ pub struct TransferFace {
     pub findings: Vec<Finding>,
 }
 
-impl Face {
+impl RunSummary {
     pub fn of(report: &Report) -> Self {
         let (evidence, verdict) = (&report.evidence, &report.verdict);
         let walk = &evidence.walk;
@@ -122,7 +121,7 @@ impl Face {
             pull: verdict.pull,
             phases: phases(walk),
             paths: paths
-                .map(|path| PathFace {
+                .map(|path| PathSummary {
                     leg: path.role,
                     class: path.class,
                     confidence: path.confidence,
@@ -135,7 +134,7 @@ impl Face {
             credential: credential(evidence),
             rate_limit: walk.rate_limit.clone(),
             image: walk.manifest.done().map(|found| found.layers_size),
-            transfer: walk.transfer.as_ref().map(|transfer| TransferFace {
+            transfer: walk.transfer.as_ref().map(|transfer| TransferSummary {
                 at: evidence.started,
                 read: transfer.bytes(),
                 first_byte: transfer
@@ -176,12 +175,12 @@ fn addresses(leg: &Leg) -> Vec<IpAddr> {
 }
 
 /// Every phase that was run, each once: of several legs with a role (redirects), the last.
-fn phases(walk: &Walk) -> Vec<PhaseFace> {
-    let mut found: Vec<PhaseFace> = Vec::new();
+fn phases(walk: &Walk) -> Vec<PhaseSummary> {
+    let mut found: Vec<PhaseSummary> = Vec::new();
     let mut note = |leg, phase, success, took: Option<Duration>| {
         let Some(took) = took else { return };
-        found.retain(|known: &PhaseFace| (known.leg, known.phase) != (leg, phase));
-        found.push(PhaseFace {
+        found.retain(|known: &PhaseSummary| (known.leg, known.phase) != (leg, phase));
+        found.push(PhaseSummary {
             leg,
             phase,
             success,

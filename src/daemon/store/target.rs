@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::schedule::Rhythm;
 use crate::config::{self, Config, CredentialFiles, Expect};
+use crate::daemon::schedule::timetable::Rhythm;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;

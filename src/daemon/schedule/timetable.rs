@@ -8,32 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-/// Time since the Unix epoch, by a clock that never goes back.
-#[derive(
-    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
-)]
-#[serde(transparent)]
-pub struct Moment(#[serde(with = "crate::model::units::seconds")] pub Duration);
-
-impl Moment {
-    #[must_use]
-    pub fn after(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(wait))
-    }
-
-    /// How long ago another one was; zero where it is still to come.
-    pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// The day (UTC) it falls into, counted from the epoch.
-    pub fn day(self) -> u64 {
-        self.0.as_secs() / 86_400
-    }
-}
+use super::clock::{Moment, hash, share};
 
 /// Kinds of checks, by what they cost. Each does what the one before does, and more.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -41,9 +18,9 @@ impl Moment {
 pub enum Tier {
     /// Would a pull succeed?
     Reach,
-    /// What does the way look like? Asks routers, the metadata service and egress hosts, too.
+    /// What does the path look like? Asks routers, the metadata service and egress hosts, too.
     Path,
-    /// How fast do layers come?
+    /// How fast do layers download?
     Transfer,
 }
 
@@ -107,7 +84,7 @@ const WAITED_FOR: Duration = Duration::from_mins(1);
 
 /// What is due, and when.
 #[derive(Debug)]
-pub struct Schedule {
+pub struct Timetable {
     node: String,
     tasks: BTreeMap<Arc<str>, Task>,
     queue: BTreeSet<(Moment, Arc<str>, Tier)>,
@@ -124,7 +101,7 @@ struct Task {
     waited: Option<Moment>,
 }
 
-impl Schedule {
+impl Timetable {
     /// An empty one, of the node of this name.
     pub fn new(node: &str) -> Self {
         Self {
@@ -343,25 +320,6 @@ impl Schedule {
     }
 }
 
-/// The same everywhere and in every version.
-pub fn hash(parts: &[&str]) -> u64 {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(part.as_bytes());
-        context.update(&[0]);
-    }
-    let digest = context.finish();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest.as_ref()[..8]);
-    u64::from_be_bytes(first)
-}
-
-/// Of the whole range: 0 to just below 1.
-#[expect(clippy::cast_precision_loss, reason = "53 bits are kept")]
-pub fn share(draw: u64) -> f64 {
-    (draw >> 11) as f64 / (1u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,13 +334,13 @@ mod tests {
         }
     }
 
-    fn schedule(names: &[&str], now: Moment) -> Schedule {
-        let mut schedule = Schedule::new("node-1");
+    fn schedule(names: &[&str], now: Moment) -> Timetable {
+        let mut schedule = Timetable::new("node-1");
         replace(&mut schedule, names, rhythm(), now);
         schedule
     }
 
-    fn replace(schedule: &mut Schedule, names: &[&str], rhythm: Rhythm, now: Moment) {
+    fn replace(schedule: &mut Timetable, names: &[&str], rhythm: Rhythm, now: Moment) {
         schedule.replace(
             names.iter().map(|name| (Arc::from(*name), rhythm, None)),
             now,
@@ -394,7 +352,7 @@ mod tests {
     }
 
     /// All that is made until a moment, each check taking a second.
-    fn run(schedule: &mut Schedule, until: Moment) -> Vec<Due> {
+    fn run(schedule: &mut Timetable, until: Moment) -> Vec<Due> {
         let mut made = Vec::new();
         while let Some(next) = schedule.next().filter(|next| *next <= until) {
             let due = schedule.take(next).unwrap();
@@ -406,7 +364,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_it_gets_a_check_soon_and_not_each_time() {
-        let mut schedule = Schedule::new("n");
+        let mut schedule = Timetable::new("n");
         let now = Moment(Duration::from_secs(1_000_000));
         let rhythm = Rhythm {
             reach: Duration::from_hours(1),
@@ -473,7 +431,7 @@ mod tests {
     fn nodes_and_targets_do_not_come_together() {
         let mut firsts = Vec::new();
         for node in 0..100 {
-            let mut schedule = Schedule::new(&format!("node-{node}"));
+            let mut schedule = Timetable::new(&format!("node-{node}"));
             replace(&mut schedule, &["a", "b"], rhythm(), at(0));
             firsts.extend(["a", "b"].map(|name| schedule.next_of(name, Tier::Reach).unwrap()));
         }
@@ -593,13 +551,13 @@ mod tests {
 
     #[test]
     fn a_transfer_test_is_not_repeated_for_a_restart() {
-        let mut schedule = Schedule::new("node-1");
+        let mut schedule = Timetable::new("node-1");
         let name: Arc<str> = Arc::from("a");
         schedule.replace([(Arc::clone(&name), rhythm(), Some(at(0)))], at(1));
         let next = schedule.next_of("a", Tier::Transfer).unwrap();
         assert!(next >= at(36), "a tenth of six hours at least");
         // It was away for a week: soon, and not at once with everybody else.
-        let mut back = Schedule::new("node-1");
+        let mut back = Timetable::new("node-1");
         back.replace([(name, rhythm(), Some(at(0)))], at(10_080));
         let next = back.next_of("a", Tier::Transfer).unwrap();
         assert!(next > at(10_080) && next <= at(10_080 + 36));

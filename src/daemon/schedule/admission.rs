@@ -1,25 +1,31 @@
-//! Whether a check may be made now, and what is booked after it. Pure: the runner acts by it, and the
+//! Whether a check may be made now, and what is booked after it. Pure: the runner acts on it, and the
 //! simulation of a fleet as well.
 
 use std::time::Duration;
 
-use super::ledger::{Answered, Ledger, Limits, Rejected, Reserved};
-use super::schedule::{Due, Moment, Tier};
+use jiff::Timestamp;
+
+use super::backoff::Answered;
+use super::budget::Reserved;
+use super::clock::Moment;
+use super::cooldown::Rejected;
+use super::ledger::{Ledger, Limits};
+use super::timetable::{Due, Tier};
 use crate::model::evidence::{Attempt, RateLimit};
 use crate::model::units::Bytes;
 
 /// Requests of a usual check: `/v2/`, a token, the manifest, a layer.
-pub const USUAL_REQUESTS: u32 = 4;
+const USUAL_REQUESTS: u32 = 4;
 
 /// A test that another one keeps from beginning is tried again after this.
 const TRANSFER_TURN: Duration = Duration::from_secs(30);
 
-/// Why a check is not made now.
+/// A check that was due and is not made now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Held {
+pub struct Deferred {
     /// The metric label.
     pub reason: &'static str,
-    pub until: Option<Moment>,
+    pub until: Option<Timestamp>,
 }
 
 /// What becomes of a check that may not be made now.
@@ -45,46 +51,67 @@ pub struct Heard {
 }
 
 /// Takes from the budgets what a check of a target of this registry may need; a transfer test may read
-/// up to `wish`.
+/// up to `most`.
 ///
 /// # Errors
 /// Why it may not be made now, and what becomes of it.
 pub fn may(
     ledger: &mut Ledger,
     limits: &Limits,
-    wish: Bytes,
+    most: Bytes,
     due: &Due,
     registry: &str,
     is_transfer_under_way: bool,
     now: Moment,
-) -> Result<Option<Reserved>, (Held, Then)> {
-    let held = |reason, until, then| (Held { reason, until }, then);
+) -> Result<Option<Reserved>, (Deferred, Then)> {
+    let deferred = |reason, until: Option<Moment>, then| {
+        let until = until.and_then(Moment::timestamp);
+        (Deferred { reason, until }, then)
+    };
     let later = |until| match due.tier {
         Tier::Reach => Then::NextTime(Some(until)),
         Tier::Path | Tier::Transfer => Then::Later(until),
     };
-    if let Some(until) = ledger.waits_until(registry, now) {
-        return Err(held("registry_backoff", Some(until), later(until)));
+    if let Some(until) = ledger.backoff.until(registry, now) {
+        return Err(deferred("registry_backoff", Some(until), later(until)));
     }
     if due.tier == Tier::Transfer {
         if is_transfer_under_way {
             let until = now.after(TRANSFER_TURN);
-            return Err(held("transfer_turn", Some(until), Then::Later(until)));
+            return Err(deferred("transfer_turn", Some(until), Then::Later(until)));
         }
-        if ledger.is_low(limits, registry) {
-            return Err(held("rate_limit_floor", None, Then::NextTime(None)));
+        if ledger.requests.is_low(limits.rate_limit_floor, registry) {
+            return Err(deferred("rate_limit_floor", None, Then::NextTime(None)));
         }
     }
     ledger
-        .take_requests(limits, registry, USUAL_REQUESTS, now)
-        .map_err(|until| held("registry_requests", Some(until), later(until)))?;
+        .requests
+        .take(limits.requests_per_minute, registry, USUAL_REQUESTS, now)
+        .map_err(|until| deferred("registry_requests", Some(until), later(until)))?;
     if due.tier != Tier::Transfer {
         return Ok(None);
     }
-    let reserved = ledger.reserve(limits, &due.target, registry, wish, now);
+    let reserved = ledger
+        .bytes
+        .reserve(&limits.bytes, &due.target, registry, most, now);
     reserved
         .map(Some)
-        .map_err(|spent| held(spent.as_str(), None, Then::NextTime(None)))
+        .map_err(|spent| deferred(spent.as_str(), None, Then::NextTime(None)))
+}
+
+/// Gives back all that was taken for a transfer test that was not made; `last` is when the one before was.
+pub fn give_back(
+    ledger: &mut Ledger,
+    target: &str,
+    registry: &str,
+    reserved: Reserved,
+    last: Option<Moment>,
+    now: Moment,
+) {
+    ledger
+        .bytes
+        .give_back(target, registry, reserved, last, now);
+    ledger.requests.give_back(registry, USUAL_REQUESTS);
 }
 
 /// Books what a check has spent and heard; before when the registry should not be asked again.
@@ -99,22 +126,23 @@ pub fn book(
 ) -> Option<Moment> {
     if let Some(reserved) = reserved {
         let used = heard.read.unwrap_or(reserved.bytes);
-        ledger.settle(target, registry, reserved, used, now);
+        ledger.bytes.settle(target, registry, reserved, used, now);
     }
-    ledger.charge(registry, heard.requests.saturating_sub(USUAL_REQUESTS));
+    let beyond = heard.requests.saturating_sub(USUAL_REQUESTS);
+    ledger.requests.charge(registry, beyond);
     if let Some(limit) = &heard.rate_limit {
-        ledger.note_rate_limit(registry, limit);
+        ledger.requests.note_rate_limit(registry, limit);
     }
     for rejected in &heard.rejected {
-        ledger.reject(registry, rejected.clone());
+        ledger.cooldown.reject(registry, rejected.clone());
     }
     if let Some(accepted) = &heard.accepted {
-        ledger.accept(registry, accepted);
+        ledger.cooldown.accept(registry, accepted);
     }
     if let Some(answered) = heard.answered {
-        ledger.heard(node, registry, answered, now);
+        ledger.backoff.heard(node, registry, answered, now);
     }
-    ledger.waits_until(registry, now)
+    ledger.backoff.until(registry, now)
 }
 
 #[cfg(test)]
@@ -122,12 +150,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::daemon::schedule::budget::ByteLimits;
 
     const LIMITS: Limits = Limits {
-        node_bytes_per_day: Bytes(64 << 20),
-        target_bytes_per_day: Bytes(16 << 20),
-        registry_bytes_per_day: Bytes(64 << 20),
-        registry_requests_per_minute: 8,
+        bytes: ByteLimits {
+            node: Bytes(64 << 20),
+            target: Bytes(16 << 20),
+            registry: Bytes(64 << 20),
+        },
+        requests_per_minute: 8,
         rate_limit_floor: 0.1,
     };
     const NOW: Moment = Moment(Duration::from_hours(500_000));
@@ -148,7 +179,7 @@ mod tests {
         let asked = may(ledger, &LIMITS, Bytes(16 << 20), &due(tier), "r", busy, NOW);
         asked
             .map(|reserved| reserved.map(|reserved| reserved.bytes))
-            .map_err(|(held, then)| (held.reason, then))
+            .map_err(|(deferred, then)| (deferred.reason, then))
     }
 
     #[test]
@@ -214,6 +245,6 @@ mod tests {
         )
         .unwrap();
         book(&mut ledger, "n", "a", "r", reserved, &Heard::default(), NOW);
-        assert_eq!(ledger.bytes_left(&LIMITS, NOW), Bytes(48 << 20));
+        assert_eq!(ledger.bytes.left(&LIMITS.bytes, NOW), Bytes(48 << 20));
     }
 }

@@ -17,9 +17,9 @@ const LEVEL: i32 = 1;
 
 /// Packs one report after another with the same tables: 300 kB, which are not to be asked of the
 /// kernel again for each.
-pub struct Packer(Box<CompressorOxide>);
+pub struct Compressor(Box<CompressorOxide>);
 
-impl Default for Packer {
+impl Default for Compressor {
     fn default() -> Self {
         // Without a header, by the default strategy.
         let flags = create_comp_flags_from_zip_params(LEVEL, 0, 0);
@@ -27,9 +27,9 @@ impl Default for Packer {
     }
 }
 
-impl Packer {
+impl Compressor {
     /// `None` where that can't be: nobody is to read half a report.
-    pub fn pack(&mut self, text: &str) -> Option<Packed> {
+    pub fn compress(&mut self, text: &str) -> Option<CompressedReport> {
         let mut packed = Vec::with_capacity(text.len() / 4);
         self.0.reset();
         let take = |some: &[u8]| {
@@ -38,20 +38,21 @@ impl Packer {
         };
         let (status, _) =
             compress_to_output(&mut self.0, text.as_bytes(), TDEFLFlush::Finish, take);
-        (status == TDEFLStatus::Done).then(|| Packed(packed.into()))
+        (status == TDEFLStatus::Done).then(|| CompressedReport(packed.into()))
     }
 }
 
-impl fmt::Debug for Packer {
+impl fmt::Debug for Compressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Packer")
+        f.write_str("Compressor")
     }
 }
 
+/// A report, compressed.
 #[derive(Clone)]
-pub struct Packed(Arc<[u8]>);
+pub struct CompressedReport(Arc<[u8]>);
 
-impl Packed {
+impl CompressedReport {
     /// Bytes that it takes.
     pub fn size(&self) -> usize {
         self.0.len()
@@ -63,9 +64,9 @@ impl Packed {
     }
 }
 
-impl fmt::Debug for Packed {
+impl fmt::Debug for CompressedReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Packed({} bytes)", self.size())
+        write!(f, "CompressedReport({} bytes)", self.size())
     }
 }
 
@@ -76,12 +77,12 @@ mod tests {
     #[test]
     fn what_was_packed_comes_out_again_and_takes_less() {
         let text = r#"{"leg":"registry","phase":"connect","took_ms":0.21,"名":"é"},"#.repeat(200);
-        let mut into = Packer::default();
+        let mut into = Compressor::default();
         for text in [text.as_str(), "", "another", &text] {
-            let packed = into.pack(text).unwrap();
+            let packed = into.compress(text).unwrap();
             assert_eq!(packed.text().as_deref(), Some(text));
         }
-        let packed = into.pack(&text).unwrap();
+        let packed = into.compress(&text).unwrap();
         assert!(packed.size() * 5 < text.len(), "{packed:?}");
     }
 }

@@ -1,17 +1,15 @@
-//! What is known now, of all targets: written by the runner, read by metrics, page and API.
+//! All that is known now of the targets of this node.
 
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::face::{Face, PhaseName};
-use super::notices::Tally;
-use super::record::{Changes, Keep, Record, Run};
-use super::schedule::Tier;
-use super::spread::Heard;
-use super::target::Target;
+use super::history::{Changes, Keep, Run, TargetHistory};
+use super::summary::{PhaseName, RunSummary};
+use crate::daemon::schedule::timetable::Tier;
+use crate::daemon::store::target::Target;
 use crate::kubernetes::follow::{self, View};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
@@ -22,24 +20,27 @@ use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 use crate::workload::discovery::Discovered;
 
+/// Read by metrics, page and API while the runner writes it.
+pub type SharedStore = Arc<RwLock<TargetStore>>;
+
 /// All of it.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct TargetStore {
     pub node: String,
     pub network: NetworkView,
     pub targets: BTreeMap<Arc<str>, Watched>,
-    pub registries: BTreeMap<Arc<str>, Registry>,
+    pub registries: BTreeMap<Arc<str>, RegistryStats>,
     /// What the pods of this node want; `None` where the cluster is not asked.
-    pub cluster: Option<ClusterFace>,
+    pub cluster: Option<ClusterStatus>,
     /// What is told of this node's own Node; `None` where nobody is asked.
-    pub own_node: Option<OwnNode>,
+    pub own_node: Option<NodeStatus>,
     /// `None` where nothing is shared with other nodes.
-    pub spread: Option<SpreadFace>,
+    pub leases: Option<LeaseAccess>,
     pub counters: Counters,
-    pub reload: Reload,
+    pub reload: ReloadStatus,
     pub vantage: Option<Arc<Vantage>>,
     pub proxies: ProxySettings,
-    pub limits: Shown,
+    pub limits: BudgetStatus,
     keep: Keep,
     /// What full reports may take.
     memory_limit: usize,
@@ -51,7 +52,7 @@ pub struct Fleet {
 #[derive(Debug)]
 pub struct Watched {
     pub target: Arc<Target>,
-    pub record: Record,
+    pub history: TargetHistory,
     /// When its next check is due.
     pub next: Option<Timestamp>,
 }
@@ -62,7 +63,7 @@ pub type Rates<'a> = BTreeMap<&'a str, (Timestamp, f64)>;
 impl Watched {
     /// Its own; a disturbed one is not what the way gives.
     fn own_rate(&self) -> Option<f64> {
-        let rates = self.record.transfer.as_ref()?.rates.as_ref()?;
+        let rates = self.history.transfer.as_ref()?.rates.as_ref()?;
         if rates.disturbed.is_some() {
             return None;
         }
@@ -78,7 +79,7 @@ impl Watched {
 
 /// A registry, over all targets that have it.
 #[derive(Debug)]
-pub struct Registry {
+pub struct RegistryStats {
     pub phases: BTreeMap<PhaseName, Histogram>,
     pub throughput: Histogram,
     /// What transfer tests have read.
@@ -88,7 +89,7 @@ pub struct Registry {
     pub requests: u64,
 }
 
-impl Default for Registry {
+impl Default for RegistryStats {
     fn default() -> Self {
         Self {
             phases: BTreeMap::new(),
@@ -101,6 +102,23 @@ impl Default for Registry {
     }
 }
 
+/// Events on pods, by what became of them.
+pub type EventCounts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
+/// Whether Leases can be had, as the API server answered last.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum LeaseAccess {
+    #[default]
+    NotAsked,
+    Answered,
+    Lost {
+        since: Timestamp,
+        reason: String,
+        /// It has said no (RBAC, or there is no such namespace); waiting alone will not help.
+        is_refused: bool,
+    },
+}
+
 /// Of the process.
 #[derive(Debug)]
 pub struct Counters {
@@ -110,11 +128,11 @@ pub struct Counters {
     /// Images that were asked for besides the schedule, by what came of it.
     pub on_demand: BTreeMap<&'static str, u64>,
     /// Events on pods, by what became of them.
-    pub events: Tally,
+    pub events: EventCounts,
     /// Checks that were due and were not made, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
-    /// Transfer tests whose turn it was, by what decided it.
-    pub turns: BTreeMap<&'static str, u64>,
+    /// Slots that were used for a transfer test, by what allowed it.
+    pub slots: BTreeMap<&'static str, u64>,
     pub panics: u64,
     pub missed: u64,
     pub starved: u64,
@@ -129,9 +147,9 @@ impl Default for Counters {
             runs: BTreeMap::new(),
             findings: BTreeMap::new(),
             on_demand: BTreeMap::new(),
-            events: Tally::default(),
+            events: EventCounts::default(),
             skipped: BTreeMap::new(),
-            turns: BTreeMap::new(),
+            slots: BTreeMap::new(),
             panics: 0,
             missed: 0,
             starved: 0,
@@ -144,7 +162,7 @@ impl Default for Counters {
 
 /// The last time that the configuration was read.
 #[derive(Clone, Debug)]
-pub struct Reload {
+pub struct ReloadStatus {
     pub at: Timestamp,
     /// Of the one in force.
     pub success_at: Timestamp,
@@ -154,14 +172,14 @@ pub struct Reload {
 
 /// Figures of the budgets, for those who look.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Shown {
+pub struct BudgetStatus {
     pub bytes_left: Bytes,
     pub bytes_a_day: Bytes,
     /// What was bought, as the configuration says.
     pub declared: Option<f64>,
 }
 
-impl Fleet {
+impl TargetStore {
     pub fn new(node: &str, network: NetworkView, at: Timestamp) -> Self {
         Self {
             node: node.to_owned(),
@@ -170,16 +188,16 @@ impl Fleet {
             registries: BTreeMap::new(),
             cluster: None,
             own_node: None,
-            spread: None,
+            leases: None,
             counters: Counters::default(),
-            reload: Reload {
+            reload: ReloadStatus {
                 at,
                 success_at: at,
                 error: None,
             },
             vantage: None,
             proxies: ProxySettings::default(),
-            limits: Shown::default(),
+            limits: BudgetStatus::default(),
             keep: Keep {
                 runs: 1,
                 failures: 1,
@@ -198,10 +216,10 @@ impl Fleet {
             let known = before
                 .remove(&target.name)
                 .filter(|known| known.target.reference == target.reference);
-            let record = known.map(|known| known.record).unwrap_or_default();
+            let history = known.map(|known| known.history).unwrap_or_default();
             let watched = Watched {
                 target: Arc::clone(&target),
-                record,
+                history,
                 next: None,
             };
             self.targets.insert(Arc::clone(&target.name), watched);
@@ -227,7 +245,7 @@ impl Fleet {
         self.memory = self
             .targets
             .values()
-            .map(|watched| watched.record.memory())
+            .map(|watched| watched.history.memory())
             .sum();
         self.forget();
     }
@@ -240,19 +258,19 @@ impl Fleet {
     }
 
     /// Takes what came of a check. Of a target that is gone by now, nothing is kept.
-    pub fn take(&mut self, name: &str, run: Run, face: Option<Face>) -> Option<Changes> {
+    pub fn take(&mut self, name: &str, run: Run, summary: Option<RunSummary>) -> Option<Changes> {
         let key = (run.tier, run.outcome.as_str());
         *self.counters.runs.entry(key).or_default() += 1;
         self.counters.lag.observe(run.lag.as_secs_f64());
         self.counters.starved += u64::from(run.starved);
         let watched = self.targets.get_mut(name)?;
         let registry = self.registries.get_mut(&watched.target.registry)?;
-        if let Some(face) = &face {
-            registry.take(face, run.starved);
+        if let Some(summary) = &summary {
+            registry.take(summary, run.starved);
         }
-        let before = watched.record.memory();
-        let changes = watched.record.take(run, face, self.keep);
-        self.memory = self.memory + watched.record.memory() - before;
+        let before = watched.history.memory();
+        let changes = watched.history.take(run, summary, self.keep);
+        self.memory = self.memory + watched.history.memory() - before;
         registry.path_changes += changes.classes.len() as u64;
         for finding in &changes.appeared {
             *self
@@ -275,7 +293,7 @@ impl Fleet {
         let mut largest: BinaryHeap<(usize, Arc<str>)> = self
             .targets
             .iter()
-            .map(|(name, watched)| (watched.record.memory(), Arc::clone(name)))
+            .map(|(name, watched)| (watched.history.memory(), Arc::clone(name)))
             .collect();
         while self.memory > enough
             && let Some((_, name)) = largest.pop()
@@ -284,9 +302,9 @@ impl Fleet {
                 continue;
             };
             // Of one that has but what must stay, nothing.
-            if let Some(size) = watched.record.forget_one() {
+            if let Some(size) = watched.history.forget_one() {
                 self.memory -= size;
-                largest.push((watched.record.memory(), name));
+                largest.push((watched.history.memory(), name));
             }
         }
     }
@@ -299,7 +317,7 @@ impl Fleet {
     pub fn rates(&self) -> Rates<'_> {
         let mut newest = Rates::new();
         for watched in self.targets.values() {
-            let (Some(rate), Some(transfer)) = (watched.own_rate(), &watched.record.transfer)
+            let (Some(rate), Some(transfer)) = (watched.own_rate(), &watched.history.transfer)
             else {
                 continue;
             };
@@ -317,8 +335,8 @@ impl Fleet {
     pub fn certificates(&self) -> BTreeMap<(Arc<str>, Role), Timestamp> {
         let mut first = BTreeMap::new();
         for watched in self.targets.values() {
-            let faces = watched.record.face.iter();
-            for (leg, at) in faces.flat_map(|face| &face.certificates) {
+            let summaries = watched.history.summary.iter();
+            for (leg, at) in summaries.flat_map(|summary| &summary.certificates) {
                 let key = (Arc::clone(&watched.target.registry), *leg);
                 let known = first.entry(key).or_insert(*at);
                 *known = (*known).min(*at);
@@ -328,16 +346,16 @@ impl Fleet {
     }
 }
 
-impl Registry {
-    fn take(&mut self, face: &Face, starved: bool) {
-        self.requests += u64::from(face.requests);
-        if let Some(limit) = &face.rate_limit {
+impl RegistryStats {
+    fn take(&mut self, summary: &RunSummary, starved: bool) {
+        self.requests += u64::from(summary.requests);
+        if let Some(limit) = &summary.rate_limit {
             self.rate_limit = Some(limit.clone());
         }
         // Times of a starved run are not the network's.
         if !starved {
             let mut sums: BTreeMap<PhaseName, Duration> = BTreeMap::new();
-            for phase in &face.phases {
+            for phase in &summary.phases {
                 *sums.entry(phase.phase).or_default() += phase.took;
             }
             for (phase, took) in sums {
@@ -348,7 +366,7 @@ impl Registry {
                 histogram.observe(took.as_secs_f64());
             }
         }
-        if let Some(transfer) = &face.transfer {
+        if let Some(transfer) = &summary.transfer {
             self.spent += transfer.read.0;
             let rates = transfer
                 .rates
@@ -363,7 +381,7 @@ impl Registry {
 
 /// What the cluster's API tells of this node.
 #[derive(Clone, Debug)]
-pub struct ClusterFace {
+pub struct ClusterStatus {
     pub state: follow::State,
     pub checked: usize,
     pub over: Vec<String>,
@@ -372,7 +390,7 @@ pub struct ClusterFace {
     pub malformed: Vec<String>,
 }
 
-impl ClusterFace {
+impl ClusterStatus {
     pub fn of(found: &Discovered, state: &follow::State) -> Self {
         Self {
             state: state.clone(),
@@ -387,30 +405,23 @@ impl ClusterFace {
 
 /// What the cluster's API tells of this node's own Node.
 #[derive(Clone, Debug)]
-pub struct OwnNode {
+pub struct NodeStatus {
     pub state: follow::State,
     pub facts: Option<Arc<NodeFacts>>,
 }
 
-impl Fleet {
+impl TargetStore {
     /// The version of this node's kubelet, where its Node tells it.
     pub fn kubelet(&self) -> Option<KubeletVersion> {
         self.own_node.as_ref()?.facts.as_ref()?.kubelet_version()
     }
 }
 
-impl OwnNode {
+impl NodeStatus {
     pub fn of(view: View<NodeFacts>) -> Self {
         Self {
             facts: view.objects.values().next().cloned(),
             state: view.state,
         }
     }
-}
-
-/// What is known of those Leases.
-#[derive(Clone, Debug)]
-pub struct SpreadFace {
-    /// `None`: none was asked for yet.
-    pub heard: Option<Heard>,
 }

@@ -4,10 +4,11 @@
 use askama::Template;
 use jiff::Timestamp;
 
-use super::fleet::{ClusterFace, Fleet, OwnNode, Rates, SpreadFace, Watched};
 use super::metrics;
-use super::record::{Outcome, Run};
-use super::spread::Heard;
+use crate::daemon::store::history::{Outcome, Run};
+use crate::daemon::store::targets::{
+    ClusterStatus, LeaseAccess, NodeStatus, Rates, TargetStore, Watched,
+};
 use crate::diagnose::{Finding, Pull, Severity};
 use crate::kubernetes::follow;
 use crate::model::fault::instant;
@@ -20,7 +21,7 @@ use crate::workload::discovery::Use;
 const SHOWN: usize = 3;
 
 #[derive(Template)]
-#[template(path = "index.html", config = "src/daemon/page/askama.toml")]
+#[template(path = "index.html", config = "src/daemon/http/page/askama.toml")]
 struct Index<'a> {
     headline: String,
     tone: Tone,
@@ -34,7 +35,7 @@ struct Index<'a> {
 }
 
 #[derive(Template)]
-#[template(path = "target.html", config = "src/daemon/page/askama.toml")]
+#[template(path = "target.html", config = "src/daemon/http/page/askama.toml")]
 struct TargetPage {
     card: Card,
     no_rate: &'static str,
@@ -46,7 +47,7 @@ struct TargetPage {
 }
 
 #[derive(Template)]
-#[template(path = "text.html", config = "src/daemon/page/askama.toml")]
+#[template(path = "text.html", config = "src/daemon/http/page/askama.toml")]
 struct Verbatim<'a> {
     title: String,
     /// A target, and one of its runs; empty: neither.
@@ -137,12 +138,12 @@ struct Bar {
 }
 
 /// All targets, the worst first.
-pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
-    let rates = fleet.rates();
-    let mut cards: Vec<Card> = fleet
+pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<String> {
+    let rates = store.rates();
+    let mut cards: Vec<Card> = store
         .targets
         .values()
-        .map(|watched| card(fleet, &rates, watched, now, SHOWN))
+        .map(|watched| card(store, &rates, watched, now, SHOWN))
         .collect();
     cards.sort_by(|a, b| (a.tone, &a.name).cmp(&(b.tone, &b.name)));
     let count = |tone| cards.iter().filter(|card| card.tone == tone).count();
@@ -170,17 +171,17 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
         (Tone::Good, "All pulls would succeed".to_owned())
     };
     let mut warnings = Vec::new();
-    if let Some(error) = &fleet.reload.error {
+    if let Some(error) = &store.reload.error {
         warnings.push(format!(
             "The configuration read at {} was not taken; the one of {} stays in force. {error}",
-            instant(fleet.reload.at),
-            instant(fleet.reload.success_at)
+            instant(store.reload.at),
+            instant(store.reload.success_at)
         ));
     }
-    warnings.extend(fleet.cluster.iter().flat_map(of_cluster));
-    warnings.extend(fleet.own_node.as_ref().and_then(lost_node));
-    warnings.extend(fleet.spread.as_ref().and_then(unshared));
-    if fleet.counters.state_errors > 0 {
+    warnings.extend(store.cluster.iter().flat_map(of_cluster));
+    warnings.extend(store.own_node.as_ref().and_then(lost_node));
+    warnings.extend(store.leases.as_ref().and_then(unshared));
+    if store.counters.state_errors > 0 {
         warnings.push(
             "What must outlive a restart (state_dir) can't be written; see the log.".to_owned(),
         );
@@ -188,10 +189,10 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
     Index {
         headline,
         tone,
-        node: &fleet.node,
-        seen_from: seen_from(fleet.network),
+        node: &store.node,
+        seen_from: seen_from(store.network),
         now: instant(now),
-        about: fleet.own_node.as_ref().and_then(|own| about(own, now)),
+        about: store.own_node.as_ref().and_then(|own| about(own, now)),
         warnings,
         cards,
     }
@@ -199,7 +200,7 @@ pub fn index(fleet: &Fleet, now: Timestamp) -> askama::Result<String> {
 }
 
 /// What is to be said of the cluster's API, and of images that are not checked.
-fn of_cluster(cluster: &ClusterFace) -> Vec<String> {
+fn of_cluster(cluster: &ClusterStatus) -> Vec<String> {
     let mut told: Vec<String> = lost_pods(cluster).into_iter().collect();
     if !cluster.over.is_empty() {
         told.push(format!(
@@ -258,13 +259,13 @@ fn used(one: &Use, kubelet: Option<&KubeletVersion>) -> String {
     )
 }
 
-/// Why transfer tests are not shared by Leases now, where they should be.
-pub(super) fn unshared(spread: &SpreadFace) -> Option<String> {
-    let Some(Heard::Not {
+/// Why transfer tests are skipped, where they are shared by Leases.
+pub(super) fn unshared(leases: &LeaseAccess) -> Option<String> {
+    let LeaseAccess::Lost {
         since,
         reason,
         is_refused,
-    }) = &spread.heard
+    } = leases
     else {
         return None;
     };
@@ -274,13 +275,13 @@ pub(super) fn unshared(spread: &SpreadFace) -> Option<String> {
         ""
     };
     Some(format!(
-        "Leases are out of reach since {}, and which node tests is decided by hash alone: {reason}.{advice}",
+        "Leases are out of reach since {}, and transfer tests are skipped: {reason}.{advice}",
         instant(*since)
     ))
 }
 
 /// Since when the API server tells nothing of pods, where it does not.
-pub(super) fn lost_pods(cluster: &ClusterFace) -> Option<String> {
+pub(super) fn lost_pods(cluster: &ClusterStatus) -> Option<String> {
     match &cluster.state {
         follow::State::Following => None,
         follow::State::Unknown => Some(
@@ -305,7 +306,7 @@ pub(super) fn lost_pods(cluster: &ClusterFace) -> Option<String> {
 }
 
 /// The same of this node's own Node. Nothing but what is known of the place depends on it.
-pub(super) fn lost_node(own: &OwnNode) -> Option<String> {
+pub(super) fn lost_node(own: &NodeStatus) -> Option<String> {
     match &own.state {
         follow::State::Following if own.facts.is_none() => Some(
             "The API server has no Node of this name; vantage.node, --node or NODE_NAME gives it."
@@ -331,7 +332,7 @@ pub(super) fn lost_node(own: &OwnNode) -> Option<String> {
 }
 
 /// This node in a line, as the cluster knows it.
-fn about(own: &OwnNode, now: Timestamp) -> Option<String> {
+fn about(own: &NodeStatus, now: Timestamp) -> Option<String> {
     let facts = own.facts.as_deref()?;
     let mut parts = Vec::new();
     if facts.unschedulable {
@@ -358,17 +359,21 @@ fn about(own: &OwnNode, now: Timestamp) -> Option<String> {
 }
 
 /// One target with its history.
-pub fn target(fleet: &Fleet, watched: &Watched, now: Timestamp) -> askama::Result<String> {
-    let record = &watched.record;
-    let runs: Vec<&Run> = record.runs().map(AsRef::as_ref).collect();
-    let unseen = fleet.vantage.iter().flat_map(|vantage| {
+pub(super) fn target(
+    store: &TargetStore,
+    watched: &Watched,
+    now: Timestamp,
+) -> askama::Result<String> {
+    let history = &watched.history;
+    let runs: Vec<&Run> = history.runs().map(AsRef::as_ref).collect();
+    let unseen = store.vantage.iter().flat_map(|vantage| {
         vantage.unseen.iter().map(|what| {
             let reasons: Vec<&str> = vantage.reasons(*what).collect();
             (what.describe(), reasons.join("; "))
         })
     });
     TargetPage {
-        card: card(fleet, &fleet.rates(), watched, now, usize::MAX),
+        card: card(store, &store.rates(), watched, now, usize::MAX),
         no_rate: if watched.target.rhythm.transfer.is_some() {
             "Not measured yet: transfer tests are rare (schedule.transfer)."
         } else {
@@ -388,7 +393,7 @@ pub fn target(fleet: &Fleet, watched: &Watched, now: Timestamp) -> askama::Resul
 }
 
 /// The full report of a run.
-pub fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result<String> {
+pub(super) fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result<String> {
     Verbatim {
         title: format!("{name}, run {} of {}", run.id, instant(run.at)),
         back: name,
@@ -404,7 +409,7 @@ pub fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result<String
 }
 
 /// What this node sees of its network.
-pub fn vantage(text: Option<String>) -> askama::Result<String> {
+pub(super) fn vantage(text: Option<String>) -> askama::Result<String> {
     Verbatim {
         title: "What this node sees".to_owned(),
         back: "",
@@ -414,21 +419,29 @@ pub fn vantage(text: Option<String>) -> askama::Result<String> {
     .render()
 }
 
-fn card(fleet: &Fleet, rates: &Rates<'_>, watched: &Watched, now: Timestamp, most: usize) -> Card {
-    let kubelet = fleet.kubelet();
-    let (target, record) = (&watched.target, &watched.record);
-    let newest = record.newest().map(|run| run.outcome);
+fn card(
+    store: &TargetStore,
+    rates: &Rates<'_>,
+    watched: &Watched,
+    now: Timestamp,
+    most: usize,
+) -> Card {
+    let kubelet = store.kubelet();
+    let (target, history) = (&watched.target, &watched.history);
+    let newest = history.newest().map(|run| run.outcome);
     let tone = match newest {
         None => Tone::None,
-        Some(Outcome::Told(Pull::WouldFail)) => Tone::Bad,
-        Some(Outcome::Told(Pull::WouldSucceed)) if record.severity() >= Some(Severity::Warning) => {
+        Some(Outcome::Verdict(Pull::WouldFail)) => Tone::Bad,
+        Some(Outcome::Verdict(Pull::WouldSucceed))
+            if history.severity() >= Some(Severity::Warning) =>
+        {
             Tone::Warn
         }
-        Some(Outcome::Told(Pull::WouldSucceed)) => Tone::Good,
+        Some(Outcome::Verdict(Pull::WouldSucceed)) => Tone::Good,
         Some(_) => Tone::Open,
     };
     let state = newest.map_or("not checked yet", outcome);
-    let findings: Vec<FindingView> = record.findings().map(finding).collect();
+    let findings: Vec<FindingView> = history.findings().map(finding).collect();
     let more = findings.len().saturating_sub(most);
     let (rate, rate_note) = rate(rates, watched);
     Card {
@@ -441,14 +454,14 @@ fn card(fleet: &Fleet, rates: &Rates<'_>, watched: &Watched, now: Timestamp, mos
             Tone::Good => "✓",
             Tone::None => "·",
         },
-        state: match record.consecutive_failures {
+        state: match history.consecutive_failures {
             0 | 1 => state.to_owned(),
             times => format!("{state}, {times} times in a row"),
         },
         image: target.reference.to_string(),
         findings: findings.into_iter().take(most).collect(),
         more,
-        paths: record
+        paths: history
             .paths()
             .map(|path| PathView {
                 leg: path.leg.as_str(),
@@ -489,12 +502,12 @@ fn finding(finding: &Finding) -> FindingView {
 }
 
 fn rate(newest: &Rates<'_>, watched: &Watched) -> (String, String) {
-    let record = &watched.record;
+    let history = &watched.history;
     let Some(rate) = watched.rate(newest) else {
         return (String::new(), String::new());
     };
     let mut notes = Vec::new();
-    let own = record.transfer.as_ref().and_then(|transfer| {
+    let own = history.transfer.as_ref().and_then(|transfer| {
         let rates = transfer
             .rates
             .as_ref()
@@ -517,7 +530,7 @@ fn rate(newest: &Rates<'_>, watched: &Watched) -> (String, String) {
         )),
     }
     #[expect(clippy::cast_precision_loss, reason = "images are below 2^53 bytes")]
-    if let Some(image) = record.image {
+    if let Some(image) = history.image {
         let seconds = std::time::Duration::from_secs_f64((image.0 as f64 / rate).min(1e7));
         notes.push(format!("layers of {image} take about {}", Took(seconds)));
     }
@@ -534,7 +547,7 @@ fn mbit(bytes_per_second: f64) -> String {
 }
 
 fn checked(watched: &Watched, now: Timestamp) -> String {
-    let record = &watched.record;
+    let history = &watched.history;
     let ago = |at: Timestamp| {
         let seconds = u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0);
         match seconds {
@@ -544,21 +557,21 @@ fn checked(watched: &Watched, now: Timestamp) -> String {
             _ => format!("{} h ago", seconds / 3600),
         }
     };
-    let mut parts = vec![match record.checked {
+    let mut parts = vec![match history.checked {
         Some(at) => format!("checked {}", ago(at)),
         None => "not checked yet".to_owned(),
     }];
-    if record.consecutive_failures > 0 {
-        parts.push(match record.last_success {
+    if history.consecutive_failures > 0 {
+        parts.push(match history.last_success {
             Some(at) => format!("last success {}", instant(at)),
             None => "no success so far".to_owned(),
         });
     }
-    if let Some(held_back) = &record.held_back {
-        let until = held_back
+    if let Some(deferred) = &history.deferred {
+        let until = deferred
             .until
             .map_or_else(String::new, |at| format!(" until {}", instant(at)));
-        parts.push(format!("held back{until} ({})", held_back.reason));
+        parts.push(format!("held back{until} ({})", deferred.reason));
     } else if let Some(next) = watched.next {
         parts.push(format!("next check {}", instant(next)));
     }
@@ -567,9 +580,9 @@ fn checked(watched: &Watched, now: Timestamp) -> String {
 
 fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
-        Outcome::Told(Pull::WouldSucceed) => "a pull would succeed",
-        Outcome::Told(Pull::WouldFail) => "a pull would fail",
-        Outcome::Told(Pull::Unknown) => "it can't be told whether a pull would succeed",
+        Outcome::Verdict(Pull::WouldSucceed) => "a pull would succeed",
+        Outcome::Verdict(Pull::WouldFail) => "a pull would fail",
+        Outcome::Verdict(Pull::Unknown) => "it can't be told whether a pull would succeed",
         Outcome::TimedOut => "the check took too long and told nothing",
         Outcome::Panicked => "the check ended abnormally: a defect of pullpath",
     }
@@ -596,8 +609,8 @@ fn line(run: &Run) -> RunLine {
 
 fn tone(run: &Run) -> Tone {
     match run.outcome {
-        Outcome::Told(Pull::WouldSucceed) => Tone::Good,
-        Outcome::Told(Pull::WouldFail) => Tone::Bad,
+        Outcome::Verdict(Pull::WouldSucceed) => Tone::Good,
+        Outcome::Verdict(Pull::WouldFail) => Tone::Bad,
         _ => Tone::Open,
     }
 }

@@ -1,4 +1,4 @@
-//! What is served: metrics, checks on demand, reports, the status page; and on loopback the orders.
+//! Metrics, checks on demand, reports, the status page; and on loopback the commands.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
@@ -17,25 +17,26 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::fleet::{Fleet, Watched};
 use super::metrics;
-use super::on_demand::{self, Wish};
 use super::page;
-use super::record::{HeldBack, Run};
-use super::runner::{Order, Refused, Shared};
-use super::schedule::Tier;
+use crate::daemon::on_demand::{self, Request as ImageRequest};
+use crate::daemon::runner::command::{Command, Refused};
+use crate::daemon::schedule::admission::Deferred;
+use crate::daemon::schedule::timetable::Tier;
+use crate::daemon::store::history::Run;
+use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
 use crate::model::kubelet::KubeletVersion;
-use crate::report::text::{Style, render_why};
+use crate::report::Document;
+use crate::report::text::Style;
 use crate::report::vantage::VantageDocument;
-use crate::report::{Document, Report};
 use crate::serving::cause;
 use crate::serving::http::{METRICS, STYLE, guard, html, json, of_type, plain};
 
 /// What handlers may touch.
 #[derive(Clone, Debug)]
 pub struct App {
-    pub fleet: Shared,
-    pub orders: mpsc::Sender<Order>,
+    pub store: SharedStore,
+    pub commands: mpsc::Sender<Command>,
     pub stop: CancellationToken,
     probes: Arc<Semaphore>,
     scrape: Arc<Mutex<()>>,
@@ -54,18 +55,22 @@ const SCRAPE_MARGIN: f64 = 0.5;
 const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
 impl App {
-    pub fn new(fleet: Shared, orders: mpsc::Sender<Order>, stop: CancellationToken) -> Self {
+    pub fn new(
+        store: SharedStore,
+        commands: mpsc::Sender<Command>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
-            fleet,
-            orders,
+            store,
+            commands,
             stop,
             probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
             scrape: Arc::default(),
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Fleet> {
-        self.fleet.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, TargetStore> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What anybody may read.
@@ -90,7 +95,7 @@ impl App {
             .with_state(self.clone())
     }
 
-    /// What only whoever is on this host may order.
+    /// Commands, which are taken on this host only.
     pub fn admin(&self) -> Router {
         Router::new()
             .route("/-/reload", post(reload))
@@ -104,7 +109,7 @@ impl App {
     }
 }
 
-/// A page that somebody has open on this host must not give orders.
+/// A page that somebody has open on this host must not give commands.
 async fn no_browser(request: Request, next: Next) -> Response {
     let is_page = request.headers().contains_key(header::ORIGIN);
     if is_page {
@@ -160,22 +165,22 @@ async fn probe(
         return later(text.to_owned(), BUSY);
     };
     let begun = Instant::now();
-    let ordered = order_check(&app, &name, Tier::Reach, patience(&headers)).await;
+    let answer = request_check(&app, &name, Tier::Reach, patience(&headers)).await;
     let took = begun.elapsed();
-    let (run, success) = match &ordered {
+    let (run, success) = match &answer {
         Ok(run) => (Some(*run), None),
         // What was due was checked just now, or is: what is known is the answer.
         Err(Refused::Busy) => (None, None),
         Err(Refused::NoSuchTarget) => return unknown(&name),
-        Err(Refused::HeldBack(held)) => return held_back(held, Timestamp::now()),
+        Err(Refused::Deferred(held)) => return deferred(held, Timestamp::now()),
         Err(Refused::Failed(_)) => (None, Some(false)),
     };
-    let fleet = app.read();
-    let Some(watched) = fleet.targets.get(name.as_str()) else {
+    let store = app.read();
+    let Some(watched) = store.targets.get(name.as_str()) else {
         return unknown(&name);
     };
-    let success = success.unwrap_or(watched.record.is_ready() == Some(true));
-    let mut text = metrics::text(&fleet, Some(&name));
+    let success = success.unwrap_or(watched.history.is_ready() == Some(true));
+    let mut text = metrics::text(&store, Some(&name));
     let _ = write!(
         text,
         "# HELP probe_duration_seconds How long the check took.\n# TYPE probe_duration_seconds gauge\nprobe_duration_seconds {}\n\
@@ -187,21 +192,15 @@ async fn probe(
         return of_type(METRICS, text);
     }
     let known = run
-        .and_then(|run| watched.record.run(run))
-        .or(watched.record.newest());
+        .and_then(|run| watched.history.run(run))
+        .or(watched.history.newest());
     let log = known
-        .and_then(|run| shown(run))
-        .unwrap_or_else(|| format!("{ordered:?}\n"));
+        .and_then(|run| run.text())
+        .unwrap_or_else(|| format!("{answer:?}\n"));
     of_type(
         "text/plain; charset=utf-8",
         format!("{log}\nMetrics that would have been returned:\n{text}"),
     )
-}
-
-/// The report of a run, for people.
-pub(super) fn shown(run: &Run) -> Option<String> {
-    let report: Report = serde_json::from_slice(run.report.as_ref()?.text()?.as_bytes()).ok()?;
-    Some(render_why(&report, Style { color: false }))
 }
 
 fn patience(headers: &HeaderMap) -> Duration {
@@ -212,16 +211,16 @@ fn patience(headers: &HeaderMap) -> Duration {
     asked.unwrap_or(PROBE_WAIT).min(PROBE_WAIT)
 }
 
-async fn order_check(app: &App, name: &str, tier: Tier, wait: Duration) -> Result<u64, Refused> {
+async fn request_check(app: &App, name: &str, tier: Tier, wait: Duration) -> Result<u64, Refused> {
     let (done, told) = oneshot::channel();
-    let order = Order::Check {
+    let command = Command::Check {
         target: Arc::from(name),
         tier,
         done,
     };
     let answer = async {
-        app.orders
-            .send(order)
+        app.commands
+            .send(command)
             .await
             .map_err(|_| Refused::Failed("stopping"))?;
         told.await.map_err(|_| Refused::Failed("stopping"))?
@@ -299,17 +298,17 @@ struct RunSummary {
 }
 
 fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> TargetSummary<'a> {
-    let (target, record) = (&watched.target, &watched.record);
+    let (target, history) = (&watched.target, &watched.history);
     TargetSummary {
         name: &target.name,
         image: target.reference.to_string(),
         registry: &target.registry,
-        outcome: record.newest().map(|run| run.outcome.as_str()),
-        checked: record.checked,
+        outcome: history.newest().map(|run| run.outcome.as_str()),
+        checked: history.checked,
         next: watched.next,
-        last_success: record.last_success,
-        consecutive_failures: record.consecutive_failures,
-        paths: record
+        last_success: history.last_success,
+        consecutive_failures: history.consecutive_failures,
+        paths: history
             .paths()
             .map(|path| PathSummary {
                 leg: path.leg.as_str(),
@@ -318,7 +317,7 @@ fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> Target
                 confidence: metrics::confidence(path.confidence),
             })
             .collect(),
-        findings: record
+        findings: history
             .findings()
             .map(|finding| FindingSummary {
                 cause: finding.cause.code(),
@@ -345,7 +344,7 @@ fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> Target
                 needs_no_pull: one.needs_no_pull(kubelet),
             })
             .collect(),
-        runs: record
+        runs: history
             .runs()
             .map(|run| RunSummary {
                 id: run.id,
@@ -363,9 +362,9 @@ fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> Target
 }
 
 async fn targets(State(app): State<App>) -> Response {
-    let fleet = app.read();
-    let kubelet = fleet.kubelet();
-    let all = fleet.targets.values();
+    let store = app.read();
+    let kubelet = store.kubelet();
+    let all = store.targets.values();
     let all = all.map(|watched| summary(watched, kubelet.as_ref()));
     json(&all.collect::<Vec<_>>())
 }
@@ -373,11 +372,11 @@ async fn targets(State(app): State<App>) -> Response {
 /// The newest report of each target.
 async fn reports(State(app): State<App>) -> Response {
     let newest: Vec<Arc<Run>> = {
-        let fleet = app.read();
-        fleet
+        let store = app.read();
+        store
             .targets
             .values()
-            .filter_map(|watched| watched.record.newest().cloned())
+            .filter_map(|watched| watched.history.newest().cloned())
             .collect()
     };
     document(&newest)
@@ -385,9 +384,9 @@ async fn reports(State(app): State<App>) -> Response {
 
 async fn reports_of(State(app): State<App>, Path(name): Path<String>) -> Response {
     let runs: Vec<Arc<Run>> = {
-        let fleet = app.read();
-        match fleet.targets.get(name.as_str()) {
-            Some(watched) => watched.record.runs().cloned().collect(),
+        let store = app.read();
+        match store.targets.get(name.as_str()) {
+            Some(watched) => watched.history.runs().cloned().collect(),
             None => return unknown(&name),
         }
     };
@@ -407,11 +406,11 @@ async fn report(State(app): State<App>, Path((name, run)): Path<(String, u64)>) 
 
 #[expect(clippy::result_large_err, reason = "a response, made once")]
 fn find_run(app: &App, name: &str, run: u64) -> Result<Arc<Run>, Response> {
-    let fleet = app.read();
-    let Some(watched) = fleet.targets.get(name) else {
+    let store = app.read();
+    let Some(watched) = store.targets.get(name) else {
         return Err(unknown(name));
     };
-    watched.record.run(run).cloned().ok_or_else(|| {
+    watched.history.run(run).cloned().ok_or_else(|| {
         plain(
             StatusCode::NOT_FOUND,
             format!("no run {run} of {name} is remembered; /api/v1/targets lists those that are\n"),
@@ -438,13 +437,13 @@ fn document(runs: &[Arc<Run>]) -> Response {
 
 /// The place as it was seen last.
 fn seen(app: &App) -> Option<VantageDocument> {
-    let fleet = app.read();
-    let mut vantage = fleet.vantage.as_deref()?.clone();
+    let store = app.read();
+    let mut vantage = store.vantage.as_deref()?.clone();
     // Told by itself, and not only when a check looks around.
-    if let Some(facts) = fleet.own_node.as_ref().and_then(|own| own.facts.as_deref()) {
+    if let Some(facts) = store.own_node.as_ref().and_then(|own| own.facts.as_deref()) {
         vantage.node = Some(facts.clone());
     }
-    Some(VantageDocument::new(vantage, fleet.proxies.clone()))
+    Some(VantageDocument::new(vantage, store.proxies.clone()))
 }
 
 async fn vantage(State(app): State<App>) -> Response {
@@ -460,7 +459,7 @@ async fn vantage(State(app): State<App>) -> Response {
 // ---- health -------------------------------------------------------------------------------------
 
 async fn health(State(app): State<App>) -> Response {
-    if app.orders.is_closed() && !app.stop.is_cancelled() {
+    if app.commands.is_closed() && !app.stop.is_cancelled() {
         return plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the loop that makes checks has ended\n",
@@ -473,51 +472,51 @@ async fn ready(State(app): State<App>) -> Response {
     if app.stop.is_cancelled() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
-    if app.orders.is_closed() {
+    if app.commands.is_closed() {
         return plain(
             StatusCode::SERVICE_UNAVAILABLE,
             "the loop that makes checks has ended\n",
         );
     }
-    let fleet = app.read();
-    let checked = fleet
+    let store = app.read();
+    let checked = store
         .targets
         .values()
-        .filter(|watched| watched.record.checked.is_some())
+        .filter(|watched| watched.history.checked.is_some())
         .count();
     let mut text = format!(
         "ready: {checked} of {} targets were checked\n",
-        fleet.targets.len()
+        store.targets.len()
     );
-    if let Some(error) = &fleet.reload.error {
+    if let Some(error) = &store.reload.error {
         let _ = writeln!(
             text,
             "the configuration that was read last is not in force: {error}"
         );
     }
     let lost = [
-        fleet.cluster.as_ref().and_then(page::lost_pods),
-        fleet.own_node.as_ref().and_then(page::lost_node),
+        store.cluster.as_ref().and_then(page::lost_pods),
+        store.own_node.as_ref().and_then(page::lost_node),
     ];
     for lost in lost.into_iter().flatten() {
         text.push_str(&lost);
         text.push('\n');
     }
-    if let Some(unshared) = fleet.spread.as_ref().and_then(page::unshared) {
+    if let Some(unshared) = store.leases.as_ref().and_then(page::unshared) {
         text.push_str(&unshared);
         text.push('\n');
     }
-    if fleet.counters.state_errors > 0 {
+    if store.counters.state_errors > 0 {
         text.push_str("what must outlive a restart can't be written (see the log)\n");
     }
     plain(StatusCode::OK, text)
 }
 
-// ---- orders -------------------------------------------------------------------------------------
+// ---- commands -----------------------------------------------------------------------------------
 
 async fn reload(State(app): State<App>) -> Response {
     let (done, told) = oneshot::channel();
-    if app.orders.send(Order::Reload(done)).await.is_err() {
+    if app.commands.send(Command::Reload(done)).await.is_err() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
     match told.await {
@@ -542,7 +541,7 @@ fn reach() -> Tier {
 }
 
 async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Response {
-    match order_check(&app, &query.target, query.tier, PROBE_WAIT).await {
+    match request_check(&app, &query.target, query.tier, PROBE_WAIT).await {
         Ok(run) => match find_run(&app, &query.target, run) {
             Ok(run) => document(&[run]),
             Err(response) => response,
@@ -552,7 +551,7 @@ async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Respo
             "it is being checked, or too many others are\n".to_owned(),
             BUSY,
         ),
-        Err(Refused::HeldBack(held)) => held_back(&held, Timestamp::now()),
+        Err(Refused::Deferred(held)) => deferred(&held, Timestamp::now()),
         Err(Refused::Failed(reason)) => plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the check told nothing: {reason}\n"),
@@ -568,15 +567,15 @@ async fn probe_image(State(app): State<App>, body: Body) -> Response {
             format!("the body is longer than {} bytes\n", on_demand::MOST_BYTES),
         );
     };
-    let wish = match Wish::read(&body) {
-        Ok(wish) => Box::new(wish),
+    let request = match ImageRequest::read(&body) {
+        Ok(request) => Box::new(request),
         Err(reason) => return plain(StatusCode::BAD_REQUEST, reason + "\n"),
     };
     let (done, told) = oneshot::channel();
-    let order = Order::Probe { wish, done };
+    let command = Command::Probe { request, done };
     let stopping = Err(on_demand::Refused::Failed("stopping"));
     // A check ends within its own time (schedule.check_timeout).
-    let answer = match app.orders.send(order).await {
+    let answer = match app.commands.send(command).await {
         Ok(()) => told.await.unwrap_or(stopping),
         Err(_) => stopping,
     };
@@ -602,7 +601,7 @@ fn not_probed(refused: on_demand::Refused, now: Timestamp) -> Response {
             "that were too many images in a minute (on_demand.per_minute)\n".to_owned(),
             after,
         ),
-        Refused::HeldBack(held) => held_back(&held, now),
+        Refused::Deferred(held) => deferred(&held, now),
         Refused::Failed(reason) => plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the check told nothing: {reason}\n"),
@@ -620,15 +619,15 @@ fn later(text: String, after: Duration) -> Response {
     response
 }
 
-fn held_back(held: &HeldBack, now: Timestamp) -> Response {
-    let until = held
+fn deferred(deferred: &Deferred, now: Timestamp) -> Response {
+    let until = deferred
         .until
         .map_or_else(String::new, |at| format!(", until {at}"));
-    let after = held
+    let after = deferred
         .until
         .and_then(|at| Duration::try_from(at.duration_since(now)).ok());
     later(
-        format!("not checked: {}{until}\n", held.reason),
+        format!("not checked: {}{until}\n", deferred.reason),
         after.unwrap_or(HELD_BACK),
     )
 }
@@ -668,16 +667,16 @@ async fn index(State(app): State<App>) -> Response {
 }
 
 async fn target_page(State(app): State<App>, Path(name): Path<String>) -> Response {
-    let fleet = app.read();
-    match fleet.targets.get(name.as_str()) {
-        Some(watched) => html(page::target(&fleet, watched, Timestamp::now())),
+    let store = app.read();
+    match store.targets.get(name.as_str()) {
+        Some(watched) => html(page::target(&store, watched, Timestamp::now())),
         None => unknown(&name),
     }
 }
 
 async fn run_page(State(app): State<App>, Path((name, run)): Path<(String, u64)>) -> Response {
     match find_run(&app, &name, run) {
-        Ok(run) => html(page::run(&name, &run, shown(&run))),
+        Ok(run) => html(page::run(&name, &run, run.text())),
         Err(response) => response,
     }
 }

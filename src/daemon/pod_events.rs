@@ -1,8 +1,8 @@
-//! What a check has told, published as an Event on the pods that wait for that image, where the operator
-//! wishes it: once for each cause and hour, so many a minute, and never in the way of a check.
+//! What a check has found, published as an Event on the pods that wait for that image, where the operator
+//! asks for it: once for each cause and hour, so many a minute, and never in the way of a check.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::schedule::hash;
-use super::target::Target;
+use super::schedule::clock::hash;
+use super::store::target::Target;
+use super::store::targets::EventCounts;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Finding, Pull, Severity};
 use crate::kubernetes::follow::View;
@@ -46,12 +47,9 @@ const MOST_PART: usize = 350;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Events by what became of them.
-pub type Tally = Arc<Mutex<BTreeMap<&'static str, u64>>>;
-
 /// Something to be said of a container, or an image volume.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Notice {
+pub struct PodEvent {
     pub namespace: String,
     pub pod: String,
     pub uid: String,
@@ -62,7 +60,7 @@ pub struct Notice {
     pub message: String,
 }
 
-impl Notice {
+impl PodEvent {
     /// A volume may have the name of a container.
     fn subject(&self) -> String {
         match self.kind {
@@ -96,7 +94,7 @@ impl Notice {
 }
 
 /// What a report has to say to those who wait for just this image; nothing where it names no cause.
-pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<Notice> {
+pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<PodEvent> {
     let image = target.reference.to_string();
     let waiting = target
         .uses
@@ -106,7 +104,7 @@ pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec
     if waiting.peek().is_none() {
         return Vec::new();
     }
-    let Some((cause, message)) = said(report, &image, node) else {
+    let Some((cause, message)) = message_of(report, &image, node) else {
         return Vec::new();
     };
     waiting
@@ -115,7 +113,7 @@ pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec
                 .objects
                 .iter()
                 .find(|(_, pod)| pod.namespace == one.namespace && pod.name == one.pod)?;
-            Some(Notice {
+            Some(PodEvent {
                 namespace: one.namespace.clone(),
                 pod: one.pod.clone(),
                 uid: uid.clone(),
@@ -128,7 +126,7 @@ pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec
         .collect()
 }
 
-fn said(report: &Report, image: &str, node: &str) -> Option<(Option<&'static str>, String)> {
+fn message_of(report: &Report, image: &str, node: &str) -> Option<(Option<&'static str>, String)> {
     let verdict = &report.verdict;
     let place = place(report.evidence.vantage.network);
     if verdict.pull == Pull::WouldSucceed {
@@ -189,7 +187,7 @@ fn bounded(text: &str) -> String {
 
 /// What was said of which container.
 #[derive(Debug, Default)]
-struct Said {
+struct EventLog {
     known: BTreeMap<(String, String), Known>,
     /// When, in the last minute.
     published: VecDeque<Instant>,
@@ -204,7 +202,7 @@ struct Known {
     times: i32,
 }
 
-/// What becomes of a notice.
+/// What becomes of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Then {
     /// With how often it was said before.
@@ -215,14 +213,14 @@ enum Then {
     Limited,
 }
 
-impl Said {
-    fn decide(&mut self, notice: &Notice, now: Instant) -> Then {
+impl EventLog {
+    fn decide(&mut self, event: &PodEvent, now: Instant) -> Then {
         self.published
             .retain(|at| now.saturating_duration_since(*at) < MINUTE);
-        let key = (notice.uid.clone(), notice.subject());
+        let key = (event.uid.clone(), event.subject());
         let known = self.known.get(&key);
-        let before = known.filter(|known| known.cause == notice.cause);
-        let stands = match (known, notice.cause) {
+        let before = known.filter(|known| known.cause == event.cause);
+        let stands = match (known, event.cause) {
             // There is nothing to take back.
             (None, None) => true,
             (Some(known), None) => known.cause.is_none(),
@@ -242,14 +240,14 @@ impl Said {
     }
 
     /// It was published.
-    fn note(&mut self, notice: &Notice, published: Published, now: Instant) {
+    fn note(&mut self, event: &PodEvent, published: Published, now: Instant) {
         let times = match published {
             Published::Created => 1,
             Published::Counted { times } => times,
         };
-        let key = (notice.uid.clone(), notice.subject());
+        let key = (event.uid.clone(), event.subject());
         let known = Known {
-            cause: notice.cause,
+            cause: event.cause,
             at: now,
             times,
         };
@@ -263,60 +261,65 @@ impl Said {
     }
 }
 
-/// Takes notices, and publishes those that are worth it.
+/// Takes events, and publishes those that are new.
 #[derive(Clone, Debug)]
-pub struct Notices {
-    queue: mpsc::Sender<Notice>,
-    tally: Tally,
+pub struct PodEvents {
+    queue: mpsc::Sender<PodEvent>,
+    counts: EventCounts,
 }
 
-impl Notices {
+impl PodEvents {
     /// Publishes until told to stop.
-    pub fn start(client: Client, node: &str, tally: Tally, stop: CancellationToken) -> Self {
+    pub fn start(client: Client, node: &str, counts: EventCounts, stop: CancellationToken) -> Self {
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
-        let run = run(client, node.to_owned(), waiting, Arc::clone(&tally));
+        let run = run(client, node.to_owned(), waiting, Arc::clone(&counts));
         tokio::spawn(async move { stop.run_until_cancelled(run).await });
-        Self { queue, tally }
+        Self { queue, counts }
     }
 
     /// Never waits.
-    pub fn take(&self, notices: Vec<Notice>) {
-        for notice in notices {
-            if self.queue.try_send(notice).is_err() {
-                count(&self.tally, "dropped");
+    pub fn take(&self, events: Vec<PodEvent>) {
+        for event in events {
+            if self.queue.try_send(event).is_err() {
+                count(&self.counts, "dropped");
             }
         }
     }
 }
 
-fn count(tally: &Tally, outcome: &'static str) {
-    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-    *tally.entry(outcome).or_default() += 1;
+fn count(counts: &EventCounts, outcome: &'static str) {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    *counts.entry(outcome).or_default() += 1;
 }
 
-async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Notice>, tally: Tally) {
-    let mut said = Said::default();
+async fn run(
+    client: Client,
+    node: String,
+    mut waiting: mpsc::Receiver<PodEvent>,
+    counts: EventCounts,
+) {
+    let mut log = EventLog::default();
     let mut is_well = true;
-    while let Some(notice) = waiting.recv().await {
-        let times = match said.decide(&notice, Instant::now()) {
+    while let Some(event) = waiting.recv().await {
+        let times = match log.decide(&event, Instant::now()) {
             Then::Publish(times) => times,
             Then::Nothing => continue,
             Then::Limited => {
-                count(&tally, "limited");
+                count(&counts, "limited");
                 continue;
             }
         };
-        let published = publish(&client, &node, &notice.note(), times).await;
+        let published = publish(&client, &node, &event.note(), times).await;
         let outcome = match &published {
             Ok(Published::Created) => "created",
             Ok(Published::Counted { .. }) => "counted",
             Err(PublishError::Forbidden { .. }) => "forbidden",
             Err(PublishError::Late | PublishError::Refused(_)) => "failed",
         };
-        count(&tally, outcome);
+        count(&counts, outcome);
         match published {
             Ok(published) => {
-                said.note(&notice, published, Instant::now());
+                log.note(&event, published, Instant::now());
                 is_well = true;
             }
             // Once, and again after it was well.
@@ -334,8 +337,8 @@ async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Notice>, 
 mod tests {
     use super::*;
 
-    fn notice(uid: &str, cause: Option<&'static str>) -> Notice {
-        Notice {
+    fn event(uid: &str, cause: Option<&'static str>) -> PodEvent {
+        PodEvent {
             namespace: "shop".to_owned(),
             pod: "a".to_owned(),
             uid: uid.to_owned(),
@@ -350,12 +353,12 @@ mod tests {
     fn a_cause_is_said_once_an_hour_and_another_one_at_once() {
         let start = Instant::now();
         let at = |minutes: u64| start + Duration::from_mins(minutes);
-        let mut said = Said::default();
+        let mut log = EventLog::default();
         let mut step = |cause, minutes, published: Option<Published>| {
-            let notice = notice("u1", cause);
-            let then = said.decide(&notice, at(minutes));
+            let event = event("u1", cause);
+            let then = log.decide(&event, at(minutes));
             if let Some(published) = published {
-                said.note(&notice, published, at(minutes));
+                log.note(&event, published, at(minutes));
             }
             then
         };
@@ -388,31 +391,31 @@ mod tests {
     #[test]
     fn a_node_says_so_much_in_a_minute_and_remembers_so_many() {
         let now = Instant::now();
-        let mut said = Said::default();
+        let mut log = EventLog::default();
         for number in 0..MOST_A_MINUTE {
-            let notice = notice(&number.to_string(), Some("tcp_timeout"));
-            assert_eq!(said.decide(&notice, now), Then::Publish(None));
+            let event = event(&number.to_string(), Some("tcp_timeout"));
+            assert_eq!(log.decide(&event, now), Then::Publish(None));
         }
-        let late = notice("late", Some("tcp_timeout"));
-        assert_eq!(said.decide(&late, now), Then::Limited);
-        assert_eq!(said.decide(&late, now + MINUTE), Then::Publish(None));
+        let late = event("late", Some("tcp_timeout"));
+        assert_eq!(log.decide(&late, now), Then::Limited);
+        assert_eq!(log.decide(&late, now + MINUTE), Then::Publish(None));
         for number in 0..2 * MOST_KNOWN {
-            let notice = notice(&number.to_string(), Some("tcp_timeout"));
-            said.note(&notice, Published::Created, now);
+            let event = event(&number.to_string(), Some("tcp_timeout"));
+            log.note(&event, Published::Created, now);
         }
-        assert_eq!(said.known.len(), MOST_KNOWN);
+        assert_eq!(log.known.len(), MOST_KNOWN);
     }
 
     #[test]
     fn what_is_the_same_has_the_same_name_which_is_one_of_kubernetes() {
-        let one = notice("u1", Some("tcp_timeout"));
+        let one = event("u1", Some("tcp_timeout"));
         assert_eq!(one.note().name, one.note().name);
         assert_ne!(
             one.note().name,
-            notice("u2", Some("tcp_timeout")).note().name
+            event("u2", Some("tcp_timeout")).note().name
         );
-        assert_ne!(one.note().name, notice("u1", None).note().name);
-        let long = Notice {
+        assert_ne!(one.note().name, event("u1", None).note().name);
+        let long = PodEvent {
             pod: format!("{}-{}", "a".repeat(199), "b".repeat(50)),
             ..one
         };

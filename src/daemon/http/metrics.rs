@@ -1,13 +1,12 @@
-//! What is known, in Prometheus' text format: made from the fleet at each scrape, so that a target
+//! What is known, in Prometheus' text format: made from the store at each scrape, so that a target
 //! which is gone takes its series along.
 
 use std::collections::BTreeSet;
 use std::ptr;
 use std::sync::PoisonError;
 
-use super::face::PhaseFace;
-use super::fleet::{Fleet, Rates, Watched};
-use super::spread::Heard;
+use crate::daemon::store::summary::PhaseSummary;
+use crate::daemon::store::targets::{LeaseAccess, Rates, TargetStore, Watched};
 use crate::diagnose::Confidence;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::path::is_met;
@@ -118,9 +117,9 @@ families! {
     NODE_UNSCHEDULABLE: Gauge "pullpath_node_unschedulable" []
         "1: this node is cordoned, 0: it is not. Absent where the API server has not told.";
     SPREAD_TURNS: Counter "pullpath_spread_turns_total" ["by"]
-        "Transfer tests that were this node's turn, by what decided it: `lease`, `hash` (without the API server), `alone` (nobody shares the way).";
+        "Transfer tests that this node made for its group, by what allowed them: `lease`, or `alone` (no other node shares the path).";
     SPREAD_REACHABLE: Gauge "pullpath_spread_leases_reachable" []
-        "1: the API server answered when it was last asked for a Lease, 0: it did not or forbids it, and the hash alone decides. Absent where it was not asked.";
+        "1: the API server answered when it was last asked for a Lease, 0: it did not, or forbids it, and transfer tests are skipped. Absent where it was not asked.";
     RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
         "1: the configuration that was read last is in force, 0: it was refused.";
     RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
@@ -139,13 +138,13 @@ const LABELS: usize = 5;
 const FINDINGS_A_TARGET: usize = 6;
 
 /// Everything, or what there is of one target.
-pub fn text(fleet: &Fleet, only: Option<&str>) -> String {
-    let rates = fleet.rates();
-    let targets: Vec<(&str, Series<'_>)> = fleet
+pub fn text(store: &TargetStore, only: Option<&str>) -> String {
+    let rates = store.rates();
+    let targets: Vec<(&str, Series<'_>)> = store
         .targets
         .iter()
         .filter(|(name, _)| only.is_none_or(|only| &***name == only))
-        .map(|(name, watched)| (&**name, of_target(fleet, &rates, watched)))
+        .map(|(name, watched)| (&**name, of_target(store, &rates, watched)))
         .collect();
     // A target's lines are 3 kB; what grows by doubling would need twice the room.
     let mut page = Page(String::with_capacity(16 * 1024 + targets.len() * 4 * 1024));
@@ -167,8 +166,8 @@ pub fn text(fleet: &Fleet, only: Option<&str>) -> String {
         page.add(family, metrics);
     }
     if only.is_none() {
-        of_registries(fleet, &mut page);
-        of_process(fleet, &mut page);
+        of_registries(store, &mut page);
+        of_process(store, &mut page);
     }
     page.0
 }
@@ -196,37 +195,37 @@ impl<'a> Series<'a> {
     }
 }
 
-fn of_target<'a>(fleet: &Fleet, rates: &Rates<'_>, watched: &'a Watched) -> Series<'a> {
-    let (target, record) = (&watched.target, &watched.record);
+fn of_target<'a>(store: &TargetStore, rates: &Rates<'_>, watched: &'a Watched) -> Series<'a> {
+    let (target, history) = (&watched.target, &watched.history);
     let mut series = Series(Vec::with_capacity(SERIES_A_TARGET));
     let registry = &*target.registry;
     series.add(&TARGET_INFO, [registry], 1.0);
-    if let Some(ready) = record.is_ready() {
+    if let Some(ready) = history.is_ready() {
         series.add(&PULL_READY, [registry], truth(ready));
     }
-    if record.checked.is_some() {
+    if history.checked.is_some() {
         #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
         series.add(
             &CONSECUTIVE_FAILURES,
             [],
-            record.consecutive_failures as f64,
+            history.consecutive_failures as f64,
         );
     }
-    if let Some(at) = record.last_success {
+    if let Some(at) = history.last_success {
         series.add(&LAST_SUCCESS, [], seconds(at));
     }
-    if let Some(held_back) = &record.held_back {
-        series.add(&HELD_BACK, [held_back.reason], 1.0);
+    if let Some(deferred) = &history.deferred {
+        series.add(&HELD_BACK, [deferred.reason], 1.0);
     }
     let mut told = BTreeSet::new();
-    for finding in record.findings() {
+    for finding in history.findings() {
         let leg = finding.leg.map_or("", Role::as_str);
         if told.len() < FINDINGS_A_TARGET && told.insert((leg, finding.cause.code())) {
             let severity = finding.severity.as_str();
             series.add(&FINDING, [leg, finding.cause.code(), severity], 1.0);
         }
     }
-    for path in record.paths() {
+    for path in history.paths() {
         series.add(
             &PATH_INFO,
             [
@@ -234,28 +233,28 @@ fn of_target<'a>(fleet: &Fleet, rates: &Rates<'_>, watched: &'a Watched) -> Seri
                 path.leg.as_str(),
                 path.class.as_str(),
                 confidence(path.confidence),
-                vantage(fleet.network),
+                vantage(store.network),
             ],
             1.0,
         );
     }
-    for path in record.paths() {
+    for path in history.paths() {
         if !target.expect.class.is_empty() {
             let met = is_met(path.class, &target.expect.class);
             series.add(&PATH_EXPECTED, [path.leg.as_str()], truth(met));
         }
     }
     of_transfer(rates, watched, &mut series);
-    if let Some(face) = &record.face {
-        if let Some(at) = face.credential {
+    if let Some(summary) = &history.summary {
+        if let Some(at) = summary.credential {
             series.add(&CREDENTIAL_EXPIRY, [], seconds(at));
         }
-        let labels = |phase: &PhaseFace| [phase.leg.as_str(), phase.phase.as_str()];
-        for phase in &face.phases {
+        let labels = |phase: &PhaseSummary| [phase.leg.as_str(), phase.phase.as_str()];
+        for phase in &summary.phases {
             series.add(&PHASE_SUCCESS, labels(phase), truth(phase.success));
         }
         // Where there is no room for all, those of the token service's connection give way.
-        let mut by_weight: Vec<&PhaseFace> = face.phases.iter().collect();
+        let mut by_weight: Vec<&PhaseSummary> = summary.phases.iter().collect();
         by_weight.sort_by_key(|phase| phase.leg == Role::Token);
         for phase in by_weight {
             series.add(&PHASE_DURATION, labels(phase), phase.took.as_secs_f64());
@@ -267,22 +266,22 @@ fn of_target<'a>(fleet: &Fleet, rates: &Rates<'_>, watched: &'a Watched) -> Seri
 
 #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
 fn of_transfer<'a>(newest: &Rates<'_>, watched: &'a Watched, series: &mut Series<'a>) {
-    let (target, record) = (&watched.target, &watched.record);
-    if let Some(image) = record.image {
+    let (target, history) = (&watched.target, &watched.history);
+    if let Some(image) = history.image {
         series.add(&IMAGE_BYTES, [], image.0 as f64);
     }
-    let required = target.required(record.image);
+    let required = target.required(history.image);
     if let Some(required) = required {
         series.add(&REQUIRED, [], required);
     }
     let rate = watched.rate(newest).filter(|rate| *rate > 0.0);
-    if let Some((image, rate)) = record.image.zip(rate) {
+    if let Some((image, rate)) = history.image.zip(rate) {
         series.add(&ESTIMATED_PULL, [], image.0 as f64 / rate);
     }
     if let Some((required, rate)) = required.zip(rate) {
         series.add(&INSUFFICIENT, [], truth(rate < required));
     }
-    let Some(transfer) = &record.transfer else {
+    let Some(transfer) = &history.transfer else {
         return;
     };
     if let Some(first_byte) = transfer.first_byte {
@@ -317,8 +316,8 @@ fn of_transfer<'a>(newest: &Rates<'_>, watched: &'a Watched, series: &mut Series
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-fn of_registries(fleet: &Fleet, page: &mut Page) {
-    let all = || fleet.registries.iter();
+fn of_registries(store: &TargetStore, page: &mut Page) {
+    let all = || store.registries.iter();
     let durations = all().flat_map(|(name, registry)| {
         registry.phases.iter().map(move |(phase, histogram)| {
             let labels = vec![label("registry", name), label("phase", phase.as_str())];
@@ -326,13 +325,13 @@ fn of_registries(fleet: &Fleet, page: &mut Page) {
         })
     });
     page.add(&CHECK_DURATION, durations);
-    let count = |value: &dyn Fn(&super::fleet::Registry) -> u64| {
+    let count = |value: &dyn Fn(&crate::daemon::store::targets::RegistryStats) -> u64| {
         all()
             .map(|(name, registry)| counter(vec![label("registry", name)], value(registry) as f64))
             .collect::<Vec<_>>()
     };
     page.add(&PATH_CHANGES, count(&|registry| registry.path_changes));
-    let certificates = fleet.certificates();
+    let certificates = store.certificates();
     let ends = certificates.iter().map(|((name, leg), at)| {
         let labels = vec![label("registry", name), label("leg", leg.as_str())];
         gauge(labels, seconds(*at))
@@ -360,8 +359,8 @@ fn of_registries(fleet: &Fleet, page: &mut Page) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-fn of_process(fleet: &Fleet, page: &mut Page) {
-    let counters = &fleet.counters;
+fn of_process(store: &TargetStore, page: &mut Page) {
+    let counters = &store.counters;
     let by = |key: &'static str, counts: &std::collections::BTreeMap<&'static str, u64>| {
         let counted = counts
             .iter()
@@ -371,9 +370,9 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     page.add(&FINDINGS, by("cause", &counters.findings));
     page.add(
         &DECLARED,
-        fleet.limits.declared.map(|rate| gauge(vec![], rate)),
+        store.limits.declared.map(|rate| gauge(vec![], rate)),
     );
-    page.add(&TARGETS, vec![gauge(vec![], fleet.targets.len() as f64)]);
+    page.add(&TARGETS, vec![gauge(vec![], store.targets.len() as f64)]);
     let checks = counters.runs.iter().map(|((tier, outcome), count)| {
         counter(
             vec![label("tier", tier.as_str()), label("outcome", outcome)],
@@ -395,18 +394,18 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     page.add(&LAG, vec![histogram_of(vec![], &counters.lag)]);
     page.add(
         &BUDGET_LEFT,
-        vec![gauge(vec![], fleet.limits.bytes_left.0 as f64)],
+        vec![gauge(vec![], store.limits.bytes_left.0 as f64)],
     );
     page.add(
         &BUDGET,
-        vec![gauge(vec![], fleet.limits.bytes_a_day.0 as f64)],
+        vec![gauge(vec![], store.limits.bytes_a_day.0 as f64)],
     );
     let throttled = machine::cpu().and_then(|cpu| cpu.throttled);
     page.add(
         &THROTTLED,
         throttled.map(|time| counter(vec![], time.as_secs_f64())),
     );
-    if let Some(cluster) = &fleet.cluster {
+    if let Some(cluster) = &store.cluster {
         let followed = truth(cluster.state.is_following());
         page.add(&KUBERNETES_FOLLOWED, [gauge(vec![], followed)]);
         let counts = [
@@ -422,27 +421,27 @@ fn of_process(fleet: &Fleet, page: &mut Page) {
     let events = counters.events.lock();
     let events = events.unwrap_or_else(PoisonError::into_inner).clone();
     page.add(&EVENTS, by("outcome", &events));
-    of_node(fleet, page);
-    if let Some(spread) = &fleet.spread {
-        page.add(&SPREAD_TURNS, by("by", &counters.turns));
-        let heard = spread.heard.as_ref();
-        let reachable = heard.map(|heard| gauge(vec![], truth(*heard == Heard::Well)));
-        page.add(&SPREAD_REACHABLE, reachable);
+    of_node(store, page);
+    if let Some(leases) = &store.leases {
+        page.add(&SPREAD_TURNS, by("by", &counters.slots));
+        let is_asked = *leases != LeaseAccess::NotAsked;
+        let answered = truth(*leases == LeaseAccess::Answered);
+        page.add(&SPREAD_REACHABLE, is_asked.then(|| gauge(vec![], answered)));
     }
     page.add(
         &RELOAD_SUCCESSFUL,
-        vec![gauge(vec![], truth(fleet.reload.error.is_none()))],
+        vec![gauge(vec![], truth(store.reload.error.is_none()))],
     );
     page.add(
         &RELOAD_SUCCESS_AT,
-        vec![gauge(vec![], seconds(fleet.reload.success_at))],
+        vec![gauge(vec![], seconds(store.reload.success_at))],
     );
     process(page, &BUILD_INFO);
 }
 
 /// This node, as the cluster knows it.
-fn of_node(fleet: &Fleet, page: &mut Page) {
-    let own = fleet.own_node.as_ref();
+fn of_node(store: &TargetStore, page: &mut Page) {
+    let own = store.own_node.as_ref();
     let Some(facts) = own.and_then(|own| own.facts.as_deref()) else {
         return;
     };

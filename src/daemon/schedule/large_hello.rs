@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::schedule::{Moment, hash, share};
+use super::clock::{Moment, hash, share};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::LargeHello;
 

@@ -1,0 +1,205 @@
+//! The ledger with its file: what is spent is written down before it is spent.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::daemon::check::{CheckResult, Job};
+use crate::daemon::schedule::admission::{self, Deferred, Heard, Then};
+use crate::daemon::schedule::backoff::Answered;
+use crate::daemon::schedule::budget::{ByteLimits, Reserved};
+use crate::daemon::schedule::clock::Moment;
+use crate::daemon::schedule::ledger::{Ledger, Limits};
+use crate::daemon::schedule::state::{State, StateFile};
+use crate::daemon::schedule::timetable::Due;
+use crate::daemon::store::summary::RunSummary;
+use crate::daemon::store::target::Target;
+use crate::daemon::store::targets::BudgetStatus;
+use crate::model::units::Bytes;
+
+/// The ledger, and what it is held to.
+pub(super) struct Book {
+    node: String,
+    state: State,
+    file: Option<StateFile>,
+    limits: Limits,
+    /// What a transfer test may read.
+    most: Bytes,
+    /// In bytes per second, as the configuration says.
+    declared: Option<f64>,
+    is_unsaved: bool,
+}
+
+impl Book {
+    pub(super) fn open(node: &str, file: Option<StateFile>, config: &Config) -> Self {
+        let (state, aside) = match &file {
+            Some(file) => file.load(node),
+            None => (State::new(node), None),
+        };
+        if let Some(reason) = aside {
+            tracing::warn!(reason, "what was known before the start is not used");
+        }
+        Self {
+            node: node.to_owned(),
+            state,
+            file,
+            limits: limits(config),
+            most: config.budgets.transfer_bytes.0,
+            declared: declared(config),
+            is_unsaved: false,
+        }
+    }
+
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.limits = limits(config);
+        self.most = config.budgets.transfer_bytes.0;
+        self.declared = declared(config);
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.state.ledger
+    }
+
+    /// To be changed, and saved.
+    pub(super) fn ledger_mut(&mut self) -> &mut Ledger {
+        self.is_unsaved = true;
+        &mut self.state.ledger
+    }
+
+    pub(super) fn status(&self, now: Moment) -> BudgetStatus {
+        BudgetStatus {
+            bytes_left: self.ledger().bytes.left(&self.limits.bytes, now),
+            bytes_a_day: self.limits.bytes.node,
+            declared: self.declared,
+        }
+    }
+
+    /// Takes from the budgets what a check of this registry may need. Of a transfer test it is to be saved at
+    /// once.
+    pub(super) fn admit(
+        &mut self,
+        due: &Due,
+        registry: &str,
+        is_testing: bool,
+        now: Moment,
+    ) -> Result<Option<Reserved>, (Deferred, Then)> {
+        let reserved = admission::may(
+            &mut self.state.ledger,
+            &self.limits,
+            self.most,
+            due,
+            registry,
+            is_testing,
+            now,
+        )?;
+        self.is_unsaved = true;
+        Ok(reserved)
+    }
+
+    /// Gives back what a transfer test did not need that was not made.
+    pub(super) fn give_back(
+        &mut self,
+        target: &Target,
+        reserved: Reserved,
+        last: Option<Moment>,
+        now: Moment,
+    ) {
+        let ledger = self.ledger_mut();
+        admission::give_back(ledger, &target.name, &target.registry, reserved, last, now);
+    }
+
+    /// Books what a check has spent and heard; before when the next one should not be made.
+    pub(super) fn settle(
+        &mut self,
+        target: &Target,
+        reserved: Option<Reserved>,
+        result: Option<(&CheckResult, &RunSummary)>,
+        now: Moment,
+    ) -> Option<Moment> {
+        let heard = result.map_or_else(Heard::default, |(result, summary)| Heard {
+            requests: summary.requests,
+            read: Some(
+                summary
+                    .transfer
+                    .as_ref()
+                    .map_or(Bytes(0), |transfer| transfer.read),
+            ),
+            answered: summary.answered,
+            rate_limit: summary.rate_limit.clone(),
+            rejected: result.rejected.clone(),
+            accepted: result.accepted.clone(),
+        });
+        self.is_unsaved |= reserved.is_some()
+            || !heard.rejected.is_empty()
+            || heard
+                .answered
+                .is_some_and(|answered| answered != Answered::Well);
+        admission::book(
+            &mut self.state.ledger,
+            &self.node,
+            &target.name,
+            &target.registry,
+            reserved,
+            &heard,
+            now,
+        )
+    }
+
+    /// What is to be done, as far as the book knows. `cooldown`: how long rejected credentials are not tried.
+    pub(super) fn job(
+        &self,
+        due: &Due,
+        reserved: Option<Reserved>,
+        target: Arc<Target>,
+        cooldown: std::time::Duration,
+        now: Moment,
+    ) -> Job {
+        let ledger = self.ledger();
+        let cooling = ledger.cooldown.cooling(cooldown, &target.registry, now);
+        Job {
+            tier: due.tier,
+            reserved,
+            cooling: cooling.into_iter().cloned().collect(),
+            only_free: ledger
+                .requests
+                .is_low(self.limits.rate_limit_floor, &target.registry),
+            hops: Vec::new(),
+            image: None,
+            key: self.state.key,
+            now,
+            target,
+        }
+    }
+
+    /// It is written at the next save.
+    pub(super) fn must_save(&mut self) {
+        self.is_unsaved = true;
+    }
+
+    /// Writes what has changed.
+    pub(super) fn save(&mut self) -> io::Result<()> {
+        if let Some(file) = self.file.as_ref().filter(|_| self.is_unsaved) {
+            file.save(&self.state)?;
+            self.is_unsaved = false;
+        }
+        Ok(())
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let budgets = &config.budgets;
+    Limits {
+        bytes: ByteLimits {
+            node: budgets.node_bytes_per_day.0,
+            target: budgets.target_bytes_per_day.0,
+            registry: budgets.registry_bytes_per_day.0,
+        },
+        requests_per_minute: budgets.registry_requests_per_minute.0,
+        rate_limit_floor: budgets.rate_limit_floor.0,
+    }
+}
+
+fn declared(config: &Config) -> Option<f64> {
+    let mbit = config.network.declared().eip_bandwidth_mbit?;
+    Some(f64::from(u32::try_from(mbit).unwrap_or(u32::MAX)) * 1e6 / 8.0)
+}

@@ -1,0 +1,812 @@
+//! The loop of the daemon: takes what is due, has checks made side by side, books what they spend, and
+//! records what they find. Its parts have their own state: `executor`, `on_demand`, `reload`, `book`,
+//! `recorder`.
+
+mod book;
+pub mod command;
+mod executor;
+mod on_demand;
+mod recorder;
+pub mod reload;
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::book::Book;
+use self::command::{CheckReply, Command, ProbeReply, Refused};
+use self::executor::{Ended, Executor, Underway};
+use self::on_demand::OnDemand;
+use self::recorder::Recorder;
+use self::reload::{Loader, Prepared, Reload, StartError};
+use crate::config::{Config, Discover};
+use crate::daemon::check::{CheckResult, World};
+use crate::daemon::cluster::{Cluster, Discovery};
+use crate::daemon::coordination::coordinator::{Coordinator, SlotUse, TakenSlot};
+use crate::daemon::coordination::lease::Answer;
+use crate::daemon::coordination::slots::SkipReason;
+use crate::daemon::on_demand::{self as images, Pods, Request};
+use crate::daemon::schedule::admission::{Deferred, Then};
+use crate::daemon::schedule::budget::Reserved;
+use crate::daemon::schedule::clock::{Clock, Moment};
+use crate::daemon::schedule::timetable::{Due, Tier, Timetable};
+use crate::daemon::store::history::{Changes, Keep, Outcome};
+use crate::daemon::store::summary::RunSummary;
+use crate::daemon::store::target::Target;
+use crate::daemon::store::targets::{ClusterStatus, NodeStatus, SharedStore, TargetStore};
+use crate::kubernetes::follow;
+use crate::model::endpoint::Role;
+use crate::workload::discovery::Wanted;
+
+/// A check that is due while one is made on demand waits for so long.
+const AFTER_DEMAND: Duration = Duration::from_secs(5);
+
+/// What has changed is written at least this often.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+/// What the parts work on together.
+pub struct Runner {
+    clock: Clock,
+    config: Config,
+    world: Arc<World>,
+    cluster: Cluster,
+    /// What pods want, as it was known last.
+    wanted: Vec<Wanted>,
+    timetable: Timetable,
+    coordinator: Coordinator,
+    book: Book,
+    executor: Executor,
+    on_demand: OnDemand,
+    recorder: Recorder,
+    reload: Reload,
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner")
+            .field("node", &self.reload.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Runner {
+    /// Sets all up; checks nothing yet.
+    ///
+    /// # Errors
+    /// When a file or folder that the configuration names can't be used.
+    pub async fn start(node: String, config: Config, load: Loader) -> Result<Self, StartError> {
+        let (reload, file) = Reload::start(node, &config, load).await?;
+        let node = &reload.node;
+        let cluster = reload.cluster(&config).await?;
+        let coordinator = Coordinator::start(&config, node).await?;
+        let world = Arc::new(reload.world(&config, &cluster)?);
+        let mut store = TargetStore::new(node, world.network(), Timestamp::now());
+        store.counters.events = Arc::clone(&reload.events);
+        let mut runner = Self {
+            clock: Clock::begin(),
+            timetable: Timetable::new(node),
+            book: Book::open(node, file, &config),
+            recorder: Recorder::new(Arc::new(RwLock::new(store))),
+            executor: Executor::default(),
+            on_demand: OnDemand::default(),
+            wanted: Vec::new(),
+            world,
+            cluster,
+            coordinator,
+            config,
+            reload,
+        };
+        runner.apply();
+        Ok(runner)
+    }
+
+    /// What others may look at.
+    pub fn store(&self) -> SharedStore {
+        self.recorder.store()
+    }
+
+    /// Checks until it is stopped, and then for as long as the grace allows.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+        let mut save = tokio::time::interval(SAVE_EVERY);
+        loop {
+            let has_room = self.executor.count() < self.places();
+            let due = [self.timetable.next(), self.coordinator.next()];
+            let due = due.into_iter().flatten().min().filter(|_| has_room);
+            let [due, retry] =
+                [due, self.coordinator.next_retry()].map(|at| at.map(|at| self.clock.instant(at)));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                (underway, ended) = self.executor.ended() => self.finish(underway, ended),
+                (underway, result, reply) = self.on_demand.ended() => {
+                    self.finish_on_demand(&underway, result, reply);
+                }
+                Some(command) = commands.recv() => self.handle(command).await,
+                () = self.cluster.changed() => self.discover(),
+                answer = self.coordinator.retry_answer() => {
+                    let (now, reach) = (self.clock.now(), self.config.schedule.reach.0);
+                    let rejected = &mut self.book.ledger_mut().cooldown;
+                    self.coordinator.retry_answered(answer, rejected, reach, now);
+                    self.show_leases();
+                }
+                () = at(retry) => {
+                    let rejected = &self.book.ledger().cooldown;
+                    self.coordinator.ask_retry(rejected, self.clock.now());
+                }
+                _ = save.tick() => self.save(),
+                () = at(due) => self.begin_due(),
+            }
+        }
+        self.drain().await;
+    }
+
+    async fn drain(mut self) {
+        let grace = self.config.schedule.grace.0;
+        tracing::info!(
+            running = self.executor.count(),
+            ?grace,
+            "stopping: checks under way may end"
+        );
+        let end = Instant::now() + grace;
+        while self.executor.count() > 0 {
+            tokio::select! {
+                (underway, ended) = self.executor.ended() => self.finish(underway, ended),
+                () = sleep_until(end) => break,
+            }
+        }
+        let given_up = self.executor.count();
+        self.executor.shutdown().await;
+        self.on_demand.shutdown().await;
+        tokio::select! {
+            () = self.coordinator.reported() => {}
+            () = sleep_until(end) => {}
+        }
+        self.book.must_save();
+        self.save();
+        tracing::info!(given_up, "stopped");
+    }
+
+    fn places(&self) -> usize {
+        usize::try_from(self.config.budgets.checks_at_once.0).unwrap_or(1)
+    }
+
+    fn save(&mut self) {
+        if let Err(error) = self.book.save() {
+            tracing::error!(%error, "what must outlive a restart can't be written");
+            self.recorder
+                .write(|store| store.counters.state_errors += 1);
+        }
+    }
+
+    // ---- targets --------------------------------------------------------------------------------
+
+    /// Puts the configuration in force.
+    fn apply(&mut self) {
+        let now = self.clock.now();
+        let targets = Target::all(&self.config, &self.wanted);
+        self.book.configure(&self.config);
+        let bytes = &self.book.ledger().bytes;
+        let tasks = targets.iter().map(|target| {
+            let rhythm = self.coordinator.own(target.rhythm);
+            let last = bytes.last_transfer(&target.name);
+            (Arc::clone(&target.name), rhythm, last)
+        });
+        self.timetable.replace(tasks.collect::<Vec<_>>(), now);
+        let has = |name: &str| targets.iter().any(|target| &*target.name == name);
+        let asks = |name: &str| {
+            self.on_demand.knows(name) || targets.iter().any(|target| &*target.registry == name)
+        };
+        let cooldown = self.coordinator.cooldown();
+        self.book.ledger_mut().tidy(&has, &asks, cooldown, now);
+        self.recorder.forget_hops(has);
+        let history = &self.config.history;
+        let keep = Keep {
+            runs: history.runs.0 as usize,
+            failures: history.failures.0 as usize,
+        };
+        let memory = usize::try_from(history.memory.0.0).unwrap_or(usize::MAX);
+        self.recorder.write(|store| {
+            store.replace(targets.clone(), keep, memory);
+            store.network = self.world.network();
+            store.proxies = self.world.proxies().clone();
+        });
+        let rejected = &self.book.ledger().cooldown;
+        self.coordinator.replace(&targets, rejected, now);
+        self.show_leases();
+        self.show();
+    }
+
+    /// Takes up what the pods of this node want now.
+    fn discover(&mut self) {
+        let own_node = self.cluster.look_at_node();
+        self.recorder
+            .write(|store| store.own_node = own_node.map(NodeStatus::of));
+        let Some(Discovery {
+            found,
+            failing,
+            state,
+        }) = self.cluster.look()
+        else {
+            return;
+        };
+        // Before the first list nothing is known, and what was known before a change of the
+        // configuration is not to be forgotten for that.
+        if state == follow::State::Unknown {
+            return;
+        }
+        self.recorder
+            .write(|store| store.cluster = Some(ClusterStatus::of(&found, &state)));
+        if found.wanted != self.wanted {
+            self.wanted = found.wanted;
+            self.cluster.need_secrets_of(&self.wanted);
+            self.apply();
+        }
+        // A pod waits: it is not left to its turn.
+        let now = self.clock.now();
+        for name in self.recorder.waited_for(&failing) {
+            self.timetable.hasten_reach(&name, now);
+            self.show_one(&name);
+        }
+    }
+
+    /// Figures of the book, and when each target's next check is.
+    fn show(&self) {
+        let status = self.book.status(self.clock.now());
+        self.recorder.write(|store| {
+            store.limits = status;
+            store.counters.running = self.executor.count();
+            for (name, watched) in &mut store.targets {
+                let next = self.next_of(name, &watched.target);
+                watched.next = next.and_then(Moment::timestamp);
+            }
+        });
+    }
+
+    fn show_one(&self, name: &str) {
+        let status = self.book.status(self.clock.now());
+        self.recorder.write(|store| {
+            store.limits = status;
+            store.counters.running = self.executor.count();
+            if let Some(watched) = store.targets.get_mut(name) {
+                let next = self.next_of(name, &watched.target);
+                watched.next = next.and_then(Moment::timestamp);
+            }
+        });
+    }
+
+    fn next_of(&self, name: &str, target: &Target) -> Option<Moment> {
+        let own = Tier::ALL
+            .into_iter()
+            .filter_map(|tier| self.timetable.next_of(name, tier));
+        own.chain(self.coordinator.next_of(target)).min()
+    }
+
+    /// How the API server answers.
+    fn show_leases(&self) {
+        let access = self.coordinator.access();
+        self.recorder.write(|store| store.leases = access);
+    }
+
+    // ---- commands -------------------------------------------------------------------------------
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Reload(done) => {
+                let _ = done.send(self.read_again().await);
+            }
+            Command::Check { target, tier, done } => self.begin_requested(target, tier, done),
+            Command::Probe { request, done } => self.begin_on_demand(&request, done),
+        }
+    }
+
+    /// Reads the configuration again; a bad one changes nothing.
+    async fn read_again(&mut self) -> Result<(), String> {
+        let now = Timestamp::now();
+        let prepared = self.reload.again(&self.cluster, &self.coordinator).await;
+        let result = prepared.map(|prepared| self.put_in_force(prepared));
+        self.recorder.write(|store| {
+            store.reload.at = now;
+            store.reload.error = result.clone().err();
+            if result.is_ok() {
+                store.reload.success_at = now;
+            }
+        });
+        match &result {
+            Ok(()) => tracing::info!(
+                targets = self.timetable.len(),
+                "the configuration is in force"
+            ),
+            Err(error) => tracing::error!(
+                error,
+                "the configuration was not taken; the one before stays in force"
+            ),
+        }
+        result
+    }
+
+    fn put_in_force(&mut self, prepared: Prepared) {
+        let Prepared {
+            world,
+            cluster,
+            coordinator,
+            config,
+        } = prepared;
+        if config.state_dir != self.config.state_dir || config.listen != self.config.listen {
+            tracing::warn!("listen addresses and state_dir count from the next start on");
+        }
+        self.world = Arc::new(world);
+        self.config = config;
+        if let Some(cluster) = cluster {
+            self.cluster = cluster;
+            let kubernetes = &self.config.kubernetes;
+            if kubernetes.discover == Discover::Off {
+                self.wanted.clear();
+            }
+            self.recorder.write(|store| {
+                if kubernetes.discover == Discover::Off {
+                    store.cluster = None;
+                }
+                if !kubernetes.follows_node() {
+                    store.own_node = None;
+                }
+            });
+            self.cluster.need_secrets_of(&self.wanted);
+        }
+        if let Some(coordinator) = coordinator {
+            self.coordinator.become_as(coordinator);
+        }
+        self.apply();
+    }
+
+    fn begin_requested(&mut self, target: Arc<str>, tier: Tier, done: CheckReply) {
+        let now = self.clock.now();
+        let is_busy = self.executor.count() >= self.places() || self.executor.is_checking(&target);
+        let refused = match self.recorder.target(&target) {
+            None => Some(Refused::NoSuchTarget),
+            Some(_) if is_busy => Some(Refused::Busy),
+            Some(_) => None,
+        };
+        if let Some(refused) = refused {
+            let _ = done.send(Err(refused));
+            return;
+        }
+        let due = Due {
+            target,
+            tier,
+            at: now,
+        };
+        match self.admit(&due, now) {
+            Ok(admitted) => self.begin(due, admitted, Some(done), None),
+            Err((deferred, _)) => {
+                let _ = done.send(Err(Refused::Deferred(deferred)));
+            }
+        }
+    }
+
+    // ---- checks ---------------------------------------------------------------------------------
+
+    fn begin_due(&mut self) {
+        let now = self.clock.now();
+        if self.begin_slot(now) {
+            return;
+        }
+        let Some(due) = self.timetable.take(now) else {
+            return;
+        };
+        if self.executor.is_checking(&due.target) {
+            // On demand, just now.
+            self.timetable.postpone(&due, now.after(AFTER_DEMAND));
+            return;
+        }
+        match self.admit(&due, now) {
+            Ok(admitted) => self.begin(due, admitted, None, None),
+            Err((deferred, then)) => {
+                match then {
+                    Then::Later(until) => self.timetable.postpone(&due, until),
+                    Then::NextTime(not_before) => {
+                        self.timetable.done(&due, now, not_before);
+                    }
+                }
+                self.recorder.write(|store| {
+                    store.skipped(deferred.reason);
+                    // That a transfer waits says nothing of whether a pull would succeed.
+                    if due.tier != Tier::Transfer
+                        && let Some(watched) = store.targets.get_mut(&due.target)
+                    {
+                        watched.history.deferred = Some(deferred);
+                    }
+                });
+                self.show_one(&due.target);
+            }
+        }
+    }
+
+    /// Begins the test whose slot has come. `false`: none has.
+    fn begin_slot(&mut self, now: Moment) -> bool {
+        let Some((registry, slot)) = self.coordinator.take(now) else {
+            return false;
+        };
+        let Some(egress) = self.recorder.egress(&registry) else {
+            self.skip_slot(&registry, SkipReason::NoPath.as_str(), now);
+            return true;
+        };
+        let bytes = &self.book.ledger().bytes;
+        let Some(target) = self.recorder.longest_untested(&registry, bytes) else {
+            self.coordinator.done(&registry, now);
+            return true;
+        };
+        if self.executor.is_checking(&target.name) {
+            self.coordinator.later(&registry, now.after(AFTER_DEMAND));
+            return true;
+        }
+        let due = Due {
+            target: Arc::clone(&target.name),
+            tier: Tier::Transfer,
+            at: slot.at,
+        };
+        let last = bytes.last_transfer(&target.name);
+        match self.admit(&due, now) {
+            Ok(admitted) => {
+                let taken = TakenSlot {
+                    group: self.coordinator.group(&registry, &egress),
+                    registry,
+                    slot,
+                    last,
+                };
+                self.begin(due, admitted, None, Some(taken));
+            }
+            Err((deferred, Then::Later(until))) if until < slot.end() => {
+                self.recorder.write(|store| store.skipped(deferred.reason));
+                self.coordinator.later(&registry, until);
+            }
+            Err((deferred, _)) => self.skip_slot(&registry, deferred.reason, now),
+        }
+        true
+    }
+
+    fn skip_slot(&mut self, registry: &str, reason: &'static str, now: Moment) {
+        self.coordinator.done(registry, now);
+        self.recorder.write(|store| store.skipped(reason));
+    }
+
+    /// Takes from the budgets what a check of a target may need.
+    fn admit(
+        &mut self,
+        due: &Due,
+        now: Moment,
+    ) -> Result<(Arc<Target>, Option<Reserved>), (Deferred, Then)> {
+        let Some(target) = self.recorder.target(&due.target) else {
+            let deferred = Deferred {
+                reason: "gone",
+                until: None,
+            };
+            return Err((deferred, Then::NextTime(None)));
+        };
+        let reserved = self.reserve(&target.registry, due, now)?;
+        Ok((target, reserved))
+    }
+
+    fn reserve(
+        &mut self,
+        registry: &str,
+        due: &Due,
+        now: Moment,
+    ) -> Result<Option<Reserved>, (Deferred, Then)> {
+        let is_testing = self.executor.is_testing() || self.on_demand.is_testing();
+        let reserved = self.book.admit(due, registry, is_testing, now)?;
+        if reserved.is_some() {
+            // Written before it is spent.
+            self.save();
+        }
+        Ok(reserved)
+    }
+
+    fn begin(
+        &mut self,
+        due: Due,
+        (target, reserved): (Arc<Target>, Option<Reserved>),
+        reply: Option<CheckReply>,
+        slot: Option<TakenSlot>,
+    ) {
+        let now = self.clock.now();
+        let cooldown = self.coordinator.cooldown();
+        let job = self
+            .book
+            .job(&due, reserved, Arc::clone(&target), cooldown, now);
+        let job = self.recorder.complete(job);
+        let lease = slot
+            .as_ref()
+            .and_then(|taken| self.coordinator.ask(taken, now));
+        let mut underway = Underway::new(due, target, reserved, now);
+        (underway.reply, underway.slot) = (reply, slot);
+        let limit = self.config.schedule.check_timeout.0;
+        self.executor
+            .begin(&self.world, job, limit, lease, underway);
+    }
+
+    fn finish(&mut self, mut underway: Underway, ended: Ended) {
+        let now = self.clock.now();
+        if let Some(slot) = underway.slot.take() {
+            self.finish_slot(&underway, &slot, ended.answer, now);
+        }
+        let Some(result) = ended.result else {
+            self.show_one(&underway.due.target);
+            return;
+        };
+        let due = &underway.due;
+        let (target_name, tier) = (&*due.target, due.tier.as_str());
+        let took = now.since(underway.began).saturating_sub(ended.asked_for);
+        if let Err(outcome) = &result {
+            let outcome = outcome.as_str();
+            tracing::error!(target_name, tier, outcome, "a check has no result");
+        }
+        let summary = self.settle(&underway, &result, now);
+        let (summary, not_before) = summary;
+        if underway.reply.is_none() {
+            let missed = self.timetable.done(due, now, not_before);
+            self.recorder.write(|store| store.counters.missed += missed);
+        }
+        if let Ok(result) = &result {
+            self.hand_on(result, &underway, now);
+        }
+        let vantage = self.world.last_seen();
+        let recorded = self
+            .recorder
+            .record(&underway, &result, summary, took, vantage);
+        let outcome = recorded.outcome;
+        tracing::debug!(
+            target_name,
+            tier,
+            outcome = outcome.as_str(),
+            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "checked"
+        );
+        if let Some(changes) = recorded.changes {
+            log_changes(&underway, &changes);
+            if changes.way && due.tier != Tier::Path {
+                self.timetable.hasten_path(target_name, now);
+            }
+        }
+        self.show_one(target_name);
+        if let Some(reply) = underway.reply {
+            let _ = reply.send(match outcome {
+                Outcome::Verdict(_) => Ok(recorded.run),
+                other => Err(Refused::Failed(other.as_str())),
+            });
+        }
+    }
+
+    /// Books what a check has spent and heard. Its summary, and before when the next one should not be made.
+    fn settle(
+        &mut self,
+        underway: &Underway,
+        result: &Result<CheckResult, Outcome>,
+        now: Moment,
+    ) -> (Option<RunSummary>, Option<Moment>) {
+        let result = result.as_ref().ok();
+        let summary = result.map(|result| RunSummary::of(&result.report));
+        let not_before = self.book.settle(
+            &underway.target,
+            underway.reserved,
+            result.zip(summary.as_ref()),
+            now,
+        );
+        (summary, not_before)
+    }
+
+    /// To other nodes what became of credentials, and to pods that wait what was found.
+    fn hand_on(&mut self, result: &CheckResult, underway: &Underway, now: Moment) {
+        self.coordinator.checked(
+            &underway.target.registry,
+            result.accepted.as_ref(),
+            &result.rejected,
+            &self.book.ledger().cooldown,
+            now,
+        );
+        if let Some(target) = self.recorder.target(&underway.due.target)
+            && target.reference == underway.target.reference
+        {
+            let node = &self.reload.node;
+            self.cluster.publish(&result.report, &target, node);
+        }
+    }
+
+    /// A slot was used, or it is not.
+    fn finish_slot(
+        &mut self,
+        underway: &Underway,
+        slot: &TakenSlot,
+        answer: Option<Answer>,
+        now: Moment,
+    ) {
+        let used = self.coordinator.answered(slot, answer, now);
+        match used {
+            SlotUse::Tested(by) => self.recorder.write(|store| {
+                *store.counters.slots.entry(by.as_str()).or_default() += 1;
+            }),
+            SlotUse::Skipped(why) => self.recorder.write(|store| store.skipped(why.as_str())),
+            SlotUse::Later | SlotUse::Lost => {}
+        }
+        if let Some(reserved) = underway.reserved
+            && matches!(used, SlotUse::Skipped(_) | SlotUse::Later)
+        {
+            self.book
+                .give_back(&underway.target, reserved, slot.last, now);
+        }
+        self.show_leases();
+    }
+
+    // ---- images on demand -----------------------------------------------------------------------
+
+    /// Checks an image that somebody asks for, if it may be.
+    fn begin_on_demand(&mut self, request: &Request, reply: ProbeReply) {
+        let now = self.clock.now();
+        match self.admit_on_demand(request, now) {
+            Ok(underway) => {
+                let (target, cooldown) =
+                    (Arc::clone(&underway.target), self.coordinator.cooldown());
+                let job = self
+                    .book
+                    .job(&underway.due, underway.reserved, target, cooldown, now);
+                let limit = self.config.schedule.check_timeout.0;
+                self.on_demand
+                    .begin(&self.world, job, limit, underway, reply);
+            }
+            Err(refused) => {
+                self.count_on_demand(refused.as_str());
+                let _ = reply.send(Err(refused));
+            }
+        }
+    }
+
+    fn admit_on_demand(
+        &mut self,
+        request: &Request,
+        now: Moment,
+    ) -> Result<Underway, images::Refused> {
+        let view = self.cluster.pods();
+        let pods = match &view {
+            None => Pods::NotFollowed,
+            Some(view) if view.state == follow::State::Unknown => Pods::NotHeard,
+            Some(view) => Pods::Known(view.objects.values().map(|pod| &**pod).collect()),
+        };
+        let target = images::plan(request, &self.config, &self.recorder.targets(), &pods)?;
+        self.on_demand
+            .may(self.config.on_demand.per_minute.0, now)?;
+        let due = Due {
+            target: Arc::clone(&target.name),
+            tier: request.tier,
+            at: now,
+        };
+        let reserved = self
+            .reserve(&target.registry, &due, now)
+            .map_err(|(deferred, _)| images::Refused::Deferred(deferred))?;
+        Ok(Underway::new(due, Arc::new(target), reserved, now))
+    }
+
+    fn finish_on_demand(
+        &mut self,
+        underway: &Underway,
+        result: Result<CheckResult, Outcome>,
+        reply: ProbeReply,
+    ) {
+        self.settle(underway, &result, self.clock.now());
+        let outcome = recorder::outcome(&result);
+        let vantage = self.world.last_seen();
+        self.recorder.write(|store| {
+            store.counters.panics += u64::from(outcome == Outcome::Panicked);
+            store.vantage = vantage;
+        });
+        let outcome = outcome.as_str();
+        self.count_on_demand(outcome);
+        let image = &underway.target.reference;
+        tracing::info!(%image, outcome, "checked on demand");
+        let report = result.map(|result| Box::new(result.report));
+        let _ = reply.send(report.map_err(|outcome| images::Refused::Failed(outcome.as_str())));
+    }
+
+    fn count_on_demand(&self, outcome: &'static str) {
+        self.recorder
+            .write(|store| *store.counters.on_demand.entry(outcome).or_default() += 1);
+    }
+}
+
+/// Waits until then, for ever where there is no moment.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A line for each change.
+fn log_changes(underway: &Underway, changes: &Changes) {
+    let (target_name, registry) = (&*underway.due.target, &*underway.target.registry);
+    for finding in &changes.appeared {
+        tracing::info!(
+            target_name,
+            registry,
+            cause = finding.cause.code(),
+            severity = ?finding.severity,
+            leg = finding.leg.map(Role::as_str),
+            seen = finding.evidence.first(),
+            hint = finding.hint,
+            "found"
+        );
+    }
+    for cause in &changes.gone {
+        tracing::info!(target_name, registry, cause, "gone");
+    }
+    for (leg, before, after) in &changes.classes {
+        tracing::info!(
+            target_name,
+            registry,
+            leg = leg.as_str(),
+            before = before.as_str(),
+            after = after.as_str(),
+            "the path is another one"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A registry where nobody listens: no packet leaves this host.
+    fn config(more: &str) -> Config {
+        Config::parse(&format!(
+            "network: {{metadata: off}}\ntargets:\n  - {{name: panics, image: '127.0.0.1:1/a:1', plain_http: true}}\n  - {{name: fails, image: '127.0.0.1:1/b:1', plain_http: true}}\n{more}\n"
+        ))
+        .unwrap()
+    }
+
+    async fn check(commands: &mpsc::Sender<Command>, target: &str) -> Result<u64, Refused> {
+        let (done, told) = oneshot::channel();
+        let command = Command::Check {
+            target: Arc::from(target),
+            tier: Tier::Reach,
+            done,
+        };
+        commands.send(command).await.unwrap();
+        told.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_check_and_is_counted() {
+        let load: Loader = Box::new(|| Err("not asked for".to_owned()));
+        let runner = Runner::start("n1".to_owned(), config(""), load)
+            .await
+            .unwrap();
+        let store = runner.store();
+        let (commands, received) = mpsc::channel(4);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(runner.run(received, stop.clone()));
+        assert_eq!(
+            check(&commands, "panics").await,
+            Err(Refused::Failed("panicked"))
+        );
+        assert!(check(&commands, "fails").await.is_ok(), "the others go on");
+        assert_eq!(check(&commands, "nobody").await, Err(Refused::NoSuchTarget));
+        {
+            let store = store.read().unwrap();
+            assert_eq!(store.counters.panics, 1);
+            let history = |name: &str| &store.targets[name].history;
+            assert_eq!(
+                history("panics").newest().unwrap().outcome,
+                Outcome::Panicked
+            );
+            assert_eq!(history("panics").is_ready(), None);
+            assert_eq!(history("fails").is_ready(), Some(false));
+            assert_eq!(store.counters.running, 0);
+        }
+        stop.cancel();
+        running.await.unwrap();
+    }
+}

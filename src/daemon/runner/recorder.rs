@@ -1,0 +1,198 @@
+//! Puts what checks find where metrics, page and API see it, and what later checks need of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::executor::Underway;
+use crate::daemon::check::{CheckResult, Job};
+use crate::daemon::coordination::group::{self, EgressGroup};
+use crate::daemon::schedule::budget::ByteBudget;
+use crate::daemon::schedule::timetable::Tier;
+use crate::daemon::store::compressed_report::Compressor;
+use crate::daemon::store::history::{Changes, Outcome, Run};
+use crate::daemon::store::summary::RunSummary;
+use crate::daemon::store::target::Target;
+use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
+use crate::model::endpoint::Role;
+use crate::model::hops::Trace;
+use crate::model::vantage::Vantage;
+use crate::model::workload::ContainerKind;
+use crate::report::Report;
+
+/// Writes the store, and reads it for the runner.
+pub(super) struct Recorder {
+    store: SharedStore,
+    compressor: Compressor,
+    /// The routers on the path of each target, as the last path check saw them.
+    hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
+}
+
+/// What was recorded of a check.
+pub(super) struct Recorded {
+    pub(super) run: u64,
+    pub(super) outcome: Outcome,
+    /// `None`: the target is gone by now.
+    pub(super) changes: Option<Changes>,
+}
+
+impl Recorder {
+    pub(super) fn new(store: SharedStore) -> Self {
+        Self {
+            store,
+            compressor: Compressor::default(),
+            hops: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn store(&self) -> SharedStore {
+        Arc::clone(&self.store)
+    }
+
+    pub(super) fn write<T>(&self, act: impl FnOnce(&mut TargetStore) -> T) -> T {
+        act(&mut self.store.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&TargetStore) -> T) -> T {
+        look(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn target(&self, name: &str) -> Option<Arc<Target>> {
+        self.read(|store| {
+            let watched = store.targets.get(name)?;
+            Some(Arc::clone(&watched.target))
+        })
+    }
+
+    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
+        self.read(|store| {
+            let all = store.targets.values();
+            all.map(|watched| Arc::clone(&watched.target)).collect()
+        })
+    }
+
+    /// Targets that one of these containers (namespace, pod, kind, name) waits for.
+    pub(super) fn waited_for(
+        &self,
+        containers: &[(String, String, ContainerKind, String)],
+    ) -> Vec<Arc<str>> {
+        let is_waited_for = |watched: &Watched| {
+            watched.target.uses.iter().any(|one| {
+                containers.iter().any(|(namespace, pod, kind, container)| {
+                    one.waits
+                        && one.namespace == *namespace
+                        && one.pod == *pod
+                        && one.kind == *kind
+                        && one.container == *container
+                })
+            })
+        };
+        self.read(|store| {
+            let all = store.targets.iter();
+            all.filter(|(_, watched)| is_waited_for(watched))
+                .map(|(name, _)| Arc::clone(name))
+                .collect()
+        })
+    }
+
+    /// The egress of a registry's layers, from the first of its targets of which one is known.
+    pub(super) fn egress(&self, registry: &str) -> Option<EgressGroup> {
+        self.read(|store| {
+            let watched = store.targets.values();
+            let mut summaries = watched
+                .filter(|watched| &*watched.target.registry == registry)
+                .filter_map(|watched| watched.history.summary.as_ref());
+            summaries.find_map(|summary| group::egress(&summary.paths, store.vantage.as_deref()))
+        })
+    }
+
+    /// Of a registry's targets: the one that was not tested for longest.
+    pub(super) fn longest_untested(
+        &self,
+        registry: &str,
+        budget: &ByteBudget,
+    ) -> Option<Arc<Target>> {
+        let all = self.targets().into_iter();
+        all.filter(|target| &*target.registry == registry)
+            .filter(|target| target.rhythm.transfer.is_some())
+            .min_by_key(|target| budget.last_transfer(&target.name))
+    }
+
+    /// What earlier checks of the target have found.
+    pub(super) fn complete(&self, job: Job) -> Job {
+        let name = &job.target.name;
+        Job {
+            hops: self.hops.get(name).cloned().unwrap_or_default(),
+            image: self.read(|store| store.targets.get(name)?.history.image),
+            ..job
+        }
+    }
+
+    pub(super) fn forget_hops(&mut self, has: impl Fn(&str) -> bool) {
+        self.hops.retain(|name, _| has(name));
+    }
+
+    /// Takes the result of a check.
+    pub(super) fn record(
+        &mut self,
+        underway: &Underway,
+        result: &Result<CheckResult, Outcome>,
+        summary: Option<RunSummary>,
+        took: Duration,
+        vantage: Option<Arc<Vantage>>,
+    ) -> Recorded {
+        let due = &underway.due;
+        let report = result.as_ref().ok().map(|result| &result.report);
+        if let Some(report) = report.filter(|_| due.tier == Tier::Path) {
+            self.hops.insert(Arc::clone(&due.target), hops(report));
+        }
+        let outcome = outcome(result);
+        let run = Run {
+            id: self.write(TargetStore::number),
+            tier: due.tier,
+            at: underway.at,
+            took,
+            lag: underway.lag(),
+            outcome,
+            starved: underway.is_starved(took),
+            cause: summary
+                .as_ref()
+                .and_then(RunSummary::worst)
+                .map(|finding| finding.cause.code()),
+            bytes_per_second: summary.as_ref().and_then(rate),
+            // As `probe -o json` has it in its list.
+            report: report
+                .and_then(|report| serde_json::to_string(report).ok())
+                .and_then(|text| self.compressor.compress(&text)),
+        };
+        let id = run.id;
+        let changes = self.write(|store| {
+            store.counters.panics += u64::from(outcome == Outcome::Panicked);
+            store.vantage = vantage;
+            store.take(&due.target, run, summary)
+        });
+        Recorded {
+            run: id,
+            outcome,
+            changes,
+        }
+    }
+}
+
+pub(super) fn outcome(result: &Result<CheckResult, Outcome>) -> Outcome {
+    match result {
+        Ok(result) => Outcome::Verdict(result.report.verdict.pull),
+        Err(outcome) => *outcome,
+    }
+}
+
+fn hops(report: &Report) -> Vec<(Role, Trace)> {
+    let legs = report.evidence.walk.legs.iter();
+    legs.filter_map(|leg| Some((leg.role, leg.hops.clone()?)))
+        .collect()
+}
+
+fn rate(summary: &RunSummary) -> Option<f64> {
+    let rates = summary.transfer.as_ref()?.rates.as_ref()?;
+    Some(rates.all.or(rates.one)?.bytes_per_second)
+}

@@ -1,0 +1,138 @@
+//! What is made anew for each configuration, and what outlasts them.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::config::Config;
+use crate::daemon::check::{World, WorldError};
+use crate::daemon::cluster::Cluster;
+use crate::daemon::coordination::coordinator::Coordinator;
+use crate::daemon::schedule::large_hello::LargeHellos;
+use crate::daemon::schedule::state::StateFile;
+use crate::daemon::store::targets::EventCounts;
+use crate::kubernetes::client::ConnectError;
+use crate::net::netlink::Netlink;
+use crate::probe::KnownManifests;
+
+/// Reads and checks the configuration; the error is for people.
+pub type Loader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// Why a configuration can't be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    World(#[from] WorldError),
+    #[error(transparent)]
+    Cluster(#[from] ConnectError),
+    #[error(
+        "the folder for what must outlive a restart, {path}, can't be used: {source}; correct state_dir"
+    )]
+    StateDir {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Makes it.
+pub(super) struct Reload {
+    load: Loader,
+    pub(super) node: String,
+    netlink: Option<Arc<Netlink>>,
+    known: Arc<KnownManifests>,
+    large_hellos: Arc<Mutex<LargeHellos>>,
+    pub(super) events: EventCounts,
+}
+
+/// A configuration that can be put in force, and what is made anew for it.
+pub(super) struct Prepared {
+    pub(super) world: World,
+    pub(super) cluster: Option<Cluster>,
+    pub(super) coordinator: Option<Coordinator>,
+    pub(super) config: Config,
+}
+
+impl Reload {
+    /// With the file of the first configuration's state.
+    pub(super) async fn start(
+        node: String,
+        config: &Config,
+        load: Loader,
+    ) -> Result<(Self, Option<StateFile>), StartError> {
+        let (file, known) = match &config.state_dir {
+            None => (None, KnownManifests::default()),
+            Some(folder) => in_folder(folder)?,
+        };
+        let reload = Self {
+            load,
+            netlink: crate::surroundings::place::Place::netlink().await,
+            known: Arc::new(known),
+            large_hellos: Arc::new(Mutex::new(LargeHellos::new(&node))),
+            events: EventCounts::default(),
+            node,
+        };
+        Ok((reload, file))
+    }
+
+    pub(super) fn world(&self, config: &Config, cluster: &Cluster) -> Result<World, WorldError> {
+        World::load(
+            config,
+            self.netlink.clone(),
+            Arc::clone(&self.known),
+            cluster.secrets(),
+            cluster.own_node(),
+            cluster.own_pod(),
+            Arc::clone(&self.large_hellos),
+        )
+    }
+
+    pub(super) async fn cluster(&self, config: &Config) -> Result<Cluster, ConnectError> {
+        let events = Arc::clone(&self.events);
+        Cluster::start(&config.kubernetes, &self.node, events).await
+    }
+
+    /// Reads the configuration again, and makes what it needs before the one in force is given up.
+    pub(super) async fn again(
+        &self,
+        cluster: &Cluster,
+        coordinator: &Coordinator,
+    ) -> Result<Prepared, String> {
+        let config = (self.load)()?;
+        let prepared = self.prepare(config, cluster, coordinator).await;
+        prepared.map_err(|error| error.to_string())
+    }
+
+    async fn prepare(
+        &self,
+        config: Config,
+        cluster: &Cluster,
+        coordinator: &Coordinator,
+    ) -> Result<Prepared, StartError> {
+        let next_cluster = if cluster.is_as(&config.kubernetes) {
+            None
+        } else {
+            Some(self.cluster(&config).await?)
+        };
+        let coordinator = if coordinator.is_as(&config) {
+            None
+        } else {
+            Some(Coordinator::start(&config, &self.node).await?)
+        };
+        Ok(Prepared {
+            world: self.world(&config, next_cluster.as_ref().unwrap_or(cluster))?,
+            cluster: next_cluster,
+            coordinator,
+            config,
+        })
+    }
+}
+
+fn in_folder(folder: &Path) -> Result<(Option<StateFile>, KnownManifests), StartError> {
+    let failed = |source| StartError::StateDir {
+        path: folder.display().to_string(),
+        source,
+    };
+    let file = StateFile::in_folder(folder).map_err(failed)?;
+    let known = KnownManifests::in_folder(&folder.join("manifests")).map_err(failed)?;
+    Ok((Some(file), known))
+}

@@ -1,0 +1,98 @@
+//! The book of what checks have spent, and of who is to be left alone. What must outlive a restart is written
+//! down, so that a crash loop spends nothing.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::backoff::Backoffs;
+use super::budget::{ByteBudget, ByteLimits};
+use super::clock::Moment;
+use super::cooldown::Cooldowns;
+use super::requests::RequestBuckets;
+
+/// What a node may spend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    pub bytes: ByteLimits,
+    /// Towards one registry; as many at once after a quiet minute.
+    pub requests_per_minute: u32,
+    /// Below this share of a rate limit, only what is known to be free goes on.
+    pub rate_limit_floor: f64,
+}
+
+/// All of it. What an earlier version wrote besides is left out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Ledger {
+    #[serde(flatten)]
+    pub bytes: ByteBudget,
+    #[serde(flatten)]
+    pub requests: RequestBuckets,
+    #[serde(flatten)]
+    pub backoff: Backoffs,
+    #[serde(flatten)]
+    pub cooldown: Cooldowns,
+}
+
+impl Ledger {
+    /// Forgets what is of no use any more, so that the book stays as short as the list of targets.
+    pub fn tidy(
+        &mut self,
+        targets: &dyn Fn(&str) -> bool,
+        registries: &dyn Fn(&str) -> bool,
+        cooldown: Duration,
+        now: Moment,
+    ) {
+        self.bytes.tidy(targets, now);
+        self.requests.tidy(registries);
+        self.backoff.tidy(registries);
+        self.cooldown.tidy(registries, cooldown, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::schedule::backoff::Answered;
+    use crate::model::units::Bytes;
+
+    fn at(seconds: u64) -> Moment {
+        Moment(Duration::from_secs(86_400 * 20_000 + seconds))
+    }
+
+    #[test]
+    fn the_book_survives_being_written_and_stays_short() {
+        let limits = ByteLimits {
+            node: Bytes(64 << 20),
+            target: Bytes(32 << 20),
+            registry: Bytes(48 << 20),
+        };
+        let mut ledger = Ledger::default();
+        let test = Bytes(16 << 20);
+        ledger
+            .bytes
+            .reserve(&limits, "a", "r", test, at(0))
+            .unwrap();
+        ledger.requests.take(60, "r", 50, at(0)).unwrap();
+        let too_many = Answered::TooMany { retry_after: None };
+        ledger.backoff.heard("n", "r", too_many, at(0));
+        // An earlier version wrote more.
+        let mut written = serde_json::to_value(&ledger).unwrap();
+        written["learned"] = serde_json::json!({"r": {}});
+        let mut read: Ledger = serde_json::from_str(&written.to_string()).unwrap();
+        assert_eq!(read.bytes.left(&limits, at(1)), Bytes(48 << 20));
+        assert!(read.requests.take(60, "r", 20, at(1)).is_err());
+        // Written with microseconds.
+        let [now, then] = [&ledger, &read].map(|book| book.backoff.until("r", at(1)).unwrap());
+        let apart = now.since(then).max(then.since(now));
+        assert!(apart < Duration::from_micros(2), "{apart:?}");
+        assert_eq!(read.bytes.last_transfer("a"), Some(at(0)));
+        read.tidy(&|_| false, &|_| false, Duration::from_hours(1), at(1));
+        let empty = serde_json::to_value(&read).unwrap();
+        for part in ["requests", "waits", "rejected", "transfers"] {
+            assert_eq!(empty[part], serde_json::json!({}), "{part}");
+        }
+        // What was spent today stays spent, also by targets that are gone.
+        assert_eq!(read.bytes.left(&limits, at(1)), Bytes(48 << 20));
+    }
+}

@@ -1,0 +1,7 @@
+//! What is known now: written by the runner, read by metrics, page and API.
+
+pub mod compressed_report;
+pub mod history;
+pub mod summary;
+pub mod target;
+pub mod targets;

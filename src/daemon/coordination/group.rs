@@ -7,6 +7,7 @@ use crate::diagnose::Confidence;
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Family;
+use crate::model::network::EgressTrial;
 use crate::model::path::PathClass;
 use crate::model::vantage::Vantage;
 
@@ -123,7 +124,7 @@ fn egress_of(path: &PathSummary, vantage: Option<&Vantage>) -> EgressGroup {
     let mut seen: Vec<String> = vantage
         .egress
         .iter()
-        .filter_map(|trial| trial.outcome.done())
+        .filter_map(EgressTrial::seen)
         .filter(|seen| families.contains(&seen.family()))
         .map(|seen| seen.address.to_string())
         .collect();
@@ -155,9 +156,7 @@ mod tests {
 
     use super::*;
     use crate::model::evidence::Step;
-    use crate::model::network::{
-        EgressMethod, EgressSeen, EgressTrial, Metadata, MetadataFacts, Provider,
-    };
+    use crate::model::network::{EgressMethod, EgressSeen, Metadata, MetadataFacts, Provider};
     use crate::model::vantage::{NetworkView, NodeFacts};
 
     fn path(leg: Role, class: Option<PathClass>, confidence: Confidence) -> PathSummary {
@@ -176,8 +175,8 @@ mod tests {
         vantage.egress = seen
             .iter()
             .map(|seen| EgressTrial {
-                method: EgressMethod::StunUdp,
-                server: "stun.test:3478".to_owned(),
+                method: EgressMethod::HttpEcho,
+                server: "echo.test:443".to_owned(),
                 outcome: Step::Done {
                     value: EgressSeen {
                         address: address(seen),

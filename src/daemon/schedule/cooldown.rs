@@ -138,6 +138,8 @@ mod tests {
             attempt: Attempt {
                 challenge: None,
                 served_to_get: false,
+                by_another_token: false,
+                below_blobs: false,
                 credential: None,
                 token: Step::Skipped {
                     reason: Skip::NotNeeded,

@@ -104,13 +104,13 @@ impl Page {
         for metric in metrics {
             match metric.value {
                 Value::Number(value) => self.series(name, "", &metric.labels, value),
-                Value::Histogram(histogram) => self.histogram(name, metric.labels, histogram),
+                Value::Histogram(histogram) => self.histogram(name, &metric.labels, histogram),
             }
         }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-    fn histogram(&mut self, name: &str, labels: Vec<Label<'_>>, histogram: &Histogram) {
+    fn histogram(&mut self, name: &str, labels: &[Label<'_>], histogram: &Histogram) {
         let count = histogram.count();
         for (edge, count) in histogram.cumulative().chain([(f64::INFINITY, count)]) {
             let edge = if edge.is_infinite() {
@@ -126,8 +126,8 @@ impl Page {
                 count as f64,
             );
         }
-        self.series(name, "_sum", &labels, histogram.sum());
-        self.series(name, "_count", &labels, count as f64);
+        self.series(name, "_sum", labels, histogram.sum());
+        self.series(name, "_count", labels, count as f64);
     }
 
     fn series(&mut self, name: &str, part: &str, labels: &[Label<'_>], value: f64) {

@@ -784,7 +784,7 @@ fn annotations_test(
         .iter()
         .map(|(series, values)| serde_json::json!({"series": series, "values": values}))
         .collect();
-    let test = serde_json::json!({
+    let case = serde_json::json!({
         "name": name,
         "interval": "1m",
         "input_series": input,
@@ -794,7 +794,7 @@ fn annotations_test(
             "exp_alerts": [{"exp_labels": labels, "exp_annotations": all}],
         }],
     });
-    let _ = writeln!(text, "- {test}");
+    let _ = writeln!(text, "- {case}");
 }
 
 /// All nodes fail by an expired certificate, and kubelets report another failure.
@@ -807,6 +807,35 @@ const FAILING: &[(&str, &str)] = &[
     ready!("3", "t", "0"),
 ];
 
+/// Two instances of the cluster role, of which one leads, and one of another cluster.
+const ROLES: &[(&str, &str)] = &[
+    (
+        r#"pullpath_cluster_active{cluster="c", node="n2", instance="10.0.0.9:9797"}"#,
+        "1x200",
+    ),
+    (
+        r#"pullpath_cluster_active{cluster="c", node="n1", instance="10.0.0.8:9797"}"#,
+        "0x200",
+    ),
+    (
+        r#"pullpath_cause_info{cluster="c", instance="10.0.0.9:9797", cause="tls_expired", title="T", fix="Renew \"it\"."}"#,
+        "1x200",
+    ),
+    (
+        r#"pullpath_cause_info{cluster="c", instance="10.0.0.8:9797", cause="tls_expired", title="T", fix="Renew \"it\"."}"#,
+        "1x200",
+    ),
+    (
+        r#"pullpath_cause_info{cluster="c", instance="10.0.0.8:9797", cause="tls_name", title="T", fix="Another."}"#,
+        "1x200",
+    ),
+    // That of another cluster is another version.
+    (
+        r#"pullpath_cause_info{cluster="b", instance="10.0.0.1:9797", cause="tls_expired", title="T", fix="Old."}"#,
+        "1x200",
+    ),
+];
+
 #[test]
 fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
     let all = alerts();
@@ -816,33 +845,6 @@ fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
         "alertname": "PullpathRegistryNotPullable", "cluster": "c", "registry": "r.test",
         "cause": "tls_expired", "severity": "critical",
     });
-    let roles = [
-        (
-            r#"pullpath_cluster_active{cluster="c", node="n2", instance="10.0.0.9:9797"}"#,
-            "1x200",
-        ),
-        (
-            r#"pullpath_cluster_active{cluster="c", node="n1", instance="10.0.0.8:9797"}"#,
-            "0x200",
-        ),
-        (
-            r#"pullpath_cause_info{cluster="c", instance="10.0.0.9:9797", cause="tls_expired", title="T", fix="Renew \"it\"."}"#,
-            "1x200",
-        ),
-        (
-            r#"pullpath_cause_info{cluster="c", instance="10.0.0.8:9797", cause="tls_expired", title="T", fix="Renew \"it\"."}"#,
-            "1x200",
-        ),
-        (
-            r#"pullpath_cause_info{cluster="c", instance="10.0.0.8:9797", cause="tls_name", title="T", fix="Another."}"#,
-            "1x200",
-        ),
-        // That of another cluster is another version.
-        (
-            r#"pullpath_cause_info{cluster="b", instance="10.0.0.1:9797", cause="tls_expired", title="T", fix="Old."}"#,
-            "1x200",
-        ),
-    ];
     let daemons = [(
         r#"pullpath_targets{cluster="c", node="n1", instance="10.0.0.7:9797"}"#,
         "1x200",
@@ -851,7 +853,7 @@ fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
     annotations_test(
         &mut text,
         "beside the cluster role",
-        &[NODES, FAILING, &roles[..]].concat(),
+        &[NODES, FAILING, ROLES].concat(),
         unreachable,
         &labels,
         &[
@@ -884,19 +886,16 @@ fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
         let failing = format!(
             "pullpath_real_pull_failing{{cluster=\"c\", registry=\"r.test\", cause=\"{cause}\"}}"
         );
-        let fix = fix.map_or_else(
-            || {
-                let whole = pulls["annotations"]["fix"].as_str().unwrap();
-                let (_, rest) = whole.split_once(&format!("`{cause}` }}}}")).unwrap();
-                rest.split_once("{{").unwrap().0
-            },
-            |fix| fix,
-        );
+        let fix = fix.unwrap_or_else(|| {
+            let whole = pulls["annotations"]["fix"].as_str().unwrap();
+            let (_, rest) = whole.split_once(&format!("`{cause}` }}}}")).unwrap();
+            rest.split_once("{{").unwrap().0
+        });
         assert!(fix.len() > 10 && fix.len() < 300, "{cause}: {fix}");
         annotations_test(
             &mut text,
             cause,
-            &[NODES, &roles[..], &[(&*failing, "1x200")][..]].concat(),
+            &[NODES, ROLES, &[(&*failing, "1x200")][..]].concat(),
             pulls,
             &serde_json::json!({
                 "alertname": "PullpathRealPullsFailing", "cluster": "c", "registry": "r.test",

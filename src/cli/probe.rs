@@ -92,14 +92,14 @@ pub(super) struct Probe {
     transfer: TransferArgs,
 
     #[command(flatten)]
-    nodes: NodeArgs,
+    check: CheckArgs,
 
     /// Where a proxy is used, walk once more without it, and compare
     #[arg(long, help_heading = "containerd's settings")]
     compare_direct: bool,
 
     #[command(flatten)]
-    check: CheckArgs,
+    nodes: NodeArgs,
 }
 
 #[derive(Args, Debug)]

@@ -93,7 +93,7 @@ pub(super) struct NetworkArgs {
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
     /// The platform whose image is wanted [default: linux on this machine's processor]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = None::<&str>)]
     platform: Option<Platform>,
 
     #[command(flatten)]

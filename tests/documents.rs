@@ -76,6 +76,7 @@ const PROGRAMS: &[&str] = &[
     "chmod",
     "curl",
     "deploy/image",
+    "deploy/monitoring/generate",
     "helm",
     "kubectl",
     "ln",

@@ -458,11 +458,11 @@ async fn a_lease_is_lock_and_count_in_one() {
     let ask = async |at: usize| nodes[at].ask(&group, &slot, begins).await;
     // All at once: one has it.
     let (a, b, c) = tokio::join!(ask(0), ask(1), ask(2));
-    let mut all = [a, b, c];
-    all.sort_by_key(|answer| !answer.is_allowed());
-    let [first, others @ ..] = all;
-    assert!(first.is_allowed() && first.by == AllowedBy::Lease);
-    for other in others {
+    let mut all = vec![a, b, c];
+    let winner = all.iter().position(|answer| answer.is_allowed()).unwrap();
+    let first = all.remove(winner);
+    assert!(first.by == AllowedBy::Lease);
+    for other in all {
         assert!(
             matches!(
                 other.decision,
@@ -472,12 +472,13 @@ async fn a_lease_is_lock_and_count_in_one() {
         );
     }
     // While it is held, the others wait.
-    let held = ask(1).await.is_allowed() || ask(2).await.is_allowed();
-    assert!(!held);
+    let [next, last] = [(winner + 1) % 3, (winner + 2) % 3];
+    assert!(!ask(next).await.is_allowed());
+    assert!(!ask(last).await.is_allowed());
     first.holding.unwrap().end().await;
-    let second = ask(1).await;
+    let second = ask(next).await;
     second.holding.expect("the second node").end().await;
-    let third = ask(2).await;
+    let third = ask(last).await;
     assert_eq!(third.decision, Decision::Skip(SkipReason::Enough));
     let lease = at_api(&cluster, &group.lease).unwrap();
     let annotations = lease["metadata"]["annotations"].as_object().unwrap();

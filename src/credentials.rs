@@ -20,10 +20,11 @@ use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, SecretSought};
 use crate::net::mounted::is_absent;
+use crate::pull_secret::docker_config::{self, DockerConfig, Flavour};
+use crate::pull_secret::entry::Entry;
+use crate::pull_secret::keyring::LoadedSource;
+use crate::pull_secret::secret;
 use crate::redact::Secret;
-use crate::registry::docker_config::{self, DockerConfig, Flavour};
-use crate::registry::keyring::{Entry, LoadedSource};
-use crate::registry::secret;
 
 /// A user and a password that are given for an image, whatever its host.
 #[derive(Clone, Debug)]
@@ -438,7 +439,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::registry::keyring::Keyring;
+    use crate::pull_secret::keyring::Keyring;
 
     const CONFIG: &str = r#"{"auths":{"reg.example.com":{"auth":"dTpodW50ZXIy"}}}"#;
 

@@ -21,6 +21,7 @@
 //! | 3 | [`net`] | edges to the world: one input, one observation or typed fault |
 //! | 3 | [`registry`] | the OCI distribution protocol without I/O |
 //! | 3 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
+//! | 2 | [`pull_secret`] | pure: the kubelet's reading of pull secrets, and which credential is for an image |
 //! | 2 | [`redact`] | pure: keeps secrets out of what is shown |
 //! | 1 | [`model`] | the nouns |
 //! | 1 | [`trust`] | pure: whether Go trusts a certificate |
@@ -37,6 +38,7 @@ pub mod lint;
 pub mod model;
 pub mod net;
 pub mod probe;
+pub mod pull_secret;
 pub mod pulls;
 pub mod redact;
 pub mod registry;

@@ -33,8 +33,9 @@ use pullpath::probe::{
     Budget, Check, Edges, Effort, KnownManifests, MAX_REQUESTS_PER_HOST, MAX_REQUESTS_PER_IMAGE,
     Override, Progress,
 };
+use pullpath::pull_secret::entry::Entry;
+use pullpath::pull_secret::keyring::{Keyring, LoadedSource};
 use pullpath::redact::Secret;
-use pullpath::registry::keyring::{Entry, Keyring, LoadedSource};
 use pullpath::report::Report;
 use pullpath::report::text::{self, Style};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

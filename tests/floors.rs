@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["credentials", "containerd", "config", "kubernetes"],
     &["pulls"],
     &["diagnose", "net", "registry", "workload"],
+    &["pull_secret"],
     &["redact"],
     &["model", "trust"],
 ];
@@ -58,7 +59,10 @@ fn imports_go_down() {
             .match_indices("crate::")
             .map(|(at, _)| text.split_at(at + 7))
         {
-            let to: String = rest.chars().take_while(char::is_ascii_lowercase).collect();
+            let to: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                .collect();
             // `crate::VERSION`, `crate::{…}` of macros, and one's own module.
             if to.is_empty() || to == module {
                 continue;

@@ -459,7 +459,10 @@ async fn a_lease_is_lock_and_count_in_one() {
     // All at once: one has it.
     let (a, b, c) = tokio::join!(ask(0), ask(1), ask(2));
     let mut all = vec![a, b, c];
-    let winner = all.iter().position(|answer| answer.is_allowed()).unwrap();
+    let winner = all
+        .iter()
+        .position(pullpath::daemon::coordination::lease::Answer::is_allowed)
+        .unwrap();
     let first = all.remove(winner);
     assert!(first.by == AllowedBy::Lease);
     for other in all {

@@ -15,7 +15,7 @@ use crate::kubernetes::secrets::{self, Known, SecretKey};
 use crate::model::credential::CredentialSource;
 use crate::model::reference::Reference;
 use crate::model::workload::{Found, SecretAsked};
-use crate::registry::keyring::LoadedSource;
+use crate::pull_secret::keyring::LoadedSource;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Credentials")]

@@ -23,7 +23,7 @@ use crate::model::reference::Reference;
 use crate::model::runtime::Runtime;
 use crate::model::vantage::Vantage;
 use crate::probe::{Check, Edges, Effort, KnownManifests, Override};
-use crate::registry::keyring::{Keyring, LoadedSource};
+use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::surroundings::ClusterTold;
 use crate::surroundings::place::{Place, containerd_files};
 

@@ -26,8 +26,8 @@ use crate::model::reference::Reference;
 use crate::model::units::Bytes;
 use crate::model::workload::PodUse;
 use crate::probe::{self, Budget, Check, Effort};
-use crate::registry::keyring::{Keyring, LoadedSource};
-use crate::registry::secret;
+use crate::pull_secret::keyring::{Keyring, LoadedSource};
+use crate::pull_secret::secret;
 use crate::report::{Document, Report};
 use crate::workload;
 

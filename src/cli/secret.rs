@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::{CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, input, use_color};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
-use crate::registry::keyring::{self, Keyring};
-use crate::registry::secret;
+use crate::pull_secret::keyring::{self, Keyring};
+use crate::pull_secret::secret;
 use crate::report::secret::{ImageMatch, SecretDocument, SecretReport};
 use crate::report::text::{self, Style};
 

@@ -11,8 +11,8 @@ use super::go;
 use super::read;
 use super::start;
 use crate::model::text::printable;
+use crate::pull_secret::key::glob;
 use crate::redact::Secret;
-use crate::registry::keyring::glob;
 
 /// A value of a TOML file, as far as containerd's decoders tell values apart. Texts may be passwords.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,8 +15,9 @@ use super::go::{self, GoUrl};
 use crate::model::endpoint::{Endpoint, Host, Scheme, split_port};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::text::printable;
+use crate::pull_secret::entry::Credential;
+use crate::pull_secret::key::mask_key;
 use crate::redact::Secret;
-use crate::registry::keyring::{Credential, mask_key};
 
 /// One host as containerd's settings describe it: a [`RegistryHost`], and the files and secrets that go
 /// with it.

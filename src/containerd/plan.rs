@@ -14,8 +14,9 @@ use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::endpoint::{Host, Scheme, split_port};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::text::printable;
+use crate::pull_secret::entry::Credential;
+use crate::pull_secret::key::mask_key;
 use crate::redact::Secret;
-use crate::registry::keyring::{Credential, mask_key};
 
 /// The hosts of a pull by `registry.mirrors`, without `config_path` (`registryEndpoints`).
 ///

@@ -14,8 +14,8 @@ use crate::model::documents;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::net::mounted::{self, NodeFile};
-use crate::registry::docker_config::{self, Flavour};
-use crate::registry::keyring;
+use crate::pull_secret::docker_config::{self, Flavour};
+use crate::pull_secret::key;
 
 /// Where they are, as far as that was said.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -178,7 +178,7 @@ struct Provider {
 impl Provider {
     fn is_asked_for(&self, image: &str) -> bool {
         let mut images = self.images.iter();
-        images.any(|pattern| keyring::pattern_matches(pattern, image))
+        images.any(|pattern| key::pattern_matches(pattern, image))
     }
 }
 

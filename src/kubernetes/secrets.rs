@@ -25,8 +25,8 @@ use super::shapes::core_object;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
 use crate::model::workload::Found;
-use crate::registry::keyring::LoadedSource;
-use crate::registry::secret;
+use crate::pull_secret::keyring::LoadedSource;
+use crate::pull_secret::secret;
 
 /// A Secret's namespace and name.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -17,8 +17,8 @@ use crate::diagnose::{Confidence, Severity};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::credential::SourceEvidence;
 use crate::model::workload::ContainerKind;
-use crate::registry::keyring::{self, LoadedSource};
-use crate::registry::secret;
+use crate::pull_secret::keyring::{self, LoadedSource};
+use crate::pull_secret::secret;
 use crate::workload::makers::{Account, Head, Maker, MakerKind};
 
 /// One thing that is wrong, at whom, on what evidence, and what to do.

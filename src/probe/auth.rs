@@ -14,9 +14,9 @@ use super::{SMALL_BODY, trace};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Grant, Step, TokenExchange};
 use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
+use crate::pull_secret::entry::Credential;
 use crate::redact::Secret;
 use crate::registry::challenge::{self, Bearer};
-use crate::registry::keyring::Credential;
 use crate::registry::token::{self, AfterPost, Form};
 
 /// What lets a client in at a host.

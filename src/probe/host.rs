@@ -24,9 +24,9 @@ use crate::model::reference::check_digest;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::net::hops::{self, Bounds};
+use crate::pull_secret::entry::Credential;
 use crate::registry::challenge::{self, Wanted};
 use crate::registry::error;
-use crate::registry::keyring::Credential;
 use crate::registry::manifest::{self as oci, Descriptor};
 
 /// A host, with its connections.

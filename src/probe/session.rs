@@ -19,8 +19,8 @@ use crate::containerd::behaviour::{Behaviour, Rules};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Challenge, Grant, Skip, Step, TokenExchange};
 use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
+use crate::pull_secret::entry::Credential;
 use crate::registry::challenge::{self, Bearer, Wanted};
-use crate::registry::keyring::Credential;
 
 /// A request is made so often, whatever is answered.
 const MAX_TRIES: usize = 6;

@@ -2,19 +2,19 @@
 //! (`core/remotes/docker/auth/fetch.go`, `authorizer.go`; distribution token and oauth specs).
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::model::evidence::{Access, Grant};
 use crate::model::fault::{HttpFault, TokenFault};
+use crate::pull_secret::docker_config::field;
+use crate::pull_secret::entry::Credential;
+use crate::pull_secret::jwt;
 use crate::redact::{Scrubber, Secret};
 use crate::registry::challenge::Bearer;
-use crate::registry::docker_config::field;
-use crate::registry::keyring::Credential;
 
 /// What token services see in real pulls; some keep statistics or rules by it.
 const CLIENT_ID: &str = "containerd-client";
@@ -178,7 +178,7 @@ pub fn read(
             "the token has characters that no HTTP header may hold",
         ));
     }
-    let claims = claims(token);
+    let claims = jwt::claims(token);
     let grant = Grant {
         expires_in_seconds: expires_in.or_else(|| claims.as_ref().and_then(lifetime)),
         access: claims
@@ -224,33 +224,6 @@ fn whole_number(fields: &Map<String, Value>, name: &str) -> Result<Option<u64>, 
     }
 }
 
-/// The payload of a JWT (RFC 7519, 3), unverified.
-fn claims(token: &str) -> Option<Map<String, Value>> {
-    let mut parts = token.split('.');
-    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
-        return None;
-    };
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    serde_json::from_slice(&payload).ok()
-}
-
-/// When a JWT was issued, if it says so, and when it expires (RFC 7519, 4.1); `None` when it is no
-/// JWT or has no end. Nothing is verified.
-pub fn validity(token: &str) -> Option<(Option<Timestamp>, Timestamp)> {
-    let claims = claims(token.trim())?;
-    let at = |name: &str| {
-        let number = claims.get(name)?;
-        // NumericDate may have a fraction.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the part after the point is of no interest"
-        )]
-        let seconds = number.as_i64().or_else(|| Some(number.as_f64()? as i64))?;
-        Timestamp::from_second(seconds).ok()
-    };
-    Some((at("iat").or_else(|| at("nbf")), at("exp")?))
-}
-
 /// `exp` less `iat`: the lifetime, without the need of a clock.
 fn lifetime(claims: &Map<String, Value>) -> Option<u64> {
     let issued = claims.get("iat").or_else(|| claims.get("nbf"))?.as_u64()?;
@@ -292,6 +265,8 @@ fn access(claims: &Map<String, Value>, repository: &str) -> Access {
 mod tests {
     use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
     use proptest::prelude::*;
+
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     use super::*;
     use crate::model::credential::{CredentialId, CredentialSource};

@@ -24,13 +24,13 @@ use pullpath::model::platform::Platform;
 use pullpath::model::reference::{Reference, ReferenceError, check_digest};
 use pullpath::model::text::MAX_SHOWN;
 use pullpath::net::dns;
+use pullpath::pull_secret::docker_config::{self, DockerConfig, Flavour};
+use pullpath::pull_secret::keyring::{Keyring, LoadedSource};
+use pullpath::pull_secret::secret;
 use pullpath::redact::{Scrubber, Secret};
 use pullpath::registry::challenge::{self, Wanted};
-use pullpath::registry::docker_config::{self, DockerConfig, Flavour};
 use pullpath::registry::error;
-use pullpath::registry::keyring::{Keyring, LoadedSource};
 use pullpath::registry::manifest::{self, Descriptor, Kind, Manifest};
-use pullpath::registry::secret;
 use pullpath::surroundings::pod;
 use serde::Serialize;
 
@@ -616,7 +616,7 @@ pub(crate) fn dns_answer(data: &[u8]) {
             }
             assert!(answer.cnames.len() <= 16);
             for name in &answer.cnames {
-                assert!(name.len() <= 255);
+                assert!(name.chars().count() <= 255);
                 assert_printable(name);
             }
         }

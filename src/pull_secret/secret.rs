@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use crate::model::credential::{CredentialSource, Lint, LintRule, SourceProblem};
 use crate::model::documents;
 use crate::model::text::printable;
-use crate::registry::docker_config::{self, DockerConfig, Flavour};
-use crate::registry::keyring::LoadedSource;
-use crate::registry::lint;
+use crate::pull_secret::docker_config::{self, DockerConfig, Flavour};
+use crate::pull_secret::keyring::LoadedSource;
+use crate::pull_secret::lint;
 
 /// All Secrets of a file, in order. Other objects are passed over; a file without any Secret is a
 /// source with a problem.

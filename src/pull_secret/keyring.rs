@@ -5,125 +5,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fmt;
 
+use super::entry::{Credential, Entry};
+use super::key::{HUB_INDEX, failing_rule, is_default_registry};
+use super::lint;
 use crate::model::credential::{
     CredentialId, CredentialSource, Expiry, KeyMismatch, KeyringEvidence, Lint, MatchRule,
     SourceEvidence, SourceProblem,
 };
-use crate::model::endpoint::split_host_port;
 use crate::model::reference::Reference;
-use crate::model::text::printable;
-use crate::redact::{Scrubber, Secret};
-use crate::registry::lint;
-
-/// One user and password, or identity token, that may be tried.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Credential {
-    pub id: CredentialId,
-    pub username: String,
-    pub password: Secret,
-    /// An OAuth2 refresh token; counts before the password.
-    pub identity_token: Option<Secret>,
-}
-
-impl Credential {
-    /// User and secret as containerd gets them; an identity token comes without a user.
-    pub fn login(&self) -> (&str, &Secret) {
-        match &self.identity_token {
-            Some(token) => ("", token),
-            None => (&self.username, &self.password),
-        }
-    }
-
-    /// Keeps it out of whatever is washed from now on.
-    pub fn hide_in(&self, scrub: &mut Scrubber) {
-        scrub.hide_login(&self.username, &self.password);
-        if let Some(token) = &self.identity_token {
-            scrub.hide_login("", token);
-        }
-    }
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-/// One server key of a docker config and what stands under it.
-#[derive(Clone)]
-pub struct Entry {
-    /// As written, without a user and password that may be in it.
-    key: String,
-    /// What the kubelet's index has for it; `None` when it is no URL.
-    index_key: Option<String>,
-    username: String,
-    password: Secret,
-    identity_token: Option<Secret>,
-}
-
-impl Entry {
-    pub fn new(
-        key: &str,
-        username: impl Into<String>,
-        password: Secret,
-        identity_token: Option<Secret>,
-    ) -> Self {
-        Self {
-            key: mask_key(key),
-            index_key: index_key(key),
-            username: username.into(),
-            password,
-            identity_token,
-        }
-    }
-
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    pub fn username(&self) -> &str {
-        &self.username
-    }
-
-    pub fn password(&self) -> &Secret {
-        &self.password
-    }
-
-    pub fn identity_token(&self) -> Option<&Secret> {
-        self.identity_token.as_ref()
-    }
-
-    /// A pull with it would go out as if there were no credential (containerd, `ParseAuth`).
-    fn is_empty(&self) -> bool {
-        self.identity_token.is_none() && (self.username.is_empty() || self.password.is_empty())
-    }
-}
-
-impl Entry {
-    /// The same without user and password; whether there are any can still be told.
-    fn hollow(&self) -> Self {
-        let mark = |text: &str| if text.is_empty() { "" } else { "-" };
-        Self {
-            key: self.key.clone(),
-            index_key: self.index_key.clone(),
-            username: mark(&self.username).to_owned(),
-            password: Secret::new(mark(self.password.expose())),
-            identity_token: self.identity_token.as_ref().map(|_| Secret::new("-")),
-        }
-    }
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
-    }
-}
+use crate::redact::Scrubber;
 
 /// A source of credentials as it was read.
 #[derive(Clone, Debug)]
@@ -220,28 +111,6 @@ impl Keyring {
     }
 }
 
-/// A server key without what may be secret in it: userinfo, and a query.
-pub(crate) fn mask_key(key: &str) -> String {
-    // Further on, it may stand in a path behind the user.
-    let is_scheme = |text: &str| {
-        text.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-    };
-    let (scheme, rest) = match key.find("://") {
-        Some(at) if is_scheme(&key[..at]) => key.split_at(at + 3),
-        _ => ("", key),
-    };
-    let (user, rest) = match rest.rsplit_once('@') {
-        Some((_, rest)) => ("***@", rest),
-        None => ("", rest),
-    };
-    let (rest, query) = match rest.find(['?', '#']) {
-        Some(at) => (&rest[..at], "?***"),
-        None => (rest, ""),
-    };
-    printable(&format!("{scheme}{user}{rest}{query}"))
-}
-
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Ring {
     /// It was given for this image, whatever its host.
@@ -306,255 +175,15 @@ fn search(
     }
 }
 
-/// `URLsMatchStr`: the first rule by which a key does not match, `None` when it does.
-fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
-    // Keys are parsed once more, as the kubelet does.
-    let Some(key) = parse_url(key) else {
-        return Some(MatchRule::NotAUrl);
-    };
-    let image = parse_url(image)?;
-    let (key_host, key_port) = split_host_port(&key.host).unwrap_or((&key.host, ""));
-    let (image_host, image_port) = split_host_port(&image.host).unwrap_or((&image.host, ""));
-    // Of a password with a '/' in it, the kubelet takes the beginning for host and port.
-    let shown = |text: &str| {
-        if key.path.contains('@') {
-            "***".to_owned()
-        } else {
-            printable(text)
-        }
-    };
-    if key_port != image_port {
-        return Some(MatchRule::Port {
-            key: (!key_port.is_empty()).then(|| shown(key_port)),
-            image: (!image_port.is_empty()).then(|| printable(image_port)),
-        });
-    }
-    let labels = |host: &str| host.split('.').count();
-    if labels(key_host) != labels(image_host) {
-        return Some(MatchRule::Labels {
-            key: labels(key_host),
-            image: labels(image_host),
-        });
-    }
-    if !image.path.starts_with(&key.path) {
-        return Some(MatchRule::Path {
-            key: shown(&key.path),
-            image: printable(&image.path),
-        });
-    }
-    for (pattern, label) in key_host.split('.').zip(image_host.split('.')) {
-        match glob(pattern, label) {
-            Some(true) => {}
-            Some(false) => {
-                return Some(MatchRule::Host {
-                    key: shown(key_host),
-                    image: printable(image_host),
-                });
-            }
-            None => {
-                return Some(MatchRule::BadPattern {
-                    key: shown(key_host),
-                });
-            }
-        }
-    }
-    None
-}
-
-/// Whether a pattern as in `matchImages` of the kubelet's credential providers is one for an image
-/// ([`Reference::name`]): the same rules, without what is made of a server key before.
-pub fn pattern_matches(pattern: &str, image: &str) -> bool {
-    failing_rule(pattern, image).is_none()
-}
-
-/// Why a server key, whatever the image, can't match by the kubelet's rules; `None` when some image
-/// may.
-pub(crate) fn never_matches(key: &str) -> Option<&'static str> {
-    // Of a login on the command line.
-    if key.is_empty() {
-        return None;
-    }
-    let Some(index) = index_key(key) else {
-        return Some("it is no URL");
-    };
-    let Some(url) = parse_url(&index).filter(|url| !url.host.is_empty()) else {
-        return Some("it is no URL");
-    };
-    let (host, port) = split_host_port(&url.host).unwrap_or((&url.host, ""));
-    if port.contains(['*', '?', '[']) {
-        return Some("ports are compared as they are, without '*'");
-    }
-    if host.split('.').any(|label| glob(label, "").is_none()) {
-        return Some("the pattern of its host is malformed");
-    }
-    if index.contains(char::is_whitespace) {
-        return Some("no image has a blank in its name");
-    }
-    let path = url.path.as_str();
-    if path == "/v1" || path == "/v2" {
-        return Some(
-            "its path is taken for a part of the image's name; '/v1/' or '/v2/' with the final slash is not",
-        );
-    }
-    // Paths are compared with the name, which ends before tag and digest.
-    if path.contains([':', '@']) {
-        return Some("its path has a tag or digest, and images are compared by their name alone");
-    }
-    if path.contains(['*', '?', '[']) {
-        return Some("patterns count in the host only, not in the path");
-    }
-    None
-}
-
-/// `isDefaultRegistryMatch`: Docker Hub, and every host without dot and port (`localhost/x`).
-fn is_default_registry(image: &str) -> bool {
-    let domain = image.split('/').next().unwrap_or_default();
-    domain == "docker.io"
-        || domain == HUB_INDEX
-        || (!domain.is_empty() && !domain.contains(['.', ':']))
-}
-
-/// `BasicDockerKeyring.Add`: host and path, `/v1/` and `/v2/` taken for no path.
-fn index_key(key: &str) -> Option<String> {
-    let rest = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))
-        .unwrap_or(key);
-    let KeyUrl { host, mut path } = parse_url(rest)?;
-    if path.starts_with("/v1/") || path.starts_with("/v2/") {
-        path.drain(..3);
-    }
-    Some(if path == "/" { host } else { host + &path })
-}
-
-struct KeyUrl {
-    host: String,
-    path: String,
-}
-
-/// What Go's `url.Parse` makes of `https://` and this text, as far as host and path go.
-fn parse_url(text: &str) -> Option<KeyUrl> {
-    let text = text.split('#').next().unwrap_or_default();
-    if text.bytes().any(|b| b.is_ascii_control()) {
-        return None;
-    }
-    let text = text.split('?').next().unwrap_or_default();
-    let (authority, path) = text.split_at(text.find('/').unwrap_or(text.len()));
-    let host = match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&b);
-            if !user.bytes().all(allowed) {
-                return None;
-            }
-            unescape(user)?;
-            host
-        }
-        None => authority,
-    };
-    let port = if host.starts_with('[') {
-        &host[host.rfind(']')? + 1..]
-    } else {
-        host.rfind(':').map_or("", |colon| &host[colon..])
-    };
-    let is_port = match port.strip_prefix(':') {
-        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()),
-        None => port.is_empty(),
-    };
-    let allowed = |b: u8| {
-        !b.is_ascii() || b.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(&b)
-    };
-    if !is_port || !host.bytes().all(allowed) {
-        return None;
-    }
-    Some(KeyUrl {
-        host: host.to_owned(),
-        path: unescape(path)?,
-    })
-}
-
-/// `None` for a `%` that is not followed by two hexadecimal digits.
-fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digit = |b: u8| char::from(b).to_digit(16);
-            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-            bytes.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Go's `filepath.Match` within one label; `None` for a malformed pattern. There is no `?`, no
-/// `\` and no `^` in the host of a URL.
-pub(crate) fn glob(pattern: &str, text: &str) -> Option<bool> {
-    let pattern = read_pattern(pattern)?;
-    let text: Vec<char> = text.chars().collect();
-    // reach[j]: the pattern so far matches the first j characters.
-    let mut reach = vec![false; text.len() + 1];
-    reach[0] = true;
-    for part in &pattern {
-        let mut next = vec![false; text.len() + 1];
-        for at in 0..=text.len() {
-            next[at] = match part {
-                Part::Any => reach[at] || (at > 0 && next[at - 1]),
-                Part::Class(ranges) => {
-                    at > 0 && reach[at - 1] && ranges.iter().any(|r| r.contains(&text[at - 1]))
-                }
-            };
-        }
-        reach = next;
-    }
-    reach.last().copied()
-}
-
-enum Part {
-    /// `*`.
-    Any,
-    /// One character out of `[a-z]`, or of itself alone.
-    Class(Vec<std::ops::RangeInclusive<char>>),
-}
-
-fn read_pattern(pattern: &str) -> Option<Vec<Part>> {
-    let mut parts = Vec::new();
-    let mut rest = pattern.chars().peekable();
-    while let Some(c) = rest.next() {
-        parts.push(match c {
-            '*' => Part::Any,
-            '[' => {
-                let mut ranges = Vec::new();
-                let bound = |c: Option<char>| c.filter(|c| !matches!(c, '-' | ']'));
-                loop {
-                    if !ranges.is_empty() && rest.next_if_eq(&']').is_some() {
-                        break;
-                    }
-                    let low = bound(rest.next())?;
-                    let high = match rest.next_if_eq(&'-') {
-                        Some(_) => bound(rest.next())?,
-                        None => low,
-                    };
-                    ranges.push(low..=high);
-                }
-                Part::Class(ranges)
-            }
-            c => Part::Class(vec![c..=c]),
-        });
-    }
-    Some(parts)
-}
-
 fn credential(source: &LoadedSource, entry: &Entry) -> Credential {
     Credential {
         id: CredentialId {
             source: source.source.clone(),
-            key: entry.key.clone(),
+            key: entry.key().to_owned(),
         },
-        username: entry.username.clone(),
-        password: entry.password.clone(),
-        identity_token: entry.identity_token.clone(),
+        username: entry.username().to_owned(),
+        password: entry.password().clone(),
+        identity_token: entry.identity_token().cloned(),
     }
 }
 
@@ -580,14 +209,13 @@ pub fn source_evidence(source: &LoadedSource) -> SourceEvidence {
     }
 }
 
-/// `defaultRegistryHost`: where `https://index.docker.io/v1/` leads.
-const HUB_INDEX: &str = "index.docker.io";
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pull_secret::key::glob;
+    use crate::redact::Secret;
 
     fn secret(name: &str, keys: &[&str]) -> LoadedSource {
         source(
@@ -802,7 +430,8 @@ mod tests {
     #[test]
     fn an_entry_without_a_password_is_no_candidate_but_stops_the_fallback() {
         let mut source = secret("s", &["docker.io", "index.docker.io"]);
-        source.entries[0].password = Secret::default();
+        let key = source.entries[0].key().to_owned();
+        source.entries[0] = Entry::new(&key, "user", Secret::default(), None);
         let (found, evidence) = Keyring::new(vec![source]).lookup(&"nginx".parse().unwrap());
         assert_eq!(found, []);
         assert!(
@@ -877,8 +506,8 @@ mod tests {
             hollow
                 .entries
                 .iter()
-                .all(|entry| !entry.password.expose().contains("hunter2")
-                    && entry.username.len() < 2)
+                .all(|entry| !entry.password().expose().contains("hunter2")
+                    && entry.username().len() < 2)
         );
     }
 

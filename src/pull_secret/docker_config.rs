@@ -9,8 +9,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
 use crate::model::credential::{Lint, LintRule};
+use crate::pull_secret::entry::Entry;
+use crate::pull_secret::key::mask_key;
 use crate::redact::Secret;
-use crate::registry::keyring::{Entry, mask_key};
 
 /// Whose config it is; they differ in what they take from it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 
+use super::jwt;
 use crate::model::credential::{Expiry, ExpirySign, Lint, LintRule};
-use crate::registry::docker_config;
-use crate::registry::keyring::{self, Entry};
-use crate::registry::token;
+use crate::pull_secret::docker_config;
+use crate::pull_secret::entry::Entry;
+use crate::pull_secret::key;
 
 /// The annotation of CCE's `default-secret` (Huawei Cloud, CCE: usermanual-cce-autopilot/cce_11_0388).
 pub const SWR_EXPIRY: &str = "swr-auth-may-expires-at";
@@ -23,7 +24,7 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
             rule,
         });
     };
-    if let Some(reason) = keyring::never_matches(entry.key()) {
+    if let Some(reason) = key::never_matches(entry.key()) {
         note(LintRule::NeverMatches {
             reason: reason.to_owned(),
         });
@@ -132,7 +133,7 @@ pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
             expires,
         })
     };
-    if let Some((issued, expires)) = token::validity(secret.expose()) {
+    if let Some((issued, expires)) = jwt::validity(secret.expose()) {
         return by(ExpirySign::TokenClaim, issued, Some(expires));
     }
     // Of what was never filled in, nothing is known.

@@ -1,0 +1,273 @@
+//! Server keys: how the kubelet reads them, and which images they match.
+//!
+//! The rules are those of kubernetes `pkg/credentialprovider/keyring.go`, quirks included: host
+//! names are compared by case, `*` stays within a label, a path is a prefix of characters.
+
+use crate::model::credential::MatchRule;
+use crate::model::endpoint::split_host_port;
+use crate::model::text::printable;
+
+/// A server key without what may be secret in it: userinfo, and a query.
+pub fn mask_key(key: &str) -> String {
+    // Further on, it may stand in a path behind the user.
+    let is_scheme = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    };
+    let (scheme, rest) = match key.find("://") {
+        Some(at) if is_scheme(&key[..at]) => key.split_at(at + 3),
+        _ => ("", key),
+    };
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((_, rest)) => ("***@", rest),
+        None => ("", rest),
+    };
+    let (rest, query) = match rest.find(['?', '#']) {
+        Some(at) => (&rest[..at], "?***"),
+        None => (rest, ""),
+    };
+    printable(&format!("{scheme}{user}{rest}{query}"))
+}
+
+/// `URLsMatchStr`: the first rule by which a key does not match, `None` when it does.
+pub(super) fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
+    // Keys are parsed once more, as the kubelet does.
+    let Some(key) = parse_url(key) else {
+        return Some(MatchRule::NotAUrl);
+    };
+    let image = parse_url(image)?;
+    let (key_host, key_port) = split_host_port(&key.host).unwrap_or((&key.host, ""));
+    let (image_host, image_port) = split_host_port(&image.host).unwrap_or((&image.host, ""));
+    // Of a password with a '/' in it, the kubelet takes the beginning for host and port.
+    let shown = |text: &str| {
+        if key.path.contains('@') {
+            "***".to_owned()
+        } else {
+            printable(text)
+        }
+    };
+    if key_port != image_port {
+        return Some(MatchRule::Port {
+            key: (!key_port.is_empty()).then(|| shown(key_port)),
+            image: (!image_port.is_empty()).then(|| printable(image_port)),
+        });
+    }
+    let labels = |host: &str| host.split('.').count();
+    if labels(key_host) != labels(image_host) {
+        return Some(MatchRule::Labels {
+            key: labels(key_host),
+            image: labels(image_host),
+        });
+    }
+    if !image.path.starts_with(&key.path) {
+        return Some(MatchRule::Path {
+            key: shown(&key.path),
+            image: printable(&image.path),
+        });
+    }
+    for (pattern, label) in key_host.split('.').zip(image_host.split('.')) {
+        match glob(pattern, label) {
+            Some(true) => {}
+            Some(false) => {
+                return Some(MatchRule::Host {
+                    key: shown(key_host),
+                    image: printable(image_host),
+                });
+            }
+            None => {
+                return Some(MatchRule::BadPattern {
+                    key: shown(key_host),
+                });
+            }
+        }
+    }
+    None
+}
+
+/// Whether a pattern as in `matchImages` of the kubelet's credential providers is one for an image
+/// ([`Reference::name`]): the same rules, without what is made of a server key before.
+pub fn pattern_matches(pattern: &str, image: &str) -> bool {
+    failing_rule(pattern, image).is_none()
+}
+
+/// Why a server key, whatever the image, can't match by the kubelet's rules; `None` when some image
+/// may.
+pub fn never_matches(key: &str) -> Option<&'static str> {
+    // Of a login on the command line.
+    if key.is_empty() {
+        return None;
+    }
+    let Some(index) = index_key(key) else {
+        return Some("it is no URL");
+    };
+    let Some(url) = parse_url(&index).filter(|url| !url.host.is_empty()) else {
+        return Some("it is no URL");
+    };
+    let (host, port) = split_host_port(&url.host).unwrap_or((&url.host, ""));
+    if port.contains(['*', '?', '[']) {
+        return Some("ports are compared as they are, without '*'");
+    }
+    if host.split('.').any(|label| glob(label, "").is_none()) {
+        return Some("the pattern of its host is malformed");
+    }
+    if index.contains(char::is_whitespace) {
+        return Some("no image has a blank in its name");
+    }
+    let path = url.path.as_str();
+    if path == "/v1" || path == "/v2" {
+        return Some(
+            "its path is taken for a part of the image's name; '/v1/' or '/v2/' with the final slash is not",
+        );
+    }
+    // Paths are compared with the name, which ends before tag and digest.
+    if path.contains([':', '@']) {
+        return Some("its path has a tag or digest, and images are compared by their name alone");
+    }
+    if path.contains(['*', '?', '[']) {
+        return Some("patterns count in the host only, not in the path");
+    }
+    None
+}
+
+/// `isDefaultRegistryMatch`: Docker Hub, and every host without dot and port (`localhost/x`).
+pub(super) fn is_default_registry(image: &str) -> bool {
+    let domain = image.split('/').next().unwrap_or_default();
+    domain == "docker.io"
+        || domain == HUB_INDEX
+        || (!domain.is_empty() && !domain.contains(['.', ':']))
+}
+
+/// `BasicDockerKeyring.Add`: host and path, `/v1/` and `/v2/` taken for no path.
+pub(super) fn index_key(key: &str) -> Option<String> {
+    let rest = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
+    let KeyUrl { host, mut path } = parse_url(rest)?;
+    if path.starts_with("/v1/") || path.starts_with("/v2/") {
+        path.drain(..3);
+    }
+    Some(if path == "/" { host } else { host + &path })
+}
+
+struct KeyUrl {
+    host: String,
+    path: String,
+}
+
+/// What Go's `url.Parse` makes of `https://` and this text, as far as host and path go.
+fn parse_url(text: &str) -> Option<KeyUrl> {
+    let text = text.split('#').next().unwrap_or_default();
+    if text.bytes().any(|b| b.is_ascii_control()) {
+        return None;
+    }
+    let text = text.split('?').next().unwrap_or_default();
+    let (authority, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+    let host = match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&b);
+            if !user.bytes().all(allowed) {
+                return None;
+            }
+            unescape(user)?;
+            host
+        }
+        None => authority,
+    };
+    let port = if host.starts_with('[') {
+        &host[host.rfind(']')? + 1..]
+    } else {
+        host.rfind(':').map_or("", |colon| &host[colon..])
+    };
+    let is_port = match port.strip_prefix(':') {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()),
+        None => port.is_empty(),
+    };
+    let allowed = |b: u8| {
+        !b.is_ascii() || b.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(&b)
+    };
+    if !is_port || !host.bytes().all(allowed) {
+        return None;
+    }
+    Some(KeyUrl {
+        host: host.to_owned(),
+        path: unescape(path)?,
+    })
+}
+
+/// `None` for a `%` that is not followed by two hexadecimal digits.
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digit = |b: u8| char::from(b).to_digit(16);
+            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Go's `filepath.Match` within one label; `None` for a malformed pattern. There is no `?`, no
+/// `\` and no `^` in the host of a URL.
+pub fn glob(pattern: &str, text: &str) -> Option<bool> {
+    let pattern = read_pattern(pattern)?;
+    let text: Vec<char> = text.chars().collect();
+    // reach[j]: the pattern so far matches the first j characters.
+    let mut reach = vec![false; text.len() + 1];
+    reach[0] = true;
+    for part in &pattern {
+        let mut next = vec![false; text.len() + 1];
+        for at in 0..=text.len() {
+            next[at] = match part {
+                Part::Any => reach[at] || (at > 0 && next[at - 1]),
+                Part::Class(ranges) => {
+                    at > 0 && reach[at - 1] && ranges.iter().any(|r| r.contains(&text[at - 1]))
+                }
+            };
+        }
+        reach = next;
+    }
+    reach.last().copied()
+}
+
+enum Part {
+    /// `*`.
+    Any,
+    /// One character out of `[a-z]`, or of itself alone.
+    Class(Vec<std::ops::RangeInclusive<char>>),
+}
+
+fn read_pattern(pattern: &str) -> Option<Vec<Part>> {
+    let mut parts = Vec::new();
+    let mut rest = pattern.chars().peekable();
+    while let Some(c) = rest.next() {
+        parts.push(match c {
+            '*' => Part::Any,
+            '[' => {
+                let mut ranges = Vec::new();
+                let bound = |c: Option<char>| c.filter(|c| !matches!(c, '-' | ']'));
+                loop {
+                    if !ranges.is_empty() && rest.next_if_eq(&']').is_some() {
+                        break;
+                    }
+                    let low = bound(rest.next())?;
+                    let high = match rest.next_if_eq(&'-') {
+                        Some(_) => bound(rest.next())?,
+                        None => low,
+                    };
+                    ranges.push(low..=high);
+                }
+                Part::Class(ranges)
+            }
+            c => Part::Class(vec![c..=c]),
+        });
+    }
+    Some(parts)
+}
+
+/// `defaultRegistryHost`: where `https://index.docker.io/v1/` leads.
+pub(super) const HUB_INDEX: &str = "index.docker.io";

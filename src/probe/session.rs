@@ -366,8 +366,11 @@ impl<'a> Session<'a> {
                     }
                 }
                 // A second challenge does not change how a host is asked, and the same token again
-                // would be refused again.
+                // would be refused again. Where that is for an error, the token is forgotten with it.
                 if self.handlers.contains_key(&key) {
+                    if bearer.error.is_some() {
+                        self.handlers.remove(&key);
+                    }
                     return Ok(false);
                 }
                 self.handlers.insert(

@@ -92,7 +92,10 @@ fn refused_before(evidence: &Evidence) -> Option<Finding> {
         return None;
     }
     let attempt = before.iter().rfind(|one| !one.below_blobs)?;
-    Some(auth::no_head(evidence, attempt, attempt.head.fault()?))
+    match attempt.token.fault() {
+        Some(fault) => Some(auth::no_token(evidence, attempt.credential.as_ref(), fault)),
+        None => Some(auth::no_head(evidence, attempt, attempt.head.fault()?)),
+    }
 }
 
 /// The encoding of the bytes that the digest is of, which was not undone.

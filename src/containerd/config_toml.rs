@@ -116,7 +116,7 @@ pub fn decode(files: &ConfigFiles, behaviour: Behaviour) -> Result<CriSettings, 
     }
     let names: &[&str] = match (is_2, merged.version) {
         (true, _) => &[CRI_V2, CRI_V3, RUNTIME_V3],
-        (false, ..=1) => &[CRI_V1],
+        (false, 0 | 1) => &[CRI_V1],
         (false, _) => &[CRI_V2],
     };
     let section = merged.plugins.get(used_section(behaviour, merged.version));
@@ -379,7 +379,8 @@ fn written_version(files: &ConfigFiles) -> i64 {
 
 fn used_section(behaviour: Behaviour, version: i64) -> &'static str {
     match behaviour.release {
-        Release::V1_6 | Release::V1_7 if version <= 1 => CRI_V1,
+        // One below zero is not that of version 1 to it.
+        Release::V1_6 | Release::V1_7 if matches!(version, 0 | 1) => CRI_V1,
         Release::V1_6 | Release::V1_7 => CRI_V2,
         _ => CRI_V3,
     }

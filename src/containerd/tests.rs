@@ -140,6 +140,18 @@ fn config_path_counts_in_the_section_of_the_files_version() {
 }
 
 #[test]
+fn a_version_below_zero_is_not_that_of_version_1() {
+    let node = Node::new();
+    node.mirror().write(
+        "config.toml",
+        "version = -1\n[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = 'TMP/certs.d'\n",
+    );
+    for version in ["1.6.20", "1.7.24"] {
+        assert_eq!(node.read(version).hosts, [MIRROR, OWN], "{version}");
+    }
+}
+
+#[test]
 fn a_plugin_that_is_required_and_not_known_leaves_the_pull_open() {
     for (required, is_open) in [
         ("io.containerd.grpc.v1.cri", false),

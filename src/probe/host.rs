@@ -536,10 +536,9 @@ impl<'a> Visit<'a> {
     pub(super) fn was_challenged(&self) -> bool {
         let in_phase = self.session.as_ref().is_some_and(Session::was_challenged);
         // A digest that was asked for below /blobs/ had been asked for below /manifests/.
-        let mut attempts = self.walk.attempts.iter().rev();
+        let attempts = self.walk.attempts.iter().rev();
         let mut is_below_blobs = true;
         let mut of_pull = attempts
-            .by_ref()
             .take_while(|attempt| std::mem::replace(&mut is_below_blobs, attempt.below_blobs));
         in_phase || of_pull.any(|attempt| attempt.challenge.is_some())
     }

@@ -535,8 +535,12 @@ impl<'a> Visit<'a> {
     /// Somebody asked for a credential in the phase at hand.
     pub(super) fn was_challenged(&self) -> bool {
         let in_phase = self.session.as_ref().is_some_and(Session::was_challenged);
-        let last = self.walk.attempts.last();
-        in_phase || last.is_some_and(|attempt| attempt.challenge.is_some())
+        // A digest that was asked for below /blobs/ had been asked for below /manifests/.
+        let attempts = self.walk.attempts.iter().rev();
+        let mut is_below_blobs = true;
+        let mut of_pull = attempts
+            .take_while(|attempt| std::mem::replace(&mut is_below_blobs, attempt.below_blobs));
+        in_phase || of_pull.any(|attempt| attempt.challenge.is_some())
     }
 
     /// A credential was asked for that goes to no such place, and that a pull would have sent.
@@ -550,21 +554,13 @@ impl<'a> Visit<'a> {
 
     /// What the host refused last is what another credential may change.
     pub(super) fn was_refused(&self) -> bool {
-        let Some(last) = self.walk.attempts.last() else {
-            return false;
-        };
-        let is_status = matches!(
-            last.head.fault(),
-            Some(HttpFault::Status {
-                status: 401 | 403 | 404,
-                ..
-            })
-        );
-        let is_token = matches!(
-            last.token.fault(),
-            Some(TokenFault::Rejected { .. } | TokenFault::NoCredential)
-        );
-        is_status || is_token
+        self.walk.attempts.last().is_some_and(is_refusal)
+    }
+
+    /// The digest was found below /blobs/ only, since access to it below /manifests/ was refused.
+    pub(super) fn was_refused_above_blobs(&self) -> bool {
+        matches!(self.walk.attempts.as_slice(), [.., above, found]
+            if found.below_blobs && !above.below_blobs && is_refusal(above))
     }
 
     /// What the transfer test sends to the host.
@@ -852,6 +848,22 @@ fn is_part_from(got: &Got, offset: u64, rules: &Rules) -> bool {
     };
     let is_right = range.starts_with(&format!("bytes {offset}-"));
     is_right || (is_partial && rules.decide(Behaviour::trusts_partial_content))
+}
+
+/// Access was refused, which another credential may have.
+fn is_refusal(attempt: &Attempt) -> bool {
+    let is_status = matches!(
+        attempt.head.fault(),
+        Some(HttpFault::Status {
+            status: 401 | 403 | 404,
+            ..
+        })
+    );
+    let is_token = matches!(
+        attempt.token.fault(),
+        Some(TokenFault::Rejected { .. } | TokenFault::NoCredential)
+    );
+    is_status || is_token
 }
 
 /// Asks `GET /v2/`. containerd does not, and nothing is decided by it; every registry answers it, it

@@ -525,11 +525,15 @@ impl<'a> Round<'a> {
                 goes_on: false,
                 pulled: true,
             },
-            Err(refused) => Tried {
-                host: Some(refused.host),
-                goes_on: refused.by_access && was_used(visits),
-                pulled: false,
-            },
+            Err(refused) => {
+                let mut all = visits.iter().flatten();
+                let by_access = refused.by_access || all.any(Visit::was_refused_above_blobs);
+                Tried {
+                    host: Some(refused.host),
+                    goes_on: by_access && was_used(visits),
+                    pulled: false,
+                }
+            }
         }
     }
 

@@ -87,16 +87,16 @@ pub(in crate::diagnose) fn linted(source: &SourceEvidence, severity: Severity) -
         new(Cause::SecretFormat, None, None)
             .severity(severity)
             .facts(
-                told(source)
+                shown(source)
                     .take(MAX_TOLD)
                     .map(|lint| format!("{}: {lint}", source.source)),
             )
-            .hint(mend(source)),
+            .hint(fix_hints(source)),
     )
 }
 
 /// Where there is an identity token in its place, that there is no password is said already.
-fn told(source: &SourceEvidence) -> impl Iterator<Item = &Lint> {
+fn shown(source: &SourceEvidence) -> impl Iterator<Item = &Lint> {
     let has_token = |key: &Option<String>| {
         let mut all = source.lint.iter();
         all.any(|lint| lint.rule == LintRule::IdentityToken && lint.key == *key)
@@ -106,19 +106,19 @@ fn told(source: &SourceEvidence) -> impl Iterator<Item = &Lint> {
 }
 
 /// What to do about all kinds of what is odd.
-fn mend(source: &SourceEvidence) -> String {
+fn fix_hints(source: &SourceEvidence) -> String {
     let whose = &source.source;
     let mut hints: Vec<String> = source
         .lint
         .iter()
-        .map(|lint| mend_one(whose, lint))
+        .map(|lint| fix_hint(whose, lint))
         .collect();
     let mut seen = std::collections::HashSet::new();
     hints.retain(|hint| seen.insert(hint.clone()));
     hints.join(" ")
 }
 
-fn mend_one(whose: &CredentialSource, lint: &Lint) -> String {
+fn fix_hint(whose: &CredentialSource, lint: &Lint) -> String {
     let is_azure = lint
         .key
         .as_ref()

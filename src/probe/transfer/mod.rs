@@ -943,7 +943,11 @@ async fn locate(
                     refused = Some(status);
                     continue;
                 }
-                return Err(error::fault(status, &headers, &body?, lines.scrub()));
+                let mut fault = error::fault(status, &headers, &body?, lines.scrub());
+                if let HttpFault::Status { authorized, .. } = &mut fault {
+                    *authorized = request.headers().contains_key(header::AUTHORIZATION);
+                }
+                return Err(fault);
             }
             match refused {
                 Some(refusal) => range.refused(refusal.as_u16()),

@@ -164,6 +164,7 @@ async fn read_part(
     meter: &Meter,
     allowance: &Allowance,
 ) -> Result<Option<String>, HttpFault> {
+    let authorized = request.headers().contains_key(http::header::AUTHORIZATION);
     let mut response: Response = http.lock().await.send(request, part.wait).await?;
     let first_byte = response.first_byte;
     meter.told().first_byte = Some(first_byte);
@@ -176,8 +177,10 @@ async fn read_part(
             code: None,
             message: None,
             retry_after: None,
-            challenged: false,
-            authorized: false,
+            challenged: response
+                .headers
+                .contains_key(http::header::WWW_AUTHENTICATE),
+            authorized,
         });
     }
     let mut hash = part.is_whole.then(Hasher::start);

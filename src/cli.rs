@@ -44,7 +44,7 @@ use crate::kubernetes::client::ConnectError;
 use crate::lint::follow::LookError;
 use crate::report::Document;
 use crate::report::text::{self, Style};
-use crate::surroundings::place::PlaceError;
+use crate::vantage::place::PlaceError;
 
 /// Every pull would succeed.
 const SUCCESS: u8 = 0;

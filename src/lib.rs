@@ -10,7 +10,7 @@
 //! | 7 | [`report`] | evidence + verdict, and all faces of it |
 //! | 7 | [`serving`] | what programs that stay share: metrics, HTTP, reading again |
 //! | 6 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
-//! | 6 | [`surroundings`] | looks around: kernel, cloud, egress; returns a vantage |
+//! | 6 | [`vantage`] | what kernel, cloud and egress show of this node: a vantage |
 //! | 6 | [`lint`] | what is wrong with workloads and their Secrets before anybody pulls |
 //! | 5 | [`credentials`] | reads secrets and docker configs into a keyring |
 //! | 5 | [`config`] | what the operator says of the network |
@@ -44,8 +44,8 @@ pub mod redact;
 pub mod registry;
 pub mod report;
 pub mod serving;
-pub mod surroundings;
 pub mod trust;
+pub mod vantage;
 pub mod workload;
 
 /// This version, as `--version` prints it.

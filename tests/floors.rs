@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["daemon", "cluster"],
     &["report", "serving"],
-    &["probe", "surroundings", "lint"],
+    &["probe", "vantage", "lint"],
     &["credentials", "containerd", "config", "kubernetes"],
     &["pulls"],
     &["diagnose", "net", "registry", "workload"],

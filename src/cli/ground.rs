@@ -24,8 +24,8 @@ use crate::model::runtime::Runtime;
 use crate::model::vantage::Vantage;
 use crate::probe::{Check, Edges, Effort, KnownManifests, Override};
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
-use crate::surroundings::ClusterTold;
-use crate::surroundings::place::{Place, containerd_files};
+use crate::vantage::ClusterTold;
+use crate::vantage::place::{Place, containerd_files};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "containerd's settings")]

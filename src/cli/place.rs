@@ -10,7 +10,7 @@ use super::{Error, input};
 use crate::config::Config;
 use crate::net::dns::Families;
 use crate::net::resolv;
-use crate::surroundings::place::Wishes;
+use crate::vantage::place::Wishes;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]

@@ -10,8 +10,8 @@ use super::{Error, Output, SUCCESS, When, duration, use_color};
 use crate::containerd::Settings;
 use crate::report::text::Style;
 use crate::report::vantage::{VantageDocument, render};
-use crate::surroundings::ClusterTold;
-use crate::surroundings::place::{Place, containerd_files};
+use crate::vantage::ClusterTold;
+use crate::vantage::place::{Place, containerd_files};
 
 #[derive(Args, Debug)]
 pub(super) struct VantageArgs {

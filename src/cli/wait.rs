@@ -33,7 +33,7 @@ use crate::pull_secret::keyring::Keyring;
 use crate::report::text::Style;
 use crate::report::wait::{Eip, WaitDocument, render_wait};
 use crate::report::{Report, SCHEMA_VERSION, Tool};
-use crate::surroundings::pod_eip;
+use crate::vantage::pod_eip;
 
 /// An EIP is bound within some seconds of the pod's start; its annotation reaches a file with the
 /// kubelet's next round, up to 90 s later. To look costs nothing.

@@ -40,8 +40,8 @@ use crate::probe::{self, Budget, Check, Edges, Effort, KnownManifests, Progress,
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::report::Report;
-use crate::surroundings::place::{Place, PlaceError, Wishes, containerd_files};
-use crate::surroundings::{ClusterTold, NodeTold, PodTold, wants_pod_told};
+use crate::vantage::place::{Place, PlaceError, Wishes, containerd_files};
+use crate::vantage::{ClusterTold, NodeTold, PodTold, wants_pod_told};
 
 /// Surroundings are looked at again with a path check, when they were seen longer ago than this.
 const LOOK_AGAIN: Duration = Duration::from_mins(10);

@@ -25,7 +25,7 @@ use crate::model::workload::ContainerKind;
 use crate::model::workload::is_name;
 use crate::report::Report;
 use crate::serving::cluster::secret_access;
-use crate::surroundings::PodTold;
+use crate::vantage::PodTold;
 use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
 use crate::workload::waiting::Waiting;
 

@@ -31,7 +31,7 @@ use pullpath::redact::{Scrubber, Secret};
 use pullpath::registry::challenge::{self, Wanted};
 use pullpath::registry::error;
 use pullpath::registry::manifest::{self, Descriptor, Kind, Manifest};
-use pullpath::surroundings::pod;
+use pullpath::vantage::pod;
 use serde::Serialize;
 
 /// A password that no outcome may show. Its form in JSON, in URLs and in base64 each differ from it.

@@ -65,7 +65,7 @@ impl Reload {
         };
         let reload = Self {
             load,
-            netlink: crate::surroundings::place::Place::netlink().await,
+            netlink: crate::vantage::place::Place::netlink().await,
             known: Arc::new(known),
             large_hellos: Arc::new(Mutex::new(LargeHellos::new(&node))),
             events: EventCounts::default(),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use kube::Client;
 
-use super::{Error, duration};
+use super::args::duration;
+use super::error::Error;
 use crate::kubernetes::client::connect;
 use crate::model::workload::is_name;
 

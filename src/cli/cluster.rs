@@ -7,9 +7,10 @@ use clap::Args;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::error::Error;
+use super::output::SUCCESS;
 use super::place::read_config;
 use super::service::{bind, host_name, obey_signals, shown, start_logging, watch};
-use super::{Error, SUCCESS};
 use crate::cluster::runner::Runner;
 use crate::cluster::serve::App;
 use crate::config::{Config, ListenAddress, LogFormat, LogLevel};

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use kube::Client;
 
-use super::Error;
 use super::access::{ClusterArgs, Namespaced, namespaced};
+use super::error::Error;
 use crate::credentials;
 use crate::kubernetes::lookup;
 use crate::kubernetes::secrets::{self, Known, SecretKey};

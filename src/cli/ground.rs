@@ -11,9 +11,9 @@ use clap::Args;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::Error;
 use super::access::ClusterArgs;
 use super::credential::CredentialArgs;
+use super::error::Error;
 use super::place::PlaceArgs;
 use crate::config::Network;
 use crate::containerd::{self, Settings};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::{Error, FAILURE, Output, SUCCESS, When, long_duration, use_color};
+use super::args::long_duration;
+use super::error::Error;
+use super::output::{FAILURE, Output, SUCCESS, When, use_color};
 use crate::kubernetes::client::connect;
 use crate::kubernetes::secrets::Access;
 use crate::kubernetes::workloads::Scope;

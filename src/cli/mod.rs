@@ -3,12 +3,15 @@
 //! stdout is the result, stderr is talk.
 
 mod access;
+mod args;
 mod cluster;
 mod credential;
+mod error;
 mod ground;
 mod input;
 mod lint;
 mod nodes;
+mod output;
 mod place;
 mod probe;
 mod progress;
@@ -22,36 +25,17 @@ mod wait;
 mod why;
 
 use std::ffi::OsString;
-use std::fmt;
-use std::io::{self, IsTerminal as _, Write};
-use std::net::SocketAddr;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use jiff::SignedDuration;
-
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::containerd::SettingsError;
-use crate::credentials::CredentialsError;
 use crate::daemon::http::metrics;
-use crate::daemon::runner::reload::StartError;
-use crate::diagnose::Pull;
 use crate::diagnose::cause::{self, Cause};
-use crate::kubernetes::ask::AskError;
-use crate::kubernetes::client::ConnectError;
-use crate::lint::follow::LookError;
 use crate::report::Document;
-use crate::report::text::{self, Style};
-use crate::vantage::place::PlaceError;
-
-/// Every pull would succeed.
-const SUCCESS: u8 = 0;
-/// At least one pull would fail.
-const FAILURE: u8 = 1;
-/// It could not be told, or the probe could not run.
-const CANNOT_TELL: u8 = 2;
+use error::Error;
+use output::{CANNOT_TELL, SUCCESS, pretty_json};
 
 /// Tells how a container image gets to a node, and why it doesn't.
 #[derive(Debug, Parser)]
@@ -113,89 +97,6 @@ enum ConfigCommand {
     Schema,
     /// Print a configuration with every key, its default and what it means
     Example,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    /// For a person
-    Text,
-    /// For a program; `pullpath schema` describes it
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum When {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    Always,
-    Never,
-}
-
-/// Why the program could not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Credentials(#[from] CredentialsError),
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    #[error(transparent)]
-    Replay(#[from] replay::ReplayError),
-    #[error("{path}, given with --config: {reason}")]
-    Config { path: String, reason: String },
-    /// Says which file, key and fix.
-    #[error("{0}")]
-    Manifest(String),
-    #[error("can't save the report to {path}: {source}")]
-    Save {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("no cause has the code '{code}'{}; `pullpath explain` lists all", near(.nearest))]
-    NoSuchCause {
-        code: String,
-        nearest: Vec<&'static str>,
-    },
-    #[error(transparent)]
-    ApiServer(#[from] ConnectError),
-    #[error(transparent)]
-    Look(#[from] LookError),
-    #[error("the API server has not told all within {seconds} s; allow more with {flag}")]
-    Slow { flag: &'static str, seconds: u64 },
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error("this node has no name: give it one with --node")]
-    NoNodeName,
-    #[error("this replica has no name: give it one with --identity")]
-    NoIdentity,
-    #[error("can't listen at {address}, given with {flag} or in the configuration: {source}")]
-    Listen {
-        flag: &'static str,
-        address: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
-    #[error("can't {what}: {source}")]
-    Ask {
-        what: String,
-        #[source]
-        source: AskError,
-    },
-    #[error(
-        "a node's daemon reads no whole image (--transfer full); its budgets hold: --transfer auto measures the rate within them"
-    )]
-    FullOnNodes,
-    /// Says what to write instead.
-    #[error("{0}")]
-    Usage(String),
-    #[error("can't start: {0}")]
-    Runtime(#[source] io::Error),
-    #[error("can't write the result: {0}")]
-    Write(#[source] io::Error),
-    #[error("a walk ended abnormally; this is a defect of pullpath")]
-    Panicked,
 }
 
 /// Runs the program with its arguments, the program's name first; the exit status.
@@ -299,86 +200,6 @@ fn all_metrics() -> String {
     metrics::markdown() + &crate::cluster::metrics::markdown()
 }
 
-/// As a program reads it.
-fn pretty_json(value: &impl serde::Serialize) -> Result<String, Error> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Write(e.into()))?;
-    text.push('\n');
-    Ok(text)
-}
-
-/// Prints a document and says what it comes to.
-fn print(
-    document: &Document,
-    output: Output,
-    color: When,
-    why: bool,
-    out: &mut dyn Write,
-) -> Result<u8, Error> {
-    match output {
-        Output::Text => {
-            let style = Style {
-                color: use_color(color),
-            };
-            for (index, report) in document.reports.iter().enumerate() {
-                if index > 0 {
-                    out.write_all(b"\n").map_err(Error::Write)?;
-                }
-                out.write_all(
-                    if why {
-                        text::render_why(report, style)
-                    } else {
-                        text::render(report, style)
-                    }
-                    .as_bytes(),
-                )
-                .map_err(Error::Write)?;
-            }
-        }
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, document)
-                .map_err(|e| Error::Write(e.into()))?;
-            out.write_all(b"\n").map_err(Error::Write)?;
-        }
-    }
-    Ok(match document.pull() {
-        Pull::WouldSucceed => SUCCESS,
-        Pull::WouldFail => FAILURE,
-        Pull::Unknown => CANNOT_TELL,
-    })
-}
-
-/// https://no-color.org: set and not empty means no colour.
-fn use_color(when: When) -> bool {
-    match when {
-        When::Always => true,
-        When::Never => false,
-        When::Auto => {
-            let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-            let dumb = std::env::var_os("TERM").is_some_and(|v| v == "dumb");
-            !refused && !dumb && io::stdout().is_terminal()
-        }
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    bounded(text, Duration::from_mins(10), "10m")
-}
-
-/// Of something that may take its time, as a pull.
-fn long_duration(text: &str) -> Result<Duration, String> {
-    bounded(text, Duration::from_hours(24), "24h")
-}
-
-fn bounded(text: &str, most: Duration, shown: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = text
-        .parse()
-        .map_err(|_| "not a duration; write for instance 10s or 500ms".to_owned())?;
-    match Duration::try_from(duration) {
-        Ok(d) if d >= Duration::from_millis(1) && d <= most => Ok(d),
-        _ => Err(format!("must be between 1ms and {shown}")),
-    }
-}
-
 /// Codes that share the most with a mistyped one: same beginning, or one holds the other.
 fn nearest(code: &str) -> Vec<&'static str> {
     let code = code.to_ascii_lowercase().replace('-', "_");
@@ -389,14 +210,6 @@ fn nearest(code: &str) -> Vec<&'static str> {
         .filter(|known| known.contains(&code) || (stem.len() == 4 && known.starts_with(&stem)))
         .take(6)
         .collect()
-}
-
-fn near(nearest: &[&'static str]) -> impl fmt::Display {
-    if nearest.is_empty() {
-        String::new()
-    } else {
-        format!("; near it are {}", nearest.join(", "))
-    }
 }
 
 #[cfg(test)]
@@ -419,14 +232,5 @@ mod tests {
             written == all_metrics(),
             "docs/metrics.md differs from the tables; UPDATE_DOCS=1 cargo test writes it"
         );
-    }
-
-    #[test]
-    fn a_wait_is_bounded() {
-        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "2", "-1s", "0s", "11m", "soon"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 }

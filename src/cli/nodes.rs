@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 
 use super::access::{ClusterArgs, DaemonArgs};
 use super::credential::CredentialArgs;
+use super::error::Error;
+use super::output::{CANNOT_TELL, FAILURE, Output, SUCCESS, When, use_color};
 pub(super) use super::remote::Tier;
 use super::remote::{self, Question};
-use super::{CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, use_color};
 use crate::diagnose::Pull;
 use crate::kubernetes::forward::Admin;
 use crate::kubernetes::lookup::{self, DAEMON_LABELS, DaemonPod, NodeSeen};
@@ -175,7 +176,7 @@ fn print(document: &NodesDocument, wish: &Wish<'_>, out: &mut dyn Write) -> Resu
         color: use_color(wish.color),
     };
     let text = match wish.output {
-        Output::Json => super::pretty_json(document)?,
+        Output::Json => super::output::pretty_json(document)?,
         Output::Text if wish.nodes.node.len() == 1 => render_one(document, style, wish.why),
         Output::Text => render(document, style),
     };

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Error, input};
+use super::error::Error;
+use super::input;
 use crate::config::Config;
 use crate::net::dns::Families;
 use crate::net::resolv;

@@ -14,11 +14,14 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use url::Url;
 
+use super::args::{duration, long_duration};
 use super::credential::{Credentials, OfCluster};
+use super::error::Error;
 use super::ground::{CheckArgs, runtime};
+use super::input;
 use super::nodes::{self, NodeArgs};
+use super::output::{Output, When};
 use super::progress::ProgressLine;
-use super::{Error, Output, When, duration, input, long_duration};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::Evidence;
@@ -212,7 +215,7 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
             save(report, folder)?;
         }
     }
-    super::print(&Document::new(reports), output, color, why, out)
+    super::output::print(&Document::new(reports), output, color, why, out)
 }
 
 /// Writes a report into a file of its own, whose name tells when and what, and never over another.

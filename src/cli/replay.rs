@@ -1,13 +1,15 @@
 //! `pullpath replay`: saved evidence, judged by the rules of today.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
 
+use super::error::{Error, ReplayError};
+use super::input;
+use super::output::{Output, When};
 use super::remote::make_harmless;
-use super::{Error, Output, When, input};
 use crate::model::text::printable;
 use crate::report::{Document, Report, SCHEMA_VERSION};
 
@@ -31,32 +33,6 @@ pub(super) struct Replay {
     why: bool,
 }
 
-/// Why a file is no saved report.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReplayError {
-    #[error("cannot read {path}: {source}")]
-    Read {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "{path} is no report of pullpath, at line {line} column {column}: {reason}; give what `probe -o json` printed"
-    )]
-    NoReport {
-        path: String,
-        line: usize,
-        column: usize,
-        reason: String,
-    },
-    #[error(
-        "{path} has schema_version {found}, and this version reads {SCHEMA_VERSION}; replay it with the pullpath that wrote it"
-    )]
-    Version { path: String, found: u32 },
-    #[error("{path} holds no report")]
-    Empty { path: String },
-}
-
 pub(super) fn run(args: &Replay, out: &mut dyn Write) -> Result<u8, Error> {
     let mut reports = Vec::new();
     for path in &args.files {
@@ -64,7 +40,7 @@ pub(super) fn run(args: &Replay, out: &mut dyn Write) -> Result<u8, Error> {
             reports.push(Report::conclude(report.evidence));
         }
     }
-    super::print(
+    super::output::print(
         &Document::new(reports),
         args.output,
         args.color,

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, input, use_color};
+use super::error::Error;
+use super::input;
+use super::output::{CANNOT_TELL, FAILURE, Output, SUCCESS, When, use_color};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
 use crate::pull_secret::keyring::{self, Keyring};

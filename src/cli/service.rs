@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::Error;
+use super::error::Error;
 use crate::config::{ListenAddress, LogFormat, LogLevel};
 use crate::serving::reload::Watch;
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::args::duration;
+use super::error::Error;
+use super::output::{Output, SUCCESS, When, use_color};
 use super::place::PlaceArgs;
-use super::{Error, Output, SUCCESS, When, duration, use_color};
 use crate::containerd::Settings;
 use crate::report::text::Style;
 use crate::report::vantage::{VantageDocument, render};

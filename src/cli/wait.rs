@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
+use super::args::{duration, long_duration};
 use super::credential::Credentials;
+use super::error::Error;
 use super::ground::{CheckArgs, Ground, runtime};
-use super::{
-    CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, duration, long_duration, use_color,
-};
+use super::output::{CANNOT_TELL, FAILURE, Output, SUCCESS, When, use_color};
 use crate::daemon::schedule::backoff::Answered;
 use crate::daemon::schedule::cooldown::COOLDOWN;
 use crate::daemon::store::summary;
@@ -165,7 +165,7 @@ fn print(document: &WaitDocument, args: &WaitArgs, out: &mut dyn Write) -> Resul
                 color: use_color(args.color),
             },
         ),
-        Output::Json => super::pretty_json(document)?,
+        Output::Json => super::output::pretty_json(document)?,
     };
     out.write_all(text.as_bytes()).map_err(Error::Write)?;
     let pull = document.report.as_ref().map(|report| report.verdict.pull);

@@ -12,11 +12,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::access::{ClusterArgs, DaemonArgs};
+use super::error::Error;
 use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
 use super::nodes::pod_of;
+use super::output::{CANNOT_TELL, FAILURE, Output, SUCCESS, When, pretty_json, use_color};
 use super::place::PlaceArgs;
 use super::remote::{self, PodRef, Question, Tier};
-use super::{CANNOT_TELL, Error, FAILURE, Output, SUCCESS, When, pretty_json, use_color};
 use crate::diagnose::Pull;
 use crate::kubernetes::ask::AskError;
 use crate::kubernetes::forward::Admin;
@@ -87,7 +88,7 @@ pub(super) struct WhyArgs {
     color: When,
 
     /// With --local: the longest wait for any single answer from the network
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::args::duration)]
     timeout: std::time::Duration,
 
     #[command(flatten)]

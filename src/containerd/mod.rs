@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
 
+use crate::model::connect::Roots;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::Roots;
 use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::proxy::Way;
 use crate::model::runtime::Runtime;

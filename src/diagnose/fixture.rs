@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::model::connect::{
+    Certificate, Connect, Connected, Connection, Dial, Roots, Session, Tls,
+};
 use crate::model::credential::{CredentialId, CredentialSource, KeyringEvidence, SourceEvidence};
 use crate::model::endpoint::{Endpoint, Host, Role, Scheme};
 use crate::model::evidence::{
-    Access, AddressRecord, Answer, Attempt, BlobFound, Certificate, Challenge, ClockCheck, Connect,
-    Connected, Connection, Dial, Evidence, Family, Grant, Head, Layer, Leg, ManifestFound, Ping,
-    Query, Resolution, ResolutionSource, Resolve, Roots, Session, Skip, Step, Tls, TokenExchange,
-    Walk,
+    Access, Attempt, BlobFound, Challenge, ClockCheck, Evidence, Grant, Head, Layer, Leg,
+    ManifestFound, Ping, TokenExchange, Walk,
 };
 use crate::model::fault::{
     DnsFault, HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
@@ -19,6 +20,10 @@ use crate::model::fault::{
 use crate::model::hosts::{HostsConfig, RegistryHost};
 use crate::model::network::{MappedCidr, MappedClass};
 use crate::model::proxy::{ProxySettings, Way};
+use crate::model::resolve::{
+    AddressRecord, Answer, Family, Query, Resolution, ResolutionSource, Resolve,
+};
+use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, Unseen, Vantage};
 

@@ -5,8 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::credential::{CredentialId, CredentialSource};
-use crate::model::evidence::{Attempt, Evidence, Step};
+use crate::model::evidence::{Attempt, Evidence};
 use crate::model::fault::{HttpFault, TokenFault};
+use crate::model::step::Step;
 use crate::model::workload::{Found, SecretSought};
 
 /// One Secret of a pod.
@@ -175,8 +176,8 @@ mod tests {
     use crate::diagnose::fixture::{REGISTRY, credential, failed, healthy, secret, status};
     use crate::model::credential::{KeyMismatch, MatchRule, SourceEvidence, SourceProblem};
     use crate::model::endpoint::Role;
-    use crate::model::evidence::Skip;
     use crate::model::fault::Phase;
+    use crate::model::step::Skip;
     use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
 
     /// Of a pod that names these.

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::evidence::{Evidence, LayerRead, Step, Walk};
+use crate::model::evidence::{Evidence, LayerRead, Walk};
 use crate::model::fault::HttpFault;
+use crate::model::step::Step;
 use crate::model::transfer::StreamEnd;
 use crate::model::units::Bytes;
 

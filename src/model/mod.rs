@@ -3,6 +3,7 @@
 //! Nothing here does I/O, and nothing here holds a secret: everything in this module may be
 //! printed, stored and sent to a colleague.
 
+pub mod connect;
 pub mod credential;
 pub mod documents;
 pub mod endpoint;
@@ -17,7 +18,9 @@ pub mod path;
 pub mod platform;
 pub mod proxy;
 pub mod reference;
+pub mod resolve;
 pub mod runtime;
+pub mod step;
 pub mod text;
 pub mod transfer;
 pub mod units;

@@ -8,9 +8,11 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Connection, Dial, Family, Step};
+use super::connect::{Connection, Dial};
 use super::fault::TcpFault;
 use super::path::PathClass;
+use super::resolve::Family;
+use super::step::Step;
 use super::units::{optional_seconds, seconds};
 
 // ---- declared by the operator -------------------------------------------------------------------

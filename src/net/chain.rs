@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rustls::CertificateError;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::model::evidence::{BadLink, Certificate, ExpiredRoot, LinkProblem};
+use crate::model::connect::{BadLink, Certificate, ExpiredRoot, LinkProblem};
 use crate::model::fault::TlsFault;
 use crate::model::text::{clean, hex};
 use crate::trust::{self, Fault, GoBuild, Place, Pool, Verdict};

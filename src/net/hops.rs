@@ -21,9 +21,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::kernel;
 use super::tcp::from_io;
-use crate::model::evidence::Family;
 use crate::model::fault::{IcmpError, TcpFault};
 use crate::model::hops::{Ended, Hop, Trace};
+use crate::model::resolve::Family;
 
 /// How far, how long and how eagerly to look.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -18,8 +18,8 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
 
-use crate::model::evidence::Family;
 use crate::model::fault::IcmpError;
+use crate::model::resolve::Family;
 
 /// The part of TCP_INFO (linux/tcp.h) in use here. `None`: this kernel does not tell, or has not
 /// measured it yet.

@@ -18,7 +18,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::model::evidence::Roots;
+use crate::model::connect::Roots;
 use crate::model::fault::instant;
 use crate::model::text;
 use crate::net::mounted;

@@ -12,8 +12,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::kernel;
-use crate::model::evidence::{Connect, Connected, Connection, Dial, Family, Step};
+use crate::model::connect::{Connect, Connected, Connection, Dial};
 use crate::model::fault::{IcmpError, TcpFault};
+use crate::model::resolve::Family;
+use crate::model::step::Step;
 
 /// What came of the connect phase.
 #[derive(Debug)]

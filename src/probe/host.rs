@@ -15,12 +15,11 @@ use super::{Check, SMALL_BODY, segments};
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Behaviour, Release, Rules};
 use crate::model::endpoint::{Role, Scheme};
-use crate::model::evidence::{
-    Attempt, BlobFound, Head, Leg, Ping, Skip, Step, TracedExchange, Walk,
-};
+use crate::model::evidence::{Attempt, BlobFound, Head, Leg, Ping, TracedExchange, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault};
 use crate::model::hops::Trace;
 use crate::model::reference::check_digest;
+use crate::model::step::{Skip, Step};
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::net::hops::{self, Bounds};

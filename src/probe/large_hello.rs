@@ -9,9 +9,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::Edges;
+use crate::model::connect::Session;
 use crate::model::endpoint::Host;
-use crate::model::evidence::{Evidence, LargeHello, Leg, Session, Step};
+use crate::model::evidence::{Evidence, LargeHello, Leg};
 use crate::model::fault::TlsFault;
+use crate::model::step::Step;
 use crate::net::tcp;
 use crate::net::tls::TlsClient;
 

@@ -16,14 +16,14 @@ use super::{Edges, Progress, trace};
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::Rules;
 use crate::containerd::proxy::ProxyServer;
+use crate::model::connect::{Connect, Connected, Tls};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{
-    ClockCheck, Connect, Connected, Leg, ResolutionSource, Resolve, SegmentTrial, Skip, Step, Tls,
-    TracedExchange, Transport,
-};
+use crate::model::evidence::{ClockCheck, Leg, SegmentTrial, TracedExchange, Transport};
 use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TlsFault};
 use crate::model::network::RouteOutcome;
 use crate::model::proxy::{Tunnel, Way};
+use crate::model::resolve::{ResolutionSource, Resolve};
+use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
 use crate::net::dns;
 use crate::net::http::{ForProxy, HttpConnection, Response};

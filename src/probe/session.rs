@@ -17,8 +17,9 @@ use super::redirects::{self, MAX_REQUESTS, Sensitive};
 use super::{SMALL_BODY, trace};
 use crate::containerd::behaviour::{Behaviour, Rules};
 use crate::model::endpoint::{Endpoint, Role};
-use crate::model::evidence::{Challenge, Grant, Skip, Step, TokenExchange};
+use crate::model::evidence::{Challenge, Grant, TokenExchange};
 use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
+use crate::model::step::{Skip, Step};
 use crate::pull_secret::entry::Credential;
 use crate::registry::challenge::{self, Bearer, Wanted};
 

@@ -1013,12 +1013,12 @@ mod tests {
             answer("n3", report("healthy"), "2026-11-23T08:30:00Z"),
         ];
         let mut sick = report("healthy").evidence;
-        sick.walk.legs[0].connect.outcome = crate::model::evidence::Step::Failed {
+        sick.walk.legs[0].connect.outcome = crate::model::step::Step::Failed {
             fault: crate::model::fault::TcpFault::Timeout,
             took: Duration::from_secs(10),
         };
         for dial in &mut sick.walk.legs[0].connect.attempts {
-            dial.outcome = crate::model::evidence::Step::Failed {
+            dial.outcome = crate::model::step::Step::Failed {
                 fault: crate::model::fault::TcpFault::Timeout,
                 took: Duration::from_secs(10),
             };

@@ -8,10 +8,9 @@ use super::secret::{SecretDocument, SecretReport};
 use crate::diagnose::path::{Knob, LegPath, Reachability};
 use crate::diagnose::throughput::{Rate, Throughput};
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
+use crate::model::connect::{Connect, Tls};
 use crate::model::endpoint::Role;
-use crate::model::evidence::{
-    Attempt, Challenge, Connect, Evidence, Leg, ResolutionSource, Resolve, Skip, Step, Tls, Walk,
-};
+use crate::model::evidence::{Attempt, Challenge, Evidence, Leg, Walk};
 use crate::model::fault::{instant, show_server};
 use crate::model::hops::{Ended, Trace};
 use crate::model::hosts::HostsConfig;
@@ -19,6 +18,8 @@ use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, Way};
+use crate::model::resolve::{ResolutionSource, Resolve};
+use crate::model::step::{Skip, Step};
 use crate::model::text::wrapped;
 use crate::model::transfer::{StageKind, StreamEnd, Transfer, TransferEnd};
 use crate::model::units::{Bytes, Mbit, Took};

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style};
 use super::{SCHEMA_VERSION, Tool};
-use crate::model::evidence::Step;
 use crate::model::fault::{instant, show_server};
 use crate::model::network::{EgressTrial, Link, Metadata, Route};
 use crate::model::proxy::{Proxy, ProxySettings};
+use crate::model::step::Step;
 use crate::model::units::Took;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 

@@ -6,9 +6,9 @@ use crate::daemon::store::summary::PathSummary;
 use crate::diagnose::Confidence;
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::endpoint::Role;
-use crate::model::evidence::Family;
 use crate::model::network::EgressTrial;
 use crate::model::path::PathClass;
+use crate::model::resolve::Family;
 use crate::model::vantage::Vantage;
 
 /// The nodes whose tests are counted together, one at a time.
@@ -155,8 +155,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::evidence::Step;
     use crate::model::network::{EgressMethod, EgressSeen, Metadata, MetadataFacts, Provider};
+    use crate::model::step::Step;
     use crate::model::vantage::{NetworkView, NodeFacts};
 
     fn path(leg: Role, class: Option<PathClass>, confidence: Confidence) -> PathSummary {

@@ -123,7 +123,7 @@ impl Cooldowns {
 mod tests {
     use super::*;
     use crate::model::credential::CredentialSource;
-    use crate::model::evidence::{Skip, Step};
+    use crate::model::step::{Skip, Step};
 
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(86_400 * 20_000 + seconds))

@@ -100,9 +100,10 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::model::connect::Session;
     use crate::model::endpoint::{Host, Scheme};
-    use crate::model::evidence::{Session, Step};
     use crate::model::fault::TlsFault;
+    use crate::model::step::Step;
     use crate::model::units::Bytes;
 
     const SECOND: Duration = Duration::from_secs(1);

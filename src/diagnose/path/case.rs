@@ -7,10 +7,12 @@ use ipnet::IpNet;
 
 use super::ranges;
 use super::{Candidate, Fact, Knob, Place, Reachability};
-use crate::model::evidence::{Connection, Dial, Family, Leg};
+use crate::model::connect::{Connection, Dial};
+use crate::model::evidence::Leg;
 use crate::model::fault::TlsFault;
 use crate::model::network::{Link, MappedCidr, MappedClass, RouteOutcome};
 use crate::model::path::{IntranetKind, PathAttributes, PathClass, Signal};
+use crate::model::resolve::Family;
 use crate::model::units::Took;
 
 /// What a rule says of an address.

@@ -21,10 +21,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Confidence;
 use crate::model::endpoint::{Endpoint, Host, Role};
-use crate::model::evidence::{Evidence, Family, Leg, Skip, Step, Walk};
+use crate::model::evidence::{Evidence, Leg, Walk};
 use crate::model::fault::TcpFault;
 use crate::model::network::{EgressMethod, EgressSeen};
 use crate::model::path::{PathAttributes, PathClass, Signal};
+use crate::model::resolve::Family;
+use crate::model::step::{Skip, Step};
 use crate::model::vantage::Vantage;
 use case::Judgement;
 

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 
 use super::case::Judgement;
 use super::{Fact, Fix, Knob, LegPath, Place, Reachability, advice, reachability};
-use crate::model::evidence::{Family, Leg, Step};
+use crate::model::evidence::Leg;
 use crate::model::fault::TcpFault;
 use crate::model::path::{IntranetKind, PathClass, Signal};
+use crate::model::resolve::Family;
+use crate::model::step::Step;
 
 /// Whether this network has a way out, by what else was tried.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -7,9 +7,9 @@ use super::case::{Case, Judgement, join, join_unique};
 use super::ranges;
 use super::{Candidate, Confidence, Fact, Knob, Place, Reachability};
 use crate::model::endpoint::Host;
-use crate::model::evidence::Family;
 use crate::model::network::{ClusterNetwork, EgressSeen};
 use crate::model::path::{EipOf, PathClass, Signal};
+use crate::model::resolve::Family;
 use crate::model::vantage::NetworkView;
 
 /// A public address: whether our packets get there by SNAT, by an EIP, or as they are.

@@ -11,11 +11,9 @@ use super::{LegPath, Reachability, classify};
 use crate::config::Config;
 use crate::diagnose::fixture::{self, done, failed, ms};
 use crate::diagnose::{Confidence, diagnose};
+use crate::model::connect::{Connect, Connected, Connection, Dial, Tls};
 use crate::model::endpoint::Role;
-use crate::model::evidence::{
-    Connect, Connected, Connection, Dial, Evidence, Family, Leg, RateLimit, Skip, Step, Tls,
-    Transport,
-};
+use crate::model::evidence::{Evidence, Leg, RateLimit, Transport};
 use crate::model::fault::{DnsFault, IcmpError, TcpFault, TlsFault};
 use crate::model::hops::{Ended, Hop, Trace};
 use crate::model::network::{
@@ -24,6 +22,8 @@ use crate::model::network::{
 };
 use crate::model::path::{PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, Way};
+use crate::model::resolve::Family;
+use crate::model::step::{Skip, Step};
 use crate::model::vantage::{NetworkView, Vantage};
 
 /// A whole file.

@@ -4,8 +4,9 @@ use super::{PULL_BY_HAND, TELL_US, at, auth, new, transport};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::{Role, Scheme};
-use crate::model::evidence::{Evidence, Step, Walk};
+use crate::model::evidence::{Evidence, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase};
+use crate::model::step::Step;
 use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
 
 /// The registry took the connection and gave no usable answer to the first request. A status is

@@ -9,8 +9,9 @@ use crate::model::credential::{
     CredentialId, CredentialSource, KeyMismatch, MatchRule, SourceProblem,
 };
 use crate::model::endpoint::{Role, Scheme};
-use crate::model::evidence::{Access, Attempt, Challenge, Evidence, Step};
+use crate::model::evidence::{Access, Attempt, Challenge, Evidence};
 use crate::model::fault::{HttpFault, Phase, TokenFault};
+use crate::model::step::Step;
 use crate::model::vantage::Unseen;
 
 /// Every attempt was refused, or none could be made.

@@ -4,7 +4,8 @@ use super::names::is_public_registry;
 use super::{at, in_force};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding};
-use crate::model::evidence::{BadLink, Certificate, Evidence, Leg, LinkProblem};
+use crate::model::connect::{BadLink, Certificate, LinkProblem};
+use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
 
 /// A cause, and what to do.

@@ -8,9 +8,11 @@ use super::{TELL_US, at};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Finding, path};
 use crate::model::endpoint::Role;
-use crate::model::evidence::{Evidence, Family, Leg, ResolutionSource, Skip, Step};
+use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{IcmpError, Phase, TcpFault};
 use crate::model::path::{IntranetKind, PathClass};
+use crate::model::resolve::{Family, ResolutionSource};
+use crate::model::step::{Skip, Step};
 use crate::model::units::Took;
 
 /// No address could be connected to.

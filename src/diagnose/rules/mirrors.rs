@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::{judge, new};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Failover, Finding, Pull, Severity};
-use crate::model::evidence::{Evidence, Step, Walk};
+use crate::model::evidence::{Evidence, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, TcpFault, TlsFault, TokenFault};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect};
+use crate::model::step::Step;
 use crate::model::units::Took;
 
 /// containerd's own limits (`docker.DefaultHTTPTransport`): a dial, a handshake, an answer's head.

@@ -363,7 +363,7 @@ fn is_absent(evidence: &Evidence) -> bool {
 
 /// The walk came to its end.
 fn is_complete(evidence: &Evidence) -> bool {
-    use crate::model::evidence::{Skip, Step};
+    use crate::model::step::{Skip, Step};
     if evidence.pulled == Some(true) {
         return true;
     }
@@ -382,7 +382,7 @@ fn is_complete(evidence: &Evidence) -> bool {
 
 /// The walk was ended before what might count against a rate limit.
 fn is_spared(evidence: &Evidence) -> bool {
-    use crate::model::evidence::{Skip, Step};
+    use crate::model::step::{Skip, Step};
     let reason = Skip::Spared;
     matches!(&evidence.walk.manifest, Step::Skipped { reason: skip } if *skip == reason)
 }

@@ -7,8 +7,10 @@ use super::at;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::endpoint::Host;
-use crate::model::evidence::{Evidence, Family, Leg, Query, ResolutionSource, Said, Step};
+use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TcpFault, TlsFault, show_server};
+use crate::model::resolve::{Family, Query, ResolutionSource, Said};
+use crate::model::step::Step;
 use crate::model::units::Took;
 
 /// A name that does not resolve.

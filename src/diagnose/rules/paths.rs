@@ -4,9 +4,10 @@ use super::{at, new};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::path::{self, LegPath, Reachability};
 use crate::diagnose::{Confidence, Finding, Severity};
-use crate::model::evidence::{Evidence, Family};
+use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
 use crate::model::path::{PathClass, Signal};
+use crate::model::resolve::Family;
 use crate::model::vantage::NetworkView;
 
 /// Nobody on the public network is reached: it is not this registry.

@@ -5,9 +5,10 @@ use super::{at, in_force, pull, tls};
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Pull, Severity};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Evidence, Leg, Step};
+use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, ProxyFault, TlsFault};
 use crate::model::proxy::{Proxy, Way};
+use crate::model::step::Step;
 use crate::model::vantage::NetworkView;
 
 /// The proxy of a leg does not open the way to its server.

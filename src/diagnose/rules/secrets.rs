@@ -9,8 +9,9 @@ use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::credential::{
     CredentialSource, Expiry, ExpirySign, KeyringEvidence, Lint, LintRule, SourceEvidence,
 };
-use crate::model::evidence::{Evidence, Step};
+use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, TokenFault, instant};
+use crate::model::step::Step;
 
 /// The name of the Secret that CCE renews.
 const CCES_OWN: &str = "default-secret";

@@ -12,20 +12,20 @@ use crate::diagnose::fixture::{
     status,
 };
 use crate::diagnose::{Confidence, Finding, Pull, Severity, Verdict};
+use crate::model::connect::Session;
 use crate::model::credential::{
     CredentialId, CredentialSource, KeyMismatch, KeyringEvidence, Lint, LintRule, MatchRule,
     SourceEvidence, SourceProblem,
 };
 use crate::model::endpoint::{Role, Scheme};
-use crate::model::evidence::{
-    Access, Challenge, Evidence, Family, Head, LargeHello, RateLimit, Resolution, ResolutionSource,
-    Resolve, Session, Skip, Step,
-};
+use crate::model::evidence::{Access, Challenge, Evidence, Head, LargeHello, RateLimit};
 use crate::model::fault::{
     Distrust, DnsFault, HttpFault, IcmpError, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
 };
 use crate::model::hosts::HostKind;
 use crate::model::network::{Provider, ProviderBy, ProviderSign};
+use crate::model::resolve::{Family, Resolution, ResolutionSource, Resolve};
+use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, Unseen};
 
@@ -180,7 +180,7 @@ fn harmless_variants_of_a_healthy_walk_have_none() {
 
 // ---- names --------------------------------------------------------------------------------------
 
-fn asked(fault: &DnsFault) -> Vec<crate::model::evidence::Query> {
+fn asked(fault: &DnsFault) -> Vec<crate::model::resolve::Query> {
     vec![
         query(2, REGISTRY, Family::V4, Err(fault.clone())),
         query(2, REGISTRY, Family::V6, Err(fault.clone())),

@@ -4,9 +4,10 @@ use super::new;
 use crate::diagnose::cause::Cause;
 use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::credential::CredentialSource;
-use crate::model::evidence::{Access, Evidence, Step};
+use crate::model::evidence::{Access, Evidence};
 use crate::model::fault::{HttpFault, TokenFault};
 use crate::model::kubelet::{PresentImages, present_images};
+use crate::model::step::Step;
 use crate::model::workload::{EipProblem, Found, PodUse, PullPolicy};
 
 /// Secrets that a pod names and that are not there for it.

@@ -25,10 +25,11 @@ use tokio::time::{Instant, timeout};
 use super::order;
 use super::resolv::{ResolverConfig, is_domain_name, name_list};
 use crate::model::endpoint::Host;
-use crate::model::evidence::{
-    AddressRecord, Answer, Family, Query, Resolution, ResolutionSource, Resolve, Step,
-};
 use crate::model::fault::DnsFault;
+use crate::model::resolve::{
+    AddressRecord, Answer, Family, Query, Resolution, ResolutionSource, Resolve,
+};
+use crate::model::step::Step;
 use crate::model::text::clean;
 
 /// Which addresses are wanted.

@@ -1,7 +1,7 @@
 //! Which certificate of a chain is at fault, and whose it is to mend.
 
 use super::*;
-use crate::model::evidence::{BadLink, ExpiredRoot, LinkProblem};
+use crate::model::connect::{BadLink, ExpiredRoot, LinkProblem};
 
 fn link(problem: LinkProblem) -> BadLink {
     let mut certificate = certificate("Issuing CA", days_from_now(-900), days_from_now(900));

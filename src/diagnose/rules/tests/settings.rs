@@ -3,8 +3,9 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::model::connect::Tls;
 use crate::model::credential::{Expiry, ExpirySign};
-use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Tls, Walk};
+use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Walk};
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::proxy::{Proxy, Way};

@@ -592,7 +592,7 @@ async fn pages_and_api_tell_all_and_hold_no_secret_and_no_script() {
         index.body
     );
     let entry = daemon.get("/causes/auth_denied").body;
-    let told = pullpath::diagnose::cause::Cause::AuthDenied.entry();
+    let told = pullpath::diagnose::catalogue::Cause::AuthDenied.entry();
     assert!(entry.contains(told.title) && entry.contains("What to do"));
     let unknown = daemon.get("/causes/%3Cb%3Enone");
     assert_eq!(unknown.status, 404);

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use harness::{Outcome, Probe, probe};
 use http::Method;
-use pullpath::diagnose::cause::{Cause, Detected};
-use pullpath::diagnose::{Confidence, Pull, Severity};
+use pullpath::diagnose::Pull;
+use pullpath::diagnose::catalogue::{Cause, Detected};
+use pullpath::diagnose::level::{Confidence, Severity};
 use pullpath::model::endpoint::Role;
 use support::image::{Content, Flavour, Image, OCI_MANIFEST};
 use support::pki::{Ca, Flaw};

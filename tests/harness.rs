@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pullpath::diagnose::{Pull, Severity};
+use pullpath::diagnose::Pull;
+use pullpath::diagnose::level::Severity;
 use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
 use tokio::process::Command;

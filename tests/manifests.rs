@@ -6,7 +6,8 @@ mod harness;
 mod support;
 
 use harness::{Outcome, Probe};
-use pullpath::diagnose::{Pull, Severity};
+use pullpath::diagnose::Pull;
+use pullpath::diagnose::level::Severity;
 use support::registry::{Auth, Redirect};
 use support::{PUBLIC_REPOSITORY, World};
 

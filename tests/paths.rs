@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use lab::netns::Netns;
 use metadata::{CANARY, Cloud, Facts};
+use pullpath::diagnose::Pull;
+use pullpath::diagnose::level::Confidence;
 use pullpath::diagnose::path::{LegPath, Reachability};
-use pullpath::diagnose::{Confidence, Pull};
 use pullpath::model::endpoint::Role;
 use pullpath::model::hops::Ended;
 use pullpath::model::network::{Metadata, MetadataSkip, Provider};

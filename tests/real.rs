@@ -14,8 +14,9 @@ use std::process::{Command, Stdio};
 
 use lab::process::run;
 use pullpath::diagnose::Pull;
-use pullpath::model::evidence::{Evidence, ResolutionSource};
+use pullpath::model::evidence::Evidence;
 use pullpath::model::fault::DnsFault;
+use pullpath::model::resolve::ResolutionSource;
 use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
 use stack::{

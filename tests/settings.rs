@@ -11,7 +11,8 @@ use std::process::Stdio;
 
 use harness::{Outcome, Probe, probe};
 use http::Method;
-use pullpath::diagnose::{Confidence, Pull, Severity};
+use pullpath::diagnose::Pull;
+use pullpath::diagnose::level::{Confidence, Severity};
 use pullpath::model::evidence::Walk;
 use pullpath::model::proxy::Way;
 use pullpath::model::vantage::Unseen;

@@ -241,7 +241,7 @@ fn alerts_ask_for_metrics_and_labels_that_are_there() {
         if let Some(runbook) = runbook {
             let (_, code) = runbook.split_once("docs/causes.md#{{ end }}").unwrap();
             let is_known = code == "{{ $labels.cause }}"
-                || code.parse::<pullpath::diagnose::cause::Cause>().is_ok();
+                || code.parse::<pullpath::diagnose::catalogue::Cause>().is_ok();
             assert!(is_known, "{name}: {runbook}");
         }
         // What templates ask for is there, too.

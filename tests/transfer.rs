@@ -17,8 +17,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::{Outcome, Probe};
-use pullpath::diagnose::{Pull, Severity};
-use pullpath::model::evidence::Step;
+use pullpath::diagnose::Pull;
+use pullpath::diagnose::level::Severity;
+use pullpath::model::step::Step;
 use pullpath::model::transfer::{StreamEnd, TransferEnd};
 use pullpath::report::{Document, Report};
 use stack::{REPOSITORY, TAG};

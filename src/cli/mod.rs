@@ -32,7 +32,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::daemon::http::metrics;
-use crate::diagnose::cause::{self, Cause};
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::explain;
 use crate::report::Document;
 use error::Error;
 use output::{CANNOT_TELL, SUCCESS, pretty_json};
@@ -164,12 +165,12 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Replay(args) => return replay::run(&args, out),
         Command::Secret(args) => return secret::run(args, out),
         Command::Lint(args) => return lint::run(&args, out),
-        Command::Explain { markdown: true, .. } => cause::markdown(),
-        Command::Explain { code: None, .. } => cause::list(),
+        Command::Explain { markdown: true, .. } => explain::markdown(),
+        Command::Explain { code: None, .. } => explain::list(),
         Command::Explain {
             code: Some(code), ..
         } => match code.parse::<Cause>() {
-            Ok(cause) => cause::explain(cause),
+            Ok(cause) => explain::explain(cause),
             Err(_) => {
                 return Err(Error::NoSuchCause {
                     nearest: nearest(&code),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::board::Board;
-use crate::diagnose::Severity;
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Severity;
 use crate::kubernetes::follow::State;
 use crate::lint::Snapshot;
 use crate::model::histogram::Histogram;

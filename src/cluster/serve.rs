@@ -250,7 +250,7 @@ fn failing<'a>((key, one): (&'a ContainerKey, &'a Failing)) -> FailingSummary<'a
         image: &one.image,
         registry: &one.registry,
         node: &one.node,
-        cause: one.told.cause.map(crate::diagnose::cause::Cause::code),
+        cause: one.told.cause.map(crate::diagnose::catalogue::Cause::code),
         or: one.told.or.iter().map(|cause| cause.code()).collect(),
         facts: advice::facts(&one.told, &one.image),
         text: &one.text,

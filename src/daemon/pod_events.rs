@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::schedule::clock::hash;
 use super::store::target::Target;
 use super::store::targets::EventCounts;
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Finding, Pull, Severity};
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Severity;
+use crate::diagnose::{Finding, Pull};
 use crate::kubernetes::follow::View;
 use crate::kubernetes::publish::{MOST_MESSAGE, Note, PublishError, Published, publish};
 use crate::model::text::{clean, without_title};
@@ -428,7 +429,7 @@ mod tests {
         let finding = Finding {
             cause: Cause::Fw403,
             severity: Severity::Critical,
-            confidence: crate::diagnose::Confidence::Medium,
+            confidence: crate::diagnose::level::Confidence::Medium,
             leg: None,
             phase: None,
             evidence: vec!["HTTP 403: a page titled 'Sign in, ann@example.com'".to_owned()],
@@ -443,7 +444,7 @@ mod tests {
         let finding = Finding {
             cause: Cause::AuthBadCred,
             severity: Severity::Critical,
-            confidence: crate::diagnose::Confidence::High,
+            confidence: crate::diagnose::level::Confidence::High,
             leg: None,
             phase: None,
             evidence: vec!["e".repeat(5000), "second".to_owned()],

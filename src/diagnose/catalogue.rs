@@ -1,12 +1,16 @@
-//! The entries of the catalogue, by area. Texts only; what they are for is in [`super::cause`].
+//! The catalogue of causes: their codes, and what is known of each before anything was observed.
+//!
+//! A code is a metric label, a JSON value and the name of its documentation at once. It is never
+//! renamed and never used again for something else.
+
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Severity::{Critical, Info, Warning};
-use super::cause::Capability::Fleet;
-use super::cause::Detected::{ByTransfer, Needs, Now};
-use super::cause::Entry;
+use super::level::Severity::{self, Critical, Info, Warning};
+use Capability::Fleet;
+use Detected::{ByTransfer, Needs, Now};
 
 macro_rules! areas {
     ($($area:ident = $title:literal),* $(,)?) => {
@@ -888,5 +892,77 @@ causes! {
         cause "Not known."
         tell "The fault as it was seen."
         fix "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers: it should have a name."
+    }
+}
+
+/// What is known of a cause before anything was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub code: &'static str,
+    pub(super) area: Area,
+    /// As a finding has it unless its rule says otherwise.
+    pub severity: Severity,
+    pub title: &'static str,
+    /// What users see: kubelet events, containerd's words.
+    pub symptom: &'static str,
+    /// What happens.
+    pub cause: &'static str,
+    /// How Pullpath tells it from its neighbours.
+    pub tell: &'static str,
+    /// What to do.
+    pub fix: &'static str,
+    /// Root causes that this one follows from when both are seen on a leg.
+    pub masked_by: &'static [Cause],
+    pub detected: Detected,
+}
+
+/// Whether this version can tell the cause, and by what.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Detected {
+    Now,
+    /// By how layers come, and so by a transfer test alone.
+    ByTransfer,
+    /// The catalogue explains it; a later capability will tell it.
+    Needs(Capability),
+}
+
+/// What some causes wait for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Capability {
+    /// Several nodes beside each other.
+    Fleet,
+}
+
+impl Capability {
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Self::Fleet => "the comparison of nodes",
+        }
+    }
+}
+
+/// There is no cause of that code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no cause has this code")]
+pub struct UnknownCode;
+
+impl Cause {
+    /// It is told by a transfer test alone.
+    pub fn is_of_transfer(self) -> bool {
+        self.entry().detected == Detected::ByTransfer
+    }
+}
+
+impl FromStr for Cause {
+    type Err = UnknownCode;
+
+    /// Takes a code as it is printed, and as it may be typed (`TLS_NAME`, `tls-name`).
+    fn from_str(text: &str) -> Result<Self, UnknownCode> {
+        let code = text.trim().to_ascii_lowercase().replace('-', "_");
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|cause| cause.code() == code)
+            .ok_or(UnknownCode)
     }
 }

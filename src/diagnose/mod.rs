@@ -1,9 +1,10 @@
 //! Pure: evidence in, verdict out. No sockets, no clock, no secrets.
 
-mod catalogue;
-pub mod cause;
+pub mod catalogue;
+pub mod explain;
 #[cfg(test)]
 mod fixture;
+pub mod level;
 pub mod path;
 mod rules;
 pub mod secrets;
@@ -19,7 +20,8 @@ use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
 use crate::model::workload::EipProblem;
-use cause::Cause;
+use catalogue::Cause;
+use level::{Confidence, Severity};
 use path::LegPath;
 use secrets::SecretVerdict;
 use throughput::Throughput;
@@ -73,31 +75,6 @@ pub enum Pull {
     WouldFail,
     /// Something that decides it could not be seen; the findings say what.
     Unknown,
-}
-
-/// How bad a finding is.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// A pull succeeds, slower or at risk.
-    Warning,
-    /// A pull fails.
-    Critical,
-}
-
-/// How sure we are of a finding.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Confidence {
-    Low,
-    Medium,
-    High,
 }
 
 /// One thing that is wrong, where, on what evidence, and what to do.

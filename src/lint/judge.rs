@@ -9,8 +9,9 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::{Cluster, Finding, Looked, Read, SecretsSeen, Seen, Snapshot};
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{self, Confidence, Severity};
+use crate::diagnose;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::credential::{KeyMismatch, MatchRule, SourceProblem};
 use crate::model::workload::ContainerKind;

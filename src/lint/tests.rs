@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::judge::{judge, needs};
 use super::{Cluster, Finding, Listed, Looked, Read, Snapshot, Unknown};
-use crate::diagnose::Severity::{Critical, Info, Warning};
+use crate::diagnose::level::Severity::{Critical, Info, Warning};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::workload::ContainerKind;
 use crate::workload::makers::{

@@ -1,7 +1,7 @@
 //! What is to be said of a failure to a person: what its text names, and one thing to do.
 
 use super::failure::Told;
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::Role;
 use crate::model::reference::Reference;
 

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::{Role, split_port};
 use crate::model::reference::Reference;
 use crate::model::text::clean;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::event::Took;
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
 use crate::model::units::{Bytes, Mbit, Took as Shown};
 
 /// Why pulls are slow, and by what figures.

@@ -4,7 +4,7 @@
 //! 1.6 to 2.x, of containers/image (CRI-O), and of docker. `tests/data/pulls.yaml` has them as they are
 //! met in the field.
 
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::Role;
 
 /// What kind of thing happened.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::event::{Event, Said, Took, read};
 use super::failure::{self, Told};
 use super::judge::{self, Slow};
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
 use crate::model::histogram::{BYTES_PER_SECOND, Histogram};
 use crate::model::reference::Reference;
 use crate::model::text::clean;

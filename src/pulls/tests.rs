@@ -9,7 +9,7 @@ use super::event::{Event, Said, Took, duration, read};
 use super::failure::{self, Told};
 use super::judge::judge;
 use super::tally::{Limits, Tally, rate};
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
 use crate::model::units::Bytes;
 use crate::redact::{MOST_SHOWN, shown};
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Tool;
 use super::text::{Ink, Page, Style};
-use crate::diagnose::Severity;
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Severity;
 use crate::lint::{Finding, Seen, Snapshot};
 use crate::model::workload::ContainerKind;
 

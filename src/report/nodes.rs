@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, render as render_report, render_why};
 use super::{Report, SCHEMA_VERSION, Tool};
+use crate::diagnose::level::Severity;
 use crate::diagnose::path::Reachability;
-use crate::diagnose::{Finding, Pull, Severity};
+use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::units::Mbit;
 

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Tool;
-use crate::diagnose::{self, Finding, Severity};
+use crate::diagnose::level::Severity;
+use crate::diagnose::{self, Finding};
 use crate::model::credential::{KeyringEvidence, SourceEvidence};
 use crate::model::reference::Reference;
 

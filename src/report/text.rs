@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::Report;
 use super::secret::{SecretDocument, SecretReport};
+use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::{Knob, LegPath, Reachability};
 use crate::diagnose::throughput::{Rate, Throughput};
-use crate::diagnose::{Confidence, Finding, Pull, Severity};
+use crate::diagnose::{Finding, Pull};
 use crate::model::connect::{Connect, Tls};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Challenge, Evidence, Leg, Walk};

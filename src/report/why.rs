@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::nodes::NodeFailure;
 use super::text::{Ink, Page, Style};
 use super::{Report, SCHEMA_VERSION, Tool};
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Pull, Severity};
+use crate::diagnose::Pull;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Severity;
 use crate::model::workload::{ContainerKind, Found};
 
 /// What `why -o json` prints.

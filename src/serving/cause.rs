@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::http::{html, plain};
-use crate::diagnose::cause::{self, Cause, Entry};
+use crate::diagnose::catalogue::{Cause, Entry};
+use crate::diagnose::explain;
 
 #[derive(Template)]
 #[template(path = "cause.html", config = "src/serving/askama.toml")]
@@ -38,7 +39,7 @@ fn render(cause: Cause) -> askama::Result<String> {
     let entry = cause.entry();
     CausePage {
         entry,
-        parts: cause::parts(entry).into_iter().map(entry_part).collect(),
+        parts: explain::parts(entry).into_iter().map(entry_part).collect(),
     }
     .render()
 }
@@ -62,7 +63,7 @@ mod tests {
             let page = render(*cause).unwrap();
             assert!(page.contains(cause.code()), "{page}");
             assert!(!page.contains('`'), "{page}");
-            for (heading, _) in cause::parts(cause.entry()) {
+            for (heading, _) in explain::parts(cause.entry()) {
                 assert!(page.contains(heading), "{}: {heading}", cause.code());
             }
         }

@@ -23,7 +23,8 @@ use pullpath::daemon::schedule::cooldown::Rejected;
 use pullpath::daemon::schedule::ledger::{Ledger, Limits};
 use pullpath::daemon::schedule::timetable::{Due, Rhythm, Timetable};
 use pullpath::model::credential::{CredentialId, CredentialSource};
-use pullpath::model::evidence::{Attempt, Skip, Step};
+use pullpath::model::evidence::Attempt;
+use pullpath::model::step::{Skip, Step};
 use pullpath::model::units::Bytes;
 use sharing::{Sharing, Store};
 

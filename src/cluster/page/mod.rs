@@ -8,8 +8,8 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::board::{Board, Role};
-use crate::diagnose::Severity;
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Severity;
 use crate::lint::{Finding, Snapshot};
 use crate::model::fault::instant;
 use crate::model::units::{Mbit, Took};

@@ -3,7 +3,7 @@
 use super::slots::{Rule, VERSION};
 use crate::daemon::schedule::clock::hash;
 use crate::daemon::store::summary::PathSummary;
-use crate::diagnose::Confidence;
+use crate::diagnose::level::Confidence;
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::endpoint::Role;
 use crate::model::network::EgressTrial;

@@ -7,8 +7,8 @@ use std::sync::PoisonError;
 
 use crate::daemon::store::summary::PhaseSummary;
 use crate::daemon::store::targets::{LeaseAccess, Rates, TargetStore, Watched};
-use crate::diagnose::Confidence;
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Confidence;
 use crate::diagnose::path::is_met;
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;

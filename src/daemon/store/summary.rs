@@ -6,8 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::daemon::schedule::backoff::Answered;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::throughput::Throughput;
-use crate::diagnose::{Confidence, Finding, Pull, Severity};
+use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg, RateLimit, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, TokenFault};

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Confidence;
+use super::level::Confidence;
 use crate::model::endpoint::{Endpoint, Host, Role};
 use crate::model::evidence::{Evidence, Leg, Walk};
 use crate::model::fault::TcpFault;

@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::{LegPath, Reachability, classify};
 use crate::config::Config;
+use crate::diagnose::diagnose;
 use crate::diagnose::fixture::{self, done, failed, ms};
-use crate::diagnose::{Confidence, diagnose};
+use crate::diagnose::level::Confidence;
 use crate::model::connect::{Connect, Connected, Connection, Dial, Tls};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg, RateLimit, Transport};

@@ -1,8 +1,9 @@
 //! What the registry and its storage answered: `/v2/`, manifest, layer, limits.
 
 use super::{PULL_BY_HAND, TELL_US, at, auth, new, transport};
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Confidence, Finding, Severity};
+use crate::diagnose::Finding;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{Evidence, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase};

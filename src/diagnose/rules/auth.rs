@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::{TELL_US, at, new, tls, transport};
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Confidence, Finding, Severity};
+use crate::diagnose::Finding;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::model::credential::{
     CredentialId, CredentialSource, KeyMismatch, MatchRule, SourceProblem,
 };

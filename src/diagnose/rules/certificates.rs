@@ -2,8 +2,9 @@
 
 use super::names::is_public_registry;
 use super::{at, in_force};
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Confidence, Finding};
+use crate::diagnose::Finding;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Confidence;
 use crate::model::connect::{BadLink, Certificate, LinkProblem};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};

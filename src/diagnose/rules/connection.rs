@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::paths::todo;
 use super::{TELL_US, at};
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
 use crate::diagnose::{Finding, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg};

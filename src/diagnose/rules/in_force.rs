@@ -3,7 +3,7 @@
 
 use super::new;
 use crate::diagnose::Finding;
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
 use crate::model::evidence::{Evidence, Leg};
 
 pub(super) const RESTART: &str = "Restart containerd on the node (`systemctl restart containerd`; running containers go on): it reads its configuration, its environment and the CA bundle once.";

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{judge, new};
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Failover, Finding, Pull, Severity};
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Severity;
+use crate::diagnose::{Failover, Finding, Pull};
 use crate::model::evidence::{Evidence, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, TcpFault, TlsFault, TokenFault};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect};

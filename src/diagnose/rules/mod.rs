@@ -19,8 +19,9 @@ mod workload;
 
 use std::iter;
 
-use super::cause::{Cause, Detected};
-use super::{Confidence, Finding, Pull, Severity, Verdict, path};
+use super::catalogue::{Cause, Detected};
+use super::level::{Confidence, Severity};
+use super::{Finding, Pull, Verdict, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{ByRelease, Evidence};
 use crate::model::fault::{HttpFault, Phase, instant};

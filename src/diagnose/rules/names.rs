@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::at;
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Confidence, Finding, Severity};
+use crate::diagnose::Finding;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TcpFault, TlsFault, show_server};

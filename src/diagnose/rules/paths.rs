@@ -1,9 +1,10 @@
 //! What the class of a path says: a way that is missing, or not the one that was meant.
 
 use super::{at, new};
-use crate::diagnose::cause::Cause;
+use crate::diagnose::Finding;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::{self, LegPath, Reachability};
-use crate::diagnose::{Confidence, Finding, Severity};
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
 use crate::model::path::{PathClass, Signal};

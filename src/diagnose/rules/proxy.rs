@@ -2,8 +2,9 @@
 
 use super::certificates::{self, PULL_ON_THE_NODE};
 use super::{at, in_force, pull, tls};
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Confidence, Finding, Pull, Severity};
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, ProxyFault, TlsFault};

@@ -4,8 +4,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::new;
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Confidence, Finding, Severity};
+use crate::diagnose::Finding;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::model::credential::{
     CredentialSource, Expiry, ExpirySign, KeyringEvidence, Lint, LintRule, SourceEvidence,
 };

@@ -11,7 +11,8 @@ use crate::diagnose::fixture::{
     dialled, done, endpoint, failed, grant, healthy, leg, now, query, resolved, secret, server,
     status,
 };
-use crate::diagnose::{Confidence, Finding, Pull, Severity, Verdict};
+use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::{Finding, Pull, Verdict};
 use crate::model::connect::Session;
 use crate::model::credential::{
     CredentialId, CredentialSource, KeyMismatch, KeyringEvidence, Lint, LintRule, MatchRule,

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::at;
-use crate::diagnose::cause::Cause;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::LegPath;
 use crate::diagnose::throughput::{self, Throughput};
-use crate::diagnose::{Confidence, Finding, Severity, path};
+use crate::diagnose::{Finding, path};
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::path::{EipOf, PathClass};

@@ -1,8 +1,9 @@
 //! What the manifest of a pod says of its pull: Secrets, policy, the EIP it asks for.
 
 use super::new;
-use crate::diagnose::cause::Cause;
-use crate::diagnose::{Confidence, Finding, Severity};
+use crate::diagnose::Finding;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::{Access, Evidence};
 use crate::model::fault::{HttpFault, TokenFault};

@@ -9,8 +9,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Confidence;
-use super::cause::Cause;
+use super::catalogue::Cause;
+use super::level::Confidence;
 use super::path;
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;

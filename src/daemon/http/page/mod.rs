@@ -9,7 +9,8 @@ use crate::daemon::store::history::{Outcome, Run};
 use crate::daemon::store::targets::{
     ClusterStatus, LeaseAccess, NodeStatus, Rates, TargetStore, Watched,
 };
-use crate::diagnose::{Finding, Pull, Severity};
+use crate::diagnose::level::Severity;
+use crate::diagnose::{Finding, Pull};
 use crate::kubernetes::follow;
 use crate::model::fault::instant;
 use crate::model::kubelet::KubeletVersion;

@@ -12,7 +12,7 @@ use super::ask::{self, AskError};
 use super::shapes::{Named, PodSpec, names};
 use crate::model::text::printable;
 use crate::model::workload::ContainerKind;
-use crate::workload::makers::ContainerSpec;
+use crate::workload::spec::ContainerSpec;
 use crate::workload::stuck::{ContainerSeen, ContainerState, EventSeen, PodSeen, Said};
 use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
 

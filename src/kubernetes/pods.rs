@@ -14,7 +14,7 @@ use super::follow::{View, follow};
 use super::shapes::{PodSpec, core_object, names};
 use crate::model::workload::ContainerKind;
 use crate::workload::discovery::{Container, Pod};
-use crate::workload::makers::ContainerSpec;
+use crate::workload::spec::ContainerSpec;
 use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
 
 /// A Pod of core/v1, as far as it is read.

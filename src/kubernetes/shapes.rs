@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::model::workload::ContainerKind;
-use crate::workload::makers::ContainerSpec;
-use crate::workload::volumes::VolumeSpec;
+use crate::workload::spec::ContainerSpec;
+use crate::workload::spec::VolumeSpec;
 
 /// The `spec` of a pod or of its template.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -23,10 +23,10 @@ use super::secrets::KEPT_ANNOTATION;
 use super::shapes::{Named, PodSpec, core_object};
 use crate::model::text::printable;
 use crate::workload::discovery::Patterns;
-use crate::workload::makers::{
-    Account, ContainerSpec, Head, Image, Maker, MakerKind, eip_problems,
-};
-use crate::workload::volumes::{ImageVolume, VolumeSpec};
+use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
+use crate::workload::spec::ContainerSpec;
+use crate::workload::spec::VolumeSpec;
+use crate::workload::volumes::ImageVolume;
 
 /// Objects that come in one answer: some 2 MB of pods.
 const PAGE: u32 = 250;

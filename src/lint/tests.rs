@@ -16,10 +16,10 @@ use super::{Cluster, Finding, Listed, Looked, Read, Snapshot, Unknown};
 use crate::diagnose::level::Severity::{Critical, Info, Warning};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::workload::ContainerKind;
-use crate::workload::makers::{
-    Account, ContainerSpec, Head, Image, Maker, MakerKind, eip_problems,
-};
-use crate::workload::volumes::{ImageVolume, VolumeSpec};
+use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
+use crate::workload::spec::ContainerSpec;
+use crate::workload::spec::VolumeSpec;
+use crate::workload::volumes::ImageVolume;
 
 const PASSWORD: &str = "hunter2-of-the-lint";
 

@@ -10,7 +10,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use crate::model::connect::{BadLink, Certificate, ExpiredRoot, LinkProblem};
 use crate::model::fault::TlsFault;
 use crate::model::text::{clean, hex};
-use crate::trust::{self, Fault, GoBuild, Place, Pool, Verdict};
+use crate::trust::refusal::{Fault, Place, Refusal};
+use crate::trust::{self, GoBuild, Pool, Verdict};
 
 /// The certificates of one handshake, leaf first, in DER form, and what came of them.
 #[derive(Clone, Debug, Default)]
@@ -130,13 +131,7 @@ impl Shown {
     }
 }
 
-fn fault(
-    refusal: &trust::Refusal,
-    pool: &Pool,
-    chain: &[Vec<u8>],
-    host: &str,
-    now: i64,
-) -> TlsFault {
+fn fault(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], host: &str, now: i64) -> TlsFault {
     let at = der(refusal.place, pool, chain).and_then(read);
     let local_time = from_seconds(now);
     match (&refusal.fault, at) {
@@ -176,7 +171,7 @@ fn fault(
     }
 }
 
-fn bad_link(refusal: &trust::Refusal, pool: &Pool, chain: &[Vec<u8>], now: i64) -> Option<BadLink> {
+fn bad_link(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], now: i64) -> Option<BadLink> {
     let (fault, place) = match &refusal.fault {
         Fault::UnknownAuthority { hint: Some(hint) } => (hint.fault.as_ref(), hint.place),
         fault => (fault, refusal.place),

@@ -3,6 +3,7 @@
 //! A text is less than a walk: it has one error of one host. Where it fits several causes, the one that
 //! claims least comes first, and the others beside it; where it fits none, there is none.
 
+use super::patterns::path;
 use std::cmp::Reverse;
 
 use crate::diagnose::catalogue::Cause;
@@ -233,12 +234,6 @@ fn host_name(authority: &str) -> &str {
 /// A path of the distribution-spec.
 fn is_of_registry(url: &str) -> bool {
     path(url).starts_with("/v2/")
-}
-
-pub(super) fn path(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let path = rest.find('/').map_or("", |at| &rest[at..]);
-    path.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Which leg of the pull it was on, as far as the words around the error say.

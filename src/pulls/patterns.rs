@@ -334,7 +334,7 @@ fn of_proxy(text: &str) -> Option<Match> {
 /// A refusal of the storage is of the storage, whatever words it has for it.
 fn of_storage(leg: Option<Role>, url: Option<&str>, status: Option<u16>) -> Option<Match> {
     let is_storage = leg == Some(Role::Blob)
-        && url.is_some_and(|url| !super::failure::path(url).starts_with("/v2/"));
+        && url.is_some_and(|url| !super::patterns::path(url).starts_with("/v2/"));
     match status? {
         // S3 answers 400 where a token comes along with a signature.
         400 if is_storage => Some(other(Cause::BlobDenied, &[Cause::RequestRefused])),
@@ -371,7 +371,7 @@ fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match>
 }
 
 fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match> {
-    let path = url.map(super::failure::path).unwrap_or_default();
+    let path = url.map(super::patterns::path).unwrap_or_default();
     let found = match (status, leg) {
         (407, _) => other(Cause::ProxyMiss, &[]),
         (429, _) => other(Cause::RateLimited, &[]),
@@ -422,7 +422,7 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
     if let Some(found) = of_kind(text) {
         return Some(found);
     }
-    let is_manifest = url.is_some_and(|url| super::failure::path(url).contains("/manifests/"))
+    let is_manifest = url.is_some_and(|url| super::patterns::path(url).contains("/manifests/"))
         || text.contains(".manifest.")
         || text.contains(".index.");
     if leg == Some(Role::Blob) && !is_manifest {
@@ -496,4 +496,10 @@ pub(super) fn status(text: &str) -> Option<u16> {
         before = word;
     }
     None
+}
+
+pub(super) fn path(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.find('/').map_or("", |at| &rest[at..]);
+    path.split(['?', '#']).next().unwrap_or_default()
 }

@@ -125,3 +125,14 @@ impl fmt::Display for GoBuild {
         write!(f, "{} (Go 1.{})", self.of, self.release.0)
     }
 }
+
+/// What builds differ in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Quirk {
+    NegativeSerial,
+    CriticalIdentifier,
+    MappedAddress,
+    OddName,
+    /// Go's own idea of a URI decides.
+    Uri,
+}

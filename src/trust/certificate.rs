@@ -1,16 +1,17 @@
 //! A certificate as Go's crypto/x509 reads it, once for all builds: where they differ, the
 //! difference is kept beside it.
 
-use std::net::IpAddr;
+use super::der::Malformed;
+use super::names::AlternativeNames;
 use std::ops::Range;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::build::GoBuild;
+use super::build::{GoBuild, Quirk};
 use super::der::{
     BOOLEAN, Bits, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, SET, constructed, context,
 };
-use super::names::{Constraints, is_domain};
+use super::names::Constraints;
 use super::signature::{Algorithm, Key};
 
 /// A certificate that at least one build reads.
@@ -75,30 +76,6 @@ pub(super) struct Purposes {
     pub(super) any: bool,
     pub(super) server: bool,
 }
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct AlternativeNames {
-    pub(super) dns: Vec<String>,
-    pub(super) addresses: Vec<IpAddr>,
-    /// Of mail and of URIs.
-    pub(super) has_others: bool,
-    /// All of it, to tell twins.
-    pub(super) raw: Vec<u8>,
-}
-
-/// What builds differ in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Quirk {
-    NegativeSerial,
-    CriticalIdentifier,
-    MappedAddress,
-    OddName,
-    /// Go's own idea of a URI decides.
-    Uri,
-}
-
-/// Why a certificate is none.
-pub(super) type Malformed = &'static str;
 
 impl Certificate {
     /// # Errors
@@ -416,69 +393,6 @@ impl Purposes {
         }
         Some(purposes)
     }
-}
-
-impl AlternativeNames {
-    fn read(mut value: Reader<'_>, quirks: &mut Vec<Quirk>) -> Result<Self, Malformed> {
-        const INVALID: Malformed = "invalid subject alternative names";
-        const MALFORMED: Malformed = "a subject alternative name is malformed";
-        let mut list = value.read(SEQUENCE).ok_or(INVALID)?;
-        let mut names = Self {
-            raw: list.remaining().to_vec(),
-            ..Self::default()
-        };
-        while !list.is_empty() {
-            let name = list.element().ok_or(INVALID)?;
-            let text = || {
-                let is_ascii = name.content.is_ascii();
-                let text = std::str::from_utf8(name.content).ok().filter(|_| is_ascii);
-                text.ok_or(MALFORMED)
-            };
-            match name.tag {
-                0x81 => {
-                    text()?;
-                    names.has_others = true;
-                }
-                0x82 => names.dns.push(text()?.to_owned()),
-                0x86 => {
-                    if !is_plain_uri(text()?) {
-                        quirks.push(Quirk::Uri);
-                    }
-                    names.has_others = true;
-                }
-                0x87 => {
-                    let four = <[u8; 4]>::try_from(name.content).map(IpAddr::from);
-                    let sixteen = <[u8; 16]>::try_from(name.content).map(IpAddr::from);
-                    let address = four.or(sixteen).map_err(|_| "an address of odd length")?;
-                    if address.to_canonical() != address {
-                        quirks.push(Quirk::MappedAddress);
-                    }
-                    names.addresses.push(address.to_canonical());
-                }
-                _ => {}
-            }
-        }
-        Ok(names)
-    }
-}
-
-/// One that every release of Go reads: a scheme, a plain host, plain characters.
-fn is_plain_uri(uri: &str) -> bool {
-    let Some((scheme, rest)) = uri.split_once("://") else {
-        return false;
-    };
-    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let is_path = path
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
-    is_scheme
-        && is_path
-        && is_domain(host)
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
 }
 
 fn check_distribution_points(mut value: Reader<'_>) -> Option<()> {

@@ -6,8 +6,8 @@ use super::build::GoBuild;
 use super::certificate::Certificate;
 use super::names::{Allowed, are_for};
 use super::pool::Pool;
+use super::refusal::{Fault, Hint, Place, Refusal};
 use super::signature::{Checked, Key};
-use super::{Fault, Hint, Place, Refusal};
 
 /// What is to be judged, by the rules of one build.
 #[derive(Clone, Copy, Debug)]

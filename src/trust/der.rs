@@ -267,3 +267,6 @@ fn offset(zone: &[u8]) -> Option<i64> {
         _ => None,
     }
 }
+
+/// Why a certificate is none.
+pub(super) type Malformed = &'static str;

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::build::GoBuild;
-use super::certificate::{AlternativeNames, Malformed};
+use super::build::{GoBuild, Quirk};
+use super::der::Malformed;
 use super::der::{Reader, SEQUENCE, constructed};
 
 /// Whether `names` has `host`, an address or a name as it is asked for.
@@ -235,4 +235,77 @@ fn is_sibling(name: &str, tree: &str) -> bool {
         return false;
     };
     above.eq_ignore_ascii_case(of_tree)
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct AlternativeNames {
+    pub(super) dns: Vec<String>,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Of mail and of URIs.
+    pub(super) has_others: bool,
+    /// All of it, to tell twins.
+    pub(super) raw: Vec<u8>,
+}
+
+impl AlternativeNames {
+    pub(super) fn read(mut value: Reader<'_>, quirks: &mut Vec<Quirk>) -> Result<Self, Malformed> {
+        const INVALID: Malformed = "invalid subject alternative names";
+        const MALFORMED: Malformed = "a subject alternative name is malformed";
+        let mut list = value.read(SEQUENCE).ok_or(INVALID)?;
+        let mut names = Self {
+            raw: list.remaining().to_vec(),
+            ..Self::default()
+        };
+        while !list.is_empty() {
+            let name = list.element().ok_or(INVALID)?;
+            let text = || {
+                let is_ascii = name.content.is_ascii();
+                let text = std::str::from_utf8(name.content).ok().filter(|_| is_ascii);
+                text.ok_or(MALFORMED)
+            };
+            match name.tag {
+                0x81 => {
+                    text()?;
+                    names.has_others = true;
+                }
+                0x82 => names.dns.push(text()?.to_owned()),
+                0x86 => {
+                    if !is_plain_uri(text()?) {
+                        quirks.push(Quirk::Uri);
+                    }
+                    names.has_others = true;
+                }
+                0x87 => {
+                    let four = <[u8; 4]>::try_from(name.content).map(IpAddr::from);
+                    let sixteen = <[u8; 16]>::try_from(name.content).map(IpAddr::from);
+                    let address = four.or(sixteen).map_err(|_| "an address of odd length")?;
+                    if address.to_canonical() != address {
+                        quirks.push(Quirk::MappedAddress);
+                    }
+                    names.addresses.push(address.to_canonical());
+                }
+                _ => {}
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// One that every release of Go reads: a scheme, a plain host, plain characters.
+fn is_plain_uri(uri: &str) -> bool {
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        return false;
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_path = path
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
+    is_scheme
+        && is_path
+        && is_domain(host)
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
 }

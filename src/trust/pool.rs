@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::build::GoBuild;
-use super::certificate::{Certificate, Malformed};
+use super::certificate::Certificate;
+use super::der::Malformed;
 
 /// Roots with all that their certificates say: Go looks at dates, purposes and constraints of a root
 /// too.

@@ -4,7 +4,7 @@
 use aws_lc_rs::signature::{self as lc, ParsedPublicKey, VerificationAlgorithm};
 
 use super::build::GoBuild;
-use super::certificate::Malformed;
+use super::der::Malformed;
 use super::der::{OID, Reader, SEQUENCE, constructed};
 
 /// The algorithm of a signature.

@@ -1,11 +1,12 @@
 //! What makes pods in a cluster, and of it the little that its pods' pulls depend on. Pure.
 
+use super::spec::ContainerSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::eip;
-use super::volumes::{ImageVolume, VolumeMount};
+use super::volumes::ImageVolume;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, EipFault, EipProblem, PullPolicy};
@@ -75,28 +76,6 @@ pub struct Image {
     pub image: Box<str>,
     /// Domain and repository, by which server keys are matched; `None`: it is no image's name.
     pub name: Option<Box<str>>,
-}
-
-/// A container as the API server has it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerSpec {
-    #[serde(default)]
-    pub name: String,
-    #[serde(default)]
-    pub image: String,
-    pub image_pull_policy: Option<String>,
-    /// Of an init container that runs on beside the others: `Always`.
-    pub restart_policy: Option<String>,
-    #[serde(default)]
-    pub volume_mounts: Vec<VolumeMount>,
-}
-
-impl ContainerSpec {
-    /// `None`: nothing is said, and the tag's default counts.
-    pub fn policy(&self) -> Option<PullPolicy> {
-        PullPolicy::of(self.image_pull_policy.as_deref()?)
-    }
 }
 
 impl Image {

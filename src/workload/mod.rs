@@ -3,6 +3,8 @@
 pub mod discovery;
 pub mod eip;
 pub mod makers;
+mod reasons;
+pub mod spec;
 pub mod stuck;
 pub mod volumes;
 pub mod waiting;

@@ -1,10 +1,11 @@
 //! What a pod waits for: an image, or something else that no registry has a part in. Pure.
 
+use super::reasons::{ERR_IMAGE_NEVER_PULL, IMAGE_REASONS, INVALID_IMAGE_NAME, STARTING};
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::volumes::stands_in;
+use super::reasons::stands_in;
 use crate::model::workload::{ContainerKind, PullPolicy};
 
 /// A pod, and of it what tells why it does not run.
@@ -116,23 +117,6 @@ impl ImageWhy {
         )
     }
 }
-
-/// The reasons with which a kubelet waits for an image (kubernetes `pkg/kubelet/images/types.go`).
-pub(super) const IMAGE_REASONS: &[&str] = &[
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "ImageInspectError",
-    "RegistryUnavailable",
-    "SignatureValidationFailed",
-];
-
-/// The policy is Never, and the image is not there (or the pod may not use it).
-pub(super) const ERR_IMAGE_NEVER_PULL: &str = "ErrImageNeverPull";
-
-pub(super) const INVALID_IMAGE_NAME: &str = "InvalidImageName";
-
-/// Reasons that say no more than that something goes on.
-pub(super) const STARTING: &[&str] = &["ContainerCreating", "PodInitializing"];
 
 /// Events that tell how far a container's image has come.
 const OF_IMAGES: &[&str] = &[

@@ -5,35 +5,14 @@
 //! volume wait with the reasons of an image (`ErrImagePull`, `ImagePullBackOff`), and only the message says
 //! whose image it is (kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `getImageVolumes`).
 
-use serde::Deserialize;
+use super::reasons::stands_in;
+use super::spec::VolumeSpec;
 
-use super::makers::ContainerSpec;
-use super::stuck::{self, ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME};
+use super::reasons;
+use super::reasons::{ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME};
+use super::spec::ContainerSpec;
 use crate::model::reference::Reference;
 use crate::model::workload::PullPolicy;
-
-/// A volume as the API server has it; of those of other kinds no more than the name is read.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct VolumeSpec {
-    #[serde(default)]
-    pub name: String,
-    image: Option<ImageSource>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ImageSource {
-    #[serde(default)]
-    reference: String,
-    pull_policy: Option<String>,
-}
-
-/// A volume's mount in a container.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct VolumeMount {
-    #[serde(default)]
-    pub name: String,
-}
 
 /// A volume whose content is an image.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -138,7 +117,7 @@ impl<W: Clone> Volumes<W> {
                 }
                 meant[0]
             }
-            Word::Waits { reason, .. } if stuck::STARTING.contains(&reason) => true,
+            Word::Waits { reason, .. } if reasons::STARTING.contains(&reason) => true,
             Word::Waits { .. } | Word::Created => {
                 for entry in &mut mounted {
                     if matches!(entry.standing, Standing::Untold) {
@@ -160,7 +139,7 @@ impl<W: Clone> Volumes<W> {
 }
 
 fn is_of_an_image(reason: &str) -> bool {
-    stuck::IMAGE_REASONS.contains(&reason)
+    reasons::IMAGE_REASONS.contains(&reason)
         || [ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME].contains(&reason)
 }
 
@@ -178,22 +157,6 @@ fn meant(message: &str, images: &[&str]) -> Vec<bool> {
     })
     .or_else(|| named(&|image| reference(image).is_some_and(|r| stands_in(message, &r.name()))))
     .unwrap_or_else(|| vec![true; images.len()])
-}
-
-/// Whether a text has this name, and not a longer one that begins or ends with it.
-pub(super) fn stands_in(text: &str, name: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || "._-/@".contains(c);
-    !name.is_empty()
-        && text.match_indices(name).any(|(at, _)| {
-            let mut behind = text[at + name.len()..].chars();
-            let goes_on = match behind.next() {
-                // A tag; behind a name alone, a colon and a blank begin what is said of it.
-                Some(':') => behind.next().is_some_and(is_part),
-                Some(c) => is_part(c),
-                None => false,
-            };
-            !goes_on && !text[..at].ends_with(is_part)
-        })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::at;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::LegPath;
+use crate::diagnose::throughput::rate;
 use crate::diagnose::throughput::{self, Throughput};
 use crate::diagnose::{Finding, path};
 use crate::model::evidence::Evidence;
@@ -276,14 +277,14 @@ pub(super) fn low(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let seen = if rate.is_sustained {
         format!(
             "{} last, within {} to {}",
-            throughput::mbit(rate.bytes_per_second),
-            throughput::mbit(rate.low_bytes_per_second),
-            throughput::mbit(rate.high_bytes_per_second)
+            rate::mbit(rate.bytes_per_second),
+            rate::mbit(rate.low_bytes_per_second),
+            rate::mbit(rate.high_bytes_per_second)
         )
     } else {
         format!(
             "{} were seen for {}; whether that lasts is not known",
-            throughput::mbit(rate.bytes_per_second),
+            rate::mbit(rate.bytes_per_second),
             Took(transfer.took)
         )
     };

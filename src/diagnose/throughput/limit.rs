@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::fit::Fit;
+use super::rate::{Rate, mbit};
 use super::stages::{self, StageRate};
-use super::{Rate, mbit};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Confidence;
 use crate::model::path::PathClass;

@@ -1,7 +1,9 @@
 //! What a series of arrivals says of the way that the bytes came: pure, without clock or sockets.
 
+use rate::{Rate, bytes};
 pub mod fit;
 mod limit;
+pub mod rate;
 mod stages;
 
 use std::time::Duration;
@@ -17,7 +19,7 @@ use crate::model::evidence::Evidence;
 use crate::model::path::{EipOf, PathClass};
 use crate::model::step::Step;
 use crate::model::transfer::{Arrival, Stage, StageKind, Transfer, TransferEnd};
-use crate::model::units::{Bytes, Mbit, optional_seconds};
+use crate::model::units::optional_seconds;
 use crate::model::vantage::NetworkView;
 use fit::Fit;
 use limit::{Known, Limit};
@@ -60,23 +62,6 @@ pub struct Throughput {
     /// How long the layers of this platform take at the rate of all streams (or of the one): an
     /// estimate, without unpacking. Where the rate is a lower bound, this is an upper one.
     pub pull_seconds: Option<f64>,
-}
-
-/// A rate that was measured.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-pub struct Rate {
-    pub bytes_per_second: f64,
-    /// An interval that holds it with 95 %.
-    pub low_bytes_per_second: f64,
-    pub high_bytes_per_second: f64,
-    /// The rate that lasts; else the budget, or the image, ended before that could be told, and it is
-    /// at least this one or, where a burst may hide a cap, what was seen so far.
-    pub is_sustained: bool,
-    /// What came in advance of the sustained rate.
-    pub burst: Option<Bytes>,
-    /// What it was measured on.
-    pub bytes: Bytes,
-    pub seconds: f64,
 }
 
 /// What bounds the rate, with evidence; for the rules.
@@ -192,12 +177,6 @@ pub(super) fn best(one: Option<Rate>, all: Option<Rate>) -> Option<Rate> {
         .or(one)
 }
 
-/// Beside sizes that are sold in whole Mbit/s: two digits are enough.
-pub(super) fn mbit(bytes_per_second: f64) -> String {
-    let decimals = usize::from(bytes_per_second * 8.0 < 9.95e6);
-    format!("{:.decimals$}", Mbit(bytes_per_second))
-}
-
 /// The leg that layers came by.
 pub(super) fn leg_of(evidence: &Evidence) -> Role {
     let transfer = evidence.walk.transfer.as_ref();
@@ -295,19 +274,11 @@ fn of_line(line: &Fit, is_sustained: bool) -> Rate {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "counts of bytes, not negative"
-)]
-fn bytes(number: f64) -> Bytes {
-    Bytes(number.max(0.0) as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::diagnose::fixture;
+    use crate::model::units::Bytes;
 
     /// Arrivals each 50 ms at these rates (bytes per second), each for so many seconds.
     fn arrivals(parts: &[(f64, f64)]) -> Vec<Arrival> {

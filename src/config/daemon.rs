@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::values::{CountWithin, Share, Size, Wait, WaitWithin, short};
 use crate::model::text::printable;
 use crate::model::units::Bytes;

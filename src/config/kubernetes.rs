@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::targets::CredentialFiles;
 use super::values::CountWithin;
 

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod daemon;
+mod error;
 mod kubernetes;
 mod network;
 mod on_demand;
@@ -10,12 +11,11 @@ mod spread;
 mod targets;
 mod values;
 
-use std::fmt::{self, Write as _};
+use error::{ConfigError, drawn};
+use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-
-use crate::model::text::clean;
 
 pub use cluster::Cluster;
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
@@ -63,45 +63,6 @@ pub struct Config {
     pub history: History,
     #[serde(deserialize_with = "values::or_default")]
     pub on_demand: OnDemand,
-}
-
-/// What is wrong with a file.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ConfigError {
-    /// Counted from 1; `None` where no place can be told.
-    pub line: Option<u64>,
-    pub column: Option<u64>,
-    pub message: String,
-    /// The lines around it, drawn.
-    pub snippet: Option<String>,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.line, self.column) {
-            (Some(line), Some(column)) => write!(f, "line {line} column {column}: ")?,
-            (Some(line), None) => write!(f, "line {line}: ")?,
-            _ => {}
-        }
-        f.write_str(&self.message)?;
-        match &self.snippet {
-            Some(snippet) => write!(f, "\n{snippet}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl ConfigError {
-    /// One that was found after parsing.
-    fn at<T>(place: &serde_saphyr::Spanned<T>, message: String, text: &str) -> Self {
-        let (line, column) = (place.referenced.line(), place.referenced.column());
-        Self {
-            line: Some(line),
-            column: Some(column),
-            message,
-            snippet: drawn(text, line, column),
-        }
-    }
 }
 
 impl Config {
@@ -184,45 +145,6 @@ fn has_key(value: &serde_json::Value, path: &str) -> bool {
         _ => value
             .get(key)
             .is_some_and(|value| rest.is_empty() || has_key(value, rest)),
-    }
-}
-
-/// The line with the one before it, and a mark below.
-fn drawn(text: &str, line: u64, column: u64) -> Option<String> {
-    let index = usize::try_from(line).ok()?.checked_sub(1)?;
-    let lines: Vec<&str> = text.lines().collect();
-    let width = line.to_string().len();
-    let mut out = String::new();
-    for (number, content) in lines
-        .iter()
-        .enumerate()
-        .take(index + 1)
-        .skip(index.saturating_sub(1))
-    {
-        let shown = clean(&without_login(content), MOST_SHOWN);
-        let _ = writeln!(out, "{:>width$} | {shown}", number + 1);
-    }
-    lines.get(index)?;
-    let before = usize::try_from(column)
-        .ok()?
-        .saturating_sub(1)
-        .min(MOST_SHOWN);
-    let _ = write!(out, "{:>width$} | {}^", "", " ".repeat(before));
-    Some(out)
-}
-
-/// Longer lines of a configuration are cut in what is shown.
-const MOST_SHOWN: usize = 160;
-
-/// What stands between `://` and `@` may be a password.
-fn without_login(line: &str) -> String {
-    let Some((before, rest)) = line.split_once("://") else {
-        return line.to_owned();
-    };
-    let end = rest.find([' ', '"', '\'', ',', '/']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{before}://***{}", &rest[at..]),
-        None => line.to_owned(),
     }
 }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::values::{Address, AddressPort, Cidr, EchoUrl, HostPort, NameServer, Samples};
 
 use crate::model::network::{

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::ConfigError;
 use super::daemon::Often;
+use super::error::ConfigError;
 use super::values::{CountWithin, Image, PlatformText, Wait, WaitWithin};
 use crate::model::path::PathClass;
 use crate::model::text::printable;

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use toml_edit::{Document, Item, Value};
 
+use super::files::read;
 use super::go;
-use super::read;
 use super::start;
 use crate::model::text::printable;
 use crate::pull_secret::key::glob;
@@ -250,7 +250,7 @@ fn matches(pattern: &Path) -> Vec<PathBuf> {
             }
             let entries = std::fs::read_dir(folder).into_iter().flatten();
             let mut names: Vec<_> = entries
-                .take(super::MAX_FILES)
+                .take(super::files::MAX_FILES)
                 .filter_map(|entry| Some(entry.ok()?.file_name()))
                 .filter(|entry| glob(&name, &entry.to_string_lossy()) == Some(true))
                 .collect();

@@ -3,17 +3,18 @@
 //! What the files mean is judged in [`config_toml`], [`hosts`], [`plan`] and [`proxy`]; here they are found
 //! and read.
 
+use files::{MAX_FILES, read};
 pub mod behaviour;
 pub mod builds;
 pub mod config_files;
 pub mod config_toml;
+mod files;
 pub mod go;
 pub mod hosts;
 pub mod plan;
 pub mod proxy;
 pub mod start;
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -849,23 +850,6 @@ impl Unit {
         set.filter(|_| !is_unset).map(|(_, value)| value.clone())
     }
 }
-
-/// Settings and certificates are some KiB; this is a guard against `/dev/zero`.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = File::open(path)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)?;
-    if read as u64 > MAX_FILE {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(bytes)
-}
-
-const MAX_FILE: u64 = 4 << 20;
-
-/// Files of one folder that are looked at.
-const MAX_FILES: usize = 1000;
 
 #[cfg(test)]
 mod tests;

@@ -421,7 +421,7 @@ fn closes(version: Version, headers: &HeaderMap) -> bool {
 
 /// The table from a failure before or in an answer to its fault. What the wire did goes first;
 /// what hyper makes of it is asked by kind, never by its words.
-fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
+pub(super) fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
     if let Some(End::Tls(error)) = &seen.end {
         return tls_fault(error);
     }

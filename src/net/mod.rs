@@ -1,5 +1,6 @@
 //! Edges to the world: each function takes one input and returns an observation or a typed fault.
 
+pub mod api;
 mod chain;
 pub mod dns;
 mod hello;

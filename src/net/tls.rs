@@ -187,7 +187,8 @@ impl TlsClient {
         }
     }
 
-    fn config(&self, host: &Host, presented: &Presented) -> ClientConfig {
+    /// By which to make one handshake with `host`; what it shows is put down in `presented`.
+    pub(super) fn config(&self, host: &Host, presented: &Presented) -> ClientConfig {
         let verifier = Recorder {
             provider: self.provider.clone(),
             pool: self.pool.clone(),
@@ -218,6 +219,17 @@ impl TlsClient {
             TlsFault::Undecided { reason }
         } else {
             TlsFault::BadCertificate { reason }
+        }
+    }
+
+    /// Why a handshake by [`Self::config`] failed, where its bytes were not watched.
+    pub(super) fn fault(&self, error: &io::Error, presented: &Presented) -> TlsFault {
+        let shown = presented.shown();
+        match self.failure(error, &Seen::default(), &shown) {
+            Failure::Certificate => shown
+                .refused
+                .map_or_else(unexplained, |refused| refused.fault),
+            Failure::Other(fault) => fault,
         }
     }
 

@@ -26,7 +26,7 @@ pub enum End {
 }
 
 impl End {
-    fn of(error: &io::Error) -> Self {
+    pub(super) fn of(error: &io::Error) -> Self {
         match error
             .get_ref()
             .and_then(|e| e.downcast_ref::<rustls::Error>())

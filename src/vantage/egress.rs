@@ -4,9 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use bytes::Bytes as Body;
 use futures_util::future::join_all;
-use http::Request;
+use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
 use super::Means;
@@ -16,9 +15,8 @@ use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};
 use crate::model::resolve::Family;
 use crate::model::step::Step;
 use crate::model::units::Bytes;
-use crate::net::http::HttpConnection;
-use crate::net::stream::Stream;
-use crate::net::{dns, tcp};
+use crate::net::api::{ApiClient, ApiFault};
+use crate::net::dns;
 
 /// An answer is one address, or a small page of JSON.
 const MAX_ANSWER: Bytes = Bytes(16 << 10);
@@ -71,7 +69,7 @@ async fn by_echo(url: &EchoUrl, means: &Means) -> Vec<EgressTrial> {
     let mut trials = Vec::new();
     for address in addresses {
         let start = Instant::now();
-        let result = echo_at(url, &host, SocketAddr::new(address, server.port), means).await;
+        let result = echo_at(url, &host, address, means).await;
         trials.push(trial(Step::from_result(result, start.elapsed())));
     }
     trials
@@ -80,41 +78,30 @@ async fn by_echo(url: &EchoUrl, means: &Means) -> Vec<EgressTrial> {
 async fn echo_at(
     url: &EchoUrl,
     host: &Host,
-    to: SocketAddr,
+    at: IpAddr,
     means: &Means,
 ) -> Result<EgressSeen, String> {
-    let dialed = tcp::connect(&[to.ip()], to.port(), means.wait).await;
-    let Some(stream) = dialed.stream else {
-        let fault = dialed.connect.outcome.fault().map(ToString::to_string);
-        return Err(fault.unwrap_or_else(|| "no connection".to_owned()));
-    };
-    let local = stream.local_addr().ok();
-    let stream = if url.0.scheme() == "https" {
-        let secured = means.tls.handshake(host, stream, means.wait).await;
-        let Some(stream) = secured.stream else {
-            let fault = secured.tls.outcome.fault().map(ToString::to_string);
-            return Err(fault.unwrap_or_else(|| "no TLS".to_owned()));
-        };
-        Stream::Tls(Box::new(stream))
-    } else {
-        Stream::Plain(stream)
-    };
-    let words = |fault: crate::model::fault::HttpFault| fault.to_string();
-    let mut connection = HttpConnection::open(stream).await.map_err(words)?;
-    let mut request = Request::new(Body::new());
-    *request.uri_mut() = url.0.as_str().parse().map_err(|_| "not a URL".to_owned())?;
-    let response = connection.send(request, means.wait).await.map_err(words)?;
-    let status = response.status.as_u16();
-    let body = response.read(MAX_ANSWER, means.wait).await.map_err(words)?;
-    if status != 200 {
-        return Err(format!("HTTP {status}"));
+    let words = |fault: ApiFault| fault.to_string();
+    // A client of its own, and so a connection of its own.
+    let client = ApiClient::new(host, at, &means.tls, means.wait).map_err(words)?;
+    let limit = means.wait * 2;
+    let sent = client.send(
+        Method::GET,
+        url.0.as_str(),
+        HeaderMap::new(),
+        limit,
+        MAX_ANSWER,
+    );
+    let answer = sent.await.map_err(words)?;
+    if answer.status != StatusCode::OK {
+        return Err(format!("HTTP {}", answer.status.as_u16()));
     }
-    let (address, port) = read_echo(&String::from_utf8_lossy(&body))
+    let (address, port) = read_echo(&String::from_utf8_lossy(&answer.body))
         .ok_or_else(|| "the answer holds no address".to_owned())?;
     Ok(EgressSeen {
         address,
         port,
-        local,
+        local: answer.local,
     })
 }
 

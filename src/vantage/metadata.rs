@@ -1,25 +1,29 @@
 //! The metadata services of clouds. Only the harmless paths listed here are asked, never one with
 //! credentials; without a proxy, without following redirects, and for a second in all.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes as Body;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use serde_json::Value;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::model::endpoint::Host;
 use crate::model::network::{Metadata, MetadataFacts, Provider};
 use crate::model::text::printable;
 use crate::model::units::Bytes;
-use crate::net::http::HttpConnection;
-use crate::net::stream::Stream;
-use crate::net::tcp;
+use crate::net::api::{ApiClient, ApiFault};
+use crate::net::tls::TlsClient;
+use crate::trust::Pool;
 
 /// Link-local: it answers at once or not at all.
 const LIMIT: Duration = Duration::from_secs(1);
+
+/// Shorter, so that a port that is silent differs from a service that is.
+const CONNECT_LIMIT: Duration = Duration::from_millis(900);
 
 /// A `network_data.json` of many interfaces is some KiB.
 const MAX_ANSWER: Bytes = Bytes(256 << 10);
@@ -32,8 +36,8 @@ pub(super) async fn ask(provider: Provider) -> Option<Metadata> {
     let hosts = addresses(provider)?;
     let start = Instant::now();
     let deadline = start + LIMIT;
-    let result = match Service::connect(hosts, deadline).await {
-        Ok(mut service) => match provider {
+    let result = match Service::first_of(hosts, provider, deadline).await {
+        Ok(service) => match provider {
             Provider::Aws => service.aws().await,
             Provider::Alibaba => service.alibaba().await,
             _ => service.openstack(provider).await,
@@ -65,11 +69,11 @@ fn addresses(provider: Provider) -> Option<&'static [IpAddr]> {
 }
 
 struct Service {
-    address: SocketAddr,
-    connection: HttpConnection,
+    client: ApiClient,
+    address: Host,
     deadline: Instant,
-    /// Of a session (IMDSv2 and its like).
-    token: Option<(HeaderName, HeaderValue)>,
+    /// The token of a session (IMDSv2 and its like).
+    token: HeaderMap,
 }
 
 /// What a path answered.
@@ -110,82 +114,82 @@ impl Said {
 }
 
 impl Service {
-    /// To whichever of its addresses answers first: a node without IPv4 has the other one.
-    async fn connect(hosts: &[IpAddr], deadline: Instant) -> Result<Self, String> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut dials = JoinSet::new();
-        for host in hosts.iter().copied() {
-            dials.spawn(async move { (host, tcp::connect(&[host], 80, left).await) });
-        }
-        let mut fault = "no connection".to_owned();
-        let mut found = None;
-        while let Some(joined) = dials.join_next().await {
-            let Ok((host, dialed)) = joined else {
-                continue;
-            };
-            if let Some(stream) = dialed.stream {
-                found = Some((SocketAddr::new(host, 80), stream));
-                break;
-            }
-            // Of several, what the first address met is told.
-            if let Some(met) = dialed.connect.outcome.fault().filter(|_| host == hosts[0]) {
-                fault = met.to_string();
+    /// That address of it which answers first: a node without IPv4 has the other one.
+    async fn first_of(
+        hosts: &[IpAddr],
+        provider: Provider,
+        deadline: Instant,
+    ) -> Result<Self, String> {
+        let open = |host| async move { (host, Self::open(host, provider, deadline).await) };
+        let mut opening: FuturesUnordered<_> = hosts.iter().copied().map(open).collect();
+        let mut fault = String::new();
+        while let Some((host, opened)) = opening.next().await {
+            match opened {
+                Ok(service) => return Ok(service),
+                // Of several, what the first address met.
+                Err(met) if host == hosts[0] => fault = met,
+                Err(_) => {}
             }
         }
-        let Some((address, stream)) = found else {
-            return Err(fault);
-        };
-        let connection = HttpConnection::open(Stream::Plain(stream))
-            .await
-            .map_err(|fault| fault.to_string())?;
-        Ok(Self {
+        Err(fault)
+    }
+
+    /// With a token, where the provider gives one.
+    async fn open(host: IpAddr, provider: Provider, deadline: Instant) -> Result<Self, String> {
+        let address = Host::Address(host);
+        // No roots: all of them speak plain HTTP.
+        let tls = TlsClient::new(Pool::default(), &[]);
+        let client = ApiClient::new(&address, host, &tls, CONNECT_LIMIT);
+        let mut service = Self {
+            client: client.map_err(|fault| fault.to_string())?,
             address,
-            connection,
             deadline,
-            token: None,
-        })
+            token: HeaderMap::new(),
+        };
+        let (ttl, token) = match provider {
+            Provider::Aws => (
+                "x-aws-ec2-metadata-token-ttl-seconds",
+                "x-aws-ec2-metadata-token",
+            ),
+            Provider::Alibaba => (
+                "x-aliyun-ecs-metadata-token-ttl-seconds",
+                "x-aliyun-ecs-metadata-token",
+            ),
+            _ => return Ok(service),
+        };
+        match service.begin_session(ttl, token).await {
+            // The hardened mode wants one; the other has none.
+            Ok(_) | Err(ApiFault::Http(_)) if provider == Provider::Alibaba => Ok(service),
+            Ok(_) if !service.token.is_empty() => Ok(service),
+            Ok(status) => Err(format!(
+                "the session's token is answered HTTP {}",
+                status.as_u16()
+            )),
+            Err(fault) => Err(fault.to_string()),
+        }
     }
 
     async fn send(
-        &mut self,
+        &self,
         method: Method,
         path: &str,
-        header: Option<(HeaderName, HeaderValue)>,
-    ) -> Result<(StatusCode, String), String> {
+        headers: HeaderMap,
+    ) -> Result<(StatusCode, String), ApiFault> {
+        let url = format!("http://{}{path}", self.address);
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err("a second has passed".to_owned());
-        }
-        let words = |error: crate::model::fault::HttpFault| error.to_string();
-        let exchange = async {
-            if !self.connection.is_reusable() {
-                let again = Self::connect(&[self.address.ip()], self.deadline).await?;
-                self.connection = again.connection;
-            }
-            let mut request = Request::new(Body::new());
-            *request.method_mut() = method;
-            let host = match self.address.ip() {
-                IpAddr::V4(v4) => v4.to_string(),
-                IpAddr::V6(v6) => format!("[{v6}]"),
-            };
-            let uri = format!("http://{host}{path}");
-            *request.uri_mut() = uri.parse().map_err(|_| "not a path".to_owned())?;
-            for (name, value) in header.into_iter().chain(self.token.clone()) {
-                request.headers_mut().insert(name, value);
-            }
-            let response = self.connection.send(request, left).await.map_err(words)?;
-            let status = response.status;
-            let body = response.read(MAX_ANSWER, left).await.map_err(words)?;
-            Ok((status, String::from_utf8_lossy(&body).into_owned()))
-        };
-        tokio::time::timeout(left, exchange)
-            .await
-            .unwrap_or_else(|_| Err("no answer within a second".to_owned()))
+        let sent = self.client.send(method, &url, headers, left, MAX_ANSWER);
+        let answer = sent.await?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        Ok((answer.status, text))
+    }
+
+    async fn ask(&self, path: &str) -> Result<(StatusCode, String), ApiFault> {
+        self.send(Method::GET, path, self.token.clone()).await
     }
 
     /// The answer to a path by which the service is known.
-    async fn first(&mut self, path: &str) -> Result<String, String> {
-        match self.send(Method::GET, path, None).await? {
+    async fn first(&self, path: &str) -> Result<String, String> {
+        match self.ask(path).await.map_err(|fault| fault.to_string())? {
             (StatusCode::OK, text) => Ok(text),
             (status, _) if status.is_redirection() => Err(format!(
                 "{path} is redirected (HTTP {}), which is not followed",
@@ -195,8 +199,8 @@ impl Service {
         }
     }
 
-    async fn get(&mut self, path: &str) -> Said {
-        match self.send(Method::GET, path, None).await {
+    async fn get(&self, path: &str) -> Said {
+        match self.ask(path).await {
             Ok((StatusCode::OK, text)) if text.trim().is_empty() => Said::Nothing,
             Ok((StatusCode::OK, text)) => Said::Text(text.trim().to_owned()),
             Ok((StatusCode::NOT_FOUND, _)) => Said::Nothing,
@@ -204,32 +208,26 @@ impl Service {
         }
     }
 
-    /// A token for the session; the service may know none.
+    /// Asks for a token to send with all that follows; the service may know none.
     async fn begin_session(
         &mut self,
         ttl: &'static str,
         token: &'static str,
-    ) -> Result<(), String> {
-        let header = (HeaderName::from_static(ttl), HeaderValue::from_static("60"));
-        let (status, text) = self
-            .send(Method::PUT, "/latest/api/token", Some(header))
-            .await?;
+    ) -> Result<StatusCode, ApiFault> {
+        let minute = HeaderValue::from_static("60");
+        let header = HeaderMap::from_iter([(HeaderName::from_static(ttl), minute)]);
+        let (status, text) = self.send(Method::PUT, "/latest/api/token", header).await?;
         let value = HeaderValue::from_str(text.trim()).ok();
-        match value.filter(|value| status == StatusCode::OK && !value.is_empty()) {
-            Some(mut value) => {
-                value.set_sensitive(true);
-                self.token = Some((HeaderName::from_static(token), value));
-                Ok(())
-            }
-            None => Err(format!(
-                "the session's token is answered HTTP {}",
-                status.as_u16()
-            )),
+        if let Some(mut value) = value.filter(|value| status == StatusCode::OK && !value.is_empty())
+        {
+            value.set_sensitive(true);
+            self.token.insert(HeaderName::from_static(token), value);
         }
+        Ok(status)
     }
 
     /// Huawei Cloud, Open Telekom Cloud, and OpenStack, whose form they have.
-    async fn openstack(&mut self, provider: Provider) -> Result<MetadataFacts, String> {
+    async fn openstack(&self, provider: Provider) -> Result<MetadataFacts, String> {
         let path = "/openstack/latest/meta_data.json";
         let text = self.first(path).await?;
         let mut facts = read_openstack(&text, provider)
@@ -247,12 +245,7 @@ impl Service {
     }
 
     /// Amazon EC2, version 2 of its protocol.
-    async fn aws(&mut self) -> Result<MetadataFacts, String> {
-        self.begin_session(
-            "x-aws-ec2-metadata-token-ttl-seconds",
-            "x-aws-ec2-metadata-token",
-        )
-        .await?;
+    async fn aws(&self) -> Result<MetadataFacts, String> {
         let mut facts = none_yet(Provider::Aws);
         let interfaces = "/latest/meta-data/network/interfaces/macs/";
         let list = self.first(interfaces).await?;
@@ -277,14 +270,7 @@ impl Service {
     }
 
     /// Alibaba Cloud ECS, with a session's token where it gives one.
-    async fn alibaba(&mut self) -> Result<MetadataFacts, String> {
-        // The hardened mode wants one; the other has none.
-        let _ = self
-            .begin_session(
-                "x-aliyun-ecs-metadata-token-ttl-seconds",
-                "x-aliyun-ecs-metadata-token",
-            )
-            .await;
+    async fn alibaba(&self) -> Result<MetadataFacts, String> {
         let mut facts = none_yet(Provider::Alibaba);
         let vpc = self.first("/latest/meta-data/vpc-cidr-block").await?;
         facts.vpc_cidrs = Said::Text(vpc).networks();

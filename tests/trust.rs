@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pullpath::trust::{Fault, GoBuild, Pool, Verdict, verify};
+use pullpath::trust::refusal::Fault;
+use pullpath::trust::{GoBuild, Pool, Verdict, verify};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -30,10 +30,11 @@ use pullpath::model::units::Bytes;
 use pullpath::model::vantage::{NetworkView, Vantage};
 use pullpath::net::dns::Families;
 use pullpath::net::resolv::{HostsFile, ResolverConfig};
-use pullpath::probe::{
-    Budget, Check, Edges, Effort, KnownManifests, MAX_REQUESTS_PER_HOST, MAX_REQUESTS_PER_IMAGE,
-    Override, Progress,
-};
+use pullpath::probe::check::Budget;
+use pullpath::probe::check::{Check, Effort, Override};
+use pullpath::probe::edges::{Edges, Progress};
+use pullpath::probe::manifest::KnownManifests;
+use pullpath::probe::requests::{MAX_REQUESTS_PER_HOST, MAX_REQUESTS_PER_IMAGE};
 use pullpath::pull_secret::entry::Entry;
 use pullpath::pull_secret::keyring::{Keyring, LoadedSource};
 use pullpath::redact::Secret;

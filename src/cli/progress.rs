@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::endpoint::Role;
 use crate::model::fault::Phase;
 use crate::model::units::{Bytes, Mbit, Took};
-use crate::probe::Progress;
+use crate::probe::edges::Progress;
 
 /// The line, shared by the walks of a run; the newest word wins.
 #[derive(Debug)]

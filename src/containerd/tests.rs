@@ -1,6 +1,7 @@
 //! What settings come to, from the files to the hosts that are asked.
 
 use std::fs;
+use std::fs::File;
 
 use tempfile::TempDir;
 

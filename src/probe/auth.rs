@@ -1,6 +1,7 @@
 //! The exchange of a credential, or of none, for a token, as containerd makes it: the OAuth2 form
 //! first where there is a credential, `GET` where the service does not know that form.
 
+use super::leg::target;
 use std::time::Duration;
 
 use bytes::Bytes as Body;
@@ -9,8 +10,8 @@ use url::Url;
 
 use super::leg::{Answer, LineId, Lines, OpenError};
 use super::redirects::{self, MAX_REQUESTS, Sensitive};
-use super::session::{Session, Stop};
-use super::{SMALL_BODY, trace};
+use super::requests::SMALL_BODY;
+use super::trace;
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Grant, TokenExchange};
 use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
@@ -19,12 +20,6 @@ use crate::pull_secret::entry::Credential;
 use crate::redact::Secret;
 use crate::registry::challenge::{self, Bearer};
 use crate::registry::token::{self, AfterPost, Form};
-
-/// What lets a client in at a host.
-pub(super) struct Admitted {
-    /// `None` where nothing was asked for.
-    pub authorization: Option<HeaderValue>,
-}
 
 /// A token, ready to be sent.
 pub(super) struct Issued {
@@ -42,13 +37,21 @@ struct Ask {
     url: Url,
 }
 
-impl Session<'_> {
+/// A client of token services, for one credential or none.
+pub(super) struct TokenClient<'a> {
+    pub repository: &'a str,
+    pub credential: Option<&'a Credential>,
+    /// Each request is recorded here.
+    pub exchanges: &'a mut Vec<TokenExchange>,
+}
+
+impl TokenClient<'_> {
     /// Asks the token service of a challenge.
     ///
     /// # Errors
     /// When there is no token, or no request for one could be made.
     pub(super) async fn fetch_token(
-        &mut self,
+        mut self,
         lines: &mut Lines<'_>,
         registry: LineId,
         bearer: &Bearer,
@@ -251,11 +254,6 @@ fn refusal(answer: &Answer, lines: &Lines<'_>) -> Stop {
     })
 }
 
-/// The path and query of a URL, as a request target (RFC 9112, 3.2.1).
-pub(super) fn target(url: &Url) -> &str {
-    &url[url::Position::BeforePath..url::Position::AfterQuery]
-}
-
 /// `Authorization` for a registry that asks for Basic.
 pub(super) fn basic_of(credential: &Credential) -> Option<HeaderValue> {
     header_value(&token::registry_authorization(credential)?)
@@ -266,4 +264,31 @@ fn header_value(secret: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(secret.expose()).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub(super) enum Stop {
+    Http(HttpFault),
+    /// No token.
+    Token(TokenFault),
+    /// The token service can't be reached; its leg says why.
+    Realm(Phase),
+}
+
+impl Stop {
+    /// As the fault of the request that it stopped.
+    pub(super) fn into_fault(self, credential: Option<&Credential>) -> HttpFault {
+        match self {
+            Self::Http(fault) => fault,
+            Self::Token(fault) => HttpFault::Unauthorized {
+                credential: credential.map(|credential| credential.id.clone()),
+                fault: Box::new(fault),
+            },
+            Self::Realm(phase) => HttpFault::Unreached {
+                role: Role::Token,
+                phase,
+            },
+        }
+    }
 }

@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use tokio::net::TcpStream;
 use url::Url;
 
+use super::edges::{Edges, Progress};
 use super::requests::Requests;
-use super::{Edges, Progress, trace};
+use super::trace;
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::Rules;
 use crate::containerd::proxy::ProxyServer;
@@ -1061,4 +1062,9 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) ->
         hops: None,
         large_hello: None,
     }
+}
+
+/// The path and query of a URL, as a request target (RFC 9112, 3.2.1).
+pub(super) fn target(url: &Url) -> &str {
+    &url[url::Position::BeforePath..url::Position::AfterQuery]
 }

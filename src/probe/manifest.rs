@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use bytes::Bytes as Body;
 
-use super::Check;
+use super::check::Check;
 use crate::model::hosts::RegistryHost;
 use crate::registry::manifest as oci;
 

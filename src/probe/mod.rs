@@ -8,180 +8,37 @@
 //! small segments where an exchange hangs that had begun well (`segments.rs`).
 
 mod auth;
+pub mod check;
 mod content;
+pub mod edges;
 mod host;
 mod image;
 pub mod large_hello;
 mod leg;
-mod manifest;
+pub mod manifest;
 mod redirects;
-mod requests;
+pub mod requests;
 mod segments;
 mod session;
 mod trace;
 mod transfer;
 mod unpack;
 
-use std::net::IpAddr;
-use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::time::Duration;
-
 use jiff::Timestamp;
-use tokio::sync::Mutex;
 
+use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Rules, Settled};
-use crate::containerd::{BaseTrust, HostClient, Settings};
-use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Attempt, ByRelease, Evidence, TracedExchange, Walk};
-use crate::model::fault::Phase;
-use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem, RegistryHost};
-use crate::model::kubelet::KubeletVersion;
-use crate::model::platform::Platform;
-use crate::model::reference::Reference;
-use crate::model::runtime::Runtime;
-use crate::model::units::Bytes;
-use crate::model::vantage::Vantage;
-use crate::model::workload::{PodUse, SecretAsked};
-use crate::net::dns::Families;
-use crate::net::netlink::Netlink;
-use crate::net::resolv::ResolverConfig;
+use crate::model::evidence::{ByRelease, Evidence, TracedExchange, Walk};
+use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
+use crate::model::workload::PodUse;
 use crate::pull_secret::entry::Credential;
-use crate::pull_secret::keyring::Keyring;
 use crate::redact::Scrubber;
 use crate::registry::manifest::Descriptor;
+use check::{Check, Effort};
+use edges::{Edges, Progress};
 use host::{Content, Resolution, Visit};
 use leg::Lines;
-pub use manifest::KnownManifests;
 use requests::Requests;
-pub use requests::{MAX_REQUESTS_PER_HOST, MAX_REQUESTS_PER_IMAGE};
-pub use transfer::Budget;
-
-/// One image to check.
-#[derive(Clone, Debug)]
-pub struct Check {
-    pub reference: Reference,
-    pub platform: Platform,
-    /// Who wants it, as far as known.
-    pub pods: Vec<PodUse>,
-    /// Secrets of the cluster that whoever asked has named.
-    pub asked_secrets: Vec<SecretAsked>,
-    pub keyring: Arc<Keyring>,
-    /// The container runtime of the node, where it is known.
-    pub runtime: Option<Runtime>,
-    /// Its kubelet, where it is known.
-    pub kubelet: Option<KubeletVersion>,
-    /// Talk plain http to the registry (hosts.toml `server = "http://…"`).
-    pub plain_http: bool,
-    /// Walk again without the proxy, where there is one.
-    pub compare_direct: bool,
-    pub effort: Effort,
-}
-
-/// How much is done beyond what tells whether a pull would succeed, and what is left out.
-#[derive(Clone, Debug)]
-pub struct Effort {
-    /// Ask for the routers on the way to each leg (`--hops`).
-    pub hops: bool,
-    /// The transfer test, and what it may spend; `None`: none.
-    pub transfer: Option<Budget>,
-    /// The first bytes of a layer that are asked for.
-    pub layer_bytes: NonZeroU64,
-    /// Ask for nothing that may count against a rate limit: no manifest is fetched that is not known.
-    pub only_free: bool,
-    /// Ask the host behind a mirror that serves, once, what it would answer.
-    pub asks_behind: bool,
-    /// Credentials that are not to be tried now, with what came of it when they were.
-    pub rested: Vec<Attempt>,
-}
-
-impl Effort {
-    /// Of a layer, more than one packet holds, since a path may let small ones through only.
-    const LAYER_BYTES: NonZeroU64 = NonZeroU64::new(4096).expect("not zero");
-}
-
-impl Effort {
-    /// The same for a walk that is made once more.
-    fn without_extras(&self) -> Self {
-        Self {
-            hops: false,
-            asks_behind: false,
-            transfer: self.transfer.clone().filter(|budget| budget.full),
-            ..self.clone()
-        }
-    }
-}
-
-impl Default for Effort {
-    fn default() -> Self {
-        Self {
-            hops: false,
-            transfer: None,
-            layer_bytes: Self::LAYER_BYTES,
-            only_free: false,
-            asks_behind: true,
-            rested: Vec::new(),
-        }
-    }
-}
-
-impl Check {
-    /// The image's own registry, as one that no `hosts.toml` speaks of.
-    fn host(&self) -> RegistryHost {
-        let (host, port) = self.reference.host();
-        let scheme = if self.plain_http {
-            Scheme::Http
-        } else {
-            Scheme::Https
-        };
-        RegistryHost::plain(Endpoint {
-            scheme,
-            port: port.unwrap_or(scheme.default_port()),
-            host,
-        })
-    }
-}
-
-/// The way out into the world, shared by all checks of a run.
-#[derive(Debug)]
-pub struct Edges {
-    pub resolver: ResolverConfig,
-    pub overrides: Vec<Override>,
-    pub families: Families,
-    pub trust: BaseTrust,
-    /// What containerd is set to.
-    pub settings: Settings,
-    /// Keep every exchange (`--trace`).
-    pub trace: bool,
-    /// One transfer at a time: two would measure each other.
-    pub transfer_turn: Mutex<()>,
-    pub vantage: Vantage,
-    /// The kernel's routes; `None` where they can't be read.
-    pub netlink: Option<Arc<Netlink>>,
-    /// The longest that any single wait on the network may last.
-    pub wait: Duration,
-    pub known: Arc<KnownManifests>,
-}
-
-/// `--resolve HOST:PORT:ADDR`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Override {
-    pub host: String,
-    pub port: u16,
-    pub address: IpAddr,
-}
-
-/// Told what the walk is about to do, for a progress line.
-pub trait Progress: Send + Sync {
-    fn phase(&self, role: Role, phase: Phase);
-
-    /// So much of all layers has been read, in this time (`--transfer full`).
-    fn transferred(&self, _bytes: Bytes, _of: Bytes, _elapsed: Duration) {}
-}
-
-/// An answer to `/v2/` is read up to this: error bodies of registries are below 1 KiB, login pages
-/// of things that are no registry are some tens.
-const SMALL_BODY: u64 = 64 << 10;
 
 /// Walks the pull of one image: at each host that containerd asks, in its order, until one serves
 /// all that is still wanted. Where the runtime's version is not known and releases would not do the

@@ -62,6 +62,10 @@ impl Requests {
     }
 }
 
+/// An answer to `/v2/` is read up to this: error bodies of registries are below 1 KiB, login pages
+/// of things that are no registry are some tens.
+pub(super) const SMALL_BODY: u64 = 64 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;

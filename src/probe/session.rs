@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
-use super::auth::{self, target};
+use super::auth::{self, Stop, TokenClient};
+use super::leg::target;
 use super::leg::{LineId, Lines, OpenError, Pending, untrusted};
 use super::redirects::{self, MAX_REQUESTS, Sensitive};
-use super::{SMALL_BODY, trace};
+use super::requests::SMALL_BODY;
+use super::trace;
 use crate::containerd::behaviour::{Behaviour, Rules};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Challenge, Grant, TokenExchange};
@@ -98,33 +100,6 @@ impl Got {
 
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.pending.response.headers
-    }
-}
-
-/// Why there is no answer.
-#[derive(Clone, Debug)]
-pub(super) enum Stop {
-    Http(HttpFault),
-    /// No token.
-    Token(TokenFault),
-    /// The token service can't be reached; its leg says why.
-    Realm(Phase),
-}
-
-impl Stop {
-    /// As the fault of the request that it stopped.
-    pub(super) fn into_fault(self, credential: Option<&Credential>) -> HttpFault {
-        match self {
-            Self::Http(fault) => fault,
-            Self::Token(fault) => HttpFault::Unauthorized {
-                credential: credential.map(|credential| credential.id.clone()),
-                fault: Box::new(fault),
-            },
-            Self::Realm(phase) => HttpFault::Unreached {
-                role: Role::Token,
-                phase,
-            },
-        }
     }
 }
 
@@ -441,7 +416,12 @@ impl<'a> Session<'a> {
             }) => bearer.clone(),
         };
         let asked = Instant::now();
-        let issued = match self.fetch_token(lines, line, &bearer).await {
+        let client = TokenClient {
+            repository: self.repository,
+            credential: self.credential,
+            exchanges: &mut self.exchanges,
+        };
+        let issued = match client.fetch_token(lines, line, &bearer).await {
             Ok(issued) => Ok(issued),
             // Its leg has the cause, and nothing was asked.
             Err(Stop::Realm(phase)) => {
@@ -501,4 +481,10 @@ fn rejected_twice(seen: &[Seen]) -> bool {
         (Some(last), Some(before)) => last.method == before.method && last.url == before.url,
         _ => false,
     }
+}
+
+/// What lets a client in at a host.
+pub(super) struct Admitted {
+    /// `None` where nothing was asked for.
+    pub authorization: Option<HeaderValue>,
 }

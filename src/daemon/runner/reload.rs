@@ -12,7 +12,7 @@ use crate::daemon::schedule::state::StateFile;
 use crate::daemon::store::targets::EventCounts;
 use crate::kubernetes::client::ConnectError;
 use crate::net::netlink::Netlink;
-use crate::probe::KnownManifests;
+use crate::probe::manifest::KnownManifests;
 
 /// Reads and checks the configuration; the error is for people.
 pub type Loader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;

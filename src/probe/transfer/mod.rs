@@ -11,6 +11,7 @@
 mod ping;
 mod stream;
 
+use super::check::Budget;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,10 +25,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use url::Url;
 
-use super::auth::{self, Admitted};
-use super::leg::{LineId, Lines, MAX_REDIRECTS, clone_request, redirect, untrusted};
+use super::check::Check;
+use super::edges::Progress;
+use super::leg::{LineId, Lines, MAX_REDIRECTS, clone_request, redirect, target, untrusted};
 use super::manifest::path_of;
-use super::{Check, Progress, SMALL_BODY, trace};
+use super::requests::SMALL_BODY;
+use super::session::Admitted;
+use super::trace;
 use crate::diagnose::throughput;
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Layer, ManifestFound};
@@ -44,19 +48,6 @@ use crate::redact::Scrubber;
 use crate::registry::error;
 use ping::Pinger;
 use stream::{Allowance, Meter, Part};
-
-/// How much a test may spend.
-#[derive(Clone, Debug)]
-pub struct Budget {
-    /// All layers, whatever that takes; else the first that ends it.
-    pub full: bool,
-    pub max_bytes: Bytes,
-    pub max_duration: Duration,
-    /// How long the pull may take; nothing of the test depends on it.
-    pub expected_within: Option<Duration>,
-    /// A large file on another network, to compare with. No credential goes there.
-    pub control: Option<Url>,
-}
 
 /// `max_concurrent_downloads` of containerd.
 const STREAMS: usize = 3;
@@ -920,7 +911,7 @@ async fn locate(
     let mut redirects = 0;
     let wait = lines.edges().wait;
     loop {
-        let mut request = lines.request(line, Method::GET, auth::target(&url));
+        let mut request = lines.request(line, Method::GET, target(&url));
         if let Some(value) = admitted.authorization.as_ref().filter(|_| line == registry) {
             request
                 .headers_mut()
@@ -1048,7 +1039,7 @@ impl Control {
         match own.open(Role::Blob, &endpoint).await {
             Err(_) => control.fault = Some("it is not reached".to_owned()),
             Ok(line) => {
-                let request = own.request(line, Method::GET, auth::target(url));
+                let request = own.request(line, Method::GET, target(url));
                 let to = own.address(line);
                 let all = (0..STREAMS).map(|_| own.connect_watched(&endpoint, to));
                 for connected in join_all(all).await {

@@ -1,4 +1,5 @@
-//! The modules are floors: each imports from those below it only (src/lib.rs has the table).
+//! The modules are floors: each imports from those below it only (src/lib.rs has the table), and no
+//! two files import each other, directly or over others.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
@@ -19,64 +20,6 @@ const FLOORS: &[&[&str]] = &[
     &["model", "trust"],
 ];
 
-fn floor(module: &str) -> usize {
-    FLOORS
-        .iter()
-        .position(|modules| modules.contains(&module))
-        .unwrap_or_else(|| panic!("{module} has no floor; give it one here and in src/lib.rs"))
-}
-
-fn files(folder: &Path, found: &mut Vec<(String, String)>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let name = path
-                .strip_prefix("src")
-                .unwrap()
-                .to_string_lossy()
-                .into_owned();
-            found.push((name, std::fs::read_to_string(&path).unwrap()));
-        }
-    }
-}
-
-#[test]
-fn imports_go_down() {
-    let mut all = Vec::new();
-    files(Path::new("src"), &mut all);
-    let mut imports = 0;
-    for (name, text) in &all {
-        let module = name.split(['/', '.']).next().unwrap();
-        // Tests may look at everything.
-        let is_test = name.ends_with("tests.rs") || name.contains("/tests/");
-        if ["lib", "main", "build"].contains(&module) || is_test {
-            continue;
-        }
-        let here = floor(module);
-        for (_, rest) in text
-            .match_indices("crate::")
-            .map(|(at, _)| text.split_at(at + 7))
-        {
-            let to: String = rest
-                .chars()
-                .take_while(|c| c.is_ascii_lowercase() || *c == '_')
-                .collect();
-            // `crate::VERSION`, `crate::{…}` of macros, and one's own module.
-            if to.is_empty() || to == module {
-                continue;
-            }
-            imports += 1;
-            assert!(
-                floor(&to) > here,
-                "{name} imports from {to}, which is not below {module}"
-            );
-        }
-    }
-    assert!(imports > 100, "the imports were not found");
-}
-
 /// The rooms of the daemon, from the top (src/daemon/mod.rs).
 const ROOMS: &[&[&str]] = &[
     &["http"],
@@ -89,80 +32,248 @@ const ROOMS: &[&[&str]] = &[
     &["schedule"],
 ];
 
-/// Modules of a folder by path, each with its code but for its tests.
-fn modules(folder: &str) -> BTreeMap<String, String> {
-    let mut all = Vec::new();
-    files(&Path::new("src").join(folder), &mut all);
-    all.retain(|(name, _)| !name.ends_with("tests.rs"));
-    let all = all.into_iter().map(|(name, text)| {
-        let name = name.trim_end_matches(".rs").trim_end_matches("/mod");
-        let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
-        (name.replace('/', "::"), code.to_owned())
-    });
-    all.collect()
-}
-
-/// The modules that a module imports, of those that are known.
-fn imports(module: &str, code: &str, known: &BTreeMap<String, String>) -> BTreeSet<String> {
-    let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
-    let mut found = BTreeSet::new();
-    for (prefix, base) in [("crate::", ""), ("super::", parent), ("self::", module)] {
-        for (at, _) in code.match_indices(prefix) {
-            let is_path = |c: &char| c.is_ascii_lowercase() || *c == '_' || *c == ':';
-            let rest: String = code[at + prefix.len()..]
-                .chars()
-                .take_while(is_path)
-                .collect();
-            let path = format!("{base}::{rest}");
-            let mut path = path.trim_matches(':');
-            while !known.contains_key(path) {
-                path = path.rsplit_once("::").map_or("", |(above, _)| above);
-                if path.is_empty() {
-                    break;
-                }
-            }
-            if path.contains("::") && path != module {
-                found.insert(path.to_owned());
-            }
-        }
-    }
-    found
+#[test]
+fn imports_go_down() {
+    let graph = Graph::read();
+    let name = |module: &str| module.split("::").next().unwrap().to_owned();
+    hold_floors(&graph, FLOORS, "src/lib.rs", |module| Some(name(module)));
 }
 
 #[test]
-fn inside_the_daemon_imports_go_down_and_in_no_circle() {
-    let known = modules("daemon");
-    let room = |module: &str| {
-        let name = module.split("::").nth(1).unwrap_or_default().to_owned();
-        let place = ROOMS.iter().position(|rooms| rooms.contains(&&*name));
-        let place = place.unwrap_or_else(|| panic!("{module} has no room; give it one"));
-        (place, name)
-    };
-    let mut left: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for (module, code) in known.iter().filter(|(module, _)| *module != "daemon") {
-        assert!(!code.contains("super::super::"), "{module} reaches up");
-        let to = imports(module, code, &known);
-        let (place, name) = room(module);
-        for other in &to {
-            let (below, other_name) = room(other);
-            let goes_down = name == other_name || below > place;
-            assert!(
-                goes_down,
-                "{module} imports from {other}, which is not below"
-            );
-        }
-        left.insert(module, to);
-    }
-    let imports: usize = left.values().map(BTreeSet::len).sum();
-    assert!(imports > 50, "the imports were not found");
-    // Whatever imports nothing that is left is in no circle.
+fn inside_the_daemon_imports_go_down() {
+    let graph = Graph::read();
+    hold_floors(&graph, ROOMS, "src/daemon/mod.rs", |module| {
+        let mut parts = module.split("::");
+        (parts.next() == Some("daemon")).then(|| parts.next().map(str::to_owned))?
+    });
+}
+
+#[test]
+fn no_two_files_import_each_other() {
+    let graph = Graph::read();
+    let mut left = graph.imports.clone();
+    // What imports nothing that is left is in no circle.
     loop {
-        let names: BTreeSet<String> = left.keys().map(ToString::to_string).collect();
+        let names: BTreeSet<String> = left.keys().cloned().collect();
         let before = left.len();
         left.retain(|_, to| to.iter().any(|other| names.contains(other)));
         if left.len() == before {
             break;
         }
     }
-    assert!(left.is_empty(), "these import each other: {left:#?}");
+    let names: BTreeSet<String> = left.keys().cloned().collect();
+    left.values_mut()
+        .for_each(|to| to.retain(|other| names.contains(other)));
+    assert!(
+        left.is_empty(),
+        "these import each other, or import such; what they share wants a file of its own: {left:#?}"
+    );
+}
+
+#[test]
+fn a_circle_and_what_a_folder_hands_on_are_found() {
+    let graph = Graph::of(&[
+        (
+            "a",
+            "mod b;\npub mod c;\npub use b::{One, deep::Two as Three};\nuse c::Four;",
+        ),
+        ("a::b", "use super::c::{self, Five};"),
+        ("a::c", "fn f() -> super::One { crate::d::go() }"),
+        (
+            "d",
+            "use crate::{a::{One as Own, c}, d};\n// use crate::a::b;",
+        ),
+    ]);
+    let to = |module: &str| {
+        graph.imports[module]
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(to("a"), ["a::c"]);
+    assert_eq!(to("a::b"), ["a::c"]);
+    assert_eq!(to("a::c"), ["a::b", "d"]);
+    assert_eq!(to("d"), ["a::b", "a::c"]);
+}
+
+/// Every import goes from a floor to one below it. `name`: what a module is called in `floors`, if it
+/// is of them.
+fn hold_floors(
+    graph: &Graph,
+    floors: &[&[&str]],
+    table: &str,
+    name: impl Fn(&str) -> Option<String>,
+) {
+    let floor = |name: &str| {
+        let found = floors.iter().position(|names| names.contains(&name));
+        found.unwrap_or_else(|| panic!("{name} has no floor; give it one here and in {table}"))
+    };
+    let mut imports = 0;
+    for (module, others) in &graph.imports {
+        let Some(own) = name(module) else { continue };
+        for other in others {
+            let Some(to) = name(other).filter(|to| *to != own) else {
+                continue;
+            };
+            imports += 1;
+            assert!(
+                floor(&to) > floor(&own),
+                "{module} imports from {other}, which is not below {own}"
+            );
+        }
+    }
+    assert!(imports > 50, "the imports were not found");
+}
+
+/// Which files import from which: modules by path (`daemon::store`), tests left out.
+struct Graph {
+    imports: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// What a module's text says of others.
+#[derive(Default)]
+struct Paths {
+    /// By the name that it hands on (`pub use`).
+    handed_on: BTreeMap<String, String>,
+    used: BTreeSet<String>,
+}
+
+impl Graph {
+    fn read() -> Self {
+        let mut files = Vec::new();
+        collect(Path::new("src"), &mut files);
+        let modules = files.iter().filter_map(|(file, text)| {
+            let module = file.trim_end_matches(".rs").trim_end_matches("/mod");
+            // Tests may look at everything, and the crate's own file is the table of modules.
+            let is_test = module.split('/').any(|part| part == "tests");
+            let is_left_out = is_test || ["lib", "main"].contains(&module);
+            (!is_left_out).then(|| (module.replace('/', "::"), text.as_str()))
+        });
+        let modules: Vec<(String, &str)> = modules.collect();
+        let modules: Vec<(&str, &str)> = modules
+            .iter()
+            .map(|(m, text)| (m.as_str(), *text))
+            .collect();
+        Self::of(&modules)
+    }
+
+    fn of(modules: &[(&str, &str)]) -> Self {
+        let known: BTreeSet<&str> = modules.iter().map(|(module, _)| *module).collect();
+        let paths: BTreeMap<&str, Paths> = modules
+            .iter()
+            .map(|(module, text)| (*module, paths(module, text, &known)))
+            .collect();
+        let imports = paths.iter().map(|(module, found)| {
+            let homes = found.used.iter().filter_map(|path| home(path, &paths));
+            let homes = homes.filter(|home| home != module).collect();
+            ((*module).to_owned(), homes)
+        });
+        Self {
+            imports: imports.collect(),
+        }
+    }
+}
+
+/// All Rust files below a folder, by their paths in `src`.
+fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix("src").unwrap().to_string_lossy();
+            found.push((name.into_owned(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+/// The paths in a module's code, but for its tests.
+fn paths(module: &str, text: &str, known: &BTreeSet<&str>) -> Paths {
+    let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+    assert!(
+        !code.contains("super::super::"),
+        "{module} reaches up twice"
+    );
+    let mut found = Paths::default();
+    let mut lines = code.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        let (visibility, tree) = line.split_once("use ").unwrap_or(("", ""));
+        let is_use = ["", "pub ", "pub(super) ", "pub(crate) "].contains(&visibility);
+        if line.starts_with("//") {
+            continue;
+        }
+        if !is_use || tree.is_empty() {
+            let is_of_a_path = |c: char| c.is_alphanumeric() || "_:".contains(c);
+            let words = line.split(|c| !is_of_a_path(c));
+            let words = words.filter(|word| word.contains("::"));
+            found
+                .used
+                .extend(words.filter_map(|word| absolute(module, word, known)));
+            continue;
+        }
+        let mut tree = tree.to_owned();
+        while !tree.contains(';') {
+            tree += lines.next().unwrap();
+        }
+        for one in expand(tree.split(';').next().unwrap()) {
+            let last = one.rsplit("::").next().unwrap();
+            let (path, name) = one.split_once(" as ").unwrap_or((&one, last));
+            let Some(path) = absolute(module, path, known) else {
+                continue;
+            };
+            if visibility.is_empty() {
+                found.used.insert(path);
+            } else {
+                found.handed_on.insert(name.to_owned(), path);
+            }
+        }
+    }
+    found
+}
+
+/// `a::{b, c::{d}}` → `a::b`, `a::c::d`.
+fn expand(tree: &str) -> Vec<String> {
+    let Some(open) = tree.find('{') else {
+        return vec![tree.trim().to_owned()];
+    };
+    let (head, group) = (&tree[..open], &tree[open + 1..tree.rfind('}').unwrap()]);
+    let mut depth = 0;
+    let branches = group.split(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    });
+    let branches = branches.map(str::trim).filter(|branch| !branch.is_empty());
+    branches
+        .flat_map(|branch| expand(&format!("{head}{branch}")))
+        .collect()
+}
+
+/// A path from the crate's root; `None` for one of other crates.
+fn absolute(module: &str, path: &str, known: &BTreeSet<&str>) -> Option<String> {
+    let (first, rest) = path.split_once("::").unwrap_or((path, ""));
+    let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let base = match first {
+        "crate" => "",
+        "self" => module,
+        "super" => parent,
+        _ if known.contains(&*format!("{module}::{first}")) => {
+            return Some(format!("{module}::{path}"));
+        }
+        _ => return None,
+    };
+    Some(format!("{base}::{rest}").trim_matches(':').to_owned())
+}
+
+/// The file that has what a path names, through what others hand on.
+fn home(path: &str, paths: &BTreeMap<&str, Paths>) -> Option<String> {
+    let mut module = path;
+    while !paths.contains_key(module) {
+        (module, _) = module.rsplit_once("::")?;
+    }
+    let rest = path[module.len()..].trim_start_matches("::");
+    let (name, _) = rest.split_once("::").unwrap_or((rest, ""));
+    match paths[module].handed_on.get(name) {
+        Some(target) if target != path => home(target, paths),
+        _ => Some(module.to_owned()),
+    }
 }

@@ -12,7 +12,6 @@ mod targets;
 mod values;
 
 use error::{ConfigError, drawn};
-use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -15,7 +15,7 @@ pub mod plan;
 pub mod proxy;
 pub mod start;
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};

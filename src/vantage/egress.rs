@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-use super::Means;
+use super::means::Means;
 use crate::config::{EchoUrl, Egress, HostPort};
 use crate::model::endpoint::Host;
 use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};

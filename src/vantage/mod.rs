@@ -2,7 +2,9 @@
 //! can't be seen is on record with its reason; it is never taken for absent.
 
 mod egress;
+pub mod means;
 mod metadata;
+use means::Means;
 pub mod place;
 pub mod pod;
 mod provider;
@@ -24,26 +26,9 @@ use crate::model::network::{
 use crate::model::path::Signal;
 use crate::model::text::printable;
 use crate::model::vantage::{Missing, NetworkView, NodeFacts, Vantage};
-use crate::net::dns::{self, Families};
+use crate::net::dns::{self};
 use crate::net::netlink::Netlink;
-use crate::net::resolv::ResolverConfig;
 use crate::net::tcp;
-use crate::net::tls::TlsClient;
-
-/// With what one asks.
-pub struct Means {
-    pub resolver: ResolverConfig,
-    pub families: Families,
-    pub tls: TlsClient,
-    /// The longest that any single wait may last.
-    pub wait: Duration,
-}
-
-impl std::fmt::Debug for Means {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Means").finish_non_exhaustive()
-    }
-}
 
 /// What the cluster says of this node.
 #[derive(Clone, Debug, Eq, PartialEq)]

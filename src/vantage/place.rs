@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ClusterTold, Means, look_around};
+use super::means::Means;
+use super::{ClusterTold, look_around};
 use crate::config::{FamilyWish, Network};
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials::node::NodeCredentials;

@@ -9,11 +9,11 @@ use http::{Request, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::leg::clone_request;
-use super::super::requests::Requests;
 use crate::model::transfer::{Pings, TransferPing};
 use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
+use crate::probe::leg::clone_request;
+use crate::probe::requests::Requests;
 
 /// Between two requests.
 const PERIOD: Duration = Duration::from_millis(250);

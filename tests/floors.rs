@@ -62,8 +62,9 @@ fn no_two_files_import_each_other() {
         }
     }
     let names: BTreeSet<String> = left.keys().cloned().collect();
-    left.values_mut()
-        .for_each(|to| to.retain(|other| names.contains(other)));
+    for to in left.values_mut() {
+        to.retain(|other| names.contains(other));
+    }
     assert!(
         left.is_empty(),
         "these import each other, or import such; what they share wants a file of its own: {left:#?}"

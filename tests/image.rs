@@ -36,7 +36,7 @@ use world::{DNS, NODE, REG, World};
 const MOST_BYTES: u64 = 25_000_000;
 
 /// Of all that is in it (NOTICE).
-const LICENCES: &str = "Apache-2.0 AND LGPL-2.1-or-later AND MPL-2.0 AND MIT AND ISC AND BSD-3-Clause AND Unicode-3.0 AND Zlib AND CC0-1.0";
+const LICENCES: &str = "Apache-2.0 AND LGPL-2.1-or-later AND MPL-2.0 AND MIT AND ISC AND BSD-3-Clause AND Unicode-3.0 AND Zlib AND CC0-1.0 AND CDLA-Permissive-2.0";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::level::Severity::{self, Critical, Info, Warning};
+use super::level::Severity;
 use Capability::Fleet;
 use Detected::{ByTransfer, Needs, Now};
 
@@ -58,10 +58,11 @@ macro_rules! causes {
 
             pub fn entry(self) -> &'static Entry {
                 match self {
-                    $($(Self::$cause => &Entry {
+                    $($(Self::$cause => const { &Entry {
                         code: $code,
                         area: Area::$area,
-                        severity: $severity,
+                        severity: Grade::$severity.severity(),
+                        leaves_undecided: matches!(Grade::$severity, Grade::Undecided),
                         title: $title,
                         symptom: $symptom,
                         cause: $what,
@@ -69,7 +70,7 @@ macro_rules! causes {
                         fix: $fix,
                         masked_by: &[$(Cause::$root),*],
                         detected: $detected,
-                    }),*),*
+                    } }),*),*
                 }
             }
         }
@@ -266,7 +267,7 @@ causes! {
         cause "HTTPS_PROXY and NO_PROXY of containerd's service do not fit this host, or the proxy is down or refuses it."
         tell "The proxy was dialled as Go does it, with TLS where it is one by https://, and does not open the way. Which variable named it, and which entry of NO_PROXY matched or not, is in the evidence; with --compare-direct, also what the same walk came to without it. A host that NO_PROXY keeps from the proxy and that can't be connected to directly is a warning."
         fix "Add the registry, token and storage hosts to NO_PROXY in containerd's systemd drop-in, or fix the proxy; then restart containerd. CIDRs in NO_PROXY match addresses in image names only, never names."
-        ProxyUnknown = "proxy_unknown", Critical, Now, [];
+        ProxyUnknown = "proxy_unknown", Undecided, Now, [];
         "Whether the proxy opens the way can't be determined"
         symptom "None of its own"
         cause "HTTPS_PROXY or HTTP_PROXY names a proxy by socks5://, which Go and so containerd can use; or one by https:// whose TLS can't be judged here, or by a scheme that builds of Go read in different ways (`ftp://`)."
@@ -322,13 +323,13 @@ causes! {
         cause "Somebody took the server's certificate (openssl s_client shows it first) and put it in place of its authority's. Go takes a certificate that is itself a root, and looks at no other."
         tell "The very certificate that the server sent is among the roots."
         fix "Put the authority's certificate into the file named in the evidence before the server's is renewed."
-        TlsUndecided = "tls_undecided", Critical, Now, [DnsHijack];
+        TlsUndecided = "tls_undecided", Undecided, Now, [DnsHijack];
         "Whether containerd accepts this TLS can't be determined here"
         symptom "None, or `remote error: tls: handshake failure`"
         cause "The server offers, or its certificates are made with, what some builds of containerd take and others don't (by their release of Go and its GODEBUG defaults), or what Pullpath's own TLS does not have: AES-CBC, key exchange by RSA, 3DES, RSA keys below 2048 bits, TLS 1.1."
         tell "The server refused the handshake with no reason but that it can't agree (alert 40 or 71), or the certificate was judged by the rules of each build in question and they differ; the evidence says which build does what."
         fix "`crictl pull` on the node decides it. `go version -m /usr/bin/containerd` shows the build. In any case have the server offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, and a certificate with a key of 2048 bits."
-        TlsNoRoots = "tls_no_roots", Critical, Now, [];
+        TlsNoRoots = "tls_no_roots", Undecided, Now, [];
         "No certificate could be checked: this place has no trusted roots"
         symptom "Nothing in the cluster; it is Pullpath's own place that lacks a bundle"
         cause "The image or host that Pullpath runs in has no CA bundle, so nothing can be said of the server's certificate."
@@ -432,7 +433,7 @@ causes! {
         cause "The user has no right to pull from it, or the repository's name is misspelt: registries answer both alike."
         tell "A token was given and lets its bearer do nothing here, or the registry refuses a credential it knows. Where the token has the right and the registry still says 401, the evidence says so: then clocks, service name or signing key of the two differ."
         fix "Check the spelling of the repository; then grant this user the right to pull it."
-        AuthUnknown = "auth_unknown", Critical, Now, [];
+        AuthUnknown = "auth_unknown", Undecided, Now, [];
         "Whether a credential would do is not known"
         symptom "None of its own"
         cause "A credential helper failed, a Secret or the node's own credentials can't be read from here, or the connection is one that no credential was sent over (skip_verify in hosts.toml)."
@@ -462,7 +463,7 @@ causes! {
         cause "WWW-Authenticate names no realm, a realm that is no URL, or a scheme that pull clients do not know (Negotiate, Digest)."
         tell "The challenge as it was read is in the evidence."
         fix "Configure the registry, or the proxy in front of it, to ask for Basic or Bearer."
-        RealmUntrusted = "realm_untrusted", Critical, Now, [];
+        RealmUntrusted = "realm_untrusted", Undecided, Now, [];
         "The registry sends its clients to a place no credential may go to"
         symptom "None: containerd sends the password there"
         cause "The realm is plain http although the registry is https, or it is a link-local, metadata or loopback address."
@@ -474,7 +475,7 @@ causes! {
         cause "The name is misspelt or the Secret is not in the pod's namespace; the kubelet goes on without it."
         tell "The pod's imagePullSecrets beside the Secrets given. Where the registry lets nobody in without a credential it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret, unless it is the API server that has none; else it is a warning, or a remark where no Secret was given at all."
         fix "Create the Secret in the pod's namespace, or correct its name; give it to `pullpath probe` with --secret-file."
-        SecretNotNamed = "secret_not_named", Critical, Now, [];
+        SecretNotNamed = "secret_not_named", Undecided, Now, [];
         "The pod names no pull Secret"
         symptom "401 or `pull access denied`, although the Secret is in the namespace"
         cause "imagePullSecrets is missing in the pod's template. A Secret counts only when the pod names it, or when its service account does: its Secrets are copied into pods that name none."
@@ -668,7 +669,7 @@ causes! {
         cause "A file in certs.d can't be decoded and is passed over, a setting is misspelt or in the wrong table, or a certificate it names can't be read. Or config.toml has names of another version, or settings side by side with which containerd's CRI plugin does not load (`mirrors` beside `config_path`)."
         tell "The files are read as the node's release of containerd reads them, imports included. What makes every pull fail is critical; what is ignored is a warning."
         fix "Correct the file and key named in the evidence. config.toml counts when containerd starts: restart it."
-        RuntimeSettingsUnknown = "runtime_settings_unknown", Critical, Now, [];
+        RuntimeSettingsUnknown = "runtime_settings_unknown", Undecided, Now, [];
         "What containerd is set to is not known, and the pull depends on it"
         symptom "None of its own; Pullpath does not say whether a pull would succeed"
         cause "A file that config.toml imports can't be read from here, or a file was changed after containerd started, which goes on by what it read then."
@@ -682,7 +683,7 @@ causes! {
         cause "The registry redirects downloads to another host (object storage, a CDN), and the way to that host is closed."
         tell "Registry and token legs are well; the leg of the redirect fails to resolve or connect. The phase's own cause is among the consequences."
         fix "Open the way to the storage host too (on Huawei Cloud: SWR keeps layers in OBS, so OBS needs its VPC endpoint or route as well), or switch redirects off in the registry (distribution: storage.redirect.disable)."
-        RedirectUntrusted = "redirect_untrusted", Critical, Now, [];
+        RedirectUntrusted = "redirect_untrusted", Undecided, Now, [];
         "The registry redirects layers to a place no client should follow it to"
         symptom "None of its own"
         cause "The redirect leads to a link-local, metadata or loopback address, or leaves https for plain http."
@@ -866,7 +867,7 @@ causes! {
         cause "serializeImagePulls is on in the kubelet (the default), or maxParallelImagePulls is small."
         tell "The kubelet's events have the pull's time with and without waiting (since Kubernetes 1.28): more of it is waiting."
         fix "Set serializeImagePulls to false and maxParallelImagePulls to a few in the node pool's kubelet settings; make the largest images smaller."
-        Intermittent = "intermittent", Critical, Now, [];
+        Intermittent = "intermittent", Undecided, Now, [];
         "The pull fails now and then"
         symptom "A retry works"
         cause "The servers answer the same request differently: several behind one name that differ, a cache that is being filled, or a limit on requests at a time or in a period."
@@ -874,13 +875,13 @@ causes! {
         fix "Probe several times, with `--runtime`; compare the answers of each address of the name, and look for a limit on connections or requests at the load balancer."
     }
     Other {
-        ReleaseDecides = "release_decides", Critical, Now, [];
+        ReleaseDecides = "release_decides", Undecided, Now, [];
         "Releases of containerd would not do the same, and the node's is not known"
         symptom "The same image is pulled on some nodes only"
         cause "Releases differ in what they make of the registry's answers, and which one pulls is not known here."
         tell "The walk is made by the rules of each line of releases, and they end differently; the evidence says how each ends."
         fix "Name the node's runtime (`--runtime containerd://1.7.24`, as `kubectl get node -o wide` shows it)."
-        ProbeLimit = "probe_limit", Critical, Now, [];
+        ProbeLimit = "probe_limit", Undecided, Now, [];
         "Pullpath can't do here what containerd can"
         symptom "None of its own"
         cause "The server answers in a way that containerd takes and this program does not: a content encoding, a document of unusual size, a body that ends early again and again, more requests than a check makes."
@@ -902,6 +903,8 @@ pub struct Entry {
     pub(super) area: Area,
     /// As a finding has it unless its rule says otherwise.
     pub severity: Severity,
+    /// Where it is critical, something that decides the pull was not observed: the verdict is unknown.
+    pub leaves_undecided: bool,
     pub title: &'static str,
     /// What users see: kubelet events, containerd's words.
     pub symptom: &'static str,
@@ -914,6 +917,28 @@ pub struct Entry {
     /// Root causes that this one follows from when both are seen on a leg.
     pub masked_by: &'static [Cause],
     pub detected: Detected,
+}
+
+/// How an entry says what its cause does to a pull.
+enum Grade {
+    /// The pull fails.
+    Critical,
+    /// Something that decides the pull could not be observed.
+    Undecided,
+    /// It succeeds, slower or at risk.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+impl Grade {
+    const fn severity(&self) -> Severity {
+        match self {
+            Self::Critical | Self::Undecided => Severity::Critical,
+            Self::Warning => Severity::Warning,
+            Self::Info => Severity::Info,
+        }
+    }
 }
 
 /// Whether this version can tell the cause, and by what.

@@ -92,21 +92,6 @@ const RULES: &[Rule] = &[
     proxy::unneeded,
 ];
 
-/// Critical causes that leave the pull undecided: something that decides it was not looked at.
-const UNDECIDED: &[Cause] = &[
-    Cause::TlsNoRoots,
-    Cause::TlsUndecided,
-    Cause::RealmUntrusted,
-    Cause::RedirectUntrusted,
-    Cause::AuthUnknown,
-    Cause::ProxyUnknown,
-    Cause::SecretNotNamed,
-    Cause::ReleaseDecides,
-    Cause::Intermittent,
-    Cause::RuntimeSettingsUnknown,
-    Cause::ProbeLimit,
-];
-
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let mut all = Vec::new();
     for rule in RULES {
@@ -349,7 +334,7 @@ fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
     // The node's own roots are seen, and there are none.
     let is_known =
         finding.cause == Cause::TlsNoRoots && !evidence.vantage.unseen.contains(&Unseen::NodeRoots);
-    (UNDECIDED.contains(&finding.cause) && !is_known)
+    (finding.cause.entry().leaves_undecided && !is_known)
         // From files alone nobody knows what the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A walk that ended for no reason that is on record.

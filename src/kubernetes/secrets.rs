@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kube::api::{ListParams, ObjectMeta};
+use kube::api::{ListParams, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +18,7 @@ use zeroize::Zeroizing;
 use super::ask::{self, AskError};
 use super::client::told;
 use super::follow::status;
-use super::lookup::{MetadataOnly, path_of};
-use super::meta::slim;
-use super::shapes::core_object;
+use super::objects::SecretObject;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
 use crate::model::workload::Found;
@@ -287,26 +284,8 @@ fn is_no(code: u16) -> bool {
 
 const FORBIDDEN: &str = "the API server forbids it: RBAC must allow list (or get) of Secrets there, or of these by name";
 
-/// A Secret of core/v1, as far as it is read.
-#[derive(Clone, Deserialize)]
-struct SecretObject {
-    #[serde(deserialize_with = "slim")]
-    metadata: ObjectMeta,
-    #[serde(default)]
-    data: BTreeMap<String, Zeroizing<String>>,
-    #[serde(default, rename = "type")]
-    kind: String,
-}
-
-impl std::fmt::Debug for SecretObject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretObject")
-            .field("name", &self.metadata.name)
-            .finish_non_exhaustive()
-    }
-}
-
-core_object!(SecretObject, "Secret", "secrets", NamespaceResourceScope);
+/// One of which no more is sent than its metadata.
+pub(super) type SecretHead = PartialObjectMeta<SecretObject>;
 
 /// Annotation with an end, as SWR's own Secrets have it; the others are nobody's business here.
 pub(super) const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
@@ -356,8 +335,8 @@ struct Manifest<'a> {
 
 /// One Secret, asked for once.
 pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
-    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
-    match ask::get::<SecretObject>(client, &path).await {
+    let secrets: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
+    match ask::get(secrets, &key.name).await {
         Ok(secret) => Known::Here(secret.manifest()),
         Err(AskError::NotFound(_)) => Known::Absent,
         Err(error) if error.is_forbidden() => Known::Unread(format!(
@@ -374,21 +353,23 @@ pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
 /// # Errors
 /// Why that can't be told.
 pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, AskError> {
-    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
-    ask::exists(client, &path).await
+    let secrets: Api<SecretHead> = Api::namespaced(client.clone(), &key.namespace);
+    match ask::get(secrets, &key.name).await {
+        Ok(_) => Ok(true),
+        Err(AskError::NotFound(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The namespaces that have a Secret of this name; `None` where it is not allowed to look there. What
 /// they hold is not sent.
 pub async fn namespaces_with(client: &Client, name: &str) -> Option<Vec<String>> {
     let mut found = Vec::new();
-    let selector = format!("metadata.name={name}");
-    ask::list_metadata(
-        client,
-        &path_of(None, "secrets", None),
-        &[("fieldSelector", &selector)],
-        |object: MetadataOnly| found.extend(object.metadata.namespace),
-    )
+    let secrets: Api<SecretHead> = Api::all(client.clone());
+    let of_this_name = ListParams::default().fields(&format!("metadata.name={name}"));
+    ask::list(secrets, of_this_name, |secret| {
+        found.extend(secret.metadata.namespace);
+    })
     .await
     .ok()?;
     found.sort();

@@ -244,11 +244,6 @@ impl Secrets {
                 .then_some("there is no API server to ask"),
         }
     }
-
-    /// How many are held.
-    pub fn held(&self) -> usize {
-        self.needs().held.len()
-    }
 }
 
 /// Asks for one Secret once.
@@ -452,6 +447,10 @@ mod tests {
         Arc::new(Secrets::new(Some(client), access))
     }
 
+    fn held(secrets: &Secrets) -> usize {
+        secrets.needs().held.len()
+    }
+
     #[tokio::test]
     async fn what_a_check_needs_is_held_as_long_as_it_lasts_beside_what_targets_need() {
         let secrets = secrets(Access::Discovered);
@@ -461,18 +460,18 @@ mod tests {
         secrets.need(&keys(&["a"]));
         let one = secrets.lend(keys(&["a", "b"]));
         let two = secrets.lend(keys(&["b"]));
-        assert_eq!(secrets.held(), 2);
+        assert_eq!(held(&secrets), 2);
         // A target comes and goes meanwhile.
         secrets.need(&keys(&["c"]));
-        assert_eq!(secrets.held(), 3);
+        assert_eq!(held(&secrets), 3);
         drop(one);
-        assert_eq!(secrets.held(), 2, "b of the other check, and c");
+        assert_eq!(held(&secrets), 2, "b of the other check, and c");
         two.told(Duration::from_secs(5)).await;
         assert!(
             matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("does not tell")),
         );
         drop(two);
-        assert_eq!(secrets.held(), 1);
+        assert_eq!(held(&secrets), 1);
         assert!(
             matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("nobody has asked"))
         );
@@ -482,8 +481,8 @@ mod tests {
     async fn what_may_not_be_read_is_not_asked_for() {
         let secrets = secrets(Access::Named(BTreeSet::from([key("a")])));
         let lent = secrets.lend(BTreeSet::from([key("a"), key("b")]));
-        assert_eq!(secrets.held(), 1);
+        assert_eq!(held(&secrets), 1);
         drop(lent);
-        assert_eq!(secrets.held(), 0);
+        assert_eq!(held(&secrets), 0);
     }
 }

@@ -129,7 +129,7 @@ families! {
 }
 
 /// Series of one target at most.
-pub const SERIES_A_TARGET: usize = 40;
+const SERIES_A_TARGET: usize = 40;
 
 /// Labels of a target's series besides `target`, at most.
 const LABELS: usize = 5;

@@ -79,7 +79,7 @@ fn is_refused(evidence: &Evidence, source: &SourceEvidence, is_of: impl Fn(&str)
 }
 
 /// One finding for all that is odd in a source.
-pub(in crate::diagnose) fn linted(source: &SourceEvidence, severity: Severity) -> Option<Finding> {
+fn linted(source: &SourceEvidence, severity: Severity) -> Option<Finding> {
     if source.lint.is_empty() {
         return None;
     }

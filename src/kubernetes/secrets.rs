@@ -246,35 +246,36 @@ impl Secrets {
     }
 }
 
-/// Asks for one Secret once.
+/// Asks for one Secret once, with the right to list it, or else to get it.
 ///
 /// # Errors
 /// When nobody answers, or not to this: it may answer later.
 pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
-    let api: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
+    let secrets: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
     // A list of this name alone needs no other right than to follow it does.
     let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
-    let found = match api.list(&one).await {
-        Ok(list) => list.items.into_iter().next(),
-        Err(kube::Error::Api(status)) if status.is_forbidden() => {
-            match api.get_opt(&key.name).await {
-                Ok(found) => found,
-                Err(kube::Error::Api(status)) if is_no(status.code) => {
-                    return Ok(Known::Unread(FORBIDDEN.to_owned()));
-                }
-                Err(error) => return Err(told(&error)),
-            }
-        }
-        Err(kube::Error::Api(status)) if is_no(status.code) => {
-            return Ok(Known::Unread(FORBIDDEN.to_owned()));
-        }
-        Err(error) => return Err(told(&error)),
+    let mut listed = Known::Absent;
+    let asked = ask::list(secrets.clone(), one, |secret| {
+        listed = Known::Here(secret.manifest());
+    });
+    let known = match asked.await {
+        Ok(_) => Ok(listed),
+        Err(AskError::Forbidden(_)) => got(secrets, key).await,
+        Err(error) => Err(error),
     };
-    Ok(found.map_or(Known::Absent, |secret| Known::Here(secret.manifest())))
+    match known {
+        Err(error) if error.is_forbidden() => Ok(Known::Unread(FORBIDDEN.to_owned())),
+        Err(AskError::Silent(reason)) => Err(reason),
+        known => known.map_err(|error| error.to_string()),
+    }
 }
 
-fn is_no(code: u16) -> bool {
-    code == 401 || code == 403
+async fn got(secrets: Api<SecretObject>, key: &SecretKey) -> Result<Known, AskError> {
+    match ask::get(secrets, &key.name).await {
+        Ok(secret) => Ok(Known::Here(secret.manifest())),
+        Err(AskError::NotFound(_)) => Ok(Known::Absent),
+        Err(error) => Err(error),
+    }
 }
 
 const FORBIDDEN: &str = "the API server forbids it: RBAC must allow list (or get) of Secrets there, or of these by name";
@@ -331,9 +332,8 @@ struct Manifest<'a> {
 /// One Secret, asked for once.
 pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
     let secrets: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
-    match ask::get(secrets, &key.name).await {
-        Ok(secret) => Known::Here(secret.manifest()),
-        Err(AskError::NotFound(_)) => Known::Absent,
+    match got(secrets, key).await {
+        Ok(known) => known,
         Err(error) if error.is_forbidden() => Known::Unread(format!(
             "the API server forbids it: RBAC must allow get of Secret {}/{} to whoever asks",
             printable(&key.namespace),

@@ -30,8 +30,8 @@ pub struct ResourceName {
     plural: &'static str,
 }
 
-pub(super) const EVENTS: ResourceName = named("", "Event", "events");
-pub(super) const NODES: ResourceName = named("", "Node", "nodes");
+const EVENTS: ResourceName = named("", "Event", "events");
+const NODES: ResourceName = named("", "Node", "nodes");
 pub(super) const PODS: ResourceName = named("", "Pod", "pods");
 pub(super) const SECRETS: ResourceName = named("", "Secret", "secrets");
 pub(super) const SERVICE_ACCOUNTS: ResourceName = named("", "ServiceAccount", "serviceaccounts");

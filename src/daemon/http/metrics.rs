@@ -466,7 +466,7 @@ pub(super) fn confidence(confidence: Confidence) -> &'static str {
     }
 }
 
-pub(super) fn vantage(network: NetworkView) -> &'static str {
+fn vantage(network: NetworkView) -> &'static str {
     match network {
         NetworkView::Machine => "machine",
         NetworkView::Node => "node",

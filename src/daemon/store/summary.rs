@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::daemon::schedule::backoff::Answered;
 use crate::diagnose::throughput::Throughput;
-use crate::diagnose::{Confidence, Finding, Pull, Severity};
+use crate::diagnose::{Confidence, Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg, RateLimit, Step, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, TokenFault};
@@ -61,16 +61,6 @@ pub enum PhaseName {
 }
 
 impl PhaseName {
-    pub const ALL: [Self; 7] = [
-        Self::Resolve,
-        Self::Connect,
-        Self::Tls,
-        Self::Ping,
-        Self::Token,
-        Self::Manifest,
-        Self::Blob,
-    ];
-
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -152,10 +142,6 @@ impl RunSummary {
     /// Critical findings first; without any, whether a pull would succeed.
     pub fn worst(&self) -> Option<&Finding> {
         self.findings.first()
-    }
-
-    pub fn severity(&self) -> Option<Severity> {
-        self.worst().map(|finding| finding.severity)
     }
 }
 

@@ -332,7 +332,7 @@ pub(super) const SOME_WAY_OFF: Duration = Duration::from_millis(8);
 pub(super) const NEAR: Duration = Duration::from_millis(2);
 
 /// As much of an address as one network has in common, roughly.
-pub(super) fn wide(address: IpAddr) -> u8 {
+fn wide(address: IpAddr) -> u8 {
     if address.is_ipv4() { 16 } else { 48 }
 }
 
@@ -436,7 +436,7 @@ pub(super) fn shown(mapped: &MappedCidr) -> String {
 
 impl Place<'_> {
     /// The longest of the declared ranges that hold the address.
-    pub(super) fn mapped(&self, address: IpAddr) -> Option<&MappedCidr> {
+    fn mapped(&self, address: IpAddr) -> Option<&MappedCidr> {
         let cidrs = self.vantage.declared.cidrs.iter();
         cidrs
             .filter(|mapped| mapped.cidr.contains(&address.to_canonical()))

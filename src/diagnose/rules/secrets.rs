@@ -193,7 +193,7 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
 }
 
 /// What is to be said of one end; `severity` where it is past.
-pub(in crate::diagnose) fn expired(
+fn expired(
     source: &SourceEvidence,
     expiry: &Expiry,
     now: Timestamp,

@@ -1,19 +1,15 @@
 //! Events about pods: those of the whole cluster, as they arrive (nothing of them is kept here), and those of one
 //! pod.
 
-use std::time::Duration;
-
-use futures_util::StreamExt as _;
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::ask::{self, AskError};
-use super::follow::{State, lose};
+use super::follow::{Heard, State, answers, hear, lose};
 use super::objects::EventObject;
 use crate::pulls::event::Event;
 use crate::workload::stuck::{EventSeen, PodSeen};
@@ -125,52 +121,34 @@ pub async fn follow(
     let events: Api<EventObject> = Api::all(client);
     let excluded = NOT_OF_IMAGES.map(|reason| format!(",reason!={reason}"));
     let fields = format!("involvedObject.kind=Pod{}", excluded.concat());
+    let one = ListParams::default().fields(&fields).limit(1);
     let config = watcher::Config::default().fields(&fields).page_size(A_PAGE);
     let stream = watcher(events.clone(), config).default_backoff();
-    let mut stream = std::pin::pin!(stream);
     let mut is_listing = true;
-    let mut failed_at: Option<Instant> = None;
-    loop {
-        let next = tokio::select! {
-            () = stop.cancelled() => return,
-            next = stream.next() => next,
-            () = quiet_since(failed_at) => {
-                // The watch goes on without a word where nothing happens; whether anybody is there can be asked.
-                let one = ListParams::default().fields(&fields).limit(1);
-                let answer = timeout(ANSWER, events.list(&one)).await;
-                if matches!(answer, Ok(Ok(_))) {
-                    failed_at = None;
-                    state.send_replace(State::Following);
-                } else {
-                    failed_at = Some(Instant::now());
-                }
-                continue;
+    let heard = |heard: Heard<EventObject>| {
+        let change = match heard {
+            Heard::Event(watcher::Event::Init) => {
+                is_listing = true;
+                Change::ListBegins
             }
-        };
-        let Some(next) = next else { return };
-        let change = match next {
-            Ok(watcher::Event::Init) => Change::ListBegins,
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
+            Heard::Event(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
                 Change::Seen(object.into())
             }
-            Ok(watcher::Event::InitDone) => Change::ListEnds,
-            Ok(watcher::Event::Delete(object)) => {
+            Heard::Event(watcher::Event::InitDone) => {
+                is_listing = false;
+                Change::ListEnds
+            }
+            Heard::Event(watcher::Event::Delete(object)) => {
                 Change::Gone(object.metadata.uid.unwrap_or_default())
             }
-            Err(error) => {
-                state.send_modify(|state| lose(state, &error));
-                failed_at = (!is_listing).then(Instant::now);
-                continue;
+            Heard::Loss(error) => return state.send_modify(|state| lose(state, &error)),
+            Heard::Answer => {
+                state.send_replace(State::Following);
+                return;
             }
         };
-        match change {
-            Change::ListBegins => is_listing = true,
-            Change::ListEnds => is_listing = false,
-            Change::Seen(_) | Change::Gone(_) => {}
-        }
-        // While they are listed, it is not known yet whether all will come.
+        // While they are listed, it is not known yet whether all will follow.
         if !is_listing {
-            failed_at = None;
             state.send_if_modified(|state| {
                 let is_news = !state.is_following();
                 *state = State::Following;
@@ -178,19 +156,8 @@ pub async fn follow(
             });
         }
         tell(change);
-    }
-}
-
-/// A watch that fails is tried again within half a minute; longer without a failure is none.
-const QUIET: Duration = Duration::from_secs(45);
-
-const ANSWER: Duration = Duration::from_secs(10);
-
-async fn quiet_since(failed_at: Option<Instant>) {
-    match failed_at {
-        Some(at) => tokio::time::sleep_until(at + QUIET).await,
-        None => std::future::pending().await,
-    }
+    };
+    hear(stream, || answers(&events, &one), heard, stop).await;
 }
 
 #[cfg(test)]

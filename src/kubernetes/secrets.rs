@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -17,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::ask::{self, AskError};
 use super::client::told;
-use super::follow::status;
+use super::follow::{Heard, hear, status};
 use super::objects::SecretObject;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
@@ -380,33 +379,25 @@ async fn follow(
     let api: Api<SecretObject> = Api::namespaced(client, &key.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
     let stream = watcher(api, config).default_backoff();
-    let mut stream = std::pin::pin!(stream);
-    let mut seen = false;
-    loop {
-        let next = tokio::select! {
-            () = stop.cancelled() => return,
-            next = stream.next() => next,
-        };
-        match next {
-            None => return,
-            Some(Ok(Event::Init)) => seen = false,
-            Some(Ok(Event::InitApply(secret))) => {
-                seen = true;
-                known.send_replace(Known::Here(secret.manifest()));
-            }
-            Some(Ok(Event::Apply(secret))) => {
-                known.send_replace(Known::Here(secret.manifest()));
-            }
-            Some(Ok(Event::InitDone)) if !seen => {
-                known.send_replace(Known::Absent);
-            }
-            Some(Ok(Event::InitDone)) => {}
-            Some(Ok(Event::Delete(_))) => {
-                known.send_replace(Known::Absent);
-            }
-            Some(Err(error)) => lose(&known, &key, &error),
+    let mut is_seen = false;
+    let heard = |heard: Heard<SecretObject>| match heard {
+        Heard::Event(Event::Init) => is_seen = false,
+        Heard::Event(Event::InitApply(secret)) => {
+            is_seen = true;
+            known.send_replace(Known::Here(secret.manifest()));
         }
-    }
+        Heard::Event(Event::Apply(secret)) => {
+            known.send_replace(Known::Here(secret.manifest()));
+        }
+        Heard::Event(Event::InitDone) if is_seen => {}
+        Heard::Event(Event::InitDone | Event::Delete(_)) => {
+            known.send_replace(Known::Absent);
+        }
+        Heard::Loss(error) => lose(&known, &key, &error),
+        Heard::Answer => {}
+    };
+    // Whether it answers again is not asked: what was known goes on.
+    hear(stream, async || false, heard, stop).await;
 }
 
 /// What was read before goes on, but not where the right to read it was taken away.

@@ -1047,7 +1047,7 @@ impl Walk {
     }
 
     /// The legs of a role, in the order they were found; a blob may be redirected more than once.
-    fn legs_of(&self, role: Role) -> impl Iterator<Item = &Leg> {
+    pub fn legs_of(&self, role: Role) -> impl Iterator<Item = &Leg> {
         self.legs.iter().filter(move |leg| leg.role == role)
     }
 

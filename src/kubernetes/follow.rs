@@ -140,9 +140,9 @@ pub(super) async fn take<K: Resource, T, A: Future<Output = bool>>(
 /// What is heard of the API server.
 pub(super) enum Heard<K> {
     Event(Event<K>),
-    /// It does not tell any more; the watcher tries again.
+    /// It says nothing more; the watcher tries again.
     Loss(watcher::Error),
-    /// It has told nothing since a loss, and answers.
+    /// Silent since a loss, it answers.
     Answer,
 }
 

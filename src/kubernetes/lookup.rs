@@ -1,5 +1,5 @@
 //! What a person's question needs of the cluster, read once: pods and what keeps them, the pods of a workload, the
-//! Secrets of a service account, the daemons. Of each object only what is told of it.
+//! Secrets of a service account, the daemons. Of each object only what is said of it.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +30,8 @@ impl From<PodObject> for PodSeen {
         let containers: Vec<ContainerSeen> = spec
             .containers()
             .map(|(kind, one)| {
-                let told = status.of(kind, &one.name);
-                let state = told.map_or(ContainerState::Untold, state_of);
+                let status = status.of(kind, &one.name);
+                let state = status.map_or(ContainerState::Untold, state_of);
                 ContainerSeen {
                     state: of_its_own(one, state, &mut volumes),
                     policy: one.policy(),

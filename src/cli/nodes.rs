@@ -18,9 +18,11 @@ pub(super) use super::remote::Tier;
 use super::remote::{self, Question};
 use crate::diagnose::Pull;
 use crate::kubernetes::forward::Admin;
-use crate::kubernetes::lookup::{self, DAEMON_LABELS, DaemonPod, NodeSeen};
+use crate::kubernetes::lookup::{self, DAEMON_LABELS, DaemonPod};
+use crate::kubernetes::node;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
+use crate::model::vantage::NodeFacts;
 use crate::model::workload::SecretRefs;
 use crate::report::nodes::{
     FailureKind, NodeAnswer, NodeAnswers, NodeFailure, NodesDocument, render, render_one,
@@ -114,7 +116,7 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Erro
             what: format!("list the daemons (pods) of namespace {namespace}"),
             source,
         })?;
-    let known = match lookup::nodes(&client).await {
+    let known = match node::all(&client).await {
         Ok(nodes) => Some(nodes),
         Err(error) => {
             let _ = writeln!(
@@ -163,7 +165,7 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Erro
     for answer in &mut answers {
         let node = known.iter().flatten().find(|node| node.name == answer.node);
         answer.created = node.and_then(|node| node.created);
-        answer.is_cordoned = node.map(|node| node.is_unschedulable);
+        answer.is_cordoned = node.map(|node| node.unschedulable);
     }
     let images: Vec<String> = questions.iter().map(|one| one.image.clone()).collect();
     let without = without.filter(|_| wish.nodes.all_nodes);
@@ -311,8 +313,8 @@ async fn ask(
 }
 
 /// Nodes that nobody speaks for.
-fn without_daemon(nodes: &[NodeSeen], answers: &[NodeAnswers]) -> Vec<String> {
-    let has_none = |node: &&NodeSeen| answers.iter().all(|answer| answer.node != node.name);
+fn without_daemon(nodes: &[NodeFacts], answers: &[NodeAnswers]) -> Vec<String> {
+    let has_none = |node: &&NodeFacts| answers.iter().all(|answer| answer.node != node.name);
     let names = nodes.iter().filter(has_none).map(|node| node.name.clone());
     names.collect()
 }

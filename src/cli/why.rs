@@ -20,8 +20,12 @@ use super::place::PlaceArgs;
 use super::remote::{self, PodRef, Question, Tier};
 use crate::diagnose::Pull;
 use crate::kubernetes::ask::AskError;
+use crate::kubernetes::events;
 use crate::kubernetes::forward::Admin;
-use crate::kubernetes::lookup::{self, DaemonPod, WorkloadKind};
+use crate::kubernetes::lookup::{self, DaemonPod};
+use crate::kubernetes::objects::{
+    CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, REPLICA_SETS, ResourceName, STATEFUL_SETS,
+};
 use crate::kubernetes::secrets::{self, SecretKey};
 use crate::model::endpoint::Role;
 use crate::model::fault::Phase;
@@ -113,7 +117,7 @@ pub(super) struct WhyArgs {
 #[derive(Clone, Debug, PartialEq)]
 enum Target {
     Pod(String),
-    Workload(WorkloadKind, String),
+    Workload(ResourceName, String),
 }
 
 fn target(text: &str) -> Result<Target, String> {
@@ -130,12 +134,12 @@ fn target(text: &str) -> Result<Target, String> {
         .unwrap_or_default()
     {
         "pod" | "pods" | "po" => Ok(Target::Pod(name.to_owned())),
-        "deployment" | "deployments" | "deploy" => workload(WorkloadKind::Deployment),
-        "statefulset" | "statefulsets" | "sts" => workload(WorkloadKind::StatefulSet),
-        "daemonset" | "daemonsets" | "ds" => workload(WorkloadKind::DaemonSet),
-        "replicaset" | "replicasets" | "rs" => workload(WorkloadKind::ReplicaSet),
-        "job" | "jobs" => workload(WorkloadKind::Job),
-        "cronjob" | "cronjobs" | "cj" => workload(WorkloadKind::CronJob),
+        "deployment" | "deployments" | "deploy" => workload(DEPLOYMENTS),
+        "statefulset" | "statefulsets" | "sts" => workload(STATEFUL_SETS),
+        "daemonset" | "daemonsets" | "ds" => workload(DAEMON_SETS),
+        "replicaset" | "replicasets" | "rs" => workload(REPLICA_SETS),
+        "job" | "jobs" => workload(JOBS),
+        "cronjob" | "cronjobs" | "cj" => workload(CRON_JOBS),
         _ => Err("the kind is none of pod, deploy, sts, ds, rs, job, cronjob".to_owned()),
     }
 }
@@ -209,12 +213,12 @@ async fn pods(
                 .await
                 .map_err(failed(format!(
                     "read the pods of {} {namespace}/{name}",
-                    kind.as_str()
+                    kind.kind()
                 )))?;
             if pods.is_empty() {
                 notes.push(format!(
                     "{} {namespace}/{name} has no pods: none is wished, or none could be made (`kubectl describe` tells, for instance a quota)",
-                    kind.as_str()
+                    kind.kind()
                 ));
             }
             Ok(pods)
@@ -280,7 +284,7 @@ async fn with_events(
         asking.spawn(async move {
             let _place = places.acquire().await;
             let events = if may_wait(&pod) {
-                lookup::events_of(&client, &pod).await
+                events::of_pod(&client, &pod).await
             } else {
                 Ok(Vec::new())
             };
@@ -809,12 +813,12 @@ mod tests {
         assert_eq!(target("web-1"), pod("web-1"));
         assert_eq!(target("pod/web-1"), pod("web-1"));
         for (text, kind) in [
-            ("deploy/web", WorkloadKind::Deployment),
-            ("deployment.apps/web", WorkloadKind::Deployment),
-            ("sts/web", WorkloadKind::StatefulSet),
-            ("ds/web", WorkloadKind::DaemonSet),
-            ("job/web", WorkloadKind::Job),
-            ("cj/web", WorkloadKind::CronJob),
+            ("deploy/web", DEPLOYMENTS),
+            ("deployment.apps/web", DEPLOYMENTS),
+            ("sts/web", STATEFUL_SETS),
+            ("ds/web", DAEMON_SETS),
+            ("job/web", JOBS),
+            ("cj/web", CRON_JOBS),
         ] {
             let want = Ok(Target::Workload(kind, "web".to_owned()));
             assert_eq!(target(text), want, "{text}");

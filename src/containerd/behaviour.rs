@@ -232,10 +232,6 @@ impl Rules {
         }
     }
 
-    pub fn release(&self) -> Release {
-        self.behaviour.release
-    }
-
     /// The rules in force, where nothing hangs on it what others would do.
     pub fn in_force(&self) -> &Behaviour {
         &self.behaviour

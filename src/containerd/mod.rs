@@ -184,7 +184,7 @@ impl BaseTrust {
 }
 
 /// Where containerd's own file is, unless it is started with another.
-pub const CONFIG: &str = "/etc/containerd/config.toml";
+const CONFIG: &str = "/etc/containerd/config.toml";
 
 impl Settings {
     /// Reads what the request names. `environment` is that of this process: its proxies are taken

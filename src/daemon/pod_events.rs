@@ -25,10 +25,10 @@ use crate::report::Report;
 use crate::workload::discovery::Pod;
 
 /// The reason of an Event that names a cause. Public: alerts and people look for it.
-pub const DIAGNOSED: &str = "ImagePullDiagnosed";
+const DIAGNOSED: &str = "ImagePullDiagnosed";
 
 /// And of the one that takes it back.
-pub const RESOLVED: &str = "ImagePullResolved";
+const RESOLVED: &str = "ImagePullResolved";
 
 /// The same is said again after this, for as long as it lasts: an API server forgets Events after an hour.
 const AGAIN: Duration = Duration::from_hours(1);

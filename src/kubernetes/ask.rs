@@ -1,19 +1,24 @@
 //! Single questions to the API server, with the rights of whoever asks: no watch, no cache. Each ends,
 //! and says why there is no answer.
+//!
+//! The `Api` says which objects are meant, and where; its own requests are not used: they take an answer of any
+//! length, into memory that is not overwritten.
 
 use std::time::Duration;
 
 use http::header::ACCEPT;
-use http::{Request, StatusCode};
+use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
-use kube::Client;
+use kube::api::{GetParams, ListParams, ObjectList, Request};
 use kube::client::Body;
+use kube::core::request;
+use kube::{Api, Client, Resource};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::client::told;
+use super::objects::segment;
 use crate::model::text::printable;
 
 /// The longest wait for one answer: a page of a list in a large cluster takes some seconds.
@@ -23,12 +28,14 @@ const WAIT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 64 << 20;
 
 /// What the API server recommends, and kubectl uses.
-const PAGE: &str = "500";
+const PAGE: u32 = 500;
 
 /// Of one list: 200,000 objects, more than a cluster has pods (150,000 by its own limits).
 const MAX_PAGES: usize = 400;
 
-/// Only names and labels are sent, and nothing that an object holds.
+const WHOLE: &str = "application/json";
+
+/// Where no more than `PartialObjectMeta` is asked for, nothing is sent that an object holds.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
@@ -58,82 +65,45 @@ impl AskError {
 }
 
 /// One object.
-pub(super) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, AskError> {
-    let body = answer(client, path, "application/json").await?;
+pub(super) async fn get<T>(objects: Api<T>, name: &str) -> Result<T, AskError>
+where
+    T: Resource + DeserializeOwned,
+{
+    let path = Request::new(objects.resource_url());
+    let request = path.get(&segment(name), &GetParams::default());
+    let accept = if T::metadata_api() { METADATA } else { WHOLE };
+    let body = answer(&objects.into_client(), request, accept).await?;
     read(&body)
 }
 
-/// Whether there is one; what it holds is not sent.
-pub(super) async fn exists(client: &Client, path: &str) -> Result<bool, AskError> {
-    match answer(client, path, METADATA).await {
-        Ok(_) => Ok(true),
-        Err(AskError::NotFound(_)) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// A list, page by page, so that no more is held than what `keep` keeps. Whether all of it was read.
-pub(super) async fn list<T: DeserializeOwned>(
-    client: &Client,
-    path: &str,
-    selectors: &[(&str, &str)],
-    keep: impl FnMut(T),
-) -> Result<bool, AskError> {
-    pages(client, path, selectors, "application/json", keep).await
-}
-
-/// The same, of their metadata alone.
-pub(super) async fn list_metadata<T: DeserializeOwned>(
-    client: &Client,
-    path: &str,
-    selectors: &[(&str, &str)],
-    keep: impl FnMut(T),
-) -> Result<bool, AskError> {
-    pages(client, path, selectors, METADATA_LIST, keep).await
-}
-
-async fn pages<T: DeserializeOwned>(
-    client: &Client,
-    path: &str,
-    selectors: &[(&str, &str)],
-    accept: &str,
+/// Those that the parameters select, page by page, so that no more is held than what `keep` keeps. Whether all
+/// of them were read.
+pub(super) async fn list<T>(
+    objects: Api<T>,
+    selected: ListParams,
     mut keep: impl FnMut(T),
-) -> Result<bool, AskError> {
-    let mut next = String::new();
+) -> Result<bool, AskError>
+where
+    T: Resource + Clone + DeserializeOwned,
+{
+    let path = Request::new(objects.resource_url());
+    let client = objects.into_client();
+    let accept = if T::metadata_api() {
+        METADATA_LIST
+    } else {
+        WHOLE
+    };
+    let mut page_of = selected.limit(PAGE);
     for _ in 0..MAX_PAGES {
-        let body = answer(client, &page_of(path, selectors, &next), accept).await?;
-        let page: Page<T> = read(&body)?;
-        page.items.into_iter().flatten().for_each(&mut keep);
-        next = page.metadata.next;
-        if next.is_empty() {
+        let body = answer(&client, path.list(&page_of), accept).await?;
+        let page: ObjectList<T> = read(&body)?;
+        page.items.into_iter().for_each(&mut keep);
+        page_of.continue_token = page.metadata.continue_.filter(|next| !next.is_empty());
+        if page_of.continue_token.is_none() {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-fn page_of(path: &str, selectors: &[(&str, &str)], next: &str) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("limit", PAGE);
-    query.extend_pairs(selectors);
-    if !next.is_empty() {
-        query.append_pair("continue", next);
-    }
-    format!("{path}?{}", query.finish())
-}
-
-#[derive(Deserialize)]
-struct Page<T> {
-    #[serde(default)]
-    metadata: PageMeta,
-    /// `null` where there are none, of metadata at least.
-    items: Option<Vec<T>>,
-}
-
-#[derive(Default, Deserialize)]
-struct PageMeta {
-    #[serde(default, rename = "continue")]
-    next: String,
 }
 
 /// Of what is wrong in an answer nothing is repeated: it may be a Secret's.
@@ -148,8 +118,15 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, AskError> {
 }
 
 /// In memory that is overwritten when it is given up.
-async fn answer(client: &Client, path: &str, accept: &str) -> Result<Zeroizing<Vec<u8>>, AskError> {
-    let asked = tokio::time::timeout(WAIT, exchange(client, path, accept));
+async fn answer(
+    client: &Client,
+    request: Result<http::Request<Vec<u8>>, request::Error>,
+    accept: &'static str,
+) -> Result<Zeroizing<Vec<u8>>, AskError> {
+    let mut request = request.map_err(|error| AskError::Malformed(error.to_string()))?;
+    let accept = HeaderValue::from_static(accept);
+    request.headers_mut().insert(ACCEPT, accept);
+    let asked = tokio::time::timeout(WAIT, exchange(client, request.map(Body::from)));
     asked.await.unwrap_or_else(|_| {
         Err(AskError::Silent(format!(
             "no answer in {} s",
@@ -160,13 +137,8 @@ async fn answer(client: &Client, path: &str, accept: &str) -> Result<Zeroizing<V
 
 async fn exchange(
     client: &Client,
-    path: &str,
-    accept: &str,
+    request: http::Request<Body>,
 ) -> Result<Zeroizing<Vec<u8>>, AskError> {
-    let request = Request::get(path)
-        .header(ACCEPT, accept)
-        .body(Body::empty())
-        .map_err(|error| AskError::Malformed(error.to_string()))?;
     let silent = |error: kube::Error| AskError::Silent(printable(&told(&error)));
     let response = client.send(request).await.map_err(silent)?;
     let status = response.status();

@@ -1,21 +1,18 @@
-//! Events about the pods of the whole cluster, as they come; nothing of them is kept here.
+//! Events about pods: those of the whole cluster, as they arrive (nothing of them is kept here), and those of one
+//! pod.
 
-use std::time::Duration;
-
-use futures_util::StreamExt as _;
-use jiff::Timestamp;
-use kube::api::{ListParams, ObjectMeta};
+use kube::api::ListParams;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
-use serde::{Deserialize, Deserializer};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{State, lose};
-use super::shapes::core_object;
+use super::ask::{self, AskError};
+use super::follow::{Heard, State, answers, hear, lose};
+use super::objects::EventObject;
 use crate::pulls::event::Event;
+use crate::workload::stuck::{EventSeen, PodSeen};
 
 /// What the API server tells.
 #[derive(Clone, Debug)]
@@ -46,85 +43,24 @@ const NOT_OF_IMAGES: [&str; 8] = [
 /// Of a list, at a time: 1 kB each.
 const A_PAGE: u32 = 500;
 
-/// An Event of core/v1, as far as it is read. Those of events.k8s.io/v1 are the same objects.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct EventObject {
-    #[serde(deserialize_with = "small")]
-    metadata: ObjectMeta,
-    #[serde(default)]
-    involved_object: Involved,
-    reason: Option<String>,
-    message: Option<String>,
-    #[serde(default)]
-    source: Source,
-    reporting_component: Option<String>,
-    reporting_instance: Option<String>,
-    count: Option<i64>,
-    first_timestamp: Option<Timestamp>,
-    last_timestamp: Option<Timestamp>,
-    event_time: Option<Timestamp>,
-    series: Option<Series>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Involved {
-    namespace: Option<String>,
-    name: Option<String>,
-    field_path: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct Source {
-    host: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Series {
-    count: Option<i64>,
-    last_observed_time: Option<Timestamp>,
-}
-
-/// Half of an Event is `managedFields`.
-fn small<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Small {
-        name: Option<String>,
-        namespace: Option<String>,
-        uid: Option<String>,
-        resource_version: Option<String>,
-    }
-    let small = Small::deserialize(from)?;
-    Ok(ObjectMeta {
-        name: small.name,
-        namespace: small.namespace,
-        uid: small.uid,
-        resource_version: small.resource_version,
-        ..ObjectMeta::default()
-    })
-}
-
-core_object!(EventObject, "Event", "events", NamespaceResourceScope);
-
 impl From<EventObject> for Event {
     fn from(object: EventObject) -> Self {
         let said = |text: Option<String>| text.filter(|text| !text.is_empty());
         let is_kubelet = object.reporting_component.as_deref() == Some("kubelet");
         let instance = object.reporting_instance.filter(|_| is_kubelet);
-        let series = object.series;
-        let in_series = series.as_ref().and_then(|series| series.count);
-        let observed = series.and_then(|series| series.last_observed_time);
-        let count = object.count.unwrap_or(0).max(in_series.unwrap_or(0));
+        let series = object.series.unwrap_or_default();
+        let count = object.count.unwrap_or(0).max(series.count.unwrap_or(0));
         Self {
+            container: object
+                .involved_object
+                .container()
+                .unwrap_or_default()
+                .to_owned(),
             uid: object.metadata.uid.unwrap_or_default(),
             namespace: said(object.involved_object.namespace)
                 .or(object.metadata.namespace)
                 .unwrap_or_default(),
             pod: object.involved_object.name.unwrap_or_default(),
-            container: container(object.involved_object.field_path.as_deref()),
             node: said(object.source.host)
                 .or(said(instance))
                 .unwrap_or_default(),
@@ -132,17 +68,47 @@ impl From<EventObject> for Event {
             message: object.message.unwrap_or_default(),
             count: u64::try_from(count).unwrap_or(0).max(1),
             first: object.first_timestamp.or(object.event_time),
-            last: object.last_timestamp.max(observed).max(object.event_time),
+            last: object
+                .last_timestamp
+                .max(series.last_observed_time)
+                .max(object.event_time),
         }
     }
 }
 
-/// `spec.containers{app}`, `spec.initContainers{migrate}`.
-fn container(field_path: Option<&str>) -> String {
-    field_path
-        .and_then(|path| path.split_once('{')?.1.strip_suffix('}'))
-        .unwrap_or_default()
-        .to_owned()
+impl From<EventObject> for EventSeen {
+    fn from(object: EventObject) -> Self {
+        let series = object.series.unwrap_or_default();
+        let count = series.count.or(object.count);
+        Self {
+            container: object.involved_object.container().map(ToOwned::to_owned),
+            reason: object.reason.unwrap_or_default(),
+            message: object.message.unwrap_or_default(),
+            is_warning: object.kind.as_deref() == Some("Warning"),
+            first: object.first_timestamp.or(object.event_time),
+            last: series
+                .last_observed_time
+                .or(object.last_timestamp)
+                .or(object.event_time)
+                .or(object.metadata.creation_timestamp.map(|at| at.0)),
+            count: count.and_then(|count| count.try_into().ok()).unwrap_or(1),
+        }
+    }
+}
+
+/// Those of one pod; the API server keeps them for an hour.
+///
+/// # Errors
+/// Why they can't be listed.
+pub async fn of_pod(client: &Client, pod: &PodSeen) -> Result<Vec<EventSeen>, AskError> {
+    let mut events = Vec::new();
+    let objects: Api<EventObject> = Api::namespaced(client.clone(), &pod.namespace);
+    let fields = format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid);
+    ask::list(objects, ListParams::default().fields(&fields), |event| {
+        events.push(EventSeen::from(event));
+    })
+    .await?;
+    Ok(events)
 }
 
 /// Follows until told to stop.
@@ -155,52 +121,34 @@ pub async fn follow(
     let events: Api<EventObject> = Api::all(client);
     let excluded = NOT_OF_IMAGES.map(|reason| format!(",reason!={reason}"));
     let fields = format!("involvedObject.kind=Pod{}", excluded.concat());
+    let one = ListParams::default().fields(&fields).limit(1);
     let config = watcher::Config::default().fields(&fields).page_size(A_PAGE);
     let stream = watcher(events.clone(), config).default_backoff();
-    let mut stream = std::pin::pin!(stream);
     let mut is_listing = true;
-    let mut failed_at: Option<Instant> = None;
-    loop {
-        let next = tokio::select! {
-            () = stop.cancelled() => return,
-            next = stream.next() => next,
-            () = quiet_since(failed_at) => {
-                // The watch goes on without a word where nothing happens; whether anybody is there can be asked.
-                let one = ListParams::default().fields(&fields).limit(1);
-                let answer = timeout(ANSWER, events.list(&one)).await;
-                if matches!(answer, Ok(Ok(_))) {
-                    failed_at = None;
-                    state.send_replace(State::Following);
-                } else {
-                    failed_at = Some(Instant::now());
-                }
-                continue;
+    let heard = |heard: Heard<EventObject>| {
+        let change = match heard {
+            Heard::Event(watcher::Event::Init) => {
+                is_listing = true;
+                Change::ListBegins
             }
-        };
-        let Some(next) = next else { return };
-        let change = match next {
-            Ok(watcher::Event::Init) => Change::ListBegins,
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
+            Heard::Event(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
                 Change::Seen(object.into())
             }
-            Ok(watcher::Event::InitDone) => Change::ListEnds,
-            Ok(watcher::Event::Delete(object)) => {
+            Heard::Event(watcher::Event::InitDone) => {
+                is_listing = false;
+                Change::ListEnds
+            }
+            Heard::Event(watcher::Event::Delete(object)) => {
                 Change::Gone(object.metadata.uid.unwrap_or_default())
             }
-            Err(error) => {
-                state.send_modify(|state| lose(state, &error));
-                failed_at = (!is_listing).then(Instant::now);
-                continue;
+            Heard::Loss(error) => return state.send_modify(|state| lose(state, &error)),
+            Heard::Answer => {
+                state.send_replace(State::Following);
+                return;
             }
         };
-        match change {
-            Change::ListBegins => is_listing = true,
-            Change::ListEnds => is_listing = false,
-            Change::Seen(_) | Change::Gone(_) => {}
-        }
-        // While they are listed, it is not known yet whether all will come.
+        // While they are listed, it is not known yet whether all will follow.
         if !is_listing {
-            failed_at = None;
             state.send_if_modified(|state| {
                 let is_news = !state.is_following();
                 *state = State::Following;
@@ -208,19 +156,8 @@ pub async fn follow(
             });
         }
         tell(change);
-    }
-}
-
-/// A watch that fails is tried again within half a minute; longer without a failure is none.
-const QUIET: Duration = Duration::from_secs(45);
-
-const ANSWER: Duration = Duration::from_secs(10);
-
-async fn quiet_since(failed_at: Option<Instant>) {
-    match failed_at {
-        Some(at) => tokio::time::sleep_until(at + QUIET).await,
-        None => std::future::pending().await,
-    }
+    };
+    hear(stream, || answers(&events, &one), heard, stop).await;
 }
 
 #[cfg(test)]
@@ -268,5 +205,22 @@ mod tests {
         let other =
             event(&json!({"metadata": {}, "reportingComponent": "x", "reportingInstance": "x-1"}));
         assert_eq!((other.node.as_str(), other.count), ("", 1));
+    }
+
+    #[test]
+    fn both_forms_of_a_pod_s_events_are_read() {
+        let old = json!({"metadata": {"name": "e"}, "involvedObject": {"fieldPath": "spec.containers{app}"},
+            "reason": "BackOff", "message": "m", "type": "Warning", "count": 7,
+            "firstTimestamp": "2026-11-23T09:00:00Z", "lastTimestamp": "2026-11-23T09:05:00Z", "eventTime": null});
+        let new = json!({"metadata": {"name": "e"}, "reason": "Pulling", "type": "Normal",
+            "eventTime": "2026-11-23T09:00:00.000001Z",
+            "series": {"count": 3, "lastObservedTime": "2026-11-23T09:04:00.000000Z"}});
+        let read = |value| EventSeen::from(serde_json::from_value::<EventObject>(value).unwrap());
+        let old = read(old);
+        assert_eq!((old.container.as_deref(), old.count), (Some("app"), 7));
+        assert_eq!(old.last, Some("2026-11-23T09:05:00Z".parse().unwrap()));
+        let new = read(new);
+        assert_eq!((new.count, new.is_warning), (3, false));
+        assert_eq!(new.last, Some("2026-11-23T09:04:00Z".parse().unwrap()));
     }
 }

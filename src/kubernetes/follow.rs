@@ -94,13 +94,15 @@ const QUIET: Duration = Duration::from_secs(45);
 const WAIT: Duration = Duration::from_secs(10);
 
 /// Whether the API server tells what there is: one object of it is asked for.
-async fn answers<K: Clone + DeserializeOwned + Debug>(api: &Api<K>, one: &ListParams) -> bool {
+pub(super) async fn answers<K: Clone + DeserializeOwned + Debug>(
+    api: &Api<K>,
+    one: &ListParams,
+) -> bool {
     let asked = tokio::time::timeout(WAIT, api.list_metadata(one)).await;
     matches!(asked, Ok(Ok(_)))
 }
 
-/// The same of whatever tells of objects, for instance of their metadata alone. A watch that goes on after a
-/// loss tells nothing until something changes; `answers` then asks.
+/// The same of whatever tells of objects, for instance of their metadata alone.
 pub(super) async fn take<K: Resource, T, A: Future<Output = bool>>(
     stream: impl Stream<Item = watcher::Result<Event<K>>>,
     answers: impl Fn() -> A,
@@ -108,49 +110,75 @@ pub(super) async fn take<K: Resource, T, A: Future<Output = bool>>(
     view: watch::Sender<View<T>>,
     stop: CancellationToken,
 ) {
+    let mut listed = BTreeMap::new();
+    let heard = |heard| match heard {
+        Heard::Event(Event::Init) => listed = BTreeMap::new(),
+        Heard::Event(Event::InitApply(object)) => add(&mut listed, object, &keep),
+        Heard::Event(Event::InitDone) => {
+            let objects = Arc::new(std::mem::take(&mut listed));
+            view.send_replace(View {
+                objects,
+                state: State::Following,
+            });
+        }
+        Heard::Event(Event::Apply(object)) => view.send_modify(|view| {
+            add(Arc::make_mut(&mut view.objects), object, &keep);
+            view.state = State::Following;
+        }),
+        Heard::Event(Event::Delete(object)) => view.send_modify(|view| {
+            if let Some(uid) = object.uid() {
+                Arc::make_mut(&mut view.objects).remove(&uid);
+            }
+            view.state = State::Following;
+        }),
+        Heard::Loss(error) => view.send_modify(|view| lose(&mut view.state, &error)),
+        Heard::Answer => view.send_modify(|view| view.state = State::Following),
+    };
+    hear(stream, answers, heard, stop).await;
+}
+
+/// What is heard of the API server.
+pub(super) enum Heard<K> {
+    Event(Event<K>),
+    /// It says nothing more; the watcher tries again.
+    Loss(watcher::Error),
+    /// Silent since a loss, it answers.
+    Answer,
+}
+
+/// Hands on what a watcher hears, until it is to stop. A watch that goes on after a loss tells nothing until
+/// something changes; `answers` then asks.
+pub(super) async fn hear<K, A: Future<Output = bool>>(
+    stream: impl Stream<Item = watcher::Result<Event<K>>>,
+    answers: impl Fn() -> A,
+    mut heard: impl FnMut(Heard<K>),
+    stop: CancellationToken,
+) {
     // Behind an error that ended a list, only the next list tells.
     let mut is_listed = false;
+    let mut is_lost = false;
     let mut stream = std::pin::pin!(stream);
-    let mut listed = BTreeMap::new();
     loop {
-        let is_quiet = is_listed && matches!(view.borrow().state, State::Lost { .. });
         let next = tokio::select! {
             () = stop.cancelled() => return,
             next = stream.next() => next,
-            () = tokio::time::sleep(QUIET), if is_quiet => {
+            () = tokio::time::sleep(QUIET), if is_listed && is_lost => {
                 if answers().await {
-                    view.send_modify(|view| view.state = State::Following);
+                    is_lost = false;
+                    heard(Heard::Answer);
                 }
                 continue;
             }
         };
         let Some(next) = next else { return };
-        match next {
-            Ok(Event::Init) => {
-                listed = BTreeMap::new();
-                is_listed = false;
-            }
-            Ok(Event::InitApply(object)) => add(&mut listed, object, &keep),
-            Ok(Event::InitDone) => {
-                is_listed = true;
-                let objects = Arc::new(std::mem::take(&mut listed));
-                view.send_replace(View {
-                    objects,
-                    state: State::Following,
-                });
-            }
-            Ok(Event::Apply(object)) => view.send_modify(|view| {
-                add(Arc::make_mut(&mut view.objects), object, &keep);
-                view.state = State::Following;
-            }),
-            Ok(Event::Delete(object)) => view.send_modify(|view| {
-                if let Some(uid) = object.uid() {
-                    Arc::make_mut(&mut view.objects).remove(&uid);
-                }
-                view.state = State::Following;
-            }),
-            Err(error) => view.send_modify(|view| lose(&mut view.state, &error)),
+        match &next {
+            Ok(Event::Init) => is_listed = false,
+            Ok(Event::InitApply(_)) => {}
+            Ok(Event::InitDone) => (is_listed, is_lost) = (true, false),
+            Ok(Event::Apply(_) | Event::Delete(_)) => is_lost = false,
+            Err(error) => is_lost |= !is_forgotten(error),
         }
+        heard(next.map_or_else(Heard::Loss, Heard::Event));
     }
 }
 

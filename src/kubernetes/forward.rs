@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::client::told;
-use super::pods::PodObject;
+use super::objects::PodObject;
 use crate::model::text::printable;
 
 /// Of one answer: a report is some ten KiB, with a series of a transfer some hundred.

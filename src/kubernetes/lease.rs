@@ -80,7 +80,7 @@ impl Record {
     }
 
     /// How long it lasts without being renewed.
-    pub fn duration(&self) -> Duration {
+    fn duration(&self) -> Duration {
         let spec = self.0.spec.as_ref();
         let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
         Duration::from_secs(u64::try_from(seconds.unwrap_or(0)).unwrap_or(0))

@@ -1,145 +1,37 @@
-//! What a person's question needs of the cluster, read once: pods and what keeps them, their Events,
-//! workloads, service accounts, nodes. Of each object only what is told of it.
+//! What a person's question needs of the cluster, read once: pods and what keeps them, the pods of a workload, the
+//! Secrets of a service account, the daemons. Of each object only what is said of it.
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use kube::Client;
-use serde::Deserialize;
-use url::form_urlencoded;
+use kube::api::{ListParams, PartialObjectMeta};
+use kube::core::Selector;
+use kube::{Api, Client};
 
 use super::ask::{self, AskError};
-use super::shapes::{Named, PodSpec, names};
-use crate::model::text::printable;
+use super::objects::{
+    AccountObject, CRON_JOBS, ContainerStatus, JOBS, PodObject, ResourceName, WorkloadObject, names,
+};
 use crate::model::workload::ContainerKind;
 use crate::workload::spec::ContainerSpec;
-use crate::workload::stuck::{ContainerSeen, ContainerState, EventSeen, PodSeen, Said};
+use crate::workload::stuck::{ContainerSeen, ContainerState, PodSeen, Said};
 use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
-
-/// The path of objects of core/v1, or of one of them.
-pub(super) fn path_of(namespace: Option<&str>, plural: &str, name: Option<&str>) -> String {
-    path_in("/api/v1", namespace, plural, name)
-}
-
-fn path_in(group: &str, namespace: Option<&str>, plural: &str, name: Option<&str>) -> String {
-    let segment = |text: &str| -> String {
-        // A name that needs it is none; the API server says so.
-        form_urlencoded::byte_serialize(text.as_bytes()).collect()
-    };
-    let mut path = group.to_owned();
-    if let Some(namespace) = namespace {
-        path.push_str("/namespaces/");
-        path.push_str(&segment(namespace));
-    }
-    path.push('/');
-    path.push_str(plural);
-    if let Some(name) = name {
-        path.push('/');
-        path.push_str(&segment(name));
-    }
-    path
-}
-
-/// Of an object of which no more was asked for.
-#[derive(Deserialize)]
-pub(super) struct MetadataOnly {
-    pub(super) metadata: Meta,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Meta {
-    #[serde(default)]
-    pub(super) name: String,
-    pub(super) namespace: Option<String>,
-    #[serde(default)]
-    uid: String,
-    creation_timestamp: Option<Timestamp>,
-    deletion_timestamp: Option<Timestamp>,
-}
 
 // ---- pods ---------------------------------------------------------------------------------------
 
-#[derive(Deserialize)]
-struct PodRaw {
-    metadata: Meta,
-    spec: PodSpec,
-    #[serde(default)]
-    status: PodStatus,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PodStatus {
-    phase: Option<String>,
-    #[serde(default)]
-    conditions: Vec<Condition>,
-    #[serde(default)]
-    init_container_statuses: Vec<Status>,
-    #[serde(default)]
-    container_statuses: Vec<Status>,
-    #[serde(default)]
-    ephemeral_container_statuses: Vec<Status>,
-}
-
-#[derive(Deserialize)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    message: String,
-}
-
-#[derive(Deserialize)]
-struct Status {
-    name: String,
-    #[serde(default)]
-    state: State,
-}
-
-#[derive(Default, Deserialize)]
-struct State {
-    waiting: Option<Waiting>,
-    running: Option<serde::de::IgnoredAny>,
-    terminated: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Waiting {
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    message: String,
-}
-
-impl PodStatus {
-    fn state(&self, kind: ContainerKind, name: &str) -> ContainerState {
-        let statuses = match kind {
-            ContainerKind::InitContainer => &self.init_container_statuses,
-            ContainerKind::Container => &self.container_statuses,
-            ContainerKind::EphemeralContainer => &self.ephemeral_container_statuses,
-            ContainerKind::ImageVolume => return ContainerState::Untold,
-        };
-        let told = statuses.iter().find(|status| status.name == name);
-        told.map_or(ContainerState::Untold, state_of)
-    }
-}
-
-impl From<PodRaw> for PodSeen {
-    fn from(raw: PodRaw) -> Self {
-        let PodRaw {
+impl From<PodObject> for PodSeen {
+    fn from(object: PodObject) -> Self {
+        let is_over = object.is_over();
+        let PodObject {
             metadata,
             mut spec,
             status,
-        } = raw;
+        } = object;
         let mut volumes = Volumes::new(std::mem::take(&mut spec.volumes));
         let containers: Vec<ContainerSeen> = spec
             .containers()
             .map(|(kind, one)| {
-                let state = status.state(kind, &one.name);
+                let status = status.of(kind, &one.name);
+                let state = status.map_or(ContainerState::Untold, state_of);
                 ContainerSeen {
                     state: of_its_own(one, state, &mut volumes),
                     policy: one.policy(),
@@ -158,16 +50,13 @@ impl From<PodRaw> for PodSeen {
             .find(|condition| condition.kind == "PodScheduled" && condition.status == "False");
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
-            name: metadata.name,
-            uid: metadata.uid,
+            name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
             node: spec.node_name.filter(|node| !node.is_empty()),
-            created: metadata.creation_timestamp,
+            created: metadata.creation_timestamp.map(|at| at.0),
             pull_secrets: names(spec.image_pull_secrets),
             service_account: spec.service_account_name,
-            is_over: metadata.deletion_timestamp.is_some()
-                || status
-                    .phase
-                    .is_some_and(|phase| phase == "Succeeded" || phase == "Failed"),
+            is_over,
             unscheduled: unscheduled.map(|condition| Said {
                 reason: condition.reason,
                 message: condition.message,
@@ -215,11 +104,11 @@ fn of_volume((volume, standing, is_mounted): (ImageVolume, Standing<Said>, bool)
     }
 }
 
-fn state_of(status: &Status) -> ContainerState {
+fn state_of(status: &ContainerStatus) -> ContainerState {
     let state = &status.state;
     if let Some(waiting) = &state.waiting {
         return ContainerState::Waiting(Said {
-            reason: waiting.reason.clone(),
+            reason: waiting.reason.clone().unwrap_or_default(),
             message: waiting.message.clone(),
         });
     }
@@ -237,19 +126,8 @@ fn state_of(status: &Status) -> ContainerState {
 /// # Errors
 /// Why it can't be read.
 pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<PodSeen, AskError> {
-    let path = path_of(Some(namespace), "pods", Some(name));
-    ask::get::<PodRaw>(client, &path).await.map(PodSeen::from)
-}
-
-#[derive(Deserialize)]
-struct AnnotatedRaw {
-    metadata: Annotated,
-}
-
-#[derive(Deserialize)]
-struct Annotated {
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
+    ask::get(pods, name).await.map(PodSeen::from)
 }
 
 /// The annotations of one pod, by a list of one: whoever follows pods may ask for that.
@@ -262,33 +140,24 @@ pub async fn annotations_of(
     name: &str,
 ) -> Result<Option<BTreeMap<String, String>>, AskError> {
     let mut found = None;
-    let path = path_of(Some(namespace), "pods", None);
-    let selector = format!("metadata.name={name}");
-    let selectors = [("fieldSelector", selector.as_str())];
-    ask::list_metadata(client, &path, &selectors, |raw: AnnotatedRaw| {
-        found = Some(raw.metadata.annotations);
+    let pods: Api<PartialObjectMeta<PodObject>> = Api::namespaced(client.clone(), namespace);
+    let one = ListParams::default().fields(&format!("metadata.name={name}"));
+    ask::list(pods, one, |pod| {
+        found = Some(pod.metadata.annotations.unwrap_or_default());
     })
     .await?;
     Ok(found)
 }
 
-/// Those of a workload that `keep` keeps.
-///
-/// # Errors
-/// Why they can't be listed.
-async fn pods_of(
-    client: &Client,
-    namespace: &str,
-    selector: &str,
-) -> Result<Vec<PodSeen>, AskError> {
-    let mut pods = Vec::new();
-    let path = path_of(Some(namespace), "pods", None);
-    let selectors = [("labelSelector", selector)];
-    ask::list(client, &path, &selectors, |raw: PodRaw| {
-        pods.push(PodSeen::from(raw));
+/// Those with these labels.
+async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<PodSeen>, AskError> {
+    let mut found = Vec::new();
+    let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
+    ask::list(pods, ListParams::default().labels(labels), |pod| {
+        found.push(PodSeen::from(pod));
     })
     .await?;
-    Ok(pods)
+    Ok(found)
 }
 
 /// All that have not ended, of a namespace or of all, as far as `keep` keeps them.
@@ -300,119 +169,21 @@ pub async fn pods_not_ended(
     namespace: Option<&str>,
     mut keep: impl FnMut(PodSeen),
 ) -> Result<bool, AskError> {
-    let path = path_of(namespace, "pods", None);
-    let selectors = [(
-        "fieldSelector",
-        "status.phase!=Succeeded,status.phase!=Failed",
-    )];
-    ask::list(client, &path, &selectors, |raw: PodRaw| {
-        keep(PodSeen::from(raw));
+    let pods: Api<PodObject> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let not_ended = "status.phase!=Succeeded,status.phase!=Failed";
+    ask::list(pods, ListParams::default().fields(not_ended), |pod| {
+        keep(PodSeen::from(pod));
     })
     .await
 }
 
-// ---- workloads ----------------------------------------------------------------------------------
+// ---- workloads and service accounts -------------------------------------------------------------
 
 /// Jobs of a CronJob that are looked at: by default it keeps three that succeeded and one that failed.
 const MAX_JOBS: usize = 20;
-
-/// A kind that makes pods.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum WorkloadKind {
-    Deployment,
-    ReplicaSet,
-    StatefulSet,
-    DaemonSet,
-    Job,
-    CronJob,
-}
-
-impl WorkloadKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Deployment => "Deployment",
-            Self::ReplicaSet => "ReplicaSet",
-            Self::StatefulSet => "StatefulSet",
-            Self::DaemonSet => "DaemonSet",
-            Self::Job => "Job",
-            Self::CronJob => "CronJob",
-        }
-    }
-
-    fn place(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Deployment => ("/apis/apps/v1", "deployments"),
-            Self::ReplicaSet => ("/apis/apps/v1", "replicasets"),
-            Self::StatefulSet => ("/apis/apps/v1", "statefulsets"),
-            Self::DaemonSet => ("/apis/apps/v1", "daemonsets"),
-            // Of a CronJob only its Jobs are read: it has no pods and no selector itself.
-            Self::Job | Self::CronJob => ("/apis/batch/v1", "jobs"),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct WorkloadRaw {
-    #[serde(default)]
-    metadata: Owned,
-    spec: WorkloadSpec,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Owned {
-    #[serde(default)]
-    owner_references: Vec<Owner>,
-}
-
-#[derive(Deserialize)]
-struct Owner {
-    kind: String,
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct WorkloadSpec {
-    #[serde(default)]
-    selector: Selector,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Selector {
-    #[serde(default)]
-    match_labels: BTreeMap<String, String>,
-    #[serde(default)]
-    match_expressions: Vec<Expression>,
-}
-
-#[derive(Deserialize)]
-struct Expression {
-    key: String,
-    operator: String,
-    #[serde(default)]
-    values: Vec<String>,
-}
-
-impl Selector {
-    /// As a query has it (meta/v1, LabelSelector).
-    fn query(&self) -> String {
-        let equal = self
-            .match_labels
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"));
-        let expressions = self.match_expressions.iter().map(|one| {
-            let (key, values) = (&one.key, one.values.join(","));
-            match one.operator.as_str() {
-                "In" => format!("{key} in ({values})"),
-                "NotIn" => format!("{key} notin ({values})"),
-                "DoesNotExist" => format!("!{key}"),
-                _ => key.clone(),
-            }
-        });
-        equal.chain(expressions).collect::<Vec<_>>().join(",")
-    }
-}
 
 /// The pods of a workload, by its selector.
 ///
@@ -420,120 +191,36 @@ impl Selector {
 /// Why they can't be read.
 pub async fn pods_of_workload(
     client: &Client,
-    kind: WorkloadKind,
+    kind: ResourceName,
     namespace: &str,
     name: &str,
 ) -> Result<Vec<PodSeen>, AskError> {
-    let (group, plural) = kind.place();
+    // Of a CronJob only its Jobs are read: it has no pods and no selector itself.
+    let is_cron_job = kind == CRON_JOBS;
+    let read = if is_cron_job { JOBS } else { kind };
+    let workloads: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &read);
     let mut selectors = Vec::new();
-    if kind == WorkloadKind::CronJob {
-        let path = path_in(group, Some(namespace), plural, None);
-        ask::list(client, &path, &[], |job: WorkloadRaw| {
-            let mut owners = job.metadata.owner_references.iter();
+    if is_cron_job {
+        ask::list(workloads, ListParams::default(), |job| {
+            let mut owners = job.metadata.owner_references.iter().flatten();
             if owners.any(|owner| owner.kind == "CronJob" && owner.name == name) {
-                selectors.push(job.spec.selector.query());
+                selectors.push(job.spec.selector);
             }
         })
         .await?;
     } else {
-        let path = path_in(group, Some(namespace), plural, Some(name));
-        let workload: WorkloadRaw = ask::get(client, &path).await?;
-        selectors.push(workload.spec.selector.query());
+        selectors.push(ask::get(workloads, name).await?.spec.selector);
     }
+    let selectors: Result<Vec<Selector>, _> =
+        selectors.into_iter().map(Selector::try_from).collect();
+    let selectors = selectors.map_err(|error| AskError::Malformed(error.to_string()))?;
     let mut pods = Vec::new();
     // An empty one would select every pod.
-    let selectors = selectors.iter().filter(|selector| !selector.is_empty());
+    let selectors = selectors.iter().filter(|selector| !selector.selects_all());
     for selector in selectors.take(MAX_JOBS) {
-        pods.extend(pods_of(client, namespace, selector).await?);
+        pods.extend(pods_of(client, namespace, &selector.to_string()).await?);
     }
     Ok(pods)
-}
-
-// ---- events -------------------------------------------------------------------------------------
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct EventRaw {
-    metadata: Meta,
-    #[serde(default)]
-    involved_object: Involved,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default, rename = "type")]
-    kind: String,
-    first_timestamp: Option<Timestamp>,
-    last_timestamp: Option<Timestamp>,
-    event_time: Option<Timestamp>,
-    count: Option<u64>,
-    series: Option<Series>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Involved {
-    field_path: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Series {
-    count: Option<u64>,
-    last_observed_time: Option<Timestamp>,
-}
-
-impl From<EventRaw> for EventSeen {
-    fn from(raw: EventRaw) -> Self {
-        let (observed, times) = raw.series.map_or((None, None), |series| {
-            (series.last_observed_time, series.count)
-        });
-        Self {
-            container: raw.involved_object.field_path.as_deref().and_then(of_path),
-            reason: raw.reason,
-            message: raw.message,
-            is_warning: raw.kind == "Warning",
-            first: raw.first_timestamp.or(raw.event_time),
-            last: observed
-                .or(raw.last_timestamp)
-                .or(raw.event_time)
-                .or(raw.metadata.creation_timestamp),
-            count: times.or(raw.count).unwrap_or(1),
-        }
-    }
-}
-
-/// `spec.containers{app}`.
-fn of_path(path: &str) -> Option<String> {
-    let (_, rest) = path.split_once('{')?;
-    rest.strip_suffix('}').map(ToOwned::to_owned)
-}
-
-/// Events of one pod; the API server keeps them for an hour.
-///
-/// # Errors
-/// Why they can't be listed.
-pub async fn events_of(client: &Client, pod: &PodSeen) -> Result<Vec<EventSeen>, AskError> {
-    let mut events = Vec::new();
-    let path = path_of(Some(&pod.namespace), "events", None);
-    let selector = format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid);
-    ask::list(
-        client,
-        &path,
-        &[("fieldSelector", &selector)],
-        |raw: EventRaw| events.push(EventSeen::from(raw)),
-    )
-    .await?;
-    Ok(events)
-}
-
-// ---- service accounts and nodes -----------------------------------------------------------------
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ServiceAccount {
-    #[serde(default)]
-    image_pull_secrets: Vec<Named>,
 }
 
 /// The names of a service account's `imagePullSecrets`, in order.
@@ -545,54 +232,9 @@ pub async fn pull_secrets_of(
     namespace: &str,
     name: &str,
 ) -> Result<Vec<String>, AskError> {
-    let path = path_of(Some(namespace), "serviceaccounts", Some(name));
-    let account: ServiceAccount = ask::get(client, &path).await?;
+    let accounts: Api<AccountObject> = Api::namespaced(client.clone(), namespace);
+    let account = ask::get(accounts, name).await?;
     Ok(names(account.image_pull_secrets))
-}
-
-/// A node, as far as it matters for comparing it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct NodeSeen {
-    pub name: String,
-    pub created: Option<Timestamp>,
-    /// It is cordoned.
-    pub is_unschedulable: bool,
-}
-
-#[derive(Deserialize)]
-struct NodeRaw {
-    metadata: Meta,
-    #[serde(default)]
-    spec: NodeSpec,
-}
-
-#[derive(Default, Deserialize)]
-struct NodeSpec {
-    #[serde(default)]
-    unschedulable: bool,
-}
-
-/// All nodes.
-///
-/// # Errors
-/// Why they can't be listed.
-pub async fn nodes(client: &Client) -> Result<Vec<NodeSeen>, AskError> {
-    let mut nodes = Vec::new();
-    ask::list(
-        client,
-        &path_of(None, "nodes", None),
-        &[],
-        |raw: NodeRaw| {
-            nodes.push(NodeSeen {
-                name: printable(&raw.metadata.name),
-                created: raw.metadata.creation_timestamp,
-                is_unschedulable: raw.spec.unschedulable,
-            });
-        },
-    )
-    .await?;
-    nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(nodes)
 }
 
 // ---- the daemons --------------------------------------------------------------------------------
@@ -672,8 +314,8 @@ mod tests {
                        "initContainerStatuses": [{"name": "init", "state": {"terminated": {"exitCode": 0}}}],
                        "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}]},
         });
-        let raw: PodRaw = serde_json::from_value(pod).unwrap();
-        let seen = PodSeen::from(raw);
+        let object: PodObject = serde_json::from_value(pod).unwrap();
+        let seen = PodSeen::from(object);
         assert_eq!(seen.pull_secrets, ["pull"]);
         assert_eq!((seen.node.as_deref(), seen.is_over), (Some("n1"), false));
         assert_eq!(seen.unscheduled, None);
@@ -698,7 +340,7 @@ mod tests {
                        "initContainerStatuses": [{"name": "init", "state": {"terminated": {}}}],
                        "containerStatuses": [{"name": "app", "state": {"waiting": {
                            "reason": "ImagePullBackOff", "message": "Back-off pulling image \"r.test/llm:1\""}}}]}});
-        let seen = PodSeen::from(serde_json::from_value::<PodRaw>(pod).unwrap());
+        let seen = PodSeen::from(serde_json::from_value::<PodObject>(pod).unwrap());
         let states: Vec<_> = seen
             .containers
             .iter()
@@ -714,49 +356,6 @@ mod tests {
         assert!(
             matches!(&waits[..], [crate::workload::stuck::Wait::Image(wait)] if wait.image == "r.test/llm:1" && wait.container == "m"),
             "{waits:?}"
-        );
-    }
-
-    #[test]
-    fn both_forms_of_events_are_read() {
-        let old = json!({"metadata": {"name": "e"}, "involvedObject": {"fieldPath": "spec.containers{app}"},
-            "reason": "BackOff", "message": "m", "type": "Warning", "count": 7,
-            "firstTimestamp": "2026-11-23T09:00:00Z", "lastTimestamp": "2026-11-23T09:05:00Z", "eventTime": null});
-        let new = json!({"metadata": {"name": "e"}, "reason": "Pulling", "type": "Normal",
-            "eventTime": "2026-11-23T09:00:00.000001Z",
-            "series": {"count": 3, "lastObservedTime": "2026-11-23T09:04:00.000000Z"}});
-        let read = |value| EventSeen::from(serde_json::from_value::<EventRaw>(value).unwrap());
-        let old = read(old);
-        assert_eq!((old.container.as_deref(), old.count), (Some("app"), 7));
-        assert_eq!(old.last, Some("2026-11-23T09:05:00Z".parse().unwrap()));
-        let new = read(new);
-        assert_eq!((new.count, new.is_warning), (3, false));
-        assert_eq!(new.last, Some("2026-11-23T09:04:00Z".parse().unwrap()));
-    }
-
-    #[test]
-    fn a_selector_becomes_a_query() {
-        let selector: Selector = serde_json::from_value(json!({
-            "matchLabels": {"app": "web", "tier": "front"},
-            "matchExpressions": [
-                {"key": "env", "operator": "In", "values": ["a", "b"]},
-                {"key": "x", "operator": "NotIn", "values": ["c"]},
-                {"key": "y", "operator": "Exists"},
-                {"key": "z", "operator": "DoesNotExist"}],
-        }))
-        .unwrap();
-        assert_eq!(
-            selector.query(),
-            "app=web,tier=front,env in (a,b),x notin (c),y,!z"
-        );
-        assert_eq!(Selector::default().query(), "");
-    }
-
-    #[test]
-    fn a_name_can_t_leave_its_place_in_a_path() {
-        assert_eq!(
-            path_of(Some("shop"), "secrets", Some("a/../b?x=1")),
-            "/api/v1/namespaces/shop/secrets/a%2F..%2Fb%3Fx%3D1"
         );
     }
 }

@@ -1,82 +1,19 @@
-//! This node's own Node, and of it what tells a place from another.
+//! Nodes, this node's own and all, and of each what tells it from another.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use kube::api::ObjectMeta;
+use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, Client};
-use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::ask::{self, AskError};
 use super::follow::{View, follow};
-use super::shapes::core_object;
+use super::objects::{NodeObject, ZONE_LABELS};
 use crate::model::text::printable;
 use crate::model::vantage::NodeFacts;
-
-/// A Node of core/v1, as far as it is read.
-#[derive(Clone, Debug, Deserialize)]
-struct NodeObject {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: Spec,
-    #[serde(default)]
-    status: Status,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec {
-    #[serde(default, rename = "providerID")]
-    provider_id: String,
-    #[serde(default)]
-    unschedulable: bool,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Status {
-    #[serde(default)]
-    addresses: Vec<Address>,
-    #[serde(default)]
-    conditions: Vec<Condition>,
-    #[serde(default)]
-    node_info: Info,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Address {
-    #[serde(rename = "type")]
-    kind: String,
-    address: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Info {
-    #[serde(default)]
-    container_runtime_version: String,
-    #[serde(default)]
-    kubelet_version: String,
-    #[serde(default)]
-    os_image: String,
-}
-
-core_object!(NodeObject, "Node", "nodes", ClusterResourceScope);
-
-/// Where a zone is written; the second one before Kubernetes 1.17.
-const ZONE_LABELS: [&str; 2] = [
-    "topology.kubernetes.io/zone",
-    "failure-domain.beta.kubernetes.io/zone",
-];
 
 impl From<NodeObject> for NodeFacts {
     fn from(object: NodeObject) -> Self {
@@ -144,6 +81,21 @@ pub async fn follow_own(
         stop,
     )
     .await;
+}
+
+/// All nodes, by name.
+///
+/// # Errors
+/// Why they can't be listed.
+pub async fn all(client: &Client) -> Result<Vec<NodeFacts>, AskError> {
+    let mut nodes = Vec::new();
+    let objects: Api<NodeObject> = Api::all(client.clone());
+    ask::list(objects, ListParams::default(), |node| {
+        nodes.push(NodeFacts::from(node));
+    })
+    .await?;
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(nodes)
 }
 
 #[cfg(test)]

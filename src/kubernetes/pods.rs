@@ -3,62 +3,17 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use kube::api::ObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client};
-use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{View, follow};
-use super::shapes::{PodSpec, core_object, names};
+use super::objects::{ContainerStatus, PodObject, Waiting, names};
 use crate::model::workload::ContainerKind;
 use crate::workload::discovery::{Container, Pod};
 use crate::workload::spec::ContainerSpec;
 use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
-
-/// A Pod of core/v1, as far as it is read.
-#[derive(Clone, Debug, Deserialize)]
-pub struct PodObject {
-    metadata: ObjectMeta,
-    spec: PodSpec,
-    #[serde(default)]
-    status: Status,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Status {
-    phase: Option<String>,
-    #[serde(default)]
-    container_statuses: Vec<ContainerStatus>,
-    #[serde(default)]
-    init_container_statuses: Vec<ContainerStatus>,
-    #[serde(default)]
-    ephemeral_container_statuses: Vec<ContainerStatus>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ContainerStatus {
-    name: String,
-    #[serde(default, rename = "imageID")]
-    image_id: String,
-    #[serde(default)]
-    state: ContainerState,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct ContainerState {
-    waiting: Option<Waiting>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Waiting {
-    reason: Option<String>,
-    #[serde(default)]
-    message: String,
-}
 
 impl Waiting {
     /// A number for the text of a failed try, without what differs from one try to the next: ports, times,
@@ -75,20 +30,6 @@ impl Waiting {
     }
 }
 
-core_object!(PodObject, "Pod", "pods", NamespaceResourceScope);
-
-impl Status {
-    fn of(&self, kind: ContainerKind, name: &str) -> Option<&ContainerStatus> {
-        let statuses = match kind {
-            ContainerKind::InitContainer => &self.init_container_statuses,
-            ContainerKind::Container => &self.container_statuses,
-            ContainerKind::EphemeralContainer => &self.ephemeral_container_statuses,
-            ContainerKind::ImageVolume => return None,
-        };
-        statuses.iter().find(|status| status.name == name)
-    }
-}
-
 /// What is kept of a container that waits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Waits {
@@ -98,6 +39,7 @@ struct Waits {
 
 impl From<PodObject> for Pod {
     fn from(object: PodObject) -> Self {
+        let is_over = object.is_over();
         let PodObject {
             metadata,
             mut spec,
@@ -112,15 +54,11 @@ impl From<PodObject> for Pod {
             })
             .collect();
         containers.extend(volumes.finish().map(of_volume));
-        let ended = ["Succeeded", "Failed"];
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
             pull_secrets: names(spec.image_pull_secrets),
-            is_over: metadata.deletion_timestamp.is_some()
-                || status
-                    .phase
-                    .is_some_and(|phase| ended.contains(&phase.as_str())),
+            is_over,
             containers,
         }
     }

@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use kube::api::{ListParams, ObjectMeta};
+use kube::api::{ListParams, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,10 +16,8 @@ use zeroize::Zeroizing;
 
 use super::ask::{self, AskError};
 use super::client::told;
-use super::follow::status;
-use super::lookup::{MetadataOnly, path_of};
-use super::meta::slim;
-use super::shapes::core_object;
+use super::follow::{Heard, hear, status};
+use super::objects::SecretObject;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
 use crate::model::workload::Found;
@@ -247,66 +243,44 @@ impl Secrets {
                 .then_some("there is no API server to ask"),
         }
     }
-
-    /// How many are held.
-    pub fn held(&self) -> usize {
-        self.needs().held.len()
-    }
 }
 
-/// Asks for one Secret once.
+/// Asks for one Secret once, with the right to list it, or else to get it.
 ///
 /// # Errors
 /// When nobody answers, or not to this: it may answer later.
 pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
-    let api: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
+    let secrets: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
     // A list of this name alone needs no other right than to follow it does.
     let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
-    let found = match api.list(&one).await {
-        Ok(list) => list.items.into_iter().next(),
-        Err(kube::Error::Api(status)) if status.is_forbidden() => {
-            match api.get_opt(&key.name).await {
-                Ok(found) => found,
-                Err(kube::Error::Api(status)) if is_no(status.code) => {
-                    return Ok(Known::Unread(FORBIDDEN.to_owned()));
-                }
-                Err(error) => return Err(told(&error)),
-            }
-        }
-        Err(kube::Error::Api(status)) if is_no(status.code) => {
-            return Ok(Known::Unread(FORBIDDEN.to_owned()));
-        }
-        Err(error) => return Err(told(&error)),
+    let mut listed = Known::Absent;
+    let asked = ask::list(secrets.clone(), one, |secret| {
+        listed = Known::Here(secret.manifest());
+    });
+    let known = match asked.await {
+        Ok(_) => Ok(listed),
+        Err(AskError::Forbidden(_)) => got(secrets, key).await,
+        Err(error) => Err(error),
     };
-    Ok(found.map_or(Known::Absent, |secret| Known::Here(secret.manifest())))
+    match known {
+        Err(error) if error.is_forbidden() => Ok(Known::Unread(FORBIDDEN.to_owned())),
+        Err(AskError::Silent(reason)) => Err(reason),
+        known => known.map_err(|error| error.to_string()),
+    }
 }
 
-fn is_no(code: u16) -> bool {
-    code == 401 || code == 403
+async fn got(secrets: Api<SecretObject>, key: &SecretKey) -> Result<Known, AskError> {
+    match ask::get(secrets, &key.name).await {
+        Ok(secret) => Ok(Known::Here(secret.manifest())),
+        Err(AskError::NotFound(_)) => Ok(Known::Absent),
+        Err(error) => Err(error),
+    }
 }
 
 const FORBIDDEN: &str = "the API server forbids it: RBAC must allow list (or get) of Secrets there, or of these by name";
 
-/// A Secret of core/v1, as far as it is read.
-#[derive(Clone, Deserialize)]
-struct SecretObject {
-    #[serde(deserialize_with = "slim")]
-    metadata: ObjectMeta,
-    #[serde(default)]
-    data: BTreeMap<String, Zeroizing<String>>,
-    #[serde(default, rename = "type")]
-    kind: String,
-}
-
-impl std::fmt::Debug for SecretObject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretObject")
-            .field("name", &self.metadata.name)
-            .finish_non_exhaustive()
-    }
-}
-
-core_object!(SecretObject, "Secret", "secrets", NamespaceResourceScope);
+/// One of which no more is sent than its metadata.
+pub(super) type SecretHead = PartialObjectMeta<SecretObject>;
 
 /// Annotation with an end, as SWR's own Secrets have it; the others are nobody's business here.
 pub(super) const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
@@ -356,10 +330,9 @@ struct Manifest<'a> {
 
 /// One Secret, asked for once.
 pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
-    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
-    match ask::get::<SecretObject>(client, &path).await {
-        Ok(secret) => Known::Here(secret.manifest()),
-        Err(AskError::NotFound(_)) => Known::Absent,
+    let secrets: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
+    match got(secrets, key).await {
+        Ok(known) => known,
         Err(error) if error.is_forbidden() => Known::Unread(format!(
             "the API server forbids it: RBAC must allow get of Secret {}/{} to whoever asks",
             printable(&key.namespace),
@@ -374,21 +347,23 @@ pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
 /// # Errors
 /// Why that can't be told.
 pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, AskError> {
-    let path = path_of(Some(&key.namespace), "secrets", Some(&key.name));
-    ask::exists(client, &path).await
+    let secrets: Api<SecretHead> = Api::namespaced(client.clone(), &key.namespace);
+    match ask::get(secrets, &key.name).await {
+        Ok(_) => Ok(true),
+        Err(AskError::NotFound(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The namespaces that have a Secret of this name; `None` where it is not allowed to look there. What
 /// they hold is not sent.
 pub async fn namespaces_with(client: &Client, name: &str) -> Option<Vec<String>> {
     let mut found = Vec::new();
-    let selector = format!("metadata.name={name}");
-    ask::list_metadata(
-        client,
-        &path_of(None, "secrets", None),
-        &[("fieldSelector", &selector)],
-        |object: MetadataOnly| found.extend(object.metadata.namespace),
-    )
+    let secrets: Api<SecretHead> = Api::all(client.clone());
+    let of_this_name = ListParams::default().fields(&format!("metadata.name={name}"));
+    ask::list(secrets, of_this_name, |secret| {
+        found.extend(secret.metadata.namespace);
+    })
     .await
     .ok()?;
     found.sort();
@@ -404,33 +379,25 @@ async fn follow(
     let api: Api<SecretObject> = Api::namespaced(client, &key.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
     let stream = watcher(api, config).default_backoff();
-    let mut stream = std::pin::pin!(stream);
-    let mut seen = false;
-    loop {
-        let next = tokio::select! {
-            () = stop.cancelled() => return,
-            next = stream.next() => next,
-        };
-        match next {
-            None => return,
-            Some(Ok(Event::Init)) => seen = false,
-            Some(Ok(Event::InitApply(secret))) => {
-                seen = true;
-                known.send_replace(Known::Here(secret.manifest()));
-            }
-            Some(Ok(Event::Apply(secret))) => {
-                known.send_replace(Known::Here(secret.manifest()));
-            }
-            Some(Ok(Event::InitDone)) if !seen => {
-                known.send_replace(Known::Absent);
-            }
-            Some(Ok(Event::InitDone)) => {}
-            Some(Ok(Event::Delete(_))) => {
-                known.send_replace(Known::Absent);
-            }
-            Some(Err(error)) => lose(&known, &key, &error),
+    let mut is_seen = false;
+    let heard = |heard: Heard<SecretObject>| match heard {
+        Heard::Event(Event::Init) => is_seen = false,
+        Heard::Event(Event::InitApply(secret)) => {
+            is_seen = true;
+            known.send_replace(Known::Here(secret.manifest()));
         }
-    }
+        Heard::Event(Event::Apply(secret)) => {
+            known.send_replace(Known::Here(secret.manifest()));
+        }
+        Heard::Event(Event::InitDone) if is_seen => {}
+        Heard::Event(Event::InitDone | Event::Delete(_)) => {
+            known.send_replace(Known::Absent);
+        }
+        Heard::Loss(error) => lose(&known, &key, &error),
+        Heard::Answer => {}
+    };
+    // Whether it answers again is not asked: what was known goes on.
+    hear(stream, async || false, heard, stop).await;
 }
 
 /// What was read before goes on, but not where the right to read it was taken away.
@@ -471,6 +438,10 @@ mod tests {
         Arc::new(Secrets::new(Some(client), access))
     }
 
+    fn held(secrets: &Secrets) -> usize {
+        secrets.needs().held.len()
+    }
+
     #[tokio::test]
     async fn what_a_check_needs_is_held_as_long_as_it_lasts_beside_what_targets_need() {
         let secrets = secrets(Access::Discovered);
@@ -480,18 +451,18 @@ mod tests {
         secrets.need(&keys(&["a"]));
         let one = secrets.lend(keys(&["a", "b"]));
         let two = secrets.lend(keys(&["b"]));
-        assert_eq!(secrets.held(), 2);
+        assert_eq!(held(&secrets), 2);
         // A target comes and goes meanwhile.
         secrets.need(&keys(&["c"]));
-        assert_eq!(secrets.held(), 3);
+        assert_eq!(held(&secrets), 3);
         drop(one);
-        assert_eq!(secrets.held(), 2, "b of the other check, and c");
+        assert_eq!(held(&secrets), 2, "b of the other check, and c");
         two.told(Duration::from_secs(5)).await;
         assert!(
             matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("does not tell")),
         );
         drop(two);
-        assert_eq!(secrets.held(), 1);
+        assert_eq!(held(&secrets), 1);
         assert!(
             matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("nobody has asked"))
         );
@@ -501,8 +472,8 @@ mod tests {
     async fn what_may_not_be_read_is_not_asked_for() {
         let secrets = secrets(Access::Named(BTreeSet::from([key("a")])));
         let lent = secrets.lend(BTreeSet::from([key("a"), key("b")]));
-        assert_eq!(secrets.held(), 1);
+        assert_eq!(held(&secrets), 1);
         drop(lent);
-        assert_eq!(secrets.held(), 0);
+        assert_eq!(held(&secrets), 0);
     }
 }

@@ -1,31 +1,29 @@
 //! What makes pods in a whole cluster, with its service accounts and the metadata of pull Secrets: of each
 //! the little that the lint reads.
 
-use std::borrow::Cow;
-use std::fmt::{self, Debug};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use futures_util::StreamExt as _;
 use futures_util::future::select_all;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ObjectMeta, PartialObjectMeta};
-use kube::core::{DynamicResourceScope, NamespaceResourceScope};
+use kube::api::ObjectMeta;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{State, View, follow as follow_one, take};
-use super::meta::{OF_A_DEPLOYMENT, slim};
-use super::secrets::KEPT_ANNOTATION;
-use super::shapes::{Named, PodSpec, core_object};
+use super::objects::{
+    AccountObject, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, Named, OF_A_DEPLOYMENT, PODS,
+    PodObject, ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, names,
+};
+use super::secrets::{KEPT_ANNOTATION, SecretHead};
 use crate::model::text::printable;
 use crate::workload::discovery::Patterns;
 use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
-use crate::workload::spec::ContainerSpec;
-use crate::workload::spec::VolumeSpec;
 use crate::workload::volumes::ImageVolume;
 
 /// Objects that come in one answer: some 2 MB of pods.
@@ -53,20 +51,6 @@ pub struct Part<T> {
     /// `None`: all of them.
     pub namespace: Option<String>,
     pub view: watch::Receiver<View<T>>,
-}
-
-/// As RBAC names it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ResourceName {
-    pub group: &'static str,
-    pub plural: &'static str,
-}
-
-impl fmt::Display for ResourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dot = if self.group.is_empty() { "" } else { "." };
-        write!(f, "{}{dot}{}", self.plural, self.group)
-    }
 }
 
 /// All that is followed, as long as this is there.
@@ -177,39 +161,42 @@ struct Start<'a> {
 
 impl Start<'_> {
     fn makers(&self, kind: MakerKind) -> Part<Maker> {
-        let client = self.client.clone();
-        let api: Api<MakerObject> = match &self.namespace {
-            Some(namespace) => Api::namespaced_with(client, namespace, &kind),
-            None => Api::all_with(client, &kind),
-        };
         let counted = self.counted.clone();
-        let keep = move |object: MakerObject| {
-            let maker = object.maker(kind)?;
-            counted.admit(&maker.namespace).then_some(maker)
+        let admit = move |maker: Maker| counted.admit(&maker.namespace).then_some(maker);
+        let name = match kind {
+            MakerKind::Pod => {
+                let keep = move |pod| of_pod(pod).and_then(&admit);
+                return self.part(PODS, self.api(), watcher::Config::default(), keep);
+            }
+            MakerKind::Deployment => DEPLOYMENTS,
+            MakerKind::StatefulSet => STATEFUL_SETS,
+            MakerKind::DaemonSet => DAEMON_SETS,
+            MakerKind::Job => JOBS,
+            MakerKind::CronJob => CRON_JOBS,
         };
-        let config = watcher::Config::default();
-        self.part(resource(kind), api, config, keep)
+        let client = self.client.clone();
+        let api = match &self.namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &name),
+            None => Api::all_with(client, &name),
+        };
+        let keep = move |workload| of_workload(kind, workload).and_then(&admit);
+        self.part(name, api, watcher::Config::default(), keep)
     }
 
     fn accounts(&self) -> Part<Account> {
-        let api: Api<AccountObject> = self.api();
-        let name = ResourceName {
-            group: "",
-            plural: "serviceaccounts",
-        };
-        let config = watcher::Config::default();
-        self.part(name, api, config, |account| Some(Account::from(account)))
+        let keep = |account: AccountObject| Some(Account::from(account));
+        self.part(
+            SERVICE_ACCOUNTS,
+            self.api(),
+            watcher::Config::default(),
+            keep,
+        )
     }
 
     fn heads(&self, kind: &str) -> Part<Head> {
-        // Its metadata alone is sent.
-        let api: Api<PartialObjectMeta<Secret>> = self.api();
         let config = watcher::Config::default().fields(&format!("type={kind}"));
-        let name = ResourceName {
-            group: "",
-            plural: "secrets",
-        };
-        self.part(name, api, config, |head| Some(of_head(&head)))
+        let keep = |head: SecretHead| Some(of_head(&head));
+        self.part(SECRETS, self.api(), config, keep)
     }
 
     fn api<K>(&self) -> Api<K>
@@ -259,254 +246,110 @@ impl Start<'_> {
     }
 }
 
-fn resource(kind: MakerKind) -> ResourceName {
-    ResourceName {
-        group: match kind {
-            MakerKind::Deployment | MakerKind::StatefulSet | MakerKind::DaemonSet => "apps",
-            MakerKind::Job | MakerKind::CronJob => "batch",
-            MakerKind::Pod => "",
-        },
-        plural: match kind {
-            MakerKind::Deployment => "deployments",
-            MakerKind::StatefulSet => "statefulsets",
-            MakerKind::DaemonSet => "daemonsets",
-            MakerKind::Job => "jobs",
-            MakerKind::CronJob => "cronjobs",
-            MakerKind::Pod => "pods",
-        },
+/// `None`: somebody else makes it, or it has ended.
+fn of_pod(pod: PodObject) -> Option<Maker> {
+    if pod.is_over() {
+        return None;
     }
+    maker(MakerKind::Pod, pod.metadata.clone(), pod, false)
 }
 
-/// An object of any of these kinds, as far as it is read.
-#[derive(Clone, Debug, Deserialize)]
-struct MakerObject {
-    #[serde(deserialize_with = "slim")]
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: MakerSpec,
-    #[serde(default)]
-    status: MakerStatus,
-}
-
-/// A workload's `spec`, or a pod's: no key means another thing in the other.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct MakerSpec {
-    template: Option<Template>,
-    job_template: Option<JobTemplate>,
-    replicas: Option<i64>,
-    #[serde(default)]
-    suspend: bool,
-    #[serde(default)]
-    init_containers: Vec<ContainerSpec>,
-    #[serde(default)]
-    containers: Vec<ContainerSpec>,
-    #[serde(default)]
-    ephemeral_containers: Vec<ContainerSpec>,
-    #[serde(default)]
-    volumes: Vec<VolumeSpec>,
-    #[serde(default)]
-    image_pull_secrets: Vec<Named>,
-    service_account_name: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct JobTemplate {
-    #[serde(default)]
-    spec: JobSpec,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct JobSpec {
-    template: Option<Template>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct Template {
-    #[serde(default)]
-    metadata: TemplateMeta,
-    #[serde(default)]
-    spec: PodSpec,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct TemplateMeta {
-    annotations: Option<Map<String, Value>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct MakerStatus {
-    phase: Option<String>,
-    #[serde(default)]
-    conditions: Vec<Condition>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
-impl Resource for MakerObject {
-    type DynamicType = MakerKind;
-    type Scope = DynamicResourceScope;
-
-    fn kind(kind: &MakerKind) -> Cow<'_, str> {
-        kind.as_str().into()
+/// `None`: somebody else makes it, or it has ended.
+fn of_workload(kind: MakerKind, workload: WorkloadObject) -> Option<Maker> {
+    let WorkloadObject {
+        metadata,
+        spec,
+        status,
+    } = workload;
+    let mut conditions = status.conditions.iter();
+    let is_over = conditions.any(|condition| {
+        condition.status == "True" && ["Complete", "Failed"].contains(&condition.kind.as_str())
+    });
+    if metadata.deletion_timestamp.is_some() || (kind == MakerKind::Job && is_over) {
+        return None;
     }
-
-    fn group(kind: &MakerKind) -> Cow<'_, str> {
-        resource(*kind).group.into()
-    }
-
-    fn version(_: &MakerKind) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural(kind: &MakerKind) -> Cow<'_, str> {
-        resource(*kind).plural.into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+    let of_job = spec.job_template.and_then(|job| job.spec.template);
+    let template = spec.template.or(of_job)?;
+    let is_idle = spec.suspend || spec.replicas == Some(0);
+    maker(kind, metadata, template, is_idle)
 }
 
-impl MakerObject {
-    /// `None`: somebody else makes it, or it has ended.
-    fn maker(self, kind: MakerKind) -> Option<Maker> {
-        let owner = self.stands_for(kind)?;
-        if self.is_over(kind) {
-            return None;
-        }
-        let Self { metadata, spec, .. } = self;
-        let own = metadata.annotations.unwrap_or_default();
-        let own: Map<String, Value> = own
-            .into_iter()
-            .map(|(key, value)| (key, Value::String(value)))
-            .collect();
-        let (annotations, pod) = if kind == MakerKind::Pod {
-            let pod = PodSpec {
-                init_containers: spec.init_containers,
-                containers: spec.containers,
-                ephemeral_containers: spec.ephemeral_containers,
-                volumes: spec.volumes,
-                image_pull_secrets: spec.image_pull_secrets,
-                service_account_name: spec.service_account_name,
-                node_name: None,
-            };
-            (own.clone(), pod)
-        } else {
-            let of_job = spec.job_template.and_then(|job| job.spec.template);
-            let template = spec.template.or(of_job)?;
-            (
-                template.metadata.annotations.unwrap_or_default(),
-                template.spec,
-            )
-        };
-        let containers = pod.containers();
-        let containers: Vec<Image> = containers
-            .filter_map(|(kind, container)| Image::of(kind, container))
-            .collect();
-        let volumes = pod.volumes.into_iter().filter_map(ImageVolume::of);
-        let volumes = volumes.filter_map(|volume| Image::of_volume(&volume));
-        Some(Maker {
+/// With its pods as it makes them.
+fn maker(kind: MakerKind, own: ObjectMeta, pod: PodObject, is_idle: bool) -> Option<Maker> {
+    let owner = stands_for(kind, &own)?;
+    let PodObject { metadata, spec, .. } = pod;
+    let containers = spec.containers();
+    let containers: Vec<Image> = containers
+        .filter_map(|(kind, container)| Image::of(kind, container))
+        .collect();
+    let volumes = spec.volumes.into_iter().filter_map(ImageVolume::of);
+    let volumes = volumes.filter_map(|volume| Image::of_volume(&volume));
+    Some(Maker {
+        kind,
+        owner,
+        eip: eip_problems(
             kind,
-            owner,
-            eip: eip_problems(kind, &annotations, &own),
-            namespace: printable(&metadata.namespace.unwrap_or_default()).into(),
-            name: printable(&metadata.name.unwrap_or_default()).into(),
-            containers: containers.into_iter().chain(volumes).collect(),
-            pull_secrets: names(pod.image_pull_secrets),
-            service_account: pod
-                .service_account_name
-                .filter(|name| !name.is_empty())
-                .map(|name| printable(&name).into()),
-            is_idle: spec.suspend || spec.replicas == Some(0),
-        })
-    }
-
-    /// Whom it stands for: itself, or a workload of a kind that is not read. `None`: one that is.
-    #[expect(clippy::option_option, reason = "nobody, itself, or somebody else")]
-    fn stands_for(&self, kind: MakerKind) -> Option<Option<(Box<str>, Box<str>)>> {
-        let owners = self.metadata.owner_references.iter().flatten();
-        let Some(owner) = owners
-            .into_iter()
-            .find(|owner| owner.controller == Some(true))
-        else {
-            return Some(None);
-        };
-        let group = owner
-            .api_version
-            .split_once('/')
-            .map_or("", |(group, _)| group);
-        let is_read = match group {
-            // Without the label the ReplicaSet is nobody's, or an Argo Rollout's: no template is read for it.
-            "apps" if owner.kind == "ReplicaSet" => self
-                .metadata
-                .labels
-                .as_ref()
-                .is_some_and(|labels| labels.contains_key(OF_A_DEPLOYMENT)),
-            "apps" | "batch" => true,
-            // A static pod's manifest is a file of its node.
-            "" => owner.kind == "Node",
-            _ => false,
-        };
-        // What controls a Deployment or Job of its own writes all of it.
-        if kind != MakerKind::Pod && !is_read {
-            return Some(None);
-        }
-        (!is_read).then(|| Some((printable(&owner.kind).into(), printable(&owner.name).into())))
-    }
-
-    fn is_over(&self, kind: MakerKind) -> bool {
-        let ended = |word: &str, of: &[&str]| of.contains(&word);
-        self.metadata.deletion_timestamp.is_some()
-            || match kind {
-                MakerKind::Pod => {
-                    let phase = self.status.phase.as_deref().unwrap_or_default();
-                    ended(phase, &["Succeeded", "Failed"])
-                }
-                MakerKind::Job => self.status.conditions.iter().any(|condition| {
-                    condition.status == "True" && ended(&condition.kind, &["Complete", "Failed"])
-                }),
-                _ => false,
-            }
-    }
+            &values(metadata.annotations),
+            &values(own.annotations),
+        ),
+        namespace: printable(&own.namespace.unwrap_or_default()).into(),
+        name: printable(&own.name.unwrap_or_default()).into(),
+        containers: containers.into_iter().chain(volumes).collect(),
+        pull_secrets: printable_names(spec.image_pull_secrets),
+        service_account: spec
+            .service_account_name
+            .filter(|name| !name.is_empty())
+            .map(|name| printable(&name).into()),
+        is_idle,
+    })
 }
 
-fn names(list: Vec<Named>) -> Box<[Box<str>]> {
-    let mut names: Vec<Box<str>> = Vec::new();
-    for named in list {
-        let name: Box<str> = printable(&named.name).into();
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
+fn values(annotations: Option<BTreeMap<String, String>>) -> Map<String, Value> {
+    let annotations = annotations.unwrap_or_default().into_iter();
+    annotations
+        .map(|(key, value)| (key, Value::String(value)))
+        .collect()
+}
+
+/// Whom it stands for: itself, or a workload of a kind that is not read. `None`: one that is.
+#[expect(clippy::option_option, reason = "nobody, itself, or somebody else")]
+fn stands_for(kind: MakerKind, own: &ObjectMeta) -> Option<Option<(Box<str>, Box<str>)>> {
+    let mut owners = own.owner_references.iter().flatten();
+    let Some(owner) = owners.find(|owner| owner.controller == Some(true)) else {
+        return Some(None);
+    };
+    let group = owner
+        .api_version
+        .split_once('/')
+        .map_or("", |(group, _)| group);
+    let is_read = match group {
+        // Without the label the ReplicaSet is nobody's, or an Argo Rollout's: no template is read for it.
+        "apps" if owner.kind == "ReplicaSet" => own
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.contains_key(OF_A_DEPLOYMENT)),
+        "apps" | "batch" => true,
+        // A static pod's manifest is a file of its node.
+        "" => owner.kind == "Node",
+        _ => false,
+    };
+    // What controls a Deployment or Job of its own writes all of it.
+    if kind != MakerKind::Pod && !is_read {
+        return Some(None);
+    }
+    (!is_read).then(|| Some((printable(&owner.kind).into(), printable(&owner.name).into())))
+}
+
+fn printable_names(list: Vec<Named>) -> Box<[Box<str>]> {
+    let mut found: Vec<Box<str>> = Vec::new();
+    for name in names(list) {
+        let name: Box<str> = printable(&name).into();
+        if !found.contains(&name) {
+            found.push(name);
         }
     }
-    names.into()
+    found.into()
 }
-
-/// A `ServiceAccount` of core/v1, as far as it is read.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AccountObject {
-    #[serde(deserialize_with = "slim")]
-    metadata: ObjectMeta,
-    #[serde(default)]
-    image_pull_secrets: Vec<Named>,
-}
-
-core_object!(
-    AccountObject,
-    "ServiceAccount",
-    "serviceaccounts",
-    NamespaceResourceScope
-);
 
 impl From<AccountObject> for Account {
     fn from(object: AccountObject) -> Self {
@@ -517,13 +360,13 @@ impl From<AccountObject> for Account {
         Self {
             namespace: printable(&metadata.namespace.unwrap_or_default()).into(),
             name: printable(&metadata.name.unwrap_or_default()).into(),
-            pull_secrets: names(image_pull_secrets),
+            pull_secrets: printable_names(image_pull_secrets),
         }
     }
 }
 
 /// The annotation of `kubectl apply` repeats a Secret's content: nothing of it is kept.
-fn of_head(head: &PartialObjectMeta<Secret>) -> Head {
+fn of_head(head: &SecretHead) -> Head {
     Head {
         namespace: head.namespace().unwrap_or_default().into(),
         name: head.name_any().into(),
@@ -543,8 +386,10 @@ mod tests {
     use crate::model::workload::ContainerKind;
 
     fn maker(kind: MakerKind, object: Value) -> Option<Maker> {
-        let object: MakerObject = serde_json::from_value(object).unwrap();
-        object.maker(kind)
+        if kind == MakerKind::Pod {
+            return of_pod(serde_json::from_value(object).unwrap());
+        }
+        of_workload(kind, serde_json::from_value(object).unwrap())
     }
 
     fn pod_spec() -> Value {
@@ -674,7 +519,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_secret_is_kept_but_where_it_is() {
-        let head: PartialObjectMeta<Secret> = serde_json::from_value(json!({
+        let head: SecretHead = serde_json::from_value(json!({
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
             "metadata": {"name": "pull", "namespace": "shop", "resourceVersion": "7", "annotations": {
                 "kubectl.kubernetes.io/last-applied-configuration": "hunter2",

@@ -106,7 +106,7 @@ pub struct Unknown {
 }
 
 impl Unknown {
-    pub fn is_in(&self, namespace: &str) -> bool {
+    fn is_in(&self, namespace: &str) -> bool {
         self.everywhere || self.namespaces.contains(namespace)
     }
 }
@@ -130,7 +130,7 @@ pub struct Looked {
 
 impl Looked {
     /// From a manifest.
-    pub fn at(manifest: &[u8]) -> Option<Self> {
+    fn at(manifest: &[u8]) -> Option<Self> {
         let whole = secret::read(manifest, "the cluster").into_iter().next()?;
         Some(Self {
             evidence: keyring::source_evidence(&whole),

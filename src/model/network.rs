@@ -116,18 +116,6 @@ pub enum Provider {
 }
 
 impl Provider {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Huawei => "huawei",
-            Self::Otc => "otc",
-            Self::Aws => "aws",
-            Self::Alibaba => "alibaba",
-            Self::Openstack => "openstack",
-            Self::Azure => "azure",
-            Self::Gcp => "gcp",
-        }
-    }
-
     pub fn describe(self) -> &'static str {
         match self {
             Self::Huawei => "Huawei Cloud",

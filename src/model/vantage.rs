@@ -155,7 +155,7 @@ impl NodeFacts {
 
     /// A node pulls all that it runs when it is new, and its routes, NAT rules and add-ons may still be on
     /// their way: what is slow or fails then may not last.
-    pub const YOUNG: Duration = Duration::from_mins(15);
+    const YOUNG: Duration = Duration::from_mins(15);
 
     /// How old it is.
     pub fn age(&self, now: Timestamp) -> Option<Duration> {

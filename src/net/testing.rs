@@ -61,7 +61,7 @@ pub(crate) fn builds() -> Vec<GoBuild> {
 }
 
 /// Roots of which this is the only one.
-pub(crate) fn pool(root: &[u8]) -> Pool {
+fn pool(root: &[u8]) -> Pool {
     let mut pool = Pool::default();
     pool.add(root, &"ca.pem".into()).unwrap();
     pool

@@ -795,7 +795,7 @@ fn accept(media_type: &str) -> HeaderValue {
 
 /// What came of the first layer: where a redirect leads to a host that can't be reached, its leg has
 /// the cause.
-pub(super) fn blob_of(fault: HttpFault, took: Duration) -> Step<BlobFound, HttpFault> {
+fn blob_of(fault: HttpFault, took: Duration) -> Step<BlobFound, HttpFault> {
     let (role, phase) = match &fault {
         HttpFault::RedirectBlocked { phase, .. } => (Role::Blob, *phase),
         HttpFault::Unreached { role, phase } => (*role, *phase),

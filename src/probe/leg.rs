@@ -644,7 +644,7 @@ impl<'a> Lines<'a> {
         clippy::too_many_arguments,
         reason = "all of one exchange, from its two callers"
     )]
-    pub(super) fn note(
+    fn note(
         &mut self,
         line: LineId,
         phase: Phase,

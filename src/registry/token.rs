@@ -31,7 +31,7 @@ pub enum Form {
 }
 
 impl Form {
-    pub fn method(self) -> &'static str {
+    fn method(self) -> &'static str {
         match self {
             Self::Post => "POST",
             Self::Get => "GET",

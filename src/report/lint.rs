@@ -14,7 +14,7 @@ use crate::lint::{Finding, Seen, Snapshot};
 use crate::model::workload::ContainerKind;
 
 /// The version of the JSON form; see [`super::SCHEMA_VERSION`].
-pub const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
 
 /// What `lint -o json` prints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -11,7 +11,7 @@ use crate::model::credential::{KeyringEvidence, SourceEvidence};
 use crate::model::reference::Reference;
 
 /// The version of the JSON form; see [`super::SCHEMA_VERSION`].
-pub const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
 
 /// What `secret check -o json` prints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -930,7 +930,7 @@ fn shown_rate(rate: &Rate, is_disturbed: bool) -> String {
     text
 }
 
-pub(super) fn confidence(confidence: Confidence) -> &'static str {
+fn confidence(confidence: Confidence) -> &'static str {
     match confidence {
         Confidence::High => "high",
         Confidence::Medium => "medium",

@@ -100,14 +100,14 @@ pub enum WhyCheck {
 }
 
 impl WhyCheck {
-    pub fn report(&self) -> Option<&Report> {
+    fn report(&self) -> Option<&Report> {
         match self {
             Self::Node { report, .. } | Self::Local { report } => Some(report),
             Self::Nobody { .. } | Self::NotNeeded { .. } => None,
         }
     }
 
-    pub fn pull(&self) -> Pull {
+    fn pull(&self) -> Pull {
         match self {
             Self::Node { report, .. } | Self::Local { report } => report.verdict.pull,
             Self::Nobody { .. } => Pull::Unknown,

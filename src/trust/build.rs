@@ -108,16 +108,6 @@ impl GoBuild {
     pub fn offers_tls10(&self) -> bool {
         self.release.0 < 18
     }
-
-    /// Key exchange by RSA alone (`tlsrsakex`).
-    pub fn offers_rsa_key_exchange(&self) -> bool {
-        self.release.0 < 27 && !self.defaults_of(22)
-    }
-
-    /// 3DES (`tls3des`).
-    pub fn offers_3des(&self) -> bool {
-        self.release.0 < 27 && !self.defaults_of(23)
-    }
 }
 
 impl fmt::Display for GoBuild {

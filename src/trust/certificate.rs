@@ -5,8 +5,6 @@ use super::der::Malformed;
 use super::names::AlternativeNames;
 use std::ops::Range;
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::build::{GoBuild, Quirk};
 use super::der::{
     BOOLEAN, Bits, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, SET, constructed, context,
@@ -174,10 +172,6 @@ impl Certificate {
     /// Issued by itself, by its names.
     pub fn is_self_issued(&self) -> bool {
         self.part(&self.issuer) == self.part(&self.subject)
-    }
-
-    pub fn sha256(&self) -> Vec<u8> {
-        digest(&SHA256, &self.der).as_ref().to_vec()
     }
 
     /// Where its issuer's certificate is to be had, as it says itself.

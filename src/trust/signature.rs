@@ -110,7 +110,7 @@ impl Algorithm {
     }
 
     /// Why no build takes it, or this one does not.
-    pub(super) fn refused_by(self, build: &GoBuild) -> Option<&'static str> {
+    fn refused_by(self, build: &GoBuild) -> Option<&'static str> {
         match self {
             Self::Insecure => Some("it is signed with MD5 or an older digest"),
             Self::Rsa(Hash::Sha1) | Self::Ecdsa(Hash::Sha1) if !build.takes_sha1() => {
@@ -285,7 +285,7 @@ impl Rsa {
     }
 
     /// Why Go takes no signature of such a key.
-    pub(super) fn refused_by(&self, build: &GoBuild) -> Option<&'static str> {
+    fn refused_by(&self, build: &GoBuild) -> Option<&'static str> {
         if self.bits < 1024 && !build.takes_rsa_below_1024() {
             return Some("the RSA key that signed has fewer than 1024 bits");
         }

@@ -83,7 +83,7 @@ const POD_ANNOTATIONS: &str = "/etc/podinfo/annotations";
 const MAX_ANNOTATIONS: u64 = 512 << 10;
 
 /// Completes a vantage of which network view and resolver are known.
-pub async fn look_around(
+async fn look_around(
     mut vantage: Vantage,
     wish: &Network,
     told: &ClusterTold,

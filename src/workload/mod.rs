@@ -372,10 +372,6 @@ impl Manifest<'_> {
 }
 
 impl Workload {
-    pub fn namespace(&self) -> Option<&str> {
-        self.namespace.as_deref()
-    }
-
     /// Each container and image volume with the image it wants.
     ///
     /// # Errors

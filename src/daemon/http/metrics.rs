@@ -129,7 +129,7 @@ families! {
 }
 
 /// Series of one target at most.
-pub const SERIES_A_TARGET: usize = 40;
+const SERIES_A_TARGET: usize = 40;
 
 /// Labels of a target's series besides `target`, at most.
 const LABELS: usize = 5;
@@ -466,7 +466,7 @@ pub(super) fn confidence(confidence: Confidence) -> &'static str {
     }
 }
 
-pub(super) fn vantage(network: NetworkView) -> &'static str {
+fn vantage(network: NetworkView) -> &'static str {
     match network {
         NetworkView::Machine => "machine",
         NetworkView::Node => "node",

@@ -25,7 +25,7 @@ pub const MOST_BYTES: usize = 16 << 10;
 const MOST_SECRETS: usize = 16;
 
 /// In the book, where targets have their names; no target can be called so.
-pub const NAME: &str = "on demand";
+const NAME: &str = "on demand";
 
 /// Registries that are asked for and that no target has, of which the book keeps how they want to be
 /// treated. Names of registries come from outside.

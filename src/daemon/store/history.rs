@@ -60,7 +60,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub fn is_failure(self) -> bool {
+    fn is_failure(self) -> bool {
         !matches!(self, Self::Verdict(Pull::WouldSucceed))
     }
 

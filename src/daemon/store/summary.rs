@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::daemon::schedule::backoff::Answered;
-use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::level::Confidence;
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
@@ -63,16 +63,6 @@ pub enum PhaseName {
 }
 
 impl PhaseName {
-    pub const ALL: [Self; 7] = [
-        Self::Resolve,
-        Self::Connect,
-        Self::Tls,
-        Self::Ping,
-        Self::Token,
-        Self::Manifest,
-        Self::Blob,
-    ];
-
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -154,10 +144,6 @@ impl RunSummary {
     /// Critical findings first; without any, whether a pull would succeed.
     pub fn worst(&self) -> Option<&Finding> {
         self.findings.first()
-    }
-
-    pub fn severity(&self) -> Option<Severity> {
-        self.worst().map(|finding| finding.severity)
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Target {
 }
 
 impl Target {
-    pub fn of(target: &config::Target, schedule: &config::Schedule) -> Self {
+    fn of(target: &config::Target, schedule: &config::Schedule) -> Self {
         let reference = target.image.0.clone();
         let platform = target.platform.as_ref().map(|platform| platform.0.clone());
         Self {

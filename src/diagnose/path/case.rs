@@ -110,7 +110,7 @@ impl<'a> Case<'a> {
 
 /// The IPv4 address that a translator makes of an IPv6 one: by the well-known prefix, or by one that
 /// a DNS64 server shows by giving the name's own IPv4 address back inside it (RFC 6052, RFC 6147).
-pub(super) fn behind_translator(leg: &Leg, address: IpAddr) -> Option<(IpAddr, String)> {
+fn behind_translator(leg: &Leg, address: IpAddr) -> Option<(IpAddr, String)> {
     let IpAddr::V6(v6) = address else {
         return None;
     };
@@ -328,13 +328,13 @@ impl Case<'_> {
 }
 
 /// Beyond what a region's own network takes.
-pub(super) const FAR: Duration = Duration::from_millis(10);
+const FAR: Duration = Duration::from_millis(10);
 /// Seldom within a region.
 pub(super) const SOME_WAY_OFF: Duration = Duration::from_millis(8);
 pub(super) const NEAR: Duration = Duration::from_millis(2);
 
 /// As much of an address as one network has in common, roughly.
-pub(super) fn wide(address: IpAddr) -> u8 {
+fn wide(address: IpAddr) -> u8 {
     if address.is_ipv4() { 16 } else { 48 }
 }
 
@@ -368,7 +368,7 @@ impl std::fmt::Display for Smaller {
     }
 }
 
-pub(super) fn strange_issuer(leg: &Leg) -> Option<&str> {
+fn strange_issuer(leg: &Leg) -> Option<&str> {
     let is_strange = |fault: &TlsFault| matches!(fault, TlsFault::UnknownIssuer { .. });
     let refused = leg.tls.outcome.fault().is_some_and(is_strange);
     let pardoned = leg.tls.unverified.as_ref().is_some_and(is_strange);
@@ -391,7 +391,7 @@ impl Case<'_> {
 }
 
 /// A device that carries packets inside others, and is none of a CNI plugin's.
-pub(super) fn is_tunnel(kind: Option<&str>, name: &str) -> bool {
+fn is_tunnel(kind: Option<&str>, name: &str) -> bool {
     const KINDS: &[&str] = &[
         "tun",
         "wireguard",
@@ -438,7 +438,7 @@ pub(super) fn shown(mapped: &MappedCidr) -> String {
 
 impl Place<'_> {
     /// The longest of the declared ranges that hold the address.
-    pub(super) fn mapped(&self, address: IpAddr) -> Option<&MappedCidr> {
+    fn mapped(&self, address: IpAddr) -> Option<&MappedCidr> {
         let cidrs = self.vantage.declared.cidrs.iter();
         cidrs
             .filter(|mapped| mapped.cidr.contains(&address.to_canonical()))

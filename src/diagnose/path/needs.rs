@@ -13,7 +13,7 @@ use crate::model::step::Step;
 
 /// Whether this network has a way out, by what else was tried.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum WayOut {
+enum WayOut {
     /// Somebody on the public network was reached.
     Proven(String),
     /// Nobody who was tried answers; who, and how.
@@ -190,7 +190,7 @@ fn out(place: &Place<'_>, leg: &Leg, family: Family, path: &mut LegPath) {
 
 impl Place<'_> {
     /// Of a leg's family: the legs, the controls, and those who have seen us.
-    pub(super) fn way_out(&self, leg: &Leg, family: Family) -> WayOut {
+    fn way_out(&self, leg: &Leg, family: Family) -> WayOut {
         if let Some((method, seen)) = self.seen_of(family).next() {
             return WayOut::Proven(format!("others see {} ({method})", seen.address));
         }

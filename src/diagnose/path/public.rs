@@ -87,7 +87,7 @@ impl Place<'_> {
     }
 
     /// The pod waits for an EIP that it asked for, and has not waited for long.
-    pub(super) fn waits_for_eip(&self) -> bool {
+    fn waits_for_eip(&self) -> bool {
         let in_pod = self.vantage.network != NetworkView::Node;
         self.vantage.pod_eip.as_ref().is_some_and(|eip| {
             in_pod

@@ -93,7 +93,7 @@ pub(super) fn special(address: IpAddr) -> Option<&'static Special> {
     SPECIAL.iter().find(|row| contains(row.net, address))
 }
 
-pub(super) fn contains(net: &str, address: IpAddr) -> bool {
+fn contains(net: &str, address: IpAddr) -> bool {
     net.parse::<IpNet>()
         .is_ok_and(|net| net.contains(&address.to_canonical()))
 }

@@ -298,7 +298,7 @@ enum Kind {
 }
 
 /// Addresses that are not routed on the Internet (RFC 1918, 6598, 3927, 2544, 4193, loopback).
-pub(super) fn is_private(address: IpAddr) -> bool {
+fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => {
             a.is_private()

@@ -81,7 +81,7 @@ fn is_refused(evidence: &Evidence, source: &SourceEvidence, is_of: impl Fn(&str)
 }
 
 /// One finding for all that is odd in a source.
-pub(in crate::diagnose) fn linted(source: &SourceEvidence, severity: Severity) -> Option<Finding> {
+fn linted(source: &SourceEvidence, severity: Severity) -> Option<Finding> {
     if source.lint.is_empty() {
         return None;
     }
@@ -195,7 +195,7 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
 }
 
 /// What is to be said of one end; `severity` where it is past.
-pub(in crate::diagnose) fn expired(
+fn expired(
     source: &SourceEvidence,
     expiry: &Expiry,
     now: Timestamp,

@@ -43,7 +43,7 @@ pub enum Families {
 
 impl Families {
     /// In the order they are asked for.
-    pub fn list(self) -> &'static [Family] {
+    fn list(self) -> &'static [Family] {
         match self {
             Self::V4Only => &[Family::V4],
             Self::V6Only => &[Family::V6],
@@ -51,7 +51,7 @@ impl Families {
         }
     }
 
-    pub fn has(self, address: IpAddr) -> bool {
+    fn has(self, address: IpAddr) -> bool {
         self.list().contains(&Family::of(address))
     }
 }

@@ -291,7 +291,8 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     cluster.start_server();
     cluster.compact();
     again(&cluster, "app.1", 4);
-    eventually_within("one more", Duration::from_mins(1), || {
+    // The watch waits longer from try to try: 30 s by now, once for the connection, and once more to list anew.
+    eventually_within("one more", Duration::from_mins(3), || {
         failures(&daemon, "n2", "tcp_timeout") == Some(4.0)
     });
     assert_eq!(failures(&daemon, "n3", "tcp_timeout"), Some(2.0));

@@ -72,6 +72,43 @@ pub struct LegPath {
     pub overlap: bool,
 }
 
+impl LegPath {
+    /// A leg of which nothing is judged yet.
+    fn new(leg: &Leg, reachability: Reachability) -> Self {
+        let via_proxy = leg.way.proxy().is_some();
+        Self {
+            role: leg.role,
+            endpoint: leg.endpoint.clone(),
+            of_host: None,
+            address: None,
+            class: None,
+            attributes: PathAttributes {
+                via_proxy,
+                ..PathAttributes::default()
+            },
+            reachability,
+            confidence: Confidence::Low,
+            score: 0.0,
+            evidence: Vec::new(),
+            contradictions: Vec::new(),
+            candidates: Vec::new(),
+            needs: BTreeSet::new(),
+            fixes: Vec::new(),
+            knobs: Vec::new(),
+            addresses: Vec::new(),
+            overlap: false,
+        }
+    }
+
+    fn fact(&mut self, signal: Signal, says: impl Into<String>) {
+        self.evidence.push(Fact::new(signal, says));
+    }
+
+    fn fix(&mut self, class: PathClass, todo: String) {
+        self.fixes.push(Fix { class, todo });
+    }
+}
+
 /// Whether a leg answers: a fact beside its class.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -225,14 +262,10 @@ impl<'a> Place<'a> {
             .filter_map(|trial| Some((trial.method.as_str(), *trial.seen()?)))
             .collect();
         // Docker Hub counts pulls by address, and says which: by the very path of the pull.
-        let counted = walk
-            .rate_limit
-            .as_ref()
-            .and_then(|limit| limit.source.as_deref()?.parse().ok());
-        let is_direct = walk
-            .legs
-            .first()
-            .is_some_and(|leg| leg.way.proxy().is_none());
+        let limit = walk.rate_limit.as_ref();
+        let counted = limit.and_then(|limit| limit.source.as_deref()?.parse().ok());
+        let first = walk.legs.first();
+        let is_direct = first.is_some_and(|leg| leg.way.proxy().is_none());
         if let Some(address) = counted.filter(|_| is_direct) {
             let counted = EgressSeen {
                 address,
@@ -268,26 +301,19 @@ impl<'a> Place<'a> {
         };
         let (address, judgement, _) = &judged[main];
         let mut path = LegPath {
-            role: leg.role,
-            endpoint: leg.endpoint.clone(),
-            of_host: None,
             address: Some(*address),
             class: Some(judgement.class),
             attributes: PathAttributes {
                 via_proxy: leg.way.proxy().is_some(),
                 ..judgement.attributes
             },
-            reachability,
-            confidence: Confidence::Low,
             score: judgement.score,
             evidence: judgement.evidence.clone(),
             contradictions: judgement.contradictions.clone(),
             candidates: judgement.candidates.clone(),
-            needs: BTreeSet::new(),
-            fixes: Vec::new(),
             knobs: judgement.knobs.clone(),
-            addresses: Vec::new(),
             overlap: judgement.overlap,
+            ..LegPath::new(leg, reachability)
         };
         if judged.len() > 1 {
             path.addresses = judged
@@ -301,13 +327,13 @@ impl<'a> Place<'a> {
             mix(&mut path, Family::of(*address));
         }
         if path.attributes.via_proxy {
-            path.evidence.push(Fact::new(
+            path.fact(
                 Signal::Connect,
                 format!(
                     "the class is that of the way to the proxy {}; how the proxy gets on can't be seen",
                     leg.dialled()
                 ),
-            ));
+            );
         }
         if matches!(reachability, Reachability::Unreachable) {
             needs::add(self, leg, *address, judgement, &mut path);
@@ -330,11 +356,8 @@ fn mix(path: &mut LegPath, family: Family) {
         .collect();
     if classes.len() > 1 {
         path.class = Some(PathClass::Mixed);
-        for address in &path.addresses {
-            path.evidence.push(Fact::new(
-                Signal::AddressRange,
-                format!("{} is {}", address.address, address.class),
-            ));
+        for AddressPath { address, class, .. } in path.addresses.clone() {
+            path.fact(Signal::AddressRange, format!("{address} is {class}"));
         }
         path.score = path.score.min(0.85);
     }
@@ -346,26 +369,8 @@ fn unresolved(leg: &Leg, reachability: Reachability) -> LegPath {
         None => "there is no address to judge".to_owned(),
     };
     LegPath {
-        role: leg.role,
-        endpoint: leg.endpoint.clone(),
-        of_host: None,
-        address: None,
-        class: None,
-        attributes: PathAttributes {
-            via_proxy: leg.way.proxy().is_some(),
-            ..PathAttributes::default()
-        },
-        reachability,
-        confidence: Confidence::Low,
-        score: 0.0,
         evidence: vec![Fact::new(Signal::Name, says)],
-        contradictions: Vec::new(),
-        candidates: Vec::new(),
-        needs: BTreeSet::new(),
-        fixes: Vec::new(),
-        knobs: Vec::new(),
-        addresses: Vec::new(),
-        overlap: false,
+        ..LegPath::new(leg, reachability)
     }
 }
 
@@ -422,10 +427,8 @@ fn reachability(leg: &Leg) -> Reachability {
     match &leg.connect.outcome {
         Step::Done { .. } => Reachability::Reachable,
         Step::Failed { .. } => {
-            let is_refused = dialled_addresses(leg)
-                .iter()
-                .any(|(_, answers)| *answers == Reachability::Refused);
-            if is_refused {
+            let mut answers = dialled_addresses(leg).into_iter();
+            if answers.any(|(_, one)| one == Reachability::Refused) {
                 Reachability::Refused
             } else {
                 Reachability::Unreachable

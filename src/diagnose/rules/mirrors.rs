@@ -26,71 +26,42 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
         _ => "containerd's configuration".to_owned(),
     };
     for problem in evidence.hosts.problems() {
-        let place = if problem.needs_restart {
-            "config.toml"
+        let reason = &problem.reason;
+        let (place, counts, fact) = if problem.needs_restart {
+            let counts = "restart containerd: it reads that file when it starts";
+            ("config.toml", counts, reason.clone())
         } else {
-            folder.as_str()
+            let counts = "containerd reads it anew at each pull, without a restart";
+            (folder.as_str(), counts, format!("{folder}: {reason}"))
         };
-        let counts = if problem.needs_restart {
-            "restart containerd: it reads that file when it starts"
-        } else {
-            "containerd reads it anew at each pull, without a restart"
+        let cause = match problem.effect {
+            HostsEffect::NameRefused => Cause::ImageNameInvalid,
+            HostsEffect::Changed | HostsEffect::Undecided => Cause::RuntimeSettingsUnknown,
+            _ => Cause::HostsTomlInvalid,
         };
-        let (cause, severity, hint) = match problem.effect {
-            HostsEffect::PullsNothing => (
-                Cause::HostsTomlInvalid,
-                Severity::Critical,
-                format!(
-                    "Correct that in {place}, and {counts}. Until then no pod on this node gets an image."
-                ),
+        let hint = match problem.effect {
+            HostsEffect::PullsNothing => format!(
+                "Correct that in {place}, and {counts}. Until then no pod on this node gets an image."
             ),
-            HostsEffect::NameRefused => (
-                Cause::ImageNameInvalid,
-                Severity::Critical,
+            HostsEffect::NameRefused => {
                 "Use a DNS name in place of the IPv6 address, or containerd 1.7 or later."
-                    .to_owned(),
+                    .to_owned()
+            }
+            HostsEffect::PullFails => format!(
+                "Correct that in {place}: containerd fails every pull of this registry until then; {counts}."
             ),
-            HostsEffect::PullFails => (
-                Cause::HostsTomlInvalid,
-                Severity::Critical,
-                format!(
-                    "Correct that in {place}: containerd fails every pull of this registry until then; {counts}."
-                ),
-            ),
-            HostsEffect::Ignored => (
-                Cause::HostsTomlInvalid,
-                Severity::Warning,
-                format!("Correct that in {place}; {counts}."),
-            ),
-            HostsEffect::Doubtful => (
-                Cause::HostsTomlInvalid,
-                Severity::Warning,
-                format!("Check it in {place} on the node, with the version of containerd there."),
-            ),
-            HostsEffect::Changed => (
-                Cause::RuntimeSettingsUnknown,
-                Severity::Critical,
-                super::in_force::RESTART.to_owned(),
-            ),
-            HostsEffect::Undecided => (
-                Cause::RuntimeSettingsUnknown,
-                Severity::Critical,
-                format!(
-                    "Look at {place} on the node itself, or give all its files to the program."
-                ),
-            ),
+            HostsEffect::Ignored => format!("Correct that in {place}; {counts}."),
+            HostsEffect::Doubtful => {
+                format!("Check it in {place} on the node, with the version of containerd there.")
+            }
+            HostsEffect::Changed => super::in_force::RESTART.to_owned(),
+            HostsEffect::Undecided => {
+                format!("Look at {place} on the node itself, or give all its files to the program.")
+            }
         };
-        let fact = if problem.needs_restart {
-            problem.reason.clone()
-        } else {
-            format!("{place}: {}", problem.reason)
-        };
-        findings.push(
-            new(cause, None, None)
-                .severity(severity)
-                .fact(fact)
-                .hint(hint),
-        );
+        let may_go_on = matches!(problem.effect, HostsEffect::Ignored | HostsEffect::Doubtful);
+        let severity = Severity::critical_if(!may_go_on);
+        findings.push(new(cause).severity(severity).fact(fact).hint(hint));
     }
 }
 
@@ -106,12 +77,9 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             findings.extend(left_open(evidence, walk, &verdict.findings));
             continue;
         }
-        let root = verdict
-            .findings
-            .iter()
-            .find(|f| f.severity == Severity::Critical);
+        let root = verdict.root();
         let host = &walk.host.endpoint;
-        let mut finding = new(Cause::MirrorOrder, None, None).fact(match root {
+        let mut finding = new(Cause::MirrorOrder).fact(match root {
             Some(root) => format!(
                 "{} {host} is asked before {}, and fails: {}",
                 walk.host.kind.as_str(),
@@ -354,20 +322,12 @@ fn decided(evidence: &Evidence, walk: &Walk) -> Option<bool> {
 }
 
 /// Nothing is behind the mirror that would serve.
-pub(super) fn no_fallback(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(behind) = evidence.behind.as_deref() else {
-        return;
-    };
-    let Some(failover) = failover(evidence).filter(|failover| failover.serves == Some(false))
-    else {
-        return;
-    };
+pub(super) fn no_fallback(evidence: &Evidence) -> Option<Finding> {
+    let behind = evidence.behind.as_deref()?;
+    let failover = failover(evidence).filter(|failover| failover.serves == Some(false))?;
     let verdict = judge(&evidence.at(behind));
-    let root = verdict
-        .findings
-        .iter()
-        .find(|f| f.severity == Severity::Critical);
-    let mut finding = new(Cause::MirrorNoFallback, None, None).fact(format!(
+    let root = verdict.root();
+    let mut finding = new(Cause::MirrorNoFallback).fact(format!(
         "mirror {} serves the image; {} {}, which is asked if it fails, does not: {}",
         failover.mirror,
         behind.host.kind.as_str(),
@@ -379,10 +339,10 @@ pub(super) fn no_fallback(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .fact(format!("by itself that would be {}", root.cause.code()))
             .facts(root.evidence.iter().take(2).cloned());
     }
-    findings.push(finding.fact("this plays no part in the verdict").hint(format!(
+    Some(finding.fact("this plays no part in the verdict").hint(format!(
         "Nothing need be done where nodes are not meant to reach {}; else correct that, or list a second mirror.",
         failover.host
-    )));
+    )))
 }
 
 fn head_time(walk: &Walk) -> Duration {
@@ -410,8 +370,7 @@ pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         };
         let host = &walk.host.endpoint;
-        let finding = new(Cause::MirrorInsecure, None, None)
-            .fact(format!("{file} says {setting} for {host}"));
+        let finding = new(Cause::MirrorInsecure).fact(format!("{file} says {setting} for {host}"));
         let held_back = walk
             .attempts
             .iter()

@@ -48,7 +48,7 @@ const MOST_IMAGES: usize = 256;
 const STILL: Duration = Duration::from_mins(11);
 
 /// What an operator bounds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Pairs of registry and node.
     pub most_pairs: usize,
@@ -62,7 +62,7 @@ pub struct Limits {
 type PairKey = (Arc<str>, Arc<str>);
 
 /// All of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tally {
     limits: Limits,
     /// What happened before counts as known.
@@ -168,16 +168,7 @@ impl Tally {
         Self {
             limits,
             since: whole_second(since),
-            is_underway: false,
-            seen: HashMap::new(),
-            pairs: BTreeMap::new(),
-            failing: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            newest: VecDeque::new(),
-            unknown: VecDeque::new(),
-            counts: BTreeMap::new(),
-            unknown_texts: 0,
-            uncounted: 0,
+            ..Self::default()
         }
     }
 
@@ -225,46 +216,40 @@ impl Tally {
         let Some(said) = read(&event.reason, &event.message) else {
             return;
         };
-        let Some(times) = self.occurrences(event) else {
-            self.uncounted += 1;
+        let Some(new) = self.occurrences(event) else {
             return;
         };
         // A clock that is ahead must not keep a failure alive for longer.
         let at = event.last.or(event.first).unwrap_or(now).min(now);
-        if times.is_known {
-            return;
+        if new > 0 {
+            *self.counts.entry(said.as_str()).or_default() += new;
         }
-        if times.new > 0 {
-            *self.counts.entry(said.as_str()).or_default() += times.new;
-        }
-        self.note(event, said, at, times.new);
+        self.note(event, said, at, new);
     }
 
-    /// How often it has happened since it was seen last; `None` where there is no room to remember.
-    fn occurrences(&mut self, event: &Event) -> Option<Times> {
+    /// How often it has happened since it was seen last; `None` where it has not, or there is no room to
+    /// remember.
+    fn occurrences(&mut self, event: &Event) -> Option<u64> {
         let key = key_of(&event.uid);
         let count = event.count.max(1);
         if let Some(seen) = self.seen.get_mut(&key) {
             let new = count.saturating_sub(seen.count);
             seen.count = seen.count.max(count);
             seen.is_listed = true;
-            let is_known = new == 0;
-            return Some(Times { new, is_known });
+            return (new > 0).then_some(new);
         }
         if self.seen.len() >= MOST_EVENTS {
+            self.uncounted += 1;
             return None;
         }
         let is_listed = true;
         self.seen.insert(key, Seen { count, is_listed });
         let after = |at: Option<Timestamp>| at.is_some_and(|at| at >= self.since);
         // In the first list there may be what happened earlier; what comes later is new.
-        let new = if self.is_underway || after(event.first) {
-            count
-        } else {
-            u64::from(after(event.last))
-        };
-        let is_known = false;
-        Some(Times { new, is_known })
+        if self.is_underway || after(event.first) {
+            return Some(count);
+        }
+        Some(u64::from(after(event.last)))
     }
 
     fn note(&mut self, event: &Event, said: Said, at: Timestamp, new: u64) {
@@ -295,19 +280,12 @@ impl Tally {
                         self.uncounted += new;
                     }
                 }
-                let ContainerKey {
-                    namespace,
-                    pod,
-                    container,
-                    ..
-                } = container;
-                let image = clean(&image, MOST_IMAGE);
                 self.show(Pull {
                     at,
-                    namespace,
-                    pod,
-                    container,
-                    image,
+                    namespace: container.namespace,
+                    pod: container.pod,
+                    container: container.container,
+                    image: clean(&image, MOST_IMAGE),
                     registry,
                     node,
                     took,
@@ -318,8 +296,8 @@ impl Tally {
                 let key = (container.namespace, container.pod);
                 if self.secrets.len() < MOST_FAILING || self.secrets.contains_key(&key) {
                     let last = at;
-                    self.secrets
-                        .insert(key, SecretsMissing { names, node, last });
+                    let missing = SecretsMissing { names, node, last };
+                    self.secrets.insert(key, missing);
                 } else {
                     self.uncounted += 1;
                 }
@@ -440,10 +418,8 @@ impl Tally {
         };
         let idle = self.limits.idle;
         self.pairs.retain(|_, pair| is_within(pair.last, idle));
-        self.failing
-            .retain(|_, failing| is_within(failing.last, STILL));
-        self.secrets
-            .retain(|_, missing| is_within(missing.last, STILL));
+        self.failing.retain(|_, one| is_within(one.last, STILL));
+        self.secrets.retain(|_, one| is_within(one.last, STILL));
     }
 }
 
@@ -467,12 +443,6 @@ impl Failing {
             count: 0,
         }
     }
-}
-
-struct Times {
-    new: u64,
-    /// Nothing about it is new.
-    is_known: bool,
 }
 
 impl Pair {

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::reasons::IMAGE_REASONS;
 use crate::model::kubelet::{KubeletVersion, PresentImages, present_images};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
@@ -43,16 +44,8 @@ impl Container {
     /// It waits for its image, after at least one pull that failed (kubernetes
     /// `pkg/kubelet/images/types.go`).
     pub fn waits_for_image(&self) -> bool {
-        let of_images = [
-            "ErrImagePull",
-            "ImagePullBackOff",
-            "ImageInspectError",
-            "RegistryUnavailable",
-            "SignatureValidationFailed",
-        ];
-        self.waits
-            .as_deref()
-            .is_some_and(|reason| of_images.contains(&reason))
+        let reason = self.waits.as_deref();
+        reason.is_some_and(|reason| IMAGE_REASONS.contains(&reason))
     }
 }
 
@@ -183,9 +176,8 @@ impl Use {
 }
 
 fn policy(container: &Container, image: &Reference) -> PullPolicy {
-    container
-        .policy
-        .unwrap_or_else(|| PullPolicy::default_for(image))
+    let given = container.policy;
+    given.unwrap_or_else(|| PullPolicy::default_for(image))
 }
 
 impl Wanted {
@@ -236,13 +228,11 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
     }
     let mut wanted = Vec::new();
     for (name, group) in groups {
-        let is_platform = group.is_platform;
-        let list = if is_platform {
-            &mut found.platform
+        if group.is_platform {
+            found.platform.extend(group.wanted(name));
         } else {
-            &mut wanted
-        };
-        list.extend(group.wanted(name));
+            wanted.extend(group.wanted(name));
+        }
     }
     // Those that somebody waits for, then those that most pods want.
     wanted.sort_by_key(|one: &Wanted| (!one.is_waited_for(), Reverse(one.uses.len())));

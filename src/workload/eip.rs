@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 use strsim::levenshtein;
 
+use crate::model::text::printable;
 use crate::model::workload::{EipFault, EipProblem};
 
 const PREFIX: &str = "yangtse.io/";
@@ -105,9 +106,13 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
 }
 
 /// The keys of the plugin among these.
-pub fn keys(annotations: &Map<String, Value>) -> Vec<String> {
+pub fn misplaced(kind: &str, annotations: &Map<String, Value>) -> Option<EipProblem> {
     let is_ours = |key: &&String| key.strip_prefix(PREFIX).is_some_and(|n| KEYS.contains(&n));
-    annotations.keys().filter(is_ours).cloned().collect()
+    let keys: Vec<String> = annotations.keys().filter(is_ours).cloned().collect();
+    (!keys.is_empty()).then(|| EipProblem {
+        key: printable(kind),
+        fault: EipFault::Misplaced { keys },
+    })
 }
 
 /// One value by the table of the documentation.

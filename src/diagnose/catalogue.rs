@@ -919,7 +919,7 @@ pub enum Detected {
     Now,
     /// By how layers come, and so by a transfer test alone.
     ByTransfer,
-    /// The catalogue explains it; the comparison of several nodes will tell it.
+    /// The catalogue explains it; it shows when several nodes are compared.
     Later,
 }
 

@@ -28,11 +28,8 @@ fn areas() -> impl Iterator<Item = (&'static str, &'static [Cause])> {
 
 /// One line for each cause.
 pub fn list() -> String {
-    let width = Cause::ALL
-        .iter()
-        .map(|cause| cause.code().len())
-        .max()
-        .unwrap_or_default();
+    let widths = Cause::ALL.iter().map(|cause| cause.code().len());
+    let width = widths.max().unwrap_or_default();
     let mut text = String::new();
     for (area, causes) in areas() {
         let gap = if text.is_empty() { "" } else { "\n" };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::evidence::{Attempt, Evidence};
-use crate::model::fault::{HttpFault, TokenFault};
+use crate::model::fault::TokenFault;
 use crate::model::workload::{Found, PodUse, SecretSought};
 
 /// One Secret of a pod.
@@ -60,10 +60,10 @@ pub(super) fn verdicts(evidence: &Evidence) -> Vec<SecretVerdict> {
 
 /// The Secrets that pods name, each once, with the first pod that does.
 pub(super) fn sought(evidence: &Evidence) -> impl Iterator<Item = (&PodUse, &SecretSought)> {
-    let mut told = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let pods = evidence.pods.iter();
     let all = pods.flat_map(|pod| pod.secrets.iter().map(move |sought| (pod, sought)));
-    all.filter(move |(pod, sought)| told.insert((&pod.namespace, &sought.name)))
+    all.filter(move |(pod, sought)| seen.insert((&pod.namespace, &sought.name)))
 }
 
 fn judge(
@@ -154,10 +154,9 @@ fn of_content(evidence: &Evidence, pods: Option<&str>, name: &str) -> (SecretOut
 const MOST_KEYS: usize = 4;
 
 fn is_refused(attempt: &Attempt) -> bool {
-    match (attempt.token.fault(), attempt.head.fault()) {
-        (Some(fault), _) => matches!(fault, TokenFault::Rejected { .. }),
-        (None, Some(HttpFault::Status { status, .. })) => matches!(status, 401 | 403 | 404),
-        (None, _) => false,
+    match attempt.token.fault() {
+        Some(fault) => matches!(fault, TokenFault::Rejected { .. }),
+        None => matches!(attempt.head.status(), Some(401 | 403 | 404)),
     }
 }
 
@@ -167,6 +166,7 @@ mod tests {
     use crate::diagnose::fixture::{REGISTRY, credential, failed, healthy, secret, status};
     use crate::model::credential::{KeyMismatch, MatchRule, SourceEvidence, SourceProblem};
     use crate::model::endpoint::Role;
+    use crate::model::fault::HttpFault;
     use crate::model::fault::Phase;
     use crate::model::step::Skip;
     use crate::model::step::Step;

@@ -153,6 +153,11 @@ impl Case<'_> {
     pub(super) fn smaller_by(&self) -> Option<Smaller> {
         let mss = self.connection?.send_mss?;
         let family = Family::of(self.connection?.local.ip());
+        let smaller = |own: u32, beside: String, is_measured| Smaller {
+            by: i64::from(own) - i64::from(mss),
+            says: format!("segments of {mss} bytes beside {beside}"),
+            is_measured,
+        };
         let baseline = self.place.vantage.baseline.as_ref();
         let near = baseline.and_then(|baseline| {
             let connection = baseline.outcome.done()?;
@@ -164,12 +169,8 @@ impl Case<'_> {
                 (Family::V4, Family::V6) => near_mss + 20,
                 _ => near_mss,
             };
-            Some(Smaller {
-                by: i64::from(near_mss) - i64::from(mss),
-                mss,
-                beside: format!("{near_mss} to {} {}", baseline.what.describe(), baseline.to),
-                is_measured: true,
-            })
+            let beside = format!("{near_mss} to {} {}", baseline.what.describe(), baseline.to);
+            Some(smaller(near_mss, beside, true))
         });
         near.or_else(|| {
             let Some(RouteOutcome::Unicast {
@@ -183,12 +184,7 @@ impl Case<'_> {
             // Headers, and the timestamps that Linux uses (RFC 7323).
             let headers = if family == Family::V4 { 52 } else { 72 };
             let own = mtu.saturating_sub(headers);
-            Some(Smaller {
-                by: i64::from(own) - i64::from(mss),
-                mss,
-                beside: format!("{own} by the MTU of {device}"),
-                is_measured: false,
-            })
+            Some(smaller(own, format!("{own} by the MTU of {device}"), false))
         })
     }
 
@@ -238,17 +234,10 @@ impl Case<'_> {
             return None;
         }
         // The last is the destination itself, where that answers.
-        let told: Vec<IpAddr> = trace
-            .hops
-            .iter()
-            .filter_map(|hop| hop.from)
-            .filter(|from| *from != trace.to.ip())
-            .collect();
-        let own: Vec<IpNet> = self
-            .place
-            .vantage
-            .links
-            .iter()
+        let routers = trace.hops.iter().filter_map(|hop| hop.from);
+        let told: Vec<IpAddr> = routers.filter(|from| *from != trace.to.ip()).collect();
+        let links = self.place.vantage.links.iter();
+        let own: Vec<IpNet> = links
             .flat_map(|link| &link.addresses)
             .filter_map(|net| IpNet::new(net.addr(), wide(net.addr())).ok())
             .collect();
@@ -287,7 +276,8 @@ impl Case<'_> {
             judgement = judgement.but(
                 Signal::SegmentSize,
                 format!(
-                    "{smaller}: a tunnel is on the way, and there is none within a VPC or over peering"
+                    "{}: a tunnel is on the way, and there is none within a VPC or over peering",
+                    smaller.says
                 ),
                 0.2,
             );
@@ -330,8 +320,7 @@ pub(super) struct Hops {
 /// Segments beside those of a near destination.
 pub(super) struct Smaller {
     pub(super) by: i64,
-    pub(super) mss: u32,
-    pub(super) beside: String,
+    pub(super) says: String,
     /// Against another connection, not against a device's MTU.
     pub(super) is_measured: bool,
 }
@@ -340,12 +329,6 @@ impl Smaller {
     /// IPIP takes 20 bytes, the least of all tunnels.
     pub(super) fn is_tunnel(&self) -> bool {
         self.by >= 20
-    }
-}
-
-impl std::fmt::Display for Smaller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "segments of {} bytes beside {}", self.mss, self.beside)
     }
 }
 

@@ -23,7 +23,7 @@ use super::level::Confidence;
 use crate::model::endpoint::{Endpoint, Host, Role};
 use crate::model::evidence::{Evidence, Leg, Walk};
 use crate::model::fault::TcpFault;
-use crate::model::network::{EgressMethod, EgressSeen};
+use crate::model::network::{EgressMethod, EgressSeen, ExpectedPath};
 use crate::model::path::{PathAttributes, PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::step::{Skip, Step};
@@ -282,9 +282,8 @@ impl<'a> Place<'a> {
     }
 
     fn seen_of(&self, family: Family) -> impl Iterator<Item = &(&'a str, EgressSeen)> {
-        self.seen
-            .iter()
-            .filter(move |(_, seen)| seen.family() == family)
+        let seen = self.seen.iter();
+        seen.filter(move |(_, seen)| seen.family() == family)
     }
 
     fn path(&self, leg: &Leg) -> LegPath {
@@ -348,12 +347,8 @@ impl<'a> Place<'a> {
 /// takes one, and that one's class counts.
 fn mix(path: &mut LegPath, family: Family) {
     let of_family = |address: &&AddressPath| Family::of(address.address) == family;
-    let classes: BTreeSet<PathClass> = path
-        .addresses
-        .iter()
-        .filter(of_family)
-        .map(|address| address.class)
-        .collect();
+    let addresses = path.addresses.iter().filter(of_family);
+    let classes: BTreeSet<PathClass> = addresses.map(|address| address.class).collect();
     if classes.len() > 1 {
         path.class = Some(PathClass::Mixed);
         for AddressPath { address, class, .. } in path.addresses.clone() {
@@ -410,13 +405,10 @@ fn decisive(leg: &Leg, judged: &[(IpAddr, Judgement, Reachability)]) -> Option<u
             .position(|(address, ..)| *address == connected.to.ip());
     }
     let rank = |index: &usize| {
-        let fault = leg.connect.attempts.get(*index).map(|dial| &dial.outcome);
-        match fault {
-            Some(Step::Failed { fault, .. }) => match fault {
-                TcpFault::Refused { .. } => 0,
-                TcpFault::NoLocalAddress { .. } | TcpFault::NetUnreachable { icmp: None } => 2,
-                _ => 1,
-            },
+        let dial = leg.connect.attempts.get(*index);
+        match dial.and_then(|dial| dial.outcome.fault()) {
+            Some(TcpFault::Refused { .. }) => 0,
+            Some(TcpFault::NoLocalAddress { .. } | TcpFault::NetUnreachable { icmp: None }) => 2,
             _ => 1,
         }
     };
@@ -440,18 +432,12 @@ fn reachability(leg: &Leg) -> Reachability {
 }
 
 /// The declared class of a leg's host, and that it is not met.
-pub fn unexpected<'a>(
-    path: &LegPath,
-    vantage: &'a Vantage,
-) -> Option<&'a crate::model::network::ExpectedPath> {
+pub fn unexpected<'a>(path: &LegPath, vantage: &'a Vantage) -> Option<&'a ExpectedPath> {
     let Host::Name(name) = &path.endpoint.host else {
         return None;
     };
-    let expected = vantage
-        .declared
-        .expect
-        .iter()
-        .find(|expected| is_for(&expected.host, name))?;
+    let mut declared = vantage.declared.expect.iter();
+    let expected = declared.find(|expected| is_for(&expected.host, name))?;
     (!is_met(path.class?, &expected.classes)).then_some(expected)
 }
 
@@ -466,16 +452,12 @@ pub fn is_met(class: PathClass, expected: &[PathClass]) -> bool {
 
 /// A name, or `*.` and the domain above it at any depth.
 fn is_for(pattern: &str, name: &str) -> bool {
-    let name = name.trim_end_matches('.');
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let pattern = pattern.to_ascii_lowercase();
     match pattern.strip_prefix("*.") {
-        Some(domain) => {
-            let length = name.len().checked_sub(domain.len() + 1);
-            length.is_some_and(|at| {
-                name.is_char_boundary(at)
-                    && name[at..].starts_with('.')
-                    && name[at + 1..].eq_ignore_ascii_case(domain)
-            })
-        }
-        None => pattern.eq_ignore_ascii_case(name),
+        Some(domain) => name
+            .strip_suffix(domain)
+            .is_some_and(|rest| rest.ends_with('.')),
+        None => pattern == name,
     }
 }

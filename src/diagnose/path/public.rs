@@ -49,42 +49,34 @@ impl Place<'_> {
     pub(super) fn claims(&self, family: Family) -> Vec<Claim> {
         let vantage = self.vantage;
         let mut claims = Vec::new();
+        let mut claim = |of, address: IpAddr, says: String| {
+            if Family::of(address) == family {
+                claims.push(Claim { address, of, says });
+            }
+        };
         if let Some(eip) = &vantage.pod_eip
             && vantage.network != NetworkView::Node
             && let Some(address) = eip.allocated
         {
-            claims.push(Claim {
-                address,
-                of: EipOf::Pod,
-                says: format!("{address} is the pod's EIP by {}", eip.source),
-            });
+            let says = format!("{address} is the pod's EIP by {}", eip.source);
+            claim(EipOf::Pod, address, says);
         }
         for address in &vantage.node_external_ips {
-            claims.push(Claim {
-                address: *address,
-                of: EipOf::Node,
-                says: match &vantage.node {
-                    Some(node) if node.external_ips.contains(address) => {
-                        format!(
-                            "{address} is an ExternalIP of the node, as {} tells",
-                            node.source
-                        )
-                    }
-                    _ => format!("{address} is an ExternalIP of the node"),
-                },
-            });
+            let by = match &vantage.node {
+                Some(node) if node.external_ips.contains(address) => {
+                    format!(", as {} tells", node.source)
+                }
+                _ => String::new(),
+            };
+            let says = format!("{address} is an ExternalIP of the node{by}");
+            claim(EipOf::Node, *address, says);
         }
-        let told = vantage.metadata.facts().and_then(|f| f.public.as_ref());
-        for address in told.into_iter().flatten() {
-            claims.push(Claim {
-                address: *address,
-                of: EipOf::Node,
-                says: format!(
-                    "{address} is the machine's public address, as the metadata service says"
-                ),
-            });
+        let public = vantage.metadata.facts().and_then(|f| f.public.as_ref());
+        for address in public.into_iter().flatten() {
+            let says =
+                format!("{address} is the machine's public address, as the metadata service says");
+            claim(EipOf::Node, *address, says);
         }
-        claims.retain(|claim| Family::of(claim.address) == family);
         claims
     }
 

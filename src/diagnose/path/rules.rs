@@ -199,7 +199,7 @@ fn declared_range(case: &Case<'_>) -> Option<Judgement> {
 /// Figures that fit a leased line or a tunnel.
 fn supported(case: &Case<'_>, mut judgement: Judgement) -> Judgement {
     if let Some(smaller) = case.smaller_by().filter(Smaller::is_tunnel) {
-        judgement = judgement.fact(Signal::SegmentSize, format!("{smaller}: a tunnel"));
+        judgement = judgement.fact(Signal::SegmentSize, format!("{}: a tunnel", smaller.says));
     }
     if let Some(rtt) = case.rtt() {
         let says = format!("a round trip takes {}", Took(rtt));
@@ -284,7 +284,7 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
     let smaller = case.smaller_by();
     if let Some(smaller) = smaller.as_ref().filter(|s| s.is_tunnel()) {
         far += if smaller.is_measured { 3 } else { 2 };
-        judgement = judgement.fact(Signal::SegmentSize, format!("{smaller}: a tunnel"));
+        judgement = judgement.fact(Signal::SegmentSize, format!("{}: a tunnel", smaller.says));
     }
     if let Some(rtt) = case.rtt() {
         let says = format!("a round trip takes {}", Took(rtt));

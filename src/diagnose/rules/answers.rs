@@ -127,10 +127,8 @@ pub(super) fn config(evidence: &Evidence) -> Option<Finding> {
 /// What was pulled is no image.
 pub(super) fn artifact(evidence: &Evidence) -> Option<Finding> {
     let found = evidence.walk.manifest.done().filter(|f| f.not_an_image)?;
-    let config = found
-        .config
-        .as_ref()
-        .map_or("", |config| &config.media_type);
+    let config = found.config.as_ref();
+    let config = config.map_or("", |config| &config.media_type);
     let mut types: Vec<&str> = found.layers.iter().map(|l| l.media_type.as_str()).collect();
     types.dedup();
     Some(
@@ -317,12 +315,10 @@ fn second_at_a_time(finding: Finding, stream: &TransferStream) -> Finding {
 /// The layers.
 pub(super) fn blob(evidence: &Evidence) -> Option<Finding> {
     let fault = evidence.walk.blob.fault()?;
-    let digest = evidence
-        .walk
-        .layers
-        .last()
-        .map(|layer| layer.digest.as_str());
-    let what = digest.map_or_else(|| "a layer".to_owned(), |digest| format!("layer {digest}"));
+    let what = match evidence.walk.layers.last() {
+        Some(layer) => format!("layer {}", layer.digest),
+        None => "a layer".to_owned(),
+    };
     content(evidence, fault, &what)
 }
 
@@ -359,16 +355,10 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 .hint("Let the proxy or storage in front of the layers pass Range requests on."),
         );
     }
-    let secure = evidence
-        .walk
-        .legs
-        .first()
-        .is_some_and(|leg| leg.endpoint.scheme == Scheme::Https);
-    if let Some(plain) = found
-        .redirects
-        .iter()
-        .find(|to| secure && to.scheme == Scheme::Http)
-    {
+    let first = evidence.walk.legs.first();
+    let secure = first.is_some_and(|leg| leg.endpoint.scheme == Scheme::Https);
+    let mut redirects = found.redirects.iter();
+    if let Some(plain) = redirects.find(|to| secure && to.scheme == Scheme::Http) {
         findings.push(
             at(Cause::RedirectUntrusted, leg, Phase::Blob)
                 .severity(Severity::Warning)
@@ -382,9 +372,7 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
 /// How much of a rate limit is left.
 pub(super) fn rate_limit(evidence: &Evidence) -> Option<Finding> {
     let limit = evidence.walk.rate_limit.as_ref()?;
-    let (Some(most), Some(left)) = (limit.limit, limit.remaining) else {
-        return None;
-    };
+    let (most, left) = (limit.limit?, limit.remaining?);
     let last = evidence.walk.attempts.last();
     let is_limited = last.and_then(|attempt| attempt.head.status()) == Some(429);
     if is_limited || left > most / 10 {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::names::is_below;
 use super::{TELL_US, at, new, tls, transport};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
@@ -49,12 +50,8 @@ fn verdicts(evidence: &Evidence) -> Vec<String> {
     if evidence.walk.attempts.len() < 2 {
         return Vec::new();
     }
-    evidence
-        .walk
-        .attempts
-        .iter()
-        .map(|attempt| format!("tried {}: {}", who(attempt), outcome(attempt)))
-        .collect()
+    let say = |attempt| format!("tried {}: {}", who(attempt), outcome(attempt));
+    evidence.walk.attempts.iter().map(say).collect()
 }
 
 fn who(attempt: &Attempt) -> String {
@@ -325,11 +322,8 @@ pub(super) fn without_challenge(
     leg: Role,
     phase: Phase,
 ) -> Finding {
-    let headers = &evidence.walk.host.headers;
-    if headers
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case("authorization"))
-    {
+    let mut headers = evidence.walk.host.headers.iter();
+    if headers.any(|name| name.eq_ignore_ascii_case("authorization")) {
         return at(Cause::AuthBadCred, leg, phase)
             .fact(format!("the Authorization that hosts.toml sends along: {fault}"))
             .hint("Correct `header.Authorization` of this host in hosts.toml, or take it out: containerd then logs in by the pull's credential.");
@@ -554,12 +548,7 @@ fn distance(mismatch: &KeyMismatch, image: &str) -> Option<usize> {
     if key == image {
         return Some(1);
     }
-    let is_hub = |host: &str| {
-        HUB.iter().any(|hub| {
-            host.strip_suffix(hub)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
-    };
+    let is_hub = |host: &str| is_below(host, HUB);
     if is_hub(&key) && is_hub(image) {
         return Some(2);
     }
@@ -618,44 +607,33 @@ pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// A source that is broken although another credential was tried, or one that looks wrong.
 pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let told: Vec<String> = findings
-        .iter()
-        .filter(|f| f.cause == Cause::SecretFormat)
-        .flat_map(|f| f.evidence.clone())
-        .collect();
+    let told = findings.iter().filter(|f| f.cause == Cause::SecretFormat);
+    let told: Vec<String> = told.flat_map(|f| f.evidence.clone()).collect();
     for source in &evidence.keyring.sources {
         let Some(problem) = source.problem.as_ref().filter(|one| !is_unread(one)) else {
             continue;
         };
         let fact = format!("{}: {problem}", source.source);
-        if told.contains(&fact) {
-            continue;
-        }
         // A kubelet reads no docker config of a user: where nothing was asked of it, it is no news.
         let is_a_secret = matches!(source.source, CredentialSource::SecretFile { .. });
         let was_wanted = evidence.accepted().is_some() || !evidence.keyring.candidates.is_empty();
-        if !is_a_secret && !was_wanted {
+        if told.contains(&fact) || (!is_a_secret && !was_wanted) {
             continue;
         }
-        let hint = create_anew(evidence, &source.source);
+        let stops_all = stops_every_pull(&source.source, problem);
         findings.push(
             new(Cause::SecretFormat)
-                .severity(Severity::critical_if(stops_every_pull(
-                    &source.source,
-                    problem,
-                )))
+                .severity(Severity::critical_if(stops_all))
                 .fact(fact)
-                .hint(hint),
+                .hint(create_anew(evidence, &source.source)),
         );
     }
 }
 
 /// A pull secret was given for this image and plays no part: the pull is anonymous, within anonymous limits.
 pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
-    let anonymous = evidence
-        .accepted()
-        .is_some_and(|attempt| attempt.credential.is_none());
-    if !anonymous || !evidence.keyring.candidates.is_empty() {
+    let accepted = evidence.accepted()?;
+    if accepted.credential.is_some() || !evidence.keyring.candidates.is_empty() {
         return None;
     }
     let is_secret =

@@ -17,41 +17,25 @@ use crate::model::step::{Skip, Step};
 use crate::model::units::Took;
 
 /// No address could be connected to.
-pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    // Behind a proxy it is the proxy that was dialled: proxy::closed speaks of that.
-    let dialled = || {
-        let legs = evidence.walk.legs.iter();
-        legs.filter(|leg| leg.way.proxy().is_none())
+pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+    let (fault, address) = decisive(leg).filter(|_| leg.way.proxy().is_none())?;
+    let cause = match fault {
+        TcpFault::Timeout => Cause::TcpTimeout,
+        TcpFault::Refused { .. } => Cause::TcpRefused,
+        TcpFault::Reset => Cause::TcpReset,
+        TcpFault::Prohibited { .. } => Cause::TcpProhibited,
+        TcpFault::LocalPolicy { .. } => Cause::LocalPolicy,
+        TcpFault::NoLocalAddress { .. } => Cause::NoLocalAddress,
+        TcpFault::NetUnreachable { .. } => Cause::NetUnreachable,
+        TcpFault::HostUnreachable { .. } => Cause::HostUnreachable,
+        TcpFault::Other { .. } => Cause::Unexplained,
     };
-    for leg in dialled() {
-        let Some((fault, address)) = decisive(leg) else {
-            continue;
-        };
-        let cause = match fault {
-            TcpFault::Timeout => Cause::TcpTimeout,
-            TcpFault::Refused { .. } => Cause::TcpRefused,
-            TcpFault::Reset => Cause::TcpReset,
-            TcpFault::Prohibited { .. } => Cause::TcpProhibited,
-            TcpFault::LocalPolicy { .. } => Cause::LocalPolicy,
-            TcpFault::NoLocalAddress { .. } => Cause::NoLocalAddress,
-            TcpFault::NetUnreachable { .. } => Cause::NetUnreachable,
-            TcpFault::HostUnreachable { .. } => Cause::HostUnreachable,
-            TcpFault::Other { .. } => Cause::Unexplained,
-        };
-        findings.push(
-            at(cause, leg.role, Phase::Connect)
-                .facts(attempts(leg))
-                .facts(by_hosts_file(leg))
-                .hint(connect_hint(evidence, cause, leg, fault, address)),
-        );
-        // What it means for the pull when it is not the registry itself.
-        findings.extend(closed_way(evidence, leg, Phase::Connect));
-    }
-    for leg in dialled() {
-        if leg.resolve.outcome.fault().is_some() {
-            findings.extend(closed_way(evidence, leg, Phase::Resolve));
-        }
-    }
+    Some(
+        at(cause, leg.role, Phase::Connect)
+            .facts(attempts(leg))
+            .facts(by_hosts_file(leg))
+            .hint(connect_hint(evidence, cause, leg, fault, address)),
+    )
 }
 
 /// Large packets vanish: small segments pass where the usual ones hang, twice in turn.
@@ -102,7 +86,10 @@ fn decisive(leg: &Leg) -> Option<(&TcpFault, Option<IpAddr>)> {
 }
 
 /// The registry's own leg is well, and another leg's host can't be got at.
-fn closed_way(evidence: &Evidence, leg: &Leg, phase: Phase) -> Option<Finding> {
+pub(super) fn closed_way(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+    let unresolved = leg.resolve.outcome.words();
+    let closed = unresolved.clone().or_else(|| leg.connect.outcome.words());
+    closed.filter(|_| leg.way.proxy().is_none())?;
     let (cause, what) = match leg.role {
         Role::Registry => return None,
         Role::Token => (
@@ -114,19 +101,16 @@ fn closed_way(evidence: &Evidence, leg: &Leg, phase: Phase) -> Option<Finding> {
             "storage of the layers, named by the registry's redirect,",
         ),
     };
-    let fault = match phase {
-        Phase::Resolve => leg.resolve.outcome.words(),
-        _ => leg.connect.outcome.words(),
-    }?;
     let first = evidence.walk.legs.first();
     let registry = first.map_or_else(String::new, |leg| leg.endpoint.to_string());
+    let (phase, facts) = match unresolved {
+        Some(fault) => (Phase::Resolve, vec![fault]),
+        None => (Phase::Connect, attempts(leg)),
+    };
     let finding = at(cause, leg.role, phase)
         .fact(format!("{registry} answers"))
-        .fact(format!("the {what} is {}", leg.endpoint));
-    let finding = match phase {
-        Phase::Resolve => finding.fact(fault),
-        _ => finding.facts(attempts(leg)),
-    };
+        .fact(format!("the {what} is {}", leg.endpoint))
+        .facts(facts);
     let open = format!(
         "Open the way to {} port {} as well as to the registry.",
         leg.endpoint.host, leg.endpoint.port
@@ -197,11 +181,8 @@ fn connect_hint(
 ) -> String {
     let port = leg.endpoint.port;
     let address = at.map_or_else(|| leg.endpoint.host.to_string(), |at| at.to_string());
-    let only_v6 = leg
-        .connect
-        .attempts
-        .iter()
-        .all(|dial| Family::of(dial.to.ip()) == Family::V6);
+    let mut dials = leg.connect.attempts.iter();
+    let only_v6 = dials.all(|dial| Family::of(dial.to.ip()) == Family::V6);
     match (cause, fault) {
         (Cause::TcpTimeout, _) => way(evidence, leg).unwrap_or_else(|| {
             format!("Check the route to {address} and the filters on the way, for TCP {port}.")
@@ -293,7 +274,7 @@ fn partly_dead(leg: &Leg, family: Family) -> Option<Finding> {
     let all = |is: fn(&TcpFault) -> bool| dead.iter().all(|(_, fault)| is(fault));
     let cause = match family {
         Family::V6 if all(|fault| matches!(fault, TcpFault::Timeout)) => Cause::V6Blackhole,
-        Family::V6 if all(has_no_way) => Cause::NetUnreachV6,
+        Family::V6 if all(has_no_route) => Cause::NetUnreachV6,
         _ => Cause::AddressPartlyDead,
     };
     let hint = if cause == Cause::AddressPartlyDead {
@@ -315,7 +296,7 @@ fn partly_dead(leg: &Leg, family: Family) -> Option<Finding> {
     )
 }
 
-fn has_no_way(fault: &TcpFault) -> bool {
+fn has_no_route(fault: &TcpFault) -> bool {
     matches!(
         fault,
         TcpFault::NetUnreachable { .. }

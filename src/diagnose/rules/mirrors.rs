@@ -81,12 +81,12 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let host = &walk.host.endpoint;
         let mut finding = new(Cause::MirrorOrder).fact(match root {
             Some(root) => format!(
-                "{} {host} is asked before {}, and fails: {}",
-                walk.host.kind.as_str(),
+                "{} is asked before {}, and fails: {}",
+                called(walk),
                 evidence.walk.host.endpoint,
                 root.cause.code()
             ),
-            None => format!("{} {host} fails: {failed}", walk.host.kind.as_str()),
+            None => format!("{} fails: {failed}", called(walk)),
         });
         finding = finding
             .facts(root.iter().flat_map(|root| &root.evidence).take(3).cloned())
@@ -123,6 +123,11 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
+/// A host by what it is: `mirror https://mirror.example.com`.
+fn called(walk: &Walk) -> String {
+    format!("{} {}", walk.host.kind.as_str(), walk.host.endpoint)
+}
+
 /// What containerd would have got from a host that is asked before is not known; where no other one
 /// serves, it decides.
 fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Finding> {
@@ -137,9 +142,8 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
             "if it serves the image, the pull succeeds"
         };
         root.severity(Severity::Critical).fact(format!(
-            "that is of {} {}, which is asked before {}; {what}",
-            walk.host.kind.as_str(),
-            walk.host.endpoint,
+            "that is of {}, which is asked before {}; {what}",
+            called(walk),
             evidence.walk.host.endpoint
         ))
     });
@@ -148,10 +152,9 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
 
 /// Of a host that failed here it is not known whether it would serve the image, or a part of it.
 pub(super) fn may_serve(evidence: &Evidence) -> bool {
-    evidence
-        .others
-        .iter()
-        .any(|walk| walk.failure().is_some() && judge(&evidence.at(walk)).pull == Pull::Unknown)
+    let is_open = |walk: &Walk| judge(&evidence.at(walk)).pull == Pull::Unknown;
+    let mut others = evidence.others.iter();
+    others.any(|walk| walk.failure().is_some() && is_open(walk))
 }
 
 /// Which of the errors containerd shows, and which it keeps to its log.
@@ -159,10 +162,7 @@ fn hidden(evidence: &Evidence, findings: &mut [Finding]) {
     let asked = || evidence.others.iter().chain([&evidence.walk]);
     let failed: Vec<(u8, &Walk, String)> = asked()
         .filter(|walk| walk.host.resolves || evidence.reference.digest().is_some())
-        .filter_map(|walk| {
-            let (rank, words) = resolve_error(walk)?;
-            Some((rank, walk, words))
-        })
+        .filter_map(|walk| resolve_error(walk).map(|(rank, words)| (rank, walk, words)))
         .collect();
     if failed.len() < 2 {
         return;
@@ -176,15 +176,10 @@ fn hidden(evidence: &Evidence, findings: &mut [Finding]) {
     let one = failed.iter().find(|(rank, ..)| *rank != 2).unwrap_or(two);
     let place =
         |(_, walk, words): &(u8, &Walk, String)| format!("{} ({words})", walk.host.endpoint);
-    let is_shown = |walk: &Walk| {
-        walk.host.endpoint == two.1.host.endpoint || walk.host.endpoint == one.1.host.endpoint
-    };
-    let others: Vec<String> = failed
-        .iter()
-        .filter(|(_, walk, _)| !is_shown(walk))
-        .map(place)
-        .collect();
-    let mut fact = if one.1.host.endpoint == two.1.host.endpoint {
+    let of = |(_, walk, _): &(u8, &Walk, String)| walk.host.endpoint.clone();
+    let is_hidden = |failed: &&(u8, &Walk, String)| of(failed) != of(one) && of(failed) != of(two);
+    let others: Vec<String> = failed.iter().filter(is_hidden).map(place).collect();
+    let mut fact = if of(one) == of(two) {
         format!("containerd's message is that of {}", place(two))
     } else {
         format!(
@@ -217,17 +212,13 @@ fn resolve_error(walk: &Walk) -> Option<(u8, String)> {
 /// What a host that fails costs each request of a pull that tries it first.
 fn cost(walk: &Walk) -> String {
     let dial = walk.host.dial_timeout.unwrap_or(DIAL);
-    let leg = walk
-        .legs
-        .iter()
-        .find(|leg| leg.connect.outcome.fault().is_some() || leg.tls.outcome.fault().is_some());
-    let waits = leg.and_then(
-        |leg| match (leg.connect.outcome.fault(), leg.tls.outcome.fault()) {
-            (Some(TcpFault::Timeout), _) => Some(("dial timeout", dial)),
-            (_, Some(TlsFault::Timeout { .. })) => Some(("handshake timeout", HANDSHAKE)),
-            _ => None,
-        },
-    );
+    let legs = walk.legs.iter();
+    let mut faults = legs.map(|leg| (leg.connect.outcome.fault(), leg.tls.outcome.fault()));
+    let waits = match faults.find(|(tcp, tls)| tcp.is_some() || tls.is_some()) {
+        Some((Some(TcpFault::Timeout), _)) => Some(("dial timeout", dial)),
+        Some((_, Some(TlsFault::Timeout { .. }))) => Some(("handshake timeout", HANDSHAKE)),
+        _ => None,
+    };
     let hangs = |fault: Option<&HttpFault>| matches!(fault, Some(HttpFault::Timeout));
     let hung = hangs(walk.ping.fault())
         || walk.attempts.iter().any(|a| hangs(a.head.fault()))
@@ -328,10 +319,9 @@ pub(super) fn no_fallback(evidence: &Evidence) -> Option<Finding> {
     let verdict = judge(&evidence.at(behind));
     let root = verdict.root();
     let mut finding = new(Cause::MirrorNoFallback).fact(format!(
-        "mirror {} serves the image; {} {}, which is asked if it fails, does not: {}",
+        "mirror {} serves the image; {}, which is asked if it fails, does not: {}",
         failover.mirror,
-        behind.host.kind.as_str(),
-        failover.host,
+        called(behind),
         failover.answer
     ));
     if let Some(root) = root {

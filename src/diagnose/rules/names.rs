@@ -262,25 +262,17 @@ pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         return None;
     };
     let is_server = matches!(found.source, ResolutionSource::Server { .. });
-    if !is_server
-        || found
-            .name
-            .trim_end_matches('.')
-            .eq_ignore_ascii_case(host.trim_end_matches('.'))
-    {
+    let (host, full) = (host.trim_end_matches('.'), found.name.trim_end_matches('.'));
+    if !is_server || full.eq_ignore_ascii_case(host) {
         return None;
     }
     // A short name is meant to be completed, and so is a Service's; others with dots were meant
     // as they are.
-    let host = host.trim_end_matches('.');
     if !host.contains('.') || host.rsplit('.').next() == Some("svc") {
         return None;
     }
-    let full = found.name.trim_end_matches('.');
-    let domain = full
-        .strip_prefix(host)
-        .unwrap_or(full)
-        .trim_start_matches('.');
+    let domain = full.strip_prefix(host).unwrap_or(full);
+    let domain = domain.trim_start_matches('.');
     let source = &evidence.vantage.resolver_source;
     let mut finding = at(Cause::DnsSearchLeak, leg.role, Phase::Resolve)
         .fact(format!(
@@ -409,11 +401,15 @@ pub(super) fn is_public_registry(host: &str) -> bool {
         "nvcr.io",
         "public.ecr.aws",
     ];
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    DOMAINS.iter().any(|domain| {
-        host.strip_suffix(domain)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
+    is_below(&host.trim_end_matches('.').to_ascii_lowercase(), DOMAINS)
+}
+
+/// It is one of these domains, or a name in one.
+pub(super) fn is_below(host: &str, domains: &[&str]) -> bool {
+    let mut rests = domains
+        .iter()
+        .filter_map(|domain| host.strip_suffix(domain));
+    rests.any(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The company that a forged answer's address belongs to: those of the reports in the catalogue.

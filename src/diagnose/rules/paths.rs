@@ -7,18 +7,18 @@ use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::{self, LegPath, Reachability};
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
+use crate::model::network::{EgressSeen, EgressTrial};
 use crate::model::path::{PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::vantage::NetworkView;
 
 /// Nobody on the public network is reached: it is not this registry.
 pub(super) fn no_egress(_: &Evidence, path: &LegPath) -> Option<Finding> {
-    let others: Vec<String> = path
+    let controls = path
         .evidence
         .iter()
-        .filter(|fact| fact.signal == Signal::Control)
-        .map(|fact| fact.says.clone())
-        .collect();
+        .filter(|fact| fact.signal == Signal::Control);
+    let others: Vec<String> = controls.map(|fact| fact.says.clone()).collect();
     let is_out = path.class == Some(PathClass::PublicUnknown)
         && path.needs.iter().any(|class| class.is_public());
     if !is_out || others.is_empty() {
@@ -122,11 +122,8 @@ pub(super) fn unmapped(evidence: &Evidence, findings: &mut Vec<Finding>) {
 /// A leg goes another way than it was declared to.
 pub(super) fn unexpected(evidence: &Evidence, path: &LegPath) -> Option<Finding> {
     let expected = path::unexpected(path, &evidence.vantage)?;
-    let classes: Vec<&str> = expected
-        .classes
-        .iter()
-        .map(|class| class.as_str())
-        .collect();
+    let classes = expected.classes.iter().copied();
+    let classes: Vec<&str> = classes.map(PathClass::as_str).collect();
     let class = path.class.map_or("", PathClass::as_str);
     Some(
         at(Cause::PathUnexpected, path.role, Phase::Connect)
@@ -145,9 +142,8 @@ pub(super) fn unexpected(evidence: &Evidence, path: &LegPath) -> Option<Finding>
 pub(super) fn stale_annotation(evidence: &Evidence) -> Option<Finding> {
     let vantage = &evidence.vantage;
     let eip = vantage.pod_eip.as_ref()?;
-    let allocated = eip
-        .allocated
-        .filter(|_| vantage.network != NetworkView::Node)?;
+    let in_pod = vantage.network != NetworkView::Node;
+    let allocated = eip.allocated.filter(|_| in_pod)?;
     let seen: Vec<_> = vantage
         .egress
         .iter()
@@ -157,17 +153,11 @@ pub(super) fn stale_annotation(evidence: &Evidence) -> Option<Finding> {
     if seen.is_empty() || seen.iter().any(|(_, seen)| seen.address == allocated) {
         return None;
     }
-    let mut facts: Vec<String> = seen
-        .iter()
-        .map(|(trial, seen)| {
-            format!(
-                "{} sees {} ({})",
-                trial.server,
-                seen.address,
-                trial.method.as_str()
-            )
-        })
-        .collect();
+    let say = |(trial, seen): &(&EgressTrial, &EgressSeen)| {
+        let method = trial.method.as_str();
+        format!("{} sees {} ({method})", trial.server, seen.address)
+    };
+    let mut facts: Vec<String> = seen.iter().map(say).collect();
     facts.dedup();
     Some(
         new(Cause::EipAnnotationStale)

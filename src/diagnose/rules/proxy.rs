@@ -100,6 +100,8 @@ fn compared(evidence: &Evidence, finding: Finding) -> Finding {
 fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
     let host = &leg.endpoint.host;
     let fault = leg.tunnel.as_ref().and_then(Step::fault);
+    let secured = leg.proxy_tls.as_ref();
+    let is_changed = secured.is_some_and(|tls| tls.depends_on_changed_roots);
     let direct = evidence.direct.as_deref();
     let is_direct_good =
         direct.is_some_and(|direct| judge(&evidence.at(direct)).pull == Pull::WouldSucceed);
@@ -107,14 +109,7 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
         Some(ProxyFault::Unsupported { scheme }) => format!(
             "If it is an HTTP proxy, write http://HOST:PORT; releases of Go differ in what they make of other schemes, and {scheme} is not spoken here. To see the rest, probe without it."
         ),
-        Some(_)
-            if leg
-                .proxy_tls
-                .as_ref()
-                .is_some_and(|tls| tls.depends_on_changed_roots) =>
-        {
-            in_force::RESTART.to_owned()
-        }
+        Some(_) if is_changed => in_force::RESTART.to_owned(),
         Some(_) if proxy.unspoken().is_some() => format!(
             "Write http://{} into {} of containerd's service.",
             proxy.authority, proxy.variable

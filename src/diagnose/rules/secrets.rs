@@ -29,27 +29,22 @@ pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
         // A docker config of a user is no news where nothing of it was asked for.
         let is_secret = matches!(source.source, CredentialSource::SecretFile { .. });
         let is_candidate = keyring.candidates.iter().any(|c| c.source == source.source);
-        if is_secret || is_candidate {
-            let spoiling: Vec<&Lint> = source
-                .lint
-                .iter()
-                .filter(|lint| {
-                    let refused = |key: &String| is_refused(evidence, source, |of| of == key);
-                    lint.rule.spoils_password() && lint.key.as_ref().is_some_and(refused)
-                })
-                .collect();
-            let severity = Severity::critical_if(!spoiling.is_empty());
-            let is_likely_only = spoiling.iter().all(|lint| lint.rule.is_likely_only());
-            findings.extend(linted(source, severity).map(|finding| {
-                if severity == Severity::Critical && is_likely_only {
-                    finding.confidence(Confidence::Medium).fact(
-                        "the registry refuses it; the password itself may be wrong all the same",
-                    )
-                } else {
-                    finding
-                }
-            }));
+        if !is_secret && !is_candidate {
+            continue;
         }
+        let refused = |key: &String| is_refused(evidence, source, |of| of == key);
+        let is_spoiling =
+            |lint: &&Lint| lint.rule.spoils_password() && lint.key.as_ref().is_some_and(refused);
+        let spoiling: Vec<&Lint> = source.lint.iter().filter(is_spoiling).collect();
+        let mut finding = linted(source, Severity::critical_if(!spoiling.is_empty()));
+        if !spoiling.is_empty() && spoiling.iter().all(|lint| lint.rule.is_likely_only()) {
+            finding = finding.map(|finding| {
+                finding
+                    .confidence(Confidence::Medium)
+                    .fact("the registry refuses it; the password itself may be wrong all the same")
+            });
+        }
+        findings.extend(finding);
     }
 }
 

@@ -26,9 +26,8 @@ const NO_PROGRESS: &str = "containerd gives a pull up after 5 minutes without a 
 
 /// What bounds the rate.
 pub(super) fn bound(evidence: &Evidence) -> Option<Finding> {
-    let Some((judged, Some(bound))) = throughput::judge_with_bound(evidence) else {
-        return None;
-    };
+    let (judged, bound) = throughput::judge_with_bound(evidence)?;
+    let bound = bound?;
     // A limit that nobody suffers from is worth knowing, and no warning.
     let is_borne = judged
         .pull_seconds
@@ -218,16 +217,9 @@ const LATE: Duration = Duration::from_secs(1);
 /// a moment may have been slow start.
 pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
     let transfer = evidence.walk.transfer.as_ref()?;
-    let (Some(judged), Some(found)) = (throughput::judge(evidence), evidence.walk.manifest.done())
-    else {
-        return None;
-    };
-    let (Some(rate), Some(mut seconds)) = (
-        throughput::best(judged.one, judged.all),
-        judged.pull_seconds,
-    ) else {
-        return None;
-    };
+    let (judged, found) = (throughput::judge(evidence)?, evidence.walk.manifest.done()?);
+    let rate = throughput::best(judged.one, judged.all)?;
+    let mut seconds = judged.pull_seconds?;
     let (within, whose) = limit(evidence);
     let times = |seconds: f64| seconds / within.as_secs_f64();
     let is_sure = rate.is_sustained && times(seconds) > 1.0;

@@ -104,9 +104,7 @@ pub(super) fn large_hello(_: &Evidence, leg: &Leg) -> Option<Finding> {
         .large_hello
         .as_ref()
         .filter(|trial| trial.is_dropped())?;
-    let (Some(fault), Some(short)) = (trial.large.fault(), &trial.short) else {
-        return None;
-    };
+    let (fault, short) = (trial.large.fault()?, trial.short.as_ref()?);
     let took = Took(short.took().unwrap_or_default());
     let mut finding = at(Cause::TlsLargeHello, leg.role, Phase::Tls)
         .fact(format!(

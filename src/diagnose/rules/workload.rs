@@ -7,7 +7,7 @@ use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::secrets::sought;
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::{Access, Evidence};
-use crate::model::fault::{HttpFault, TokenFault};
+use crate::model::fault::TokenFault;
 use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::step::Step;
 use crate::model::workload::{EipProblem, Found, PodUse, PullPolicy};
@@ -99,16 +99,13 @@ fn lets_nobody_in(evidence: &Evidence) -> bool {
         return false;
     };
     let may_pull = last.token.done().map(|grant| grant.access) == Some(Access::Pull);
-    match (&last.token, last.head.fault()) {
+    match (&last.token, last.head.status()) {
         (Step::Failed { fault, .. }, _) => matches!(
             fault,
             TokenFault::NoCredential | TokenFault::Rejected { .. }
         ),
-        (_, Some(HttpFault::Status { status, .. })) => match status {
-            401 | 403 => true,
-            404 => !may_pull,
-            _ => false,
-        },
+        (_, Some(401 | 403)) => true,
+        (_, Some(404)) => !may_pull,
         _ => false,
     }
 }

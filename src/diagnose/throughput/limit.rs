@@ -5,6 +5,7 @@
 //! losses (a shaper or policer makes them, a sender that paces does not), windows, bursts, and a host
 //! elsewhere. What two causes would look like is not told as one of them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fit::Fit;
@@ -13,7 +14,7 @@ use super::stages::{self, StageRate};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Confidence;
 use crate::model::path::PathClass;
-use crate::model::transfer::{StageKind, StreamSample, Transfer, TransferStream};
+use crate::model::transfer::{StageKind, Transfer, TransferStream};
 use crate::model::units::Took;
 
 /// What else is known of the leg that the bytes came by.
@@ -100,16 +101,11 @@ pub(super) fn disturbance(transfer: &Transfer) -> Option<(Option<Cause>, String)
     }
     let others = others(transfer)?;
     let ours = stages::mean(&stages::part(&transfer.arrivals, Duration::ZERO, None))?;
-    (others > OTHERS * ours).then(|| {
-        let device = transfer.device.as_ref().map_or("", |d| d.device.as_str());
-        (
-            None,
-            format!(
-                "{device} received {} besides: others of this machine used the same way",
-                mbit(others)
-            ),
-        )
-    })
+    let device = transfer.device.as_ref().map_or("", |d| d.device.as_str());
+    let rate = mbit(others);
+    let says =
+        format!("{device} received {rate} besides: others of this machine used the same way");
+    (others > OTHERS * ours).then_some((None, says))
 }
 
 /// This process had too little of the processor, or did not read what was there.
@@ -581,21 +577,17 @@ pub(super) fn latency(transfer: &Transfer) -> Option<(Duration, Duration)> {
 /// The share of segments that came out of order, where that is no accident.
 fn loss(transfer: &Transfer) -> Option<(f64, String)> {
     let (mut late, mut all, mut samples) = (0u32, 0u32, 0usize);
-    let mut connections = Vec::new();
+    // Layers that came one after the other over a connection: the counts are the connection's.
+    let mut connections: BTreeMap<usize, Vec<(u32, u32)>> = BTreeMap::new();
     for stream in &transfer.streams {
-        // Layers that came one after the other over a connection: the counts are the connection's.
-        if connections.contains(&stream.connection) {
-            continue;
-        }
-        connections.push(stream.connection);
-        let same = |other: &&TransferStream| other.connection == stream.connection;
-        let counts: Vec<(u32, u32)> = transfer
-            .streams
-            .iter()
-            .filter(same)
-            .flat_map(|stream| &stream.samples)
-            .filter_map(|s: &StreamSample| Some((s.out_of_order?, s.data_segments_in?)))
-            .collect();
+        let counts = stream.samples.iter();
+        let counts = counts.filter_map(|s| Some((s.out_of_order?, s.data_segments_in?)));
+        connections
+            .entry(stream.connection)
+            .or_default()
+            .extend(counts);
+    }
+    for counts in connections.values() {
         if let Some(last) = counts.last() {
             late += last.0;
             all += last.1;
@@ -603,15 +595,9 @@ fn loss(transfer: &Transfer) -> Option<(f64, String)> {
         samples += counts.windows(2).filter(|two| two[1].0 > two[0].0).count();
     }
     let share = f64::from(late) / f64::from(all.max(1));
-    (share > LOSSY && samples >= LOSSY_SAMPLES).then(|| {
-        (
-            share,
-            format!(
-                "{:.1} % of the segments came out of order, behind lost ones",
-                share * 100.0
-            ),
-        )
-    })
+    let percent = share * 100.0;
+    let says = format!("{percent:.1} % of the segments came out of order, behind lost ones");
+    (share > LOSSY && samples >= LOSSY_SAMPLES).then_some((share, says))
 }
 
 #[cfg(test)]
@@ -620,7 +606,7 @@ mod tests {
     use crate::diagnose::fixture;
     use crate::model::transfer::{
         Arrival, Bursts, ControlTransfer, CpuUse, DeviceTraffic, Pings, Stage, StreamEnd,
-        TransferEnd, TransferPing,
+        StreamSample, TransferEnd, TransferPing,
     };
     use crate::model::units::Bytes;
 

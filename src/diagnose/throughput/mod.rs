@@ -134,7 +134,7 @@ pub(super) fn leg_of(evidence: &Evidence) -> Role {
     role_of(evidence, endpoint)
 }
 
-/// Whether layers from there are the storage's or the registry's; any storage counts where no place is named.
+/// Whether layers from there are the storage's or the registry's; any storage counts where none is named.
 pub(super) fn role_of(evidence: &Evidence, endpoint: Option<&Endpoint>) -> Role {
     let is_storage = evidence
         .legs_of(Role::Blob)

@@ -262,6 +262,16 @@ impl Tally {
         };
         let node: Arc<str> = Arc::from(clean(&event.node, LONGEST_NAME));
         let registry = said.image().and_then(registry_of).unwrap_or_default();
+        let failing = |image: &str, told, text: &str| Failing {
+            image: clean(image, MOST_IMAGE),
+            registry: registry.clone(),
+            node: node.clone(),
+            text: shown(text),
+            told,
+            first: at,
+            last: at,
+            count: 0,
+        };
         match said {
             Said::Pulling { .. } => {}
             Said::Present { image } => {
@@ -291,7 +301,10 @@ impl Tally {
                     took,
                 });
             }
-            Said::StillFailing { image } => self.still_failing(container, image, node, at),
+            Said::StillFailing { image } => {
+                let failing = image.map(|image| failing(&image, Told::default(), ""));
+                self.still_failing(container, failing, at);
+            }
             Said::SecretsMissing { names } => {
                 let key = (container.namespace, container.pod);
                 if self.secrets.len() < MOST_FAILING || self.secrets.contains_key(&key) {
@@ -304,16 +317,14 @@ impl Tally {
             }
             Said::Failed { image, text } | Said::NotInspected { image, text } => {
                 let told = failure::judge(&image, &text);
-                let failing = Failing::new(&image, registry, node, told, &text, at);
-                self.failed(container, failing, new);
+                self.failed(container, failing(&image, told, &text), new);
             }
             Said::NeverPulled { image } => {
                 let told = Told {
                     cause: Some(Cause::NoPull),
                     ..Told::default()
                 };
-                let failing = Failing::new(&image, registry, node, told, &event.message, at);
-                self.failed(container, failing, new);
+                self.failed(container, failing(&image, told, &event.message), new);
             }
         }
     }
@@ -333,11 +344,7 @@ impl Tally {
         }
         failing.count = new.max(1);
         let Some(before) = self.failing.get_mut(&container) else {
-            if self.failing.len() < MOST_FAILING {
-                self.failing.insert(container, failing);
-            } else {
-                self.uncounted += 1;
-            }
+            self.keep(container, failing);
             return;
         };
         before.count += failing.count;
@@ -352,25 +359,20 @@ impl Tally {
     }
 
     /// The next try waits: what the last one came to still stands.
-    fn still_failing(
-        &mut self,
-        container: ContainerKey,
-        image: Option<String>,
-        node: Arc<str>,
-        at: Timestamp,
-    ) {
-        if let Some(failing) = self.failing.get_mut(&container) {
-            failing.last = failing.last.max(at);
-            return;
+    fn still_failing(&mut self, container: ContainerKey, failing: Option<Failing>, at: Timestamp) {
+        if let Some(known) = self.failing.get_mut(&container) {
+            known.last = known.last.max(at);
+        } else if let Some(failing) = failing {
+            self.keep(container, failing);
         }
-        let Some(image) = image else { return };
-        if self.failing.len() >= MOST_FAILING {
+    }
+
+    fn keep(&mut self, container: ContainerKey, failing: Failing) {
+        if self.failing.len() < MOST_FAILING {
+            self.failing.insert(container, failing);
+        } else {
             self.uncounted += 1;
-            return;
         }
-        let registry = registry_of(&image).unwrap_or_default();
-        let failing = Failing::new(&image, registry, node, Told::default(), "", at);
-        self.failing.insert(container, failing);
     }
 
     fn recovered(&mut self, container: &ContainerKey, at: Timestamp) {
@@ -384,13 +386,12 @@ impl Tally {
         let is_same = |known: &Unknown| known.text == failing.text;
         let place = self.unknown.iter().position(is_same);
         let before = place.and_then(|place| self.unknown.remove(place));
+        let last = before.as_ref().map(|before| before.last);
         self.unknown.push_front(Unknown {
             text: failing.text.clone(),
             registry: failing.registry.clone(),
             node: failing.node.clone(),
-            last: before
-                .as_ref()
-                .map_or(failing.last, |before| before.last.max(failing.last)),
+            last: last.map_or(failing.last, |last| last.max(failing.last)),
             count: before.map_or(0, |before| before.count) + new.max(1),
         });
         self.unknown.truncate(MOST_UNKNOWN);
@@ -420,28 +421,6 @@ impl Tally {
         self.pairs.retain(|_, pair| is_within(pair.last, idle));
         self.failing.retain(|_, one| is_within(one.last, STILL));
         self.secrets.retain(|_, one| is_within(one.last, STILL));
-    }
-}
-
-impl Failing {
-    fn new(
-        image: &str,
-        registry: Arc<str>,
-        node: Arc<str>,
-        told: Told,
-        text: &str,
-        at: Timestamp,
-    ) -> Self {
-        Self {
-            image: clean(image, MOST_IMAGE),
-            registry,
-            node,
-            text: shown(text),
-            told,
-            first: at,
-            last: at,
-            count: 0,
-        }
     }
 }
 

@@ -91,18 +91,15 @@ fn matches(pattern: &str, name: &str) -> bool {
     let Some(mut left) = name.strip_prefix(head) else {
         return false;
     };
-    let mut parts = rest.split('*').peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return left.ends_with(part);
-        }
-        // The first place leaves most for the rest.
-        match left.find(part) {
-            Some(at) => left = &left[at + part.len()..],
-            None => return false,
-        }
+    let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in between.split('*') {
+        // The first one leaves most for the rest.
+        let Some((_, after)) = left.split_once(part) else {
+            return false;
+        };
+        left = after;
     }
-    true
+    left.ends_with(last)
 }
 
 /// What a node's pods come to.
@@ -222,7 +219,12 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
             });
             let group = groups
                 .entry(name(&reference, secrets.as_ref()))
-                .or_insert_with(|| Group::new(secrets));
+                .or_insert_with(|| Group {
+                    secrets,
+                    is_platform: true,
+                    images: BTreeMap::new(),
+                    uses: Vec::new(),
+                });
             group.add(pod, container, reference, scope);
         }
     }
@@ -287,15 +289,6 @@ impl Rank {
 }
 
 impl Group {
-    fn new(secrets: Option<SecretRefs>) -> Self {
-        Self {
-            secrets,
-            is_platform: true,
-            images: BTreeMap::new(),
-            uses: Vec::new(),
-        }
-    }
-
     fn add(&mut self, pod: &Pod, container: &Container, reference: Reference, scope: &Scope) {
         let rank = Rank::of(container, policy(container, &reference));
         self.is_platform &= scope.platform_namespaces.contains(&pod.namespace);

@@ -1,11 +1,12 @@
 //! What a pod waits for: an image, or something else that no registry has a part in. Pure.
 
-use super::reasons::{ERR_IMAGE_NEVER_PULL, IMAGE_REASONS, INVALID_IMAGE_NAME, STARTING};
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::reasons::stands_in;
+use super::reasons::{
+    ERR_IMAGE_NEVER_PULL, IMAGE_REASONS, INVALID_IMAGE_NAME, STARTING, stands_in,
+};
 use crate::model::workload::{ContainerKind, PullPolicy};
 
 /// A pod, and of it what tells why it does not run.
@@ -226,15 +227,15 @@ fn other(container: Option<&ContainerSeen>, Said { reason, message }: Said) -> W
 /// No pull has begun: the pod waits for its volumes, network or sandbox.
 fn not_begun(container: &ContainerSeen, events: &[EventSeen]) -> Wait {
     // What was in the way before a container of the pod began is so no more.
+    let is_begun = |event: &&EventSeen| ["Pulled", "Created", "Started"].contains(&&*event.reason);
     let begun = events
         .iter()
-        .filter(|event| ["Pulled", "Created", "Started"].contains(&event.reason.as_str()))
+        .filter(is_begun)
         .filter_map(|event| event.last)
         .max();
-    let newest = events
-        .iter()
-        .filter(|event| event.is_warning && (begun.is_none() || event.last >= begun))
-        .max_by_key(|event| event.last);
+    let is_left = |event: &&EventSeen| begun.is_none() || event.last >= begun;
+    let warnings = events.iter().filter(|event| event.is_warning);
+    let newest = warnings.filter(is_left).max_by_key(|event| event.last);
     match newest {
         Some(event) if is_of_sandbox_image(event) => Wait::Sandbox {
             message: event.message.clone(),

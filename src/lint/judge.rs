@@ -468,6 +468,10 @@ impl State<'_> {
         }
     }
 
+    fn is_unserved(&self, image: &Image) -> bool {
+        self.unserved.iter().any(|one| std::ptr::eq(*one, image))
+    }
+
     fn who(&self) -> String {
         if let Some(account) = self.account {
             return format!("ServiceAccount {}", account.name);
@@ -502,10 +506,8 @@ impl State<'_> {
             Cause::SecretMissing
         };
         let mut draft = Draft::new(cause, Severity::Critical, Confidence::High);
-        draft.fact(format!(
-            "{} names Secret {secret} in imagePullSecrets",
-            self.who()
-        ));
+        let who = self.who();
+        draft.fact(format!("{who} names Secret {secret} in imagePullSecrets"));
         draft.fact(format!(
             "the API server has no Secret {secret} in namespace {namespace}"
         ));
@@ -551,7 +553,7 @@ impl State<'_> {
             };
             let nearest = diagnose::nearest_key(mismatches.iter(), domain(image)).cloned();
             // One that nobody else serves tells most.
-            let is_unserved = self.unserved.iter().any(|one| std::ptr::eq(*one, image));
+            let is_unserved = self.is_unserved(image);
             if let Some(nearest) = nearest
                 && (near.is_none() || is_unserved)
             {
@@ -569,7 +571,7 @@ impl State<'_> {
         let is_common = self.account.is_some() || secret == CCES_OWN;
         let is_meant = near
             .as_ref()
-            .is_some_and(|(image, _)| self.unserved.iter().any(|one| std::ptr::eq(*one, *image)));
+            .is_some_and(|(image, _)| self.is_unserved(image));
         if is_common && !is_meant {
             return;
         }
@@ -596,22 +598,19 @@ impl State<'_> {
                 ));
                 draft.hint = mend_key(namespace, secret, image, nearest);
             }
-            None if rules.is_empty() => draft.fact("it has no server key at all"),
             None => {
                 let keys: Vec<String> = rules.into_iter().map(|rule| rule.credential.key).collect();
-                draft.fact(format!(
-                    "its keys are for other registries: {}",
-                    listed(&keys)
-                ));
+                draft.fact(if keys.is_empty() {
+                    "it has no server key at all".to_owned()
+                } else {
+                    format!("its keys are for other registries: {}", listed(&keys))
+                });
+                let first = self.unserved.first();
+                let wanted = first.map_or("the images' registries", |image| domain(image));
+                draft.hint = format!(
+                    "Name a Secret with a login for {wanted} instead, or take {secret} out of imagePullSecrets."
+                );
             }
-        }
-        if near.is_none() {
-            draft.hint = format!(
-                "Name a Secret with a login for {} instead, or take {secret} out of imagePullSecrets.",
-                self.unserved
-                    .first()
-                    .map_or("the images' registries", |image| domain(image))
-            );
         }
         self.weigh(&mut draft);
         self.add(secret, draft, drafts);

@@ -9,27 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::level::Severity;
-use Capability::Fleet;
-use Detected::{ByTransfer, Needs, Now};
-
-macro_rules! areas {
-    ($($area:ident = $title:literal),* $(,)?) => {
-        /// A part of the catalogue.
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        pub(super) enum Area { $($area),* }
-
-        impl Area {
-            pub(super) const ALL: &[Self] = &[$(Self::$area),*];
-
-            pub(super) fn title(self) -> &'static str {
-                match self { $(Self::$area => $title),* }
-            }
-        }
-    };
-}
+use Detected::{ByTransfer, Later, Now};
 
 macro_rules! causes {
-    ($($area:ident {
+    ($($area:literal {
         $($cause:ident = $code:literal, $severity:ident, $detected:expr, [$($root:ident),*];
           $title:literal
           symptom $symptom:literal
@@ -60,7 +43,7 @@ macro_rules! causes {
                 match self {
                     $($(Self::$cause => const { &Entry {
                         code: $code,
-                        area: Area::$area,
+                        area: $area,
                         severity: Grade::$severity.severity(),
                         leaves_undecided: matches!(Grade::$severity, Grade::Undecided),
                         title: $title,
@@ -77,20 +60,8 @@ macro_rules! causes {
     };
 }
 
-areas! {
-    Names = "Names",
-    Reach = "Reaching the host",
-    Tls = "TLS and time",
-    Credentials = "Credentials",
-    Answers = "Answers of the registry",
-    Layers = "Layers and storage",
-    Path = "Paths and their declarations",
-    Speed = "Slow pulls",
-    Other = "Everything else",
-}
-
 causes! {
-    Names {
+    "Names" {
         DnsNxdomain = "dns_nxdomain", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
         "The name does not exist for any name server asked"
         symptom "`dial tcp: lookup registry.example.com: no such host`"
@@ -145,7 +116,7 @@ causes! {
         cause "ndots is large (5 in pods), so the name is first asked with each search domain behind it, and a wildcard record there answers."
         tell "The full name that answered is not the name as written. It is critical, and the cause of tls_name, when the server found there has a certificate for neither name. A name without dots, or one that ends in .svc, is meant to be completed, and no finding."
         fix "Take the wildcard out of the search domain. The kubelet's own pull uses the node's resolv.conf: look there too."
-        DnsPodNodeDiff = "dns_pod_node_diff", Warning, Needs(Fleet), [];
+        DnsPodNodeDiff = "dns_pod_node_diff", Warning, Later, [];
         "Pods and nodes resolve the name differently"
         symptom "The name resolves in a pod, and the kubelet's pull says `no such host`, or the reverse"
         cause "A pod asks CoreDNS; the kubelet and containerd ask the servers in the node's resolv.conf."
@@ -170,7 +141,7 @@ causes! {
         tell "The address comes from the hosts file and nothing answers there; the name servers, which a pull does not ask for it, name another. An entry that agrees with them, or a closed port, is what the connection shows: tcp_timeout, tcp_refused."
         fix "Correct or remove the entry in the node's /etc/hosts."
     }
-    Reach {
+    "Reaching the host" {
         TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack];
         "Nothing answers the connection attempt"
         symptom "`dial tcp 1.2.3.4:443: i/o timeout`; Docker: `request canceled while waiting for connection`"
@@ -243,13 +214,13 @@ causes! {
         cause "The server is overloaded or waits for something behind it; or large packets are lost on the way and small ones are not."
         tell "Connect and TLS went well, and no answer, or not all of it, came in time; small segments (see mtu_blackhole) did not help."
         fix "Look at the server's own log and load. If small answers pass and large ones never do, look at the MTU of the path."
-        SnatExhaust = "snat_exhaust", Warning, Needs(Fleet), [];
+        SnatExhaust = "snat_exhaust", Warning, Later, [];
         "The NAT gateway has no ports or sessions left"
         symptom "Timeouts now and then under load; a retry works"
         cause "Many connections to one address and port share few SNAT addresses, or the gateway's session limit is reached."
         tell "Connection timeouts that rise with the load, on all nodes behind one gateway."
         fix "More EIPs on the SNAT rule, a larger gateway type, or a VPC endpoint for the registry."
-        ConntrackFull = "conntrack_full", Warning, Needs(Fleet), [];
+        ConntrackFull = "conntrack_full", Warning, Later, [];
         "A node's connection table is full"
         symptom "`nf_conntrack: table full, dropping packet` in the node's kernel log; timeouts on that node only"
         cause "More connections than net.netfilter.nf_conntrack_max allows."
@@ -286,7 +257,7 @@ causes! {
         tell "403 without a challenge and without a registry's error body: a registry asks for credentials, or says DENIED."
         fix "Have this network's public address (that of its EIP or NAT gateway) put on the registry's allow-list, or the registry on the filter's."
     }
-    Tls {
+    "TLS and time" {
         TlsUnknownCa = "tls_unknown_ca", Critical, Now, [DnsHijack];
         "The certificate leads to an authority that is not trusted here"
         symptom "`x509: certificate signed by unknown authority`"
@@ -414,7 +385,7 @@ causes! {
         tell "The TLS library refuses what the server chose, and says which."
         fix "Update the server's TLS to version 1.2 or later."
     }
-    Credentials {
+    "Credentials" {
         AuthNoCred = "auth_no_cred", Critical, Now, [SecretMissing, SecretOtherNamespace];
         "The registry asks for a credential, and none matches"
         symptom "`no basic auth credentials`, `failed to fetch anonymous token: unexpected status ... 401`; SWR: `denied: You may not login yet`"
@@ -548,7 +519,7 @@ causes! {
         tell "A pod with IfNotPresent and a kubelet of 1.35 or later (`--kubelet-version`, or the Node): a warning where a pull would fail. A remark where the image is named by its digest and the pull would succeed, or the kubelet's version is not known. What decides can't be seen: imagePullCredentialsVerificationPolicy of the kubelet, and its records in /var/lib/kubelet/image_manager."
         fix "Fix what the pull fails by, or give the pod the Secret that the image was pulled with. Where every pod may use the image: imagePullCredentialsVerificationPolicy: NeverVerify in the kubelet's configuration, or NeverVerifyAllowlistedImages with the image in preloadedImagesVerificationAllowlist."
     }
-    Answers {
+    "Answers of the registry" {
         NotARegistry = "not_a_registry", Critical, Now, [];
         "What answers is no registry"
         symptom "`unexpected status ...: 404 Not Found`, `invalid character '<' looking for beginning of value`"
@@ -676,7 +647,7 @@ causes! {
         tell "config.toml and its imports count from containerd's start: where its socket can be seen, their times are compared with the socket's. The pull is then judged with what they have now and without it."
         fix "Restart containerd ('systemctl restart containerd') where a file is newer than it; else give Pullpath the files that are missing."
     }
-    Layers {
+    "Layers and storage" {
         RedirectBlob = "redirect_blob", Critical, Now, [DnsStale, DnsHijack, ProxyMiss];
         "The registry can be reached, the storage of its layers can't"
         symptom "`failed to copy: httpReadSeeker: failed open: failed to do request: Get \"https://<storage>...\": dial tcp ...`"
@@ -695,7 +666,7 @@ causes! {
         cause "A loop between hosts, or a redirect without a usable Location."
         tell "The hosts it went through."
         fix "Correct the redirect in the registry, or in the load balancer in front of it."
-        RedirectLoc = "redirect_loc", Warning, Needs(Fleet), [];
+        RedirectLoc = "redirect_loc", Warning, Later, [];
         "The redirect depends on where we come from"
         symptom "403 or slow downloads on some nodes only"
         cause "A registry that redirects by the client's address sends some nodes to a region that refuses or is far away."
@@ -732,7 +703,7 @@ causes! {
         tell "The connection ends in order before the promised length."
         fix "Look at the timeouts and limits of whatever stands in front of the storage; purge its cache."
     }
-    Path {
+    "Paths and their declarations" {
         PathUnexpected = "path_unexpected", Warning, Now, [];
         "A leg goes another way than it should"
         symptom "Pulls work and are slow, or are billed as traffic of the public network"
@@ -770,7 +741,7 @@ causes! {
         tell "The registry is not reached, and none of the other public hosts in network.controls is; nobody out there has seen us either."
         fix "Add an SNAT rule for the subnet that the packets leave from (the node's, or on Autopilot the container subnet), or bind an EIP. An EIP wins over SNAT."
     }
-    Speed {
+    "Slow pulls" {
         PullNoProgress = "pull_no_progress", Critical, ByTransfer, [];
         "A pull stalls until containerd gives up"
         symptom "`cancel pulling image ... because of no progress in 5m0s`; the event only says `context canceled`"
@@ -874,7 +845,7 @@ causes! {
         tell "Where the runtime's release is not known, the walk is made more than once. One walk failed where another, by rules that do the same there, did not. Whether a pull would succeed is unknown."
         fix "Probe several times, with `--runtime`; compare the answers of each address of the name, and look for a limit on connections or requests at the load balancer."
     }
-    Other {
+    "Everything else" {
         ReleaseDecides = "release_decides", Undecided, Now, [];
         "Releases of containerd would not do the same, and the node's is not known"
         symptom "The same image is pulled on some nodes only"
@@ -900,7 +871,8 @@ causes! {
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub code: &'static str,
-    pub(super) area: Area,
+    /// The part of the catalogue that it stands in.
+    pub(super) area: &'static str,
     /// As a finding has it unless its rule says otherwise.
     pub severity: Severity,
     /// Where it is critical, something that decides the pull was not observed: the verdict is unknown.
@@ -947,23 +919,8 @@ pub enum Detected {
     Now,
     /// By how layers come, and so by a transfer test alone.
     ByTransfer,
-    /// The catalogue explains it; a later capability will tell it.
-    Needs(Capability),
-}
-
-/// What some causes wait for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Capability {
-    /// Several nodes beside each other.
-    Fleet,
-}
-
-impl Capability {
-    pub(super) fn describe(self) -> &'static str {
-        match self {
-            Self::Fleet => "the comparison of nodes",
-        }
-    }
+    /// The catalogue explains it; it shows when several nodes are compared.
+    Later,
 }
 
 /// There is no cause of that code.

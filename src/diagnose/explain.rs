@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::catalogue::{Area, Cause, Detected, Entry};
-use crate::model::text::wrapped;
+use super::catalogue::{Cause, Detected, Entry};
+use crate::model::text::{joined, wrapped};
 
 /// Columns of a terminal that an entry takes.
 const WIDTH: usize = 80;
@@ -20,29 +20,24 @@ pub fn explain(cause: Cause) -> String {
     text
 }
 
+/// The parts of the catalogue, and the causes of each.
+fn areas() -> impl Iterator<Item = (&'static str, &'static [Cause])> {
+    let parts = Cause::ALL.chunk_by(|one, next| one.entry().area == next.entry().area);
+    parts.map(|causes| (causes[0].entry().area, causes))
+}
+
 /// One line for each cause.
 pub fn list() -> String {
-    let width = Cause::ALL
-        .iter()
-        .map(|cause| cause.code().len())
-        .max()
-        .unwrap_or_default();
+    let widths = Cause::ALL.iter().map(|cause| cause.code().len());
+    let width = widths.max().unwrap_or_default();
     let mut text = String::new();
-    for area in Area::ALL {
-        let _ = writeln!(
-            text,
-            "{}{}",
-            if text.is_empty() { "" } else { "\n" },
-            area.title()
-        );
-        for entry in Cause::ALL
-            .iter()
-            .map(|cause| cause.entry())
-            .filter(|entry| entry.area == *area)
-        {
+    for (area, causes) in areas() {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        let _ = writeln!(text, "{gap}{area}");
+        for entry in causes.iter().map(|cause| cause.entry()) {
             let later = match entry.detected {
                 Detected::Now | Detected::ByTransfer => "",
-                Detected::Needs(_) => " (not told by this version)",
+                Detected::Later => " (not told by this version)",
             };
             let _ = writeln!(
                 text,
@@ -61,13 +56,9 @@ pub fn markdown() -> String {
     let mut text = "# Causes\n\nEvery finding of Pullpath has one of these codes. `pullpath explain CODE` prints the \
                     same text.\nA code is never renamed and never used again for something else.\n"
         .to_owned();
-    for area in Area::ALL {
-        let _ = writeln!(text, "\n## {}", area.title());
-        for entry in Cause::ALL
-            .iter()
-            .map(|cause| cause.entry())
-            .filter(|entry| entry.area == *area)
-        {
+    for (area, causes) in areas() {
+        let _ = writeln!(text, "\n## {area}");
+        for entry in causes.iter().map(|cause| cause.entry()) {
             let _ = writeln!(
                 text,
                 "\n### {}\n\n**{}** ({})",
@@ -91,16 +82,13 @@ pub(crate) fn parts(entry: &Entry) -> Vec<(&'static str, String)> {
         ("How it is told", entry.tell.to_owned()),
         ("What to do", entry.fix.to_owned()),
     ];
-    if let Detected::Needs(capability) = entry.detected {
-        let text = format!(
-            "This version does not tell it; that needs {}.",
-            capability.describe()
-        );
-        parts.push(("Not yet", text));
+    if entry.detected == Detected::Later {
+        let text = "This version does not tell it; that needs the comparison of nodes.";
+        parts.push(("Not yet", text.to_owned()));
     }
     if !entry.masked_by.is_empty() {
-        let causes: Vec<&str> = entry.masked_by.iter().map(|cause| cause.code()).collect();
-        parts.push(("Follows from", causes.join(", ")));
+        let causes = joined(entry.masked_by.iter().map(|cause| cause.code()));
+        parts.push(("Follows from", causes));
     }
     parts
 }

@@ -29,6 +29,16 @@ pub enum Confidence {
 }
 
 impl Severity {
+    /// A warning, unless the pull hangs on it.
+    pub(crate) fn critical_if(is: bool) -> Self {
+        if is { Self::Critical } else { Self::Warning }
+    }
+
+    /// Worth knowing, unless it costs something.
+    pub(crate) fn warning_if(is: bool) -> Self {
+        if is { Self::Warning } else { Self::Info }
+    }
+
     /// As labels and JSON have it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,5 +46,12 @@ impl Severity {
             Self::Warning => "warning",
             Self::Critical => "critical",
         }
+    }
+}
+
+impl Confidence {
+    /// Medium, unless this makes it sure.
+    pub(super) fn high_if(is: bool) -> Self {
+        if is { Self::High } else { Self::Medium }
     }
 }

@@ -11,18 +11,17 @@ pub mod secrets;
 pub mod throughput;
 pub mod unread;
 
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::credential::{KeyMismatch, KeyringEvidence, SourceEvidence};
 use crate::model::endpoint::{Endpoint, Role};
-use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
-use crate::model::workload::EipProblem;
 use catalogue::Cause;
 use level::{Confidence, Severity};
 use path::LegPath;
+pub use rules::{
+    docker_server, eip_annotation, judge as diagnose, nearest_key, secret, secret_for_image,
+};
 use secrets::SecretVerdict;
 use throughput::Throughput;
 use unread::UnreadLayer;
@@ -89,33 +88,4 @@ pub struct Finding {
     pub evidence: Vec<String>,
     /// One thing to do.
     pub hint: String,
-}
-
-/// Judges what was seen.
-pub fn diagnose(evidence: &Evidence) -> Verdict {
-    rules::judge(evidence)
-}
-
-/// Judges a pull secret by itself: what is odd in it, and until when it is good.
-pub fn secret(secret: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
-    rules::of_secret(secret, now)
-}
-
-/// Why none of a secret's keys is for an image (`Reference::name`); `None` when one is.
-pub fn secret_for_image(image: &str, keyring: &KeyringEvidence) -> Option<Finding> {
-    rules::of_secret_for_image(image, keyring)
-}
-
-/// The key among these that may have been meant for images of a domain. One for another registry is
-/// none.
-pub fn nearest_key<'a>(
-    mismatches: impl Iterator<Item = &'a KeyMismatch>,
-    domain: &str,
-) -> Option<&'a KeyMismatch> {
-    rules::nearest_of(mismatches, domain)
-}
-
-/// What an odd EIP annotation of a workload comes to.
-pub fn eip_annotation(kind: &str, name: &str, problem: &EipProblem) -> Finding {
-    rules::annotated(kind, name, problem)
 }

@@ -1,14 +1,15 @@
 //! What came of each Secret that a pod names, by its name alone: in the pod's order, as the kubelet tries
 //! them.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::evidence::{Attempt, Evidence};
-use crate::model::fault::{HttpFault, TokenFault};
-use crate::model::step::Step;
-use crate::model::workload::{Found, SecretSought};
+use crate::model::fault::TokenFault;
+use crate::model::workload::{Found, PodUse, SecretSought};
 
 /// One Secret of a pod.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -45,24 +46,24 @@ pub enum SecretOutcome {
 
 /// Of all pods; each Secret once.
 pub(super) fn verdicts(evidence: &Evidence) -> Vec<SecretVerdict> {
-    let mut told: Vec<SecretVerdict> = Vec::new();
-    for pod in &evidence.pods {
-        for sought in &pod.secrets {
-            let is_told =
-                |one: &SecretVerdict| one.name == sought.name && one.namespace == pod.namespace;
-            if told.iter().any(is_told) {
-                continue;
-            }
-            let (outcome, says) = judge(evidence, pod.namespace.as_deref(), sought);
-            told.push(SecretVerdict {
-                namespace: pod.namespace.clone(),
-                name: sought.name.clone(),
-                outcome,
-                says,
-            });
+    let verdict = |(pod, sought): (&PodUse, &SecretSought)| {
+        let (outcome, says) = judge(evidence, pod.namespace.as_deref(), sought);
+        SecretVerdict {
+            namespace: pod.namespace.clone(),
+            name: sought.name.clone(),
+            outcome,
+            says,
         }
-    }
-    told
+    };
+    sought(evidence).map(verdict).collect()
+}
+
+/// The Secrets that pods name, each once, with the first pod that does.
+pub(super) fn sought(evidence: &Evidence) -> impl Iterator<Item = (&PodUse, &SecretSought)> {
+    let mut seen = BTreeSet::new();
+    let pods = evidence.pods.iter();
+    let all = pods.flat_map(|pod| pod.secrets.iter().map(move |sought| (pod, sought)));
+    all.filter(move |(pod, sought)| seen.insert((&pod.namespace, &sought.name)))
 }
 
 fn judge(
@@ -107,28 +108,20 @@ fn of_content(evidence: &Evidence, pods: Option<&str>, name: &str) -> (SecretOut
         .filter(|attempt| attempt.credential.as_ref().is_some_and(of_id))
         .collect();
     if tried.iter().any(|attempt| attempt.head.done().is_some()) {
-        return (
-            SecretOutcome::Accepted,
-            "the registry lets it in".to_owned(),
-        );
+        let says = "the registry lets it in".to_owned();
+        return (SecretOutcome::Accepted, says);
     }
     if let Some(last) = tried.last() {
-        let fault = match (&last.token, &last.head) {
-            (Step::Failed { fault, .. }, _) => fault.to_string(),
-            (_, Step::Failed { fault, .. }) => fault.to_string(),
-            _ => "it was not sent".to_owned(),
-        };
+        let fault = last.failure();
+        let fault = fault.unwrap_or_else(|| "it was not sent".to_owned());
         let at = last
             .at
             .map_or_else(String::new, |at| format!(", at {at}; it rests since then"));
-        return if is_refused(last) {
-            (SecretOutcome::Refused, format!("refused: {fault}{at}"))
-        } else {
-            (
-                SecretOutcome::Failed,
-                format!("no answer to tell by: {fault}"),
-            )
-        };
+        if is_refused(last) {
+            return (SecretOutcome::Refused, format!("refused: {fault}{at}"));
+        }
+        let says = format!("no answer to tell by: {fault}");
+        return (SecretOutcome::Failed, says);
     }
     if keyring.candidates.iter().any(of_id) {
         let why = if evidence.accepted().is_some() {
@@ -136,10 +129,8 @@ fn of_content(evidence: &Evidence, pods: Option<&str>, name: &str) -> (SecretOut
         } else {
             "the walk ended before it"
         };
-        return (
-            SecretOutcome::NotTried,
-            format!("a key of it matches; not tried: {why}"),
-        );
+        let says = format!("a key of it matches; not tried: {why}");
+        return (SecretOutcome::NotTried, says);
     }
     let source = keyring.sources.iter().find(|one| is_its(&one.source));
     if let Some(problem) = source.and_then(|source| source.problem.as_ref()) {
@@ -163,10 +154,9 @@ fn of_content(evidence: &Evidence, pods: Option<&str>, name: &str) -> (SecretOut
 const MOST_KEYS: usize = 4;
 
 fn is_refused(attempt: &Attempt) -> bool {
-    match (attempt.token.fault(), attempt.head.fault()) {
-        (Some(fault), _) => matches!(fault, TokenFault::Rejected { .. }),
-        (None, Some(HttpFault::Status { status, .. })) => matches!(status, 401 | 403 | 404),
-        (None, _) => false,
+    match attempt.token.fault() {
+        Some(fault) => matches!(fault, TokenFault::Rejected { .. }),
+        None => matches!(attempt.head.status(), Some(401 | 403 | 404)),
     }
 }
 
@@ -176,8 +166,10 @@ mod tests {
     use crate::diagnose::fixture::{REGISTRY, credential, failed, healthy, secret, status};
     use crate::model::credential::{KeyMismatch, MatchRule, SourceEvidence, SourceProblem};
     use crate::model::endpoint::Role;
+    use crate::model::fault::HttpFault;
     use crate::model::fault::Phase;
     use crate::model::step::Skip;
+    use crate::model::step::Step;
     use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
 
     /// Of a pod that names these.

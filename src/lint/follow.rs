@@ -158,10 +158,8 @@ impl Lint {
             // Where there is no list of them, each would be asked for in vain, again and again.
             needed.retain(|key| !cluster.heads.unknown.is_in(&key.namespace));
         }
-        let versions: BTreeMap<(&str, &str), &str> = cluster
-            .heads
-            .items
-            .iter()
+        let heads = cluster.heads.items.iter();
+        let versions: BTreeMap<(&str, &str), &str> = heads
             .map(|head| ((&*head.namespace, &*head.name), &*head.version))
             .collect();
         self.read.retain(|key, _| needed.contains(key));
@@ -185,24 +183,16 @@ impl Lint {
         for (key, version) in due.into_iter().take(MOST_READ) {
             let asked = tokio::time::timeout(WAIT, ask(&self.client, &key)).await;
             let asked = asked.unwrap_or_else(|_| Err(format!("no answer in {} s", WAIT.as_secs())));
-            let (read, failed) = match asked {
-                Ok(known) => (of(known), false),
-                Err(reason) => (
-                    Read::Unread(format!("the API server does not tell: {reason}")),
-                    true,
-                ),
-            };
+            let failed = asked.is_err();
+            let unread = |reason| Read::Unread(format!("the API server does not tell: {reason}"));
             // What was read before goes on where nobody answers.
             if !failed || !self.read.contains_key(&key) {
-                let at = Instant::now();
-                self.read.insert(
-                    key,
-                    Held {
-                        read,
-                        at,
-                        version: version.filter(|_| !failed),
-                    },
-                );
+                let held = Held {
+                    read: asked.map_or_else(unread, of),
+                    at: Instant::now(),
+                    version: version.filter(|_| !failed),
+                };
+                self.read.insert(key, held);
             }
             if failed {
                 let (first, most) = RETRY;
@@ -245,6 +235,9 @@ impl Lint {
 
     /// Lists that could not be had, or not lately.
     fn unseen(&self) -> Vec<String> {
+        const OF_ACCOUNTS: &str = "; which Secrets they give to pods that name none is not known";
+        const OF_HEADS: &str =
+            "; Secrets of other namespaces, and those that nobody names, are not known";
         let Workloads {
             makers,
             accounts,
@@ -252,21 +245,9 @@ impl Lint {
             ..
         } = &self.followed;
         let makers = makers.iter().filter_map(|part| missed(part, ""));
-        let accounts = accounts.iter().filter_map(|part| {
-            missed(
-                part,
-                "; which Secrets they give to pods that name none is not known",
-            )
-        });
-        let heads: BTreeSet<String> = heads
-            .iter()
-            .filter_map(|part| {
-                missed(
-                    part,
-                    "; Secrets of other namespaces, and those that nobody names, are not known",
-                )
-            })
-            .collect();
+        let accounts = accounts.iter().filter_map(|part| missed(part, OF_ACCOUNTS));
+        let heads = heads.iter().filter_map(|part| missed(part, OF_HEADS));
+        let heads: BTreeSet<String> = heads.collect();
         makers.chain(accounts).chain(heads).collect()
     }
 }
@@ -308,12 +289,8 @@ fn listed<T>(parts: &[Part<T>]) -> Listed<T> {
 
 fn missed<T>(part: &Part<T>, so: &str) -> Option<String> {
     let view = part.view.borrow();
-    let place = part
-        .namespace
-        .as_ref()
-        .map_or_else(String::new, |namespace| {
-            format!(" in namespace {namespace}")
-        });
+    let namespace = part.namespace.as_ref();
+    let place = namespace.map_or_else(String::new, |one| format!(" in namespace {one}"));
     let resource = part.resource;
     Some(match &view.state {
         State::Following => return None,

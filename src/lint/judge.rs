@@ -41,15 +41,13 @@ pub fn needs(cluster: &Cluster) -> BTreeSet<SecretKey> {
     }
     let mut lonely: BTreeSet<&str> = BTreeSet::new();
     for maker in pulling(cluster) {
-        match index.named(maker) {
-            Named::Unknown | Named::NoAccount => {}
-            Named::Nothing => {
-                lonely.insert(&maker.namespace);
-            }
-            Named::Own(names) | Named::ByAccount(_, names) => {
-                needed.extend(names.iter().map(|name| key(&maker.namespace, name)));
-            }
+        let Some((names, _)) = index.named(maker) else {
+            continue;
+        };
+        if names.is_empty() {
+            lonely.insert(&maker.namespace);
         }
+        needed.extend(names.iter().map(|name| key(&maker.namespace, name)));
     }
     for namespace in lonely {
         needed.extend(index.candidates(namespace).map(|name| key(namespace, name)));
@@ -76,9 +74,7 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
     }
     for maker in pulling(cluster) {
         index.maker(maker, &mut drafts);
-        let (Named::Own(names) | Named::ByAccount(_, names)) = index.named(maker) else {
-            continue;
-        };
+        let names = index.named(maker).map_or(&[][..], |(names, _)| names);
         for name in names {
             let users = users_of.entry((&maker.namespace, name)).or_default();
             users.add(maker);
@@ -92,16 +88,14 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
         match index.presence(namespace, name) {
             Presence::Read(looked) => {
                 seen.secrets.read += 1;
-                let spoils_all = matches!(
-                    looked.evidence.problem,
-                    Some(SourceProblem::Malformed { .. })
-                );
+                let problem = &looked.evidence.problem;
+                let spoils_all = matches!(problem, Some(SourceProblem::Malformed { .. }));
                 for mut found in diagnose::secret(&looked.evidence, now) {
                     // `kubectl create secret docker-registry NAME`
                     let this = format!(" {name} -n {namespace} ");
                     found.hint = found.hint.replace(" NAME ", &this);
                     let mut draft = Draft::of(found);
-                    let fails = users.need_it || (spoils_all && users.are_idle != Some(true));
+                    let fails = users.need_it || (spoils_all && users.make_pods);
                     if !fails {
                         draft.severity = draft.severity.min(Severity::Warning);
                         draft.fact("whoever names it has another Secret for each of its images, or no pods at present");
@@ -111,7 +105,7 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
                 }
             }
             Presence::Absent => seen.secrets.absent += 1,
-            Presence::There(reason) | Presence::Unknown(reason) => {
+            Presence::Unknown(reason) => {
                 seen.secrets.unknown += 1;
                 let list = unknown.entry(reason).or_default();
                 list.push(format!("{namespace}/{name}"));
@@ -195,23 +189,14 @@ struct Index<'a> {
     served: RefCell<HashMap<(*const Looked, &'a str), bool>>,
 }
 
-/// Which Secrets count for a workload's pods.
-enum Named<'a> {
-    /// Those of its template; those of the service account then do not.
-    Own(&'a [Box<str>]),
-    /// It names none, and the API server writes these into its pods.
-    ByAccount(&'a Account, &'a [Box<str>]),
-    Nothing,
-    NoAccount,
-    /// Service accounts can't be seen.
-    Unknown,
-}
+/// The Secrets that count for a workload's pods: those of its template, or, where that names none, those of
+/// the service account, which the API server writes into its pods.
+type Named<'a> = (&'a [Box<str>], Option<&'a Account>);
 
 enum Presence<'a> {
     Read(&'a Looked),
-    /// It is there, and its content is not known.
-    There(&'a str),
     Absent,
+    /// Its content is not known, nor perhaps whether it is there.
     Unknown(&'a str),
 }
 
@@ -219,19 +204,18 @@ impl<'a> Index<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         let accounts = cluster.accounts.items.iter();
         let heads = cluster.heads.items.iter();
+        let read = cluster.read.iter();
         let mut index = Self {
             cluster,
             accounts: accounts
-                .map(|account| ((&*account.namespace, &*account.name), &**account))
+                .map(|one| ((&*one.namespace, &*one.name), &**one))
                 .collect(),
             heads: heads
-                .map(|head| ((&*head.namespace, &*head.name), &**head))
+                .map(|one| ((&*one.namespace, &*one.name), &**one))
                 .collect(),
             places: BTreeMap::new(),
-            read: cluster
-                .read
-                .iter()
-                .map(|(key, read)| ((key.namespace.as_str(), key.name.as_str()), read))
+            read: read
+                .map(|(key, read)| ((&*key.namespace, &*key.name), read))
                 .collect(),
             served: RefCell::default(),
         };
@@ -254,27 +238,16 @@ impl<'a> Index<'a> {
         }
     }
 
-    fn named(&self, maker: &'a Maker) -> Named<'a> {
-        let account = self.account(maker);
-        if !maker.pull_secrets.is_empty() {
-            return match account {
-                // Written into it when it was created.
-                Some(Some(account))
-                    if maker.kind == MakerKind::Pod
-                        && account.pull_secrets == maker.pull_secrets =>
-                {
-                    Named::ByAccount(account, &account.pull_secrets)
-                }
-                _ => Named::Own(&maker.pull_secrets),
-            };
+    /// `None`: there is no such service account, or it can't be seen.
+    fn named(&self, maker: &'a Maker) -> Option<Named<'a>> {
+        let account = self.account(maker).flatten();
+        let is_pod = maker.kind == MakerKind::Pod;
+        if !maker.pull_secrets.is_empty() || is_pod {
+            // Written into the pod when it was created.
+            let by = account.filter(|account| is_pod && account.pull_secrets == maker.pull_secrets);
+            return Some((&*maker.pull_secrets, by));
         }
-        match account {
-            _ if maker.kind == MakerKind::Pod => Named::Nothing,
-            None => Named::Unknown,
-            Some(None) => Named::NoAccount,
-            Some(Some(account)) if account.pull_secrets.is_empty() => Named::Nothing,
-            Some(Some(account)) => Named::ByAccount(account, &account.pull_secrets),
-        }
+        account.map(|account| (&*account.pull_secrets, Some(account)))
     }
 
     fn presence(&self, namespace: &str, name: &str) -> Presence<'a> {
@@ -294,10 +267,8 @@ impl<'a> Index<'a> {
             Some(Read::Content(looked)) => Presence::Read(looked),
             // It has come since.
             Some(Read::Absent) if !is_there => Presence::Absent,
-            Some(Read::Unread(reason)) if is_there => Presence::There(reason),
             Some(Read::Unread(reason)) => Presence::Unknown(reason),
-            _ if is_there => Presence::There("they are being read"),
-            None if self.cluster.heads.unknown.is_in(namespace) => {
+            None if !is_there && self.cluster.heads.unknown.is_in(namespace) => {
                 Presence::Unknown("the API server does not list the Secrets there")
             }
             _ => Presence::Unknown("they are being read"),
@@ -352,15 +323,13 @@ impl<'a> Index<'a> {
             drafts.add(Place::maker(maker), no_account(maker).idle(maker));
         }
         match self.named(maker) {
-            Named::Unknown | Named::NoAccount => {}
-            Named::Nothing => {
-                let draft = self.unnamed(maker);
-                if let Some(draft) = draft {
+            None => {}
+            Some(([], _)) => {
+                if let Some(draft) = self.unnamed(maker) {
                     drafts.add(Place::maker(maker), draft.idle(maker));
                 }
             }
-            Named::Own(names) => self.secrets(maker, names, None, drafts),
-            Named::ByAccount(account, names) => self.secrets(maker, names, Some(account), drafts),
+            Some((names, account)) => self.secrets(maker, names, account, drafts),
         }
     }
 
@@ -376,9 +345,8 @@ impl<'a> Index<'a> {
             .iter()
             .map(|name| (&**name, self.presence(&maker.namespace, name)))
             .collect();
-        let is_blind = all
-            .iter()
-            .any(|(_, presence)| matches!(presence, Presence::There(_) | Presence::Unknown(_)));
+        let mut presences = all.iter().map(|(_, presence)| presence);
+        let is_blind = presences.any(|one| matches!(one, Presence::Unknown(_)));
         let is_served = |image: &'a Image| {
             all.iter().any(|(_, presence)| match presence {
                 Presence::Read(looked) => self.serves(looked, image),
@@ -432,17 +400,12 @@ impl<'a> Index<'a> {
             fits.extend(image.map(|image| (name.to_owned(), image)));
         }
         let (first, image) = fits.first()?.clone();
-        let (kind, name) = maker.who();
         let account = maker.account();
         let is_hub = fits.iter().all(|(_, image)| domain(image) == "docker.io");
         let mut draft = Draft::new(
             Cause::SecretNotNamed,
             // Its images are pulled by anybody; Secrets for it are against rate limits mostly.
-            if is_hub {
-                Severity::Info
-            } else {
-                Severity::Warning
-            },
+            Severity::warning_if(!is_hub),
             Confidence::Medium,
         );
         draft.shown_by(image);
@@ -452,7 +415,7 @@ impl<'a> Index<'a> {
         } else {
             format!("names no Secret in imagePullSecrets, nor does its ServiceAccount {account}")
         };
-        draft.fact(format!("{kind} {name} {whom}"));
+        draft.fact(format!("{} {whom}", maker.shown()));
         draft.fact(match &names[..] {
             [one] => format!(
                 "Secret {one} in this namespace has a key for {}",
@@ -505,12 +468,15 @@ impl State<'_> {
         }
     }
 
+    fn is_unserved(&self, image: &Image) -> bool {
+        self.unserved.iter().any(|one| std::ptr::eq(*one, image))
+    }
+
     fn who(&self) -> String {
         if let Some(account) = self.account {
             return format!("ServiceAccount {}", account.name);
         }
-        let (kind, name) = self.maker.who();
-        format!("{kind} {name}")
+        self.maker.shown()
     }
 
     /// What the others make up for.
@@ -540,10 +506,8 @@ impl State<'_> {
             Cause::SecretMissing
         };
         let mut draft = Draft::new(cause, Severity::Critical, Confidence::High);
-        draft.fact(format!(
-            "{} names Secret {secret} in imagePullSecrets",
-            self.who()
-        ));
+        let who = self.who();
+        draft.fact(format!("{who} names Secret {secret} in imagePullSecrets"));
         draft.fact(format!(
             "the API server has no Secret {secret} in namespace {namespace}"
         ));
@@ -589,7 +553,7 @@ impl State<'_> {
             };
             let nearest = diagnose::nearest_key(mismatches.iter(), domain(image)).cloned();
             // One that nobody else serves tells most.
-            let is_unserved = self.unserved.iter().any(|one| std::ptr::eq(*one, image));
+            let is_unserved = self.is_unserved(image);
             if let Some(nearest) = nearest
                 && (near.is_none() || is_unserved)
             {
@@ -607,7 +571,7 @@ impl State<'_> {
         let is_common = self.account.is_some() || secret == CCES_OWN;
         let is_meant = near
             .as_ref()
-            .is_some_and(|(image, _)| self.unserved.iter().any(|one| std::ptr::eq(*one, *image)));
+            .is_some_and(|(image, _)| self.is_unserved(image));
         if is_common && !is_meant {
             return;
         }
@@ -618,20 +582,15 @@ impl State<'_> {
             (false, false) => Severity::Info,
         };
         let mut draft = Draft::new(Cause::SecretKeyMismatch, severity, Confidence::Medium);
+        let whose = self.account.map_or("it", |_| "its pods");
         let namespace = &self.maker.namespace;
         draft.fact(format!(
-            "{} names Secret {secret}, and no server key of it matches an image of {}",
-            self.who(),
-            if self.account.is_some() {
-                "its pods"
-            } else {
-                "it"
-            }
+            "{} names Secret {secret}, and no server key of it matches an image of {whose}",
+            self.who()
         ));
         match &near {
             Some((image, nearest)) => {
-                let key = &nearest.credential.key;
-                let rule = &nearest.rule;
+                let (key, rule) = (&nearest.credential.key, &nearest.rule);
                 draft.shown_by(image);
                 draft.fact(format!(
                     "the nearest key, '{key}', for {}: {rule}",
@@ -639,25 +598,19 @@ impl State<'_> {
                 ));
                 draft.hint = mend_key(namespace, secret, image, nearest);
             }
-            None if rules.is_empty() => draft.fact("it has no server key at all"),
             None => {
-                let keys: Vec<String> = rules
-                    .iter()
-                    .map(|mismatch| mismatch.credential.key.clone())
-                    .collect();
-                draft.fact(format!(
-                    "its keys are for other registries: {}",
-                    listed(&keys)
-                ));
+                let keys: Vec<String> = rules.into_iter().map(|rule| rule.credential.key).collect();
+                draft.fact(if keys.is_empty() {
+                    "it has no server key at all".to_owned()
+                } else {
+                    format!("its keys are for other registries: {}", listed(&keys))
+                });
+                let first = self.unserved.first();
+                let wanted = first.map_or("the images' registries", |image| domain(image));
+                draft.hint = format!(
+                    "Name a Secret with a login for {wanted} instead, or take {secret} out of imagePullSecrets."
+                );
             }
-        }
-        if near.is_none() {
-            draft.hint = format!(
-                "Name a Secret with a login for {} instead, or take {secret} out of imagePullSecrets.",
-                self.unserved
-                    .first()
-                    .map_or("the images' registries", |image| domain(image))
-            );
         }
         self.weigh(&mut draft);
         self.add(secret, draft, drafts);
@@ -680,10 +633,7 @@ fn domain(image: &Image) -> &str {
 }
 
 fn mend_key(namespace: &str, secret: &str, image: &Image, nearest: &KeyMismatch) -> String {
-    let server = match domain(image) {
-        "docker.io" => "https://index.docker.io/v1/",
-        domain => domain,
-    };
+    let server = diagnose::docker_server(domain(image));
     let key = &nearest.credential.key;
     if nearest.rule == MatchRule::Empty {
         return format!(
@@ -696,16 +646,15 @@ fn mend_key(namespace: &str, secret: &str, image: &Image, nearest: &KeyMismatch)
 }
 
 fn no_account(maker: &Maker) -> Draft {
-    let (kind, name) = maker.who();
-    let (account, namespace) = (maker.account(), &maker.namespace);
+    let (who, account, namespace) = (maker.shown(), maker.account(), &maker.namespace);
     let mut draft = Draft::new(
         Cause::ServiceAccountMissing,
         Severity::Critical,
         Confidence::High,
     );
     draft.fact(match &maker.service_account {
-        Some(_) => format!("{kind} {name} has serviceAccountName {account}"),
-        None => format!("{kind} {name} names no service account, so it is default's"),
+        Some(_) => format!("{who} has serviceAccountName {account}"),
+        None => format!("{who} names no service account, so it is default's"),
     });
     draft.fact(format!(
         "namespace {namespace} has no ServiceAccount {account}: the API server refuses its pods"
@@ -750,28 +699,21 @@ impl Place {
 #[derive(Clone, Debug, Default)]
 struct Users {
     names: BTreeSet<String>,
-    /// None of them makes pods.
-    are_idle: Option<bool>,
+    /// One of them makes pods.
+    make_pods: bool,
     /// One of them makes pods, and no other Secret of it would do.
     need_it: bool,
 }
 
 impl Users {
     fn add(&mut self, maker: &Maker) {
-        let (kind, name) = maker.who();
-        self.names.insert(format!("{kind} {name}"));
-        self.are_idle = Some(self.are_idle.unwrap_or(true) && maker.is_idle);
+        self.names.insert(maker.shown());
+        self.make_pods |= !maker.is_idle;
     }
 
     fn told(&self) -> String {
-        let first: Vec<String> = self.names.iter().take(MOST_TOLD).cloned().collect();
-        let more = self.names.len() - first.len();
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
-        format!("used by {}{more}", first.join(", "))
+        let names: Vec<String> = self.names.iter().cloned().collect();
+        format!("used by {}", listed(&names))
     }
 }
 
@@ -820,9 +762,9 @@ impl Draft {
     fn idle(mut self, maker: &Maker) -> Self {
         if maker.is_idle {
             self.severity = self.severity.min(Severity::Warning);
-            let (kind, name) = maker.who();
+            let who = maker.shown();
             self.fact(format!(
-                "{kind} {name} makes no pods at present (replicas: 0, or suspended)"
+                "{who} makes no pods at present (replicas: 0, or suspended)"
             ));
         }
         self

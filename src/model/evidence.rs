@@ -546,6 +546,13 @@ impl Evidence {
     }
 }
 
+impl Attempt {
+    /// Why it got no token, or no answer by it.
+    pub fn failure(&self) -> Option<String> {
+        self.token.words().or_else(|| self.head.words())
+    }
+}
+
 impl Walk {
     /// The host had a layer to give, or need not: the image has none, or a host before it gives them.
     pub fn serves_layers(&self) -> bool {
@@ -571,14 +578,11 @@ impl Walk {
     pub fn failure(&self) -> Option<String> {
         for leg in &self.legs {
             let tunnel = leg.tunnel.as_ref().and_then(Step::fault);
-            let words = leg
-                .resolve
-                .outcome
-                .fault()
-                .map(ToString::to_string)
-                .or_else(|| leg.connect.outcome.fault().map(ToString::to_string))
+            let words = leg.resolve.outcome.words();
+            let words = words
+                .or_else(|| leg.connect.outcome.words())
                 .or_else(|| tunnel.map(ToString::to_string))
-                .or_else(|| leg.tls.outcome.fault().map(ToString::to_string));
+                .or_else(|| leg.tls.outcome.words());
             if words.is_some() {
                 return words;
             }
@@ -594,11 +598,9 @@ impl Walk {
             && attempt.head.done().is_none()
             && !has_it
         {
-            let token = attempt.token.fault().map(ToString::to_string);
-            return token.or_else(|| attempt.head.fault().map(ToString::to_string));
+            return attempt.failure();
         }
-        let manifest = self.manifest.fault().map(ToString::to_string);
-        manifest.or_else(|| self.blob.fault().map(ToString::to_string))
+        self.manifest.words().or_else(|| self.blob.words())
     }
 
     /// The legs of a role, in the order they were found; a blob may be redirected more than once.

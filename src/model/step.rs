@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::Role;
-use super::fault::Phase;
+use super::fault::{HttpFault, Phase};
 use super::units::seconds;
 
 /// How a phase ended.
@@ -45,6 +45,14 @@ impl<T, F> Step<T, F> {
         }
     }
 
+    /// Its fault, in words.
+    pub fn words(&self) -> Option<String>
+    where
+        F: ToString,
+    {
+        self.fault().map(F::to_string)
+    }
+
     /// How long it took; `None` when it was not run.
     pub fn took(&self) -> Option<Duration> {
         match self {
@@ -58,6 +66,16 @@ impl<T, F> Step<T, F> {
         match result {
             Ok(value) => Self::Done { value, took },
             Err(fault) => Self::Failed { fault, took },
+        }
+    }
+}
+
+impl<T> Step<T, HttpFault> {
+    /// The status that it failed by.
+    pub fn status(&self) -> Option<u16> {
+        match self.fault()? {
+            HttpFault::Status { status, .. } => Some(*status),
+            _ => None,
         }
     }
 }

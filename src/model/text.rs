@@ -24,6 +24,12 @@ pub fn clean(text: &str, limit: usize) -> String {
     shown
 }
 
+/// Several things, with commas between them.
+pub fn joined(items: impl IntoIterator<Item: ToString>) -> String {
+    let words: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    words.join(", ")
+}
+
 /// How a page for people stands in a fault. Its title is for the operator: whoever it was made for need
 /// not be the tenant whose pod gets an Event.
 pub fn titled(title: &str) -> String {

@@ -116,6 +116,12 @@ impl Vantage {
 }
 
 impl Vantage {
+    /// It is in Huawei Cloud, or one by the same hands.
+    pub fn is_huawei(&self) -> bool {
+        let sign = self.provider.as_ref();
+        sign.is_some_and(|sign| sign.provider.is_huawei())
+    }
+
     /// Why this is not seen, in words.
     pub fn reasons(&self, what: Unseen) -> impl Iterator<Item = &str> {
         let because = self.unseen_because.iter();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::model::text::clean;
 use crate::model::units::Bytes;
@@ -132,17 +132,16 @@ pub fn read(reason: &str, message: &str) -> Option<Said> {
     let message = beginning(message, MOST_READ);
     let message = message.strip_prefix(COMBINED).unwrap_or(message);
     match reason {
-        "Pulling" => named(message, &["Pulling image ", "pulling image "]).map(|(image, _)| {
-            let image = image.into_owned();
-            Said::Pulling { image }
-        }),
+        "Pulling" => {
+            let (image, _) = named(message, &["Pulling image ", "pulling image "])?;
+            Some(Said::Pulling { image })
+        }
         "Pulled" => pulled(message),
         "Failed" => failed(message),
         "BackOff" => {
             // Containers that crash have the same reason.
             let (image, _) = named(message, &["Back-off pulling image "])?;
-            let image = Some(image.into_owned());
-            Some(Said::StillFailing { image })
+            Some(Said::StillFailing { image: Some(image) })
         }
         "FailedToRetrieveImagePullSecret" => {
             let names = message.split_once('(')?.1.split_once(')')?.0;
@@ -152,21 +151,16 @@ pub fn read(reason: &str, message: &str) -> Option<Said> {
         }
         "ErrImageNeverPull" => {
             let (image, _) = named(message, &["Container image "])?;
-            let image = image.into_owned();
             Some(Said::NeverPulled { image })
         }
         "InspectFailed" => {
-            let (image, rest) = named(
-                message,
-                &[
-                    "Failed to apply default image tag ",
-                    "Failed to inspect image ",
-                ],
-            )?;
-            Some(Said::NotInspected {
-                image: image.into_owned(),
-                text: rest.strip_prefix(": ").unwrap_or(rest).to_owned(),
-            })
+            const BEGINNINGS: [&str; 2] = [
+                "Failed to apply default image tag ",
+                "Failed to inspect image ",
+            ];
+            let (image, rest) = named(message, &BEGINNINGS)?;
+            let text = rest.strip_prefix(": ").unwrap_or(rest).to_owned();
+            Some(Said::NotInspected { image, text })
         }
         _ => None,
     }
@@ -174,10 +168,8 @@ pub fn read(reason: &str, message: &str) -> Option<Said> {
 
 fn pulled(message: &str) -> Option<Said> {
     if let Some((image, rest)) = named(message, &["Container image "]) {
-        let image = image.into_owned();
-        return rest
-            .starts_with(" already present on machine")
-            .then_some(Said::Present { image });
+        let is_present = rest.starts_with(" already present on machine");
+        return is_present.then_some(Said::Present { image });
     }
     let (image, rest) = named(message, &["Successfully pulled image "])?;
     let rest = rest.strip_prefix(" in ")?;
@@ -190,16 +182,13 @@ fn pulled(message: &str) -> Option<Said> {
             .filter(|size| *size > 0)
             .map(Bytes),
     };
-    let image = image.into_owned();
     Some(Said::Pulled { image, took })
 }
 
 fn failed(message: &str) -> Option<Said> {
     if let Some((image, rest)) = named(message, &["Failed to pull image "]) {
-        return Some(Said::Failed {
-            image: image.into_owned(),
-            text: rest.strip_prefix(": ").unwrap_or(rest).to_owned(),
-        });
+        let text = rest.strip_prefix(": ").unwrap_or(rest).to_owned();
+        return Some(Said::Failed { image, text });
     }
     let state = message.strip_prefix("Error: ")?;
     // Other failures of containers have the same reason.
@@ -209,16 +198,13 @@ fn failed(message: &str) -> Option<Said> {
 }
 
 /// The image that is quoted behind one of these beginnings, and what comes then.
-fn named<'a>(
-    message: &'a str,
-    beginnings: &[&str],
-) -> Option<(std::borrow::Cow<'a, str>, &'a str)> {
+fn named<'a>(message: &'a str, beginnings: &[&str]) -> Option<(String, &'a str)> {
     let rest = beginnings
         .iter()
         .find_map(|beginning| message.strip_prefix(beginning))?;
     let (image, rest) = rest.strip_prefix('"')?.split_once('"')?;
     let is_name = image.len() <= LONGEST_IMAGE;
-    is_name.then(|| (image.into(), rest))
+    is_name.then(|| (image.to_owned(), rest))
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
@@ -228,11 +214,7 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 
 /// The first bytes of a text, cut between characters.
 pub(super) fn beginning(text: &str, most: usize) -> &str {
-    if text.len() <= most {
-        return text;
-    }
-    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at));
-    &text[..end.unwrap_or(0)]
+    &text[..text.floor_char_boundary(most)]
 }
 
 /// A day is longer than any pull: what says more is no pull's time.
@@ -240,28 +222,7 @@ const LONGEST: Duration = Duration::from_hours(24);
 
 /// A duration as Go prints it: `313ms`, `1m2.3s`, `1h0m1.5s`, `4.5µs`.
 pub fn duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 7] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("μs", 1e-6),
-        ("ms", 1e-3),
-        ("s", 1.0),
-        ("m", 60.0),
-    ];
-    let (mut rest, mut seconds, mut is_empty) = (text, 0.0, true);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let of_unit = &rest[digits..];
-        let (length, factor) = match UNITS.iter().find(|(unit, _)| of_unit.starts_with(unit)) {
-            Some((unit, factor)) => (unit.len(), *factor),
-            None => (of_unit.starts_with('h').then_some(1)?, 3600.0),
-        };
-        seconds += number * factor;
-        rest = &of_unit[length..];
-        is_empty = false;
-    }
-    let duration = Duration::try_from_secs_f64(seconds).ok()?;
-    (!is_empty && duration <= LONGEST).then_some(duration)
+    let duration: SignedDuration = text.parse().ok()?;
+    let duration = Duration::try_from(duration).ok()?;
+    (duration <= LONGEST).then_some(duration)
 }

@@ -3,9 +3,6 @@
 //! A text is less than a walk: it has one error of one host. Where it fits several causes, the one that
 //! claims least comes first, and the others beside it; where it fits none, there is none.
 
-use super::patterns::path;
-use std::cmp::Reverse;
-
 use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::{Role, split_port};
 use crate::model::reference::Reference;
@@ -13,7 +10,7 @@ use crate::model::text::clean;
 use crate::redact::shown;
 
 use super::event::beginning;
-use super::patterns::{self, Group, Match};
+use super::patterns::{self, Group, Match, path};
 
 /// What a text tells.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -48,10 +45,10 @@ pub fn judge(image: &str, text: &str) -> Told {
     let registry = registry_host(image);
     // The kubelet tries each credential that matches, and tells all that became of them: [one, another].
     let inner = text.trim();
-    let Some(list) = inner
+    let list = inner
         .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    else {
+        .and_then(|rest| rest.strip_suffix(']'));
+    let Some(list) = list else {
         return judge_one(registry.as_deref(), inner);
     };
     let all: Vec<(&str, Told)> = tries(list)
@@ -62,14 +59,12 @@ pub fn judge(image: &str, text: &str) -> Told {
     // a credential that was taken, and not by the stale one before it.
     // That nothing is had without a credential tells nothing where one was tried.
     let is_anonymous = |one: &str| one.contains("failed to fetch anonymous token");
-    let furthest = |at: &usize| {
-        let (one, told) = &all[*at];
-        (!is_anonymous(one), progress(told), Reverse(*at))
-    };
-    let Some(first) = (0..all.len()).max_by_key(furthest) else {
+    // Of several that are as far, the first.
+    let furthest = |(one, told): &&(&str, Told)| (!is_anonymous(one), progress(told));
+    let Some((_, first)) = all.iter().rev().max_by_key(furthest) else {
         return Told::default();
     };
-    let mut told = all[first].1.clone();
+    let mut told = first.clone();
     for (one, other) in &all {
         if let Some(cause) = other.cause
             && !is_anonymous(one)

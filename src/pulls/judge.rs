@@ -40,10 +40,8 @@ pub fn judge(pulls: &[Took], node_rate: Option<f64>) -> Option<Slow> {
 
 /// More of the time is waiting than pulling.
 fn waits(pulls: &[Took]) -> Option<Slow> {
-    let known: Vec<(Duration, Duration)> = pulls
-        .iter()
-        .filter_map(|took| Some((took.waiting()?, took.pulling)))
-        .collect();
+    let known = |took: &Took| Some((took.waiting()?, took.pulling));
+    let known: Vec<(Duration, Duration)> = pulls.iter().filter_map(known).collect();
     let waiting = mean(known.iter().map(|(waiting, _)| *waiting))?;
     let pulling = mean(known.iter().map(|(_, pulling)| *pulling))?;
     let many = known.iter().filter(|(waiting, _)| *waiting >= LEAST_WAIT);

@@ -28,18 +28,18 @@ pub(super) struct Match {
 struct Rule {
     /// All of them stand in the text.
     words: &'static [&'static str],
-    cause: Cause,
-    or: &'static [Cause],
-    group: Group,
+    found: Match,
 }
 
 macro_rules! rules {
     ($($group:ident { $([$($word:literal),+] $cause:ident $(or $($other:ident),+)?;)* })*) => {
         &[$($(Rule {
             words: &[$($word),+],
-            cause: Cause::$cause,
-            or: &[$($(Cause::$other),+)?],
-            group: Group::$group,
+            found: Match {
+                cause: Cause::$cause,
+                or: &[$($(Cause::$other),+)?],
+                group: Group::$group,
+            },
         }),*),*]
     };
 }
@@ -272,7 +272,8 @@ pub(super) fn find(
     if NO_RUNTIME.iter().any(|words| text.contains(words)) {
         return None;
     }
-    let of = |rules: &'static [Rule]| rules.iter().find(|rule| rule.fits(text)).map(Rule::matched);
+    let fits = |rule: &&Rule| rule.words.iter().all(|word| text.contains(word));
+    let of = |rules: &[Rule]| rules.iter().find(fits).map(|rule| rule.found);
     of(LOCAL)
         .or_else(|| of(WIRE))
         .or_else(|| of_proxy(text))
@@ -290,20 +291,6 @@ pub(super) fn find(
             (url.is_some() && text.ends_with(": EOF"))
                 .then_some(other(Cause::TcpReset, &[Cause::TlsReset]))
         })
-}
-
-impl Rule {
-    fn fits(&self, text: &str) -> bool {
-        self.words.iter().all(|word| text.contains(word))
-    }
-
-    fn matched(&self) -> Match {
-        Match {
-            cause: self.cause,
-            or: self.or,
-            group: self.group,
-        }
-    }
 }
 
 fn other(cause: Cause, or: &'static [Cause]) -> Match {
@@ -333,8 +320,8 @@ fn of_proxy(text: &str) -> Option<Match> {
 
 /// A refusal of the storage is of the storage, whatever words it has for it.
 fn of_storage(leg: Option<Role>, url: Option<&str>, status: Option<u16>) -> Option<Match> {
-    let is_storage = leg == Some(Role::Blob)
-        && url.is_some_and(|url| !super::patterns::path(url).starts_with("/v2/"));
+    let is_storage =
+        leg == Some(Role::Blob) && url.is_some_and(|url| !path(url).starts_with("/v2/"));
     match status? {
         // S3 answers 400 where a token comes along with a signature.
         400 if is_storage => Some(other(Cause::BlobDenied, &[Cause::RequestRefused])),
@@ -371,7 +358,7 @@ fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match>
 }
 
 fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match> {
-    let path = url.map(super::patterns::path).unwrap_or_default();
+    let path = url.map(path).unwrap_or_default();
     let found = match (status, leg) {
         (407, _) => other(Cause::ProxyMiss, &[]),
         (429, _) => other(Cause::RateLimited, &[]),
@@ -422,7 +409,7 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
     if let Some(found) = of_kind(text) {
         return Some(found);
     }
-    let is_manifest = url.is_some_and(|url| super::patterns::path(url).contains("/manifests/"))
+    let is_manifest = url.is_some_and(|url| path(url).contains("/manifests/"))
         || text.contains(".manifest.")
         || text.contains(".index.");
     if leg == Some(Role::Blob) && !is_manifest {

@@ -48,7 +48,7 @@ const MOST_IMAGES: usize = 256;
 const STILL: Duration = Duration::from_mins(11);
 
 /// What an operator bounds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Pairs of registry and node.
     pub most_pairs: usize,
@@ -62,7 +62,7 @@ pub struct Limits {
 type PairKey = (Arc<str>, Arc<str>);
 
 /// All of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tally {
     limits: Limits,
     /// What happened before counts as known.
@@ -168,16 +168,7 @@ impl Tally {
         Self {
             limits,
             since: whole_second(since),
-            is_underway: false,
-            seen: HashMap::new(),
-            pairs: BTreeMap::new(),
-            failing: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            newest: VecDeque::new(),
-            unknown: VecDeque::new(),
-            counts: BTreeMap::new(),
-            unknown_texts: 0,
-            uncounted: 0,
+            ..Self::default()
         }
     }
 
@@ -225,46 +216,40 @@ impl Tally {
         let Some(said) = read(&event.reason, &event.message) else {
             return;
         };
-        let Some(times) = self.occurrences(event) else {
-            self.uncounted += 1;
+        let Some(new) = self.occurrences(event) else {
             return;
         };
         // A clock that is ahead must not keep a failure alive for longer.
         let at = event.last.or(event.first).unwrap_or(now).min(now);
-        if times.is_known {
-            return;
+        if new > 0 {
+            *self.counts.entry(said.as_str()).or_default() += new;
         }
-        if times.new > 0 {
-            *self.counts.entry(said.as_str()).or_default() += times.new;
-        }
-        self.note(event, said, at, times.new);
+        self.note(event, said, at, new);
     }
 
-    /// How often it has happened since it was seen last; `None` where there is no room to remember.
-    fn occurrences(&mut self, event: &Event) -> Option<Times> {
+    /// How often it has happened since it was seen last; `None` where it has not, or there is no room to
+    /// remember.
+    fn occurrences(&mut self, event: &Event) -> Option<u64> {
         let key = key_of(&event.uid);
         let count = event.count.max(1);
         if let Some(seen) = self.seen.get_mut(&key) {
             let new = count.saturating_sub(seen.count);
             seen.count = seen.count.max(count);
             seen.is_listed = true;
-            let is_known = new == 0;
-            return Some(Times { new, is_known });
+            return (new > 0).then_some(new);
         }
         if self.seen.len() >= MOST_EVENTS {
+            self.uncounted += 1;
             return None;
         }
         let is_listed = true;
         self.seen.insert(key, Seen { count, is_listed });
         let after = |at: Option<Timestamp>| at.is_some_and(|at| at >= self.since);
         // In the first list there may be what happened earlier; what comes later is new.
-        let new = if self.is_underway || after(event.first) {
-            count
-        } else {
-            u64::from(after(event.last))
-        };
-        let is_known = false;
-        Some(Times { new, is_known })
+        if self.is_underway || after(event.first) {
+            return Some(count);
+        }
+        Some(u64::from(after(event.last)))
     }
 
     fn note(&mut self, event: &Event, said: Said, at: Timestamp, new: u64) {
@@ -277,6 +262,16 @@ impl Tally {
         };
         let node: Arc<str> = Arc::from(clean(&event.node, LONGEST_NAME));
         let registry = said.image().and_then(registry_of).unwrap_or_default();
+        let failing = |image: &str, told, text: &str| Failing {
+            image: clean(image, MOST_IMAGE),
+            registry: registry.clone(),
+            node: node.clone(),
+            text: shown(text),
+            told,
+            first: at,
+            last: at,
+            count: 0,
+        };
         match said {
             Said::Pulling { .. } => {}
             Said::Present { image } => {
@@ -295,47 +290,41 @@ impl Tally {
                         self.uncounted += new;
                     }
                 }
-                let ContainerKey {
-                    namespace,
-                    pod,
-                    container,
-                    ..
-                } = container;
-                let image = clean(&image, MOST_IMAGE);
                 self.show(Pull {
                     at,
-                    namespace,
-                    pod,
-                    container,
-                    image,
+                    namespace: container.namespace,
+                    pod: container.pod,
+                    container: container.container,
+                    image: clean(&image, MOST_IMAGE),
                     registry,
                     node,
                     took,
                 });
             }
-            Said::StillFailing { image } => self.still_failing(container, image, node, at),
+            Said::StillFailing { image } => {
+                let failing = image.map(|image| failing(&image, Told::default(), ""));
+                self.still_failing(container, failing, at);
+            }
             Said::SecretsMissing { names } => {
                 let key = (container.namespace, container.pod);
                 if self.secrets.len() < MOST_FAILING || self.secrets.contains_key(&key) {
                     let last = at;
-                    self.secrets
-                        .insert(key, SecretsMissing { names, node, last });
+                    let missing = SecretsMissing { names, node, last };
+                    self.secrets.insert(key, missing);
                 } else {
                     self.uncounted += 1;
                 }
             }
             Said::Failed { image, text } | Said::NotInspected { image, text } => {
                 let told = failure::judge(&image, &text);
-                let failing = Failing::new(&image, registry, node, told, &text, at);
-                self.failed(container, failing, new);
+                self.failed(container, failing(&image, told, &text), new);
             }
             Said::NeverPulled { image } => {
                 let told = Told {
                     cause: Some(Cause::NoPull),
                     ..Told::default()
                 };
-                let failing = Failing::new(&image, registry, node, told, &event.message, at);
-                self.failed(container, failing, new);
+                self.failed(container, failing(&image, told, &event.message), new);
             }
         }
     }
@@ -355,11 +344,7 @@ impl Tally {
         }
         failing.count = new.max(1);
         let Some(before) = self.failing.get_mut(&container) else {
-            if self.failing.len() < MOST_FAILING {
-                self.failing.insert(container, failing);
-            } else {
-                self.uncounted += 1;
-            }
+            self.keep(container, failing);
             return;
         };
         before.count += failing.count;
@@ -374,25 +359,20 @@ impl Tally {
     }
 
     /// The next try waits: what the last one came to still stands.
-    fn still_failing(
-        &mut self,
-        container: ContainerKey,
-        image: Option<String>,
-        node: Arc<str>,
-        at: Timestamp,
-    ) {
-        if let Some(failing) = self.failing.get_mut(&container) {
-            failing.last = failing.last.max(at);
-            return;
+    fn still_failing(&mut self, container: ContainerKey, failing: Option<Failing>, at: Timestamp) {
+        if let Some(known) = self.failing.get_mut(&container) {
+            known.last = known.last.max(at);
+        } else if let Some(failing) = failing {
+            self.keep(container, failing);
         }
-        let Some(image) = image else { return };
-        if self.failing.len() >= MOST_FAILING {
+    }
+
+    fn keep(&mut self, container: ContainerKey, failing: Failing) {
+        if self.failing.len() < MOST_FAILING {
+            self.failing.insert(container, failing);
+        } else {
             self.uncounted += 1;
-            return;
         }
-        let registry = registry_of(&image).unwrap_or_default();
-        let failing = Failing::new(&image, registry, node, Told::default(), "", at);
-        self.failing.insert(container, failing);
     }
 
     fn recovered(&mut self, container: &ContainerKey, at: Timestamp) {
@@ -406,13 +386,12 @@ impl Tally {
         let is_same = |known: &Unknown| known.text == failing.text;
         let place = self.unknown.iter().position(is_same);
         let before = place.and_then(|place| self.unknown.remove(place));
+        let last = before.as_ref().map(|before| before.last);
         self.unknown.push_front(Unknown {
             text: failing.text.clone(),
             registry: failing.registry.clone(),
             node: failing.node.clone(),
-            last: before
-                .as_ref()
-                .map_or(failing.last, |before| before.last.max(failing.last)),
+            last: last.map_or(failing.last, |last| last.max(failing.last)),
             count: before.map_or(0, |before| before.count) + new.max(1),
         });
         self.unknown.truncate(MOST_UNKNOWN);
@@ -440,39 +419,9 @@ impl Tally {
         };
         let idle = self.limits.idle;
         self.pairs.retain(|_, pair| is_within(pair.last, idle));
-        self.failing
-            .retain(|_, failing| is_within(failing.last, STILL));
-        self.secrets
-            .retain(|_, missing| is_within(missing.last, STILL));
+        self.failing.retain(|_, one| is_within(one.last, STILL));
+        self.secrets.retain(|_, one| is_within(one.last, STILL));
     }
-}
-
-impl Failing {
-    fn new(
-        image: &str,
-        registry: Arc<str>,
-        node: Arc<str>,
-        told: Told,
-        text: &str,
-        at: Timestamp,
-    ) -> Self {
-        Self {
-            image: clean(image, MOST_IMAGE),
-            registry,
-            node,
-            text: shown(text),
-            told,
-            first: at,
-            last: at,
-            count: 0,
-        }
-    }
-}
-
-struct Times {
-    new: u64,
-    /// Nothing about it is new.
-    is_known: bool,
 }
 
 impl Pair {

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::reasons::IMAGE_REASONS;
 use crate::model::kubelet::{KubeletVersion, PresentImages, present_images};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
@@ -43,16 +44,8 @@ impl Container {
     /// It waits for its image, after at least one pull that failed (kubernetes
     /// `pkg/kubelet/images/types.go`).
     pub fn waits_for_image(&self) -> bool {
-        let of_images = [
-            "ErrImagePull",
-            "ImagePullBackOff",
-            "ImageInspectError",
-            "RegistryUnavailable",
-            "SignatureValidationFailed",
-        ];
-        self.waits
-            .as_deref()
-            .is_some_and(|reason| of_images.contains(&reason))
+        let reason = self.waits.as_deref();
+        reason.is_some_and(|reason| IMAGE_REASONS.contains(&reason))
     }
 }
 
@@ -98,18 +91,15 @@ fn matches(pattern: &str, name: &str) -> bool {
     let Some(mut left) = name.strip_prefix(head) else {
         return false;
     };
-    let mut parts = rest.split('*').peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return left.ends_with(part);
-        }
-        // The first place leaves most for the rest.
-        match left.find(part) {
-            Some(at) => left = &left[at + part.len()..],
-            None => return false,
-        }
+    let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in between.split('*') {
+        // The first one leaves most for the rest.
+        let Some((_, after)) = left.split_once(part) else {
+            return false;
+        };
+        left = after;
     }
-    true
+    left.ends_with(last)
 }
 
 /// What a node's pods come to.
@@ -183,9 +173,8 @@ impl Use {
 }
 
 fn policy(container: &Container, image: &Reference) -> PullPolicy {
-    container
-        .policy
-        .unwrap_or_else(|| PullPolicy::default_for(image))
+    let given = container.policy;
+    given.unwrap_or_else(|| PullPolicy::default_for(image))
 }
 
 impl Wanted {
@@ -230,19 +219,22 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
             });
             let group = groups
                 .entry(name(&reference, secrets.as_ref()))
-                .or_insert_with(|| Group::new(secrets));
+                .or_insert_with(|| Group {
+                    secrets,
+                    is_platform: true,
+                    images: BTreeMap::new(),
+                    uses: Vec::new(),
+                });
             group.add(pod, container, reference, scope);
         }
     }
     let mut wanted = Vec::new();
     for (name, group) in groups {
-        let is_platform = group.is_platform;
-        let list = if is_platform {
-            &mut found.platform
+        if group.is_platform {
+            found.platform.extend(group.wanted(name));
         } else {
-            &mut wanted
-        };
-        list.extend(group.wanted(name));
+            wanted.extend(group.wanted(name));
+        }
     }
     // Those that somebody waits for, then those that most pods want.
     wanted.sort_by_key(|one: &Wanted| (!one.is_waited_for(), Reverse(one.uses.len())));
@@ -297,15 +289,6 @@ impl Rank {
 }
 
 impl Group {
-    fn new(secrets: Option<SecretRefs>) -> Self {
-        Self {
-            secrets,
-            is_platform: true,
-            images: BTreeMap::new(),
-            uses: Vec::new(),
-        }
-    }
-
     fn add(&mut self, pod: &Pod, container: &Container, reference: Reference, scope: &Scope) {
         let rank = Rank::of(container, policy(container, &reference));
         self.is_platform &= scope.platform_namespaces.contains(&pod.namespace);

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 use strsim::levenshtein;
 
+use crate::model::text::printable;
 use crate::model::workload::{EipFault, EipProblem};
 
 const PREFIX: &str = "yangtse.io/";
@@ -64,21 +65,16 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
             }
             continue;
         };
-        match value.as_str() {
-            Some(text) => {
-                if let Some(fault) = judge(name, text, by_traffic) {
-                    note(key, fault);
-                }
-            }
-            None => note(
-                key,
-                EipFault::InvalidValue {
-                    value: shown(value),
-                    wanted:
-                        "it in quotes: annotations are strings, and the API server refuses others"
-                            .to_owned(),
-                },
-            ),
+        let fault = match value.as_str() {
+            Some(text) => judge(name, text, by_traffic),
+            None => Some(EipFault::InvalidValue {
+                value: shown(value),
+                wanted: "it in quotes: annotations are strings, and the API server refuses others"
+                    .to_owned(),
+            }),
+        };
+        if let Some(fault) = fault {
+            note(key, fault);
         }
     }
     let has = |name: &str| annotations.contains_key(&format!("{PREFIX}{name}"));
@@ -89,15 +85,11 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
             }
         }
     }
-    let keys: Vec<String> = SHAPING
-        .iter()
-        .filter(|name| has(name))
-        .map(|name| format!("{PREFIX}{name}"))
-        .collect();
+    let shaping = SHAPING.iter().filter(|name| has(name));
+    let keys: Vec<String> = shaping.map(|name| format!("{PREFIX}{name}")).collect();
     // One that is no string has been told already.
-    let is_off = annotations
-        .get(POD_WITH_EIP)
-        .is_none_or(|value| matches!(value.as_str(), Some("false" | "")));
+    let switch = annotations.get(POD_WITH_EIP);
+    let is_off = switch.is_none_or(|value| matches!(value.as_str(), Some("false" | "")));
     if is_off && !keys.is_empty() && !has("eip-id") && !has("eip-pool") {
         note(POD_WITH_EIP, EipFault::WithoutEffect { keys });
     }
@@ -105,9 +97,13 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
 }
 
 /// The keys of the plugin among these.
-pub fn keys(annotations: &Map<String, Value>) -> Vec<String> {
+pub fn misplaced(kind: &str, annotations: &Map<String, Value>) -> Option<EipProblem> {
     let is_ours = |key: &&String| key.strip_prefix(PREFIX).is_some_and(|n| KEYS.contains(&n));
-    annotations.keys().filter(is_ours).cloned().collect()
+    let keys: Vec<String> = annotations.keys().filter(is_ours).cloned().collect();
+    (!keys.is_empty()).then(|| EipProblem {
+        key: printable(kind),
+        fault: EipFault::Misplaced { keys },
+    })
 }
 
 /// One value by the table of the documentation.
@@ -161,16 +157,10 @@ fn judge(name: &str, value: &str, by_traffic: bool) -> Option<EipFault> {
                 invalid("1 to 64 of letters, digits, '-', '_' and '.'")
             }
         }
-        "static-eip-expire-duration" => {
-            let is_duration = value
-                .parse::<jiff::SignedDuration>()
-                .is_ok_and(|d| d.is_positive());
-            if is_duration {
-                None
-            } else {
-                invalid("a duration, for instance \"5m\" or \"1h30m\"")
-            }
-        }
+        "static-eip-expire-duration" => match value.parse::<jiff::SignedDuration>() {
+            Ok(duration) if duration.is_positive() => None,
+            _ => invalid("a duration, for instance \"5m\" or \"1h30m\""),
+        },
         "allocated-ipv4-eip" => Some(EipFault::WrittenBack),
         _ if value.trim().is_empty() || value.chars().any(char::is_whitespace) => {
             invalid("an ID or name without blanks")

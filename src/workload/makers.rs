@@ -121,13 +121,7 @@ pub fn eip_problems(
         // A pod that runs has been written to by the controller.
         problems.retain(|problem| problem.fault != EipFault::WrittenBack);
     } else {
-        let keys = eip::keys(own);
-        if !keys.is_empty() {
-            problems.push(EipProblem {
-                key: kind.as_str().to_owned(),
-                fault: EipFault::Misplaced { keys },
-            });
-        }
+        problems.extend(eip::misplaced(kind.as_str(), own));
     }
     problems.into()
 }
@@ -144,6 +138,12 @@ impl Maker {
             Some((kind, name)) => (kind, name),
             None => (self.kind.as_str(), &self.name),
         }
+    }
+
+    /// The same in one: `Deployment web`.
+    pub fn shown(&self) -> String {
+        let (kind, name) = self.who();
+        format!("{kind} {name}")
     }
 }
 

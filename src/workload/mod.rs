@@ -9,14 +9,15 @@ pub mod stuck;
 pub mod volumes;
 pub mod waiting;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::model::documents;
 use crate::model::reference::Reference;
-use crate::model::text::printable;
-use crate::model::workload::{ContainerKind, EipFault, EipProblem, PodUse, PullPolicy};
+use crate::model::text::{joined, printable};
+use crate::model::workload::{ContainerKind, EipProblem, PodUse, PullPolicy};
 
 /// A manifest that makes pods.
 #[derive(Clone, Debug)]
@@ -50,30 +51,21 @@ struct Container {
 pub fn read(bytes: &[u8], path: &str) -> Result<Vec<Workload>, String> {
     let path = printable(path);
     let documents = documents::read(bytes).map_err(|reason| format!("{path}: {reason}"))?;
-    let mut workloads = Vec::new();
-    let mut others = Vec::new();
+    let mut found = Found::default();
     for (index, document) in documents.iter().enumerate() {
         let place = if documents.len() > 1 {
             format!("{path}, document {}", index + 1)
         } else {
             path.clone()
         };
-        collect(
-            document,
-            &path,
-            &place,
-            &mut workloads,
-            &mut others,
-            MAX_DEPTH,
-        )?;
+        found.collect(document, &path, &place, MAX_DEPTH)?;
     }
+    let Found { workloads, others } = found;
     if workloads.is_empty() {
-        others.sort();
-        others.dedup();
         let found = if others.is_empty() {
             "no Kubernetes object".to_owned()
         } else {
-            others.join(", ")
+            joined(others)
         };
         return Err(format!(
             "{path} holds nothing that makes pods (it holds {found}); give a Pod, Deployment, StatefulSet, \
@@ -83,76 +75,82 @@ pub fn read(bytes: &[u8], path: &str) -> Result<Vec<Workload>, String> {
     Ok(workloads)
 }
 
-fn collect(
-    document: &Value,
-    path: &str,
-    place: &str,
-    workloads: &mut Vec<Workload>,
-    others: &mut Vec<String>,
-    depth: usize,
-) -> Result<(), String> {
-    let Some(object) = document.as_object() else {
-        return Ok(());
-    };
-    let kind = object
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or("no kind");
-    if let Some(items) = object.get("items").and_then(Value::as_array)
-        && kind.ends_with("List")
-        && depth > 0
-    {
-        for (index, item) in items.iter().enumerate() {
-            let place = format!("{place}, items[{index}]");
-            collect(item, path, &place, workloads, others, depth - 1)?;
+/// What documents hold.
+#[derive(Default)]
+struct Found {
+    workloads: Vec<Workload>,
+    /// The kinds of what makes no pods.
+    others: BTreeSet<String>,
+}
+
+impl Found {
+    fn collect(
+        &mut self,
+        document: &Value,
+        path: &str,
+        place: &str,
+        depth: usize,
+    ) -> Result<(), String> {
+        let Some(object) = document.as_object() else {
+            return Ok(());
+        };
+        let kind = object.get("kind").and_then(Value::as_str);
+        let kind = kind.unwrap_or("no kind");
+        if let Some(items) = object.get("items").and_then(Value::as_array)
+            && kind.ends_with("List")
+            && depth > 0
+        {
+            for (index, item) in items.iter().enumerate() {
+                let place = format!("{place}, items[{index}]");
+                self.collect(item, path, &place, depth - 1)?;
+            }
+            return Ok(());
         }
-        return Ok(());
+        match pod_of(object, kind) {
+            Some((pod, at)) => {
+                let manifest = Manifest {
+                    object,
+                    kind,
+                    pod,
+                    at,
+                    place,
+                };
+                self.workloads.push(manifest.read(path)?);
+            }
+            None if MAKERS.contains(&kind) => {
+                let key = if kind == "Pod" {
+                    "spec"
+                } else {
+                    "spec.template"
+                };
+                return Err(format!(
+                    "{place}: {key} of the {kind} is missing; it holds the pod's containers"
+                ));
+            }
+            None => {
+                self.others.insert(printable(kind));
+            }
+        }
+        Ok(())
     }
-    match pod_of(object, kind) {
-        Some((pod, at)) => {
-            let manifest = Manifest {
-                object,
-                kind,
-                pod,
-                at,
-                place,
-            };
-            workloads.push(manifest.read(path)?);
-        }
-        None if MAKERS.contains(&kind) => {
-            let key = if kind == "Pod" {
-                "spec"
-            } else {
-                "spec.template"
-            };
-            return Err(format!(
-                "{place}: {key} of the {kind} is missing; it holds the pod's containers"
-            ));
-        }
-        None => others.push(printable(kind)),
-    }
-    Ok(())
 }
 
 /// Where an object has its pods, and the path of keys to there.
 fn pod_of<'a>(object: &'a Map<String, Value>, kind: &str) -> Option<(&'a Value, &'static str)> {
-    let has_containers = |pod: &&Value| pod.pointer("/spec/containers").is_some();
+    let has_containers = |pod: &Value| pod.pointer("/spec/containers").is_some();
     let spec = object.get("spec");
     match kind {
         "Pod" => return Some((spec?, "")),
         "CronJob" => {
-            return spec?
-                .pointer("/jobTemplate/spec/template")
-                .map(|pod| (pod, "spec.jobTemplate.spec.template."));
+            let template = spec?.pointer("/jobTemplate/spec/template")?;
+            return Some((template, "spec.jobTemplate.spec.template."));
         }
-        "PodTemplate" => return object.get("template").map(|pod| (pod, "template.")),
-        _ if MAKERS.contains(&kind) => {
-            return spec?.get("template").map(|pod| (pod, "spec.template."));
-        }
+        "PodTemplate" => return Some((object.get("template")?, "template.")),
         _ => {}
     }
-    let template = spec?.get("template").filter(has_containers);
-    template.map(|pod| (pod, "spec.template."))
+    let template = spec?.get("template")?;
+    let is_pods = MAKERS.contains(&kind) || has_containers(template);
+    is_pods.then_some((template, "spec.template."))
 }
 
 /// A document that makes pods.
@@ -180,21 +178,13 @@ impl Manifest<'_> {
             metadata.get(name)?.as_str().map(printable)
         };
         let annotations = |metadata: Option<&Value>| {
-            metadata
-                .and_then(|m| m.get("annotations"))
-                .and_then(Value::as_object)
-                .cloned()
-                .unwrap_or_default()
+            let all = metadata.and_then(|metadata| metadata.get("annotations"));
+            all.and_then(Value::as_object).cloned().unwrap_or_default()
         };
         let mut eip = eip::check(&annotations(metadata));
         if !is_pod {
-            let keys = eip::keys(&annotations(self.object.get("metadata")));
-            if !keys.is_empty() {
-                eip.push(EipProblem {
-                    key: printable(self.kind),
-                    fault: EipFault::Misplaced { keys },
-                });
-            }
+            let own = annotations(self.object.get("metadata"));
+            eip.extend(eip::misplaced(self.kind, &own));
         }
         let mut containers = Vec::new();
         for (list, kind) in [
@@ -243,14 +233,28 @@ impl Manifest<'_> {
         list: &str,
         entry: &str,
     ) -> Result<&'a [Value], String> {
-        let key = format!("spec.{list}");
+        match self.items(spec, list, entry)? {
+            items if items.len() > MAX_CONTAINERS => {
+                Err(self.wrong(&format!("spec.{list}"), "is longer than any pod's"))
+            }
+            items => Ok(items),
+        }
+    }
+
+    /// The same, however many.
+    fn items<'a>(
+        &self,
+        spec: &'a Map<String, Value>,
+        list: &str,
+        entry: &str,
+    ) -> Result<&'a [Value], String> {
         match spec.get(list) {
             None | Some(Value::Null) => Ok(&[]),
-            Some(Value::Array(items)) if items.len() > MAX_CONTAINERS => {
-                Err(self.wrong(&key, "is longer than any pod's"))
-            }
             Some(Value::Array(items)) => Ok(items),
-            Some(_) => Err(self.wrong(&key, &format!("is no list; write `{entry}` below it"))),
+            Some(_) => {
+                let what = format!("is no list; write `{entry}` below it");
+                Err(self.wrong(&format!("spec.{list}"), &what))
+            }
         }
     }
 
@@ -300,21 +304,15 @@ impl Manifest<'_> {
     ) -> Result<Container, String> {
         let image = self.text(item, at, image_key)?;
         let image = image.filter(|image| !image.is_empty()).ok_or_else(|| {
-            self.wrong(
-                &format!("{at}.{image_key}"),
-                "is missing; write for instance registry.example.com/team/app:1.0",
-            )
+            let what = "is missing; write for instance registry.example.com/team/app:1.0";
+            self.wrong(&format!("{at}.{image_key}"), what)
         })?;
         let policy = match self.text(item, at, policy_key)? {
             None | Some("") => None,
             Some(word) => Some(PullPolicy::of(word).ok_or_else(|| {
-                self.wrong(
-                    &format!("{at}.{policy_key}"),
-                    &format!(
-                        "is '{}'; write Always, IfNotPresent or Never",
-                        printable(word)
-                    ),
-                )
+                let word = printable(word);
+                let what = format!("is '{word}'; write Always, IfNotPresent or Never");
+                self.wrong(&format!("{at}.{policy_key}"), &what)
             })?),
         };
         Ok(Container {
@@ -335,31 +333,21 @@ impl Manifest<'_> {
     }
 
     fn pull_secrets(&self, spec: &Map<String, Value>) -> Result<Vec<String>, String> {
-        let items = match spec.get("imagePullSecrets") {
-            None | Some(Value::Null) => return Ok(Vec::new()),
-            Some(Value::Array(items)) => items,
-            Some(_) => {
-                return Err(self.wrong(
-                    "spec.imagePullSecrets",
-                    "is no list; write `- name: SECRET` below it",
-                ));
-            }
+        let items = self.items(spec, "imagePullSecrets", "- name: SECRET")?;
+        let read = |(index, item): (usize, &Value)| {
+            let name = item.get("name").and_then(Value::as_str);
+            let name = name.filter(|name| !name.is_empty()).ok_or_else(|| {
+                let at = format!("spec.imagePullSecrets[{index}]");
+                self.wrong(&at, "has no name; write `- name: SECRET`")
+            });
+            name.map(printable)
         };
-        let mut names = Vec::new();
-        for (index, item) in items.iter().take(MAX_SECRETS).enumerate() {
-            let name = item
-                .get("name")
-                .and_then(Value::as_str)
-                .filter(|n| !n.is_empty());
-            let name = name.ok_or_else(|| {
-                self.wrong(
-                    &format!("spec.imagePullSecrets[{index}]"),
-                    "has no name; write `- name: SECRET`",
-                )
-            })?;
-            names.push(printable(name));
-        }
-        Ok(names)
+        items
+            .iter()
+            .take(MAX_SECRETS)
+            .enumerate()
+            .map(read)
+            .collect()
     }
 
     fn key(&self, key: &str) -> String {

@@ -1,11 +1,12 @@
 //! What a pod waits for: an image, or something else that no registry has a part in. Pure.
 
-use super::reasons::{ERR_IMAGE_NEVER_PULL, IMAGE_REASONS, INVALID_IMAGE_NAME, STARTING};
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::reasons::stands_in;
+use super::reasons::{
+    ERR_IMAGE_NEVER_PULL, IMAGE_REASONS, INVALID_IMAGE_NAME, STARTING, stands_in,
+};
 use crate::model::workload::{ContainerKind, PullPolicy};
 
 /// A pod, and of it what tells why it does not run.
@@ -108,6 +109,15 @@ pub enum ImageWhy {
     Invalid(Said),
 }
 
+impl EventSeen {
+    fn said(&self) -> Said {
+        Said {
+            reason: self.reason.clone(),
+            message: self.message.clone(),
+        }
+    }
+}
+
 impl ImageWhy {
     /// To ask a registry tells more.
     pub fn is_to_be_checked(&self) -> bool {
@@ -134,11 +144,7 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
             reason: "Pending".to_owned(),
             message: "the scheduler has given it no node yet".to_owned(),
         });
-        return vec![Wait::Other {
-            container: None,
-            reason: said.reason,
-            message: said.message,
-        }];
+        return vec![other(None, said)];
     }
     let mut found = Vec::new();
     let mut starting = None;
@@ -157,44 +163,36 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
                 why,
             })
         };
+        let is_init = container.kind == ContainerKind::InitContainer;
+        let is_done = match container.state {
+            ContainerState::Running => container.is_sidecar,
+            ContainerState::Ended => true,
+            _ => false,
+        };
+        is_initializing |= is_init && !is_done;
         match &container.state {
-            ContainerState::Running
-                if container.kind == ContainerKind::InitContainer && !container.is_sidecar =>
-            {
-                is_initializing = true;
-                found.push(Wait::Other {
-                    container: Some(container.name.clone()),
+            ContainerState::Running if is_init && !container.is_sidecar => {
+                let message = "this init container runs; images of main containers are pulled when all of them have ended";
+                let said = Said {
                     reason: "Running".to_owned(),
-                    message: "this init container runs; images of main containers are pulled when all of them have ended"
-                        .to_owned(),
-                });
+                    message: message.to_owned(),
+                };
+                found.push(other(Some(container), said));
             }
-            ContainerState::Ended | ContainerState::Running => {}
-            ContainerState::BehindVolume => {
-                is_initializing |= container.kind == ContainerKind::InitContainer;
-            }
+            ContainerState::Ended | ContainerState::Running | ContainerState::BehindVolume => {}
             ContainerState::Waiting(said) if IMAGE_REASONS.contains(&said.reason.as_str()) => {
                 found.push(image(ImageWhy::Failed(said.clone())));
-                is_initializing |= container.kind == ContainerKind::InitContainer;
             }
             ContainerState::Waiting(said) if said.reason == ERR_IMAGE_NEVER_PULL => {
                 found.push(image(ImageWhy::NeverPulled));
-                is_initializing |= container.kind == ContainerKind::InitContainer;
             }
             ContainerState::Waiting(said) if said.reason == INVALID_IMAGE_NAME => {
                 found.push(image(ImageWhy::Invalid(said.clone())));
-                is_initializing |= container.kind == ContainerKind::InitContainer;
             }
             ContainerState::Waiting(said) if !STARTING.contains(&said.reason.as_str()) => {
-                found.push(Wait::Other {
-                    container: Some(container.name.clone()),
-                    reason: said.reason.clone(),
-                    message: said.message.clone(),
-                });
-                is_initializing |= container.kind == ContainerKind::InitContainer;
+                found.push(other(Some(container), said.clone()));
             }
             ContainerState::Untold | ContainerState::Waiting(_) => {
-                is_initializing |= container.kind == ContainerKind::InitContainer;
                 match events.map(|events| progress(events, container)) {
                     None => found.push(image(ImageWhy::MaybePulling)),
                     Some(Progress::Pulling(since)) => {
@@ -218,27 +216,31 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
     found
 }
 
+fn other(container: Option<&ContainerSeen>, Said { reason, message }: Said) -> Wait {
+    Wait::Other {
+        container: container.map(|container| container.name.clone()),
+        reason,
+        message,
+    }
+}
+
 /// No pull has begun: the pod waits for its volumes, network or sandbox.
 fn not_begun(container: &ContainerSeen, events: &[EventSeen]) -> Wait {
     // What was in the way before a container of the pod began is so no more.
+    let is_begun = |event: &&EventSeen| ["Pulled", "Created", "Started"].contains(&&*event.reason);
     let begun = events
         .iter()
-        .filter(|event| ["Pulled", "Created", "Started"].contains(&event.reason.as_str()))
+        .filter(is_begun)
         .filter_map(|event| event.last)
         .max();
-    let newest = events
-        .iter()
-        .filter(|event| event.is_warning && (begun.is_none() || event.last >= begun))
-        .max_by_key(|event| event.last);
+    let is_left = |event: &&EventSeen| begun.is_none() || event.last >= begun;
+    let warnings = events.iter().filter(|event| event.is_warning);
+    let newest = warnings.filter(is_left).max_by_key(|event| event.last);
     match newest {
         Some(event) if is_of_sandbox_image(event) => Wait::Sandbox {
             message: event.message.clone(),
         },
-        Some(event) => Wait::Other {
-            container: None,
-            reason: event.reason.clone(),
-            message: event.message.clone(),
-        },
+        Some(event) => other(None, event.said()),
         None => Wait::Other {
             container: None,
             reason: match &container.state {
@@ -276,10 +278,7 @@ fn progress(events: &[EventSeen], container: &ContainerSeen) -> Progress {
     match newest.reason.as_str() {
         "Pulling" => Progress::Pulling(newest.last),
         // "Failed" is also said of containers that can't be started.
-        "Failed" | "BackOff" if is_of_pull(&newest.message) => Progress::Failed(Said {
-            reason: newest.reason.clone(),
-            message: newest.message.clone(),
-        }),
+        "Failed" | "BackOff" if is_of_pull(&newest.message) => Progress::Failed(newest.said()),
         _ => Progress::Other,
     }
 }

@@ -5,12 +5,8 @@
 //! volume wait with the reasons of an image (`ErrImagePull`, `ImagePullBackOff`), and only the message says
 //! whose image it is (kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `getImageVolumes`).
 
-use super::reasons::stands_in;
-use super::spec::VolumeSpec;
-
-use super::reasons;
-use super::reasons::{ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME};
-use super::spec::ContainerSpec;
+use super::reasons::{self, ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME, stands_in};
+use super::spec::{ContainerSpec, VolumeSpec};
 use crate::model::reference::Reference;
 use crate::model::workload::PullPolicy;
 

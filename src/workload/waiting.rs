@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::discovery::{Container, Pod};
+use super::reasons::STARTING;
 use crate::model::workload::ContainerKind;
 
 /// A pod's UID, and of it a container or image volume: one of each kind may have the same name.
@@ -25,9 +26,6 @@ struct Failure {
 
 /// The state between two tries.
 const BACK_OFF: &str = "ImagePullBackOff";
-
-/// States before a first try, and where a kubelet may fall back to.
-const NOT_TRIED: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 impl Waiting {
     /// Takes the pods of now, by UID; those containers whose pull has begun to fail, or fails otherwise.
@@ -64,7 +62,7 @@ fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool
     let reason = container.waits.as_deref();
     if !container.waits_for_image() {
         // It is tried again, or it is there.
-        let goes_on = !container.is_present && reason.is_some_and(|one| NOT_TRIED.contains(&one));
+        let goes_on = !container.is_present && reason.is_some_and(|one| STARTING.contains(&one));
         return (known.filter(|_| goes_on), false);
     }
     let now = Failure {

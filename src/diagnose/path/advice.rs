@@ -1,16 +1,20 @@
 //! What to do so that a way is there: in Huawei Cloud's words where that is the provider, in general
 //! ones elsewhere.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::case::Judgement;
-use crate::model::network::{ClusterNetwork, Link};
+use crate::model::network::ClusterNetwork;
 use crate::model::path::{IntranetKind, PathClass};
+use crate::model::text::joined;
 use crate::model::vantage::{NetworkView, Vantage};
 
 /// For a private address.
 pub(super) fn fix(class: PathClass, vantage: &Vantage, port: u16, judgement: &Judgement) -> String {
-    let huawei = is_huawei(vantage);
+    let huawei = vantage.is_huawei();
     if judgement.overlap {
         return "Two networks use this range, and the local route always wins: renumber one of them, or reach the far \
                 host through a private NAT gateway (transit address) or a VPC endpoint."
@@ -60,7 +64,7 @@ pub(super) fn way_out(class: PathClass, vantage: &Vantage, port: u16) -> String 
         PathClass::PublicEip => eip(vantage),
         PathClass::PublicDirect => format!(
             "Give this network a way out over IPv6: {}, a default route, and a security group that lets out TCP {port}.",
-            if is_huawei(vantage) {
+            if vantage.is_huawei() {
                 "add the IPv6 address to a shared bandwidth"
             } else {
                 "a global address with an Internet gateway"
@@ -71,25 +75,19 @@ pub(super) fn way_out(class: PathClass, vantage: &Vantage, port: u16) -> String 
 }
 
 fn snat(vantage: &Vantage) -> String {
-    if !is_huawei(vantage) {
+    if !vantage.is_huawei() {
         return format!(
             "Have a NAT gateway translate {}, with a default route of this subnet to it.",
             sources(vantage)
         );
     }
-    let node = || {
-        subnet(vantage).map_or_else(
-            || "the node's subnet".to_owned(),
-            |net| format!("the node's subnet ({net})"),
-        )
-    };
+    let node = node_subnet(vantage);
     let subnets = match (vantage.declared.cluster_network, is_in_pod(vantage)) {
         (Some(ClusterNetwork::Vpc | ClusterNetwork::Tunnel), _) => {
-            format!("{}, whose address pods leave with too", node_subnet(vantage))
+            format!("{node}, whose address pods leave with too")
         }
         (Some(ClusterNetwork::CloudNative2), false) => format!(
-            "{} (the node's containerd pulls), and one for the container subnet if pods need the Internet as well",
-            node()
+            "{node} (the node's containerd pulls), and one for the container subnet if pods need the Internet as well"
         ),
         (Some(ClusterNetwork::CloudNative2), true) => {
             "the node's subnet, since the node's containerd pulls; one for the container subnet is for the pods' own traffic".to_owned()
@@ -99,8 +97,7 @@ fn snat(vantage: &Vantage) -> String {
             |net| format!("the container subnet ({net}), which pulls come from on Autopilot"),
         ),
         (None, false) => format!(
-            "{} (with Cloud Native Network 2.0 the container subnet needs a rule of its own, for the pods)",
-            node()
+            "{node} (with Cloud Native Network 2.0 the container subnet needs a rule of its own, for the pods)"
         ),
         (None, true) => "the node's subnet (VPC or tunnel network), or the container subnet (Autopilot)".to_owned(),
     };
@@ -111,18 +108,15 @@ fn snat(vantage: &Vantage) -> String {
 }
 
 fn node_subnet(vantage: &Vantage) -> String {
-    if is_in_pod(vantage) {
-        return "the node's subnet".to_owned();
+    match subnet(vantage).filter(|_| !is_in_pod(vantage)) {
+        Some(net) => format!("the node's subnet ({net})"),
+        None => "the node's subnet".to_owned(),
     }
-    subnet(vantage).map_or_else(
-        || "the node's subnet".to_owned(),
-        |net| format!("the node's subnet ({net})"),
-    )
 }
 
 fn eip(vantage: &Vantage) -> String {
     const SIZE: &str = "Of 10 Mbit/s or less it usually receives at 10, and pulls are received: more helps from there on only.";
-    if !is_huawei(vantage) {
+    if !vantage.is_huawei() {
         return "Give this machine a public address of its own, with a route to the Internet gateway.".to_owned();
     }
     let is_pods = matches!(
@@ -155,24 +149,16 @@ pub(super) fn on_this_host(address: IpAddr) -> String {
 }
 
 /// The registry's side has to let us in.
-pub(super) fn far_firewall(address: IpAddr, port: u16, from: &[IpAddr]) -> String {
+pub(super) fn far_firewall(address: IpAddr, port: u16, from: &BTreeSet<IpAddr>) -> String {
     let from = if from.is_empty() {
         "this network's public address".to_owned()
     } else {
-        let words: Vec<String> = from.iter().map(ToString::to_string).collect();
-        words.join(", ")
+        joined(from)
     };
     format!(
         "No NAT rule is missing: check this side's egress rules for {address} TCP {port}, then ask who runs it to admit {from}; \
          or take a mirror that can be reached."
     )
-}
-
-fn is_huawei(vantage: &Vantage) -> bool {
-    vantage
-        .provider
-        .as_ref()
-        .is_some_and(|sign| sign.provider.is_huawei())
 }
 
 fn is_in_pod(vantage: &Vantage) -> bool {
@@ -201,32 +187,23 @@ fn sources(vantage: &Vantage) -> String {
             format!("{node} and the container CIDR, which is not translated to private ranges")
         }
         Some(ClusterNetwork::CloudNative2) => format!("{node} and the container subnet"),
-        None if is_huawei(vantage) => format!("{node} and the pods' range"),
+        None if vantage.is_huawei() => format!("{node} and the pods' range"),
         Some(ClusterNetwork::Tunnel) | None => node,
     }
 }
 
 /// The subnet of our own address.
 fn subnet(vantage: &Vantage) -> Option<String> {
-    if let Some(net) = vantage
-        .metadata
-        .facts()
-        .and_then(|facts| facts.subnet_cidrs.first())
-    {
+    let facts = vantage.metadata.facts();
+    if let Some(net) = facts.and_then(|facts| facts.subnet_cidrs.first()) {
         return Some(net.to_string());
     }
-    let default = vantage
-        .routes
-        .iter()
-        .find(|route| route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4())?;
+    let is_default = |to: &IpNet| to.prefix_len() == 0 && to.addr().is_ipv4();
+    let mut routes = vantage.routes.iter();
+    let default = routes.find(|route| is_default(&route.destination))?;
     let device = default.device.as_ref()?;
-    let is_it = |link: &&Link| link.name == *device;
-    let net = vantage
-        .links
-        .iter()
-        .find(is_it)?
-        .addresses
-        .iter()
-        .find(|net| net.addr().is_ipv4() && net.prefix_len() < 32)?;
+    let link = vantage.links.iter().find(|link| link.name == *device)?;
+    let mut nets = link.addresses.iter();
+    let net = nets.find(|net| net.addr().is_ipv4() && net.prefix_len() < 32)?;
     Some(net.trunc().to_string())
 }

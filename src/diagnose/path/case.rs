@@ -13,6 +13,7 @@ use crate::model::fault::TlsFault;
 use crate::model::network::{Link, MappedCidr, MappedClass, RouteOutcome};
 use crate::model::path::{IntranetKind, PathAttributes, PathClass, Signal};
 use crate::model::resolve::Family;
+use crate::model::text::joined;
 use crate::model::units::Took;
 
 /// What a rule says of an address.
@@ -87,22 +88,16 @@ impl<'a> Case<'a> {
         let canonical = address.to_canonical();
         let embedded = behind_translator(leg, canonical);
         let dialled = |dial: &&Dial| dial.to.ip() == address;
+        let (mut routes, mut dials) = (leg.routes.iter(), leg.connect.attempts.iter());
         Self {
             place,
             leg,
             address: embedded.as_ref().map_or(canonical, |(v4, _)| *v4),
             answers,
-            route: leg
-                .routes
-                .iter()
-                .find(|route| route.to == canonical)
-                .map(|route| &route.outcome),
-            connection: leg
-                .connect
-                .attempts
-                .iter()
-                .find(dialled)
-                .and_then(|dial| dial.outcome.done()),
+            route: routes
+                .find(|one| one.to == canonical)
+                .map(|one| &one.outcome),
+            connection: dials.find(dialled).and_then(|dial| dial.outcome.done()),
             nat64: embedded.map(|(_, says)| says),
         }
     }
@@ -115,17 +110,13 @@ fn behind_translator(leg: &Leg, address: IpAddr) -> Option<(IpAddr, String)> {
         return None;
     };
     if let Some(v4) = ranges::nat64(address) {
-        return Some((
-            v4.into(),
-            format!("{address} is {v4} behind NAT64 (RFC 6052)"),
-        ));
+        let says = format!("{address} is {v4} behind NAT64 (RFC 6052)");
+        return Some((v4.into(), says));
     }
     let v4 = ranges::last_four(v6);
-    let is_of_the_name = leg
-        .resolve
-        .queries
-        .iter()
-        .filter_map(|query| query.outcome.done())
+    let queries = leg.resolve.queries.iter();
+    let answers = queries.filter_map(|query| query.outcome.done());
+    let is_of_the_name = answers
         .flat_map(|answer| &answer.records)
         .any(|record| record.address == IpAddr::V4(v4));
     is_of_the_name.then(|| {
@@ -149,12 +140,8 @@ impl Case<'_> {
         let at_connect = self.connection?.rtt;
         let later = self.leg.transport.and_then(|t| t.min_rtt);
         // The transport is that of the address connected to.
-        let is_used = self
-            .leg
-            .connect
-            .outcome
-            .done()
-            .is_some_and(|c| c.to.ip().to_canonical() == self.address);
+        let connected = self.leg.connect.outcome.done();
+        let is_used = connected.is_some_and(|c| c.to.ip().to_canonical() == self.address);
         match (at_connect, later.filter(|_| is_used)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -166,6 +153,11 @@ impl Case<'_> {
     pub(super) fn smaller_by(&self) -> Option<Smaller> {
         let mss = self.connection?.send_mss?;
         let family = Family::of(self.connection?.local.ip());
+        let smaller = |own: u32, beside: String, is_measured| Smaller {
+            by: i64::from(own) - i64::from(mss),
+            says: format!("segments of {mss} bytes beside {beside}"),
+            is_measured,
+        };
         let baseline = self.place.vantage.baseline.as_ref();
         let near = baseline.and_then(|baseline| {
             let connection = baseline.outcome.done()?;
@@ -177,17 +169,8 @@ impl Case<'_> {
                 (Family::V4, Family::V6) => near_mss + 20,
                 _ => near_mss,
             };
-            Some(Smaller {
-                by: i64::from(near_mss) - i64::from(mss),
-                mss,
-                beside: format!(
-                    "{} to {} {}",
-                    near_mss,
-                    baseline.what.describe(),
-                    baseline.to
-                ),
-                is_measured: true,
-            })
+            let beside = format!("{near_mss} to {} {}", baseline.what.describe(), baseline.to);
+            Some(smaller(near_mss, beside, true))
         });
         near.or_else(|| {
             let Some(RouteOutcome::Unicast {
@@ -201,12 +184,7 @@ impl Case<'_> {
             // Headers, and the timestamps that Linux uses (RFC 7323).
             let headers = if family == Family::V4 { 52 } else { 72 };
             let own = mtu.saturating_sub(headers);
-            Some(Smaller {
-                by: i64::from(own) - i64::from(mss),
-                mss,
-                beside: format!("{own} by the MTU of {device}"),
-                is_measured: false,
-            })
+            Some(smaller(own, format!("{own} by the MTU of {device}"), false))
         })
     }
 
@@ -256,17 +234,10 @@ impl Case<'_> {
             return None;
         }
         // The last is the destination itself, where that answers.
-        let told: Vec<IpAddr> = trace
-            .hops
-            .iter()
-            .filter_map(|hop| hop.from)
-            .filter(|from| *from != trace.to.ip())
-            .collect();
-        let own: Vec<IpNet> = self
-            .place
-            .vantage
-            .links
-            .iter()
+        let routers = trace.hops.iter().filter_map(|hop| hop.from);
+        let told: Vec<IpAddr> = routers.filter(|from| *from != trace.to.ip()).collect();
+        let links = self.place.vantage.links.iter();
+        let own: Vec<IpNet> = links
             .flat_map(|link| &link.addresses)
             .filter_map(|net| IpNet::new(net.addr(), wide(net.addr())).ok())
             .collect();
@@ -274,7 +245,7 @@ impl Case<'_> {
         let is_foreign =
             |hop: &&IpAddr| is_special(hop) && !own.iter().any(|net| net.contains(*hop));
         Some(Hops {
-            shown: join(&told),
+            shown: joined(&told),
             is_foreign: told.iter().filter(is_foreign).count() > 0,
             is_public: told.iter().any(|hop| !is_special(hop)),
         })
@@ -282,8 +253,7 @@ impl Case<'_> {
     }
 
     /// Round trips and segments that do not fit the class.
-    pub(super) fn compare(&self, judgement: Judgement) -> Judgement {
-        let mut judgement = judgement;
+    pub(super) fn compare(&self, mut judgement: Judgement) -> Judgement {
         let is_local = matches!(
             judgement.attributes.intranet,
             Some(IntranetKind::HostLocal | IntranetKind::ClusterService)
@@ -306,7 +276,8 @@ impl Case<'_> {
             judgement = judgement.but(
                 Signal::SegmentSize,
                 format!(
-                    "{smaller}: a tunnel is on the way, and there is none within a VPC or over peering"
+                    "{}: a tunnel is on the way, and there is none within a VPC or over peering",
+                    smaller.says
                 ),
                 0.2,
             );
@@ -349,8 +320,7 @@ pub(super) struct Hops {
 /// Segments beside those of a near destination.
 pub(super) struct Smaller {
     pub(super) by: i64,
-    pub(super) mss: u32,
-    pub(super) beside: String,
+    pub(super) says: String,
     /// Against another connection, not against a device's MTU.
     pub(super) is_measured: bool,
 }
@@ -359,12 +329,6 @@ impl Smaller {
     /// IPIP takes 20 bytes, the least of all tunnels.
     pub(super) fn is_tunnel(&self) -> bool {
         self.by >= 20
-    }
-}
-
-impl std::fmt::Display for Smaller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "segments of {} bytes beside {}", self.mss, self.beside)
     }
 }
 
@@ -459,16 +423,4 @@ impl Place<'_> {
             None => ranges::special(address).is_none(),
         }
     }
-}
-
-pub(super) fn join(addresses: &[IpAddr]) -> String {
-    let words: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    words.join(", ")
-}
-
-pub(super) fn join_unique<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    let mut all: Vec<&str> = words.collect();
-    all.sort_unstable();
-    all.dedup();
-    all.join(", ")
 }

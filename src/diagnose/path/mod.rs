@@ -23,7 +23,7 @@ use super::level::Confidence;
 use crate::model::endpoint::{Endpoint, Host, Role};
 use crate::model::evidence::{Evidence, Leg, Walk};
 use crate::model::fault::TcpFault;
-use crate::model::network::{EgressMethod, EgressSeen};
+use crate::model::network::{EgressMethod, EgressSeen, ExpectedPath};
 use crate::model::path::{PathAttributes, PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::step::{Skip, Step};
@@ -70,6 +70,43 @@ pub struct LegPath {
     /// Two networks use the range of the address.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overlap: bool,
+}
+
+impl LegPath {
+    /// A leg of which nothing is judged yet.
+    fn new(leg: &Leg, reachability: Reachability) -> Self {
+        let via_proxy = leg.way.proxy().is_some();
+        Self {
+            role: leg.role,
+            endpoint: leg.endpoint.clone(),
+            of_host: None,
+            address: None,
+            class: None,
+            attributes: PathAttributes {
+                via_proxy,
+                ..PathAttributes::default()
+            },
+            reachability,
+            confidence: Confidence::Low,
+            score: 0.0,
+            evidence: Vec::new(),
+            contradictions: Vec::new(),
+            candidates: Vec::new(),
+            needs: BTreeSet::new(),
+            fixes: Vec::new(),
+            knobs: Vec::new(),
+            addresses: Vec::new(),
+            overlap: false,
+        }
+    }
+
+    fn fact(&mut self, signal: Signal, says: impl Into<String>) {
+        self.evidence.push(Fact::new(signal, says));
+    }
+
+    fn fix(&mut self, class: PathClass, todo: String) {
+        self.fixes.push(Fix { class, todo });
+    }
 }
 
 /// Whether a leg answers: a fact beside its class.
@@ -225,14 +262,10 @@ impl<'a> Place<'a> {
             .filter_map(|trial| Some((trial.method.as_str(), *trial.seen()?)))
             .collect();
         // Docker Hub counts pulls by address, and says which: by the very path of the pull.
-        let counted = walk
-            .rate_limit
-            .as_ref()
-            .and_then(|limit| limit.source.as_deref()?.parse().ok());
-        let is_direct = walk
-            .legs
-            .first()
-            .is_some_and(|leg| leg.way.proxy().is_none());
+        let limit = walk.rate_limit.as_ref();
+        let counted = limit.and_then(|limit| limit.source.as_deref()?.parse().ok());
+        let first = walk.legs.first();
+        let is_direct = first.is_some_and(|leg| leg.way.proxy().is_none());
         if let Some(address) = counted.filter(|_| is_direct) {
             let counted = EgressSeen {
                 address,
@@ -249,9 +282,8 @@ impl<'a> Place<'a> {
     }
 
     fn seen_of(&self, family: Family) -> impl Iterator<Item = &(&'a str, EgressSeen)> {
-        self.seen
-            .iter()
-            .filter(move |(_, seen)| seen.family() == family)
+        let seen = self.seen.iter();
+        seen.filter(move |(_, seen)| seen.family() == family)
     }
 
     fn path(&self, leg: &Leg) -> LegPath {
@@ -268,26 +300,19 @@ impl<'a> Place<'a> {
         };
         let (address, judgement, _) = &judged[main];
         let mut path = LegPath {
-            role: leg.role,
-            endpoint: leg.endpoint.clone(),
-            of_host: None,
             address: Some(*address),
             class: Some(judgement.class),
             attributes: PathAttributes {
                 via_proxy: leg.way.proxy().is_some(),
                 ..judgement.attributes
             },
-            reachability,
-            confidence: Confidence::Low,
             score: judgement.score,
             evidence: judgement.evidence.clone(),
             contradictions: judgement.contradictions.clone(),
             candidates: judgement.candidates.clone(),
-            needs: BTreeSet::new(),
-            fixes: Vec::new(),
             knobs: judgement.knobs.clone(),
-            addresses: Vec::new(),
             overlap: judgement.overlap,
+            ..LegPath::new(leg, reachability)
         };
         if judged.len() > 1 {
             path.addresses = judged
@@ -301,13 +326,13 @@ impl<'a> Place<'a> {
             mix(&mut path, Family::of(*address));
         }
         if path.attributes.via_proxy {
-            path.evidence.push(Fact::new(
+            path.fact(
                 Signal::Connect,
                 format!(
                     "the class is that of the way to the proxy {}; how the proxy gets on can't be seen",
                     leg.dialled()
                 ),
-            ));
+            );
         }
         if matches!(reachability, Reachability::Unreachable) {
             needs::add(self, leg, *address, judgement, &mut path);
@@ -322,19 +347,12 @@ impl<'a> Place<'a> {
 /// takes one, and that one's class counts.
 fn mix(path: &mut LegPath, family: Family) {
     let of_family = |address: &&AddressPath| Family::of(address.address) == family;
-    let classes: BTreeSet<PathClass> = path
-        .addresses
-        .iter()
-        .filter(of_family)
-        .map(|address| address.class)
-        .collect();
+    let addresses = path.addresses.iter().filter(of_family);
+    let classes: BTreeSet<PathClass> = addresses.map(|address| address.class).collect();
     if classes.len() > 1 {
         path.class = Some(PathClass::Mixed);
-        for address in &path.addresses {
-            path.evidence.push(Fact::new(
-                Signal::AddressRange,
-                format!("{} is {}", address.address, address.class),
-            ));
+        for AddressPath { address, class, .. } in path.addresses.clone() {
+            path.fact(Signal::AddressRange, format!("{address} is {class}"));
         }
         path.score = path.score.min(0.85);
     }
@@ -346,26 +364,8 @@ fn unresolved(leg: &Leg, reachability: Reachability) -> LegPath {
         None => "there is no address to judge".to_owned(),
     };
     LegPath {
-        role: leg.role,
-        endpoint: leg.endpoint.clone(),
-        of_host: None,
-        address: None,
-        class: None,
-        attributes: PathAttributes {
-            via_proxy: leg.way.proxy().is_some(),
-            ..PathAttributes::default()
-        },
-        reachability,
-        confidence: Confidence::Low,
-        score: 0.0,
         evidence: vec![Fact::new(Signal::Name, says)],
-        contradictions: Vec::new(),
-        candidates: Vec::new(),
-        needs: BTreeSet::new(),
-        fixes: Vec::new(),
-        knobs: Vec::new(),
-        addresses: Vec::new(),
-        overlap: false,
+        ..LegPath::new(leg, reachability)
     }
 }
 
@@ -405,13 +405,10 @@ fn decisive(leg: &Leg, judged: &[(IpAddr, Judgement, Reachability)]) -> Option<u
             .position(|(address, ..)| *address == connected.to.ip());
     }
     let rank = |index: &usize| {
-        let fault = leg.connect.attempts.get(*index).map(|dial| &dial.outcome);
-        match fault {
-            Some(Step::Failed { fault, .. }) => match fault {
-                TcpFault::Refused { .. } => 0,
-                TcpFault::NoLocalAddress { .. } | TcpFault::NetUnreachable { icmp: None } => 2,
-                _ => 1,
-            },
+        let dial = leg.connect.attempts.get(*index);
+        match dial.and_then(|dial| dial.outcome.fault()) {
+            Some(TcpFault::Refused { .. }) => 0,
+            Some(TcpFault::NoLocalAddress { .. } | TcpFault::NetUnreachable { icmp: None }) => 2,
             _ => 1,
         }
     };
@@ -422,10 +419,8 @@ fn reachability(leg: &Leg) -> Reachability {
     match &leg.connect.outcome {
         Step::Done { .. } => Reachability::Reachable,
         Step::Failed { .. } => {
-            let is_refused = dialled_addresses(leg)
-                .iter()
-                .any(|(_, answers)| *answers == Reachability::Refused);
-            if is_refused {
+            let mut answers = dialled_addresses(leg).into_iter();
+            if answers.any(|(_, one)| one == Reachability::Refused) {
                 Reachability::Refused
             } else {
                 Reachability::Unreachable
@@ -437,18 +432,12 @@ fn reachability(leg: &Leg) -> Reachability {
 }
 
 /// The declared class of a leg's host, and that it is not met.
-pub fn unexpected<'a>(
-    path: &LegPath,
-    vantage: &'a Vantage,
-) -> Option<&'a crate::model::network::ExpectedPath> {
+pub fn unexpected<'a>(path: &LegPath, vantage: &'a Vantage) -> Option<&'a ExpectedPath> {
     let Host::Name(name) = &path.endpoint.host else {
         return None;
     };
-    let expected = vantage
-        .declared
-        .expect
-        .iter()
-        .find(|expected| is_for(&expected.host, name))?;
+    let mut declared = vantage.declared.expect.iter();
+    let expected = declared.find(|expected| is_for(&expected.host, name))?;
     (!is_met(path.class?, &expected.classes)).then_some(expected)
 }
 
@@ -463,16 +452,12 @@ pub fn is_met(class: PathClass, expected: &[PathClass]) -> bool {
 
 /// A name, or `*.` and the domain above it at any depth.
 fn is_for(pattern: &str, name: &str) -> bool {
-    let name = name.trim_end_matches('.');
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let pattern = pattern.to_ascii_lowercase();
     match pattern.strip_prefix("*.") {
-        Some(domain) => {
-            let length = name.len().checked_sub(domain.len() + 1);
-            length.is_some_and(|at| {
-                name.is_char_boundary(at)
-                    && name[at..].starts_with('.')
-                    && name[at + 1..].eq_ignore_ascii_case(domain)
-            })
-        }
-        None => pattern.eq_ignore_ascii_case(name),
+        Some(domain) => name
+            .strip_suffix(domain)
+            .is_some_and(|rest| rest.ends_with('.')),
+        None => pattern == name,
     }
 }

@@ -1,10 +1,11 @@
 //! What an unreachable leg needs: a way, and of which class; or none, because the way is there and
 //! something else is wrong.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::case::Judgement;
-use super::{Fact, Fix, Knob, LegPath, Place, Reachability, advice, reachability};
+use super::{Knob, LegPath, Place, Reachability, advice, reachability};
 use crate::model::evidence::Leg;
 use crate::model::fault::TcpFault;
 use crate::model::path::{IntranetKind, PathClass, Signal};
@@ -39,34 +40,31 @@ pub(super) fn add(
                 || "a filter on the way".to_owned(),
                 |from| format!("a filter at {from}"),
             );
-            path.evidence.push(Fact::new(
+            path.fact(
                 Signal::Connect,
                 format!("{by} forbids it: there is a way, and it is closed on purpose"),
-            ));
+            );
             return;
         }
         TcpFault::LocalPolicy { .. } | TcpFault::NoLocalAddress { .. } => return,
         _ if judgement.attributes.intranet == Some(IntranetKind::HostLocal) => {
             if !address.is_loopback() {
-                path.fixes.push(Fix {
-                    class: PathClass::Intranet,
-                    todo: advice::on_this_host(address),
-                });
+                path.fix(PathClass::Intranet, advice::on_this_host(address));
             }
             return;
         }
         TcpFault::HostUnreachable { .. } => {
-            path.evidence.push(Fact::new(
+            path.fact(
                 Signal::Connect,
                 format!("{fault}: there is a way, and it ends before the host"),
-            ));
+            );
             return;
         }
         TcpFault::NetUnreachable { icmp: None } => {
-            path.evidence.push(Fact::new(
+            path.fact(
                 Signal::Route,
                 format!("this machine has no route for {}", Family::of(address)),
-            ));
+            );
             // A family that this network does not have: nobody's rule is missing.
             if address.is_ipv6() {
                 return;
@@ -93,10 +91,8 @@ pub(super) fn add(
     };
     for class in needs {
         path.needs.insert(class);
-        path.fixes.push(Fix {
-            class,
-            todo: advice::fix(class, place.vantage, leg.endpoint.port, judgement),
-        });
+        let todo = advice::fix(class, place.vantage, leg.endpoint.port, judgement);
+        path.fix(class, todo);
     }
 }
 
@@ -119,32 +115,29 @@ fn fault_at(leg: &Leg, address: IpAddr) -> Option<&TcpFault> {
 }
 
 fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
-    let family = Family::of(address);
+    let (family, port) = (Family::of(address), leg.endpoint.port);
     match place.way_out(leg, family) {
         WayOut::Proven(says) => {
             path.score = path.score.max(0.6);
-            path.evidence.push(Fact::new(
+            path.fact(
                 Signal::Control,
                 format!(
                     "{says}: this network has a way out, and what is closed is the way to this host"
                 ),
-            ));
-            path.fixes.push(Fix {
-                class: PathClass::PublicUnknown,
-                todo: advice::far_firewall(
-                    address,
-                    leg.endpoint.port,
-                    &place.egress_addresses(family),
-                ),
-            });
+            );
+            let from = place.egress_addresses(family);
+            path.fix(
+                PathClass::PublicUnknown,
+                advice::far_firewall(address, port, &from),
+            );
         }
         WayOut::Refuted(silent) => {
             path.score = if silent.len() > 1 { 0.9 } else { 0.7 };
             for host in silent {
-                path.evidence.push(Fact::new(
+                path.fact(
                     Signal::Control,
                     format!("another public host is not reached either: {host}"),
-                ));
+                );
             }
             out(place, leg, family, path);
         }
@@ -152,17 +145,18 @@ fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
             let claims = place.claims(family);
             if let Some(claim) = claims.first().filter(|_| place.speaks_for_machine()) {
                 path.score = 0.5;
-                path.evidence.push(Fact::new(
+                path.fact(
                     Signal::Claim,
                     format!(
                         "an EIP is said to be there ({}), so this is hardly for lack of one",
                         claim.address
                     ),
-                ));
-                path.fixes.push(Fix {
-                    class: PathClass::PublicEip,
-                    todo: advice::far_firewall(address, leg.endpoint.port, &[claim.address]),
-                });
+                );
+                let from = BTreeSet::from([claim.address]);
+                path.fix(
+                    PathClass::PublicEip,
+                    advice::far_firewall(address, port, &from),
+                );
             } else {
                 path.score = 0.4;
                 out(place, leg, family, path);
@@ -181,10 +175,8 @@ fn out(place: &Place<'_>, leg: &Leg, family: Family, path: &mut LegPath) {
     };
     for class in classes {
         path.needs.insert(*class);
-        path.fixes.push(Fix {
-            class: *class,
-            todo: advice::way_out(*class, place.vantage, leg.endpoint.port),
-        });
+        let todo = advice::way_out(*class, place.vantage, leg.endpoint.port);
+        path.fix(*class, todo);
     }
 }
 
@@ -229,13 +221,12 @@ impl Place<'_> {
     }
 
     /// The addresses that a far firewall sees, as far as known.
-    fn egress_addresses(&self, family: Family) -> Vec<IpAddr> {
-        let mut all: Vec<IpAddr> = self.seen_of(family).map(|(_, seen)| seen.address).collect();
-        if all.is_empty() && self.speaks_for_machine() {
-            all = self.claims(family).into_iter().map(|c| c.address).collect();
+    fn egress_addresses(&self, family: Family) -> BTreeSet<IpAddr> {
+        let seen: BTreeSet<IpAddr> = self.seen_of(family).map(|(_, seen)| seen.address).collect();
+        if seen.is_empty() && self.speaks_for_machine() {
+            let claims = self.claims(family).into_iter();
+            return claims.map(|claim| claim.address).collect();
         }
-        all.sort_unstable();
-        all.dedup();
-        all
+        seen
     }
 }

@@ -1,15 +1,17 @@
 //! The public network: whether packets leave by SNAT, by an EIP, or with an address of their own.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::case::{Case, Judgement, join, join_unique};
+use super::case::{Case, Judgement};
 use super::ranges;
 use super::{Candidate, Confidence, Fact, Knob, Place, Reachability};
 use crate::model::endpoint::Host;
-use crate::model::network::{ClusterNetwork, EgressSeen};
+use crate::model::network::{ClusterNetwork, EgressSeen, PodEip};
 use crate::model::path::{EipOf, PathClass, Signal};
 use crate::model::resolve::Family;
+use crate::model::text::joined;
 use crate::model::vantage::NetworkView;
 
 /// A public address: whether our packets get there by SNAT, by an EIP, or as they are.
@@ -47,54 +49,49 @@ impl Place<'_> {
     pub(super) fn claims(&self, family: Family) -> Vec<Claim> {
         let vantage = self.vantage;
         let mut claims = Vec::new();
+        let mut claim = |of, address: IpAddr, says: String| {
+            if Family::of(address) == family {
+                claims.push(Claim { address, of, says });
+            }
+        };
         if let Some(eip) = &vantage.pod_eip
             && vantage.network != NetworkView::Node
             && let Some(address) = eip.allocated
         {
-            claims.push(Claim {
-                address,
-                of: EipOf::Pod,
-                says: format!("{address} is the pod's EIP by {}", eip.source),
-            });
+            let says = format!("{address} is the pod's EIP by {}", eip.source);
+            claim(EipOf::Pod, address, says);
         }
         for address in &vantage.node_external_ips {
-            claims.push(Claim {
-                address: *address,
-                of: EipOf::Node,
-                says: match &vantage.node {
-                    Some(node) if node.external_ips.contains(address) => {
-                        format!(
-                            "{address} is an ExternalIP of the node, as {} tells",
-                            node.source
-                        )
-                    }
-                    _ => format!("{address} is an ExternalIP of the node"),
-                },
-            });
+            let by = match &vantage.node {
+                Some(node) if node.external_ips.contains(address) => {
+                    format!(", as {} tells", node.source)
+                }
+                _ => String::new(),
+            };
+            let says = format!("{address} is an ExternalIP of the node{by}");
+            claim(EipOf::Node, *address, says);
         }
-        let told = vantage.metadata.facts().and_then(|f| f.public.as_ref());
-        for address in told.into_iter().flatten() {
-            claims.push(Claim {
-                address: *address,
-                of: EipOf::Node,
-                says: format!(
-                    "{address} is the machine's public address, as the metadata service says"
-                ),
-            });
+        let public = vantage.metadata.facts().and_then(|f| f.public.as_ref());
+        for address in public.into_iter().flatten() {
+            let says =
+                format!("{address} is the machine's public address, as the metadata service says");
+            claim(EipOf::Node, *address, says);
         }
-        claims.retain(|claim| Family::of(claim.address) == family);
         claims
     }
 
     /// The pod waits for an EIP that it asked for, and has not waited for long.
     fn waits_for_eip(&self) -> bool {
+        let is_young = |age| age < EIP_COMES_WITHIN;
+        let eip = self.missing_eip();
+        eip.is_some_and(|eip| eip.container_age.is_none_or(is_young))
+    }
+
+    /// What the pod asks for and has not got.
+    fn missing_eip(&self) -> Option<&PodEip> {
         let in_pod = self.vantage.network != NetworkView::Node;
-        self.vantage.pod_eip.as_ref().is_some_and(|eip| {
-            in_pod
-                && eip.wanted == Some(true)
-                && eip.allocated.is_none()
-                && eip.container_age.is_none_or(|age| age < EIP_COMES_WITHIN)
-        })
+        let eip = self.vantage.pod_eip.as_ref().filter(|_| in_pod);
+        eip.filter(|eip| eip.wanted == Some(true) && eip.allocated.is_none())
     }
 
     /// What is said of the machine holds for our packets: we are on it, or it translates its pods'.
@@ -137,9 +134,7 @@ impl Case<'_> {
             );
         }
         let seen: Vec<&(&str, EgressSeen)> = place.seen_of(family).collect();
-        let mut addresses: Vec<IpAddr> = seen.iter().map(|(_, seen)| seen.address).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
+        let addresses: BTreeSet<IpAddr> = seen.iter().map(|(_, seen)| seen.address).collect();
         if let Some(direct) = self.direct(&addresses) {
             return direct;
         }
@@ -164,12 +159,7 @@ impl Case<'_> {
 
     /// The pod's EIP never came.
     fn undone_eip(&self, judgement: Judgement) -> Judgement {
-        let is_late = self.place.vantage.pod_eip.as_ref().is_some_and(|eip| {
-            eip.wanted == Some(true)
-                && eip.allocated.is_none()
-                && self.place.vantage.network != NetworkView::Node
-        });
-        if !is_late {
+        if self.place.missing_eip().is_none() {
             return judgement;
         }
         judgement.but(
@@ -180,7 +170,7 @@ impl Case<'_> {
     }
 
     /// The interface itself has a public address, and packets leave with it.
-    fn direct(&self, seen: &[IpAddr]) -> Option<Judgement> {
+    fn direct(&self, seen: &BTreeSet<IpAddr>) -> Option<Judgement> {
         let local = self.connection?.local.ip().to_canonical();
         if ranges::special(local).is_some() {
             return None;
@@ -211,27 +201,25 @@ impl Case<'_> {
         &self,
         family: Family,
         seen: &[&(&str, EgressSeen)],
-        addresses: &[IpAddr],
+        addresses: &BTreeSet<IpAddr>,
     ) -> Judgement {
         let place = self.place;
         let claims = place.claims(family);
-        let list = join(addresses);
-        let methods = join_unique(seen.iter().map(|(method, _)| *method));
-        let says = format!("others see {list} ({methods})");
-        let stale = |judgement: Judgement| {
-            let mut judgement = judgement;
-            for claim in claims
+        let list = joined(addresses);
+        let methods: BTreeSet<&str> = seen.iter().map(|(method, _)| *method).collect();
+        let says = format!("others see {list} ({})", joined(methods));
+        let snat = |score, says: String| {
+            Judgement::new(PathClass::PublicSnat, score).fact(Signal::Egress, says)
+        };
+        let stale = |judgement| {
+            let others = claims
                 .iter()
-                .filter(|claim| !addresses.contains(&claim.address))
-            {
+                .filter(|claim| !addresses.contains(&claim.address));
+            others.fold(judgement, |judgement: Judgement, claim| {
                 let cost = if claim.of == EipOf::Pod { 0.1 } else { 0.05 };
-                judgement = judgement.but(
-                    Signal::Claim,
-                    format!("{}, yet others see {list}", claim.says),
-                    cost,
-                );
-            }
-            judgement
+                let says = format!("{}, yet others see {list}", claim.says);
+                judgement.but(Signal::Claim, says, cost)
+            })
         };
         if let Some(claim) = claims.iter().find(|c| addresses.contains(&c.address)) {
             let mut eip = Judgement::new(PathClass::PublicEip, 0.95)
@@ -249,18 +237,13 @@ impl Case<'_> {
         }
         let known = &place.vantage.declared.snat_addresses;
         if addresses.iter().all(|address| known.contains(address)) {
-            let mut snat = Judgement::new(PathClass::PublicSnat, 0.95)
-                .fact(Signal::Egress, says)
-                .fact(
-                    Signal::OperatorMap,
-                    format!("{list} is declared in network.snat_addresses"),
-                );
+            let declared = format!("{list} is declared in network.snat_addresses");
+            let mut snat = snat(0.95, says).fact(Signal::OperatorMap, declared);
             snat.attributes.snat_pool = addresses.len() > 1;
             return stale(snat);
         }
         if addresses.len() > 1 {
-            let mut snat = Judgement::new(PathClass::PublicSnat, 0.85)
-                .fact(Signal::Egress, format!("{says}: a pool"));
+            let mut snat = snat(0.85, format!("{says}: a pool"));
             snat.attributes.snat_pool = true;
             return stale(snat);
         }
@@ -272,27 +255,17 @@ impl Case<'_> {
         if own_ports_changed {
             // The node translates a pod's packets too, and says nothing of the way behind it.
             let score = if in_pod { 0.6 } else { 0.8 };
-            let snat = Judgement::new(PathClass::PublicSnat, score)
-                .fact(Signal::Egress, says)
-                .fact(
-                    Signal::Egress,
-                    "source ports are changed on the way, as only a translation of many to one does",
-                );
-            return stale(snat);
+            return stale(snat(score, says).fact(
+                Signal::Egress,
+                "source ports are changed on the way, as only a translation of many to one does",
+            ));
         }
-        let says_none = self.says_that_there_is_none();
-        if let Some(fact) = says_none {
-            let snat = Judgement::new(PathClass::PublicSnat, 0.85)
-                .fact(Signal::Egress, says)
-                .fact(fact.signal, fact.says);
-            return stale(snat);
+        if let Some(fact) = self.says_that_there_is_none() {
+            return stale(snat(0.85, says).fact(fact.signal, fact.says));
         }
         if claims.iter().any(|claim| claim.of == EipOf::Pod || !in_pod) {
-            let snat = Judgement::new(PathClass::PublicSnat, 0.75).fact(
-                Signal::Egress,
-                format!("{says}, which is no address that this place is said to have"),
-            );
-            return stale(snat);
+            let says = format!("{says}, which is no address that this place is said to have");
+            return stale(snat(0.75, says));
         }
         let mut unknown = Judgement::new(PathClass::PublicUnknown, 0.4).fact(Signal::Egress, says);
         unknown.candidates = both();
@@ -308,11 +281,8 @@ impl Case<'_> {
     /// Somebody who must know says that there is no EIP here.
     fn says_that_there_is_none(&self) -> Option<Fact> {
         let place = self.place;
-        let told = place
-            .vantage
-            .metadata
-            .facts()
-            .and_then(|f| f.public.as_ref());
+        let facts = place.vantage.metadata.facts();
+        let told = facts.and_then(|facts| facts.public.as_ref());
         if told.is_some_and(Vec::is_empty) && place.speaks_for_machine() {
             return Some(Fact::new(
                 Signal::Metadata,
@@ -322,12 +292,8 @@ impl Case<'_> {
         let eip = place.vantage.pod_eip.as_ref()?;
         let is_pods =
             place.has_own_address() && eip.wanted == Some(false) && eip.allocated.is_none();
-        is_pods.then(|| {
-            Fact::new(
-                Signal::Claim,
-                format!("by {} the pod has no EIP", eip.source),
-            )
-        })
+        let says = format!("by {} the pod has no EIP", eip.source);
+        is_pods.then(|| Fact::new(Signal::Claim, says))
     }
 
     /// Nobody was asked what they see: by what is said of this place.

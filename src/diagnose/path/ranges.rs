@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::model::network::Provider;
+use Purpose::{LinkLocal, Loopback, Nat64, NoHost, Private};
 
 /// What a special-purpose range is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,57 +36,37 @@ const fn row(net: &'static str, name: &'static str, purpose: Purpose) -> Special
 
 /// Those that are not globally reachable, and NAT64's. More specific ones come first.
 const SPECIAL: &[Special] = &[
-    row("0.0.0.0/8", "\"this network\" (RFC 791)", Purpose::NoHost),
-    row("10.0.0.0/8", "private use (RFC 1918)", Purpose::Private),
-    row(
-        "100.64.0.0/10",
-        "shared address space (RFC 6598)",
-        Purpose::Private,
-    ),
-    row("127.0.0.0/8", "loopback (RFC 1122)", Purpose::Loopback),
-    row(
-        "169.254.0.0/16",
-        "link-local (RFC 3927)",
-        Purpose::LinkLocal,
-    ),
-    row("172.16.0.0/12", "private use (RFC 1918)", Purpose::Private),
+    row("0.0.0.0/8", "\"this network\" (RFC 791)", NoHost),
+    row("10.0.0.0/8", "private use (RFC 1918)", Private),
+    row("100.64.0.0/10", "shared address space (RFC 6598)", Private),
+    row("127.0.0.0/8", "loopback (RFC 1122)", Loopback),
+    row("169.254.0.0/16", "link-local (RFC 3927)", LinkLocal),
+    row("172.16.0.0/12", "private use (RFC 1918)", Private),
     row(
         "192.0.0.0/24",
         "IETF protocol assignments (RFC 6890)",
-        Purpose::NoHost,
+        NoHost,
     ),
-    row("192.0.2.0/24", "documentation (RFC 5737)", Purpose::NoHost),
-    row("192.168.0.0/16", "private use (RFC 1918)", Purpose::Private),
-    row("198.18.0.0/15", "benchmarking (RFC 2544)", Purpose::Private),
-    row(
-        "198.51.100.0/24",
-        "documentation (RFC 5737)",
-        Purpose::NoHost,
-    ),
-    row(
-        "203.0.113.0/24",
-        "documentation (RFC 5737)",
-        Purpose::NoHost,
-    ),
-    row("224.0.0.0/4", "multicast (RFC 1112)", Purpose::NoHost),
-    row("240.0.0.0/4", "reserved (RFC 1112)", Purpose::NoHost),
-    row("::1/128", "loopback (RFC 4291)", Purpose::Loopback),
-    row("::/128", "unspecified (RFC 4291)", Purpose::NoHost),
-    row("64:ff9b::/96", "NAT64 (RFC 6052)", Purpose::Nat64),
-    row(
-        "64:ff9b:1::/48",
-        "local-use NAT64 (RFC 8215)",
-        Purpose::Nat64,
-    ),
-    row("100::/64", "discard-only (RFC 6666)", Purpose::NoHost),
-    row("2001:2::/48", "benchmarking (RFC 5180)", Purpose::Private),
-    row("2001:10::/28", "ORCHID (RFC 4843)", Purpose::NoHost),
-    row("2001:db8::/32", "documentation (RFC 3849)", Purpose::NoHost),
-    row("3fff::/20", "documentation (RFC 9637)", Purpose::NoHost),
-    row("5f00::/16", "SRv6 SIDs (RFC 9602)", Purpose::NoHost),
-    row("fc00::/7", "unique local (RFC 4193)", Purpose::Private),
-    row("fe80::/10", "link-local (RFC 4291)", Purpose::LinkLocal),
-    row("ff00::/8", "multicast (RFC 4291)", Purpose::NoHost),
+    row("192.0.2.0/24", "documentation (RFC 5737)", NoHost),
+    row("192.168.0.0/16", "private use (RFC 1918)", Private),
+    row("198.18.0.0/15", "benchmarking (RFC 2544)", Private),
+    row("198.51.100.0/24", "documentation (RFC 5737)", NoHost),
+    row("203.0.113.0/24", "documentation (RFC 5737)", NoHost),
+    row("224.0.0.0/4", "multicast (RFC 1112)", NoHost),
+    row("240.0.0.0/4", "reserved (RFC 1112)", NoHost),
+    row("::1/128", "loopback (RFC 4291)", Loopback),
+    row("::/128", "unspecified (RFC 4291)", NoHost),
+    row("64:ff9b::/96", "NAT64 (RFC 6052)", Nat64),
+    row("64:ff9b:1::/48", "local-use NAT64 (RFC 8215)", Nat64),
+    row("100::/64", "discard-only (RFC 6666)", NoHost),
+    row("2001:2::/48", "benchmarking (RFC 5180)", Private),
+    row("2001:10::/28", "ORCHID (RFC 4843)", NoHost),
+    row("2001:db8::/32", "documentation (RFC 3849)", NoHost),
+    row("3fff::/20", "documentation (RFC 9637)", NoHost),
+    row("5f00::/16", "SRv6 SIDs (RFC 9602)", NoHost),
+    row("fc00::/7", "unique local (RFC 4193)", Private),
+    row("fe80::/10", "link-local (RFC 4291)", LinkLocal),
+    row("ff00::/8", "multicast (RFC 4291)", NoHost),
 ];
 
 /// What is special about an address; `None` for one of the public network.
@@ -108,35 +89,23 @@ pub(super) struct ServiceRange {
 
 /// Huawei Cloud: DNS, NTP and OBS are in 100.125.0.0/16, VPC endpoints in 198.19.128.0/17, and the
 /// whole of 100.64.0.0/10 is a local route of every VPC.
+const fn range(net: &'static str, of: &'static str, score: f64) -> ServiceRange {
+    ServiceRange { net, of, score }
+}
+
 const HUAWEI: &[ServiceRange] = &[
-    ServiceRange {
-        net: "100.125.0.0/16",
-        of: "Huawei Cloud's own services",
-        score: 0.95,
-    },
-    ServiceRange {
-        net: "198.19.128.0/17",
-        of: "Huawei Cloud's VPC endpoints",
-        score: 0.95,
-    },
-    ServiceRange {
-        net: "100.64.0.0/10",
-        of: "Huawei Cloud's services, by a local route of every VPC",
-        score: 0.75,
-    },
+    range("100.125.0.0/16", "Huawei Cloud's own services", 0.95),
+    range("198.19.128.0/17", "Huawei Cloud's VPC endpoints", 0.95),
+    range(
+        "100.64.0.0/10",
+        "Huawei Cloud's services, by a local route of every VPC",
+        0.75,
+    ),
 ];
 
 const ALIBABA: &[ServiceRange] = &[
-    ServiceRange {
-        net: "100.100.0.0/16",
-        of: "Alibaba Cloud's own services",
-        score: 0.9,
-    },
-    ServiceRange {
-        net: "100.64.0.0/10",
-        of: "Alibaba Cloud's services",
-        score: 0.8,
-    },
+    range("100.100.0.0/16", "Alibaba Cloud's own services", 0.9),
+    range("100.64.0.0/10", "Alibaba Cloud's services", 0.8),
 ];
 
 /// The range of the provider's services that holds the address.
@@ -179,8 +148,8 @@ pub(super) fn nat64(address: IpAddr) -> Option<Ipv4Addr> {
 }
 
 pub(super) fn last_four(address: Ipv6Addr) -> Ipv4Addr {
-    let o = address.octets();
-    Ipv4Addr::new(o[12], o[13], o[14], o[15])
+    let [.., a, b, c, d] = address.octets();
+    Ipv4Addr::new(a, b, c, d)
 }
 
 #[cfg(test)]

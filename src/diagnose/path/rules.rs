@@ -13,6 +13,7 @@ use super::{Candidate, Confidence, Fact, Knob, Place, Reachability};
 use crate::model::evidence::Leg;
 use crate::model::network::{MappedClass, ProviderBy, RouteOutcome};
 use crate::model::path::{IntranetKind, PathClass, Signal};
+use crate::model::text::joined;
 use crate::model::units::Took;
 
 type Rule = fn(&Case<'_>) -> Option<Judgement>;
@@ -53,38 +54,28 @@ pub(super) fn judge(
 
 /// This machine itself.
 fn own_address(case: &Case<'_>) -> Option<Judgement> {
-    let purpose = ranges::special(case.address).map(|special| special.purpose);
+    let address = case.address;
+    let new = |kind, score, signal, says: String| {
+        Some(Judgement::intranet(Some(kind), score).fact(signal, says))
+    };
+    let purpose = ranges::special(address).map(|special| special.purpose);
     match (purpose, case.route) {
-        (Some(Purpose::Loopback), _) => Some(
-            Judgement::intranet(Some(IntranetKind::HostLocal), 0.99).fact(
-                Signal::AddressRange,
-                format!("{} is a loopback address", case.address),
-            ),
-        ),
-        (_, Some(RouteOutcome::Local { device })) if device == IPVS_DEVICE => Some(
-            Judgement::intranet(Some(IntranetKind::ClusterService), 0.95).fact(
-                Signal::Route,
-                format!(
-                    "{} is on {device}, where kube-proxy has Services",
-                    case.address
-                ),
-            ),
-        ),
-        (_, Some(RouteOutcome::Local { device })) => Some(
-            Judgement::intranet(Some(IntranetKind::HostLocal), 0.95).fact(
-                Signal::Route,
-                format!(
-                    "{} is this machine's own address, on {device}",
-                    case.address
-                ),
-            ),
-        ),
-        (Some(Purpose::LinkLocal), _) => Some(
-            Judgement::intranet(Some(IntranetKind::HostLocal), 0.8).fact(
-                Signal::AddressRange,
-                format!("{} is link-local: no router passes it on", case.address),
-            ),
-        ),
+        (Some(Purpose::Loopback), _) => {
+            let says = format!("{address} is a loopback address");
+            new(IntranetKind::HostLocal, 0.99, Signal::AddressRange, says)
+        }
+        (_, Some(RouteOutcome::Local { device })) if device == IPVS_DEVICE => {
+            let says = format!("{address} is on {device}, where kube-proxy has Services");
+            new(IntranetKind::ClusterService, 0.95, Signal::Route, says)
+        }
+        (_, Some(RouteOutcome::Local { device })) => {
+            let says = format!("{address} is this machine's own address, on {device}");
+            new(IntranetKind::HostLocal, 0.95, Signal::Route, says)
+        }
+        (Some(Purpose::LinkLocal), _) => {
+            let says = format!("{address} is link-local: no router passes it on");
+            new(IntranetKind::HostLocal, 0.8, Signal::AddressRange, says)
+        }
         _ => None,
     }
 }
@@ -100,17 +91,13 @@ fn cluster_service(case: &Case<'_>) -> Option<Judgement> {
         Some(new.fact(Signal::AddressRange, says))
     };
     let declared = &vantage.declared.service_cidrs;
-    if let Some(net) = declared.iter().find(|net| net.contains(&case.address)) {
-        return service(
-            0.95,
-            format!(
-                "{} is in {net}, declared as the range of Services",
-                case.address
-            ),
-        );
+    let address = case.address;
+    if let Some(net) = declared.iter().find(|net| net.contains(&address)) {
+        let says = format!("{address} is in {net}, declared as the range of Services");
+        return service(0.95, says);
     }
     let api_server = vantage.service_host?;
-    if api_server == case.address {
+    if api_server == address {
         return service(0.95, format!("{api_server} is the API server's Service"));
     }
     // The size of the range is not known; clusters have /12 to /22 as a rule.
@@ -118,14 +105,13 @@ fn cluster_service(case: &Case<'_>) -> Option<Judgement> {
     let around = IpNet::new(api_server, length).ok()?.trunc();
     let is_elsewhere =
         case.mapped().is_some() || case.vpc_range().is_some() || case.link().is_some();
-    if !around.contains(&case.address) || is_elsewhere {
+    if !around.contains(&address) || is_elsewhere {
         return None;
     }
     service(
         0.7,
         format!(
-            "{} is near the API server's Service {api_server}; network.service_cidrs would make it sure",
-            case.address
+            "{address} is near the API server's Service {api_server}; network.service_cidrs would make it sure"
         ),
     )
 }
@@ -137,22 +123,15 @@ fn tunnel_of_this_host(case: &Case<'_>) -> Option<Judgement> {
     if !case.is_private() && matched.is_none_or(|net| net.prefix_len() == 0) {
         return None;
     }
-    let mut judgement = Judgement::new(PathClass::DirectConnectVpn, 0.95).fact(
-        Signal::Route,
-        format!(
-            "the kernel sends {} by {device}, a tunnel of this host ({kind})",
-            case.address
-        ),
-    );
+    let address = case.address;
+    let says = format!("the kernel sends {address} by {device}, a tunnel of this host ({kind})");
+    let mut judgement = Judgement::new(PathClass::DirectConnectVpn, 0.95).fact(Signal::Route, says);
     judgement.attributes.vpn_on_host = true;
     if let Some(mapped) = case.mapped()
         && mapped.class != MappedClass::DirectConnectVpn
     {
-        judgement = judgement.but(
-            Signal::OperatorMap,
-            format!("{}, yet the kernel's route counts", shown(mapped)),
-            0.05,
-        );
+        let says = format!("{}, yet the kernel's route counts", shown(mapped));
+        judgement = judgement.but(Signal::OperatorMap, says, 0.05);
     }
     Some(judgement)
 }
@@ -218,16 +197,13 @@ fn declared_range(case: &Case<'_>) -> Option<Judgement> {
 }
 
 /// Figures that fit a leased line or a tunnel.
-fn supported(case: &Case<'_>, judgement: Judgement) -> Judgement {
-    let mut judgement = judgement;
+fn supported(case: &Case<'_>, mut judgement: Judgement) -> Judgement {
     if let Some(smaller) = case.smaller_by().filter(Smaller::is_tunnel) {
-        judgement = judgement.fact(Signal::SegmentSize, format!("{smaller}: a tunnel"));
+        judgement = judgement.fact(Signal::SegmentSize, format!("{}: a tunnel", smaller.says));
     }
     if let Some(rtt) = case.rtt() {
-        judgement = judgement.fact(
-            Signal::RoundTrip,
-            format!("a round trip takes {}", Took(rtt)),
-        );
+        let says = format!("a round trip takes {}", Took(rtt));
+        judgement = judgement.fact(Signal::RoundTrip, says);
     }
     judgement
 }
@@ -235,14 +211,9 @@ fn supported(case: &Case<'_>, judgement: Judgement) -> Judgement {
 /// What the cloud says of the VPC.
 fn range_of_the_vpc(case: &Case<'_>) -> Option<Judgement> {
     let (net, what) = case.vpc_range()?;
-    let judgement = Judgement::intranet(None, 0.93).fact(
-        Signal::Metadata,
-        format!(
-            "{} is in {net}, {what}, as the metadata service says",
-            case.address
-        ),
-    );
-    Some(judgement)
+    let address = case.address;
+    let says = format!("{address} is in {net}, {what}, as the metadata service says");
+    Some(Judgement::intranet(None, 0.93).fact(Signal::Metadata, says))
 }
 
 /// The network on one of our own interfaces.
@@ -250,28 +221,18 @@ fn on_link(case: &Case<'_>) -> Option<Judgement> {
     let (link, net) = case.link()?;
     // docker0, cni0, virbr0: not the way to anybody else.
     let is_own_bridge = link.kind.as_deref() == Some("bridge") && !case.place.is_uplink(&link.name);
-    if is_own_bridge {
-        let judgement = Judgement::intranet(Some(IntranetKind::HostLocal), 0.9).fact(
-            Signal::OnLink,
-            format!(
-                "{} is in {}, the network of {}, a bridge inside this host",
-                case.address,
-                net.trunc(),
-                link.name
-            ),
-        );
-        return Some(judgement);
-    }
-    let judgement = Judgement::intranet(None, 0.9).fact(
-        Signal::OnLink,
-        format!(
-            "{} is in {}, the network on {}",
-            case.address,
-            net.trunc(),
-            link.name
-        ),
-    );
-    Some(judgement)
+    let (address, net, name) = (case.address, net.trunc(), &link.name);
+    let (kind, says) = if is_own_bridge {
+        let says =
+            format!("{address} is in {net}, the network of {name}, a bridge inside this host");
+        (Some(IntranetKind::HostLocal), says)
+    } else {
+        (
+            None,
+            format!("{address} is in {net}, the network on {name}"),
+        )
+    };
+    Some(Judgement::intranet(kind, 0.9).fact(Signal::OnLink, says))
 }
 
 /// The provider's own services.
@@ -285,11 +246,7 @@ fn provider_service(case: &Case<'_>) -> Option<Judgement> {
         && let Some(range) = ranges::service(sign.provider, case.address)
     {
         let is_sure = sign.by != ProviderBy::NameServers || is_huaweis_name(&host);
-        let score = if is_sure {
-            range.score
-        } else {
-            range.score.min(0.8)
-        };
+        let score = range.score.min(if is_sure { 1.0 } else { 0.8 });
         let judgement = Judgement::intranet(Some(IntranetKind::CloudService), score)
             .fact(
                 Signal::AddressRange,
@@ -327,7 +284,7 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
     let smaller = case.smaller_by();
     if let Some(smaller) = smaller.as_ref().filter(|s| s.is_tunnel()) {
         far += if smaller.is_measured { 3 } else { 2 };
-        judgement = judgement.fact(Signal::SegmentSize, format!("{smaller}: a tunnel"));
+        judgement = judgement.fact(Signal::SegmentSize, format!("{}: a tunnel", smaller.says));
     }
     if let Some(rtt) = case.rtt() {
         let says = format!("a round trip takes {}", Took(rtt));
@@ -341,12 +298,8 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
             judgement = judgement.fact(Signal::RoundTrip, says);
         }
     }
-    if case
-        .leg
-        .transport
-        .and_then(|t| t.receive_mss)
-        .is_some_and(|mss| mss > JUMBO)
-    {
+    let received = case.leg.transport.and_then(|t| t.receive_mss);
+    if received.is_some_and(|mss| mss > JUMBO) {
         near += 2;
         judgement = judgement.fact(
             Signal::SegmentSize,
@@ -354,10 +307,8 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
         );
     }
     if let Some(hops) = case.hops() {
-        judgement = judgement.fact(
-            Signal::Hops,
-            format!("the routers on the way are {}", hops.shown),
-        );
+        let says = format!("the routers on the way are {}", hops.shown);
+        judgement = judgement.fact(Signal::Hops, says);
         if hops.is_foreign {
             far += 1;
         }
@@ -384,22 +335,14 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
     if far >= 3 && near == 0 {
         judgement.score = 0.6;
     }
-    let others: Vec<&str> = judgement.candidates[1..]
-        .iter()
-        .map(|candidate| candidate.class.as_str())
-        .collect();
+    let class = judgement.candidates[0].class;
+    let others = joined(judgement.candidates[1..].iter().map(|one| one.class));
+    let net = neighbourhood(case.address);
     judgement.knobs.push(Knob {
         says: format!(
-            "declare how {} is reached under network.cidrs of --config, as {} (or {})",
-            neighbourhood(case.address),
-            judgement.candidates[0].class,
-            others.join(", ")
+            "declare how {net} is reached under network.cidrs of --config, as {class} (or {others})"
         ),
-        line: Some(format!(
-            "- {{cidr: \"{}\", class: {}}}",
-            neighbourhood(case.address),
-            judgement.candidates[0].class
-        )),
+        line: Some(format!("- {{cidr: \"{net}\", class: {class}}}")),
     });
     Some(judgement)
 }

@@ -1,9 +1,10 @@
 //! What the registry and its storage answered: `/v2/`, manifest, layer, limits.
 
-use super::{PULL_BY_HAND, TELL_US, at, auth, new, transport};
+use super::{PULL_BY_HAND, TELL_US, at, auth, transport};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::throughput;
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{Evidence, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase};
@@ -12,13 +13,11 @@ use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
 
 /// The registry took the connection and gave no usable answer to the first request. A status is
 /// left to the manifest's rules: containerd never asks `/v2/`, so it decides nothing by itself.
-pub(super) fn ping(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(fault) = evidence.walk.ping.fault() else {
-        return;
-    };
+pub(super) fn ping(evidence: &Evidence) -> Option<Finding> {
+    let fault = evidence.walk.ping.fault()?;
     // Where another host resolved the reference, this one was asked for content alone.
     if !evidence.walk.attempts.is_empty() || evidence.walk.resolved_elsewhere {
-        return;
+        return None;
     }
     let finding = transport(evidence, fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
         at(Cause::NotARegistry, Role::Registry, Phase::Ping)
@@ -27,23 +26,21 @@ pub(super) fn ping(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .hint("Look at /v2/ of that host to see what answers.")
     });
     let confidence = finding.confidence.min(Confidence::Medium);
-    findings.push(
+    Some(
         finding
             .confidence(confidence)
             .fact("a pull does not ask /v2/ itself; the walk ended there"),
-    );
+    )
 }
 
 /// The way from the digest to the platform's manifest.
-pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(fault) = evidence.walk.manifest.fault() else {
-        return;
-    };
+pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
+    let fault = evidence.walk.manifest.fault()?;
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
     let image = &evidence.reference;
     let finding = match fault {
         // Its leg has the cause.
-        ManifestFault::Http { fault: HttpFault::RedirectBlocked { .. } | HttpFault::Unreached { .. } } => return,
+        ManifestFault::Http { fault: HttpFault::RedirectBlocked { .. } | HttpFault::Unreached { .. } } => return None,
         ManifestFault::Http { fault: HttpFault::Unauthorized { credential, fault } } => {
             auth::no_token(evidence, credential.as_ref(), fault)
         }
@@ -84,7 +81,7 @@ pub(super) fn manifest(evidence: &Evidence, findings: &mut Vec<Finding>) {
             transport(evidence, fault, Role::Registry, Phase::Manifest).unwrap_or_else(|| refused(evidence, fault, Role::Registry, Phase::Manifest))
         }
     };
-    findings.push(unless_given(finding, evidence.manifest_elsewhere()));
+    Some(unless_given(finding, evidence.manifest_elsewhere()))
 }
 
 /// Why the digest was not to be had below /manifests/.
@@ -121,26 +118,20 @@ fn unless_given(finding: Finding, by: Option<&Walk>) -> Finding {
 }
 
 /// The image's configuration.
-pub(super) fn config(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(fault) = evidence.walk.config.as_ref().and_then(Step::fault) else {
-        return;
-    };
-    let finding = content(evidence, fault, "the image's configuration");
-    findings.extend(finding.map(|finding| unless_given(finding, evidence.config_elsewhere())));
+pub(super) fn config(evidence: &Evidence) -> Option<Finding> {
+    let fault = evidence.walk.config.as_ref().and_then(Step::fault)?;
+    let finding = content(evidence, fault, "the image's configuration")?;
+    Some(unless_given(finding, evidence.config_elsewhere()))
 }
 
 /// What was pulled is no image.
-pub(super) fn artifact(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(found) = evidence.walk.manifest.done().filter(|f| f.not_an_image) else {
-        return;
-    };
-    let config = found
-        .config
-        .as_ref()
-        .map_or("", |config| &config.media_type);
+pub(super) fn artifact(evidence: &Evidence) -> Option<Finding> {
+    let found = evidence.walk.manifest.done().filter(|f| f.not_an_image)?;
+    let config = found.config.as_ref();
+    let config = config.map_or("", |config| &config.media_type);
     let mut types: Vec<&str> = found.layers.iter().map(|l| l.media_type.as_str()).collect();
     types.dedup();
-    findings.push(
+    Some(
         at(Cause::ArtifactNotImage, Role::Registry, Phase::Manifest)
             .fact(format!("the configuration's media type is {config}"))
             .fact(format!(
@@ -152,18 +143,14 @@ pub(super) fn artifact(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 "Correct {} to the reference of an image.",
                 evidence.reference
             )),
-    );
+    )
 }
 
 /// Content that is named by the manifest and was not to be had; `None` where a leg has the cause.
 fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding> {
     // The last host that was asked.
     let storage = evidence.legs_of(Role::Blob).last();
-    let leg = if storage.is_some() {
-        Role::Blob
-    } else {
-        Role::Registry
-    };
+    let leg = throughput::role_of(evidence, None);
     let finding = match fault {
         HttpFault::RedirectBlocked { .. } | HttpFault::Unreached { .. } => return None,
         HttpFault::Unauthorized { credential, fault } => {
@@ -243,31 +230,17 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
     };
     // That the token was looked at, only a challenge would say.
     let is_bare = status == 401 && leg == Role::Registry && !challenged;
-    let confidence = if is_bare {
-        Confidence::Medium
-    } else {
-        Confidence::High
-    };
     at(cause, leg, phase)
-        .confidence(confidence)
+        .confidence(Confidence::high_if(!is_bare))
         .fact(fault.to_string())
         .hint(hint)
 }
 
 /// What went wrong while layers were read for longer than their first bytes.
-pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(transfer) = &evidence.walk.transfer else {
-        return;
-    };
+pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
+    let transfer = evidence.walk.transfer.as_ref()?;
     for (index, stream) in transfer.streams.iter().enumerate() {
-        let is_storage = evidence
-            .legs_of(Role::Blob)
-            .any(|leg| leg.endpoint == stream.endpoint);
-        let leg = if is_storage {
-            Role::Blob
-        } else {
-            Role::Registry
-        };
+        let leg = throughput::role_of(evidence, Some(&stream.endpoint));
         let from = format!("layer {} from {}", stream.digest, stream.endpoint);
         let finding = match &stream.end {
             StreamEnd::Complete {
@@ -302,10 +275,10 @@ pub(super) fn transfer(evidence: &Evidence, findings: &mut Vec<Finding>) {
             }
             _ => continue,
         };
-        findings.push(finding.fact(from));
         // The others most likely met the same.
-        return;
+        return Some(finding.fact(from));
     }
+    None
 }
 
 /// A download was refused by its status while another one from the same server went well.
@@ -340,17 +313,13 @@ fn second_at_a_time(finding: Finding, stream: &TransferStream) -> Finding {
 }
 
 /// The layers.
-pub(super) fn blob(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(fault) = evidence.walk.blob.fault() else {
-        return;
+pub(super) fn blob(evidence: &Evidence) -> Option<Finding> {
+    let fault = evidence.walk.blob.fault()?;
+    let what = match evidence.walk.layers.last() {
+        Some(layer) => format!("layer {}", layer.digest),
+        None => "a layer".to_owned(),
     };
-    let digest = evidence
-        .walk
-        .layers
-        .last()
-        .map(|layer| layer.digest.as_str());
-    let what = digest.map_or_else(|| "a layer".to_owned(), |digest| format!("layer {digest}"));
-    findings.extend(content(evidence, fault, &what));
+    content(evidence, fault, &what)
 }
 
 /// What a download there will lack.
@@ -386,16 +355,10 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 .hint("Let the proxy or storage in front of the layers pass Range requests on."),
         );
     }
-    let secure = evidence
-        .walk
-        .legs
-        .first()
-        .is_some_and(|leg| leg.endpoint.scheme == Scheme::Https);
-    if let Some(plain) = found
-        .redirects
-        .iter()
-        .find(|to| secure && to.scheme == Scheme::Http)
-    {
+    let first = evidence.walk.legs.first();
+    let secure = first.is_some_and(|leg| leg.endpoint.scheme == Scheme::Https);
+    let mut redirects = found.redirects.iter();
+    if let Some(plain) = redirects.find(|to| secure && to.scheme == Scheme::Http) {
         findings.push(
             at(Cause::RedirectUntrusted, leg, Phase::Blob)
                 .severity(Severity::Warning)
@@ -407,31 +370,22 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
 }
 
 /// How much of a rate limit is left.
-pub(super) fn rate_limit(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(limit) = &evidence.walk.rate_limit else {
-        return;
-    };
-    let (Some(most), Some(left)) = (limit.limit, limit.remaining) else {
-        return;
-    };
-    let is_limited = matches!(
-        evidence.walk.attempts.last().map(|a| &a.head),
-        Some(Step::Failed {
-            fault: HttpFault::Status { status: 429, .. },
-            ..
-        })
-    );
+pub(super) fn rate_limit(evidence: &Evidence) -> Option<Finding> {
+    let limit = evidence.walk.rate_limit.as_ref()?;
+    let (most, left) = (limit.limit?, limit.remaining?);
+    let last = evidence.walk.attempts.last();
+    let is_limited = last.and_then(|attempt| attempt.head.status()) == Some(429);
     if is_limited || left > most / 10 {
-        return;
+        return None;
     }
     let window = limit
         .window_seconds
         .map_or_else(String::new, |s| format!(" in {} h", s / 3600));
-    let mut finding = new(Cause::RateLimitLow, Some(Role::Registry), Some(Phase::Manifest))
+    let mut finding = at(Cause::RateLimitLow, Role::Registry, Phase::Manifest)
         .fact(format!("{left} of {most} pulls{window} are left"))
         .hint("Pull with an account that has a larger limit, or copy the image to a registry of your own.");
     if let Some(source) = &limit.source {
         finding = finding.fact(format!("counted for {source}"));
     }
-    findings.push(finding);
+    Some(finding)
 }

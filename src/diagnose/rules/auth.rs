@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::names::is_below;
 use super::{TELL_US, at, new, tls, transport};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
@@ -16,15 +17,13 @@ use crate::model::step::Step;
 use crate::model::vantage::Unseen;
 
 /// Every attempt was refused, or none could be made.
-pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(last) = evidence.walk.attempts.last() else {
-        return;
-    };
+pub(super) fn refused(evidence: &Evidence) -> Option<Finding> {
+    let last = evidence.walk.attempts.last()?;
     // Another host may have said what the reference stands for; but a pull asks this one with its token.
     let is_resolved = evidence.walk.resolved_elsewhere || evidence.walk.has_content();
     let is_withheld = matches!(last.token.fault(), Some(TokenFault::RealmUntrusted { .. }));
     if evidence.accepted().is_some() || is_resolved && !is_withheld {
-        return;
+        return None;
     }
     let finding = match (&last.token, &last.head) {
         (Step::Failed { fault, .. }, _) => no_token(evidence, last.credential.as_ref(), fault),
@@ -34,16 +33,16 @@ pub(super) fn refused(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 fault: HttpFault::RedirectBlocked { .. },
                 ..
             },
-        ) => return,
+        ) => return None,
         (_, Step::Failed { fault, .. }) => no_head(evidence, last, fault),
-        _ => return,
+        _ => return None,
     };
     let rested = last.at.map(|at| {
         format!(
             "that was at {at}; it is not tried again soon, since an account may be locked after some wrong passwords"
         )
     });
-    findings.push(finding.facts(rested).facts(verdicts(evidence)));
+    Some(finding.facts(rested).facts(verdicts(evidence)))
 }
 
 /// A verdict for each candidate, when there was more than one.
@@ -51,12 +50,8 @@ fn verdicts(evidence: &Evidence) -> Vec<String> {
     if evidence.walk.attempts.len() < 2 {
         return Vec::new();
     }
-    evidence
-        .walk
-        .attempts
-        .iter()
-        .map(|attempt| format!("tried {}: {}", who(attempt), outcome(attempt)))
-        .collect()
+    let say = |attempt| format!("tried {}: {}", who(attempt), outcome(attempt));
+    evidence.walk.attempts.iter().map(say).collect()
 }
 
 fn who(attempt: &Attempt) -> String {
@@ -67,12 +62,10 @@ fn who(attempt: &Attempt) -> String {
 }
 
 fn outcome(attempt: &Attempt) -> String {
-    match (&attempt.token, &attempt.head) {
-        (Step::Failed { fault, .. }, _) => fault.to_string(),
-        (_, Step::Failed { fault, .. }) => fault.to_string(),
-        (_, Step::Done { .. }) => "accepted".to_owned(),
-        _ => "not sent".to_owned(),
-    }
+    attempt.failure().unwrap_or_else(|| {
+        let is_accepted = attempt.head.done().is_some();
+        if is_accepted { "accepted" } else { "not sent" }.to_owned()
+    })
 }
 
 /// There is no token, and why.
@@ -92,7 +85,7 @@ pub(super) fn no_token(
             .hint("Look at the log of the token service: it takes the request itself for wrong (its service, its scope), whoever asks."),
         TokenFault::Rejected { fault } => match credential {
             Some(credential) => token(Cause::AuthBadCred)
-                .confidence(rejection(fault))
+                .confidence(Confidence::high_if(is_of_password(fault)))
                 .fact(format!("{credential}: {fault}"))
                 .fact(asked(evidence))
                 .fact("anonymous access was not tried: where a credential matches, the kubelet does not try it either")
@@ -148,14 +141,9 @@ fn may_be_a_copy(credential: &CredentialId) -> Option<String> {
 
 /// 401 and `invalid_grant` (RFC 6749, 5.2) speak of the password; other codes may speak of the
 /// user's rights or of the request.
-fn rejection(fault: &HttpFault) -> Confidence {
-    match fault {
-        HttpFault::Status { status: 401, .. } => Confidence::High,
-        HttpFault::Status {
-            code: Some(code), ..
-        } if code == "invalid_grant" => Confidence::High,
-        _ => Confidence::Medium,
-    }
+pub(super) fn is_of_password(fault: &HttpFault) -> bool {
+    matches!(fault, HttpFault::Status { status, code, .. }
+        if *status == 401 || code.as_deref() == Some("invalid_grant"))
 }
 
 fn new_password(source: &CredentialSource) -> String {
@@ -295,13 +283,13 @@ fn denied(evidence: &Evidence, attempt: &Attempt, status: u16, fault: &HttpFault
     };
     let sure = grant == Some(Access::NoPull) || (status == 403 && grant != Some(Access::Pull));
     at(Cause::AuthDenied, Role::Registry, Phase::Manifest)
-                .confidence(if sure { Confidence::High } else { Confidence::Medium })
-                .fact(format!("{}: {fault}", who(attempt)))
-                .fact(fact)
-                .facts(tls::apart(evidence, Role::Registry, Role::Token).map(|seconds| {
-                    format!("the clocks of registry and token service are {seconds} s apart, which can make tokens void")
-                }))
-                .hint(hint)
+        .confidence(Confidence::high_if(sure))
+        .fact(format!("{}: {fault}", who(attempt)))
+        .fact(fact)
+        .facts(tls::apart(evidence, Role::Registry, Role::Token).map(|seconds| {
+            format!("the clocks of registry and token service are {seconds} s apart, which can make tokens void")
+        }))
+        .hint(hint)
 }
 
 fn is_plain(evidence: &Evidence) -> bool {
@@ -334,11 +322,8 @@ pub(super) fn without_challenge(
     leg: Role,
     phase: Phase,
 ) -> Finding {
-    let headers = &evidence.walk.host.headers;
-    if headers
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case("authorization"))
-    {
+    let mut headers = evidence.walk.host.headers.iter();
+    if headers.any(|name| name.eq_ignore_ascii_case("authorization")) {
         return at(Cause::AuthBadCred, leg, phase)
             .fact(format!("the Authorization that hosts.toml sends along: {fault}"))
             .hint("Correct `header.Authorization` of this host in hosts.toml, or take it out: containerd then logs in by the pull's credential.");
@@ -392,7 +377,7 @@ fn unseen_rights(anonymous: bool) -> Option<String> {
 /// The registry wants a credential and none matches: because there is none, or because keys do not fit.
 pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
     let keyring = &evidence.keyring;
-    if let Some((source, problem)) = first_problem(evidence, is_broken) {
+    if let Some((source, problem)) = first_problem(evidence, |problem| !is_unread(problem)) {
         return at(Cause::SecretFormat, leg, phase)
             .fact(format!("{source}: {problem}"))
             .hint(create_anew(evidence, source));
@@ -466,15 +451,15 @@ fn of_node(evidence: &Evidence) -> &'static str {
 }
 
 /// The `--docker-server` that the kubelet matches with this image.
-fn docker_server(evidence: &Evidence) -> &str {
-    match evidence.reference.domain() {
+pub fn docker_server(domain: &str) -> &str {
+    match domain {
         "docker.io" => "https://index.docker.io/v1/",
         domain => domain,
     }
 }
 
 fn create_anew(evidence: &Evidence, source: &CredentialSource) -> String {
-    let server = docker_server(evidence);
+    let server = docker_server(evidence.reference.domain());
     match source {
         CredentialSource::SecretFile { .. } => format!(
             "Create it anew in the pod's namespace: `kubectl create secret docker-registry NAME --docker-server={server} --docker-username=USER --docker-password=PASSWORD`."
@@ -486,7 +471,7 @@ fn create_anew(evidence: &Evidence, source: &CredentialSource) -> String {
 }
 
 fn mend_key(evidence: &Evidence, nearest: &KeyMismatch) -> String {
-    let server = docker_server(evidence);
+    let server = docker_server(evidence.reference.domain());
     let CredentialId { source, key } = &nearest.credential;
     match (&nearest.rule, source) {
         (MatchRule::Empty, _) => format!(
@@ -508,16 +493,6 @@ fn first_problem(
         .sources
         .iter()
         .find_map(|s| Some((&s.source, s.problem.as_ref().filter(|problem| is(problem))?)))
-}
-
-/// It gives no credential because of what it is.
-fn is_broken(problem: &SourceProblem) -> bool {
-    match problem {
-        SourceProblem::WrongType { .. }
-        | SourceProblem::NoData { .. }
-        | SourceProblem::Malformed { .. } => true,
-        SourceProblem::HelperFailed { .. } | SourceProblem::Unread { .. } => false,
-    }
 }
 
 /// It may have one, and could not be asked.
@@ -547,11 +522,12 @@ fn mismatches(evidence: &Evidence, is: fn(&KeyMismatch) -> bool) -> Vec<String> 
 /// fault that it does not match.
 fn nearest(evidence: &Evidence, is: fn(&KeyMismatch) -> bool) -> Option<&KeyMismatch> {
     let all = evidence.keyring.mismatches.iter().filter(|m| is(m));
-    nearest_of(all, evidence.reference.domain())
+    nearest_key(all, evidence.reference.domain())
 }
 
-/// The same of any keys and an image's domain.
-pub(in crate::diagnose) fn nearest_of<'a>(
+/// The key among these that may have been meant for images of a domain. One for another registry is
+/// none.
+pub fn nearest_key<'a>(
     mismatches: impl Iterator<Item = &'a KeyMismatch>,
     domain: &str,
 ) -> Option<&'a KeyMismatch> {
@@ -572,12 +548,7 @@ fn distance(mismatch: &KeyMismatch, image: &str) -> Option<usize> {
     if key == image {
         return Some(1);
     }
-    let is_hub = |host: &str| {
-        HUB.iter().any(|hub| {
-            host.strip_suffix(hub)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
-    };
+    let is_hub = |host: &str| is_below(host, HUB);
     if is_hub(&key) && is_hub(image) {
         return Some(2);
     }
@@ -616,93 +587,63 @@ pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let before = evidence.walk.attempts.iter().take_while(|a| *a != accepted);
     // That nobody gets in without a credential is no fault.
     for attempt in before.filter(|a| a.credential.is_some()) {
-        let lacks_right = attempt.token.done().is_some()
-            || matches!(
-                attempt.head.fault(),
-                Some(HttpFault::Status {
-                    status: 403 | 404,
-                    ..
-                })
-            );
+        let lacks_right =
+            attempt.token.done().is_some() || matches!(attempt.head.status(), Some(403 | 404));
         let cause = if lacks_right {
             Cause::AuthDenied
         } else {
             Cause::AuthBadCred
         };
+        let (first, then) = (who(attempt), who(accepted));
         findings.push(
             at(cause, Role::Registry, Phase::Manifest)
                 .severity(Severity::Warning)
-                .fact(format!(
-                    "tried first, {}: {}",
-                    who(attempt),
-                    outcome(attempt)
-                ))
-                .fact(format!("then {}: accepted", who(accepted)))
-                .hint(format!(
-                    "Fix or remove {}: each pull tries it first.",
-                    who(attempt)
-                )),
+                .fact(format!("tried first, {first}: {}", outcome(attempt)))
+                .fact(format!("then {then}: accepted"))
+                .hint(format!("Fix or remove {first}: each pull tries it first.")),
         );
     }
 }
 
 /// A source that is broken although another credential was tried, or one that looks wrong.
 pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let told: Vec<String> = findings
-        .iter()
-        .filter(|f| f.cause == Cause::SecretFormat)
-        .flat_map(|f| f.evidence.clone())
-        .collect();
+    let told = findings.iter().filter(|f| f.cause == Cause::SecretFormat);
+    let told: Vec<String> = told.flat_map(|f| f.evidence.clone()).collect();
     for source in &evidence.keyring.sources {
-        let Some(problem) = source
-            .problem
-            .as_ref()
-            .filter(|problem| !is_unread(problem))
-        else {
+        let Some(problem) = source.problem.as_ref().filter(|one| !is_unread(one)) else {
             continue;
         };
         let fact = format!("{}: {problem}", source.source);
-        if told.contains(&fact) {
-            continue;
-        }
         // A kubelet reads no docker config of a user: where nothing was asked of it, it is no news.
         let is_a_secret = matches!(source.source, CredentialSource::SecretFile { .. });
         let was_wanted = evidence.accepted().is_some() || !evidence.keyring.candidates.is_empty();
-        if !is_a_secret && !was_wanted {
+        if told.contains(&fact) || (!is_a_secret && !was_wanted) {
             continue;
         }
-        let severity = if stops_every_pull(&source.source, problem) {
-            Severity::Critical
-        } else {
-            Severity::Warning
-        };
-        let hint = create_anew(evidence, &source.source);
+        let stops_all = stops_every_pull(&source.source, problem);
         findings.push(
-            new(Cause::SecretFormat, None, None)
-                .severity(severity)
+            new(Cause::SecretFormat)
+                .severity(Severity::critical_if(stops_all))
                 .fact(fact)
-                .hint(hint),
+                .hint(create_anew(evidence, &source.source)),
         );
     }
 }
 
 /// A pull secret was given for this image and plays no part: the pull is anonymous, within anonymous limits.
-pub(super) fn unused_secret(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let anonymous = evidence
-        .accepted()
-        .is_some_and(|attempt| attempt.credential.is_none());
-    if !anonymous || !evidence.keyring.candidates.is_empty() {
-        return;
+pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
+    let accepted = evidence.accepted()?;
+    if accepted.credential.is_some() || !evidence.keyring.candidates.is_empty() {
+        return None;
     }
     let is_secret =
         |m: &KeyMismatch| matches!(m.credential.source, CredentialSource::SecretFile { .. });
-    if let Some(nearest) = nearest(evidence, is_secret) {
-        findings.push(
-            new(Cause::SecretKeyMismatch, None, None)
-                .severity(Severity::Warning)
-                .facts(mismatches(evidence, is_secret))
-                .fact("the image is pulled anonymously all the same, within the registry's anonymous limits")
-                .hint(format!("If it is meant for this image: {}", mend_key(evidence, nearest))),
-        );
-    }
+    let nearest = nearest(evidence, is_secret)?;
+    Some(
+        new(Cause::SecretKeyMismatch)
+            .severity(Severity::Warning)
+            .facts(mismatches(evidence, is_secret))
+            .fact("the image is pulled anonymously all the same, within the registry's anonymous limits")
+            .hint(format!("If it is meant for this image: {}", mend_key(evidence, nearest))),
+    )
 }

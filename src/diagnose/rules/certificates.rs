@@ -17,7 +17,7 @@ pub(super) struct Word {
 }
 
 impl Word {
-    fn new(cause: Cause, hint: String) -> Self {
+    pub(super) fn new(cause: Cause, hint: String) -> Self {
         Self {
             cause,
             hint,
@@ -353,31 +353,27 @@ pub(super) fn hangs_on_roots(cause: Cause) -> bool {
 }
 
 /// A server's certificate that is itself a root: it works until it is renewed.
-pub(super) fn trusted_itself(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
-        let leaf = leg.tls.chain.first();
-        let Some((source, leaf)) = leg.tls.trusted_itself.as_ref().zip(leaf) else {
-            continue;
-        };
-        let instead = if is_self_issued(leaf) {
-            "have an authority of your own sign the server's certificate, and trust that authority"
-                .to_owned()
-        } else {
-            format!(
-                "put the certificate of its authority '{}' there in its place",
-                leaf.issuer
-            )
-        };
-        findings.push(
-            at(Cause::TlsLeafTrusted, leg.role, Phase::Tls)
-                .fact(format!(
-                    "{}: the server's own certificate is a root in {source} (SHA-256 {}), and its authority was not looked at",
-                    leg.endpoint, leaf.sha256
-                ))
-                .hint(format!(
-                    "Before the certificate is renewed (it ends at {}), {instead}: a renewed one will not be trusted.",
-                    instant(leaf.not_after)
-                )),
-        );
-    }
+pub(super) fn trusted_itself(_: &Evidence, leg: &Leg) -> Option<Finding> {
+    let leaf = leg.tls.chain.first();
+    let (source, leaf) = leg.tls.trusted_itself.as_ref().zip(leaf)?;
+    let instead = if is_self_issued(leaf) {
+        "have an authority of your own sign the server's certificate, and trust that authority"
+            .to_owned()
+    } else {
+        format!(
+            "put the certificate of its authority '{}' there in its place",
+            leaf.issuer
+        )
+    };
+    Some(
+        at(Cause::TlsLeafTrusted, leg.role, Phase::Tls)
+            .fact(format!(
+                "{}: the server's own certificate is a root in {source} (SHA-256 {}), and its authority was not looked at",
+                leg.endpoint, leaf.sha256
+            ))
+            .hint(format!(
+                "Before the certificate is renewed (it ends at {}), {instead}: a renewed one will not be trusted.",
+                instant(leaf.not_after)
+            )),
+    )
 }

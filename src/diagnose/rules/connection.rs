@@ -1,12 +1,13 @@
 //! Connections: why none came about, and which of several addresses are dead.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::paths::todo;
 use super::{TELL_US, at};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::{Finding, path};
+use crate::model::connect::Dial;
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{IcmpError, Phase, TcpFault};
@@ -16,48 +17,30 @@ use crate::model::step::{Skip, Step};
 use crate::model::units::Took;
 
 /// No address could be connected to.
-pub(super) fn connect(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    // Behind a proxy it is the proxy that was dialled: proxy::closed speaks of that.
-    let dialled = || {
-        let legs = evidence.walk.legs.iter();
-        legs.filter(|leg| leg.way.proxy().is_none())
+pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+    let (fault, address) = decisive(leg).filter(|_| leg.way.proxy().is_none())?;
+    let cause = match fault {
+        TcpFault::Timeout => Cause::TcpTimeout,
+        TcpFault::Refused { .. } => Cause::TcpRefused,
+        TcpFault::Reset => Cause::TcpReset,
+        TcpFault::Prohibited { .. } => Cause::TcpProhibited,
+        TcpFault::LocalPolicy { .. } => Cause::LocalPolicy,
+        TcpFault::NoLocalAddress { .. } => Cause::NoLocalAddress,
+        TcpFault::NetUnreachable { .. } => Cause::NetUnreachable,
+        TcpFault::HostUnreachable { .. } => Cause::HostUnreachable,
+        TcpFault::Other { .. } => Cause::Unexplained,
     };
-    for leg in dialled() {
-        let Some((fault, address)) = decisive(leg) else {
-            continue;
-        };
-        let cause = match fault {
-            TcpFault::Timeout => Cause::TcpTimeout,
-            TcpFault::Refused { .. } => Cause::TcpRefused,
-            TcpFault::Reset => Cause::TcpReset,
-            TcpFault::Prohibited { .. } => Cause::TcpProhibited,
-            TcpFault::LocalPolicy { .. } => Cause::LocalPolicy,
-            TcpFault::NoLocalAddress { .. } => Cause::NoLocalAddress,
-            TcpFault::NetUnreachable { .. } => Cause::NetUnreachable,
-            TcpFault::HostUnreachable { .. } => Cause::HostUnreachable,
-            TcpFault::Other { .. } => Cause::Unexplained,
-        };
-        findings.push(
-            at(cause, leg.role, Phase::Connect)
-                .facts(attempts(leg))
-                .facts(by_hosts_file(leg))
-                .hint(connect_hint(evidence, cause, leg, fault, address)),
-        );
-        // What it means for the pull when it is not the registry itself.
-        findings.extend(closed_way(evidence, leg, Phase::Connect));
-    }
-    for leg in dialled() {
-        if leg.resolve.outcome.fault().is_some() {
-            findings.extend(closed_way(evidence, leg, Phase::Resolve));
-        }
-    }
+    Some(
+        at(cause, leg.role, Phase::Connect)
+            .facts(attempts(leg))
+            .facts(by_hosts_file(leg))
+            .hint(connect_hint(evidence, cause, leg, fault, address)),
+    )
 }
 
 /// Large packets vanish: small segments pass where the usual ones hang, twice in turn.
-pub(super) fn segments(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(trials) = evidence.walk.segments.as_ref().filter(|t| t.is_proof()) else {
-        return;
-    };
+pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
+    let trials = evidence.walk.segments.as_ref().filter(|t| t.is_proof())?;
     let facts = trials.trials.iter().map(|trial| {
         let size = trial.max_segment.map_or_else(
             || "usual segments".to_owned(),
@@ -66,7 +49,7 @@ pub(super) fn segments(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let came = trial.fault.as_deref().unwrap_or("passes");
         format!("{size}: {came}, in {}", Took(trial.took))
     });
-    findings.push(
+    Some(
         at(Cause::MtuBlackhole, trials.role, trials.phase)
             .fact(format!("the same exchange with {} at {}, in turn:", trials.endpoint, trials.to))
             .facts(facts)
@@ -74,7 +57,7 @@ pub(super) fn segments(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 "Clamp the MSS on the gateway of the tunnel on this path (VPN, Direct Connect, overlay), or let ICMP \"fragmentation needed\" (IPv6: packet too big) through from it. Until then a smaller MTU on \
                  the node's interface or route helps.",
             ),
-    );
+    )
 }
 
 /// The fault that keeps a pull out, and the address that has it: the first attempt's, as Go reports
@@ -103,7 +86,10 @@ fn decisive(leg: &Leg) -> Option<(&TcpFault, Option<IpAddr>)> {
 }
 
 /// The registry's own leg is well, and another leg's host can't be got at.
-fn closed_way(evidence: &Evidence, leg: &Leg, phase: Phase) -> Option<Finding> {
+pub(super) fn closed_way(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+    let unresolved = leg.resolve.outcome.words();
+    let closed = unresolved.clone().or_else(|| leg.connect.outcome.words());
+    closed.filter(|_| leg.way.proxy().is_none())?;
     let (cause, what) = match leg.role {
         Role::Registry => return None,
         Role::Token => (
@@ -115,22 +101,16 @@ fn closed_way(evidence: &Evidence, leg: &Leg, phase: Phase) -> Option<Finding> {
             "storage of the layers, named by the registry's redirect,",
         ),
     };
-    let fault = match phase {
-        Phase::Resolve => leg.resolve.outcome.fault()?.to_string(),
-        _ => leg.connect.outcome.fault()?.to_string(),
+    let first = evidence.walk.legs.first();
+    let registry = first.map_or_else(String::new, |leg| leg.endpoint.to_string());
+    let (phase, facts) = match unresolved {
+        Some(fault) => (Phase::Resolve, vec![fault]),
+        None => (Phase::Connect, attempts(leg)),
     };
-    let registry = evidence
-        .walk
-        .legs
-        .first()
-        .map_or_else(String::new, |leg| leg.endpoint.to_string());
     let finding = at(cause, leg.role, phase)
         .fact(format!("{registry} answers"))
-        .fact(format!("the {what} is {}", leg.endpoint));
-    let finding = match phase {
-        Phase::Resolve => finding.fact(fault),
-        _ => finding.facts(attempts(leg)),
-    };
+        .fact(format!("the {what} is {}", leg.endpoint))
+        .facts(facts);
     let open = format!(
         "Open the way to {} port {} as well as to the registry.",
         leg.endpoint.host, leg.endpoint.port
@@ -181,7 +161,7 @@ fn attempts(leg: &Leg) -> Vec<String> {
         })
         .collect();
     if lines.is_empty() {
-        lines.extend(leg.connect.outcome.fault().map(ToString::to_string));
+        lines.extend(leg.connect.outcome.words());
     }
     if leg.connect.not_tried > 0 {
         lines.push(format!(
@@ -201,11 +181,8 @@ fn connect_hint(
 ) -> String {
     let port = leg.endpoint.port;
     let address = at.map_or_else(|| leg.endpoint.host.to_string(), |at| at.to_string());
-    let only_v6 = leg
-        .connect
-        .attempts
-        .iter()
-        .all(|dial| Family::of(dial.to.ip()) == Family::V6);
+    let mut dials = leg.connect.attempts.iter();
+    let only_v6 = dials.all(|dial| Family::of(dial.to.ip()) == Family::V6);
     match (cause, fault) {
         (Cause::TcpTimeout, _) => way(evidence, leg).unwrap_or_else(|| {
             format!("Check the route to {address} and the filters on the way, for TCP {port}.")
@@ -254,92 +231,78 @@ fn connect_hint(
 /// Some addresses work and others don't.
 pub(super) fn addresses(evidence: &Evidence, findings: &mut Vec<Finding>) {
     for leg in &evidence.walk.legs {
-        let Some(connected) = leg.connect.outcome.done() else {
-            continue;
-        };
-        let dead = |family| {
-            let of_family = leg
-                .connect
-                .attempts
-                .iter()
-                .filter(move |d| Family::of(d.to.ip()) == family);
-            let (dead, alive): (Vec<_>, Vec<_>) = of_family
-                .filter(|d| {
-                    !matches!(
-                        d.outcome,
-                        Step::Skipped {
-                            reason: Skip::NotNeeded
-                        }
-                    )
-                })
-                .partition(|dial| dial.outcome.fault().is_some());
-            (dead, alive.len())
-        };
-        for family in [Family::V4, Family::V6] {
-            let (dead, alive) = dead(family);
-            let lines: Vec<String> = dead
-                .iter()
-                .filter_map(|dial| Some(format!("{}: {}", dial.to, dial.outcome.fault()?)))
-                .collect();
-            if dead.is_empty() {
-                continue;
-            }
-            let host = leg.dialled();
-            if alive > 0 {
-                findings.push(
-                    at(Cause::AddressPartlyDead, leg.role, Phase::Connect)
-                        .fact(format!("{} of {} {family} addresses tried do not work", dead.len(), dead.len() + alive))
-                        .facts(lines)
-                        .facts(connected.fallback.map(cost))
-                        .hint(format!("Take the dead addresses of '{host}' out of DNS, or fix the hosts behind them.")),
-                );
-                continue;
-            }
-            // A family that is not preferred is never dialled while the other one works.
-            let first = leg.connect.attempts.first();
-            let is_preferred = first.is_some_and(|dial| Family::of(dial.to.ip()) == family);
-            let Some(fallback) = connected.fallback.filter(|_| is_preferred) else {
-                continue;
-            };
-            let all =
-                |is: fn(&TcpFault) -> bool| dead.iter().all(|d| d.outcome.fault().is_some_and(is));
-            let cause = if family == Family::V4 {
-                Cause::AddressPartlyDead
-            } else if all(|fault| matches!(fault, TcpFault::Timeout)) {
-                Cause::V6Blackhole
-            } else if all(|fault| {
-                matches!(
-                    fault,
-                    TcpFault::NetUnreachable { .. }
-                        | TcpFault::HostUnreachable { .. }
-                        | TcpFault::NoLocalAddress { .. }
-                )
-            }) {
-                Cause::NetUnreachV6
-            } else {
-                Cause::AddressPartlyDead
-            };
-            let hint = if cause == Cause::AddressPartlyDead {
-                format!(
-                    "Take the {} record of '{host}' out of DNS, or fix the host behind it.",
-                    family.record()
-                )
-            } else {
-                format!(
-                    "Fix the IPv6 path to '{host}', or take away this host's IPv6 address or the AAAA record."
-                )
-            };
-            findings.push(
-                at(cause, leg.role, Phase::Connect)
-                    .fact(format!(
-                        "no {family} address works, and {family} is tried first"
-                    ))
-                    .facts(lines)
-                    .fact(cost(fallback))
-                    .hint(hint),
-            );
-        }
+        findings.extend(partly_dead(leg, Family::V4));
+        findings.extend(partly_dead(leg, Family::V6));
     }
+}
+
+fn partly_dead(leg: &Leg, family: Family) -> Option<Finding> {
+    let connected = leg.connect.outcome.done()?;
+    let not_needed = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let is_of_family = |dial: &&Dial| Family::of(dial.to.ip()) == family;
+    let attempts = || leg.connect.attempts.iter().filter(is_of_family);
+    let tried = attempts().filter(|dial| dial.outcome != not_needed).count();
+    let dead: Vec<(SocketAddr, &TcpFault)> = attempts()
+        .filter_map(|dial| Some((dial.to, dial.outcome.fault()?)))
+        .collect();
+    if dead.is_empty() {
+        return None;
+    }
+    let lines = dead.iter().map(|(to, fault)| format!("{to}: {fault}"));
+    let host = leg.dialled();
+    if tried > dead.len() {
+        return Some(
+            at(Cause::AddressPartlyDead, leg.role, Phase::Connect)
+                .fact(format!(
+                    "{} of {tried} {family} addresses tried do not work",
+                    dead.len()
+                ))
+                .facts(lines)
+                .facts(connected.fallback.map(cost))
+                .hint(format!(
+                    "Take the dead addresses of '{host}' out of DNS, or fix the hosts behind them."
+                )),
+        );
+    }
+    // A family that is not preferred is never dialled while the other one works.
+    let first = leg.connect.attempts.first();
+    let fallback = connected
+        .fallback
+        .filter(|_| first.is_some_and(|dial| is_of_family(&dial)))?;
+    let all = |is: fn(&TcpFault) -> bool| dead.iter().all(|(_, fault)| is(fault));
+    let cause = match family {
+        Family::V6 if all(|fault| matches!(fault, TcpFault::Timeout)) => Cause::V6Blackhole,
+        Family::V6 if all(has_no_route) => Cause::NetUnreachV6,
+        _ => Cause::AddressPartlyDead,
+    };
+    let hint = if cause == Cause::AddressPartlyDead {
+        let record = family.record();
+        format!("Take the {record} record of '{host}' out of DNS, or fix the host behind it.")
+    } else {
+        format!(
+            "Fix the IPv6 path to '{host}', or take away this host's IPv6 address or the AAAA record."
+        )
+    };
+    Some(
+        at(cause, leg.role, Phase::Connect)
+            .fact(format!(
+                "no {family} address works, and {family} is tried first"
+            ))
+            .facts(lines)
+            .fact(cost(fallback))
+            .hint(hint),
+    )
+}
+
+fn has_no_route(fault: &TcpFault) -> bool {
+    matches!(
+        fault,
+        TcpFault::NetUnreachable { .. }
+            | TcpFault::HostUnreachable { .. }
+            | TcpFault::NoLocalAddress { .. }
+    )
 }
 
 fn cost(fallback: Duration) -> String {

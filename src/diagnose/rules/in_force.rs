@@ -5,44 +5,41 @@ use super::new;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::model::evidence::{Evidence, Leg};
+use crate::model::text::joined;
 
 pub(super) const RESTART: &str = "Restart containerd on the node (`systemctl restart containerd`; running containers go on): it reads its configuration, its environment and the CA bundle once.";
 
 /// A certificate was accepted through a root that containerd may not have read.
-pub(super) fn roots(evidence: &Evidence, findings: &mut Vec<Finding>) {
+pub(super) fn roots(evidence: &Evidence) -> Option<Finding> {
     let legs = evidence.walk.legs.iter();
     let accepted: Vec<&Leg> = legs
         .filter(|leg| leg.tls.depends_on_changed_roots && leg.tls.outcome.done().is_some())
         .collect();
     if accepted.is_empty() {
-        return;
+        return None;
     }
-    let names: Vec<String> = accepted
-        .iter()
-        .map(|leg| leg.endpoint.to_string())
-        .collect();
-    findings.push(
-        new(Cause::RuntimeSettingsUnknown, None, None)
+    let names = joined(accepted.iter().map(|leg| &leg.endpoint));
+    Some(
+        new(Cause::RuntimeSettingsUnknown)
             .fact(format!(
-                "the certificate of {} leads to an authority that may not have been in the bundle before",
-                names.join(", ")
+                "the certificate of {names} leads to an authority that may not have been in the bundle before"
             ))
             .facts(evidence.walk.roots.changed.iter().cloned())
             .hint(RESTART),
-    );
+    )
 }
 
 /// No proxy is set now, and nothing shows which one was.
-pub(super) fn proxies(evidence: &Evidence, findings: &mut Vec<Finding>) {
+pub(super) fn proxies(evidence: &Evidence) -> Option<Finding> {
     let proxies = &evidence.proxies;
     let is_set = proxies.https.is_some() || proxies.http.is_some();
     if proxies.changed.is_empty() || is_set {
-        return;
+        return None;
     }
-    findings.push(
-        new(Cause::RuntimeSettingsUnknown, None, None)
+    Some(
+        new(Cause::RuntimeSettingsUnknown)
             .fact("no proxy is set there now; whether one was set when containerd started is not known")
             .facts(proxies.changed.iter().cloned())
             .hint(RESTART),
-    );
+    )
 }

@@ -26,71 +26,42 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
         _ => "containerd's configuration".to_owned(),
     };
     for problem in evidence.hosts.problems() {
-        let place = if problem.needs_restart {
-            "config.toml"
+        let reason = &problem.reason;
+        let (place, counts, fact) = if problem.needs_restart {
+            let counts = "restart containerd: it reads that file when it starts";
+            ("config.toml", counts, reason.clone())
         } else {
-            folder.as_str()
+            let counts = "containerd reads it anew at each pull, without a restart";
+            (folder.as_str(), counts, format!("{folder}: {reason}"))
         };
-        let counts = if problem.needs_restart {
-            "restart containerd: it reads that file when it starts"
-        } else {
-            "containerd reads it anew at each pull, without a restart"
+        let cause = match problem.effect {
+            HostsEffect::NameRefused => Cause::ImageNameInvalid,
+            HostsEffect::Changed | HostsEffect::Undecided => Cause::RuntimeSettingsUnknown,
+            _ => Cause::HostsTomlInvalid,
         };
-        let (cause, severity, hint) = match problem.effect {
-            HostsEffect::PullsNothing => (
-                Cause::HostsTomlInvalid,
-                Severity::Critical,
-                format!(
-                    "Correct that in {place}, and {counts}. Until then no pod on this node gets an image."
-                ),
+        let hint = match problem.effect {
+            HostsEffect::PullsNothing => format!(
+                "Correct that in {place}, and {counts}. Until then no pod on this node gets an image."
             ),
-            HostsEffect::NameRefused => (
-                Cause::ImageNameInvalid,
-                Severity::Critical,
+            HostsEffect::NameRefused => {
                 "Use a DNS name in place of the IPv6 address, or containerd 1.7 or later."
-                    .to_owned(),
+                    .to_owned()
+            }
+            HostsEffect::PullFails => format!(
+                "Correct that in {place}: containerd fails every pull of this registry until then; {counts}."
             ),
-            HostsEffect::PullFails => (
-                Cause::HostsTomlInvalid,
-                Severity::Critical,
-                format!(
-                    "Correct that in {place}: containerd fails every pull of this registry until then; {counts}."
-                ),
-            ),
-            HostsEffect::Ignored => (
-                Cause::HostsTomlInvalid,
-                Severity::Warning,
-                format!("Correct that in {place}; {counts}."),
-            ),
-            HostsEffect::Doubtful => (
-                Cause::HostsTomlInvalid,
-                Severity::Warning,
-                format!("Check it in {place} on the node, with the version of containerd there."),
-            ),
-            HostsEffect::Changed => (
-                Cause::RuntimeSettingsUnknown,
-                Severity::Critical,
-                super::in_force::RESTART.to_owned(),
-            ),
-            HostsEffect::Undecided => (
-                Cause::RuntimeSettingsUnknown,
-                Severity::Critical,
-                format!(
-                    "Look at {place} on the node itself, or give all its files to the program."
-                ),
-            ),
+            HostsEffect::Ignored => format!("Correct that in {place}; {counts}."),
+            HostsEffect::Doubtful => {
+                format!("Check it in {place} on the node, with the version of containerd there.")
+            }
+            HostsEffect::Changed => super::in_force::RESTART.to_owned(),
+            HostsEffect::Undecided => {
+                format!("Look at {place} on the node itself, or give all its files to the program.")
+            }
         };
-        let fact = if problem.needs_restart {
-            problem.reason.clone()
-        } else {
-            format!("{place}: {}", problem.reason)
-        };
-        findings.push(
-            new(cause, None, None)
-                .severity(severity)
-                .fact(fact)
-                .hint(hint),
-        );
+        let may_go_on = matches!(problem.effect, HostsEffect::Ignored | HostsEffect::Doubtful);
+        let severity = Severity::critical_if(!may_go_on);
+        findings.push(new(cause).severity(severity).fact(fact).hint(hint));
     }
 }
 
@@ -106,19 +77,16 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
             findings.extend(left_open(evidence, walk, &verdict.findings));
             continue;
         }
-        let root = verdict
-            .findings
-            .iter()
-            .find(|f| f.severity == Severity::Critical);
+        let root = verdict.root();
         let host = &walk.host.endpoint;
-        let mut finding = new(Cause::MirrorOrder, None, None).fact(match root {
+        let mut finding = new(Cause::MirrorOrder).fact(match root {
             Some(root) => format!(
-                "{} {host} is asked before {}, and fails: {}",
-                walk.host.kind.as_str(),
+                "{} is asked before {}, and fails: {}",
+                called(walk),
                 evidence.walk.host.endpoint,
                 root.cause.code()
             ),
-            None => format!("{} {host} fails: {failed}", walk.host.kind.as_str()),
+            None => format!("{} fails: {failed}", called(walk)),
         });
         finding = finding
             .facts(root.iter().flat_map(|root| &root.evidence).take(3).cloned())
@@ -155,6 +123,11 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
+/// A host by what it is: `mirror https://mirror.example.com`.
+fn called(walk: &Walk) -> String {
+    format!("{} {}", walk.host.kind.as_str(), walk.host.endpoint)
+}
+
 /// What containerd would have got from a host that is asked before is not known; where no other one
 /// serves, it decides.
 fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Finding> {
@@ -169,9 +142,8 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
             "if it serves the image, the pull succeeds"
         };
         root.severity(Severity::Critical).fact(format!(
-            "that is of {} {}, which is asked before {}; {what}",
-            walk.host.kind.as_str(),
-            walk.host.endpoint,
+            "that is of {}, which is asked before {}; {what}",
+            called(walk),
             evidence.walk.host.endpoint
         ))
     });
@@ -180,10 +152,9 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
 
 /// Of a host that failed here it is not known whether it would serve the image, or a part of it.
 pub(super) fn may_serve(evidence: &Evidence) -> bool {
-    evidence
-        .others
-        .iter()
-        .any(|walk| walk.failure().is_some() && judge(&evidence.at(walk)).pull == Pull::Unknown)
+    let is_open = |walk: &Walk| judge(&evidence.at(walk)).pull == Pull::Unknown;
+    let mut others = evidence.others.iter();
+    others.any(|walk| walk.failure().is_some() && is_open(walk))
 }
 
 /// Which of the errors containerd shows, and which it keeps to its log.
@@ -191,10 +162,7 @@ fn hidden(evidence: &Evidence, findings: &mut [Finding]) {
     let asked = || evidence.others.iter().chain([&evidence.walk]);
     let failed: Vec<(u8, &Walk, String)> = asked()
         .filter(|walk| walk.host.resolves || evidence.reference.digest().is_some())
-        .filter_map(|walk| {
-            let (rank, words) = resolve_error(walk)?;
-            Some((rank, walk, words))
-        })
+        .filter_map(|walk| resolve_error(walk).map(|(rank, words)| (rank, walk, words)))
         .collect();
     if failed.len() < 2 {
         return;
@@ -208,15 +176,10 @@ fn hidden(evidence: &Evidence, findings: &mut [Finding]) {
     let one = failed.iter().find(|(rank, ..)| *rank != 2).unwrap_or(two);
     let place =
         |(_, walk, words): &(u8, &Walk, String)| format!("{} ({words})", walk.host.endpoint);
-    let is_shown = |walk: &Walk| {
-        walk.host.endpoint == two.1.host.endpoint || walk.host.endpoint == one.1.host.endpoint
-    };
-    let others: Vec<String> = failed
-        .iter()
-        .filter(|(_, walk, _)| !is_shown(walk))
-        .map(place)
-        .collect();
-    let mut fact = if one.1.host.endpoint == two.1.host.endpoint {
+    let of = |(_, walk, _): &(u8, &Walk, String)| walk.host.endpoint.clone();
+    let is_hidden = |failed: &&(u8, &Walk, String)| of(failed) != of(one) && of(failed) != of(two);
+    let others: Vec<String> = failed.iter().filter(is_hidden).map(place).collect();
+    let mut fact = if of(one) == of(two) {
         format!("containerd's message is that of {}", place(two))
     } else {
         format!(
@@ -249,17 +212,13 @@ fn resolve_error(walk: &Walk) -> Option<(u8, String)> {
 /// What a host that fails costs each request of a pull that tries it first.
 fn cost(walk: &Walk) -> String {
     let dial = walk.host.dial_timeout.unwrap_or(DIAL);
-    let leg = walk
-        .legs
-        .iter()
-        .find(|leg| leg.connect.outcome.fault().is_some() || leg.tls.outcome.fault().is_some());
-    let waits = leg.and_then(
-        |leg| match (leg.connect.outcome.fault(), leg.tls.outcome.fault()) {
-            (Some(TcpFault::Timeout), _) => Some(("dial timeout", dial)),
-            (_, Some(TlsFault::Timeout { .. })) => Some(("handshake timeout", HANDSHAKE)),
-            _ => None,
-        },
-    );
+    let legs = walk.legs.iter();
+    let mut faults = legs.map(|leg| (leg.connect.outcome.fault(), leg.tls.outcome.fault()));
+    let waits = match faults.find(|(tcp, tls)| tcp.is_some() || tls.is_some()) {
+        Some((Some(TcpFault::Timeout), _)) => Some(("dial timeout", dial)),
+        Some((_, Some(TlsFault::Timeout { .. }))) => Some(("handshake timeout", HANDSHAKE)),
+        _ => None,
+    };
     let hangs = |fault: Option<&HttpFault>| matches!(fault, Some(HttpFault::Timeout));
     let hung = hangs(walk.ping.fault())
         || walk.attempts.iter().any(|a| hangs(a.head.fault()))
@@ -354,24 +313,15 @@ fn decided(evidence: &Evidence, walk: &Walk) -> Option<bool> {
 }
 
 /// Nothing is behind the mirror that would serve.
-pub(super) fn no_fallback(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(behind) = evidence.behind.as_deref() else {
-        return;
-    };
-    let Some(failover) = failover(evidence).filter(|failover| failover.serves == Some(false))
-    else {
-        return;
-    };
+pub(super) fn no_fallback(evidence: &Evidence) -> Option<Finding> {
+    let behind = evidence.behind.as_deref()?;
+    let failover = failover(evidence).filter(|failover| failover.serves == Some(false))?;
     let verdict = judge(&evidence.at(behind));
-    let root = verdict
-        .findings
-        .iter()
-        .find(|f| f.severity == Severity::Critical);
-    let mut finding = new(Cause::MirrorNoFallback, None, None).fact(format!(
-        "mirror {} serves the image; {} {}, which is asked if it fails, does not: {}",
+    let root = verdict.root();
+    let mut finding = new(Cause::MirrorNoFallback).fact(format!(
+        "mirror {} serves the image; {}, which is asked if it fails, does not: {}",
         failover.mirror,
-        behind.host.kind.as_str(),
-        failover.host,
+        called(behind),
         failover.answer
     ));
     if let Some(root) = root {
@@ -379,10 +329,10 @@ pub(super) fn no_fallback(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .fact(format!("by itself that would be {}", root.cause.code()))
             .facts(root.evidence.iter().take(2).cloned());
     }
-    findings.push(finding.fact("this plays no part in the verdict").hint(format!(
+    Some(finding.fact("this plays no part in the verdict").hint(format!(
         "Nothing need be done where nodes are not meant to reach {}; else correct that, or list a second mirror.",
         failover.host
-    )));
+    )))
 }
 
 fn head_time(walk: &Walk) -> Duration {
@@ -410,8 +360,7 @@ pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         };
         let host = &walk.host.endpoint;
-        let finding = new(Cause::MirrorInsecure, None, None)
-            .fact(format!("{file} says {setting} for {host}"));
+        let finding = new(Cause::MirrorInsecure).fact(format!("{file} says {setting} for {host}"));
         let held_back = walk
             .attempts
             .iter()

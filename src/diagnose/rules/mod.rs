@@ -21,86 +21,108 @@ use std::iter;
 
 use super::catalogue::{Cause, Detected};
 use super::level::{Confidence, Severity};
-use super::{Finding, Pull, Verdict, path};
+use super::path::{self, LegPath};
+use super::{Finding, Pull, Verdict};
 use crate::model::endpoint::Role;
-use crate::model::evidence::{ByRelease, Evidence};
+use crate::model::evidence::{ByRelease, Evidence, Leg};
 use crate::model::fault::{HttpFault, Phase, instant};
 use crate::model::hosts::{HostsConfig, HostsEffect};
+use crate::model::step::{Skip, Step};
 use crate::model::text::titled;
 use crate::model::vantage::{NetworkView, Unseen};
 use crate::model::workload::Found;
+use Rule::{OfLeg, OfPath, Once, Whole};
 
-pub(super) use auth::nearest_of;
-pub(super) use secrets::{of_image as of_secret_for_image, of_source as of_secret};
-pub(super) use workload::annotated;
+pub use auth::{docker_server, nearest_key};
+pub use secrets::{secret, secret_for_image};
+pub use workload::eip_annotation;
 
-type Rule = fn(&Evidence, &mut Vec<Finding>);
+/// A rule, by what it looks at.
+enum Rule {
+    /// Each leg of the walk.
+    OfLeg(fn(&Evidence, &Leg) -> Option<Finding>),
+    /// The path of each leg.
+    OfPath(fn(&Evidence, &LegPath) -> Option<Finding>),
+    /// All of the evidence, for one finding at most.
+    Once(fn(&Evidence) -> Option<Finding>),
+    /// All of it, for any number of them; or what was found so far.
+    Whole(fn(&Evidence, &mut Vec<Finding>)),
+}
 
 const RULES: &[Rule] = &[
-    names::resolution,
-    names::servers,
-    names::search_list,
-    names::hosts_file,
-    names::forged,
-    connection::connect,
-    connection::addresses,
-    connection::segments,
-    paths::no_egress,
-    paths::overlap,
-    paths::mixed,
-    paths::unexpected,
-    paths::unmapped,
-    paths::stale_annotation,
-    proxy::closed,
-    proxy::passed_by,
-    tls::handshake,
-    tls::large_hello,
-    tls::expiring,
-    certificates::trusted_itself,
-    tls::clock,
-    answers::ping,
-    auth::refused,
-    auth::candidates,
-    auth::sources,
-    secrets::lint,
-    secrets::expiry,
-    auth::unused_secret,
-    answers::manifest,
-    answers::config,
-    answers::blob,
-    answers::artifact,
-    answers::transfer,
-    throughput::bound,
-    throughput::stalled,
-    throughput::first_byte,
-    throughput::low,
-    answers::resumable,
-    answers::rate_limit,
-    workload::secrets,
-    workload::asked_secrets,
-    workload::unnamed,
-    workload::policy,
-    workload::eip,
-    in_force::roots,
-    in_force::proxies,
-    mirrors::settings,
-    mirrors::order,
-    mirrors::insecure,
-    mirrors::no_fallback,
+    OfLeg(names::resolution),
+    Whole(names::servers),
+    OfLeg(names::search_list),
+    OfLeg(names::hosts_file),
+    OfLeg(names::forged),
+    OfLeg(connection::connect),
+    OfLeg(connection::closed_way),
+    Whole(connection::addresses),
+    Once(connection::segments),
+    OfPath(paths::no_egress),
+    OfPath(paths::overlap),
+    OfPath(paths::mixed),
+    OfPath(paths::unexpected),
+    Whole(paths::unmapped),
+    Once(paths::stale_annotation),
+    OfLeg(proxy::closed),
+    OfLeg(proxy::passed_by),
+    OfLeg(tls::handshake),
+    OfLeg(tls::large_hello),
+    OfLeg(tls::expiring),
+    OfLeg(certificates::trusted_itself),
+    Whole(tls::clock),
+    Once(answers::ping),
+    Once(auth::refused),
+    Whole(auth::candidates),
+    Whole(auth::sources),
+    Whole(secrets::lint),
+    Whole(secrets::expiry),
+    Once(auth::unused_secret),
+    Once(answers::manifest),
+    Once(answers::config),
+    Once(answers::blob),
+    Once(answers::artifact),
+    Once(answers::transfer),
+    Once(throughput::bound),
+    Once(throughput::stalled),
+    Once(throughput::first_byte),
+    Once(throughput::low),
+    Whole(answers::resumable),
+    Once(answers::rate_limit),
+    Whole(workload::secrets),
+    Whole(workload::asked_secrets),
+    Once(workload::unnamed),
+    Once(workload::policy),
+    Whole(workload::eip),
+    Once(in_force::roots),
+    Once(in_force::proxies),
+    Whole(mirrors::settings),
+    Whole(mirrors::order),
+    Whole(mirrors::insecure),
+    Once(mirrors::no_fallback),
     // Last: they look at whether anything else is wrong.
-    workload::verification,
-    proxy::unneeded,
+    Whole(workload::verification),
+    Whole(proxy::unneeded),
 ];
 
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+/// Judges what was seen.
+pub fn judge(evidence: &Evidence) -> Verdict {
+    let mut paths = path::classify(evidence);
     let mut all = Vec::new();
     for rule in RULES {
-        rule(evidence, &mut all);
+        match rule {
+            OfLeg(rule) => {
+                let legs = evidence.walk.legs.iter();
+                all.extend(legs.filter_map(|leg| rule(evidence, leg)));
+            }
+            OfPath(rule) => all.extend(paths.iter().filter_map(|path| rule(evidence, path))),
+            Once(rule) => all.extend(rule(evidence)),
+            Whole(rule) => rule(evidence, &mut all),
+        }
     }
-    debug_assert!(
-        all.iter()
-            .all(|f: &Finding| !matches!(f.cause.entry().detected, Detected::Needs(_)))
-    );
+    let is_told = |finding: &Finding| finding.cause.entry().detected != Detected::Later;
+    debug_assert!(all.iter().all(is_told));
     for finding in &mut all {
         temper(evidence, finding);
         if is_got_round(evidence, finding) {
@@ -118,7 +140,6 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let order = |f: &Finding| (std::cmp::Reverse(f.severity), f.leg, f.phase);
     findings.sort_by_key(order);
     consequences.sort_by_key(order);
-    let mut paths = path::classify(evidence);
     paths.extend(path::classify_others(evidence));
     let mut pull = pull(evidence, &findings);
     if let Some(finding) = by_release(evidence, pull) {
@@ -184,27 +205,25 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
     };
     let here = evidence.walked_as.as_deref().unwrap_or("containerd");
     let others = ends.iter().map(|(other, verdict)| {
-        let root = verdict
-            .findings
-            .iter()
-            .find(|f| f.severity == Severity::Critical);
-        let cause = root.map_or_else(String::new, |root| format!(" ({})", root.cause.code()));
+        let cause = verdict
+            .root()
+            .map_or_else(String::new, |root| format!(" ({})", root.cause.code()));
         says(&other.release, verdict.pull) + &cause
     });
     let finding = if is_chance {
-        new(Cause::Intermittent, None, None)
+        new(Cause::Intermittent)
             .fact("the releases would treat the same answers alike there: the servers answered differently")
             .confidence(Confidence::Medium)
             .hint("Probe several times, with `--runtime containerd://VERSION`: servers behind one name that differ, or a limit on requests at a time, answer like this.")
     } else if !by_settings {
-        new(Cause::ReleaseDecides, None, None)
+        new(Cause::ReleaseDecides)
             .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it.")
     } else if matches!(evidence.hosts, HostsConfig::Unread) {
-        new(Cause::RuntimeSettingsUnknown, None, None).hint(
+        new(Cause::RuntimeSettingsUnknown).hint(
             "Name containerd's own file, by --containerd-config or network.containerd_config.",
         )
     } else {
-        new(Cause::RuntimeSettingsUnknown, None, None)
+        new(Cause::RuntimeSettingsUnknown)
             .facts(changed(evidence))
             .hint(in_force::RESTART)
     };
@@ -252,7 +271,7 @@ fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
         Some(crate::model::fault::ManifestFault::Http { fault }) => Some(fault),
         _ => None,
     };
-    let config = walk.config.as_ref().and_then(|step| step.fault());
+    let config = walk.config.as_ref().and_then(Step::fault);
     let mut faults = [manifest, config, walk.blob.fault()].into_iter().flatten();
     let head = walk
         .attempts
@@ -349,7 +368,6 @@ fn is_absent(evidence: &Evidence) -> bool {
 
 /// The walk came to its end.
 fn is_complete(evidence: &Evidence) -> bool {
-    use crate::model::step::{Skip, Step};
     if evidence.pulled == Some(true) {
         return true;
     }
@@ -368,18 +386,13 @@ fn is_complete(evidence: &Evidence) -> bool {
 
 /// The walk was ended before what might count against a rate limit.
 fn is_spared(evidence: &Evidence) -> bool {
-    use crate::model::step::{Skip, Step};
-    let reason = Skip::Spared;
-    matches!(&evidence.walk.manifest, Step::Skipped { reason: skip } if *skip == reason)
+    matches!(&evidence.walk.manifest, Step::Skipped { reason } if *reason == Skip::Spared)
 }
 
 /// A walk that ended early without any rule saying why: a defect of the rules, and said so.
 fn unnamed(evidence: &Evidence) -> Finding {
     let failed = failed_steps(evidence);
-    let (leg, phase) = match failed.first() {
-        Some((leg, phase, _)) => (Some(*leg), Some(*phase)),
-        None => (None, None),
-    };
+    let (leg, phase) = failed.first().map(|(leg, phase, _)| (*leg, *phase)).unzip();
     let mut facts: Vec<String> = failed
         .into_iter()
         .map(|(leg, phase, fault)| format!("{leg} {phase}: {fault}"))
@@ -389,58 +402,37 @@ fn unnamed(evidence: &Evidence) -> Finding {
             "the walk did not come to its end, and no phase is on record as failed".to_owned(),
         );
     }
-    new(Cause::Unexplained, leg, phase)
-        .facts(facts)
-        .hint(TELL_US)
+    Finding {
+        leg,
+        phase,
+        ..new(Cause::Unexplained).facts(facts).hint(TELL_US)
+    }
 }
 
 /// Every phase that failed, in the order of the walk.
 fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
+    let walk = &evidence.walk;
     let mut failed = Vec::new();
-    let mut note = |leg, phase, fault: Option<&dyn std::fmt::Display>| {
-        failed.extend(fault.map(|fault| (leg, phase, fault.to_string())));
+    let mut note = |leg, phase, words: Option<String>| {
+        failed.extend(words.map(|words| (leg, phase, words)));
     };
-    for leg in &evidence.walk.legs {
-        note(
-            leg.role,
-            Phase::Resolve,
-            as_text(leg.resolve.outcome.fault()),
-        );
-        note(
-            leg.role,
-            Phase::Connect,
-            as_text(leg.connect.outcome.fault()),
-        );
-        let tunnel = leg.tunnel.as_ref().and_then(|step| step.fault());
-        note(leg.role, Phase::Proxy, as_text(tunnel));
-        note(leg.role, Phase::Tls, as_text(leg.tls.outcome.fault()));
+    for leg in &walk.legs {
+        note(leg.role, Phase::Resolve, leg.resolve.outcome.words());
+        note(leg.role, Phase::Connect, leg.connect.outcome.words());
+        let tunnel = leg.tunnel.as_ref().and_then(Step::words);
+        note(leg.role, Phase::Proxy, tunnel);
+        note(leg.role, Phase::Tls, leg.tls.outcome.words());
     }
-    note(
-        Role::Registry,
-        Phase::Ping,
-        as_text(evidence.walk.ping.fault()),
-    );
-    for attempt in &evidence.walk.attempts {
-        note(Role::Token, Phase::Token, as_text(attempt.token.fault()));
-        note(
-            Role::Registry,
-            Phase::Manifest,
-            as_text(attempt.head.fault()),
-        );
+    note(Role::Registry, Phase::Ping, walk.ping.words());
+    for attempt in &walk.attempts {
+        note(Role::Token, Phase::Token, attempt.token.words());
+        note(Role::Registry, Phase::Manifest, attempt.head.words());
     }
-    note(
-        Role::Registry,
-        Phase::Manifest,
-        as_text(evidence.walk.manifest.fault()),
-    );
-    let config = evidence.walk.config.as_ref().and_then(|step| step.fault());
-    note(Role::Registry, Phase::Blob, as_text(config));
-    note(Role::Blob, Phase::Blob, as_text(evidence.walk.blob.fault()));
+    note(Role::Registry, Phase::Manifest, walk.manifest.words());
+    let config = walk.config.as_ref().and_then(Step::words);
+    note(Role::Registry, Phase::Blob, config);
+    note(Role::Blob, Phase::Blob, walk.blob.words());
     failed
-}
-
-fn as_text<F: std::fmt::Display>(fault: Option<&F>) -> Option<&dyn std::fmt::Display> {
-    fault.map(|fault| fault as &dyn std::fmt::Display)
 }
 
 /// The hint where this version knows nothing better.
@@ -449,20 +441,32 @@ const TELL_US: &str =
 
 // ---- how rules make findings --------------------------------------------------------------------
 
-fn new(cause: Cause, leg: Option<Role>, phase: Option<Phase>) -> Finding {
+fn new(cause: Cause) -> Finding {
     Finding {
         cause,
         severity: cause.entry().severity,
         confidence: Confidence::High,
-        leg,
-        phase,
+        leg: None,
+        phase: None,
         evidence: Vec::new(),
         hint: String::new(),
     }
 }
 
 fn at(cause: Cause, leg: Role, phase: Phase) -> Finding {
-    new(cause, Some(leg), Some(phase))
+    Finding {
+        leg: Some(leg),
+        phase: Some(phase),
+        ..new(cause)
+    }
+}
+
+impl Verdict {
+    /// What hinders the pull most.
+    fn root(&self) -> Option<&Finding> {
+        let mut findings = self.findings.iter();
+        findings.find(|finding| finding.severity == Severity::Critical)
+    }
 }
 
 impl Finding {

@@ -1,5 +1,6 @@
 //! Names: whether they resolve, and whether the servers agree.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -12,221 +13,176 @@ use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TcpFault, TlsFault, show_server};
 use crate::model::resolve::{Family, Query, ResolutionSource, Said};
 use crate::model::step::Step;
+use crate::model::text::joined;
 use crate::model::units::Took;
 
 /// A name that does not resolve.
-pub(super) fn resolution(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
-        // A proxy's name is proxy::closed's.
-        let Some(fault) = leg
-            .resolve
-            .outcome
-            .fault()
-            .filter(|_| leg.way.proxy().is_none())
-        else {
-            continue;
-        };
-        let host = &leg.endpoint.host;
-        let cause = match fault {
-            DnsFault::NxDomain | DnsFault::NoData if split(leg).is_some() => continue,
-            DnsFault::NxDomain => Cause::DnsNxdomain,
-            DnsFault::NoData => Cause::DnsNodata,
-            DnsFault::Timeout => Cause::DnsTimeout,
-            DnsFault::ServFail => Cause::DnsServfail,
-            DnsFault::Refused => Cause::DnsRefused,
-            DnsFault::PortClosed | DnsFault::Unreachable { .. } | DnsFault::NoServers => {
-                Cause::DnsServerUnreachable
-            }
-            DnsFault::OtherCode { .. } | DnsFault::Malformed { .. } => Cause::DnsError,
-        };
-        let servers = servers_of(leg);
-        let asked = if servers.is_empty() {
-            "no server was asked".to_owned()
-        } else {
-            servers.join(", ")
-        };
-        let hint = match cause {
-            Cause::DnsNxdomain => format!(
-                "Compare '{host}' with the registry's documentation; if it is a private name, associate its zone with this VPC or forward it on {asked}."
+pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+    // A proxy's name is proxy::closed's.
+    let fault = leg
+        .resolve
+        .outcome
+        .fault()
+        .filter(|_| leg.way.proxy().is_none())?;
+    let host = &leg.endpoint.host;
+    let cause = match fault {
+        DnsFault::NxDomain | DnsFault::NoData if split(leg).is_some() => return None,
+        DnsFault::NxDomain => Cause::DnsNxdomain,
+        DnsFault::NoData => Cause::DnsNodata,
+        DnsFault::Timeout => Cause::DnsTimeout,
+        DnsFault::ServFail => Cause::DnsServfail,
+        DnsFault::Refused => Cause::DnsRefused,
+        DnsFault::PortClosed | DnsFault::Unreachable { .. } | DnsFault::NoServers => {
+            Cause::DnsServerUnreachable
+        }
+        DnsFault::OtherCode { .. } | DnsFault::Malformed { .. } => Cause::DnsError,
+    };
+    let servers = servers_of(leg);
+    let asked = if servers.is_empty() {
+        "no server was asked".to_owned()
+    } else {
+        joined(servers)
+    };
+    let hint = match cause {
+        Cause::DnsNxdomain => format!(
+            "Compare '{host}' with the registry's documentation; if it is a private name, associate its zone with this VPC or forward it on {asked}."
+        ),
+        Cause::DnsNodata => {
+            format!("Give '{host}' an A or AAAA record, or fix the name that its CNAME leads to.")
+        }
+        Cause::DnsTimeout => match leg.resolve.queries.first() {
+            Some(query) => format!(
+                "Ask `dig +tcp @{} -p {} {host}` from this place: an answer means that UDP to that port is dropped on the way; none, that the server is down or route and security group to it are closed.",
+                query.server.ip(),
+                query.server.port()
             ),
-            Cause::DnsNodata => format!(
-                "Give '{host}' an A or AAAA record, or fix the name that its CNAME leads to."
-            ),
-            Cause::DnsTimeout => match leg.resolve.queries.first() {
-                Some(query) => format!(
-                    "Ask `dig +tcp @{} -p {} {host}` from this place: an answer means that UDP to that port is dropped on the way; none, that the server is down or route and security group to it are closed.",
-                    query.server.ip(),
-                    query.server.port()
-                ),
-                None => format!("Check the servers in {}.", evidence.vantage.resolver_source),
-            },
-            Cause::DnsServerUnreachable if matches!(fault, DnsFault::Unreachable { .. }) => {
-                format!(
-                    "Look at the route to {asked} (`ip route get`) and at filters for UDP port 53, on this machine first and then on the way."
-                )
-            }
-            Cause::DnsServerUnreachable => {
-                format!(
-                    "Start the name server at {asked}, or put one that runs into {}.",
-                    evidence.vantage.resolver_source
-                )
-            }
-            Cause::DnsServfail => {
-                format!("Look at the log of {asked} for '{host}': its forwarder, or DNSSEC.")
-            }
-            Cause::DnsRefused => format!(
-                "Allow this network in the access list of {asked}, or use the VPC's own resolver."
-            ),
-            _ => format!("Ask `dig {host}` at {asked} from this place and see what comes."),
-        };
-        findings.push(
-            at(cause, leg.role, Phase::Resolve)
-                .fact(format!("'{host}': {fault}"))
-                .facts(leg.resolve.queries.iter().filter_map(line).take(8))
-                .hint(hint),
-        );
-    }
+            None => format!("Check the servers in {}.", evidence.vantage.resolver_source),
+        },
+        Cause::DnsServerUnreachable if matches!(fault, DnsFault::Unreachable { .. }) => {
+            format!(
+                "Look at the route to {asked} (`ip route get`) and at filters for UDP port 53, on this machine first and then on the way."
+            )
+        }
+        Cause::DnsServerUnreachable => {
+            format!(
+                "Start the name server at {asked}, or put one that runs into {}.",
+                evidence.vantage.resolver_source
+            )
+        }
+        Cause::DnsServfail => {
+            format!("Look at the log of {asked} for '{host}': its forwarder, or DNSSEC.")
+        }
+        Cause::DnsRefused => format!(
+            "Allow this network in the access list of {asked}, or use the VPC's own resolver."
+        ),
+        _ => format!("Ask `dig {host}` at {asked} from this place and see what comes."),
+    };
+    Some(
+        at(cause, leg.role, Phase::Resolve)
+            .fact(format!("'{host}': {fault}"))
+            .facts(leg.resolve.queries.iter().filter_map(line).take(8))
+            .hint(hint),
+    )
 }
 
 /// Servers that fail beside others that answer, and servers of two minds.
 pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
     findings.extend(evidence.walk.legs.iter().filter_map(split));
     // What is wrong with a server is wrong for every leg; it is told at the first one.
-    let mut told: Vec<(Cause, SocketAddr)> = Vec::new();
-    let source = &evidence.vantage.resolver_source;
+    let mut told: BTreeSet<(Cause, SocketAddr)> = BTreeSet::new();
     for leg in &evidence.walk.legs {
-        for (server, trouble, is_before) in troubles(leg) {
-            let shown = show_server(server);
-            let severity = if is_before {
-                Severity::Warning
-            } else {
-                Severity::Info
-            };
-            let (cause, facts, hint) = match trouble {
-                // Go asks the servers after the one that answered for nothing.
-                Trouble::Half { .. } if !is_before => continue,
-                Trouble::Half { silent, after } => (
-                    Cause::DnsSlow5s,
-                    vec![
-                        format!("{shown} answers {} for '{}' and not {}, within {}", other(silent).record(), leg.dialled(), silent.record(), Took(after)),
-                        "a Go client asks both at once and waits its whole timeout for the missing one, 5 s for each try by default".to_owned(),
-                    ],
-                    format!("Make {shown}, or the firewall before it, answer {} too; an empty answer is enough.", silent.record()),
-                ),
-                Trouble::Silent { after } => (
-                    Cause::DnsTimeout,
-                    vec![format!("{shown} does not answer within {}", Took(after)), if is_before {
-                        "a Go client waits for it first, 5 s at each lookup by default; then another server answers".to_owned()
-                    } else {
-                        "a server before it answers, so no time is lost; there is one reserve less".to_owned()
-                    }],
-                    format!("Fix {shown}, or take it out of the list ({source})."),
-                ),
-                Trouble::Broken { fault } => (
-                    Cause::DnsError,
-                    vec![format!("{shown}: {fault}"), "another server answered, so a pull goes on".to_owned()],
-                    format!("Fix {shown}, or take it out of the list ({source})."),
-                ),
-            };
-            if told.contains(&(cause, server)) {
-                continue;
+        let Some(found) = leg.resolve.outcome.done() else {
+            continue;
+        };
+        let ResolutionSource::Server { server: used } = found.source else {
+            continue;
+        };
+        let queries = leg.resolve.queries.iter();
+        let queries: Vec<&Query> = queries.filter(|q| q.name == found.name).collect();
+        let mut servers: Vec<SocketAddr> = Vec::new();
+        for query in &queries {
+            if !servers.contains(&query.server) {
+                servers.push(query.server);
             }
-            told.push((cause, server));
-            findings.push(
-                at(cause, leg.role, Phase::Resolve)
-                    .severity(severity)
-                    .facts(facts)
-                    .hint(hint),
-            );
+        }
+        let last = servers.iter().position(|server| *server == used);
+        for (index, server) in servers.into_iter().enumerate() {
+            let is_before = last.is_some_and(|last| index <= last);
+            let finding = trouble(evidence, leg, server, &queries, is_before);
+            findings.extend(finding.filter(|finding| told.insert((finding.cause, server))));
         }
     }
 }
 
-/// What is wrong with a server although the name resolved.
-enum Trouble<'a> {
-    /// One family is answered, the other swallowed.
-    Half {
-        silent: Family,
-        after: Duration,
-    },
-    Silent {
-        after: Duration,
-    },
-    Broken {
-        fault: &'a DnsFault,
-    },
-}
-
-/// The servers that did not do their part for the name that resolved, and whether Go asks them
-/// before, or as, the one it has its answer from.
-fn troubles(leg: &Leg) -> Vec<(SocketAddr, Trouble<'_>, bool)> {
-    let Some(found) = leg.resolve.outcome.done() else {
-        return Vec::new();
+/// What is wrong with a server although the name resolved; `is_before`: Go asks it before, or as, the one
+/// that it has its answer from.
+fn trouble(
+    evidence: &Evidence,
+    leg: &Leg,
+    server: SocketAddr,
+    queries: &[&Query],
+    is_before: bool,
+) -> Option<Finding> {
+    let (source, shown) = (&evidence.vantage.resolver_source, show_server(server));
+    let finding =
+        |cause| at(cause, leg.role, Phase::Resolve).severity(Severity::warning_if(is_before));
+    let fix = format!("Fix {shown}, or take it out of the list ({source}).");
+    let of = |family| {
+        let of_it = queries.iter().filter(move |q| q.server == server);
+        of_it.filter(move |q| q.family == family)
     };
-    let ResolutionSource::Server { server: used } = found.source else {
-        return Vec::new();
+    let has_word = |family| of(family).any(|q| is_word(q));
+    // Put again after a loss, and answered: no trouble.
+    let silence = |family| {
+        let mut queries = of(family).peekable();
+        queries.peek()?;
+        queries.try_fold(Duration::ZERO, |after, q| match &q.outcome {
+            Step::Failed {
+                fault: DnsFault::Timeout,
+                took,
+            } => Some(after.max(*took)),
+            _ => None,
+        })
     };
-    let asked: Vec<&Query> = leg
-        .resolve
-        .queries
-        .iter()
-        .filter(|q| q.name == found.name)
-        .collect();
-    let mut servers: Vec<SocketAddr> = Vec::new();
-    for query in &asked {
-        if !servers.contains(&query.server) {
-            servers.push(query.server);
-        }
+    let (v4, v6) = (silence(Family::V4), silence(Family::V6));
+    // One family is answered, the other swallowed.
+    let half = match (v4, v6) {
+        (Some(after), None) if has_word(Family::V6) => Some((Family::V6, Family::V4, after)),
+        (None, Some(after)) if has_word(Family::V4) => Some((Family::V4, Family::V6, after)),
+        _ => None,
+    };
+    if let Some((answered, silent, after)) = half {
+        let (answered, silent) = (answered.record(), silent.record());
+        // Go asks the servers after the one that answered for nothing.
+        return is_before.then(|| {
+            finding(Cause::DnsSlow5s)
+                .fact(format!("{shown} answers {answered} for '{}' and not {silent}, within {}", leg.dialled(), Took(after)))
+                .fact("a Go client asks both at once and waits its whole timeout for the missing one, 5 s for each try by default")
+                .hint(format!("Make {shown}, or the firewall before it, answer {silent} too; an empty answer is enough."))
+        });
     }
-    let last = servers.iter().position(|server| *server == used);
-    let mut troubles = Vec::new();
-    for (index, server) in servers.iter().enumerate() {
-        let is_before = last.is_some_and(|last| index <= last);
-        let of = |family| {
-            asked
-                .iter()
-                .filter(move |q| q.server == *server && q.family == family)
-        };
-        let has_word = |family| of(family).any(|q| is_word(q));
-        // Put again after a loss, and answered: no trouble.
-        let silence = |family| {
-            let mut queries = of(family).peekable();
-            queries.peek()?;
-            queries.try_fold(Duration::ZERO, |after, q| match &q.outcome {
-                Step::Failed {
-                    fault: DnsFault::Timeout,
-                    took,
-                } => Some(after.max(*took)),
-                _ => None,
-            })
-        };
-        let trouble = match (silence(Family::V4), silence(Family::V6)) {
-            (Some(after), None) if has_word(Family::V6) => Some(Trouble::Half {
-                silent: Family::V4,
-                after,
-            }),
-            (None, Some(after)) if has_word(Family::V4) => Some(Trouble::Half {
-                silent: Family::V6,
-                after,
-            }),
-            (Some(after), _) | (None, Some(after))
-                if !has_word(Family::V4) && !has_word(Family::V6) =>
-            {
-                Some(Trouble::Silent { after })
-            }
-            _ => {
-                let mut all = of(Family::V4).chain(of(Family::V6));
-                let has_any_word = all.clone().any(|q| is_word(q));
-                let fault =
-                    all.find_map(|q| q.outcome.fault().filter(|f| **f != DnsFault::Timeout));
-                fault
-                    .filter(|_| !has_any_word)
-                    .map(|fault| Trouble::Broken { fault })
-            }
-        };
-        troubles.extend(trouble.map(|trouble| (*server, trouble, is_before)));
+    if has_word(Family::V4) || has_word(Family::V6) {
+        return None;
     }
-    troubles
+    if let Some(after) = v4.or(v6) {
+        let costs = if is_before {
+            "a Go client waits for it first, 5 s at each lookup by default; then another server answers"
+        } else {
+            "a server before it answers, so no time is lost; there is one reserve less"
+        };
+        let says = format!("{shown} does not answer within {}", Took(after));
+        return Some(finding(Cause::DnsTimeout).fact(says).fact(costs).hint(fix));
+    }
+    let mut faults = of(Family::V4)
+        .chain(of(Family::V6))
+        .filter_map(|q| q.outcome.fault());
+    let fault = faults.find(|fault| **fault != DnsFault::Timeout)?;
+    Some(
+        finding(Cause::DnsError)
+            .fact(format!("{shown}: {fault}"))
+            .fact("another server answered, so a pull goes on")
+            .hint(fix),
+    )
 }
 
 /// The server said something about the name.
@@ -239,13 +195,6 @@ fn is_word(query: &Query) -> bool {
                 ..
             }
     )
-}
-
-fn other(family: Family) -> Family {
-    match family {
-        Family::V4 => Family::V6,
-        Family::V6 => Family::V4,
-    }
 }
 
 /// One server knows a private zone and another does not.
@@ -261,13 +210,8 @@ fn split(leg: &Leg) -> Option<Finding> {
         Said::Addresses(addresses) if addresses.iter().all(|a| is_private(*a)) => Kind::Private,
         Said::Addresses(_) => Kind::Public,
     };
-    let mut kinds: Vec<Kind> = disagreement
-        .said
-        .iter()
-        .map(|(_, said)| kind(said))
-        .collect();
-    kinds.sort_unstable();
-    kinds.dedup();
+    let said = disagreement.said.iter();
+    let kinds: BTreeSet<Kind> = said.map(|(_, said)| kind(said)).collect();
     if kinds.len() < 2 {
         return None;
     }
@@ -313,58 +257,42 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 /// A search domain answered in place of the name.
-pub(super) fn search_list(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
-        let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), leg.dialled()) else {
-            continue;
-        };
-        let is_server = matches!(found.source, ResolutionSource::Server { .. });
-        if !is_server
-            || found
-                .name
-                .trim_end_matches('.')
-                .eq_ignore_ascii_case(host.trim_end_matches('.'))
-        {
-            continue;
-        }
-        // A short name is meant to be completed, and so is a Service's; others with dots were meant
-        // as they are.
-        let host = host.trim_end_matches('.');
-        if !host.contains('.') || host.rsplit('.').next() == Some("svc") {
-            continue;
-        }
-        let full = found.name.trim_end_matches('.');
-        let domain = full
-            .strip_prefix(host)
-            .unwrap_or(full)
-            .trim_start_matches('.');
-        let source = &evidence.vantage.resolver_source;
-        let addresses: Vec<String> = found
-            .addresses
-            .iter()
-            .take(4)
-            .map(ToString::to_string)
-            .collect();
-        let mut finding = at(Cause::DnsSearchLeak, leg.role, Phase::Resolve)
-            .fact(format!(
-                "asked for '{host}', answered as '{full}': {}",
-                addresses.join(", ")
-            ))
-            .fact("the search list comes before the name as written, so that was not asked")
-            .hint(format!(
-                "Take the wildcard out of the zone '{domain}', or lower ndots in {source}."
-            ));
-        // A certificate for the full name means that the server is the one meant, by a short name.
-        if let Some(TlsFault::NameMismatch { presented, .. }) = leg.tls.outcome.fault()
-            && leg.way.proxy().is_none()
-            && !presented.iter().any(|name| covers(name, full))
-        {
-            finding = finding.severity(Severity::Critical).fact(format!(
-                "the server found there has a certificate for neither '{host}' nor '{full}'"
-            ));
-        }
-        findings.push(finding);
+pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+    let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), leg.dialled()) else {
+        return None;
+    };
+    let is_server = matches!(found.source, ResolutionSource::Server { .. });
+    let (host, full) = (host.trim_end_matches('.'), found.name.trim_end_matches('.'));
+    if !is_server || full.eq_ignore_ascii_case(host) {
+        return None;
     }
+    // A short name is meant to be completed, and so is a Service's; others with dots were meant
+    // as they are.
+    if !host.contains('.') || host.rsplit('.').next() == Some("svc") {
+        return None;
+    }
+    let domain = full.strip_prefix(host).unwrap_or(full);
+    let domain = domain.trim_start_matches('.');
+    let source = &evidence.vantage.resolver_source;
+    let mut finding = at(Cause::DnsSearchLeak, leg.role, Phase::Resolve)
+        .fact(format!(
+            "asked for '{host}', answered as '{full}': {}",
+            joined(found.addresses.iter().take(4))
+        ))
+        .fact("the search list comes before the name as written, so that was not asked")
+        .hint(format!(
+            "Take the wildcard out of the zone '{domain}', or lower ndots in {source}."
+        ));
+    // A certificate for the full name means that the server is the one meant, by a short name.
+    if let Some(TlsFault::NameMismatch { presented, .. }) = leg.tls.outcome.fault()
+        && leg.way.proxy().is_none()
+        && !presented.iter().any(|name| covers(name, full))
+    {
+        finding = finding.severity(Severity::Critical).fact(format!(
+            "the server found there has a certificate for neither '{host}' nor '{full}'"
+        ));
+    }
+    Some(finding)
 }
 
 /// RFC 9525, 6.3: `*` stands for one whole label, the first.
@@ -378,107 +306,85 @@ fn covers(presented: &str, name: &str) -> bool {
 }
 
 /// An entry of the hosts file that leads nowhere, where the name servers know another address.
-pub(super) fn hosts_file(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
-        let Some(found) = leg.resolve.outcome.done() else {
-            continue;
-        };
-        let Some(fault) = leg.connect.outcome.fault() else {
-            continue;
-        };
-        // A local policy or a prohibition speaks of this place, not of the entry. A refused port is
-        // that, whoever named the address.
-        let may_be_old = matches!(
-            fault,
-            TcpFault::Timeout
-                | TcpFault::HostUnreachable { .. }
-                | TcpFault::NetUnreachable { icmp: Some(_) }
-        );
-        let others = addresses_by_servers(leg);
-        let of = |all: &[IpAddr], family| all.iter().any(|a| Family::of(*a) == family);
-        // A family of which one side says nothing tells nothing.
-        let is_other = [Family::V4, Family::V6]
-            .into_iter()
-            .any(|family| of(&others, family) && of(&found.addresses, family))
-            && !found.addresses.iter().any(|a| others.contains(a));
-        if found.source != ResolutionSource::HostsFile || !may_be_old || !is_other {
-            continue;
-        }
-        // That a proxy can't be reached is said of the proxy.
-        let severity = match leg.way.proxy() {
-            Some(_) => Severity::Warning,
-            None => Severity::Critical,
-        };
-        let host = leg.dialled();
-        findings.push(
-            at(Cause::DnsStale, leg.role, Phase::Connect)
-                .severity(severity)
-                .confidence(Confidence::Medium)
-                .fact(format!(
-                    "the hosts file says {host} is at {}",
-                    list(&found.addresses)
-                ))
-                .fact(format!("the name servers say it is at {}", list(&others)))
-                .fact(format!("{}: {fault}", leg.endpoint))
-                .hint(format!("Correct or remove '{host}' in the hosts file.")),
-        );
+pub(super) fn hosts_file(_: &Evidence, leg: &Leg) -> Option<Finding> {
+    let found = leg.resolve.outcome.done()?;
+    let fault = leg.connect.outcome.fault()?;
+    // A local policy or a prohibition speaks of this place, not of the entry. A refused port is
+    // that, whoever named the address.
+    let may_be_old = matches!(
+        fault,
+        TcpFault::Timeout
+            | TcpFault::HostUnreachable { .. }
+            | TcpFault::NetUnreachable { icmp: Some(_) }
+    );
+    let others = addresses_by_servers(leg);
+    // A family of which one side says nothing tells nothing.
+    let families: Vec<Family> = others.iter().map(|one| Family::of(*one)).collect();
+    let mut here = found.addresses.iter();
+    let is_other = here.any(|one| families.contains(&Family::of(*one)))
+        && !found.addresses.iter().any(|one| others.contains(one));
+    if found.source != ResolutionSource::HostsFile || !may_be_old || !is_other {
+        return None;
     }
+    // That a proxy can't be reached is said of the proxy.
+    let severity = Severity::critical_if(leg.way.proxy().is_none());
+    let host = leg.dialled();
+    Some(
+        at(Cause::DnsStale, leg.role, Phase::Connect)
+            .severity(severity)
+            .confidence(Confidence::Medium)
+            .fact(format!(
+                "the hosts file says {host} is at {}",
+                joined(&found.addresses)
+            ))
+            .fact(format!("the name servers say it is at {}", joined(&others)))
+            .fact(format!("{}: {fault}", leg.endpoint))
+            .hint(format!("Correct or remove '{host}' in the hosts file.")),
+    )
 }
 
 /// The addresses in the answers of the name servers.
-fn addresses_by_servers(leg: &Leg) -> Vec<IpAddr> {
-    let answers = leg.resolve.queries.iter();
-    let answers = answers.filter_map(|query| query.outcome.done());
-    let mut addresses: Vec<IpAddr> = answers
-        .flat_map(|answer| answer.records.iter().map(|record| record.address))
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
-}
-
-fn list(addresses: &[IpAddr]) -> String {
-    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    addresses.join(", ")
+fn addresses_by_servers(leg: &Leg) -> BTreeSet<IpAddr> {
+    let queries = leg.resolve.queries.iter();
+    let answers = queries.filter_map(|query| query.outcome.done());
+    let records = answers.flat_map(|answer| &answer.records);
+    records.map(|record| record.address).collect()
 }
 
 /// Answers for a public registry that lead to a network it is not in.
 ///
 /// Only seen where the leg fails there: reports of forged answers (see the catalogue) all name
 /// addresses of these companies, which serve no registry.
-pub(super) fn forged(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
-        let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), &leg.endpoint.host)
-        else {
-            continue;
-        };
-        let is_server = matches!(found.source, ResolutionSource::Server { .. });
-        let failed = leg.connect.outcome.fault().is_some() || leg.tls.outcome.fault().is_some();
-        if !is_server || !failed || leg.way.proxy().is_some() || !is_public_registry(host) {
-            continue;
-        }
-        let foreign: Vec<String> = found
-            .addresses
-            .iter()
-            .filter_map(|address| {
-                Some(format!(
-                    "'{host}' was answered as {address}, an address of {}",
-                    owner(*address)?
-                ))
-            })
-            .collect();
-        if foreign.is_empty() || foreign.len() < found.addresses.len() {
-            continue;
-        }
-        findings.push(
-            at(Cause::DnsHijack, leg.role, Phase::Resolve)
-                .confidence(Confidence::Medium)
-                .facts(foreign)
-                .facts(leg.connect.outcome.fault().map(ToString::to_string))
-                .facts(leg.tls.outcome.fault().map(ToString::to_string))
-                .hint(format!("Copy the image from {host} to a registry of this region (SWR on Huawei Cloud) and pull it from there.")),
-        );
+pub(super) fn forged(_: &Evidence, leg: &Leg) -> Option<Finding> {
+    let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), &leg.endpoint.host) else {
+        return None;
+    };
+    let is_server = matches!(found.source, ResolutionSource::Server { .. });
+    let failed = leg.connect.outcome.fault().is_some() || leg.tls.outcome.fault().is_some();
+    if !is_server || !failed || leg.way.proxy().is_some() || !is_public_registry(host) {
+        return None;
     }
+    let foreign: Vec<String> = found
+        .addresses
+        .iter()
+        .filter_map(|address| {
+            Some(format!(
+                "'{host}' was answered as {address}, an address of {}",
+                owner(*address)?
+            ))
+        })
+        .collect();
+    if foreign.is_empty() || foreign.len() < found.addresses.len() {
+        return None;
+    }
+    Some(
+        at(Cause::DnsHijack, leg.role, Phase::Resolve)
+            .confidence(Confidence::Medium)
+            .facts(foreign)
+            .facts(leg.connect.outcome.words())
+            .facts(leg.tls.outcome.words())
+            .hint(format!("Copy the image from {host} to a registry of this region (SWR on Huawei Cloud) and pull it from there.")),
+    )
 }
 
 /// Registries of the public Internet, with their token services and storage.
@@ -495,11 +401,15 @@ pub(super) fn is_public_registry(host: &str) -> bool {
         "nvcr.io",
         "public.ecr.aws",
     ];
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    DOMAINS.iter().any(|domain| {
-        host.strip_suffix(domain)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
+    is_below(&host.trim_end_matches('.').to_ascii_lowercase(), DOMAINS)
+}
+
+/// It is one of these domains, or a name in one.
+pub(super) fn is_below(host: &str, domains: &[&str]) -> bool {
+    let mut rests = domains
+        .iter()
+        .filter_map(|domain| host.strip_suffix(domain));
+    rests.any(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The company that a forged answer's address belongs to: those of the reports in the catalogue.
@@ -515,17 +425,9 @@ fn owner(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-fn servers_of(leg: &Leg) -> Vec<String> {
-    let mut servers: Vec<String> = leg
-        .resolve
-        .queries
-        .iter()
-        .map(|query| show_server(query.server))
-        .collect();
-    servers.dedup();
-    servers.sort();
-    servers.dedup();
-    servers
+fn servers_of(leg: &Leg) -> BTreeSet<String> {
+    let queries = leg.resolve.queries.iter();
+    queries.map(|query| show_server(query.server)).collect()
 }
 
 fn line(query: &Query) -> Option<String> {

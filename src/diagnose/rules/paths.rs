@@ -7,32 +7,30 @@ use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::{self, LegPath, Reachability};
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
+use crate::model::network::{EgressSeen, EgressTrial};
 use crate::model::path::{PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::vantage::NetworkView;
 
 /// Nobody on the public network is reached: it is not this registry.
-pub(super) fn no_egress(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for path in path::classify(evidence) {
-        let others: Vec<String> = path
-            .evidence
-            .iter()
-            .filter(|fact| fact.signal == Signal::Control)
-            .map(|fact| fact.says.clone())
-            .collect();
-        let is_out = path.class == Some(PathClass::PublicUnknown)
-            && path.needs.iter().any(|class| class.is_public());
-        if !is_out || others.is_empty() {
-            continue;
-        }
-        findings.push(
-            at(Cause::NoEgress, path.role, Phase::Connect)
-                .confidence(Confidence::of(path.score))
-                .fact(format!("{} is not reached", path.endpoint))
-                .facts(others)
-                .hint(todo(&path)),
-        );
+pub(super) fn no_egress(_: &Evidence, path: &LegPath) -> Option<Finding> {
+    let controls = path
+        .evidence
+        .iter()
+        .filter(|fact| fact.signal == Signal::Control);
+    let others: Vec<String> = controls.map(|fact| fact.says.clone()).collect();
+    let is_out = path.class == Some(PathClass::PublicUnknown)
+        && path.needs.iter().any(|class| class.is_public());
+    if !is_out || others.is_empty() {
+        return None;
     }
+    Some(
+        at(Cause::NoEgress, path.role, Phase::Connect)
+            .confidence(Confidence::of(path.score))
+            .fact(format!("{} is not reached", path.endpoint))
+            .facts(others)
+            .hint(todo(path)),
+    )
 }
 
 /// What is to be done, each way after the other.
@@ -42,51 +40,51 @@ pub(super) fn todo(path: &LegPath) -> String {
 }
 
 /// Two networks have the range of the address.
-pub(super) fn overlap(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for path in path::classify(evidence).iter().filter(|path| path.overlap) {
-        let severity = match path.reachability {
-            Reachability::Reachable => Severity::Warning,
-            _ => Severity::Critical,
-        };
-        let facts = path.evidence.iter().chain(&path.contradictions);
-        let hint = if path.fixes.is_empty() {
-            "What answers is a host of this network. Renumber one of the two, or correct network.cidrs.".to_owned()
-        } else {
-            todo(path)
-        };
-        findings.push(
-            at(Cause::AddressOverlap, path.role, Phase::Connect)
-                .severity(severity)
-                .confidence(Confidence::Medium)
-                .facts(facts.map(|fact| fact.says.clone()))
-                .hint(hint),
-        );
+pub(super) fn overlap(_: &Evidence, path: &LegPath) -> Option<Finding> {
+    if !path.overlap {
+        return None;
     }
+    let severity = match path.reachability {
+        Reachability::Reachable => Severity::Warning,
+        _ => Severity::Critical,
+    };
+    let facts = path.evidence.iter().chain(&path.contradictions);
+    let hint = if path.fixes.is_empty() {
+        "What answers is a host of this network. Renumber one of the two, or correct network.cidrs."
+            .to_owned()
+    } else {
+        todo(path)
+    };
+    Some(
+        at(Cause::AddressOverlap, path.role, Phase::Connect)
+            .severity(severity)
+            .confidence(Confidence::Medium)
+            .facts(facts.map(|fact| fact.says.clone()))
+            .hint(hint),
+    )
 }
 
 /// The addresses of a name go different ways.
-pub(super) fn mixed(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for path in path::classify(evidence) {
-        if path.class != Some(PathClass::Mixed) {
-            continue;
-        }
-        let facts = path.addresses.iter().map(|address| {
-            format!(
-                "{} is {}, {}",
-                address.address,
-                address.class,
-                address.reachability.describe()
-            )
-        });
-        findings.push(
-            at(Cause::PathMixed, path.role, Phase::Connect)
-                .facts(facts)
-                .hint(format!(
-                    "Have the name servers of this network give addresses of one kind for {}.",
-                    path.endpoint.host
-                )),
-        );
+pub(super) fn mixed(_: &Evidence, path: &LegPath) -> Option<Finding> {
+    if path.class != Some(PathClass::Mixed) {
+        return None;
     }
+    let facts = path.addresses.iter().map(|address| {
+        format!(
+            "{} is {}, {}",
+            address.address,
+            address.class,
+            address.reachability.describe()
+        )
+    });
+    Some(
+        at(Cause::PathMixed, path.role, Phase::Connect)
+            .facts(facts)
+            .hint(format!(
+                "Have the name servers of this network give addresses of one kind for {}.",
+                path.endpoint.host
+            )),
+    )
 }
 
 /// A private address that nobody has told us of, and that is not reached: which way is missing
@@ -122,43 +120,30 @@ pub(super) fn unmapped(evidence: &Evidence, findings: &mut Vec<Finding>) {
 }
 
 /// A leg goes another way than it was declared to.
-pub(super) fn unexpected(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for path in path::classify(evidence) {
-        let Some(expected) = path::unexpected(&path, &evidence.vantage) else {
-            continue;
-        };
-        let classes: Vec<&str> = expected
-            .classes
-            .iter()
-            .map(|class| class.as_str())
-            .collect();
-        let class = path.class.map_or("", PathClass::as_str);
-        findings.push(
-            at(Cause::PathUnexpected, path.role, Phase::Connect)
-                .confidence(path.confidence)
-                .fact(format!(
-                    "{} is reached by {class}, and declared for {}",
-                    path.endpoint.host,
-                    classes.join(" or ")
-                ))
-                .facts(path.evidence.iter().map(|fact| fact.says.clone()))
-                .hint("Look at the addresses first: a name server of the wrong network gives the wrong ones. Then at the route, the endpoint, and at network.expect itself."),
-        );
-    }
+pub(super) fn unexpected(evidence: &Evidence, path: &LegPath) -> Option<Finding> {
+    let expected = path::unexpected(path, &evidence.vantage)?;
+    let classes = expected.classes.iter().copied();
+    let classes: Vec<&str> = classes.map(PathClass::as_str).collect();
+    let class = path.class.map_or("", PathClass::as_str);
+    Some(
+        at(Cause::PathUnexpected, path.role, Phase::Connect)
+            .confidence(path.confidence)
+            .fact(format!(
+                "{} is reached by {class}, and declared for {}",
+                path.endpoint.host,
+                classes.join(" or ")
+            ))
+            .facts(path.evidence.iter().map(|fact| fact.says.clone()))
+            .hint("Look at the addresses first: a name server of the wrong network gives the wrong ones. Then at the route, the endpoint, and at network.expect itself."),
+    )
 }
 
 /// The pod is said to have one EIP and is seen with another address.
-pub(super) fn stale_annotation(evidence: &Evidence, findings: &mut Vec<Finding>) {
+pub(super) fn stale_annotation(evidence: &Evidence) -> Option<Finding> {
     let vantage = &evidence.vantage;
-    let Some(eip) = &vantage.pod_eip else {
-        return;
-    };
-    let Some(allocated) = eip
-        .allocated
-        .filter(|_| vantage.network != NetworkView::Node)
-    else {
-        return;
-    };
+    let eip = vantage.pod_eip.as_ref()?;
+    let in_pod = vantage.network != NetworkView::Node;
+    let allocated = eip.allocated.filter(|_| in_pod)?;
     let seen: Vec<_> = vantage
         .egress
         .iter()
@@ -166,25 +151,19 @@ pub(super) fn stale_annotation(evidence: &Evidence, findings: &mut Vec<Finding>)
         .filter(|(_, seen)| seen.family() == Family::of(allocated))
         .collect();
     if seen.is_empty() || seen.iter().any(|(_, seen)| seen.address == allocated) {
-        return;
+        return None;
     }
-    let mut facts: Vec<String> = seen
-        .iter()
-        .map(|(trial, seen)| {
-            format!(
-                "{} sees {} ({})",
-                trial.server,
-                seen.address,
-                trial.method.as_str()
-            )
-        })
-        .collect();
+    let say = |(trial, seen): &(&EgressTrial, &EgressSeen)| {
+        let method = trial.method.as_str();
+        format!("{} sees {} ({method})", trial.server, seen.address)
+    };
+    let mut facts: Vec<String> = seen.iter().map(say).collect();
     facts.dedup();
-    findings.push(
-        new(Cause::EipAnnotationStale, None, None)
+    Some(
+        new(Cause::EipAnnotationStale)
             .confidence(Confidence::Medium)
             .fact(format!("the pod's EIP is {allocated} by {}", eip.source))
             .facts(facts)
             .hint("Let the pod be created anew: its annotation is written once. Until then, allow-lists need the address that is seen."),
-    );
+    )
 }

@@ -1,51 +1,48 @@
 //! Proxies: one that does not open the way, and one that is passed by where it would.
 
 use super::certificates::{self, PULL_ON_THE_NODE};
-use super::{at, in_force, pull, tls};
+use super::{at, in_force, judge, new, pull, tls};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::{Finding, Pull};
-use crate::model::endpoint::{Endpoint, Role, Scheme};
+use crate::model::endpoint::{Endpoint, Scheme};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, ProxyFault, TlsFault};
 use crate::model::proxy::{Proxy, Way};
 use crate::model::step::Step;
+use crate::model::text::joined;
 use crate::model::vantage::NetworkView;
 
 /// The proxy of a leg does not open the way to its server.
-pub(super) fn closed(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
-        let Way::Proxied { proxy } = &leg.way else {
-            continue;
-        };
-        let Some((phase, fault)) = failure(leg) else {
-            continue;
-        };
-        let secured = leg.proxy_tls.as_ref();
-        let tunnel = leg.tunnel.as_ref().and_then(Step::fault);
-        let cause = if secured.is_some_and(|tls| tls.depends_on_changed_roots) {
-            Cause::RuntimeSettingsUnknown
-        } else if tunnel.is_some_and(ProxyFault::is_undecided) {
-            Cause::ProxyUnknown
-        } else {
-            Cause::ProxyMiss
-        };
-        let mut finding = at(cause, leg.role, phase)
-            .fact(format!(
-                "{} goes by {proxy}: {} of {} says so, and no entry of NO_PROXY matches",
-                leg.endpoint, proxy.variable, evidence.proxies.source
-            ))
-            .fact(fault);
-        if let Some(ProxyFault::Tls { fault }) = tunnel {
-            let word = certificates::word(evidence, &of_proxy(leg), fault, "");
-            let cause = word.map_or(cause, |word| word.cause);
-            finding = finding.facts(tls::facts(evidence, &of_proxy(leg), fault, cause));
-        }
-        if cause == Cause::ProxyMiss {
-            finding = compared(evidence, finding);
-        }
-        findings.push(finding.hint(hint(evidence, leg, proxy, phase)));
+pub(super) fn closed(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+    let Way::Proxied { proxy } = &leg.way else {
+        return None;
+    };
+    let (phase, fault) = failure(leg)?;
+    let secured = leg.proxy_tls.as_ref();
+    let tunnel = leg.tunnel.as_ref().and_then(Step::fault);
+    let cause = if secured.is_some_and(|tls| tls.depends_on_changed_roots) {
+        Cause::RuntimeSettingsUnknown
+    } else if tunnel.is_some_and(ProxyFault::is_undecided) {
+        Cause::ProxyUnknown
+    } else {
+        Cause::ProxyMiss
+    };
+    let mut finding = at(cause, leg.role, phase)
+        .fact(format!(
+            "{} goes by {proxy}: {} of {} says so, and no entry of NO_PROXY matches",
+            leg.endpoint, proxy.variable, evidence.proxies.source
+        ))
+        .fact(fault);
+    if let Some(ProxyFault::Tls { fault }) = tunnel {
+        let word = certificates::word(evidence, &of_proxy(leg), fault, "");
+        let cause = word.map_or(cause, |word| word.cause);
+        finding = finding.facts(tls::facts(evidence, &of_proxy(leg), fault, cause));
     }
+    if cause == Cause::ProxyMiss {
+        finding = compared(evidence, finding);
+    }
+    Some(finding.hint(hint(evidence, leg, proxy, phase)))
 }
 
 /// The TLS with a leg's proxy, as that of a leg of its own.
@@ -65,20 +62,14 @@ fn of_proxy(leg: &Leg) -> Leg {
 /// Where the walk to the proxy or through it ended.
 fn failure(leg: &Leg) -> Option<(Phase, String)> {
     let proxy = leg.way.proxy()?;
+    let name = &proxy.authority;
     if let Some(fault) = leg.resolve.outcome.fault() {
-        return Some((
-            Phase::Resolve,
-            format!("the proxy's own name {}: {fault}", proxy.authority),
-        ));
+        let says = format!("the proxy's own name {name}: {fault}");
+        return Some((Phase::Resolve, says));
     }
     if let Some(fault) = leg.connect.outcome.fault() {
-        return Some((
-            Phase::Connect,
-            format!(
-                "the proxy {} can't be connected to: {fault}",
-                proxy.authority
-            ),
-        ));
+        let says = format!("the proxy {name} can't be connected to: {fault}");
+        return Some((Phase::Connect, says));
     }
     let fault = leg.tunnel.as_ref()?.fault()?;
     Some((Phase::Proxy, fault.to_string()))
@@ -91,15 +82,11 @@ fn compared(evidence: &Evidence, finding: Finding) -> Finding {
         evidence.vantage.network,
         NetworkView::Node | NetworkView::Machine
     );
-    let confidence = if evidence.proxies.is_containerds && is_there {
-        Confidence::High
-    } else {
-        Confidence::Medium
-    };
+    let confidence = Confidence::high_if(evidence.proxies.is_containerds && is_there);
     let Some(direct) = evidence.direct.as_deref() else {
         return finding.confidence(confidence);
     };
-    let without = super::judge(&evidence.at(direct));
+    let without = judge(&evidence.at(direct));
     if without.pull == Pull::WouldSucceed {
         return finding.fact("without the proxy the same walk comes to its end");
     }
@@ -113,22 +100,16 @@ fn compared(evidence: &Evidence, finding: Finding) -> Finding {
 fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
     let host = &leg.endpoint.host;
     let fault = leg.tunnel.as_ref().and_then(Step::fault);
-    let is_direct_good = evidence
-        .direct
-        .as_deref()
-        .is_some_and(|direct| super::judge(&evidence.at(direct)).pull == Pull::WouldSucceed);
+    let secured = leg.proxy_tls.as_ref();
+    let is_changed = secured.is_some_and(|tls| tls.depends_on_changed_roots);
+    let direct = evidence.direct.as_deref();
+    let is_direct_good =
+        direct.is_some_and(|direct| judge(&evidence.at(direct)).pull == Pull::WouldSucceed);
     match fault {
         Some(ProxyFault::Unsupported { scheme }) => format!(
             "If it is an HTTP proxy, write http://HOST:PORT; releases of Go differ in what they make of other schemes, and {scheme} is not spoken here. To see the rest, probe without it."
         ),
-        Some(_)
-            if leg
-                .proxy_tls
-                .as_ref()
-                .is_some_and(|tls| tls.depends_on_changed_roots) =>
-        {
-            in_force::RESTART.to_owned()
-        }
+        Some(_) if is_changed => in_force::RESTART.to_owned(),
         Some(_) if proxy.unspoken().is_some() => format!(
             "Write http://{} into {} of containerd's service.",
             proxy.authority, proxy.variable
@@ -187,28 +168,26 @@ fn tls_hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, fault: &TlsFault) -> 
 }
 
 /// A leg is closed that NO_PROXY keeps from the proxy.
-pub(super) fn passed_by(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
-        let Way::Excepted { entry, proxy } = &leg.way else {
-            continue;
-        };
-        let (phase, fault) = match (leg.resolve.outcome.fault(), leg.connect.outcome.fault()) {
-            (Some(fault), _) => (Phase::Resolve, format!("does not resolve: {fault}")),
-            (_, Some(fault)) => (Phase::Connect, format!("can't be connected to: {fault}")),
-            _ => continue,
-        };
-        findings.push(
-            at(Cause::ProxyMiss, leg.role, phase)
-                .severity(Severity::Warning)
-                .confidence(Confidence::Low)
-                .fact(format!("the entry '{entry}' of NO_PROXY keeps {} from {proxy}", leg.endpoint))
-                .fact(format!("directly it {fault}"))
-                .hint(format!(
-                    "If {} is to be reached by the proxy, take '{entry}' out of NO_PROXY of containerd's service.",
-                    leg.endpoint.host
-                )),
-        );
-    }
+pub(super) fn passed_by(_: &Evidence, leg: &Leg) -> Option<Finding> {
+    let Way::Excepted { entry, proxy } = &leg.way else {
+        return None;
+    };
+    let (phase, fault) = match (leg.resolve.outcome.fault(), leg.connect.outcome.fault()) {
+        (Some(fault), _) => (Phase::Resolve, format!("does not resolve: {fault}")),
+        (_, Some(fault)) => (Phase::Connect, format!("can't be connected to: {fault}")),
+        _ => return None,
+    };
+    Some(
+        at(Cause::ProxyMiss, leg.role, phase)
+            .severity(Severity::Warning)
+            .confidence(Confidence::Low)
+            .fact(format!("the entry '{entry}' of NO_PROXY keeps {} from {proxy}", leg.endpoint))
+            .fact(format!("directly it {fault}"))
+            .hint(format!(
+                "If {} is to be reached by the proxy, take '{entry}' out of NO_PROXY of containerd's service.",
+                leg.endpoint.host
+            )),
+    )
 }
 
 /// A pull comes to its end by the proxy, and would without it: worth knowing, since a proxy bounds
@@ -217,27 +196,21 @@ pub(super) fn unneeded(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(direct) = evidence.direct.as_deref() else {
         return;
     };
-    let proxied: Vec<(Role, &Endpoint)> = evidence
-        .walk
-        .legs
-        .iter()
-        .filter(|leg| leg.way.proxy().is_some())
-        .map(|leg| (leg.role, &leg.endpoint))
-        .collect();
+    let legs = evidence.walk.legs.iter();
+    let mut proxied = legs.filter(|leg| leg.way.proxy().is_some()).peekable();
     let fails = findings.iter().any(|f| f.severity == Severity::Critical);
-    if fails || proxied.is_empty() {
+    if fails || proxied.peek().is_none() {
         return;
     }
-    let without = super::judge(&evidence.at(direct));
+    let without = judge(&evidence.at(direct));
     if pull(evidence, &without.findings) != Pull::WouldSucceed {
         return;
     }
-    let hosts: Vec<String> = proxied.iter().map(|(_, to)| to.to_string()).collect();
     findings.push(
-        super::new(Cause::ProxyUnneeded, None, None)
+        new(Cause::ProxyUnneeded)
             .fact(format!(
                 "{} by the proxy; directly they answer as well",
-                hosts.join(", ")
+                joined(proxied.map(|leg| &leg.endpoint))
             ))
             .hint(
                 "Nothing need be done; if the proxy is slow, NO_PROXY for these hosts spares it.",

@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::auth::{docker_server, is_of_password};
 use super::new;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
@@ -11,7 +12,7 @@ use crate::model::credential::{
     CredentialSource, Expiry, ExpirySign, KeyringEvidence, Lint, LintRule, SourceEvidence,
 };
 use crate::model::evidence::Evidence;
-use crate::model::fault::{HttpFault, TokenFault, instant};
+use crate::model::fault::{TokenFault, instant};
 use crate::model::step::Step;
 
 /// The name of the Secret that CCE renews.
@@ -28,31 +29,22 @@ pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
         // A docker config of a user is no news where nothing of it was asked for.
         let is_secret = matches!(source.source, CredentialSource::SecretFile { .. });
         let is_candidate = keyring.candidates.iter().any(|c| c.source == source.source);
-        if is_secret || is_candidate {
-            let spoiling: Vec<&Lint> = source
-                .lint
-                .iter()
-                .filter(|lint| {
-                    let refused = |key: &String| is_refused(evidence, source, |of| of == key);
-                    lint.rule.spoils_password() && lint.key.as_ref().is_some_and(refused)
-                })
-                .collect();
-            let severity = if spoiling.is_empty() {
-                Severity::Warning
-            } else {
-                Severity::Critical
-            };
-            let is_likely_only = spoiling.iter().all(|lint| lint.rule.is_likely_only());
-            findings.extend(linted(source, severity).map(|finding| {
-                if severity == Severity::Critical && is_likely_only {
-                    finding.confidence(Confidence::Medium).fact(
-                        "the registry refuses it; the password itself may be wrong all the same",
-                    )
-                } else {
-                    finding
-                }
-            }));
+        if !is_secret && !is_candidate {
+            continue;
         }
+        let refused = |key: &String| is_refused(evidence, source, |of| of == key);
+        let is_spoiling =
+            |lint: &&Lint| lint.rule.spoils_password() && lint.key.as_ref().is_some_and(refused);
+        let spoiling: Vec<&Lint> = source.lint.iter().filter(is_spoiling).collect();
+        let mut finding = linted(source, Severity::critical_if(!spoiling.is_empty()));
+        if !spoiling.is_empty() && spoiling.iter().all(|lint| lint.rule.is_likely_only()) {
+            finding = finding.map(|finding| {
+                finding
+                    .confidence(Confidence::Medium)
+                    .fact("the registry refuses it; the password itself may be wrong all the same")
+            });
+        }
+        findings.extend(finding);
     }
 }
 
@@ -63,18 +55,10 @@ fn is_refused(evidence: &Evidence, source: &SourceEvidence, is_of: impl Fn(&str)
         && evidence.walk.attempts.iter().any(|attempt| {
             let id = attempt.credential.as_ref();
             let is_its = id.is_some_and(|id| id.source == source.source && is_of(&id.key));
-            let said_no = match (&attempt.token, attempt.head.fault()) {
-                (Step::Failed { fault, .. }, _) => matches!(fault, TokenFault::Rejected { .. }),
-                (Step::Done { .. }, _) => false,
-                (Step::Skipped { .. }, fault) => {
-                    matches!(
-                        fault,
-                        Some(HttpFault::Status {
-                            status: 401 | 403,
-                            ..
-                        })
-                    )
-                }
+            let said_no = match &attempt.token {
+                Step::Failed { fault, .. } => matches!(fault, TokenFault::Rejected { .. }),
+                Step::Done { .. } => false,
+                Step::Skipped { .. } => matches!(attempt.head.status(), Some(401 | 403)),
             };
             is_its && said_no
         })
@@ -86,7 +70,7 @@ fn linted(source: &SourceEvidence, severity: Severity) -> Option<Finding> {
         return None;
     }
     Some(
-        new(Cause::SecretFormat, None, None)
+        new(Cause::SecretFormat)
             .severity(severity)
             .facts(
                 shown(source)
@@ -110,21 +94,19 @@ fn shown(source: &SourceEvidence) -> impl Iterator<Item = &Lint> {
 /// What to do about all kinds of what is odd.
 fn fix_hints(source: &SourceEvidence) -> String {
     let whose = &source.source;
-    let mut hints: Vec<String> = source
-        .lint
-        .iter()
-        .map(|lint| fix_hint(whose, lint))
-        .collect();
-    let mut seen = std::collections::HashSet::new();
-    hints.retain(|hint| seen.insert(hint.clone()));
+    let mut hints: Vec<String> = Vec::new();
+    for lint in &source.lint {
+        let hint = fix_hint(whose, lint);
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
     hints.join(" ")
 }
 
 fn fix_hint(whose: &CredentialSource, lint: &Lint) -> String {
-    let is_azure = lint
-        .key
-        .as_ref()
-        .is_some_and(|key| key.contains(".azurecr."));
+    let key = lint.key.as_deref().unwrap_or_default();
+    let is_azure = key.contains(".azurecr.");
     match &lint.rule {
         LintRule::IdentityToken if is_azure => format!(
             "Create {whose} anew with a user and a password: a service principal, or a token of the registry (`az acr \
@@ -161,11 +143,7 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
             let is_of = |key: &str| expiry.key.as_ref().is_none_or(|own| own == key);
             let works = accepted.is_some_and(|id| id.source == source.source && is_of(&id.key));
             let is_refused = is_refused(evidence, source, is_of);
-            let severity = if is_refused {
-                Severity::Critical
-            } else {
-                Severity::Warning
-            };
+            let severity = Severity::critical_if(is_refused);
             let finding = expired(source, expiry, evidence.started, severity);
             findings.extend(finding.map(|finding| {
                 if is_refused && is_unknown(evidence) && short_lived(expiry.sign).is_some() {
@@ -217,7 +195,7 @@ fn expired(
     let who = format!("{}{of}", source.source);
     if let Some(life) = short_lived(expiry.sign) {
         return Some(
-            new(Cause::CredentialExpiring, None, None)
+            new(Cause::CredentialExpiring)
                 .fact(format!("{who}: {life}"))
                 .hint(format!(
                     "Create {} anew with a credential that lasts, or have something renew it.",
@@ -229,7 +207,7 @@ fn expired(
         && matches!(&source.source, CredentialSource::SecretFile { name, .. } if !name.is_empty() && name != CCES_OWN);
     let Some(end) = expiry.expires else {
         return Some(
-            new(Cause::CredentialExpiring, None, None)
+            new(Cause::CredentialExpiring)
                 .severity(Severity::Info)
                 .confidence(Confidence::Low)
                 .fact(format!(
@@ -250,7 +228,7 @@ fn expired(
     );
     if is_copy {
         return Some(
-            new(Cause::SecretCopyExpired, None, None)
+            new(Cause::SecretCopyExpired)
                 .severity(if is_past { severity } else { Severity::Warning })
                 .fact(fact)
                 .fact(format!("CCE renews '{CCES_OWN}' and no copy of it"))
@@ -261,7 +239,7 @@ fn expired(
     }
     if is_past {
         return Some(
-            new(Cause::CredentialExpired, None, None)
+            new(Cause::CredentialExpired)
                 .severity(severity)
                 .fact(fact)
                 .hint(format!(
@@ -277,7 +255,7 @@ fn expired(
         _ => left < SOON,
     };
     is_soon.then(|| {
-        new(Cause::CredentialExpiring, None, None)
+        new(Cause::CredentialExpiring)
             .fact(fact)
             .facts(life.map(|life| format!("its whole life is {}", span(life))))
             .hint(format!(
@@ -290,12 +268,12 @@ fn expired(
 /// The credential was refused as one that is not known; a 403 may speak of rights.
 fn is_unknown(evidence: &Evidence) -> bool {
     evidence.walk.attempts.iter().any(|attempt| {
-        let fault = match (attempt.token.fault(), attempt.head.fault()) {
-            (Some(TokenFault::Rejected { fault }), _) | (None, Some(fault)) => Some(fault),
-            _ => None,
-        };
-        matches!(fault, Some(HttpFault::Status { status, code, .. })
-            if *status == 401 || code.as_deref() == Some("invalid_grant"))
+        match (attempt.token.fault(), attempt.head.fault()) {
+            (Some(TokenFault::Rejected { fault }), _) | (None, Some(fault)) => {
+                is_of_password(fault)
+            }
+            _ => false,
+        }
     })
 }
 
@@ -323,12 +301,13 @@ fn span(duration: SignedDuration) -> String {
     }
 }
 
-/// Looks at sources alone, as `pullpath secret check` does: nothing was asked of any registry.
-pub(in crate::diagnose) fn of_source(source: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
+/// Judges a pull secret by itself: what is odd in it, and until when it is good. Nothing was asked of any
+/// registry.
+pub fn secret(source: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(problem) = &source.problem {
         findings.push(
-            new(Cause::SecretFormat, None, None)
+            new(Cause::SecretFormat)
                 .fact(format!("{}: {problem}", source.source))
                 .hint("Create it anew: `kubectl create secret docker-registry NAME --docker-server=SERVER --docker-username=USER --docker-password=PASSWORD`."),
         );
@@ -341,20 +320,14 @@ pub(in crate::diagnose) fn of_source(source: &SourceEvidence, now: Timestamp) ->
             .any(|lint| lint.key.as_ref() == Some(key) && lint.rule.spoils_entry())
     };
     let useless = source.problem.is_none() && source.server_keys.iter().all(spoiled);
-    let severity = if useless {
-        Severity::Critical
-    } else {
-        Severity::Warning
-    };
-    findings.extend(linted(source, severity));
-    for expiry in &source.expiries {
-        findings.extend(expired(source, expiry, now, Severity::Critical));
-    }
+    findings.extend(linted(source, Severity::critical_if(useless)));
+    let expiries = source.expiries.iter();
+    findings.extend(expiries.filter_map(|one| expired(source, one, now, Severity::Critical)));
     findings
 }
 
-/// Why none of the keys is for an image; `None` when one is.
-pub(in crate::diagnose) fn of_image(image: &str, keyring: &KeyringEvidence) -> Option<Finding> {
+/// Why none of a secret's keys is for an image (`Reference::name`); `None` when one is.
+pub fn secret_for_image(image: &str, keyring: &KeyringEvidence) -> Option<Finding> {
     if !keyring.candidates.is_empty() {
         return None;
     }
@@ -363,12 +336,9 @@ pub(in crate::diagnose) fn of_image(image: &str, keyring: &KeyringEvidence) -> O
         .iter()
         .take(MAX_TOLD)
         .map(|m| format!("{}: {}", m.credential, m.rule));
-    let server = match image.split('/').next() {
-        Some("docker.io") | None => "https://index.docker.io/v1/",
-        Some(domain) => domain,
-    };
+    let server = docker_server(image.split('/').next().unwrap_or(image));
     Some(
-        new(Cause::SecretKeyMismatch, None, None)
+        new(Cause::SecretKeyMismatch)
             .fact(format!("no server key matches {image}"))
             .facts(facts)
             .hint(format!(

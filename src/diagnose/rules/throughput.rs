@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::at;
+use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
-use crate::diagnose::path::LegPath;
 use crate::diagnose::throughput::rate;
 use crate::diagnose::throughput::{self, Throughput};
-use crate::diagnose::{Finding, path};
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::path::{EipOf, PathClass};
@@ -26,26 +25,21 @@ const NO_PROGRESS: &str = "containerd gives a pull up after 5 minutes without a 
                            (image_pull_progress_timeout); slowness alone never does that";
 
 /// What bounds the rate.
-pub(super) fn bound(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some((judged, Some(bound))) = throughput::judge_with_bound(evidence) else {
-        return;
-    };
+pub(super) fn bound(evidence: &Evidence) -> Option<Finding> {
+    let (judged, bound) = throughput::judge_with_bound(evidence)?;
+    let bound = bound?;
     // A limit that nobody suffers from is worth knowing, and no warning.
     let is_borne = judged
         .pull_seconds
         .is_none_or(|seconds| seconds <= expected(evidence).unwrap_or(BEARABLE).as_secs_f64());
-    let severity = if is_borne || bound.cause == Cause::BwSelf {
-        Severity::Info
-    } else {
-        Severity::Warning
-    };
-    findings.push(
+    let is_felt = !is_borne && bound.cause != Cause::BwSelf;
+    Some(
         at(bound.cause, throughput::leg_of(evidence), Phase::Blob)
-            .severity(severity)
+            .severity(Severity::warning_if(is_felt))
             .confidence(bound.confidence)
             .hint(hint(evidence, &judged, bound.cause, bound.is_ours))
             .facts(bound.facts),
-    );
+    )
 }
 
 /// What somebody said that a pull may take.
@@ -103,22 +97,11 @@ fn bought_for(evidence: &Evidence, within: Duration) -> Option<f64> {
     Some((needed / 0.95).ceil())
 }
 
-fn path_of(evidence: &Evidence) -> Option<LegPath> {
-    let leg = throughput::leg_of(evidence);
-    let mut paths = path::classify(evidence).into_iter().rev();
-    paths.find(|path| path.role == leg)
-}
-
-fn is_huawei(evidence: &Evidence) -> bool {
-    let sign = evidence.vantage.provider.as_ref();
-    sign.is_some_and(|sign| sign.provider.is_huawei())
-}
-
 fn eip_hint(evidence: &Evidence, wish: &str) -> String {
-    let path = path_of(evidence);
+    let path = throughput::path_of(evidence);
     let (class, eip_of) = path.map_or((None, None), |p| (p.class, p.attributes.eip_of));
     let how = match (class, eip_of) {
-        (Some(PathClass::PublicEip), Some(EipOf::Pod)) if is_huawei(evidence) => {
+        (Some(PathClass::PublicEip), Some(EipOf::Pod)) if evidence.vantage.is_huawei() => {
             "Set yangtse.io/eip-bandwidth-size on the pod template above 10 (up to 10 Mbit/s an EIP receives at 10 anyway; running pods keep what they have), or share a larger bandwidth (yangtse.io/eip-bandwidth-id)"
         }
         (Some(PathClass::PublicEip), Some(EipOf::Pod)) => "Give the pod's EIP more bandwidth",
@@ -133,10 +116,8 @@ fn eip_hint(evidence: &Evidence, wish: &str) -> String {
 }
 
 /// A stream that had begun, and went silent.
-pub(super) fn stalled(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(transfer) = &evidence.walk.transfer else {
-        return;
-    };
+pub(super) fn stalled(evidence: &Evidence) -> Option<Finding> {
+    let transfer = evidence.walk.transfer.as_ref()?;
     let is_silent = |stream: &&TransferStream| {
         let of_all = stream.bytes.0 > 0;
         let waited = stream.silent.is_some_and(|silent| silent >= SILENT);
@@ -153,18 +134,12 @@ pub(super) fn stalled(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let mut running = transfer.streams.iter().filter_map(|s| s.silent);
     let all_are_silent = running.all(|silent| silent >= QUIET);
     let given_up = |stream: &&&TransferStream| stream.silent.is_none();
-    let Some(first) = silent.iter().find(|s| all_are_silent || given_up(s)) else {
-        return;
-    };
+    let first = silent.iter().find(|s| all_are_silent || given_up(s))?;
     let longest = first.longest_stall;
-    findings.push(
+    Some(
         at(Cause::PullNoProgress, throughput::leg_of(evidence), Phase::Blob)
             .severity(Severity::Warning)
-            .confidence(if silent.len() > 1 {
-                Confidence::High
-            } else {
-                Confidence::Medium
-            })
+            .confidence(Confidence::high_if(silent.len() > 1))
             .fact(format!(
                 "layer {} from {}: {} came, then not a byte for {}, when the test ended",
                 first.digest,
@@ -182,7 +157,7 @@ pub(super) fn stalled(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 "Look at {} and at what stands before it (load balancer, proxy, firewall) for connections that stop in the middle; whether the silence lasts 5 minutes is told by `--transfer full --timeout 6m`.",
                 first.endpoint
             )),
-    );
+    )
 }
 
 /// A second may be a lost packet, and slow start after it.
@@ -191,22 +166,18 @@ const SILENT: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(500);
 
 /// The first byte of a layer is late, and the rest is not.
-pub(super) fn first_byte(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(transfer) = &evidence.walk.transfer else {
-        return;
-    };
+pub(super) fn first_byte(evidence: &Evidence) -> Option<Finding> {
+    let transfer = evidence.walk.transfer.as_ref()?;
     // A program without a processor is late with everything.
     if throughput::judge(evidence).is_some_and(|judged| judged.disturbed.is_some()) {
-        return;
+        return None;
     }
     let late = transfer.streams.iter().find_map(|stream| {
         let trip = stream.min_rtt.unwrap_or_default();
         let touch = stream.first_touch?;
         (touch >= LATE.max(trip * 10)).then_some((stream, touch))
     });
-    let Some((stream, touch)) = late else {
-        return;
-    };
+    let (stream, touch) = late?;
     let from = format!("layer {} from {}", stream.digest, stream.endpoint);
     let finding = at(Cause::TtfbSlow, throughput::leg_of(evidence), Phase::Blob)
         .fact(format!("{from}: {} for the first byte", Took(touch)))
@@ -237,27 +208,18 @@ pub(super) fn first_byte(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .confidence(Confidence::Low)
             .hint(format!("Ask whoever runs {} about its storage.", stream.endpoint)),
     };
-    findings.push(finding);
+    Some(finding)
 }
 
 const LATE: Duration = Duration::from_secs(1);
 
 /// The layers take longer than they may. Only a rate that lasts says so, or one that is far too small:
 /// a moment may have been slow start.
-pub(super) fn low(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(transfer) = &evidence.walk.transfer else {
-        return;
-    };
-    let (Some(judged), Some(found)) = (throughput::judge(evidence), evidence.walk.manifest.done())
-    else {
-        return;
-    };
-    let (Some(rate), Some(mut seconds)) = (
-        throughput::best(judged.one, judged.all),
-        judged.pull_seconds,
-    ) else {
-        return;
-    };
+pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
+    let transfer = evidence.walk.transfer.as_ref()?;
+    let (judged, found) = (throughput::judge(evidence)?, evidence.walk.manifest.done()?);
+    let rate = throughput::best(judged.one, judged.all)?;
+    let mut seconds = judged.pull_seconds?;
     let (within, whose) = limit(evidence);
     let times = |seconds: f64| seconds / within.as_secs_f64();
     let is_sure = rate.is_sustained && times(seconds) > 1.0;
@@ -271,7 +233,7 @@ pub(super) fn low(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
     let is_far = is_long && judged.disturbed.is_none() && times(seconds) > 2.0;
     if !is_sure && !is_far {
-        return;
+        return None;
     }
     let leg = throughput::leg_of(evidence);
     let seen = if rate.is_sustained {
@@ -288,10 +250,8 @@ pub(super) fn low(evidence: &Evidence, findings: &mut Vec<Finding>) {
             Took(transfer.took)
         )
     };
-    let Some(bought) = bought_for(evidence, within) else {
-        return;
-    };
-    findings.push(
+    let bought = bought_for(evidence, within)?;
+    Some(
         at(Cause::ThroughputLow, leg, Phase::Blob)
             .confidence(Confidence::Medium)
             .fact(seen)
@@ -302,7 +262,7 @@ pub(super) fn low(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 Took(within)
             ))
             .hint(low_hint(evidence, bought)),
-    );
+    )
 }
 
 /// How long a pull may take, and who says so.
@@ -327,11 +287,11 @@ fn limit(evidence: &Evidence) -> (Duration, String) {
 }
 
 fn low_hint(evidence: &Evidence, mbit: f64) -> String {
-    let Some(path) = path_of(evidence) else {
+    let Some(path) = throughput::path_of(evidence) else {
         return format!("It takes {mbit:.0} Mbit/s, or {NEARER}.");
     };
     match (path.class, path.attributes.eip_of) {
-        (Some(PathClass::PublicEip), Some(EipOf::Pod)) if is_huawei(evidence) => format!(
+        (Some(PathClass::PublicEip), Some(EipOf::Pod)) if evidence.vantage.is_huawei() => format!(
             "It takes {mbit:.0} Mbit/s. If the EIP is what bounds it: yangtse.io/eip-bandwidth-size: \"{:.0}\" on the pod template (up to 10 Mbit/s an EIP receives at 10 anyway), or {NEARER}.",
             mbit.max(11.0)
         ),
@@ -404,12 +364,10 @@ mod tests {
         }
     }
 
-    fn told(rule: fn(&Evidence, &mut Vec<Finding>), transfer: Transfer) -> Vec<Finding> {
+    fn told(rule: fn(&Evidence) -> Option<Finding>, transfer: Transfer) -> Vec<Finding> {
         let mut evidence = fixture::healthy();
         evidence.walk.transfer = Some(transfer);
-        let mut findings = Vec::new();
-        rule(&evidence, &mut findings);
-        findings
+        rule(&evidence).into_iter().collect()
     }
 
     #[test]
@@ -503,9 +461,7 @@ mod tests {
             if let Some(transfer) = &mut evidence.walk.transfer {
                 transfer.expected_within = expected.map(Duration::from_secs);
             }
-            let mut findings = Vec::new();
-            low(&evidence, &mut findings);
-            findings.pop().map(|finding| finding.evidence.join("\n"))
+            low(&evidence).map(|finding| finding.evidence.join("\n"))
         };
         assert_eq!(says(None, None), None);
         let by_deadline = says(Some(2), None).unwrap();

@@ -2,7 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{TELL_US, at, certificates, new};
+use super::certificates::{self, Word};
+use super::{TELL_US, at, new};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -16,33 +17,24 @@ use crate::model::units::Took;
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// A handshake that failed.
-pub(super) fn handshake(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
-        let Some(fault) = leg.tls.outcome.fault() else {
-            continue;
-        };
-        let word = certificates::word(evidence, leg, fault, clock_first(evidence));
-        let (cause, hint, confidence) = word.map_or_else(
-            || {
-                let (cause, hint) = of_connection(leg, fault);
-                (cause, hint, Confidence::High)
-            },
-            |word| (word.cause, word.hint, word.confidence),
-        );
-        let mut finding = at(cause, leg.role, Phase::Tls)
-            .confidence(confidence)
-            .fact(format!("{}: {fault}", leg.endpoint))
-            .facts(facts(evidence, leg, fault, cause));
-        let is_of_time = matches!(
-            cause,
-            Cause::TlsExpired | Cause::TlsNotYetValid | Cause::TlsRootExpired
-        );
-        let may_be_our_clock = is_of_time && !matches!(our_clock(evidence), OurClock::Agrees);
-        if cause == Cause::TlsReset || may_be_our_clock {
-            finding = finding.confidence(Confidence::Medium);
-        }
-        findings.push(finding.hint(hint));
+pub(super) fn handshake(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+    let fault = leg.tls.outcome.fault()?;
+    let word = certificates::word(evidence, leg, fault, clock_first(evidence));
+    let word = word.unwrap_or_else(|| of_connection(leg, fault));
+    let cause = word.cause;
+    let mut finding = at(cause, leg.role, Phase::Tls)
+        .confidence(word.confidence)
+        .fact(format!("{}: {fault}", leg.endpoint))
+        .facts(facts(evidence, leg, fault, cause));
+    let is_of_time = matches!(
+        cause,
+        Cause::TlsExpired | Cause::TlsNotYetValid | Cause::TlsRootExpired
+    );
+    let may_be_our_clock = is_of_time && !matches!(our_clock(evidence), OurClock::Agrees);
+    if cause == Cause::TlsReset || may_be_our_clock {
+        finding = finding.confidence(Confidence::Medium);
     }
+    Some(finding.hint(word.hint))
 }
 
 /// What was seen of a handshake that failed for this cause.
@@ -61,17 +53,17 @@ fn changed_bundle(evidence: &Evidence, leg: &Leg) -> impl Iterator<Item = String
 }
 
 /// The cause of a fault that no certificate has, and what to do.
-fn of_connection(leg: &Leg, fault: &TlsFault) -> (Cause, String) {
+fn of_connection(leg: &Leg, fault: &TlsFault) -> Word {
     let host = &leg.endpoint.host;
     let authority = leg.endpoint.authority();
     match fault {
-        TlsFault::PlainHttp => (
+        TlsFault::PlainHttp => Word::new(
             Cause::TlsPlainHttp,
             format!(
                 "Give {authority} TLS; if it must stay without, write `server = \"http://{authority}\"` in certs.d/{authority}/hosts.toml on the nodes, and probe with --plain-http."
             ),
         ),
-        TlsFault::NotTls { .. } => (
+        TlsFault::NotTls { .. } => Word::new(
             Cause::TlsNotTls,
             format!(
                 "Port {} of '{host}' is another service: correct the port in the image's name.",
@@ -79,63 +71,62 @@ fn of_connection(leg: &Leg, fault: &TlsFault) -> (Cause, String) {
             ),
         ),
         // Go offers suites that ours lacks, and the server says no more.
-        fault if fault.is_undecided() => (
+        fault if fault.is_undecided() => Word::new(
             Cause::TlsUndecided,
             format!(
                 "{} In any case have '{host}' offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
                 certificates::PULL_ON_THE_NODE
             ),
         ),
-        TlsFault::Alert { alert, .. } => (Cause::TlsAlert, alert_hint(*alert, &host.to_string())),
-        TlsFault::Incompatible { .. } => (
+        TlsFault::Alert { alert, .. } => {
+            Word::new(Cause::TlsAlert, alert_hint(*alert, &host.to_string()))
+        }
+        TlsFault::Incompatible { .. } => Word::new(
             Cause::TlsIncompatible,
             format!(
                 "Correct the TLS of '{host}': version 1.2 or later, and no extension in its answers that was not asked for."
             ),
         ),
-        TlsFault::Reset { .. } | TlsFault::Closed { .. } => (
+        TlsFault::Reset { .. } | TlsFault::Closed { .. } => Word::new(
             Cause::TlsReset,
             format!(
                 "Have the server name '{host}' allowed in the firewall between here and the registry."
             ),
         ),
-        TlsFault::Timeout { .. } => (Cause::TlsHang, hang_hint(leg)),
-        _ => (Cause::Unexplained, TELL_US.to_owned()),
+        TlsFault::Timeout { .. } => Word::new(Cause::TlsHang, hang_hint(leg)),
+        _ => Word::new(Cause::Unexplained, TELL_US.to_owned()),
     }
 }
 
 /// A ClientHello of two packets is dropped where one of one packet is answered.
-pub(super) fn large_hello(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for leg in &evidence.walk.legs {
-        let Some(trial) = leg.large_hello.as_ref().filter(|trial| trial.is_dropped()) else {
-            continue;
-        };
-        let (Some(fault), Some(short)) = (trial.large.fault(), &trial.short) else {
-            continue;
-        };
-        let took = Took(short.took().unwrap_or_default());
-        let mut finding = at(Cause::TlsLargeHello, leg.role, Phase::Tls)
-            .fact(format!(
-                "{} at {}, tried at {}: a ClientHello of {} bytes, which fills two packets: {fault}",
-                leg.endpoint,
-                trial.to,
-                instant(trial.at),
-                trial.bytes.0
-            ))
-            .fact(format!(
-                "the usual one, which fits into one packet, was answered right after it, in {took}"
-            ))
-            .hint(format!(
-                "Fix the firewall, filter or load balancer before {} that drops a ClientHello of two packets. It will cut off clients that offer a post-quantum share: containerd built with Go 1.24 or later (unless GODEBUG=tlsmlkem=0 is set for it), and browsers.",
-                leg.endpoint.authority()
-            ));
-        if trial.in_a_row > 1 {
-            finding = finding.fact(format!("{} trials in a row found it", trial.in_a_row));
-        } else {
-            finding = finding.confidence(Confidence::Medium);
-        }
-        findings.push(finding);
+pub(super) fn large_hello(_: &Evidence, leg: &Leg) -> Option<Finding> {
+    let trial = leg
+        .large_hello
+        .as_ref()
+        .filter(|trial| trial.is_dropped())?;
+    let (fault, short) = (trial.large.fault()?, trial.short.as_ref()?);
+    let took = Took(short.took().unwrap_or_default());
+    let mut finding = at(Cause::TlsLargeHello, leg.role, Phase::Tls)
+        .fact(format!(
+            "{} at {}, tried at {}: a ClientHello of {} bytes, which fills two packets: {fault}",
+            leg.endpoint,
+            trial.to,
+            instant(trial.at),
+            trial.bytes.0
+        ))
+        .fact(format!(
+            "the usual one, which fits into one packet, was answered right after it, in {took}"
+        ))
+        .hint(format!(
+            "Fix the firewall, filter or load balancer before {} that drops a ClientHello of two packets. It will cut off clients that offer a post-quantum share: containerd built with Go 1.24 or later (unless GODEBUG=tlsmlkem=0 is set for it), and browsers.",
+            leg.endpoint.authority()
+        ));
+    if trial.in_a_row > 1 {
+        finding = finding.fact(format!("{} trials in a row found it", trial.in_a_row));
+    } else {
+        finding = finding.confidence(Confidence::Medium);
     }
+    Some(finding)
 }
 
 pub(super) fn alert_hint(alert: u8, host: &str) -> String {
@@ -224,25 +215,26 @@ pub(super) fn clock_first(evidence: &Evidence) -> &'static str {
 }
 
 /// A leaf near its end.
-pub(super) fn expiring(evidence: &Evidence, findings: &mut Vec<Finding>) {
+pub(super) fn expiring(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     const MOST: i64 = 30 * 86_400;
-    for leg in &evidence.walk.legs {
-        let Some(leaf) = leg.tls.chain.first() else {
-            continue;
-        };
-        if leg.tls.outcome.done().is_none() {
-            continue;
-        }
-        let life = leaf.not_after.as_second() - leaf.not_before.as_second();
-        let left = leaf.not_after.as_second() - evidence.started.as_second();
-        if left < life / 6 && left < MOST {
-            findings.push(
-                at(Cause::TlsExpiring, leg.role, Phase::Tls)
-                    .fact(format!("{}: certificate until {}, {} left of {}", leg.endpoint, instant(leaf.not_after), days(left), days(life)))
-                    .hint(format!("Find out why the certificate of '{}' has not been renewed yet, and renew it.", leg.endpoint.host)),
-            );
-        }
-    }
+    let leaf = leg.tls.chain.first()?;
+    leg.tls.outcome.done()?;
+    let life = leaf.not_after.as_second() - leaf.not_before.as_second();
+    let left = leaf.not_after.as_second() - evidence.started.as_second();
+    (left < life / 6 && left < MOST).then(|| {
+        at(Cause::TlsExpiring, leg.role, Phase::Tls)
+            .fact(format!(
+                "{}: certificate until {}, {} left of {}",
+                leg.endpoint,
+                instant(leaf.not_after),
+                days(left),
+                days(life)
+            ))
+            .hint(format!(
+                "Find out why the certificate of '{}' has not been renewed yet, and renew it.",
+                leg.endpoint.host
+            ))
+    })
 }
 
 fn days(seconds: i64) -> String {
@@ -321,24 +313,21 @@ pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
         OurClock::Unchecked => {}
         OurClock::Agrees => {
             for (leg, check) in checks(evidence).filter(|(_, check)| is_skewed(check)) {
-                findings.push(
-                    new(Cause::ClockSkew, Some(leg.role), None)
-                        .fact(format!("{}: {}", leg.endpoint, differs(check)))
-                        .fact("another server of this pull agrees with this machine's clock")
-                        .hint(format!(
-                            "Fix NTP at {}, or at the proxy that answers for it.",
-                            leg.endpoint
-                        )),
-                );
+                let endpoint = &leg.endpoint;
+                let finding = new(Cause::ClockSkew)
+                    .fact(format!("{endpoint}: {}", differs(check)))
+                    .fact("another server of this pull agrees with this machine's clock")
+                    .hint(format!(
+                        "Fix NTP at {endpoint}, or at the proxy that answers for it."
+                    ));
+                let leg = Some(leg.role);
+                findings.push(Finding { leg, ..finding });
             }
         }
         OurClock::Differs { check, servers } => {
-            let explains = evidence
-                .walk
-                .legs
-                .iter()
-                .any(|leg| is_explained(leg, check.server));
-            let mut finding = new(Cause::ClockSkew, None, None)
+            let mut legs = evidence.walk.legs.iter();
+            let explains = legs.any(|leg| is_explained(leg, check.server));
+            let mut finding = new(Cause::ClockSkew)
                 .fact(differs(check))
                 .hint("Compare this machine's clock with a time server (`chronyc tracking`), and fix NTP where it is wrong.");
             finding = if servers > 1 {

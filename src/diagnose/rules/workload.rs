@@ -4,62 +4,55 @@ use super::new;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::secrets::sought;
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::{Access, Evidence};
-use crate::model::fault::{HttpFault, TokenFault};
+use crate::model::fault::TokenFault;
 use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::step::Step;
 use crate::model::workload::{EipProblem, Found, PodUse, PullPolicy};
 
 /// Secrets that a pod names and that are not there for it.
 pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let mut told: Vec<(&Option<String>, &str)> = Vec::new();
-    for pod in &evidence.pods {
-        for sought in &pod.secrets {
-            let key = (&pod.namespace, sought.name.as_str());
-            if told.contains(&key) {
-                continue;
-            }
-            told.push(key);
-            let name = &sought.name;
-            let namespace = pod.namespace.as_deref().unwrap_or("the pod's namespace");
-            let finding = match &sought.found {
-                // What can't be looked into says so where the registry asks for it.
-                Found::Here | Found::Unread { .. } => continue,
-                Found::Absent => new(Cause::SecretMissing, None, None)
-                    .fact(format!("{} names Secret {name}", pod.place()))
-                    .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
-                    .hint(format!(
-                        "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name in imagePullSecrets."
-                    )),
-                Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace, None, None)
-                    .fact(format!("{} names Secret {name}", pod.place()))
-                    .fact(format!(
-                        "it was given for namespace {} only; Secrets do not cross namespaces",
-                        namespaces.join(", ")
-                    ))
-                    .confidence(Confidence::Medium)
-                    .hint(format!(
-                        "Create {name} in namespace {namespace} as well, unless it is there and was not given here (`kubectl get secret {name} -n {}`).",
-                        pod.namespace.as_deref().unwrap_or("NAMESPACE")
-                    )),
-                Found::NotGiven { given } => new(Cause::SecretMissing, None, None)
-                    .confidence(Confidence::Medium)
-                    .fact(format!("{} names Secret {name}", pod.place()))
-                    .fact(if *given == 0 {
-                        "no Secret was given here, so whether the cluster has it is not known".to_owned()
-                    } else {
-                        format!(
-                            "it is not among the {given} given here; whether the cluster has it is not known"
-                        )
-                    })
-                    .hint(format!(
-                        "Look with `kubectl get secret {name} -n {}`; give it here with --secret-file, or create it there.",
-                        pod.namespace.as_deref().unwrap_or("NAMESPACE")
-                    )),
-            };
-            findings.push(finding.severity(severity(evidence, pod, &sought.found)));
-        }
+    for (pod, sought) in sought(evidence) {
+        let name = &sought.name;
+        let namespace = pod.namespace.as_deref().unwrap_or("the pod's namespace");
+        let finding = match &sought.found {
+            // What can't be looked into says so where the registry asks for it.
+            Found::Here | Found::Unread { .. } => continue,
+            Found::Absent => new(Cause::SecretMissing)
+                .fact(format!("{} names Secret {name}", pod.place()))
+                .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
+                .hint(format!(
+                    "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name in imagePullSecrets."
+                )),
+            Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
+                .fact(format!("{} names Secret {name}", pod.place()))
+                .fact(format!(
+                    "it was given for namespace {} only; Secrets do not cross namespaces",
+                    namespaces.join(", ")
+                ))
+                .confidence(Confidence::Medium)
+                .hint(format!(
+                    "Create {name} in namespace {namespace} as well, unless it is there and was not given here (`kubectl get secret {name} -n {}`).",
+                    pod.namespace.as_deref().unwrap_or("NAMESPACE")
+                )),
+            Found::NotGiven { given } => new(Cause::SecretMissing)
+                .confidence(Confidence::Medium)
+                .fact(format!("{} names Secret {name}", pod.place()))
+                .fact(if *given == 0 {
+                    "no Secret was given here, so whether the cluster has it is not known".to_owned()
+                } else {
+                    format!(
+                        "it is not among the {given} given here; whether the cluster has it is not known"
+                    )
+                })
+                .hint(format!(
+                    "Look with `kubectl get secret {name} -n {}`; give it here with --secret-file, or create it there.",
+                    pod.namespace.as_deref().unwrap_or("NAMESPACE")
+                )),
+        };
+        findings.push(finding.severity(severity(evidence, pod, &sought.found)));
     }
 }
 
@@ -69,13 +62,13 @@ pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let (namespace, name, by) = (&asked.namespace, &asked.name, asked.named_by());
         let finding = match &asked.found {
             Found::Here | Found::Unread { .. } | Found::NotGiven { .. } => continue,
-            Found::Absent => new(Cause::SecretMissing, None, None)
+            Found::Absent => new(Cause::SecretMissing)
                 .fact(format!("{by} names Secret {namespace}/{name}"))
                 .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
                 .hint(format!(
                     "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name."
                 )),
-            Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace, None, None)
+            Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
                 .fact(format!("{by} names Secret {namespace}/{name}"))
                 .fact(format!(
                     "the API server has none of that name in namespace {namespace}, and one in {}; Secrets do not cross namespaces",
@@ -85,12 +78,7 @@ pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     "Create {name} in namespace {namespace} as well: a pod is given Secrets of its own namespace only."
                 )),
         };
-        let severity = if lets_nobody_in(evidence) {
-            Severity::Critical
-        } else {
-            Severity::Warning
-        };
-        findings.push(finding.severity(severity));
+        findings.push(finding.severity(Severity::critical_if(lets_nobody_in(evidence))));
     }
 }
 
@@ -111,48 +99,40 @@ fn lets_nobody_in(evidence: &Evidence) -> bool {
         return false;
     };
     let may_pull = last.token.done().map(|grant| grant.access) == Some(Access::Pull);
-    match (&last.token, last.head.fault()) {
+    match (&last.token, last.head.status()) {
         (Step::Failed { fault, .. }, _) => matches!(
             fault,
             TokenFault::NoCredential | TokenFault::Rejected { .. }
         ),
-        (_, Some(HttpFault::Status { status, .. })) => match status {
-            401 | 403 => true,
-            404 => !may_pull,
-            _ => false,
-        },
+        (_, Some(401 | 403)) => true,
+        (_, Some(404)) => !may_pull,
         _ => false,
     }
 }
 
 /// A Secret opened the door, and the pod names none: it works only by way of the service account,
 /// whose Secrets are copied into pods that name none at their creation.
-pub(super) fn unnamed(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let opened = evidence.accepted().and_then(|a| a.credential.as_ref());
-    let Some(CredentialSource::SecretFile { .. }) = opened.map(|id| &id.source) else {
-        return;
+pub(super) fn unnamed(evidence: &Evidence) -> Option<Finding> {
+    let id = evidence.accepted()?.credential.as_ref()?;
+    let CredentialSource::SecretFile { .. } = &id.source else {
+        return None;
     };
-    let (Some(id), Some(pod)) = (
-        opened,
-        evidence.pods.iter().find(|p| p.pull_secrets.is_empty()),
-    ) else {
-        return;
-    };
+    let pod = evidence.pods.iter().find(|p| p.pull_secrets.is_empty())?;
     let account = pod.service_account.as_deref().unwrap_or("default");
     let namespace = pod.namespace.as_deref().unwrap_or("NAMESPACE");
-    findings.push(
-        new(Cause::SecretNotNamed, None, None)
+    Some(
+        new(Cause::SecretNotNamed)
             .fact(format!("{} names no Secret in imagePullSecrets", pod.place()))
             .fact(format!("{} opened the registry to this probe", id.source))
             .fact(format!("whether service account {account} has it can't be seen in the manifest"))
             .hint(format!(
                 "Name it in spec.imagePullSecrets of the pod, or look with `kubectl get serviceaccount {account} -n {namespace} -o yaml` whether its imagePullSecrets have it."
             )),
-    );
+    )
 }
 
 /// The kubelet would pull nothing, or it is not known whether it would.
-pub(super) fn policy(evidence: &Evidence, findings: &mut Vec<Finding>) {
+pub(super) fn policy(evidence: &Evidence) -> Option<Finding> {
     let has_digest = evidence.reference.digest().is_some();
     let quiet = |pod: &PodUse| match pod.policy {
         PullPolicy::Never => true,
@@ -161,7 +141,7 @@ pub(super) fn policy(evidence: &Evidence, findings: &mut Vec<Finding>) {
     };
     // One that pulls is enough.
     if evidence.pods.is_empty() || !evidence.pods.iter().all(quiet) {
-        return;
+        return None;
     }
     let facts = evidence.pods.iter().map(|pod| {
         let policy = pod.policy.as_str();
@@ -186,14 +166,8 @@ pub(super) fn policy(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 "Name the kubelet's version: `--kubelet-version`, as `kubectl get node` shows it. Before 1.35 nothing is pulled where the image is on the node.",
             ),
         };
-        findings.push(
-            new(Cause::ImageVerification, None, None)
-                .severity(Severity::Info)
-                .facts(facts)
-                .fact(fact)
-                .hint(hint),
-        );
-        return;
+        let finding = new(Cause::ImageVerification).severity(Severity::Info);
+        return Some(finding.facts(facts).fact(fact).hint(hint));
     }
     let hint = match (evidence.pods.iter().any(never), present) {
         (true, PresentImages::Used) => {
@@ -206,7 +180,7 @@ pub(super) fn policy(evidence: &Evidence, findings: &mut Vec<Finding>) {
             "Nothing need be done: a node that has this digest never pulls it again, one that has not does."
         }
     };
-    findings.push(new(Cause::NoPull, None, None).facts(facts).hint(hint));
+    Some(new(Cause::NoPull).facts(facts).hint(hint))
 }
 
 /// The pull would fail, and its kubelet may need one for an image that is on the node, too. It looks at what
@@ -244,7 +218,7 @@ pub(super) fn verification(evidence: &Evidence, findings: &mut Vec<Finding>) {
         format!("{}: imagePullPolicy {policy}, and {present}", pod.place())
     });
     findings.push(
-        new(Cause::ImageVerification, None, None)
+        new(Cause::ImageVerification)
             // What decides is not seen.
             .confidence(Confidence::Low)
             .facts(facts)
@@ -267,13 +241,13 @@ pub(super) fn eip(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 continue;
             }
             told.push(problem);
-            findings.push(annotated(&pod.kind, &pod.name, problem));
+            findings.push(eip_annotation(&pod.kind, &pod.name, problem));
         }
     }
 }
 
-/// One annotation of a workload, or several that do nothing.
-pub(in crate::diagnose) fn annotated(kind: &str, name: &str, problem: &EipProblem) -> Finding {
+/// What an odd EIP annotation of a workload comes to: one by itself, or several that do nothing.
+pub fn eip_annotation(kind: &str, name: &str, problem: &EipProblem) -> Finding {
     let (cause, severity, hint) = if problem.is_without_effect() {
         (
             Cause::EipAnnotationWithoutEffect,
@@ -293,7 +267,7 @@ pub(in crate::diagnose) fn annotated(kind: &str, name: &str, problem: &EipProble
             "Check it against the documentation of your region (\"Configuring an EIP for a Pod\"); an event of the pod says if it is refused.",
         )
     };
-    new(cause, None, None)
+    new(cause)
         .severity(severity)
         .fact(format!("{kind} {name}: {problem}"))
         .hint(hint)

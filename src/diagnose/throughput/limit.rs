@@ -5,16 +5,17 @@
 //! losses (a shaper or policer makes them, a sender that paces does not), windows, bursts, and a host
 //! elsewhere. What two causes would look like is not told as one of them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fit::Fit;
-use super::rate::{Rate, mbit};
+use super::rate::{bytes, mbit};
 use super::stages::{self, StageRate};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Confidence;
 use crate::model::path::PathClass;
-use crate::model::transfer::{StageKind, StreamSample, Transfer, TransferStream};
-use crate::model::units::{Bytes, Took};
+use crate::model::transfer::{StageKind, Transfer, TransferStream};
+use crate::model::units::Took;
 
 /// What else is known of the leg that the bytes came by.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,28 +27,24 @@ pub(super) struct Known {
     pub(super) node_mbit: Option<u64>,
 }
 
-/// What bounds the rate, or why that is not told.
+/// What bounds the rate, with evidence.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Limit {
-    Named {
-        cause: Cause,
-        confidence: Confidence,
-        facts: Vec<String>,
-        /// It is known to be on this side, wherever the registry is.
-        is_ours: bool,
-    },
-    Unknown {
-        /// Why, and what would decide it.
-        because: String,
-    },
+pub(in crate::diagnose) struct Bound {
+    pub(in crate::diagnose) cause: Cause,
+    pub(in crate::diagnose) confidence: Confidence,
+    pub(in crate::diagnose) facts: Vec<String>,
+    /// It is known to be on this side, wherever the registry is.
+    pub(in crate::diagnose) is_ours: bool,
 }
 
-fn named(cause: Cause, confidence: Confidence, facts: Vec<String>) -> Limit {
-    Limit::Named {
-        cause,
-        confidence,
-        facts,
-        is_ours: matches!(cause, Cause::BwEipCap | Cause::BwNode),
+impl Bound {
+    pub(super) fn new(cause: Cause, confidence: Confidence, facts: Vec<String>) -> Self {
+        Self {
+            cause,
+            confidence,
+            facts,
+            is_ours: matches!(cause, Cause::BwEipCap | Cause::BwNode | Cause::BwSelf),
+        }
     }
 }
 
@@ -104,16 +101,11 @@ pub(super) fn disturbance(transfer: &Transfer) -> Option<(Option<Cause>, String)
     }
     let others = others(transfer)?;
     let ours = stages::mean(&stages::part(&transfer.arrivals, Duration::ZERO, None))?;
-    (others > OTHERS * ours).then(|| {
-        let device = transfer.device.as_ref().map_or("", |d| d.device.as_str());
-        (
-            None,
-            format!(
-                "{device} received {} besides: others of this machine used the same way",
-                mbit(others)
-            ),
-        )
-    })
+    let device = transfer.device.as_ref().map_or("", |d| d.device.as_str());
+    let rate = mbit(others);
+    let says =
+        format!("{device} received {rate} besides: others of this machine used the same way");
+    (others > OTHERS * ours).then_some((None, says))
 }
 
 /// This process had too little of the processor, or did not read what was there.
@@ -222,15 +214,18 @@ impl Pair<'_> {
 }
 
 /// What is to be said of an undisturbed transfer.
-pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> Limit {
-    let unknown = |because: String| Limit::Unknown { because };
+pub(super) fn decide(
+    transfer: &Transfer,
+    rates: &[StageRate],
+    known: Known,
+) -> Result<Bound, String> {
     let few = rates.first();
     let wide = rates
         .iter()
         .filter(|rate| rate.stage.kind != StageKind::WithControl && rate.mean > 0.0);
     let many = wide.skip(1).last();
     let Some((first, many)) = few.zip(many) else {
-        return unknown(too_little(transfer, rates));
+        return Err(too_little(transfer, rates));
     };
     // Over fewer connections: the first that lasts, or else the last, which has nothing of slow start.
     let mut fewer = rates
@@ -241,38 +236,35 @@ pub(super) fn decide(transfer: &Transfer, rates: &[StageRate], known: Known) -> 
     let pair = Pair { few, many };
     let lossy = loss(transfer);
     if few.rate() <= 0.0 || many.rate() <= 0.0 {
-        return unknown("hardly anything came".to_owned());
+        return Err("hardly anything came".to_owned());
     }
     if let Some(found) = beside_control(transfer, rates, known) {
-        return found;
+        return Ok(found);
     }
     if let Some((share, told)) = &lossy
         && grew(&pair, GROWN_LOSSY)
     {
-        let confidence = if *share > 10.0 * LOSSY {
-            Confidence::High
-        } else {
-            Confidence::Medium
-        };
-        return named(Cause::BwLoss, confidence, vec![told.clone(), grown(&pair)]);
+        let confidence = Confidence::high_if(*share > 10.0 * LOSSY);
+        let facts = vec![told.clone(), grown(&pair)];
+        return Ok(Bound::new(Cause::BwLoss, confidence, facts));
     }
     // What grows is a limit of each, also while the sum is not steady yet.
     let is_seen = many.is_sustained || many.seconds >= GROWN_SECONDS;
     if few.is_sustained && is_seen && grew(&pair, GROWN) {
-        return each(transfer, &pair);
+        return Ok(each(transfer, &pair));
     }
     if !few.is_sustained || !many.is_sustained {
-        return unknown(too_little(transfer, rates));
+        return Err(too_little(transfer, rates));
     }
     if many.stage.connections < 2 {
-        return unknown(
+        return Err(
             "all came over one connection, so that a limit of it can't be told from one of the way"
                 .to_owned(),
         );
     }
     let growth = pair.growth();
     if !(1.0 / SAME..=SAME).contains(&growth) {
-        return unknown(format!(
+        return Err(format!(
             "{}: neither the same nor as many times as much, as with others on the same way",
             grown(&pair)
         ));
@@ -330,7 +322,7 @@ fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
 }
 
 /// The sum grew with the number of connections: what limits each?
-fn each(transfer: &Transfer, pair: &Pair<'_>) -> Limit {
+fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
     let mut facts = vec![grown(pair)];
     let rate = pair.few.rate();
     let stream = transfer.streams.first();
@@ -348,11 +340,9 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Limit {
                 bytes(window)
             ));
             facts.push("it is ours: net.ipv4.tcp_rmem of this network namespace".to_owned());
-            return Limit::Named {
-                cause: Cause::BwWindow,
-                confidence: Confidence::High,
-                facts,
+            return Bound {
                 is_ours: true,
+                ..Bound::new(Cause::BwWindow, Confidence::High, facts)
             };
         }
         let in_step = |stream: &&TransferStream| {
@@ -374,16 +364,16 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Limit {
                 Took(Duration::from_secs_f64(trip))
             ));
             facts.push("it is theirs: the send buffer of the server".to_owned());
-            return named(Cause::BwWindow, Confidence::Medium, facts);
+            return Bound::new(Cause::BwWindow, Confidence::Medium, facts);
         }
     }
     if let Some(fact) = burst(pair.few) {
         facts.push(fact);
         facts.push("each connection had it anew".to_owned());
-        return named(Cause::BwThrottle, Confidence::Medium, facts);
+        return Bound::new(Cause::BwThrottle, Confidence::Medium, facts);
     }
     facts.push("each connection has a limit of its own".to_owned());
-    named(Cause::BwPerFlow, Confidence::Medium, facts)
+    Bound::new(Cause::BwPerFlow, Confidence::Medium, facts)
 }
 
 /// The window that is offered to the sender, where it does not grow any more.
@@ -419,23 +409,21 @@ fn shared(
     pair: &Pair<'_>,
     lossy: Option<(f64, String)>,
     known: Known,
-) -> Limit {
+) -> Result<Bound, String> {
     let rate = pair.many.rate();
     let queue = queue(transfer);
     if queue.is_none() && lossy.is_none() {
-        return Limit::Unknown {
-            because: format!(
-                "{}, and neither a queue nor losses show: the registry sends no faster, or its storage",
-                grown(pair)
-            ),
-        };
+        return Err(format!(
+            "{}, and neither a queue nor losses show: the registry sends no faster, or its storage",
+            grown(pair)
+        ));
     }
     let mut facts = vec![grown(pair)];
     facts.extend(queue);
     facts.extend(lossy.map(|(_, told)| told));
-    if let Some((bought, size)) = eip(rate, known) {
-        facts.push(bought_fact(rate, bought, size));
-        return named(Cause::BwEipCap, Confidence::High, facts);
+    if let Some(fact) = eip(rate, known) {
+        facts.push(fact);
+        return Ok(Bound::new(Cause::BwEipCap, Confidence::High, facts));
     }
     #[expect(clippy::cast_precision_loss, reason = "megabits")]
     if let Some(limit) = known.node_mbit
@@ -444,12 +432,12 @@ fn shared(
         facts.push(format!(
             "that is what the cloud gives this machine: {limit} Mbit/s (instance_max_bandwidth)"
         ));
-        return named(Cause::BwNode, Confidence::High, facts);
+        return Ok(Bound::new(Cause::BwNode, Confidence::High, facts));
     }
     let first = burst(pair.few).or_else(|| burst(pair.many));
     if let Some(fact) = first {
         facts.push(fact);
-        return named(Cause::BwThrottle, Confidence::Medium, facts);
+        return Ok(Bound::new(Cause::BwThrottle, Confidence::Medium, facts));
     }
     let bucket = pair.few.line.filter(|line| line.ahead >= BURST_BYTES);
     facts.extend(bucket.map(|line| ahead(&line)));
@@ -458,36 +446,26 @@ fn shared(
             .to_owned(),
     );
     facts.push(undecided_side(transfer, known));
-    named(Cause::BwCap, Confidence::Medium, facts)
+    Ok(Bound::new(Cause::BwCap, Confidence::Medium, facts))
 }
 
-/// The bandwidth that the plateau is, and the declared size: by Huawei's rule an EIP of up to
+/// The bandwidth that the plateau is, beside the declared size: by Huawei's rule an EIP of up to
 /// 10 Mbit/s receives at 10.
 #[expect(clippy::cast_precision_loss, reason = "megabits")]
-fn eip(rate: f64, known: Known) -> Option<(u64, u64)> {
+fn eip(rate: f64, known: Known) -> Option<String> {
     let size = known.eip_mbit.filter(|size| *size > 0)?;
     if !is_public(known) {
         return None;
     }
     let is = |mbit: u64| BOUGHT.contains(&(rate * 8.0 / 1e6 / mbit as f64));
-    [size, 10, size.max(10)]
-        .into_iter()
-        .find(|mbit| is(*mbit))
-        .map(|mbit| (mbit, size))
-}
-
-fn bought_fact(rate: f64, bought: u64, size: u64) -> String {
-    if bought == size {
-        format!(
-            "{} of payload are the {size} Mbit/s that the EIP is declared with",
-            mbit(rate)
-        )
+    let mut sizes = [size, 10, size.max(10)].into_iter();
+    let bought = sizes.find(|mbit| is(*mbit))?;
+    let are = if bought == size {
+        format!("the {size} Mbit/s that the EIP is declared with")
     } else {
-        format!(
-            "{} of payload are {bought} Mbit/s, at which an EIP of {size} Mbit/s receives",
-            mbit(rate)
-        )
-    }
+        format!("{bought} Mbit/s, at which an EIP of {size} Mbit/s receives")
+    };
+    Some(format!("{} of payload are {are}", mbit(rate)))
 }
 
 fn is_public(known: Known) -> bool {
@@ -519,7 +497,7 @@ fn undecided_side(transfer: &Transfer, known: Known) -> String {
 }
 
 /// A host elsewhere at the same time: the same sum, or more?
-fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Option<Limit> {
+fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Option<Bound> {
     let control = transfer.control.as_ref()?;
     let stage = rates
         .iter()
@@ -549,22 +527,18 @@ fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Opt
     let sum = ours + theirs;
     if (1.0 / SAME..=SAME).contains(&(sum / alone)) && theirs > 0.15 * alone {
         let mut facts = vec![told, "they share the limit: it is on this side".to_owned()];
-        if let Some((bought, size)) = eip(alone, known) {
-            facts.push(bought_fact(alone, bought, size));
-        }
+        facts.extend(eip(alone, known));
         let cause = if is_public(known) {
             Cause::BwEipCap
         } else {
             Cause::BwCap
         };
-        return Some(Limit::Named {
-            cause,
-            confidence: Confidence::High,
-            facts,
+        return Some(Bound {
             is_ours: true,
+            ..Bound::new(cause, Confidence::High, facts)
         });
     }
-    (theirs > 1.5 * alone && ours > 0.7 * alone).then(|| named(Cause::BwRemote, Confidence::High, vec![
+    (theirs > 1.5 * alone && ours > 0.7 * alone).then(|| Bound::new(Cause::BwRemote, Confidence::High, vec![
             told,
             "the limit is not on this side: it is the registry's, its storage's, or of the way to it"
                 .to_owned(),
@@ -603,21 +577,17 @@ pub(super) fn latency(transfer: &Transfer) -> Option<(Duration, Duration)> {
 /// The share of segments that came out of order, where that is no accident.
 fn loss(transfer: &Transfer) -> Option<(f64, String)> {
     let (mut late, mut all, mut samples) = (0u32, 0u32, 0usize);
-    let mut connections = Vec::new();
+    // Layers that came one after the other over a connection: the counts are the connection's.
+    let mut connections: BTreeMap<usize, Vec<(u32, u32)>> = BTreeMap::new();
     for stream in &transfer.streams {
-        // Layers that came one after the other over a connection: the counts are the connection's.
-        if connections.contains(&stream.connection) {
-            continue;
-        }
-        connections.push(stream.connection);
-        let same = |other: &&TransferStream| other.connection == stream.connection;
-        let counts: Vec<(u32, u32)> = transfer
-            .streams
-            .iter()
-            .filter(same)
-            .flat_map(|stream| &stream.samples)
-            .filter_map(|s: &StreamSample| Some((s.out_of_order?, s.data_segments_in?)))
-            .collect();
+        let counts = stream.samples.iter();
+        let counts = counts.filter_map(|s| Some((s.out_of_order?, s.data_segments_in?)));
+        connections
+            .entry(stream.connection)
+            .or_default()
+            .extend(counts);
+    }
+    for counts in connections.values() {
         if let Some(last) = counts.last() {
             late += last.0;
             all += last.1;
@@ -625,32 +595,9 @@ fn loss(transfer: &Transfer) -> Option<(f64, String)> {
         samples += counts.windows(2).filter(|two| two[1].0 > two[0].0).count();
     }
     let share = f64::from(late) / f64::from(all.max(1));
-    (share > LOSSY && samples >= LOSSY_SAMPLES).then(|| {
-        (
-            share,
-            format!(
-                "{:.1} % of the segments came out of order, behind lost ones",
-                share * 100.0
-            ),
-        )
-    })
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "counts of bytes, not negative"
-)]
-fn bytes(number: f64) -> Bytes {
-    Bytes(number.max(0.0) as u64)
-}
-
-/// A rate that a disturbance makes unbelievable.
-pub(super) fn unbelieved(rate: Rate) -> Rate {
-    Rate {
-        is_sustained: false,
-        ..rate
-    }
+    let percent = share * 100.0;
+    let says = format!("{percent:.1} % of the segments came out of order, behind lost ones");
+    (share > LOSSY && samples >= LOSSY_SAMPLES).then_some((share, says))
 }
 
 #[cfg(test)]
@@ -659,8 +606,9 @@ mod tests {
     use crate::diagnose::fixture;
     use crate::model::transfer::{
         Arrival, Bursts, ControlTransfer, CpuUse, DeviceTraffic, Pings, Stage, StreamEnd,
-        TransferEnd, TransferPing,
+        StreamSample, TransferEnd, TransferPing,
     };
+    use crate::model::units::Bytes;
 
     /// A stage: kind, streams, connections, bytes per second and seconds.
     type Made = (StageKind, usize, usize, f64, f64);
@@ -802,7 +750,7 @@ mod tests {
         node_mbit: None,
     };
 
-    fn decided(transfer: &Transfer, known: Known) -> Limit {
+    fn decided(transfer: &Transfer, known: Known) -> Result<Bound, String> {
         let rates = stages::rates(&transfer.arrivals, &transfer.stages, TRIP);
         decide(transfer, &rates, known)
     }
@@ -811,16 +759,14 @@ mod tests {
     #[track_caller]
     fn says(transfer: &Transfer, known: Known, cause: Option<Cause>, word: &str) {
         match (decided(transfer, known), cause) {
-            (
-                Limit::Named {
-                    cause: told, facts, ..
-                },
-                Some(cause),
-            ) => {
-                assert_eq!(told, cause, "{facts:?}");
-                assert!(facts.iter().any(|fact| fact.contains(word)), "{facts:?}");
+            (Ok(bound), Some(cause)) => {
+                assert_eq!(bound.cause, cause, "{bound:?}");
+                assert!(
+                    bound.facts.iter().any(|fact| fact.contains(word)),
+                    "{bound:?}"
+                );
             }
-            (Limit::Unknown { because }, None) => assert!(because.contains(word), "{because}"),
+            (Err(because), None) => assert!(because.contains(word), "{because}"),
             (other, _) => panic!("{other:?} instead of {cause:?}"),
         }
     }

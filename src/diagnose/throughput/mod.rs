@@ -13,17 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use super::catalogue::Cause;
 use super::level::Confidence;
-use super::path;
-use crate::model::endpoint::Role;
+use super::path::{self, LegPath};
+use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::Evidence;
 use crate::model::path::{EipOf, PathClass};
-use crate::model::step::Step;
-use crate::model::transfer::{Arrival, Stage, StageKind, Transfer, TransferEnd};
+use crate::model::transfer::{StageKind, Transfer, TransferEnd};
 use crate::model::units::optional_seconds;
 use crate::model::vantage::NetworkView;
 use fit::Fit;
-use limit::{Known, Limit};
+use limit::{Bound, Known};
 use stages::StageRate;
+pub use stages::is_stable;
 
 /// How fast layers come, what bounds that, and what it means for this image.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -33,21 +33,13 @@ pub struct Throughput {
     /// By all streams that containerd would have.
     pub all: Option<Rate>,
     /// Small requests took so long while nothing else went on: the best of them.
-    #[serde(
-        rename = "idle_latency_seconds",
-        with = "optional_seconds",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "idle_latency_seconds", with = "optional_seconds")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<f64>")]
     pub idle_latency: Option<Duration>,
     /// And while layers came: the median.
-    #[serde(
-        rename = "loaded_latency_seconds",
-        with = "optional_seconds",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "loaded_latency_seconds", with = "optional_seconds")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<f64>")]
     pub loaded_latency: Option<Duration>,
     /// Why these rates do not count as what the way gives.
@@ -64,21 +56,6 @@ pub struct Throughput {
     pub pull_seconds: Option<f64>,
 }
 
-/// What bounds the rate, with evidence; for the rules.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Bound {
-    pub(super) cause: Cause,
-    pub(super) confidence: Confidence,
-    pub(super) facts: Vec<String>,
-    /// It is known to be on this side.
-    pub(super) is_ours: bool,
-}
-
-/// The newest stage has told what it can: its rate is known, or is that of the stage before.
-pub fn is_stable(arrivals: &[Arrival], stages: &[Stage], round_trip: Duration) -> bool {
-    stages::is_stable(arrivals, stages, round_trip)
-}
-
 /// What a transfer comes to.
 pub fn judge(evidence: &Evidence) -> Option<Throughput> {
     judge_with_bound(evidence).map(|(throughput, _)| throughput)
@@ -92,11 +69,9 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
     let disturbance = limit::disturbance(transfer);
     let of = |kind: StageKind| {
         let found = rates.iter().find(|rate| rate.stage.kind == kind)?;
-        let rate = shown(found)?;
-        Some(match disturbance {
-            Some(_) => limit::unbelieved(rate),
-            None => rate,
-        })
+        let mut rate = shown(found)?;
+        rate.is_sustained &= disturbance.is_none();
+        Some(rate)
     };
     let mut one = of(StageKind::OneStream);
     let mut all = of(StageKind::AsContainerd);
@@ -106,10 +81,7 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
     if read_whole.is_some() && !is_known(&one) && !is_known(&all) {
         (one, all) = (None, read_whole);
     }
-    let size = match &evidence.walk.manifest {
-        Step::Done { value, .. } => Some(value.layers_size),
-        _ => None,
-    };
+    let size = evidence.walk.manifest.done().map(|found| found.layers_size);
     // Where each byte of it came once, that is how long it takes.
     let measured = read_whole
         .filter(|rate| Some(rate.bytes) == size)
@@ -120,38 +92,16 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
         .filter(|(rate, _)| rate.bytes_per_second > 0.0)
         .map(|(rate, size)| size.0 as f64 / rate.bytes_per_second);
     let pull_seconds = measured.or(estimated);
-    let bound = match disturbance.clone() {
-        Some((cause, reason)) => cause.map(|cause| Bound {
-            cause,
-            confidence: Confidence::High,
-            facts: vec![reason],
-            is_ours: true,
-        }),
-        None => None,
-    };
-    let decided = disturbance
-        .is_none()
-        .then(|| limit::decide(transfer, &rates, known(evidence)));
-    let (bound, unknown_because) = match decided {
-        None => (
-            bound,
-            disturbance.as_ref().map(|(_, reason)| reason.clone()),
-        ),
-        Some(Limit::Unknown { because }) => (None, Some(because)),
-        Some(Limit::Named {
-            cause,
-            confidence,
-            facts,
-            is_ours,
-        }) => (
-            Some(Bound {
-                cause,
-                confidence,
-                facts,
-                is_ours,
-            }),
-            None,
-        ),
+    let (bound, unknown_because) = match disturbance.clone() {
+        Some((cause, reason)) => {
+            let facts = vec![reason.clone()];
+            let bound = cause.map(|cause| Bound::new(cause, Confidence::High, facts));
+            (bound, Some(reason))
+        }
+        None => match limit::decide(transfer, &rates, known(evidence)) {
+            Ok(bound) => (Some(bound), None),
+            Err(because) => (None, Some(because)),
+        },
     };
     let latency = limit::latency(transfer);
     let throughput = Throughput {
@@ -181,6 +131,11 @@ pub(super) fn best(one: Option<Rate>, all: Option<Rate>) -> Option<Rate> {
 pub(super) fn leg_of(evidence: &Evidence) -> Role {
     let transfer = evidence.walk.transfer.as_ref();
     let endpoint = transfer.and_then(|t| Some(&t.streams.first()?.endpoint));
+    role_of(evidence, endpoint)
+}
+
+/// Whether layers from there are the storage's or the registry's; any storage counts where none is named.
+pub(super) fn role_of(evidence: &Evidence, endpoint: Option<&Endpoint>) -> Role {
     let is_storage = evidence
         .legs_of(Role::Blob)
         .any(|leg| endpoint.is_none_or(|endpoint| leg.endpoint == *endpoint));
@@ -191,12 +146,15 @@ pub(super) fn leg_of(evidence: &Evidence) -> Role {
     }
 }
 
-fn known(evidence: &Evidence) -> Known {
+/// The path of that leg, the last one where there are several.
+pub(super) fn path_of(evidence: &Evidence) -> Option<LegPath> {
     let role = leg_of(evidence);
-    let path = path::classify(evidence)
-        .into_iter()
-        .rev()
-        .find(|path| path.role == role);
+    let mut paths = path::classify(evidence).into_iter().rev();
+    paths.find(|path| path.role == role)
+}
+
+fn known(evidence: &Evidence) -> Known {
+    let path = path_of(evidence);
     let vantage = &evidence.vantage;
     let of_pod = vantage.pod_eip.as_ref().and_then(|eip| eip.bandwidth_mbit);
     let class = path.as_ref().and_then(|path| path.class);
@@ -278,6 +236,7 @@ fn of_line(line: &Fit, is_sustained: bool) -> Rate {
 mod tests {
     use super::*;
     use crate::diagnose::fixture;
+    use crate::model::transfer::{Arrival, Stage};
     use crate::model::units::Bytes;
 
     /// Arrivals each 50 ms at these rates (bytes per second), each for so many seconds.

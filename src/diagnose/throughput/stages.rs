@@ -109,8 +109,8 @@ pub(super) fn rates(
     found
 }
 
-/// Whether the newest stage has told what it can.
-pub(super) fn is_stable(arrivals: &[Arrival], stages: &[Stage], round_trip: Duration) -> bool {
+/// The newest stage has told what it can: its rate is known, or is that of the stage before.
+pub fn is_stable(arrivals: &[Arrival], stages: &[Stage], round_trip: Duration) -> bool {
     let Some((last, elapsed)) = stages.last().zip(arrivals.last()) else {
         return false;
     };

@@ -38,3 +38,14 @@ impl Severity {
         }
     }
 }
+
+impl Confidence {
+    /// As labels and JSON have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}

@@ -64,6 +64,18 @@ pub struct Throughput {
     pub pull_seconds: Option<f64>,
 }
 
+impl Throughput {
+    /// By all streams, or else by one.
+    pub fn rate(&self) -> Option<Rate> {
+        self.all.or(self.one)
+    }
+
+    /// The same, where nothing has disturbed it.
+    pub fn undisturbed(&self) -> Option<Rate> {
+        self.rate().filter(|_| self.disturbed.is_none())
+    }
+}
+
 /// What bounds the rate, with evidence; for the rules.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Bound {

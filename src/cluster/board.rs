@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use crate::kubernetes::follow::State;
 use crate::lint::Snapshot;
 use crate::pulls::tally::Tally;
+use crate::serving::cluster::lost;
+use crate::serving::reload::Reload;
 
 /// All of it.
 #[derive(Debug)]
@@ -44,15 +46,6 @@ impl Role {
     }
 }
 
-/// The last time that the configuration was read.
-#[derive(Clone, Debug)]
-pub struct Reload {
-    /// Of the one in force.
-    pub success_at: Timestamp,
-    /// Why the one that was read last is not in force.
-    pub error: Option<String>,
-}
-
 /// Others look at it while it is written.
 #[derive(Clone, Debug)]
 pub struct Shared(Arc<RwLock<Board>>);
@@ -72,17 +65,6 @@ impl Shared {
 }
 
 impl Board {
-    /// Nobody is known to watch.
-    pub fn has_trouble(&self) -> bool {
-        matches!(
-            self.role,
-            Role::Standby {
-                is_trouble: true,
-                ..
-            }
-        )
-    }
-
     /// The API server tells of Events.
     pub fn is_told(&self) -> bool {
         self.events.as_ref().is_some_and(State::is_following)
@@ -98,25 +80,12 @@ impl Board {
         {
             troubles.push(format!("The Lease {} can't be had: {why}.", self.lease));
         }
-        match &self.events {
-            Some(State::Unknown) => troubles.push("Events were not listed yet.".to_owned()),
-            Some(State::Lost {
-                since,
-                reason,
-                is_forbidden,
-            }) => {
-                let advice = if *is_forbidden {
-                    " Allow list and watch of events (docs/pulls.md)."
-                } else {
-                    ""
-                };
-                troubles.push(format!(
-                    "The API server does not tell of Events since {}: {reason}.{advice}",
-                    crate::model::fault::instant(*since)
-                ));
-            }
-            Some(State::Following) | None => {}
+        if self.events == Some(State::Unknown) {
+            troubles.push("Events were not listed yet.".to_owned());
         }
+        let advice = " Allow list and watch of events (docs/pulls.md).";
+        let events = self.events.as_ref();
+        troubles.extend(events.and_then(|state| lost(state, " of Events", advice)));
         if let Some(error) = &self.reload.error {
             troubles.push(format!(
                 "The configuration that was read last is not in force: {error}"

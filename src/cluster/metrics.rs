@@ -1,7 +1,6 @@
 //! What is known of the cluster, in Prometheus' text format: made at each scrape.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::board::Board;
 use crate::diagnose::catalogue::Cause;
@@ -10,9 +9,7 @@ use crate::kubernetes::follow::State;
 use crate::lint::Snapshot;
 use crate::model::histogram::Histogram;
 use crate::pulls::tally::Pair;
-use crate::serving::metrics::{
-    Metric, Page, counter, families, gauge, histogram_of, label, process, seconds, table, truth,
-};
+use crate::serving::metrics::{Page, families, process, table};
 
 families! {
     DURATION: Histogram "pullpath_real_pull_duration_seconds" ["registry", "node"]
@@ -56,7 +53,6 @@ families! {
 }
 
 /// Everything.
-#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
 pub fn text(board: &Board) -> String {
     let tally = &board.tally;
     // A pair's lines are 4 kB.
@@ -64,97 +60,59 @@ pub fn text(board: &Board) -> String {
         16 * 1024 + tally.pairs.len() * 4 * 1024,
     ));
     let histograms = |of: fn(&Pair) -> &Histogram| {
-        tally
-            .pairs
-            .iter()
-            .filter(move |(_, pair)| of(pair).count() > 0)
-            .map(move |((registry, node), pair)| {
-                histogram_of(
-                    vec![label("registry", registry), label("node", node)],
-                    of(pair),
-                )
-            })
+        let all = tally.pairs.iter();
+        all.filter(move |(_, pair)| of(pair).count() > 0)
+            .map(move |((registry, node), pair)| ([&**registry, node], of(pair)))
     };
     page.add(&DURATION, histograms(|pair| &pair.duration));
     page.add(&WAITING, histograms(|pair| &pair.waiting));
     page.add(&THROUGHPUT, histograms(|pair| &pair.throughput));
     let failures = tally.pairs.iter().flat_map(|((registry, node), pair)| {
-        pair.failures.iter().map(move |(cause, count)| {
-            let labels = vec![
-                label("registry", registry),
-                label("node", node),
-                label("cause", cause.code()),
-            ];
-            counter(labels, *count as f64)
-        })
+        let counts = pair.failures.iter();
+        counts.map(move |(cause, count)| ([&**registry, node, cause.code()], *count))
     });
     page.add(&FAILURES, failures);
     if board.role.is_active() {
         of_now(board, &mut page);
     }
-    let seen = tally
-        .counts
-        .iter()
-        .map(|(kind, count)| counter(vec![label("kind", kind)], *count as f64));
+    let seen = tally.counts.iter().map(|(kind, count)| ([*kind], *count));
     page.add(&SEEN, seen);
-    page.add(&UNKNOWN, [counter(vec![], tally.unknown_texts as f64)]);
-    page.add(&UNCOUNTED, [counter(vec![], tally.uncounted as f64)]);
+    page.bare(&UNKNOWN, [tally.unknown_texts]);
+    page.bare(&UNCOUNTED, [tally.uncounted]);
     // Of every replica: an alert must not lose its text while another one takes over.
+    let entries = Cause::ALL.iter().map(|cause| cause.entry());
     page.add(
         &CAUSE_INFO,
-        Cause::ALL.iter().map(|cause| cause_info(*cause)),
+        entries.map(|entry| ([entry.code, entry.title, entry.fix], 1.0)),
     );
-    page.add(&ACTIVE, [gauge(vec![], truth(board.role.is_active()))]);
-    let followed = board.events.as_ref().map(State::is_following);
-    page.add(
-        &FOLLOWED,
-        followed.map(|followed| gauge(vec![], truth(followed))),
-    );
-    page.add(&PAIRS, [gauge(vec![], tally.pairs.len() as f64)]);
-    let is_well = truth(board.reload.error.is_none());
-    page.add(&RELOAD_SUCCESSFUL, [gauge(vec![], is_well)]);
-    let read_at = seconds(board.reload.success_at);
-    page.add(&RELOAD_SUCCESS_AT, [gauge(vec![], read_at)]);
+    page.bare(&ACTIVE, [board.role.is_active()]);
+    page.bare(&FOLLOWED, board.events.as_ref().map(State::is_following));
+    page.bare(&PAIRS, [tally.pairs.len()]);
+    page.bare(&RELOAD_SUCCESSFUL, [board.reload.error.is_none()]);
+    page.bare(&RELOAD_SUCCESS_AT, [board.reload.success_at]);
     process(&mut page, &BUILD_INFO);
     page.0
 }
 
-fn cause_info(cause: Cause) -> Metric<'static> {
-    let entry = cause.entry();
-    let labels = vec![
-        label("cause", entry.code),
-        label("title", entry.title),
-        label("fix", entry.fix),
-    ];
-    gauge(labels, 1.0)
-}
-
 /// What only the replica that watches knows.
-#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
 fn of_now(board: &Board, page: &mut Page) {
     let tally = &board.tally;
-    let mut failing: BTreeMap<(Arc<str>, Cause), u64> = BTreeMap::new();
+    let mut failing: BTreeMap<(&str, Cause), u64> = BTreeMap::new();
     for one in tally.failing.values() {
         let cause = one.told.cause.unwrap_or(Cause::Unexplained);
-        *failing.entry((one.registry.clone(), cause)).or_default() += 1;
+        *failing.entry((&one.registry, cause)).or_default() += 1;
     }
-    let failing = failing.iter().map(|((registry, cause), count)| {
-        let labels = vec![label("registry", registry), label("cause", cause.code())];
-        gauge(labels, *count as f64)
-    });
-    page.add(&FAILING, failing);
+    let failing = failing.into_iter();
+    page.add(
+        &FAILING,
+        failing.map(|((registry, cause), count)| ([registry, cause.code()], count)),
+    );
     let slow = tally.pairs.iter().filter_map(|((registry, node), pair)| {
         let cause = pair.slow.as_ref()?.cause.code();
-        let labels = vec![
-            label("registry", registry),
-            label("node", node),
-            label("cause", cause),
-        ];
-        Some(gauge(labels, 1.0))
+        Some(([&**registry, node, cause], 1.0))
     });
     page.add(&SLOW, slow);
-    let missing = tally.secrets.len() as f64;
-    page.add(&SECRETS_MISSING, [gauge(vec![], missing)]);
+    page.bare(&SECRETS_MISSING, [tally.secrets.len()]);
     if let Some(lint) = &board.lint {
         of_workloads(lint, page);
     }
@@ -163,7 +121,6 @@ fn of_now(board: &Board, page: &mut Page) {
 /// Series of findings at most; those of the worst, which come first.
 const WORKLOAD_SERIES: usize = 500;
 
-#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
 fn of_workloads(lint: &Snapshot, page: &mut Page) {
     let mut counts: BTreeMap<(&str, Cause, Severity), u64> = BTreeMap::new();
     for finding in &lint.findings {
@@ -172,17 +129,13 @@ fn of_workloads(lint: &Snapshot, page: &mut Page) {
             *counts.entry(key).or_default() += 1;
         }
     }
-    let counts = counts.iter().map(|((namespace, cause, severity), count)| {
-        let labels = vec![
-            label("namespace", namespace),
-            label("cause", cause.code()),
-            label("severity", severity.as_str()),
-        ];
-        gauge(labels, *count as f64)
-    });
+    let counts = counts
+        .into_iter()
+        .map(|((namespace, cause, severity), count)| {
+            ([namespace, cause.code(), severity.as_str()], count)
+        });
     page.add(&WORKLOADS, counts);
-    let unseen = lint.could_not_see.len() as f64;
-    page.add(&WORKLOADS_UNSEEN, [gauge(vec![], unseen)]);
+    page.bare(&WORKLOADS_UNSEEN, [lint.could_not_see.len()]);
 }
 
 /// The part of docs/metrics.md that is of the cluster role.

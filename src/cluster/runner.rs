@@ -8,9 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::board::{Board, Reload, Role, Shared};
+use super::board::{Board, Role, Shared};
 use crate::config::{Config, Switch};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::events::{self, Change};
@@ -18,12 +18,11 @@ use crate::kubernetes::follow::State;
 use crate::kubernetes::lease::{Candidate, LeaseError, Leases, Now};
 use crate::kubernetes::workloads::Scope;
 use crate::lint;
+use crate::model::fault::instant;
 use crate::pulls::tally::{Limits, Tally};
 use crate::serving::cluster::secret_access;
+use crate::serving::reload::{Loader, Reload};
 use crate::workload::discovery::Patterns;
-
-/// Reads the configuration again.
-type Loader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// At the Lease: until when Events have been followed. Whoever takes over counts what came later.
 const NOTE: &str = "pullpath/events-until";
@@ -45,28 +44,17 @@ const RELEASE: Duration = Duration::from_secs(3);
 
 const TIDY: Duration = Duration::from_secs(30);
 
-/// What is followed while this replica is active; ended with this.
-#[derive(Debug)]
-pub struct Following {
-    stop: CancellationToken,
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
 /// One replica.
 pub struct Runner {
     config: Config,
-    load: Loader,
+    load: Loader<Config>,
     client: kube::Client,
     candidate: Candidate,
     leases: Leases,
     /// When it was renewed last; `None`: it is not held.
     renewed: Option<Instant>,
-    following: Option<Following>,
+    /// What is followed while this replica is active ends with this.
+    following: Option<DropGuard>,
     board: Shared,
 }
 
@@ -87,7 +75,7 @@ impl Runner {
         identity: &str,
         namespace: &str,
         config: Config,
-        load: Loader,
+        load: Loader<Config>,
     ) -> Result<Self, ConnectError> {
         let client = connect(config.kubernetes.kubeconfig.as_deref(), None).await?;
         let leases = Leases::new(client.clone(), namespace);
@@ -109,10 +97,7 @@ impl Runner {
             events: None,
             tally: Tally::new(limits(&config), now),
             lint: None,
-            reload: Reload {
-                success_at: now,
-                error: None,
-            },
+            reload: Reload::begin(now),
         });
         Ok(Self {
             config,
@@ -225,8 +210,7 @@ impl Runner {
     /// What is written with the Lease.
     fn notes(&self) -> BTreeMap<String, String> {
         let board = self.board.read();
-        let is_following = board.events.as_ref().is_some_and(State::is_following);
-        if is_following && self.following.is_some() {
+        if board.is_told() && self.following.is_some() {
             // The newest may be under way.
             BTreeMap::from([(NOTE.to_owned(), whole_seconds(Timestamp::now()))])
         } else {
@@ -236,15 +220,14 @@ impl Runner {
 
     fn begin(&mut self, since: Option<Timestamp>) {
         let now = Timestamp::now();
+        // A note from the future is none.
+        let from = since.filter(|since| *since <= now).unwrap_or(now);
         {
             let mut board = self.board.write();
             board.role = Role::Active { since: now };
-            // A note from the future is none.
-            board
-                .tally
-                .begin(since.filter(|since| *since <= now).unwrap_or(now));
+            board.tally.begin(from);
         }
-        tracing::info!(since = since.map(tracing_time), "active: the Lease is held");
+        tracing::info!(since = since.map(instant), "active: the Lease is held");
         self.follow();
     }
 
@@ -254,7 +237,7 @@ impl Runner {
         let stop = CancellationToken::new();
         self.follow_workloads(&stop);
         self.follow_events(&stop);
-        self.following = Some(Following { stop });
+        self.following = Some(stop.drop_guard());
     }
 
     fn follow_workloads(&self, stop: &CancellationToken) {
@@ -271,18 +254,8 @@ impl Runner {
             ..Scope::default()
         };
         let access = secret_access(kubernetes);
-        let mut found = lint::follow::start(self.client.clone(), scope, access, stop.clone());
-        let (board, ended) = (self.board.clone(), stop.clone());
-        tokio::spawn(async move {
-            while found.changed().await.is_ok() {
-                let snapshot = Arc::clone(&found.borrow_and_update());
-                let mut board = board.write();
-                if ended.is_cancelled() {
-                    return;
-                }
-                board.lint = Some(snapshot);
-            }
-        });
+        let found = lint::follow::start(self.client.clone(), scope, access, stop.clone());
+        self.show(found, stop, |board, snapshot| board.lint = Some(snapshot));
     }
 
     fn follow_events(&self, stop: &CancellationToken) {
@@ -290,7 +263,7 @@ impl Runner {
             self.board.write().events = None;
             return;
         }
-        let (state, mut told) = watch::channel(State::Unknown);
+        let (state, told) = watch::channel(State::Unknown);
         self.board.write().events = Some(State::Unknown);
         let (board, ended) = (self.board.clone(), stop.clone());
         let tell = move |change| take(&board, &ended, change);
@@ -300,18 +273,30 @@ impl Runner {
             state,
             stop.clone(),
         ));
+        self.show(told, stop, |board, state| {
+            if let State::Lost { reason, .. } = &state {
+                tracing::warn!(reason, "the API server does not tell of Events");
+            }
+            board.events = Some(state);
+        });
+    }
+
+    /// Puts news on the board until the stop.
+    fn show<T: Clone + Send + Sync + 'static>(
+        &self,
+        mut news: watch::Receiver<T>,
+        stop: &CancellationToken,
+        put: impl Fn(&mut Board, T) + Send + 'static,
+    ) {
         let (board, ended) = (self.board.clone(), stop.clone());
         tokio::spawn(async move {
-            while told.changed().await.is_ok() {
-                let state = told.borrow_and_update().clone();
-                if let State::Lost { reason, .. } = &state {
-                    tracing::warn!(reason, "the API server does not tell of Events");
-                }
+            while news.changed().await.is_ok() {
+                let newest = news.borrow_and_update().clone();
                 let mut board = board.write();
                 if ended.is_cancelled() {
                     return;
                 }
-                board.events = Some(state);
+                put(&mut board, newest);
             }
         });
     }
@@ -342,7 +327,7 @@ impl Runner {
 
     fn reload(&mut self) {
         match (self.load)() {
-            Ok(config) => {
+            Ok(mut config) => {
                 let (new, old) = (&config.cluster, &self.config.cluster);
                 let is_fixed = new.lease_name != old.lease_name
                     || new.namespace != old.namespace
@@ -357,7 +342,6 @@ impl Runner {
                 let is_other = new.events != old.events
                     || new.lint != old.lint
                     || config.kubernetes != self.config.kubernetes;
-                let mut config = config;
                 // The Lease is what the candidate was made with.
                 config.cluster.lease_name.clone_from(&old.lease_name);
                 config.cluster.lease_duration = old.lease_duration;
@@ -365,10 +349,7 @@ impl Runner {
                 {
                     let mut board = self.board.write();
                     board.tally.set_limits(limits(&self.config));
-                    board.reload = Reload {
-                        success_at: Timestamp::now(),
-                        error: None,
-                    };
+                    board.reload.again(Ok(()), Timestamp::now());
                 }
                 if is_other && self.renewed.is_some() {
                     self.board.write().tally.begin(Timestamp::now());
@@ -381,7 +362,8 @@ impl Runner {
                     error,
                     "the configuration was not taken; the one before stays in force"
                 );
-                self.board.write().reload.error = Some(error);
+                let reload = &mut self.board.write().reload;
+                reload.again(Err(error), Timestamp::now());
             }
         }
     }
@@ -427,8 +409,4 @@ fn whole_seconds(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second())
         .unwrap_or(at)
         .to_string()
-}
-
-fn tracing_time(at: Timestamp) -> String {
-    crate::model::fault::instant(at)
 }

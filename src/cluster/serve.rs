@@ -21,7 +21,7 @@ use crate::pulls::advice;
 use crate::pulls::tally::{ContainerKey, Failing, Pull, rate};
 use crate::report::lint::LintDocument;
 use crate::serving::cause;
-use crate::serving::http::{METRICS, STYLE, guard, html, json, of_type, plain};
+use crate::serving::http::{METRICS, guard, html, json, made, plain, style};
 
 /// What handlers may touch.
 #[derive(Clone, Debug)]
@@ -63,15 +63,8 @@ impl App {
 async fn all_metrics(State(app): State<App>) -> Response {
     // Of a thousand pairs it takes some tens of milliseconds, and some megabytes: one at a time.
     let _turn = app.scrape.clone().lock_owned().await;
-    let made = tokio::task::spawn_blocking(move || metrics::text(&app.board.read())).await;
-    match made {
-        Ok(text) => of_type(METRICS, text),
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be made\n"),
-    }
-}
-
-async fn style() -> Response {
-    of_type("text/css; charset=utf-8", STYLE.to_owned())
+    let text = tokio::task::spawn_blocking(move || metrics::text(&app.board.read())).await;
+    made(METRICS, text.map_err(|_| "metrics can't be made"))
 }
 
 async fn index(State(app): State<App>) -> Response {
@@ -81,7 +74,7 @@ async fn index(State(app): State<App>) -> Response {
 // ---- API ----------------------------------------------------------------------------------------
 
 /// `/api/v1/pulls`.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Told<'a> {
     /// This replica watches; otherwise the lists are empty.
     active: bool,
@@ -192,11 +185,7 @@ fn summary(board: &Board) -> Told<'_> {
     let mut all = Told {
         active,
         troubles: board.troubles(),
-        failing: Vec::new(),
-        missing_secrets: Vec::new(),
-        slow: Vec::new(),
-        pulls: Vec::new(),
-        unknown_texts: Vec::new(),
+        ..Told::default()
     };
     // What it knew when it was active is old.
     if !active {
@@ -279,12 +268,11 @@ fn pull(one: &Pull) -> PullSummary<'_> {
 
 // ---- health -------------------------------------------------------------------------------------
 
+const ENDED: &str = "the loop that holds the Lease has ended\n";
+
 async fn health(State(app): State<App>) -> Response {
     if app.running.is_cancelled() && !app.stop.is_cancelled() {
-        return plain(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the loop that holds the Lease has ended\n",
-        );
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, ENDED);
     }
     plain(StatusCode::OK, "ok\n")
 }
@@ -294,10 +282,7 @@ async fn ready(State(app): State<App>) -> Response {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
     if app.running.is_cancelled() {
-        return plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the loop that holds the Lease has ended\n",
-        );
+        return plain(StatusCode::SERVICE_UNAVAILABLE, ENDED);
     }
     let board = app.board.read();
     let mut text = match &board.role {

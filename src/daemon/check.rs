@@ -1,6 +1,5 @@
 //! One check: the walk of one target with the effort of its tier, and its report.
 
-use std::ffi::OsString;
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
-use super::cluster::OwnPod;
+use super::cluster::{Cluster, OwnPod};
 use super::schedule::budget::Reserved;
 use super::schedule::clock::Moment;
 use super::schedule::cooldown::Rejected;
@@ -22,7 +21,7 @@ use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
 use crate::kubernetes::follow::{State, View};
-use crate::kubernetes::secrets::{Lent, SecretKey, Secrets};
+use crate::kubernetes::secrets::{Lent, Secrets};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Evidence, Leg};
@@ -44,6 +43,7 @@ use crate::probe::{self, large_hello};
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::report::Report;
+use crate::serving::cluster::keys;
 use crate::vantage::place::{Place, PlaceError, Wishes, containerd_files};
 use crate::vantage::{ClusterTold, NodeTold, PodTold, wants_pod_told};
 
@@ -105,9 +105,7 @@ impl World {
         config: &Config,
         netlink: Option<Arc<Netlink>>,
         known: Arc<KnownManifests>,
-        secrets: Arc<Secrets>,
-        node: Option<watch::Receiver<View<NodeFacts>>>,
-        own_pod: Option<OwnPod>,
+        cluster: &Cluster,
         large_hellos: Arc<Lock<LargeHellos>>,
     ) -> Result<Self, WorldError> {
         let wait = config.schedule.timeout.0;
@@ -117,11 +115,8 @@ impl World {
         let place = Place::load(&Wishes::of(&config.network, wait), &settings)?;
         let base = place.vantage(&settings);
         for because in &base.unseen_because {
-            tracing::warn!(
-                reason = because.reason,
-                "not seen: {}",
-                because.what.describe()
-            );
+            let what = because.what.describe();
+            tracing::warn!(reason = because.reason, "not seen: {what}");
         }
         Ok(Self {
             edges: Edges {
@@ -143,9 +138,9 @@ impl World {
             seen: Mutex::new(None),
             last_seen: RwLock::new(None),
             budgets: config.budgets.clone(),
-            secrets,
-            node,
-            own_pod,
+            secrets: Arc::clone(&cluster.secrets),
+            node: cluster.node.clone(),
+            own_pod: cluster.own_pod.clone(),
             large_hellos,
             check_timeout: config.schedule.check_timeout.0,
         })
@@ -168,14 +163,9 @@ impl World {
             }
             // What else is told of the Node has changed: that it is cordoned, for instance.
             Some((at, vantage)) => {
-                let node = node.facts().cloned();
-                (
-                    *at,
-                    Arc::new(Vantage {
-                        node,
-                        ..Vantage::clone(vantage)
-                    }),
-                )
+                let mut vantage = Vantage::clone(vantage);
+                vantage.node = node.facts().cloned();
+                (*at, Arc::new(vantage))
             }
             None => {
                 let netlink = self.edges.netlink.clone();
@@ -187,11 +177,8 @@ impl World {
             }
         };
         *seen = Some((at, Arc::clone(&vantage)));
-        let mut last = self
-            .last_seen
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *last = Some(Arc::clone(&vantage));
+        let last = self.last_seen.write();
+        *last.unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&vantage));
         vantage
     }
 
@@ -216,12 +203,8 @@ impl World {
 
     /// Has the Secrets of one check read, which no target may need, and waits for them a short while.
     pub async fn lend_secrets(&self, target: &Target) -> Lent {
-        let keys = target.secrets.iter().flat_map(|refs| {
-            refs.names.iter().map(|name| SecretKey {
-                namespace: refs.namespace.clone(),
-                name: name.clone(),
-            })
-        });
+        let refs = target.secrets.iter();
+        let keys = refs.flat_map(|refs| keys(&refs.namespace, &refs.names));
         let lent = self.secrets.lend(keys.collect());
         lent.told(SECRETS_WAIT).await;
         lent
@@ -239,11 +222,8 @@ impl World {
 
     /// The place as it was seen last, if it was.
     pub fn last_seen(&self) -> Option<Arc<Vantage>> {
-        let last = self
-            .last_seen
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        last.clone()
+        let last = self.last_seen.read();
+        last.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -287,8 +267,7 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
     made_defect(&target.name);
     let started = Timestamp::now();
     let began = Instant::now();
-    let (from_cluster, sought) = of_cluster(target, &world.secrets);
-    let mut given = from_cluster;
+    let (mut given, sought) = of_cluster(target, &world.secrets);
     given.extend(sources(target).await);
     given.extend(world.place.node_credentials.load(&target.reference).await);
     let keyring = Keyring::new(given);
@@ -297,11 +276,13 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
         pod.secrets.clone_from(&sought);
     }
     let (candidates, _) = keyring.lookup(&target.reference);
-    let rested = job.cooling.iter().filter_map(|rested| {
-        let id = rested.attempt.credential.as_ref()?;
+    let tag_of = |attempt: &Attempt| {
+        let id = attempt.credential.as_ref()?;
         let same = candidates.iter().find(|candidate| candidate.id == *id)?;
-        (tag(&job.key, &target.registry, same) == rested.tag).then(|| rested.attempt.clone())
-    });
+        Some(tag(&job.key, &target.registry, same))
+    };
+    let all = job.cooling.iter();
+    let rested = all.filter(|rested| tag_of(&rested.attempt) == Some(rested.tag));
     let transfer = job.reserved.map(|reserved| Budget {
         full: false,
         max_bytes: reserved.bytes,
@@ -325,16 +306,15 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
             only_free: job.only_free,
             // Many nodes with a mirror would else ask the registry as often as without one.
             asks_behind: job.tier >= Tier::Path,
-            rested: rested.collect(),
+            rested: rested.map(|rested| rested.attempt.clone()).collect(),
         },
         keyring: Arc::new(keyring),
         plain_http: target.plain_http,
         compare_direct: false,
     };
-    let fresh = if job.tier == Tier::Path {
-        LOOK_AGAIN
-    } else {
-        Duration::MAX
+    let fresh = match job.tier {
+        Tier::Path => LOOK_AGAIN,
+        Tier::Reach | Tier::Transfer => Duration::MAX,
     };
     let (mut evidence, vantage) = tokio::join!(
         probe::pull(&check, &world.edges, &Unwatched, started),
@@ -346,10 +326,8 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
     let left = world.check_timeout.saturating_sub(began.elapsed());
     try_large_hellos(world, &mut evidence.walk.legs, job.now, left / 2).await;
     let rejected = summary::rejected(&evidence.walk).filter_map(|attempt| {
-        let id = attempt.credential.as_ref()?;
-        let used = candidates.iter().find(|candidate| candidate.id == *id)?;
         Some(Rejected {
-            tag: tag(&job.key, &target.registry, used),
+            tag: tag_of(attempt)?,
             at: job.now,
             confirmed: None,
             may_until: None,
@@ -359,12 +337,10 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
             },
         })
     });
-    let rejected = rejected.collect();
-    let accepted = evidence.accepted().cloned();
     CheckResult {
+        rejected: rejected.collect(),
+        accepted: evidence.accepted().cloned(),
         report: Report::conclude(evidence),
-        rejected,
-        accepted,
     }
 }
 
@@ -377,8 +353,7 @@ fn expect_classes(target: &Target, evidence: &mut Evidence) {
         host: leg.endpoint.host.to_string(),
         classes: target.expect.class.clone(),
     });
-    let own: Vec<ExpectedPath> = hosts.collect();
-    evidence.vantage.declared.expect.splice(0..0, own);
+    evidence.vantage.declared.expect.splice(0..0, hosts);
 }
 
 /// Hops of the last path check are those of this one, where the leg is the same.
@@ -402,11 +377,8 @@ async fn try_large_hellos(world: &World, legs: &mut [Leg], now: Moment, limit: D
         let hellos = world.large_hellos.lock();
         hellos.unwrap_or_else(PoisonError::into_inner)
     };
-    let mut due: Vec<&Leg> = legs
-        .iter()
-        .filter(|leg| large_hello::applies(leg))
-        .collect();
-    due.retain(|leg| remembered().take(&leg.endpoint, now));
+    let is_due = |leg: &&Leg| large_hello::applies(leg) && remembered().take(&leg.endpoint, now);
+    let due: Vec<&Leg> = legs.iter().filter(is_due).collect();
     let trials = join_all(due.iter().map(|leg| large_hello::trial(leg, &world.edges)));
     let trials = timeout(limit, trials).await.unwrap_or_default();
     for (leg, trial) in due.into_iter().zip(trials) {
@@ -442,15 +414,11 @@ fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<Sec
         return (Vec::new(), Vec::new());
     };
     let (mut sources, mut sought) = (Vec::new(), Vec::new());
-    for name in &refs.names {
-        let key = SecretKey {
-            namespace: refs.namespace.clone(),
-            name: name.clone(),
-        };
+    for key in keys(&refs.namespace, &refs.names) {
         let (read, found) = secrets.get(&key).sources(&key);
         sources.extend(read);
         sought.push(SecretSought {
-            name: printable(name),
+            name: printable(&key.name),
             found,
         });
     }
@@ -461,10 +429,11 @@ fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<Sec
 async fn sources(target: &Target) -> Vec<LoadedSource> {
     let files = &target.credential;
     let mut sources = Vec::new();
-    let mut request = credentials::Request {
+    let none = credentials::Request {
         for_pods: true,
         ..credentials::Request::default()
     };
+    let mut request = none.clone();
     if let (Some(user), Some(path)) = (&files.username, &files.password_file) {
         let password = match tokio::fs::read(path).await {
             Ok(bytes) => credentials::password_from(bytes.as_slice()).map_err(|e| e.to_string()),
@@ -486,25 +455,21 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
     let mut requests = vec![request];
     requests.extend(files.secret_files.iter().map(|path| credentials::Request {
         secret_files: vec![path.clone()],
-        for_pods: true,
-        ..credentials::Request::default()
+        ..none.clone()
     }));
     requests.extend(files.docker_config.iter().map(|path| credentials::Request {
         docker_config: Some(path.clone()),
-        for_pods: true,
-        ..credentials::Request::default()
+        ..none.clone()
     }));
     for request in requests {
-        let environment = |name: &str| -> Option<OsString> { std::env::var_os(name) };
+        let environment = |name: &str| std::env::var_os(name);
         match credentials::load(&request, &target.reference, environment).await {
             Ok(loaded) => sources.extend(loaded),
             Err(error) => {
-                let path = request
-                    .secret_files
-                    .first()
-                    .or(request.docker_config.as_ref());
-                let reason = std::error::Error::source(&error)
-                    .map_or_else(|| error.to_string(), ToString::to_string);
+                let file = request.secret_files.first();
+                let path = file.or(request.docker_config.as_ref());
+                let reason = std::error::Error::source(&error);
+                let reason = reason.map_or_else(|| error.to_string(), ToString::to_string);
                 sources.extend(path.map(|path| unreadable(path, &reason)));
             }
         }

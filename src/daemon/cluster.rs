@@ -1,7 +1,6 @@
 //! What the cluster's API tells this daemon: the pods of its node, the Secrets that they name, and its own
 //! Node.
 
-use std::collections::BTreeSet;
 use std::env;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::pod_events::{self, PodEvents};
 use super::store::target::Target;
@@ -18,13 +17,13 @@ use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
 use crate::kubernetes::lookup::annotations_of;
-use crate::kubernetes::secrets::{SecretKey, Secrets};
+use crate::kubernetes::secrets::Secrets;
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
 use crate::model::workload::ContainerKind;
 use crate::model::workload::is_name;
 use crate::report::Report;
-use crate::serving::cluster::secret_access;
+use crate::serving::cluster::{keys, secret_access};
 use crate::vantage::PodTold;
 use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
 use crate::workload::waiting::Waiting;
@@ -38,20 +37,22 @@ const POD_WAIT: Duration = Duration::from_secs(2);
 /// Followed as long as this is there.
 #[derive(Debug)]
 pub struct Cluster {
-    config: Kubernetes,
+    /// What it was made of.
+    pub config: Kubernetes,
     scope: Scope,
-    secrets: Arc<Secrets>,
+    pub secrets: Arc<Secrets>,
     /// `None`: nothing is asked.
     pods: Option<watch::Receiver<View<Pod>>>,
-    node: Option<watch::Receiver<View<NodeFacts>>>,
-    /// `None`: it is not asked for.
-    own_pod: Option<OwnPod>,
+    /// What is told of this node's own Node; `None` where nobody is asked.
+    pub node: Option<watch::Receiver<View<NodeFacts>>>,
+    /// Who tells of our own pod; `None` where nobody is asked.
+    pub own_pod: Option<OwnPod>,
     /// There is something new, which is told then.
     settled: Option<Instant>,
     waiting: Waiting,
     /// `None`: no Event is published.
     events: Option<PodEvents>,
-    stop: CancellationToken,
+    _stop: DropGuard,
 }
 
 /// The pod that this is.
@@ -102,12 +103,6 @@ pub struct Discovery {
     pub state: State,
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
 impl Cluster {
     /// Begins to follow, where that is wished.
     ///
@@ -153,17 +148,8 @@ impl Cluster {
             own_pod,
             settled: None,
             waiting: Waiting::default(),
-            stop,
+            _stop: stop.drop_guard(),
         })
-    }
-
-    /// It would be the same with this configuration.
-    pub fn is_as(&self, config: &Kubernetes) -> bool {
-        self.config == *config
-    }
-
-    pub fn secrets(&self) -> Arc<Secrets> {
-        Arc::clone(&self.secrets)
     }
 
     /// Waits until there is something new, and then until it has settled.
@@ -183,19 +169,9 @@ impl Cluster {
         self.settled = None;
     }
 
-    /// What is told of this node's own Node; `None` where nobody is asked.
-    pub fn own_node(&self) -> Option<watch::Receiver<View<NodeFacts>>> {
-        self.node.clone()
-    }
-
-    /// The same, of now.
+    /// What is told of this node's own Node, now.
     pub fn look_at_node(&mut self) -> Option<View<NodeFacts>> {
         Some(self.node.as_mut()?.borrow_and_update().clone())
-    }
-
-    /// Who tells of our own pod; `None` where nobody is asked.
-    pub fn own_pod(&self) -> Option<OwnPod> {
-        self.own_pod.clone()
     }
 
     /// What is known now; `None` where nothing is asked.
@@ -204,9 +180,8 @@ impl Cluster {
         let found = discovery::discover(view.objects.values().map(|pod| &**pod), &self.scope);
         let pods = view.objects.iter().map(|(uid, pod)| (uid, &**pod));
         let failing = self.waiting.news(pods);
-        let pod_of = |uid: &String| view.objects.get(uid);
         let failing = failing.iter().filter_map(|(uid, kind, name)| {
-            let pod = pod_of(uid)?;
+            let pod = view.objects.get(uid)?;
             let (namespace, pod) = (pod.namespace.clone(), pod.name.clone());
             Some((namespace, pod, *kind, name.clone()))
         });
@@ -231,17 +206,9 @@ impl Cluster {
 
     /// Of these targets the Secrets are needed, and no others.
     pub fn need_secrets_of(&self, wanted: &[Wanted]) {
-        let keys: BTreeSet<SecretKey> = wanted
-            .iter()
-            .filter_map(|one| one.secrets.as_ref())
-            .flat_map(|secrets| {
-                secrets.names.iter().map(|name| SecretKey {
-                    namespace: secrets.namespace.clone(),
-                    name: name.clone(),
-                })
-            })
-            .collect();
-        self.secrets.need(&keys);
+        let refs = wanted.iter().filter_map(|one| one.secrets.as_ref());
+        let keys = refs.flat_map(|refs| keys(&refs.namespace, &refs.names));
+        self.secrets.need(&keys.collect());
     }
 }
 

@@ -54,4 +54,13 @@ impl Confidence {
     pub(super) fn high_if(is: bool) -> Self {
         if is { Self::High } else { Self::Medium }
     }
+
+    /// As labels and JSON have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
 }

@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Tool;
-use super::text::{Ink, Page, Style};
-use crate::diagnose::catalogue::Cause;
+use super::text::{Ink, Page, Style, count};
+use super::{Tool, grouped, said};
 use crate::diagnose::level::Severity;
 use crate::lint::{Finding, Seen, Snapshot};
 use crate::model::workload::ContainerKind;
@@ -41,24 +40,14 @@ impl LintDocument {
 
 /// For a person: by cause, the worst first, then by whom it is at.
 pub fn render(document: &LintDocument, style: Style) -> String {
-    let mut page = Page {
-        out: String::new(),
-        style,
-    };
+    let mut page = Page::new(style);
     let lint = &document.lint;
     head(&mut page, lint);
-    let mut causes: Vec<Cause> = Vec::new();
     // They are sorted by severity.
-    for finding in &lint.findings {
-        if !causes.contains(&finding.cause) {
-            causes.push(finding.cause);
-        }
-    }
-    for cause in causes {
-        let findings: Vec<&Finding> = lint.findings.iter().filter(|f| f.cause == cause).collect();
+    for (cause, findings) in grouped(lint.findings.iter().map(|finding| (finding.cause, finding))) {
         page.line("");
         let worst = findings.iter().map(|finding| finding.severity).max();
-        let ink = worst.map_or(Ink::Dim, ink);
+        let ink = worst.map_or(Ink::Dim, Ink::of);
         let code = style.paint(ink, cause.code());
         page.line(&format!("{code}  {}", cause.entry().title));
         for finding in findings {
@@ -71,7 +60,7 @@ pub fn render(document: &LintDocument, style: Style) -> String {
         page.line("");
         page.line(&style.paint(Ink::Warn, "not seen"));
         for line in &lint.could_not_see {
-            page.prose("  - ", 4, line);
+            page.item(line);
         }
     }
     page.out
@@ -84,14 +73,11 @@ fn head(page: &mut Page, lint: &Snapshot) {
         (Severity::Warning, "warning", "warnings"),
         (Severity::Info, "remark", "remarks"),
     ] {
-        let count = lint
-            .findings
-            .iter()
-            .filter(|f| f.severity == severity)
-            .count();
-        if count > 0 {
-            let text = format!("{count} {}", if count == 1 { one } else { many });
-            counts.push(page.style.paint(ink(severity), &text));
+        let all = lint.findings.iter().filter(|f| f.severity == severity);
+        let number = all.count();
+        if number > 0 {
+            let text = count(number, one, many);
+            counts.push(page.style.paint(Ink::of(severity), &text));
         }
     }
     let verdict = if !counts.is_empty() {
@@ -108,20 +94,17 @@ fn head(page: &mut Page, lint: &Snapshot) {
 /// `41 workloads of 6 namespaces, 12 of the 13 Secrets that they name were read`.
 fn looked_at(seen: &Seen) -> String {
     let workloads: usize = seen.workloads.values().sum();
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
     let mut text = format!(
-        "{workloads} workload{} of {} namespace{}",
-        plural(workloads),
-        seen.namespaces,
-        plural(seen.namespaces)
+        "{} of {}",
+        count(workloads, "workload", "workloads"),
+        count(seen.namespaces, "namespace", "namespaces")
     );
     let secrets = &seen.secrets;
     if secrets.named > 0 {
         let _ = write!(
             text,
-            "; of {} Secret{} that they name, {} read, {} missing, {} not known",
-            secrets.named,
-            plural(secrets.named),
+            "; of {} that they name, {} read, {} missing, {} not known",
+            count(secrets.named, "Secret", "Secrets"),
             secrets.read,
             secrets.absent,
             secrets.unknown
@@ -131,41 +114,18 @@ fn looked_at(seen: &Seen) -> String {
 }
 
 fn one(page: &mut Page, finding: &Finding) {
-    let severity = match finding.severity {
-        Severity::Critical => "critical",
-        Severity::Warning => "warning",
-        Severity::Info => "info",
-    };
-    let Finding {
-        namespace,
-        kind,
-        name,
-        ..
-    } = finding;
-    let of = finding
-        .container_kind
-        .unwrap_or(ContainerKind::Container)
-        .as_str();
-    let container = finding
-        .container
-        .as_ref()
-        .map_or_else(String::new, |name| format!(", {of} {name}"));
-    let whom = page
-        .style
-        .paint(Ink::Bold, &format!("{kind} {namespace}/{name}"));
-    let severity = page.style.paint(ink(finding.severity), severity);
+    let kind = finding.container_kind.unwrap_or(ContainerKind::Container);
+    let container = said(finding.container.as_ref(), |name| {
+        format!(", {} {name}", kind.as_str())
+    });
+    let whom = format!("{} {}/{}", finding.kind, finding.namespace, finding.name);
+    let whom = page.style.paint(Ink::Bold, &whom);
+    let severity = finding.severity;
+    let severity = page.style.paint(Ink::of(severity), severity.as_str());
     page.line(&format!("  {whom}{container}  {severity}"));
     for fact in &finding.evidence {
-        page.prose("    - ", 6, fact);
+        page.prose("    - ", fact);
     }
     let hint = page.style.paint(Ink::Bold, "hint:");
-    page.prose(&format!("    {hint} "), 10, &finding.hint);
-}
-
-fn ink(severity: Severity) -> Ink {
-    match severity {
-        Severity::Critical => Ink::Bad,
-        Severity::Warning => Ink::Warn,
-        Severity::Info => Ink::Dim,
-    }
+    page.hanging(&format!("    {hint} "), 10, &finding.hint);
 }

@@ -70,22 +70,52 @@ impl Document {
 
     /// The worst of all: fail before unknown before success.
     pub fn pull(&self) -> Pull {
-        let has = |pull| {
-            self.reports
-                .iter()
-                .any(|report| report.verdict.pull == pull)
-        };
-        if has(Pull::WouldFail) {
-            Pull::WouldFail
-        } else if has(Pull::Unknown) {
-            Pull::Unknown
-        } else {
-            Pull::WouldSucceed
-        }
+        worst(self.reports.iter().map(|report| report.verdict.pull))
     }
 
     /// The JSON Schema of a document (draft 2020-12).
     pub fn schema() -> schemars::Schema {
         schemars::schema_for!(Document)
+    }
+}
+
+/// Fail before unknown before success, which is also that of none.
+fn worst(pulls: impl Iterator<Item = Pull>) -> Pull {
+    let by_weight = |pull: &Pull| {
+        [Pull::Unknown, Pull::WouldFail]
+            .iter()
+            .position(|one| one == pull)
+    };
+    pulls.max_by_key(by_weight).unwrap_or(Pull::WouldSucceed)
+}
+
+/// What goes together, by its key, in the order of the first of each.
+pub fn grouped<K: PartialEq, V>(all: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
+    let mut groups: Vec<(K, Vec<V>)> = Vec::new();
+    for (key, value) in all {
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((key, vec![value])),
+        }
+    }
+    groups
+}
+
+/// What is said of a thing; nothing where there is none.
+pub fn said<T>(of: Option<T>, say: impl FnOnce(T) -> String) -> String {
+    of.map_or_else(String::new, say)
+}
+
+/// `a, b, c`.
+pub fn listed(all: impl IntoIterator<Item: ToString>) -> String {
+    let all: Vec<String> = all.into_iter().map(|one| one.to_string()).collect();
+    all.join(", ")
+}
+
+/// The first of many, and how many there are besides: `a, b and 3 more`.
+pub fn few(all: impl ExactSizeIterator<Item: ToString>, most: usize) -> String {
+    match all.len().saturating_sub(most) {
+        0 => listed(all),
+        more => format!("{} and {more} more", listed(all.take(most))),
     }
 }

@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Ink, Page, Style, render as render_report, render_why};
-use super::{Report, SCHEMA_VERSION, Tool};
+use super::text::{Ink, Page, Style, count, render as render_report, render_why};
+use super::{Report, SCHEMA_VERSION, Tool, few, grouped};
 use crate::diagnose::level::Severity;
 use crate::diagnose::path::Reachability;
+use crate::diagnose::throughput::Throughput;
 use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::units::Mbit;
@@ -43,7 +44,7 @@ pub struct NodesDocument {
 }
 
 /// What one node's daemon said.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct NodeAnswers {
     pub node: String,
     /// The daemon's pod.
@@ -98,7 +99,7 @@ pub enum FailureKind {
 }
 
 /// One image, node beside node.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Comparison {
     pub image: String,
     pub would_succeed: usize,
@@ -192,12 +193,7 @@ impl NodeAnswers {
     pub fn of(node: String) -> Self {
         Self {
             node,
-            pod: None,
-            version: None,
-            created: None,
-            is_young: false,
-            is_cordoned: None,
-            answers: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -309,18 +305,16 @@ impl Seen {
         let codes: BTreeSet<&str> = worth_saying(verdict.findings.iter())
             .map(|finding| finding.cause.code())
             .collect();
-        let codes: Vec<&str> = codes.into_iter().collect();
-        let codes = if codes.is_empty() {
-            "none".to_owned()
-        } else {
-            codes.join(" ")
-        };
+        let mut codes = Vec::from_iter(codes).join(" ");
+        if codes.is_empty() {
+            codes.push_str("none");
+        }
         seen.values.insert(Aspect::Findings, codes);
-        let throughput = verdict.throughput.as_ref();
-        seen.rate = throughput
-            .filter(|throughput| throughput.disturbed.is_none())
-            .and_then(|throughput| throughput.all.or(throughput.one))
-            .map(|rate| rate.bytes_per_second);
+        let rate = verdict
+            .throughput
+            .as_ref()
+            .and_then(Throughput::undisturbed);
+        seen.rate = rate.map(|rate| rate.bytes_per_second);
         seen
     }
 }
@@ -353,11 +347,7 @@ fn compare(image: &str, seen: &[(&str, Seen)]) -> Comparison {
         would_succeed: count(Pull::WouldSucceed),
         would_fail: count(Pull::WouldFail),
         unknown: count(Pull::Unknown),
-        not_answered: 0,
-        same: Vec::new(),
-        differs: Vec::new(),
-        outliers: Vec::new(),
-        median_bytes_per_second: None,
+        ..Comparison::default()
     };
     comparison.words(seen);
     comparison.addresses(seen);
@@ -391,33 +381,42 @@ impl Comparison {
                 .iter()
                 .map(|(node, seen)| ((*node).to_owned(), value(seen)))
                 .collect();
-            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-            for value in values.values() {
-                *counts.entry(value).or_default() += 1;
-            }
-            if let (1, Some(value)) = (counts.len(), values.values().next()) {
-                self.same.push(Trait {
+            let groups = grouped(seen.iter().map(|(node, seen)| (value(seen), *node)));
+            self.sort_out(what, &groups, values, |_| true);
+        }
+    }
+
+    /// What all have alike, or what each has and who differs from the majority. `groups`: nodes that agree,
+    /// with what they have; `counts`: whether a node stands out by differing.
+    fn sort_out(
+        &mut self,
+        what: Aspect,
+        groups: &[(String, Vec<&str>)],
+        values: BTreeMap<String, String>,
+        counts: impl Fn(&str) -> bool,
+    ) {
+        if let [(value, _)] = groups {
+            let value = value.clone();
+            self.same.push(Trait { what, value });
+            return;
+        }
+        let mut all = groups.iter();
+        let most = all.find(|(_, nodes)| is_majority(nodes.len(), values.len()));
+        if let Some((most, members)) = most {
+            let others = values
+                .iter()
+                .filter(|(node, _)| !members.contains(&node.as_str()));
+            for (node, value) in others.filter(|(node, _)| counts(node)) {
+                self.outliers.push(Outlier {
+                    node: node.clone(),
                     what,
                     value: value.clone(),
+                    most: most.clone(),
+                    of: members.len(),
                 });
-                continue;
             }
-            let most = counts
-                .iter()
-                .find(|(_, count)| is_majority(**count, values.len()));
-            if let Some((most, count)) = most {
-                for (node, value) in values.iter().filter(|(_, value)| value != most) {
-                    self.outliers.push(Outlier {
-                        node: node.clone(),
-                        what,
-                        value: value.clone(),
-                        most: (*most).to_owned(),
-                        of: *count,
-                    });
-                }
-            }
-            self.differs.push(Difference { what, values });
         }
+        self.differs.push(Difference { what, values });
     }
 
     /// Names are given several addresses in turn: those that share one agree. Public ones that have none
@@ -429,40 +428,21 @@ impl Comparison {
             .collect();
         for role in roles {
             let what = Aspect::Addresses(role);
-            let of: Vec<(&str, &BTreeSet<IpAddr>)> = seen
+            let of: BTreeMap<&str, &BTreeSet<IpAddr>> = seen
                 .iter()
                 .filter_map(|(node, seen)| Some((*node, seen.addresses.get(&role)?)))
                 .collect();
             let groups = agreeing(&of);
-            if let [(all, _)] = groups.as_slice() {
-                self.same.push(Trait {
-                    what,
-                    value: shown(all),
-                });
-                continue;
-            }
-            let most = groups
+            let mut usual = groups.iter();
+            let usual = usual.find(|(_, nodes)| is_majority(nodes.len(), of.len()));
+            let is_usual_public = usual.is_some_and(|(all, _)| is_public(all));
+            let groups = groups.into_iter().map(|(all, nodes)| (shown(&all), nodes));
+            let groups: Vec<(String, Vec<&str>)> = groups.collect();
+            let values = of
                 .iter()
-                .find(|(_, nodes)| is_majority(nodes.len(), of.len()));
-            if let Some((usual, members)) = most {
-                for (node, own) in of.iter().filter(|(node, _)| !members.contains(node)) {
-                    if !is_public(own) || !is_public(usual) {
-                        self.outliers.push(Outlier {
-                            node: (*node).to_owned(),
-                            what,
-                            value: shown(own),
-                            most: shown(usual),
-                            of: members.len(),
-                        });
-                    }
-                }
-            }
-            self.differs.push(Difference {
-                what,
-                values: of
-                    .iter()
-                    .map(|(node, own)| ((*node).to_owned(), shown(own)))
-                    .collect(),
+                .map(|(node, own)| ((*node).to_owned(), shown(own)));
+            self.sort_out(what, &groups, values.collect(), |node| {
+                !is_usual_public || !of.get(node).is_some_and(|own| is_public(own))
             });
         }
     }
@@ -506,7 +486,9 @@ impl Comparison {
 }
 
 /// Sets that share an address belong together, also by way of a third.
-fn agreeing<'a>(of: &[(&'a str, &BTreeSet<IpAddr>)]) -> Vec<(BTreeSet<IpAddr>, Vec<&'a str>)> {
+fn agreeing<'a>(
+    of: &BTreeMap<&'a str, &BTreeSet<IpAddr>>,
+) -> Vec<(BTreeSet<IpAddr>, Vec<&'a str>)> {
     let mut groups: Vec<(BTreeSet<IpAddr>, Vec<&str>)> = Vec::new();
     for (node, own) in of {
         let mut all: BTreeSet<IpAddr> = (*own).clone();
@@ -538,18 +520,7 @@ fn is_public(addresses: &BTreeSet<IpAddr>) -> bool {
 const MAX_ADDRESSES: usize = 3;
 
 fn shown(addresses: &BTreeSet<IpAddr>) -> String {
-    let few: Vec<String> = addresses
-        .iter()
-        .take(MAX_ADDRESSES)
-        .map(ToString::to_string)
-        .collect();
-    let more = addresses.len().saturating_sub(MAX_ADDRESSES);
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    format!("{}{more}", few.join(", "))
+    few(addresses.iter(), MAX_ADDRESSES)
 }
 
 // ---- for people ---------------------------------------------------------------------------------
@@ -559,10 +530,7 @@ const NAMED: usize = 4;
 
 /// What a single node said: its whole report.
 pub fn render_one(document: &NodesDocument, style: Style, why: bool) -> String {
-    let mut page = Page {
-        out: String::new(),
-        style,
-    };
+    let mut page = Page::new(style);
     for node in &document.nodes {
         for (index, answer) in node.answers.iter().enumerate() {
             if index > 0 {
@@ -584,13 +552,11 @@ pub fn render_one(document: &NodesDocument, style: Style, why: bool) -> String {
             }
             if let Some(failure) = &answer.failure {
                 let unknown = style.paint(Ink::Warn, "UNKNOWN");
-                let image = style.paint(Ink::Bold, &answer.image);
-                page.line(&format!("{image}  {unknown}"));
-                page.prose(
-                    "  - ",
-                    4,
-                    &format!("node {} was not asked: {}", node.node, failure.reason),
-                );
+                page.beside(&answer.image, &unknown);
+                page.item(&format!(
+                    "node {} was not asked: {}",
+                    node.node, failure.reason
+                ));
             }
         }
     }
@@ -599,10 +565,7 @@ pub fn render_one(document: &NodesDocument, style: Style, why: bool) -> String {
 
 /// All nodes: a table of what differs.
 pub fn render(document: &NodesDocument, style: Style) -> String {
-    let mut page = Page {
-        out: String::new(),
-        style,
-    };
+    let mut page = Page::new(style);
     for (index, comparison) in document.comparisons.iter().enumerate() {
         if index > 0 {
             page.line("");
@@ -610,18 +573,15 @@ pub fn render(document: &NodesDocument, style: Style) -> String {
         page.comparison(document, comparison, index);
     }
     if let Some(without) = document.without_daemon.as_ref().filter(|w| !w.is_empty()) {
-        page.line("");
-        let heading = page.style.paint(Ink::Bold, "no daemon there");
-        page.line(&heading);
-        page.prose("  ", 2, &without.join(", "));
+        page.section("no daemon there");
+        page.prose("  ", &without.join(", "));
     }
     page.out
 }
 
 impl Page {
     fn comparison(&mut self, document: &NodesDocument, comparison: &Comparison, index: usize) {
-        let image = self.style.paint(Ink::Bold, &comparison.image);
-        self.line(&image);
+        self.heading(&comparison.image);
         let mut words = Vec::new();
         for (count, ink, word) in [
             (comparison.would_fail, Ink::Bad, "a pull would FAIL"),
@@ -635,18 +595,13 @@ impl Page {
             }
         }
         let asked = document.nodes.len();
-        self.line(&format!(
-            "{}, of {asked} {} asked",
-            words.join(" · "),
-            if asked == 1 { "node" } else { "nodes" }
-        ));
+        let of = count(asked, "node", "nodes");
+        self.line(&format!("{}, of {of} asked", words.join(" · ")));
         if !comparison.same.is_empty() && comparison.not_answered < asked {
-            self.line("");
-            let heading = self.style.paint(Ink::Bold, "the same everywhere");
-            self.line(&heading);
+            self.section("the same everywhere");
             for one in &comparison.same {
                 let name = one.what.heading();
-                self.prose(&format!("  {name:<18}  "), 22, &one.value);
+                self.hanging(&format!("  {name:<18}  "), 22, &one.value);
             }
         }
         self.rows(document, comparison);
@@ -664,38 +619,28 @@ impl Page {
             .differs
             .iter()
             .partition(|difference| difference.what == Aspect::Rate);
-        let mut rows: Vec<(Vec<String>, Vec<&NodeAnswers>)> = Vec::new();
-        for node in &document.nodes {
-            let is_seen = |difference: &&&Difference| difference.values.contains_key(&node.node);
-            if !comparison.differs.iter().any(|d| is_seen(&&d)) {
-                continue;
-            }
-            let cells: Vec<String> = words
-                .iter()
-                .map(|difference| {
-                    let value = difference.values.get(&node.node);
-                    value.map_or_else(|| "-".to_owned(), Clone::clone)
-                })
-                .collect();
-            match rows.iter_mut().find(|(known, _)| *known == cells) {
-                Some((_, nodes)) => nodes.push(node),
-                None => rows.push((cells, vec![node])),
-            }
-        }
+        let cells = |node: &NodeAnswers| -> Vec<String> {
+            let values = words.iter().map(|word| word.values.get(&node.node));
+            let values = values.map(|value| value.map_or("-", String::as_str));
+            values.map(str::to_owned).collect()
+        };
+        let seen = document.nodes.iter().filter(|node| {
+            let mut all = comparison.differs.iter();
+            all.any(|difference| difference.values.contains_key(&node.node))
+        });
+        let mut rows = grouped(seen.map(|node| (cells(node), node)));
         // Those that few have are the interesting ones.
         rows.sort_by_key(|(_, nodes)| nodes.len());
+        let columns = words.iter().chain(&rates).map(|one| one.what.heading());
         let mut table = vec![Vec::from(["nodes".to_owned()])];
-        table[0].extend(words.iter().map(|difference| difference.what.heading()));
-        table[0].extend(rates.iter().map(|difference| difference.what.heading()));
+        table[0].extend(columns);
         for (cells, nodes) in rows {
             let mut row = vec![named(&nodes)];
             row.extend(cells);
             row.extend(rates.iter().map(|rates| range(rates, &nodes)));
             table.push(row);
         }
-        self.line("");
-        let heading = self.style.paint(Ink::Bold, "what differs");
-        self.line(&heading);
+        self.section("what differs");
         self.table(&table);
     }
 
@@ -726,9 +671,7 @@ impl Page {
         if told.is_empty() {
             return;
         }
-        self.line("");
-        let heading = self.style.paint(Ink::Bold, "who stands out");
-        self.line(&heading);
+        self.section("who stands out");
         for outlier in told.iter().take(MAX_OUTLIERS) {
             let what = outlier.what.heading();
             let text = if outlier.what == Aspect::Rate {
@@ -742,7 +685,7 @@ impl Page {
                     outlier.node, outlier.value, outlier.of, outlier.most
                 )
             };
-            self.prose("  - ", 4, &text);
+            self.item(&text);
         }
         let more = told.len().saturating_sub(MAX_OUTLIERS);
         if more > 0 {
@@ -757,54 +700,41 @@ impl Page {
         comparison: &Comparison,
         index: usize,
     ) {
-        let mut found: Vec<(&Finding, Vec<&NodeAnswers>)> = Vec::new();
-        for node in &document.nodes {
-            let report = node.answers.get(index).and_then(|a| a.report.as_ref());
-            let findings = report.into_iter().flat_map(|r| r.verdict.findings.iter());
-            for finding in worth_saying(findings) {
-                let same = found
-                    .iter_mut()
-                    .find(|(known, _)| known.cause == finding.cause && known.leg == finding.leg);
-                match same {
-                    Some((_, nodes)) => nodes.push(node),
-                    None => found.push((finding, vec![node])),
-                }
-            }
-        }
-        found.sort_by_key(|(finding, _)| std::cmp::Reverse(finding.severity));
+        let reports = document.nodes.iter().filter_map(|node| {
+            let report = node.answers.get(index)?.report.as_ref()?;
+            Some((node, report))
+        });
+        let found = reports.flat_map(|(node, report)| {
+            let findings = worth_saying(report.verdict.findings.iter());
+            findings.map(move |finding| ((finding.cause, finding.leg), (finding, node)))
+        });
+        let mut found = grouped(found);
+        found.sort_by_key(|(_, seen)| std::cmp::Reverse(seen[0].0.severity));
         let answered = document.nodes.len() - comparison.not_answered;
-        for (finding, nodes) in found {
-            self.finding(finding);
+        for (_, seen) in found {
+            self.finding(seen[0].0);
+            let nodes: Vec<&NodeAnswers> = seen.into_iter().map(|(_, node)| node).collect();
             let whom = if nodes.len() == answered && answered > 1 {
                 format!("all {answered} nodes that answered")
             } else {
                 named(&nodes)
             };
-            self.prose("  on ", 5, &whom);
+            self.prose("  on ", &whom);
         }
     }
 
     fn silent(&mut self, document: &NodesDocument, index: usize) {
-        let mut reasons: Vec<(&str, Vec<&NodeAnswers>)> = Vec::new();
-        for node in &document.nodes {
-            let failure = node.answers.get(index).and_then(|a| a.failure.as_ref());
-            let Some(failure) = failure else { continue };
-            let known = reasons
-                .iter_mut()
-                .find(|(reason, _)| *reason == failure.reason);
-            match known {
-                Some((_, nodes)) => nodes.push(node),
-                None => reasons.push((&failure.reason, vec![node])),
-            }
-        }
+        let failures = document.nodes.iter().filter_map(|node| {
+            let failure = node.answers.get(index)?.failure.as_ref()?;
+            Some((failure.reason.as_str(), node))
+        });
+        let reasons = grouped(failures);
         if reasons.is_empty() {
             return;
         }
-        self.line("");
-        let heading = self.style.paint(Ink::Bold, "no answer");
-        self.line(&heading);
+        self.section("no answer");
         for (reason, nodes) in reasons {
-            self.prose("  - ", 4, &format!("{}: {reason}", named(&nodes)));
+            self.item(&format!("{}: {reason}", named(&nodes)));
         }
     }
 }
@@ -814,18 +744,11 @@ const MAX_OUTLIERS: usize = 20;
 
 /// `n1, n2 (young) and 3 more`.
 fn named(nodes: &[&NodeAnswers]) -> String {
-    let few: Vec<String> = nodes
-        .iter()
-        .take(NAMED)
-        .map(|node| format!("{}{}", node.node, node.marks()))
-        .collect();
-    let more = nodes.len().saturating_sub(NAMED);
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    format!("{}{more}", few.join(", "))
+    let names = nodes.iter();
+    few(
+        names.map(|node| format!("{}{}", node.node, node.marks())),
+        NAMED,
+    )
 }
 
 /// Of the nodes of a row.

@@ -68,9 +68,7 @@ impl SecretDocument {
 
     /// Something is critical.
     pub fn fails(&self) -> bool {
-        let findings = self.secrets.iter().flat_map(|secret| &secret.findings);
-        findings
-            .into_iter()
-            .any(|f| f.severity == Severity::Critical)
+        let mut findings = self.secrets.iter().flat_map(|secret| &secret.findings);
+        findings.any(|finding| finding.severity == Severity::Critical)
     }
 }

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Report;
 use super::secret::{SecretDocument, SecretReport};
-use crate::diagnose::level::{Confidence, Severity};
+use super::{Report, few, listed, said};
+use crate::diagnose::level::Severity;
 use crate::diagnose::path::{Knob, LegPath, Reachability};
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::throughput::rate::Rate;
 use crate::diagnose::{Finding, Pull};
-use crate::model::connect::{Connect, Tls};
+use crate::model::connect::{Connected, Dial, Session, Tls};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Challenge, Evidence, Leg, Walk};
 use crate::model::fault::{instant, show_server};
@@ -19,8 +19,8 @@ use crate::model::hosts::HostsConfig;
 use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
-use crate::model::proxy::{Proxy, Way};
-use crate::model::resolve::{ResolutionSource, Resolve};
+use crate::model::proxy::{Proxy, ProxySettings, Way};
+use crate::model::resolve::{Resolution, ResolutionSource};
 use crate::model::step::{Skip, Step};
 use crate::model::text::wrapped;
 use crate::model::transfer::{StageKind, StreamEnd, Transfer, TransferEnd};
@@ -44,6 +44,16 @@ pub(super) enum Ink {
     Good,
     Warn,
     Bad,
+}
+
+impl Ink {
+    pub(super) fn of(severity: Severity) -> Self {
+        match severity {
+            Severity::Critical => Self::Bad,
+            Severity::Warning => Self::Warn,
+            Severity::Info => Self::Dim,
+        }
+    }
 }
 
 impl Style {
@@ -73,10 +83,7 @@ pub fn render_why(report: &Report, style: Style) -> String {
 }
 
 fn page(report: &Report, style: Style, why: bool) -> String {
-    let mut page = Page {
-        out: String::new(),
-        style,
-    };
+    let mut page = Page::new(style);
     page.head(report);
     page.paths(report, why);
     for finding in &report.verdict.findings {
@@ -88,10 +95,7 @@ fn page(report: &Report, style: Style, why: bool) -> String {
 
 /// Pull secrets that were looked at for themselves.
 pub fn render_secrets(document: &SecretDocument, style: Style) -> String {
-    let mut page = Page {
-        out: String::new(),
-        style,
-    };
+    let mut page = Page::new(style);
     for (index, report) in document.secrets.iter().enumerate() {
         if index > 0 {
             page.line("");
@@ -107,14 +111,66 @@ pub(super) struct Page {
 }
 
 impl Page {
+    pub(super) fn new(style: Style) -> Self {
+        Self {
+            out: String::new(),
+            style,
+        }
+    }
+
     pub(super) fn line(&mut self, text: &str) {
         self.out.push_str(text.trim_end());
         self.out.push('\n');
     }
 
+    pub(super) fn heading(&mut self, text: &str) {
+        self.line(&self.style.paint(Ink::Bold, text));
+    }
+
+    /// A heading below an empty line.
+    pub(super) fn section(&mut self, text: &str) {
+        self.line("");
+        self.heading(text);
+    }
+
+    /// A heading, and what there is to say beside it.
+    pub(super) fn beside(&mut self, heading: &str, text: &str) {
+        let heading = self.style.paint(Ink::Bold, heading);
+        self.line(&format!("{heading}  {text}"));
+    }
+
     /// Prose, broken at words; later lines are indented by `hang`.
-    pub(super) fn prose(&mut self, first: &str, hang: usize, text: &str) {
+    pub(super) fn hanging(&mut self, first: &str, hang: usize, text: &str) {
         self.out += &wrapped(first, hang, WIDTH, text);
+    }
+
+    /// The same, with later lines below the first.
+    pub(super) fn prose(&mut self, first: &str, text: &str) {
+        self.hanging(first, first.len(), text);
+    }
+
+    /// One of a list.
+    pub(super) fn item(&mut self, text: &str) {
+        self.prose("  - ", text);
+    }
+
+    /// A sentence that stands by itself.
+    fn remark(&mut self, text: &str) {
+        self.hanging("  ", 4, text);
+    }
+
+    pub(super) fn hint(&mut self, text: &str) {
+        let hint = self.style.paint(Ink::Bold, "hint:");
+        self.hanging(&format!("  {hint} "), 8, text);
+    }
+
+    pub(super) fn verdict(&self, pull: Pull, good: &str) -> String {
+        let (ink, text) = match pull {
+            Pull::WouldSucceed => (Ink::Good, good),
+            Pull::WouldFail => (Ink::Bad, "a pull would FAIL"),
+            Pull::Unknown => (Ink::Warn, "UNKNOWN whether a pull would succeed"),
+        };
+        self.style.paint(ink, text)
     }
 
     /// All that was seen, below the verdict.
@@ -135,15 +191,9 @@ impl Page {
 
     fn head(&mut self, report: &Report) {
         let evidence = &report.evidence;
-        let verdict = match report.verdict.pull {
-            Pull::WouldSucceed => self.style.paint(Ink::Good, "a pull would succeed"),
-            Pull::WouldFail => self.style.paint(Ink::Bad, "a pull would FAIL"),
-            Pull::Unknown => self
-                .style
-                .paint(Ink::Warn, "UNKNOWN whether a pull would succeed"),
-        };
-        let image = self.style.paint(Ink::Bold, &evidence.reference.to_string());
-        self.line(&format!("{image}  {}", evidence.platform));
+        let verdict = self.verdict(report.verdict.pull, "a pull would succeed");
+        let (image, platform) = (&evidence.reference, &evidence.platform);
+        self.beside(&image.to_string(), &platform.to_string());
         let is_autopilot =
             evidence.vantage.declared.cluster_network == Some(ClusterNetwork::Autopilot);
         let place = match evidence.vantage.network {
@@ -175,15 +225,9 @@ impl Page {
                 },
                 PullPolicy::Always | PullPolicy::Never => "",
             };
-            self.prose(
-                "for ",
-                4,
-                &format!(
-                    "{} (imagePullPolicy {}{default}{when})",
-                    pod.place(),
-                    pod.policy.as_str()
-                ),
-            );
+            let (container, policy) = (pod.place(), pod.policy.as_str());
+            let text = format!("{container} (imagePullPolicy {policy}{default}{when})");
+            self.prose("for ", &text);
         }
     }
 
@@ -208,13 +252,10 @@ impl Page {
         };
         let role = self.style.paint(Ink::Bold, &format!("{:<8}", path.role));
         let class = self.style.paint(ink, &class);
-        let of = path
-            .of_host
-            .as_ref()
-            .map_or_else(String::new, |host| format!("of {host}: "));
+        let of = said(path.of_host.as_ref(), |host| format!("of {host}: "));
         let mut line = format!("  {role}  {of}{class}, {}", path.reachability.describe());
         if path.class.is_some() {
-            let _ = write!(line, " · confidence {}", confidence(path.confidence));
+            let _ = write!(line, " · confidence {}", path.confidence.as_str());
         }
         if why {
             let _ = write!(line, " ({:.2})", path.score);
@@ -233,19 +274,10 @@ impl Page {
             }
             return;
         }
-        for fact in &path.evidence {
-            self.prose(
-                "    + ",
-                6,
-                &format!("{}: {}", fact.signal.as_str(), fact.says),
-            );
-        }
-        for fact in &path.contradictions {
-            self.prose(
-                "    ! ",
-                6,
-                &format!("{}: {}", fact.signal.as_str(), fact.says),
-            );
+        for (mark, facts) in [("    + ", &path.evidence), ("    ! ", &path.contradictions)] {
+            for fact in facts {
+                self.prose(mark, &format!("{}: {}", fact.signal.as_str(), fact.says));
+            }
         }
         for address in &path.addresses {
             let text = format!(
@@ -254,18 +286,18 @@ impl Page {
                 address.class,
                 address.reachability.describe()
             );
-            self.prose("    = ", 6, &text);
+            self.prose("    = ", &text);
         }
         for candidate in &path.candidates {
             let text = format!(
                 "it may be {}, confidence {}",
                 candidate.class,
-                confidence(candidate.confidence)
+                candidate.confidence.as_str()
             );
-            self.prose("    ~ ", 6, &text);
+            self.prose("    ~ ", &text);
         }
         for fix in &path.fixes {
-            self.prose("    > ", 6, &format!("{}: {}", fix.class, fix.todo));
+            self.prose("    > ", &format!("{}: {}", fix.class, fix.todo));
         }
         for knob in &path.knobs {
             self.knob(knob, "    ? ");
@@ -274,19 +306,15 @@ impl Page {
 
     /// What would decide, and the line to copy, which is not broken.
     fn knob(&mut self, knob: &Knob, first: &str) {
-        self.prose(first, first.len(), &format!("to decide it: {}", knob.says));
+        self.prose(first, &format!("to decide it: {}", knob.says));
         if let Some(line) = &knob.line {
             self.line(&format!("{}  {line}", " ".repeat(first.len())));
         }
     }
 
     pub(super) fn finding(&mut self, finding: &Finding) {
-        let (ink, severity) = match finding.severity {
-            Severity::Critical => (Ink::Bad, "critical"),
-            Severity::Warning => (Ink::Warn, "warning"),
-            Severity::Info => (Ink::Dim, "info"),
-        };
-        let confidence = confidence(finding.confidence);
+        let severity = finding.severity.as_str();
+        let confidence = finding.confidence.as_str();
         let mut place = String::new();
         if let Some(leg) = finding.leg {
             let _ = write!(place, " · {leg}");
@@ -295,20 +323,18 @@ impl Page {
             let _ = write!(place, " · {phase}");
         }
         self.line("");
-        let code = self.style.paint(ink, finding.cause.code());
+        let cause = finding.cause.code();
+        let code = self.style.paint(Ink::of(finding.severity), cause);
         self.line(&format!(
             "{code}  {severity}{place} · confidence {confidence}"
         ));
-        self.prose("  ", 2, finding.cause.entry().title);
+        self.prose("  ", finding.cause.entry().title);
         for fact in &finding.evidence {
-            self.prose("  - ", 4, fact);
+            self.item(fact);
         }
-        let hint = self.style.paint(Ink::Bold, "hint:");
-        self.prose(&format!("  {hint} "), 8, &finding.hint);
-        self.line(&self.style.paint(
-            Ink::Dim,
-            &format!("  more: pullpath explain {}", finding.cause.code()),
-        ));
+        self.hint(&finding.hint);
+        let more = format!("  more: pullpath explain {cause}");
+        self.line(&self.style.paint(Ink::Dim, &more));
     }
 
     fn secret(&mut self, report: &SecretReport) {
@@ -319,10 +345,9 @@ impl Page {
             Some(Severity::Warning) => self.style.paint(Ink::Warn, "may not work"),
             Some(Severity::Info) | None => self.style.paint(Ink::Good, "nothing wrong to be seen"),
         };
-        let name = self.style.paint(Ink::Bold, &secret.source.to_string());
-        self.line(&format!("{name}  {verdict}"));
+        self.beside(&secret.source.to_string(), &verdict);
         if !secret.server_keys.is_empty() {
-            self.prose("  for ", 6, &secret.server_keys.join(", "));
+            self.prose("  for ", &secret.server_keys.join(", "));
         }
         for image in &report.images {
             let matching: Vec<&str> = image
@@ -333,7 +358,7 @@ impl Page {
                 .collect();
             if !matching.is_empty() {
                 let text = format!("matches {} by '{}'", image.image, matching.join("', '"));
-                self.prose("  ", 4, &text);
+                self.remark(&text);
             }
         }
         for finding in &report.findings {
@@ -343,9 +368,7 @@ impl Page {
             if !report.findings.is_empty() {
                 self.line("");
             }
-            self.prose(
-                "  ",
-                4,
+            self.remark(
                 "Whether a registry takes the password can't be told from the file: `pullpath probe IMAGE --secret-file FILE` asks it.",
             );
         }
@@ -359,8 +382,7 @@ impl Page {
         else {
             return;
         };
-        let name = self.style.paint(Ink::Bold, "hosts");
-        self.line(&format!("{name}  in containerd's order, by {place}"));
+        self.beside("hosts", &format!("in containerd's order, by {place}"));
         let mut walks: Vec<&Walk> = evidence.others.iter().chain([&evidence.walk]).collect();
         walks.sort_by_key(|walk| walk.host.place);
         let asked = walks.len();
@@ -382,14 +404,10 @@ impl Page {
                 Some(false) => "would not serve the image",
                 None => "may or may not serve the image",
             };
-            self.prose(
-                "  ",
-                4,
-                &format!(
-                    "If the mirror fails, {} {verb} ({}); {}.",
-                    failover.host, failover.answer, failover.cost
-                ),
-            );
+            self.remark(&format!(
+                "If the mirror fails, {} {verb} ({}); {}.",
+                failover.host, failover.answer, failover.cost
+            ));
         }
     }
 
@@ -409,14 +427,10 @@ impl Page {
         }
         let failure = walk.failure();
         let mut text = format!("{} {}", walk.host.kind.as_str(), walk.host.endpoint);
-        match (serves.as_slice(), &failure) {
-            (_, Some(failure)) => {
-                let _ = write!(text, ": {failure}");
-            }
-            ([], None) => {}
-            (parts, None) => {
-                let _ = write!(text, ": serves {}", parts.join(", "));
-            }
+        if let Some(failure) = &failure {
+            let _ = write!(text, ": {failure}");
+        } else if !serves.is_empty() {
+            let _ = write!(text, ": serves {}", serves.join(", "));
         }
         if walk.host.skip_verify {
             text.push_str(", skip_verify");
@@ -438,22 +452,13 @@ impl Page {
         if proxies.https.is_none() && proxies.http.is_none() && notes().next().is_none() {
             return;
         }
-        let name = self.style.paint(Ink::Bold, "proxy");
-        let shown = |proxy: &Option<Proxy>| {
-            let proxy = proxy.as_ref();
-            proxy.map_or_else(|| "none".to_owned(), ToString::to_string)
-        };
-        self.line(&format!(
-            "{name}  https by {}, http by {}, from {}",
-            shown(&proxies.https),
-            shown(&proxies.http),
-            proxies.source
-        ));
+        let text = format!("{}, from {}", by_scheme(proxies), proxies.source);
+        self.beside("proxy", &text);
         if let Some(list) = &proxies.no_proxy {
-            self.prose("  but not for ", 4, list);
+            self.hanging("  but not for ", 4, list);
         }
         for note in notes() {
-            self.prose("  - ", 4, note);
+            self.item(note);
         }
     }
 
@@ -464,7 +469,6 @@ impl Page {
         else {
             return;
         };
-        let heading = self.style.paint(Ink::Bold, "transfer");
         let total: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
         let ended = match transfer.end {
             TransferEnd::Stable => "the rate was known",
@@ -475,70 +479,53 @@ impl Page {
             TransferEnd::Harmful => "others had to wait for it for too long",
             TransferEnd::Disturbed => "others needed the way",
         };
-        self.line(&format!(
-            "{heading}  {} in {} over {}; {ended}",
-            Bytes(total),
-            Took(transfer.took),
-            count(transfer.connections, "connection", "connections"),
-        ));
+        let (total, took) = (Bytes(total), Took(transfer.took));
+        let connections = count(transfer.connections, "connection", "connections");
+        let text = format!("{total} in {took} over {connections}; {ended}");
+        self.beside("transfer", &text);
         let stage = |kind: StageKind| transfer.stages.iter().find(|stage| stage.kind == kind);
         let streams = stage(StageKind::AsContainerd).map_or(1, |stage| stage.streams);
         let all = count(streams, "stream", "streams");
         for (name, rate) in [("1 stream", &throughput.one), (&all, &throughput.all)] {
             if let Some(rate) = rate {
-                self.prose(
-                    &format!("  {name:<9}  "),
-                    13,
-                    &shown_rate(rate, throughput.disturbed.is_some()),
-                );
+                let rate = shown_rate(rate, throughput.disturbed.is_some());
+                self.hanging(&format!("  {name:<9}  "), 13, &rate);
             }
         }
-        self.beside(transfer, throughput);
+        self.measured(transfer, throughput);
         if let (Some(seconds), Some(found)) = (
             throughput.pull_seconds,
             report.evidence.walk.manifest.done(),
         ) {
             let took = Took(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
-            let rate = throughput.all.or(throughput.one);
+            let rate = throughput.rate();
             let bound = if rate.is_some_and(|rate| rate.is_sustained) {
                 "about"
             } else {
                 "by what was seen, about"
             };
-            self.prose(
-                "  ",
-                4,
-                &format!(
-                    "The {} of this image take {bound} {took} to download, without unpacking: an estimate.",
-                    found.layers_size
-                ),
-            );
+            self.remark(&format!(
+                "The {} of this image take {bound} {took} to download, without unpacking: an estimate.",
+                found.layers_size
+            ));
         }
         for stream in &transfer.streams {
-            match &stream.end {
+            let digest = short(&stream.digest);
+            let text = match &stream.end {
                 StreamEnd::Complete {
                     digest_matches: false,
-                } => self.prose(
-                    "  ! ",
-                    4,
-                    &format!("{} is not what its digest says", short(&stream.digest)),
-                ),
-                StreamEnd::Failed { fault } => self.prose(
-                    "  ! ",
-                    4,
-                    &format!(
-                        "{} from {}: {fault}",
-                        short(&stream.digest),
-                        stream.endpoint
-                    ),
-                ),
-                _ => {}
-            }
+                } => format!("{digest} is not what its digest says"),
+                StreamEnd::Failed { fault } => {
+                    format!("{digest} from {}: {fault}", stream.endpoint)
+                }
+                _ => continue,
+            };
+            self.prose("  ! ", &text);
         }
     }
 
     /// What else was measured, and what bounds the rate.
-    fn beside(&mut self, transfer: &Transfer, throughput: &Throughput) {
+    fn measured(&mut self, transfer: &Transfer, throughput: &Throughput) {
         if let (Some(idle), Some(loaded)) = (throughput.idle_latency, throughput.loaded_latency) {
             self.line(&format!(
                 "  latency    {} when idle, {} while layers come",
@@ -548,20 +535,14 @@ impl Page {
         }
         if let Some(control) = &transfer.control {
             let bytes = control.arrivals.last().map_or(Bytes(0), |last| last.bytes);
-            let fault = control
-                .fault
-                .as_ref()
-                .map_or_else(String::new, |fault| format!("; {fault}"));
-            self.prose(
-                "  control    ",
-                13,
-                &format!("{bytes} from {} at the same time{fault}", control.endpoint),
-            );
+            let fault = said(control.fault.as_ref(), |fault| format!("; {fault}"));
+            let text = format!("{bytes} from {} at the same time{fault}", control.endpoint);
+            self.prose("  control    ", &text);
         }
         match (&throughput.bound_by, &throughput.unknown_because) {
             (Some(cause), _) => self.line(&format!("  bound by   {}", cause.code())),
             (None, Some(because)) => {
-                self.prose("  bound by   ", 13, &format!("unknown: {because}"));
+                self.prose("  bound by   ", &format!("unknown: {because}"));
             }
             (None, None) => {}
         }
@@ -572,10 +553,7 @@ impl Page {
         if evidence.trace.is_empty() {
             return;
         }
-        let heading = self.style.paint(Ink::Bold, "trace");
-        self.line(&format!(
-            "{heading}  secrets and signed queries are masked (***)"
-        ));
+        self.beside("trace", "secrets and signed queries are masked (***)");
         for exchange in &evidence.trace {
             self.line("");
             self.line(&format!(
@@ -607,15 +585,13 @@ impl Page {
     }
 
     fn leg(&mut self, evidence: &Evidence, leg: &Leg) {
-        let name = self.style.paint(Ink::Bold, leg.role.as_str());
+        let (name, endpoint) = (leg.role.as_str(), &leg.endpoint);
         if let Step::Skipped {
             reason: Skip::SharedConnection { role },
         } = leg.connect.outcome
         {
-            self.line(&format!(
-                "{name}  {}  (over the {role} leg's connection)",
-                leg.endpoint
-            ));
+            let text = format!("{endpoint}  (over the {role} leg's connection)");
+            self.beside(name, &text);
         } else {
             let way = match &leg.way {
                 Way::Direct | Way::Loopback => String::new(),
@@ -623,53 +599,43 @@ impl Page {
                 Way::Excepted { entry, .. } => format!("  directly, by '{entry}' of NO_PROXY"),
                 Way::Forced { .. } => "  without the proxy, as asked".to_owned(),
             };
-            self.line(&format!("{name}  {}{way}", leg.endpoint));
-            self.step("resolve", &leg.resolve.outcome, &resolved(&leg.resolve));
-            self.step("connect", &leg.connect.outcome, &connected(&leg.connect));
+            self.beside(name, &format!("{endpoint}{way}"));
+            self.step("resolve", &leg.resolve.outcome, resolved);
+            self.step("connect", &leg.connect.outcome, |used| {
+                connected(used, &leg.connect.attempts)
+            });
             for dial in &leg.connect.attempts {
                 if let Step::Failed { fault, took } = &dial.outcome
                     && leg.connect.attempts.len() > 1
                 {
-                    self.step_line(
-                        "",
-                        Ink::Dim,
-                        "",
-                        &Took(*took).to_string(),
-                        &format!("{}: {fault}", dial.to),
-                    );
+                    let (took, said) = (Took(*took).to_string(), format!("{}: {fault}", dial.to));
+                    self.step_line("", Ink::Dim, "", &took, &said);
                 }
             }
             if let Some(trace) = &leg.hops {
-                self.step_line(
-                    "hops",
-                    Ink::Dim,
-                    "",
-                    &Took(trace.took).to_string(),
-                    &hops(trace),
-                );
+                let took = Took(trace.took).to_string();
+                self.step_line("hops", Ink::Dim, "", &took, &hops(trace));
             }
-            if let Some(tls) = leg
-                .proxy_tls
-                .as_ref()
-                .filter(|tls| tls.outcome.done().is_some())
+            if let Some(tls) = &leg.proxy_tls
+                && tls.outcome.done().is_some()
             {
-                let said = format!("with the proxy: {}", secured(tls, evidence));
-                self.step("tls", &tls.outcome, &said);
+                self.step("tls", &tls.outcome, |session| {
+                    format!("with the proxy: {}", secured(session, tls, evidence))
+                });
             }
             if let Some(tunnel) = &leg.tunnel {
-                let said = tunnel.done().map_or_else(String::new, |tunnel| {
-                    format!(
-                        "CONNECT {} was answered {}",
-                        tunnel.to.authority(),
-                        tunnel.status
-                    )
+                self.step("proxy", tunnel, |tunnel| {
+                    let to = tunnel.to.authority();
+                    format!("CONNECT {to} was answered {}", tunnel.status)
                 });
-                self.step("proxy", tunnel, &said);
             }
-            self.step("tls", &leg.tls.outcome, &secured(&leg.tls, evidence));
+            self.step("tls", &leg.tls.outcome, |session| {
+                secured(session, &leg.tls, evidence)
+            });
             if let Some(trial) = &leg.large_hello {
-                let said = format!("a ClientHello of {} bytes passes too", trial.bytes.0);
-                self.step("hello", &trial.large, &said);
+                self.step("hello", &trial.large, |_| {
+                    format!("a ClientHello of {} bytes passes too", trial.bytes.0)
+                });
             }
         }
         match leg.role {
@@ -680,113 +646,69 @@ impl Page {
     }
 
     fn ping(&mut self, evidence: &Evidence) {
-        let said =
-            evidence
-                .walk
-                .ping
-                .done()
-                .map_or_else(String::new, |ping| match &ping.challenge {
-                    Challenge::Anonymous => {
-                        format!("HTTP {}, no credential asked for", ping.status)
-                    }
-                    Challenge::Basic { .. } => {
-                        format!("HTTP {}, asks for a user and password (Basic)", ping.status)
-                    }
-                    Challenge::Bearer { realm, service, .. } => {
-                        let service = service
-                            .as_ref()
-                            .map_or_else(String::new, |s| format!(", service '{s}'"));
-                        format!("HTTP {}, asks for a token of {realm}{service}", ping.status)
-                    }
-                    Challenge::Unusable { reason } => format!("HTTP {}, {reason}", ping.status),
-                });
-        self.step("ping", &evidence.walk.ping, &said);
+        self.step("ping", &evidence.walk.ping, |ping| {
+            let asks = match &ping.challenge {
+                Challenge::Anonymous => "no credential asked for".to_owned(),
+                Challenge::Basic { .. } => "asks for a user and password (Basic)".to_owned(),
+                Challenge::Bearer { realm, service, .. } => {
+                    let service = said(service.as_ref(), |s| format!(", service '{s}'"));
+                    format!("asks for a token of {realm}{service}")
+                }
+                Challenge::Unusable { reason } => reason.clone(),
+            };
+            format!("HTTP {}, {asks}", ping.status)
+        });
     }
 
     fn tokens(&mut self, evidence: &Evidence) {
         for attempt in &evidence.walk.attempts {
-            let who = who(attempt);
-            let methods: Vec<String> = attempt
-                .exchanges
-                .iter()
-                .map(|e| match &e.outcome {
+            self.step("token", &attempt.token, |grant| {
+                let methods = attempt.exchanges.iter().map(|e| match &e.outcome {
                     Step::Done { value, .. } => format!("{} {value}", e.method),
                     Step::Failed { .. } => format!("{} failed", e.method),
                     Step::Skipped { .. } => e.method.clone(),
-                })
-                .collect();
-            let life = attempt
-                .token
-                .done()
-                .and_then(|grant| grant.expires_in_seconds)
-                .map_or_else(String::new, |s| format!(", good for {s} s"));
-            self.step(
-                "token",
-                &attempt.token,
-                &format!("{}{life}, {who}", methods.join(", ")),
-            );
+                });
+                let life = said(grant.expires_in_seconds, |s| format!(", good for {s} s"));
+                format!("{}{life}, {}", listed(methods), who(attempt))
+            });
         }
     }
 
     fn image(&mut self, report: &Report) {
         let evidence = &report.evidence;
-        let name = self.style.paint(Ink::Bold, "image");
-        self.line(&format!("{name}  {}", evidence.reference));
+        self.beside("image", &evidence.reference.to_string());
         for attempt in &evidence.walk.attempts {
-            let said = attempt.head.done().map_or_else(String::new, |head| {
-                let digest = head
-                    .digest
-                    .as_deref()
-                    .map_or_else(|| "no digest".to_owned(), short);
+            self.step("head", &attempt.head, |head| {
+                let digest = head.digest.as_deref();
+                let digest = digest.map_or_else(|| "no digest".to_owned(), short);
                 let by = if head.by_get { ", by GET" } else { "" };
                 format!("{digest}, {}{by}", who(attempt))
             });
-            self.step("head", &attempt.head, &said);
         }
-        let said = evidence
-            .walk
-            .manifest
-            .done()
-            .map_or_else(String::new, |found| {
-                let platforms = if found.platforms.is_empty() {
-                    "a manifest without platform (a pull does not check it)".to_owned()
-                } else {
-                    format!(
-                        "{} of {} platforms",
-                        evidence.platform,
-                        found.platforms.len()
-                    )
-                };
-                format!(
-                    "{platforms}, {} layers, {} compressed",
-                    found.layers.len(),
-                    found.layers_size
-                )
-            });
-        self.step("manifest", &evidence.walk.manifest, &said);
-        let said = evidence.walk.blob.done().map_or_else(String::new, |found| {
-            let from = found
-                .redirects
-                .last()
-                .map_or_else(|| "the registry itself".to_owned(), ToString::to_string);
+        self.step("manifest", &evidence.walk.manifest, |found| {
+            let platforms = match found.platforms.len() {
+                0 => "a manifest without platform (a pull does not check it)".to_owned(),
+                all => format!("{} of {all} platforms", evidence.platform),
+            };
+            let (layers, size) = (found.layers.len(), found.layers_size);
+            format!("{platforms}, {layers} layers, {size} compressed")
+        });
+        self.step("blob", &evidence.walk.blob, |found| {
+            let from = found.redirects.last();
+            let from = from.map_or_else(|| "the registry itself".to_owned(), ToString::to_string);
             let resume = match found.range_honoured {
                 Some(true) => ", can be resumed",
                 Some(false) if found.range_refused_with.is_some() => ", Range refused",
                 Some(false) => ", Range ignored",
                 None => "",
             };
-            format!(
-                "first byte of a layer from {from} in {}{resume}",
-                Took(found.first_byte)
-            )
+            let took = Took(found.first_byte);
+            format!("first byte of a layer from {from} in {took}{resume}")
         });
-        self.step("blob", &evidence.walk.blob, &said);
         self.unread(report);
         if let Some(limit) = &evidence.walk.rate_limit {
             let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            let window = limit
-                .window_seconds
-                .map_or_else(String::new, |s| format!(" in {s} s"));
+            let window = said(limit.window_seconds, |s| format!(" in {s} s"));
             let text = format!(
                 "{} of {} pulls left{window}",
                 number(limit.remaining),
@@ -819,7 +741,7 @@ impl Page {
             count(all.len(), "layer", "layers"),
             Bytes(left.fold(0, u64::saturating_add)),
         );
-        self.prose("  ", 4, &text);
+        self.remark(&text);
     }
 
     /// What came of each Secret that pods name, where there are several; of one, the rest tells all.
@@ -828,15 +750,10 @@ impl Page {
         if secrets.len() < 2 {
             return;
         }
-        let name = self.style.paint(Ink::Bold, "pull secrets");
-        self.line(&format!("{name}  in the pod's order"));
+        self.beside("pull secrets", "in the pod's order");
         for secret in secrets {
-            let namespace = secret
-                .namespace
-                .as_ref()
-                .map_or_else(String::new, |namespace| format!("{namespace}/"));
-            let text = format!("{namespace}{}: {}", secret.name, secret.says);
-            self.prose("  - ", 4, &text);
+            let namespace = said(secret.namespace.as_ref(), |name| format!("{name}/"));
+            self.item(&format!("{namespace}{}: {}", secret.name, secret.says));
         }
     }
 
@@ -851,39 +768,38 @@ impl Page {
         if is_silent {
             return;
         }
-        let name = self.style.paint(Ink::Bold, "credentials");
-        self.line(&name);
+        self.heading("credentials");
         for source in &keyring.sources {
             if let Some(problem) = &source.problem {
-                self.prose("  - ", 4, &format!("{}: {problem}", source.source));
+                self.item(&format!("{}: {problem}", source.source));
             }
             for lint in &source.lint {
-                self.prose("  - ", 4, &format!("{}: {lint}", source.source));
+                self.item(&format!("{}: {lint}", source.source));
             }
         }
         for candidate in &keyring.candidates {
-            self.prose("  - ", 4, &format!("{candidate}: matches"));
+            self.item(&format!("{candidate}: matches"));
         }
         for mismatch in &keyring.mismatches {
-            self.prose(
-                "  - ",
-                4,
-                &format!("{}: {}", mismatch.credential, mismatch.rule),
-            );
+            self.item(&format!("{}: {}", mismatch.credential, mismatch.rule));
         }
     }
 
-    fn step<T, F: std::fmt::Display>(&mut self, name: &str, step: &Step<T, F>, done: &str) {
+    /// `say`: what there is to say of it, when it is done.
+    fn step<T, F: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        step: &Step<T, F>,
+        say: impl FnOnce(&T) -> String,
+    ) {
         match step {
-            Step::Done { took, .. } => {
-                self.step_line(name, Ink::Good, "ok", &Took(*took).to_string(), done);
+            Step::Done { value, took } => {
+                let took = Took(*took).to_string();
+                self.step_line(name, Ink::Good, "ok", &took, &say(value));
             }
             Step::Failed { fault, took } => {
-                let took = if took.is_zero() {
-                    String::new()
-                } else {
-                    Took(*took).to_string()
-                };
+                let took = Some(*took).filter(|took| !took.is_zero());
+                let took = said(took, |took| Took(took).to_string());
                 self.step_line(name, Ink::Bad, "FAILED", &took, &fault.to_string());
             }
             Step::Skipped { reason } => {
@@ -899,7 +815,7 @@ impl Page {
     }
 }
 
-fn count(number: usize, one: &str, many: &str) -> String {
+pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     let word = if number == 1 { one } else { many };
     format!("{number} {word}")
 }
@@ -930,12 +846,14 @@ fn shown_rate(rate: &Rate, is_disturbed: bool) -> String {
     text
 }
 
-fn confidence(confidence: Confidence) -> &'static str {
-    match confidence {
-        Confidence::High => "high",
-        Confidence::Medium => "medium",
-        Confidence::Low => "low",
-    }
+/// `https by PROXY, http by none`.
+pub(super) fn by_scheme(proxies: &ProxySettings) -> String {
+    let shown = |proxy: &Option<Proxy>| {
+        let proxy = proxy.as_ref();
+        proxy.map_or_else(|| "none".to_owned(), ToString::to_string)
+    };
+    let (https, http) = (shown(&proxies.https), shown(&proxies.http));
+    format!("https by {https}, http by {http}")
 }
 
 /// What is special about a class, in a few words.
@@ -989,20 +907,8 @@ fn skipped(reason: Skip) -> (&'static str, String) {
     }
 }
 
-fn resolved(resolve: &Resolve) -> String {
-    let Some(found) = resolve.outcome.done() else {
-        return String::new();
-    };
-    let shown: Vec<String> = found
-        .addresses
-        .iter()
-        .take(4)
-        .map(ToString::to_string)
-        .collect();
-    let mut text = shown.join(", ");
-    if found.addresses.len() > shown.len() {
-        let _ = write!(text, " and {} more", found.addresses.len() - shown.len());
-    }
+fn resolved(found: &Resolution) -> String {
+    let mut text = few(found.addresses.iter(), 4);
     for cname in &found.cnames {
         let _ = write!(text, ", alias {cname}");
     }
@@ -1017,17 +923,10 @@ fn resolved(resolve: &Resolve) -> String {
     text
 }
 
-fn connected(connect: &Connect) -> String {
-    let Some(used) = connect.outcome.done() else {
-        return String::new();
-    };
+fn connected(used: &Connected, attempts: &[Dial]) -> String {
     let mut text = used.to.to_string();
-    let connection = connect
-        .attempts
-        .iter()
-        .find(|d| d.to == used.to)
-        .and_then(|d| d.outcome.done());
-    if let Some(connection) = connection {
+    let dial = attempts.iter().find(|dial| dial.to == used.to);
+    if let Some(connection) = dial.and_then(|dial| dial.outcome.done()) {
         if let Some(rtt) = connection.rtt {
             let _ = write!(text, ", RTT {}", Took(rtt));
         }
@@ -1038,17 +937,10 @@ fn connected(connect: &Connect) -> String {
     if let Some(fallback) = used.fallback {
         let _ = write!(text, ", after {} of fallback", Took(fallback));
     }
-    let good = connect
-        .attempts
-        .iter()
-        .filter(|d| d.outcome.done().is_some())
-        .count();
-    if connect.attempts.len() > 1 {
-        let _ = write!(
-            text,
-            " ({good} of {} addresses answer)",
-            connect.attempts.len()
-        );
+    let all = attempts.len();
+    if all > 1 {
+        let good = attempts.iter().filter(|d| d.outcome.done().is_some());
+        let _ = write!(text, " ({} of {all} addresses answer)", good.count());
     }
     text
 }
@@ -1074,10 +966,7 @@ fn hops(trace: &Trace) -> String {
     words.join(", ")
 }
 
-fn secured(tls: &Tls, evidence: &Evidence) -> String {
-    let Some(session) = tls.outcome.done() else {
-        return String::new();
-    };
+fn secured(session: &Session, tls: &Tls, evidence: &Evidence) -> String {
     let mut text = session.protocol.clone();
     if let Some(fault) = &tls.unverified {
         text = format!("NOT VERIFIED ({fault}), {text}");

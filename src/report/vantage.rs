@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Ink, Page, Style};
-use super::{SCHEMA_VERSION, Tool};
+use super::text::{Ink, Page, Style, by_scheme};
+use super::{SCHEMA_VERSION, Tool, listed, said};
 use crate::model::fault::{instant, show_server};
 use crate::model::network::{EgressTrial, Link, Metadata, Route};
-use crate::model::proxy::{Proxy, ProxySettings};
+use crate::model::proxy::ProxySettings;
 use crate::model::step::Step;
 use crate::model::units::Took;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
@@ -37,41 +37,25 @@ impl VantageDocument {
 
 /// For a terminal.
 pub fn render(document: &VantageDocument, style: Style) -> String {
-    let mut page = Page {
-        out: String::new(),
-        style,
-    };
+    let mut page = Page::new(style);
     let vantage = &document.vantage;
     page.entry("network", view(vantage.network));
-    page.entry(
-        "provider",
-        &vantage
-            .provider
-            .as_ref()
-            .map_or_else(|| "not known".to_owned(), ToString::to_string),
-    );
+    let provider = vantage.provider.as_ref();
+    let provider = provider.map_or_else(|| "not known".to_owned(), ToString::to_string);
+    page.entry("provider", &provider);
     if let Some(facts) = &vantage.node {
         page.entry("node", &node(facts));
     }
-    for link in vantage
-        .links
-        .iter()
-        .filter(|link| !link.addresses.is_empty())
-    {
+    let links = vantage.links.iter();
+    for link in links.filter(|link| !link.addresses.is_empty()) {
         page.entry("device", &device(link));
     }
     for line in &routes(&vantage.routes) {
         page.entry("route", line);
     }
-    let servers: Vec<String> = vantage
-        .nameservers
-        .iter()
-        .map(|s| show_server(*s))
-        .collect();
-    page.entry(
-        "resolver",
-        &format!("{}, by {}", servers.join(", "), vantage.resolver_source),
-    );
+    let servers = listed(vantage.nameservers.iter().map(|s| show_server(*s)));
+    let resolver = format!("{servers}, by {}", vantage.resolver_source);
+    page.entry("resolver", &resolver);
     page.entry("proxy", &proxies(&document.proxies));
     page.entry("metadata", &metadata(&vantage.metadata));
     for claim in claims(vantage) {
@@ -87,23 +71,13 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
         page.entry("declared", &text);
     }
     if !vantage.missing.is_empty() {
-        page.line("");
-        let heading = page.style.paint(
-            Ink::Bold,
+        page.section(
             "signs of a path's class that were not seen, which is no evidence that they are not there",
         );
-        page.line(&heading);
         for missing in &vantage.missing {
-            page.prose(
-                "  - ",
-                4,
-                &format!("{}: {}", missing.signal.as_str(), missing.reason),
-            );
-            page.prose(
-                "    ",
-                6,
-                &format!("would have told {}", missing.would_tell),
-            );
+            page.item(&format!("{}: {}", missing.signal.as_str(), missing.reason));
+            let text = format!("would have told {}", missing.would_tell);
+            page.hanging("    ", 6, &text);
         }
     }
     if !vantage.unseen.is_empty() {
@@ -123,12 +97,11 @@ impl Page {
         if vantage.unseen.is_empty() {
             return;
         }
-        let heading = self.style.paint(Ink::Bold, "not seen from here");
-        self.line(&heading);
+        self.heading("not seen from here");
         for what in &vantage.unseen {
-            self.prose("  - ", 4, what.describe());
+            self.item(what.describe());
             for reason in vantage.reasons(*what) {
-                self.prose("    ", 4, reason);
+                self.prose("    ", reason);
             }
         }
     }
@@ -158,19 +131,13 @@ impl Page {
                 self.entry("control", &format!("{}: {reason}", control.host));
             }
             for dial in &control.attempts {
+                let (host, to) = (&control.host, dial.to);
                 let text = match &dial.outcome {
                     Step::Done { took, .. } => {
-                        format!(
-                            "{} is reached at {} in {}",
-                            control.host,
-                            dial.to,
-                            Took(*took)
-                        )
+                        format!("{host} is reached at {to} in {}", Took(*took))
                     }
-                    Step::Failed { fault, .. } => {
-                        format!("{} at {}: {fault}", control.host, dial.to)
-                    }
-                    Step::Skipped { .. } => control.host.clone(),
+                    Step::Failed { fault, .. } => format!("{host} at {to}: {fault}"),
+                    Step::Skipped { .. } => host.clone(),
                 };
                 self.entry("control", &text);
             }
@@ -179,7 +146,7 @@ impl Page {
 
     fn entry(&mut self, name: &str, text: &str) {
         let name = self.style.paint(Ink::Bold, &format!("{name:<8}"));
-        self.prose(&format!("{name}  "), 10, text);
+        self.hanging(&format!("{name}  "), 10, text);
     }
 }
 
@@ -209,11 +176,8 @@ fn node(node: &NodeFacts) -> String {
     }
     parts.extend(node.zone.as_ref().map(|zone| format!("zone {zone}")));
     parts.extend(node.runtime.clone());
-    parts.extend(
-        node.kubelet
-            .as_ref()
-            .map(|version| format!("kubelet {version}")),
-    );
+    let kubelet = node.kubelet.as_ref();
+    parts.extend(kubelet.map(|version| format!("kubelet {version}")));
     parts.extend(node.os_image.clone());
     format!("{}, by {}", parts.join(", "), node.source)
 }
@@ -223,8 +187,7 @@ fn device(link: &Link) -> String {
     if let Some(kind) = &link.kind {
         let _ = write!(text, " ({kind})");
     }
-    let addresses: Vec<String> = link.addresses.iter().map(ToString::to_string).collect();
-    let _ = write!(text, ": {}", addresses.join(", "));
+    let _ = write!(text, ": {}", listed(&link.addresses));
     if let Some(mtu) = link.mtu {
         let _ = write!(text, ", MTU {mtu}");
     }
@@ -267,20 +230,10 @@ fn routes(routes: &[Route]) -> Vec<String> {
 const MAX_SHOWN: usize = 8;
 
 fn proxies(settings: &ProxySettings) -> String {
-    let shown = |proxy: &Option<Proxy>| {
-        proxy
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), ToString::to_string)
-    };
     if settings.https.is_none() && settings.http.is_none() {
         return format!("none, by {}", settings.source);
     }
-    format!(
-        "https by {}, http by {}, by {}",
-        shown(&settings.https),
-        shown(&settings.http),
-        settings.source
-    )
+    format!("{}, by {}", by_scheme(settings), settings.source)
 }
 
 fn metadata(metadata: &Metadata) -> String {
@@ -294,16 +247,14 @@ fn metadata(metadata: &Metadata) -> String {
             }
             for (what, nets) in [("VPC", &facts.vpc_cidrs), ("subnet", &facts.subnet_cidrs)] {
                 if !nets.is_empty() {
-                    let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
-                    let _ = write!(text, ", {what} {}", nets.join(", "));
+                    let _ = write!(text, ", {what} {}", listed(nets));
                 }
             }
             match facts.public.as_deref() {
                 None => text.push_str(", no word on a public address"),
                 Some([]) => text.push_str(", no public address"),
                 Some(public) => {
-                    let public: Vec<String> = public.iter().map(ToString::to_string).collect();
-                    let _ = write!(text, ", public {}", public.join(", "));
+                    let _ = write!(text, ", public {}", listed(public));
                 }
             }
             if let Some(max) = facts.max_bandwidth_mbit {
@@ -334,11 +285,9 @@ fn claims(vantage: &Vantage) -> Vec<String> {
         claims.push(text);
     }
     for address in &vantage.node_external_ips {
-        let by = vantage
-            .node
-            .as_ref()
-            .filter(|node| node.external_ips.contains(address))
-            .map_or_else(String::new, |node| format!(", by {}", node.source));
+        let node = vantage.node.as_ref();
+        let node = node.filter(|node| node.external_ips.contains(address));
+        let by = said(node, |node| format!(", by {}", node.source));
         claims.push(format!("the node's ExternalIP is {address}{by}"));
     }
     claims

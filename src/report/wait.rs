@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, render};
-use super::{Report, Tool};
+use super::{Report, Tool, said};
 use crate::model::units::{Took, seconds};
 
 /// What `wait -o json` prints.
@@ -55,10 +55,7 @@ impl Eip {
 
 /// For people: one line when the path is open; else why it is not.
 pub fn render_wait(document: &WaitDocument, style: Style) -> String {
-    let mut page = Page {
-        out: String::new(),
-        style,
-    };
+    let mut page = Page::new(style);
     let (image, waited) = (&document.image, Took(document.waited));
     if document.is_open {
         let open = page.style.paint(Ink::Good, "open");
@@ -66,31 +63,21 @@ pub fn render_wait(document: &WaitDocument, style: Style) -> String {
             Eip::Bound { address } => format!(", the pod's EIP is {address}"),
             _ => String::new(),
         };
-        page.prose(
-            "",
-            0,
-            &format!("{open} after {waited}: a pull of {image} would succeed{eip}"),
-        );
+        let text = format!("{open} after {waited}: a pull of {image} would succeed{eip}");
+        page.prose("", &text);
         return page.out;
     }
     let closed = page.style.paint(Ink::Bad, "NOT OPEN");
-    page.prose("", 0, &format!("{closed} after {waited}: {image}"));
+    page.prose("", &format!("{closed} after {waited}: {image}"));
     if let Eip::Missing { source, reason } = &document.eip {
-        let by = source
-            .as_ref()
-            .map_or_else(String::new, |source| format!(" ({source})"));
-        page.prose("  - ", 4, &format!("{reason}{by}"));
-        let hint = page.style.paint(Ink::Bold, "hint:");
-        page.prose(
-            &format!("  {hint} "),
-            8,
+        let by = said(source.as_ref(), |source| format!(" ({source})"));
+        page.item(&format!("{reason}{by}"));
+        page.hint(
             "Look at the pod's events (`kubectl describe pod`): the network plugin says there why it binds none, for instance the quota of EIPs or a wrong annotation. The file follows up to 90 s later, and never where it is mounted by subPath.",
         );
     }
     match &document.report {
-        None => page.prose(
-            "  - ",
-            4,
+        None => page.item(
             "no walk ended in this time; give more by --timeout, or less to each answer by --answer-timeout",
         ),
         Some(report) => {

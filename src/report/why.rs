@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::nodes::NodeFailure;
 use super::text::{Ink, Page, Style};
-use super::{Report, SCHEMA_VERSION, Tool};
+use super::{Report, SCHEMA_VERSION, Tool, said, worst};
 use crate::diagnose::Pull;
 use crate::diagnose::catalogue::Cause;
-use crate::diagnose::level::Severity;
 use crate::model::workload::{ContainerKind, Found};
 
 /// What `why -o json` prints.
@@ -148,14 +147,9 @@ impl WhyDocument {
 
     /// The worst of all: fail before unknown before success, which is also where nothing waits.
     pub fn pull(&self) -> Pull {
-        let any = |pull| self.images.iter().any(|image| image.check.pull() == pull);
-        if any(Pull::WouldFail) || self.others.iter().any(|other| other.is_sandbox_image) {
-            Pull::WouldFail
-        } else if any(Pull::Unknown) {
-            Pull::Unknown
-        } else {
-            Pull::WouldSucceed
-        }
+        let of_images = self.images.iter().map(|image| image.check.pull());
+        let sandboxes = self.others.iter().filter(|other| other.is_sandbox_image);
+        worst(of_images.chain(sandboxes.map(|_| Pull::WouldFail)))
     }
 }
 
@@ -164,10 +158,7 @@ const NAMED: usize = 3;
 
 /// For people.
 pub fn render(document: &WhyDocument, style: Style) -> String {
-    let mut page = Page {
-        out: String::new(),
-        style,
-    };
+    let mut page = Page::new(style);
     for (index, image) in document.images.iter().enumerate() {
         if index > 0 {
             page.line("");
@@ -186,7 +177,7 @@ pub fn render(document: &WhyDocument, style: Style) -> String {
     if !document.notes.is_empty() {
         page.line("");
         for note in &document.notes {
-            page.prose("note: ", 6, note);
+            page.prose("note: ", note);
         }
     }
     page.out
@@ -194,15 +185,8 @@ pub fn render(document: &WhyDocument, style: Style) -> String {
 
 impl Page {
     fn why_image(&mut self, image: &WhyImage, at: Timestamp) {
-        let name = self.style.paint(Ink::Bold, &image.image);
-        self.line(&format!("{name}  on node {}", image.node));
-        let verdict = match image.check.pull() {
-            Pull::WouldSucceed => self.style.paint(Ink::Good, "a pull would succeed now"),
-            Pull::WouldFail => self.style.paint(Ink::Bad, "a pull would FAIL"),
-            Pull::Unknown => self
-                .style
-                .paint(Ink::Warn, "UNKNOWN whether a pull would succeed"),
-        };
+        self.beside(&image.image, &format!("on node {}", image.node));
+        let verdict = self.verdict(image.check.pull(), "a pull would succeed now");
         let by = match &image.check {
             WhyCheck::Node { pod, .. } => {
                 format!(", checked on that node by its daemon (pod {pod})")
@@ -210,23 +194,17 @@ impl Page {
             WhyCheck::Local { .. } => ", checked from HERE, which is another place than that node: its network, resolver, mirrors and roots are not seen".to_owned(),
             WhyCheck::Nobody { .. } | WhyCheck::NotNeeded { .. } => String::new(),
         };
-        self.prose("", 0, &format!("{verdict}{by}"));
+        self.prose("", &format!("{verdict}{by}"));
         for pod in image.pods.iter().take(NAMED) {
-            let since = pod
-                .pulling_since
-                .map_or_else(String::new, |since| format!(" for {}", ago(since, at)));
-            self.prose(
-                "for ",
-                4,
-                &format!(
-                    "Pod {}/{}, {} {} ({}{since})",
-                    pod.namespace,
-                    pod.name,
-                    pod.container_kind.as_str(),
-                    pod.container,
-                    pod.state
-                ),
+            let since = said(pod.pulling_since, |since| {
+                format!(" for {}", ago(since, at))
+            });
+            let kind = pod.container_kind.as_str();
+            let text = format!(
+                "Pod {}/{}, {kind} {} ({}{since})",
+                pod.namespace, pod.name, pod.container, pod.state
             );
+            self.prose("for ", &text);
         }
         let more = image.pods.len().saturating_sub(NAMED);
         if more > 0 {
@@ -235,13 +213,13 @@ impl Page {
         match &image.check {
             WhyCheck::Nobody { failure } => {
                 self.why_meaning(image);
-                self.prose("  - ", 4, &format!("not checked: {}", failure.reason));
+                self.item(&format!("not checked: {}", failure.reason));
                 self.hint(
                     "Let the node's daemon check (docs/on-demand.md), or walk from here, which is another place: --local.",
                 );
             }
             WhyCheck::NotNeeded { reason, hint } => {
-                self.prose("  - ", 4, reason);
+                self.item(reason);
                 self.hint(hint);
             }
             WhyCheck::Node { report, .. } | WhyCheck::Local { report } => {
@@ -268,7 +246,6 @@ impl Page {
         if is_pulling {
             self.prose(
                 "  ",
-                2,
                 "Nothing is wrong with the way: the pull goes on, or waits for others on this node. How fast layers come is told by `pullpath probe IMAGE --node NODE --transfer auto`.",
             );
             return;
@@ -291,37 +268,24 @@ impl Page {
             format!(" (or {})", or.join(", "))
         };
         let entry = meaning.cause.entry();
-        let ink = match entry.severity {
-            Severity::Critical => Ink::Bad,
-            Severity::Warning => Ink::Warn,
-            Severity::Info => Ink::Dim,
-        };
-        let code = self.style.paint(ink, entry.code);
-        self.prose(
-            "  - ",
-            4,
-            &format!("by the kubelet's words it was {code}{or}: {}", entry.title),
-        );
+        let code = self.style.paint(Ink::of(entry.severity), entry.code);
+        self.item(&format!(
+            "by the kubelet's words it was {code}{or}: {}",
+            entry.title
+        ));
         for fact in &meaning.facts {
-            self.prose("    - ", 6, fact);
+            self.prose("    - ", fact);
         }
         if !matches!(image.check.pull(), Pull::WouldSucceed) {
             self.hint(&meaning.hint);
         }
     }
 
-    fn hint(&mut self, text: &str) {
-        let hint = self.style.paint(Ink::Bold, "hint:");
-        self.prose(&format!("  {hint} "), 8, text);
-    }
-
     fn why_secrets(&mut self, image: &WhyImage) {
         if image.secrets.is_empty() {
             return;
         }
-        self.line("");
-        let heading = self.style.paint(Ink::Bold, "imagePullSecrets");
-        self.line(&heading);
+        self.section("imagePullSecrets");
         for secret in &image.secrets {
             let found = match &secret.found {
                 Found::Here => "there".to_owned(),
@@ -335,19 +299,15 @@ impl Page {
                 Found::Unread { reason } => format!("whether it is there is not known: {reason}"),
                 Found::NotGiven { .. } => "not looked for".to_owned(),
             };
-            let text = format!("{}/{}: {found}", secret.namespace, secret.name);
-            self.prose("  - ", 4, &text);
+            self.item(&format!("{}/{}: {found}", secret.namespace, secret.name));
         }
     }
 
     fn why_kubelet(&mut self, image: &WhyImage, at: Timestamp) {
-        self.line("");
-        let heading = self.style.paint(Ink::Bold, "the kubelet said");
-        self.line(&heading);
+        self.section("the kubelet said");
         if image.kubelet.is_empty() {
             self.prose(
                 "  ",
-                2,
                 "nothing that is still there: Events are kept for an hour",
             );
         }
@@ -361,29 +321,21 @@ impl Page {
             } else {
                 String::new()
             };
-            self.prose(
-                "  - ",
-                4,
-                &format!("{when}{times}, {}: {}", word.reason, word.message),
-            );
+            self.item(&format!("{when}{times}, {}: {}", word.reason, word.message));
         }
     }
 
     fn why_others(&mut self, others: &[WhyOther]) {
-        let heading = self.style.paint(Ink::Bold, "not for an image");
         let (sandbox, others): (Vec<_>, Vec<_>) =
             others.iter().partition(|other| other.is_sandbox_image);
         for other in sandbox {
             let name = self.style.paint(Ink::Bold, "the sandbox's image");
-            self.prose(
-                "",
-                0,
-                &format!(
-                    "{name} (pause) can't be pulled, for Pod {}/{}; no Secret of the pod counts for it",
-                    other.namespace, other.pod
-                ),
+            let text = format!(
+                "{name} (pause) can't be pulled, for Pod {}/{}; no Secret of the pod counts for it",
+                other.namespace, other.pod
             );
-            self.prose("  - ", 4, &other.message);
+            self.prose("", &text);
+            self.item(&other.message);
             self.hint(
                 "It is named in containerd's config.toml (sandbox_image, or sandbox under [plugins.'io.containerd.cri.v1.images'.pinned_images]): name one that this node can reach, or load it there.",
             );
@@ -391,25 +343,19 @@ impl Page {
         if others.is_empty() {
             return;
         }
-        self.line(&heading);
+        self.heading("not for an image");
         for other in others {
-            let container = other
-                .container
-                .as_ref()
-                .map_or_else(String::new, |container| format!(", container {container}"));
-            let message = if other.message.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", other.message)
+            let container = said(other.container.as_ref(), |name| {
+                format!(", container {name}")
+            });
+            let message = match other.message.as_str() {
+                "" => String::new(),
+                message => format!(": {message}"),
             };
-            self.prose(
-                "  - ",
-                4,
-                &format!(
-                    "Pod {}/{}{container} waits for another reason than its image, {}{message}",
-                    other.namespace, other.pod, other.reason
-                ),
-            );
+            self.item(&format!(
+                "Pod {}/{}{container} waits for another reason than its image, {}{message}",
+                other.namespace, other.pod, other.reason
+            ));
         }
     }
 }

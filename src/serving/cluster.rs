@@ -1,7 +1,9 @@
-//! What a configuration allows to be asked of the cluster.
+//! What a configuration allows to be asked of the cluster, and what is said where it does not answer.
 
 use crate::config::{Kubernetes, SecretAccess};
+use crate::kubernetes::follow::State;
 use crate::kubernetes::secrets::{Access, SecretKey};
+use crate::model::fault::instant;
 
 /// Which Secrets may be read.
 pub fn secret_access(config: &Kubernetes) -> Access {
@@ -12,13 +14,33 @@ pub fn secret_access(config: &Kubernetes) -> Access {
             config
                 .named_secrets
                 .iter()
-                .flat_map(|one| {
-                    one.names.iter().map(|name| SecretKey {
-                        namespace: one.namespace.clone(),
-                        name: name.clone(),
-                    })
-                })
+                .flat_map(|one| keys(&one.namespace, &one.names))
                 .collect(),
         ),
     }
+}
+
+/// Secrets of a namespace.
+pub fn keys(namespace: &str, names: &[String]) -> impl Iterator<Item = SecretKey> {
+    names.iter().map(move |name| SecretKey {
+        namespace: namespace.to_owned(),
+        name: name.clone(),
+    })
+}
+
+/// Since when the API server is silent on something, where it is; `advice`: what helps where it forbids it.
+pub fn lost(state: &State, of: &str, advice: &str) -> Option<String> {
+    let State::Lost {
+        since,
+        reason,
+        is_forbidden,
+    } = state
+    else {
+        return None;
+    };
+    let since = instant(*since);
+    let advice = if *is_forbidden { advice } else { "" };
+    Some(format!(
+        "The API server does not tell{of} since {since}: {reason}.{advice}"
+    ))
 }

@@ -1,5 +1,7 @@
 //! How answers are made, and what each page is guarded by.
 
+use std::fmt::Display;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -11,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Of all pages.
-pub const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
 
 /// Serves until the stop.
 ///
@@ -53,18 +55,27 @@ pub fn of_type(content_type: &'static str, body: String) -> Response {
     ([(header::CONTENT_TYPE, content_type)], Body::from(body)).into_response()
 }
 
-pub fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => of_type("application/json", text + "\n"),
+/// A text of this type, or why there is none.
+pub fn made(content_type: &'static str, text: Result<String, impl Display>) -> Response {
+    match text {
+        Ok(text) => of_type(content_type, text),
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
+}
+
+pub const JSON: &str = "application/json";
+
+pub fn json(value: &impl Serialize) -> Response {
+    let text = serde_json::to_string_pretty(value);
+    made(JSON, text.map(|text| text + "\n"))
 }
 
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub fn html(page: Result<String, askama::Error>) -> Response {
-    match page {
-        Ok(text) => of_type("text/html; charset=utf-8", text),
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
+    made("text/html; charset=utf-8", page)
+}
+
+pub async fn style() -> Response {
+    of_type("text/css; charset=utf-8", STYLE.to_owned())
 }

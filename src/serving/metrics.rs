@@ -1,6 +1,7 @@
 //! Prometheus' text format, and how families are declared and documented.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::TextEncoder;
@@ -70,21 +71,58 @@ impl Family {
     }
 }
 
-/// One series, or the series of one histogram.
-#[derive(Debug)]
-pub struct Metric<'a> {
-    labels: Vec<Label<'a>>,
-    value: Value<'a>,
+/// What one series has, or the series of one histogram.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    Number(f64),
+    Histogram(&'a Histogram),
+}
+
+impl From<f64> for Value<'_> {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<u64> for Value<'_> {
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    fn from(count: u64) -> Self {
+        Self::Number(count as f64)
+    }
+}
+
+impl From<usize> for Value<'_> {
+    fn from(count: usize) -> Self {
+        (count as u64).into()
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(holds: bool) -> Self {
+        u64::from(holds).into()
+    }
+}
+
+impl From<Timestamp> for Value<'_> {
+    fn from(at: Timestamp) -> Self {
+        Self::Number(at.as_duration().as_secs_f64())
+    }
+}
+
+impl From<Duration> for Value<'_> {
+    fn from(took: Duration) -> Self {
+        Self::Number(took.as_secs_f64())
+    }
+}
+
+impl<'a> From<&'a Histogram> for Value<'a> {
+    fn from(histogram: &'a Histogram) -> Self {
+        Self::Histogram(histogram)
+    }
 }
 
 /// Name and value of a label.
 type Label<'a> = (&'static str, &'a str);
-
-#[derive(Debug)]
-enum Value<'a> {
-    Number(f64),
-    Histogram(&'a Histogram),
-}
 
 /// The text so far. Each series is written when it is made: a thousand targets have forty thousand, which
 /// the types of the crate `prometheus` would all hold before the first is written.
@@ -92,21 +130,37 @@ enum Value<'a> {
 pub struct Page(pub String);
 
 impl Page {
-    /// A family without series has no lines at all.
-    pub fn add<'a>(&mut self, family: &Family, metrics: impl IntoIterator<Item = Metric<'a>>) {
-        let mut metrics = metrics.into_iter().peekable();
-        if metrics.peek().is_none() {
+    /// Adds series, each with the values of its labels in the family's order. A family without series has no
+    /// lines at all.
+    pub fn add<'a, L: IntoIterator<Item = &'a str>, V: Into<Value<'a>>>(
+        &mut self,
+        family: &Family,
+        all: impl IntoIterator<Item = (L, V)>,
+    ) {
+        let mut all = all.into_iter().peekable();
+        if all.peek().is_none() {
             return;
         }
         let (name, kind) = (family.name, family.kind.as_str());
         let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for metric in metrics {
-            match metric.value {
-                Value::Number(value) => self.series(name, "", &metric.labels, value),
-                Value::Histogram(histogram) => self.histogram(name, &metric.labels, histogram),
+        for (labels, value) in all {
+            let labels: Vec<Label<'_>> = family.labels.iter().copied().zip(labels).collect();
+            debug_assert_eq!(labels.len(), family.labels.len(), "{name}");
+            match value.into() {
+                Value::Number(value) => self.series(name, "", &labels, value),
+                Value::Histogram(histogram) => self.histogram(name, &labels, histogram),
             }
         }
+    }
+
+    /// Adds the value of a family that has no labels.
+    pub fn bare<'a, V: Into<Value<'a>>>(
+        &mut self,
+        family: &Family,
+        value: impl IntoIterator<Item = V>,
+    ) {
+        self.add(family, value.into_iter().map(|value| ([], value)));
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
@@ -153,43 +207,9 @@ impl Page {
     }
 }
 
-pub fn label<'a>(name: &'static str, value: &'a str) -> Label<'a> {
-    (name, value)
-}
-
-pub fn gauge(labels: Vec<Label<'_>>, value: f64) -> Metric<'_> {
-    Metric {
-        labels,
-        value: Value::Number(value),
-    }
-}
-
-pub fn counter(labels: Vec<Label<'_>>, value: f64) -> Metric<'_> {
-    gauge(labels, value)
-}
-
-pub fn histogram_of<'a>(labels: Vec<Label<'a>>, histogram: &'a Histogram) -> Metric<'a> {
-    Metric {
-        labels,
-        value: Value::Histogram(histogram),
-    }
-}
-
-pub fn truth(holds: bool) -> f64 {
-    if holds { 1.0 } else { 0.0 }
-}
-
-pub fn seconds(at: Timestamp) -> f64 {
-    at.as_duration().as_secs_f64()
-}
-
 /// The program and its process.
 pub fn process(page: &mut Page, build_info: &Family) {
-    let build = vec![
-        label("version", crate::VERSION),
-        label("commit", crate::COMMIT),
-    ];
-    page.add(build_info, vec![gauge(build, 1.0)]);
+    page.add(build_info, [([crate::VERSION, crate::COMMIT], 1.0)]);
     let families = ProcessCollector::for_self().collect();
     // Only a family without series or name can't be written.
     if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut page.0) {
@@ -251,9 +271,9 @@ mod tests {
             number in any::<f64>(),
             seen in prop::collection::vec(0.0..9.0, 0..9),
         ) {
-            let labels = || vec![label("a", &values[0]), label("b", &values[1])];
+            let labels = || values.iter().map(String::as_str);
             let mut page = Page::default();
-            page.add(&family(Kind::Gauge), [gauge(labels(), number)]);
+            page.add(&family(Kind::Gauge), [(labels(), number)]);
             let theirs = GaugeVec::new(Opts::new("pullpath_x", HELP), &["a", "b"]).unwrap();
             theirs.with_label_values(&values).set(number);
             prop_assert_eq!(&page.0, &by_the_crate(&theirs));
@@ -268,20 +288,21 @@ mod tests {
                 observer.observe(value);
             }
             let mut page = Page::default();
-            page.add(&family(Kind::Histogram), [histogram_of(labels(), &histogram)]);
+            page.add(&family(Kind::Histogram), [(labels(), &histogram)]);
             prop_assert_eq!(&page.0, &by_the_crate(&theirs));
         }
     }
 
     #[test]
     fn a_family_without_series_is_not_there() {
+        let family = Family {
+            labels: &[],
+            ..family(Kind::Counter)
+        };
         let mut page = Page::default();
-        page.add(&family(Kind::Counter), []);
+        page.bare(&family, None::<u64>);
         assert_eq!(page.0, "");
-        page.add(
-            &family(Kind::Counter),
-            [counter(vec![], 1.0), counter(vec![], 2.0)],
-        );
+        page.bare(&family, [1.0, 2.0]);
         assert_eq!(page.0.matches("# TYPE").count(), 1);
         assert!(
             page.0.ends_with("counter\npullpath_x 1\npullpath_x 2\n"),

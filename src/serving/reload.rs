@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use jiff::Timestamp;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -14,6 +15,39 @@ const SETTLES: Duration = Duration::from_millis(250);
 
 /// Where events are lost (network file systems, too few watches), one looks all the same.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
+
+/// Reads and checks the configuration; the error is for people.
+pub type Loader<T> = Box<dyn Fn() -> Result<T, String> + Send + Sync>;
+
+/// The last time that the configuration was read.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    pub at: Timestamp,
+    /// Of the one in force.
+    pub success_at: Timestamp,
+    /// Why the one that was read last is not in force.
+    pub error: Option<String>,
+}
+
+impl Reload {
+    /// The first one is in force.
+    pub fn begin(at: Timestamp) -> Self {
+        Self {
+            at,
+            success_at: at,
+            error: None,
+        }
+    }
+
+    /// It was read again, and is in force or not.
+    pub fn again(&mut self, result: Result<(), String>, at: Timestamp) {
+        self.at = at;
+        self.error = result.err();
+        if self.error.is_none() {
+            self.success_at = at;
+        }
+    }
+}
 
 /// Tells of changes of a file's content.
 #[derive(Debug)]

@@ -12,9 +12,11 @@ use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
 use crate::lint::{Finding, Snapshot};
 use crate::model::fault::instant;
+use crate::model::histogram::Histogram;
 use crate::model::units::{Mbit, Took};
 use crate::pulls::advice;
 use crate::pulls::tally::{ContainerKey, Failing, Pair};
+use crate::report::{few, grouped};
 
 /// Pods of a card, nodes of a line, pulls of the table; the API has all.
 const PODS: usize = 3;
@@ -24,7 +26,7 @@ const PULLS: usize = 20;
 /// Cards of each kind; more are a list for programs.
 const CARDS: usize = 50;
 
-#[derive(Template)]
+#[derive(Default, Template)]
 #[template(path = "index.html", config = "src/cluster/page/askama.toml")]
 struct Index<'a> {
     headline: String,
@@ -135,14 +137,7 @@ pub fn index(board: &Board, now: Timestamp) -> askama::Result<String> {
         },
         now: instant(now),
         troubles: board.troubles(),
-        failing: Vec::new(),
-        secrets: Vec::new(),
-        slow: Vec::new(),
-        workloads: Vec::new(),
-        workloads_unseen: &[],
-        registries: Vec::new(),
-        unknown: Vec::new(),
-        pulls: Vec::new(),
+        ..Index::default()
     };
     // What it knew when it was active is old.
     if is_active {
@@ -163,7 +158,13 @@ pub fn index(board: &Board, now: Timestamp) -> askama::Result<String> {
 fn headline(board: &Board) -> (&'static str, String) {
     let tally = &board.tally;
     if !board.role.is_active() {
-        return if board.has_trouble() {
+        return if matches!(
+            board.role,
+            Role::Standby {
+                is_trouble: true,
+                ..
+            }
+        ) {
             ("open", "Nobody is known to watch".to_owned())
         } else {
             ("none", "Standing by".to_owned())
@@ -198,43 +199,39 @@ type Alike<'a> = (&'a str, Option<Cause>);
 fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<Group> {
     let mut by: BTreeMap<Alike<'_>, Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
     for (key, one) in failing {
-        by.entry((&one.registry, one.told.cause))
-            .or_default()
-            .push((key, one));
+        let alike = (&*one.registry, one.told.cause);
+        by.entry(alike).or_default().push((key, one));
     }
     let mut groups: Vec<(Alike<'_>, Vec<_>)> = by.into_iter().collect();
     groups.sort_by_key(|(_, all)| std::cmp::Reverse(all.len()));
+    let groups = groups.into_iter().take(CARDS);
     groups
-        .into_iter()
-        .take(CARDS)
-        .filter_map(|((registry, cause), mut all)| {
-            all.sort_by_key(|(_, one)| std::cmp::Reverse(one.last));
-            let nodes: BTreeSet<&str> = all.iter().map(|(_, one)| &*one.node).collect();
-            let newest = all.first()?.1;
-            let containers = if all.len() == 1 {
-                "container"
-            } else {
-                "containers"
-            };
-            Some(Group {
-                cause: cause.map_or("unexplained", Cause::code),
-                title: cause.map_or("No name for it yet", |cause| cause.entry().title),
-                registry: if registry.is_empty() {
-                    "no registry: the image's name is none".to_owned()
-                } else {
-                    registry.to_owned()
-                },
-                places: format!("{} {containers} on {}", all.len(), some_of(&nodes)),
-                hint: advice::hint(&newest.told, &newest.image, &newest.node),
-                more: all.len().saturating_sub(PODS),
-                pods: all
-                    .iter()
-                    .take(PODS)
-                    .map(|(key, one)| pod(key, one))
-                    .collect(),
-            })
-        })
+        .filter_map(|(alike, all)| group(alike, all))
         .collect()
+}
+
+fn group((registry, cause): Alike<'_>, mut all: Vec<(&ContainerKey, &Failing)>) -> Option<Group> {
+    all.sort_by_key(|(_, one)| std::cmp::Reverse(one.last));
+    let nodes: BTreeSet<&str> = all.iter().map(|(_, one)| &*one.node).collect();
+    let newest = all.first()?.1;
+    let containers = if all.len() == 1 {
+        "container"
+    } else {
+        "containers"
+    };
+    let pods = all.iter().take(PODS);
+    Some(Group {
+        cause: cause.map_or("unexplained", Cause::code),
+        title: cause.map_or("No name for it yet", |cause| cause.entry().title),
+        registry: match registry {
+            "" => "no registry: the image's name is none".to_owned(),
+            registry => registry.to_owned(),
+        },
+        places: format!("{} {containers} on {}", all.len(), some_of(&nodes)),
+        hint: advice::hint(&newest.told, &newest.image, &newest.node),
+        more: all.len().saturating_sub(PODS),
+        pods: pods.map(|(key, one)| pod(key, one)).collect(),
+    })
 }
 
 fn pod(key: &ContainerKey, one: &Failing) -> PodView {
@@ -295,15 +292,7 @@ fn slow(board: &Board) -> Vec<SlowView> {
 }
 
 fn workloads(lint: &Snapshot) -> Vec<WorkloadsView> {
-    let mut causes: Vec<Cause> = Vec::new();
-    // The worst come first.
-    for finding in &lint.findings {
-        if !causes.contains(&finding.cause) {
-            causes.push(finding.cause);
-        }
-    }
-    let of_cause = |cause: Cause| {
-        let all: Vec<&Finding> = lint.findings.iter().filter(|f| f.cause == cause).collect();
+    let of_cause = |(cause, all): (Cause, Vec<&Finding>)| {
         let worst = all.iter().map(|finding| finding.severity).max();
         let (tone, sign) = match worst {
             Some(Severity::Critical) => ("bad", "✗"),
@@ -324,6 +313,8 @@ fn workloads(lint: &Snapshot) -> Vec<WorkloadsView> {
             all: shown.collect(),
         }
     };
+    // The worst come first.
+    let causes = grouped(lint.findings.iter().map(|finding| (finding.cause, finding)));
     causes.into_iter().take(CARDS).map(of_cause).collect()
 }
 
@@ -378,10 +369,10 @@ fn pulls(board: &Board) -> Vec<PullView> {
         image: one.image.clone(),
         node: one.node.to_string(),
         pulling: Took(one.took.pulling).to_string(),
-        waiting: one.took.waiting().map_or_else(
-            || "not told".to_owned(),
-            |waiting| Took(waiting).to_string(),
-        ),
+        waiting: match one.took.waiting() {
+            Some(waiting) => Took(waiting).to_string(),
+            None => "not told".to_owned(),
+        },
         size: one
             .took
             .size
@@ -392,14 +383,9 @@ fn pulls(board: &Board) -> Vec<PullView> {
 
 /// Over the whole of some histograms; `None` where there was no value.
 #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-fn mean<'a>(
-    all: impl Iterator<Item = &'a crate::model::histogram::Histogram> + Clone,
-) -> Option<f64> {
-    let count: u64 = all
-        .clone()
-        .map(crate::model::histogram::Histogram::count)
-        .sum();
-    let sum: f64 = all.map(crate::model::histogram::Histogram::sum).sum();
+fn mean<'a>(all: impl Iterator<Item = &'a Histogram> + Clone) -> Option<f64> {
+    let count: u64 = all.clone().map(Histogram::count).sum();
+    let sum: f64 = all.map(Histogram::sum).sum();
     (count > 0).then(|| sum / count as f64)
 }
 
@@ -411,13 +397,9 @@ fn time(seconds: Option<f64>) -> String {
 
 /// The first few.
 fn some_of(names: &BTreeSet<&str>) -> String {
-    let shown = names.iter().take(NODES).map(|name| match *name {
+    let shown = names.iter().map(|name| match *name {
         "" => "a node that is not named",
         name => name,
     });
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NODES) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+    few(shown, NODES)
 }

@@ -1,13 +1,13 @@
 //! This node's part in what nodes share: its slots, the Leases that it holds, and what it reports by them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 
-use super::group::{EgressGroup, Group};
+use super::group::Group;
 use super::lease::{AllowedBy, Answer, SharedLeases};
 use super::slots::{Decision, Rule, SkipReason, Slot, Slots};
 use crate::config::{Config, Spread};
@@ -60,7 +60,8 @@ pub struct Coordinator {
     check_timeout: Duration,
     /// Of this node, from 0 to 1.
     share: f64,
-    slots: Slots,
+    /// Of transfer tests.
+    pub slots: Slots,
     retries: Slots,
     asking: JoinSet<RetryAnswer>,
     /// Leases that are given up, and credentials that were accepted.
@@ -110,11 +111,6 @@ impl Coordinator {
         self.leases.as_ref().map(|leases| leases.access())
     }
 
-    /// When the next slot comes.
-    pub fn next(&self) -> Option<Moment> {
-        self.slots.next()
-    }
-
     /// When the next credential is asked for.
     pub fn next_retry(&self) -> Option<Moment> {
         (self.asking.len() < MOST_ASKING)
@@ -151,13 +147,12 @@ impl Coordinator {
         if self.leases.is_none() {
             return;
         }
-        let tested = targets
-            .iter()
-            .filter(|target| target.rhythm.transfer.is_some());
-        let registries: BTreeSet<Arc<str>> =
-            tested.map(|target| Arc::clone(&target.registry)).collect();
-        self.slots
-            .replace(registries.into_iter().map(|registry| (registry, now)));
+        let all = targets.iter();
+        let tested = all.filter(|target| target.rhythm.transfer.is_some());
+        let registries: BTreeMap<Arc<str>, Moment> = tested
+            .map(|target| (Arc::clone(&target.registry), now))
+            .collect();
+        self.slots.replace(registries);
         self.replace_retries(rejected);
     }
 
@@ -167,25 +162,6 @@ impl Coordinator {
             Some((Arc::from(lease), one.at.after(COOLDOWN)))
         });
         self.retries.replace(wanted.collect::<Vec<_>>());
-    }
-
-    /// Takes the slot that is due.
-    pub fn take(&mut self, now: Moment) -> Option<(Arc<str>, Slot)> {
-        self.slots.take(now)
-    }
-
-    pub fn group(&self, registry: &str, egress: &EgressGroup) -> Group {
-        Group::of_path(registry, egress, self.slots.rule())
-    }
-
-    /// The slot comes once more, at a moment.
-    pub fn later(&mut self, registry: &str, at: Moment) {
-        self.slots.later(registry, at);
-    }
-
-    /// The slot is over.
-    pub fn done(&mut self, registry: &str, now: Moment) {
-        self.slots.done(registry, now);
     }
 
     /// Asks whether a slot may be used.
@@ -249,14 +225,9 @@ impl Coordinator {
         });
     }
 
-    /// Waits for an answer.
-    pub async fn retry_answer(&mut self) -> Result<RetryAnswer, JoinError> {
-        loop {
-            match self.asking.join_next().await {
-                Some(answer) => return answer,
-                None => std::future::pending().await,
-            }
-        }
+    /// Waits for an answer; `None` where nothing is asked.
+    pub async fn retry_answer(&mut self) -> Option<Result<RetryAnswer, JoinError>> {
+        self.asking.join_next().await
     }
 
     /// A rejected credential is tried again here, or it is not.

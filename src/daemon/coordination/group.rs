@@ -1,5 +1,7 @@
 //! Which nodes share a path, and so a Lease. Pure.
 
+use std::collections::BTreeSet;
+
 use super::slots::{Rule, VERSION};
 use crate::daemon::schedule::clock::hash;
 use crate::daemon::store::summary::PathSummary;
@@ -115,24 +117,16 @@ fn egress_of(path: &PathSummary, vantage: Option<&Vantage>) -> EgressGroup {
     };
     let declared = &vantage.declared.snat_addresses;
     if class == PathClass::PublicSnat && !declared.is_empty() {
-        let mut all: Vec<String> = declared.iter().map(ToString::to_string).collect();
-        all.sort_unstable();
-        all.dedup();
-        return EgressGroup::Shared(all);
+        let all: BTreeSet<String> = declared.iter().map(ToString::to_string).collect();
+        return EgressGroup::Shared(Vec::from_iter(all));
     }
     let families: Vec<Family> = path.addresses.iter().map(|at| Family::of(*at)).collect();
-    let mut seen: Vec<String> = vantage
-        .egress
-        .iter()
-        .filter_map(EgressTrial::seen)
-        .filter(|seen| families.contains(&seen.family()))
-        .map(|seen| seen.address.to_string())
-        .collect();
-    seen.sort_unstable();
-    seen.dedup();
+    let seen = vantage.egress.iter().filter_map(EgressTrial::seen);
+    let seen = seen.filter(|seen| families.contains(&seen.family()));
+    let all: BTreeSet<String> = seen.map(|seen| seen.address.to_string()).collect();
     // Of several, which one is seen changes from time to time, and with it the group would.
-    match seen.len() {
-        1 => EgressGroup::Shared(seen),
+    match all.len() {
+        1 => EgressGroup::Shared(Vec::from_iter(all)),
         _ => EgressGroup::Unknown,
     }
 }

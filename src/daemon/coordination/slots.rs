@@ -233,7 +233,7 @@ pub fn accepted(slot: &Slot, note: Option<&str>, now: Moment) -> Option<String> 
 #[derive(Debug)]
 pub struct Slots {
     node: String,
-    rule: Rule,
+    pub rule: Rule,
     entries: BTreeMap<Arc<str>, SlotEntry>,
 }
 
@@ -250,10 +250,6 @@ impl Slots {
             rule,
             entries: BTreeMap::new(),
         }
-    }
-
-    pub fn rule(&self) -> &Rule {
-        &self.rule
     }
 
     /// These have slots, and nothing else. The first one of what is new comes after the moment that is given

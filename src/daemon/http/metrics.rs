@@ -1,21 +1,18 @@
 //! What is known, in Prometheus' text format: made from the store at each scrape, so that a target
 //! which is gone takes its series along.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
 use std::sync::PoisonError;
 
 use crate::daemon::store::summary::PhaseSummary;
-use crate::daemon::store::targets::{LeaseAccess, Rates, TargetStore, Watched};
+use crate::daemon::store::targets::{LeaseAccess, Rates, RegistryStats, TargetStore, Watched};
 use crate::diagnose::catalogue::Cause;
-use crate::diagnose::level::Confidence;
 use crate::diagnose::path::is_met;
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
-use crate::serving::metrics::{
-    Family, Page, counter, families, gauge, histogram_of, label, process, seconds, table, truth,
-};
+use crate::serving::metrics::{Family, Page, Value, families, process, table};
 
 families! {
     TARGET_INFO: Gauge "pullpath_target_info" ["target", "registry"]
@@ -152,18 +149,11 @@ pub fn text(store: &TargetStore, only: Option<&str>) -> String {
         .iter()
         .filter(|family| family.labels.contains(&"target"))
     {
-        let metrics = targets.iter().flat_map(|(name, series)| {
+        let all = targets.iter().flat_map(|(name, series)| {
             let of_family = series.0.iter().filter(|one| ptr::eq(one.family, *family));
-            of_family.map(move |one| {
-                let values = std::iter::once(*name).chain(one.values);
-                let labels = family.labels.iter().zip(values);
-                gauge(
-                    labels.map(|(key, value)| label(key, value)).collect(),
-                    one.value,
-                )
-            })
+            of_family.map(|one| (std::iter::once(*name).chain(one.labels), one.value))
         });
-        page.add(family, metrics);
+        page.add(family, all);
     }
     if only.is_none() {
         of_registries(store, &mut page);
@@ -178,20 +168,25 @@ struct Series<'a>(Vec<One<'a>>);
 struct One<'a> {
     family: &'static Family,
     /// Of the labels behind `target`, in the family's order.
-    values: [&'a str; LABELS],
-    value: f64,
+    labels: [&'a str; LABELS],
+    value: Value<'a>,
 }
 
 impl<'a> Series<'a> {
-    fn add<const N: usize>(&mut self, family: &'static Family, of: [&'a str; N], value: f64) {
+    fn add<const N: usize, V: Into<Value<'a>>>(
+        &mut self,
+        family: &'static Family,
+        of: [&'a str; N],
+        value: impl IntoIterator<Item = V>,
+    ) {
         debug_assert_eq!(family.labels.len(), N + 1, "{}", family.name);
-        let mut values = [""; LABELS];
-        values[..N].copy_from_slice(&of);
-        self.0.push(One {
+        let mut labels = [""; LABELS];
+        labels[..N].copy_from_slice(&of);
+        self.0.extend(value.into_iter().map(|value| One {
             family,
-            values,
-            value,
-        });
+            labels,
+            value: value.into(),
+        }));
     }
 }
 
@@ -199,65 +194,46 @@ fn of_target<'a>(store: &TargetStore, rates: &Rates<'_>, watched: &'a Watched) -
     let (target, history) = (&watched.target, &watched.history);
     let mut series = Series(Vec::with_capacity(SERIES_A_TARGET));
     let registry = &*target.registry;
-    series.add(&TARGET_INFO, [registry], 1.0);
-    if let Some(ready) = history.is_ready() {
-        series.add(&PULL_READY, [registry], truth(ready));
-    }
-    if history.checked.is_some() {
-        #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
-        series.add(
-            &CONSECUTIVE_FAILURES,
-            [],
-            history.consecutive_failures as f64,
-        );
-    }
-    if let Some(at) = history.last_success {
-        series.add(&LAST_SUCCESS, [], seconds(at));
-    }
+    series.add(&TARGET_INFO, [registry], [1.0]);
+    series.add(&PULL_READY, [registry], history.is_ready());
+    let failures = history.checked.map(|_| history.consecutive_failures);
+    series.add(&CONSECUTIVE_FAILURES, [], failures);
+    series.add(&LAST_SUCCESS, [], history.last_success);
     if let Some(deferred) = &history.deferred {
-        series.add(&HELD_BACK, [deferred.reason], 1.0);
+        series.add(&HELD_BACK, [deferred.reason], [1.0]);
     }
     let mut told = BTreeSet::new();
     for finding in history.findings() {
         let leg = finding.leg.map_or("", Role::as_str);
         if told.len() < FINDINGS_A_TARGET && told.insert((leg, finding.cause.code())) {
             let severity = finding.severity.as_str();
-            series.add(&FINDING, [leg, finding.cause.code(), severity], 1.0);
+            series.add(&FINDING, [leg, finding.cause.code(), severity], [1.0]);
         }
     }
     for path in history.paths() {
-        series.add(
-            &PATH_INFO,
-            [
-                registry,
-                path.leg.as_str(),
-                path.class.as_str(),
-                confidence(path.confidence),
-                vantage(store.network),
-            ],
-            1.0,
-        );
+        let (leg, class) = (path.leg.as_str(), path.class.as_str());
+        let confidence = path.confidence.as_str();
+        let labels = [registry, leg, class, confidence, vantage(store.network)];
+        series.add(&PATH_INFO, labels, [1.0]);
     }
     for path in history.paths() {
         if !target.expect.class.is_empty() {
             let met = is_met(path.class, &target.expect.class);
-            series.add(&PATH_EXPECTED, [path.leg.as_str()], truth(met));
+            series.add(&PATH_EXPECTED, [path.leg.as_str()], [met]);
         }
     }
     of_transfer(rates, watched, &mut series);
     if let Some(summary) = &history.summary {
-        if let Some(at) = summary.credential {
-            series.add(&CREDENTIAL_EXPIRY, [], seconds(at));
-        }
+        series.add(&CREDENTIAL_EXPIRY, [], summary.credential);
         let labels = |phase: &PhaseSummary| [phase.leg.as_str(), phase.phase.as_str()];
         for phase in &summary.phases {
-            series.add(&PHASE_SUCCESS, labels(phase), truth(phase.success));
+            series.add(&PHASE_SUCCESS, labels(phase), [phase.success]);
         }
         // Where there is no room for all, those of the token service's connection give way.
         let mut by_weight: Vec<&PhaseSummary> = summary.phases.iter().collect();
         by_weight.sort_by_key(|phase| phase.leg == Role::Token);
         for phase in by_weight {
-            series.add(&PHASE_DURATION, labels(phase), phase.took.as_secs_f64());
+            series.add(&PHASE_DURATION, labels(phase), [phase.took]);
         }
     }
     series.0.truncate(SERIES_A_TARGET);
@@ -267,176 +243,128 @@ fn of_target<'a>(store: &TargetStore, rates: &Rates<'_>, watched: &'a Watched) -
 #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
 fn of_transfer<'a>(newest: &Rates<'_>, watched: &'a Watched, series: &mut Series<'a>) {
     let (target, history) = (&watched.target, &watched.history);
-    if let Some(image) = history.image {
-        series.add(&IMAGE_BYTES, [], image.0 as f64);
-    }
+    series.add(&IMAGE_BYTES, [], history.image.map(|image| image.0));
     let required = target.required(history.image);
-    if let Some(required) = required {
-        series.add(&REQUIRED, [], required);
-    }
+    series.add(&REQUIRED, [], required);
     let rate = watched.rate(newest).filter(|rate| *rate > 0.0);
-    if let Some((image, rate)) = history.image.zip(rate) {
-        series.add(&ESTIMATED_PULL, [], image.0 as f64 / rate);
-    }
-    if let Some((required, rate)) = required.zip(rate) {
-        series.add(&INSUFFICIENT, [], truth(rate < required));
-    }
+    let estimate = history
+        .image
+        .zip(rate)
+        .map(|(image, rate)| image.0 as f64 / rate);
+    series.add(&ESTIMATED_PULL, [], estimate);
+    let is_short = required.zip(rate).map(|(required, rate)| rate < required);
+    series.add(&INSUFFICIENT, [], is_short);
     let Some(transfer) = &history.transfer else {
         return;
     };
-    if let Some(first_byte) = transfer.first_byte {
-        series.add(&FIRST_BYTE, [], first_byte.as_secs_f64());
-    }
+    series.add(&FIRST_BYTE, [], transfer.first_byte);
     let Some(rates) = &transfer.rates else {
         return;
     };
     if let Some(cause) = rates.bound_by {
-        series.add(&BOTTLENECK, [cause.code()], 1.0);
+        series.add(&BOTTLENECK, [cause.code()], [1.0]);
     }
     // A disturbed rate is not what the way gives.
     if rates.disturbed.is_some() {
         return;
     }
     for (streams, rate) in [("one", rates.one), ("all", rates.all)] {
-        if let Some(rate) = rate {
-            series.add(&TRANSFER_RATE, [streams], rate.bytes_per_second);
-        }
+        series.add(
+            &TRANSFER_RATE,
+            [streams],
+            rate.map(|rate| rate.bytes_per_second),
+        );
     }
     let is_cap = matches!(
         rates.bound_by,
         Some(Cause::BwCap | Cause::BwEipCap | Cause::BwNode | Cause::BwThrottle)
     );
-    let lasting = rates
-        .all
-        .or(rates.one)
-        .filter(|rate| rate.is_sustained && is_cap);
-    if let Some(rate) = lasting {
-        series.add(&CAP, [], rate.bytes_per_second);
-    }
+    let lasting = rates.rate().filter(|rate| rate.is_sustained && is_cap);
+    series.add(&CAP, [], lasting.map(|rate| rate.bytes_per_second));
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
 fn of_registries(store: &TargetStore, page: &mut Page) {
-    let all = || store.registries.iter();
+    let all = || store.registries.iter().map(|(name, one)| (&**name, one));
     let durations = all().flat_map(|(name, registry)| {
-        registry.phases.iter().map(move |(phase, histogram)| {
-            let labels = vec![label("registry", name), label("phase", phase.as_str())];
-            histogram_of(labels, histogram)
-        })
+        let phases = registry.phases.iter();
+        phases.map(move |(phase, histogram)| ([name, phase.as_str()], histogram))
     });
     page.add(&CHECK_DURATION, durations);
-    let count = |value: &dyn Fn(&crate::daemon::store::targets::RegistryStats) -> u64| {
-        all()
-            .map(|(name, registry)| counter(vec![label("registry", name)], value(registry) as f64))
-            .collect::<Vec<_>>()
+    let count = |page: &mut Page, family, value: fn(&RegistryStats) -> Option<u64>| {
+        let all = all().filter_map(|(name, registry)| Some(([name], value(registry)?)));
+        page.add(family, all);
     };
-    page.add(&PATH_CHANGES, count(&|registry| registry.path_changes));
+    count(page, &PATH_CHANGES, |registry| Some(registry.path_changes));
     let certificates = store.certificates();
-    let ends = certificates.iter().map(|((name, leg), at)| {
-        let labels = vec![label("registry", name), label("leg", leg.as_str())];
-        gauge(labels, seconds(*at))
+    let ends = certificates.iter();
+    page.add(
+        &CERTIFICATE_EXPIRY,
+        ends.map(|((name, leg), at)| ([&**name, leg.as_str()], *at)),
+    );
+    count(page, &RATE_LIMIT, |registry| {
+        registry.rate_limit.as_ref()?.limit
     });
-    page.add(&CERTIFICATE_EXPIRY, ends);
-    for (family, value) in [
-        (
-            &RATE_LIMIT,
-            (|limit| limit.limit) as fn(&crate::model::evidence::RateLimit) -> Option<u64>,
-        ),
-        (&RATE_LIMIT_REMAINING, |limit| limit.remaining),
-        (&RATE_LIMIT_WINDOW, |limit| limit.window_seconds),
-    ] {
-        let said = all().filter_map(|(name, registry)| {
-            let value = value(registry.rate_limit.as_ref()?)?;
-            Some(gauge(vec![label("registry", name)], value as f64))
-        });
-        page.add(family, said);
-    }
-    let rates = all()
-        .map(|(name, registry)| histogram_of(vec![label("registry", name)], &registry.throughput));
+    count(page, &RATE_LIMIT_REMAINING, |registry| {
+        registry.rate_limit.as_ref()?.remaining
+    });
+    count(page, &RATE_LIMIT_WINDOW, |registry| {
+        registry.rate_limit.as_ref()?.window_seconds
+    });
+    let rates = all().map(|(name, registry)| ([name], &registry.throughput));
     page.add(&TRANSFER_THROUGHPUT, rates);
-    page.add(&TRANSFER_SPENT, count(&|registry| registry.spent));
-    page.add(&REQUESTS, count(&|registry| registry.requests));
+    count(page, &TRANSFER_SPENT, |registry| Some(registry.spent));
+    count(page, &REQUESTS, |registry| Some(registry.requests));
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
 fn of_process(store: &TargetStore, page: &mut Page) {
     let counters = &store.counters;
-    let by = |key: &'static str, counts: &std::collections::BTreeMap<&'static str, u64>| {
-        let counted = counts
-            .iter()
-            .map(|(value, count)| counter(vec![label(key, value)], *count as f64));
-        counted.collect::<Vec<_>>()
-    };
-    page.add(&FINDINGS, by("cause", &counters.findings));
+    page.add(&FINDINGS, by(&counters.findings));
+    page.bare(&DECLARED, store.limits.declared);
+    page.bare(&TARGETS, [store.targets.len()]);
+    let checks = counters.runs.iter();
     page.add(
-        &DECLARED,
-        store.limits.declared.map(|rate| gauge(vec![], rate)),
+        &CHECKS,
+        checks.map(|((tier, outcome), count)| ([tier.as_str(), outcome], *count)),
     );
-    page.add(&TARGETS, vec![gauge(vec![], store.targets.len() as f64)]);
-    let checks = counters.runs.iter().map(|((tier, outcome), count)| {
-        counter(
-            vec![label("tier", tier.as_str()), label("outcome", outcome)],
-            *count as f64,
-        )
-    });
-    page.add(&CHECKS, checks);
-    page.add(&SKIPPED, by("reason", &counters.skipped));
-    page.add(&ON_DEMAND, by("outcome", &counters.on_demand));
-    for (family, count) in [
-        (&MISSED, counters.missed),
-        (&STARVED, counters.starved),
-        (&PANICS, counters.panics),
-        (&STATE_ERRORS, counters.state_errors),
-    ] {
-        page.add(family, vec![counter(vec![], count as f64)]);
-    }
-    page.add(&RUNNING, vec![gauge(vec![], counters.running as f64)]);
-    page.add(&LAG, vec![histogram_of(vec![], &counters.lag)]);
-    page.add(
-        &BUDGET_LEFT,
-        vec![gauge(vec![], store.limits.bytes_left.0 as f64)],
-    );
-    page.add(
-        &BUDGET,
-        vec![gauge(vec![], store.limits.bytes_a_day.0 as f64)],
-    );
-    let throttled = machine::cpu().and_then(|cpu| cpu.throttled);
-    page.add(
-        &THROTTLED,
-        throttled.map(|time| counter(vec![], time.as_secs_f64())),
-    );
+    page.add(&SKIPPED, by(&counters.skipped));
+    page.add(&ON_DEMAND, by(&counters.on_demand));
+    page.bare(&MISSED, [counters.missed]);
+    page.bare(&STARVED, [counters.starved]);
+    page.bare(&PANICS, [counters.panics]);
+    page.bare(&STATE_ERRORS, [counters.state_errors]);
+    page.bare(&RUNNING, [counters.running]);
+    page.bare(&LAG, [&store.lag]);
+    page.bare(&BUDGET_LEFT, [store.limits.bytes_left.0]);
+    page.bare(&BUDGET, [store.limits.bytes_a_day.0]);
+    page.bare(&THROTTLED, machine::cpu().and_then(|cpu| cpu.throttled));
     if let Some(cluster) = &store.cluster {
-        let followed = truth(cluster.state.is_following());
-        page.add(&KUBERNETES_FOLLOWED, [gauge(vec![], followed)]);
+        page.bare(&KUBERNETES_FOLLOWED, [cluster.state.is_following()]);
         let counts = [
-            ("checked", cluster.checked),
-            ("over_the_most", cluster.over.len()),
-            ("platform", cluster.platform.len()),
-            ("out_of_scope", cluster.out_of_scope),
-            ("malformed", cluster.malformed.len()),
+            (["checked"], cluster.checked),
+            (["over_the_most"], cluster.over.len()),
+            (["platform"], cluster.platform.len()),
+            (["out_of_scope"], cluster.out_of_scope),
+            (["malformed"], cluster.malformed.len()),
         ];
-        let counts = counts.map(|(state, count)| gauge(vec![label("state", state)], count as f64));
         page.add(&KUBERNETES_IMAGES, counts);
     }
     let events = counters.events.lock();
-    let events = events.unwrap_or_else(PoisonError::into_inner).clone();
-    page.add(&EVENTS, by("outcome", &events));
+    page.add(&EVENTS, by(&events.unwrap_or_else(PoisonError::into_inner)));
     of_node(store, page);
     if let Some(leases) = &store.leases {
-        page.add(&SPREAD_TURNS, by("by", &counters.slots));
+        page.add(&SPREAD_TURNS, by(&counters.slots));
         let is_asked = *leases != LeaseAccess::NotAsked;
-        let answered = truth(*leases == LeaseAccess::Answered);
-        page.add(&SPREAD_REACHABLE, is_asked.then(|| gauge(vec![], answered)));
+        let answered = is_asked.then_some(*leases == LeaseAccess::Answered);
+        page.bare(&SPREAD_REACHABLE, answered);
     }
-    page.add(
-        &RELOAD_SUCCESSFUL,
-        vec![gauge(vec![], truth(store.reload.error.is_none()))],
-    );
-    page.add(
-        &RELOAD_SUCCESS_AT,
-        vec![gauge(vec![], seconds(store.reload.success_at))],
-    );
+    page.bare(&RELOAD_SUCCESSFUL, [store.reload.error.is_none()]);
+    page.bare(&RELOAD_SUCCESS_AT, [store.reload.success_at]);
     process(page, &BUILD_INFO);
+}
+
+/// Counts by the value of their only label.
+fn by(counts: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = ([&'static str; 1], u64)> {
+    counts.iter().map(|(value, count)| ([*value], *count))
 }
 
 /// This node, as the cluster knows it.
@@ -445,25 +373,11 @@ fn of_node(store: &TargetStore, page: &mut Page) {
     let Some(facts) = own.and_then(|own| own.facts.as_deref()) else {
         return;
     };
-    let info = [
-        ("runtime", &facts.runtime),
-        ("kubelet", &facts.kubelet),
-        ("zone", &facts.zone),
-    ];
-    let info = info.map(|(name, said)| label(name, said.as_deref().unwrap_or_default()));
-    page.add(&NODE_INFO, [gauge(info.to_vec(), 1.0)]);
-    let created = facts.created.map(|at| gauge(vec![], seconds(at)));
-    page.add(&NODE_CREATED, created);
-    let cordoned = truth(facts.unschedulable);
-    page.add(&NODE_UNSCHEDULABLE, [gauge(vec![], cordoned)]);
-}
-
-pub(super) fn confidence(confidence: Confidence) -> &'static str {
-    match confidence {
-        Confidence::Low => "low",
-        Confidence::Medium => "medium",
-        Confidence::High => "high",
-    }
+    let info = [&facts.runtime, &facts.kubelet, &facts.zone];
+    let info = info.map(|said| said.as_deref().unwrap_or_default());
+    page.add(&NODE_INFO, [(info, 1.0)]);
+    page.bare(&NODE_CREATED, facts.created);
+    page.bare(&NODE_UNSCHEDULABLE, [facts.unschedulable]);
 }
 
 fn vantage(network: NetworkView) -> &'static str {

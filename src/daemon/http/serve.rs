@@ -23,14 +23,16 @@ use crate::daemon::on_demand::{self, Request as ImageRequest};
 use crate::daemon::runner::command::{Command, Refused};
 use crate::daemon::schedule::admission::Deferred;
 use crate::daemon::schedule::timetable::Tier;
-use crate::daemon::store::history::Run;
+use crate::daemon::store::history::{LegPath, Run};
+use crate::daemon::store::target::TargetSource;
 use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
+use crate::model::endpoint::Role;
 use crate::model::kubelet::KubeletVersion;
 use crate::report::Document;
 use crate::report::text::Style;
 use crate::report::vantage::VantageDocument;
 use crate::serving::cause;
-use crate::serving::http::{METRICS, STYLE, guard, html, json, of_type, plain};
+use crate::serving::http::{JSON, METRICS, guard, html, json, made, of_type, plain, style};
 
 /// What handlers may touch.
 #[derive(Clone, Debug)]
@@ -134,11 +136,8 @@ fn unknown(name: &str) -> Response {
 async fn all_metrics(State(app): State<App>) -> Response {
     // Of a thousand targets it takes some tens of milliseconds, and some megabytes: one at a time.
     let _turn = app.scrape.clone().lock_owned().await;
-    let made = tokio::task::spawn_blocking(move || metrics::text(&app.read(), None)).await;
-    match made {
-        Ok(text) => of_type(METRICS, text),
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be made\n"),
-    }
+    let text = tokio::task::spawn_blocking(move || metrics::text(&app.read(), None)).await;
+    made(METRICS, text.map_err(|_| "metrics can't be made"))
 }
 
 #[derive(Deserialize)]
@@ -162,7 +161,7 @@ async fn probe(
     };
     let Ok(_place) = app.probes.try_acquire() else {
         let text = "too many checks on demand are going on; try again later\n";
-        return later(text.to_owned(), BUSY);
+        return later(text, BUSY);
     };
     let begun = Instant::now();
     let answer = request_check(&app, &name, Tier::Reach, patience(&headers)).await;
@@ -211,23 +210,23 @@ fn patience(headers: &HeaderMap) -> Duration {
     asked.unwrap_or(PROBE_WAIT).min(PROBE_WAIT)
 }
 
+/// Gives a command and waits for the answer; `None`: the daemon stops.
+async fn command<T>(app: &App, of: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    let (done, answer) = oneshot::channel();
+    app.commands.send(of(done)).await.ok()?;
+    answer.await.ok()
+}
+
 async fn request_check(app: &App, name: &str, tier: Tier, wait: Duration) -> Result<u64, Refused> {
-    let (done, told) = oneshot::channel();
-    let command = Command::Check {
+    let answer = command(app, |done| Command::Check {
         target: Arc::from(name),
         tier,
         done,
-    };
-    let answer = async {
-        app.commands
-            .send(command)
-            .await
-            .map_err(|_| Refused::Failed("stopping"))?;
-        told.await.map_err(|_| Refused::Failed("stopping"))?
-    };
-    timeout(wait, answer)
-        .await
-        .unwrap_or(Err(Refused::Failed("too_late")))
+    });
+    match timeout(wait, answer).await {
+        Ok(answer) => answer.unwrap_or(Err(Refused::Failed("stopping"))),
+        Err(_) => Err(Refused::Failed("too_late")),
+    }
 }
 
 // ---- API ----------------------------------------------------------------------------------------
@@ -244,10 +243,10 @@ struct TargetSummary<'a> {
     next: Option<Timestamp>,
     last_success: Option<Timestamp>,
     consecutive_failures: u64,
-    paths: Vec<PathSummary<'a>>,
+    paths: Vec<LegPath<'a>>,
     findings: Vec<FindingSummary<'a>>,
     /// `configuration`, `pods`.
-    sources: Vec<&'static str>,
+    sources: &'a [TargetSource],
     /// Containers of this node that want it.
     uses: Vec<UseSummary<'a>>,
     runs: Vec<RunSummary>,
@@ -265,14 +264,6 @@ struct UseSummary<'a> {
     /// The image is there, and no request would be sent for it. `null`: its kubelet may verify it by a pull
     /// (Kubernetes 1.35 or later), or the kubelet's version is not known.
     needs_no_pull: Option<bool>,
-}
-
-#[derive(Serialize)]
-struct PathSummary<'a> {
-    leg: &'static str,
-    server: &'a str,
-    class: &'static str,
-    confidence: &'static str,
 }
 
 #[derive(Serialize)]
@@ -308,29 +299,17 @@ fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> Target
         next: watched.next,
         last_success: history.last_success,
         consecutive_failures: history.consecutive_failures,
-        paths: history
-            .paths()
-            .map(|path| PathSummary {
-                leg: path.leg.as_str(),
-                server: path.server,
-                class: path.class.as_str(),
-                confidence: metrics::confidence(path.confidence),
-            })
-            .collect(),
+        paths: history.paths().collect(),
         findings: history
             .findings()
             .map(|finding| FindingSummary {
                 cause: finding.cause.code(),
                 severity: finding.severity.as_str(),
-                leg: finding.leg.map(crate::model::endpoint::Role::as_str),
+                leg: finding.leg.map(Role::as_str),
                 hint: &finding.hint,
             })
             .collect(),
-        sources: target
-            .sources
-            .iter()
-            .map(|source| source.as_str())
-            .collect(),
+        sources: &target.sources,
         uses: target
             .uses
             .iter()
@@ -373,10 +352,8 @@ async fn targets(State(app): State<App>) -> Response {
 async fn reports(State(app): State<App>) -> Response {
     let newest: Vec<Arc<Run>> = {
         let store = app.read();
-        store
-            .targets
-            .values()
-            .filter_map(|watched| watched.history.newest().cloned())
+        let all = store.targets.values();
+        all.filter_map(|watched| watched.history.newest().cloned())
             .collect()
     };
     document(&newest)
@@ -420,19 +397,17 @@ fn find_run(app: &App, name: &str, run: u64) -> Result<Arc<Run>, Response> {
 
 /// The reports of runs, in the form of `probe -o json`.
 fn document(runs: &[Arc<Run>]) -> Response {
-    let empty = match serde_json::to_string(&Document::new(Vec::new())) {
-        Ok(text) => text,
-        Err(error) => return plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    };
-    // The list is the last of the document's fields.
-    let mut text = empty.strip_suffix("]}").unwrap_or(&empty).to_owned();
-    let reports = runs.iter().filter_map(|run| run.report.as_ref()?.text());
-    for (place, report) in reports.enumerate() {
-        text.push_str(if place > 0 { "," } else { "" });
-        text.push_str(&report);
-    }
-    text.push_str("]}\n");
-    of_type("application/json", text)
+    let text = serde_json::to_string(&Document::new(Vec::new())).map(|empty| {
+        // The list is the last of the document's fields.
+        let mut text = empty.strip_suffix("]}").unwrap_or(&empty).to_owned();
+        let reports = runs.iter().filter_map(|run| run.report.as_ref()?.text());
+        for (place, report) in reports.enumerate() {
+            text.push_str(if place > 0 { "," } else { "" });
+            text.push_str(&report);
+        }
+        text + "]}\n"
+    });
+    made(JSON, text)
 }
 
 /// The place as it was seen last.
@@ -458,12 +433,11 @@ async fn vantage(State(app): State<App>) -> Response {
 
 // ---- health -------------------------------------------------------------------------------------
 
+const ENDED: &str = "the loop that makes checks has ended\n";
+
 async fn health(State(app): State<App>) -> Response {
     if app.commands.is_closed() && !app.stop.is_cancelled() {
-        return plain(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the loop that makes checks has ended\n",
-        );
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, ENDED);
     }
     plain(StatusCode::OK, "ok\n")
 }
@@ -473,19 +447,14 @@ async fn ready(State(app): State<App>) -> Response {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
     if app.commands.is_closed() {
-        return plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the loop that makes checks has ended\n",
-        );
+        return plain(StatusCode::SERVICE_UNAVAILABLE, ENDED);
     }
     let store = app.read();
-    let checked = store
-        .targets
-        .values()
-        .filter(|watched| watched.history.checked.is_some())
-        .count();
+    let all = store.targets.values();
+    let checked = all.filter(|watched| watched.history.checked.is_some());
     let mut text = format!(
-        "ready: {checked} of {} targets were checked\n",
+        "ready: {} of {} targets were checked\n",
+        checked.count(),
         store.targets.len()
     );
     if let Some(error) = &store.reload.error {
@@ -497,14 +466,10 @@ async fn ready(State(app): State<App>) -> Response {
     let lost = [
         store.cluster.as_ref().and_then(page::lost_pods),
         store.own_node.as_ref().and_then(page::lost_node),
+        store.leases.as_ref().and_then(page::unshared),
     ];
     for lost in lost.into_iter().flatten() {
-        text.push_str(&lost);
-        text.push('\n');
-    }
-    if let Some(unshared) = store.leases.as_ref().and_then(page::unshared) {
-        text.push_str(&unshared);
-        text.push('\n');
+        let _ = writeln!(text, "{lost}");
     }
     if store.counters.state_errors > 0 {
         text.push_str("what must outlive a restart can't be written (see the log)\n");
@@ -515,17 +480,13 @@ async fn ready(State(app): State<App>) -> Response {
 // ---- commands -----------------------------------------------------------------------------------
 
 async fn reload(State(app): State<App>) -> Response {
-    let (done, told) = oneshot::channel();
-    if app.commands.send(Command::Reload(done)).await.is_err() {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
-    }
-    match told.await {
-        Ok(Ok(())) => plain(StatusCode::OK, "the configuration is in force\n"),
-        Ok(Err(error)) => plain(
+    match command(&app, Command::Reload).await {
+        Some(Ok(())) => plain(StatusCode::OK, "the configuration is in force\n"),
+        Some(Err(error)) => plain(
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("not taken, the one before stays in force: {error}\n"),
         ),
-        Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        None => plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     }
 }
 
@@ -547,15 +508,9 @@ async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Respo
             Err(response) => response,
         },
         Err(Refused::NoSuchTarget) => unknown(&query.target),
-        Err(Refused::Busy) => later(
-            "it is being checked, or too many others are\n".to_owned(),
-            BUSY,
-        ),
+        Err(Refused::Busy) => later("it is being checked, or too many others are\n", BUSY),
         Err(Refused::Deferred(held)) => deferred(&held, Timestamp::now()),
-        Err(Refused::Failed(reason)) => plain(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the check told nothing: {reason}\n"),
-        ),
+        Err(Refused::Failed(reason)) => no_result(reason),
     }
 }
 
@@ -571,19 +526,13 @@ async fn probe_image(State(app): State<App>, body: Body) -> Response {
         Ok(request) => Box::new(request),
         Err(reason) => return plain(StatusCode::BAD_REQUEST, reason + "\n"),
     };
-    let (done, told) = oneshot::channel();
-    let command = Command::Probe { request, done };
-    let stopping = Err(on_demand::Refused::Failed("stopping"));
     // A check ends within its own time (schedule.check_timeout).
-    let answer = match app.commands.send(command).await {
-        Ok(()) => told.await.unwrap_or(stopping),
-        Err(_) => stopping,
-    };
-    match answer {
-        Ok(report) => match serde_json::to_string(&Document::new(vec![*report])) {
-            Ok(text) => of_type("application/json", text + "\n"),
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        },
+    let answer = command(&app, |done| Command::Probe { request, done }).await;
+    match answer.unwrap_or(Err(on_demand::Refused::Failed("stopping"))) {
+        Ok(report) => {
+            let text = serde_json::to_string(&Document::new(vec![*report]));
+            made(JSON, text.map(|text| text + "\n"))
+        }
         Err(refused) => not_probed(refused, Timestamp::now()),
     }
 }
@@ -598,19 +547,21 @@ fn not_probed(refused: on_demand::Refused, now: Timestamp) -> Response {
             "another image is being checked on demand; one at a time\n",
         ),
         Refused::TooMany(after) => later(
-            "that were too many images in a minute (on_demand.per_minute)\n".to_owned(),
+            "that were too many images in a minute (on_demand.per_minute)\n",
             after,
         ),
         Refused::Deferred(held) => deferred(&held, now),
-        Refused::Failed(reason) => plain(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the check told nothing: {reason}\n"),
-        ),
+        Refused::Failed(reason) => no_result(reason),
     }
 }
 
+fn no_result(reason: &str) -> Response {
+    let text = format!("the check told nothing: {reason}\n");
+    plain(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
 /// Not now, and when to ask again.
-fn later(text: String, after: Duration) -> Response {
+fn later(text: impl Into<String>, after: Duration) -> Response {
     let seconds = after.as_secs_f64().ceil().max(1.0);
     let mut response = plain(StatusCode::TOO_MANY_REQUESTS, text);
     if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.0}")) {
@@ -620,16 +571,11 @@ fn later(text: String, after: Duration) -> Response {
 }
 
 fn deferred(deferred: &Deferred, now: Timestamp) -> Response {
-    let until = deferred
-        .until
-        .map_or_else(String::new, |at| format!(", until {at}"));
-    let after = deferred
-        .until
-        .and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-    later(
-        format!("not checked: {}{until}\n", deferred.reason),
-        after.unwrap_or(HELD_BACK),
-    )
+    let Deferred { reason, until } = deferred;
+    let after = until.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+    let until = until.map_or_else(String::new, |at| format!(", until {at}"));
+    let text = format!("not checked: {reason}{until}\n");
+    later(text, after.unwrap_or(HELD_BACK))
 }
 
 /// What is said of a budget whose end is not known: those of bytes are of a day.
@@ -657,10 +603,6 @@ async fn node(State(app): State<App>) -> Response {
 }
 
 // ---- pages --------------------------------------------------------------------------------------
-
-async fn style() -> Response {
-    of_type("text/css; charset=utf-8", STYLE.to_owned())
-}
 
 async fn index(State(app): State<App>) -> Response {
     html(page::index(&app.read(), Timestamp::now()))

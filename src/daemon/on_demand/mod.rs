@@ -11,12 +11,11 @@ use super::schedule::admission::Deferred;
 use super::schedule::clock::Moment;
 use super::schedule::timetable::{Rhythm, Tier};
 use super::store::target::{Target, TargetSource};
-use crate::config::{Config, Expect, OnDemandImages, SecretAccess};
-use crate::model::platform::Platform;
+use crate::config::{Config, OnDemandImages, SecretAccess};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs, is_name};
-use crate::workload::discovery::{Container, Pod, Use};
+use crate::workload::discovery::{Container, Pod, Use, Wanted};
 
 /// The longest request that is read. A request with all that it may hold has 5 KiB.
 pub const MOST_BYTES: usize = 16 << 10;
@@ -56,11 +55,8 @@ pub struct PodKey {
 #[serde(deny_unknown_fields)]
 struct Body {
     image: String,
-    #[serde(default)]
     pod: Option<PodKey>,
-    #[serde(default)]
     secrets: Option<Secrets>,
-    #[serde(default)]
     tier: Option<Tier>,
 }
 
@@ -186,24 +182,26 @@ impl<'a> Pods<'a> {
     }
 
     fn find(&self, key: &PodKey) -> Result<&'a Pod, Refused> {
-        let found = self
-            .known()
-            .iter()
-            .find(|pod| pod.namespace == key.namespace && pod.name == key.name);
-        let place = || format!("{}/{}", key.namespace, key.name);
+        let mut pods = self.known().iter();
+        let found = pods.find(|pod| pod.namespace == key.namespace && pod.name == key.name);
         found.copied().ok_or_else(|| {
-            Refused::NoPod(match self {
-                Self::NotFollowed => format!(
-                    "pod {} is not known here: the pods of this node are not followed (kubernetes.discover is off)",
-                    place()
-                ),
-                Self::NotHeard => format!(
-                    "pod {} is not known here: the API server has not told of this node's pods yet",
-                    place()
-                ),
-                Self::Known(_) => format!("pod {} is not on this node", place()),
-            })
+            let why = match self {
+                Self::Known(_) => "is not on this node".to_owned(),
+                _ => format!("is not known here: {}", self.why_not()),
+            };
+            Refused::NoPod(format!("pod {}/{} {why}", key.namespace, key.name))
         })
+    }
+
+    /// Why an image, or a pod, is not found.
+    fn why_not(&self) -> &'static str {
+        match self {
+            Self::NotFollowed => {
+                "the pods of this node are not followed (kubernetes.discover is off)"
+            }
+            Self::NotHeard => "the API server has not told of this node's pods yet",
+            Self::Known(_) => "no pod of this node has it",
+        }
     }
 }
 
@@ -246,13 +244,7 @@ pub fn plan(
     });
     let askers = users(&request.image, pods.known());
     if named.is_none() && askers.is_empty() && !is_any {
-        let of_pods = match pods {
-            Pods::NotFollowed => {
-                "the pods of this node are not followed (kubernetes.discover is off)"
-            }
-            Pods::NotHeard => "the API server has not told of this node's pods yet",
-            Pods::Known(_) => "no pod of this node has it",
-        };
+        let of_pods = pods.why_not();
         return Err(Refused::NotAllowed(format!(
             "no target has the image {}, and {of_pods}; on_demand.images: any allows every image",
             request.image
@@ -357,22 +349,19 @@ fn of_pods(
     secrets: Option<SecretRefs>,
     uses: Vec<Use>,
 ) -> Target {
-    Target {
-        name: Arc::from(NAME),
-        registry: Arc::from(request.image.domain()),
-        reference: request.image.clone(),
-        platform: Platform::local(),
-        plain_http: false,
-        credential: config.kubernetes.credential.clone(),
+    let wanted = Wanted {
+        name: NAME.to_owned(),
+        witness: request.image.clone(),
         secrets,
         uses,
-        sources: vec![TargetSource::Pods],
-        expect: Expect::default(),
+    };
+    Target {
         rhythm: Rhythm {
             reach: MINUTE,
             path: MINUTE,
             transfer: None,
         },
+        ..Target::discovered(&wanted, config)
     }
 }
 
@@ -389,13 +378,7 @@ impl Pace {
     /// # Errors
     /// With the time until it may.
     pub fn may(&mut self, per_minute: u32, now: Moment) -> Result<(), Duration> {
-        while self
-            .begun
-            .front()
-            .is_some_and(|at| now.since(*at) >= MINUTE)
-        {
-            self.begun.pop_front();
-        }
+        self.begun.retain(|at| now.since(*at) < MINUTE);
         let most = per_minute as usize;
         match self.begun.len().checked_sub(most) {
             None => Ok(()),

@@ -129,11 +129,10 @@ impl Book {
             rejected: result.rejected.clone(),
             accepted: result.accepted.clone(),
         });
-        self.is_unsaved |= reserved.is_some()
-            || !heard.rejected.is_empty()
-            || heard
-                .answered
-                .is_some_and(|answered| answered != Answered::Well);
+        let is_ill = heard
+            .answered
+            .is_some_and(|answered| answered != Answered::Well);
+        self.is_unsaved |= reserved.is_some() || !heard.rejected.is_empty() || is_ill;
         admission::book(
             &mut self.state.ledger,
             &self.node,

@@ -98,7 +98,7 @@ pub(super) struct Ended {
 /// Runs checks.
 #[derive(Debug, Default)]
 pub(super) struct Executor {
-    running: JoinSet<Ended>,
+    pub(super) running: JoinSet<Ended>,
     underway: BTreeMap<Id, Underway>,
 }
 
@@ -154,29 +154,17 @@ impl Executor {
         self.underway.insert(handle.id(), underway);
     }
 
-    /// Waits for the next check that ends, for ever where none is being made.
-    pub(super) async fn ended(&mut self) -> (Underway, Ended) {
-        loop {
-            let joined = match self.running.join_next_with_id().await {
-                Some(joined) => joined,
-                None => std::future::pending().await,
+    /// Waits for the next check that ends; `None` where none is being made.
+    pub(super) async fn ended(&mut self) -> Option<(Underway, Ended)> {
+        let joined = self.running.join_next_with_id().await?;
+        let (id, ended) = joined.unwrap_or_else(|error: JoinError| {
+            let ended = Ended {
+                answer: None,
+                asked_for: Duration::ZERO,
+                result: Some(Err(Outcome::Panicked)),
             };
-            let (id, ended) = joined.unwrap_or_else(|error: JoinError| {
-                let ended = Ended {
-                    answer: None,
-                    asked_for: Duration::ZERO,
-                    result: Some(Err(Outcome::Panicked)),
-                };
-                (error.id(), ended)
-            });
-            if let Some(underway) = self.underway.remove(&id) {
-                return (underway, ended);
-            }
-        }
-    }
-
-    /// Gives up what is being made.
-    pub(super) async fn shutdown(&mut self) {
-        self.running.shutdown().await;
+            (error.id(), ended)
+        });
+        Some((self.underway.remove(&id)?, ended))
     }
 }

@@ -22,11 +22,12 @@ use self::command::{CheckReply, Command, ProbeReply, Refused};
 use self::executor::{Ended, Executor, Underway};
 use self::on_demand::OnDemand;
 use self::recorder::Recorder;
-use self::reload::{Loader, Prepared, Reload, StartError};
+use self::reload::{Prepared, Reload, StartError};
 use crate::config::{Config, Discover};
 use crate::daemon::check::{CheckResult, World};
 use crate::daemon::cluster::{Cluster, Discovery};
 use crate::daemon::coordination::coordinator::{Coordinator, SlotUse, TakenSlot};
+use crate::daemon::coordination::group::Group;
 use crate::daemon::coordination::lease::Answer;
 use crate::daemon::coordination::slots::SkipReason;
 use crate::daemon::on_demand::{self as images, Pods, Request};
@@ -40,6 +41,7 @@ use crate::daemon::store::target::Target;
 use crate::daemon::store::targets::{ClusterStatus, NodeStatus, SharedStore, TargetStore};
 use crate::kubernetes::follow;
 use crate::model::endpoint::Role;
+use crate::serving::reload::Loader;
 use crate::workload::discovery::Wanted;
 
 /// A check that is due while one is made on demand waits for so long.
@@ -78,7 +80,11 @@ impl Runner {
     ///
     /// # Errors
     /// When a file or folder that the configuration names can't be used.
-    pub async fn start(node: String, config: Config, load: Loader) -> Result<Self, StartError> {
+    pub async fn start(
+        node: String,
+        config: Config,
+        load: Loader<Config>,
+    ) -> Result<Self, StartError> {
         let (reload, file) = Reload::start(node, &config, load).await?;
         let node = &reload.node;
         let cluster = reload.cluster(&config).await?;
@@ -106,7 +112,7 @@ impl Runner {
 
     /// What others may look at.
     pub fn store(&self) -> SharedStore {
-        self.recorder.store()
+        Arc::clone(&self.recorder.store)
     }
 
     /// Checks until it is stopped, and then for as long as the grace allows.
@@ -114,20 +120,20 @@ impl Runner {
         let mut save = tokio::time::interval(SAVE_EVERY);
         loop {
             let has_room = self.executor.count() < self.places();
-            let due = [self.timetable.next(), self.coordinator.next()];
+            let due = [self.timetable.next(), self.coordinator.slots.next()];
             let due = due.into_iter().flatten().min().filter(|_| has_room);
             let [due, retry] =
                 [due, self.coordinator.next_retry()].map(|at| at.map(|at| self.clock.instant(at)));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                (underway, ended) = self.executor.ended() => self.finish(underway, ended),
-                (underway, result, reply) = self.on_demand.ended() => {
+                Some((underway, ended)) = self.executor.ended() => self.finish(underway, ended),
+                Some((underway, result, reply)) = self.on_demand.ended() => {
                     self.finish_on_demand(&underway, result, reply);
                 }
                 Some(command) = commands.recv() => self.handle(command).await,
                 () = self.cluster.changed() => self.discover(),
-                answer = self.coordinator.retry_answer() => {
+                Some(answer) = self.coordinator.retry_answer() => {
                     let (now, reach) = (self.clock.now(), self.config.schedule.reach.0);
                     let rejected = &mut self.book.ledger_mut().cooldown;
                     self.coordinator.retry_answered(answer, rejected, reach, now);
@@ -154,13 +160,13 @@ impl Runner {
         let end = Instant::now() + grace;
         while self.executor.count() > 0 {
             tokio::select! {
-                (underway, ended) = self.executor.ended() => self.finish(underway, ended),
+                Some((underway, ended)) = self.executor.ended() => self.finish(underway, ended),
                 () = sleep_until(end) => break,
             }
         }
         let given_up = self.executor.count();
-        self.executor.shutdown().await;
-        self.on_demand.shutdown().await;
+        self.executor.running.shutdown().await;
+        self.on_demand.running.shutdown().await;
         tokio::select! {
             () = self.coordinator.reported() => {}
             () = sleep_until(end) => {}
@@ -198,7 +204,8 @@ impl Runner {
         self.timetable.replace(tasks.collect::<Vec<_>>(), now);
         let has = |name: &str| targets.iter().any(|target| &*target.name == name);
         let asks = |name: &str| {
-            self.on_demand.knows(name) || targets.iter().any(|target| &*target.registry == name)
+            self.on_demand.pace.knows(name)
+                || targets.iter().any(|target| &*target.registry == name)
         };
         let cooldown = self.coordinator.cooldown();
         self.book.ledger_mut().tidy(&has, &asks, cooldown, now);
@@ -217,7 +224,7 @@ impl Runner {
         let rejected = &self.book.ledger().cooldown;
         self.coordinator.replace(&targets, rejected, now);
         self.show_leases();
-        self.show();
+        self.show(None);
     }
 
     /// Takes up what the pods of this node want now.
@@ -249,29 +256,19 @@ impl Runner {
         let now = self.clock.now();
         for name in self.recorder.waited_for(&failing) {
             self.timetable.hasten_reach(&name, now);
-            self.show_one(&name);
+            self.show(Some(&name));
         }
     }
 
-    /// Figures of the book, and when each target's next check is.
-    fn show(&self) {
+    /// Figures of the book, and when the next check is: of one target, or of each.
+    fn show(&self, only: Option<&str>) {
         let status = self.book.status(self.clock.now());
         self.recorder.write(|store| {
             store.limits = status;
             store.counters.running = self.executor.count();
-            for (name, watched) in &mut store.targets {
-                let next = self.next_of(name, &watched.target);
-                watched.next = next.and_then(Moment::timestamp);
-            }
-        });
-    }
-
-    fn show_one(&self, name: &str) {
-        let status = self.book.status(self.clock.now());
-        self.recorder.write(|store| {
-            store.limits = status;
-            store.counters.running = self.executor.count();
-            if let Some(watched) = store.targets.get_mut(name) {
+            let all = store.targets.iter_mut();
+            for (name, watched) in all.filter(|(name, _)| only.is_none_or(|only| only == &***name))
+            {
                 let next = self.next_of(name, &watched.target);
                 watched.next = next.and_then(Moment::timestamp);
             }
@@ -308,13 +305,8 @@ impl Runner {
         let now = Timestamp::now();
         let prepared = self.reload.again(&self.cluster, &self.coordinator).await;
         let result = prepared.map(|prepared| self.put_in_force(prepared));
-        self.recorder.write(|store| {
-            store.reload.at = now;
-            store.reload.error = result.clone().err();
-            if result.is_ok() {
-                store.reload.success_at = now;
-            }
-        });
+        self.recorder
+            .write(|store| store.reload.again(result.clone(), now));
         match &result {
             Ok(()) => tracing::info!(
                 targets = self.timetable.len(),
@@ -365,24 +357,22 @@ impl Runner {
     fn begin_requested(&mut self, target: Arc<str>, tier: Tier, done: CheckReply) {
         let now = self.clock.now();
         let is_busy = self.executor.count() >= self.places() || self.executor.is_checking(&target);
-        let refused = match self.recorder.target(&target) {
-            None => Some(Refused::NoSuchTarget),
-            Some(_) if is_busy => Some(Refused::Busy),
-            Some(_) => None,
-        };
-        if let Some(refused) = refused {
-            let _ = done.send(Err(refused));
-            return;
-        }
         let due = Due {
             target,
             tier,
             at: now,
         };
-        match self.admit(&due, now) {
+        let admitted = match self.recorder.target(&due.target) {
+            None => Err(Refused::NoSuchTarget),
+            Some(_) if is_busy => Err(Refused::Busy),
+            Some(_) => self
+                .admit(&due, now)
+                .map_err(|(deferred, _)| Refused::Deferred(deferred)),
+        };
+        match admitted {
             Ok(admitted) => self.begin(due, admitted, Some(done), None),
-            Err((deferred, _)) => {
-                let _ = done.send(Err(Refused::Deferred(deferred)));
+            Err(refused) => {
+                let _ = done.send(Err(refused));
             }
         }
     }
@@ -420,14 +410,14 @@ impl Runner {
                         watched.history.deferred = Some(deferred);
                     }
                 });
-                self.show_one(&due.target);
+                self.show(Some(&due.target));
             }
         }
     }
 
     /// Begins the test whose slot has come. `false`: none has.
     fn begin_slot(&mut self, now: Moment) -> bool {
-        let Some((registry, slot)) = self.coordinator.take(now) else {
+        let Some((registry, slot)) = self.coordinator.slots.take(now) else {
             return false;
         };
         let Some(egress) = self.recorder.egress(&registry) else {
@@ -436,11 +426,13 @@ impl Runner {
         };
         let bytes = &self.book.ledger().bytes;
         let Some(target) = self.recorder.longest_untested(&registry, bytes) else {
-            self.coordinator.done(&registry, now);
+            self.coordinator.slots.done(&registry, now);
             return true;
         };
         if self.executor.is_checking(&target.name) {
-            self.coordinator.later(&registry, now.after(AFTER_DEMAND));
+            self.coordinator
+                .slots
+                .later(&registry, now.after(AFTER_DEMAND));
             return true;
         }
         let due = Due {
@@ -452,7 +444,7 @@ impl Runner {
         match self.admit(&due, now) {
             Ok(admitted) => {
                 let taken = TakenSlot {
-                    group: self.coordinator.group(&registry, &egress),
+                    group: Group::of_path(&registry, &egress, &self.coordinator.slots.rule),
                     registry,
                     slot,
                     last,
@@ -461,7 +453,7 @@ impl Runner {
             }
             Err((deferred, Then::Later(until))) if until < slot.end() => {
                 self.recorder.write(|store| store.skipped(deferred.reason));
-                self.coordinator.later(&registry, until);
+                self.coordinator.slots.later(&registry, until);
             }
             Err((deferred, _)) => self.skip_slot(&registry, deferred.reason, now),
         }
@@ -469,7 +461,7 @@ impl Runner {
     }
 
     fn skip_slot(&mut self, registry: &str, reason: &'static str, now: Moment) {
-        self.coordinator.done(registry, now);
+        self.coordinator.slots.done(registry, now);
         self.recorder.write(|store| store.skipped(reason));
     }
 
@@ -514,13 +506,11 @@ impl Runner {
     ) {
         let now = self.clock.now();
         let cooldown = self.coordinator.cooldown();
-        let job = self
-            .book
-            .job(&due, reserved, Arc::clone(&target), cooldown, now);
+        let of = Arc::clone(&target);
+        let job = self.book.job(&due, reserved, of, cooldown, now);
         let job = self.recorder.complete(job);
-        let lease = slot
-            .as_ref()
-            .and_then(|taken| self.coordinator.ask(taken, now));
+        let lease = slot.as_ref();
+        let lease = lease.and_then(|taken| self.coordinator.ask(taken, now));
         let mut underway = Underway::new(due, target, reserved, now);
         (underway.reply, underway.slot) = (reply, slot);
         let limit = self.config.schedule.check_timeout.0;
@@ -534,7 +524,7 @@ impl Runner {
             self.finish_slot(&underway, &slot, ended.answer, now);
         }
         let Some(result) = ended.result else {
-            self.show_one(&underway.due.target);
+            self.show(Some(&underway.due.target));
             return;
         };
         let due = &underway.due;
@@ -544,8 +534,7 @@ impl Runner {
             let outcome = outcome.as_str();
             tracing::error!(target_name, tier, outcome, "a check has no result");
         }
-        let summary = self.settle(&underway, &result, now);
-        let (summary, not_before) = summary;
+        let (summary, not_before) = self.settle(&underway, &result, now);
         if underway.reply.is_none() {
             let missed = self.timetable.done(due, now, not_before);
             self.recorder.write(|store| store.counters.missed += missed);
@@ -553,10 +542,10 @@ impl Runner {
         if let Ok(result) = &result {
             self.hand_on(result, &underway, now);
         }
-        let vantage = self.world.last_seen();
+        let seen = self.world.last_seen();
         let recorded = self
             .recorder
-            .record(&underway, &result, summary, took, vantage);
+            .record(&underway, &result, summary, took, seen);
         let outcome = recorded.outcome;
         tracing::debug!(
             target_name,
@@ -571,7 +560,7 @@ impl Runner {
                 self.timetable.hasten_path(target_name, now);
             }
         }
-        self.show_one(target_name);
+        self.show(Some(target_name));
         if let Some(reply) = underway.reply {
             let _ = reply.send(match outcome {
                 Outcome::Verdict(_) => Ok(recorded.run),
@@ -780,7 +769,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_one_check_and_is_counted() {
-        let load: Loader = Box::new(|| Err("not asked for".to_owned()));
+        let load: Loader<Config> = Box::new(|| Err("not asked for".to_owned()));
         let runner = Runner::start("n1".to_owned(), config(""), load)
             .await
             .unwrap();

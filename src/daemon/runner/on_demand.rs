@@ -17,9 +17,9 @@ use crate::daemon::store::history::Outcome;
 /// Runs it.
 #[derive(Debug, Default)]
 pub(super) struct OnDemand {
-    running: JoinSet<Result<CheckResult, Outcome>>,
+    pub(super) running: JoinSet<Result<CheckResult, Outcome>>,
     current: Option<(Underway, ProbeReply)>,
-    pace: Pace,
+    pub(super) pace: Pace,
 }
 
 impl OnDemand {
@@ -31,15 +31,9 @@ impl OnDemand {
         self.pace.may(per_minute, now).map_err(Refused::TooMany)
     }
 
-    /// An image of this registry was asked for, not long ago.
-    pub(super) fn knows(&self, registry: &str) -> bool {
-        self.pace.knows(registry)
-    }
-
     pub(super) fn is_testing(&self) -> bool {
-        self.current
-            .as_ref()
-            .is_some_and(|(underway, _)| underway.is_test())
+        let current = self.current.as_ref();
+        current.is_some_and(|(underway, _)| underway.is_test())
     }
 
     pub(super) fn begin(
@@ -67,22 +61,13 @@ impl OnDemand {
         self.current = Some((underway, reply));
     }
 
-    /// Waits until it has ended, for ever where none is being checked.
-    pub(super) async fn ended(&mut self) -> (Underway, Result<CheckResult, Outcome>, ProbeReply) {
-        loop {
-            let joined = match self.running.join_next().await {
-                Some(joined) => joined,
-                None => std::future::pending().await,
-            };
-            if let Some((underway, reply)) = self.current.take() {
-                let result = joined.unwrap_or(Err(Outcome::Panicked));
-                return (underway, result, reply);
-            }
-        }
-    }
-
-    /// Gives it up.
-    pub(super) async fn shutdown(&mut self) {
-        self.running.shutdown().await;
+    /// Waits until it has ended; `None` where none is being checked.
+    pub(super) async fn ended(
+        &mut self,
+    ) -> Option<(Underway, Result<CheckResult, Outcome>, ProbeReply)> {
+        let joined = self.running.join_next().await?;
+        let (underway, reply) = self.current.take()?;
+        let result = joined.unwrap_or(Err(Outcome::Panicked));
+        Some((underway, result, reply))
     }
 }

@@ -22,7 +22,7 @@ use crate::report::Report;
 
 /// Writes the store, and reads it for the runner.
 pub(super) struct Recorder {
-    store: SharedStore,
+    pub(super) store: SharedStore,
     compressor: Compressor,
     /// The routers on the path of each target, as the last path check saw them.
     hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
@@ -43,10 +43,6 @@ impl Recorder {
             compressor: Compressor::default(),
             hops: BTreeMap::new(),
         }
-    }
-
-    pub(super) fn store(&self) -> SharedStore {
-        Arc::clone(&self.store)
     }
 
     pub(super) fn write<T>(&self, act: impl FnOnce(&mut TargetStore) -> T) -> T {
@@ -147,6 +143,9 @@ impl Recorder {
             self.hops.insert(Arc::clone(&due.target), hops(report));
         }
         let outcome = outcome(result);
+        let worst = summary
+            .as_ref()
+            .and_then(|summary| summary.findings.first());
         let run = Run {
             id: self.write(TargetStore::number),
             tier: due.tier,
@@ -155,10 +154,7 @@ impl Recorder {
             lag: underway.lag(),
             outcome,
             starved: underway.is_starved(took),
-            cause: summary
-                .as_ref()
-                .and_then(RunSummary::worst)
-                .map(|finding| finding.cause.code()),
+            cause: worst.map(|finding| finding.cause.code()),
             bytes_per_second: summary.as_ref().and_then(rate),
             // As `probe -o json` has it in its list.
             report: report
@@ -194,5 +190,5 @@ fn hops(report: &Report) -> Vec<(Role, Trace)> {
 
 fn rate(summary: &RunSummary) -> Option<f64> {
     let rates = summary.transfer.as_ref()?.rates.as_ref()?;
-    Some(rates.all.or(rates.one)?.bytes_per_second)
+    Some(rates.rate()?.bytes_per_second)
 }

@@ -13,9 +13,7 @@ use crate::daemon::store::targets::EventCounts;
 use crate::kubernetes::client::ConnectError;
 use crate::net::netlink::Netlink;
 use crate::probe::manifest::KnownManifests;
-
-/// Reads and checks the configuration; the error is for people.
-pub type Loader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+use crate::serving::reload::Loader;
 
 /// Why a configuration can't be put in force.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +34,7 @@ pub enum StartError {
 
 /// Makes it.
 pub(super) struct Reload {
-    load: Loader,
+    load: Loader<Config>,
     pub(super) node: String,
     netlink: Option<Arc<Netlink>>,
     known: Arc<KnownManifests>,
@@ -57,7 +55,7 @@ impl Reload {
     pub(super) async fn start(
         node: String,
         config: &Config,
-        load: Loader,
+        load: Loader<Config>,
     ) -> Result<(Self, Option<StateFile>), StartError> {
         let (file, known) = match &config.state_dir {
             None => (None, KnownManifests::default()),
@@ -79,9 +77,7 @@ impl Reload {
             config,
             self.netlink.clone(),
             Arc::clone(&self.known),
-            cluster.secrets(),
-            cluster.own_node(),
-            cluster.own_pod(),
+            cluster,
             Arc::clone(&self.large_hellos),
         )
     }
@@ -108,7 +104,7 @@ impl Reload {
         cluster: &Cluster,
         coordinator: &Coordinator,
     ) -> Result<Prepared, StartError> {
-        let next_cluster = if cluster.is_as(&config.kubernetes) {
+        let next_cluster = if cluster.config == config.kubernetes {
             None
         } else {
             Some(self.cluster(&config).await?)

@@ -83,12 +83,18 @@ impl Cooldowns {
 
     /// Another node has tried it, in vain.
     pub fn confirm(&mut self, registry: &str, credential: &CredentialId, now: Moment) {
-        let list = self.rejected.get_mut(registry);
-        for known in list.into_iter().flatten() {
-            if known.attempt.credential.as_ref() == Some(credential) {
-                known.confirmed = Some(now);
-            }
+        for known in self.of(registry, credential) {
+            known.confirmed = Some(now);
         }
+    }
+
+    fn of(
+        &mut self,
+        registry: &str,
+        credential: &CredentialId,
+    ) -> impl Iterator<Item = &mut Rejected> {
+        let list = self.rejected.get_mut(registry).into_iter().flatten();
+        list.filter(move |known| known.attempt.credential.as_ref() == Some(credential))
     }
 
     /// All credentials that were rejected, each with its registry.
@@ -100,11 +106,8 @@ impl Cooldowns {
     /// It may be tried until a moment, which shows whether it is rejected again. Not for longer: who could not
     /// try it, since the registry was away, would do so together with all whose turn came after.
     pub fn let_try(&mut self, registry: &str, credential: &CredentialId, until: Moment) {
-        let list = self.rejected.get_mut(registry);
-        for known in list.into_iter().flatten() {
-            if known.attempt.credential.as_ref() == Some(credential) {
-                known.may_until = Some(until);
-            }
+        for known in self.of(registry, credential) {
+            known.may_until = Some(until);
         }
     }
 

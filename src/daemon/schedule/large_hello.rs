@@ -53,7 +53,8 @@ impl LargeHellos {
         if now < known.next {
             return false;
         }
-        let jitter = jitter(&self.node, &name, now);
+        let second = now.0.as_secs().to_string();
+        let jitter = share(hash(&[&self.node, &name, &second]));
         known.next = now.after(PERIOD).after(SPREAD.mul_f64(jitter));
         true
     }
@@ -89,10 +90,6 @@ impl LargeHellos {
     pub fn last(&self, endpoint: &Endpoint) -> Option<&LargeHello> {
         self.endpoints.get(&endpoint.to_string())?.last.as_ref()
     }
-}
-
-fn jitter(node: &str, endpoint: &str, now: Moment) -> f64 {
-    share(hash(&[node, endpoint, &now.0.as_secs().to_string()]))
 }
 
 #[cfg(test)]

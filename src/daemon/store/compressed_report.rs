@@ -49,7 +49,7 @@ impl fmt::Debug for Compressor {
 }
 
 /// A report, compressed.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct CompressedReport(Arc<[u8]>);
 
 impl CompressedReport {
@@ -61,12 +61,6 @@ impl CompressedReport {
     pub fn text(&self) -> Option<String> {
         let bytes = decompress_to_vec_with_limit(&self.0, LONGEST).ok()?;
         String::from_utf8(bytes).ok()
-    }
-}
-
-impl fmt::Debug for CompressedReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CompressedReport({} bytes)", self.size())
     }
 }
 

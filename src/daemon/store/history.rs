@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::compressed_report::CompressedReport;
 use super::summary::{PathSummary, RunSummary, TransferSummary};
 use crate::daemon::schedule::admission::Deferred;
 use crate::daemon::schedule::timetable::Tier;
-use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::level::Confidence;
 use crate::diagnose::path::history::{Published, Round};
 use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
@@ -89,8 +90,6 @@ pub struct TargetHistory {
     runs: VecDeque<Arc<Run>>,
     /// Those that have failed, however long ago.
     failures: VecDeque<Arc<Run>>,
-    /// Bytes of the reports that are kept.
-    memory: usize,
     /// Of the newest run that told anything.
     pub summary: Option<RunSummary>,
     pub transfer: Option<TransferSummary>,
@@ -108,17 +107,15 @@ struct LegClass {
     published: Published,
     confidence: Option<Confidence>,
     server: String,
-    /// Of the newest run.
-    seen: Option<PathClass>,
 }
 
-/// What is published of a leg's way.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// What is published of a leg's way; the API has it as it is here.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct LegPath<'a> {
     pub leg: Role,
+    pub server: &'a str,
     pub class: PathClass,
     pub confidence: Confidence,
-    pub server: &'a str,
 }
 
 /// What a run changed.
@@ -154,23 +151,18 @@ impl TargetHistory {
             }
             self.summary = Some(summary);
         }
-        changes.appeared = self
-            .findings()
-            .filter(|finding| !before.contains(&finding.cause.code()))
-            .cloned()
-            .collect();
-        let now: Vec<&'static str> = self.findings().map(|f| f.cause.code()).collect();
-        changes.gone = before
-            .into_iter()
-            .filter(|code| !now.contains(code))
-            .collect();
+        let new = |finding: &&Finding| !before.contains(&finding.cause.code());
+        changes.appeared = self.findings().filter(new).cloned().collect();
+        changes.gone = before;
+        for finding in self.findings() {
+            changes.gone.retain(|code| *code != finding.cause.code());
+        }
         changes.gone.dedup();
         let run = Arc::new(run);
         if run.outcome.is_failure() {
             push(&mut self.failures, Arc::clone(&run), keep.failures);
         }
         push(&mut self.runs, run, keep.runs);
-        self.memory = self.weigh();
         changes
     }
 
@@ -194,7 +186,6 @@ impl TargetHistory {
                 leg.confidence = Some(path.confidence);
                 leg.server.clone_from(&path.server);
             }
-            leg.seen = path.class;
         }
         // A leg that was not come to is as it was: another one failed before it.
     }
@@ -204,9 +195,9 @@ impl TargetHistory {
         self.classes.iter().filter_map(|(leg, known)| {
             Some(LegPath {
                 leg: *leg,
+                server: &known.server,
                 class: known.published.class()?,
                 confidence: known.confidence?,
-                server: &known.server,
             })
         })
     }
@@ -214,12 +205,8 @@ impl TargetHistory {
     /// What is wrong: now, and with the newest transfer; the worst first.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         let of_transfer = self.transfer.iter().flat_map(|transfer| &transfer.findings);
-        let mut all: Vec<&Finding> = self
-            .summary
-            .iter()
-            .flat_map(|summary| &summary.findings)
-            .chain(of_transfer)
-            .collect();
+        let of_summary = self.summary.iter().flat_map(|summary| &summary.findings);
+        let mut all: Vec<&Finding> = of_summary.chain(of_transfer).collect();
         all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         all.into_iter()
     }
@@ -233,18 +220,11 @@ impl TargetHistory {
         }
     }
 
-    pub fn severity(&self) -> Option<Severity> {
-        self.findings().next().map(|finding| finding.severity)
-    }
-
     /// The newest run first; failures of long ago last.
     pub fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
         let oldest = self.runs.front().map_or(0, |run| run.id);
-        let old = self
-            .failures
-            .iter()
-            .rev()
-            .filter(move |run| run.id < oldest);
+        let failures = self.failures.iter().rev();
+        let old = failures.filter(move |run| run.id < oldest);
         self.runs.iter().rev().chain(old)
     }
 
@@ -258,14 +238,8 @@ impl TargetHistory {
 
     /// Bytes of the reports that are kept.
     pub fn memory(&self) -> usize {
-        self.memory
-    }
-
-    fn weigh(&self) -> usize {
-        self.runs()
-            .filter_map(|run| run.report.as_ref())
-            .map(CompressedReport::size)
-            .sum()
+        let reports = self.runs().filter_map(|run| run.report.as_ref());
+        reports.map(CompressedReport::size).sum()
     }
 
     /// Drops the oldest full report that may go, and says how large it was: the newest stays, of all
@@ -289,7 +263,6 @@ impl TargetHistory {
                 });
             }
         }
-        self.memory = self.weigh();
         Some(size)
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::daemon::schedule::backoff::Answered;
+use crate::diagnose::Finding;
 use crate::diagnose::level::Confidence;
 use crate::diagnose::throughput::Throughput;
-use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg, RateLimit, Walk};
-use crate::model::fault::{HttpFault, ManifestFault, TokenFault};
+use crate::model::fault::{HttpFault, ManifestFault, Phase, TokenFault};
 use crate::model::path::PathClass;
 use crate::model::step::Step;
 use crate::model::units::Bytes;
@@ -21,7 +21,6 @@ use crate::report::Report;
 /// The part of a report that is published.
 #[derive(Clone, Debug)]
 pub struct RunSummary {
-    pub pull: Pull,
     pub phases: Vec<PhaseSummary>,
     pub paths: Vec<PathSummary>,
     /// Of all but how fast layers come; the worst first.
@@ -44,37 +43,9 @@ pub struct RunSummary {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PhaseSummary {
     pub leg: Role,
-    pub phase: PhaseName,
+    pub phase: Phase,
     pub success: bool,
     pub took: Duration,
-}
-
-/// Phases as they are published; the first three as blackbox_exporter names them.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum PhaseName {
-    Resolve,
-    Connect,
-    Tls,
-    /// `GET /v2/`.
-    Ping,
-    Token,
-    Manifest,
-    Blob,
-}
-
-impl PhaseName {
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Ping => "ping",
-            Self::Token => "token",
-            Self::Manifest => "manifest",
-            Self::Blob => "blob",
-        }
-    }
 }
 
 /// How a leg was reached.
@@ -110,7 +81,6 @@ impl RunSummary {
             .partition(|finding| finding.cause.is_of_transfer());
         let paths = verdict.paths.iter().filter(|path| path.of_host.is_none());
         Self {
-            pull: verdict.pull,
             phases: phases(walk),
             paths: paths
                 .map(|path| PathSummary {
@@ -140,11 +110,6 @@ impl RunSummary {
             answered: answered(walk, evidence.started),
         }
     }
-
-    /// Critical findings first; without any, whether a pull would succeed.
-    pub fn worst(&self) -> Option<&Finding> {
-        self.findings.first()
-    }
 }
 
 fn leg_of(walk: &Walk, role: Role) -> Option<&Leg> {
@@ -152,12 +117,8 @@ fn leg_of(walk: &Walk, role: Role) -> Option<&Leg> {
 }
 
 fn addresses(leg: &Leg) -> Vec<IpAddr> {
-    let mut addresses = leg
-        .resolve
-        .outcome
-        .done()
-        .map(|resolution| resolution.addresses.clone())
-        .unwrap_or_default();
+    let found = leg.resolve.outcome.done();
+    let mut addresses = found.map_or_else(Vec::new, |found| found.addresses.clone());
     addresses.sort_unstable();
     addresses
 }
@@ -165,8 +126,8 @@ fn addresses(leg: &Leg) -> Vec<IpAddr> {
 /// Every phase that was run, each once: of several legs with a role (redirects), the last.
 fn phases(walk: &Walk) -> Vec<PhaseSummary> {
     let mut found: Vec<PhaseSummary> = Vec::new();
-    let mut note = |leg, phase, success, took: Option<Duration>| {
-        let Some(took) = took else { return };
+    let mut note = |leg, phase, ran: Option<(bool, Duration)>| {
+        let Some((success, took)) = ran else { return };
         found.retain(|known: &PhaseSummary| (known.leg, known.phase) != (leg, phase));
         found.push(PhaseSummary {
             leg,
@@ -176,81 +137,49 @@ fn phases(walk: &Walk) -> Vec<PhaseSummary> {
         });
     };
     for leg in &walk.legs {
-        let role = leg.role;
-        let (resolve, connect, tls) =
-            (&leg.resolve.outcome, &leg.connect.outcome, &leg.tls.outcome);
-        note(
-            role,
-            PhaseName::Resolve,
-            resolve.done().is_some(),
-            resolve.took(),
-        );
-        note(
-            role,
-            PhaseName::Connect,
-            connect.done().is_some(),
-            connect.took(),
-        );
-        note(role, PhaseName::Tls, tls.done().is_some(), tls.took());
+        note(leg.role, Phase::Resolve, ran(&leg.resolve.outcome));
+        note(leg.role, Phase::Connect, ran(&leg.connect.outcome));
+        note(leg.role, Phase::Tls, ran(&leg.tls.outcome));
     }
-    let registry = Role::Registry;
-    note(
-        registry,
-        PhaseName::Ping,
-        walk.ping.done().is_some(),
-        walk.ping.took(),
-    );
+    note(Role::Registry, Phase::Ping, ran(&walk.ping));
     // The attempt that decided. One of long ago is not of this run.
     if let Some(attempt) = walk.attempts.last().filter(|attempt| attempt.at.is_none()) {
-        let token = &attempt.token;
-        note(
-            Role::Token,
-            PhaseName::Token,
-            token.done().is_some(),
-            token.took(),
-        );
-        let head = attempt.head.took();
-        let fetched = walk.manifest.took();
-        let took = head
-            .or(fetched)
-            .map(|_| head.unwrap_or_default() + fetched.unwrap_or_default());
+        note(Role::Token, Phase::Token, ran(&attempt.token));
         let success = attempt.head.done().is_some() && walk.manifest.fault().is_none();
-        note(registry, PhaseName::Manifest, success, took);
+        let took = [attempt.head.took(), walk.manifest.took()];
+        let took = took
+            .into_iter()
+            .flatten()
+            .reduce(|head, fetched| head + fetched);
+        let manifest = took.map(|took| (success, took));
+        note(Role::Registry, Phase::Manifest, manifest);
     }
-    note(
-        Role::Blob,
-        PhaseName::Blob,
-        walk.blob.done().is_some(),
-        walk.blob.took(),
-    );
+    note(Role::Blob, Phase::Blob, ran(&walk.blob));
     found
 }
 
+/// Whether it succeeded, and how long it took, if it was run.
+fn ran<T, F>(step: &Step<T, F>) -> Option<(bool, Duration)> {
+    Some((step.done().is_some(), step.took()?))
+}
+
 fn certificate(leg: &Leg) -> Option<(Role, Timestamp)> {
-    let first = leg
+    let ends = leg
         .tls
         .chain
         .iter()
-        .map(|certificate| certificate.not_after)
-        .min()?;
-    Some((leg.role, first))
+        .map(|certificate| certificate.not_after);
+    Some((leg.role, ends.min()?))
 }
 
 /// Of the credential that was let in, or else of the last that was tried.
 fn credential(evidence: &Evidence) -> Option<Timestamp> {
     let used = evidence.walk.attempts.last()?.credential.as_ref()?;
-    let source = evidence
-        .keyring
-        .sources
-        .iter()
-        .find(|source| source.source == used.source)?;
+    let mut sources = evidence.keyring.sources.iter();
+    let source = sources.find(|source| source.source == used.source)?;
     let is_for = |key: &Option<String>| key.as_ref().is_none_or(|key| *key == used.key);
-    source
-        .expiries
-        .iter()
-        .filter(|expiry| is_for(&expiry.key))
-        .filter_map(|expiry| expiry.expires)
-        .min()
+    let expiries = source.expiries.iter().filter(|expiry| is_for(&expiry.key));
+    expiries.filter_map(|expiry| expiry.expires).min()
 }
 
 fn requests(walk: &Walk) -> u32 {
@@ -261,10 +190,8 @@ fn requests(walk: &Walk) -> u32 {
         .sum();
     let fetched = walk.manifest.done().map_or(0, |found| found.fetched);
     let blob = ran(walk.blob.took()) + walk.blob.done().map_or(0, |found| found.redirects.len());
-    let transfer = walk
-        .transfer
-        .as_ref()
-        .map_or(0, |transfer| transfer.streams.len());
+    let transfer = walk.transfer.as_ref();
+    let transfer = transfer.map_or(0, |transfer| transfer.streams.len());
     let all = ran(walk.ping.took()) + of_attempts + fetched + blob + transfer;
     u32::try_from(all).unwrap_or(u32::MAX)
 }
@@ -281,15 +208,13 @@ fn hellos(walk: &Walk, started: Timestamp) -> u32 {
 /// The word of the registry's servers on how much is too much.
 pub fn answered(walk: &Walk, now: Timestamp) -> Option<Answered> {
     let mut faults: Vec<&HttpFault> = Vec::new();
+    let mut let_in = walk.ping.done().is_some();
     faults.extend(walk.ping.fault());
     for attempt in walk.attempts.iter().filter(|attempt| attempt.at.is_none()) {
+        let_in |= attempt.head.done().is_some();
         faults.extend(attempt.head.fault());
-        faults.extend(
-            attempt
-                .exchanges
-                .iter()
-                .filter_map(|exchange| exchange.outcome.fault()),
-        );
+        let exchanges = attempt.exchanges.iter();
+        faults.extend(exchanges.filter_map(|exchange| exchange.outcome.fault()));
         if let Some(TokenFault::Http { fault } | TokenFault::Rejected { fault }) =
             attempt.token.fault()
         {
@@ -300,11 +225,7 @@ pub fn answered(walk: &Walk, now: Timestamp) -> Option<Answered> {
         faults.push(fault);
     }
     faults.extend(walk.blob.fault());
-    let let_in = walk
-        .attempts
-        .iter()
-        .any(|attempt| attempt.at.is_none() && attempt.head.done().is_some());
-    let mut worst = (walk.ping.done().is_some() || let_in).then_some(Answered::Well);
+    let mut worst = let_in.then_some(Answered::Well);
     for fault in faults {
         let HttpFault::Status {
             status,

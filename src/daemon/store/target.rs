@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::config::{self, Config, CredentialFiles, Expect};
 use crate::daemon::schedule::timetable::Rhythm;
 use crate::model::platform::Platform;
@@ -15,20 +17,12 @@ use crate::workload::discovery::{Use, Wanted};
 const USES_TOLD: usize = 3;
 
 /// Where a target comes from.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TargetSource {
     Configuration,
     /// Pods of this node.
     Pods,
-}
-
-impl TargetSource {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Configuration => "configuration",
-            Self::Pods => "pods",
-        }
-    }
 }
 
 /// An image whose way is watched.
@@ -75,7 +69,7 @@ impl Target {
     }
 
     /// One that pods want.
-    fn discovered(wanted: &Wanted, config: &Config) -> Self {
+    pub fn discovered(wanted: &Wanted, config: &Config) -> Self {
         let reference = wanted.witness.clone();
         Self {
             name: Arc::from(wanted.name.as_str()),
@@ -105,8 +99,7 @@ impl Target {
             let stands_for = |target: &&mut Self| target.stands_for(wanted, config);
             let mut same: Vec<&mut Self> = targets.iter_mut().filter(stands_for).collect();
             same.sort_by_key(|target| target.reference != wanted.witness);
-            let same = same.into_iter().next();
-            match same {
+            match same.into_iter().next() {
                 Some(target) => {
                     target.uses.extend(wanted.uses.iter().cloned());
                     target.sources.push(TargetSource::Pods);
@@ -133,7 +126,7 @@ impl Target {
 
     /// Each pod that wants it, as a finding names it.
     pub fn pods(&self) -> Vec<PodUse> {
-        let uses = self.uses.iter().take(USES_TOLD);
+        let (uses, secrets) = (self.uses.iter().take(USES_TOLD), self.secrets.as_ref());
         uses.map(|one| PodUse {
             path: "the cluster".to_owned(),
             kind: "Pod".to_owned(),
@@ -144,10 +137,7 @@ impl Target {
             policy: one.policy,
             policy_is_default: false,
             image_present: one.is_present,
-            pull_secrets: self
-                .secrets
-                .as_ref()
-                .map_or_else(Vec::new, |secrets| secrets.names.clone()),
+            pull_secrets: secrets.map_or_else(Vec::new, |secrets| secrets.names.clone()),
             service_account: None,
             eip: Vec::new(),
             progress_deadline: None,
@@ -158,10 +148,8 @@ impl Target {
 
     /// The rate that is wished for: what was asked for outright, and what the time allowed comes to.
     pub fn required(&self, image: Option<Bytes>) -> Option<f64> {
-        let outright = self
-            .expect
-            .throughput_mbit
-            .map(|mbit| f64::from(mbit.0) * 1e6 / 8.0);
+        let outright = self.expect.throughput_mbit;
+        let outright = outright.map(|mbit| f64::from(mbit.0) * 1e6 / 8.0);
         let within = self.expect.pull_within.map(|wait| wait.0.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "images are below 2^53 bytes")]
         let by_time = image

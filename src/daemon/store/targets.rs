@@ -7,17 +7,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::history::{Changes, Keep, Run, TargetHistory};
-use super::summary::{PhaseName, RunSummary};
+use super::summary::RunSummary;
 use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::target::Target;
+use crate::diagnose::throughput::Throughput;
 use crate::kubernetes::follow::{self, View};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
+use crate::model::fault::Phase;
 use crate::model::histogram::{BYTES_PER_SECOND, Histogram, SECONDS};
 use crate::model::kubelet::KubeletVersion;
 use crate::model::proxy::ProxySettings;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
+use crate::serving::reload::Reload;
 use crate::workload::discovery::Discovered;
 
 /// Read by metrics, page and API while the runner writes it.
@@ -37,7 +40,9 @@ pub struct TargetStore {
     /// `None` where nothing is shared with other nodes.
     pub leases: Option<LeaseAccess>,
     pub counters: Counters,
-    pub reload: ReloadStatus,
+    /// How late checks began.
+    pub lag: Histogram,
+    pub reload: Reload,
     pub vantage: Option<Arc<Vantage>>,
     pub proxies: ProxySettings,
     pub limits: BudgetStatus,
@@ -64,10 +69,7 @@ impl Watched {
     /// Its own; a disturbed one is not what the way gives.
     fn own_rate(&self) -> Option<f64> {
         let rates = self.history.transfer.as_ref()?.rates.as_ref()?;
-        if rates.disturbed.is_some() {
-            return None;
-        }
-        Some(rates.all.or(rates.one)?.bytes_per_second)
+        Some(rates.undisturbed()?.bytes_per_second)
     }
 
     /// Its own, or else the newest of its registry.
@@ -80,7 +82,7 @@ impl Watched {
 /// A registry, over all targets that have it.
 #[derive(Debug)]
 pub struct RegistryStats {
-    pub phases: BTreeMap<PhaseName, Histogram>,
+    pub phases: BTreeMap<Phase, Histogram>,
     pub throughput: Histogram,
     /// What transfer tests have read.
     pub spent: u64,
@@ -120,7 +122,7 @@ pub enum LeaseAccess {
 }
 
 /// Of the process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counters {
     pub runs: BTreeMap<(Tier, &'static str), u64>,
     /// Findings that have appeared, by cause.
@@ -136,38 +138,8 @@ pub struct Counters {
     pub panics: u64,
     pub missed: u64,
     pub starved: u64,
-    pub lag: Histogram,
     pub running: usize,
     pub state_errors: u64,
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self {
-            runs: BTreeMap::new(),
-            findings: BTreeMap::new(),
-            on_demand: BTreeMap::new(),
-            events: EventCounts::default(),
-            skipped: BTreeMap::new(),
-            slots: BTreeMap::new(),
-            panics: 0,
-            missed: 0,
-            starved: 0,
-            lag: Histogram::new(SECONDS),
-            running: 0,
-            state_errors: 0,
-        }
-    }
-}
-
-/// The last time that the configuration was read.
-#[derive(Clone, Debug)]
-pub struct ReloadStatus {
-    pub at: Timestamp,
-    /// Of the one in force.
-    pub success_at: Timestamp,
-    /// Why the one that was read last is not in force.
-    pub error: Option<String>,
 }
 
 /// Figures of the budgets, for those who look.
@@ -190,11 +162,8 @@ impl TargetStore {
             own_node: None,
             leases: None,
             counters: Counters::default(),
-            reload: ReloadStatus {
-                at,
-                success_at: at,
-                error: None,
-            },
+            lag: Histogram::new(SECONDS),
+            reload: Reload::begin(at),
             vantage: None,
             proxies: ProxySettings::default(),
             limits: BudgetStatus::default(),
@@ -223,30 +192,14 @@ impl TargetStore {
                 next: None,
             };
             self.targets.insert(Arc::clone(&target.name), watched);
-            self.registries
-                .entry(Arc::clone(&target.registry))
-                .or_default();
+            let registry = Arc::clone(&target.registry);
+            self.registries.entry(registry).or_default();
         }
-        let has = |name: &Arc<str>| {
-            self.targets
-                .values()
-                .any(|watched| watched.target.registry == *name)
-        };
-        let gone: Vec<Arc<str>> = self
-            .registries
-            .keys()
-            .filter(|name| !has(name))
-            .cloned()
-            .collect();
-        for name in gone {
-            self.registries.remove(&name);
-        }
+        let all = || self.targets.values();
+        self.registries
+            .retain(|name, _| all().any(|watched| watched.target.registry == *name));
         (self.keep, self.memory_limit) = (keep, memory_limit);
-        self.memory = self
-            .targets
-            .values()
-            .map(|watched| watched.history.memory())
-            .sum();
+        self.memory = all().map(|watched| watched.history.memory()).sum();
         self.forget();
     }
 
@@ -261,7 +214,7 @@ impl TargetStore {
     pub fn take(&mut self, name: &str, run: Run, summary: Option<RunSummary>) -> Option<Changes> {
         let key = (run.tier, run.outcome.as_str());
         *self.counters.runs.entry(key).or_default() += 1;
-        self.counters.lag.observe(run.lag.as_secs_f64());
+        self.lag.observe(run.lag.as_secs_f64());
         self.counters.starved += u64::from(run.starved);
         let watched = self.targets.get_mut(name)?;
         let registry = self.registries.get_mut(&watched.target.registry)?;
@@ -272,12 +225,9 @@ impl TargetStore {
         let changes = watched.history.take(run, summary, self.keep);
         self.memory = self.memory + watched.history.memory() - before;
         registry.path_changes += changes.classes.len() as u64;
+        let findings = &mut self.counters.findings;
         for finding in &changes.appeared {
-            *self
-                .counters
-                .findings
-                .entry(finding.cause.code())
-                .or_default() += 1;
+            *findings.entry(finding.cause.code()).or_default() += 1;
         }
         self.forget();
         Some(changes)
@@ -317,15 +267,14 @@ impl TargetStore {
     pub fn rates(&self) -> Rates<'_> {
         let mut newest = Rates::new();
         for watched in self.targets.values() {
-            let (Some(rate), Some(transfer)) = (watched.own_rate(), &watched.history.transfer)
-            else {
+            let transfer = watched.history.transfer.as_ref();
+            let Some((transfer, rate)) = transfer.zip(watched.own_rate()) else {
                 continue;
             };
-            let known = newest
-                .entry(&*watched.target.registry)
-                .or_insert((transfer.at, rate));
-            if known.0 <= transfer.at {
-                *known = (transfer.at, rate);
+            let own = (transfer.at, rate);
+            let known = newest.entry(&*watched.target.registry).or_insert(own);
+            if known.0 <= own.0 {
+                *known = own;
             }
         }
         newest
@@ -354,25 +303,20 @@ impl RegistryStats {
         }
         // Times of a starved run are not the network's.
         if !starved {
-            let mut sums: BTreeMap<PhaseName, Duration> = BTreeMap::new();
+            let mut sums: BTreeMap<Phase, Duration> = BTreeMap::new();
             for phase in &summary.phases {
                 *sums.entry(phase.phase).or_default() += phase.took;
             }
             for (phase, took) in sums {
-                let histogram = self
-                    .phases
-                    .entry(phase)
-                    .or_insert_with(|| Histogram::new(SECONDS));
+                let histogram = self.phases.entry(phase);
+                let histogram = histogram.or_insert_with(|| Histogram::new(SECONDS));
                 histogram.observe(took.as_secs_f64());
             }
         }
         if let Some(transfer) = &summary.transfer {
             self.spent += transfer.read.0;
-            let rates = transfer
-                .rates
-                .as_ref()
-                .filter(|rates| rates.disturbed.is_none());
-            if let Some(rate) = rates.and_then(|rates| rates.all.or(rates.one)) {
+            let rates = transfer.rates.as_ref();
+            if let Some(rate) = rates.and_then(Throughput::undisturbed) {
                 self.throughput.observe(rate.bytes_per_second);
             }
         }

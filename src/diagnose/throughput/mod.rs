@@ -56,6 +56,18 @@ pub struct Throughput {
     pub pull_seconds: Option<f64>,
 }
 
+impl Throughput {
+    /// By all streams, or else by one.
+    pub fn rate(&self) -> Option<Rate> {
+        self.all.or(self.one)
+    }
+
+    /// The same, where nothing has disturbed it.
+    pub fn undisturbed(&self) -> Option<Rate> {
+        self.rate().filter(|_| self.disturbed.is_none())
+    }
+}
+
 /// What a transfer comes to.
 pub fn judge(evidence: &Evidence) -> Option<Throughput> {
     judge_with_bound(evidence).map(|(throughput, _)| throughput)

@@ -1,21 +1,24 @@
 //! The status page: facts in HTML, readable without scripts, at night as by day. Pure; askama escapes
 //! all that comes from the network.
 
+use std::time::Duration;
+
 use askama::Template;
 use jiff::Timestamp;
 
-use super::metrics;
-use crate::daemon::store::history::{Outcome, Run};
+use crate::daemon::store::history::{LegPath, Outcome, Run};
 use crate::daemon::store::targets::{
     ClusterStatus, LeaseAccess, NodeStatus, Rates, TargetStore, Watched,
 };
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Finding, Pull};
 use crate::kubernetes::follow;
-use crate::model::fault::instant;
+use crate::model::endpoint::Role;
+use crate::model::fault::{Phase, instant};
 use crate::model::kubelet::KubeletVersion;
-use crate::model::units::Took;
+use crate::model::units::{Mbit, Took};
 use crate::model::vantage::NetworkView;
+use crate::serving::cluster::lost;
 use crate::workload::discovery::Use;
 
 /// Findings of a card; the rest are on the target's own page.
@@ -32,13 +35,13 @@ struct Index<'a> {
     /// Of the node, as the cluster knows it.
     about: Option<String>,
     warnings: Vec<String>,
-    cards: Vec<Card>,
+    cards: Vec<Card<'a>>,
 }
 
 #[derive(Template)]
 #[template(path = "target.html", config = "src/daemon/http/page/askama.toml")]
-struct TargetPage {
-    card: Card,
+struct TargetPage<'a> {
+    card: Card<'a>,
     no_rate: &'static str,
     rates: Option<Plot>,
     checks: Option<Plot>,
@@ -80,15 +83,15 @@ impl std::fmt::Display for Tone {
     }
 }
 
-struct Card {
+struct Card<'a> {
     name: String,
     tone: Tone,
     sign: &'static str,
     state: String,
     image: String,
-    findings: Vec<FindingView>,
+    findings: Vec<FindingView<'a>>,
     more: usize,
-    paths: Vec<PathView>,
+    paths: Vec<LegPath<'a>>,
     rate: String,
     rate_note: String,
     checked: String,
@@ -96,20 +99,10 @@ struct Card {
     uses: Vec<String>,
 }
 
-struct FindingView {
+struct FindingView<'a> {
     tone: Tone,
-    cause: &'static str,
     place: String,
-    seen: String,
-    facts: Vec<String>,
-    hint: String,
-}
-
-struct PathView {
-    leg: &'static str,
-    class: &'static str,
-    server: String,
-    confidence: &'static str,
+    of: &'a Finding,
 }
 
 struct RunLine {
@@ -141,19 +134,14 @@ struct Bar {
 /// All targets, the worst first.
 pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<String> {
     let rates = store.rates();
-    let mut cards: Vec<Card> = store
+    let mut cards: Vec<Card<'_>> = store
         .targets
         .values()
         .map(|watched| card(store, &rates, watched, now, SHOWN))
         .collect();
     cards.sort_by(|a, b| (a.tone, &a.name).cmp(&(b.tone, &b.name)));
     let count = |tone| cards.iter().filter(|card| card.tone == tone).count();
-    let (bad, open, warn, none) = (
-        count(Tone::Bad),
-        count(Tone::Open),
-        count(Tone::Warn),
-        count(Tone::None),
-    );
+    let [bad, open, warn, none] = [Tone::Bad, Tone::Open, Tone::Warn, Tone::None].map(count);
     let all = cards.len();
     let (tone, headline) = if bad > 0 {
         (Tone::Bad, format!("{bad} of {all} pulls would fail"))
@@ -164,10 +152,8 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
     } else if none == all {
         (Tone::None, "Not checked yet".to_owned())
     } else if warn > 0 {
-        (
-            Tone::Warn,
-            format!("Pulls would succeed; {warn} with a warning"),
-        )
+        let headline = format!("Pulls would succeed; {warn} with a warning");
+        (Tone::Warn, headline)
     } else {
         (Tone::Good, "All pulls would succeed".to_owned())
     };
@@ -222,16 +208,9 @@ fn of_cluster(cluster: &ClusterStatus) -> Vec<String> {
 
 /// The first few.
 fn some_of(names: &[String]) -> String {
-    let mut text = names
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > SHOWN {
-        text.push_str(", …");
-    }
-    text
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    shown + more
 }
 
 /// Who wants an image, and whether it is pulled for that.
@@ -283,53 +262,25 @@ pub(super) fn unshared(leases: &LeaseAccess) -> Option<String> {
 
 /// Since when the API server tells nothing of pods, where it does not.
 pub(super) fn lost_pods(cluster: &ClusterStatus) -> Option<String> {
-    match &cluster.state {
-        follow::State::Following => None,
-        follow::State::Unknown => Some(
-            "The API server was not heard yet: which images pods want is not known.".to_owned(),
-        ),
-        follow::State::Lost {
-            since,
-            reason,
-            is_forbidden,
-        } => {
-            let advice = if *is_forbidden {
-                " Allow list and watch of pods (docs/kubernetes.md)."
-            } else {
-                ""
-            };
-            Some(format!(
-                "The API server does not tell since {}: {reason}.{advice} What pods wanted then is still checked.",
-                instant(*since)
-            ))
-        }
+    if cluster.state == follow::State::Unknown {
+        let text = "The API server was not heard yet: which images pods want is not known.";
+        return Some(text.to_owned());
     }
+    let advice = " Allow list and watch of pods (docs/kubernetes.md).";
+    let lost = lost(&cluster.state, "", advice)?;
+    Some(lost + " What pods wanted then is still checked.")
 }
 
 /// The same of this node's own Node. Nothing but what is known of the place depends on it.
 pub(super) fn lost_node(own: &NodeStatus) -> Option<String> {
-    match &own.state {
-        follow::State::Following if own.facts.is_none() => Some(
-            "The API server has no Node of this name; vantage.node, --node or NODE_NAME gives it."
-                .to_owned(),
-        ),
-        follow::State::Following | follow::State::Unknown => None,
-        follow::State::Lost {
-            since,
-            reason,
-            is_forbidden,
-        } => {
-            let advice = if *is_forbidden {
-                " Allow list and watch of nodes (docs/kubernetes.md), or set kubernetes.node: off."
-            } else {
-                ""
-            };
-            Some(format!(
-                "The API server does not tell of this Node since {}: {reason}.{advice}",
-                instant(*since)
-            ))
-        }
+    if own.state.is_following() && own.facts.is_none() {
+        let text =
+            "The API server has no Node of this name; vantage.node, --node or NODE_NAME gives it.";
+        return Some(text.to_owned());
     }
+    let advice =
+        " Allow list and watch of nodes (docs/kubernetes.md), or set kubernetes.node: off.";
+    lost(&own.state, " of this Node", advice)
 }
 
 /// This node in a line, as the cluster knows it.
@@ -350,12 +301,8 @@ fn about(own: &NodeStatus, now: Timestamp) -> Option<String> {
     }
     parts.extend(facts.zone.as_ref().map(|zone| format!("zone {zone}")));
     parts.extend(facts.runtime.clone());
-    parts.extend(
-        facts
-            .kubelet
-            .as_ref()
-            .map(|version| format!("kubelet {version}")),
-    );
+    let kubelet = facts.kubelet.as_ref();
+    parts.extend(kubelet.map(|version| format!("kubelet {version}")));
     (!parts.is_empty()).then(|| parts.join(" · "))
 }
 
@@ -384,7 +331,7 @@ pub(super) fn target(
         checks: plot(
             &runs,
             |run| Some(run.took.as_secs_f64()),
-            |seconds| Took(std::time::Duration::from_secs_f64(seconds)).to_string(),
+            |seconds| Took(Duration::from_secs_f64(seconds)).to_string(),
             "durations",
         ),
         runs: runs.iter().map(|run| line(run)).collect(),
@@ -420,29 +367,24 @@ pub(super) fn vantage(text: Option<String>) -> askama::Result<String> {
     .render()
 }
 
-fn card(
+fn card<'a>(
     store: &TargetStore,
     rates: &Rates<'_>,
-    watched: &Watched,
+    watched: &'a Watched,
     now: Timestamp,
     most: usize,
-) -> Card {
+) -> Card<'a> {
     let kubelet = store.kubelet();
     let (target, history) = (&watched.target, &watched.history);
-    let newest = history.newest().map(|run| run.outcome);
-    let tone = match newest {
-        None => Tone::None,
-        Some(Outcome::Verdict(Pull::WouldFail)) => Tone::Bad,
-        Some(Outcome::Verdict(Pull::WouldSucceed))
-            if history.severity() >= Some(Severity::Warning) =>
-        {
-            Tone::Warn
-        }
-        Some(Outcome::Verdict(Pull::WouldSucceed)) => Tone::Good,
-        Some(_) => Tone::Open,
+    let uses = target.uses.iter();
+    let newest = history.newest();
+    let is_warned = |finding: &Finding| finding.severity >= Severity::Warning;
+    let tone = match newest.map_or(Tone::None, |run| tone(run)) {
+        Tone::Good if history.findings().any(is_warned) => Tone::Warn,
+        tone => tone,
     };
-    let state = newest.map_or("not checked yet", outcome);
-    let findings: Vec<FindingView> = history.findings().map(finding).collect();
+    let state = newest.map_or("not checked yet", |run| outcome(run.outcome));
+    let findings: Vec<FindingView<'_>> = history.findings().map(finding).collect();
     let more = findings.len().saturating_sub(most);
     let (rate, rate_note) = rate(rates, watched);
     Card {
@@ -462,31 +404,20 @@ fn card(
         image: target.reference.to_string(),
         findings: findings.into_iter().take(most).collect(),
         more,
-        paths: history
-            .paths()
-            .map(|path| PathView {
-                leg: path.leg.as_str(),
-                class: path.class.describe(),
-                server: path.server.to_owned(),
-                confidence: metrics::confidence(path.confidence),
-            })
-            .collect(),
+        paths: history.paths().collect(),
         rate,
         rate_note,
         checked: checked(watched, now),
-        uses: watched
-            .target
-            .uses
-            .iter()
-            .map(|one| used(one, kubelet.as_ref()))
-            .collect(),
+        uses: uses.map(|one| used(one, kubelet.as_ref())).collect(),
     }
 }
 
-fn finding(finding: &Finding) -> FindingView {
-    let leg = finding.leg.map(|leg| leg.as_str().to_owned());
-    let phase = finding.phase.map(|phase| phase.as_str().to_owned());
-    let mut place: Vec<String> = leg.into_iter().chain(phase).collect();
+fn finding(finding: &Finding) -> FindingView<'_> {
+    let (leg, phase) = (
+        finding.leg.map(Role::as_str),
+        finding.phase.map(Phase::as_str),
+    );
+    let mut place: Vec<&str> = leg.into_iter().chain(phase).collect();
     place.dedup();
     FindingView {
         tone: match finding.severity {
@@ -494,11 +425,8 @@ fn finding(finding: &Finding) -> FindingView {
             Severity::Warning => Tone::Warn,
             Severity::Info => Tone::None,
         },
-        cause: finding.cause.code(),
         place: place.join(", "),
-        seen: finding.evidence.first().cloned().unwrap_or_default(),
-        facts: finding.evidence.clone(),
-        hint: finding.hint.clone(),
+        of: finding,
     }
 }
 
@@ -509,11 +437,8 @@ fn rate(newest: &Rates<'_>, watched: &Watched) -> (String, String) {
     };
     let mut notes = Vec::new();
     let own = history.transfer.as_ref().and_then(|transfer| {
-        let rates = transfer
-            .rates
-            .as_ref()
-            .filter(|rates| rates.disturbed.is_none())?;
-        Some((transfer.at, rates.bound_by, rates.all.or(rates.one)?))
+        let rates = transfer.rates.as_ref()?;
+        Some((transfer.at, rates.bound_by, rates.undisturbed()?))
     });
     match own {
         Some((at, bound_by, measured)) => {
@@ -532,7 +457,7 @@ fn rate(newest: &Rates<'_>, watched: &Watched) -> (String, String) {
     }
     #[expect(clippy::cast_precision_loss, reason = "images are below 2^53 bytes")]
     if let Some(image) = history.image {
-        let seconds = std::time::Duration::from_secs_f64((image.0 as f64 / rate).min(1e7));
+        let seconds = Duration::from_secs_f64((image.0 as f64 / rate).min(1e7));
         notes.push(format!("layers of {image} take about {}", Took(seconds)));
     }
     (mbit(rate), notes.join(", "))
@@ -540,11 +465,8 @@ fn rate(newest: &Rates<'_>, watched: &Watched) -> (String, String) {
 
 /// As clouds sell it, and as one reads it in a log.
 fn mbit(bytes_per_second: f64) -> String {
-    format!(
-        "{:.1} Mbit/s ({:.2} MiB/s)",
-        bytes_per_second * 8.0 / 1e6,
-        bytes_per_second / f64::from(1 << 20)
-    )
+    let mib = bytes_per_second / f64::from(1 << 20);
+    format!("{} ({mib:.2} MiB/s)", Mbit(bytes_per_second))
 }
 
 fn checked(watched: &Watched, now: Timestamp) -> String {
@@ -569,9 +491,8 @@ fn checked(watched: &Watched, now: Timestamp) -> String {
         });
     }
     if let Some(deferred) = &history.deferred {
-        let until = deferred
-            .until
-            .map_or_else(String::new, |at| format!(" until {}", instant(at)));
+        let until = deferred.until;
+        let until = until.map_or_else(String::new, |at| format!(" until {}", instant(at)));
         parts.push(format!("held back{until} ({})", deferred.reason));
     } else if let Some(next) = watched.next {
         parts.push(format!("next check {}", instant(next)));
@@ -634,11 +555,8 @@ fn plot(
     shown: impl Fn(f64) -> String,
     what: &str,
 ) -> Option<Plot> {
-    let mut values: Vec<(&Run, f64)> = runs
-        .iter()
-        .filter_map(|run| Some((*run, value(run)?)))
-        .collect();
-    values.reverse();
+    let values = runs.iter().rev();
+    let values: Vec<(&Run, f64)> = values.filter_map(|run| Some((*run, value(run)?))).collect();
     let most = values.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     if most <= 0.0 {
         return None;
@@ -662,14 +580,10 @@ fn plot(
             ),
         }
     });
+    let newest = values.last();
+    let newest = newest.map_or_else(String::new, |(_, value)| shown(*value));
     Some(Plot {
-        label: format!(
-            "{} {what}, the newest {}",
-            values.len(),
-            values
-                .last()
-                .map_or_else(String::new, |(_, value)| shown(*value))
-        ),
+        label: format!("{} {what}, the newest {newest}", values.len()),
         most: shown(most),
         bars: bars.collect(),
     })

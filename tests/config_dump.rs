@@ -526,7 +526,7 @@ fn shown(settings: &CriSettings, release: Release) -> Value {
         "headers": headers,
         "image_pull_progress_timeout": timeout,
         "use_local_image_pull": settings.use_local_image_pull,
-        "needs_local_pull": settings.needs_local_pull.is_some(),
+        "needs_local_pull": settings.needs_local_pull,
     })
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use kube::Client;
+use serde::Serialize;
 
 use super::args::duration;
 use super::error::Error;
@@ -26,8 +27,7 @@ pub(super) struct ClusterArgs {
 impl ClusterArgs {
     /// A client with the rights of whoever asks.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
-        let client = connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
-        Ok(client)
+        Ok(connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?)
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) struct DaemonArgs {
 }
 
 /// `shop/pull`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct Namespaced {
     pub(super) namespace: String,
     pub(super) name: String,

@@ -8,12 +8,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::ground::runtime;
 use super::output::SUCCESS;
 use super::place::read_config;
-use super::service::{bind, host_name, obey_signals, shown, start_logging, watch};
+use super::service::{LogArgs, bind, host_name, obey_signals, shown, watch};
 use crate::cluster::runner::Runner;
 use crate::cluster::serve::App;
-use crate::config::{Config, ListenAddress, LogFormat, LogLevel};
+use crate::config::{Config, ListenAddress};
 use crate::serving::http::serve;
 
 #[derive(Args, Debug)]
@@ -34,13 +35,8 @@ pub(super) struct ClusterArgs {
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
     namespace: Option<String>,
 
-    /// How much is logged, instead of `log.level`
-    #[arg(long, value_enum, value_name = "LEVEL", env = "PULLPATH_LOG_LEVEL")]
-    log_level: Option<LogLevel>,
-
-    /// How it is logged, instead of `log.format`
-    #[arg(long, value_enum, value_name = "FORMAT", env = "PULLPATH_LOG_FORMAT")]
-    log_format: Option<LogFormat>,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// Where a pod finds the namespace of its service account.
@@ -51,17 +47,11 @@ const NAMESPACE: &str = "pullpath";
 
 pub(super) fn run(args: ClusterArgs) -> Result<u8, Error> {
     let config = read_config(&args.config)?;
-    start_logging(
-        args.log_format.unwrap_or(config.log.format),
-        args.log_level.unwrap_or(config.log.level),
-    );
+    args.log.start(&config.log);
     let identity = args.identity.clone().or_else(host_name);
     let identity = identity.ok_or(Error::NoIdentity)?;
     // As `run`: what computes has a thread of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)?;
+    let runtime = runtime()?;
     runtime.block_on(watch_over(args, config, &identity))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(SUCCESS)

@@ -1,6 +1,5 @@
 //! The options that say with which credentials: files, a user, or Secrets of the cluster.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
@@ -79,14 +78,12 @@ impl CredentialArgs {
             None => None,
         };
         let wants_cluster = !self.secret.is_empty() || !self.service_account.is_empty();
-        let client = if wants_cluster {
-            Some(cluster.connect().await?)
+        let (client, asked) = if wants_cluster {
+            let client = cluster.connect().await?;
+            let asked = self.asked(&client).await?;
+            (Some(client), asked)
         } else {
-            None
-        };
-        let asked = match &client {
-            Some(client) => self.asked(client).await?,
-            None => Vec::new(),
+            (None, Vec::new())
         };
         Ok(Credentials {
             request: credentials::Request {
@@ -168,10 +165,10 @@ impl Credentials {
         reference: &Reference,
         for_pods: bool,
     ) -> Result<Vec<LoadedSource>, Error> {
-        let environment = |name: &str| -> Option<OsString> { std::env::var_os(name) };
         let mut request = self.request.clone();
         request.for_pods |= for_pods;
         let mut sources = of_cluster.sources.clone();
+        let environment = |name: &str| std::env::var_os(name);
         sources.extend(credentials::load(&request, reference, environment).await?);
         Ok(sources)
     }

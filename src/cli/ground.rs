@@ -1,7 +1,6 @@
 //! What all walks from here share: the network as options and configuration have it, and what is seen of
 //! this place.
 
-use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::vantage::ClusterTold;
 use crate::vantage::place::{Place, containerd_files};
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 #[command(next_help_heading = "containerd's settings")]
 pub(super) struct ContainerdArgs {
     /// The folder of containerd's REGISTRY/hosts.toml (its `config_path`) [default: as config.toml says]
@@ -52,34 +51,21 @@ pub(super) struct ContainerdArgs {
 impl ContainerdArgs {
     /// With what the configuration names where an option names nothing.
     fn or(&self, network: &Network) -> containerd::Request {
-        let configured = containerd_files(network);
-        let own_folder = self.hosts_dir.is_some() || self.containerd_config.is_some();
-        containerd::Request {
-            hosts_dir: if own_folder {
-                self.hosts_dir.clone()
-            } else {
-                configured.hosts_dir
-            },
-            config: if own_folder {
-                self.containerd_config.clone()
-            } else {
-                configured.config
-            },
-            proxy_from: if self.proxy_from.is_empty() {
-                configured.proxy_from
-            } else {
-                self.proxy_from.clone()
-            },
-            root: configured.root,
-            may_lack: containerd::MayLack {
-                hosts: !own_folder,
-                proxies: self.proxy_from.is_empty(),
-            },
+        let mut request = containerd_files(network);
+        if self.hosts_dir.is_some() || self.containerd_config.is_some() {
+            request.hosts_dir.clone_from(&self.hosts_dir);
+            request.config.clone_from(&self.containerd_config);
+            request.may_lack.hosts = false;
         }
+        if !self.proxy_from.is_empty() {
+            request.proxy_from.clone_from(&self.proxy_from);
+            request.may_lack.proxies = false;
+        }
+        request
     }
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
     /// Talk plain HTTP to the registry, as hosts.toml with `server = "http://…"` does
@@ -146,7 +132,6 @@ pub(super) struct Ground {
     pub(super) edges: Arc<Edges>,
     pub(super) network: Network,
     place: Arc<Place>,
-    base: Vantage,
 }
 
 impl Ground {
@@ -158,21 +143,20 @@ impl Ground {
         wait: Duration,
         trace: bool,
     ) -> Result<Self, Error> {
-        let (config, wishes) = place.load(wait)?;
+        let config = place.load()?;
         let settings = Settings::load(&containerd.or(&config.network), |name| {
             std::env::var(name).ok()
         })?;
-        let place = Place::load(&wishes, &settings)?;
-        let base = place.vantage(&settings);
+        let place = Place::load(&config.network, wait, &settings)?;
         let edges = Edges {
             resolver: place.resolver.clone(),
             overrides: network.resolve.clone(),
             families: place.families,
             trust: place.trust.clone(),
+            vantage: place.vantage(&settings),
             settings,
             trace,
             transfer_turn: Mutex::new(()),
-            vantage: base.clone(),
             netlink: Place::netlink().await,
             wait,
             known: Arc::new(KnownManifests::default()),
@@ -181,7 +165,6 @@ impl Ground {
             edges: Arc::new(edges),
             network: config.network,
             place: Arc::new(place),
-            base,
         })
     }
 
@@ -192,12 +175,8 @@ impl Ground {
 
     /// Looks around, beside the walks, which don't wait for it.
     pub(super) fn look(&self) -> JoinHandle<Vantage> {
-        let (place, base, network) = (
-            Arc::clone(&self.place),
-            self.base.clone(),
-            self.network.clone(),
-        );
-        let netlink = self.edges.netlink.clone();
+        let (place, network) = (Arc::clone(&self.place), self.network.clone());
+        let (base, netlink) = (self.edges.vantage.clone(), self.edges.netlink.clone());
         tokio::spawn(async move {
             place
                 .look(base, &network, &ClusterTold::NOT_ASKED, netlink)
@@ -211,7 +190,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error: io::Error| Error::Runtime(error))
+        .map_err(Error::Runtime)
 }
 
 fn override_of(text: &str) -> Result<Override, String> {

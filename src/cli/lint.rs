@@ -9,13 +9,13 @@ use jiff::Timestamp;
 
 use super::args::long_duration;
 use super::error::Error;
-use super::output::{FAILURE, Output, SUCCESS, When, use_color};
+use super::ground::runtime;
+use super::output::{FAILURE, Printing, SUCCESS};
 use crate::kubernetes::client::connect;
 use crate::kubernetes::secrets::Access;
 use crate::kubernetes::workloads::Scope;
 use crate::lint::follow::look;
 use crate::report::lint::{LintDocument, render};
-use crate::report::text::Style;
 
 #[derive(Args, Debug)]
 #[command(
@@ -51,13 +51,8 @@ pub(super) struct LintArgs {
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = long_duration)]
     timeout: Duration,
 
-    /// How to print the result
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-
-    /// When to colour the text
-    #[arg(long, value_enum, default_value_t = When::Auto)]
-    color: When,
+    #[command(flatten)]
+    printing: Printing,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -69,11 +64,7 @@ enum Secrets {
 }
 
 pub(super) fn run(args: &LintArgs, out: &mut dyn Write) -> Result<u8, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)?;
-    let snapshot = runtime.block_on(async {
+    let snapshot = runtime()?.block_on(async {
         let client = connect(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
         let namespaces = match (args.all_namespaces, args.namespace.is_empty()) {
             (true, _) => Vec::new(),
@@ -97,20 +88,7 @@ pub(super) fn run(args: &LintArgs, out: &mut dyn Write) -> Result<u8, Error> {
             .map_err(Error::from)
     })?;
     let document = LintDocument::new(Timestamp::now(), snapshot);
-    match args.output {
-        Output::Text => {
-            let style = Style {
-                color: use_color(args.color),
-            };
-            out.write_all(render(&document, style).as_bytes())
-                .map_err(Error::Write)?;
-        }
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &document)
-                .map_err(|e| Error::Write(e.into()))?;
-            out.write_all(b"\n").map_err(Error::Write)?;
-        }
-    }
+    args.printing.print(&document, render, out)?;
     Ok(if document.lint.is_critical() {
         FAILURE
     } else {

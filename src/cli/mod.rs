@@ -20,6 +20,7 @@ mod replay;
 mod run;
 mod secret;
 mod service;
+mod tasks;
 mod vantage;
 mod wait;
 mod why;
@@ -188,8 +189,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pullpath", &mut script);
-            out.write_all(&script).map_err(Error::Write)?;
-            return Ok(SUCCESS);
+            String::from_utf8_lossy(&script).into_owned()
         }
     };
     out.write_all(text.as_bytes()).map_err(Error::Write)?;

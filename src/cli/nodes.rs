@@ -7,16 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::access::{ClusterArgs, DaemonArgs};
 use super::credential::CredentialArgs;
 use super::error::Error;
-use super::output::{CANNOT_TELL, FAILURE, Output, SUCCESS, When, use_color};
-pub(super) use super::remote::Tier;
-use super::remote::{self, Question};
-use crate::diagnose::Pull;
+use super::output::{Printing, status};
+use super::remote::{self, Question, Tier};
+use super::tasks::in_order;
 use crate::kubernetes::forward::Admin;
 use crate::kubernetes::lookup::{self, DAEMON_LABELS, DaemonPod};
 use crate::kubernetes::node;
@@ -27,7 +24,6 @@ use crate::model::workload::SecretRefs;
 use crate::report::nodes::{
     FailureKind, NodeAnswer, NodeAnswers, NodeFailure, NodesDocument, render, render_one,
 };
-use crate::report::text::Style;
 
 /// Nodes that are asked at the same time: the API server carries each as a connection of its own, and a
 /// registry sees no more than a rollout makes.
@@ -99,8 +95,7 @@ pub(super) struct Wish<'a> {
     pub(super) nodes: &'a NodeArgs,
     pub(super) credentials: &'a CredentialArgs,
     pub(super) cluster: &'a ClusterArgs,
-    pub(super) output: Output,
-    pub(super) color: When,
+    pub(super) printing: Printing,
     pub(super) why: bool,
 }
 
@@ -127,8 +122,6 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Erro
         }
     };
     let wanted = wanted(wish.nodes, daemons, namespace)?;
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut asking = JoinSet::new();
     let questions: Arc<[Question]> = wish
         .references
         .iter()
@@ -139,7 +132,7 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Erro
             tier: wish.tier,
         })
         .collect();
-    for (index, wanted) in wanted.into_iter().enumerate() {
+    let asking = wanted.into_iter().map(|wanted| {
         let (client, namespace, port) = (client.clone(), namespace.clone(), daemon.admin_port);
         let admin = move |pod| Admin {
             client,
@@ -147,19 +140,10 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Erro
             pod,
             port,
         };
-        let (places, questions) = (Arc::clone(&places), Arc::clone(&questions));
-        let wait = daemon.node_timeout;
-        asking.spawn(async move {
-            let _place = places.acquire().await;
-            (index, ask(wanted, admin, &questions, wait).await)
-        });
-    }
-    let mut answers = Vec::new();
-    while let Some(joined) = asking.join_next().await {
-        answers.push(joined.map_err(|_| Error::Panicked)?);
-    }
-    answers.sort_by_key(|(index, _)| *index);
-    let mut answers: Vec<NodeAnswers> = answers.into_iter().map(|(_, one)| one).collect();
+        let (questions, wait) = (Arc::clone(&questions), daemon.node_timeout);
+        async move { ask(wanted, admin, &questions, wait).await }
+    });
+    let mut answers = in_order(AT_ONCE, asking).await?;
     let without = known.as_ref().map(|nodes| without_daemon(nodes, &answers));
     let now = Timestamp::now();
     for answer in &mut answers {
@@ -170,24 +154,16 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Erro
     let images: Vec<String> = questions.iter().map(|one| one.image.clone()).collect();
     let without = without.filter(|_| wish.nodes.all_nodes);
     let document = NodesDocument::new(now, &images, answers, without);
-    print(&document, wish, out)
-}
-
-fn print(document: &NodesDocument, wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Error> {
-    let style = Style {
-        color: use_color(wish.color),
+    let is_one = wish.nodes.node.len() == 1;
+    let text = |document: &NodesDocument, style| {
+        if is_one {
+            render_one(document, style, wish.why)
+        } else {
+            render(document, style)
+        }
     };
-    let text = match wish.output {
-        Output::Json => super::output::pretty_json(document)?,
-        Output::Text if wish.nodes.node.len() == 1 => render_one(document, style, wish.why),
-        Output::Text => render(document, style),
-    };
-    out.write_all(text.as_bytes()).map_err(Error::Write)?;
-    Ok(match document.pull() {
-        Pull::WouldSucceed => SUCCESS,
-        Pull::WouldFail => FAILURE,
-        Pull::Unknown => CANNOT_TELL,
-    })
+    wish.printing.print(&document, text, out)?;
+    Ok(status(document.pull()))
 }
 
 /// Their names, which are of one namespace, as those of a pod are.
@@ -279,35 +255,28 @@ async fn ask(
     wait: Duration,
 ) -> NodeAnswers {
     let mut answers = NodeAnswers::of(wanted.node);
-    let mut broken = None;
-    match wanted.pod {
-        Err(failure) => broken = Some(failure),
-        Ok(pod) => {
-            answers.pod = Some(printable(&pod));
-            let admin = admin(pod);
-            match remote::version(&admin, wait.min(ABOUT)).await {
-                Ok(version) => answers.version = version,
-                Err(failure) => broken = Some(failure),
-            }
-            for question in questions {
-                if broken.is_some() {
-                    break;
-                }
-                match remote::check(&admin, question, wait).await {
-                    Ok(report) => answers.answers.push(NodeAnswer::report(report)),
-                    Err(failure) => answers
-                        .answers
-                        .push(NodeAnswer::failure(&question.image, failure)),
-                }
-            }
-        }
-    }
-    if let Some(failure) = broken {
-        for question in questions {
-            answers
-                .answers
-                .push(NodeAnswer::failure(&question.image, failure.clone()));
-        }
+    let admin = wanted.pod.map(|pod| {
+        answers.pod = Some(printable(&pod));
+        admin(pod)
+    });
+    let admin = match admin {
+        Ok(admin) => remote::version(&admin, wait.min(ABOUT))
+            .await
+            .map(|version| {
+                answers.version = version;
+                admin
+            }),
+        Err(failure) => Err(failure),
+    };
+    for question in questions {
+        let answer = match &admin {
+            Ok(admin) => remote::check(admin, question, wait).await,
+            Err(failure) => Err(failure.clone()),
+        };
+        answers.answers.push(match answer {
+            Ok(report) => NodeAnswer::report(report),
+            Err(failure) => NodeAnswer::failure(&question.image, failure),
+        });
     }
     answers
 }

@@ -2,7 +2,8 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::error::Error;
 use crate::diagnose::Pull;
@@ -35,55 +36,69 @@ pub(super) enum When {
 }
 
 /// As a program reads it.
-pub(super) fn pretty_json(value: &impl serde::Serialize) -> Result<String, Error> {
+pub(super) fn pretty_json(value: &impl Serialize) -> Result<String, Error> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Write(e.into()))?;
     text.push('\n');
     Ok(text)
 }
 
-/// Prints a document and says what it comes to.
-pub(super) fn print(
-    document: &Document,
-    output: Output,
-    color: When,
-    why: bool,
-    out: &mut dyn Write,
-) -> Result<u8, Error> {
-    match output {
-        Output::Text => {
-            let style = Style {
-                color: use_color(color),
-            };
-            for (index, report) in document.reports.iter().enumerate() {
-                if index > 0 {
-                    out.write_all(b"\n").map_err(Error::Write)?;
-                }
-                out.write_all(
-                    if why {
-                        text::render_why(report, style)
-                    } else {
-                        text::render(report, style)
-                    }
-                    .as_bytes(),
-                )
-                .map_err(Error::Write)?;
-            }
-        }
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, document)
-                .map_err(|e| Error::Write(e.into()))?;
-            out.write_all(b"\n").map_err(Error::Write)?;
-        }
+/// How a result is printed.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct Printing {
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
+
+    /// When to colour the text
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    pub(super) color: When,
+}
+
+impl Printing {
+    /// Prints a result: for a person as `render` has it.
+    pub(super) fn print<D: Serialize>(
+        self,
+        document: &D,
+        render: impl FnOnce(&D, Style) -> String,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let color = use_color(self.color);
+        let text = match self.output {
+            Output::Text => render(document, Style { color }),
+            Output::Json => pretty_json(document)?,
+        };
+        out.write_all(text.as_bytes()).map_err(Error::Write)
     }
-    Ok(match document.pull() {
+
+    /// Prints reports; the exit status for their verdicts.
+    pub(super) fn print_reports(
+        self,
+        document: &Document,
+        why: bool,
+        out: &mut dyn Write,
+    ) -> Result<u8, Error> {
+        let render = if why { text::render_why } else { text::render };
+        let all = |document: &Document, style| {
+            let reports = document.reports.iter();
+            let reports: Vec<String> = reports.map(|report| render(report, style)).collect();
+            reports.join("\n")
+        };
+        self.print(document, all, out)?;
+        Ok(status(document.pull()))
+    }
+}
+
+/// The exit status for a verdict.
+pub(super) fn status(pull: Pull) -> u8 {
+    match pull {
         Pull::WouldSucceed => SUCCESS,
         Pull::WouldFail => FAILURE,
         Pull::Unknown => CANNOT_TELL,
-    })
+    }
 }
 
 /// https://no-color.org: set and not empty means no colour.
-pub(super) fn use_color(when: When) -> bool {
+fn use_color(when: When) -> bool {
     match when {
         When::Always => true,
         When::Never => false,

@@ -2,16 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 
 use super::error::Error;
 use super::input;
-use crate::config::Config;
-use crate::net::dns::Families;
+use crate::config::{Config, FamilyWish, NameServer};
 use crate::net::resolv;
-use crate::vantage::place::Wishes;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]
@@ -49,27 +46,27 @@ pub(super) struct PlaceArgs {
 const MAX_CONFIG: u64 = 4 << 20;
 
 impl PlaceArgs {
-    /// The configuration, and what it and the options come to; options count first.
-    pub(super) fn load(&self, wait: Duration) -> Result<(Config, Wishes), Error> {
+    /// The configuration, with the options in it, which count first.
+    pub(super) fn load(&self) -> Result<Config, Error> {
         let config = self.config.as_deref().map(read_config).transpose()?;
-        let config = config.unwrap_or_default();
-        let mut wishes = Wishes::of(&config.network, wait);
-        wishes.ca_files.extend(self.ca_file.iter().cloned());
+        let mut config = config.unwrap_or_default();
+        let network = &mut config.network;
+        network.ca_files.extend(self.ca_file.iter().cloned());
         if !self.nameserver.is_empty() {
-            wishes.nameservers.clone_from(&self.nameserver);
+            network.nameservers = self.nameserver.iter().copied().map(NameServer).collect();
         }
-        if let Some(path) = &self.resolv_conf {
-            wishes.resolv_conf.clone_from(path);
+        if self.resolv_conf.is_some() {
+            network.resolv_conf.clone_from(&self.resolv_conf);
         }
-        if let Some(path) = &self.hosts_file {
-            wishes.hosts_file.clone_from(path);
+        if self.hosts_file.is_some() {
+            network.hosts_file.clone_from(&self.hosts_file);
         }
-        match (self.ipv4, self.ipv6) {
-            (true, _) => wishes.families = Families::V4Only,
-            (_, true) => wishes.families = Families::V6Only,
-            _ => {}
+        if self.ipv4 {
+            network.families = FamilyWish::Ipv4;
+        } else if self.ipv6 {
+            network.families = FamilyWish::Ipv6;
         }
-        Ok((config, wishes))
+        Ok(config)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `pullpath probe`: arguments in, reports out.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +8,6 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 use url::Url;
 
 use super::args::{duration, long_duration};
@@ -20,8 +16,12 @@ use super::error::Error;
 use super::ground::{CheckArgs, runtime};
 use super::input;
 use super::nodes::{self, NodeArgs};
-use super::output::{Output, When};
+use super::output::{Output, Printing, When, pretty_json};
 use super::progress::ProgressLine;
+use super::remote::Tier;
+use super::service;
+use super::tasks::in_order;
+use crate::config::{LogFormat, LogLevel};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::Evidence;
@@ -29,8 +29,7 @@ use crate::model::reference::Reference;
 use crate::model::units::Bytes;
 use crate::model::workload::PodUse;
 use crate::probe;
-use crate::probe::check::Budget;
-use crate::probe::check::{Check, Effort};
+use crate::probe::check::{Budget, Check, Effort};
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::pull_secret::secret;
 use crate::report::{Document, Report};
@@ -153,15 +152,13 @@ impl TransferArgs {
             control: self.control_url.clone(),
         })
     }
-}
 
-impl TransferArgs {
     /// Of a check that a node's daemon makes, within its own budgets.
-    fn tier(&self, hops: bool) -> Result<nodes::Tier, Error> {
+    fn tier(&self, hops: bool) -> Result<Tier, Error> {
         match self.transfer {
-            None | Some(TransferMode::Off) if hops => Ok(nodes::Tier::Path),
-            None | Some(TransferMode::Off) => Ok(nodes::Tier::Reach),
-            Some(TransferMode::Auto) => Ok(nodes::Tier::Transfer),
+            None | Some(TransferMode::Off) if hops => Ok(Tier::Path),
+            None | Some(TransferMode::Off) => Ok(Tier::Reach),
+            Some(TransferMode::Auto) => Ok(Tier::Transfer),
             Some(TransferMode::Full) => Err(Error::FullOnNodes),
         }
     }
@@ -192,6 +189,10 @@ fn size(text: &str) -> Result<Bytes, String> {
 pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
     start_logging(args.verbose);
     let runtime = runtime()?;
+    let printing = Printing {
+        output: args.output,
+        color: args.color,
+    };
     if args.nodes.is_wished() {
         let wish = nodes::Wish {
             references: &args.references,
@@ -199,16 +200,14 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
             nodes: &args.nodes,
             credentials: &args.check.credentials,
             cluster: &args.check.cluster,
-            output: args.output,
-            color: args.color,
+            printing,
             why: args.why,
         };
         return runtime.block_on(nodes::run(&wish, out));
     }
     let stderr_is_terminal = io::stderr().is_terminal();
     let progress = Arc::new(ProgressLine::new(stderr_is_terminal && args.verbose == 0));
-    let (output, color, why) = (args.output, args.color, args.why);
-    let save_in = args.save.clone();
+    let (why, save_in) = (args.why, args.save.clone());
     let reports = runtime.block_on(walk_all(args, Arc::clone(&progress)))?;
     progress.clear();
 
@@ -217,7 +216,7 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
             save(report, folder)?;
         }
     }
-    super::output::print(&Document::new(reports), output, color, why, out)
+    printing.print_reports(&Document::new(reports), why, out)
 }
 
 /// Writes a report into a file of its own, whose name tells when and what, and never over another.
@@ -227,34 +226,18 @@ fn save(report: &Report, folder: &Path) -> Result<(), Error> {
         move |source| Error::Save { path, source }
     };
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || ".-".contains(c) {
-            c
-        } else {
-            '_'
-        }
-    };
-    let image: String = report
-        .evidence
-        .reference
-        .to_string()
-        .chars()
-        .map(plain)
-        .take(120)
-        .collect();
+    let reference = report.evidence.reference.to_string();
+    let is_odd = |c: char| !c.is_ascii_alphanumeric() && !".-".contains(c);
+    let image: String = reference.replace(is_odd, "_").chars().take(120).collect();
     let at = report.evidence.started.strftime("%Y%m%dT%H%M%SZ");
-    let document = Document::new(vec![report.clone()]);
-    let mut text = serde_json::to_string_pretty(&document).map_err(|e| Error::Write(e.into()))?;
-    text.push('\n');
+    let text = pretty_json(&Document::new(vec![report.clone()]))?;
     for attempt in 1..=MAX_SAME_NAME {
-        let more = if attempt == 1 {
-            String::new()
-        } else {
-            format!("-{attempt}")
+        let more = match attempt {
+            1 => String::new(),
+            attempt => format!("-{attempt}"),
         };
         let path = folder.join(format!("{at}-{image}{more}.json"));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        match file {
+        match File::create_new(&path) {
             Ok(mut file) => {
                 file.write_all(text.as_bytes()).map_err(failed(&path))?;
                 let _ = writeln!(io::stderr(), "saved {}", path.display());
@@ -282,9 +265,7 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
     let looking = ground.look();
     let edges = ground.edges;
     let large_hello = args.large_hello;
-    let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
-    let mut walks = JoinSet::new();
-    for (index, wish) in wishes.into_iter().enumerate() {
+    let walks = wishes.into_iter().map(|wish| {
         let effort = Effort {
             hops: args.hops,
             transfer: args.transfer.budget(),
@@ -297,30 +278,21 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
             compare_direct: args.compare_direct,
             ..args.check.of(wish.reference, keyring, effort)
         };
-        let (edges, progress, places) = (
-            Arc::clone(&edges),
-            Arc::clone(&progress),
-            Arc::clone(&places),
-        );
-        walks.spawn(async move {
-            let _place = places.acquire().await;
+        let (edges, progress) = (Arc::clone(&edges), Arc::clone(&progress));
+        async move {
             let watch = progress.watch(check.reference.to_string());
             let mut evidence = probe::pull(&check, &edges, &watch, Timestamp::now()).await;
             if large_hello {
                 probe::large_hello::add(&mut evidence, &edges).await;
             }
-            (index, evidence)
-        });
-    }
-    let mut seen = Vec::new();
-    while let Some(joined) = walks.join_next().await {
-        seen.push(joined.map_err(|_| Error::Panicked)?);
-    }
-    seen.sort_by_key(|(index, _)| *index);
+            evidence
+        }
+    });
+    let seen = in_order(SIDE_BY_SIDE, walks).await?;
     let walked = Instant::now();
     let mut vantage = looking.await.map_err(|_| Error::Panicked)?;
     vantage.waited = Some(walked.elapsed());
-    let conclude = |(_, mut evidence): (usize, Evidence)| {
+    let conclude = |mut evidence: Evidence| {
         evidence.vantage = vantage.clone();
         Report::conclude(evidence)
     };
@@ -403,20 +375,11 @@ async fn wishes(
 /// etcd takes objects of 1.5 MiB; a file may have many.
 const MAX_MANIFEST: u64 = 32 << 20;
 
-/// Only our own events: those of the libraries below may hold headers.
+/// On standard error.
 fn start_logging(verbose: u8) {
-    let level = match verbose {
-        0 => return,
-        1 => tracing::Level::DEBUG,
-        _ => tracing::Level::TRACE,
-    };
-    let filter = tracing_subscriber::filter::Targets::new().with_target("pullpath", level);
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    // Fails only when a subscriber is there already, as when tests call us twice.
-    let _ = tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
-        .try_init();
+    match verbose {
+        0 => {}
+        1 => service::start_logging(LogFormat::Text, LogLevel::Debug),
+        _ => service::start_logging(LogFormat::Text, LogLevel::Trace),
+    }
 }

@@ -7,6 +7,8 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::access::Namespaced;
+pub(super) use crate::daemon::schedule::timetable::Tier;
 use crate::kubernetes::forward::{Admin, Answer, ForwardError};
 use crate::model::text::{clean, printable};
 use crate::model::workload::SecretRefs;
@@ -16,28 +18,13 @@ use crate::report::{Document, Report, SCHEMA_VERSION};
 /// A daemon that is at another check has ended it after some seconds, and at most after a minute.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
-/// How much of a check a daemon makes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Tier {
-    Reach,
-    Path,
-    Transfer,
-}
-
 /// What is asked; of Secrets the names alone travel.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Question {
     pub(super) image: String,
-    pub(super) pod: Option<PodRef>,
+    pub(super) pod: Option<Namespaced>,
     pub(super) secrets: Option<SecretRefs>,
     pub(super) tier: Tier,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct PodRef {
-    pub(super) namespace: String,
-    pub(super) name: String,
 }
 
 /// The daemon's version, as far as it tells.
@@ -156,10 +143,6 @@ fn read(answer: &Answer) -> Result<Report, NodeFailure> {
 }
 
 fn report(body: &[u8]) -> Result<Report, NodeFailure> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        schema_version: u32,
-    }
     let unread = |reason: String| failure(FailureKind::Failed, reason);
     let no_report = |error: serde_json::Error| {
         unread(format!(
@@ -168,26 +151,38 @@ fn report(body: &[u8]) -> Result<Report, NodeFailure> {
             error.column()
         ))
     };
-    let versioned: Versioned = serde_json::from_slice(body).map_err(no_report)?;
-    if versioned.schema_version != SCHEMA_VERSION {
+    let version = version_of(body).map_err(no_report)?;
+    if version != SCHEMA_VERSION {
         return Err(unread(format!(
-            "its report has schema_version {}, and this program reads {SCHEMA_VERSION}; use the program of the daemon's version",
-            versioned.schema_version
+            "its report has schema_version {version}, and this program reads {SCHEMA_VERSION}; use the program of the daemon's version"
         )));
     }
-    // It is shown on a terminal, and comes from another machine.
-    let mut value: Value = serde_json::from_slice(body).map_err(no_report)?;
-    make_harmless(&mut value);
-    let document: Document = serde_json::from_value(value).map_err(no_report)?;
+    let document = harmless(body).map_err(no_report)?;
     let first = document.reports.into_iter().next();
     first.ok_or_else(|| unread("its answer holds no report".to_owned()))
+}
+
+/// The version of a report's form, which is known before the rest of it can be read.
+pub(super) fn version_of(report: &[u8]) -> Result<u32, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        schema_version: u32,
+    }
+    serde_json::from_slice(report).map(|versioned: Versioned| versioned.schema_version)
+}
+
+/// Reads reports that are to be shown on a terminal, and are from elsewhere.
+pub(super) fn harmless(reports: &[u8]) -> Result<Document, serde_json::Error> {
+    let mut value: Value = serde_json::from_slice(reports)?;
+    make_harmless(&mut value);
+    serde_json::from_value(value)
 }
 
 /// A text of a report is a line or two.
 const MAX_TEXT: usize = 16 << 10;
 
 /// In all of its texts: nothing that moves a cursor.
-pub(super) fn make_harmless(value: &mut Value) {
+fn make_harmless(value: &mut Value) {
     match value {
         Value::String(text) => *text = clean(text, MAX_TEXT),
         Value::Array(items) => items.iter_mut().for_each(make_harmless),

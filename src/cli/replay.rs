@@ -4,12 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
 
 use super::error::{Error, ReplayError};
 use super::input;
-use super::output::{Output, When};
-use super::remote::make_harmless;
+use super::output::Printing;
+use super::remote::{harmless, version_of};
 use crate::model::text::printable;
 use crate::report::{Document, Report, SCHEMA_VERSION};
 
@@ -20,13 +19,8 @@ pub(super) struct Replay {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// How to print the result
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-
-    /// When to colour the text
-    #[arg(long, value_enum, default_value_t = When::Auto)]
-    color: When,
+    #[command(flatten)]
+    printing: Printing,
 
     /// Show what each leg's path class rests on, and what speaks against it
     #[arg(long)]
@@ -40,13 +34,8 @@ pub(super) fn run(args: &Replay, out: &mut dyn Write) -> Result<u8, Error> {
             reports.push(Report::conclude(report.evidence));
         }
     }
-    super::output::print(
-        &Document::new(reports),
-        args.output,
-        args.color,
-        args.why,
-        out,
-    )
+    let document = Document::new(reports);
+    args.printing.print_reports(&document, args.why, out)
 }
 
 fn read(path: &Path) -> Result<Vec<Report>, ReplayError> {
@@ -69,28 +58,18 @@ fn read(path: &Path) -> Result<Vec<Report>, ReplayError> {
                 .unwrap_or_default(),
         ),
     };
-    let versioned: Versioned = serde_json::from_slice(&bytes).map_err(no_report)?;
-    if versioned.schema_version != SCHEMA_VERSION {
-        return Err(ReplayError::Version {
-            path: shown(),
-            found: versioned.schema_version,
-        });
+    let found = version_of(&bytes).map_err(no_report)?;
+    if found != SCHEMA_VERSION {
+        let path = shown();
+        return Err(ReplayError::Version { path, found });
     }
     // As it stands first: an error names its line.
     let _: Document = serde_json::from_slice(&bytes).map_err(no_report)?;
-    // It is shown on a terminal, and may come from anybody.
-    let mut value: Value = serde_json::from_slice(&bytes).map_err(no_report)?;
-    make_harmless(&mut value);
-    let document: Document = serde_json::from_value(value).map_err(no_report)?;
+    let document = harmless(&bytes).map_err(no_report)?;
     if document.reports.is_empty() {
         return Err(ReplayError::Empty { path: shown() });
     }
     Ok(document.reports)
-}
-
-#[derive(serde::Deserialize)]
-struct Versioned {
-    schema_version: u32,
 }
 
 /// A report is some ten KiB, with a trace some hundred.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,10 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::ground::runtime;
 use super::output::SUCCESS;
 use super::place::read_config;
-use super::service::{bind, host_name, obey_signals, shown, start_logging, watch};
-use crate::config::{Config, ListenAddress, LogFormat, LogLevel};
+use super::service::{LogArgs, bind, host_name, obey_signals, shown, watch};
+use crate::config::{Config, ListenAddress};
 use crate::daemon::http::serve::App;
 use crate::daemon::runner::Runner;
 use crate::daemon::runner::command::Command;
@@ -41,42 +43,22 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "DIR", env = "PULLPATH_STATE_DIR")]
     state_dir: Option<PathBuf>,
 
-    /// How much is logged, instead of `log.level`
-    #[arg(long, value_enum, value_name = "LEVEL", env = "PULLPATH_LOG_LEVEL")]
-    log_level: Option<LogLevel>,
-
-    /// How it is logged, instead of `log.format`
-    #[arg(long, value_enum, value_name = "FORMAT", env = "PULLPATH_LOG_FORMAT")]
-    log_format: Option<LogFormat>,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// What an operator overrides counts after each reading, too.
-#[derive(Clone, Debug)]
-struct Source {
-    path: PathBuf,
-    state_dir: Option<PathBuf>,
-}
-
-impl Source {
-    fn read(&self) -> Result<Config, Error> {
-        let mut config = read_config(&self.path)?;
-        if let Some(folder) = &self.state_dir {
-            config.state_dir = Some(folder.clone());
-        }
-        Ok(config)
+fn read(args: &RunArgs) -> Result<Config, Error> {
+    let mut config = read_config(&args.config)?;
+    if args.state_dir.is_some() {
+        config.state_dir.clone_from(&args.state_dir);
     }
+    Ok(config)
 }
 
 pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
-    let source = Source {
-        path: args.config.clone(),
-        state_dir: args.state_dir.clone(),
-    };
-    let config = source.read()?;
-    start_logging(
-        args.log_format.unwrap_or(config.log.format),
-        args.log_level.unwrap_or(config.log.level),
-    );
+    let config = read(&args)?;
+    args.log.start(&config.log);
     let node = args
         .node
         .clone()
@@ -85,22 +67,14 @@ pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
         .ok_or(Error::NoNodeName)?;
     // Checks wait; they do not compute. What computes (a scrape of many targets) has a thread of its
     // own, so that it delays no check's clock.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)?;
-    runtime.block_on(watch_over(args, source, config, node))?;
+    let runtime = runtime()?;
+    runtime.block_on(watch_over(Arc::new(args), config, node))?;
     // A check that hangs in a system call is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(SUCCESS)
 }
 
-async fn watch_over(
-    args: RunArgs,
-    source: Source,
-    config: Config,
-    node: String,
-) -> Result<(), Error> {
+async fn watch_over(args: Arc<RunArgs>, config: Config, node: String) -> Result<(), Error> {
     let listen = args
         .listen
         .or(config.listen)
@@ -116,8 +90,8 @@ async fn watch_over(
     }
     let stop = CancellationToken::new();
     let (commands, received) = mpsc::channel(16);
-    let again = source.clone();
-    let load = Box::new(move || again.read().map_err(|error| error.to_string()));
+    let again = Arc::clone(&args);
+    let load = Box::new(move || read(&again).map_err(|error| error.to_string()));
     let runner = Runner::start(node.clone(), config, load).await?;
     let app = App::new(runner.store(), commands.clone(), stop.clone());
     tracing::info!(
@@ -138,7 +112,7 @@ async fn watch_over(
     let reloader = tokio::spawn(request_reloads(reloads, commands));
     // What only the start has needed.
     machine::give_code_back();
-    let watcher = tokio::spawn(watch(source.path.clone(), reload, stop.clone()));
+    let watcher = tokio::spawn(watch(args.config.clone(), reload, stop.clone()));
     Box::pin(runner.run(received, stop)).await;
     signals.abort();
     watcher.abort();

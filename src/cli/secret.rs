@@ -8,13 +8,13 @@ use jiff::Timestamp;
 
 use super::error::Error;
 use super::input;
-use super::output::{CANNOT_TELL, FAILURE, Output, SUCCESS, When, use_color};
+use super::output::{CANNOT_TELL, FAILURE, Printing, SUCCESS};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
 use crate::pull_secret::keyring::{self, Keyring};
 use crate::pull_secret::secret;
 use crate::report::secret::{ImageMatch, SecretDocument, SecretReport};
-use crate::report::text::{self, Style};
+use crate::report::text::render_secrets;
 
 #[derive(Args, Debug)]
 pub(super) struct SecretArgs {
@@ -42,13 +42,8 @@ struct Check {
     #[arg(long, value_name = "REFERENCE")]
     image: Vec<Reference>,
 
-    /// How to print the result
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-
-    /// When to colour the text
-    #[arg(long, value_enum, default_value_t = When::Auto)]
-    color: When,
+    #[command(flatten)]
+    printing: Printing,
 }
 
 pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
@@ -80,20 +75,7 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
         }
     }
     let document = SecretDocument::new(now, reports);
-    match args.output {
-        Output::Text => {
-            let style = Style {
-                color: use_color(args.color),
-            };
-            out.write_all(text::render_secrets(&document, style).as_bytes())
-                .map_err(Error::Write)?;
-        }
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &document)
-                .map_err(|e| Error::Write(e.into()))?;
-            out.write_all(b"\n").map_err(Error::Write)?;
-        }
-    }
+    args.printing.print(&document, render_secrets, out)?;
     Ok(if unread {
         CANNOT_TELL
     } else if document.fails() {

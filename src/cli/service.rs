@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -12,7 +13,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::error::Error;
-use crate::config::{ListenAddress, LogFormat, LogLevel};
+use crate::config::{ListenAddress, Log, LogFormat, LogLevel};
 use crate::serving::reload::Watch;
 
 pub(super) async fn bind(address: ListenAddress, flag: &'static str) -> Result<TcpListener, Error> {
@@ -76,6 +77,28 @@ pub(super) fn host_name() -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
+/// What the logging options of these programs are.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct LogArgs {
+    /// How much is logged, instead of `log.level`
+    #[arg(long, value_enum, value_name = "LEVEL", env = "PULLPATH_LOG_LEVEL")]
+    log_level: Option<LogLevel>,
+
+    /// How it is logged, instead of `log.format`
+    #[arg(long, value_enum, value_name = "FORMAT", env = "PULLPATH_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+impl LogArgs {
+    /// Logs from now on, by a configuration where no option says otherwise.
+    pub(super) fn start(self, log: &Log) {
+        start_logging(
+            self.log_format.unwrap_or(log.format),
+            self.log_level.unwrap_or(log.level),
+        );
+    }
+}
+
 /// Only our own events: those of the libraries below may hold headers.
 pub(super) fn start_logging(format: LogFormat, level: LogLevel) {
     let level = match level {
@@ -86,15 +109,10 @@ pub(super) fn start_logging(format: LogFormat, level: LogLevel) {
         LogLevel::Trace => tracing::Level::TRACE,
     };
     let filter = tracing_subscriber::filter::Targets::new().with_target("pullpath", level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match format {
-        LogFormat::Text => tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal())
-            .boxed(),
-        LogFormat::Json => tracing_subscriber::fmt::layer()
-            .json()
-            .with_writer(io::stderr)
-            .boxed(),
+        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().boxed(),
     };
     // Fails only when a subscriber is there already, as when tests call us twice.
     let _ = tracing_subscriber::registry()

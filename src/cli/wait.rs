@@ -15,25 +15,22 @@ use super::args::{duration, long_duration};
 use super::credential::Credentials;
 use super::error::Error;
 use super::ground::{CheckArgs, Ground, runtime};
-use super::output::{CANNOT_TELL, FAILURE, Output, SUCCESS, When, use_color};
+use super::output::{CANNOT_TELL, FAILURE, Printing, SUCCESS};
 use crate::daemon::schedule::backoff::Answered;
 use crate::daemon::schedule::cooldown::COOLDOWN;
 use crate::daemon::store::summary;
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Pull, Verdict};
-use crate::model::endpoint::Role;
 use crate::model::evidence::Attempt;
-use crate::model::fault::Phase;
 use crate::model::network::PodEip;
 use crate::model::reference::Reference;
 use crate::model::units::Took;
 use crate::model::vantage::Vantage;
 use crate::probe;
 use crate::probe::check::{Check, Effort};
-use crate::probe::edges::Progress;
+use crate::probe::edges::Unwatched;
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::Keyring;
-use crate::report::text::Style;
 use crate::report::wait::{Eip, WaitDocument, render_wait};
 use crate::report::{Report, SCHEMA_VERSION, Tool};
 use crate::vantage::pod_eip;
@@ -83,13 +80,8 @@ pub(super) struct WaitArgs {
     #[arg(long)]
     require_eip: bool,
 
-    /// How to print the result
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-
-    /// When to colour the text
-    #[arg(long, value_enum, default_value_t = When::Auto)]
-    color: When,
+    #[command(flatten)]
+    printing: Printing,
 
     #[command(flatten)]
     check: CheckArgs,
@@ -97,13 +89,6 @@ pub(super) struct WaitArgs {
 
 pub(super) fn run(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
     runtime()?.block_on(wait(args, out))
-}
-
-/// Nobody looks on: what is waited for is said in lines.
-struct Unwatched;
-
-impl Progress for Unwatched {
-    fn phase(&self, _: Role, _: Phase) {}
 }
 
 async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
@@ -161,16 +146,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
 }
 
 fn print(document: &WaitDocument, args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
-    let text = match args.output {
-        Output::Text => render_wait(
-            document,
-            Style {
-                color: use_color(args.color),
-            },
-        ),
-        Output::Json => super::output::pretty_json(document)?,
-    };
-    out.write_all(text.as_bytes()).map_err(Error::Write)?;
+    args.printing.print(document, render_wait, out)?;
     let pull = document.report.as_ref().map(|report| report.verdict.pull);
     Ok(match (document.is_open, document.eip.is_missing(), pull) {
         (true, ..) => SUCCESS,

@@ -8,17 +8,15 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use kube::Client;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
-use super::access::{ClusterArgs, DaemonArgs};
+use super::access::{ClusterArgs, DaemonArgs, Namespaced};
 use super::error::Error;
 use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
 use super::nodes::pod_of;
-use super::output::{CANNOT_TELL, FAILURE, Output, SUCCESS, When, pretty_json, use_color};
+use super::output::{Printing, status};
 use super::place::PlaceArgs;
-use super::remote::{self, PodRef, Question, Tier};
-use crate::diagnose::Pull;
+use super::remote::{self, Question, Tier};
+use super::tasks::in_order;
 use crate::kubernetes::ask::AskError;
 use crate::kubernetes::events;
 use crate::kubernetes::forward::Admin;
@@ -27,21 +25,18 @@ use crate::kubernetes::objects::{
     CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, REPLICA_SETS, ResourceName, STATEFUL_SETS,
 };
 use crate::kubernetes::secrets::{self, SecretKey};
-use crate::model::endpoint::Role;
-use crate::model::fault::Phase;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, PullPolicy, SecretRefs, SecretSought, is_name};
 use crate::probe;
 use crate::probe::check::{Check, Effort};
-use crate::probe::edges::Progress;
+use crate::probe::edges::Unwatched;
 use crate::pull_secret::keyring::Keyring;
 use crate::pulls::{advice, event, failure};
 use crate::redact;
 use crate::report::Report;
 use crate::report::nodes::{FailureKind, NodeFailure};
-use crate::report::text::Style;
 use crate::report::why::{
     KubeletWord, Meaning, WhyCheck, WhyDocument, WhyImage, WhyOther, WhyPod, WhySecret, render,
 };
@@ -85,13 +80,8 @@ pub(super) struct WhyArgs {
     #[arg(long)]
     local: bool,
 
-    /// How to print the result
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-
-    /// When to colour the text
-    #[arg(long, value_enum, default_value_t = When::Auto)]
-    color: When,
+    #[command(flatten)]
+    printing: Printing,
 
     /// With --local: the longest wait for any single answer from the network
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::args::duration)]
@@ -146,21 +136,8 @@ fn target(text: &str) -> Result<Target, String> {
 
 pub(super) fn run(args: &WhyArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let document = runtime()?.block_on(ask(args))?;
-    let text = match args.output {
-        Output::Json => pretty_json(&document)?,
-        Output::Text => render(
-            &document,
-            Style {
-                color: use_color(args.color),
-            },
-        ),
-    };
-    out.write_all(text.as_bytes()).map_err(Error::Write)?;
-    Ok(match document.pull() {
-        Pull::WouldSucceed => SUCCESS,
-        Pull::WouldFail => FAILURE,
-        Pull::Unknown => CANNOT_TELL,
-    })
+    args.printing.print(&document, render, out)?;
+    Ok(status(document.pull()))
 }
 
 async fn ask(args: &WhyArgs) -> Result<WhyDocument, Error> {
@@ -277,34 +254,30 @@ async fn with_events(
     pods: Vec<PodSeen>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Seen>, Error> {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut asking = JoinSet::new();
-    for (index, pod) in pods.into_iter().enumerate() {
-        let (client, places) = (client.clone(), Arc::clone(&places));
-        asking.spawn(async move {
-            let _place = places.acquire().await;
+    let asking = pods.into_iter().map(|pod| {
+        let client = client.clone();
+        async move {
             let events = if may_wait(&pod) {
                 events::of_pod(&client, &pod).await
             } else {
                 Ok(Vec::new())
             };
-            (index, pod, events)
-        });
-    }
-    let mut seen = Vec::new();
+            (pod, events)
+        }
+    });
     let mut unread: Option<AskError> = None;
-    while let Some(joined) = asking.join_next().await {
-        let (index, pod, events) = joined.map_err(|_| Error::Panicked)?;
-        let events = events.map_err(|error| unread = Some(error)).ok();
-        seen.push((index, Seen { pod, events }));
-    }
+    let asked = in_order(AT_ONCE, asking).await?.into_iter();
+    let seen = asked.map(|(pod, events)| Seen {
+        pod,
+        events: events.map_err(|error| unread = Some(error)).ok(),
+    });
+    let seen = seen.collect();
     if let Some(error) = unread {
         notes.push(format!(
             "Events can't be read, so what the kubelet said is known from the pods alone: {error}"
         ));
     }
-    seen.sort_by_key(|(index, _)| *index);
-    Ok(seen.into_iter().map(|(_, seen)| seen).collect())
+    Ok(seen)
 }
 
 // ---- what they wait for -------------------------------------------------------------------------
@@ -339,32 +312,42 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
                         sorted.add(one, wait);
                     }
                 }
-                Wait::Sandbox { message } => sorted.others.push(WhyOther {
-                    namespace: printable(&pod.namespace),
-                    pod: printable(&pod.name),
-                    container: None,
-                    reason: "FailedCreatePodSandBox".to_owned(),
-                    message: redact::shown(&message),
-                    is_sandbox_image: true,
-                }),
+                Wait::Sandbox { message } => {
+                    let reason = "FailedCreatePodSandBox";
+                    sorted.others.push(other(pod, None, reason, &message, true));
+                }
                 Wait::Other { .. } if !is_named => elsewise = true,
                 Wait::Other {
                     container,
                     reason,
                     message,
-                } => sorted.others.push(WhyOther {
-                    namespace: printable(&pod.namespace),
-                    pod: printable(&pod.name),
-                    container: container.map(|name| printable(&name)),
-                    reason: printable(&reason),
-                    message: redact::shown(&message),
-                    is_sandbox_image: false,
-                }),
+                } => {
+                    let container = container.as_deref();
+                    let one = other(pod, container, &reason, &message, false);
+                    sorted.others.push(one);
+                }
             }
         }
         sorted.elsewise += usize::from(elsewise);
     }
     sorted
+}
+
+fn other(
+    pod: &PodSeen,
+    container: Option<&str>,
+    reason: &str,
+    message: &str,
+    is_sandbox_image: bool,
+) -> WhyOther {
+    WhyOther {
+        namespace: printable(&pod.namespace),
+        pod: printable(&pod.name),
+        container: container.map(printable),
+        reason: printable(reason),
+        message: redact::shown(message),
+        is_sandbox_image,
+    }
 }
 
 /// Nobody waits for a pull that has just begun.
@@ -414,25 +397,27 @@ impl<'a> Sorted<'a> {
 impl Group<'_> {
     /// Why no check is needed, where none is.
     fn certain(&self) -> Option<WhyCheck> {
-        let not_needed = |reason: String, hint: String| WhyCheck::NotNeeded { reason, hint };
-        match &self.waits[0].1.why {
-            ImageWhy::NeverPulled => Some(not_needed(
-                format!(
-                    "imagePullPolicy is Never, and the image is not on node {}, or (from Kubernetes 1.35 on) it was pulled with a Secret that this pod does not bring: no request is sent",
-                    self.node
-                ),
-                "Load the image on that node, or set imagePullPolicy to IfNotPresent. Where it is there, give the pod the Secret that it was pulled with.".to_owned(),
-            )),
-            ImageWhy::Invalid(said) => Some(not_needed(
-                format!("it is no image's name: {}", redact::shown(&said.message)),
-                "Correct it in the workload: registry.example.com/team/app:1.0, in lower-case letters, without https://.".to_owned(),
-            )),
-            _ if self.reference.is_none() => Some(not_needed(
-                "it is no image's name".to_owned(),
-                "Correct it in the workload: registry.example.com/team/app:1.0, in lower-case letters, without https://.".to_owned(),
-            )),
-            _ => None,
-        }
+        let reason = match &self.waits[0].1.why {
+            ImageWhy::NeverPulled => {
+                return Some(WhyCheck::NotNeeded {
+                    reason: format!(
+                        "imagePullPolicy is Never, and the image is not on node {}, or (from Kubernetes 1.35 on) it was pulled with a Secret that this pod does not bring: no request is sent",
+                        self.node
+                    ),
+                    hint: "Load the image on that node, or set imagePullPolicy to IfNotPresent. Where it is there, give the pod the Secret that it was pulled with.".to_owned(),
+                });
+            }
+            ImageWhy::Invalid(said) => {
+                format!("it is no image's name: {}", redact::shown(&said.message))
+            }
+            _ if self.reference.is_none() => "it is no image's name".to_owned(),
+            _ => return None,
+        };
+        let hint = "Correct it in the workload: registry.example.com/team/app:1.0, in lower-case letters, without https://.";
+        Some(WhyCheck::NotNeeded {
+            reason,
+            hint: hint.to_owned(),
+        })
     }
 
     fn told(&self, secrets: &BTreeMap<SecretKey, Found>, check: WhyCheck) -> WhyImage {
@@ -597,8 +582,7 @@ async fn check_on_nodes(
             by_node.entry(&group.node).or_default().push(index);
         }
     }
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut asking = JoinSet::new();
+    let mut asking = Vec::new();
     for (node, indexes) in by_node {
         let pod = match &daemons {
             Ok(daemons) => {
@@ -638,9 +622,8 @@ async fn check_on_nodes(
                 )
             })
             .collect();
-        let (places, wait) = (Arc::clone(&places), args.daemon.node_timeout);
-        asking.spawn(async move {
-            let _place = places.acquire().await;
+        let wait = args.daemon.node_timeout;
+        asking.push(async move {
             let mut told = Vec::new();
             for (index, question, secrets) in questions {
                 let check = ask_daemon(&admin, question, secrets, wait).await;
@@ -649,22 +632,23 @@ async fn check_on_nodes(
             told
         });
     }
-    while let Some(joined) = asking.join_next().await {
-        for (index, check) in joined.map_err(|_| Error::Panicked)? {
-            checks[index] = Some(check);
-        }
+    for (index, check) in in_order(AT_ONCE, asking).await?.into_iter().flatten() {
+        checks[index] = Some(check);
     }
-    // Each was certain, asked, or could not be asked.
-    let unasked = || WhyCheck::Nobody {
-        failure: NodeFailure {
-            kind: FailureKind::Failed,
-            reason: "it was not asked".to_owned(),
-        },
-    };
     Ok(checks
         .into_iter()
         .map(|check| check.unwrap_or_else(unasked))
         .collect())
+}
+
+/// Each is certain, asked, or could not be asked.
+fn unasked() -> WhyCheck {
+    WhyCheck::Nobody {
+        failure: NodeFailure {
+            kind: FailureKind::Failed,
+            reason: "it was not asked".to_owned(),
+        },
+    }
 }
 
 /// With the pod first; a daemon that follows no pods is asked with the names of the Secrets.
@@ -697,7 +681,7 @@ impl Group<'_> {
         let (seen, wait) = &self.waits[0];
         Question {
             image: wait.image.clone(),
-            pod: Some(PodRef {
+            pod: Some(Namespaced {
                 namespace: seen.pod.namespace.clone(),
                 name: seen.pod.name.clone(),
             }),
@@ -730,13 +714,6 @@ impl Group<'_> {
     }
 }
 
-/// Nobody looks on.
-struct Unwatched;
-
-impl Progress for Unwatched {
-    fn phase(&self, _: Role, _: Phase) {}
-}
-
 async fn check_from_here(
     args: &WhyArgs,
     client: &Client,
@@ -753,9 +730,12 @@ async fn check_from_here(
     let looking = ground.look();
     let mut walked = Vec::new();
     for group in groups {
-        let (None, Some(reference)) = (group.certain(), &group.reference) else {
-            walked.push(Err(group.certain()));
-            continue;
+        let reference = match (&group.reference, group.certain()) {
+            (Some(reference), None) => reference,
+            (_, certain) => {
+                walked.push(Err(certain.unwrap_or_else(unasked)));
+                continue;
+            }
         };
         let (mut sources, mut sought) = (Vec::new(), Vec::new());
         for key in group.secrets.iter().flat_map(keys) {
@@ -795,10 +775,7 @@ async fn check_from_here(
             let report = Box::new(Report::conclude(evidence));
             WhyCheck::Local { report }
         }
-        Err(certain) => certain.unwrap_or(WhyCheck::NotNeeded {
-            reason: "it is no image's name".to_owned(),
-            hint: String::new(),
-        }),
+        Err(certain) => certain,
     });
     Ok(concluded.collect())
 }

@@ -91,12 +91,10 @@ impl Behaviour {
         release: Release::V1_7,
         keeps_authorization_across_ports: true,
         renews_token_on_error: true,
-        heeds_token_expiry: false,
         tries_tls_first: true,
         resolves_globs_beside_file: true,
         refuses_newer_config: true,
-        pulls_locally: false,
-        settings: Settled::AsRead,
+        ..Self::V1_6
     };
     const V2_0: Self = Self {
         release: Release::V2_0,

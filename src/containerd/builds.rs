@@ -25,15 +25,9 @@ const fn debian(of: &'static str, release: (u8, u8)) -> GoBuild {
 pub fn candidates(runtime: Option<&Runtime>) -> Vec<GoBuild> {
     let debians = OF_DEBIAN.iter();
     let Some(version @ (major, minor, _)) = runtime.and_then(Runtime::containerd) else {
-        let lines = [
-            (1, 7, u16::MAX),
-            (2, 1, u16::MAX),
-            (2, 2, u16::MAX),
-            (2, 3, u16::MAX),
-            (2, 0, u16::MAX),
-            (1, 6, u16::MAX),
-        ];
-        let own = lines.into_iter().map(of_project);
+        let lines = [(1, 7), (2, 1), (2, 2), (2, 3), (2, 0), (1, 6)];
+        let newest = |(major, minor)| of_project((major, minor, u16::MAX));
+        let own = lines.into_iter().map(newest);
         return own
             .chain(debians.map(|(.., build)| build.clone()))
             .collect();

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use toml_edit::{Document, Item, Value};
 
-use super::files::read;
+use super::files::{line_at, read};
 use super::go;
 use super::start;
 use crate::model::text::printable;
@@ -35,37 +35,24 @@ impl Node {
     }
 
     fn of(item: &Item) -> Self {
-        match item {
-            Item::Value(value) => Self::of_value(value),
-            Item::Table(table) => Self::Table(
-                table
-                    .iter()
-                    .map(|(key, item)| (key.to_owned(), Self::of(item)))
-                    .collect(),
-            ),
-            Item::ArrayOfTables(tables) => Self::Array(
-                tables
-                    .iter()
-                    .map(|table| Self::of(&Item::Table(table.clone())))
-                    .collect(),
-            ),
-            Item::None => Self::Other,
+        if let Some(table) = item.as_table_like() {
+            let entries = table.iter();
+            let entries = entries.map(|(key, item)| (key.to_owned(), Self::of(item)));
+            return Self::Table(entries.collect());
         }
-    }
-
-    fn of_value(value: &Value) -> Self {
-        match value {
-            Value::String(text) => Self::Text(Secret::new(text.value())),
-            Value::Integer(number) => Self::Integer(*number.value()),
-            Value::Boolean(flag) => Self::Bool(*flag.value()),
-            Value::Array(values) => Self::Array(values.iter().map(Self::of_value).collect()),
-            Value::InlineTable(table) => Self::Table(
-                table
-                    .iter()
-                    .map(|(key, value)| (key.to_owned(), Self::of_value(value)))
-                    .collect(),
-            ),
-            Value::Float(_) | Value::Datetime(_) => Self::Other,
+        match item {
+            Item::ArrayOfTables(tables) => {
+                let tables = tables.iter().cloned();
+                Self::Array(tables.map(|table| Self::of(&table.into())).collect())
+            }
+            Item::Value(Value::Array(values)) => {
+                let values = values.iter().cloned();
+                Self::Array(values.map(|value| Self::of(&value.into())).collect())
+            }
+            Item::Value(Value::String(text)) => Self::Text(Secret::new(text.value())),
+            Item::Value(Value::Integer(number)) => Self::Integer(*number.value()),
+            Item::Value(Value::Boolean(flag)) => Self::Bool(*flag.value()),
+            _ => Self::Other,
         }
     }
 }
@@ -157,6 +144,11 @@ impl ConfigFiles {
         }
     }
 
+    /// The top of the main file, where it can be used.
+    pub fn top(&self) -> Option<&BTreeMap<String, Node>> {
+        self.files.get(&self.main)?.as_ref().ok()?.root.table()
+    }
+
     /// For people.
     pub fn shown(&self) -> String {
         printable(&self.main.to_string_lossy())
@@ -164,11 +156,9 @@ impl ConfigFiles {
 }
 
 fn targets(file: &ConfigFile) -> impl Iterator<Item = PathBuf> {
-    let both = file
-        .imports
-        .iter()
-        .flat_map(|import| import.beside.iter().chain(&import.from_root));
-    both.cloned().collect::<Vec<_>>().into_iter()
+    let imports = file.imports.iter();
+    let both = imports.flat_map(|import| import.beside.iter().chain(&import.from_root));
+    both.cloned()
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<ConfigFile, usize> {
@@ -194,18 +184,10 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<ConfigFile, usize> {
     })
 }
 
-fn line_at(bytes: &[u8], at: usize) -> usize {
-    let before = bytes.get(..at).unwrap_or(bytes);
-    1 + before
-        .iter()
-        .map(|b| usize::from(*b == b'\n'))
-        .sum::<usize>()
-}
-
 /// `resolveImports`: of older releases, too.
 fn import(parent: &Path, entry: &str) -> Import {
     let folder = parent.parent().unwrap_or(Path::new("/"));
-    let beside = clean(&folder.join(entry));
+    let beside = go::clean(&folder.join(entry));
     if !entry.contains('*') {
         let one = vec![beside];
         return Import {
@@ -213,26 +195,11 @@ fn import(parent: &Path, entry: &str) -> Import {
             beside: one,
         };
     }
-    let from_root = clean(&Path::new("/").join(entry));
+    let from_root = go::clean(&Path::new("/").join(entry));
     Import {
         beside: matches(&beside),
         from_root: matches(&from_root),
     }
-}
-
-/// Go's `filepath.Clean` of an absolute path.
-fn clean(path: &Path) -> PathBuf {
-    let mut parts = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts
 }
 
 /// Go's `filepath.Glob`: what is there, in the order of names.

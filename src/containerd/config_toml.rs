@@ -25,10 +25,17 @@ pub struct CriSettings {
     /// `None`: not set.
     pub image_pull_progress_timeout: Option<String>,
     pub use_local_image_pull: bool,
-    /// A setting that the transfer service does not know, by name: the CRI plugin pulls locally then.
-    pub needs_local_pull: Option<&'static str>,
+    /// A setting that the transfer service does not know: the CRI plugin pulls locally then.
+    pub needs_local_pull: bool,
     /// `disabled_plugins` names the CRI plugin.
     pub is_disabled: bool,
+}
+
+impl CriSettings {
+    /// The CRI plugin pulls by itself, where there is a transfer service for it.
+    fn pulls_locally(&self) -> bool {
+        self.use_local_image_pull || self.needs_local_pull
+    }
 }
 
 /// `registry.configs.HOST`.
@@ -177,30 +184,24 @@ pub fn validate(settings: CriSettings, behaviour: Behaviour) -> Result<Registry,
         if text.is_empty() {
             return Err("'image_pull_progress_timeout' is empty, and every pull fails to parse it; write \"5m0s\"".to_owned());
         }
-        if !go::is_duration(text) {
+        if go::duration(text).is_none() {
             return Err(format!(
                 "'image_pull_progress_timeout' is no duration of Go: {NOT_LOADED}; write for instance \"5m0s\""
             ));
         }
     }
-    let pulls_itself = behaviour.release < Release::V2_1
-        || settings.use_local_image_pull
-        || settings.needs_local_pull.is_some();
+    let pulls_itself = behaviour.release < Release::V2_1 || settings.pulls_locally();
     let mut path = settings.config_path;
     if path.is_empty() && behaviour.has_default_config_path() && settings.mirrors.is_empty() {
         DEFAULT_CONFIG_PATH.clone_into(&mut path);
     }
-    let folders: Vec<PathBuf> = if pulls_itself {
-        std::env::split_paths(&path)
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .collect()
+    let mut folders: Vec<PathBuf> = if pulls_itself {
+        std::env::split_paths(&path).collect()
     } else {
         // The transfer service does not split it.
-        Some(PathBuf::from(&path))
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .into_iter()
-            .collect()
+        vec![PathBuf::from(&path)]
     };
+    folders.retain(|folder| !folder.as_os_str().is_empty());
     let headers = settings.headers.into_iter();
     Ok(Registry {
         by_mirrors: pulls_itself && path.is_empty(),
@@ -238,7 +239,6 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
     };
     let shown = files.shown();
     let mut notes = Vec::new();
-    let mut say = |effect, reason: String| notes.push(HostsProblem::of_config(effect, reason));
     let is_2 = behaviour.release >= Release::V2_0;
     let written = written_version(files);
     let mut sections = vec![used_section(behaviour, merged.version)];
@@ -251,7 +251,8 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
         sections.push(CRI_V2);
     }
     if let Some(reason) = required(files, &merged) {
-        say(HostsEffect::Undecided, reason);
+        let effect = HostsEffect::Undecided;
+        notes.push(HostsProblem::of_config(effect, reason));
     }
     let version = match written {
         0 => "which names no version and so is of version 1".to_owned(),
@@ -270,63 +271,46 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
             } else {
                 other
             };
-            let used = match behaviour.release {
-                Release::V2_0 | Release::V2_1 | Release::V2_2 | Release::V2_3 => {
-                    format!(
-                        "write it as [plugins.'{CRI_V3}'.registry] in a file with 'version = 3'"
-                    )
-                }
-                _ => format!(
-                    "write it as [plugins.'{CRI_V2}'.registry] in a file with 'version = 2'"
-                ),
-            };
-            say(
-                HostsEffect::Ignored,
-                format!(
+            let (section, newest) = if is_2 { (CRI_V3, 3) } else { (CRI_V2, 2) };
+            let used = format!(
+                "write it as [plugins.'{section}'.registry] in a file with 'version = {newest}'"
+            );
+            notes.push(ignored(format!(
                     "[plugins.'{other}'.registry] of {shown}, {version}, is ignored, config_path and mirrors \
                      included; {used}, and restart containerd"
-                ),
-            );
+            )));
         }
     }
     let Ok(settings) = decode(files, behaviour) else {
         return notes;
     };
-    let transfers = behaviour.release >= Release::V2_1
-        && !settings.use_local_image_pull
-        && settings.needs_local_pull.is_none();
+    let transfers = behaviour.release >= Release::V2_1 && !settings.pulls_locally();
     let is_list = std::env::split_paths(&settings.config_path).count() > 1;
-    let mut say = |effect, reason: String| notes.push(HostsProblem::of_config(effect, reason));
     if transfers && is_list {
-        say(
-            HostsEffect::Ignored,
-            format!(
+        notes.push(ignored(format!(
                 "'config_path' of {shown} is a list with a colon, which the transfer service takes for one \
                  folder: no hosts.toml is read and no mirror is asked; name one folder, and restart containerd"
-            ),
-        );
+        )));
     }
     if is_2 && has_tls(&merged, behaviour) {
-        say(
-            HostsEffect::Ignored,
-            format!(
+        notes.push(ignored(format!(
                 "'registry.configs.HOST.tls' of {shown} is no setting of containerd 2: write its files into \
                  hosts.toml below config_path"
-            ),
-        );
+        )));
     }
     let transfer = merged.plugins.get(TRANSFER).and_then(Node::table);
     let has_own_path = transfer.is_some_and(|table| table.contains_key("config_path"));
     if transfers && has_own_path && settings.config_path.is_empty() {
-        say(
-            HostsEffect::Ignored,
-            format!(
+        notes.push(ignored(format!(
                 "'config_path' of [plugins.'{TRANSFER}'] in {shown} does not count for pods: write it into \
                  [plugins.'{CRI_V3}'.registry], and restart containerd"
-            ),
-        );
+        )));
     }
     notes
+}
+
+fn ignored(reason: String) -> HostsProblem {
+    HostsProblem::of_config(HostsEffect::Ignored, reason)
 }
 
 /// Some `registry.configs.HOST` has a table `tls`.
@@ -345,9 +329,7 @@ fn has_tls(merged: &Merged, behaviour: Behaviour) -> bool {
 /// The CRI plugin pulls by itself, in a release that has the transfer service for it.
 pub fn pulls_locally(files: &ConfigFiles, behaviour: Behaviour) -> bool {
     behaviour.release >= Release::V2_1
-        && decode(files, behaviour).is_ok_and(|settings| {
-            settings.use_local_image_pull || settings.needs_local_pull.is_some()
-        })
+        && decode(files, behaviour).is_ok_and(|settings| settings.pulls_locally())
 }
 
 /// The file is of a version that is newer than the release: it was written for another.
@@ -357,21 +339,13 @@ pub fn is_too_new(files: &ConfigFiles, behaviour: Behaviour) -> bool {
 
 /// The main file has a section of this name.
 fn names_plugin(files: &ConfigFiles, name: &str) -> bool {
-    let main = files
-        .files
-        .get(&files.main)
-        .and_then(|file| file.as_ref().ok());
-    let plugins = main.and_then(|file| file.root.table()?.get("plugins")?.table());
+    let plugins = files.top().and_then(|top| top.get("plugins")?.table());
     plugins.is_some_and(|plugins| plugins.contains_key(name))
 }
 
 /// The `version` of the main file, 0 where it names none.
 fn written_version(files: &ConfigFiles) -> i64 {
-    let main = files
-        .files
-        .get(&files.main)
-        .and_then(|file| file.as_ref().ok());
-    match main.and_then(|file| file.root.table()?.get("version")) {
+    match files.top().and_then(|top| top.get("version")) {
         Some(Node::Integer(version)) => *version,
         _ => 0,
     }
@@ -510,10 +484,7 @@ fn top(root: &Node) -> Result<Merged, String> {
     if let Some(imports) = table.get("imports") {
         texts(imports, "imports")?;
     }
-    let names = |key: &str| match table.get(key) {
-        None => Ok(Vec::new()),
-        Some(list) => texts(list, key),
-    };
+    let names = |key: &str| field(table, key, texts);
     Ok(Merged {
         version,
         plugins,
@@ -651,11 +622,8 @@ fn plugin(section: &Node, behaviour: Behaviour) -> Result<CriSettings, String> {
     if behaviour.release < Release::V2_1 {
         return Ok(settings);
     }
-    let is_set = |key: &str, default: bool| match table.get(key) {
-        None => Ok(default),
-        Some(value) => flag(value, key),
-    };
-    settings.use_local_image_pull = is_set("use_local_image_pull", false)?;
+    let is_set = |key: &str| field(table, key, flag);
+    settings.use_local_image_pull = is_set("use_local_image_pull")?;
     let downloads = match table.get("max_concurrent_downloads") {
         None => 3,
         Some(Node::Integer(number)) => *number,
@@ -663,25 +631,16 @@ fn plugin(section: &Node, behaviour: Behaviour) -> Result<CriSettings, String> {
     };
     // `CheckLocalImagePullConfigs`.
     settings.needs_local_pull = [
-        (
-            "disable_snapshot_annotations",
-            !is_set("disable_snapshot_annotations", true)?,
-        ),
-        (
-            "discard_unpacked_layers",
-            is_set("discard_unpacked_layers", false)?,
-        ),
-        ("registry.mirrors", !settings.mirrors.is_empty()),
-        ("registry.configs", !settings.configs.is_empty()),
-        ("registry.auths", !settings.auths.is_empty()),
-        ("max_concurrent_downloads", downloads != 3),
-        (
-            "image_pull_with_sync_fs",
-            is_set("image_pull_with_sync_fs", false)?,
-        ),
+        table.contains_key("disable_snapshot_annotations")
+            && !is_set("disable_snapshot_annotations")?,
+        is_set("discard_unpacked_layers")?,
+        !settings.mirrors.is_empty(),
+        !settings.configs.is_empty(),
+        !settings.auths.is_empty(),
+        downloads != 3,
+        is_set("image_pull_with_sync_fs")?,
     ]
-    .into_iter()
-    .find_map(|(name, is_there)| is_there.then_some(name));
+    .contains(&true);
     Ok(settings)
 }
 
@@ -690,18 +649,11 @@ fn read_registry(
     is_2: bool,
     settings: &mut CriSettings,
 ) -> Result<(), String> {
-    let tables = |key: &str| match registry.get(key) {
-        None => Ok(BTreeMap::new()),
-        Some(value) => Ok::<_, String>(table_of(value, key)?.clone()),
-    };
-    if let Some(path) = registry.get("config_path") {
-        text(path, "config_path")?.clone_into(&mut settings.config_path);
-    }
+    let tables = |key: &str| field(registry, key, |node, key| table_of(node, key).cloned());
+    field(registry, "config_path", text)?.clone_into(&mut settings.config_path);
     for (name, mirror) in tables("mirrors")? {
-        let endpoints = match table_of(&mirror, "registry.mirrors")?.get("endpoint") {
-            None => Vec::new(),
-            Some(list) => texts(list, "endpoint")?,
-        };
+        let mirror = table_of(&mirror, "registry.mirrors")?;
+        let endpoints = field(mirror, "endpoint", texts)?;
         settings.mirrors.insert(name, endpoints);
     }
     for (name, host) in tables("configs")? {
@@ -735,7 +687,7 @@ fn read_registry(
 
 fn read_auth(node: &Node) -> Result<Auth, String> {
     let table = table_of(node, "auth")?;
-    let field = |key: &str| table.get(key).map_or(Ok(""), |value| text(value, key));
+    let field = |key: &str| field(table, key, text);
     Ok(Auth {
         username: field("username")?.to_owned(),
         password: Secret::new(field("password")?),
@@ -746,19 +698,23 @@ fn read_auth(node: &Node) -> Result<Auth, String> {
 
 fn read_tls(node: &Node) -> Result<Tls, String> {
     let table = table_of(node, "tls")?;
-    let field = |key: &str| {
-        let text = table.get(key).map_or(Ok(""), |value| text(value, key));
-        text.map(str::to_owned)
-    };
+    let path = |key: &str| field(table, key, text).map(str::to_owned);
     Ok(Tls {
-        insecure_skip_verify: match table.get("insecure_skip_verify") {
-            None => false,
-            Some(value) => flag(value, "insecure_skip_verify")?,
-        },
-        ca_file: field("ca_file")?,
-        cert_file: field("cert_file")?,
-        key_file: field("key_file")?,
+        insecure_skip_verify: field(table, "insecure_skip_verify", flag)?,
+        ca_file: path("ca_file")?,
+        cert_file: path("cert_file")?,
+        key_file: path("key_file")?,
     })
+}
+
+/// What a key of a table holds; nothing where it is not there.
+fn field<'a, T: Default>(
+    table: &'a BTreeMap<String, Node>,
+    key: &str,
+    read: impl Fn(&'a Node, &str) -> Result<T, String>,
+) -> Result<T, String> {
+    let node = table.get(key);
+    node.map_or_else(|| Ok(T::default()), |node| read(node, key))
 }
 
 fn table_of<'a>(node: &'a Node, key: &str) -> Result<&'a BTreeMap<String, Node>, String> {

@@ -1,6 +1,8 @@
 //! What Go makes of texts in containerd's files: `url.Parse` and `time.ParseDuration` of its standard library, and
 //! the TOML parser of containerd 1.
 
+use std::path::{Component, Path, PathBuf};
+
 /// The parts of a URL that containerd looks at.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct GoUrl {
@@ -168,6 +170,31 @@ fn is_unfit(byte: u8) -> bool {
     !(byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(&byte))
 }
 
+/// A part of a URL, decoded; as it is where it can't be.
+pub fn decoded(text: &str) -> String {
+    unescape(text, Part::Other).unwrap_or_else(|_| text.to_owned())
+}
+
+/// `filepath.Clean` of an absolute path.
+pub fn clean(path: &Path) -> PathBuf {
+    let mut parts = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
+/// `path.Clean` of the same in a URL.
+pub fn clean_path(path: &str) -> String {
+    clean(Path::new(path)).to_string_lossy().into_owned()
+}
+
 /// The line, from 1, of a table header with a bracket in a quoted name, as of an IPv6 address: go-toml 1, of
 /// containerd 1, looks for the header's end without regard to quotes, and refuses the file.
 pub fn bracket_in_header(text: &str) -> Option<usize> {
@@ -233,10 +260,6 @@ pub fn duration(text: &str) -> Option<f64> {
 }
 
 const MAX_SECONDS: f64 = 9_223_372_036.854_775;
-
-pub fn is_duration(text: &str) -> bool {
-    duration(text).is_some()
-}
 
 #[cfg(test)]
 mod tests {

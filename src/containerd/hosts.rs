@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strsim::levenshtein;
-use toml_edit::{Document, Item, TableLike, Value};
+use toml_edit::{Array, Document, Item, TableLike, Value};
 
 use super::behaviour::{Behaviour, Release};
+use super::files::line_at;
 use super::go::{self, GoUrl};
 use crate::model::endpoint::{Endpoint, Host, Scheme, split_port};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
@@ -85,13 +86,8 @@ pub fn parse(
     }
     let document = Document::parse(text).map_err(|error| {
         // The parser's own words may quote a header's value.
-        let before = error
-            .span()
-            .map_or("", |span| &text[..span.start.min(text.len())]);
-        format!(
-            "it is no TOML, at line {}",
-            before.matches('\n').count() + 1
-        )
+        let at = error.span().map_or(0, |span| span.start);
+        format!("it is no TOML, at line {}", line_at(bytes, at))
     })?;
     if let Some(line) = go::bracket_in_header(text).filter(|_| behaviour.release < Release::V2_0) {
         return Err(format!(
@@ -100,14 +96,12 @@ pub fn parse(
     }
     let root = document.as_table();
     let mut file = HostsFile::default();
-    let tables = match find(root, "host") {
-        None => None,
-        Some((_, item)) => Some(
-            item.as_table_like()
-                .ok_or("'host' is no table; write [host.\"https://mirror.example.com\"]")?,
-        ),
-    };
-    unknown_keys(root, ROOT_KEYS, "", &mut file.problems);
+    let tables = find(root, "host").map(|item| {
+        item.as_table_like()
+            .ok_or("'host' is no table; write [host.\"https://mirror.example.com\"]")
+    });
+    let tables = tables.transpose()?;
+    unknown_keys(root, "", &mut file.problems);
     if tables.is_none() && !behaviour.reads_server_alone() {
         return Err(
             "it has no [host.\"…\"] table (\"invalid `host` tree\"); an empty [host] below the other \
@@ -212,7 +206,7 @@ impl Reader<'_> {
                 .as_table_like()
                 .ok_or_else(|| format!("host '{shown}' is no table"))?;
             self.settings(table, &format!("of host '{shown}'"))?;
-            unknown_keys(table, HOST_KEYS, &format!(" of host '{shown}'"), problems);
+            unknown_keys(table, &format!(" of host '{shown}'"), problems);
             if find(table, "server").is_some() {
                 problems.push(HostsProblem::of_hosts(HostsEffect::Ignored, format!(
                     "'server' stands in the table of host '{shown}', where it says nothing: write it above \
@@ -231,19 +225,15 @@ impl Reader<'_> {
         let target = self
             .target(server, settings.override_path)
             .map_err(|reason| format!("'server' {shown} is no URL: {reason}"))?;
+        let is_lost = target.is_none() && !server.is_empty();
         file.hosts.push(match target {
             Some(target) => self.configured(HostKind::Server, &target, settings),
             None => default_host(self.domain, settings, self.behaviour),
         });
-        if !server.is_empty()
-            && file
-                .hosts
-                .last()
-                .is_some_and(|host| host.host.kind != HostKind::Server)
-        {
+        if is_lost {
             file.problems.push(HostsProblem::of_hosts(HostsEffect::Doubtful, format!(
-                    "server '{shown}' is no http or https URL with a host, and the registry itself is asked"
-                )));
+                "server '{shown}' is no http or https URL with a host, and the registry itself is asked"
+            )));
         }
         Ok(())
     }
@@ -251,15 +241,17 @@ impl Reader<'_> {
     /// The keys of a table.
     fn settings(&self, table: &dyn TableLike, of: &str) -> Result<Settings, String> {
         let folder = self.folder;
-        let mut settings = Settings::all_capabilities();
-        let capabilities = strings(table, "capabilities", of)?;
+        let mut settings = Settings::default();
+        let capabilities = match find(table, "capabilities") {
+            Some(item) => strings(item, "capabilities", of)?,
+            None => Vec::new(),
+        };
         if !capabilities.is_empty() {
-            let mut pulls = false;
-            settings.resolves = false;
+            let (mut pulls, mut resolves) = (false, false);
             for capability in &capabilities {
                 match capability.to_ascii_lowercase().as_str() {
                     "pull" => pulls = true,
-                    "resolve" => settings.resolves = true,
+                    "resolve" => resolves = true,
                     "push" => {}
                     "referrers" if self.behaviour.release >= Release::V2_2 => {}
                     _ => {
@@ -271,40 +263,20 @@ impl Reader<'_> {
                 }
             }
             // Asked what a tag stands for only with both (`filterHosts`); asked for content anyway.
-            settings.resolves &= pulls;
+            settings.is_for_content_only = !(pulls && resolves);
         }
-        let absolute = |path: &str| folder.join(path);
-        settings.ca = match find(table, "ca") {
-            None => Vec::new(),
-            Some((_, item)) => match item.as_str() {
-                Some(one) => vec![absolute(one)],
-                None => elements(item, "ca", of)?
-                    .iter()
-                    .map(|value| Ok(absolute(text_of(value, "ca", of)?)))
-                    .collect::<Result<_, String>>()?,
-            },
-        };
+        if let Some(item) = find(table, "ca") {
+            let files = one_or_more(item, "ca", of)?.into_iter();
+            settings.ca = files.map(|file| folder.join(file)).collect();
+        }
         settings.client = client(table, of, folder)?;
         settings.skip_verify = boolean(table, "skip_verify", of)?;
         settings.override_path = boolean(table, "override_path", of)?.unwrap_or(false);
-        if let Some((_, item)) = find(table, "header") {
-            let header = item
-                .as_table_like()
-                .ok_or_else(|| format!("'header' {of} is no table"))?;
-            for (name, value) in header.iter() {
-                let shown = printable(name);
-                let values = match value.as_str() {
-                    Some(one) => vec![one],
-                    None => elements(value, &shown, of)?
-                        .iter()
-                        .map(|value| text_of(value, &shown, of))
-                        .collect::<Result<_, String>>()?,
-                };
-                let values = values
-                    .into_iter()
-                    .map(|v| (name.to_owned(), Secret::new(v)));
-                settings.headers.extend(values);
-            }
+        let headers = typed(table, "header", of, Item::as_table_like, "no table")?;
+        for (name, item) in headers.iter().flat_map(|headers| headers.iter()) {
+            let values = one_or_more(item, &printable(name), of)?.into_iter();
+            let headers = values.map(|value| (name.to_owned(), Secret::new(value)));
+            settings.headers.extend(headers);
         }
         if self.behaviour.release >= Release::V2_0
             && let Some(text) = string(table, "dial_timeout", of)?.filter(|text| !text.is_empty())
@@ -345,14 +317,14 @@ impl Reader<'_> {
         let path = if url.path.is_empty() {
             if override_path { "" } else { "/v2" }.to_owned()
         } else {
-            let clean = clean_path(&url.path);
+            let clean = go::clean_path(&url.path);
             if clean == "/" && override_path {
                 // Joined to what follows, as `path.Join` does.
                 String::new()
             } else if clean.ends_with("/v2") || override_path {
                 clean
             } else {
-                clean_path(&format!("{clean}/v2"))
+                go::clean_path(&format!("{clean}/v2"))
             }
         };
         Ok(Some(Target {
@@ -391,10 +363,17 @@ impl Reader<'_> {
     }
 }
 
+/// Where the API of a registry is, with its port where that is written (`DefaultHost`).
+pub fn api_host(domain: &str) -> &str {
+    match domain {
+        "docker.io" => "registry-1.docker.io",
+        domain => domain,
+    }
+}
+
 /// What is sent as `?ns=` to a host: the registry, where the host is another.
 pub fn namespace(authority: &str, domain: &str) -> Option<String> {
-    let is_own =
-        authority == domain || (domain == "docker.io" && authority == "registry-1.docker.io");
+    let is_own = authority == domain || authority == api_host(domain);
     (!is_own).then(|| domain.to_owned())
 }
 
@@ -406,7 +385,7 @@ pub fn from_certificates(
     folder: &Path,
     behaviour: Behaviour,
 ) -> ConfiguredHost {
-    let mut settings = Settings::all_capabilities();
+    let mut settings = Settings::default();
     for name in files {
         if let Some(_stem) = name.strip_suffix(".crt") {
             settings.ca.push(folder.join(name));
@@ -421,13 +400,14 @@ pub fn from_certificates(
 
 /// The registry itself, of which no file speaks.
 pub fn without_file(domain: &str, behaviour: Behaviour) -> ConfiguredHost {
-    default_host(domain, Settings::all_capabilities(), behaviour)
+    default_host(domain, Settings::default(), behaviour)
 }
 
 /// The keys of a table, as containerd takes them.
 #[derive(Clone, Debug, Default)]
 struct Settings {
-    resolves: bool,
+    /// It is not asked what a tag stands for.
+    is_for_content_only: bool,
     ca: Vec<PathBuf>,
     client: Vec<(PathBuf, Option<PathBuf>)>,
     skip_verify: Option<bool>,
@@ -437,16 +417,8 @@ struct Settings {
     sets_dial_timeout: bool,
 }
 
-impl Settings {
-    fn all_capabilities() -> Self {
-        Self {
-            resolves: true,
-            ..Self::default()
-        }
-    }
-}
-
-const ROOT_KEYS: &[&str] = &[
+/// At the top and in the table of a host, where `server` has a problem of its own: it is a common slip.
+const KEYS: &[&str] = &[
     "server",
     "host",
     "capabilities",
@@ -458,22 +430,19 @@ const ROOT_KEYS: &[&str] = &[
     "dial_timeout",
 ];
 
-/// `server` is told apart: it is a common slip.
-const HOST_KEYS: &[&str] = ROOT_KEYS;
-
 fn client(
     table: &dyn TableLike,
     of: &str,
     folder: &Path,
 ) -> Result<Vec<(PathBuf, Option<PathBuf>)>, String> {
-    let Some((_, item)) = find(table, "client") else {
+    let Some(item) = find(table, "client") else {
         return Ok(Vec::new());
     };
     if let Some(one) = item.as_str() {
         return Ok(vec![(folder.join(one), None)]);
     }
     let mut pairs = Vec::new();
-    for value in elements(item, "client", of)? {
+    for value in list(item, "client", of)? {
         if let Some(one) = value.as_str() {
             pairs.push((folder.join(one), None));
             continue;
@@ -522,29 +491,9 @@ pub fn endpoint(url: &GoUrl) -> Option<Endpoint> {
     })
 }
 
-/// Go's `path.Clean` of an absolute path.
-fn clean_path(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
 /// The registry itself, with the settings at the top of the file or of the certificates beside it.
 fn default_host(domain: &str, settings: Settings, behaviour: Behaviour) -> ConfiguredHost {
-    let is_hub = domain == "docker.io";
-    let server = if is_hub {
-        "registry-1.docker.io"
-    } else {
-        domain
-    };
+    let server = api_host(domain);
     let (name, port) = split_port(server);
     let port = port.and_then(|port| port.parse().ok());
     let host = Host::new(name);
@@ -562,7 +511,7 @@ fn default_host(domain: &str, settings: Settings, behaviour: Behaviour) -> Confi
         RegistryHost::plain(endpoint),
         server.to_owned(),
         Settings {
-            resolves: true,
+            is_for_content_only: false,
             ..settings
         },
     );
@@ -572,8 +521,13 @@ fn default_host(domain: &str, settings: Settings, behaviour: Behaviour) -> Confi
     host
 }
 
+/// A host without settings of its own.
+pub fn plain(host: RegistryHost, authority: String) -> ConfiguredHost {
+    finish(host, authority, Settings::default())
+}
+
 fn finish(mut host: RegistryHost, authority: String, settings: Settings) -> ConfiguredHost {
-    host.resolves = settings.resolves;
+    host.resolves = !settings.is_for_content_only;
     host.skip_verify = settings.skip_verify == Some(true);
     host.client_certificates = settings.client.len();
     host.ca_files = settings
@@ -651,12 +605,12 @@ fn collect_headers<'a>(item: &Item, name: &'a str, headers: &mut Vec<(isize, &'a
 /// `[host."x".header]` is as deep as it goes; what is deeper says nothing.
 const MAX_DEPTH: u8 = 4;
 
-fn unknown_keys(table: &dyn TableLike, known: &[&str], of: &str, problems: &mut Vec<HostsProblem>) {
+fn unknown_keys(table: &dyn TableLike, of: &str, problems: &mut Vec<HostsProblem>) {
     for (key, _) in table.iter() {
-        if known.iter().any(|k| k.eq_ignore_ascii_case(key)) {
+        if KEYS.iter().any(|k| k.eq_ignore_ascii_case(key)) {
             continue;
         }
-        let nearest = known.iter().find(|k| {
+        let nearest = KEYS.iter().find(|k| {
             let bare = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
             bare(k) == bare(key) || levenshtein(k, key) <= 2
         });
@@ -672,51 +626,52 @@ fn unknown_keys(table: &dyn TableLike, known: &[&str], of: &str, problems: &mut 
 }
 
 /// A key as go-toml finds it: by its name, whatever the case.
-fn find<'a>(table: &'a dyn TableLike, key: &str) -> Option<(&'a str, &'a Item)> {
+fn find<'a>(table: &'a dyn TableLike, key: &str) -> Option<&'a Item> {
     let mut found = table.iter().filter(|(k, _)| k.eq_ignore_ascii_case(key));
-    found.next().filter(|(_, item)| !item.is_none())
+    found
+        .next()
+        .map(|(_, item)| item)
+        .filter(|item| !item.is_none())
+}
+
+/// What a key holds, which is to be of one type.
+fn typed<'a, T>(
+    table: &'a dyn TableLike,
+    key: &str,
+    of: &str,
+    read: impl Fn(&'a Item) -> Option<T>,
+    otherwise: &str,
+) -> Result<Option<T>, String> {
+    let wrong = || format!("'{key}' {of} is {otherwise}");
+    let item = find(table, key);
+    item.map(|item| read(item).ok_or_else(wrong)).transpose()
 }
 
 fn string<'a>(table: &'a dyn TableLike, key: &str, of: &str) -> Result<Option<&'a str>, String> {
-    match find(table, key) {
-        None => Ok(None),
-        Some((_, item)) => item
-            .as_str()
-            .map(Some)
-            .ok_or_else(|| format!("'{key}' {of} is no string")),
-    }
+    typed(table, key, of, Item::as_str, "no string")
 }
 
 fn boolean(table: &dyn TableLike, key: &str, of: &str) -> Result<Option<bool>, String> {
-    match find(table, key) {
-        None => Ok(None),
-        Some((_, item)) => item
-            .as_bool()
-            .map(Some)
-            .ok_or_else(|| format!("'{key}' {of} is neither true nor false (no quotes)")),
-    }
+    let otherwise = "neither true nor false (no quotes)";
+    typed(table, key, of, Item::as_bool, otherwise)
 }
 
-fn strings(table: &dyn TableLike, key: &str, of: &str) -> Result<Vec<String>, String> {
-    let Some((_, item)) = find(table, key) else {
-        return Ok(Vec::new());
-    };
-    elements(item, key, of)?
-        .iter()
-        .map(|value| Ok(text_of(value, key, of)?.to_owned()))
-        .collect()
-}
-
-fn elements<'a>(item: &'a Item, key: &str, of: &str) -> Result<Vec<&'a Value>, String> {
+fn list<'a>(item: &'a Item, key: &str, of: &str) -> Result<&'a Array, String> {
     item.as_array()
-        .map(|array| array.iter().collect())
         .ok_or_else(|| format!("'{key}' {of} is no list; write [\"…\"]"))
 }
 
-fn text_of<'a>(value: &'a Value, key: &str, of: &str) -> Result<&'a str, String> {
-    value
-        .as_str()
-        .ok_or_else(|| format!("'{key}' {of} has an entry that is no string"))
+/// The strings of a list.
+fn strings<'a>(item: &'a Item, key: &str, of: &str) -> Result<Vec<&'a str>, String> {
+    let wrong = || format!("'{key}' {of} has an entry that is no string");
+    let values = list(item, key, of)?.iter();
+    values.map(|v| v.as_str().ok_or_else(wrong)).collect()
+}
+
+/// A string, or those of a list.
+fn one_or_more<'a>(item: &'a Item, key: &str, of: &str) -> Result<Vec<&'a str>, String> {
+    item.as_str()
+        .map_or_else(|| strings(item, key, of), |one| Ok(vec![one]))
 }
 
 #[cfg(test)]
@@ -1147,7 +1102,7 @@ mod tests {
         #[test]
         fn any_values_are_read_or_refused(
             host in "[ -~]{0,30}",
-            key in prop::sample::select(ROOT_KEYS),
+            key in prop::sample::select(KEYS),
             value in prop::sample::select(vec!["1", "true", "\"x\"", "[]", "[\"x\"]", "[[\"x\",\"y\"]]", "{}", "{a=1}", "1979-05-27"]),
         ) {
             let host = host.replace(['"', '\\'], "");

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod proxy;
 pub mod start;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,7 @@ use behaviour::{Behaviour, Release, Rules, Settled};
 use config_files::ConfigFiles;
 use config_toml::{CriSettings, Registry, Stop};
 use hosts::ConfiguredHost;
-use proxy::{Proxies, ProxyServer};
+use proxy::{Environment, Proxies, ProxyServer};
 
 /// Which files are to be read.
 #[derive(Clone, Debug, Default)]
@@ -384,31 +385,28 @@ impl Settings {
             .copied()
             .filter(|one| one.settings == settings)
             .collect();
-        let mut found: Vec<(HostsProblem, Vec<&'static str>)> = Vec::new();
+        let mut found: Vec<(HostsProblem, BTreeSet<&'static str>)> = Vec::new();
         for candidate in [rules.in_force()].into_iter().chain(&candidates).copied() {
             let name = candidate.release.name();
             for problem in self.plan(domain, own, candidate).1 {
-                let there = found.iter_mut().find(|(known, _)| *known == problem);
-                match there {
-                    Some((_, releases)) if releases.contains(&name) => {}
-                    Some((_, releases)) => releases.push(name),
-                    None => found.push((problem, vec![name])),
+                match found.iter_mut().find(|(known, _)| *known == problem) {
+                    Some((_, releases)) => {
+                        releases.insert(name);
+                    }
+                    None => found.push((problem, BTreeSet::from([name]))),
                 }
             }
         }
-        let mut all: Vec<&str> = candidates.iter().map(|one| one.release.name()).collect();
-        all.sort_unstable();
-        all.dedup();
+        let all: BTreeSet<&str> = candidates.iter().map(|one| one.release.name()).collect();
         let here = rules.in_force().release.name();
         found
             .into_iter()
             .map(|(mut problem, releases)| {
                 if releases.len() < all.len() {
-                    let mut numbers: Vec<&str> = releases
+                    let numbers: Vec<&str> = releases
                         .iter()
                         .map(|name| name.trim_start_matches("containerd "))
                         .collect();
-                    numbers.sort_unstable();
                     problem.reason =
                         format!("containerd {}: {}", numbers.join(", "), problem.reason);
                 }
@@ -477,44 +475,34 @@ impl Settings {
         behaviour: Behaviour,
         problems: &mut Vec<HostsProblem>,
     ) -> Result<Registry, Stop> {
-        match &self.source {
-            Source::Unread if behaviour.settings == Settled::WithConfigPath => {
-                Ok(Registry::default())
-            }
-            Source::Unread => config_toml::validate(CriSettings::default(), behaviour),
-            Source::Config(_)
-                if behaviour.settings == Settled::BeforeChange && !self.newer.is_empty() =>
-            {
-                config_toml::validate(CriSettings::default(), behaviour)
-            }
-            Source::Config(files) if behaviour.settings == Settled::WithConfigPath => {
-                let now = config_toml::decode(files, behaviour).unwrap_or_default();
-                let settings = CriSettings {
-                    config_path: now.config_path,
-                    ..CriSettings::default()
-                };
-                config_toml::validate(settings, behaviour)
-            }
-            Source::Folder(list) => {
-                let settings = CriSettings {
-                    config_path: list.to_string_lossy().into_owned(),
-                    ..CriSettings::default()
-                };
-                config_toml::validate(settings, behaviour)
-            }
-            Source::Config(files) => {
-                problems.extend(config_toml::notes(files, behaviour));
-                problems.extend(
-                    self.newer.iter().map(|reason| {
+        let by_path = |config_path| CriSettings {
+            config_path,
+            ..CriSettings::default()
+        };
+        let is_changed = behaviour.settings == Settled::BeforeChange && !self.newer.is_empty();
+        let with_path = behaviour.settings == Settled::WithConfigPath;
+        let settings =
+            match &self.source {
+                Source::Unread if with_path => return Ok(Registry::default()),
+                Source::Unread => CriSettings::default(),
+                Source::Folder(list) => by_path(list.to_string_lossy().into_owned()),
+                Source::Config(_) if is_changed => CriSettings::default(),
+                Source::Config(files) if with_path => by_path(
+                    config_toml::decode(files, behaviour)
+                        .unwrap_or_default()
+                        .config_path,
+                ),
+                Source::Config(files) => {
+                    problems.extend(config_toml::notes(files, behaviour));
+                    problems.extend(self.newer.iter().map(|reason| {
                         HostsProblem::of_config(HostsEffect::Changed, reason.clone())
-                    }),
-                );
-                let settings = config_toml::decode(files, behaviour)?;
-                return config_toml::validate(settings, behaviour)
-                    .map_err(|reason| Stop::Refused(format!("{}: {reason}", files.shown())));
-            }
-        }
-        .map_err(Stop::Refused)
+                    }));
+                    let settings = config_toml::decode(files, behaviour)?;
+                    return config_toml::validate(settings, behaviour)
+                        .map_err(|reason| Stop::Refused(format!("{}: {reason}", files.shown())));
+                }
+            };
+        config_toml::validate(settings, behaviour).map_err(Stop::Refused)
     }
 
     /// The hosts of the folder that speaks of the registry, or of `registry.mirrors`.
@@ -605,17 +593,18 @@ fn read_folder(
     behaviour: Behaviour,
 ) -> (Vec<ConfiguredHost>, Vec<HostsProblem>) {
     let file = folder.join("hosts.toml");
-    let mut problems = Vec::new();
-    match read(&file) {
+    let problem = match read(&file) {
         Ok(bytes) if !bytes.is_empty() => match hosts::parse(&bytes, domain, folder, behaviour) {
             Ok(parsed) => return (parsed.hosts, parsed.problems),
             Err(reason) if behaviour.release == Release::V1_6 && hosts::lacks_value(&bytes) => {
-                problems.push(HostsProblem::of_hosts(
+                Some((
                     HostsEffect::PullFails,
-                    format!("hosts.toml: {reason}: a key has no value, and containerd 1.6 crashes when it reads that"),
-                ));
+                    format!(
+                        "hosts.toml: {reason}: a key has no value, and containerd 1.6 crashes when it reads that"
+                    ),
+                ))
             }
-            Err(reason) => problems.push(HostsProblem::of_hosts(
+            Err(reason) => Some((
                 HostsEffect::Ignored,
                 format!(
                     "hosts.toml: {reason}; containerd logs that and goes on as if the file were not there: no \
@@ -623,23 +612,23 @@ fn read_folder(
                 ),
             )),
         },
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-            problems.push(HostsProblem::of_hosts(
+        Ok(_) => None,
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => None,
+            io::ErrorKind::IsADirectory => Some((
                 HostsEffect::PullFails,
-                "hosts.toml is a folder, which containerd can't read",
-            ));
-        }
-        Err(error) => problems.push(HostsProblem::of_hosts(
-            HostsEffect::Undecided,
-            format!(
-                "hosts.toml can't be read from here ({}), so the registry itself was asked; where containerd \
-                 can't read it either, every pull fails",
-                error.kind()
-            ),
-        )),
-    }
+                "hosts.toml is a folder, which containerd can't read".to_owned(),
+            )),
+            kind => Some((
+                HostsEffect::Undecided,
+                format!(
+                    "hosts.toml can't be read from here ({kind}), so the registry itself was asked; where containerd \
+                     can't read it either, every pull fails"
+                ),
+            )),
+        },
+    };
+    let problem = problem.map(|(effect, reason)| HostsProblem::of_hosts(effect, reason));
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -652,7 +641,7 @@ fn read_folder(
         .collect();
     names.sort();
     let host = hosts::from_certificates(&names, domain, folder, behaviour);
-    (vec![host], problems)
+    (vec![host], Vec::from_iter(problem))
 }
 
 /// Makes a host ready. What can't be read of its files spoils the pull as a whole in containerd, and
@@ -662,25 +651,17 @@ fn client(
     base: &BaseTrust,
     problems: &mut Vec<HostsProblem>,
 ) -> HostClient {
-    let ConfiguredHost {
-        host,
-        ca,
-        ca_may_be_empty,
-        client: pairs,
-        headers,
-        login,
-        authority: _,
-    } = configured;
     let mut spoil = |effect, reason: String| problems.push(HostsProblem::of_hosts(effect, reason));
-    let mut made = base.client(host);
-    made.login = login;
-    if !ca.is_empty() {
-        match roots::extend(&base.store, &base.roots, &ca) {
+    let mut made = base.client(configured.host);
+    made.login = configured.login;
+    if !configured.ca.is_empty() {
+        match roots::extend(&base.store, &base.roots, &configured.ca) {
             Ok((store, roots)) => {
                 made.tls = TlsClient::new(store, &base.builds);
                 made.roots = roots;
             }
-            Err(RootsError::Empty { .. } | RootsError::Der { .. }) if ca_may_be_empty => {}
+            Err(RootsError::Empty { .. } | RootsError::Der { .. })
+                if configured.ca_may_be_empty => {}
             Err(error) => {
                 let effect = match &error {
                     RootsError::TooLarge { .. } => HostsEffect::Doubtful,
@@ -692,7 +673,7 @@ fn client(
         }
     }
     let mut certificates = ClientCertificates::default();
-    for (certificate, key) in &pairs {
+    for (certificate, key) in &configured.client {
         let shown = printable(&certificate.to_string_lossy());
         let loaded = read(certificate).and_then(|bytes| {
             let key = match key {
@@ -713,26 +694,18 @@ fn client(
             format!("host {}: `client` {shown} {reason}", made.host.endpoint),
         );
     }
-    if !pairs.is_empty() {
+    if !configured.client.is_empty() {
         made.tls = made.tls.with_client_certificates(certificates);
     }
     if made.host.skip_verify {
         made.tls = made.tls.pardoning();
     }
-    for (name, value) in headers {
-        let pair = HeaderName::try_from(&name).ok().zip({
-            let value = HeaderValue::from_str(value.expose()).ok();
-            value.map(|mut value| {
-                value.set_sensitive(true);
-                value
-            })
-        });
-        match pair {
-            Some(pair) => made.headers.push(pair),
-            // No request gets as far as this host.
-            None => continue,
+    for (name, value) in configured.headers {
+        // No request gets as far as a host with one that can't be sent.
+        if let (Ok(name), Some(header)) = (HeaderName::try_from(&name), value.header()) {
+            made.headers.push((name, header));
+            made.header_values.push(value);
         }
-        made.header_values.push(value);
     }
     made
 }
@@ -757,23 +730,11 @@ fn read_unit(request: &Request) -> Result<(Unit, Vec<SettingsError>), SettingsEr
 /// What systemd would make of a service's environment.
 #[derive(Debug, Default)]
 struct Unit {
-    variables: Vec<(String, String)>,
-    includes: Vec<Include>,
-    /// `UnsetEnvironment=` counts before all others.
-    unset: Vec<String>,
+    environment: Environment,
     /// The files and folders that were named.
     names: Vec<String>,
     /// The files that were read.
     files: Vec<PathBuf>,
-}
-
-/// `EnvironmentFile=`.
-#[derive(Debug)]
-struct Include {
-    path: String,
-    may_be_absent: bool,
-    /// Which file names it.
-    of: String,
 }
 
 impl Unit {
@@ -800,23 +761,9 @@ impl Unit {
         }
         for part in parts {
             let bytes = read(&part).map_err(unreadable)?;
-            let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
-            if file.resets {
-                self.variables.clear();
-            }
-            if file.resets_includes {
-                self.includes.clear();
-            }
-            self.variables.extend(file.variables);
-            self.unset.extend(file.unset);
             let of = printable(&part.to_string_lossy());
+            self.environment.read(&String::from_utf8_lossy(&bytes), &of);
             self.files.push(part);
-            self.includes
-                .extend(file.includes.into_iter().map(|(path, may)| Include {
-                    path,
-                    may_be_absent: may,
-                    of: of.clone(),
-                }));
         }
         self.names.push(printable(&path.to_string_lossy()));
         Ok(())
@@ -824,11 +771,12 @@ impl Unit {
 
     /// Files count before `Environment=`, whatever their order (systemd.exec(5)).
     fn read_includes(&mut self) -> Result<(), SettingsError> {
-        for include in std::mem::take(&mut self.includes) {
+        for include in std::mem::take(&mut self.environment.includes) {
             match read(Path::new(&include.path)) {
                 Ok(bytes) => {
-                    let file = proxy::read_file(&String::from_utf8_lossy(&bytes));
-                    self.variables.extend(file.variables);
+                    let mut file = Environment::default();
+                    file.read(&String::from_utf8_lossy(&bytes), &include.path);
+                    self.environment.variables.extend(file.variables);
                     self.files.push(include.path.into());
                 }
                 Err(_) if include.may_be_absent => {}
@@ -845,9 +793,12 @@ impl Unit {
     }
 
     fn value(&self, name: &str) -> Option<String> {
-        let is_unset = self.unset.iter().any(|unset| unset == name);
-        let set = self.variables.iter().rev().find(|(n, _)| n == name);
-        set.filter(|_| !is_unset).map(|(_, value)| value.clone())
+        let Environment {
+            variables, unset, ..
+        } = &self.environment;
+        let (_, value) = variables.iter().rev().find(|(n, _)| n == name)?;
+        let is_unset = unset.iter().any(|unset| unset == name);
+        (!is_unset).then(|| value.expose().to_owned())
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::behaviour::{Behaviour, Release};
 use super::config_toml::{Auth, Registry, Tls};
@@ -40,11 +40,7 @@ pub fn by_mirrors(
         hosts.extend(host(HostKind::Mirror, &url, domain, registry, behaviour)?);
     }
     if !has_own {
-        let own = if domain == "docker.io" {
-            "registry-1.docker.io"
-        } else {
-            domain
-        };
+        let own = hosts::api_host(domain);
         let url = parse(&format!("{}://{own}", default_scheme(own)), behaviour)?;
         hosts.extend(host(HostKind::Registry, &url, domain, registry, behaviour)?);
     }
@@ -54,39 +50,30 @@ pub fn by_mirrors(
 /// A host with a header that Go refuses to send gets no request: the next one is asked, and where there is none, the pull
 /// fails.
 pub fn drop_unsendable(hosts: &mut Vec<ConfiguredHost>) -> Vec<HostsProblem> {
-    let is_bad = |(name, value): &(String, Secret)| {
-        HeaderName::try_from(name).is_err() || HeaderValue::from_str(value.expose()).is_err()
+    let is_bad = |(name, value): &&(String, Secret)| {
+        HeaderName::try_from(name).is_err() || value.header().is_none()
     };
-    let bad: Vec<(usize, String)> = hosts
-        .iter()
-        .enumerate()
-        .filter_map(|(index, host)| {
-            let (name, _) = host.headers.iter().find(|header| is_bad(header))?;
-            Some((
-                index,
-                format!(
-                    "host {}: header '{}' can't be sent, since HTTP does not allow its name or value",
-                    host.host.endpoint,
-                    printable(name)
-                ),
-            ))
-        })
-        .collect();
-    let is_all = bad.len() == hosts.len();
+    let bad = |host: &ConfiguredHost| {
+        let (name, _) = host.headers.iter().find(is_bad)?;
+        Some(format!(
+            "host {}: header '{}' can't be sent, since HTTP does not allow its name or value",
+            host.host.endpoint,
+            printable(name)
+        ))
+    };
+    let reasons: Vec<String> = hosts.iter().filter_map(bad).collect();
+    let is_all = reasons.len() == hosts.len();
     if !is_all {
-        let mut index = 0;
-        hosts.retain(|_| {
-            index += 1;
-            bad.iter().all(|(place, _)| place + 1 != index)
-        });
+        hosts.retain(|host| bad(host).is_none());
     }
     let (effect, end) = if is_all {
         (HostsEffect::PullFails, "no other host is asked")
     } else {
         (HostsEffect::Ignored, "containerd asks the next host")
     };
-    bad.into_iter()
-        .map(|(_, reason)| HostsProblem::of_hosts(effect, format!("{reason}; {end}")))
+    reasons
+        .into_iter()
+        .map(|reason| HostsProblem::of_hosts(effect, format!("{reason}; {end}")))
         .collect()
 }
 
@@ -137,25 +124,19 @@ fn host(
     let Some(endpoint) = hosts::endpoint(url) else {
         return Ok(None);
     };
-    let mut host = ConfiguredHost {
-        host: RegistryHost {
-            path: if url.path.is_empty() {
-                "/v2".to_owned()
-            } else {
-                url.path.trim_end_matches('/').to_owned()
-            },
-            kind,
-            namespace: hosts::namespace(&url.host, domain),
-            falls_back_to_http: false,
-            ..RegistryHost::plain(endpoint)
-        },
-        authority: url.host.clone(),
-        ca: Vec::new(),
-        ca_may_be_empty: false,
-        client: Vec::new(),
-        headers: Vec::new(),
-        login: None,
+    let path = if url.path.is_empty() {
+        "/v2"
+    } else {
+        url.path.trim_end_matches('/')
     };
+    let host = RegistryHost {
+        path: path.to_owned(),
+        kind,
+        namespace: hosts::namespace(&url.host, domain),
+        falls_back_to_http: false,
+        ..RegistryHost::plain(endpoint)
+    };
+    let mut host = hosts::plain(host, url.host.clone());
     let settings = registry.configs.get(&url.host);
     let tls = settings.and_then(|settings| settings.tls.as_ref());
     if let Some(tls) = tls.filter(|_| behaviour.release < Release::V2_0) {
@@ -184,9 +165,7 @@ fn add_tls(host: &mut ConfiguredHost, tls: &Tls) -> Result<(), String> {
     if !tls.ca_file.is_empty() {
         host.ca.push(PathBuf::from(&tls.ca_file));
         host.ca_may_be_empty = true;
-        host.host
-            .ca_files
-            .push(crate::model::text::printable(&tls.ca_file));
+        host.host.ca_files.push(printable(&tls.ca_file));
     }
     host.host.skip_verify = tls.insecure_skip_verify;
     Ok(())
@@ -211,7 +190,7 @@ pub fn add_settings(
                 host.login = Some(Credential {
                     id: CredentialId {
                         source: CredentialSource::RuntimeConfig {
-                            path: crate::model::text::printable(&config.to_string_lossy()),
+                            path: printable(&config.to_string_lossy()),
                         },
                         key: mask_key(&host.authority),
                     },

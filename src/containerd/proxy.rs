@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 
 use super::go::{self, GoUrl};
-use crate::model::endpoint::{Endpoint, Host, Scheme, split_host_port};
+use crate::model::endpoint::{Endpoint, Host, Scheme, split_host_port, split_port};
 use crate::model::proxy::{Proxy, ProxySettings, Way};
 use crate::model::text::{clean, printable};
 use crate::redact::Secret;
@@ -233,12 +233,8 @@ fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
 
 /// What Go dials for a URL. A port that is none, and this machine where no host is named.
 fn host_and_port(url: &GoUrl) -> (Host, u16) {
-    let after = url.host.rfind(']').map_or(0, |at| at + 1);
-    let (name, port) = match url.host[after..].rfind(':') {
-        Some(colon) => url.host.split_at(after + colon),
-        None => (&*url.host, ""),
-    };
-    let port = match (port.trim_start_matches(':'), url.scheme.as_str()) {
+    let (name, port) = split_port(&url.host);
+    let port = match (port.unwrap_or_default(), url.scheme.as_str()) {
         ("", "http") => 80,
         ("", "https") => 443,
         ("", "socks5" | "socks5h") => 1080,
@@ -254,31 +250,12 @@ fn host_and_port(url: &GoUrl) -> (Host, u16) {
 
 /// The value of `Proxy-Authorization` for `user:password` of a URL; the password and the pair.
 fn login(user: &str) -> (Secret, (Secret, Secret)) {
-    let decoded = |text: &str| {
-        let bytes = percent_decoded(text);
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
-    let password = Secret::new(decoded(password));
-    let pair = format!("{}:{}", decoded(user), password.expose());
+    let password = Secret::new(go::decoded(password));
+    let pair = format!("{}:{}", go::decoded(user), password.expose());
     let pair = Secret::new(STANDARD.encode(pair));
     let authorization = Secret::new(format!("Basic {}", pair.expose()));
     (authorization, (password, pair))
-}
-
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        decoded.push(hex.unwrap_or(bytes[at]));
-        at += if hex.is_some() { 3 } else { 1 };
-    }
-    decoded
 }
 
 /// `NO_PROXY` as `config.init` takes it apart; what it can't use it passes over in silence.
@@ -320,15 +297,15 @@ fn rule_of(entry: &str) -> Option<Rule> {
         let address = address.to_canonical();
         return Some(Rule::Address { address, port });
     }
-    let host = if host.starts_with("*.") {
-        &host[1..]
+    let host = host
+        .strip_prefix('*')
+        .filter(|rest| rest.starts_with('.'))
+        .unwrap_or(host);
+    let itself = !host.starts_with('.');
+    let suffix = if itself {
+        format!(".{host}")
     } else {
-        host
-    };
-    let (suffix, itself) = if host.starts_with('.') {
-        (host.to_owned(), false)
-    } else {
-        (format!(".{host}"), true)
+        host.to_owned()
     };
     Some(Rule::Domain {
         suffix,
@@ -337,81 +314,74 @@ fn rule_of(entry: &str) -> Option<Rule> {
     })
 }
 
-/// What a file sets: variables in order, later ones win, and other files that it names.
-#[derive(Clone, Default, Eq, PartialEq)]
-pub struct EnvironmentFile {
-    pub variables: Vec<(String, String)>,
-    /// `EnvironmentFile=` of a unit, with whether its absence is no error (`-`).
-    pub includes: Vec<(String, bool)>,
-    /// An empty `Environment=` takes back what files before this one set; an empty
-    /// `EnvironmentFile=` what they include.
-    pub resets: bool,
-    pub resets_includes: bool,
+/// What files set: variables in order, later ones win, and other files that they name.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// Their values may be passwords.
+    pub variables: Vec<(String, Secret)>,
+    pub includes: Vec<Include>,
     /// `UnsetEnvironment=`, which counts last.
     pub unset: Vec<String>,
 }
 
-impl std::fmt::Debug for EnvironmentFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The values may hold passwords.
-        f.debug_struct("EnvironmentFile")
-            .field("variables", &self.variables.len())
-            .finish_non_exhaustive()
-    }
+/// `EnvironmentFile=` of a unit.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Include {
+    pub path: String,
+    /// `-`
+    pub may_be_absent: bool,
+    /// Which file names it.
+    pub of: String,
 }
 
-/// Reads a systemd unit or drop-in (systemd.exec(5), `Environment=`), or an environment file.
-pub fn read_file(text: &str) -> EnvironmentFile {
-    let lines = logical_lines(text);
-    let is_unit = lines.iter().any(|line| {
-        let line = line.trim();
-        line.eq_ignore_ascii_case("[service]")
-            || line.starts_with("Environment=")
-            || line.starts_with("EnvironmentFile=")
-    });
-    let mut file = EnvironmentFile::default();
-    for line in &lines {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with(['#', ';', '[']) {
-            continue;
-        }
-        let Some((key, value)) = line.split_once('=') else {
-            continue;
-        };
-        let (key, value) = (key.trim(), value.trim());
-        if !is_unit {
-            let key = key.strip_prefix("export ").unwrap_or(key).trim();
-            let value = words(value).into_iter().next().unwrap_or_default();
-            file.variables.push((key.to_owned(), value));
-            continue;
-        }
-        match key {
-            "Environment" if value.is_empty() => {
-                file.variables.clear();
-                file.resets = true;
+impl Environment {
+    /// Reads one more file, a systemd unit or drop-in (systemd.exec(5), `Environment=`), or an environment file.
+    pub fn read(&mut self, text: &str, of: &str) {
+        let lines = logical_lines(text);
+        let is_unit = lines.iter().any(|line| {
+            let line = line.trim();
+            line.eq_ignore_ascii_case("[service]")
+                || line.starts_with("Environment=")
+                || line.starts_with("EnvironmentFile=")
+        });
+        for line in &lines {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with(['#', ';', '[']) {
+                continue;
             }
-            "Environment" => {
-                for word in words(value) {
-                    if let Some((name, value)) = word.split_once('=') {
-                        // A unit writes a literal percent sign twice (systemd.unit(5), specifiers).
-                        file.variables
-                            .push((name.to_owned(), value.replace("%%", "%")));
+            let Some((key, value)) = line.split_once('=') else {
+                continue;
+            };
+            let (key, value) = (key.trim(), value.trim());
+            if !is_unit {
+                let key = key.strip_prefix("export ").unwrap_or(key).trim();
+                let value = words(value).into_iter().next().unwrap_or_default();
+                self.variables.push((key.to_owned(), Secret::new(value)));
+                continue;
+            }
+            match key {
+                // An empty one takes back what was set before, in other files as well.
+                "Environment" if value.is_empty() => self.variables.clear(),
+                "Environment" => {
+                    for word in words(value) {
+                        if let Some((name, value)) = word.split_once('=') {
+                            // A unit writes a literal percent sign twice (systemd.unit(5), specifiers).
+                            let value = Secret::new(value.replace("%%", "%"));
+                            self.variables.push((name.to_owned(), value));
+                        }
                     }
                 }
+                "EnvironmentFile" if value.is_empty() => self.includes.clear(),
+                "EnvironmentFile" => self.includes.push(Include {
+                    path: value.strip_prefix('-').unwrap_or(value).to_owned(),
+                    may_be_absent: value.starts_with('-'),
+                    of: of.to_owned(),
+                }),
+                "UnsetEnvironment" => self.unset.extend(words(value)),
+                _ => {}
             }
-            "EnvironmentFile" if value.is_empty() => {
-                file.includes.clear();
-                file.resets_includes = true;
-            }
-            "EnvironmentFile" => match value.strip_prefix('-') {
-                Some(path) => file.includes.push((path.to_owned(), true)),
-                None => file.includes.push((value.to_owned(), false)),
-            },
-            "UnsetEnvironment" => file.unset.extend(words(value)),
-            _ => {}
         }
     }
-    file
 }
 
 /// Lines, with those that end in a backslash joined to the next.
@@ -478,6 +448,35 @@ mod tests {
         })
     }
 
+    fn read(text: &str) -> Environment {
+        let before = Include {
+            path: "/before".to_owned(),
+            may_be_absent: false,
+            of: "another".to_owned(),
+        };
+        let mut environment = Environment {
+            variables: vec![("BEFORE".to_owned(), Secret::new("1"))],
+            includes: vec![before],
+            unset: Vec::new(),
+        };
+        environment.read(text, "test");
+        environment
+    }
+
+    fn set(environment: &Environment) -> Vec<String> {
+        let variables = environment.variables.iter();
+        variables
+            .map(|(name, value)| format!("{name}={}", value.expose()))
+            .collect()
+    }
+
+    fn included(environment: &Environment) -> Vec<(&str, bool)> {
+        let includes = environment.includes.iter();
+        includes
+            .map(|one| (&*one.path, one.may_be_absent))
+            .collect()
+    }
+
     fn way(no_proxy: &str, url: &str) -> Way {
         let endpoint = Endpoint::of(&Url::parse(url).unwrap()).unwrap();
         proxies("http://10.0.0.8:3128", no_proxy).way(&endpoint).0
@@ -499,7 +498,7 @@ mod tests {
     #[test]
     fn an_empty_environment_file_takes_back_those_before() {
         let text = "[Service]\nEnvironmentFile=/etc/a\nEnvironmentFile=\nEnvironmentFile=-/etc/b\n";
-        assert_eq!(read_file(text).includes, [("/etc/b".to_owned(), true)]);
+        assert_eq!(included(&read(text)), [("/etc/b", true)]);
     }
 
     #[test]
@@ -649,37 +648,28 @@ mod tests {
         let unit = "# by hand\n[Service]\nEnvironment=OLD=1\nEnvironment=\n\
                     Environment=\"HTTPS_PROXY=http://u:p%%40w@10.0.0.8:3128\" 'NO_PROXY=a,\\\n.b' X=y\n\
                     EnvironmentFile=-/etc/default/containerd\nUnsetEnvironment=X\n";
-        let read = read_file(unit);
+        let all = read(unit);
         assert_eq!(
-            read.variables,
+            set(&all),
             [
-                (
-                    "HTTPS_PROXY".to_owned(),
-                    "http://u:p%40w@10.0.0.8:3128".to_owned()
-                ),
-                ("NO_PROXY".to_owned(), "a, .b".to_owned()),
-                ("X".to_owned(), "y".to_owned()),
+                "HTTPS_PROXY=http://u:p%40w@10.0.0.8:3128",
+                "NO_PROXY=a, .b",
+                "X=y"
             ]
         );
+        assert_eq!(all.unset, ["X"]);
         assert_eq!(
-            (read.unset.as_slice(), read.resets),
-            (&["X".to_owned()][..], true)
+            included(&all),
+            [("/before", false), ("/etc/default/containerd", true)]
         );
-        assert_eq!(
-            read.includes,
-            [("/etc/default/containerd".to_owned(), true)]
-        );
-        let plain = read_file(
+        assert!(!format!("{all:?}").contains("p%40w"));
+        let plain = read(
             "# c\nexport HTTP_PROXY=\"http://a:1\"\nNO_PROXY='x,y'\nhttps_proxy=http://b:2 # c\n",
         );
-        let names: Vec<_> = plain
-            .variables
-            .iter()
-            .map(|(n, v)| format!("{n}={v}"))
-            .collect();
         assert_eq!(
-            names,
+            set(&plain),
             [
+                "BEFORE=1",
                 "HTTP_PROXY=http://a:1",
                 "NO_PROXY=x,y",
                 "https_proxy=http://b:2"
@@ -690,7 +680,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read(text in "\\PC{0,200}", host in "[a-z0-9.:]{1,20}") {
-            let _ = read_file(&text);
+            let _ = read(&text);
             let proxies = proxies(&text, &text);
             if let Ok(url) = Url::parse(&format!("https://{host}/"))
                 && let Some(endpoint) = Endpoint::of(&url)

@@ -20,6 +20,7 @@ use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, SecretSought};
 use crate::net::mounted::is_absent;
+use crate::net::mounted::read_whole;
 use crate::pull_secret::docker_config::{self, DockerConfig, Flavour};
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::keyring::LoadedSource;
@@ -262,13 +263,7 @@ async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
 }
 
 fn read_to_limit(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|n| n > MAX_FILE) {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(bytes)
+    read_whole(std::fs::File::open(path)?, MAX_FILE)
 }
 
 async fn add_docker_config(

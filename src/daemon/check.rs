@@ -25,7 +25,6 @@ use crate::kubernetes::secrets::{Lent, Secrets};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Evidence, Leg};
-use crate::model::fault::Phase;
 use crate::model::hops::Trace;
 use crate::model::network::ExpectedPath;
 use crate::model::proxy::ProxySettings;
@@ -37,14 +36,14 @@ use crate::model::workload::SecretSought;
 use crate::net::netlink::Netlink;
 use crate::probe::check::Budget;
 use crate::probe::check::{Check, Effort};
-use crate::probe::edges::{Edges, Progress};
+use crate::probe::edges::{Edges, Unwatched};
 use crate::probe::manifest::KnownManifests;
 use crate::probe::{self, large_hello};
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::report::Report;
 use crate::serving::cluster::keys;
-use crate::vantage::place::{Place, PlaceError, Wishes, containerd_files};
+use crate::vantage::place::{Place, PlaceError, containerd_files};
 use crate::vantage::{ClusterTold, NodeTold, PodTold, wants_pod_told};
 
 /// Surroundings are looked at again with a path check, when they were seen longer ago than this.
@@ -112,7 +111,7 @@ impl World {
         let settings = Settings::load(&containerd_files(&config.network), |name| {
             std::env::var(name).ok()
         })?;
-        let place = Place::load(&Wishes::of(&config.network, wait), &settings)?;
+        let place = Place::load(&config.network, wait, &settings)?;
         let base = place.vantage(&settings);
         for because in &base.unseen_because {
             let what = because.what.describe();
@@ -251,13 +250,6 @@ pub struct CheckResult {
     pub report: Report,
     pub rejected: Vec<Rejected>,
     pub accepted: Option<Attempt>,
-}
-
-/// Nobody looks on.
-struct Unwatched;
-
-impl Progress for Unwatched {
-    fn phase(&self, _: Role, _: Phase) {}
 }
 
 /// Makes the check. What goes wrong is in the report.

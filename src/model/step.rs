@@ -31,6 +31,16 @@ pub enum Step<T, F> {
 }
 
 impl<T, F> Step<T, F> {
+    /// Not run, and why.
+    pub fn skipped(reason: Skip) -> Self {
+        Self::Skipped { reason }
+    }
+
+    /// Not run, since this phase has failed.
+    pub fn blocked(role: Role, phase: Phase) -> Self {
+        Self::skipped(Skip::Blocked { role, phase })
+    }
+
     pub fn done(&self) -> Option<&T> {
         match self {
             Self::Done { value, .. } => Some(value),

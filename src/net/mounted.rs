@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -166,6 +166,16 @@ pub fn is_absent(error: &io::Error) -> bool {
 
 /// As the kernel has it (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
+
+/// The whole of a file or stream, which may be `most` bytes long (else `FileTooLarge`).
+pub fn read_whole(from: impl io::Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
 
 #[cfg(test)]
 mod tests {

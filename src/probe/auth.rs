@@ -1,14 +1,13 @@
 //! The exchange of a credential, or of none, for a token, as containerd makes it: the OAuth2 form
 //! first where there is a credential, `GET` where the service does not know that form.
 
-use super::leg::target;
 use std::time::Duration;
 
 use bytes::Bytes as Body;
 use http::{HeaderValue, Method, StatusCode, header};
 use url::Url;
 
-use super::leg::{Answer, LineId, Lines, OpenError};
+use super::leg::{Answer, LineId, Lines, OpenError, target};
 use super::redirects::{self, MAX_REQUESTS, Sensitive};
 use super::requests::SMALL_BODY;
 use super::trace;
@@ -17,7 +16,6 @@ use crate::model::evidence::{Grant, TokenExchange};
 use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
 use crate::model::step::Step;
 use crate::pull_secret::entry::Credential;
-use crate::redact::Secret;
 use crate::registry::challenge::{self, Bearer};
 use crate::registry::token::{self, AfterPost, Form};
 
@@ -62,18 +60,7 @@ impl TokenClient<'_> {
         if self.credential.is_some() && is_exposed {
             return Err(Stop::Token(TokenFault::Unverified));
         }
-        let (secret, grant, lasts) = self.exchange(lines, line, bearer).await?;
-        lines.scrub_mut().hide(&secret);
-        let authorization =
-            header_value(&token::bearer_authorization(&secret)).ok_or_else(|| {
-                let reason = "the token holds characters that no header may hold".to_owned();
-                http_stop(HttpFault::Malformed { reason })
-            })?;
-        Ok(Issued {
-            authorization,
-            grant,
-            lasts,
-        })
+        self.exchange(lines, line, bearer).await
     }
 
     /// Connects to a token service, or to where it redirects.
@@ -112,7 +99,7 @@ impl TokenClient<'_> {
         lines: &mut Lines<'_>,
         line: LineId,
         bearer: &Bearer,
-    ) -> Result<(Secret, Grant, Option<Duration>), Stop> {
+    ) -> Result<Issued, Stop> {
         let scopes = token::scopes(self.repository, bearer.scope.as_deref());
         let credential = self.credential;
         if let Some(credential) = credential {
@@ -123,7 +110,7 @@ impl TokenClient<'_> {
                 authorization: None,
                 url: bearer.realm.clone(),
             };
-            let answer = self.send(lines, line, ask, true).await?;
+            let answer = self.send(lines, line, ask).await?;
             if is_read(answer.status) {
                 return self.read(lines, &answer, Form::Post);
             }
@@ -134,31 +121,33 @@ impl TokenClient<'_> {
         }
         let basic = credential
             .and_then(token::token_authorization)
-            .and_then(|secret| header_value(&secret));
-        let authenticated = basic.is_some();
+            .and_then(|secret| secret.header());
         let ask = Ask {
             method: Method::GET,
             body: Body::new(),
             authorization: basic,
             url: token::get_url(bearer, &scopes),
         };
-        let answer = self.send(lines, line, ask, authenticated).await?;
+        let answer = self.send(lines, line, ask).await?;
         if is_read(answer.status) {
             return self.read(lines, &answer, Form::Get);
         }
         Err(refusal(&answer, lines))
     }
 
-    fn read(
-        &self,
-        lines: &Lines<'_>,
-        answer: &Answer,
-        form: Form,
-    ) -> Result<(Secret, Grant, Option<Duration>), Stop> {
-        let (secret, grant) =
-            token::read(&answer.body, form, self.repository, lines.scrub()).map_err(Stop::Token)?;
-        let lasts = token::expires_in(&answer.body).map(Duration::from_secs);
-        Ok((secret, grant, lasts))
+    fn read(&self, lines: &mut Lines<'_>, answer: &Answer, form: Form) -> Result<Issued, Stop> {
+        let read = token::read(&answer.body, form, self.repository, &lines.scrub);
+        let (secret, grant) = read.map_err(Stop::Token)?;
+        lines.scrub.hide(&secret);
+        let authorization = token::bearer_authorization(&secret).header();
+        Ok(Issued {
+            authorization: authorization.ok_or_else(|| {
+                let reason = "the token holds characters that no header may hold".to_owned();
+                http_stop(HttpFault::Malformed { reason })
+            })?,
+            grant,
+            lasts: token::expires_in(&answer.body).map(Duration::from_secs),
+        })
     }
 
     /// One request, with the redirects that Go's client follows: of a `POST` it makes a `GET` after
@@ -168,10 +157,10 @@ impl TokenClient<'_> {
         lines: &mut Lines<'_>,
         mut line: LineId,
         mut ask: Ask,
-        authenticated: bool,
     ) -> Result<Answer, Stop> {
         let mut sensitive = Sensitive::new(&ask.url);
         let begun = ask.method.to_string();
+        let authenticated = ask.method == Method::POST || ask.authorization.is_some();
         let mut took = Duration::ZERO;
         for _ in 0..MAX_REQUESTS {
             let mut request = lines.request(line, ask.method.clone(), target(&ask.url));
@@ -199,27 +188,19 @@ impl TokenClient<'_> {
             let answer = match exchange.result {
                 Ok(answer) => answer,
                 Err(fault) => {
-                    note(Step::Failed {
-                        fault: fault.clone(),
-                        took,
-                    });
+                    note(Step::from_result(Err(fault.clone()), took));
                     return Err(http_stop(fault));
                 }
             };
             let next = redirects::next(&ask.method, answer.status, &answer.headers, &ask.url);
+            let value = answer.status.as_u16();
             let Some(next) = next else {
-                note(Step::Done {
-                    value: answer.status.as_u16(),
-                    took,
-                });
+                note(Step::Done { value, took });
                 return Ok(answer);
             };
             let next = next.map_err(http_stop)?;
-            note(Step::Done {
-                value: answer.status.as_u16(),
-                took: exchange.took,
-            });
-            trace::hide_query(&next.url, lines.scrub_mut());
+            note(Step::from_result(Ok(value), exchange.took));
+            trace::hide_query(&next.url, &mut lines.scrub);
             line = self.open_realm(lines, line, &next.url).await?;
             let keeps = sensitive.goes_along(&next.url, true);
             sensitive.went(&next.url);
@@ -245,7 +226,7 @@ fn http_stop(fault: HttpFault) -> Stop {
 /// answers as a program; a page with that status comes from something before it, and nobody has
 /// looked at the credential.
 fn refusal(answer: &Answer, lines: &Lines<'_>) -> Stop {
-    let fault = answer.status_fault(lines.scrub());
+    let fault = answer.status_fault(&lines.scrub);
     let is_page = answer.body.trim_ascii_start().starts_with(b"<");
     Stop::Token(match answer.status.as_u16() {
         401 => TokenFault::Rejected { fault },
@@ -256,14 +237,7 @@ fn refusal(answer: &Answer, lines: &Lines<'_>) -> Stop {
 
 /// `Authorization` for a registry that asks for Basic.
 pub(super) fn basic_of(credential: &Credential) -> Option<HeaderValue> {
-    header_value(&token::registry_authorization(credential)?)
-}
-
-/// A header that no library below prints.
-fn header_value(secret: &Secret) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(secret.expose()).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    token::registry_authorization(credential)?.header()
 }
 
 /// Why there is no answer.

@@ -59,9 +59,7 @@ pub struct Effort {
 impl Effort {
     /// Of a layer, more than one packet holds, since a path may let small ones through only.
     const LAYER_BYTES: NonZeroU64 = NonZeroU64::new(4096).expect("not zero");
-}
 
-impl Effort {
     /// The same for a walk that is made once more.
     pub(super) fn without_extras(&self) -> Self {
         Self {

@@ -43,7 +43,7 @@ pub(super) struct Reader {
     size: i64,
     extent: Extent,
     hash: Context,
-    keep: Option<BytesMut>,
+    keep: BytesMut,
     /// The first bytes, to know a page by.
     start: Vec<u8>,
     got: u64,
@@ -72,13 +72,13 @@ pub(super) enum Part {
 }
 
 impl Reader {
-    pub(super) fn new(descriptor: &Descriptor, extent: Extent, keeps: bool) -> Self {
+    pub(super) fn new(descriptor: &Descriptor, extent: Extent) -> Self {
         Self {
             digest: descriptor.digest.clone(),
             size: descriptor.size,
             extent,
             hash: Context::new(&SHA256),
-            keep: keeps.then(BytesMut::new),
+            keep: BytesMut::new(),
             start: Vec::new(),
             got: 0,
             retries: 0,
@@ -228,9 +228,7 @@ impl Reader {
         self.hash.update(data);
         let missing = START.saturating_sub(self.start.len()).min(data.len());
         self.start.extend_from_slice(&data[..missing]);
-        if let Some(keep) = &mut self.keep {
-            keep.extend_from_slice(data);
-        }
+        self.keep.extend_from_slice(data);
         Ok(())
     }
 
@@ -266,7 +264,7 @@ impl Reader {
             }
         } else {
             read.verified = true;
-            return Ok((read, self.keep.unwrap_or_default().freeze()));
+            return Ok((read, self.keep.freeze()));
         };
         Err(match self.coding {
             _ if self.looks_like_a_page() => self.page(scrub),

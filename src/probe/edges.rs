@@ -39,8 +39,14 @@ pub struct Edges {
 
 /// Told what the walk is about to do, for a progress line.
 pub trait Progress: Send + Sync {
-    fn phase(&self, role: Role, phase: Phase);
+    fn phase(&self, _role: Role, _phase: Phase) {}
 
     /// So much of all layers has been read, in this time (`--transfer full`).
     fn transferred(&self, _bytes: Bytes, _of: Bytes, _elapsed: Duration) {}
 }
+
+/// Of a walk that nothing is shown of.
+#[derive(Debug)]
+pub struct Unwatched;
+
+impl Progress for Unwatched {}

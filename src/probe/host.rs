@@ -8,17 +8,17 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::auth::Stop;
 use super::check::Check;
 use super::content::{self, accept_encoding};
-use super::leg::{LineId, Lines, OpenError};
+use super::leg::{LineId, Lines, OpenError, untrusted};
 use super::manifest::path_of;
 use super::requests::SMALL_BODY;
 use super::segments;
-use super::session::Admitted;
-use super::session::{Ask, Got, Session};
+use super::session::{Admitted, Ask, Got, Session};
 use super::transfer::RangeSeen;
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Behaviour, Release, Rules};
-use crate::model::endpoint::{Role, Scheme};
-use crate::model::evidence::{Attempt, BlobFound, Head, Leg, Ping, TracedExchange, Walk};
+use crate::model::credential::CredentialId;
+use crate::model::endpoint::{Endpoint, Role, Scheme};
+use crate::model::evidence::{Attempt, BlobFound, Grant, Head, Leg, Ping, TracedExchange, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault};
 use crate::model::hops::Trace;
 use crate::model::reference::check_digest;
@@ -87,14 +87,6 @@ impl Content {
     }
 }
 
-/// The answer to a `GET` of what `HEAD` said too little of.
-struct InFull {
-    body: Body,
-    media_type: String,
-    /// A `Content-Encoding` that was not undone.
-    encoding: Option<String>,
-}
-
 impl<'a> Visit<'a> {
     /// Connects to the host.
     pub(super) async fn open(check: &'a Check, client: &'a HostClient, lines: Lines<'a>) -> Self {
@@ -107,10 +99,10 @@ impl<'a> Visit<'a> {
                 resolved_elsewhere: false,
                 roots: client.roots.clone(),
                 legs: Vec::new(),
-                ping: not_begun(),
+                ping: Step::skipped(Skip::NotNeeded),
                 attempts: Vec::new(),
-                manifest: not_begun(),
-                blob: not_begun(),
+                manifest: Step::skipped(Skip::NotNeeded),
+                blob: Step::skipped(Skip::NotNeeded),
                 config: None,
                 layers: Vec::new(),
                 transfer: None,
@@ -136,8 +128,8 @@ impl<'a> Visit<'a> {
         self.walk.config = None;
         self.walk.layers.clear();
         if self.line.is_ok() {
-            self.walk.manifest = not_begun();
-            self.walk.blob = not_begun();
+            self.walk.manifest = Step::skipped(Skip::NotNeeded);
+            self.walk.blob = Step::skipped(Skip::NotNeeded);
         }
     }
 
@@ -155,10 +147,6 @@ impl<'a> Visit<'a> {
         self.session = Some(Session::new(rules, repository, credential, spares));
     }
 
-    pub(super) fn session_mut(&mut self) -> Option<&mut Session<'a>> {
-        self.session.as_mut()
-    }
-
     /// Asks what a tag stands for, or whether a digest is there.
     pub(super) async fn resolve(
         &mut self,
@@ -172,22 +160,11 @@ impl<'a> Visit<'a> {
         };
         if self.lines.lacks_headers(line) {
             // An answer without them says nothing of a pull.
-            self.walk.attempts.push(Attempt {
-                credential: None,
-                token: Step::Failed {
-                    fault: TokenFault::Unverified,
-                    took: Duration::ZERO,
-                },
-                exchanges: Vec::new(),
-                challenge: None,
-                head: Step::Skipped {
-                    reason: Skip::Untrusted,
-                },
-                served_to_get: false,
-                by_another_token: false,
-                below_blobs: content != Content::Manifest,
-                at: None,
-            });
+            let took = Duration::ZERO;
+            let fault = TokenFault::Unverified;
+            let token = Step::Failed { fault, took };
+            let unsent = attempt(content, None, token, Step::skipped(Skip::Untrusted));
+            self.walk.attempts.push(unsent);
             return Resolution::Next;
         }
         let start = Instant::now();
@@ -195,55 +172,36 @@ impl<'a> Visit<'a> {
             .ask_head(rules, line, content, version, is_last_host)
             .await;
         let took = start.elapsed();
+        let otherwise = |ends: bool| {
+            if ends {
+                Resolution::Final
+            } else {
+                Resolution::Next
+            }
+        };
         let (head, resolution) = match asked {
-            Ok((head, descriptor)) => (
-                Step::Done { value: head, took },
-                Resolution::Found(descriptor),
-            ),
-            Err((Stop::Http(fault), is_final)) => (
-                Step::Failed {
-                    fault: fault.clone(),
-                    took,
-                },
-                // containerd waits for an answer without a bound, and asks no other host.
-                if is_final
-                    || fault.is_own_limit()
-                    || matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. })
-                {
-                    Resolution::Final
-                } else {
-                    Resolution::Next
-                },
-            ),
-            Err((Stop::Token(_) | Stop::Realm(_), is_final)) => (
-                blocked_by_token(),
-                if is_final {
-                    Resolution::Final
-                } else {
-                    Resolution::Next
-                },
-            ),
+            Ok((value, descriptor)) => (Step::Done { value, took }, Resolution::Found(descriptor)),
+            Err((Stop::Http(fault), is_final)) => {
+                let resolution = otherwise(is_final || ends_pull(&fault));
+                (Step::Failed { fault, took }, resolution)
+            }
+            Err((Stop::Token(_) | Stop::Realm(_), is_final)) => {
+                let head = Step::blocked(Role::Token, Phase::Token);
+                (head, otherwise(is_final))
+            }
         };
         let Some(session) = &mut self.session else {
             return Resolution::Next;
         };
-        let was_wanted = session.was_challenged();
+        let credential = session.credential.filter(|_| session.challenge.is_some());
+        let credential = credential.map(|credential| credential.id.clone());
         let mut attempt = Attempt {
-            credential: session
-                .credential
-                .filter(|_| was_wanted)
-                .map(|credential| credential.id.clone()),
-            token: session.token.clone(),
             exchanges: std::mem::take(&mut session.exchanges),
             challenge: session.challenge.clone(),
-            head,
-            served_to_get: false,
-            by_another_token: false,
-            below_blobs: content != Content::Manifest,
-            at: None,
+            ..attempt(content, credential, session.token.clone(), head)
         };
         if let (Step::Skipped { reason }, Step::Skipped { .. }) = (&attempt.token, &attempt.head) {
-            attempt.head = Step::Skipped { reason: *reason };
+            attempt.head = Step::skipped(*reason);
         }
         self.look_by_get(line, content, version, &mut attempt).await;
         self.walk.by_digest = version != self.check.reference.version();
@@ -251,9 +209,8 @@ impl<'a> Visit<'a> {
         self.is_admitted = matches!(resolution, Resolution::Found(_));
         if !self.is_admitted {
             let (role, phase) = blocked_by(&self.walk);
-            let reason = Skip::Blocked { role, phase };
-            self.walk.manifest = Step::Skipped { reason };
-            self.walk.blob = Step::Skipped { reason };
+            self.walk.manifest = Step::blocked(role, phase);
+            self.walk.blob = Step::blocked(role, phase);
         }
         resolution
     }
@@ -275,7 +232,7 @@ impl<'a> Visit<'a> {
             .map_err(ends)?;
         let got = self.send(&ask).await.map_err(next)?;
         if self.walk.rate_limit.is_none() {
-            self.walk.rate_limit = error::rate_limit(got.headers(), self.lines.scrub());
+            self.walk.rate_limit = error::rate_limit(got.headers(), &self.lines.scrub);
         }
         let status = got.status().as_u16();
         if status > 299 {
@@ -318,11 +275,7 @@ impl<'a> Visit<'a> {
         let mut media_type = oci::media_type(text(&headers, "content-type"));
         let mut length = size.unwrap_or(0);
         if digest.is_none() || size.is_none() {
-            let InFull {
-                body,
-                media_type: type_of_body,
-                encoding,
-            } = self.get_in_full(&ask).await.map_err(ends)?;
+            let (body, type_of_body, encoding) = self.get_in_full(&ask).await.map_err(ends)?;
             if named.is_none() && digest.is_none() {
                 media_type = type_of_body;
                 let is_schema_1 = oci::Kind::of(&media_type) == oci::Kind::Schema1;
@@ -355,8 +308,9 @@ impl<'a> Visit<'a> {
         Ok((head, descriptor))
     }
 
-    /// `GET` of what `HEAD` said too little of: its status plays no part.
-    async fn get_in_full(&mut self, ask: &Ask) -> Result<InFull, Stop> {
+    /// `GET` of what `HEAD` said too little of: its status plays no part. The body and its type, and a
+    /// `Content-Encoding` that was not undone.
+    async fn get_in_full(&mut self, ask: &Ask) -> Result<(Body, String, Option<String>), Stop> {
         let ask = Ask {
             method: Method::GET,
             accept_encoding: accept_encoding(false, false),
@@ -364,7 +318,7 @@ impl<'a> Visit<'a> {
             ..ask.clone()
         };
         let mut got = self.send(&ask).await?;
-        let wait = self.lines.edges().wait;
+        let wait = self.lines.edges.wait;
         let body = content::collect(&mut got.pending.response, MAX_MANIFEST, wait).await;
         got.pending.note(&mut self.lines, body.as_ref().err());
         // Go undoes gzip by itself; anything else may be a word without an encoding.
@@ -372,11 +326,12 @@ impl<'a> Visit<'a> {
             let known = ["deflate", "zstd", "br", "compress"];
             known.iter().any(|known| coding.eq_ignore_ascii_case(known))
         });
-        Ok(InFull {
-            body: body.map_err(Stop::Http)?,
-            media_type: oci::media_type(text(got.headers(), "content-type")),
-            encoding: encoding.map(printable),
-        })
+        let media_type = oci::media_type(text(got.headers(), "content-type"));
+        Ok((
+            body.map_err(Stop::Http)?,
+            media_type,
+            encoding.map(printable),
+        ))
     }
 
     /// What the body of a `GET` has to say where a `HEAD` was refused: only a body tells
@@ -483,7 +438,7 @@ impl<'a> Visit<'a> {
         let answer = got.pending.read(&mut self.lines, SMALL_BODY).await;
         // A body that can't be read takes nothing from what the status says.
         let body = answer.result.map(|answer| answer.body).unwrap_or_default();
-        let mut fault = error::fault(status, &headers, &body, self.lines.scrub());
+        let mut fault = error::fault(status, &headers, &body, &self.lines.scrub);
         if let HttpFault::Status { authorized, .. } = &mut fault {
             *authorized = was_authorized;
         }
@@ -529,14 +484,10 @@ impl<'a> Visit<'a> {
         Ok(got)
     }
 
-    /// A credential was tried before, and is not tried again now.
-    pub(super) fn rest(&mut self, known: &Attempt) {
-        self.walk.attempts.push(known.clone());
-    }
-
     /// Somebody asked for a credential in the phase at hand.
     pub(super) fn was_challenged(&self) -> bool {
-        let in_phase = self.session.as_ref().is_some_and(Session::was_challenged);
+        let in_phase = self.session.as_ref();
+        let in_phase = in_phase.is_some_and(|session| session.challenge.is_some());
         // A digest that was asked for below /blobs/ had been asked for below /manifests/.
         let attempts = self.walk.attempts.iter().rev();
         let mut is_below_blobs = true;
@@ -566,10 +517,12 @@ impl<'a> Visit<'a> {
     }
 
     /// What the transfer test sends to the host.
-    pub(super) fn admitted(&self) -> Option<Admitted> {
+    pub(super) fn admitted(&self) -> Option<Admitted<'a>> {
         let line = self.line.ok()?;
         let url = self.lines.endpoint(line).url("/").ok()?;
         Some(Admitted {
+            check: self.check,
+            host: self.walk.host.clone(),
             authorization: self.session.as_ref()?.authorization(&url),
         })
     }
@@ -585,23 +538,14 @@ impl<'a> Visit<'a> {
     /// Content that the host does not give.
     pub(super) fn refuse(&mut self, content: Content, fault: &HttpFault, took: Duration) {
         match content {
-            Content::Manifest => self.fail_manifest(
-                ManifestFault::Http {
-                    fault: fault.clone(),
-                },
-                took,
-            ),
+            Content::Manifest => {
+                let fault = fault.clone();
+                self.fail_manifest(ManifestFault::Http { fault }, took);
+            }
             Content::Config => {
-                self.walk.config = Some(Step::Failed {
-                    fault: fault.clone(),
-                    took,
-                });
-                self.walk.blob = Step::Skipped {
-                    reason: Skip::Blocked {
-                        role: Role::Registry,
-                        phase: Phase::Blob,
-                    },
-                };
+                let fault = fault.clone();
+                self.walk.config = Some(Step::Failed { fault, took });
+                self.walk.blob = Step::blocked(Role::Registry, Phase::Blob);
             }
             Content::Layer => self.walk.blob = blob_of(fault.clone(), took),
         }
@@ -609,15 +553,8 @@ impl<'a> Visit<'a> {
 
     /// The manifest would have to be fetched, and that may count against a rate limit.
     pub(super) fn spare_manifest(&mut self) {
-        self.walk.manifest = Step::Skipped {
-            reason: Skip::Spared,
-        };
-        self.walk.blob = Step::Skipped {
-            reason: Skip::Blocked {
-                role: Role::Registry,
-                phase: Phase::Manifest,
-            },
-        };
+        self.walk.manifest = Step::skipped(Skip::Spared);
+        self.walk.blob = Step::blocked(Role::Registry, Phase::Manifest);
     }
 
     /// Content that its descriptor says is elsewhere: asked there by Go's own client, without any
@@ -633,7 +570,7 @@ impl<'a> Visit<'a> {
             let Ok(url) = url::Url::parse(url) else {
                 continue;
             };
-            let Some(endpoint) = crate::model::endpoint::Endpoint::of(&url) else {
+            let Some(endpoint) = Endpoint::of(&url) else {
                 continue;
             };
             let line = match self.lines.open_foreign(Role::Blob, &endpoint).await {
@@ -645,7 +582,7 @@ impl<'a> Visit<'a> {
                     }));
                 }
                 Err(OpenError::Untrusted(reason)) => {
-                    return Some(Err(super::leg::untrusted(&url, reason)));
+                    return Some(Err(untrusted(&url, reason)));
                 }
             };
             let ask = Ask {
@@ -672,34 +609,15 @@ impl<'a> Visit<'a> {
         None
     }
 
-    /// Another host serves the rest.
-    pub(super) fn skip_layer(&mut self) {
-        self.walk.blob = Step::Skipped {
-            reason: Skip::OtherHost,
-        };
-    }
-
-    /// Another host has served the manifest; this one is asked for the rest only.
-    pub(super) fn skip_manifest(&mut self) {
-        self.walk.manifest = Step::Skipped {
-            reason: Skip::OtherHost,
-        };
-    }
-
     pub(super) fn fail_manifest(&mut self, fault: ManifestFault, took: Duration) {
         self.walk.manifest = Step::Failed { fault, took };
-        self.walk.blob = Step::Skipped {
-            reason: Skip::Blocked {
-                role: Role::Registry,
-                phase: Phase::Manifest,
-            },
-        };
+        self.walk.blob = Step::blocked(Role::Registry, Phase::Manifest);
     }
 
     /// Ends a visit of which no more is wanted.
     pub(super) fn close(mut self) -> (Walk, Vec<TracedExchange>) {
         self.walk.legs = self.lines.take_legs();
-        (self.walk, self.lines.take_trace())
+        (self.walk, self.lines.trace)
     }
 
     /// Asks `/v2/`, looks into what hung, if anything did, and ends the visit.
@@ -710,7 +628,7 @@ impl<'a> Visit<'a> {
         {
             self.walk.ping = ping(&mut self.lines, line).await;
         }
-        if let Some(suspect) = self.lines.take_suspect() {
+        if let Some(suspect) = self.lines.suspect.take() {
             self.walk.segments = Some(segments::look(&self.lines, suspect).await);
         }
         self.walk.legs = self.lines.take_legs();
@@ -719,18 +637,15 @@ impl<'a> Visit<'a> {
                 leg.hops = trace_of(leg).await;
             }
         }
-        (self.walk, self.lines.take_trace())
+        (self.walk, self.lines.trace)
     }
 
     /// Connects to the host. Where containerd falls back to plain http, so does this.
     async fn open_registry(&mut self) -> Result<LineId, Phase> {
         let endpoint = self.walk.host.endpoint.clone();
-        let error = match self.lines.open(Role::Registry, &endpoint).await {
+        let phase = match self.lines.open(Role::Registry, &endpoint).await {
             Ok(line) => return Ok(line),
-            Err(error) => error,
-        };
-        let OpenError::Failed(phase) = error else {
-            return Err(Phase::Resolve);
+            Err(error) => failed(&error),
         };
         if !self.walk.host.falls_back_to_http {
             return Err(phase);
@@ -754,27 +669,20 @@ impl<'a> Visit<'a> {
             return Err(phase);
         };
         self.lines.forget_last_leg();
-        let plain = crate::model::endpoint::Endpoint {
+        let plain = Endpoint {
             scheme: Scheme::Http,
             port,
             ..endpoint
         };
-        match self.lines.open(Role::Registry, &plain).await {
-            Ok(line) => Ok(line),
-            Err(OpenError::Failed(phase)) => Err(phase),
-            Err(OpenError::Untrusted(_)) => Err(Phase::Resolve),
-        }
+        let opened = self.lines.open(Role::Registry, &plain).await;
+        opened.map_err(|error| failed(&error))
     }
 
     /// Everything after a failed phase of the registry's leg.
     fn block(&mut self, phase: Phase) {
-        let reason = Skip::Blocked {
-            role: Role::Registry,
-            phase,
-        };
-        self.walk.ping = Step::Skipped { reason };
-        self.walk.manifest = Step::Skipped { reason };
-        self.walk.blob = Step::Skipped { reason };
+        self.walk.ping = Step::blocked(Role::Registry, phase);
+        self.walk.manifest = Step::blocked(Role::Registry, phase);
+        self.walk.blob = Step::blocked(Role::Registry, phase);
     }
 }
 
@@ -783,6 +691,32 @@ pub(super) const MAX_MANIFEST: u64 = 8 << 20;
 
 /// Places of one descriptor that are asked.
 const MAX_URLS: usize = 8;
+
+/// An attempt with what is known of any.
+fn attempt(
+    content: Content,
+    credential: Option<CredentialId>,
+    token: Step<Grant, TokenFault>,
+    head: Step<Head, HttpFault>,
+) -> Attempt {
+    Attempt {
+        credential,
+        token,
+        exchanges: Vec::new(),
+        challenge: None,
+        head,
+        served_to_get: false,
+        by_another_token: false,
+        below_blobs: content != Content::Manifest,
+        at: None,
+    }
+}
+
+/// No other host is asked: containerd waits for an answer without a bound, and what else this program would
+/// send is left open.
+pub(super) fn ends_pull(fault: &HttpFault) -> bool {
+    fault.is_own_limit() || matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. })
+}
 
 /// `Accept` of a request for content.
 fn accept(media_type: &str) -> HeaderValue {
@@ -801,24 +735,7 @@ fn blob_of(fault: HttpFault, took: Duration) -> Step<BlobFound, HttpFault> {
         HttpFault::Unreached { role, phase } => (*role, *phase),
         _ => return Step::Failed { fault, took },
     };
-    Step::Skipped {
-        reason: Skip::Blocked { role, phase },
-    }
-}
-
-fn not_begun<T, F>() -> Step<T, F> {
-    Step::Skipped {
-        reason: Skip::NotNeeded,
-    }
-}
-
-fn blocked_by_token() -> Step<Head, HttpFault> {
-    Step::Skipped {
-        reason: Skip::Blocked {
-            role: Role::Token,
-            phase: Phase::Token,
-        },
-    }
+    Step::blocked(role, phase)
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -827,16 +744,13 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 /// The length of a body as Go has it: not known where it is chunked.
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HttpFault> {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        return Ok(None);
-    }
-    let Some(length) = headers.get(header::CONTENT_LENGTH) else {
+    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let length = headers.get(header::CONTENT_LENGTH);
+    let Some(length) = length.filter(|_| !is_chunked) else {
         return Ok(None);
     };
-    let length = length
-        .to_str()
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
+    let length = length.to_str().ok();
+    let length = length.and_then(|text| text.trim().parse().ok());
     length.map(Some).ok_or_else(|| HttpFault::Malformed {
         reason: "Content-Length is no number".to_owned(),
     })
@@ -852,15 +766,28 @@ fn is_part_from(got: &Got, offset: u64, rules: &Rules) -> bool {
     is_right || (is_partial && rules.decide(Behaviour::trusts_partial_content))
 }
 
-/// Access was refused, which another credential may have.
-fn is_refusal(attempt: &Attempt) -> bool {
-    let is_status = matches!(
-        attempt.head.fault(),
-        Some(HttpFault::Status {
+/// A refusal that another credential may change.
+pub(super) fn is_access(fault: &HttpFault) -> bool {
+    matches!(
+        fault,
+        HttpFault::Status {
             status: 401 | 403 | 404,
             ..
-        })
-    );
+        } | HttpFault::Unauthorized { .. }
+    )
+}
+
+/// The phase that failed; a registry's own address is trusted.
+fn failed(error: &OpenError) -> Phase {
+    match error {
+        OpenError::Failed(phase) => *phase,
+        OpenError::Untrusted(_) => Phase::Resolve,
+    }
+}
+
+/// Access was refused, which another credential may have.
+fn is_refusal(attempt: &Attempt) -> bool {
+    let is_status = attempt.head.fault().is_some_and(is_access);
     let is_token = matches!(
         attempt.token.fault(),
         Some(TokenFault::Rejected { .. } | TokenFault::NoCredential)
@@ -880,17 +807,17 @@ async fn ping(lines: &mut Lines<'_>, line: LineId) -> Step<Ping, HttpFault> {
     };
     let status = answer.status.as_u16();
     if status != 200 && status != 401 {
-        let fault = answer.status_fault(lines.scrub());
+        let fault = answer.status_fault(&lines.scrub);
         return Step::Failed { fault, took };
     }
     let wanted = if status == 401 {
-        challenge::wanted(&answer.headers, lines.scrub())
+        challenge::wanted(&answer.headers, &lines.scrub)
     } else {
         Wanted::Anonymous
     };
     let text = |name: &str| {
         let value = answer.headers.get(name)?.to_str().ok()?;
-        Some(lines.scrub().clean(value))
+        Some(lines.scrub.clean(value))
     };
     let value = Ping {
         status,

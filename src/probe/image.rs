@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes as Body;
 
 use super::content::{Extent, Part, Reader};
-use super::host::{Content, MAX_MANIFEST, Visit};
-use super::session::Got;
-use super::session::Learned;
+use super::host::{Content, MAX_MANIFEST, Visit, ends_pull, is_access};
+use super::session::{Got, Learned};
 use super::unpack;
 use super::{Round, transfer};
 use crate::containerd::behaviour::{Behaviour, Release};
@@ -215,7 +214,7 @@ impl<'a> Round<'a> {
         *fetched += 1;
         let extent = Extent::Whole { max: MAX_MANIFEST };
         match self
-            .content(visits, Content::Manifest, descriptor, extent, true)
+            .content(visits, Content::Manifest, descriptor, extent)
             .await
         {
             Ok(found) => {
@@ -240,38 +239,21 @@ impl<'a> Round<'a> {
             let others = image.layers.iter().filter(|layer| !is_layer(layer));
             others.cloned().collect()
         });
-        let before = if others.is_empty() {
-            None
-        } else {
-            Some(learned(visits))
-        };
+        let before = (!others.is_empty()).then(|| learned(visits));
         let start = Instant::now();
         let extent = Extent::Whole { max: MAX_MANIFEST };
         let config = self
-            .content(visits, Content::Config, &image.config, extent, true)
+            .content(visits, Content::Config, &image.config, extent)
             .await;
         let since = before.map(|before| forget_since(visits, before));
-        let (config_host, body) = match config {
-            Ok(found) => {
-                let host = host_of(visits, found.host);
-                if let Some(visit) = host {
-                    visit.walk.config = Some(Step::Done {
-                        value: found.read,
-                        took: start.elapsed(),
-                    });
-                }
-                (found.host, found.body)
-            }
-            Err(missed) => {
-                if let Some(visit) = host_of(visits, missed.host) {
-                    visit.refuse(Content::Config, &missed.fault, missed.took);
-                }
-                return Err(Refused {
-                    host: missed.host,
-                    by_access: is_access(&missed.fault),
-                });
-            }
+        let found = match config {
+            Ok(found) => found,
+            Err(missed) => return Err(refused(visits, Content::Config, &missed)),
         };
+        let (config_host, body) = (found.host, found.body);
+        if let Some(visit) = host_of(visits, config_host) {
+            visit.walk.config = Some(Step::from_result(Ok(found.read), start.elapsed()));
+        }
         let served = config_host.max(self.layers(visits, &others, &[]).await?);
         if let Some(since) = since {
             learn(visits, since);
@@ -297,9 +279,7 @@ impl<'a> Round<'a> {
         }
         if plan.layers.is_empty() && others.is_empty() {
             if let Some(visit) = host_of(visits, served) {
-                visit.walk.blob = Step::Skipped {
-                    reason: Skip::NoLayer,
-                };
+                visit.walk.blob = Step::skipped(Skip::NoLayer);
             }
             return Ok(served);
         }
@@ -323,9 +303,7 @@ impl<'a> Round<'a> {
             {
                 let diff_id = diff_ids.get(index).map(String::as_str);
                 // The first bytes of a small layer may be all of it, and are unpacked then.
-                let started = self
-                    .begin(visits, Content::Layer, descriptor, extent, true)
-                    .await;
+                let started = self.begin(visits, Content::Layer, descriptor, extent).await;
                 match started {
                     Ok(mut one) => {
                         let line = one.got.pending.line;
@@ -426,11 +404,8 @@ impl<'a> Round<'a> {
         content: Content,
         descriptor: &Descriptor,
         extent: Extent,
-        keeps: bool,
     ) -> Result<Fetched, Missed> {
-        let begun = self
-            .begin(visits, content, descriptor, extent, keeps)
-            .await?;
+        let begun = self.begin(visits, content, descriptor, extent).await?;
         self.finish(visits, begun).await
     }
 
@@ -441,7 +416,6 @@ impl<'a> Round<'a> {
         content: Content,
         descriptor: &Descriptor,
         extent: Extent,
-        keeps: bool,
     ) -> Result<Begun, Missed> {
         let start = Instant::now();
         let missed = |host, fault| Missed {
@@ -471,7 +445,7 @@ impl<'a> Round<'a> {
             host,
             source: source_of(&got),
             got,
-            reader: Reader::new(descriptor, extent, keeps),
+            reader: Reader::new(descriptor, extent),
             start,
             connection: None,
         })
@@ -555,7 +529,7 @@ impl<'a> Round<'a> {
             return Err(missed(host, HttpFault::Closed));
         };
         let (read, body) = reader
-            .conclude(visit.lines.scrub())
+            .conclude(&visit.lines.scrub)
             .map_err(|fault| missed(host, fault))?;
         Ok(Fetched {
             host,
@@ -574,27 +548,17 @@ impl<'a> Round<'a> {
         offset: u64,
     ) -> Result<(usize, Got), (usize, HttpFault)> {
         let first = visits.iter().position(Option::is_some).unwrap_or(0);
-        match self.elsewhere(visits, first, descriptor, offset).await {
-            Some(result) => result
-                .map(|got| (first, got))
-                .map_err(|fault| (first, fault)),
+        let elsewhere = match host_of(visits, first) {
+            Some(visit) if !descriptor.urls.is_empty() => {
+                visit.get_elsewhere(self.rules, descriptor, offset).await
+            }
+            _ => None,
+        };
+        match elsewhere {
+            Some(Ok(got)) => Ok((first, got)),
+            Some(Err(fault)) => Err((first, fault)),
             None => self.open(visits, content, descriptor, offset, 0).await,
         }
-    }
-
-    /// Content that its descriptor gives other places for.
-    async fn elsewhere(
-        &self,
-        visits: &mut [Option<Visit<'a>>],
-        host: usize,
-        descriptor: &Descriptor,
-        offset: u64,
-    ) -> Option<Result<Got, HttpFault>> {
-        if descriptor.urls.is_empty() {
-            return None;
-        }
-        let visit = host_of(visits, host)?;
-        visit.get_elsewhere(self.rules, descriptor, offset).await
     }
 
     /// Asks the hosts in their order, from one on, for content, from a byte on. Their refusals are on record; what
@@ -623,9 +587,7 @@ impl<'a> Round<'a> {
                 Ok(got) => return Ok((index, got)),
                 Err(fault) => {
                     visit.refuse(content, &fault, start.elapsed());
-                    // containerd waits for an answer without a bound, and asks no other host.
-                    let hangs = matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. });
-                    let ends = hangs || fault.is_own_limit();
+                    let ends = ends_pull(&fault);
                     last = (index, fault);
                     if ends {
                         break;
@@ -675,26 +637,16 @@ impl<'a> Round<'a> {
         let largest = here.max_by_key(|layer| layer.size).cloned();
         let mut found = found.clone();
         found.layers.retain(|layer| !read.contains(&layer.digest));
-        let host = visit.walk.host.clone();
         if found.layers.is_empty() {
             if let Some(layer) = largest {
-                let lines = &mut visit.lines;
-                let range =
-                    transfer::ask_for_part(self.check, &host, lines, &admitted, &layer).await;
+                let range = transfer::ask_for_part(&mut visit.lines, &admitted, &layer).await;
                 visit.note_range(range);
             }
             return;
         }
         let _turn = self.edges.transfer_turn.lock().await;
-        let (transfer, range) = transfer::measure(
-            self.check,
-            &host,
-            &mut visit.lines,
-            &admitted,
-            &found,
-            budget,
-        )
-        .await;
+        let measured = transfer::measure(&mut visit.lines, &admitted, &found, budget);
+        let (transfer, range) = measured.await;
         visit.walk.transfer = Some(transfer);
         visit.note_range(range);
     }
@@ -702,7 +654,9 @@ impl<'a> Round<'a> {
 
 /// What each host's session knows of challenges.
 fn learned(visits: &mut [Option<Visit<'_>>]) -> Vec<Learned> {
-    let sessions = visits.iter_mut().map(|visit| visit.as_mut()?.session_mut());
+    let sessions = visits
+        .iter_mut()
+        .map(|visit| visit.as_mut()?.session.as_mut());
     sessions
         .map(|session| session.map_or_else(Learned::default, |session| session.learned()))
         .collect()
@@ -712,7 +666,7 @@ fn learned(visits: &mut [Option<Visit<'_>>]) -> Vec<Learned> {
 fn forget_since(visits: &mut [Option<Visit<'_>>], before: Vec<Learned>) -> Vec<Learned> {
     let all = visits.iter_mut().zip(before);
     all.map(|(visit, before)| {
-        let session = visit.as_mut().and_then(Visit::session_mut);
+        let session = visit.as_mut().and_then(|visit| visit.session.as_mut());
         session.map_or_else(Learned::default, |session| session.forget_since(before))
     })
     .collect()
@@ -720,7 +674,7 @@ fn forget_since(visits: &mut [Option<Visit<'_>>], before: Vec<Learned>) -> Vec<L
 
 fn learn(visits: &mut [Option<Visit<'_>>], since: Vec<Learned>) {
     for (visit, since) in visits.iter_mut().zip(since) {
-        if let Some(session) = visit.as_mut().and_then(Visit::session_mut) {
+        if let Some(session) = visit.as_mut().and_then(|visit| visit.session.as_mut()) {
             session.learn(since);
         }
     }
@@ -737,16 +691,12 @@ fn no_manifest(
     start: Instant,
 ) -> Refused {
     let by_access = matches!(&fault, ManifestFault::Http { fault } if is_access(fault));
-    if let Some(visit) = visits.get_mut(host).and_then(Option::as_mut) {
-        if matches!(
-            fault,
+    if let Some(visit) = host_of(visits, host) {
+        match fault {
             ManifestFault::Http {
-                fault: HttpFault::NotAsked
-            }
-        ) {
-            visit.spare_manifest();
-        } else {
-            visit.fail_manifest(fault, start.elapsed());
+                fault: HttpFault::NotAsked,
+            } => visit.spare_manifest(),
+            fault => visit.fail_manifest(fault, start.elapsed()),
         }
     }
     Refused { host, by_access }
@@ -756,12 +706,15 @@ fn no_layer(visits: &mut [Option<Visit<'_>>], digest: &str, missed: &Missed) -> 
     if let Some(visit) = host_of(visits, missed.host) {
         visit.walk.layers.push(LayerRead {
             digest: crate::model::text::printable(digest),
-            outcome: Step::Failed {
-                fault: missed.fault.clone(),
-                took: missed.took,
-            },
+            outcome: Step::from_result(Err(missed.fault.clone()), missed.took),
         });
-        visit.refuse(Content::Layer, &missed.fault, missed.took);
+    }
+    refused(visits, Content::Layer, missed)
+}
+
+fn refused(visits: &mut [Option<Visit<'_>>], content: Content, missed: &Missed) -> Refused {
+    if let Some(visit) = host_of(visits, missed.host) {
+        visit.refuse(content, &missed.fault, missed.took);
     }
     Refused {
         host: missed.host,
@@ -774,17 +727,12 @@ fn settle(visits: &mut [Option<Visit<'_>>], deciding: usize) {
     let Some(visit) = host_of(visits, deciding) else {
         return;
     };
-    if visit.walk.manifest.done().is_none() {
-        visit.skip_manifest();
+    let walk = &mut visit.walk;
+    if walk.manifest.done().is_none() {
+        walk.manifest = Step::skipped(Skip::OtherHost);
     }
-    let has_none = matches!(
-        visit.walk.blob,
-        Step::Skipped {
-            reason: Skip::NoLayer
-        }
-    );
-    if visit.walk.blob.done().is_none() && !has_none {
-        visit.skip_layer();
+    if walk.blob.done().is_none() && walk.blob != Step::skipped(Skip::NoLayer) {
+        walk.blob = Step::skipped(Skip::OtherHost);
     }
 }
 
@@ -818,17 +766,6 @@ fn found_of(
         not_an_image: false,
         fetched,
     }
-}
-
-/// A refusal that another credential may change.
-fn is_access(fault: &HttpFault) -> bool {
-    matches!(
-        fault,
-        HttpFault::Status {
-            status: 401 | 403 | 404,
-            ..
-        } | HttpFault::Unauthorized { .. }
-    )
 }
 
 fn of_manifest(fault: HttpFault) -> ManifestFault {

@@ -78,23 +78,24 @@ enum State {
 
 /// All legs of a walk and their connections.
 pub(super) struct Lines<'a> {
-    edges: &'a Edges,
+    pub edges: &'a Edges,
     client: &'a HostClient,
-    progress: &'a dyn Progress,
-    scrub: Scrubber,
+    pub progress: &'a dyn Progress,
+    pub scrub: Scrubber,
     legs: Vec<Leg>,
     /// Those of the legs that got a connection.
     opened: Vec<Line>,
     /// Go by no proxy, whatever the settings say.
-    direct: bool,
-    rules: &'a Rules,
+    pub direct: bool,
+    pub rules: &'a Rules,
     /// By Go's own client, without what the host is set to.
     is_foreign: bool,
-    trace: Vec<TracedExchange>,
-    suspect: Option<Suspect>,
+    pub trace: Vec<TracedExchange>,
+    pub suspect: Option<Suspect>,
     /// Connections of a phase that is over.
     kept: Vec<HttpConnection>,
-    requests: Requests,
+    /// What may still be sent.
+    pub requests: Requests,
 }
 
 /// What timed out in the middle of an exchange that had begun well: perhaps large packets vanish.
@@ -146,15 +147,14 @@ impl Pending {
         let head = Some((status, headers.clone()));
         let body = self.response.read(Bytes(max), lines.edges.wait).await;
         let took = self.start.elapsed();
-        lines.note(
-            self.line,
-            self.phase,
-            &self.request,
-            head.as_ref(),
-            body.as_ref().ok(),
-            body.as_ref().err(),
+        let seen = trace::Seen {
+            request: &self.request,
+            head: head.as_ref(),
+            body: body.as_ref().ok(),
+            fault: body.as_ref().err(),
             took,
-        );
+        };
+        lines.note(self.line, self.phase, &seen);
         let result = body.map(|body| Answer {
             status,
             headers,
@@ -166,15 +166,14 @@ impl Pending {
     /// Writes the exchange down, with what its body came to.
     pub(super) fn note(&self, lines: &mut Lines<'_>, fault: Option<&HttpFault>) {
         let head = Some((self.response.status, self.response.headers.clone()));
-        lines.note(
-            self.line,
-            self.phase,
-            &self.request,
-            head.as_ref(),
-            None,
+        let seen = trace::Seen {
+            request: &self.request,
+            head: head.as_ref(),
+            body: None,
             fault,
-            self.start.elapsed(),
-        );
+            took: self.start.elapsed(),
+        };
+        lines.note(self.line, self.phase, &seen);
     }
 }
 
@@ -243,26 +242,6 @@ impl<'a> Lines<'a> {
         }
     }
 
-    pub(super) fn take_trace(&mut self) -> Vec<TracedExchange> {
-        std::mem::take(&mut self.trace)
-    }
-
-    pub(super) fn take_suspect(&mut self) -> Option<Suspect> {
-        self.suspect.take()
-    }
-
-    pub(super) fn scrub(&self) -> &Scrubber {
-        &self.scrub
-    }
-
-    pub(super) fn scrub_mut(&mut self) -> &mut Scrubber {
-        &mut self.scrub
-    }
-
-    pub(super) fn progress(&self) -> &'a dyn Progress {
-        self.progress
-    }
-
     /// The network device by which packets to an address leave this machine.
     pub(super) fn device_to(&self, to: IpAddr) -> Option<String> {
         let mut routes = self.legs.iter().flat_map(|leg| &leg.routes);
@@ -272,16 +251,6 @@ impl<'a> Lines<'a> {
         }
     }
 
-    pub(super) fn edges(&self) -> &'a Edges {
-        self.edges
-    }
-
-    /// What may still be sent.
-    pub(super) fn requests(&self) -> &Requests {
-        &self.requests
-    }
-
-    /// All go without a proxy, for comparison.
     /// Connects as Go's own client does.
     pub(super) async fn open_foreign(
         &mut self,
@@ -292,14 +261,6 @@ impl<'a> Lines<'a> {
         let opened = self.open(role, endpoint).await;
         self.is_foreign = false;
         opened
-    }
-
-    pub(super) fn rules(&self) -> &'a Rules {
-        self.rules
-    }
-
-    pub(super) fn is_direct(&self) -> bool {
-        self.direct
     }
 
     /// Where the line's connection leads.
@@ -344,15 +305,14 @@ impl<'a> Lines<'a> {
             self.share(role, endpoint, index, way);
             return Ok(LineId(index));
         }
-        let mut leg = blocked_leg(role, endpoint);
-        leg.way = way;
+        let phase = Phase::Resolve;
+        let later = Skip::Blocked { role, phase };
+        let leg = unreached_leg(role, endpoint, way, Skip::NotNeeded, later);
         self.legs.push(leg);
         let index = self.legs.len() - 1;
         if let Some(fault) = proxy.and_then(|proxy| proxy.proxy.unspoken()) {
             let leg = &mut self.legs[index];
-            leg.resolve.outcome = Step::Skipped {
-                reason: Skip::NotNeeded,
-            };
+            leg.resolve.outcome = Step::skipped(Skip::NotNeeded);
             leg.tunnel = Some(Step::Failed {
                 fault,
                 took: Duration::ZERO,
@@ -407,9 +367,11 @@ impl<'a> Lines<'a> {
     fn share(&mut self, role: Role, endpoint: &Endpoint, opened: usize, way: Way) {
         let is_known = |leg: &Leg| leg.role == role && leg.endpoint == *endpoint;
         if !self.legs.iter().any(is_known) {
-            let first = self.legs[self.opened[opened].leg].role;
-            let mut leg = shared_leg(role, endpoint, first);
-            leg.way = way;
+            let role_of_first = self.legs[self.opened[opened].leg].role;
+            let shared = Skip::SharedConnection {
+                role: role_of_first,
+            };
+            let leg = unreached_leg(role, endpoint, way, shared, shared);
             self.legs.push(leg);
         }
     }
@@ -451,12 +413,8 @@ impl<'a> Lines<'a> {
             && proxy.is_none()
             && let Some(reason) = self.distrust_addresses(&addresses)
         {
-            self.legs[index].connect.outcome = Step::Skipped {
-                reason: Skip::Untrusted,
-            };
-            self.legs[index].tls.outcome = Step::Skipped {
-                reason: Skip::Untrusted,
-            };
+            self.legs[index].connect.outcome = Step::skipped(Skip::Untrusted);
+            self.legs[index].tls.outcome = Step::skipped(Skip::Untrusted);
             return Err(OpenError::Untrusted(reason));
         }
 
@@ -547,9 +505,7 @@ impl<'a> Lines<'a> {
     /// TLS, where the endpoint has it.
     async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<State>) {
         if endpoint.scheme == Scheme::Http {
-            let outcome = Step::Skipped {
-                reason: Skip::NotNeeded,
-            };
+            let outcome = Step::skipped(Skip::NotNeeded);
             return (Tls::without_chain(outcome), Some(State::Fresh(stream)));
         }
         let tls = if self.is_foreign {
@@ -615,7 +571,7 @@ impl<'a> Lines<'a> {
         request: Request<Body>,
     ) -> Result<Pending, HttpFault> {
         let start = Instant::now();
-        let again = clone_request(&request);
+        let again = request.clone();
         match self.send(line, phase, request).await {
             Ok(response) => Ok(Pending {
                 line,
@@ -625,70 +581,47 @@ impl<'a> Lines<'a> {
                 response,
             }),
             Err(fault) => {
-                self.note(
-                    line,
-                    phase,
-                    &again,
-                    None,
-                    None,
-                    Some(&fault),
-                    start.elapsed(),
-                );
+                let seen = trace::Seen {
+                    request: &again,
+                    head: None,
+                    body: None,
+                    fault: Some(&fault),
+                    took: start.elapsed(),
+                };
+                self.note(line, phase, &seen);
                 Err(fault)
             }
         }
     }
 
     /// Writes an exchange down: for the trace, and as a suspect where it hung.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of one exchange, from its two callers"
-    )]
-    fn note(
-        &mut self,
-        line: LineId,
-        phase: Phase,
-        request: &Request<Body>,
-        head: Option<&(StatusCode, HeaderMap)>,
-        body: Option<&Body>,
-        fault: Option<&HttpFault>,
-        took: Duration,
-    ) {
+    fn note(&mut self, line: LineId, phase: Phase, seen: &trace::Seen<'_>) {
         let slot = &self.opened[line.0];
         let leg = &mut self.legs[slot.leg];
         let (role, to) = (leg.role, slot.to);
         // Of https, the proxy has said its word before.
         let is_by_proxy = leg.way.proxy().is_some() && leg.tunnel.is_none();
-        if let Some((status, headers)) = head.filter(|_| is_by_proxy) {
+        let took = seen.took;
+        if let Some((status, headers)) = seen.head.filter(|_| is_by_proxy) {
             let refusal = tunnel::refusal(*status, headers);
             leg.tunnel = refusal.map(|fault| Step::Failed { fault, took });
         }
-        if let Some(fault @ (HttpFault::Timeout | HttpFault::Stalled { .. })) = fault {
+        if let Some(fault @ (HttpFault::Timeout | HttpFault::Stalled { .. })) = seen.fault {
             self.suspect.get_or_insert(Suspect {
                 role,
                 phase,
                 endpoint: slot.endpoint.clone(),
                 to,
-                request: Some(clone_request(request)),
+                request: Some(seen.request.clone()),
                 fault: fault.to_string(),
                 took,
             });
         }
         if self.edges.trace {
             let at = trace::At { role, phase, to };
-            let exchange = trace::Seen {
-                request,
-                head,
-                body,
-                fault,
-                took,
-            };
-            self.trace.push(trace::write_down(
-                at,
-                &exchange,
-                &self.client.headers,
-                &self.scrub,
-            ));
+            let own = &self.client.headers;
+            let exchange = trace::write_down(at, seen, own, &self.scrub);
+            self.trace.push(exchange);
         }
     }
 
@@ -714,13 +647,10 @@ impl<'a> Lines<'a> {
         max_segment: Option<u32>,
         max: Bytes,
     ) -> Result<(), String> {
-        let mut connection = match self
+        let opened = self
             .connect_anew(&suspect.endpoint, suspect.to, max_segment)
-            .await
-        {
-            Ok(connection) => connection,
-            Err((phase, reason)) => return Err(format!("{phase}: {reason}")),
-        };
+            .await;
+        let (mut connection, _) = opened.map_err(|(phase, reason)| format!("{phase}: {reason}"))?;
         let Some(request) = &suspect.request else {
             return Ok(());
         };
@@ -728,7 +658,7 @@ impl<'a> Lines<'a> {
         let words = |fault: HttpFault| fault.to_string();
         self.requests.spend().map_err(words)?;
         let response = connection
-            .send(clone_request(request), wait)
+            .send(request.clone(), wait)
             .await
             .map_err(words)?;
         // Whole, up to what the walk itself would have read.
@@ -748,18 +678,16 @@ impl<'a> Lines<'a> {
     ) -> Result<Response, HttpFault> {
         self.progress
             .phase(self.legs[self.opened[line.0].leg].role, phase);
-        let again = clone_request(&request);
+        let again = request.clone();
         let wait = self.edges.wait;
         self.close_spent();
         self.requests.spend()?;
-        self.ready(line).await?;
-        let connection = self.connection(line)?;
+        let connection = self.connection(line).await?;
         let mut result = connection.send(request, wait).await;
         if result.is_err() && connection.may_reconnect() {
             self.opened[line.0].state = State::Closed;
             self.requests.spend()?;
-            self.ready(line).await?;
-            result = self.connection(line)?.send(again, wait).await;
+            result = self.connection(line).await?.send(again, wait).await;
         }
         if let Ok(response) = &result {
             self.note_clock(line, &response.headers);
@@ -794,106 +722,69 @@ impl<'a> Lines<'a> {
         self.kept.retain(HttpConnection::is_reusable);
     }
 
-    fn connection(&mut self, line: LineId) -> Result<&mut HttpConnection, HttpFault> {
-        match &mut self.opened[line.0].state {
+    /// The line's connection, made fit for a request.
+    async fn connection(&mut self, line: LineId) -> Result<&mut HttpConnection, HttpFault> {
+        let slot = &mut self.opened[line.0];
+        let connection = match std::mem::replace(&mut slot.state, State::Closed) {
+            State::Open(connection) if connection.is_reusable() => connection,
+            State::Fresh(stream) => {
+                let endpoint = slot.endpoint.clone();
+                let connection = HttpConnection::open(stream).await?;
+                connection.by_proxy(self.for_proxy(&endpoint))
+            }
+            State::Open(_) | State::Closed => {
+                slot.spare.retain(HttpConnection::is_reusable);
+                match slot.spare.pop() {
+                    Some(connection) => connection,
+                    None => self.reconnect(line).await?,
+                }
+            }
+        };
+        let state = &mut self.opened[line.0].state;
+        *state = State::Open(connection);
+        match state {
             State::Open(connection) => Ok(connection),
             State::Fresh(_) | State::Closed => Err(HttpFault::Closed),
         }
     }
 
-    /// Makes the line's connection fit for a request.
-    async fn ready(&mut self, line: LineId) -> Result<(), HttpFault> {
-        let slot = &mut self.opened[line.0];
-        match std::mem::replace(&mut slot.state, State::Closed) {
-            State::Open(connection) if connection.is_reusable() => {
-                slot.state = State::Open(connection);
-                Ok(())
-            }
-            State::Fresh(stream) => {
-                let endpoint = slot.endpoint.clone();
-                let connection = HttpConnection::open(stream).await?;
-                let proxied = self.for_proxy(&endpoint);
-                self.opened[line.0].state = State::Open(connection.by_proxy(proxied));
-                Ok(())
-            }
-            State::Open(_) | State::Closed => {
-                let spare = &mut self.opened[line.0].spare;
-                spare.retain(HttpConnection::is_reusable);
-                let connection = match spare.pop() {
-                    Some(connection) => connection,
-                    None => self.reconnect(line).await?,
-                };
-                self.opened[line.0].state = State::Open(connection);
-                Ok(())
-            }
-        }
-    }
-
     async fn reconnect(&self, line: LineId) -> Result<HttpConnection, HttpFault> {
         let slot = &self.opened[line.0];
-        self.connect_anew(&slot.endpoint, slot.to, None)
-            .await
+        let made = self.connect_anew(&slot.endpoint, slot.to, None).await;
+        made.map(|(connection, _)| connection)
             .map_err(|(phase, reason)| HttpFault::Reconnect { phase, reason })
     }
 
-    /// A new connection to where an endpoint was reached before.
-    async fn connect_anew(
+    /// A new connection to where an endpoint was reached before, by the proxy if there is one; and a second
+    /// descriptor of its socket, by which the kernel can be asked how it goes.
+    pub(super) async fn connect_anew(
         &self,
         endpoint: &Endpoint,
         to: SocketAddr,
         max_segment: Option<u32>,
-    ) -> Result<HttpConnection, (Phase, String)> {
-        let (stream, _) = self.dial_anew(endpoint, to, max_segment).await?;
-        let opened = HttpConnection::open(stream).await;
-        let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
-        Ok(opened.by_proxy(self.for_proxy(endpoint)))
-    }
-
-    /// The same for whole layers, with a second descriptor of its socket, by which the kernel tells
-    /// how it goes.
-    pub(super) async fn connect_watched(
-        &self,
-        endpoint: &Endpoint,
-        to: SocketAddr,
     ) -> Result<(HttpConnection, Option<OwnedFd>), (Phase, String)> {
-        let (stream, socket) = self.dial_anew(endpoint, to, None).await?;
-        let opened = HttpConnection::open(stream).await;
-        let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
-        Ok((opened.by_proxy(self.for_proxy(endpoint)), socket))
-    }
-
-    /// Connects, by the proxy if there is one, and secures.
-    async fn dial_anew(
-        &self,
-        endpoint: &Endpoint,
-        to: SocketAddr,
-        max_segment: Option<u32>,
-    ) -> Result<(Stream, Option<OwnedFd>), (Phase, String)> {
-        let words = |fault: Option<String>| fault.unwrap_or_default();
         let limit = self.dial_limit();
         let dialed = tcp::connect_bounded(&[to.ip()], to.port(), limit, max_segment).await;
         let Some(stream) = dialed.stream else {
-            let fault = dialed.connect.outcome.fault().map(ToString::to_string);
-            return Err((Phase::Connect, words(fault)));
+            return Err((Phase::Connect, words(dialed.connect.outcome.fault())));
         };
         let socket = stream.as_fd().try_clone_to_owned().ok();
         let passage = Box::pin(self.pass(endpoint, self.way(endpoint).1, stream)).await;
         let Some(stream) = passage.stream else {
             let fault = passage.tunnel.as_ref().and_then(Step::fault);
-            return Err((Phase::Proxy, words(fault.map(ToString::to_string))));
+            return Err((Phase::Proxy, words(fault)));
         };
-        match Box::pin(self.secure(endpoint, stream)).await {
+        let stream = match Box::pin(self.secure(endpoint, stream)).await {
             // The first connection was verified, and what is to be sent may hold a credential.
-            (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => Err((
-                Phase::Tls,
-                words(tls.unverified.map(|fault| fault.to_string())),
-            )),
-            (_, Some(State::Fresh(stream))) => Ok((stream, socket)),
-            (tls, _) => {
-                let fault = tls.outcome.fault().map(ToString::to_string);
-                Err((Phase::Tls, words(fault)))
+            (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => {
+                return Err((Phase::Tls, words(tls.unverified.as_ref())));
             }
-        }
+            (_, Some(State::Fresh(stream))) => stream,
+            (tls, _) => return Err((Phase::Tls, words(tls.outcome.fault()))),
+        };
+        let opened = HttpConnection::open(stream).await;
+        let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
+        Ok((opened.by_proxy(self.for_proxy(endpoint)), socket))
     }
 
     fn was_verified(&self, endpoint: &Endpoint) -> bool {
@@ -970,12 +861,9 @@ pub(super) fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
     HttpFault::RedirectUntrusted { to, reason }
 }
 
-pub(super) fn clone_request(request: &Request<Body>) -> Request<Body> {
-    let mut clone = Request::new(request.body().clone());
-    *clone.method_mut() = request.method().clone();
-    *clone.uri_mut() = request.uri().clone();
-    *clone.headers_mut() = request.headers().clone();
-    clone
+/// In words; none where there is no fault.
+fn words(fault: Option<&impl ToString>) -> String {
+    fault.map(ToString::to_string).unwrap_or_default()
 }
 
 /// What became of the way through a proxy, if there is one.
@@ -1005,9 +893,7 @@ fn unfit(tls: &Tls, proxy: &ProxyServer) -> Option<ProxyFault> {
 }
 
 fn authorization_of(proxy: &ProxyServer) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(proxy.authorization.as_ref()?.expose()).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    proxy.authorization.as_ref()?.header()
 }
 
 /// What comes after a phase that failed.
@@ -1022,40 +908,25 @@ fn block_after(leg: &mut Leg, phase: Phase) {
     leg.tls.outcome = Step::Skipped { reason };
 }
 
-/// A leg of which nothing is known yet: each phase waits for the one before it.
-fn blocked_leg(role: Role, endpoint: &Endpoint) -> Leg {
-    let phase = Phase::Resolve;
-    unreached_leg(
-        role,
-        endpoint,
-        Skip::NotNeeded,
-        Skip::Blocked { role, phase },
-    )
-}
-
-/// A leg whose server was reached for an earlier leg.
-fn shared_leg(role: Role, endpoint: &Endpoint, first: Role) -> Leg {
-    let reason = Skip::SharedConnection { role: first };
-    unreached_leg(role, endpoint, reason, reason)
-}
-
-fn unreached_leg(role: Role, endpoint: &Endpoint, resolve: Skip, later: Skip) -> Leg {
+/// A leg whose server is not reached, or was for an earlier leg: why nothing of it is resolved, and why nothing
+/// comes after that.
+fn unreached_leg(role: Role, endpoint: &Endpoint, way: Way, resolve: Skip, later: Skip) -> Leg {
     Leg {
         role,
         endpoint: endpoint.clone(),
-        way: Way::Direct,
+        way,
         resolve: Resolve {
             queries: Vec::new(),
-            outcome: Step::Skipped { reason: resolve },
+            outcome: Step::skipped(resolve),
         },
         connect: Connect {
             attempts: Vec::new(),
             not_tried: 0,
-            outcome: Step::Skipped { reason: later },
+            outcome: Step::skipped(later),
         },
         proxy_tls: None,
         tunnel: None,
-        tls: Tls::without_chain(Step::Skipped { reason: later }),
+        tls: Tls::without_chain(Step::skipped(later)),
         clock: None,
         routes: Vec::new(),
         transport: None,

@@ -27,7 +27,7 @@ mod unpack;
 use jiff::Timestamp;
 
 use crate::containerd::HostClient;
-use crate::containerd::behaviour::{Rules, Settled};
+use crate::containerd::behaviour::{Behaviour, Rules, Settled};
 use crate::model::evidence::{ByRelease, Evidence, TracedExchange, Walk};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::workload::PodUse;
@@ -53,9 +53,8 @@ pub async fn pull(
     let candidates = edges.settings.candidates(check.runtime.as_ref());
     let rules = Rules::new(candidates[0], &candidates);
     let mut evidence = Box::pin(pull_by(&rules, check, edges, progress, started)).await;
-    let mut left: Vec<usize> = (0..candidates.len())
-        .filter(|one| !rules.agrees(*one))
-        .collect();
+    let agrees = |one: &usize| rules.agrees(*one);
+    let (alike, mut left): (Vec<usize>, Vec<usize>) = (0..candidates.len()).partition(agrees);
     if left.is_empty() {
         return evidence;
     }
@@ -69,30 +68,18 @@ pub async fn pull(
         let names: Vec<String> = alike.iter().map(|one| candidates[*one].name()).collect();
         names.join(", ")
     };
-    let alike: Vec<usize> = (0..candidates.len())
-        .filter(|one| !left.contains(one))
-        .collect();
     evidence.walked_as = Some(names(&alike));
     let mut walked = vec![0];
     while let Some(other) = left.first().copied() {
         let rules = Rules::new(candidates[other], &candidates);
         let again = Box::pin(pull_by(&rules, &once, edges, progress, started)).await;
-        let alike: Vec<usize> = left
-            .iter()
-            .copied()
-            .filter(|one| *one == other || rules.agrees(*one))
-            .collect();
-        left.retain(|one| !alike.contains(one));
-        let read_releases: Vec<_> = candidates
-            .iter()
-            .filter(|one| one.settings == Settled::AsRead)
-            .map(|one| one.release)
-            .collect();
+        let alike: Vec<usize>;
+        let agrees = |one: &usize| *one == other || rules.agrees(*one);
+        (alike, left) = left.into_iter().partition(agrees);
         // With a release that is known, nothing else than the settings is in question.
-        let other_settings = read_releases.len() == 1
-            && alike
-                .iter()
-                .all(|one| candidates[*one].settings != Settled::AsRead);
+        let is_read = |one: &Behaviour| one.settings == Settled::AsRead;
+        let other_settings = candidates.iter().filter(|one| is_read(one)).count() == 1
+            && !alike.iter().any(|one| is_read(&candidates[*one]));
         evidence.by_release.push(ByRelease {
             release: names(&alike),
             answers_changed: walked.iter().any(|one| rules.agrees(*one)),
@@ -251,6 +238,16 @@ struct Tried {
     pulled: bool,
 }
 
+impl Tried {
+    fn failed(host: Option<usize>, goes_on: bool) -> Self {
+        Self {
+            host,
+            goes_on,
+            pulled: false,
+        }
+    }
+}
+
 impl<'a> Round<'a> {
     /// As the kubelet: a whole pull with each credential that matches, until one succeeds.
     async fn ask(&self) -> Asked {
@@ -268,7 +265,7 @@ impl<'a> Round<'a> {
             if let Some(known) = known {
                 round.visit(&mut visits, 0).await;
                 if let Some(visit) = visits[0].as_mut() {
-                    visit.rest(known);
+                    visit.walk.attempts.push(known.clone());
                 }
                 continue;
             }
@@ -385,11 +382,7 @@ impl<'a> Round<'a> {
             Err(refused) => {
                 let mut all = visits.iter().flatten();
                 let by_access = refused.by_access || all.any(Visit::was_refused_above_blobs);
-                Tried {
-                    host: Some(refused.host),
-                    goes_on: by_access && was_used(visits),
-                    pulled: false,
-                }
+                Tried::failed(Some(refused.host), by_access && was_used(visits))
             }
         }
     }
@@ -430,11 +423,7 @@ impl<'a> Round<'a> {
                     Resolution::Found(descriptor) => return Ok((descriptor, *index)),
                     Resolution::Next => {}
                     Resolution::Final => {
-                        return Err(Tried {
-                            host: deciding,
-                            goes_on: false,
-                            pulled: false,
-                        });
+                        return Err(Tried::failed(deciding, false));
                     }
                 }
             }
@@ -444,11 +433,7 @@ impl<'a> Round<'a> {
             }
         }
         let goes_on = was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
-        Err(Tried {
-            host: deciding,
-            goes_on,
-            pulled: false,
-        })
+        Err(Tried::failed(deciding, goes_on))
     }
 
     /// Connections to a host, with requests of its own to spend.

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use super::auth::{self, Stop, TokenClient};
-use super::leg::target;
-use super::leg::{LineId, Lines, OpenError, Pending, untrusted};
+use super::check::Check;
+use super::leg::{LineId, Lines, OpenError, Pending, target, untrusted};
 use super::redirects::{self, MAX_REQUESTS, Sensitive};
 use super::requests::SMALL_BODY;
 use super::trace;
@@ -21,6 +21,7 @@ use crate::containerd::behaviour::{Behaviour, Rules};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Challenge, Grant, TokenExchange};
 use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
+use crate::model::hosts::RegistryHost;
 use crate::model::step::{Skip, Step};
 use crate::pull_secret::entry::Credential;
 use crate::registry::challenge::{self, Bearer, Wanted};
@@ -123,9 +124,7 @@ impl<'a> Session<'a> {
             credential,
             handlers: HashMap::new(),
             exchanges: Vec::new(),
-            token: Step::Skipped {
-                reason: Skip::NotNeeded,
-            },
+            token: Step::skipped(Skip::NotNeeded),
             challenge: None,
             spares,
         }
@@ -158,11 +157,6 @@ impl<'a> Session<'a> {
         for (host, handler) in more.0 {
             self.handlers.entry(host).or_insert(handler);
         }
-    }
-
-    /// Some host asked for a credential.
-    pub(super) fn was_challenged(&self) -> bool {
-        self.challenge.is_some()
     }
 
     /// Sends a request until containerd would take the answer, and returns that.
@@ -219,16 +213,13 @@ impl<'a> Session<'a> {
             let mut request = lines.request(line, method.clone(), target(&url));
             let headers = request.headers_mut();
             headers.insert(header::ACCEPT, ask.accept.clone());
-            match &ask.accept_encoding {
-                Some(value) => {
-                    headers.insert(header::ACCEPT_ENCODING, value.clone());
-                }
-                // As Go does by itself.
-                None if method == Method::GET && ask.from_byte.is_none() => {
-                    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-                }
-                None => {}
-            }
+            // As Go does by itself, where nothing is said.
+            let is_plain = method == Method::GET && ask.from_byte.is_none();
+            let encoding = match &ask.accept_encoding {
+                None if is_plain => Some(HeaderValue::from_static("gzip")),
+                encoding => encoding.clone(),
+            };
+            headers.extend(encoding.map(|value| (header::ACCEPT_ENCODING, value)));
             if let Some(from) = ask.from_byte {
                 let range = HeaderValue::try_from(format!("bytes={from}-"));
                 headers.extend(range.ok().map(|range| (header::RANGE, range)));
@@ -288,7 +279,7 @@ impl<'a> Session<'a> {
         url: &Url,
         keeps_authorization: bool,
     ) -> Result<LineId, Stop> {
-        trace::hide_query(url, lines.scrub_mut());
+        trace::hide_query(url, &mut lines.scrub);
         let stop = |reason| Stop::Http(untrusted(url, reason));
         let endpoint = Endpoint::of(url).ok_or_else(|| stop(Distrust::NotAServer))?;
         match challenge::distrust(url, lines.endpoint(from)) {
@@ -309,7 +300,7 @@ impl<'a> Session<'a> {
 
     /// `Authorizer.AddResponses`: whether the request is to be sent again.
     fn challenged(&mut self, lines: &Lines<'_>, got: &Got, seen: &[Seen]) -> Result<bool, Stop> {
-        let wanted = challenge::wanted(got.headers(), lines.scrub());
+        let wanted = challenge::wanted(got.headers(), &lines.scrub);
         if !matches!(wanted, Wanted::Anonymous) {
             self.challenge.get_or_insert_with(|| wanted.evidence());
         }
@@ -331,7 +322,7 @@ impl<'a> Session<'a> {
                         return Err(Stop::Http(HttpFault::Status {
                             status: 401,
                             code: None,
-                            message: Some(lines.scrub().clean(error)),
+                            message: Some(lines.scrub.clean(error)),
                             retry_after: None,
                             challenged: true,
                             authorized: true,
@@ -394,26 +385,16 @@ impl<'a> Session<'a> {
             None => return Ok(None),
             Some(Handler::Basic(value)) => return Ok(Some(value.clone())),
             Some(Handler::Broken(fault)) => return Err(Stop::Token(fault.clone())),
-            Some(Handler::Bearer {
-                token: Some(Err(fault)),
-                ..
-            }) => {
-                return Err(Stop::Token(fault.clone()));
-            }
-            Some(Handler::Bearer {
-                token: Some(Ok((value, until))),
-                bearer,
-            }) => {
-                let is_over = until.is_some_and(|until| until <= Instant::now());
-                if !(is_over && self.rules.decide(|b| b.heeds_token_expiry)) {
+            Some(Handler::Bearer { token, bearer }) => match token {
+                Some(Err(fault)) => return Err(Stop::Token(fault.clone())),
+                Some(Ok((value, until)))
+                    if until.is_none_or(|until| until > Instant::now())
+                        || !self.rules.decide(|b| b.heeds_token_expiry) =>
+                {
                     return Ok(Some(value.clone()));
                 }
-                bearer.clone()
-            }
-            Some(Handler::Bearer {
-                token: None,
-                bearer,
-            }) => bearer.clone(),
+                _ => bearer.clone(),
+            },
         };
         let asked = Instant::now();
         let client = TokenClient {
@@ -425,44 +406,23 @@ impl<'a> Session<'a> {
             Ok(issued) => Ok(issued),
             // Its leg has the cause, and nothing was asked.
             Err(Stop::Realm(phase)) => {
-                self.token = Step::Skipped {
-                    reason: Skip::Blocked {
-                        role: Role::Token,
-                        phase,
-                    },
-                };
+                self.token = Step::blocked(Role::Token, phase);
                 return Err(Stop::Realm(phase));
             }
             Err(Stop::Http(fault)) => Err(TokenFault::Http { fault }),
             Err(Stop::Token(fault)) => Err(fault),
         };
-        let took = asked.elapsed();
-        let (step, stored) = match issued {
-            Ok(issued) => {
-                let until = issued.lasts.map(|lasts| asked + lasts);
-                let step = Step::Done {
-                    value: issued.grant,
-                    took,
-                };
-                (step, Ok((issued.authorization, until)))
-            }
-            Err(fault) => {
-                let step = Step::Failed {
-                    fault: fault.clone(),
-                    took,
-                };
-                (step, Err(fault))
-            }
-        };
-        self.token = step;
-        let answer = stored
-            .clone()
-            .map(|(value, _)| Some(value))
-            .map_err(Stop::Token);
+        let granted = issued.as_ref().map(|issued| issued.grant.clone());
+        self.token = Step::from_result(granted.map_err(Clone::clone), asked.elapsed());
+        let stored = issued.map(|issued| {
+            let until = issued.lasts.map(|lasts| asked + lasts);
+            (issued.authorization, until)
+        });
+        let answer = stored.clone().map(|(value, _)| Some(value));
         if let Some(Handler::Bearer { token, .. }) = self.handlers.get_mut(&key) {
             *token = Some(stored);
         }
-        answer
+        answer.map_err(Stop::Token)
     }
 }
 
@@ -476,15 +436,16 @@ fn host_port(url: &Url) -> String {
 
 /// `invalidAuthorization`: the same request was refused before as well.
 fn rejected_twice(seen: &[Seen]) -> bool {
-    let mut last = seen.iter().rev();
-    match (last.next(), last.next()) {
-        (Some(last), Some(before)) => last.method == before.method && last.url == before.url,
-        _ => false,
-    }
+    let [.., before, last] = seen else {
+        return false;
+    };
+    last.method == before.method && last.url == before.url
 }
 
-/// What lets a client in at a host.
-pub(super) struct Admitted {
+/// What lets a client in at a host, for the content of an image.
+pub(super) struct Admitted<'a> {
+    pub check: &'a Check,
+    pub host: RegistryHost,
     /// `None` where nothing was asked for.
     pub authorization: Option<HeaderValue>,
 }

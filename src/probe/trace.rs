@@ -58,28 +58,21 @@ pub(super) fn write_down(
             request_headers.push((name.to_string(), value.to_owned()));
         }
     }
-    let masked_own = |name: &HeaderName, value: &HeaderValue| {
+    for (name, value) in seen.request.headers() {
         let is_own = own.iter().any(|(n, _)| n == name);
-        if is_own {
+        let shown = if is_own {
             "***".to_owned()
         } else {
             masked(name, value, scrub)
-        }
-    };
-    for (name, value) in seen.request.headers() {
-        request_headers.push((name.to_string(), masked_own(name, value)));
+        };
+        request_headers.push((name.to_string(), shown));
     }
-    let (status, response_headers) = match seen.head {
-        None => (None, Vec::new()),
-        Some((status, headers)) => (
-            Some(*status),
-            headers
-                .iter()
-                .take(MAX_HEADERS)
-                .map(|(name, value)| (name.to_string(), masked(name, value, scrub)))
-                .collect(),
-        ),
-    };
+    let status = seen.head.map(|(status, _)| *status);
+    let response_headers = seen.head.into_iter().flat_map(|(_, headers)| headers);
+    let response_headers = response_headers
+        .take(MAX_HEADERS)
+        .map(|(name, value)| (name.to_string(), masked(name, value, scrub)))
+        .collect();
     // A body of success is an image's, or a token.
     let is_error =
         status.is_some_and(|status| status.is_client_error() || status.is_server_error());

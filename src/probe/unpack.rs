@@ -3,14 +3,13 @@
 
 use std::io::Read;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use flate2::read::MultiGzDecoder;
 
 use super::content::unpack_zstd;
 use crate::containerd::behaviour::Release;
 use crate::model::fault::{HttpFault, ManifestFault};
 use crate::model::platform::Platform;
-use crate::model::text::{hex, printable};
+use crate::model::text::printable;
 use crate::registry::manifest::{self as oci, Descriptor, Image};
 
 /// What containerd does with an image.
@@ -164,7 +163,7 @@ pub(super) fn check(
     if !begins_as_tar(content) {
         return Err(unfit("it is no tar archive"));
     }
-    let got = format!("sha256:{}", hex(digest(&SHA256, content).as_ref()));
+    let got = oci::sha256(content);
     if got == diff_id {
         return Ok(());
     }
@@ -294,7 +293,7 @@ mod tests {
     }
 
     fn diff_id(content: &[u8]) -> String {
-        format!("sha256:{}", hex(digest(&SHA256, content).as_ref()))
+        oci::sha256(content)
     }
 
     #[test]

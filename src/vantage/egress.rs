@@ -16,7 +16,6 @@ use crate::model::resolve::Family;
 use crate::model::step::Step;
 use crate::model::units::Bytes;
 use crate::net::api::{ApiClient, ApiFault};
-use crate::net::dns;
 
 /// An answer is one address, or a small page of JSON.
 const MAX_ANSWER: Bytes = Bytes(16 << 10);
@@ -32,15 +31,8 @@ pub(super) async fn ask(egress: &Egress, means: &Means) -> Vec<EgressTrial> {
 
 /// The first address of each family; or why there is none.
 async fn addresses(host: &Host, means: &Means) -> Result<Vec<IpAddr>, String> {
-    let resolve = dns::resolve(host, &means.resolver, &[], means.families, means.wait).await;
-    let Some(found) = resolve.outcome.done() else {
-        let fault = resolve.outcome.fault().map(ToString::to_string);
-        return Err(fault.unwrap_or_else(|| "not resolved".to_owned()));
-    };
-    let first = |family| {
-        let mut all = found.addresses.iter().copied();
-        all.find(|a| Family::of(*a) == family)
-    };
+    let found = means.resolve(host).await?;
+    let first = |family| found.iter().copied().find(|a| Family::of(*a) == family);
     Ok([Family::V4, Family::V6]
         .into_iter()
         .filter_map(first)

@@ -1,12 +1,16 @@
 //! With what names are resolved and hosts are called, for all that a vantage asks.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::net::dns::Families;
+use crate::model::endpoint::Host;
+use crate::model::step::Step;
+use crate::net::dns::{self, Families};
 use crate::net::resolv::ResolverConfig;
 use crate::net::tls::TlsClient;
 
 /// With what one asks.
+#[derive(Debug)]
 pub struct Means {
     pub resolver: ResolverConfig,
     pub families: Families,
@@ -15,8 +19,14 @@ pub struct Means {
     pub wait: Duration,
 }
 
-impl std::fmt::Debug for Means {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Means").finish_non_exhaustive()
+impl Means {
+    /// The addresses of a host, or why there are none.
+    pub(super) async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, String> {
+        let resolve = dns::resolve(host, &self.resolver, &[], self.families, self.wait).await;
+        match resolve.outcome {
+            Step::Done { value, .. } => Ok(value.addresses),
+            Step::Failed { fault, .. } => Err(fault.to_string()),
+            Step::Skipped { .. } => Err("not resolved".to_owned()),
+        }
     }
 }

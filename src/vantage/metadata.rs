@@ -226,6 +226,12 @@ impl Service {
         Ok(status)
     }
 
+    /// This machine's addresses, of the paths that have the private and the public ones.
+    async fn add_addresses(&self, facts: &mut MetadataFacts, (private, public): (&str, &str)) {
+        facts.private = self.get(private).await.addresses().unwrap_or_default();
+        facts.public = self.get(public).await.addresses();
+    }
+
     /// Huawei Cloud, Open Telekom Cloud, and OpenStack, whose form they have.
     async fn openstack(&self, provider: Provider) -> Result<MetadataFacts, String> {
         let path = "/openstack/latest/meta_data.json";
@@ -235,12 +241,11 @@ impl Service {
         if let Some(text) = self.get("/openstack/latest/network_data.json").await.text() {
             facts.max_bandwidth_mbit = max_bandwidth(&text);
         }
-        facts.private = self
-            .get("/latest/meta-data/local-ipv4")
-            .await
-            .addresses()
-            .unwrap_or_default();
-        facts.public = self.get("/latest/meta-data/public-ipv4").await.addresses();
+        let of_host = (
+            "/latest/meta-data/local-ipv4",
+            "/latest/meta-data/public-ipv4",
+        );
+        self.add_addresses(&mut facts, of_host).await;
         Ok(facts)
     }
 
@@ -263,9 +268,11 @@ impl Service {
                 add(&mut facts.subnet_cidrs, found.networks());
             }
         }
-        let private = self.get("/latest/meta-data/local-ipv4").await.addresses();
-        facts.private = private.unwrap_or_default();
-        facts.public = self.get("/latest/meta-data/public-ipv4").await.addresses();
+        let of_host = (
+            "/latest/meta-data/local-ipv4",
+            "/latest/meta-data/public-ipv4",
+        );
+        self.add_addresses(&mut facts, of_host).await;
         Ok(facts)
     }
 
@@ -276,9 +283,8 @@ impl Service {
         facts.vpc_cidrs = Said::Text(vpc).networks();
         let subnet = self.get("/latest/meta-data/vswitch-cidr-block").await;
         facts.subnet_cidrs = subnet.networks();
-        let private = self.get("/latest/meta-data/private-ipv4").await.addresses();
-        facts.private = private.unwrap_or_default();
-        facts.public = self.get("/latest/meta-data/eipv4").await.addresses();
+        let of_host = ("/latest/meta-data/private-ipv4", "/latest/meta-data/eipv4");
+        self.add_addresses(&mut facts, of_host).await;
         Ok(facts)
     }
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use futures_util::future::join_all;
 
 use crate::config::{HostPort, MetadataWish, Network};
 use crate::model::endpoint::Host;
@@ -26,7 +26,6 @@ use crate::model::network::{
 use crate::model::path::Signal;
 use crate::model::text::printable;
 use crate::model::vantage::{Missing, NetworkView, NodeFacts, Vantage};
-use crate::net::dns::{self};
 use crate::net::netlink::Netlink;
 use crate::net::tcp;
 
@@ -88,7 +87,7 @@ async fn look_around(
     wish: &Network,
     told: &ClusterTold,
     netlink: Option<&Netlink>,
-    means: Arc<Means>,
+    means: &Means,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Vantage {
     let start = Instant::now();
@@ -117,8 +116,8 @@ async fn look_around(
     let (metadata, baseline, controls, seen) = tokio::join!(
         metadata(wish, vantage.provider.as_ref()),
         measure(near, means.wait),
-        controls(&wish.controls, &means),
-        egress::ask(&wish.egress, &means),
+        controls(&wish.controls, means),
+        egress::ask(&wish.egress, means),
     );
     // OpenStack's firmware, and the metadata of a cloud that is built with it.
     if let (Some(facts), Some(sign)) = (metadata.facts(), &mut vantage.provider)
@@ -279,18 +278,9 @@ async fn measure(near: Option<(SocketAddr, BaselineKind)>, wait: Duration) -> Op
     Some(Baseline { to, what, outcome })
 }
 
-async fn controls(hosts: &[HostPort], means: &Arc<Means>) -> Vec<Control> {
-    let mut tasks = JoinSet::new();
-    for (index, host) in hosts.iter().take(MAX_CONTROLS).enumerate() {
-        let (host, means) = (host.clone(), Arc::clone(means));
-        tasks.spawn(async move { (index, control(&host, &means).await) });
-    }
-    let mut controls = Vec::new();
-    while let Some(joined) = tasks.join_next().await {
-        controls.extend(joined);
-    }
-    controls.sort_by_key(|(index, _)| *index);
-    controls.into_iter().map(|(_, control)| control).collect()
+async fn controls(hosts: &[HostPort], means: &Means) -> Vec<Control> {
+    let hosts = hosts.iter().take(MAX_CONTROLS);
+    join_all(hosts.map(|host| control(host, means))).await
 }
 
 /// Other hosts that are tried.
@@ -298,28 +288,24 @@ const MAX_CONTROLS: usize = 8;
 
 async fn control(host: &HostPort, means: &Means) -> Control {
     let name = Host::new(&host.host);
-    let resolve = dns::resolve(&name, &means.resolver, &[], means.families, means.wait).await;
     let mut control = Control {
         host: host.to_string(),
         unresolved: None,
         attempts: Vec::new(),
     };
-    if let Some(found) = resolve.outcome.done() {
-        let dialed = tcp::connect(&found.addresses, host.port, means.wait).await;
-        control.attempts = dialed.connect.attempts;
-    } else {
-        let fault = resolve.outcome.fault().map(ToString::to_string);
-        control.unresolved = Some(fault.unwrap_or_else(|| "not resolved".to_owned()));
+    match means.resolve(&name).await {
+        Ok(addresses) => {
+            let dialed = tcp::connect(&addresses, host.port, means.wait).await;
+            control.attempts = dialed.connect.attempts;
+        }
+        Err(reason) => control.unresolved = Some(reason),
     }
     control
 }
 
 /// Why it is not known what this place says of an EIP of its own, and what that would tell.
 fn claim_missing(vantage: &Vantage, told: &ClusterTold) -> Option<(String, &'static str)> {
-    let is_pod = match vantage.network {
-        NetworkView::Pod | NetworkView::PodOrNode => true,
-        NetworkView::Node | NetworkView::Machine => false,
-    };
+    let is_pod = matches!(vantage.network, NetworkView::Pod | NetworkView::PodOrNode);
     if is_pod && vantage.pod_eip.is_none() {
         let reason = match &told.pod {
             PodTold::Nothing(reason) => format!(

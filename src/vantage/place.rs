@@ -1,6 +1,5 @@
 //! Where we stand: how the network is used from here, and what is seen of it.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,51 +14,6 @@ use crate::net::dns::Families;
 use crate::net::netlink::Netlink;
 use crate::net::resolv::{ResolverConfig, ResolverConfigError};
 use crate::net::roots::{self, Loaded, NodeBundle, RootsError, RootsPlace};
-
-/// What it is made of.
-#[derive(Clone, Debug)]
-pub struct Wishes {
-    /// Trusted too (PEM).
-    pub ca_files: Vec<PathBuf>,
-    /// The node's roots, in place of those that are here.
-    pub node_ca_bundle: Option<PathBuf>,
-    /// Where the node's `/` is mounted.
-    pub host_root: Option<PathBuf>,
-    pub node_credentials: NodeCredentials,
-    /// Asked instead of those of `resolv_conf`, where there are any.
-    pub nameservers: Vec<SocketAddr>,
-    pub resolv_conf: PathBuf,
-    pub hosts_file: PathBuf,
-    pub families: Families,
-    /// The longest that any single wait may last.
-    pub wait: Duration,
-}
-
-impl Wishes {
-    /// As a configuration has them.
-    pub fn of(network: &Network, wait: Duration) -> Self {
-        let or = |path: &Option<PathBuf>, usual: &str| path.clone().unwrap_or_else(|| usual.into());
-        Self {
-            ca_files: network.ca_files.clone(),
-            node_ca_bundle: network.node_ca_bundle.clone(),
-            host_root: network.host_root.clone(),
-            node_credentials: NodeCredentials {
-                docker_config: network.kubelet_docker_config.clone(),
-                providers: network.kubelet_credential_providers.clone(),
-                root: network.host_root.clone(),
-            },
-            nameservers: network.nameservers.iter().map(|server| server.0).collect(),
-            resolv_conf: or(&network.resolv_conf, RESOLV_CONF),
-            hosts_file: or(&network.hosts_file, HOSTS_FILE),
-            families: match network.families {
-                FamilyWish::Both => Families::Both,
-                FamilyWish::Ipv4 => Families::V4Only,
-                FamilyWish::Ipv6 => Families::V6Only,
-            },
-            wait,
-        }
-    }
-}
 
 /// containerd's files, as a configuration names them.
 pub fn containerd_files(network: &Network) -> containerd::Request {
@@ -101,42 +55,60 @@ pub struct Place {
 }
 
 impl Place {
-    /// Reads the files. `settings` say where containerd has its roots.
+    /// Reads the files that a configuration names. `wait` is the longest for any single answer; `settings` say
+    /// where containerd has its roots.
     ///
     /// # Errors
     /// When one that was named can't be used.
-    pub fn load(wishes: &Wishes, settings: &Settings) -> Result<Self, PlaceError> {
-        let mut resolver = ResolverConfig::load(&wishes.resolv_conf, &wishes.hosts_file)?;
-        if !wishes.nameservers.is_empty() {
-            resolver = resolver.with_nameservers(wishes.nameservers.clone());
+    pub fn load(
+        network: &Network,
+        wait: Duration,
+        settings: &Settings,
+    ) -> Result<Self, PlaceError> {
+        let or = |path: &Option<PathBuf>, usual: &str| path.clone().unwrap_or_else(|| usual.into());
+        let mut resolver = ResolverConfig::load(
+            &or(&network.resolv_conf, RESOLV_CONF),
+            &or(&network.hosts_file, HOSTS_FILE),
+        )?;
+        if !network.nameservers.is_empty() {
+            let servers = network.nameservers.iter().map(|server| server.0);
+            resolver = resolver.with_nameservers(servers.collect());
         }
         let of_unit = &settings.roots;
-        let root = wishes.host_root.as_deref();
+        let root = network.host_root.as_deref();
         // Of a node that is mounted, the one or the other.
         let named = of_unit.file.as_ref().or(of_unit.folders.as_ref());
         let named = named.filter(|_| root.is_some()).map(Path::new);
         let bundle = named
-            .or(wishes.node_ca_bundle.as_deref())
+            .or(network.node_ca_bundle.as_deref())
             .map(|path| NodeBundle { path, root });
         let place = if of_unit.is_named() {
             of_unit
         } else {
             &RootsPlace::of(|name| std::env::var_os(name))
         };
-        let mut loaded = roots::load(bundle, place, &wishes.ca_files)?;
-        let changed = containerd::start::changed_since(&loaded.bundle, wishes.host_root.as_deref());
-        loaded.note_changed(changed, &wishes.ca_files);
+        let mut loaded = roots::load(bundle, place, &network.ca_files)?;
+        let changed = containerd::start::changed_since(&loaded.bundle, root);
+        loaded.note_changed(changed, &network.ca_files);
         let Loaded {
             store, roots, node, ..
         } = loaded;
         Ok(Self {
             resolver,
-            families: wishes.families,
+            families: match network.families {
+                FamilyWish::Both => Families::Both,
+                FamilyWish::Ipv4 => Families::V4Only,
+                FamilyWish::Ipv6 => Families::V6Only,
+            },
             trust: BaseTrust::new(store, roots),
-            node_credentials: wishes.node_credentials.clone(),
+            node_credentials: NodeCredentials {
+                docker_config: network.kubelet_docker_config.clone(),
+                providers: network.kubelet_credential_providers.clone(),
+                root: network.host_root.clone(),
+            },
             has_node_roots: node == Some(Ok(())),
             roots_unseen: node.and_then(Result::err),
-            wait: wishes.wait,
+            wait,
         })
     }
 
@@ -159,14 +131,14 @@ impl Place {
         told: &ClusterTold,
         netlink: Option<Arc<Netlink>>,
     ) -> Vantage {
-        let means = Arc::new(Means {
+        let means = Means {
             resolver: self.resolver.clone(),
             families: self.families,
             tls: self.trust.tls.clone(),
             wait: self.wait,
-        });
+        };
         let environment = |name: &str| std::env::var(name).ok();
-        look_around(base, network, told, netlink.as_deref(), means, environment).await
+        look_around(base, network, told, netlink.as_deref(), &means, environment).await
     }
 
     /// What can be told without asking anybody.

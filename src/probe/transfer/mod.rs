@@ -25,9 +25,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use url::Url;
 
-use super::check::Check;
-use super::edges::Progress;
-use super::leg::{LineId, Lines, MAX_REDIRECTS, clone_request, redirect, target, untrusted};
+use super::edges::Unwatched;
+use super::leg::{LineId, Lines, MAX_REDIRECTS, redirect, target, untrusted};
 use super::manifest::path_of;
 use super::requests::SMALL_BODY;
 use super::session::Admitted;
@@ -86,10 +85,8 @@ const BUSY_LIMIT: Duration = Duration::from_secs(1);
 const HEADERS: u64 = 6;
 
 pub(super) async fn measure(
-    check: &Check,
-    host: &RegistryHost,
     lines: &mut Lines<'_>,
-    admitted: &Admitted,
+    admitted: &Admitted<'_>,
     found: &ManifestFound,
     budget: &Budget,
 ) -> (Transfer, RangeSeen) {
@@ -107,8 +104,6 @@ pub(super) async fn measure(
         _ => None,
     };
     let mut test = Test {
-        check,
-        host,
         admitted,
         budget,
         total: layers.iter().map(|layer| layer.size.0).sum(),
@@ -144,15 +139,13 @@ pub(super) async fn measure(
 
 /// Whether the server of a layer answers requests for a part, where there is nothing else to measure.
 pub(super) async fn ask_for_part(
-    check: &Check,
-    host: &RegistryHost,
     lines: &mut Lines<'_>,
-    admitted: &Admitted,
+    admitted: &Admitted<'_>,
     layer: &Layer,
 ) -> RangeSeen {
     let mut range = RangeSeen::default();
     // A layer that was read before needs no second judgement.
-    let _ = locate(check, host, lines, admitted, layer.clone(), &mut range).await;
+    let _ = locate(lines, admitted, layer.clone(), &mut range).await;
     range
 }
 
@@ -181,10 +174,8 @@ impl RangeSeen {
 }
 
 struct Test<'a, 'l> {
-    check: &'a Check,
-    host: &'a RegistryHost,
     lines: &'a mut Lines<'l>,
-    admitted: &'a Admitted,
+    admitted: &'a Admitted<'a>,
     budget: &'a Budget,
     /// Bytes of all layers.
     total: u64,
@@ -292,26 +283,26 @@ impl Test<'_, '_> {
             return;
         };
         let (endpoint, to, is_pinged) = (first.endpoint.clone(), first.to, first.takes_ranges);
-        let (main, pinged) = tokio::join!(self.lines.connect_watched(&endpoint, to), async {
+        let (main, pinged) = tokio::join!(self.lines.connect_anew(&endpoint, to, None), async {
             if is_pinged {
-                self.lines.connect_watched(&endpoint, to).await.ok()
+                self.lines.connect_anew(&endpoint, to, None).await.ok()
             } else {
                 None
             }
         });
         if let Ok((http, socket)) = main {
             self.spare.push(Connection::new(&endpoint, http, socket));
-            let more = (1..STREAMS).map(|_| self.lines.connect_watched(&endpoint, to));
+            let more = (1..STREAMS).map(|_| self.lines.connect_anew(&endpoint, to, None));
             for (http, socket) in join_all(more).await.into_iter().flatten() {
                 self.spare.push(Connection::new(&endpoint, http, socket));
             }
         }
         if let Some((http, _)) = pinged {
-            let mut request = clone_request(&self.sources[0].request);
+            let mut request = self.sources[0].request.clone();
             let little = HeaderValue::from_static("bytes=0-1");
             request.headers_mut().insert(header::RANGE, little);
-            let wait = self.lines.edges().wait;
-            let requests = self.lines.requests().clone();
+            let wait = self.lines.edges.wait;
+            let requests = self.lines.requests.clone();
             self.pinger = Pinger::start(http, request, requests, wait, self.budget.full).await;
         }
     }
@@ -366,7 +357,7 @@ impl Test<'_, '_> {
     /// Whether to stop, or to go on with the next stage.
     async fn decide(&mut self) -> Option<TransferEnd> {
         let first = self.first?;
-        let kind = self.stage()?.kind;
+        let kind = self.stages.last()?.kind;
         if self.budget.full {
             if kind == StageKind::OneStream {
                 self.begin_stage(StageKind::AsContainerd);
@@ -422,7 +413,7 @@ impl Test<'_, '_> {
     }
 
     fn ask_control(&mut self, connections: usize) {
-        let wait = self.lines.edges().wait;
+        let wait = self.lines.edges.wait;
         if let Some(control) = &mut self.control {
             control.start(connections, wait, &self.allowance);
         }
@@ -473,10 +464,6 @@ impl Test<'_, '_> {
         self.busy = Some((Instant::now(), device, ours));
         let is_much = others > BUSY_RATE * elapsed.as_secs().max(1);
         (is_much && others * BUSY_SHARE > mine).then_some(TransferEnd::Disturbed)
-    }
-
-    fn stage(&self) -> Option<&Stage> {
-        self.stages.last()
     }
 
     fn begin_stage(&mut self, kind: StageKind) {
@@ -594,16 +581,7 @@ impl Test<'_, '_> {
 
     async fn locate(&mut self, layer: Layer) -> Option<Source> {
         let digest = layer.digest.clone();
-        let range = &mut self.range;
-        let located = locate(
-            self.check,
-            self.host,
-            self.lines,
-            self.admitted,
-            layer,
-            range,
-        )
-        .await;
+        let located = locate(self.lines, self.admitted, layer, &mut self.range).await;
         match located {
             Ok(source) => Some(source),
             Err(fault) => {
@@ -680,7 +658,7 @@ impl Test<'_, '_> {
         let connection = if let Some(index) = spare {
             self.spare.remove(index)
         } else {
-            let Ok((http, socket)) = self.lines.connect_watched(&endpoint, to).await else {
+            let Ok((http, socket)) = self.lines.connect_anew(&endpoint, to, None).await else {
                 self.refusals += 1;
                 return None;
             };
@@ -691,14 +669,14 @@ impl Test<'_, '_> {
     }
 
     fn start(&mut self, source: usize, connection: usize, offset: u64, length: u64) -> bool {
-        if self.lines.requests().spend().is_err() {
+        if self.lines.requests.spend().is_err() {
             self.refusals = MAX_REFUSALS;
             return false;
         }
         let meter = Arc::new(Meter::new());
         let http = Arc::clone(&self.connections[connection].http);
         let found = &self.sources[source];
-        let mut request = clone_request(&found.request);
+        let mut request = found.request.clone();
         if offset > 0
             && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
         {
@@ -709,7 +687,7 @@ impl Test<'_, '_> {
             length,
             // Who will be cut short anyway need not be checked.
             is_whole: offset == 0 && (self.budget.full || length <= self.budget.max_bytes.0),
-            wait: self.lines.edges().wait,
+            wait: self.lines.edges.wait,
             pause: (round_trip / 3).max(Duration::from_millis(3)),
         };
         let digest = found.layer.digest.clone();
@@ -818,8 +796,8 @@ impl Test<'_, '_> {
     fn show(&self) {
         if self.budget.full {
             let elapsed = self.first.map(|first| first.elapsed()).unwrap_or_default();
-            let progress: &dyn Progress = self.lines.progress();
-            progress.transferred(Bytes(self.bytes()), Bytes(self.total), elapsed);
+            let (bytes, total) = (Bytes(self.bytes()), Bytes(self.total));
+            self.lines.progress.transferred(bytes, total, elapsed);
         }
     }
 
@@ -890,14 +868,12 @@ impl Test<'_, '_> {
 /// Follows the redirects of a layer up to its last host, which is asked for two bytes. Where a host
 /// refuses that, it is asked again as a pull asks, for all of it, of which two bytes are read.
 async fn locate(
-    check: &Check,
-    host: &RegistryHost,
     lines: &mut Lines<'_>,
-    admitted: &Admitted,
+    admitted: &Admitted<'_>,
     layer: Layer,
     range: &mut RangeSeen,
 ) -> Result<Source, HttpFault> {
-    let path = path_of(check, host, "blobs", &layer.digest);
+    let path = path_of(admitted.check, &admitted.host, "blobs", &layer.digest);
     let malformed = || HttpFault::Malformed {
         reason: "the path of the layer is no URL".to_owned(),
     };
@@ -909,7 +885,7 @@ async fn locate(
     let mut line = registry;
     let mut refused: Option<StatusCode> = None;
     let mut redirects = 0;
-    let wait = lines.edges().wait;
+    let wait = lines.edges.wait;
     loop {
         let mut request = lines.request(line, Method::GET, target(&url));
         if let Some(value) = admitted.authorization.as_ref().filter(|_| line == registry) {
@@ -917,7 +893,7 @@ async fn locate(
                 .headers_mut()
                 .insert(header::AUTHORIZATION, value.clone());
         }
-        let mut question = clone_request(&request);
+        let mut question = request.clone();
         if refused.is_none() {
             // Two bytes tell whether it is here, and leave the connection as it was.
             let little = HeaderValue::from_static("bytes=0-1");
@@ -934,7 +910,7 @@ async fn locate(
                     refused = Some(status);
                     continue;
                 }
-                let mut fault = error::fault(status, &headers, &body?, lines.scrub());
+                let mut fault = error::fault(status, &headers, &body?, &lines.scrub);
                 if let HttpFault::Status { authorized, .. } = &mut fault {
                     *authorized = request.headers().contains_key(header::AUTHORIZATION);
                 }
@@ -962,7 +938,7 @@ async fn locate(
             });
         }
         url = next?;
-        trace::hide_query(&url, lines.scrub_mut());
+        trace::hide_query(&url, &mut lines.scrub);
         let endpoint = Endpoint::of(&url).ok_or_else(|| untrusted(&url, Distrust::NotAServer))?;
         line = lines
             .open(Role::Blob, &endpoint)
@@ -1029,22 +1005,22 @@ impl Control {
             control.fault = Some("the URL names no server".to_owned());
             return control;
         };
-        let edges = lines.edges();
+        let edges = lines.edges;
         let client = edges.trust.client(RegistryHost::plain(endpoint.clone()));
         let mut scrub = Scrubber::default();
         trace::hide_query(url, &mut scrub);
-        let requests = lines.requests().of_host();
-        let (direct, rules) = (lines.is_direct(), lines.rules());
-        let mut own = Lines::new(edges, &client, &Silent, scrub, direct, rules, requests);
+        let requests = lines.requests.of_host();
+        let (direct, rules) = (lines.direct, lines.rules);
+        let mut own = Lines::new(edges, &client, &Unwatched, scrub, direct, rules, requests);
         match own.open(Role::Blob, &endpoint).await {
             Err(_) => control.fault = Some("it is not reached".to_owned()),
             Ok(line) => {
                 let request = own.request(line, Method::GET, target(url));
                 let to = own.address(line);
-                let all = (0..STREAMS).map(|_| own.connect_watched(&endpoint, to));
+                let all = (0..STREAMS).map(|_| own.connect_anew(&endpoint, to, None));
                 for connected in join_all(all).await {
                     match connected {
-                        Ok((http, _)) => control.ready.push((http, clone_request(&request))),
+                        Ok((http, _)) => control.ready.push((http, request.clone())),
                         Err((phase, fault)) => control.fault = Some(format!("{phase}: {fault}")),
                     }
                 }
@@ -1081,14 +1057,6 @@ impl Control {
             arrivals: self.arrivals,
         })
     }
-}
-
-/// What is done for comparison is not told.
-#[derive(Debug)]
-struct Silent;
-
-impl Progress for Silent {
-    fn phase(&self, _: Role, _: Phase) {}
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Small requests on an idle connection, to see how long others wait while layers come (the working
 //! latency of draft-ietf-ippm-responsiveness).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes as Body;
@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep_until};
 use crate::model::transfer::{Pings, TransferPing};
 use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
-use crate::probe::leg::clone_request;
 use crate::probe::requests::Requests;
 
 /// Between two requests.
@@ -53,7 +52,7 @@ impl Pinger {
         let mut idle = Vec::new();
         while idle.len() < IDLE && (idle.is_empty() || begin.elapsed() < IDLE_LIMIT) {
             requests.spend().ok()?;
-            idle.push(ping(&mut http, clone_request(&request), wait).await?);
+            idle.push(ping(&mut http, request.clone(), wait).await?);
         }
         let asked = Arc::new(Mutex::new(Vec::new()));
         let list = Arc::clone(&asked);
@@ -63,13 +62,15 @@ impl Pinger {
                     return;
                 }
                 let at = Instant::now();
-                push(&list, Asked { at, took: None });
-                let Some(took) = ping(&mut http, clone_request(&request), wait).await else {
+                lock(&list).push(Asked { at, took: None });
+                let Some(took) = ping(&mut http, request.clone(), wait).await else {
                     // It will never be answered, and tells nothing.
-                    list.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    lock(&list).pop();
                     return;
                 };
-                answer(&list, took);
+                if let Some(last) = lock(&list).last_mut() {
+                    last.took = Some(took);
+                }
                 sleep_until(at + if is_long { LONG_PERIOD } else { PERIOD }).await;
             }
         });
@@ -83,7 +84,7 @@ impl Pinger {
 
     /// How long the newest request takes, or has taken so far.
     pub(super) fn newest(&self) -> Option<Duration> {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = lock(&self.asked);
         let mut last = asked.iter().rev();
         let newest = last.next()?;
         let so_far = newest.at.elapsed();
@@ -101,7 +102,7 @@ impl Pinger {
     /// What was seen, by the time since the first byte of a layer.
     pub(super) fn end(self, first: Instant) -> Pings {
         self.task.abort();
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = lock(&self.asked);
         let loaded = asked
             .iter()
             .filter(|asked| asked.at >= first)
@@ -118,17 +119,8 @@ impl Pinger {
     }
 }
 
-fn push(list: &Mutex<Vec<Asked>>, asked: Asked) {
-    list.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(asked);
-}
-
-fn answer(list: &Mutex<Vec<Asked>>, took: Duration) {
-    let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(last) = list.last_mut() {
-        last.took = Some(took);
-    }
+fn lock(list: &Mutex<Vec<Asked>>) -> MutexGuard<'_, Vec<Asked>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn ping(

@@ -1,6 +1,5 @@
 //! One layer, or a part of it, as it is read: counted, timed, and checked when it is whole.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use crate::model::fault::HttpFault;
+use crate::model::text::hex;
 use crate::model::transfer::{Bursts, StreamEnd};
 use crate::model::units::Bytes;
 use crate::net::http::{HttpConnection, Response};
@@ -249,11 +249,7 @@ impl Hasher {
                     hash.update(bytes);
                 }
             }
-            let mut digest = "sha256:".to_owned();
-            for byte in hash.finish().as_ref() {
-                let _ = write!(digest, "{byte:02x}");
-            }
-            digest
+            format!("sha256:{}", hex(hash.finish().as_ref()))
         });
         Self {
             batch: Vec::new(),

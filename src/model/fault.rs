@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::credential::CredentialId;
 use super::endpoint::{Endpoint, Role};
@@ -66,7 +67,7 @@ impl fmt::Display for Phase {
 }
 
 /// Why a name has no address (RFC 1035, 4.1.1; RFC 2308).
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DnsFault {
     /// The name does not exist.
@@ -100,9 +101,7 @@ pub enum DnsFault {
 }
 
 /// An ICMP error that answered a connection attempt (RFC 792, RFC 1812 5.2.7.1, RFC 4443).
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error,
-)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[error("ICMP{} {kind}/{code}{}", if *version == 6 { "v6" } else { "" }, between(" from ", from, ""))]
 pub struct IcmpError {
     /// The host that sent it; often the firewall itself.
@@ -125,7 +124,7 @@ impl IcmpError {
 }
 
 /// Why no connection came about (RFC 9293; errno of connect(2)).
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TcpFault {
     /// RST, or ICMP port unreachable when `icmp` is there: the host or a firewall on the way answers.
@@ -155,7 +154,7 @@ pub enum TcpFault {
 }
 
 /// Why a proxy opens no way to a server.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ProxyFault {
     /// A status that is not 2xx (RFC 9110, 9.3.6): 407 asks for a user, 403 and 502 speak of the
@@ -185,7 +184,7 @@ impl ProxyFault {
 }
 
 /// Why there is no secure session (RFC 8446, RFC 5280).
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TlsFault {
     /// No certificate of the chain leads to a root in force.
@@ -253,7 +252,7 @@ impl TlsFault {
 }
 
 /// What an HTTP exchange came to instead of the answer hoped for (RFC 9110, OCI distribution-spec).
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HttpFault {
     /// A status that is not success, with the first entry of the OCI error body if there is one.
@@ -395,9 +394,7 @@ impl HttpFault {
 }
 
 /// Why a realm or a redirect is not trusted.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error,
-)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Distrust {
     /// Plain http, named by a server that was reached by https.
@@ -415,7 +412,7 @@ pub enum Distrust {
 }
 
 /// Why there is no token.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TokenFault {
     /// The registry asks for Basic, and there is no credential ("no basic auth credentials").
@@ -445,7 +442,7 @@ pub enum TokenFault {
 }
 
 /// Why there is no manifest for this platform.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ManifestFault {
     #[error("{fault}")]

@@ -19,7 +19,7 @@ use crate::model::evidence::Evidence;
 use crate::model::path::{EipOf, PathClass};
 use crate::model::step::Step;
 use crate::model::transfer::{Arrival, Stage, StageKind, Transfer, TransferEnd};
-use crate::model::units::optional_seconds;
+use crate::model::units::OptionalSeconds;
 use crate::model::vantage::NetworkView;
 use fit::Fit;
 use limit::{Known, Limit};
@@ -35,20 +35,18 @@ pub struct Throughput {
     /// Small requests took so long while nothing else went on: the best of them.
     #[serde(
         rename = "idle_latency_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub idle_latency: Option<Duration>,
     /// And while layers came: the median.
     #[serde(
         rename = "loaded_latency_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub loaded_latency: Option<Duration>,
     /// Why these rates do not count as what the way gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,23 +1,19 @@
 //! Files that a user names, `-` for standard input.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use crate::model::text::printable;
+use crate::net::mounted::read_whole;
 
 /// The whole of it, which may be `limit` bytes long (else `FileTooLarge`).
 pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
     if is_stdin(path) {
-        io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)?;
+        read_whole(io::stdin().lock(), limit)
     } else {
-        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+        read_whole(File::open(path)?, limit)
     }
-    if bytes.len() as u64 > limit {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(bytes)
 }
 
 /// What it is called in messages and reports.

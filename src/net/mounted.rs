@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -165,6 +165,17 @@ pub fn is_absent(error: &io::Error) -> bool {
 }
 
 /// As the kernel has it (`MAXSYMLINKS`).
+/// All that a file holds, which may be `limit` bytes (else `FileTooLarge`): a guard against
+/// `/dev/zero` and the like.
+pub fn read_whole(file: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
 const MOST_LINKS: usize = 40;
 
 #[cfg(test)]

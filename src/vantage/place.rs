@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::means::Means;
 use super::{ClusterTold, look_around};
-use crate::config::{FamilyWish, Network};
+use crate::config::Network;
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials::node::NodeCredentials;
 use crate::model::vantage::{NetworkView, Unseen, UnseenBecause, Vantage};
@@ -51,11 +51,7 @@ impl Wishes {
             nameservers: network.nameservers.iter().map(|server| server.0).collect(),
             resolv_conf: or(&network.resolv_conf, RESOLV_CONF),
             hosts_file: or(&network.hosts_file, HOSTS_FILE),
-            families: match network.families {
-                FamilyWish::Both => Families::Both,
-                FamilyWish::Ipv4 => Families::V4Only,
-                FamilyWish::Ipv6 => Families::V6Only,
-            },
+            families: network.families,
             wait,
         }
     }

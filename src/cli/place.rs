@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::error::Error;
 use super::input;
-use crate::config::{Config, FamilyWish, NameServer};
+use crate::config::{Config, NameServer};
+use crate::net::dns::Families;
 use crate::net::resolv;
 
 #[derive(Args, Debug)]
@@ -62,9 +63,9 @@ impl PlaceArgs {
             network.hosts_file.clone_from(&self.hosts_file);
         }
         if self.ipv4 {
-            network.families = FamilyWish::Ipv4;
+            network.families = Families::V4Only;
         } else if self.ipv6 {
-            network.families = FamilyWish::Ipv6;
+            network.families = Families::V6Only;
         }
         Ok(config)
     }

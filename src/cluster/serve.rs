@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Role, Shared};
 use super::{metrics, page};
-use crate::model::units::seconds;
+use crate::model::units::Seconds;
 use crate::pulls::advice;
 use crate::pulls::tally::{ContainerKey, Failing, Pull, rate};
 use crate::report::lint::LintDocument;
@@ -143,7 +143,7 @@ struct PullSummary<'a> {
     image: &'a str,
     registry: &'a str,
     node: &'a str,
-    #[serde(with = "seconds")]
+    #[serde(with = "Seconds")]
     pulling_seconds: std::time::Duration,
     /// Absent where the kubelet does not tell it apart.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -88,16 +88,11 @@ impl Schedule {
     /// What one entry alone can't show.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.timeout.0 >= self.check_timeout.0 {
-            return Err(ConfigError {
-                line: None,
-                column: None,
-                message: format!(
-                    "schedule.timeout ({}) is as long as schedule.check_timeout ({}): a check that waits once for so long would tell nothing; make check_timeout some times longer",
-                    short(self.timeout.0),
-                    short(self.check_timeout.0)
-                ),
-                snippet: None,
-            });
+            return Err(ConfigError::whole(format!(
+                "schedule.timeout ({}) is as long as schedule.check_timeout ({}): a check that waits once for so long would tell nothing; make check_timeout some times longer",
+                short(self.timeout.0),
+                short(self.check_timeout.0)
+            )));
         }
         Ok(())
     }

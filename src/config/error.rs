@@ -31,6 +31,16 @@ impl fmt::Display for ConfigError {
 }
 
 impl ConfigError {
+    /// Of no one line.
+    pub(super) fn whole(message: String) -> Self {
+        Self {
+            line: None,
+            column: None,
+            message,
+            snippet: None,
+        }
+    }
+
     /// One that was found after parsing.
     pub(super) fn at<T>(place: &serde_saphyr::Spanned<T>, message: String, text: &str) -> Self {
         let (line, column) = (place.referenced.line(), place.referenced.column());

@@ -131,14 +131,7 @@ impl Kubernetes {
 
     /// What one entry alone can't show.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let fail = |message: &str| {
-            Err(ConfigError {
-                line: None,
-                column: None,
-                message: message.to_owned(),
-                snippet: None,
-            })
-        };
+        let fail = |message: &str| Err(ConfigError::whole(message.to_owned()));
         if self.events == Events::Pods && self.discover == Discover::Off {
             return fail(
                 "kubernetes.events is pods, and kubernetes.discover is off: which pods wait is not known then; write discover: node",

@@ -19,7 +19,7 @@ use serde::Deserialize;
 pub use cluster::Cluster;
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
 pub use kubernetes::{Discover, Events, Kubernetes, NamedSecrets, SecretAccess, Switch, Wildcards};
-pub use network::{Egress, FamilyWish, MetadataWish, Network};
+pub use network::{Egress, MetadataWish, Network};
 pub use on_demand::{OnDemand, OnDemandImages};
 pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};

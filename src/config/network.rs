@@ -16,6 +16,7 @@ use crate::model::network::{
     ClusterNetwork, Declared, ExpectedPath, MappedCidr, MappedClass, Provider,
 };
 use crate::model::path::PathClass;
+use crate::net::dns::Families;
 use crate::net::mounted::NodeFile;
 
 /// `network`.
@@ -71,17 +72,7 @@ pub struct Network {
     /// Read before any name server is asked.
     pub hosts_file: Option<PathBuf>,
     /// Which families of addresses are used.
-    pub families: FamilyWish,
-}
-
-/// `network.families`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum FamilyWish {
-    #[default]
-    Both,
-    Ipv4,
-    Ipv6,
+    pub families: Families,
 }
 
 /// `network.egress`: hosts that are asked for the address our packets come from. Nobody is asked

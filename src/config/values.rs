@@ -25,6 +25,20 @@ where
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
+/// What `parse` makes of a text; else the text, and what it says of it.
+fn read<'de, D, T>(
+    from: D,
+    parse: impl FnOnce(&str) -> Option<T>,
+    says: &str,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(from)?;
+    let wrong = || de::Error::custom(format!("'{}' {says}", printable(&text)));
+    parse(&text).ok_or_else(wrong)
+}
+
 /// A duration such as `2m` or `1h30m`.
 #[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(transparent)]
@@ -32,15 +46,9 @@ pub struct Wait(#[schemars(with = "String")] pub Duration);
 
 impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let parsed = text.parse::<SignedDuration>().ok();
-        let duration = parsed.and_then(|parsed| Duration::try_from(parsed).ok());
-        duration.map(Self).ok_or_else(|| {
-            de::Error::custom(format!(
-                "'{}' is no duration; write for instance 90s, 5m or 1h",
-                printable(&text)
-            ))
-        })
+        let parse = |text: &str| Duration::try_from(text.parse::<SignedDuration>().ok()?).ok();
+        let says = "is no duration; write for instance 90s, 5m or 1h";
+        read(from, parse, says).map(Self)
     }
 }
 
@@ -95,14 +103,8 @@ impl JsonSchema for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let wrong = |text: &str| {
-            de::Error::custom(format!(
-                "'{}' is no size; write for instance 16MiB",
-                printable(text)
-            ))
-        };
-        let text = String::deserialize(from)?;
-        text.parse().map(Self).map_err(|_| wrong(&text))
+        let says = "is no size; write for instance 16MiB";
+        read(from, |text| text.parse().ok(), says).map(Self)
     }
 }
 
@@ -226,13 +228,8 @@ pub(super) struct Address(#[schemars(with = "String")] pub(super) IpAddr);
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        text.parse().map(Self).map_err(|_| {
-            let text = printable(&text);
-            de::Error::custom(format!(
-                "'{text}' is no IP address; write for instance 121.36.9.9"
-            ))
-        })
+        let says = "is no IP address; write for instance 121.36.9.9";
+        read(from, |text| text.parse().ok(), says).map(Self)
     }
 }
 
@@ -243,35 +240,17 @@ pub(super) struct AddressPort(#[schemars(with = "String")] pub(super) SocketAddr
 
 impl<'de> Deserialize<'de> for AddressPort {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        text.parse().map(Self).map_err(|_| {
-            let text = printable(&text);
-            de::Error::custom(format!(
-                "'{text}' is not ADDRESS:PORT, for instance 10.0.0.1:443"
-            ))
-        })
+        let says = "is not ADDRESS:PORT, for instance 10.0.0.1:443";
+        read(from, |text| text.parse().ok(), says).map(Self)
     }
 }
 
-/// A host and a port.
-#[derive(Clone, Debug, Eq, PartialEq)]
+// A host and a port; a text like others to the schema.
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(with = "String")]
 pub struct HostPort {
     pub host: String,
     pub port: u16,
-}
-
-impl JsonSchema for HostPort {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "HostPort".into()
-    }
-
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        String::json_schema(generator)
-    }
 }
 
 impl HostPort {
@@ -305,13 +284,8 @@ impl fmt::Display for HostPort {
 
 impl<'de> Deserialize<'de> for HostPort {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        Self::parse(&text).ok_or_else(|| {
-            de::Error::custom(format!(
-                "'{}' is not HOST:PORT, for instance www.example.com:443",
-                printable(&text)
-            ))
-        })
+        let says = "is not HOST:PORT, for instance www.example.com:443";
+        read(from, Self::parse, says)
     }
 }
 
@@ -360,16 +334,12 @@ pub struct NameServer(#[schemars(with = "String")] pub SocketAddr);
 
 impl<'de> Deserialize<'de> for NameServer {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let with_port = text.parse::<SocketAddr>();
-        let server =
-            with_port.or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
-        server.map(Self).map_err(|_| {
-            de::Error::custom(format!(
-                "'{}' is not IP or IP:PORT; write for instance 10.0.0.2",
-                printable(&text)
-            ))
-        })
+        let parse = |text: &str| {
+            let bare = || Some(SocketAddr::new(text.parse().ok()?, DNS_PORT));
+            text.parse().ok().or_else(bare)
+        };
+        let says = "is not IP or IP:PORT; write for instance 10.0.0.2";
+        read(from, parse, says).map(Self)
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod node;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,8 +20,7 @@ use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, SecretSought};
-use crate::net::mounted::is_absent;
-use crate::net::mounted::read_whole;
+use crate::net::mounted::{is_absent, read_whole};
 use crate::pull_secret::docker_config::{self, DockerConfig, Flavour};
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::keyring::LoadedSource;
@@ -80,17 +80,10 @@ pub async fn load(
 ) -> Result<Vec<LoadedSource>, CredentialsError> {
     let mut sources = Vec::new();
     if let Some(login) = &request.login {
+        let entry = Entry::new("", &login.username, login.password.clone(), None);
         sources.push(LoadedSource {
-            source: login.source.clone(),
-            entries: vec![Entry::new(
-                "",
-                &login.username,
-                login.password.clone(),
-                None,
-            )],
-            problem: None,
-            lint: Vec::new(),
-            expiries: Vec::new(),
+            entries: vec![entry],
+            ..LoadedSource::new(login.source.clone())
         });
     }
     for path in &request.secret_files {
@@ -105,13 +98,11 @@ pub async fn load(
             match read_file(&path).await.1 {
                 Ok(bytes) => add_docker_config(&bytes, &path, reference, &mut sources).await,
                 Err(error) if is_absent(&error) => {}
-                Err(error) => sources.push(docker_source(
-                    &path,
-                    Vec::new(),
-                    Some(SourceProblem::Malformed {
-                        reason: format!("it can't be read: {}", error.kind()),
-                    }),
-                )),
+                Err(error) => {
+                    let reason = format!("it can't be read: {}", error.kind());
+                    let problem = SourceProblem::Malformed { reason };
+                    sources.push(LoadedSource::failed(docker_config_at(&path), problem));
+                }
             }
         }
     }
@@ -263,7 +254,7 @@ async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
 }
 
 fn read_to_limit(path: &Path) -> io::Result<Vec<u8>> {
-    read_whole(std::fs::File::open(path)?, MAX_FILE)
+    read_whole(File::open(path)?, MAX_FILE)
 }
 
 async fn add_docker_config(
@@ -272,11 +263,12 @@ async fn add_docker_config(
     reference: &Reference,
     sources: &mut Vec<LoadedSource>,
 ) {
+    let source = docker_config_at(path);
     let config = match docker_config::parse(bytes, Flavour::File) {
         Ok(config) => config,
         Err(reason) => {
             let problem = SourceProblem::Malformed { reason };
-            sources.push(docker_source(path, Vec::new(), Some(problem)));
+            sources.push(LoadedSource::failed(source, problem));
             return;
         }
     };
@@ -284,20 +276,16 @@ async fn add_docker_config(
     if let Some((name, server)) = helper_for(&config, reference) {
         sources.push(ask_source(name, server, path).await);
     }
-    let mut source = docker_source(path, config.entries, None);
-    source.lint = config.lint;
-    sources.push(source);
+    sources.push(LoadedSource {
+        entries: config.entries,
+        lint: config.lint,
+        ..LoadedSource::new(source)
+    });
 }
 
-fn docker_source(path: &Path, entries: Vec<Entry>, problem: Option<SourceProblem>) -> LoadedSource {
-    LoadedSource {
-        source: CredentialSource::DockerConfig {
-            path: printable(&path.to_string_lossy()),
-        },
-        entries,
-        problem,
-        lint: Vec::new(),
-        expiries: Vec::new(),
+fn docker_config_at(path: &Path) -> CredentialSource {
+    CredentialSource::DockerConfig {
+        path: printable(&path.to_string_lossy()),
     }
 }
 
@@ -325,19 +313,16 @@ fn helper_for<'a>(
 }
 
 async fn ask_source(name: &str, server: &str, path: &Path) -> LoadedSource {
-    let (entries, problem) = match ask(name, server).await {
-        Ok(entry) => (entry.into_iter().collect(), None),
-        Err(reason) => (Vec::new(), Some(SourceProblem::HelperFailed { reason })),
+    let source = CredentialSource::Helper {
+        name: printable(name),
+        path: printable(&path.to_string_lossy()),
     };
-    LoadedSource {
-        source: CredentialSource::Helper {
-            name: printable(name),
-            path: printable(&path.to_string_lossy()),
+    match ask(name, server).await {
+        Ok(entry) => LoadedSource {
+            entries: entry.into_iter().collect(),
+            ..LoadedSource::new(source)
         },
-        entries,
-        problem,
-        lint: Vec::new(),
-        expiries: Vec::new(),
+        Err(reason) => LoadedSource::failed(source, SourceProblem::HelperFailed { reason }),
     }
 }
 

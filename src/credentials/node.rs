@@ -74,7 +74,7 @@ impl NodeCredentials {
     /// As the kubelet reads it: helpers and identity tokens count for nothing.
     fn docker_config(&self, path: &Path, told: &mut Told) {
         let shown = printable(&path.to_string_lossy());
-        let mut source = source(CredentialSource::NodeConfig {
+        let mut source = LoadedSource::new(CredentialSource::NodeConfig {
             path: shown.clone(),
         });
         match self.read(path) {
@@ -101,16 +101,13 @@ impl NodeCredentials {
 
     fn providers(&self, path: &Path, image: Option<&str>, told: &mut Told) {
         let shown = printable(&path.to_string_lossy());
-        let found = match self.read(path) {
-            Ok(bytes) => read_providers(&bytes).map_err(Missing::Unreadable),
-            Err(error) => Err(error),
-        };
-        let unread = |name: String, reason: String| LoadedSource {
-            problem: Some(SourceProblem::Unread { reason }),
-            ..source(CredentialSource::NodeProvider {
-                name,
-                path: shown.clone(),
-            })
+        let found = self
+            .read(path)
+            .and_then(|bytes| read_providers(&bytes).map_err(Missing::Unreadable));
+        let unread = |name: String, reason: String| {
+            let path = shown.clone();
+            let source = CredentialSource::NodeProvider { name, path };
+            LoadedSource::failed(source, SourceProblem::Unread { reason })
         };
         match found {
             Ok(providers) if providers.is_empty() => {}
@@ -155,16 +152,6 @@ enum Missing {
     /// Whether the node has one is not known: it may not be mounted.
     Absent(String),
     Unreadable(String),
-}
-
-fn source(source: CredentialSource) -> LoadedSource {
-    LoadedSource {
-        source,
-        entries: Vec::new(),
-        problem: None,
-        lint: Vec::new(),
-        expiries: Vec::new(),
-    }
 }
 
 /// A plugin, and the images that it is asked for.

@@ -470,17 +470,11 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
 }
 
 fn unreadable(path: &std::path::Path, reason: &str) -> LoadedSource {
-    LoadedSource {
-        source: CredentialSource::DockerConfig {
-            path: path.to_string_lossy().into_owned(),
-        },
-        entries: Vec::new(),
-        problem: Some(SourceProblem::Malformed {
-            reason: format!("it can't be read: {reason}"),
-        }),
-        lint: Vec::new(),
-        expiries: Vec::new(),
-    }
+    let source = CredentialSource::DockerConfig {
+        path: path.to_string_lossy().into_owned(),
+    };
+    let reason = format!("it can't be read: {reason}");
+    LoadedSource::failed(source, SourceProblem::Malformed { reason })
 }
 
 /// So that a test sees what becomes of one.

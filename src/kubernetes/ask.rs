@@ -146,7 +146,7 @@ async fn exchange(
     // Long enough for most: what grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(64 << 10));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| AskError::Silent(printable(&told(&error))))?;
+        let frame = frame.map_err(silent)?;
         if let Some(data) = frame.data_ref() {
             if bytes.len() + data.len() > MAX_ANSWER {
                 return Err(AskError::Malformed(format!(

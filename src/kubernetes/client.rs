@@ -1,6 +1,6 @@
 //! A client of the API server, with waits that end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -59,7 +59,7 @@ pub async fn connect(
 
 async fn named(path: &Path, options: &KubeConfigOptions) -> Result<Config, ConnectError> {
     let wrong = |error: &dyn std::error::Error| ConnectError::Kubeconfig {
-        path: PathBuf::from(path).display().to_string(),
+        path: path.display().to_string(),
         reason: told(error),
     };
     let file = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
@@ -69,26 +69,21 @@ async fn named(path: &Path, options: &KubeConfigOptions) -> Result<Config, Conne
 }
 
 async fn found(options: &KubeConfigOptions) -> Result<Config, ConnectError> {
+    let kubeconfig = Config::from_kubeconfig(options);
     // Named by the environment: that alone is meant.
-    if std::env::var_os("KUBECONFIG").is_none() {
-        match Config::incluster() {
-            Ok(config) => return Ok(config),
-            Err(in_cluster) => {
-                return Config::from_kubeconfig(options)
-                    .await
-                    .map_err(|kubeconfig| ConnectError::NotFound {
-                        in_cluster: told(&in_cluster),
-                        kubeconfig: told(&kubeconfig),
-                    });
-            }
-        }
-    }
-    Config::from_kubeconfig(options)
-        .await
-        .map_err(|error| ConnectError::Kubeconfig {
+    if std::env::var_os("KUBECONFIG").is_some() {
+        return kubeconfig.await.map_err(|error| ConnectError::Kubeconfig {
             path: std::env::var("KUBECONFIG").unwrap_or_default(),
             reason: told(&error),
-        })
+        });
+    }
+    match Config::incluster() {
+        Ok(config) => Ok(config),
+        Err(in_cluster) => kubeconfig.await.map_err(|error| ConnectError::NotFound {
+            in_cluster: told(&in_cluster),
+            kubeconfig: told(&error),
+        }),
+    }
 }
 
 /// An error with what is behind it.

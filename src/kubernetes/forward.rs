@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use kube::api::Portforward;
 use kube::{Api, Client};
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::client::told;
 use super::objects::PodObject;
@@ -148,8 +149,7 @@ async fn speak(
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(&error))?;
-    let driver = tokio::spawn(connection);
-    let ended = scopeguard(driver.abort_handle());
+    let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
     let mut request = Request::builder()
         .method(method)
         .uri(path)
@@ -180,23 +180,11 @@ async fn speak(
             bytes.extend_from_slice(data);
         }
     }
-    drop(ended);
     Ok(Answer {
         status,
         retry_after,
         body: bytes.into(),
     })
-}
-
-/// Ends a task with whoever waits for it.
-fn scopeguard(handle: tokio::task::AbortHandle) -> impl Drop {
-    struct Ended(tokio::task::AbortHandle);
-    impl Drop for Ended {
-        fn drop(&mut self) {
-            self.0.abort();
-        }
-    }
-    Ended(handle)
 }
 
 fn refused(error: &kube::Error) -> ForwardError {

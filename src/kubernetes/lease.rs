@@ -192,18 +192,10 @@ impl Seen {
 }
 
 /// The Leases of a namespace.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Leases {
     api: Api<v1::Lease>,
     namespace: String,
-}
-
-impl std::fmt::Debug for Leases {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Leases")
-            .field("namespace", &self.namespace)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Leases {

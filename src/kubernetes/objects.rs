@@ -198,17 +198,12 @@ impl PodObject {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct PodSpec {
-    #[serde(default)]
     init_containers: Vec<ContainerSpec>,
-    #[serde(default)]
     containers: Vec<ContainerSpec>,
-    #[serde(default)]
     ephemeral_containers: Vec<ContainerSpec>,
-    #[serde(default)]
     pub(super) volumes: Vec<VolumeSpec>,
-    #[serde(default)]
     pub(super) image_pull_secrets: Vec<Named>,
     pub(super) service_account_name: Option<String>,
     pub(super) node_name: Option<String>,
@@ -244,16 +239,12 @@ pub(super) fn names(list: Vec<Named>) -> Vec<String> {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct PodStatus {
     phase: Option<String>,
-    #[serde(default)]
     pub(super) conditions: Vec<Condition>,
-    #[serde(default)]
     init_container_statuses: Vec<ContainerStatus>,
-    #[serde(default)]
     container_statuses: Vec<ContainerStatus>,
-    #[serde(default)]
     ephemeral_container_statuses: Vec<ContainerStatus>,
 }
 
@@ -320,21 +311,19 @@ pub(super) struct WorkloadObject {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct WorkloadSpec {
     pub(super) template: Option<PodObject>,
     /// Of a CronJob.
     pub(super) job_template: Option<Box<WorkloadObject>>,
     pub(super) replicas: Option<i64>,
-    #[serde(default)]
     pub(super) suspend: bool,
-    #[serde(default)]
     pub(super) selector: LabelSelector,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct WorkloadStatus {
-    #[serde(default)]
     pub(super) conditions: Vec<Condition>,
 }
 
@@ -383,22 +372,18 @@ pub(super) struct NodeObject {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct NodeSpec {
-    #[serde(default, rename = "providerID")]
+    #[serde(rename = "providerID")]
     pub(super) provider_id: String,
-    #[serde(default)]
     pub(super) unschedulable: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct NodeStatus {
-    #[serde(default)]
     pub(super) addresses: Vec<NodeAddress>,
-    #[serde(default)]
     pub(super) conditions: Vec<Condition>,
-    #[serde(default)]
     pub(super) node_info: NodeInfo,
 }
 
@@ -410,13 +395,10 @@ pub(super) struct NodeAddress {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct NodeInfo {
-    #[serde(default)]
     pub(super) container_runtime_version: String,
-    #[serde(default)]
     pub(super) kubelet_version: String,
-    #[serde(default)]
     pub(super) os_image: String,
 }
 

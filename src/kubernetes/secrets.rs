@@ -60,20 +60,16 @@ impl Known {
             Self::Here(manifest) => (secret::read(manifest, "the cluster"), Found::Here),
             Self::Absent => (Vec::new(), Found::Absent),
             Self::Unread(reason) => {
-                let source = LoadedSource {
-                    source: CredentialSource::SecretFile {
-                        path: "the cluster".to_owned(),
-                        namespace: Some(printable(&key.namespace)),
-                        name: printable(&key.name),
-                    },
-                    entries: Vec::new(),
-                    problem: Some(SourceProblem::Unread {
-                        reason: reason.clone(),
-                    }),
-                    lint: Vec::new(),
-                    expiries: Vec::new(),
+                let source = CredentialSource::SecretFile {
+                    path: "the cluster".to_owned(),
+                    namespace: Some(printable(&key.namespace)),
+                    name: printable(&key.name),
                 };
                 let reason = reason.clone();
+                let problem = SourceProblem::Unread {
+                    reason: reason.clone(),
+                };
+                let source = LoadedSource::failed(source, problem);
                 (vec![source], Found::Unread { reason })
             }
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::{TcpFault, TlsFault};
 use super::step::Step;
-use super::units::optional_seconds;
+use super::units::OptionalSeconds;
 
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Connect {
@@ -34,8 +34,7 @@ pub struct Dial {
 pub struct Connection {
     pub local: SocketAddr,
     /// `tcpi_rtt`: the handshake's round trip. Absent when the kernel gave none.
-    #[serde(rename = "rtt_seconds", with = "optional_seconds")]
-    #[schemars(with = "Option<f64>")]
+    #[serde(rename = "rtt_seconds", with = "OptionalSeconds")]
     pub rtt: Option<Duration>,
     /// `tcpi_snd_mss`: the largest segment we may send, less the options in use.
     pub send_mss: Option<u32>,
@@ -47,8 +46,7 @@ pub struct Connected {
     pub to: SocketAddr,
     /// What a dual-stack client would have waited before it used this one: the fallback delay of
     /// RFC 8305 or the time of failed attempts before. Absent when it is the first choice.
-    #[serde(rename = "fallback_seconds", with = "optional_seconds")]
-    #[schemars(with = "Option<f64>")]
+    #[serde(rename = "fallback_seconds", with = "OptionalSeconds")]
     pub fallback: Option<Duration>,
 }
 

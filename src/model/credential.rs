@@ -315,33 +315,24 @@ pub enum ExpirySign {
 }
 
 /// Why a source gives no credentials, or fewer than it seems to.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum SourceProblem {
     /// The Secret's type is not one that the kubelet reads for pulls; it ignores the Secret.
+    #[error("type '{found}' is not one the kubelet pulls with")]
     WrongType { found: String },
     /// The data key of its type is absent.
+    #[error("has no data key '{key}'")]
     NoData { key: String },
     /// The content can't be used. `reason` says where and why, never what.
+    #[error("{reason}")]
     Malformed { reason: String },
     /// A credential helper failed.
+    #[error("{reason}")]
     HelperFailed { reason: String },
     /// It is there, or may be, and can't be looked into from here.
+    #[error("{reason}")]
     Unread { reason: String },
-}
-
-impl std::fmt::Display for SourceProblem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::WrongType { found } => {
-                write!(f, "type '{found}' is not one the kubelet pulls with")
-            }
-            Self::NoData { key } => write!(f, "has no data key '{key}'"),
-            Self::Malformed { reason }
-            | Self::HelperFailed { reason }
-            | Self::Unread { reason } => f.write_str(reason),
-        }
-    }
 }
 
 /// A key that was passed over for an image.
@@ -352,53 +343,38 @@ pub struct KeyMismatch {
 }
 
 /// The rules of the kubelet's keyring (kubernetes `pkg/credentialprovider/keyring.go`), in the order they are applied.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum MatchRule {
     /// The key is no URL, so the kubelet drops it.
+    #[error("the key is no URL")]
     NotAUrl,
     /// Ports are compared as strings: `reg:443` is not `reg`.
+    #[error("ports differ: key has {}, image has {}", port(key), port(image))]
     Port {
         key: Option<String>,
         image: Option<String>,
     },
     /// The number of dot-separated labels differs; `*` stands for one label only.
+    #[error(
+        "the host of the key has {key} labels, that of the image {image}; '*' stands for one label only"
+    )]
     Labels { key: usize, image: usize },
     /// The key's path is not a prefix of the image's path.
+    #[error("the path '{key}' is not the beginning of the image's path '{image}'")]
     Path { key: String, image: String },
     /// A label differs.
+    #[error("host '{key}' does not match '{image}'")]
     Host { key: String, image: String },
     /// A label's pattern is malformed.
+    #[error("'{key}' is a malformed pattern")]
     BadPattern { key: String },
     /// An entry without user and password (a docker config that leaves them to a helper).
+    #[error("the entry holds no user and password")]
     Empty,
 }
 
-impl std::fmt::Display for MatchRule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let or_none = |port: &Option<String>| {
-            port.as_ref()
-                .map_or("no port".to_owned(), |p| format!("port {p}"))
-        };
-        match self {
-            Self::NotAUrl => f.write_str("the key is no URL"),
-            Self::Port { key, image } => write!(
-                f,
-                "ports differ: key has {}, image has {}",
-                or_none(key),
-                or_none(image)
-            ),
-            Self::Labels { key, image } => write!(
-                f,
-                "the host of the key has {key} labels, that of the image {image}; '*' stands for one label only"
-            ),
-            Self::Path { key, image } => write!(
-                f,
-                "the path '{key}' is not the beginning of the image's path '{image}'"
-            ),
-            Self::Host { key, image } => write!(f, "host '{key}' does not match '{image}'"),
-            Self::BadPattern { key } => write!(f, "'{key}' is a malformed pattern"),
-            Self::Empty => f.write_str("the entry holds no user and password"),
-        }
-    }
+fn port(port: &Option<String>) -> String {
+    let named = |port| format!("port {port}");
+    port.as_ref().map_or_else(|| "no port".to_owned(), named)
 }

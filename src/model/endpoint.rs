@@ -107,6 +107,14 @@ impl Host {
     }
 
     /// Go's resolver and containerd know this machine by these (`localhost`, 127/8, `::1`).
+    /// As it is written where no brackets are.
+    pub fn bare(&self) -> String {
+        match self {
+            Self::Address(address) => address.to_string(),
+            Self::Name(name) => name.clone(),
+        }
+    }
+
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Address(address) => address.is_loopback(),

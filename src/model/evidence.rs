@@ -23,7 +23,7 @@ use super::proxy::{ProxySettings, Tunnel, Way};
 use super::reference::Reference;
 use super::runtime::Runtime;
 use super::transfer::Transfer;
-use super::units::{Bytes, optional_seconds, seconds};
+use super::units::{Bytes, OptionalSeconds, Seconds};
 use super::vantage::Vantage;
 use super::workload::{PodUse, SecretAsked};
 
@@ -217,8 +217,7 @@ fn is_unanswered(handshake: &Step<Session, TlsFault>) -> bool {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Transport {
     /// `tcpi_min_rtt`.
-    #[serde(rename = "min_rtt_seconds", with = "optional_seconds")]
-    #[schemars(with = "Option<f64>")]
+    #[serde(rename = "min_rtt_seconds", with = "OptionalSeconds")]
     pub min_rtt: Option<Duration>,
     /// `tcpi_snd_mss`: towards the server, less the options in use.
     pub send_mss: Option<u32>,
@@ -410,8 +409,7 @@ pub struct BlobFound {
     /// The whole size as the server states it.
     pub size: Option<Bytes>,
     /// From the request at the server that has the layer to its first byte.
-    #[serde(rename = "first_byte_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "first_byte_seconds", with = "Seconds")]
     pub first_byte: Duration,
 }
 
@@ -467,8 +465,7 @@ pub struct SegmentTrial {
     pub max_segment: Option<u32>,
     /// What failed; `None`: the answer came whole.
     pub fault: Option<String>,
-    #[serde(rename = "took_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
 
@@ -501,8 +498,7 @@ pub struct TracedExchange {
     /// The body of an answer that is no success, scrubbed and cut.
     pub error_body: Option<String>,
     pub fault: Option<String>,
-    #[serde(rename = "took_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
 
@@ -577,11 +573,9 @@ impl Walk {
     /// The first thing that the host failed at, in words; `None` when it did all that it was asked.
     pub fn failure(&self) -> Option<String> {
         for leg in &self.legs {
-            let tunnel = leg.tunnel.as_ref().and_then(Step::fault);
-            let words = leg.resolve.outcome.words();
-            let words = words
+            let words = (leg.resolve.outcome.words())
                 .or_else(|| leg.connect.outcome.words())
-                .or_else(|| tunnel.map(ToString::to_string))
+                .or_else(|| leg.tunnel.as_ref().and_then(Step::words))
                 .or_else(|| leg.tls.outcome.words());
             if words.is_some() {
                 return words;

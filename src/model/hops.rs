@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{IcmpError, TcpFault};
-use super::units::{optional_seconds, seconds};
+use super::units::{OptionalSeconds, Seconds};
 
 /// What came of SYNs to one server whose TTL (IPv6: hop limit) was 1, 2, 3, …
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -23,8 +23,7 @@ pub struct Trace {
     /// `to`; that may be a load balancer, a transparent proxy or a filter that resets.
     pub reached: Option<u8>,
     pub ended: Ended,
-    #[serde(rename = "took_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
 
@@ -40,8 +39,7 @@ pub struct Hop {
     pub from: Option<IpAddr>,
     /// From connect(2) to the answer, by the local clock. `None` for an answer that came after the
     /// kernel had sent the SYN again: it is not known which of the two it is for.
-    #[serde(rename = "rtt_seconds", default, with = "optional_seconds")]
-    #[schemars(with = "Option<f64>")]
+    #[serde(rename = "rtt_seconds", default, with = "OptionalSeconds")]
     pub rtt: Option<Duration>,
     /// The ICMP error (RFC 792 and RFC 4443; 11/0 and v6 3/0 are "time exceeded"); `None` where TCP
     /// itself answered, and where nothing did.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::Endpoint;
-use super::units::optional_seconds;
+use super::units::OptionalSeconds;
 
 /// What is known of containerd's settings for an image's registry.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -124,8 +124,7 @@ pub struct RegistryHost {
     #[serde(default)]
     pub headers: Vec<String>,
     /// `dial_timeout`; containerd's own is 30 s.
-    #[serde(rename = "dial_timeout_seconds", with = "optional_seconds", default)]
-    #[schemars(with = "Option<f64>")]
+    #[serde(rename = "dial_timeout_seconds", with = "OptionalSeconds", default)]
     pub dial_timeout: Option<Duration>,
     /// TLS is tried first, and plain http where it fails: a host written `http://` with TLS
     /// settings, or a registry on loopback.

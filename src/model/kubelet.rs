@@ -6,6 +6,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::text::printable;
+
 /// A kubelet's version as a Node names it in `status.nodeInfo.kubeletVersion`: `v1.35.2`, `v1.33.5-gke.1`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(transparent)]
@@ -14,11 +16,9 @@ pub struct KubeletVersion(String);
 /// What is no version.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "'{given}' is not a kubelet's version: write it as `kubectl get node` shows it, for instance v1.35.2"
+    "'{0}' is not a kubelet's version: write it as `kubectl get node` shows it, for instance v1.35.2"
 )]
-pub struct KubeletVersionError {
-    given: String,
-}
+pub struct KubeletVersionError(String);
 
 impl FromStr for KubeletVersion {
     type Err = KubeletVersionError;
@@ -29,9 +29,7 @@ impl FromStr for KubeletVersion {
         if is_plain && version.release().is_some() {
             return Ok(version);
         }
-        Err(KubeletVersionError {
-            given: super::text::printable(text),
-        })
+        Err(KubeletVersionError(printable(text)))
     }
 }
 

@@ -13,7 +13,7 @@ use super::fault::TcpFault;
 use super::path::PathClass;
 use super::resolve::Family;
 use super::step::Step;
-use super::units::{optional_seconds, seconds};
+use super::units::{OptionalSeconds, Seconds};
 
 // ---- declared by the operator -------------------------------------------------------------------
 
@@ -243,14 +243,12 @@ pub enum Metadata {
     NoAnswer {
         provider: Provider,
         fault: String,
-        #[serde(rename = "took_seconds", with = "seconds")]
-        #[schemars(with = "f64")]
+        #[serde(rename = "took_seconds", with = "Seconds")]
         took: Duration,
     },
     Answered {
         facts: MetadataFacts,
-        #[serde(rename = "took_seconds", with = "seconds")]
-        #[schemars(with = "f64")]
+        #[serde(rename = "took_seconds", with = "Seconds")]
         took: Duration,
     },
 }
@@ -320,8 +318,7 @@ pub struct PodEip {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// How long this container's first process runs: the annotation comes late.
-    #[serde(rename = "container_age_seconds", with = "optional_seconds", default)]
-    #[schemars(with = "Option<f64>")]
+    #[serde(rename = "container_age_seconds", with = "OptionalSeconds", default)]
     pub container_age: Option<Duration>,
 }
 

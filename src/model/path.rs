@@ -78,9 +78,7 @@ impl fmt::Display for PathClass {
 }
 
 /// What is special about an intranet address.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntranetKind {
     /// This machine itself.
@@ -150,9 +148,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// What a fact about a path comes from.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// The registries of special-purpose addresses (IANA), and the provider's own ranges.

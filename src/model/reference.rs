@@ -33,16 +33,14 @@ pub struct Reference {
 pub enum ReferenceError {
     #[error("the reference is empty")]
     Empty,
-    #[error("the reference holds white space or control characters; write '{fix}'")]
-    Whitespace { fix: String },
+    #[error("the reference holds white space or control characters; write '{0}'")]
+    Whitespace(String),
     #[error("an image reference has no '{scheme}'; write '{fix}'")]
     Scheme { scheme: String, fix: String },
-    #[error("an image reference has no user or password; write '{fix}'")]
-    UserInfo { fix: String },
-    #[error(
-        "64 hexadecimal digits are the ID of an image, not its name; write name@sha256:{digits}"
-    )]
-    BareId { digits: String },
+    #[error("an image reference has no user or password; write '{0}'")]
+    UserInfo(String),
+    #[error("64 hexadecimal digits are the ID of an image, not its name; write name@sha256:{0}")]
+    BareId(String),
     #[error(
         "'{text}' names no repository; write {}/name:tag",
         if domain.is_empty() { "registry" } else { domain }
@@ -50,36 +48,36 @@ pub enum ReferenceError {
     MissingName { text: String, domain: String },
     #[error("the repository '{repository}' must be in lower case; write '{fix}'")]
     UpperCase { repository: String, fix: String },
-    #[error("the host '{host}' has an underscore, which a registry's name can't have")]
-    Underscore { host: String },
+    #[error("the host '{0}' has an underscore, which a registry's name can't have")]
+    Underscore(String),
     #[error(
-        "'{host}' is no host of a registry: letters, digits, '-' and '.', or an IPv6 address in brackets"
+        "'{0}' is no host of a registry: letters, digits, '-' and '.', or an IPv6 address in brackets"
     )]
-    Host { host: String },
-    #[error("'{port}' is no port")]
-    Port { port: String },
+    Host(String),
+    #[error("'{0}' is no port")]
+    Port(String),
     #[error(
-        "'{component}' can't be part of a repository's name: lower-case letters and digits, joined by one '.', one or two '_', or any number of '-'"
+        "'{0}' can't be part of a repository's name: lower-case letters and digits, joined by one '.', one or two '_', or any number of '-'"
     )]
-    Component { component: String },
-    #[error("the repository's name has {length} characters; at most {MAX_NAME} are allowed")]
-    TooLong { length: usize },
-    #[error("there is a ':' and no tag behind it; write '{fix}'")]
-    EmptyTag { fix: String },
+    Component(String),
+    #[error("the repository's name has {0} characters; at most {MAX_NAME} are allowed")]
+    TooLong(usize),
+    #[error("there is a ':' and no tag behind it; write '{0}'")]
+    EmptyTag(String),
     #[error(
-        "'{tag}' is no tag: up to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
+        "'{0}' is no tag: up to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
     )]
-    Tag { tag: String },
-    #[error("'{digest}' is no digest; it looks like sha256: and 64 hexadecimal digits")]
-    Digest { digest: String },
+    Tag(String),
+    #[error("'{0}' is no digest; it looks like sha256: and 64 hexadecimal digits")]
+    Digest(String),
     #[error("a {algorithm} digest has {want} hexadecimal digits, this one {got}")]
     DigestLength {
         algorithm: String,
         got: usize,
         want: usize,
     },
-    #[error("containerd does not know the digest algorithm '{algorithm}'; use sha256")]
-    Algorithm { algorithm: String },
+    #[error("containerd does not know the digest algorithm '{0}'; use sha256")]
+    Algorithm(String),
 }
 
 impl Reference {
@@ -136,19 +134,13 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         refuse_pasted(text)?;
-        let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => (name, Some(digest)),
-            None => (text, None),
-        };
+        let (name, digest) = cut(text, '@');
         if let Some(digest) = digest {
             check_digest(digest)?;
         }
         let (domain, remainder) = split_domain(name);
         check_domain(domain)?;
-        let (path, tag) = match remainder.split_once(':') {
-            Some((path, tag)) => (path, Some(tag)),
-            None => (remainder, None),
-        };
+        let (path, tag) = cut(remainder, ':');
         if path.is_empty() {
             return Err(ReferenceError::MissingName {
                 text: text.to_owned(),
@@ -156,9 +148,11 @@ impl FromStr for Reference {
             });
         }
         if tag == Some("") {
-            return Err(ReferenceError::EmptyTag {
-                fix: text.replacen(name, name.trim_end_matches(':'), 1),
-            });
+            return Err(ReferenceError::EmptyTag(text.replacen(
+                name,
+                name.trim_end_matches(':'),
+                1,
+            )));
         }
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(ReferenceError::UpperCase {
@@ -175,17 +169,13 @@ impl FromStr for Reference {
         }
         for component in path.split('/') {
             if !is_component(component) {
-                return Err(ReferenceError::Component {
-                    component: component.to_owned(),
-                });
+                return Err(ReferenceError::Component(component.to_owned()));
             }
         }
         if let Some(tag) = tag
             && !is_tag(tag)
         {
-            return Err(ReferenceError::Tag {
-                tag: tag.to_owned(),
-            });
+            return Err(ReferenceError::Tag(tag.to_owned()));
         }
         // Short names exist on Docker Hub only.
         let repository = if domain == DOCKER_HUB && !path.contains('/') {
@@ -194,9 +184,7 @@ impl FromStr for Reference {
             path.to_owned()
         };
         if repository.len() > MAX_NAME {
-            return Err(ReferenceError::TooLong {
-                length: repository.len(),
-            });
+            return Err(ReferenceError::TooLong(repository.len()));
         }
         let tag_defaulted = tag.is_none() && digest.is_none();
         Ok(Self {
@@ -258,17 +246,13 @@ impl fmt::Display for Reference {
 /// # Errors
 /// What is wrong with it.
 pub fn check_digest(digest: &str) -> Result<(), ReferenceError> {
-    let wrong = || ReferenceError::Digest {
-        digest: digest.to_owned(),
-    };
+    let wrong = || ReferenceError::Digest(digest.to_owned());
     let (algorithm, hex) = digest.split_once(':').ok_or_else(wrong)?;
     if algorithm.is_empty()
         || !algorithm
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_+.".contains(&b))
-        || !hex
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        || !is_hex(hex)
     {
         return Err(wrong());
     }
@@ -277,9 +261,7 @@ pub fn check_digest(digest: &str) -> Result<(), ReferenceError> {
         "sha384" => 96,
         "sha512" => 128,
         _ => {
-            return Err(ReferenceError::Algorithm {
-                algorithm: algorithm.to_owned(),
-            });
+            return Err(ReferenceError::Algorithm(algorithm.to_owned()));
         }
     };
     if hex.len() == want {
@@ -293,6 +275,16 @@ pub fn check_digest(digest: &str) -> Result<(), ReferenceError> {
     }
 }
 
+fn cut(text: &str, at: char) -> (&str, Option<&str>) {
+    let both = text.split_once(at);
+    both.map_or((text, None), |(before, behind)| (before, Some(behind)))
+}
+
+fn is_hex(text: &str) -> bool {
+    let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.bytes().all(is_digit)
+}
+
 /// Things that people paste and that the grammar would refuse with less to say.
 fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
     let unwanted = |c: char| c.is_whitespace() || c.is_control();
@@ -300,9 +292,9 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
         return Err(ReferenceError::Empty);
     }
     if text.contains(unwanted) {
-        return Err(ReferenceError::Whitespace {
-            fix: without_user(&text.replace(unwanted, "")).to_owned(),
-        });
+        return Err(ReferenceError::Whitespace(
+            without_user(&text.replace(unwanted, "")).to_owned(),
+        ));
     }
     if let Some((scheme, rest)) = text.split_once("://")
         && scheme
@@ -321,18 +313,10 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
     }
     let fix = without_user(text);
     if fix != text {
-        return Err(ReferenceError::UserInfo {
-            fix: fix.to_owned(),
-        });
+        return Err(ReferenceError::UserInfo(fix.to_owned()));
     }
-    if text.len() == 64
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    {
-        return Err(ReferenceError::BareId {
-            digits: text.to_owned(),
-        });
+    if text.len() == 64 && is_hex(text) {
+        return Err(ReferenceError::BareId(text.to_owned()));
     }
     Ok(())
 }
@@ -365,13 +349,9 @@ fn check_domain(domain: &str) -> Result<(), ReferenceError> {
     if let Some(port) = port
         && (!port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err())
     {
-        return Err(ReferenceError::Port {
-            port: port.to_owned(),
-        });
+        return Err(ReferenceError::Port(port.to_owned()));
     }
-    let wrong = || ReferenceError::Host {
-        host: host.to_owned(),
-    };
+    let wrong = || ReferenceError::Host(host.to_owned());
     if let Some(inner) = host.strip_prefix('[') {
         // Zones and IPv4-mapped addresses are not of the grammar.
         let inner = inner.strip_suffix(']').ok_or_else(wrong)?;
@@ -381,9 +361,7 @@ fn check_domain(domain: &str) -> Result<(), ReferenceError> {
         return Ok(());
     }
     if host.contains('_') {
-        return Err(ReferenceError::Underscore {
-            host: host.to_owned(),
-        });
+        return Err(ReferenceError::Underscore(host.to_owned()));
     }
     let is_label = |label: &str| {
         !label.is_empty()

@@ -30,47 +30,28 @@ impl Resolve {
     /// the servers nearest to it; a private address against a public one, or against NXDOMAIN, is
     /// split horizon. The caller weighs that by the addresses.
     pub fn disagreement(&self) -> Option<Disagreement> {
-        let mut done: Vec<(&str, Family)> = Vec::new();
-        for query in &self.queries {
-            let key = (query.name.as_str(), query.family);
-            if done.contains(&key) {
-                continue;
-            }
-            done.push(key);
-            let mut said: Vec<(SocketAddr, Said)> = Vec::new();
-            for other in &self.queries {
-                if (other.name.as_str(), other.family) != key {
-                    continue;
-                }
-                if let Some(word) = Said::of(other) {
-                    said.push((other.server, word));
-                }
-            }
+        self.queries.iter().find_map(|query| {
+            let same = |other: &&Query| other.name == query.name && other.family == query.family;
+            let word = |other: &Query| Some((other.server, Said::of(other)?));
+            let said: Vec<_> = self.queries.iter().filter(same).filter_map(word).collect();
             let is_contrary = said.iter().enumerate().any(|(i, (_, a))| {
-                said[i + 1..]
-                    .iter()
-                    .any(|(_, b)| a.is_contrary_to(b, query.family))
+                let mut later = said[i + 1..].iter();
+                later.any(|(_, b)| a.is_contrary_to(b, query.family))
             });
-            if is_contrary {
-                return Some(Disagreement {
-                    name: query.name.clone(),
-                    family: query.family,
-                    said,
-                });
-            }
-        }
-        None
+            is_contrary.then(|| Disagreement {
+                name: query.name.clone(),
+                family: query.family,
+                said,
+            })
+        })
     }
 
     /// [`Resolve::disagreement`] in words: each server with what it said, as `NXDOMAIN` or
     /// `10.0.3.9, 10.0.3.10`. Empty when the servers agree.
     pub fn disagreeing(&self) -> Vec<(SocketAddr, String)> {
-        self.disagreement().map_or_else(Vec::new, |d| {
-            d.said
-                .iter()
-                .map(|(server, said)| (*server, said.to_string()))
-                .collect()
-        })
+        let said = self.disagreement().into_iter().flat_map(|d| d.said);
+        said.map(|(server, said)| (server, said.to_string()))
+            .collect()
     }
 }
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::text::printable;
+
 /// A runtime as a Node names it in `status.nodeInfo.containerRuntimeVersion`: `containerd://1.7.24`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Runtime {
@@ -18,19 +20,15 @@ pub struct Runtime {
 /// What a runtime can't be read from.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "'{given}' is no runtime: write NAME://VERSION as `kubectl get node -o wide` shows it, for instance containerd://1.7.24"
+    "'{0}' is no runtime: write NAME://VERSION as `kubectl get node -o wide` shows it, for instance containerd://1.7.24"
 )]
-pub struct RuntimeError {
-    given: String,
-}
+pub struct RuntimeError(String);
 
 impl FromStr for Runtime {
     type Err = RuntimeError;
 
     fn from_str(text: &str) -> Result<Self, RuntimeError> {
-        let error = || RuntimeError {
-            given: super::text::printable(text),
-        };
+        let error = || RuntimeError(printable(text));
         let (name, version) = text.trim().split_once("://").ok_or_else(error)?;
         let is_plain = |part: &str| {
             !part.is_empty() && part.len() <= 64 && part.bytes().all(|b| b.is_ascii_graphic())

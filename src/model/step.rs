@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::Role;
 use super::fault::{HttpFault, Phase};
-use super::units::seconds;
+use super::units::Seconds;
 
 /// How a phase ended.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -15,14 +15,12 @@ use super::units::seconds;
 pub enum Step<T, F> {
     Done {
         value: T,
-        #[serde(rename = "took_seconds", with = "seconds")]
-        #[schemars(with = "f64")]
+        #[serde(rename = "took_seconds", with = "Seconds")]
         took: Duration,
     },
     Failed {
         fault: F,
-        #[serde(rename = "took_seconds", with = "seconds")]
-        #[schemars(with = "f64")]
+        #[serde(rename = "took_seconds", with = "Seconds")]
         took: Duration,
     },
     Skipped {
@@ -55,12 +53,12 @@ impl<T, F> Step<T, F> {
         }
     }
 
-    /// Its fault, in words.
+    /// The fault in words.
     pub fn words(&self) -> Option<String>
     where
         F: ToString,
     {
-        self.fault().map(F::to_string)
+        self.fault().map(ToString::to_string)
     }
 
     /// How long it took; `None` when it was not run.

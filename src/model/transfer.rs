@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::Endpoint;
 use super::fault::HttpFault;
-use super::units::{Bytes, list_of_seconds, optional_seconds, seconds};
+use super::units::{Bytes, ListOfSeconds, OptionalSeconds, Seconds};
 
 /// A transfer test.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -18,17 +18,15 @@ pub struct Transfer {
     pub began: Timestamp,
     /// It was to end at these bytes, or after this time.
     pub max_bytes: Bytes,
-    #[serde(rename = "max_duration_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "max_duration_seconds", with = "Seconds")]
     pub max_duration: Duration,
     /// How long the pull of the image may take, by whoever asked.
     #[serde(
         rename = "expected_within_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub expected_within: Option<Duration>,
     /// More and more of the way is used, one stage after the other.
     pub stages: Vec<Stage>,
@@ -51,8 +49,7 @@ pub struct Transfer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuUse>,
     pub end: TransferEnd,
-    #[serde(rename = "took_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
 
@@ -98,8 +95,7 @@ pub enum TransferEnd {
 pub struct Stage {
     pub kind: StageKind,
     /// Since the first byte.
-    #[serde(rename = "from_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "from_seconds", with = "Seconds")]
     pub from: Duration,
     /// How many were reading as it began.
     pub streams: usize,
@@ -124,8 +120,7 @@ pub enum StageKind {
 /// The time from a small request to its answer, while nothing else was going on and while layers came.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Pings {
-    #[serde(rename = "idle_seconds", with = "list_of_seconds")]
-    #[schemars(with = "Vec<f64>")]
+    #[serde(rename = "idle_seconds", with = "ListOfSeconds")]
     pub idle: Vec<Duration>,
     pub loaded: Vec<TransferPing>,
 }
@@ -133,11 +128,9 @@ pub struct Pings {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct TransferPing {
     /// When it was asked, since the first byte.
-    #[serde(rename = "at_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "at_seconds", with = "Seconds")]
     pub at: Duration,
-    #[serde(rename = "took_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
     /// The test ended before the answer came: it took longer than this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -165,29 +158,25 @@ pub struct DeviceTraffic {
 /// The processor time of the thread that reads, while layers came.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct CpuUse {
-    #[serde(rename = "used_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "used_seconds", with = "Seconds")]
     pub used: Duration,
     /// How long the cgroup's limit held it back (`cpu.stat`); absent: no cgroup tells.
     #[serde(
         rename = "throttled_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub throttled: Option<Duration>,
     /// Over this time.
-    #[serde(rename = "over_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "over_seconds", with = "Seconds")]
     pub over: Duration,
 }
 
 /// All bytes that had come by a time.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Arrival {
-    #[serde(rename = "at_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "at_seconds", with = "Seconds")]
     pub at: Duration,
     pub bytes: Bytes,
 }
@@ -201,18 +190,16 @@ pub struct TransferStream {
     /// Which of the connections carried it; another stream may have used it before.
     pub connection: usize,
     /// From the request to the first byte of the answer's head.
-    #[serde(rename = "first_byte_seconds", with = "optional_seconds")]
-    #[schemars(with = "Option<f64>")]
+    #[serde(rename = "first_byte_seconds", with = "OptionalSeconds")]
     pub first_byte: Option<Duration>,
     /// The same of the question for two bytes of this layer before: the first that its server heard of
     /// it. Absent where that went over several hosts.
     #[serde(
         rename = "first_touch_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub first_touch: Option<Duration>,
     /// Where in the layer it began.
     #[serde(default)]
@@ -221,27 +208,24 @@ pub struct TransferStream {
     /// `tcpi_min_rtt` of its connection.
     #[serde(
         rename = "min_rtt_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub min_rtt: Option<Duration>,
     /// How its bytes came in bursts, where they did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bursts: Option<Bursts>,
     /// The longest time without a byte, from the first byte to the end of the test.
-    #[serde(rename = "longest_stall_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "longest_stall_seconds", with = "Seconds")]
     pub longest_stall: Duration,
     /// No byte had come for so long when the test ended.
     #[serde(
         rename = "silent_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub silent: Option<Duration>,
     pub end: StreamEnd,
     pub samples: Vec<StreamSample>,
@@ -254,8 +238,7 @@ pub struct Bursts {
     pub count: usize,
     /// Medians: of what comes in one, and from the beginning of one to that of the next.
     pub bytes: Bytes,
-    #[serde(rename = "period_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "period_seconds", with = "Seconds")]
     pub period: Duration,
 }
 
@@ -277,16 +260,14 @@ pub enum StreamEnd {
 /// TCP_INFO of a stream's connection (linux/tcp.h), and what nobody had read yet.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct StreamSample {
-    #[serde(rename = "at_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "at_seconds", with = "Seconds")]
     pub at: Duration,
     /// `tcpi_bytes_received`.
     pub received: Option<Bytes>,
     /// FIONREAD: many mean that the reader is slow.
     pub unread: Option<Bytes>,
     /// `tcpi_rcv_rtt`.
-    #[serde(rename = "receive_rtt_seconds", with = "optional_seconds")]
-    #[schemars(with = "Option<f64>")]
+    #[serde(rename = "receive_rtt_seconds", with = "OptionalSeconds")]
     pub receive_rtt: Option<Duration>,
     /// `tcpi_rcv_space`.
     pub receive_space: Option<Bytes>,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A number of bytes.
 #[derive(
@@ -88,74 +88,72 @@ impl FromStr for Bytes {
     }
 }
 
-/// `#[serde(with = "seconds")]`: a `Duration` as seconds, the base unit of Prometheus.
-pub mod seconds {
-    use std::time::Duration;
+// `#[serde(with = "Seconds")]`: a duration as a number of seconds, in JSON and in its schema. No
+// documentation comment: the schema would hold it.
+#[derive(Debug, JsonSchema)]
+#[schemars(with = "f64")]
+pub struct Seconds;
 
-    use serde::{Deserialize, Deserializer, Serializer};
+// The same for a duration that may be absent.
+#[derive(Debug, JsonSchema)]
+#[schemars(with = "Option<f64>")]
+pub struct OptionalSeconds;
 
-    /// Writes microsecond precision, more than a userspace clock around a syscall can claim.
-    ///
+// The same for several.
+#[derive(Debug, JsonSchema)]
+#[schemars(with = "Vec<f64>")]
+pub struct ListOfSeconds;
+
+/// Microsecond precision, more than a userspace clock around a syscall can claim.
+fn to_seconds(value: &Duration) -> f64 {
+    (value.as_secs_f64() * 1e6).round() / 1e6
+}
+
+fn from_seconds<E: de::Error>(seconds: f64) -> Result<Duration, E> {
+    Duration::try_from_secs_f64(seconds).map_err(E::custom)
+}
+
+impl Seconds {
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_f64((value.as_secs_f64() * 1e6).round() / 1e6)
+        to.serialize_f64(to_seconds(value))
     }
 
     /// # Errors
     /// When the number is negative, not finite, or too large for a `Duration`.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(serde::de::Error::custom)
+        from_seconds(f64::deserialize(from)?)
     }
 }
 
-/// `#[serde(with = "optional_seconds")]`: the same for a duration that may be absent.
-pub mod optional_seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
+impl OptionalSeconds {
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => super::seconds::serialize(value, to),
-            None => to.serialize_none(),
-        }
+        value.as_ref().map(to_seconds).serialize(to)
     }
 
     /// # Errors
     /// When the number is negative, not finite, or too large for a `Duration`.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-        Option::<f64>::deserialize(from)?
-            .map(|s| Duration::try_from_secs_f64(s).map_err(serde::de::Error::custom))
-            .transpose()
+        let seconds: Option<f64> = Option::deserialize(from)?;
+        seconds.map(from_seconds).transpose()
     }
 }
 
-/// `#[serde(with = "list_of_seconds")]`: the same for several.
-pub mod list_of_seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
+impl ListOfSeconds {
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(values: &[Duration], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(
-            values
-                .iter()
-                .map(|value| (value.as_secs_f64() * 1e6).round() / 1e6),
-        )
+        to.collect_seq(values.iter().map(to_seconds))
     }
 
     /// # Errors
     /// When one of the numbers is negative, not finite, or too large for a `Duration`.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Duration>, D::Error> {
-        Vec::<f64>::deserialize(from)?
-            .into_iter()
-            .map(|s| Duration::try_from_secs_f64(s).map_err(serde::de::Error::custom))
-            .collect()
+        let seconds: Vec<f64> = Vec::deserialize(from)?;
+        seconds.into_iter().map(from_seconds).collect()
     }
 }
 

@@ -12,11 +12,11 @@ use super::network::{
     Baseline, Control, Declared, EgressTrial, Link, Metadata, PodEip, ProviderSign, Route,
 };
 use super::path::Signal;
-use super::units::optional_seconds;
+use super::units::OptionalSeconds;
 
 /// The place a probe ran at. A pull is done by the node's containerd, with the node's network,
 /// resolver, proxy, roots and mirrors; a probe elsewhere may see another world.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Vantage {
     pub network: NetworkView,
     /// The resolver's servers in their order.
@@ -64,20 +64,18 @@ pub struct Vantage {
     /// How long it took to look around.
     #[serde(
         rename = "took_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub took: Option<Duration>,
     /// How long the walks, all done, had to wait for that.
     #[serde(
         rename = "waited_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub waited: Option<Duration>,
 }
 
@@ -95,27 +93,10 @@ impl Vantage {
             resolver_source,
             resolver_emulated: "go".to_owned(),
             unseen,
-            unseen_because: Vec::new(),
-            declared: Declared::default(),
-            provider: None,
-            links: Vec::new(),
-            routes: Vec::new(),
-            service_host: None,
-            metadata: Metadata::default(),
-            pod_eip: None,
-            node_external_ips: Vec::new(),
-            node: None,
-            egress: Vec::new(),
-            baseline: None,
-            controls: Vec::new(),
-            missing: Vec::new(),
-            took: None,
-            waited: None,
+            ..Self::default()
         }
     }
-}
 
-impl Vantage {
     /// It is in Huawei Cloud, or one by the same hands.
     pub fn is_huawei(&self) -> bool {
         let sign = self.provider.as_ref();
@@ -188,7 +169,7 @@ pub struct Missing {
 }
 
 /// Whose network stack a probe uses.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkView {
     /// Not in a pod: this machine's own network, be it a node, a bastion or a laptop.
@@ -198,13 +179,12 @@ pub enum NetworkView {
     /// In a pod with a network of its own.
     Pod,
     /// In a pod, of which kind is not known (the downward API gives no addresses).
+    #[default]
     PodOrNode,
 }
 
 /// Something a pull may depend on that this probe cannot see.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unseen {
     /// The kubelet's credential provider plugins and the node's own docker config.

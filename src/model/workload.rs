@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reference::Reference;
 use super::text::printable;
-use super::units::optional_seconds;
+use super::units::OptionalSeconds;
 
 /// Whether it names an object of Kubernetes: a DNS subdomain (RFC 1123), labels' own bounds aside.
 pub fn is_name(text: &str) -> bool {
@@ -45,11 +45,10 @@ pub struct PodUse {
     /// A rollout that takes longer is given up (`progressDeadlineSeconds` of a Deployment).
     #[serde(
         rename = "progress_deadline_seconds",
-        with = "optional_seconds",
+        with = "OptionalSeconds",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<f64>")]
     pub progress_deadline: Option<Duration>,
     /// What came of looking for each of its Secrets among those given.
     #[serde(default)]
@@ -142,9 +141,7 @@ impl PullPolicy {
 }
 
 /// Secrets that a pod names, in its order.
-#[derive(
-    Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SecretRefs {
     pub namespace: String,
     pub names: Vec<String>,

@@ -145,7 +145,7 @@ impl ApiClient {
         match (io, error.is_connect(), error.is_timeout()) {
             (_, true, true) => ApiFault::ConnectTimeout,
             (_, false, true) => ApiFault::Http(HttpFault::Timeout),
-            (Some(io), true, false) if is_tls(io) => {
+            (Some(io), true, false) if matches!(End::of(io), End::Tls(_)) => {
                 ApiFault::Tls(self.tls.fault(io, &self.presented))
             }
             (Some(io), true, false) => ApiFault::Tcp(tcp::from_io(io, self.at, None)),
@@ -174,13 +174,6 @@ fn innermost(error: &io::Error) -> &io::Error {
         Some(inner) => innermost(inner),
         None => error,
     }
-}
-
-fn is_tls(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some()
 }
 
 fn other(error: &reqwest::Error) -> ApiFault {

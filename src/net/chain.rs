@@ -9,7 +9,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::model::connect::{BadLink, Certificate, ExpiredRoot, LinkProblem};
 use crate::model::fault::TlsFault;
-use crate::model::text::{clean, hex};
+use crate::model::text::{clean, hex, printable};
 use crate::trust::refusal::{Fault, Place, Refusal};
 use crate::trust::{self, GoBuild, Pool, Verdict};
 
@@ -38,6 +38,17 @@ pub(super) struct Refused {
     pub(super) bad_link: Option<BadLink>,
     /// Go can't read it, and so can't go on without verifying it either.
     pub(super) is_unreadable: bool,
+}
+
+impl Refused {
+    /// For no one link of the chain.
+    fn by(fault: TlsFault) -> Self {
+        Self {
+            fault,
+            bad_link: None,
+            is_unreadable: false,
+        }
+    }
 }
 
 impl Presented {
@@ -77,11 +88,7 @@ pub(super) fn judge(
         ..Shown::default()
     };
     if pool.is_empty() {
-        shown.refused = Some(Refused {
-            fault: TlsFault::NoRoots,
-            bad_link: None,
-            is_unreadable: false,
-        });
+        shown.refused = Some(Refused::by(TlsFault::NoRoots));
         return shown;
     }
     match trust::verify(pool, chain, host, now, builds) {
@@ -94,13 +101,8 @@ pub(super) fn judge(
             shown.trusted_itself = root.map(|root| root.source.to_string());
         }
         Verdict::Unknown { reason } => {
-            shown.refused = Some(Refused {
-                fault: TlsFault::Undecided {
-                    reason: clean(&format!("the certificate: {reason}"), MAX_REASON),
-                },
-                bad_link: None,
-                is_unreadable: false,
-            });
+            let reason = clean(&format!("the certificate: {reason}"), MAX_REASON);
+            shown.refused = Some(Refused::by(TlsFault::Undecided { reason }));
         }
         Verdict::Refused(refusal) => {
             shown.refused = Some(Refused {
@@ -165,7 +167,7 @@ fn fault(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], host: &str, now: i64
             };
             let whose = hinted.map_or_else(String::new, |at| format!("{}: ", at.subject));
             TlsFault::BadCertificate {
-                reason: clean(&format!("{whose}{fault}"), MAX_TEXT),
+                reason: printable(&format!("{whose}{fault}")),
             }
         }
     }
@@ -206,7 +208,7 @@ fn bad_link(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], now: i64) -> Opti
         sent,
         source,
         problem,
-        reason: clean(&fault.to_string(), MAX_TEXT),
+        reason: printable(&fault.to_string()),
         expired_root: above.and_then(|root| {
             Some(ExpiredRoot {
                 certificate: read(root.certificate.der())?,
@@ -246,13 +248,13 @@ fn read(der: &[u8]) -> Option<Certificate> {
     let ours = trust::Certificate::parse(der).ok();
     let issuer_at = ours.iter().flat_map(trust::Certificate::issuer_at);
     Some(Certificate {
-        subject: clean(&parsed.subject().to_string(), MAX_TEXT),
-        issuer: clean(&parsed.issuer().to_string(), MAX_TEXT),
+        subject: printable(&parsed.subject().to_string()),
+        issuer: printable(&parsed.issuer().to_string()),
         names: names(&parsed),
         not_before: from_seconds(validity.not_before.timestamp()),
         not_after: from_seconds(validity.not_after.timestamp()),
         sha256: hex(digest.as_ref()),
-        issuer_at: issuer_at.map(|url| clean(url, MAX_TEXT)).collect(),
+        issuer_at: issuer_at.map(|url| printable(url)).collect(),
     })
 }
 
@@ -267,7 +269,7 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         .general_names
         .iter()
         .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(clean(name, MAX_TEXT)),
+            GeneralName::DNSName(name) => Some(printable(name)),
             GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
                 .map(IpAddr::from)
                 .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
@@ -311,8 +313,6 @@ const MAX_CHAIN: usize = 16;
 
 /// Names of a certificate that are kept. Public CAs issue up to 100, Google's CA up to 1000.
 const MAX_NAMES: usize = 1000;
-
-const MAX_TEXT: usize = 300;
 
 /// What each of several builds says.
 const MAX_REASON: usize = 1200;

@@ -23,7 +23,7 @@ use super::stream::Stream;
 use super::tls::alert_name;
 use super::watched::{End, Record, Seen, Watched};
 use crate::model::fault::HttpFault;
-use crate::model::text::{clean, hex};
+use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
 
 /// A connection that requests can be sent on, one after the other.
@@ -203,7 +203,7 @@ impl Response {
         if let Some(encoding) = self.headers.get(CONTENT_ENCODING)
             && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
         {
-            let encoding = clean(&String::from_utf8_lossy(encoding.as_bytes()), MAX_TEXT);
+            let encoding = printable(&String::from_utf8_lossy(encoding.as_bytes()));
             return Err(HttpFault::Other {
                 reason: format!(
                     "the answer has content encoding {encoding:?}, which was not asked for and is not read here"
@@ -218,24 +218,13 @@ impl Response {
         let mut content = BytesMut::new();
         loop {
             let got = content.len() as u64;
-            let patience = Instant::now() + limit;
-            let Ok(next) = timeout_at(patience.min(deadline), self.chunk()).await else {
-                return Err(if patience <= deadline {
-                    HttpFault::Stalled { after: Bytes(got) }
-                } else {
-                    slow(limit * WHOLE_BODY, got, want)
-                });
-            };
-            match next {
-                None => {
-                    self.end.spoils = false;
-                    return Ok(content.freeze());
-                }
-                Some(Ok(data)) if got + data.len() as u64 > max.0 => {
+            let next = timeout_at(deadline, self.next(got, limit)).await;
+            match next.unwrap_or_else(|_| Err(slow(limit * WHOLE_BODY, got, want)))? {
+                None => return Ok(content.freeze()),
+                Some(data) if got + data.len() as u64 > max.0 => {
                     return Err(HttpFault::TooLarge { limit: max });
                 }
-                Some(Ok(data)) => content.extend_from_slice(&data),
-                Some(Err(error)) => return Err(self.body_fault(&error, got, want)),
+                Some(data) => content.extend_from_slice(&data),
             }
         }
     }
@@ -248,29 +237,17 @@ impl Response {
         want: Bytes,
         limit: Duration,
     ) -> Result<(Bytes, Instant), HttpFault> {
-        let exact = self.body.size_hint().exact();
         let mut got = 0;
         let mut first = None;
         let deadline = Instant::now() + limit * 2;
-        loop {
-            if self.is_head || got >= want.0 || (got > 0 && Instant::now() > deadline) {
+        while !self.is_head && got < want.0 && (got == 0 || Instant::now() <= deadline) {
+            let Some(data) = self.next(got, limit).await? else {
                 break;
-            }
-            match timeout(limit, self.chunk()).await {
-                Err(_) => return Err(HttpFault::Stalled { after: Bytes(got) }),
-                Ok(None) => {
-                    self.end.spoils = false;
-                    break;
-                }
-                Ok(Some(Ok(data))) => {
-                    first.get_or_insert_with(Instant::now);
-                    got += data.len() as u64;
-                    if self.body.is_end_stream() {
-                        self.end.spoils = false;
-                        break;
-                    }
-                }
-                Ok(Some(Err(error))) => return Err(self.body_fault(&error, got, exact)),
+            };
+            first.get_or_insert_with(Instant::now);
+            got += data.len() as u64;
+            if self.body.is_end_stream() {
+                break;
             }
         }
         Ok((Bytes(got), first.unwrap_or_else(Instant::now)))
@@ -358,13 +335,10 @@ fn prepare(
     proxied: Option<&ForProxy>,
 ) -> Result<Request<Full<Buffer>>, HttpFault> {
     let (mut head, body) = request.into_parts();
-    let bad = |reason: &str| HttpFault::Other {
-        reason: reason.to_owned(),
-    };
     let authority = head
         .uri
         .authority()
-        .ok_or_else(|| bad("the address of the request names no host"))?;
+        .ok_or_else(|| other("the address of the request names no host"))?;
     // Never userinfo (RFC 9110 section 7.2).
     let host = match authority.port() {
         Some(port) => format!("{}:{port}", authority.host()),
@@ -375,7 +349,7 @@ fn prepare(
         .path_and_query()
         .map_or_else(|| "/".to_owned(), ToString::to_string);
     let value =
-        HeaderValue::try_from(host.as_str()).map_err(|_| bad("the host is no header value"))?;
+        HeaderValue::try_from(host.as_str()).map_err(|_| other("the host is no header value"))?;
     head.headers.insert(HOST, value);
     let uri = Uri::builder().path_and_query(path);
     let uri = match proxied {
@@ -389,7 +363,7 @@ fn prepare(
     };
     head.uri = uri
         .build()
-        .map_err(|_| bad("the address of the request can't be sent"))?;
+        .map_err(|_| other("the address of the request can't be sent"))?;
     head.version = Version::HTTP_11;
     head.headers
         .entry(USER_AGENT)
@@ -430,18 +404,14 @@ pub(super) fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
     }
     if error.is_parse() {
         return HttpFault::Malformed {
-            reason: clean(&error.to_string(), MAX_TEXT),
+            reason: printable(&error.to_string()),
         };
     }
     match &seen.end {
-        Some(end) if end.is_reset() => return HttpFault::Reset,
-        Some(end) if end.is_close() => return HttpFault::Closed,
-        Some(end) if end.is_timeout() => return HttpFault::Timeout,
-        Some(End::Io { text, .. }) => {
-            return HttpFault::Other {
-                reason: clean(text, MAX_TEXT),
-            };
-        }
+        Some(End::Reset) => return HttpFault::Reset,
+        Some(End::Close) => return HttpFault::Closed,
+        Some(End::Timeout) => return HttpFault::Timeout,
+        Some(End::Io(text)) => return other(text),
         _ => {}
     }
     if error.is_timeout() {
@@ -449,9 +419,13 @@ pub(super) fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         HttpFault::Closed
     } else {
-        HttpFault::Other {
-            reason: clean(&error.to_string(), MAX_TEXT),
-        }
+        other(&error.to_string())
+    }
+}
+
+fn other(reason: &str) -> HttpFault {
+    HttpFault::Other {
+        reason: printable(reason),
     }
 }
 
@@ -462,9 +436,7 @@ fn tls_fault(error: &rustls::Error) -> HttpFault {
         let (alert, name) = alert_name(*alert);
         return HttpFault::TlsAlert { alert, name };
     }
-    HttpFault::Other {
-        reason: clean(&format!("TLS after the handshake: {error}"), MAX_TEXT),
-    }
+    other(&format!("TLS after the handshake: {error}"))
 }
 
 /// The first bytes of an answer, when they are not those of HTTP/1.
@@ -479,7 +451,7 @@ fn not_http(first: &[u8]) -> Option<HttpFault> {
         }
         _ => format!(
             "what came is not HTTP, it begins with {:?} (hex {})",
-            clean(&String::from_utf8_lossy(first), MAX_TEXT),
+            printable(&String::from_utf8_lossy(first)),
             hex(first)
         ),
     };
@@ -509,8 +481,6 @@ const HEAD_LIMIT: usize = 256 << 10;
 /// More than any registry behind any number of proxies sends.
 const MAX_HEADERS: usize = 256;
 
-const MAX_TEXT: usize = 300;
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -535,7 +505,7 @@ mod tests {
 
     async fn connect(at: SocketAddr) -> HttpConnection {
         let stream = TcpStream::connect(at).await.unwrap();
-        HttpConnection::open(Stream::Plain(stream)).await.unwrap()
+        HttpConnection::open(Stream::from(stream)).await.unwrap()
     }
 
     /// Reads one request's head from a client.
@@ -880,7 +850,7 @@ mod tests {
         let secured = TlsClient::new(ca.roots(), &testing::builds())
             .handshake(&Host::new("registry.test"), stream, LONG)
             .await;
-        Stream::Tls(Box::new(secured.stream.unwrap()))
+        Box::new(secured.stream.unwrap())
     }
 
     #[tokio::test]

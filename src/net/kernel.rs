@@ -113,8 +113,10 @@ fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
             offset_of!(libc::tcp_info, tcpi_rcv_ssthresh),
             info.tcpi_rcv_ssthresh,
         ),
-        retransmits: (offset_of!(libc::tcp_info, tcpi_total_retrans) + size_of::<u32>() <= length)
-            .then_some(info.tcpi_total_retrans),
+        retransmits: count(
+            offset_of!(libc::tcp_info, tcpi_total_retrans),
+            info.tcpi_total_retrans,
+        ),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -164,18 +164,19 @@ pub fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// As the kernel has it (`MAXSYMLINKS`).
-const MOST_LINKS: usize = 40;
-
-/// The whole of a file or stream, which may be `most` bytes long (else `FileTooLarge`).
-pub fn read_whole(from: impl io::Read, most: u64) -> io::Result<Vec<u8>> {
+/// All that a file holds, which may be `limit` bytes (else `FileTooLarge`): a guard against
+/// `/dev/zero` and the like.
+pub fn read_whole(file: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes)
 }
+
+/// As the kernel has it (`MAXSYMLINKS`).
+const MOST_LINKS: usize = 40;
 
 #[cfg(test)]
 mod tests {

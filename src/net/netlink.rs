@@ -15,8 +15,8 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteType,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::model::network::{Link, Route, RouteLookup, RouteOutcome};
 
@@ -24,14 +24,8 @@ use crate::model::network::{Link, Route, RouteLookup, RouteOutcome};
 #[derive(Debug)]
 pub struct Netlink {
     handle: Handle,
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
     links: BTreeMap<u32, Link>,
-}
-
-impl Drop for Netlink {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// The kernel answers at once; a sandbox that swallows the question must not hold a probe up.
@@ -46,7 +40,7 @@ impl Netlink {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         let mut netlink = Self {
             handle,
-            task: tokio::spawn(connection),
+            _task: AbortOnDropHandle::new(tokio::spawn(connection)),
             links: BTreeMap::new(),
         };
         netlink.links = bounded(netlink.read_links()).await?;

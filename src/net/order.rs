@@ -4,7 +4,7 @@
 //! 3, 4), no encapsulation (7), and the longest prefix (9) counts between IPv6 addresses only.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// Sorts by this machine's routes and source addresses. Sends nothing.
 pub fn order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
@@ -23,16 +23,20 @@ pub fn order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 ///
 /// connect(2) on a UDP socket chooses the route and sends no packet; the port does not matter.
 pub fn source_for(destination: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = match destination {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-    socket.connect(SocketAddr::new(destination, 9)).ok()?;
+    let socket = UdpSocket::bind((unspecified(destination), 0)).ok()?;
+    socket.connect((destination, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
 /// Sorts destinations, each with the source address towards it. Equals keep their order (rule 10).
+/// All addresses of the same family, to bind to.
+pub(super) fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 fn sort(mut pairs: Vec<(IpAddr, Option<IpAddr>)>) -> Vec<IpAddr> {
     pairs.sort_by_key(|(destination, source)| rank(*destination, *source));
     pairs

@@ -6,11 +6,13 @@
 //! is passed over here too, and noted: a pull goes on without it, and so must we.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::mounted::read_whole;
 use crate::model::text::clean;
 
 /// Of a word of a file, in a message.
@@ -143,48 +145,44 @@ impl ResolverConfig {
         let Some((&keyword, values)) = fields.split_first() else {
             return Vec::new();
         };
-        match (keyword, values) {
-            _ if keyword.starts_with(['#', ';']) => Vec::new(),
-            ("nameserver", [server, ..]) => {
-                let note = if self.nameservers.len() == SERVERS_READ {
-                    Some(format!(
-                        "server {} is not asked: at most {SERVERS_READ} are allowed",
-                        clean(server, WORD_SHOWN)
-                    ))
-                } else {
-                    match socket_address(server) {
-                        // Go takes a bare address only, never one with a port.
-                        Ok((address, false)) => {
-                            self.nameservers.push(address);
-                            None
-                        }
-                        Err(error @ NameserverError::NoInterface { .. }) => Some(error.to_string()),
-                        _ => Some(format!(
-                            "'{}' is passed over: only an IPv4 or IPv6 address without a port is allowed",
-                            clean(server, WORD_SHOWN)
-                        )),
-                    }
-                };
-                note.into_iter().collect()
+        let note = match (keyword, values) {
+            ("options", options) => {
+                return options.iter().filter_map(|o| self.option(o)).collect();
             }
-            ("nameserver", []) => vec!["'nameserver' without an address is passed over".to_owned()],
+            _ if keyword.starts_with(['#', ';']) => None,
+            ("nameserver", [server, ..]) if self.nameservers.len() == SERVERS_READ => {
+                Some(format!(
+                    "server {} is not asked: at most {SERVERS_READ} are allowed",
+                    clean(server, WORD_SHOWN)
+                ))
+            }
+            ("nameserver", [server, ..]) => match socket_address(server) {
+                // Go takes a bare address only, never one with a port.
+                Ok((address, false)) => {
+                    self.nameservers.push(address);
+                    None
+                }
+                Err(error @ NameserverError::NoInterface { .. }) => Some(error.to_string()),
+                _ => Some(format!(
+                    "'{}' is passed over: only an IPv4 or IPv6 address without a port is allowed",
+                    clean(server, WORD_SHOWN)
+                )),
+            },
+            ("nameserver", []) => Some("'nameserver' without an address is passed over".to_owned()),
             ("domain", [domain, ..]) => {
                 self.search = vec![rooted(domain)];
-                Vec::new()
+                None
             }
             ("search", domains) => {
-                self.search = domains
-                    .iter()
-                    .map(|d| rooted(d))
-                    .filter(|d| d != ".")
-                    .collect();
-                Vec::new()
+                let rooted = domains.iter().map(|d| rooted(d));
+                self.search = rooted.filter(|d| d != ".").collect();
+                None
             }
-            ("options", options) => options.iter().filter_map(|o| self.option(o)).collect(),
             // 'lookup' is OpenBSD's order of sources, which Go reads on any system.
-            ("domain", []) | ("lookup", _) => Vec::new(),
-            _ => vec![unknown(keyword)],
-        }
+            ("domain", []) | ("lookup", _) => None,
+            _ => Some(unknown(keyword)),
+        };
+        note.into_iter().collect()
     }
 
     /// Takes one option in; returns what is odd about it.
@@ -417,26 +415,16 @@ fn unknown(word: &str) -> String {
 
 /// The text of a file; `None` when there is none.
 fn read(path: &Path, limit: u64) -> Result<Option<String>, ResolverConfigError> {
-    let failed = |source| ResolverConfigError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(ResolverConfigError::TooLarge {
-            path: path.to_owned(),
-            limit,
-        });
+    let read = File::open(path).and_then(|file| read_whole(file, limit));
+    let path = path.to_owned();
+    match read {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(source) => match source.kind() {
+            ErrorKind::NotFound => Ok(None),
+            ErrorKind::FileTooLarge => Err(ResolverConfigError::TooLarge { path, limit }),
+            _ => Err(ResolverConfigError::Read { path, source }),
+        },
     }
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 const DNS_PORT: u16 = 53;

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -147,16 +147,13 @@ fn load_any(
     ca_files: &[PathBuf],
     now: Timestamp,
 ) -> Result<Loaded, RootsError> {
-    let mut of_node = Roots::default();
-    let mut found = Vec::new();
-    let mut files = Vec::new();
-    let node = bundle.map(|bundle| read_bundle(bundle, &mut of_node, &mut found, &mut files));
-    let (store, mut roots) = if node == Some(Ok(())) {
-        finish(of_node, found, ca_files, now)?
-    } else {
-        files = places.bundle().into_iter().cloned().collect();
-        load_from(places, ca_files, now)?
+    let (read, node) = match bundle.map(read_bundle) {
+        Some(Ok(read)) => (read, Some(Ok(()))),
+        Some(Err(reason)) => (read_places(places), Some(Err(reason))),
+        None => (read_places(places), None),
     };
+    let bundle = read.files.clone();
+    let (store, mut roots) = finish(read, ca_files, now)?;
     if let Some(Err(reason)) = &node {
         roots
             .problems
@@ -166,17 +163,12 @@ fn load_any(
         store,
         roots,
         node,
-        bundle: files,
+        bundle,
     })
 }
 
 /// One file, or all files of a folder, with their links as the node means them.
-fn read_bundle(
-    bundle: NodeBundle<'_>,
-    roots: &mut Roots,
-    found: &mut Vec<Found>,
-    read: &mut Vec<PathBuf>,
-) -> Result<(), String> {
+fn read_bundle(bundle: NodeBundle<'_>) -> Result<Read, String> {
     let resolve = |path: &Path| mounted::resolve(bundle.root, path).map_err(|e| e.to_string());
     let place = resolve(bundle.path)?;
     let unreadable =
@@ -200,7 +192,7 @@ fn read_bundle(
         files.insert(place.clone());
     }
     let source: Arc<str> = format!("the node's {}", shown(bundle.path)).into();
-    let mut own = Vec::new();
+    let mut read = Read::default();
     for file in &files {
         let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
         let errors = result
@@ -208,26 +200,22 @@ fn read_bundle(
             .iter()
             .map(|error| format!("{}: {error}", shown(file)));
         lost.extend(errors);
-        own.extend(result.certs.into_iter().map(|der| Found {
-            der,
-            source: source.clone(),
-        }));
+        read.add(result.certs, &source);
     }
     lost.sort();
-    if own.is_empty() {
+    if read.found.is_empty() {
         return Err(lost
             .into_iter()
             .next()
             .unwrap_or_else(|| format!("{} holds no certificate", shown(&place))));
     }
     let told = lost.iter().take(MAX_LISTED);
-    roots
+    read.roots
         .problems
-        .extend(told.map(|lost| text::clean(lost, MAX_TEXT)));
-    roots.sources.push(source.to_string());
-    found.extend(own);
-    read.extend(files);
-    Ok(())
+        .extend(told.map(|lost| text::printable(lost)));
+    read.roots.sources.push(source.to_string());
+    read.files = files.into_iter().collect();
+    Ok(read)
 }
 
 /// The same roots, and the certificates of `ca_files`: `ca` of hosts.toml. As Go's `AppendCertsFromPEM` has it, what is
@@ -239,7 +227,7 @@ pub fn extend(
 ) -> Result<(Pool, Roots), RootsError> {
     let (mut store, mut roots) = (store.clone(), roots.clone());
     for path in ca_files {
-        let content = read_whole(path)?;
+        let content = read_file(path)?;
         let source: Arc<str> = shown(path).into();
         let read = CertificateDer::pem_slice_iter(&content).filter_map(Result::ok);
         let added = read.filter(|der| store.add(der, &source).is_ok()).count();
@@ -253,6 +241,37 @@ pub fn extend(
 }
 
 /// A certificate, and the file or folder that it is from.
+/// What was found, before it is put into a pool.
+#[derive(Debug, Default)]
+struct Read {
+    roots: Roots,
+    found: Vec<Found>,
+    /// The files of the bundle.
+    files: Vec<PathBuf>,
+}
+
+impl Read {
+    /// Takes over what one place of the machine has.
+    fn note(&mut self, place: &Path, result: rustls_native_certs::CertificateResult) {
+        let place = shown(place);
+        let problems = result.errors.iter().take(MAX_LISTED);
+        let problems = problems.map(|error| text::printable(&format!("{place}: {error}")));
+        self.roots.problems.extend(problems);
+        if !result.certs.is_empty() {
+            self.roots.sources.push(place.clone());
+        }
+        self.add(result.certs, &place.into());
+    }
+
+    fn add(&mut self, certificates: Vec<CertificateDer<'static>>, source: &Arc<str>) {
+        let found = certificates.into_iter().map(|der| Found {
+            der,
+            source: source.clone(),
+        });
+        self.found.extend(found);
+    }
+}
+
 #[derive(Debug)]
 struct Found {
     der: CertificateDer<'static>,
@@ -289,9 +308,7 @@ impl Places {
             ),
         }
     }
-}
 
-impl Places {
     /// The one file that is read.
     fn bundle(&self) -> Option<&PathBuf> {
         let mut files = self.files.iter();
@@ -299,40 +316,38 @@ impl Places {
     }
 }
 
-fn load_from(
-    places: &Places,
-    ca_files: &[PathBuf],
-    now: Timestamp,
-) -> Result<(Pool, Roots), RootsError> {
-    let mut roots = Roots::default();
-    let mut found = Vec::new();
-
-    if let Some(file) = places.bundle() {
+fn read_places(places: &Places) -> Read {
+    let bundle = places.bundle();
+    let mut read = Read {
+        files: bundle.into_iter().cloned().collect(),
+        ..Read::default()
+    };
+    if let Some(file) = bundle {
         let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
-        note(&mut roots, &mut found, file, result);
+        read.note(file, result);
     }
     for folder in &places.folders {
         if places.folders_named || folder.is_dir() {
             let result = rustls_native_certs::load_certs_from_paths(None, Some(folder));
-            note(&mut roots, &mut found, folder, result);
+            read.note(folder, result);
         }
     }
-    if found.is_empty() && roots.problems.is_empty() {
-        roots.problems.push(format!(
+    if read.found.is_empty() && read.roots.problems.is_empty() {
+        read.roots.problems.push(format!(
             "no CA bundle was found in {}",
             list(places.files.iter().chain(&places.folders))
         ));
     }
-    finish(roots, found, ca_files, now)
+    read
 }
 
 /// What was found comes into a pool, with `ca_files`.
-fn finish(
-    mut roots: Roots,
-    mut found: Vec<Found>,
-    ca_files: &[PathBuf],
-    now: Timestamp,
-) -> Result<(Pool, Roots), RootsError> {
+fn finish(read: Read, ca_files: &[PathBuf], now: Timestamp) -> Result<(Pool, Roots), RootsError> {
+    let Read {
+        mut roots,
+        mut found,
+        ..
+    } = read;
     for path in ca_files {
         found.extend(read_ca_file(path)?);
         roots.sources.push(shown(path));
@@ -371,39 +386,13 @@ fn finish(
     Ok((pool, roots))
 }
 
-/// Takes over what one place of the machine has.
-fn note(
-    roots: &mut Roots,
-    found: &mut Vec<Found>,
-    place: &Path,
-    result: rustls_native_certs::CertificateResult,
-) {
-    let place = shown(place);
-    for error in result.errors.iter().take(MAX_LISTED) {
-        roots
-            .problems
-            .push(text::clean(&format!("{place}: {error}"), MAX_TEXT));
-    }
-    if !result.certs.is_empty() {
-        roots.sources.push(place.clone());
-    }
-    let source: Arc<str> = place.into();
-    found.extend(result.certs.into_iter().map(|der| Found {
-        der,
-        source: source.clone(),
-    }));
-}
-
-fn read_whole(path: &Path) -> Result<Vec<u8>, RootsError> {
-    let path = || path.to_owned();
-    let content = read_bounded(&path()).map_err(|source| RootsError::Unreadable {
-        path: path(),
-        source,
-    })?;
-    if content.len() as u64 > MAX_FILE {
-        return Err(RootsError::TooLarge { path: path() });
-    }
-    Ok(content)
+fn read_file(path: &Path) -> Result<Vec<u8>, RootsError> {
+    let read = File::open(path).and_then(|file| mounted::read_whole(file, MAX_FILE));
+    let path = path.to_owned();
+    read.map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => RootsError::TooLarge { path },
+        _ => RootsError::Unreadable { path, source },
+    })
 }
 
 /// No certificate is in the file.
@@ -417,7 +406,7 @@ fn nothing_in(path: &Path, content: &[u8]) -> RootsError {
 }
 
 fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
-    let content = read_whole(path)?;
+    let content = read_file(path)?;
     let source: Arc<str> = shown(path).into();
     let mut certificates = Vec::new();
     for (index, item) in CertificateDer::pem_slice_iter(&content).enumerate() {
@@ -443,14 +432,6 @@ fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
     Ok(certificates)
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut content)?;
-    Ok(content)
-}
-
 fn pem_reason(error: &pem::Error) -> String {
     // The library's own words show lines of the file as lists of numbers.
     match error {
@@ -460,7 +441,7 @@ fn pem_reason(error: &pem::Error) -> String {
             text::clean(&String::from_utf8_lossy(line), 60)
         ),
         pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64".to_owned(),
-        other => text::clean(&other.to_string(), MAX_TEXT),
+        other => text::printable(&other.to_string()),
     }
 }
 
@@ -480,7 +461,7 @@ fn outdated_name(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<Str
     };
     let date = Timestamp::from_second(date).ok()?;
     let text = format!("{} ({word} {})", parsed.subject(), instant(date));
-    Some(text::clean(&text, MAX_TEXT))
+    Some(text::printable(&text))
 }
 
 /// A root that the large programs trust (Mozilla's list): bundles have it whatever an owner added to them.
@@ -491,7 +472,7 @@ pub(super) fn is_public(der: &[u8]) -> bool {
 }
 
 fn shown(path: &Path) -> String {
-    text::clean(&path.display().to_string(), MAX_TEXT)
+    text::printable(&path.display().to_string())
 }
 
 fn list<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
@@ -520,8 +501,6 @@ const MAX_FILE: u64 = 16 << 20;
 
 /// Problems of one place, and roots of one list, that are shown.
 const MAX_LISTED: usize = 5;
-
-const MAX_TEXT: usize = 300;
 
 #[cfg(test)]
 mod tests {
@@ -628,6 +607,15 @@ mod tests {
                 loaded.roots
             );
         }
+    }
+
+    fn load_from(
+        places: &Places,
+        ca_files: &[PathBuf],
+        now: Timestamp,
+    ) -> Result<(Pool, Roots), RootsError> {
+        let loaded = load_any(places, None, ca_files, now)?;
+        Ok((loaded.store, loaded.roots))
     }
 
     fn places(files: &[PathBuf], folders: &[PathBuf]) -> Places {

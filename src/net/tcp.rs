@@ -10,6 +10,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::TcpMaxSeg;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::kernel;
 use crate::model::connect::{Connect, Connected, Connection, Dial};
@@ -61,14 +62,17 @@ pub async fn connect_bounded(
         .iter()
         .map(|address| {
             let to = SocketAddr::new(*address, port);
-            (to, AbortOnDrop(tokio::spawn(dial(to, limit, max_segment))))
+            (
+                to,
+                AbortOnDropHandle::new(tokio::spawn(dial(to, limit, max_segment))),
+            )
         })
         .collect();
     let mut attempts = Vec::with_capacity(tasks.len());
     let mut streams = Vec::with_capacity(tasks.len());
-    for (to, mut task) in tasks {
+    for (to, task) in tasks {
         // Only a runtime that shuts down ends a dial before its time.
-        let (dial, stream) = (&mut task.0)
+        let (dial, stream) = task
             .await
             .unwrap_or_else(|_| (abandoned(to, started.elapsed()), None));
         attempts.push(dial);
@@ -328,15 +332,6 @@ fn is_own(address: IpAddr) -> bool {
 
 fn is_link_local_v6(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
-}
-
-/// A task that ends with its owner.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -67,10 +68,18 @@ fn pool(root: &[u8]) -> Pool {
     pool
 }
 
+fn params(names: &[&str], common_name: &str) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params
+}
+
 impl Ca {
     pub(crate) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
+        let mut params = params(&[], name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let der = params.self_signed(&key).unwrap().der().clone();
@@ -91,9 +100,7 @@ impl Ca {
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> Leaf {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "leaf");
+        let mut params = params(names, "leaf");
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
@@ -107,9 +114,7 @@ impl Ca {
 impl Leaf {
     /// As of `openssl req -x509`: its own issuer, and marked as a CA.
     pub(crate) fn self_signed(names: &[&str], is_ca: IsCa) -> Self {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "self");
+        let mut params = params(names, "self");
         params.is_ca = is_ca;
         let key = KeyPair::generate().unwrap();
         let leaf = params.self_signed(&key).unwrap();
@@ -136,13 +141,7 @@ impl Leaf {
         alpn: &[&str],
         versions: &[&'static SupportedProtocolVersion],
     ) -> ServerConfig {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key())
-            .unwrap();
+        let mut config = self.config(default_provider(), versions);
         config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         config
     }
@@ -153,12 +152,20 @@ impl Leaf {
         group: &'static dyn SupportedKxGroup,
         version: &'static SupportedProtocolVersion,
     ) -> ServerConfig {
-        let provider = Arc::new(CryptoProvider {
+        let provider = CryptoProvider {
             kx_groups: vec![group],
-            ..rustls::crypto::aws_lc_rs::default_provider()
-        });
-        ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
+            ..default_provider()
+        };
+        self.config(provider, &[version])
+    }
+
+    fn config(
+        &self,
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ServerConfig {
+        ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(self.chain.clone(), self.key())
@@ -167,7 +174,7 @@ impl Leaf {
 
     /// A server that lets only those in who have a certificate of `ca`.
     pub(crate) fn server_for_clients_of(&self, ca: &Ca) -> ServerConfig {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(ca.der.clone()).unwrap();
         let verifier =

@@ -24,12 +24,12 @@ use super::chain::{self, Presented, Shown};
 use super::hello;
 use super::roots::is_public;
 use super::stream::{Stream, TlsStream};
-use super::watched::{Seen, Watched};
+use super::watched::{End, Seen, Watched};
 use crate::model::connect::{Session, Tls};
 use crate::model::endpoint::Host;
 use crate::model::fault::TlsFault;
 use crate::model::step::Step;
-use crate::model::text::{clean, hex};
+use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
 use crate::trust::{self, Certificate, GoBuild, Pool};
 
@@ -165,10 +165,7 @@ impl TlsClient {
         presented: &Presented,
     ) -> Result<(Session, TlsStream), Failure> {
         let name = server_name(host).ok_or_else(|| TlsFault::Other {
-            reason: clean(
-                &format!("{host} is not a name that TLS can ask for"),
-                MAX_TEXT,
-            ),
+            reason: printable(&format!("{host} is not a name that TLS can ask for")),
         })?;
         let connector = TlsConnector::from(Arc::new(self.config(host, presented)));
         let (stream, record) = Watched::new(stream);
@@ -190,13 +187,9 @@ impl TlsClient {
     /// By which to make one handshake with `host`; what it shows is put down in `presented`.
     pub(super) fn config(&self, host: &Host, presented: &Presented) -> ClientConfig {
         let verifier = Recorder {
-            provider: self.provider.clone(),
-            pool: self.pool.clone(),
-            unchanged: self.unchanged.clone().filter(|_| !self.pardons),
-            builds: self.builds.clone(),
-            host: host_without_brackets(host),
+            client: self.clone(),
+            host: host.bare(),
             presented: presented.clone(),
-            pardons: self.pardons,
         };
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -238,7 +231,7 @@ impl TlsClient {
         let tls = error
             .get_ref()
             .and_then(|e| e.downcast_ref::<rustls::Error>());
-        let reason = || clean(&error.to_string(), MAX_TEXT);
+        let reason = || printable(&error.to_string());
         // Below 1.2, which ours does not speak, containerd does up to 1.6.8.
         let is_too_old = |fault| {
             if self.builds.iter().any(GoBuild::offers_tls10) {
@@ -257,10 +250,10 @@ impl TlsClient {
             Some(rustls::Error::InvalidCertificate(error)) => {
                 return match &shown.unchecked {
                     Some(reason) => TlsFault::Undecided {
-                        reason: clean(reason, MAX_TEXT),
+                        reason: printable(reason),
                     },
                     None => TlsFault::BadCertificate {
-                        reason: clean(&format!("signature of the handshake: {error}"), MAX_TEXT),
+                        reason: printable(&format!("signature of the handshake: {error}")),
                     },
                 }
                 .into();
@@ -303,9 +296,9 @@ impl TlsClient {
             (Some(rustls::Error::NoCertificatesPresented), _) => {
                 TlsFault::BadCertificate { reason: reason() }
             }
-            (None, Some(end)) if end.is_reset() => TlsFault::Reset { received },
-            (None, Some(end)) if end.is_close() => TlsFault::Closed { received },
-            (None, Some(end)) if end.is_timeout() => TlsFault::Timeout { received },
+            (None, Some(End::Reset)) => TlsFault::Reset { received },
+            (None, Some(End::Close)) => TlsFault::Closed { received },
+            (None, Some(End::Timeout)) => TlsFault::Timeout { received },
             _ => TlsFault::Other { reason: reason() },
         }
         .into()
@@ -340,13 +333,6 @@ fn server_name(host: &Host) -> Option<ServerName<'static>> {
             let name = name.strip_suffix('.').unwrap_or(name);
             ServerName::try_from(name.to_owned()).ok()
         }
-    }
-}
-
-fn host_without_brackets(host: &Host) -> String {
-    match host {
-        Host::Address(address) => address.to_string(),
-        Host::Name(name) => name.clone(),
     }
 }
 
@@ -485,13 +471,9 @@ impl ResolvesClientCert for ClientCertificates {
 /// rustls, where it can.
 #[derive(Debug)]
 struct Recorder {
-    provider: Arc<CryptoProvider>,
-    pool: Arc<Pool>,
-    unchanged: Option<Arc<Pool>>,
-    builds: Arc<[GoBuild]>,
+    client: TlsClient,
     host: String,
     presented: Presented,
-    pardons: bool,
 }
 
 impl Recorder {
@@ -539,15 +521,16 @@ impl ServerCertVerifier for Recorder {
             .map(AsRef::as_ref)
             .collect();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let by = |pool: &Pool| chain::judge(pool, &chain, &self.host, now, &self.builds);
-        let mut shown = by(&self.pool);
-        let unchanged = self.unchanged.as_deref();
+        let client = &self.client;
+        let by = |pool: &Pool| chain::judge(pool, &chain, &self.host, now, &client.builds);
+        let mut shown = by(&client.pool);
+        let unchanged = client.unchanged.as_deref().filter(|_| !client.pardons);
         shown.depends_on_changed_roots =
             unchanged.is_some_and(|unchanged| shown.may_differ_by(|| by(unchanged)));
         let refused = shown
             .refused
             .as_ref()
-            .filter(|refused| !self.pardons || refused.is_unreadable)
+            .filter(|refused| !client.pardons || refused.is_unreadable)
             .map(|refused| chain::alert(&refused.fault));
         shown.accepted = refused.is_none();
         self.presented.record(shown);
@@ -563,7 +546,7 @@ impl ServerCertVerifier for Recorder {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
+        let algorithms = &self.client.provider.signature_verification_algorithms;
         let result = rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms);
         self.checked(result, cert)
     }
@@ -574,19 +557,16 @@ impl ServerCertVerifier for Recorder {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
+        let algorithms = &self.client.provider.signature_verification_algorithms;
         let result = rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms);
         self.checked(result, cert)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        let algorithms = &self.client.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
-
-const MAX_TEXT: usize = 300;
 
 #[cfg(test)]
 mod tests {

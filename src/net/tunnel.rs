@@ -38,6 +38,7 @@ async fn ask(
     to: &Endpoint,
     authorization: Option<HeaderValue>,
 ) -> Result<(Tunnel, Stream), ProxyFault> {
+    let failed = |error: hyper::Error| http(fault(&error));
     let target = format!("{}:{}", to.host, to.port);
     let mut request = Request::builder()
         .method(Method::CONNECT)
@@ -56,13 +57,10 @@ async fn ask(
         .title_case_headers(true)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| http(fault(&error)))?;
+        .map_err(failed)?;
     // Ends by itself: with the stream handed over, or with the last of its users.
     tokio::spawn(connection.with_upgrades());
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| http(fault(&error)))?;
+    let response = sender.send_request(request).await.map_err(failed)?;
     let status = response.status();
     if !status.is_success() {
         let phrase = response.extensions().get::<ReasonPhrase>();
@@ -74,9 +72,7 @@ async fn ask(
             reason,
         });
     }
-    let upgraded = hyper::upgrade::on(response)
-        .await
-        .map_err(|error| http(fault(&error)))?;
+    let upgraded = hyper::upgrade::on(response).await.map_err(failed)?;
     let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| {
         let reason = "the connection was not given back".to_owned();
         http(HttpFault::Other { reason })

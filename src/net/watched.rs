@@ -1,7 +1,7 @@
 //! A stream that remembers what came through it, so that a failure further up can be told by what
 //! the wire did and not by the words of a library.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -14,66 +14,31 @@ const FIRST: usize = 16;
 /// How a stream ended.
 #[derive(Clone, Debug)]
 pub enum End {
-    /// FIN, or `close_notify` when the stream is TLS.
-    Eof,
-    Io {
-        kind: io::ErrorKind,
-        errno: Option<i32>,
-        text: String,
-    },
+    /// The peer, or something that speaks in its name, sent RST. A write after it gives EPIPE.
+    Reset,
+    /// The peer closed; over TLS with or without `close_notify`.
+    Close,
+    /// What was sent stayed without acknowledgement until the kernel gave up.
+    Timeout,
+    /// Another error, in its words.
+    Io(String),
     /// The TLS layer below gave up.
     Tls(rustls::Error),
 }
 
 impl End {
     pub(super) fn of(error: &io::Error) -> Self {
-        match error
-            .get_ref()
-            .and_then(|e| e.downcast_ref::<rustls::Error>())
-        {
-            Some(tls) => Self::Tls(tls.clone()),
-            None => Self::Io {
-                kind: error.kind(),
-                errno: error.raw_os_error(),
-                text: error.to_string(),
-            },
+        let tls = error.get_ref().and_then(|e| e.downcast_ref());
+        match (tls, error.kind()) {
+            (Some(tls), _) => Self::Tls(rustls::Error::clone(tls)),
+            (
+                _,
+                ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe,
+            ) => Self::Reset,
+            (_, ErrorKind::UnexpectedEof) => Self::Close,
+            (_, ErrorKind::TimedOut) => Self::Timeout,
+            _ => Self::Io(error.to_string()),
         }
-    }
-
-    /// The peer, or something that speaks in its name, sent RST. A write after it gives EPIPE.
-    pub fn is_reset(&self) -> bool {
-        matches!(
-            self,
-            Self::Io {
-                kind: io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::BrokenPipe,
-                ..
-            }
-        )
-    }
-
-    /// The peer closed; over TLS with or without `close_notify`.
-    pub fn is_close(&self) -> bool {
-        matches!(
-            self,
-            Self::Eof
-                | Self::Io {
-                    kind: io::ErrorKind::UnexpectedEof,
-                    ..
-                }
-        )
-    }
-
-    /// What was sent stayed without acknowledgement until the kernel gave up.
-    pub fn is_timeout(&self) -> bool {
-        matches!(
-            self,
-            Self::Io {
-                kind: io::ErrorKind::TimedOut,
-                ..
-            }
-        )
     }
 }
 
@@ -162,7 +127,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let poll = Pin::new(&mut self.inner).poll_read(cx, buffer);
         if let Poll::Ready(Ok(())) = &poll {
             match &buffer.filled()[before..] {
-                [] if asked => self.record.ended(End::Eof),
+                [] if asked => self.record.ended(End::Close),
                 bytes => self.record.received(bytes),
             }
         }
@@ -224,7 +189,7 @@ mod tests {
             (seen.received, seen.first.as_slice()),
             (19, &b"0123456789abcdef"[..])
         );
-        assert!(seen.end.unwrap().is_close());
+        assert!(matches!(seen.end, Some(End::Close)));
     }
 
     #[test]
@@ -232,9 +197,9 @@ mod tests {
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
         let record = Record::default();
         record.ended(End::of(&io::ErrorKind::ConnectionReset.into()));
-        assert!(record.seen().end.unwrap().is_reset());
+        assert!(matches!(record.seen().end, Some(End::Reset)));
         record.ended(End::of(&io::Error::new(io::ErrorKind::InvalidData, alert)));
-        record.ended(End::Eof);
+        record.ended(End::Close);
         assert!(matches!(record.seen().end, Some(End::Tls(_))));
     }
 }

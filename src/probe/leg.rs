@@ -474,7 +474,7 @@ impl<'a> Lines<'a> {
         stream: TcpStream,
     ) -> Passage {
         let mut passage = Passage::default();
-        let mut stream = Stream::Plain(stream);
+        let mut stream = Stream::from(stream);
         let wait = self.edges.wait;
         if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.scheme == "https") {
             let secured = self.client.tls.handshake(&proxy.host, stream, wait).await;
@@ -486,7 +486,7 @@ impl<'a> Lines<'a> {
                 });
                 return passage;
             };
-            stream = Stream::Tls(Box::new(secure));
+            stream = Box::new(secure);
         }
         let Some(proxy) = proxy.filter(|_| endpoint.scheme == Scheme::Https) else {
             passage.stream = Some(stream);
@@ -514,9 +514,7 @@ impl<'a> Lines<'a> {
             &self.client.tls
         };
         let secured = tls.handshake(&endpoint.host, stream, self.edges.wait).await;
-        let state = secured
-            .stream
-            .map(|stream| State::Fresh(Stream::Tls(Box::new(stream))));
+        let state = secured.stream.map(|stream| State::Fresh(Box::new(stream)));
         (secured.tls, state)
     }
 

@@ -220,7 +220,7 @@ fn read_auth(auth: &str) -> Result<(String, Secret), &'static str> {
 }
 
 /// A string field; `null` and absence are the same to Go.
-fn string<'a>(
+pub(crate) fn string<'a>(
     fields: &'a Map<String, Value>,
     name: &str,
     of: &str,

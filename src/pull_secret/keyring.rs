@@ -28,16 +28,33 @@ pub struct LoadedSource {
 }
 
 impl LoadedSource {
+    /// A source of which nothing is read yet.
+    pub fn new(source: CredentialSource) -> Self {
+        Self {
+            source,
+            entries: Vec::new(),
+            problem: None,
+            lint: Vec::new(),
+            expiries: Vec::new(),
+        }
+    }
+
+    /// A source that gives nothing.
+    pub fn failed(source: CredentialSource, problem: SourceProblem) -> Self {
+        Self {
+            problem: Some(problem),
+            ..Self::new(source)
+        }
+    }
+
     /// Its keys alone, to be matched with images later: nothing secret is in it any more. What there is
     /// to say of users and passwords ([`source_evidence`]) has to be said before.
     #[must_use]
     pub fn hollow(&self) -> Self {
         Self {
-            source: self.source.clone(),
             entries: self.entries.iter().map(Entry::hollow).collect(),
             problem: self.problem.clone(),
-            lint: Vec::new(),
-            expiries: Vec::new(),
+            ..Self::new(self.source.clone())
         }
     }
 

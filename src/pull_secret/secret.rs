@@ -41,12 +41,8 @@ fn collect(document: &Value, path: &str, secrets: &mut Vec<LoadedSource>, depth:
     match text(object, "kind") {
         Some("Secret") => secrets.push(read_secret(object, path)),
         Some("List" | "SecretList") if depth > 0 => {
-            for item in object
-                .get("items")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            let items = object.get("items").and_then(Value::as_array);
+            for item in items.into_iter().flatten() {
                 collect(item, path, secrets, depth - 1);
             }
         }
@@ -58,17 +54,11 @@ fn collect(document: &Value, path: &str, secrets: &mut Vec<LoadedSource>, depth:
 fn read_secret(secret: &Map<String, Value>, path: &str) -> LoadedSource {
     let metadata = secret.get("metadata").and_then(Value::as_object);
     let of = |name| metadata.and_then(|m| text(m, name)).map(printable);
-    let mut loaded = LoadedSource {
-        source: CredentialSource::SecretFile {
-            path: printable(path),
-            namespace: of("namespace"),
-            name: of("name").unwrap_or_default(),
-        },
-        entries: Vec::new(),
-        problem: None,
-        lint: Vec::new(),
-        expiries: Vec::new(),
-    };
+    let mut loaded = LoadedSource::new(CredentialSource::SecretFile {
+        path: printable(path),
+        namespace: of("namespace"),
+        name: of("name").unwrap_or_default(),
+    });
     let annotation = metadata
         .and_then(|m| m.get("annotations")?.as_object())
         .and_then(|annotations| text(annotations, lint::SWR_EXPIRY));
@@ -150,17 +140,12 @@ fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
 }
 
 fn nameless(path: &str, problem: SourceProblem) -> LoadedSource {
-    LoadedSource {
-        source: CredentialSource::SecretFile {
-            path: printable(path),
-            namespace: None,
-            name: String::new(),
-        },
-        entries: Vec::new(),
-        problem: Some(problem),
-        lint: Vec::new(),
-        expiries: Vec::new(),
-    }
+    let source = CredentialSource::SecretFile {
+        path: printable(path),
+        namespace: None,
+        name: String::new(),
+    };
+    LoadedSource::failed(source, problem)
 }
 
 fn malformed(reason: String) -> SourceProblem {

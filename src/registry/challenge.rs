@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
-use url::{Host as UrlHost, Url};
+use url::Url;
 
-use crate::model::endpoint::{Endpoint, Scheme};
+use crate::model::endpoint::{Endpoint, Host, Scheme};
 use crate::model::evidence::Challenge;
 use crate::model::fault::Distrust;
 use crate::redact::Scrubber;
@@ -104,15 +104,9 @@ pub fn distrust(url: &Url, found_at: &Endpoint) -> Option<Distrust> {
     let Some(to) = Endpoint::of(url) else {
         return Some(Distrust::NotAServer);
     };
-    let from_address = match found_at.host {
-        crate::model::endpoint::Host::Address(address) => Some(address),
-        crate::model::endpoint::Host::Name(_) => None,
-    };
-    let by_host = match url.host() {
-        None => Some(Distrust::NotAServer),
-        Some(UrlHost::Ipv4(address)) => distrust_from(address.into(), from_address, found_at),
-        Some(UrlHost::Ipv6(address)) => distrust_from(address.into(), from_address, found_at),
-        Some(UrlHost::Domain(name)) => {
+    let by_host = match &to.host {
+        Host::Address(address) => distrust_from(*address, found_at),
+        Host::Name(name) => {
             (is_localhost(name) && !on_loopback(found_at)).then_some(Distrust::Loopback)
         }
     };
@@ -130,17 +124,13 @@ pub fn distrust_address(address: IpAddr, found_from: IpAddr) -> Option<Distrust>
     (kind == Distrust::NotAServer || class(found_from) != Some(kind)).then_some(kind)
 }
 
-fn distrust_from(
-    address: IpAddr,
-    found_from: Option<IpAddr>,
-    found_at: &Endpoint,
-) -> Option<Distrust> {
+fn distrust_from(address: IpAddr, found_at: &Endpoint) -> Option<Distrust> {
     if on_loopback(found_at) && class(address) == Some(Distrust::Loopback) {
         return None;
     }
-    match found_from {
-        Some(found_from) => distrust_address(address, found_from),
-        None => class(address),
+    match found_at.host {
+        Host::Address(found_from) => distrust_address(address, found_from),
+        Host::Name(_) => class(address),
     }
 }
 
@@ -162,8 +152,8 @@ fn class(address: IpAddr) -> Option<Distrust> {
 
 fn on_loopback(endpoint: &Endpoint) -> bool {
     match &endpoint.host {
-        crate::model::endpoint::Host::Address(address) => address.to_canonical().is_loopback(),
-        crate::model::endpoint::Host::Name(name) => is_localhost(name),
+        Host::Address(address) => address.to_canonical().is_loopback(),
+        Host::Name(name) => is_localhost(name),
     }
 }
 

@@ -131,9 +131,6 @@ pub struct Entry {
 /// # Errors
 /// When containerd would refuse it or not know what to do with it.
 pub fn parse(body: &[u8], kind: Kind) -> Result<Manifest, ManifestFault> {
-    let malformed = |reason: &str| ManifestFault::Malformed {
-        reason: reason.to_owned(),
-    };
     let document: Document =
         serde_json::from_slice(body).map_err(|error| malformed(&no_json(&error)))?;
     if document.fs_layers.is_some() {
@@ -189,15 +186,13 @@ fn no_json(error: &serde_json::Error) -> String {
 fn of_type<T: serde::de::DeserializeOwned>(
     value: Option<serde_json::Value>,
 ) -> Result<Option<T>, ManifestFault> {
-    match value {
-        None | Some(serde_json::Value::Null) => Ok(None),
-        Some(value) => {
-            serde_json::from_value(value)
-                .map(Some)
-                .map_err(|error| ManifestFault::Malformed {
-                    reason: no_json(&error),
-                })
-        }
+    let value = value.unwrap_or_default();
+    serde_json::from_value(value).map_err(|error| malformed(&no_json(&error)))
+}
+
+fn malformed(reason: &str) -> ManifestFault {
+    ManifestFault::Malformed {
+        reason: reason.to_owned(),
     }
 }
 
@@ -280,9 +275,7 @@ pub fn sha256(body: &[u8]) -> String {
 /// # Errors
 /// When it has another, or the digest is none that we can compute.
 pub fn verify(body: &[u8], expected: &str) -> Result<(), ManifestFault> {
-    check_digest(expected).map_err(|error| ManifestFault::Malformed {
-        reason: printable(&error.to_string()),
-    })?;
+    check_digest(expected).map_err(|error| malformed(&printable(&error.to_string())))?;
     let (name, algorithm) = match expected.split_once(':') {
         Some(("sha512", _)) => ("sha512", &digest::SHA512),
         Some(("sha384", _)) => ("sha384", &digest::SHA384),
@@ -335,13 +328,17 @@ pub fn witness(layers: &[Descriptor]) -> Option<&Descriptor> {
 
 /// What a machine of this platform runs, best first.
 fn acceptable(wanted: &Platform) -> Vec<Platform> {
-    let mut list = vec![normal(
+    let mut list = vec![Platform::normalised(
         &wanted.os,
         &wanted.architecture,
         wanted.variant.as_deref(),
     )];
     let mut add = |architecture: &str, variant: Option<String>| {
-        list.push(normal(&wanted.os, architecture, variant.as_deref()));
+        list.push(Platform::normalised(
+            &wanted.os,
+            architecture,
+            variant.as_deref(),
+        ));
     };
     let wanted_variant = wanted.variant.as_deref();
     match wanted.architecture.as_str() {
@@ -391,10 +388,6 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
     list
 }
 
-fn normal(os: &str, architecture: &str, variant: Option<&str>) -> Platform {
-    Platform::normalised(os, architecture, variant)
-}
-
 /// 3 for `v3`. Levels and versions have one or two digits.
 fn number(variant: Option<&str>) -> Option<u8> {
     let variant = variant?;
@@ -426,11 +419,8 @@ fn present<'de, D: serde::Deserializer<'de>>(
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawDescriptor {
-    #[serde(default)]
     media_type: Option<String>,
-    #[serde(default)]
     digest: Option<String>,
-    #[serde(default)]
     size: Option<i64>,
     urls: Option<Vec<String>>,
     platform: Option<RawPlatform>,
@@ -470,7 +460,7 @@ impl RawDescriptor {
                 // What says no system is taken to be for the node's own.
                 let os = if p.os.is_empty() { "linux" } else { &p.os };
                 let variant = p.variant.map(|v| printable(&v));
-                normal(
+                Platform::normalised(
                     &printable(os),
                     &printable(&p.architecture),
                     variant.as_deref(),

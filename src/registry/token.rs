@@ -10,7 +10,7 @@ use url::form_urlencoded::Serializer;
 
 use crate::model::evidence::{Access, Grant};
 use crate::model::fault::{HttpFault, TokenFault};
-use crate::pull_secret::docker_config::field;
+use crate::pull_secret::docker_config::{field, string};
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::jwt;
 use crate::redact::{Scrubber, Secret};
@@ -207,11 +207,7 @@ fn malformed(reason: &str) -> TokenFault {
 
 /// A string field; `null` is absent. containerd refuses the whole answer for another type.
 fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, TokenFault> {
-    match field(fields, name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(malformed(&format!("'{name}' is no string"))),
-    }
+    string(fields, name, "").map_err(|reason| malformed(&reason))
 }
 
 /// Seconds. A negative number is as good as none; quotes or a fraction make containerd refuse the

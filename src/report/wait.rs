@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, render};
 use super::{Report, Tool, said};
-use crate::model::units::{Took, seconds};
+use crate::model::units::{Seconds, Took};
 
 /// What `wait -o json` prints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -19,8 +19,7 @@ pub struct WaitDocument {
     pub image: String,
     /// The EIP is there, where one is wanted, and a pull would succeed.
     pub is_open: bool,
-    #[serde(rename = "waited_seconds", with = "seconds")]
-    #[schemars(with = "f64")]
+    #[serde(rename = "waited_seconds", with = "Seconds")]
     pub waited: Duration,
     pub walks: u32,
     pub eip: Eip,

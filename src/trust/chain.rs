@@ -77,13 +77,18 @@ impl Case<'_> {
             Key::Rsa(_) | Key::Ec { .. } | Key::Ed25519(_) => Ok(is_root),
             Key::MlDsa if self.build.knows_ml_dsa() => {
                 doubts.push("a key for ML-DSA was not looked at");
-                if self.hopeful {
-                    Ok(is_root)
-                } else {
-                    Err(Refusal::at(Fault::Key, leaf.place))
-                }
+                self.hoped(Fault::Key, leaf.place).map(|()| is_root)
             }
             _ => Err(Refusal::at(Fault::Key, leaf.place)),
+        }
+    }
+
+    /// What is in doubt is taken by a hopeful one, and refused otherwise.
+    fn hoped(&self, fault: Fault, place: Place) -> Result<(), Refusal> {
+        if self.hopeful {
+            Ok(())
+        } else {
+            Err(Refusal::at(fault, place))
         }
     }
 
@@ -310,11 +315,7 @@ impl<'a> Search<'a, '_> {
             Checked::Refused(reason) => Err(Refusal::at(Fault::Signature(reason), child.place)),
             Checked::Unknown(reason) => {
                 self.doubts.push(reason);
-                if self.case.hopeful {
-                    Ok(())
-                } else {
-                    Err(Refusal::at(Fault::Signature(reason), child.place))
-                }
+                self.case.hoped(Fault::Signature(reason), child.place)
             }
         }
     }
@@ -340,12 +341,8 @@ impl<'a> Search<'a, '_> {
                 }
                 Allowed::Unknown(reason) => {
                     self.doubts.push(reason);
-                    if !self.case.hopeful {
-                        return Err(Refusal::at(
-                            Fault::NotPermitted(reason.to_owned()),
-                            parent.place,
-                        ));
-                    }
+                    let fault = Fault::NotPermitted(reason.to_owned());
+                    self.case.hoped(fault, parent.place)?;
                 }
             }
         }

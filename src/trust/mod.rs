@@ -39,23 +39,18 @@ pub enum Verdict {
 /// Judges `chain`, in DER, the server's own certificate first, for `host` at `now` (seconds since
 /// 1970) by the rules of `builds`.
 pub fn verify(pool: &Pool, chain: &[&[u8]], host: &str, now: i64, builds: &[GoBuild]) -> Verdict {
+    let unreadable = |reason, index| {
+        Verdict::Refused(Refusal::at(Fault::Unreadable(reason), Place::Sent(index)))
+    };
     let mut sent = Vec::new();
     for (index, der) in chain.iter().enumerate() {
         match Certificate::parse(der) {
             Ok(certificate) => sent.push(certificate),
-            Err(reason) => {
-                return Verdict::Refused(Refusal::at(
-                    Fault::Unreadable(reason),
-                    Place::Sent(index),
-                ));
-            }
+            Err(reason) => return unreadable(reason, index),
         }
     }
     if sent.is_empty() {
-        return Verdict::Refused(Refusal::at(
-            Fault::Unreadable("no certificate was sent"),
-            Place::Sent(0),
-        ));
+        return unreadable("no certificate was sent", 0);
     }
     let said: Vec<(&GoBuild, Verdict)> = builds
         .iter()

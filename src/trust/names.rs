@@ -164,11 +164,7 @@ impl Subtrees {
                 .ok_or(INVALID)?
                 .element()
                 .ok_or(INVALID)?;
-            let text = || {
-                let is_ascii = base.content.is_ascii();
-                let text = std::str::from_utf8(base.content).ok().filter(|_| is_ascii);
-                text.ok_or("invalid constraint value")
-            };
+            let text = || ascii(base.content).ok_or("invalid constraint value");
             match base.tag {
                 0x81 | 0x86 => {
                     text()?;
@@ -197,6 +193,12 @@ impl Subtrees {
 }
 
 /// Ones, then zeros.
+fn ascii(text: &[u8]) -> Option<&str> {
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|text| text.is_ascii())
+}
+
 fn is_mask(mask: &[u8]) -> bool {
     let ones: u32 = mask.iter().map(|b| b.leading_ones()).sum();
     let all: u32 = mask.iter().map(|b| b.count_ones()).sum();
@@ -258,11 +260,7 @@ impl AlternativeNames {
         };
         while !list.is_empty() {
             let name = list.element().ok_or(INVALID)?;
-            let text = || {
-                let is_ascii = name.content.is_ascii();
-                let text = std::str::from_utf8(name.content).ok().filter(|_| is_ascii);
-                text.ok_or(MALFORMED)
-            };
+            let text = || ascii(name.content).ok_or(MALFORMED);
             match name.tag {
                 0x81 => {
                     text()?;

@@ -8,37 +8,50 @@ pub enum Place {
 }
 
 /// What is wrong with the certificate at a [`Place`].
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// Go can't read it, or takes no key like its.
+    #[error("{0}")]
     Unreadable(&'static str),
     /// An extension that is critical and unknown.
+    #[error("it has a critical extension that Go does not know")]
     CriticalExtension,
+    #[error("it has expired")]
     Expired,
+    #[error("it is not valid yet")]
     NotYetValid,
     /// It is not for the host.
+    #[error("it is not for this name")]
     Name,
     /// Nobody who may have signed it is a root, or was sent.
-    UnknownAuthority {
-        hint: Option<Hint>,
-    },
+    #[error("{}", hint.as_ref().map_or(NOBODY.to_owned(), |hint| hint.fault.to_string()))]
+    UnknownAuthority { hint: Option<Hint> },
     /// It may not sign others.
+    #[error("{0}")]
     MayNotSign(&'static str),
     /// More authorities are below it than its path length lets be.
+    #[error("more authorities are below it than its path length allows")]
     PathTooLong,
     /// Its name constraints do not let a name below be.
+    #[error("its name constraints do not allow it: {0}")]
     NotPermitted(String),
     /// It has the name of the issuer, and did not sign.
+    #[error("it has the issuer's name and another key")]
     OtherKey,
     /// Its signature is of a kind that Go does not take.
+    #[error("{0}")]
     Signature(&'static str),
     /// Go gives up.
+    #[error("more signatures than Go checks would have to be checked")]
     TooManyChecks,
     /// It is for other purposes than a server's.
+    #[error("it is not for servers (extended key usage)")]
     Purpose,
     /// The policies of certificates.
+    #[error("the policies of its certificates do not fit")]
     Policies,
     /// No key for TLS.
+    #[error("its key is of a kind that TLS does not use")]
     Key,
 }
 
@@ -62,25 +75,4 @@ impl Refusal {
     }
 }
 
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Unreadable(reason) | Self::MayNotSign(reason) | Self::Signature(reason) => reason,
-            Self::CriticalExtension => "it has a critical extension that Go does not know",
-            Self::Expired => "it has expired",
-            Self::NotYetValid => "it is not valid yet",
-            Self::Name => "it is not for this name",
-            Self::UnknownAuthority { hint: None } => "nobody who may have signed it is trusted",
-            Self::UnknownAuthority { hint: Some(hint) } => return hint.fault.fmt(f),
-            Self::PathTooLong => "more authorities are below it than its path length allows",
-            Self::NotPermitted(reason) => {
-                return write!(f, "its name constraints do not allow it: {reason}");
-            }
-            Self::OtherKey => "it has the issuer's name and another key",
-            Self::TooManyChecks => "more signatures than Go checks would have to be checked",
-            Self::Purpose => "it is not for servers (extended key usage)",
-            Self::Policies => "the policies of its certificates do not fit",
-            Self::Key => "its key is of a kind that TLS does not use",
-        })
-    }
-}
+const NOBODY: &str = "nobody who may have signed it is trusted";

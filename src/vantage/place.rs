@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::means::Means;
 use super::{ClusterTold, look_around};
-use crate::config::{FamilyWish, Network};
+use crate::config::Network;
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials::node::NodeCredentials;
 use crate::model::vantage::{NetworkView, Unseen, UnseenBecause, Vantage};
@@ -95,11 +95,7 @@ impl Place {
         } = loaded;
         Ok(Self {
             resolver,
-            families: match network.families {
-                FamilyWish::Both => Families::Both,
-                FamilyWish::Ipv4 => Families::V4Only,
-                FamilyWish::Ipv6 => Families::V6Only,
-            },
+            families: network.families,
             trust: BaseTrust::new(store, roots),
             node_credentials: NodeCredentials {
                 docker_config: network.kubelet_docker_config.clone(),

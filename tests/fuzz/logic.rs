@@ -75,12 +75,12 @@ pub(crate) fn reference(data: &[u8]) {
                     let is_same = matches!(again, Err(ReferenceError::UpperCase { .. }));
                     assert!(!is_same, "{text:?}: {fix:?}");
                 }
-                ReferenceError::EmptyTag { fix } => {
+                ReferenceError::EmptyTag(fix) => {
                     let again = fix.parse::<Reference>();
-                    let is_same = matches!(again, Err(ReferenceError::EmptyTag { .. }));
+                    let is_same = matches!(again, Err(ReferenceError::EmptyTag(_)));
                     assert!(!is_same, "{text:?}: {fix:?}");
                 }
-                ReferenceError::Whitespace { fix } => {
+                ReferenceError::Whitespace(fix) => {
                     assert!(!fix.contains(char::is_whitespace), "{text:?}: {fix:?}");
                 }
                 _ => {}

@@ -12,7 +12,7 @@ use tokio::time::Instant;
     Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(transparent)]
-pub struct Moment(#[serde(with = "crate::model::units::seconds")] pub Duration);
+pub struct Moment(#[serde(with = "crate::model::units::Seconds")] pub Duration);
 
 impl Moment {
     #[must_use]

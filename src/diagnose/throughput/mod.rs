@@ -18,7 +18,7 @@ use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::Evidence;
 use crate::model::path::{EipOf, PathClass};
 use crate::model::transfer::{StageKind, Transfer, TransferEnd};
-use crate::model::units::optional_seconds;
+use crate::model::units::OptionalSeconds;
 use crate::model::vantage::NetworkView;
 use fit::Fit;
 use limit::{Bound, Known};
@@ -33,14 +33,20 @@ pub struct Throughput {
     /// By all streams that containerd would have.
     pub all: Option<Rate>,
     /// Small requests took so long while nothing else went on: the best of them.
-    #[serde(rename = "idle_latency_seconds", with = "optional_seconds")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<f64>")]
+    #[serde(
+        rename = "idle_latency_seconds",
+        with = "OptionalSeconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub idle_latency: Option<Duration>,
     /// And while layers came: the median.
-    #[serde(rename = "loaded_latency_seconds", with = "optional_seconds")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<f64>")]
+    #[serde(
+        rename = "loaded_latency_seconds",
+        with = "OptionalSeconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub loaded_latency: Option<Duration>,
     /// Why these rates do not count as what the way gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,13 +10,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::op::{self, Edns, Header, Message, MessageType, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use nix::errno::Errno;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
@@ -32,13 +34,18 @@ use crate::model::resolve::{
 use crate::model::step::Step;
 use crate::model::text::clean;
 
-/// Which addresses are wanted.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+// Which addresses are wanted; the documentation comment is what the configuration's schema says.
+/// `network.families`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "FamilyWish")]
 pub enum Families {
-    V4Only,
-    V6Only,
     #[default]
     Both,
+    #[serde(rename = "ipv4")]
+    V4Only,
+    #[serde(rename = "ipv6")]
+    V6Only,
 }
 
 impl Families {
@@ -118,12 +125,8 @@ fn without_asking<'a>(
         if addresses.is_empty() {
             return Known::Result(Err(DnsFault::NoData));
         }
-        let name = match host {
-            Host::Address(address) => address.to_string(),
-            Host::Name(name) => name.clone(),
-        };
         Known::Result(Ok(Resolution {
-            name,
+            name: host.bare(),
             addresses,
             cnames: Vec::new(),
             source,
@@ -271,16 +274,12 @@ impl Survey<'_> {
     /// Would Go look at the next name after this one? Told as soon as it is likely: a server that
     /// does not answer must not use up the time of the names that are still to come.
     fn goes_on_after(&self, name: usize, record: &Asked) -> bool {
-        let asked = || {
-            record
-                .range(first_of(name)..first_of(name + 1))
-                .map(|(place, query)| (place.family, query.as_ref()))
-        };
+        let asked = || asked_for(name, record);
         if asked().all(|(_, query)| query.is_some()) {
             return !self.has_addresses(name, record);
         }
         let said = |family: usize, fault: &DnsFault| {
-            asked().any(|(of, query)| of == family && query.and_then(fault_of_query) == Some(fault))
+            asked().any(|(at, query)| at.family == family && fault_of(query) == Some(fault))
         };
         let families = || 0..self.families.len();
         asked().all(|(_, query)| query.is_none_or(|q| q.outcome.done().is_none()))
@@ -291,11 +290,7 @@ impl Survey<'_> {
     /// The name that Go would have its addresses from, once no answer can change that.
     fn answering(&self, begun: usize, record: &Asked) -> Option<usize> {
         (0..begun)
-            .take_while(|name| {
-                record
-                    .range(first_of(*name)..first_of(name + 1))
-                    .all(|(_, query)| query.is_some())
-            })
+            .take_while(|name| asked_for(*name, record).all(|(_, query)| query.is_some()))
             .find(|name| self.has_addresses(*name, record))
     }
 
@@ -309,8 +304,7 @@ impl Survey<'_> {
     /// answered by an error; the same error a moment later tells nothing new.
     fn again(&self, place: Place, record: &Asked) -> Vec<Place> {
         let attempt = || {
-            record
-                .range(first_of(place.name)..first_of(place.name + 1))
+            asked_for(place.name, record)
                 .filter(|(p, _)| p.family == place.family && p.attempt == place.attempt)
         };
         if place.attempt + 1 >= self.config.attempts
@@ -324,9 +318,7 @@ impl Survey<'_> {
             return Vec::new();
         }
         attempt()
-            .filter(|(_, query)| {
-                query.as_ref().and_then(fault_of_query) == Some(&DnsFault::Timeout)
-            })
+            .filter(|(_, query)| fault_of(*query) == Some(&DnsFault::Timeout))
             .map(|(p, _)| Place {
                 attempt: p.attempt + 1,
                 ..*p
@@ -337,24 +329,19 @@ impl Survey<'_> {
 
 fn walk_of(name: usize, family: usize, record: &Asked) -> Walk<'_> {
     walk(
-        record
-            .range(first_of(name)..first_of(name + 1))
+        asked_for(name, record)
             .filter(|(place, _)| place.family == family)
-            .filter_map(|(_, query)| query.as_ref()),
+            .filter_map(|(_, query)| query),
     )
 }
 
-fn first_of(name: usize) -> Place {
-    Place {
-        name,
-        attempt: 0,
-        server: 0,
-        family: 0,
-    }
+fn asked_for(name: usize, record: &Asked) -> impl Iterator<Item = (&Place, Option<&Query>)> {
+    let of_name = record.iter().filter(move |(place, _)| place.name == name);
+    of_name.map(|(place, query)| (place, query.as_ref()))
 }
 
-fn fault_of_query(query: &Query) -> Option<&DnsFault> {
-    query.outcome.fault()
+fn fault_of(query: Option<&Query>) -> Option<&DnsFault> {
+    query?.outcome.fault()
 }
 
 // ---- what Go would make of it -------------------------------------------------------------------
@@ -574,12 +561,7 @@ async fn over_udp(
 ) -> Result<Reply, DnsFault> {
     let mut stray = None;
     let exchange = async {
-        let any: IpAddr = if server.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        let socket = UdpSocket::bind((any, 0)).await?;
+        let socket = UdpSocket::bind((order::unspecified(server.ip()), 0)).await?;
         socket.connect(server).await?;
         socket.send(&question.packet).await?;
         let mut buffer = [0; LARGEST_DATAGRAM as usize];

@@ -588,29 +588,26 @@ impl State<'_> {
             "{} names Secret {secret}, and no server key of it matches an image of {whose}",
             self.who()
         ));
-        match &near {
-            Some((image, nearest)) => {
-                let (key, rule) = (&nearest.credential.key, &nearest.rule);
-                draft.shown_by(image);
-                draft.fact(format!(
-                    "the nearest key, '{key}', for {}: {rule}",
-                    image.image
-                ));
-                draft.hint = mend_key(namespace, secret, image, nearest);
-            }
-            None => {
-                let keys: Vec<String> = rules.into_iter().map(|rule| rule.credential.key).collect();
-                draft.fact(if keys.is_empty() {
-                    "it has no server key at all".to_owned()
-                } else {
-                    format!("its keys are for other registries: {}", listed(&keys))
-                });
-                let first = self.unserved.first();
-                let wanted = first.map_or("the images' registries", |image| domain(image));
-                draft.hint = format!(
-                    "Name a Secret with a login for {wanted} instead, or take {secret} out of imagePullSecrets."
-                );
-            }
+        if let Some((image, nearest)) = &near {
+            let (key, rule) = (&nearest.credential.key, &nearest.rule);
+            draft.shown_by(image);
+            draft.fact(format!(
+                "the nearest key, '{key}', for {}: {rule}",
+                image.image
+            ));
+            draft.hint = mend_key(namespace, secret, image, nearest);
+        } else {
+            let keys: Vec<String> = rules.into_iter().map(|rule| rule.credential.key).collect();
+            draft.fact(if keys.is_empty() {
+                "it has no server key at all".to_owned()
+            } else {
+                format!("its keys are for other registries: {}", listed(&keys))
+            });
+            let first = self.unserved.first();
+            let wanted = first.map_or("the images' registries", |image| domain(image));
+            draft.hint = format!(
+                "Name a Secret with a login for {wanted} instead, or take {secret} out of imagePullSecrets."
+            );
         }
         self.weigh(&mut draft);
         self.add(secret, draft, drafts);

@@ -374,6 +374,7 @@ pub enum MatchRule {
     Empty,
 }
 
+#[expect(clippy::ref_option, reason = "a field, as thiserror gives it")]
 fn port(port: &Option<String>) -> String {
     let named = |port| format!("port {port}");
     port.as_ref().map_or_else(|| "no port".to_owned(), named)

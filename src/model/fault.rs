@@ -19,6 +19,7 @@ use super::text::titled;
 use super::units::Bytes;
 
 /// The value between two texts, or nothing where there is none.
+#[expect(clippy::ref_option, reason = "a field, as thiserror gives it")]
 fn between(before: &str, value: &Option<impl fmt::Display>, after: &str) -> String {
     let shown = |value| format!("{before}{value}{after}");
     value.as_ref().map_or_else(String::new, shown)

@@ -190,7 +190,7 @@ fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
 
 /// The paths in a module's code, but for its tests.
 fn paths(module: &str, text: &str, known: &BTreeSet<&str>) -> Paths {
-    let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+    let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
     assert!(
         !code.contains("super::super::"),
         "{module} reaches up twice"

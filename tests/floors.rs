@@ -76,7 +76,7 @@ fn a_circle_and_what_a_folder_hands_on_are_found() {
     let graph = Graph::of(&[
         (
             "a",
-            "mod b;\npub mod c;\npub use b::{One, deep::Two as Three};\nuse c::Four;",
+            "mod b;\npub mod c;\n#[cfg(test)]\nmod tests;\npub use b::{One, deep::Two as Three};\nuse c::Four;",
         ),
         ("a::b", "use super::c::{self, Five};"),
         ("a::c", "fn f() -> super::One { crate::d::go() }"),

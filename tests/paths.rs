@@ -22,7 +22,7 @@ use lab::netns::Netns;
 use metadata::{CANARY, Cloud, Facts};
 use pullpath::diagnose::Pull;
 use pullpath::diagnose::level::Confidence;
-use pullpath::diagnose::path::{LegPath, Reachability};
+use pullpath::diagnose::path::leg_path::{LegPath, Reachability};
 use pullpath::model::endpoint::Role;
 use pullpath::model::hops::Ended;
 use pullpath::model::network::{Metadata, MetadataSkip, Provider};

@@ -18,7 +18,7 @@ use crate::model::endpoint::{Endpoint, Role};
 use crate::model::fault::Phase;
 use catalogue::Cause;
 use level::{Confidence, Severity};
-use path::LegPath;
+use path::leg_path::LegPath;
 pub use rules::{
     docker_server, eip_annotation, judge as diagnose, nearest_key, secret, secret_for_image,
 };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::text::{Ink, Page, Style, count, render as render_report, render_why};
 use super::{Report, SCHEMA_VERSION, Tool, few, grouped};
 use crate::diagnose::level::Severity;
-use crate::diagnose::path::Reachability;
+use crate::diagnose::path::leg_path::Reachability;
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::secret::{SecretDocument, SecretReport};
 use super::{Report, few, listed, said};
 use crate::diagnose::level::Severity;
-use crate::diagnose::path::{Knob, LegPath, Reachability};
+use crate::diagnose::path::leg_path::{Knob, LegPath, Reachability};
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::throughput::rate::Rate;
 use crate::diagnose::{Finding, Pull};

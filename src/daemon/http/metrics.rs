@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use crate::daemon::store::summary::PhaseSummary;
 use crate::daemon::store::targets::{LeaseAccess, Rates, RegistryStats, TargetStore, Watched};
 use crate::diagnose::catalogue::Cause;
-use crate::diagnose::path::is_met;
+use crate::diagnose::path::leg_path::is_met;
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;

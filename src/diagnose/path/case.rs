@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::context::PathContext;
+use super::leg_path::{Candidate, Fact, Knob, Reachability};
 use super::ranges;
-use super::{Candidate, Fact, Knob, Place, Reachability};
 use crate::model::connect::{Connection, Dial};
 use crate::model::evidence::Leg;
 use crate::model::fault::TlsFault;
@@ -68,7 +69,7 @@ impl Judgement {
 
 /// One address of a leg, and all that bears on it.
 pub(super) struct Case<'a> {
-    pub(super) place: &'a Place<'a>,
+    pub(super) context: &'a PathContext<'a>,
     pub(super) leg: &'a Leg,
     /// The address whose class is asked for: behind NAT64, the IPv4 one.
     pub(super) address: IpAddr,
@@ -80,7 +81,7 @@ pub(super) struct Case<'a> {
 
 impl<'a> Case<'a> {
     pub(super) fn new(
-        place: &'a Place<'a>,
+        context: &'a PathContext<'a>,
         leg: &'a Leg,
         address: IpAddr,
         answers: Reachability,
@@ -90,7 +91,7 @@ impl<'a> Case<'a> {
         let dialled = |dial: &&Dial| dial.to.ip() == address;
         let (mut routes, mut dials) = (leg.routes.iter(), leg.connect.attempts.iter());
         Self {
-            place,
+            context,
             leg,
             address: embedded.as_ref().map_or(canonical, |(v4, _)| *v4),
             answers,
@@ -158,7 +159,7 @@ impl Case<'_> {
             says: format!("segments of {mss} bytes beside {beside}"),
             is_measured,
         };
-        let baseline = self.place.vantage.baseline.as_ref();
+        let baseline = self.context.vantage.baseline.as_ref();
         let near = baseline.and_then(|baseline| {
             let connection = baseline.outcome.done()?;
             let near_mss = connection.send_mss?;
@@ -189,7 +190,7 @@ impl Case<'_> {
     }
 
     pub(super) fn mapped(&self) -> Option<&MappedCidr> {
-        self.place.mapped(self.address)
+        self.context.mapped(self.address)
     }
 
     /// The prefix of an own interface that holds the address, where packets go there without a
@@ -205,7 +206,7 @@ impl Case<'_> {
         if has_gateway {
             return None;
         }
-        self.place
+        self.context
             .vantage
             .links
             .iter()
@@ -220,7 +221,7 @@ impl Case<'_> {
 
     /// What the cloud says of the VPC's ranges.
     pub(super) fn vpc_range(&self) -> Option<(IpNet, &'static str)> {
-        let facts = self.place.vantage.metadata.facts()?;
+        let facts = self.context.vantage.metadata.facts()?;
         let find = |nets: &[IpNet]| nets.iter().find(|n| n.contains(&self.address)).copied();
         find(&facts.vpc_cidrs)
             .map(|net| (net, "the VPC's range"))
@@ -236,7 +237,7 @@ impl Case<'_> {
         // The last is the destination itself, where that answers.
         let routers = trace.hops.iter().filter_map(|hop| hop.from);
         let told: Vec<IpAddr> = routers.filter(|from| *from != trace.to.ip()).collect();
-        let links = self.place.vantage.links.iter();
+        let links = self.context.vantage.links.iter();
         let own: Vec<IpNet> = links
             .flat_map(|link| &link.addresses)
             .filter_map(|net| IpNet::new(net.addr(), wide(net.addr())).ok())
@@ -400,7 +401,7 @@ pub(super) fn shown(mapped: &MappedCidr) -> String {
     )
 }
 
-impl Place<'_> {
+impl PathContext<'_> {
     /// The longest of the declared ranges that hold the address.
     fn mapped(&self, address: IpAddr) -> Option<&MappedCidr> {
         let cidrs = self.vantage.declared.cidrs.iter();

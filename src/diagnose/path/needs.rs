@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::advice;
 use super::case::Judgement;
-use super::{Knob, LegPath, Place, Reachability, advice, reachability};
+use super::context::PathContext;
+use super::leg_path::{Knob, LegPath, Reachability, reachability};
 use crate::model::evidence::Leg;
 use crate::model::fault::TcpFault;
 use crate::model::path::{IntranetKind, PathClass, Signal};
@@ -24,7 +26,7 @@ enum WayOut {
 }
 
 pub(super) fn add(
-    place: &Place<'_>,
+    context: &PathContext<'_>,
     leg: &Leg,
     address: IpAddr,
     judgement: &Judgement,
@@ -74,7 +76,7 @@ pub(super) fn add(
     }
     let class = path.class.unwrap_or(PathClass::PublicUnknown);
     if class.is_public() {
-        public(place, leg, address, path);
+        public(context, leg, address, path);
         return;
     }
     let needs: Vec<PathClass> = match class {
@@ -91,7 +93,7 @@ pub(super) fn add(
     };
     for class in needs {
         path.needs.insert(class);
-        let todo = advice::fix(class, place.vantage, leg.endpoint.port, judgement);
+        let todo = advice::fix(class, context.vantage, leg.endpoint.port, judgement);
         path.fix(class, todo);
     }
 }
@@ -114,9 +116,9 @@ fn fault_at(leg: &Leg, address: IpAddr) -> Option<&TcpFault> {
     of_address.or_else(|| leg.connect.outcome.fault())
 }
 
-fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
+fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
     let (family, port) = (Family::of(address), leg.endpoint.port);
-    match place.way_out(leg, family) {
+    match context.way_out(leg, family) {
         WayOut::Proven(says) => {
             path.score = path.score.max(0.6);
             path.fact(
@@ -125,7 +127,7 @@ fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
                     "{says}: this network has a way out, and what is closed is the way to this host"
                 ),
             );
-            let from = place.egress_addresses(family);
+            let from = context.egress_addresses(family);
             path.fix(
                 PathClass::PublicUnknown,
                 advice::far_firewall(address, port, &from),
@@ -139,11 +141,11 @@ fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
                     format!("another public host is not reached either: {host}"),
                 );
             }
-            out(place, leg, family, path);
+            out(context, leg, family, path);
         }
         WayOut::NotTried => {
-            let claims = place.claims(family);
-            if let Some(claim) = claims.first().filter(|_| place.speaks_for_machine()) {
+            let claims = context.claims(family);
+            if let Some(claim) = claims.first().filter(|_| context.speaks_for_machine()) {
                 path.score = 0.5;
                 path.fact(
                     Signal::Claim,
@@ -159,7 +161,7 @@ fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
                 );
             } else {
                 path.score = 0.4;
-                out(place, leg, family, path);
+                out(context, leg, family, path);
             }
             path.knobs.push(Knob::new("network.controls of --config: a public host or two that must answer tell a missing way out from a firewall before this one"));
         }
@@ -167,7 +169,7 @@ fn public(place: &Place<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
 }
 
 /// A way out is missing: each that there may be.
-fn out(place: &Place<'_>, leg: &Leg, family: Family, path: &mut LegPath) {
+fn out(context: &PathContext<'_>, leg: &Leg, family: Family, path: &mut LegPath) {
     // There is no SNAT for IPv6: an address is public, or it is not.
     let classes: &[PathClass] = match family {
         Family::V4 => &[PathClass::PublicSnat, PathClass::PublicEip],
@@ -175,12 +177,12 @@ fn out(place: &Place<'_>, leg: &Leg, family: Family, path: &mut LegPath) {
     };
     for class in classes {
         path.needs.insert(*class);
-        let todo = advice::way_out(*class, place.vantage, leg.endpoint.port);
+        let todo = advice::way_out(*class, context.vantage, leg.endpoint.port);
         path.fix(*class, todo);
     }
 }
 
-impl Place<'_> {
+impl PathContext<'_> {
     /// Of a leg's family: the legs, the controls, and those who have seen us.
     fn way_out(&self, leg: &Leg, family: Family) -> WayOut {
         if let Some((method, seen)) = self.seen_of(family).next() {

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::case::{Case, Judgement};
+use super::context::PathContext;
+use super::leg_path::{Candidate, Fact, Knob, Reachability};
 use super::ranges;
-use super::{Candidate, Confidence, Fact, Knob, Place, Reachability};
+use crate::diagnose::level::Confidence;
 use crate::model::endpoint::Host;
 use crate::model::network::{ClusterNetwork, EgressSeen, PodEip};
 use crate::model::path::{EipOf, PathClass, Signal};
@@ -43,7 +45,7 @@ pub(super) struct Claim {
     says: String,
 }
 
-impl Place<'_> {
+impl PathContext<'_> {
     /// The claims that hold for the network this probe is in: a pod's EIP is of no use to the node,
     /// whose network pulls.
     pub(super) fn claims(&self, family: Family) -> Vec<Claim> {
@@ -123,7 +125,7 @@ const EIP_COMES_WITHIN: Duration = Duration::from_mins(1);
 impl Case<'_> {
     fn egress(&self) -> Judgement {
         let family = self.family();
-        let place = self.place;
+        let context = self.context;
         if matches!(
             self.answers,
             Reachability::Unreachable | Reachability::NotTried | Reachability::Unresolved
@@ -133,12 +135,12 @@ impl Case<'_> {
                 format!("{} is a public address", self.address),
             );
         }
-        let seen: Vec<&(&str, EgressSeen)> = place.seen_of(family).collect();
+        let seen: Vec<&(&str, EgressSeen)> = context.seen_of(family).collect();
         let addresses: BTreeSet<IpAddr> = seen.iter().map(|(_, seen)| seen.address).collect();
         if let Some(direct) = self.direct(&addresses) {
             return direct;
         }
-        if place.waits_for_eip() {
+        if context.waits_for_eip() {
             let mut pending = Judgement::new(PathClass::PublicUnknown, 0.3).fact(
                 Signal::Claim,
                 "the pod asks for an EIP and has none yet; until it has, its packets may go by SNAT",
@@ -159,7 +161,7 @@ impl Case<'_> {
 
     /// The pod's EIP never came.
     fn undone_eip(&self, judgement: Judgement) -> Judgement {
-        if self.place.missing_eip().is_none() {
+        if self.context.missing_eip().is_none() {
             return judgement;
         }
         judgement.but(
@@ -203,8 +205,8 @@ impl Case<'_> {
         seen: &[&(&str, EgressSeen)],
         addresses: &BTreeSet<IpAddr>,
     ) -> Judgement {
-        let place = self.place;
-        let claims = place.claims(family);
+        let context = self.context;
+        let claims = context.claims(family);
         let list = joined(addresses);
         let methods: BTreeSet<&str> = seen.iter().map(|(method, _)| *method).collect();
         let says = format!("others see {list} ({})", joined(methods));
@@ -235,7 +237,7 @@ impl Case<'_> {
             }
             return eip;
         }
-        let known = &place.vantage.declared.snat_addresses;
+        let known = &context.vantage.declared.snat_addresses;
         if addresses.iter().all(|address| known.contains(address)) {
             let declared = format!("{list} is declared in network.snat_addresses");
             let mut snat = snat(0.95, says).fact(Signal::OperatorMap, declared);
@@ -249,7 +251,7 @@ impl Case<'_> {
         }
         let own_ports_changed = seen.iter().any(|(_, seen)| seen.port_was_changed());
         let in_pod = matches!(
-            place.vantage.network,
+            context.vantage.network,
             NetworkView::Pod | NetworkView::PodOrNode
         );
         if own_ports_changed {
@@ -280,27 +282,27 @@ impl Case<'_> {
 
     /// Somebody who must know says that there is no EIP here.
     fn says_that_there_is_none(&self) -> Option<Fact> {
-        let place = self.place;
-        let facts = place.vantage.metadata.facts();
+        let context = self.context;
+        let facts = context.vantage.metadata.facts();
         let told = facts.and_then(|facts| facts.public.as_ref());
-        if told.is_some_and(Vec::is_empty) && place.speaks_for_machine() {
+        if told.is_some_and(Vec::is_empty) && context.speaks_for_machine() {
             return Some(Fact::new(
                 Signal::Metadata,
                 "the metadata service says that this machine has no public address",
             ));
         }
-        let eip = place.vantage.pod_eip.as_ref()?;
+        let eip = context.vantage.pod_eip.as_ref()?;
         let is_pods =
-            place.has_own_address() && eip.wanted == Some(false) && eip.allocated.is_none();
+            context.has_own_address() && eip.wanted == Some(false) && eip.allocated.is_none();
         let says = format!("by {} the pod has no EIP", eip.source);
         is_pods.then(|| Fact::new(Signal::Claim, says))
     }
 
     /// Nobody was asked what they see: by what is said of this place.
     fn by_claims(&self, family: Family) -> Judgement {
-        let place = self.place;
-        let claims = place.claims(family);
-        let holds = |claim: &&Claim| claim.of == EipOf::Pod || place.speaks_for_machine();
+        let context = self.context;
+        let claims = context.claims(family);
+        let holds = |claim: &&Claim| claim.of == EipOf::Pod || context.speaks_for_machine();
         if let Some(claim) = claims.iter().find(holds) {
             let mut eip = Judgement::new(PathClass::PublicEip, 0.75)
                 .fact(Signal::Claim, claim.says.clone())
@@ -326,7 +328,7 @@ impl Case<'_> {
         );
         unknown.candidates = both();
         unknown.knobs.push(Knob::new(EGRESS_KNOB));
-        if !place.speaks_for_machine() && place.vantage.declared.cluster_network.is_none() {
+        if !context.speaks_for_machine() && context.vantage.declared.cluster_network.is_none() {
             unknown.knobs.push(Knob::new("network.cluster_network: whether the node translates its pods' packets, so that its EIP counts, or pods have addresses of the VPC"));
         }
         unknown

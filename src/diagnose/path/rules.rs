@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::case::{Case, Judgement, NEAR, SOME_WAY_OFF, Smaller, shown};
+use super::context::PathContext;
+use super::leg_path::{Candidate, Fact, Knob, Reachability};
 use super::public::judge as public_network;
 use super::ranges::{self, Purpose};
-use super::{Candidate, Confidence, Fact, Knob, Place, Reachability};
+use crate::diagnose::level::Confidence;
 use crate::model::evidence::Leg;
 use crate::model::network::{MappedClass, ProviderBy, RouteOutcome};
 use crate::model::path::{IntranetKind, PathClass, Signal};
@@ -33,12 +35,12 @@ const RULES: &[Rule] = &[
 
 /// The class of an address.
 pub(super) fn judge(
-    place: &Place<'_>,
+    context: &PathContext<'_>,
     leg: &Leg,
     address: IpAddr,
     answers: Reachability,
 ) -> Judgement {
-    let case = Case::new(place, leg, address, answers);
+    let case = Case::new(context, leg, address, answers);
     let mut judgement = RULES
         .iter()
         .find_map(|rule| rule(&case))
@@ -85,7 +87,7 @@ const IPVS_DEVICE: &str = "kube-ipvs0";
 
 /// A Service of the cluster.
 fn cluster_service(case: &Case<'_>) -> Option<Judgement> {
-    let vantage = case.place.vantage;
+    let vantage = case.context.vantage;
     let service = |score, says: String| {
         let new = Judgement::intranet(Some(IntranetKind::ClusterService), score);
         Some(new.fact(Signal::AddressRange, says))
@@ -220,7 +222,8 @@ fn range_of_the_vpc(case: &Case<'_>) -> Option<Judgement> {
 fn on_link(case: &Case<'_>) -> Option<Judgement> {
     let (link, net) = case.link()?;
     // docker0, cni0, virbr0: not the way to anybody else.
-    let is_own_bridge = link.kind.as_deref() == Some("bridge") && !case.place.is_uplink(&link.name);
+    let is_own_bridge =
+        link.kind.as_deref() == Some("bridge") && !case.context.is_uplink(&link.name);
     let (address, net, name) = (case.address, net.trunc(), &link.name);
     let (kind, says) = if is_own_bridge {
         let says =
@@ -242,7 +245,7 @@ fn provider_service(case: &Case<'_>) -> Option<Judgement> {
         host.ends_with(".myhuaweicloud.com") || host.ends_with(".otc.t-systems.com")
     };
     let host = case.leg.dialled().to_string();
-    if let Some(sign) = &case.place.vantage.provider
+    if let Some(sign) = &case.context.vantage.provider
         && let Some(range) = ranges::service(sign.provider, case.address)
     {
         let is_sure = sign.by != ProviderBy::NameServers || is_huaweis_name(&host);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{LegPath, Reachability, classify};
+use super::classify;
+use super::leg_path::{LegPath, Reachability};
 use crate::config::Config;
 use crate::diagnose::diagnose;
 use crate::diagnose::fixture::{self, done, failed, ms};
@@ -516,7 +517,7 @@ fn misses(wanted: &LegFile, path: &LegPath) -> Vec<String> {
             needs
         },
     );
-    let facts = |facts: &[super::Fact]| {
+    let facts = |facts: &[super::leg_path::Fact]| {
         let words: Vec<String> = facts.iter().map(|fact| fact.says.clone()).collect();
         words.join("\n")
     };

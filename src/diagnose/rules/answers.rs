@@ -1,6 +1,7 @@
 //! What the registry and its storage answered: `/v2/`, manifest, layer, limits.
 
-use super::{PULL_BY_HAND, TELL_US, at, auth, transport};
+use super::auth;
+use super::finding::{PULL_BY_HAND, TELL_US, at, transport};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use super::finding::{TELL_US, at, new, transport};
 use super::names::is_below;
-use super::{TELL_US, at, new, tls, transport};
+use super::tls;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -248,7 +249,7 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
             .fact(format!("the manifest, asked for in plain http: {fault}"))
             .hint(format!(
                 "If {} speaks TLS, name it with https:// in a hosts.toml: servers of TLS refuse plain http like that.",
-                super::server(evidence, Role::Registry)
+                super::finding::server(evidence, Role::Registry)
             )),
         _ if evidence.walk.ping.fault().is_none() => registry(Cause::RequestRefused)
             .fact(format!("the manifest: {fault}"))
@@ -307,7 +308,7 @@ fn by_get_alone(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Fi
             .fact("GET of the same, with another token: answered with success")
             .hint("Look at how long the tokens of its token service last, and whether all servers behind that name take them.");
     }
-    let server = super::server(evidence, Role::Registry);
+    let server = super::finding::server(evidence, Role::Registry);
     registry(Cause::HeadRefused)
         .fact(format!("HEAD of the manifest: {fault}"))
         .fact("GET of the same: answered with success")
@@ -362,7 +363,7 @@ fn not_asked(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Optio
             .fact("whether the tag is there can't be seen without a login")
             .hint(format!(
                 "Configure {} to answer requests without a login with 401 and WWW-Authenticate; until then docker pulls from it and containerd does not.",
-                super::server(evidence, Role::Registry)
+                super::finding::server(evidence, Role::Registry)
             )),
     )
 }

@@ -1,7 +1,8 @@
 //! Certificates: which one of a chain is at fault, and whose it is to mend.
 
+use super::finding::at;
+use super::in_force;
 use super::names::is_public_registry;
-use super::{at, in_force};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Confidence;

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::finding::{TELL_US, at};
 use super::paths::todo;
-use super::{TELL_US, at};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::{Finding, path};
 use crate::model::connect::Dial;

@@ -1,7 +1,7 @@
 //! Files that were changed after containerd started, which goes by what it read then: its CA bundle and its
 //! environment. config.toml is judged with the registry settings.
 
-use super::new;
+use super::finding::new;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::model::evidence::{Evidence, Leg};

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{judge, new};
+use super::finding::{Judge, new};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Failover, Finding, Pull};
@@ -66,7 +66,7 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
 }
 
 /// Hosts that are asked before the one that serves, and fail.
-pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>) {
+pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
     let decided = evidence.walk.serves_layers();
     for walk in &evidence.others {
         let Some(failed) = walk.failure() else {
@@ -151,7 +151,7 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
 }
 
 /// Of a host that failed here it is not known whether it would serve the image, or a part of it.
-pub(super) fn may_serve(evidence: &Evidence) -> bool {
+pub(super) fn may_serve(evidence: &Evidence, judge: Judge) -> bool {
     let is_open = |walk: &Walk| judge(&evidence.at(walk)).pull == Pull::Unknown;
     let mut others = evidence.others.iter();
     others.any(|walk| walk.failure().is_some() && is_open(walk))
@@ -266,7 +266,7 @@ fn cost_of_wait(walk: &Walk, what: &str, time: Duration) -> String {
 }
 
 /// What a pull would get if the mirror that serves failed.
-pub(super) fn failover(evidence: &Evidence) -> Option<Failover> {
+pub(super) fn failover(evidence: &Evidence, judge: Judge) -> Option<Failover> {
     let behind = evidence.behind.as_deref()?;
     let mirror = &evidence.walk;
     let head = behind.attempts.last().map(|attempt| &attempt.head);
@@ -285,13 +285,13 @@ pub(super) fn failover(evidence: &Evidence) -> Option<Failover> {
             fault: fault @ HttpFault::Status { .. },
             took,
         }) => (
-            decided(evidence, behind),
+            decided(evidence, behind, judge),
             format!("HEAD: {fault} in {}", Took(*took)),
         ),
         _ => {
             let failed = behind.failure();
             let words = failed.unwrap_or_else(|| "it was not asked to the end".to_owned());
-            (decided(evidence, behind), words)
+            (decided(evidence, behind, judge), words)
         }
     };
     let dial = mirror.host.dial_timeout.unwrap_or(DIAL);
@@ -308,14 +308,18 @@ pub(super) fn failover(evidence: &Evidence) -> Option<Failover> {
 }
 
 /// A host that failed would fail a pull as well, as far as can be told.
-fn decided(evidence: &Evidence, walk: &Walk) -> Option<bool> {
+fn decided(evidence: &Evidence, walk: &Walk, judge: Judge) -> Option<bool> {
     (judge(&evidence.at(walk)).pull == Pull::WouldFail).then_some(false)
 }
 
 /// Nothing is behind the mirror that would serve.
-pub(super) fn no_fallback(evidence: &Evidence) -> Option<Finding> {
+pub(super) fn no_fallback(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
+    findings.extend(unserved(evidence, judge));
+}
+
+fn unserved(evidence: &Evidence, judge: Judge) -> Option<Finding> {
     let behind = evidence.behind.as_deref()?;
-    let failover = failover(evidence).filter(|failover| failover.serves == Some(false))?;
+    let failover = failover(evidence, judge).filter(|failover| failover.serves == Some(false))?;
     let verdict = judge(&evidence.at(behind));
     let root = verdict.root();
     let mut finding = new(Cause::MirrorNoFallback).fact(format!(

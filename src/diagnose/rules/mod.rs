@@ -5,12 +5,16 @@ mod answers;
 mod auth;
 mod certificates;
 mod connection;
+mod finding;
 mod in_force;
 mod mirrors;
 mod names;
+mod outcome;
 mod paths;
 mod proxy;
 mod secrets;
+use finding::{Judge, new};
+use outcome::{is_complete, is_got_round, is_spared, leaves_undecided, pull, unnamed};
 #[cfg(test)]
 mod tests;
 mod throughput;
@@ -21,17 +25,14 @@ use std::iter;
 
 use super::catalogue::{Cause, Detected};
 use super::level::{Confidence, Severity};
-use super::path::{self, LegPath};
+use super::path;
+use super::path::leg_path::LegPath;
 use super::{Finding, Pull, Verdict};
-use crate::model::endpoint::Role;
 use crate::model::evidence::{ByRelease, Evidence, Leg};
-use crate::model::fault::{HttpFault, Phase, instant};
+use crate::model::fault::Phase;
 use crate::model::hosts::{HostsConfig, HostsEffect};
-use crate::model::step::{Skip, Step};
-use crate::model::text::titled;
 use crate::model::vantage::{NetworkView, Unseen};
-use crate::model::workload::Found;
-use Rule::{OfLeg, OfPath, Once, Whole};
+use Rule::{Beside, OfLeg, OfPath, Once, Whole};
 
 pub use auth::{docker_server, nearest_key};
 pub use secrets::{secret, secret_for_image};
@@ -47,6 +48,8 @@ enum Rule {
     Once(fn(&Evidence) -> Option<Finding>),
     /// All of it, for any number of them; or what was found so far.
     Whole(fn(&Evidence, &mut Vec<Finding>)),
+    /// The same, beside what the walk by another path comes to.
+    Beside(fn(&Evidence, &mut Vec<Finding>, Judge)),
 }
 
 const RULES: &[Rule] = &[
@@ -65,7 +68,7 @@ const RULES: &[Rule] = &[
     OfPath(paths::unexpected),
     Whole(paths::unmapped),
     Once(paths::stale_annotation),
-    OfLeg(proxy::closed),
+    Beside(proxy::closed),
     OfLeg(proxy::passed_by),
     OfLeg(tls::handshake),
     OfLeg(tls::large_hello),
@@ -98,12 +101,12 @@ const RULES: &[Rule] = &[
     Once(in_force::roots),
     Once(in_force::proxies),
     Whole(mirrors::settings),
-    Whole(mirrors::order),
+    Beside(mirrors::order),
     Whole(mirrors::insecure),
-    Once(mirrors::no_fallback),
+    Beside(mirrors::no_fallback),
     // Last: they look at whether anything else is wrong.
     Whole(workload::verification),
-    Whole(proxy::unneeded),
+    Beside(proxy::unneeded),
 ];
 
 /// Judges what was seen.
@@ -119,6 +122,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             OfPath(rule) => all.extend(paths.iter().filter_map(|path| rule(evidence, path))),
             Once(rule) => all.extend(rule(evidence)),
             Whole(rule) => rule(evidence, &mut all),
+            Beside(rule) => rule(evidence, &mut all, judge),
         }
     }
     let is_told = |finding: &Finding| finding.cause.entry().detected != Detected::Later;
@@ -154,7 +158,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         Pull::WouldFail => !evidence.walk.serves_layers(),
         Pull::Unknown => false,
     };
-    if may_serve && mirrors::may_serve(evidence) {
+    if may_serve && mirrors::may_serve(evidence, judge) {
         pull = Pull::Unknown;
     }
     if pull == Pull::WouldSucceed && is_spared(evidence) {
@@ -173,7 +177,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         findings,
         consequences,
         paths,
-        failover: mirrors::failover(evidence),
+        failover: mirrors::failover(evidence, judge),
         secrets: super::secrets::verdicts(evidence),
         unread: super::unread::layers(evidence),
         throughput: super::throughput::judge(evidence),
@@ -246,47 +250,6 @@ fn changed(evidence: &Evidence) -> impl Iterator<Item = String> {
         .chain(evidence.proxies.changed.iter().cloned())
 }
 
-/// What a leg failed at, and the pull did not: it went through all the same, or failed only later at
-/// something else.
-fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
-    let walk = &evidence.walk;
-    if finding.leg.is_none() {
-        return false;
-    }
-    if evidence.pulled == Some(true) {
-        // The transfer test reads further than that. What only ends early is taken up again by a pull.
-        let is_beyond = finding.phase == Some(Phase::Blob)
-            && walk.transfer.is_some()
-            && walk.blob.fault().is_none();
-        return !is_beyond || finding.cause == Cause::UnexpectedEof;
-    }
-    // Another host resolved the reference; whether a token was wanted later is in the content's fault.
-    let is_of_token = |fault: &HttpFault| {
-        matches!(
-            fault,
-            HttpFault::Unauthorized { .. } | HttpFault::Unreached { .. }
-        )
-    };
-    let manifest = match walk.manifest.fault() {
-        Some(crate::model::fault::ManifestFault::Http { fault }) => Some(fault),
-        _ => None,
-    };
-    let config = walk.config.as_ref().and_then(Step::fault);
-    let mut faults = [manifest, config, walk.blob.fault()].into_iter().flatten();
-    let head = walk
-        .attempts
-        .last()
-        .and_then(|attempt| attempt.head.fault());
-    // Where the host redirected the HEAD to can't be reached.
-    let is_of_head = matches!(head, Some(HttpFault::RedirectBlocked { phase, .. })
-        if finding.leg == Some(Role::Registry) && finding.phase == Some(*phase));
-    // What a host would have said to whom asks with a token that was withheld is not known.
-    let is_of_lost_token = finding.leg == Some(Role::Token)
-        && finding.cause != Cause::RealmUntrusted
-        && !faults.any(is_of_token);
-    walk.resolved_elsewhere && (is_of_head || is_of_lost_token)
-}
-
 /// A name may resolve otherwise where the pull is made.
 fn temper(evidence: &Evidence, finding: &mut Finding) {
     let is_names = finding.phase == Some(Phase::Resolve);
@@ -332,268 +295,4 @@ fn masks(root: &Finding, finding: &Finding) -> bool {
         && (root.leg == finding.leg || root.leg.is_none())
 }
 
-fn pull(evidence: &Evidence, findings: &[Finding]) -> Pull {
-    let mut critical = findings
-        .iter()
-        .filter(|f| f.severity == Severity::Critical)
-        .peekable();
-    if critical.peek().is_none() {
-        Pull::WouldSucceed
-    } else if critical.all(|finding| leaves_undecided(evidence, finding)) {
-        Pull::Unknown
-    } else {
-        Pull::WouldFail
-    }
-}
-
-fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
-    if finding.cause == Cause::SecretMissing && is_absent(evidence) {
-        return false;
-    }
-    // The node's own roots are seen, and there are none.
-    let is_known =
-        finding.cause == Cause::TlsNoRoots && !evidence.vantage.unseen.contains(&Unseen::NodeRoots);
-    (finding.cause.entry().leaves_undecided && !is_known)
-        // From files alone nobody knows what the cluster has; the API server does.
-        || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
-        // A walk that ended for no reason that is on record.
-        || (finding.cause == Cause::Unexplained && finding.phase.is_none())
-}
-
-/// The API server has no such Secret.
-fn is_absent(evidence: &Evidence) -> bool {
-    let sought = evidence.pods.iter().flat_map(|pod| &pod.secrets);
-    sought.into_iter().any(|one| one.found == Found::Absent)
-}
-
-/// The walk came to its end.
-fn is_complete(evidence: &Evidence) -> bool {
-    if evidence.pulled == Some(true) {
-        return true;
-    }
-    let walk = &evidence.walk;
-    let has_manifest = matches!(
-        walk.manifest,
-        Step::Done { .. }
-            | Step::Skipped {
-                reason: Skip::OtherHost
-            }
-    ) || evidence.manifest_elsewhere().is_some();
-    let has_config =
-        !matches!(walk.config, Some(Step::Failed { .. })) || evidence.config_elsewhere().is_some();
-    (has_manifest && has_config && walk.serves_layers()) || is_spared(evidence)
-}
-
-/// The walk was ended before what might count against a rate limit.
-fn is_spared(evidence: &Evidence) -> bool {
-    matches!(&evidence.walk.manifest, Step::Skipped { reason } if *reason == Skip::Spared)
-}
-
-/// A walk that ended early without any rule saying why: a defect of the rules, and said so.
-fn unnamed(evidence: &Evidence) -> Finding {
-    let failed = failed_steps(evidence);
-    let (leg, phase) = failed.first().map(|(leg, phase, _)| (*leg, *phase)).unzip();
-    let mut facts: Vec<String> = failed
-        .into_iter()
-        .map(|(leg, phase, fault)| format!("{leg} {phase}: {fault}"))
-        .collect();
-    if facts.is_empty() {
-        facts.push(
-            "the walk did not come to its end, and no phase is on record as failed".to_owned(),
-        );
-    }
-    Finding {
-        leg,
-        phase,
-        ..new(Cause::Unexplained).facts(facts).hint(TELL_US)
-    }
-}
-
-/// Every phase that failed, in the order of the walk.
-fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
-    let walk = &evidence.walk;
-    let mut failed = Vec::new();
-    let mut note = |leg, phase, words: Option<String>| {
-        failed.extend(words.map(|words| (leg, phase, words)));
-    };
-    for leg in &walk.legs {
-        note(leg.role, Phase::Resolve, leg.resolve.outcome.words());
-        note(leg.role, Phase::Connect, leg.connect.outcome.words());
-        let tunnel = leg.tunnel.as_ref().and_then(Step::words);
-        note(leg.role, Phase::Proxy, tunnel);
-        note(leg.role, Phase::Tls, leg.tls.outcome.words());
-    }
-    note(Role::Registry, Phase::Ping, walk.ping.words());
-    for attempt in &walk.attempts {
-        note(Role::Token, Phase::Token, attempt.token.words());
-        note(Role::Registry, Phase::Manifest, attempt.head.words());
-    }
-    note(Role::Registry, Phase::Manifest, walk.manifest.words());
-    let config = walk.config.as_ref().and_then(Step::words);
-    note(Role::Registry, Phase::Blob, config);
-    note(Role::Blob, Phase::Blob, walk.blob.words());
-    failed
-}
-
-/// The hint where this version knows nothing better.
-const TELL_US: &str =
-    "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers.";
-
 // ---- how rules make findings --------------------------------------------------------------------
-
-fn new(cause: Cause) -> Finding {
-    Finding {
-        cause,
-        severity: cause.entry().severity,
-        confidence: Confidence::High,
-        leg: None,
-        phase: None,
-        evidence: Vec::new(),
-        hint: String::new(),
-    }
-}
-
-fn at(cause: Cause, leg: Role, phase: Phase) -> Finding {
-    Finding {
-        leg: Some(leg),
-        phase: Some(phase),
-        ..new(cause)
-    }
-}
-
-impl Verdict {
-    /// What hinders the pull most.
-    fn root(&self) -> Option<&Finding> {
-        let mut findings = self.findings.iter();
-        findings.find(|finding| finding.severity == Severity::Critical)
-    }
-}
-
-impl Finding {
-    fn fact(mut self, fact: impl Into<String>) -> Self {
-        self.evidence.push(fact.into());
-        self
-    }
-
-    fn facts(mut self, facts: impl IntoIterator<Item = String>) -> Self {
-        self.evidence.extend(facts);
-        self
-    }
-
-    fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = hint.into();
-        self
-    }
-
-    fn severity(mut self, severity: Severity) -> Self {
-        self.severity = severity;
-        self
-    }
-
-    fn confidence(mut self, confidence: Confidence) -> Self {
-        self.confidence = confidence;
-        self
-    }
-}
-
-/// RFC 6585, 4; Docker Hub says it by its code as well.
-fn is_rate_limit(status: u16, code: Option<&str>) -> bool {
-    status == 429 || code.is_some_and(|code| code.eq_ignore_ascii_case("TOOMANYREQUESTS"))
-}
-
-/// The server of a leg, for hints: the last one, where redirects led through several.
-fn server(evidence: &Evidence, leg: Role) -> String {
-    evidence.legs_of(leg).last().map_or_else(
-        || format!("the {leg}'s server"),
-        |leg| leg.endpoint.to_string(),
-    )
-}
-
-/// What would tell, where this program can't.
-const PULL_BY_HAND: &str = "Pull the image once on the node by hand (`crictl pull IMAGE`) to see what containerd makes of it.";
-
-/// A page for people in place of content.
-fn page(evidence: &Evidence, title: Option<&str>, leg: Role, phase: Phase) -> Finding {
-    let server = server(evidence, leg);
-    at(Cause::NotARegistry, leg, phase)
-        .fact("a web page came in place of content")
-        .facts(title.map(|title| format!("it is {}", titled(title))))
-        .hint(format!(
-            "Open {server}/v2/ to see what answers there: a portal, a login page, or a path that is not the registry's. \
-             For a mirror whose registry is below another path, write `override_path = true` in its hosts.toml."
-        ))
-}
-
-/// The finding for an exchange that went wrong on the wire, or by a status that says nothing of
-/// credentials or content. `None` for the statuses whose meaning depends on what was asked.
-fn transport(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> Option<Finding> {
-    let server = server(evidence, leg);
-    let at_the_log = format!(
-        "Look at the log of {server}, and of the load balancer in front of it, for {}.",
-        instant(evidence.started)
-    );
-    let finding = match fault {
-        HttpFault::Status { status, code, retry_after, .. } if is_rate_limit(*status, code.as_deref()) => {
-            let wait = retry_after.as_ref().map_or_else(String::new, |after| format!(" The server says: retry after {after}."));
-            let limit = evidence.walk.rate_limit.as_ref();
-            at(Cause::RateLimited, leg, phase)
-                .facts(limit.and_then(|limit| Some(format!("limit {}, {} left", limit.limit?, limit.remaining?))))
-                .facts(limit.and_then(|limit| Some(format!("counted for {}", limit.source.as_ref()?))))
-                .hint(format!("Pull with an account that has a larger limit, or copy the image to a registry of your own.{wait}"))
-        }
-        HttpFault::Status { status: 500.., .. } => at(Cause::Registry5xx, leg, phase).hint(format!(
-            "Try again in some minutes; then give time and status to whoever runs {server}."
-        )),
-        // What a status means depends on what was asked; a host that can't be reached has a leg with its cause.
-        HttpFault::Status { .. }
-        | HttpFault::RedirectUntrusted { .. }
-        | HttpFault::RedirectBlocked { .. }
-        | HttpFault::Unreached { .. }
-        | HttpFault::Unauthorized { .. }
-        | HttpFault::NotAsked => return None,
-        HttpFault::Page { title } => return Some(page(evidence, title.as_deref(), leg, phase)),
-        HttpFault::WrongSize { .. } | HttpFault::WrongDigest { .. } => at(Cause::DigestMismatch, leg, phase)
-            .hint("Ask past any cache or proxy; if it stays, push the image again."),
-        HttpFault::NotUnpacked { .. } => at(Cause::LayerInvalid, leg, phase)
-            .hint(format!("Build and push {} again: its layers are not those that its configuration names.", evidence.reference)),
-        HttpFault::TooLarge { .. } if phase == Phase::Manifest => at(Cause::ManifestInvalid, leg, phase)
-            .hint("Push an image whose manifest is smaller: keep what is large in layers, not in annotations."),
-        HttpFault::Encoding { .. } | HttpFault::NotEncoded { .. } => at(Cause::ContentEncoding, leg, phase)
-            .hint(format!("Switch compression off for {server} in whatever stands in front of it.")),
-        HttpFault::EncodingUnread { .. }
-        | HttpFault::RequestLimit { .. }
-        | HttpFault::ResumedTooOften { .. }
-        | HttpFault::TooSlow { .. } => at(Cause::ProbeLimit, leg, phase).hint(PULL_BY_HAND),
-        HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(format!(
-            "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
-        )),
-        HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(at_the_log),
-        HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase)
-            .hint(format!("Push {} again with a current client, and check that it is an image.", evidence.reference)),
-        HttpFault::TlsAlert { alert, .. } => {
-            let host = evidence.legs_of(leg).last().map_or_else(|| server.clone(), |leg| leg.endpoint.host.to_string());
-            at(Cause::TlsAlert, leg, phase).hint(tls::alert_hint(*alert, &host))
-        }
-        HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
-            .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),
-        HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase == Phase::Ping => {
-            at(Cause::NotARegistry, leg, phase)
-                .confidence(Confidence::Medium)
-                .hint(format!("Ask the same host with `curl -i {server}/v2/` and see what answers."))
-        }
-        HttpFault::Malformed { .. } if phase < Phase::Blob => {
-            at(Cause::NotARegistry, leg, phase)
-                .confidence(Confidence::Low)
-                .hint(format!("Ask the same host with `curl -i {server}/v2/` and see what answers."))
-        }
-        HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase)
-            .hint("Correct the redirect in the registry, or in the load balancer in front of it."),
-        HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)
-            .confidence(Confidence::Medium)
-            .hint(format!("Let {server} take several connections of one client: a pull makes new ones for its second phase and for each layer in flight.")),
-        HttpFault::TooLarge { .. } | HttpFault::Other { .. } => {
-            at(Cause::Unexplained, leg, phase).hint(TELL_US)
-        }
-    };
-    Some(finding.fact(format!("{leg} {phase}: {fault}")))
-}

@@ -1,10 +1,11 @@
 //! What the class of a path says: a way that is missing, or not the one that was meant.
 
-use super::{at, new};
+use super::finding::{at, new};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
-use crate::diagnose::path::{self, LegPath, Reachability};
+use crate::diagnose::path;
+use crate::diagnose::path::leg_path::{LegPath, Reachability};
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
 use crate::model::network::{EgressSeen, EgressTrial};

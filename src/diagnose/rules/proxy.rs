@@ -1,7 +1,9 @@
 //! Proxies: one that does not open the way, and one that is passed by where it would.
 
 use super::certificates::{self, PULL_ON_THE_NODE};
-use super::{at, in_force, judge, new, pull, tls};
+use super::finding::{Judge, at, new};
+use super::outcome::pull;
+use super::{in_force, tls};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::{Finding, Pull};
@@ -14,7 +16,12 @@ use crate::model::text::joined;
 use crate::model::vantage::NetworkView;
 
 /// The proxy of a leg does not open the way to its server.
-pub(super) fn closed(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+pub(super) fn closed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
+    let legs = evidence.walk.legs.iter();
+    findings.extend(legs.filter_map(|leg| closed_at(evidence, leg, judge)));
+}
+
+fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
     let Way::Proxied { proxy } = &leg.way else {
         return None;
     };
@@ -40,9 +47,9 @@ pub(super) fn closed(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         finding = finding.facts(tls::facts(evidence, &of_proxy(leg), fault, cause));
     }
     if cause == Cause::ProxyMiss {
-        finding = compared(evidence, finding);
+        finding = compared(evidence, finding, judge);
     }
-    Some(finding.hint(hint(evidence, leg, proxy, phase)))
+    Some(finding.hint(hint(evidence, leg, proxy, phase, judge)))
 }
 
 /// The TLS with a leg's proxy, as that of a leg of its own.
@@ -77,7 +84,7 @@ fn failure(leg: &Leg) -> Option<(Phase, String)> {
 
 /// What the same walk without the proxy came to, if it was made. A proxy of containerd's own that does
 /// not open the way fails the pull, whatever is behind it.
-fn compared(evidence: &Evidence, finding: Finding) -> Finding {
+fn compared(evidence: &Evidence, finding: Finding, judge: Judge) -> Finding {
     let is_there = matches!(
         evidence.vantage.network,
         NetworkView::Node | NetworkView::Machine
@@ -97,7 +104,7 @@ fn compared(evidence: &Evidence, finding: Finding) -> Finding {
         .fact(format!("without the proxy the walk fails as well: {root}"))
 }
 
-fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase) -> String {
+fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase, judge: Judge) -> String {
     let host = &leg.endpoint.host;
     let fault = leg.tunnel.as_ref().and_then(Step::fault);
     let secured = leg.proxy_tls.as_ref();
@@ -192,7 +199,7 @@ pub(super) fn passed_by(_: &Evidence, leg: &Leg) -> Option<Finding> {
 
 /// A pull comes to its end by the proxy, and would without it: worth knowing, since a proxy bounds
 /// the speed.
-pub(super) fn unneeded(evidence: &Evidence, findings: &mut Vec<Finding>) {
+pub(super) fn unneeded(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
     let Some(direct) = evidence.direct.as_deref() else {
         return;
     };

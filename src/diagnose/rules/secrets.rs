@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::auth::{docker_server, is_of_password};
-use super::new;
+use super::finding::new;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};

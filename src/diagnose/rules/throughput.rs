@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::at;
+use super::finding::at;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};

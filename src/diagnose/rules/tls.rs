@@ -1,9 +1,10 @@
 //! TLS and clocks.
 
+use super::finding::alert_hint;
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificates::{self, Word};
-use super::{TELL_US, at, new};
+use super::finding::{TELL_US, at, new};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -127,16 +128,6 @@ pub(super) fn large_hello(_: &Evidence, leg: &Leg) -> Option<Finding> {
         finding = finding.confidence(Confidence::Medium);
     }
     Some(finding)
-}
-
-pub(super) fn alert_hint(alert: u8, host: &str) -> String {
-    match alert {
-        112 => format!("The server does not serve '{host}': check the host in the image's name."),
-        116 => "The server wants a client certificate: put `client` into hosts.toml.".to_owned(),
-        _ => format!(
-            "Look at the log of the TLS server at '{host}' for this alert; update it if it is old."
-        ),
-    }
 }
 
 /// Small segments tell lost large packets from a filter: `advmss` bounds what the peer sends, `mtu`

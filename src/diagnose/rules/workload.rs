@@ -1,6 +1,6 @@
 //! What the manifest of a pod says of its pull: Secrets, policy, the EIP it asks for.
 
-use super::new;
+use super::finding::new;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -199,7 +199,7 @@ pub(super) fn verification(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let critical = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Critical)
-        .filter(|finding| !super::is_got_round(evidence, finding));
+        .filter(|finding| !super::outcome::is_got_round(evidence, finding));
     let mut roots: Vec<&str> = critical.map(|finding| finding.cause.code()).collect();
     roots.dedup();
     if concerned.is_empty() || roots.is_empty() {

@@ -29,12 +29,12 @@ pub(super) struct Known {
 
 /// What bounds the rate, with evidence.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::diagnose) struct Bound {
-    pub(in crate::diagnose) cause: Cause,
-    pub(in crate::diagnose) confidence: Confidence,
-    pub(in crate::diagnose) facts: Vec<String>,
+pub(crate) struct Bound {
+    pub(crate) cause: Cause,
+    pub(crate) confidence: Confidence,
+    pub(crate) facts: Vec<String>,
     /// It is known to be on this side, wherever the registry is.
-    pub(in crate::diagnose) is_ours: bool,
+    pub(crate) is_ours: bool,
 }
 
 impl Bound {

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::catalogue::Cause;
 use super::level::Confidence;
-use super::path::{self, LegPath};
+use super::path;
+use super::path::leg_path::LegPath;
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::Evidence;
 use crate::model::path::{EipOf, PathClass};

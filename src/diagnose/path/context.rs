@@ -1,0 +1,48 @@
+//! What all legs of a walk have in common.
+
+use crate::model::evidence::{Evidence, Walk};
+use crate::model::network::{EgressMethod, EgressSeen};
+use crate::model::resolve::Family;
+use crate::model::vantage::Vantage;
+
+/// What all legs have in common.
+pub(super) struct PathContext<'a> {
+    pub(super) vantage: &'a Vantage,
+    pub(super) walk: &'a Walk,
+    /// The addresses that our packets are seen to come from, each with the method that shows it.
+    pub(super) seen: Vec<(&'a str, EgressSeen)>,
+}
+
+impl<'a> PathContext<'a> {
+    pub(super) fn of(evidence: &'a Evidence, walk: &'a Walk) -> Self {
+        let vantage = &evidence.vantage;
+        let mut seen: Vec<_> = vantage
+            .egress
+            .iter()
+            .filter_map(|trial| Some((trial.method.as_str(), *trial.seen()?)))
+            .collect();
+        // Docker Hub counts pulls by address, and says which: by the very path of the pull.
+        let limit = walk.rate_limit.as_ref();
+        let counted = limit.and_then(|limit| limit.source.as_deref()?.parse().ok());
+        let first = walk.legs.first();
+        let is_direct = first.is_some_and(|leg| leg.way.proxy().is_none());
+        if let Some(address) = counted.filter(|_| is_direct) {
+            let counted = EgressSeen {
+                address,
+                port: None,
+                local: None,
+            };
+            seen.push((EgressMethod::DockerHub.as_str(), counted));
+        }
+        Self {
+            vantage,
+            walk,
+            seen,
+        }
+    }
+
+    pub(super) fn seen_of(&self, family: Family) -> impl Iterator<Item = &(&'a str, EgressSeen)> {
+        let seen = self.seen.iter();
+        seen.filter(move |(_, seen)| seen.family() == family)
+    }
+}

@@ -1,0 +1,164 @@
+//! What findings and evidence come to: whether a pull would succeed, and which failures it survives.
+
+use super::finding::{TELL_US, new};
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::{Finding, Pull, Verdict};
+use crate::model::endpoint::Role;
+use crate::model::evidence::Evidence;
+use crate::model::fault::{HttpFault, Phase};
+use crate::model::step::{Skip, Step};
+use crate::model::vantage::Unseen;
+use crate::model::workload::Found;
+
+/// What a leg failed at, and the pull did not: it went through all the same, or failed only later at
+/// something else.
+pub(super) fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
+    let walk = &evidence.walk;
+    if finding.leg.is_none() {
+        return false;
+    }
+    if evidence.pulled == Some(true) {
+        // The transfer test reads further than that. What only ends early is taken up again by a pull.
+        let is_beyond = finding.phase == Some(Phase::Blob)
+            && walk.transfer.is_some()
+            && walk.blob.fault().is_none();
+        return !is_beyond || finding.cause == Cause::UnexpectedEof;
+    }
+    // Another host resolved the reference; whether a token was wanted later is in the content's fault.
+    let is_of_token = |fault: &HttpFault| {
+        matches!(
+            fault,
+            HttpFault::Unauthorized { .. } | HttpFault::Unreached { .. }
+        )
+    };
+    let manifest = match walk.manifest.fault() {
+        Some(crate::model::fault::ManifestFault::Http { fault }) => Some(fault),
+        _ => None,
+    };
+    let config = walk.config.as_ref().and_then(Step::fault);
+    let mut faults = [manifest, config, walk.blob.fault()].into_iter().flatten();
+    let head = walk
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.head.fault());
+    // Where the host redirected the HEAD to can't be reached.
+    let is_of_head = matches!(head, Some(HttpFault::RedirectBlocked { phase, .. })
+        if finding.leg == Some(Role::Registry) && finding.phase == Some(*phase));
+    // What a host would have said to whom asks with a token that was withheld is not known.
+    let is_of_lost_token = finding.leg == Some(Role::Token)
+        && finding.cause != Cause::RealmUntrusted
+        && !faults.any(is_of_token);
+    walk.resolved_elsewhere && (is_of_head || is_of_lost_token)
+}
+
+pub(super) fn pull(evidence: &Evidence, findings: &[Finding]) -> Pull {
+    let mut critical = findings
+        .iter()
+        .filter(|f| f.severity == Severity::Critical)
+        .peekable();
+    if critical.peek().is_none() {
+        Pull::WouldSucceed
+    } else if critical.all(|finding| leaves_undecided(evidence, finding)) {
+        Pull::Unknown
+    } else {
+        Pull::WouldFail
+    }
+}
+
+pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
+    if finding.cause == Cause::SecretMissing && is_absent(evidence) {
+        return false;
+    }
+    // The node's own roots are seen, and there are none.
+    let is_known =
+        finding.cause == Cause::TlsNoRoots && !evidence.vantage.unseen.contains(&Unseen::NodeRoots);
+    (finding.cause.entry().leaves_undecided && !is_known)
+        // From files alone nobody knows what the cluster has; the API server does.
+        || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
+        // A walk that ended for no reason that is on record.
+        || (finding.cause == Cause::Unexplained && finding.phase.is_none())
+}
+
+/// The API server has no such Secret.
+fn is_absent(evidence: &Evidence) -> bool {
+    let sought = evidence.pods.iter().flat_map(|pod| &pod.secrets);
+    sought.into_iter().any(|one| one.found == Found::Absent)
+}
+
+/// The walk came to its end.
+pub(super) fn is_complete(evidence: &Evidence) -> bool {
+    if evidence.pulled == Some(true) {
+        return true;
+    }
+    let walk = &evidence.walk;
+    let has_manifest = matches!(
+        walk.manifest,
+        Step::Done { .. }
+            | Step::Skipped {
+                reason: Skip::OtherHost
+            }
+    ) || evidence.manifest_elsewhere().is_some();
+    let has_config =
+        !matches!(walk.config, Some(Step::Failed { .. })) || evidence.config_elsewhere().is_some();
+    (has_manifest && has_config && walk.serves_layers()) || is_spared(evidence)
+}
+
+/// The walk was ended before what might count against a rate limit.
+pub(super) fn is_spared(evidence: &Evidence) -> bool {
+    matches!(&evidence.walk.manifest, Step::Skipped { reason } if *reason == Skip::Spared)
+}
+
+/// A walk that ended early without any rule saying why: a defect of the rules, and said so.
+pub(super) fn unnamed(evidence: &Evidence) -> Finding {
+    let failed = failed_steps(evidence);
+    let (leg, phase) = failed.first().map(|(leg, phase, _)| (*leg, *phase)).unzip();
+    let mut facts: Vec<String> = failed
+        .into_iter()
+        .map(|(leg, phase, fault)| format!("{leg} {phase}: {fault}"))
+        .collect();
+    if facts.is_empty() {
+        facts.push(
+            "the walk did not come to its end, and no phase is on record as failed".to_owned(),
+        );
+    }
+    Finding {
+        leg,
+        phase,
+        ..new(Cause::Unexplained).facts(facts).hint(TELL_US)
+    }
+}
+
+/// Every phase that failed, in the order of the walk.
+pub(super) fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
+    let walk = &evidence.walk;
+    let mut failed = Vec::new();
+    let mut note = |leg, phase, words: Option<String>| {
+        failed.extend(words.map(|words| (leg, phase, words)));
+    };
+    for leg in &walk.legs {
+        note(leg.role, Phase::Resolve, leg.resolve.outcome.words());
+        note(leg.role, Phase::Connect, leg.connect.outcome.words());
+        let tunnel = leg.tunnel.as_ref().and_then(Step::words);
+        note(leg.role, Phase::Proxy, tunnel);
+        note(leg.role, Phase::Tls, leg.tls.outcome.words());
+    }
+    note(Role::Registry, Phase::Ping, walk.ping.words());
+    for attempt in &walk.attempts {
+        note(Role::Token, Phase::Token, attempt.token.words());
+        note(Role::Registry, Phase::Manifest, attempt.head.words());
+    }
+    note(Role::Registry, Phase::Manifest, walk.manifest.words());
+    let config = walk.config.as_ref().and_then(Step::words);
+    note(Role::Registry, Phase::Blob, config);
+    note(Role::Blob, Phase::Blob, walk.blob.words());
+    failed
+}
+
+impl Verdict {
+    /// What hinders the pull most.
+    pub(super) fn root(&self) -> Option<&Finding> {
+        let mut findings = self.findings.iter();
+        findings.find(|finding| finding.severity == Severity::Critical)
+    }
+}

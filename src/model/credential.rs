@@ -350,7 +350,11 @@ pub enum MatchRule {
     #[error("the key is no URL")]
     NotAUrl,
     /// Ports are compared as strings: `reg:443` is not `reg`.
-    #[error("ports differ: key has {}, image has {}", port(key), port(image))]
+    #[error(
+        "ports differ: key has {}, image has {}",
+        port(key.as_deref()),
+        port(image.as_deref())
+    )]
     Port {
         key: Option<String>,
         image: Option<String>,
@@ -374,8 +378,6 @@ pub enum MatchRule {
     Empty,
 }
 
-#[expect(clippy::ref_option, reason = "a field, as thiserror gives it")]
-fn port(port: &Option<String>) -> String {
-    let named = |port| format!("port {port}");
-    port.as_ref().map_or_else(|| "no port".to_owned(), named)
+fn port(port: Option<&str>) -> String {
+    port.map_or_else(|| "no port".to_owned(), |port| format!("port {port}"))
 }

@@ -19,10 +19,9 @@ use super::text::titled;
 use super::units::Bytes;
 
 /// The value between two texts, or nothing where there is none.
-#[expect(clippy::ref_option, reason = "a field, as thiserror gives it")]
-fn between(before: &str, value: &Option<impl fmt::Display>, after: &str) -> String {
+fn between(before: &str, value: Option<&impl fmt::Display>, after: &str) -> String {
     let shown = |value| format!("{before}{value}{after}");
-    value.as_ref().map_or_else(String::new, shown)
+    value.map_or_else(String::new, shown)
 }
 
 /// The steps of a leg, then of the protocol. Named as the blackbox exporter names those it has.
@@ -103,7 +102,11 @@ pub enum DnsFault {
 
 /// An ICMP error that answered a connection attempt (RFC 792, RFC 1812 5.2.7.1, RFC 4443).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
-#[error("ICMP{} {kind}/{code}{}", if *version == 6 { "v6" } else { "" }, between(" from ", from, ""))]
+#[error(
+    "ICMP{} {kind}/{code}{}",
+    if *version == 6 { "v6" } else { "" },
+    between(" from ", from.as_ref(), "")
+)]
 pub struct IcmpError {
     /// The host that sent it; often the firewall itself.
     pub from: Option<IpAddr>,
@@ -134,9 +137,9 @@ pub enum TcpFault {
     /// The SYN was answered by nothing.
     #[error("no answer to the SYN in time")]
     Timeout,
-    #[error("no route to host{}", between(" (", icmp, ")"))]
+    #[error("no route to host{}", between(" (", icmp.as_ref(), ")"))]
     HostUnreachable { icmp: Option<IcmpError> },
-    #[error("network is unreachable{}", between(" (", icmp, ")"))]
+    #[error("network is unreachable{}", between(" (", icmp.as_ref(), ")"))]
     NetUnreachable { icmp: Option<IcmpError> },
     /// A filter on the way said no in so many words.
     #[error("administratively prohibited ({icmp})")]
@@ -160,7 +163,7 @@ pub enum TcpFault {
 pub enum ProxyFault {
     /// A status that is not 2xx (RFC 9110, 9.3.6): 407 asks for a user, 403 and 502 speak of the
     /// server. For plain http, where there is no `CONNECT`, an answer of the proxy's own.
-    #[error("the proxy itself answered {status}{}", between(": ", reason, ""))]
+    #[error("the proxy itself answered {status}{}", between(": ", reason.as_ref(), ""))]
     Status { status: u16, reason: Option<String> },
     /// The exchange itself failed.
     #[error("the proxy and CONNECT: {fault}")]
@@ -259,9 +262,9 @@ pub enum HttpFault {
     /// A status that is not success, with the first entry of the OCI error body if there is one.
     #[error(
         "HTTP {status}{}{}{}",
-        between(" ", code, ""),
-        between(": ", message, ""),
-        between(" (Retry-After: ", retry_after, ")")
+        between(" ", code.as_ref(), ""),
+        between(": ", message.as_ref(), ""),
+        between(" (Retry-After: ", retry_after.as_ref(), ")")
     )]
     Status {
         status: u16,
@@ -286,7 +289,7 @@ pub enum HttpFault {
     #[error(
         "the answer ended {}after {got}{}",
         if want.is_some() { "" } else { "early, " },
-        between(" of ", want, "")
+        between(" of ", want.as_ref(), "")
     )]
     Truncated { got: Bytes, want: Option<Bytes> },
     /// No response head in time.
@@ -365,7 +368,7 @@ pub enum HttpFault {
     /// The body kept coming, and so slowly that it was not read to its end. A pull would go on.
     #[error(
         "the body is too slow to be read to its end: {got}{} in {within_seconds} s; a pull would go on",
-        between(" of ", want, "")
+        between(" of ", want.as_ref(), "")
     )]
     TooSlow {
         within_seconds: u64,

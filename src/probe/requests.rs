@@ -1,7 +1,7 @@
 //! How many HTTP requests a check makes at most, whatever is answered.
 //!
 //! A request is repeated, redirected, challenged and taken up again by rules that are bounded each
-//! ([`super::session`], [`super::content`]), and by themselves allow a server to cause some hundred
+//! (`session.rs`, `content.rs`), and by themselves allow a server to cause some hundred
 //! thousand requests. So what is sent is counted, at each host and for each image; where nothing is
 //! left, nothing is sent, and what hangs on it is undecided (`probe_limit`).
 

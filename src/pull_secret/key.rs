@@ -85,7 +85,7 @@ pub(super) fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
 }
 
 /// Whether a pattern as in `matchImages` of the kubelet's credential providers is one for an image
-/// ([`Reference::name`]): the same rules, without what is made of a server key before.
+/// (`Reference::name`): the same rules, without what is made of a server key before.
 pub fn pattern_matches(pattern: &str, image: &str) -> bool {
     failing_rule(pattern, image).is_none()
 }

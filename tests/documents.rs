@@ -23,15 +23,15 @@ fn tools() -> PathBuf {
     PathBuf::from(run(&mut Command::new(root().join("tests/shipped/tools"))).trim())
 }
 
-/// README.md and docs/*.md, by their names.
+/// README.md, CONTRIBUTING.md and docs/*.md, with their paths from the root.
 fn documents() -> Vec<(String, String)> {
-    let mut paths = vec![root().join("README.md")];
+    let mut paths = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
     let found = fs::read_dir(root().join("docs")).unwrap();
     let found = found.map(|entry| entry.unwrap().path());
     paths.extend(found.filter(|path| path.extension().is_some_and(|kind| kind == "md")));
     paths.sort();
     let named = paths.into_iter().map(|path| {
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
         let text = fs::read_to_string(path).unwrap();
         (name, text)
     });
@@ -86,6 +86,11 @@ const PROGRAMS: &[&str] = &[
     "scp",
     "skopeo",
     "ssh",
+    "tests/bench/ceiling",
+    "tests/bench/daemon",
+    "tests/bench/fleet",
+    "tests/bench/run",
+    "tests/oracle/run",
     "tests/run",
 ];
 
@@ -262,6 +267,47 @@ fn paragraphs() -> Vec<(String, String)> {
     found
 }
 
+/// Each link leads to a file of this tree, and to a heading of it where it names one.
+#[test]
+fn each_link_leads_somewhere() {
+    let mut followed = 0;
+    for (name, text) in documents() {
+        let folder = root().join(&name);
+        let folder = folder.parent().unwrap();
+        for part in text.split("](").skip(1) {
+            let target = part.split(')').next().unwrap();
+            if target.contains("://") {
+                continue;
+            }
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = if path.is_empty() {
+                root().join(&name)
+            } else {
+                folder.join(path)
+            };
+            assert!(file.exists(), "{name}: {target}");
+            if !heading.is_empty() {
+                let there = fs::read_to_string(&file).unwrap();
+                assert!(
+                    headings(&there).iter().any(|known| known == heading),
+                    "{name}: {target}"
+                );
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed >= 50, "{followed}");
+}
+
+/// Headings as GitHub names them in addresses.
+fn headings(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| line.starts_with('#'));
+    let titles = lines.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let known = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    let named = titles.map(|title| title.chars().filter(known).collect::<String>());
+    named.map(|title| title.replace(' ', "-")).collect()
+}
+
 /// In the text as well: what is named of the program is there.
 #[test]
 fn each_command_that_the_text_names_is_there() {
@@ -293,12 +339,12 @@ fn each_command_that_the_text_names_is_there() {
     assert!(named >= 20, "{named}");
 }
 
-/// The table of options in the README.
+/// The table of options of `pullpath probe`.
 #[test]
-fn each_option_of_the_readme_s_table_is_there() {
-    let text = fs::read_to_string(root().join("README.md")).unwrap();
+fn each_option_of_the_table_is_there() {
+    let text = fs::read_to_string(root().join("docs/probe.md")).unwrap();
     let help = run(Command::new(env!("CARGO_BIN_EXE_pullpath")).args(["probe", "--help"]));
-    let (_, table) = text.split_once("| wish | option |").unwrap();
+    let (_, table) = text.split_once("| To | Option |").unwrap();
     let mut checked = 0;
     for line in table
         .lines()

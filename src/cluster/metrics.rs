@@ -13,43 +13,43 @@ use crate::serving::metrics::{Page, families, process, table};
 
 families! {
     DURATION: Histogram "pullpath_real_pull_duration_seconds" ["registry", "node"]
-        "How long real pulls took, unpacking included, as kubelets say. Before Kubernetes 1.28 the wait for other pulls is in it.";
+        "Duration of real pulls, unpacking included, in seconds, as kubelets report it. Before Kubernetes 1.28 it includes the wait for other pulls.";
     WAITING: Histogram "pullpath_real_pull_waiting_seconds" ["registry", "node"]
-        "How long real pulls waited for others on their node (since Kubernetes 1.28).";
+        "Time that real pulls waited for other pulls on their node, in seconds. Absent before Kubernetes 1.28.";
     THROUGHPUT: Histogram "pullpath_real_pull_throughput_bytes_per_second" ["registry", "node"]
-        "Size of the image by the time of its pull, unpacking included (since Kubernetes 1.30); of pulls of 5 s or more, and of each image once a node. The size is that of the compressed layers with containerd, that on the disk with CRI-O and docker.";
+        "Image size divided by the duration of its pull, unpacking included, in bytes per second: of pulls of 5 s or more, once for each image and node. The size is the compressed one with containerd, the size on disk with CRI-O and docker. Absent before Kubernetes 1.30.";
     FAILURES: Counter "pullpath_real_pull_failures_total" ["registry", "node", "cause"]
-        "Real pulls that have failed, by what the runtime's words come to; `unexplained` where they have no name yet. `registry` is empty where the image's name is none.";
+        "Failed real pulls, by the cause that the runtime's message shows; `unexplained` if no cause matches the message. `registry` is empty if the image reference is invalid.";
     FAILING: Gauge "pullpath_real_pull_failing" ["registry", "cause"]
-        "Containers that wait for an image whose pull fails, by what it came to last.";
+        "Containers that wait for an image whose pull fails, by the cause of the newest failure. Absent if none fails, and at a replica on standby.";
     SLOW: Gauge "pullpath_real_pull_slow" ["registry", "node", "cause"]
-        "1 where the newest real pulls are slow by waiting for others (`serial_pull`) or by the node's disk (`disk_unpack`, only with cluster.node_rates_mbit).";
+        "1 if the newest real pulls are slow because they wait for each other (`serial_pull`), or because of the node's disk (`disk_unpack`, only with cluster.node_rates_mbit). Absent otherwise, and at a replica on standby.";
     SECRETS_MISSING: Gauge "pullpath_real_pull_pods_missing_secrets" []
-        "Pods that name pull Secrets which the kubelet could not read.";
+        "Pods that name pull Secrets which the kubelet could not read. Absent at a replica on standby.";
     SEEN: Counter "pullpath_real_pull_events_total" ["kind"]
-        "What kubelets have said of images: `pulling`, `pulled`, `present`, `failed`, `still_failing`, `secrets_missing`, `never_pulled`, `not_inspected`.";
+        "Occurrences of kubelet Events about images, by kind: `pulling`, `pulled`, `present`, `failed`, `still_failing`, `secrets_missing`, `never_pulled`, `not_inspected`.";
     UNKNOWN: Counter "pullpath_real_pull_unknown_texts_total" []
-        "Failures whose words have no name yet; the page shows them whole.";
+        "Failed real pulls whose message matches no cause; the status page shows the messages.";
     UNCOUNTED: Counter "pullpath_real_pull_uncounted_total" []
-        "Occurrences that are in no figure, since a bound was reached (cluster.most_pairs).";
+        "Occurrences that are in no other metric because a bound was reached (cluster.max_pairs, or one of docs/pulls.md).";
     WORKLOADS: Gauge "pullpath_workload_findings" ["namespace", "cause", "severity"]
-        "What is wrong with workloads, service accounts and Secrets before anybody pulls (cluster.lint). Of at most 500 kinds of them; absent where they are not looked at.";
+        "Findings about workloads, service accounts and Secrets, made before any pull (cluster.lint). At most 500 series, of the worst findings. Absent with `cluster.lint: off`, and at a replica on standby.";
     WORKLOADS_UNSEEN: Gauge "pullpath_workload_lint_unseen" []
-        "Things that could not be seen and might have told more; the page names them. Absent where workloads are not looked at.";
+        "Resources that lint could not read, so findings may be missing; the status page lists them. Absent with `cluster.lint: off`, and at a replica on standby.";
     CAUSE_INFO: Gauge "pullpath_cause_info" ["cause", "title", "fix"]
-        "1 for each cause of the catalogue, with its title and what to do about it: alerts take their `fix` from here.";
+        "1 for each cause of the catalogue, with its title and fix. Alerts read their `fix` annotation from it.";
     ACTIVE: Gauge "pullpath_cluster_active" []
-        "1: this replica holds the Lease and watches, 0: it stands by.";
+        "1: this replica holds the Lease and watches, 0: it is on standby.";
     FOLLOWED: Gauge "pullpath_cluster_events_followed" []
-        "1: the API server tells of Events, 0: it does not now. Absent at a replica that does not watch them.";
+        "1: the watch of Events is up, 0: it is down. Absent at a replica on standby, and with `cluster.events: off`.";
     PAIRS: Gauge "pullpath_cluster_pairs" []
-        "Pairs of registry and node that have figures.";
+        "Pairs of registry and node that have series.";
     RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
-        "1: the configuration that was read last is in force, 0: it was refused.";
+        "1: the newest configuration is in force, 0: it was rejected, and the one before it is still in force.";
     RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
-        "When the configuration in force was read.";
+        "Unix time, in seconds, at which the configuration in force was loaded.";
     BUILD_INFO: Gauge "pullpath_build_info" ["version", "commit"]
-        "1 for the program that is running.";
+        "1 for the running program, with its version and commit.";
 }
 
 /// Everything.
@@ -138,12 +138,12 @@ fn of_workloads(lint: &Snapshot, page: &mut Page) {
     page.bare(&WORKLOADS_UNSEEN, [lint.could_not_see.len()]);
 }
 
-/// The part of docs/metrics.md that is of the cluster role.
+/// The part of docs/metrics.md about the cluster role.
 pub fn markdown() -> String {
     let mut text = String::from(HEAD);
     table(
         &mut text,
-        "Of real pulls, and of the cluster role",
+        "Real pulls and the cluster role",
         FAMILIES.iter(),
     );
     text
@@ -152,10 +152,12 @@ pub fn markdown() -> String {
 const HEAD: &str = "
 # Metrics of the cluster role
 
-`pullpath cluster` serves these at `/metrics`. `registry` is the domain of the image in the pod, `node` the node
-whose kubelet has said it; a pair of them that is quiet for `cluster.forget_after` leaves. All replicas serve
-counters, and only the active one counts: sum over them. An occurrence counts once, also over restarts of the
-watch and of the program; docs/pulls.md has what is not seen.
+`pullpath cluster` serves these. `registry` is the domain of the image in the pod, and `node` is the node whose kubelet
+reported the pull. The series of a pair of registry and node are dropped after `cluster.forget_after` without Events.
+
+All replicas serve counters, and only the active one increments them: sum over the replicas. An occurrence counts once,
+also over restarts of the watch and of the program. [pulls.md](pulls.md#what-is-counted-and-how-often) has the bounds and
+what kubelets do not report.
 ";
 
 #[cfg(test)]

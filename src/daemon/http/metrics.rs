@@ -16,113 +16,113 @@ use crate::serving::metrics::{Family, Page, Value, families, process, table};
 
 families! {
     TARGET_INFO: Gauge "pullpath_target_info" ["target", "registry"]
-        "1 for each target that is watched: the registry of each, to join other series by.";
+        "1 for each target. Use it to join the registry to other series of the target.";
     PULL_READY: Gauge "pullpath_pull_ready" ["target", "registry"]
-        "1: a pull would succeed by the newest check, 0: it would fail. Absent where that could not be told.";
+        "1: a pull would succeed, 0: it would fail, as of the newest check. Absent if the check could not decide, and before the first check.";
     PHASE_SUCCESS: Gauge "pullpath_phase_success" ["target", "leg", "phase"]
-        "1: the phase of the newest check succeeded, 0: it failed. Absent where it was not come to or not needed.";
+        "1: the phase succeeded in the newest check, 0: it failed. Absent if the phase was not reached or not required.";
     PHASE_DURATION: Gauge "pullpath_phase_duration_seconds" ["target", "leg", "phase"]
-        "How long the phase took in the newest check.";
+        "Duration of the phase in the newest check, in seconds. Absent if the phase was not reached or not required.";
     PATH_INFO: Gauge "pullpath_path_info" ["target", "registry", "leg", "class", "confidence", "vantage"]
-        "1 for the class of the way to a leg, how sure that is, and whose network it was seen from.";
+        "1 for the path class of a leg, with the confidence of that class and the vantage point that observed it. Absent until a class is published.";
     PATH_EXPECTED: Gauge "pullpath_path_expected" ["target", "leg"]
-        "1: the leg's class is one of those expected, 0: it is not. Absent where nothing is expected.";
+        "1: the leg's path class is one of `expect.class`, 0: it is not. Absent if the target has no `expect.class`.";
     FINDING: Gauge "pullpath_finding" ["target", "leg", "cause", "severity"]
-        "1 for each thing that is wrong now; `pullpath explain CAUSE` tells what it means.";
+        "1 for each finding of the newest check and of the newest transfer test; at most the 6 worst of a target. `pullpath explain CAUSE` describes it. `leg` is empty if the finding concerns no single leg. Absent without findings.";
     CONSECUTIVE_FAILURES: Gauge "pullpath_consecutive_failures" ["target"]
-        "Checks in a row of which none told that a pull would succeed.";
+        "Consecutive checks that did not find a pull possible: it would fail, or the check could not decide. 0 after a check that found it possible. Absent before the first check.";
     LAST_SUCCESS: Gauge "pullpath_last_success_timestamp_seconds" ["target"]
-        "When a check last told that a pull would succeed.";
+        "Unix time, in seconds, of the newest check that found a pull possible. Absent if none has.";
     CREDENTIAL_EXPIRY: Gauge "pullpath_credential_expiry_timestamp_seconds" ["target"]
-        "When the credential in use ends, where it says so itself.";
+        "Unix time, in seconds, at which the credential in use expires. Absent if the credential does not state it.";
     IMAGE_BYTES: Gauge "pullpath_image_bytes" ["target"]
-        "Compressed size of the layers for the target's platform.";
+        "Compressed size of the image's layers for the target's platform, in bytes. Absent until a manifest was read.";
     TRANSFER_RATE: Gauge "pullpath_transfer_bytes_per_second" ["target", "streams"]
-        "Rate of the newest transfer test: of one stream alone, and of all that containerd would have together.";
+        "Download rate of the newest transfer test, in bytes per second: of one connection (`streams` is `one`), and of all that containerd would open (`all`). Absent without a test, and if other traffic disturbed it.";
     FIRST_BYTE: Gauge "pullpath_transfer_first_byte_seconds" ["target"]
-        "From the request of a layer to its first byte, in the newest transfer test.";
+        "Time from the request for a layer to its first byte in the newest transfer test, in seconds. Absent without a test.";
     CAP: Gauge "pullpath_bandwidth_cap_bytes_per_second" ["target"]
-        "The rate that a limit holds layers to, where the newest transfer test found one.";
+        "Rate that a bandwidth limit holds downloads to, in bytes per second. Absent if the newest transfer test found no limit.";
     REQUIRED: Gauge "pullpath_bandwidth_required_bytes_per_second" ["target"]
-        "The rate that is wished for: `expect.throughput_mbit`, or what `expect.pull_within` comes to.";
+        "Expected rate, in bytes per second: `expect.throughput_mbit`, or the rate that `expect.pull_within` requires. Absent if neither is set, or the second one and the image size is unknown.";
     INSUFFICIENT: Gauge "pullpath_bandwidth_insufficient" ["target"]
-        "1: the rate measured is below the one that is wished for, 0: it is not. Absent where there is no wish, or no rate.";
+        "1: the measured rate is below the expected one, 0: it is not. Absent without an expectation or a measured rate.";
     BOTTLENECK: Gauge "pullpath_bottleneck" ["target", "cause"]
-        "1 for what bounds the rate of the newest transfer test.";
+        "1 for the cause that limits the rate of the newest transfer test. Absent without a test, and if the cause is unknown.";
     ESTIMATED_PULL: Gauge "pullpath_estimated_pull_seconds" ["target"]
-        "An estimate: the image's layers at the rate measured for it, or else newest for its registry; without unpacking.";
+        "Estimated download time of the image's layers, in seconds, without unpacking: at the rate measured for this image, else at the newest rate of its registry. Absent without a rate.";
     HELD_BACK: Gauge "pullpath_check_held_back" ["target", "reason"]
-        "1 where a check was due and was not made.";
+        "1 if a `reach` or `path` check was due and was deferred, with the reason. Absent again after the next check.";
     CHECK_DURATION: Histogram "pullpath_check_duration_seconds" ["registry", "phase"]
-        "How long phases took, all legs of a check together. Runs that were starved of the processor do not count.";
+        "Duration of a phase, in seconds, summed over all legs of a check. CPU-starved checks are not counted.";
     PATH_CHANGES: Counter "pullpath_path_changes_total" ["registry"]
-        "Published classes that became others.";
+        "Changes of a published path class.";
     CERTIFICATE_EXPIRY: Gauge "pullpath_tls_certificate_expiry_timestamp_seconds" ["registry", "leg"]
-        "When the first certificate ends, of all chains that were presented.";
+        "Unix time, in seconds, at which the first certificate of all presented chains expires. Absent without TLS.";
     RATE_LIMIT: Gauge "pullpath_rate_limit" ["registry"]
-        "Requests that the registry allows in a window, as it said last.";
+        "Requests that the registry allows in a window, as last reported by the registry. Absent if it reports none.";
     RATE_LIMIT_REMAINING: Gauge "pullpath_rate_limit_remaining" ["registry"]
-        "Requests that are left in the window, as it said last.";
+        "Requests left in the window, as last reported by the registry. Absent if it reports none.";
     RATE_LIMIT_WINDOW: Gauge "pullpath_rate_limit_window_seconds" ["registry"]
-        "The window.";
+        "Length of the rate limit's window, in seconds. Absent if the registry does not report it.";
     TRANSFER_THROUGHPUT: Histogram "pullpath_transfer_throughput_bytes_per_second" ["registry"]
-        "Rates of transfer tests, with the buckets of containerd's image_pulling_throughput.";
+        "Rates of transfer tests, in bytes per second, with the buckets of containerd's image_pulling_throughput.";
     TRANSFER_SPENT: Counter "pullpath_transfer_spent_bytes_total" ["registry"]
-        "What transfer tests have read.";
+        "Bytes that transfer tests have downloaded.";
     REQUESTS: Counter "pullpath_requests_total" ["registry"]
-        "Requests that checks have sent to the registry, its token service and its storage.";
+        "Requests that checks have sent to the registry, its token service and its blob storage.";
     FINDINGS: Counter "pullpath_findings_total" ["cause"]
         "Findings that have appeared.";
     DECLARED: Gauge "pullpath_bandwidth_declared_bytes_per_second" []
-        "What was bought, as `network.eip_bandwidth_mbit` says.";
+        "Bandwidth that was bought, in bytes per second, from `network.eip_bandwidth_mbit`. Absent if that is not set.";
     TARGETS: Gauge "pullpath_targets" []
-        "Targets that are watched.";
+        "Number of targets.";
     CHECKS: Counter "pullpath_checks_total" ["tier", "outcome"]
-        "Checks that were made.";
+        "Checks made, by tier and outcome: `would_succeed`, `would_fail`, `unknown`, `timed_out`, `panicked`.";
     SKIPPED: Counter "pullpath_checks_skipped_total" ["reason"]
-        "Checks that were due and were not made, by what held them back.";
+        "Times that a check was due and was not made, by reason. A check that is postponed again counts again.";
     ON_DEMAND: Counter "pullpath_on_demand_total" ["outcome"]
-        "Images that somebody asked for at the admin address, by what came of it: the outcomes of checks, or `not_allowed`, `no_pod`, `busy`, `too_many`, `held_back`. They count nowhere else.";
+        "Images requested at the admin address, by outcome: those of checks, or `not_allowed`, `no_pod`, `busy`, `too_many`, `held_back`. They are counted in no other metric of this page.";
     MISSED: Counter "pullpath_checks_missed_total" []
-        "Turns that passed while an earlier check of the same target was still going on.";
+        "Scheduled checks that were left out because an earlier check of the same target was still running.";
     STARVED: Counter "pullpath_checks_starved_total" []
-        "Checks during which this process had too little of the processor.";
+        "CPU-starved checks: they started more than 1 s late, or the CPU limit stopped the process for more than 5 % of the time.";
     RUNNING: Gauge "pullpath_checks_running" []
-        "Checks that are being made.";
+        "Checks running now.";
     PANICS: Counter "pullpath_check_panics_total" []
-        "Checks that a defect of this program has ended.";
+        "Checks that ended in a panic, which is a bug in Pullpath.";
     LAG: Histogram "pullpath_scheduler_lag_seconds" []
-        "How late checks began.";
+        "Delay between the scheduled and the actual start of checks, in seconds.";
     BUDGET_LEFT: Gauge "pullpath_budget_left_bytes" []
-        "What transfer tests may still read today (UTC).";
+        "Bytes that transfer tests may still download today (UTC).";
     BUDGET: Gauge "pullpath_budget_bytes_per_day" []
-        "What transfer tests may read in a day.";
+        "Bytes that transfer tests may download per day (`budgets.node_bytes_per_day`).";
     THROTTLED: Counter "pullpath_throttled_seconds_total" []
-        "How long the limit of processors has held this container back. Absent where the kernel does not tell.";
+        "Time that the CPU limit has stopped this container, in seconds. Absent if the kernel does not report it.";
     STATE_ERRORS: Counter "pullpath_state_errors_total" []
-        "Times that what must outlive a restart could not be written.";
+        "Failed writes of the state file in `state_dir`.";
     KUBERNETES_FOLLOWED: Gauge "pullpath_kubernetes_followed" []
-        "1: the API server tells of this node's pods, 0: it does not now, and what they wanted last is still checked. Absent where it is not asked.";
+        "1: the watch of this node's pods is up, 0: it is down, and the images that pods last requested are still checked. Absent with `kubernetes.discover: off`.";
     KUBERNETES_IMAGES: Gauge "pullpath_kubernetes_images" ["state"]
-        "Repositories that pods of this node want, by what is done: `checked`, `over_the_most`, `platform`, `out_of_scope` (these counted by container), `malformed`.";
+        "Repositories used by pods of this node, by what is done with them: `checked`, `over_the_most` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent with `kubernetes.discover: off`.";
     EVENTS: Counter "pullpath_events_published_total" ["outcome"]
-        "Events on pods that wait for an image, by what became of them: `created`, `counted` (said before), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
+        "Events on pods that wait for an image, by outcome: `created`, `counted` (an existing Event was updated), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
     NODE_INFO: Gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
-        "1 for this node, as the cluster knows it: its container runtime and kubelet with their versions, its zone. Absent where the API server has not told.";
+        "1 for this node, with its container runtime and kubelet, their versions, and its zone. Absent until the Node was read from the API server.";
     NODE_CREATED: Gauge "pullpath_node_created_timestamp_seconds" []
-        "When this node joined the cluster; what fails on a new one may not last.";
+        "Unix time, in seconds, at which this node joined the cluster; failures on a new node may be temporary. Absent until the Node was read.";
     NODE_UNSCHEDULABLE: Gauge "pullpath_node_unschedulable" []
-        "1: this node is cordoned, 0: it is not. Absent where the API server has not told.";
+        "1: this node is cordoned, 0: it is not. Absent until the Node was read from the API server.";
     SPREAD_TURNS: Counter "pullpath_spread_turns_total" ["by"]
-        "Transfer tests that this node made for its group, by what allowed them: `lease`, or `alone` (no other node shares the path).";
+        "Transfer tests that this node made for its egress group, by what allowed them: `lease`, or `alone` (no other node shares the path). Absent with `spread.transfers: off`.";
     SPREAD_REACHABLE: Gauge "pullpath_spread_leases_reachable" []
-        "1: the API server answered when it was last asked for a Lease, 0: it did not, or forbids it, and transfer tests are skipped. Absent where it was not asked.";
+        "1: the API server answered the newest request for a Lease, 0: it did not answer or refused, and transfer tests are skipped. Absent before the first request, and with `spread.transfers: off`.";
     RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
-        "1: the configuration that was read last is in force, 0: it was refused.";
+        "1: the newest configuration is in force, 0: it was rejected, and the one before it is still in force.";
     RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
-        "When the configuration in force was read.";
+        "Unix time, in seconds, at which the configuration in force was loaded.";
     BUILD_INFO: Gauge "pullpath_build_info" ["version", "commit"]
-        "1 for the program that is running.";
+        "1 for the running program, with its version and commit.";
 }
 
 /// Series of one target at most.
@@ -389,18 +389,18 @@ fn vantage(network: NetworkView) -> &'static str {
     }
 }
 
-/// docs/metrics.md as far as it is of the daemon, from the table above.
+/// The part of docs/metrics.md about the daemon, from the table above.
 pub fn markdown() -> String {
     let mut text = String::from(HEAD);
     for (title, is_here) in [
         (
-            "Of a target",
+            "Targets",
             (|labels| labels.contains(&"target")) as fn(&[&str]) -> bool,
         ),
-        ("Of a registry", |labels| {
+        ("Registries", |labels| {
             labels.contains(&"registry") && !labels.contains(&"target")
         }),
-        ("Of the daemon", |labels| {
+        ("The daemon", |labels| {
             !labels.contains(&"registry") && !labels.contains(&"target")
         }),
     ] {
@@ -413,23 +413,35 @@ pub fn markdown() -> String {
 
 const HEAD: &str = "# Metrics
 
-`pullpath run` serves these at `/metrics`, in Prometheus' text format. Units are base units and stand in
-the name. What was not measured is absent, never 0. Names are public: a change is in the CHANGELOG.
+`pullpath run` and `pullpath cluster` serve metrics at `/metrics`, in Prometheus' text format. [monitoring.md](monitoring.md)
+has the dashboards and alerts that use them.
 
-Labels are small and closed: `target` is the name of a target in the configuration, or of an image that
-pods want (docs/kubernetes.md: registry, repository, and the names of its Secrets), `registry` the domain of its image, `leg` is `registry`, `token` or `blob`; `phase` is `resolve`, `connect`, `tls` (as
-blackbox_exporter names them), `ping` (`GET /v2/`), `token`, `manifest` or `blob`; `class` is one of
-docs/paths.md, `cause` one of docs/causes.md; `severity` is `info`, `warning` or `critical`,
-`confidence` `low`, `medium` or `high`; `vantage` is `machine`, `node`, `pod` or `pod_or_node`. No label
-holds an address, a tag, a digest or a message. A target has at most 40 series: where three hosts, wishes
-for all of them and several findings would make more, the durations of the token service's leg give way.
+- **Units** are base units (seconds, bytes), and part of the name.
+- **Absent** means not measured; it is never reported as 0.
+- **Names** are a public interface: the [CHANGELOG](../CHANGELOG.md) lists each change.
+
+| label | value |
+|---|---|
+| `target` | the name of a target in the configuration, or of an image that pods use: registry, repository and the names of its Secrets ([kubernetes.md](kubernetes.md)) |
+| `registry` | the domain of the image |
+| `leg` | `registry`, `token` or `blob` |
+| `phase` | `resolve`, `connect`, `tls` (named as in blackbox_exporter), `ping` (`GET /v2/`), `token`, `manifest` or `blob` |
+| `class` | a path class of [paths.md](paths.md) |
+| `cause` | a code of [causes.md](causes.md) |
+| `severity` | `info`, `warning` or `critical` |
+| `confidence` | `low`, `medium` or `high` |
+| `vantage` | `machine`, `node`, `pod` or `pod_or_node` |
+| `reason` | why a check is deferred or skipped; [configuration.md](configuration.md#when-a-check-is-deferred), [spread.md](spread.md) |
+
+No label holds an address, a tag, a digest or a message. A target has at most 40 series. Three hosts, expectations for
+all of them and several findings can exceed that; phase durations of the token leg are then dropped first.
 ";
 
 const TAIL: &str = "
-`process_*` are those of every Prometheus client: processor time, memory, file descriptors, start time.
+`process_*` are the standard ones of Prometheus clients: CPU time, memory, file descriptors, start time.
 
-`/probe?target=NAME` answers with the first table alone, for one target and after a check made for the
-question, and with `probe_success` and `probe_duration_seconds` as blackbox_exporter has them.
+`/probe?target=NAME` checks one target now and returns the first table for it, with `probe_success` and
+`probe_duration_seconds` as in blackbox_exporter.
 ";
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ const RIGHTLY_EMPTY: &[[&str; 3]] = &[];
 /// Where the kernel does not tell of a limit of processors, nobody knows how long it has held a daemon back.
 const WITHOUT_A_LIMIT: [&str; 3] = ["node", "Processor", "pullpath_throttled_seconds_total"];
 
-/// Alerts that what is broken here comes to. None but these is told, but for `PullpathStarved`: how much of the
+/// Alerts that what is broken here comes to. None but these is told, but for `PullpathCpuStarved`: how much of the
 /// processor there is, is this machine's.
 const ALERTS: &[&str] = &[
     "PullpathRegistryNotPullable",
@@ -578,7 +578,7 @@ fn on_the_node(world: &World, token: &str) {
         .alerts()
         .iter()
         .map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned())
-        .filter(|name| name != "PullpathStarved")
+        .filter(|name| name != "PullpathCpuStarved")
         .collect();
     assert_eq!(told, ALERTS.iter().map(|&name| name.to_owned()).collect());
 

@@ -49,9 +49,9 @@ use world::{
 const RIGHTLY_EMPTY: &[[&str; 3]] = &[];
 
 /// Where the kernel does not tell of a limit of processors, nobody knows how long it has held a daemon back.
-const WITHOUT_A_LIMIT: [&str; 3] = ["node", "Processor", "pullpath_throttled_seconds_total"];
+const WITHOUT_A_LIMIT: [&str; 3] = ["node", "CPU", "pullpath_throttled_seconds_total"];
 
-/// Alerts that what is broken here comes to. None but these is told, but for `PullpathStarved`: how much of the
+/// Alerts that what is broken here comes to. None but these is told, but for `PullpathCpuStarved`: how much of the
 /// processor there is, is this machine's.
 const ALERTS: &[&str] = &[
     "PullpathRegistryNotPullable",
@@ -578,7 +578,7 @@ fn on_the_node(world: &World, token: &str) {
         .alerts()
         .iter()
         .map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned())
-        .filter(|name| name != "PullpathStarved")
+        .filter(|name| name != "PullpathCpuStarved")
         .collect();
     assert_eq!(told, ALERTS.iter().map(|&name| name.to_owned()).collect());
 
@@ -692,8 +692,8 @@ fn unlike<'a>(
 
 #[test]
 fn a_list_that_is_not_exact_would_be_seen() {
-    let limit = json!(["node", "Processor", "sum(pullpath_throttled_seconds_total)"]);
-    let other = json!(["node", "Processor", "sum(process_cpu_seconds_total)"]);
+    let limit = json!(["node", "CPU", "sum(pullpath_throttled_seconds_total)"]);
+    let other = json!(["node", "CPU", "sum(process_cpu_seconds_total)"]);
     let listed = [WITHOUT_A_LIMIT];
     let none = (Vec::new(), Vec::new());
     assert_eq!(unlike(std::slice::from_ref(&limit), &listed), none);

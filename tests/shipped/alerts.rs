@@ -304,7 +304,7 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "40m",
-        fire: &["PullpathRateLimitNearEnd"],
+        fire: &["PullpathRateLimitLow"],
     },
     Case {
         name: "one old node of six alone",
@@ -369,7 +369,7 @@ const CASES: &[Case] = &[
         at: "40m",
         fire: &[
             "PullpathRegistryNotPullableFromSomeNodes",
-            "PullpathYoungNodeOutlier",
+            "PullpathNewNodeOutlier",
         ],
     },
     Case {
@@ -503,13 +503,13 @@ const CASES: &[Case] = &[
         fire: &[],
     },
     Case {
-        name: "an instance is gone",
+        name: "an instance can't be scraped",
         series: &[(
-            r#"up{job="monitoring/pullpath", cluster="c", instance="i1"}"#,
+            r#"up{job="monitoring/pullpath", cluster="c", node="n1", instance="i1"}"#,
             "0x200",
         )],
         at: "40m",
-        fire: &["PullpathNodeBlind"],
+        fire: &["PullpathScrapeFailed"],
     },
     Case {
         name: "a bad configuration",
@@ -533,7 +533,7 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "120m",
-        fire: &["PullpathStarved"],
+        fire: &["PullpathCpuStarved"],
     },
     Case {
         name: "of the budget is left what no test is made with",
@@ -542,7 +542,7 @@ const CASES: &[Case] = &[
             "1500000x200",
         )],
         at: "90m",
-        fire: &["PullpathBudgetGone"],
+        fire: &["PullpathTransferBudgetExhausted"],
     },
     Case {
         name: "no word from the API server",
@@ -551,7 +551,7 @@ const CASES: &[Case] = &[
             "0x200",
         )],
         at: "40m",
-        fire: &["PullpathKubernetesLost"],
+        fire: &["PullpathKubernetesWatchDown"],
     },
     Case {
         name: "both replicas of the cluster role stand by",
@@ -566,7 +566,7 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "40m",
-        fire: &["PullpathClusterRoleBlind"],
+        fire: &["PullpathClusterWatchDown"],
     },
     Case {
         name: "the cluster role is gone, from one cluster of two",
@@ -581,7 +581,7 @@ const CASES: &[Case] = &[
             ),
         ],
         at: "60m",
-        fire: &["PullpathClusterRoleBlind"],
+        fire: &["PullpathClusterWatchDown"],
     },
     Case {
         name: "one cluster of two reports no more",
@@ -619,7 +619,7 @@ const CASES: &[Case] = &[
             "0x30 1x170",
         )],
         at: "40m",
-        fire: &["PullpathDefect"],
+        fire: &["PullpathCheckPanicked"],
     },
 ];
 
@@ -710,15 +710,16 @@ fn tests_of_rules() -> String {
 /// Those that are of one node have its name, with which one finds it.
 const OF_A_NODE: &[&str] = &[
     "PullpathNodeOutlier",
-    "PullpathYoungNodeOutlier",
+    "PullpathNewNodeOutlier",
     "PullpathPathNotExpected",
     "PullpathBandwidthInsufficient",
     "PullpathPullTooSlow",
+    "PullpathScrapeFailed",
     "PullpathReloadFailed",
-    "PullpathStarved",
-    "PullpathBudgetGone",
-    "PullpathKubernetesLost",
-    "PullpathDefect",
+    "PullpathCpuStarved",
+    "PullpathTransferBudgetExhausted",
+    "PullpathKubernetesWatchDown",
+    "PullpathCheckPanicked",
 ];
 
 #[test]
@@ -870,7 +871,7 @@ fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
         &[
             (
                 "fix",
-                "Its page says what to do: runbook_url, or 'pullpath explain tls_expired'.",
+                "Open runbook_url, or run 'pullpath explain tls_expired'.",
             ),
             ("runbook_url", "http://10.0.0.7:9797/causes/tls_expired"),
         ],
@@ -909,7 +910,7 @@ fn the_fix_is_the_cluster_roles_and_the_runbook_a_page_of_pullpath() {
                 ),
                 (
                     "description",
-                    "1 containers wait for an image whose pull fails, by the Events of the kubelets. `kubectl pullpath why -A` lists the pods that wait and why.",
+                    "1 containers wait for an image whose pull fails, according to kubelet Events. `kubectl pullpath why -A` lists the waiting pods and the reason.",
                 ),
             ],
         );

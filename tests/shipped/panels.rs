@@ -14,7 +14,7 @@ struct Case {
     shown: &'static [(&'static str, &'static str)],
 }
 
-const MATRIX: [&str; 2] = ["fleet", "Would a pull succeed? Node by registry"];
+const MATRIX: [&str; 2] = ["fleet", "Would a pull succeed? By node and registry"];
 
 /// Of one node: a target that is watched.
 macro_rules! info {
@@ -67,14 +67,14 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "nor does that make the registry sick",
-        panel: ["fleet", "Registries sick somewhere"],
+        panel: ["fleet", "Failing registries"],
         series: NOT_TOLD,
         at: "30m",
         shown: &[("{}", "0")],
     },
     Case {
         name: "nor the node",
-        panel: ["fleet", "Nodes with a sick registry"],
+        panel: ["fleet", "Nodes with a failing registry"],
         series: NOT_TOLD,
         at: "30m",
         shown: &[("{}", "0")],
@@ -125,7 +125,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a leg is not as expect.class says, another not as network.expect does",
-        panel: ["fleet", "Paths not as expected"],
+        panel: ["fleet", "Unexpected paths"],
         series: &[
             (
                 r#"pullpath_path_expected{cluster="c", node="n", instance="i", target="t", leg="blob"}"#,
@@ -141,7 +141,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "the first three failures of a registry and a node, which come together",
-        panel: ["fleet", "Real pulls that failed, by cause"],
+        panel: ["fleet", "Failed real pulls, by cause"],
         series: &[(
             r#"pullpath_real_pull_failures_total{cluster="c", node="n", registry="r.test", cause="tls_name"}"#,
             "_x25 3x60",
@@ -151,7 +151,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "and what they are later",
-        panel: ["fleet", "Real pulls that failed, by cause"],
+        panel: ["fleet", "Failed real pulls, by cause"],
         series: &[(
             r#"pullpath_real_pull_failures_total{cluster="c", node="n", registry="r.test", cause="tls_name"}"#,
             "_x25 3x60",
@@ -161,7 +161,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "scrapes that failed for a while make nothing new",
-        panel: ["fleet", "Real pulls that failed, by cause"],
+        panel: ["fleet", "Failed real pulls, by cause"],
         series: &[(
             r#"pullpath_real_pull_failures_total{cluster="c", node="n", registry="r.test", cause="tls_name"}"#,
             "3x10 _x15 3x60",
@@ -171,7 +171,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "the only pull of a night",
-        panel: ["fleet", "Time of real pulls"],
+        panel: ["fleet", "Duration of real pulls"],
         series: &[
             (
                 r#"pullpath_real_pull_duration_seconds_bucket{cluster="c", node="n", registry="r.test", le="1"}"#,

@@ -558,7 +558,10 @@ impl Place {
         let secret = fs::read_to_string(data.join("cce-secret.yaml")).unwrap();
         fs::write(at.join("secret.yaml"), &secret).unwrap();
         fs::write(at.join("secrets.yaml"), &secret).unwrap();
-        fs::write(at.join("pullpath.yaml"), "targets: []\n").unwrap();
+        fs::create_dir(at.join("here")).unwrap();
+        for name in ["pullpath.yaml", "here/pullpath.yaml"] {
+            fs::write(at.join(name), "targets: []\n").unwrap();
+        }
         let bin = at.join("bin");
         fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pullpath"), bin.join("pullpath")).unwrap();

@@ -214,6 +214,7 @@ fn a_real_api_server_takes_all_of_it_and_drops_nothing() {
         }
         let components = [
             "ask",
+            "image-pull-secret",
             "lint",
             "node-files",
             "pod-events",
@@ -225,7 +226,7 @@ fn a_real_api_server_takes_all_of_it_and_drops_nothing() {
         kinds.append(&mut apply(&cluster, "all components", whole, how));
         let whole = made("monitoring", &[]);
         kinds.append(&mut apply(&cluster, "monitoring", whole, how));
-        for name in ["secret", "configmap", "foo-by-eip", "foo-by-snat"] {
+        for name in ["secret", "foo-by-eip", "foo-by-snat"] {
             let whole = example(&format!("{name}.yaml"));
             kinds.append(&mut apply(&cluster, name, whole, how));
         }

@@ -74,6 +74,7 @@ const PROGRAMS: &[&str] = &[
     "cargo",
     "cat",
     "chmod",
+    "cp",
     "curl",
     "deploy/image",
     "deploy/monitoring/generate",
@@ -84,6 +85,7 @@ const PROGRAMS: &[&str] = &[
     "pullpath",
     "./pullpath",
     "scp",
+    "sed",
     "skopeo",
     "ssh",
     "tests/bench/ceiling",
@@ -442,40 +444,26 @@ fn a_part_of_a_pod(pod: &Value, place: &str) {
     }
 }
 
-/// The folder `here` beside `deploy`, with each overlay that its text names.
+/// The folder `here` beside `deploy`, with each overlay that its text names. It is the one of the examples.
 fn of_the_reader(text: &str, place: &str) {
     let folder = TempDir::new().unwrap();
     let at = folder.path().canonicalize().unwrap();
     // kustomize takes no absolute paths.
     let up = "../".repeat(at.components().count() - 1);
     let deploy = format!("{up}{}/deploy", root().strip_prefix("/").unwrap().display());
+    let example = root().join("deploy/examples/cluster/kustomization.yaml");
+    // As the document's `sed` changes it.
+    let example = fs::read_to_string(example).unwrap();
+    let example = example.replace("../../", "../deploy/");
+    let parsed = |text: &str| -> Value { serde_saphyr::from_str(text).unwrap() };
+    assert_eq!(parsed(text), parsed(&example), "{place}");
     let own = "# mine\ntargets: []\n";
     fs::write(at.join("pullpath.yaml"), own).unwrap();
-    let text = text.replace("../deploy", &deploy);
-    let component = "components: []\n  # - ";
-    assert!(
-        text.contains(component) && text.contains("cce-standard "),
-        "{place}"
-    );
-    for overlay in ["cce-standard", "cce-turbo", "cce-autopilot", "any"] {
-        let mut text = text.replace("cce-standard ", &format!("{overlay} "));
-        if overlay == "cce-autopilot" {
-            // Autopilot's own part of it, with another image.
-            let more = fences().into_iter().find(|fence| {
-                fence
-                    .lines
-                    .iter()
-                    .any(|line| line.contains("autopilot-by-eip"))
-            });
-            let more = more.unwrap().lines.join("\n").replace("../deploy", &deploy);
-            let more = more.replace(
-                "www.example.com/janedoe/awesomeapp:v1",
-                "mine.example.com/app:2",
-            );
-            text = format!("{}\n{more}\n", text.replace("components: []\n", ""));
-        } else {
-            text = text.replace(component, "components:\n  - ");
-        }
+    let components = "components:\n";
+    let with = |overlay: &str, components_now: &str, more: &str| {
+        let text = text.replace("overlays/any ", &format!("overlays/{overlay} "));
+        let text = text.replace(components, components_now);
+        let text = format!("{text}\n{more}\n").replace("../deploy", &deploy);
         fs::write(at.join("kustomization.yaml"), text).unwrap();
         let made = run(Command::new(tools().join("kubectl"))
             .arg("kustomize")
@@ -485,19 +473,46 @@ fn of_the_reader(text: &str, place: &str) {
             .lines()
             .filter(|line| line.trim_start().starts_with("image:"))
         {
-            assert!(
-                line.ends_with("swr.cn-north-4.myhuaweicloud.com/myorg/pullpath:0.1.0"),
-                "{line}"
-            );
+            let mine = "registry.example.com/platform/pullpath:0.1.0";
+            assert!(line.ends_with(mine), "{line}");
             images += 1;
         }
         assert!(images >= 2, "{overlay}");
-        if overlay == "cce-autopilot" {
-            assert!(made.contains("- mine.example.com/app:2"), "{made}");
-            assert!(!made.contains("name: pullpath-by-snat"), "{made}");
-        }
         assert!(made.contains("# mine"), "{overlay}");
+        made
+    };
+    let first = "components:\n  # - ";
+    assert!(
+        text.contains(first) && text.contains("overlays/any "),
+        "{place}"
+    );
+    for overlay in ["any", "cce-standard", "cce-turbo"] {
+        for name in ["pod-events", "image-pull-secret"] {
+            let one = format!("components:\n  - ../deploy/components/{name}\n");
+            let made = with(overlay, &one, "");
+            let is_pulled_with = made.contains("name: pullpath-image");
+            assert_eq!(is_pulled_with, name == "image-pull-secret", "{overlay}");
+        }
     }
+    // Autopilot's own parts of it, with another image.
+    let mut blocks = 0;
+    for fence in fences() {
+        let block = fence.lines.join("\n");
+        if !block.contains("components/autopilot-") {
+            continue;
+        }
+        let mine = block.replace(
+            "www.example.com/janedoe/awesomeapp:v1",
+            "mine.example.com/app:2",
+        );
+        let made = with("cce-autopilot", "", &mine);
+        assert!(made.contains("- mine.example.com/app:2"), "{made}");
+        let buys = block.contains("autopilot-by-eip");
+        assert_eq!(made.contains("pod-with-eip"), buys, "{made}");
+        assert_eq!(made.contains("name: pullpath-by-snat"), !buys, "{made}");
+        blocks += 1;
+    }
+    assert_eq!(blocks, 2, "by SNAT, and by EIP");
 }
 
 #[test]
@@ -507,8 +522,7 @@ fn the_examples_of_deploy_are_taken() {
         let path = root().join("deploy/examples").join(name);
         fs::read_to_string(path).unwrap()
     };
-    let map: Value = serde_saphyr::from_str(&read("configmap.yaml")).unwrap();
-    let config = map["data"]["pullpath.yaml"].as_str().unwrap();
+    let config = read("pullpath.yaml");
     let file = folder.path().join("pullpath.yaml");
     let check = |text: &str| {
         fs::write(&file, text).unwrap();
@@ -516,7 +530,8 @@ fn the_examples_of_deploy_are_taken() {
             .args(["config", "check"])
             .arg(&file));
     };
-    check(config);
+    check(&config);
+    check(&read("cluster/pullpath.yaml"));
     // What stands behind a comment sign is taken, too, in place of what it replaces.
     let mut other: Vec<String> = Vec::new();
     for line in config.lines() {
@@ -589,7 +604,10 @@ impl Place {
         let secret = fs::read_to_string(data.join("cce-secret.yaml")).unwrap();
         fs::write(at.join("secret.yaml"), &secret).unwrap();
         fs::write(at.join("secrets.yaml"), &secret).unwrap();
-        fs::write(at.join("pullpath.yaml"), "targets: []\n").unwrap();
+        fs::create_dir(at.join("here")).unwrap();
+        for name in ["pullpath.yaml", "here/pullpath.yaml"] {
+            fs::write(at.join(name), "targets: []\n").unwrap();
+        }
         let bin = at.join("bin");
         fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pullpath"), bin.join("pullpath")).unwrap();

@@ -1,7 +1,7 @@
-//! The catalogue of causes: their codes, and what is known of each before anything was observed.
+//! The catalogue of causes: the code of each, its texts, and which other causes it may follow from.
 //!
-//! A code is a metric label, a JSON value and the name of its documentation at once. It is never
-//! renamed and never used again for something else.
+//! A code is at once a metric label, a JSON value and the name of its documentation. It is stable: a
+//! renamed code stays valid for `pullpath explain`, and no code is used again for something else.
 
 use std::str::FromStr;
 
@@ -20,7 +20,7 @@ macro_rules! causes {
           tell $tell:literal
           fix $fix:literal)*
     })*) => {
-        /// Why a pull fails, is slow, or is at risk.
+        /// A reason why a pull fails, is slow, or is at risk.
         #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
         pub enum Cause {
             $($(
@@ -34,11 +34,12 @@ macro_rules! causes {
             /// All causes, in the order of the catalogue.
             pub const ALL: &[Self] = &[$($(Self::$cause),*),*];
 
-            /// The stable code.
+            /// The stable code, in snake case.
             pub fn code(self) -> &'static str {
                 self.entry().code
             }
 
+            /// The texts and properties of the cause.
             pub fn entry(self) -> &'static Entry {
                 match self {
                     $($(Self::$cause => const { &Entry {
@@ -61,7 +62,7 @@ macro_rules! causes {
 }
 
 causes! {
-    "Names" {
+    "Name resolution" {
         DnsNxdomain = "dns_nxdomain", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
         "The host name does not exist in DNS"
         symptom "`dial tcp: lookup registry.example.com: no such host`"
@@ -141,7 +142,7 @@ causes! {
         tell "The address is from the hosts file and nothing answers there. The name servers, which a pull does not query for this name, return another address. If the entry agrees with them, or the port is closed, the connection's own cause is reported: tcp_timeout, tcp_refused."
         fix "Correct or remove the entry in the node's /etc/hosts."
     }
-    "Reaching the host" {
+    "Connections and proxies" {
         TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack];
         "The server does not answer connection attempts"
         symptom "`dial tcp 1.2.3.4:443: i/o timeout`; Docker: `request canceled while waiting for connection`"
@@ -385,7 +386,7 @@ causes! {
         tell "The TLS library rejects what the server chose; the evidence names it."
         fix "Update the server's TLS to version 1.2 or later."
     }
-    "Credentials" {
+    "Credentials and workloads" {
         AuthNoCred = "auth_no_cred", Critical, Now, [SecretMissing, SecretOtherNamespace];
         "The registry requires a credential, and none matches the image"
         symptom "`no basic auth credentials`, `failed to fetch anonymous token: unexpected status ... 401`; SWR: `denied: You may not login yet`"
@@ -435,7 +436,7 @@ causes! {
         tell "The evidence has the challenge as Pullpath read it."
         fix "Configure the registry, or the proxy in front of it, to request Basic or Bearer authentication."
         RealmUntrusted = "realm_untrusted", Undecided, Now, [];
-        "The registry names a token service that is unsafe to send credentials to"
+        "The registry names a token service that no credential may be sent to"
         symptom "None: containerd sends the password there"
         cause "The realm is plain http although the registry is https, or it is a link-local, metadata or loopback address."
         tell "Pullpath sends nothing there. Whether the pull would succeed is unknown: containerd does not refuse."
@@ -519,7 +520,7 @@ causes! {
         tell "The pod has IfNotPresent, and the kubelet is 1.35 or later (`--kubelet-version`, or the Node): a warning if a pull would fail. Info if the image is named by its digest and the pull would succeed, or the kubelet's version is not known. What decides can't be observed: imagePullCredentialsVerificationPolicy of the kubelet, and its records in /var/lib/kubelet/image_manager."
         fix "Fix the cause of the failing pull, or give the pod the Secret that the image was pulled with. If every pod may use the image: imagePullCredentialsVerificationPolicy: NeverVerify in the kubelet's configuration, or NeverVerifyAllowlistedImages with the image in preloadedImagesVerificationAllowlist."
     }
-    "Answers of the registry" {
+    "Registry answers and mirrors" {
         NotARegistry = "not_a_registry", Critical, Now, [];
         "The server that answers is not a registry"
         symptom "`unexpected status ...: 404 Not Found`, `invalid character '<' looking for beginning of value`"
@@ -703,7 +704,7 @@ causes! {
         tell "The connection is closed in order before the announced length."
         fix "Check the timeouts and limits of the load balancer, proxy or cache in front of the storage; purge the cache."
     }
-    "Paths and their declarations" {
+    "Network paths" {
         PathUnexpected = "path_unexpected", Warning, Now, [];
         "A leg uses a network path other than the one declared for it"
         symptom "Pulls work but are slow, or are billed as traffic of the public network"
@@ -867,39 +868,42 @@ causes! {
     }
 }
 
-/// What is known of a cause before anything was seen.
+/// An entry of the catalogue: the texts of a cause, and how rules and reports treat it.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
+    /// The stable code, as [`Cause::code`] returns it.
     pub code: &'static str,
-    /// The part of the catalogue that it stands in.
+    /// The heading of the catalogue that lists it.
     pub(super) area: &'static str,
-    /// As a finding has it unless its rule says otherwise.
+    /// The severity of its findings, unless a rule sets another one.
     pub severity: Severity,
-    /// Where it is critical, something that decides the pull was not observed: the verdict is unknown.
+    /// If it is critical, something that decides the pull was not observed, and the verdict is unknown.
     pub leaves_undecided: bool,
+    /// What is wrong, in one line of at most about 70 characters.
     pub title: &'static str,
-    /// What users see: kubelet events, containerd's words.
+    /// What users see: messages in kubelet events, in `crictl` and in containerd's log, verbatim.
     pub symptom: &'static str,
-    /// What happens.
+    /// What happens, and why it makes the pull fail or slow.
     pub cause: &'static str,
-    /// How Pullpath tells it from its neighbours.
+    /// How Pullpath detects it, and distinguishes it from similar causes.
     pub tell: &'static str,
-    /// What to do.
+    /// What to do: the likeliest action first, then alternatives.
     pub fix: &'static str,
-    /// Root causes that this one follows from when both are seen on a leg.
+    /// Root causes: this one is their consequence if both are found on the same leg.
     pub masked_by: &'static [Cause],
+    /// Whether rules of this version detect it, and from which evidence.
     pub detected: Detected,
 }
 
-/// How an entry says what its cause does to a pull.
+/// What a cause does to a pull, as the table above states it. It becomes a severity and `leaves_undecided`.
 enum Grade {
     /// The pull fails.
     Critical,
     /// Something that decides the pull could not be observed.
     Undecided,
-    /// It succeeds, slower or at risk.
+    /// The pull succeeds, but is slow or at risk.
     Warning,
-    /// Worth knowing.
+    /// Worth knowing; the pull is not affected.
     Info,
 }
 
@@ -913,23 +917,24 @@ impl Grade {
     }
 }
 
-/// Whether this version can tell the cause, and by what.
+/// Whether this version detects the cause, and from which evidence.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Detected {
+    /// Detected by checks, by `pullpath lint`, or from the events of real pulls.
     Now,
-    /// By how layers come, and so by a transfer test alone.
+    /// Detected only by a transfer test, since it shows in how layers download.
     ByTransfer,
-    /// The catalogue explains it; it shows when several nodes are compared.
+    /// Not detected yet, only explained: it requires a comparison of several nodes.
     Later,
 }
 
-/// There is no cause of that code.
+/// The text is not the code of any cause.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("no cause has this code")]
 pub struct UnknownCode;
 
 impl Cause {
-    /// It is told by a transfer test alone.
+    /// Whether only a transfer test detects it.
     pub fn is_of_transfer(self) -> bool {
         self.entry().detected == Detected::ByTransfer
     }
@@ -938,7 +943,11 @@ impl Cause {
 impl FromStr for Cause {
     type Err = UnknownCode;
 
-    /// Takes a code as it is printed, and as it may be typed (`TLS_NAME`, `tls-name`).
+    /// Takes a code as it is printed, or with capitals and hyphens (`TLS_NAME`, `tls-name`).
+    ///
+    /// # Errors
+    ///
+    /// If no cause has this code.
     fn from_str(text: &str) -> Result<Self, UnknownCode> {
         let code = text.trim().to_ascii_lowercase().replace('-', "_");
         Self::ALL

@@ -252,7 +252,7 @@ causes! {
         tell "With --compare-direct, the check succeeds both with and without the proxy."
         fix "No action is needed. To bypass the proxy, add these hosts to NO_PROXY."
         Fw403 = "fw_403", Critical, Now, [];
-        "A filter or allow-list refuses this client before the registry (403)"
+        "A filter or allow-list in front of the registry refuses this client"
         symptom "`unexpected status from HEAD request ...: 403 Forbidden`"
         cause "An allow-list of client addresses, a web filter, or the policy of a VPC endpoint answers 403."
         tell "The answer is 403 without a challenge and without a registry's error body. A registry would request credentials, or answer DENIED."
@@ -304,7 +304,7 @@ causes! {
         TlsNoRoots = "tls_no_roots", Undecided, Now, [];
         "This machine has no trusted roots, so no certificate can be checked"
         symptom "Nothing in the cluster; the machine or container that runs Pullpath lacks a CA bundle"
-        cause "The image or host that Pullpath runs in has no CA bundle, so it can't judge the server's certificate."
+        cause "The image or host that Pullpath runs in has no CA bundle, so Pullpath can't judge the server's certificate."
         tell "The trust store is empty. The report records the certificates as presented."
         fix "Install the CA bundle (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority with --ca-file (network.ca_files)."
         TlsName = "tls_name", Critical, Now, [DnsSearchLeak, DnsHijack];
@@ -350,7 +350,7 @@ causes! {
         tell "The answer to the TLS ClientHello begins with HTTP/."
         fix "Give the registry TLS. If it must stay without, write `server = \"http://HOST:PORT\"` in certs.d/HOST:PORT/hosts.toml on every node, and probe with --plain-http."
         TlsNotTls = "tls_not_tls", Critical, Now, [];
-        "The server speaks another protocol than TLS on this port"
+        "The server speaks a protocol other than TLS on this port"
         symptom "`tls: first record does not look like a TLS handshake`"
         cause "The port in the image's name belongs to another service."
         tell "The evidence has the first bytes of the answer, in hexadecimal."
@@ -656,7 +656,7 @@ causes! {
         tell "The registry and token legs succeed; the leg of the redirect fails to resolve or connect. The cause of that phase is among the consequences."
         fix "Allow the storage host as well, in DNS, routes and firewalls (on Huawei Cloud: SWR keeps layers in OBS, Object Storage Service, so OBS needs its VPC endpoint or route as well). Or switch redirects off in the registry (distribution: storage.redirect.disable)."
         RedirectUntrusted = "redirect_untrusted", Undecided, Now, [];
-        "The registry redirects layers to an address that is unsafe to follow"
+        "The registry redirects layers to an unsafe address"
         symptom "No message of its own"
         cause "The redirect leads to a link-local, metadata or loopback address, or leaves https for plain http."
         tell "Pullpath follows only plain http (a layer is checked against its digest, and no credential goes there); it is then a warning. Nothing is sent to the others, and whether the pull would succeed is unknown."
@@ -706,7 +706,7 @@ causes! {
     }
     "Network paths" {
         PathUnexpected = "path_unexpected", Warning, Now, [];
-        "A leg uses a network path other than the one declared for it"
+        "A server is reached over a path other than the declared one"
         symptom "Pulls work but are slow, or are billed as traffic of the public network"
         cause "The host was declared to be reached privately (network.expect), and its name leads over the public network, or the reverse."
         tell "The path class of the leg is not among those declared for its host."
@@ -730,7 +730,7 @@ causes! {
         tell "The address is declared as one of another network (network.cidrs), and is inside the VPC's range or the network of one of this machine's interfaces. It is critical if nothing answers."
         fix "Renumber one of the networks, or reach the far host through a private NAT gateway or a VPC endpoint."
         EipAnnotationStale = "eip_annotation_stale", Warning, Now, [];
-        "The pod uses another address than the EIP in its annotation"
+        "The pod's egress address differs from the EIP in its annotation"
         symptom "Allow-lists of registries refuse the pod"
         cause "The EIP (Elastic IP) was unbound or replaced after the annotation was written, or packets leave through SNAT (source NAT)."
         tell "The source address that others see (network.egress) differs from yangtse.io/allocated-ipv4-eip."
@@ -745,7 +745,7 @@ causes! {
     "Slow pulls" {
         PullNoProgress = "pull_no_progress", Critical, ByTransfer, [];
         "A pull stalls until containerd cancels it"
-        symptom "`cancel pulling image ... because of no progress in 5m0s`; the event only says `context canceled`"
+        symptom "`cancel pulling image ... because of no progress in 5m0s`; the event shows only `context canceled`"
         cause "No byte arrived for five minutes: the network stalled, or the disk accepted no more data."
         tell "All streams of the transfer test went silent after their first bytes. One test is shorter than containerd's timer, so it is a warning; slowness alone never triggers that timer."
         fix "Fix the stall in the network or on the disk; a longer timer helps only if the rate is fine."
@@ -778,7 +778,7 @@ causes! {
         symptom "Slow over long distances only"
         cause "The receive buffer on this node, or the send buffer of the server, holds less than a round trip's worth of data."
         tell "The total grows with the number of connections. This node's buffer: the rate times the round trip is the window that is offered, and that does not grow. The server's: bytes arrive in bursts, one in each round trip."
-        fix "Raise net.ipv4.tcp_rmem on this node if the limit is its own, otherwise the server's tcp_wmem."
+        fix "Raise net.ipv4.tcp_rmem on this node if the buffer is its own, otherwise the server's tcp_wmem."
         BwLoss = "bw_loss", Warning, ByTransfer, [];
         "Packets are lost on the path"
         symptom "A pull runs for an hour"

@@ -164,7 +164,7 @@ fn the_schema_in_the_documentation_is_the_programs() {
 #[test]
 fn explain_lists_explains_and_helps_with_a_mistyped_code() {
     let list = stdout(&pullpath(&["explain"]));
-    assert!(list.contains("tls_unknown_ca") && list.contains("not told by this version"));
+    assert!(list.contains("tls_unknown_ca") && list.contains("not detected by this version"));
     let entry = stdout(&pullpath(&["explain", "TLS-UNKNOWN-CA"]));
     assert!(
         entry.contains("x509: certificate signed by unknown authority"),

@@ -1,11 +1,11 @@
-//! How an entry of the catalogue reads: on a terminal, on the page, in the documentation.
+//! Prints entries of the catalogue: on a terminal, on the page, and in the documentation.
 
 use std::fmt::Write as _;
 
 use super::catalogue::{Cause, Detected, Entry};
 use crate::model::text::{joined, wrapped};
 
-/// Columns of a terminal that an entry takes.
+/// The width of an entry on a terminal, in columns.
 const WIDTH: usize = 80;
 
 /// The entry for a terminal.
@@ -20,7 +20,7 @@ pub fn explain(cause: Cause) -> String {
     text
 }
 
-/// The parts of the catalogue, and the causes of each.
+/// The areas of the catalogue, each with its causes.
 fn areas() -> impl Iterator<Item = (&'static str, &'static [Cause])> {
     let parts = Cause::ALL.chunk_by(|one, next| one.entry().area == next.entry().area);
     parts.map(|causes| (causes[0].entry().area, causes))
@@ -37,7 +37,7 @@ pub fn list() -> String {
         for entry in causes.iter().map(|cause| cause.entry()) {
             let later = match entry.detected {
                 Detected::Now | Detected::ByTransfer => "",
-                Detected::Later => " (not told by this version)",
+                Detected::Later => " (not detected by this version)",
             };
             let _ = writeln!(
                 text,
@@ -54,7 +54,8 @@ pub fn list() -> String {
 /// The whole catalogue as Markdown: docs/causes.md.
 pub fn markdown() -> String {
     let mut text = "# Causes\n\nEvery finding of Pullpath has one of these codes. `pullpath explain CODE` prints the \
-                    same text.\nA code is never renamed and never used again for something else.\n"
+                    same text.\nCodes are stable: a renamed code stays valid for `pullpath explain`, and no code is \
+                    used again for something else.\n"
         .to_owned();
     for (area, causes) in areas() {
         let _ = writeln!(text, "\n## {area}");
@@ -74,17 +75,17 @@ pub fn markdown() -> String {
     text
 }
 
-/// What an entry says, each part with its heading.
+/// The parts of an entry, each with its heading.
 pub(crate) fn parts(entry: &Entry) -> Vec<(&'static str, String)> {
     let mut parts = vec![
         ("What you see", entry.symptom.to_owned()),
         ("What happens", entry.cause.to_owned()),
-        ("How it is told", entry.tell.to_owned()),
+        ("How Pullpath detects it", entry.tell.to_owned()),
         ("What to do", entry.fix.to_owned()),
     ];
     if entry.detected == Detected::Later {
-        let text = "This version does not tell it; that needs the comparison of nodes.";
-        parts.push(("Not yet", text.to_owned()));
+        let text = "This version does not detect it: that requires a comparison of several nodes.";
+        parts.push(("Not detected yet", text.to_owned()));
     }
     if !entry.masked_by.is_empty() {
         let causes = joined(entry.masked_by.iter().map(|cause| cause.code()));

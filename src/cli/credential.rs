@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use kube::Client;
 
-use super::access::{ClusterArgs, Namespaced, namespaced};
+use super::access::{ClusterArgs, namespaced};
 use super::error::Error;
 use crate::credentials;
 use crate::kubernetes::lookup;
 use crate::kubernetes::secrets::{self, Known, SecretKey};
 use crate::model::credential::CredentialSource;
 use crate::model::reference::Reference;
-use crate::model::workload::{Found, SecretAsked};
+use crate::model::workload::{Found, Namespaced, SecretAsked};
 use crate::pull_secret::keyring::LoadedSource;
 
 #[derive(Args, Debug)]

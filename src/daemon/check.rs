@@ -32,7 +32,7 @@ use crate::model::runtime::Runtime;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
-use crate::model::workload::SecretSought;
+use crate::model::workload::{SecretRefs, SecretSought};
 use crate::net::netlink::Netlink;
 use crate::probe::check::Budget;
 use crate::probe::check::{Check, Effort};
@@ -42,7 +42,6 @@ use crate::probe::{self, large_hello};
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::report::Report;
-use crate::serving::cluster::keys;
 use crate::vantage::place::{Place, PlaceError, containerd_files};
 use crate::vantage::{ClusterTold, NodeTold, PodTold, wants_pod_told};
 
@@ -203,8 +202,7 @@ impl World {
     /// Has the Secrets of one check read, which no target may need, and waits for them a short while.
     pub async fn lend_secrets(&self, target: &Target) -> Lent {
         let refs = target.secrets.iter();
-        let keys = refs.flat_map(|refs| keys(&refs.namespace, &refs.names));
-        let lent = self.secrets.lend(keys.collect());
+        let lent = self.secrets.lend(refs.flat_map(SecretRefs::keys).collect());
         lent.told(SECRETS_WAIT).await;
         lent
     }
@@ -406,7 +404,7 @@ fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<Sec
         return (Vec::new(), Vec::new());
     };
     let (mut sources, mut sought) = (Vec::new(), Vec::new());
-    for key in keys(&refs.namespace, &refs.names) {
+    for key in refs.keys() {
         let (read, found) = secrets.get(&key).sources(&key);
         sources.extend(read);
         sought.push(SecretSought {

@@ -13,19 +13,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::pod_events::{self, PodEvents};
 use super::store::target::Target;
 use super::store::targets::EventCounts;
-use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
+use crate::config::{Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
 use crate::kubernetes::lookup::annotations_of;
 use crate::kubernetes::secrets::Secrets;
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
-use crate::model::workload::ContainerKind;
-use crate::model::workload::is_name;
+use crate::model::workload::{ContainerKind, SecretRefs, is_name};
 use crate::report::Report;
-use crate::serving::cluster::{keys, secret_access};
+use crate::serving::cluster::secret_access;
 use crate::vantage::PodTold;
-use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
+use crate::workload::discovery::{self, Discovered, Pod, Scope, Wanted};
 use crate::workload::waiting::Waiting;
 
 /// A rollout changes many pods in a moment; what they come to is told once.
@@ -207,8 +206,8 @@ impl Cluster {
     /// Of these targets the Secrets are needed, and no others.
     pub fn need_secrets_of(&self, wanted: &[Wanted]) {
         let refs = wanted.iter().filter_map(|one| one.secrets.as_ref());
-        let keys = refs.flat_map(|refs| keys(&refs.namespace, &refs.names));
-        self.secrets.need(&keys.collect());
+        self.secrets
+            .need(&refs.flat_map(SecretRefs::keys).collect());
     }
 }
 
@@ -223,13 +222,9 @@ async fn change<T>(view: &mut Option<watch::Receiver<T>>) {
 }
 
 fn scope(config: &Kubernetes) -> Scope {
-    let patterns = |wildcards: &config::Wildcards| Patterns {
-        include: wildcards.include.clone(),
-        exclude: wildcards.exclude.clone(),
-    };
     Scope {
-        registries: patterns(&config.registries),
-        namespaces: patterns(&config.namespaces),
+        registries: config.registries.clone(),
+        namespaces: config.namespaces.clone(),
         platform_namespaces: config.platform_namespaces.clone(),
         most: config.most_targets.0 as usize,
     }

@@ -20,16 +20,12 @@ use super::follow::{Heard, hear, status};
 use super::objects::SecretObject;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
-use crate::model::workload::Found;
+use crate::model::workload::{Found, Namespaced};
 use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::secret;
 
 /// A Secret's namespace and name.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct SecretKey {
-    pub namespace: String,
-    pub name: String,
-}
+pub type SecretKey = Namespaced;
 
 /// Which ones may be asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]

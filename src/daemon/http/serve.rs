@@ -493,12 +493,8 @@ async fn reload(State(app): State<App>) -> Response {
 #[derive(Deserialize)]
 struct CheckQuery {
     target: String,
-    #[serde(default = "reach")]
+    #[serde(default)]
     tier: Tier,
-}
-
-fn reach() -> Tier {
-    Tier::Reach
 }
 
 async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Response {

@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::clock::{Moment, hash, share};
 
 /// Kinds of checks, by what they cost. Each does what the one before does, and more.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// Would a pull succeed?
+    #[default]
     Reach,
     /// What does the path look like? Asks routers, the metadata service and egress hosts, too.
     Path,

@@ -10,34 +10,7 @@ use crate::daemon::runner::reload::StartError;
 use crate::kubernetes::ask::AskError;
 use crate::kubernetes::client::ConnectError;
 use crate::lint::follow::LookError;
-use crate::report::SCHEMA_VERSION;
 use crate::vantage::place::PlaceError;
-
-/// Why a file is no saved report.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReplayError {
-    #[error("cannot read {path}: {source}")]
-    Read {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "{path} is no report of pullpath, at line {line} column {column}: {reason}; give what `probe -o json` printed"
-    )]
-    NoReport {
-        path: String,
-        line: usize,
-        column: usize,
-        reason: String,
-    },
-    #[error(
-        "{path} has schema_version {found}, and this version reads {SCHEMA_VERSION}; replay it with the pullpath that wrote it"
-    )]
-    Version { path: String, found: u32 },
-    #[error("{path} holds no report")]
-    Empty { path: String },
-}
 
 /// Why the program could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +21,8 @@ pub(super) enum Error {
     Place(#[from] PlaceError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
     #[error("{path}, given with --config: {reason}")]
     Config { path: String, reason: String },
-    /// Says which file, key and fix.
-    #[error("{0}")]
-    Manifest(String),
     #[error("can't save the report to {path}: {source}")]
     Save {
         path: String,
@@ -95,7 +63,7 @@ pub(super) enum Error {
         "a node's daemon reads no whole image (--transfer full); its budgets hold: --transfer auto measures the rate within them"
     )]
     FullOnNodes,
-    /// Says what to write instead.
+    /// Says which file, key or option it is, and what to write instead.
     #[error("{0}")]
     Usage(String),
     #[error("can't start: {0}")]

@@ -36,7 +36,7 @@ const ABOUT: Duration = Duration::from_secs(10);
 const MOST: usize = 1000;
 
 /// Everything that says how one walks from here says nothing of a node.
-const OF_HERE: [&str; 28] = [
+const OF_HERE: [&str; 18] = [
     "filename",
     "platform",
     "trace",
@@ -49,21 +49,11 @@ const OF_HERE: [&str; 28] = [
     "secret_file",
     "docker_config",
     "username",
-    "hosts_dir",
-    "containerd_config",
-    "runtime",
+    "ContainerdArgs",
     "kubelet_version",
-    "proxy_from",
     "compare_direct",
-    "plain_http",
-    "resolve",
-    "config",
-    "ca_file",
-    "nameserver",
-    "resolv_conf",
-    "hosts_file",
-    "ipv4",
-    "ipv6",
+    "NetworkArgs",
+    "PlaceArgs",
     "timeout",
 ];
 

@@ -351,13 +351,8 @@ impl Runner {
                     self.board.write().tally.begin(Timestamp::now());
                     self.follow();
                 }
-                tracing::info!("the configuration is in force");
             }
             Err(error) => {
-                tracing::error!(
-                    error,
-                    "the configuration was not taken; the one before stays in force"
-                );
                 let reload = &mut self.board.write().reload;
                 reload.again(Err(error), Timestamp::now());
             }

@@ -23,7 +23,7 @@ pub use network::{Egress, MetadataWish, Network};
 pub use on_demand::{OnDemand, OnDemandImages};
 pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
-pub use values::{EchoUrl, HostPort, ListenAddress, NameServer, Samples};
+pub use values::{CountWithin, EchoUrl, HostPort, ListenAddress, NameServer, Size};
 
 /// The whole file. Every part may be left out.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

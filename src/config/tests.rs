@@ -38,7 +38,7 @@ fn a_whole_file_is_read() {
     assert_eq!(network.metadata, MetadataWish::Off);
     assert_eq!(network.egress.echo.len(), 1);
     assert_eq!(network.controls[1].to_string(), "[2001:db8::1]:443");
-    assert_eq!(network.egress.samples, Samples(6));
+    assert_eq!(network.egress.samples, CountWithin(6));
     for empty in ["", "network: {}\n", "# nothing\n"] {
         assert!(Config::parse(empty).is_ok(), "{empty:?}");
     }
@@ -82,7 +82,7 @@ fn what_is_wrong_is_told_with_its_line_and_the_fix() {
         ),
         ("network:\n  controls: [example.com]\n", 2, "HOST:PORT"),
         ("network:\n  controls: ['2001:db8::1']\n", 2, "HOST:PORT"),
-        ("network:\n  egress: {samples: 99}\n", 2, "between 1 and 16"),
+        ("network:\n  egress: {samples: 99}\n", 2, "1 to 16"),
         ("network:\n  metadata: azure\n", 2, "auto"),
         ("network:\n  baseline: near\n", 2, "10.0.0.1:443"),
         ("network:\n  snat_addresses: [nat]\n", 2, "no IP address"),

@@ -57,7 +57,7 @@ const SECRETS_WAIT: Duration = Duration::from_secs(3);
 const NODE_WAIT: Duration = Duration::from_secs(2);
 
 fn told_of(view: &View<NodeFacts>) -> NodeTold {
-    match (view.objects.values().next(), &view.state) {
+    match (view.only(), &view.state) {
         (Some(facts), _) => NodeTold::Facts(Arc::clone(facts)),
         (None, State::Unknown) => NodeTold::Nothing("it has not answered yet".to_owned()),
         (None, State::Following) => NodeTold::Nothing("it has none of this name".to_owned()),

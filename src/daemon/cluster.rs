@@ -12,10 +12,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::pod_events::{self, PodEvents};
 use super::store::target::Target;
-use super::store::targets::EventCounts;
+use super::store::targets::{Discovery, EventCounts};
 use crate::config::{Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
-use crate::kubernetes::follow::{State, View};
+use crate::kubernetes::follow::View;
 use crate::kubernetes::lookup::annotations_of;
 use crate::kubernetes::secrets::Secrets;
 use crate::kubernetes::{node, pods};
@@ -24,7 +24,7 @@ use crate::model::workload::{ContainerKind, SecretRefs, is_name};
 use crate::report::Report;
 use crate::serving::cluster::secret_access;
 use crate::vantage::PodTold;
-use crate::workload::discovery::{self, Discovered, Pod, Scope, Wanted};
+use crate::workload::discovery::{self, Pod, Scope, Wanted};
 use crate::workload::waiting::Waiting;
 
 /// A rollout changes many pods in a moment; what they come to is told once.
@@ -36,8 +36,6 @@ const POD_WAIT: Duration = Duration::from_secs(2);
 /// Followed as long as this is there.
 #[derive(Debug)]
 pub struct Cluster {
-    /// What it was made of.
-    pub config: Kubernetes,
     scope: Scope,
     pub secrets: Arc<Secrets>,
     /// `None`: nothing is asked.
@@ -93,14 +91,8 @@ impl OwnPod {
     }
 }
 
-/// What the pods of this node come to.
-#[derive(Debug)]
-pub struct Discovery {
-    pub found: Discovered,
-    /// Whose pull has begun to fail, or fails otherwise: namespace, pod, and the container or image volume.
-    pub failing: Vec<(String, String, ContainerKind, String)>,
-    pub state: State,
-}
+/// A container or image volume: namespace, pod, and what it is called there.
+pub type ContainerOfPod = (String, String, ContainerKind, String);
 
 impl Cluster {
     /// Begins to follow, where that is wished.
@@ -141,7 +133,6 @@ impl Cluster {
             events,
             scope: scope(config),
             secrets: Arc::new(Secrets::new(client, secret_access(config))),
-            config: config.clone(),
             pods,
             node: own,
             own_pod,
@@ -173,8 +164,8 @@ impl Cluster {
         Some(self.node.as_mut()?.borrow_and_update().clone())
     }
 
-    /// What is known now; `None` where nothing is asked.
-    pub fn look(&mut self) -> Option<Discovery> {
+    /// What is known now, and whose pull has begun to fail, or fails otherwise; `None` where nothing is asked.
+    pub fn look(&mut self) -> Option<(Discovery, Vec<ContainerOfPod>)> {
         let view = self.pods.as_mut()?.borrow_and_update().clone();
         let found = discovery::discover(view.objects.values().map(|pod| &**pod), &self.scope);
         let pods = view.objects.iter().map(|(uid, pod)| (uid, &**pod));
@@ -184,11 +175,9 @@ impl Cluster {
             let (namespace, pod) = (pod.namespace.clone(), pod.name.clone());
             Some((namespace, pod, *kind, name.clone()))
         });
-        Some(Discovery {
-            found,
-            failing: failing.collect(),
-            state: view.state,
-        })
+        let failing = failing.collect();
+        let state = view.state;
+        Some((Discovery { state, found }, failing))
     }
 
     /// The pods of this node, as far as they are known.

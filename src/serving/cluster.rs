@@ -21,8 +21,9 @@ pub fn secret_access(config: &Kubernetes) -> Access {
     }
 }
 
-/// Since when the API server is silent on something, where it is; `advice`: what helps where it forbids it.
-pub fn lost(state: &State, of: &str, advice: &str) -> Option<String> {
+/// What is lost, since when and why, where it is; `so`: what that means, `advice`: what helps where the API
+/// server forbids it.
+pub fn lost(state: &State, what: &str, so: &str, advice: &str) -> Option<String> {
     let State::Lost {
         since,
         reason,
@@ -33,7 +34,5 @@ pub fn lost(state: &State, of: &str, advice: &str) -> Option<String> {
     };
     let since = instant(*since);
     let advice = if *is_forbidden { advice } else { "" };
-    Some(format!(
-        "The API server does not tell{of} since {since}: {reason}.{advice}"
-    ))
+    Some(format!("{what} since {since}{so}: {reason}.{advice}"))
 }

@@ -26,8 +26,10 @@ use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::history::{LegPath, Run};
 use crate::daemon::store::target::TargetSource;
 use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
+use crate::kubernetes::follow::View;
 use crate::model::endpoint::Role;
 use crate::model::kubelet::KubeletVersion;
+use crate::model::vantage::NodeFacts;
 use crate::report::Document;
 use crate::report::text::Style;
 use crate::report::vantage::VantageDocument;
@@ -249,7 +251,7 @@ struct TargetSummary<'a> {
     sources: &'a [TargetSource],
     /// Containers of this node that want it.
     uses: Vec<UseSummary<'a>>,
-    runs: Vec<RunSummary>,
+    runs: Vec<&'a Run>,
 }
 
 #[derive(Serialize)]
@@ -272,20 +274,6 @@ struct FindingSummary<'a> {
     severity: &'static str,
     leg: Option<&'static str>,
     hint: &'a str,
-}
-
-#[derive(Serialize)]
-struct RunSummary {
-    id: u64,
-    tier: &'static str,
-    at: Timestamp,
-    took_seconds: f64,
-    lag_seconds: f64,
-    outcome: &'static str,
-    starved: bool,
-    bytes_per_second: Option<f64>,
-    /// The full report is still there.
-    report: bool,
 }
 
 fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> TargetSummary<'a> {
@@ -323,20 +311,7 @@ fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> Target
                 needs_no_pull: one.needs_no_pull(kubelet),
             })
             .collect(),
-        runs: history
-            .runs()
-            .map(|run| RunSummary {
-                id: run.id,
-                tier: run.tier.as_str(),
-                at: run.at,
-                took_seconds: run.took.as_secs_f64(),
-                lag_seconds: run.lag.as_secs_f64(),
-                outcome: run.outcome.as_str(),
-                starved: run.starved,
-                bytes_per_second: run.bytes_per_second,
-                report: run.report.is_some(),
-            })
-            .collect(),
+        runs: history.runs().map(AsRef::as_ref).collect(),
     }
 }
 
@@ -415,8 +390,8 @@ fn seen(app: &App) -> Option<VantageDocument> {
     let store = app.read();
     let mut vantage = store.vantage.as_deref()?.clone();
     // Told by itself, and not only when a check looks around.
-    if let Some(facts) = store.own_node.as_ref().and_then(|own| own.facts.as_deref()) {
-        vantage.node = Some(facts.clone());
+    if let Some(facts) = store.own_node.as_ref().and_then(View::only) {
+        vantage.node = Some(NodeFacts::clone(facts));
     }
     Some(VantageDocument::new(vantage, store.proxies.clone()))
 }

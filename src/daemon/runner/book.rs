@@ -3,13 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Budgets, Config};
 use crate::daemon::check::{CheckResult, Job};
 use crate::daemon::schedule::admission::{self, Deferred, Heard, Then};
 use crate::daemon::schedule::backoff::Answered;
-use crate::daemon::schedule::budget::{ByteLimits, Reserved};
+use crate::daemon::schedule::budget::Reserved;
 use crate::daemon::schedule::clock::Moment;
-use crate::daemon::schedule::ledger::{Ledger, Limits};
+use crate::daemon::schedule::ledger::Ledger;
 use crate::daemon::schedule::state::{State, StateFile};
 use crate::daemon::schedule::timetable::Due;
 use crate::daemon::store::summary::RunSummary;
@@ -22,9 +22,7 @@ pub(super) struct Book {
     node: String,
     state: State,
     file: Option<StateFile>,
-    limits: Limits,
-    /// What a transfer test may read.
-    most: Bytes,
+    budgets: Budgets,
     /// In bytes per second, as the configuration says.
     declared: Option<f64>,
     is_unsaved: bool,
@@ -43,16 +41,14 @@ impl Book {
             node: node.to_owned(),
             state,
             file,
-            limits: limits(config),
-            most: config.budgets.transfer_bytes.0,
+            budgets: config.budgets.clone(),
             declared: declared(config),
             is_unsaved: false,
         }
     }
 
     pub(super) fn configure(&mut self, config: &Config) {
-        self.limits = limits(config);
-        self.most = config.budgets.transfer_bytes.0;
+        self.budgets = config.budgets.clone();
         self.declared = declared(config);
     }
 
@@ -68,8 +64,8 @@ impl Book {
 
     pub(super) fn status(&self, now: Moment) -> BudgetStatus {
         BudgetStatus {
-            bytes_left: self.ledger().bytes.left(&self.limits.bytes, now),
-            bytes_a_day: self.limits.bytes.node,
+            bytes_left: self.ledger().bytes.left(&self.budgets, now),
+            bytes_a_day: self.budgets.node_bytes_per_day.0,
             declared: self.declared,
         }
     }
@@ -85,8 +81,7 @@ impl Book {
     ) -> Result<Option<Reserved>, (Deferred, Then)> {
         let reserved = admission::may(
             &mut self.state.ledger,
-            &self.limits,
-            self.most,
+            &self.budgets,
             due,
             registry,
             is_testing,
@@ -161,7 +156,7 @@ impl Book {
             cooling: cooling.into_iter().cloned().collect(),
             only_free: ledger
                 .requests
-                .is_low(self.limits.rate_limit_floor, &target.registry),
+                .is_low(self.budgets.rate_limit_floor.0, &target.registry),
             hops: Vec::new(),
             image: None,
             key: self.state.key,
@@ -182,19 +177,6 @@ impl Book {
             self.is_unsaved = false;
         }
         Ok(())
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    let budgets = &config.budgets;
-    Limits {
-        bytes: ByteLimits {
-            node: budgets.node_bytes_per_day.0,
-            target: budgets.target_bytes_per_day.0,
-            registry: budgets.registry_bytes_per_day.0,
-        },
-        requests_per_minute: budgets.registry_requests_per_minute.0,
-        rate_limit_floor: budgets.rate_limit_floor.0,
     }
 }
 

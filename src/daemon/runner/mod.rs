@@ -25,11 +25,11 @@ use self::recorder::Recorder;
 use self::reload::{Prepared, Reload, StartError};
 use crate::config::{Config, Discover};
 use crate::daemon::check::{CheckResult, World};
-use crate::daemon::cluster::{Cluster, Discovery};
-use crate::daemon::coordination::coordinator::{Coordinator, SlotUse, TakenSlot};
+use crate::daemon::cluster::Cluster;
+use crate::daemon::coordination::coordinator::{Coordinator, TakenSlot};
 use crate::daemon::coordination::group::Group;
 use crate::daemon::coordination::lease::Answer;
-use crate::daemon::coordination::slots::SkipReason;
+use crate::daemon::coordination::slots::{Decision, SkipReason};
 use crate::daemon::on_demand::{self as images, Pods, Request};
 use crate::daemon::schedule::admission::{Deferred, Then};
 use crate::daemon::schedule::budget::Reserved;
@@ -38,7 +38,7 @@ use crate::daemon::schedule::timetable::{Due, Tier, Timetable};
 use crate::daemon::store::history::{Changes, Keep, Outcome};
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
-use crate::daemon::store::targets::{ClusterStatus, NodeStatus, SharedStore, TargetStore};
+use crate::daemon::store::targets::{SharedStore, TargetStore};
 use crate::kubernetes::follow;
 use crate::model::endpoint::Role;
 use crate::serving::reload::Loader;
@@ -230,25 +230,19 @@ impl Runner {
     /// Takes up what the pods of this node want now.
     fn discover(&mut self) {
         let own_node = self.cluster.look_at_node();
-        self.recorder
-            .write(|store| store.own_node = own_node.map(NodeStatus::of));
-        let Some(Discovery {
-            found,
-            failing,
-            state,
-        }) = self.cluster.look()
-        else {
+        self.recorder.write(|store| store.own_node = own_node);
+        let Some((discovery, failing)) = self.cluster.look() else {
             return;
         };
         // Before the first list nothing is known, and what was known before a change of the
         // configuration is not to be forgotten for that.
-        if state == follow::State::Unknown {
+        if discovery.state == follow::State::Unknown {
             return;
         }
-        self.recorder
-            .write(|store| store.cluster = Some(ClusterStatus::of(&found, &state)));
-        if found.wanted != self.wanted {
-            self.wanted = found.wanted;
+        let wanted = discovery.found.wanted.clone();
+        self.recorder.write(|store| store.cluster = Some(discovery));
+        if wanted != self.wanted {
+            self.wanted = wanted;
             self.cluster.need_secrets_of(&self.wanted);
             self.apply();
         }
@@ -303,20 +297,16 @@ impl Runner {
     /// Reads the configuration again; a bad one changes nothing.
     async fn read_again(&mut self) -> Result<(), String> {
         let now = Timestamp::now();
-        let prepared = self.reload.again(&self.cluster, &self.coordinator).await;
-        let result = prepared.map(|prepared| self.put_in_force(prepared));
+        let prepared = self.reload.again(&self.config, &self.cluster).await;
+        let result = match prepared {
+            Ok(prepared) => {
+                self.put_in_force(prepared);
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        };
         self.recorder
             .write(|store| store.reload.again(result.clone(), now));
-        match &result {
-            Ok(()) => tracing::info!(
-                targets = self.timetable.len(),
-                "the configuration is in force"
-            ),
-            Err(error) => tracing::error!(
-                error,
-                "the configuration was not taken; the one before stays in force"
-            ),
-        }
         result
     }
 
@@ -612,20 +602,20 @@ impl Runner {
         answer: Option<Answer>,
         now: Moment,
     ) {
-        let used = self.coordinator.answered(slot, answer, now);
-        match used {
-            SlotUse::Tested(by) => self.recorder.write(|store| {
-                *store.counters.slots.entry(by.as_str()).or_default() += 1;
-            }),
-            SlotUse::Skipped(why) => self.recorder.write(|store| store.skipped(why.as_str())),
-            SlotUse::Later | SlotUse::Lost => {}
+        if let Some(answer) = &answer {
+            self.recorder.write(|store| match answer.decision {
+                Decision::Test => {
+                    *store.counters.slots.entry(answer.by.as_str()).or_default() += 1;
+                }
+                Decision::Skip(why) => store.skipped(why.as_str()),
+                Decision::Later(_) => {}
+            });
+            if let Some(reserved) = underway.reserved.filter(|_| !answer.is_allowed()) {
+                self.book
+                    .give_back(&underway.target, reserved, slot.last, now);
+            }
         }
-        if let Some(reserved) = underway.reserved
-            && matches!(used, SlotUse::Skipped(_) | SlotUse::Later)
-        {
-            self.book
-                .give_back(&underway.target, reserved, slot.last, now);
-        }
+        self.coordinator.answered(slot, answer, now);
         self.show_leases();
     }
 

@@ -18,6 +18,9 @@ use crate::serving::reload::Loader;
 /// Why a configuration can't be put in force.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Says which file, key and fix.
+    #[error("{0}")]
+    Config(String),
     #[error(transparent)]
     World(#[from] WorldError),
     #[error(transparent)]
@@ -90,26 +93,19 @@ impl Reload {
     /// Reads the configuration again, and makes what it needs before the one in force is given up.
     pub(super) async fn again(
         &self,
+        before: &Config,
         cluster: &Cluster,
-        coordinator: &Coordinator,
-    ) -> Result<Prepared, String> {
-        let config = (self.load)()?;
-        let prepared = self.prepare(config, cluster, coordinator).await;
-        prepared.map_err(|error| error.to_string())
-    }
-
-    async fn prepare(
-        &self,
-        config: Config,
-        cluster: &Cluster,
-        coordinator: &Coordinator,
     ) -> Result<Prepared, StartError> {
-        let next_cluster = if cluster.config == config.kubernetes {
+        let config = (self.load)().map_err(StartError::Config)?;
+        let next_cluster = if before.kubernetes == config.kubernetes {
             None
         } else {
             Some(self.cluster(&config).await?)
         };
-        let coordinator = if coordinator.is_as(&config) {
+        let is_shared_alike = before.spread == config.spread
+            && before.kubernetes.kubeconfig == config.kubernetes.kubeconfig
+            && before.schedule.check_timeout == config.schedule.check_timeout;
+        let coordinator = if is_shared_alike {
             None
         } else {
             Some(Coordinator::start(&config, &self.node).await?)

@@ -122,6 +122,7 @@ impl Timetable {
         now: Moment,
     ) {
         let mut before = std::mem::take(&mut self.tasks);
+        self.queue.clear();
         for (name, rhythm, last_transfer) in targets {
             let mut task = before.remove(&name).unwrap_or(Task {
                 rhythm,
@@ -132,30 +133,19 @@ impl Timetable {
             });
             for tier in Tier::ALL {
                 let keeps = task.rhythm.of(tier) == rhythm.of(tier);
-                let next = &mut task.next[tier as usize];
-                if keeps && next.is_some() {
-                    continue;
-                }
-                if let Some(old) = next.take() {
-                    self.queue.remove(&(old, Arc::clone(&name), tier));
-                }
-                *next = rhythm.of(tier).map(|period| match tier {
-                    Tier::Transfer => self.first_transfer(&name, period, last_transfer, now),
-                    _ => self.slot(&name, tier, period, now),
-                });
-                if let Some(at) = *next {
-                    self.queue.insert((at, Arc::clone(&name), tier));
-                }
+                let planned = || {
+                    rhythm.of(tier).map(|period| match tier {
+                        Tier::Transfer => self.first_transfer(&name, period, last_transfer, now),
+                        _ => self.slot(&name, tier, period, now),
+                    })
+                };
+                let next = task.next[tier as usize].filter(|_| keeps).or_else(planned);
+                task.next[tier as usize] = next;
+                self.queue
+                    .extend(next.map(|at| (at, Arc::clone(&name), tier)));
             }
             task.rhythm = rhythm;
             self.tasks.insert(name, task);
-        }
-        for (name, task) in before {
-            for (tier, next) in Tier::ALL.into_iter().zip(task.next) {
-                if let Some(at) = next {
-                    self.queue.remove(&(at, Arc::clone(&name), tier));
-                }
-            }
         }
     }
 

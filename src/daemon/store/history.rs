@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::compressed_report::CompressedReport;
 use super::summary::{PathSummary, RunSummary, TransferSummary};
@@ -16,28 +16,32 @@ use crate::diagnose::path::history::{Published, Round};
 use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::path::PathClass;
-use crate::model::units::Bytes;
+use crate::model::units::{Bytes, Seconds};
 use crate::report::Report;
 use crate::report::text::{Style, render_why};
 
 /// One check that was made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Run {
     pub id: u64,
     pub tier: Tier,
     pub at: Timestamp,
+    #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
     /// How late it began.
+    #[serde(rename = "lag_seconds", with = "Seconds")]
     pub lag: Duration,
     pub outcome: Outcome,
     /// This process had too little of the processor meanwhile: the times of this run tell more of that
     /// than of the network.
     pub starved: bool,
     /// The worst cause, for lists.
+    #[serde(skip)]
     pub cause: Option<&'static str>,
     /// The rate of all streams, where it was measured.
     pub bytes_per_second: Option<f64>,
-    /// Dropped when memory runs out.
+    /// Dropped when memory runs out; the API has whether it is still there.
+    #[serde(serialize_with = "whether_kept")]
     pub report: Option<CompressedReport>,
 }
 
@@ -50,14 +54,23 @@ impl Run {
     }
 }
 
+fn whether_kept<S: Serializer>(
+    report: &Option<CompressedReport>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    report.is_some().serialize(to)
+}
+
 /// How a check ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    Verdict(Pull),
     /// It took longer than a check may.
     TimedOut,
     /// A defect of this program.
     Panicked,
+    #[serde(untagged)]
+    Verdict(Pull),
 }
 
 impl Outcome {
@@ -277,7 +290,6 @@ fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::store::compressed_report::Compressor;
 
     const KEEP: Keep = Keep {
         runs: 3,
@@ -295,7 +307,7 @@ mod tests {
             starved: false,
             cause: None,
             bytes_per_second: None,
-            report: Compressor::default().compress("a report"),
+            report: Some(CompressedReport::of("a report")),
         }
     }
 
@@ -346,7 +358,7 @@ mod tests {
         for (id, outcome) in [(1, BAD), (2, GOOD), (3, GOOD), (4, GOOD)] {
             record.take(run(id, outcome), None, KEEP);
         }
-        let size = Compressor::default().compress("a report").unwrap().size();
+        let size = CompressedReport::of("a report").size();
         assert_eq!(record.memory(), 4 * size);
         assert_eq!(record.forget_one(), Some(size));
         assert!(record.run(2).unwrap().report.is_none());

@@ -11,7 +11,7 @@ use super::summary::RunSummary;
 use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::target::Target;
 use crate::diagnose::throughput::Throughput;
-use crate::kubernetes::follow::{self, View};
+use crate::kubernetes::follow::{State, View};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
 use crate::model::fault::Phase;
@@ -34,11 +34,12 @@ pub struct TargetStore {
     pub targets: BTreeMap<Arc<str>, Watched>,
     pub registries: BTreeMap<Arc<str>, RegistryStats>,
     /// What the pods of this node want; `None` where the cluster is not asked.
-    pub cluster: Option<ClusterStatus>,
+    pub cluster: Option<Discovery>,
     /// What is told of this node's own Node; `None` where nobody is asked.
-    pub own_node: Option<NodeStatus>,
-    /// `None` where nothing is shared with other nodes.
-    pub leases: Option<LeaseAccess>,
+    pub own_node: Option<View<NodeFacts>>,
+    /// Whether Leases can be had, as the API server answered last; `None` where nothing is shared with other
+    /// nodes.
+    pub leases: Option<State>,
     pub counters: Counters,
     /// How late checks began.
     pub lag: Histogram,
@@ -106,20 +107,6 @@ impl Default for RegistryStats {
 
 /// Events on pods, by what became of them.
 pub type EventCounts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
-
-/// Whether Leases can be had, as the API server answered last.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum LeaseAccess {
-    #[default]
-    NotAsked,
-    Answered,
-    Lost {
-        since: Timestamp,
-        reason: String,
-        /// It has said no (RBAC, or there is no such namespace); waiting alone will not help.
-        is_refused: bool,
-    },
-}
 
 /// Of the process.
 #[derive(Debug, Default)]
@@ -323,49 +310,16 @@ impl RegistryStats {
     }
 }
 
-/// What the cluster's API tells of this node.
+/// What the pods of this node come to.
 #[derive(Clone, Debug)]
-pub struct ClusterStatus {
-    pub state: follow::State,
-    pub checked: usize,
-    pub over: Vec<String>,
-    pub platform: Vec<String>,
-    pub out_of_scope: usize,
-    pub malformed: Vec<String>,
-}
-
-impl ClusterStatus {
-    pub fn of(found: &Discovered, state: &follow::State) -> Self {
-        Self {
-            state: state.clone(),
-            checked: found.wanted.len(),
-            over: found.over.clone(),
-            platform: found.platform.iter().map(|one| one.name.clone()).collect(),
-            out_of_scope: found.out_of_scope,
-            malformed: found.malformed.clone(),
-        }
-    }
-}
-
-/// What the cluster's API tells of this node's own Node.
-#[derive(Clone, Debug)]
-pub struct NodeStatus {
-    pub state: follow::State,
-    pub facts: Option<Arc<NodeFacts>>,
+pub struct Discovery {
+    pub state: State,
+    pub found: Discovered,
 }
 
 impl TargetStore {
     /// The version of this node's kubelet, where its Node tells it.
     pub fn kubelet(&self) -> Option<KubeletVersion> {
-        self.own_node.as_ref()?.facts.as_ref()?.kubelet_version()
-    }
-}
-
-impl NodeStatus {
-    pub fn of(view: View<NodeFacts>) -> Self {
-        Self {
-            facts: view.objects.values().next().cloned(),
-            state: view.state,
-        }
+        self.own_node.as_ref()?.only()?.kubelet_version()
     }
 }

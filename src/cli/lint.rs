@@ -75,9 +75,11 @@ pub(super) fn run(args: &LintArgs, out: &mut dyn Write) -> Result<u8, Error> {
         };
         tokio::time::timeout(args.timeout, look(client, &scope, access))
             .await
-            .map_err(|_| Error::Slow {
-                flag: "--timeout",
-                seconds: args.timeout.as_secs(),
+            .map_err(|_| {
+                Error::Told(format!(
+                    "the API server has not told all within {} s; allow more with --timeout",
+                    args.timeout.as_secs()
+                ))
             })?
             .map_err(Error::from)
     })?;

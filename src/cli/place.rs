@@ -73,10 +73,7 @@ impl PlaceArgs {
 
 pub(super) fn read_config(path: &Path) -> Result<Config, Error> {
     let shown = input::shown(path);
-    let failed = |reason: String| Error::Config {
-        path: shown.clone(),
-        reason,
-    };
+    let failed = |reason: String| Error::Told(format!("{shown}, given with --config: {reason}"));
     let bytes = input::read(path, MAX_CONFIG).map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| failed("it is no UTF-8".to_owned()))?;
     Config::parse(&text).map_err(|error| failed(error.to_string()))

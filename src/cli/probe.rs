@@ -154,7 +154,10 @@ impl TransferArgs {
             None | Some(TransferMode::Off) if hops => Ok(Tier::Path),
             None | Some(TransferMode::Off) => Ok(Tier::Reach),
             Some(TransferMode::Auto) => Ok(Tier::Transfer),
-            Some(TransferMode::Full) => Err(Error::FullOnNodes),
+            Some(TransferMode::Full) => Err(Error::Told(
+                "a node's daemon reads no whole image (--transfer full); its budgets hold: --transfer auto measures the rate within them"
+                    .to_owned(),
+            )),
         }
     }
 }
@@ -190,8 +193,7 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
             references: &args.references,
             tier: args.transfer.tier(args.hops)?,
             nodes: &args.nodes,
-            credentials: &args.check.credentials,
-            cluster: &args.check.cluster,
+            check: &args.check,
             printing,
             why: args.why,
         };
@@ -215,7 +217,7 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
 fn save(report: &Report, folder: &Path) -> Result<(), Error> {
     let failed = |path: &Path| {
         let path = path.to_string_lossy().into_owned();
-        move |source| Error::Save { path, source }
+        move |error| Error::Told(format!("can't save the report to {path}: {error}"))
     };
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
     let reference = report.evidence.reference.to_string();
@@ -317,7 +319,7 @@ async fn wishes(
     if args.check.credentials.password_stdin
         && args.filename.iter().any(|path| input::is_stdin(path))
     {
-        return Err(Error::Usage(
+        return Err(Error::Told(
             "standard input can't be both the manifest (-f -) and the password (--password-stdin); give the manifest as a file"
                 .to_owned(),
         ));
@@ -325,7 +327,7 @@ async fn wishes(
     for path in &args.filename {
         let shown = input::shown(path);
         let bytes = input::read(path, MAX_MANIFEST).map_err(|error| {
-            Error::Usage(format!(
+            Error::Told(format!(
                 "cannot read {shown}, given with --filename: {error}"
             ))
         })?;
@@ -334,8 +336,8 @@ async fn wishes(
             .into_iter()
             .filter(|s| matches!(&s.source, CredentialSource::SecretFile { name, .. } if !name.is_empty()))
             .collect();
-        for workload in workload::read(&bytes, &shown).map_err(Error::Usage)? {
-            for (reference, mut pod) in workload.uses().map_err(Error::Usage)? {
+        for workload in workload::read(&bytes, &shown).map_err(Error::Told)? {
+            for (reference, mut pod) in workload.uses().map_err(Error::Told)? {
                 let same = wishes.iter_mut().find(|wish| {
                     wish.reference == reference
                         && wish.pods.first().is_some_and(|first| {

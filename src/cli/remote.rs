@@ -67,23 +67,20 @@ fn failure(kind: FailureKind, reason: impl Into<String>) -> NodeFailure {
 }
 
 fn of_forward(error: &ForwardError, admin: &Admin) -> NodeFailure {
-    let kind = match error {
-        ForwardError::Forbidden(_) => FailureKind::Forbidden,
-        ForwardError::Silent(_) => FailureKind::Silent,
-        ForwardError::NoDaemon { .. } => FailureKind::NoListener,
-        ForwardError::PodGone(_) | ForwardError::Failed(_) | ForwardError::TooLong => {
-            FailureKind::Failed
+    let (kind, todo) = match error {
+        ForwardError::Forbidden(_) => {
+            let namespace = &admin.namespace;
+            let todo = "; it needs get and create of pods/portforward in namespace ";
+            (FailureKind::Forbidden, format!("{todo}{namespace}"))
         }
-    };
-    let todo = match error {
-        ForwardError::Forbidden(_) => format!(
-            "; it needs get and create of pods/portforward in namespace {}",
-            admin.namespace
-        ),
         ForwardError::NoDaemon { .. } => {
-            "; is it the port of its admin_listen (--admin-port)?".to_owned()
+            let todo = "; is it the port of its admin_listen (--admin-port)?";
+            (FailureKind::NoListener, todo.to_owned())
         }
-        _ => String::new(),
+        ForwardError::Silent(_) => (FailureKind::Silent, String::new()),
+        ForwardError::PodGone(_) | ForwardError::Failed(_) | ForwardError::TooLong => {
+            (FailureKind::Failed, String::new())
+        }
     };
     failure(kind, format!("{error}{todo}"))
 }

@@ -40,9 +40,9 @@ pub(super) fn run(args: &Replay, out: &mut dyn Write) -> Result<u8, Error> {
 
 fn read(path: &Path) -> Result<Vec<Report>, Error> {
     let shown = input::shown(path);
-    let wrong = |why: String| Error::Usage(format!("{shown} {why}"));
+    let wrong = |why: String| Error::Told(format!("{shown} {why}"));
     let bytes = input::read(path, MAX_FILE)
-        .map_err(|error| Error::Usage(format!("cannot read {shown}: {error}")))?;
+        .map_err(|error| Error::Told(format!("cannot read {shown}: {error}")))?;
     let no_report = |error: serde_json::Error| {
         let told = error.to_string();
         // The place is told apart.

@@ -179,7 +179,8 @@ async fn pods(
 ) -> Result<Vec<PodSeen>, Error> {
     let namespace = args.namespace.as_deref();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace());
-    let failed = |what: String| move |source| Error::Ask { what, source };
+    let failed =
+        |what: String| move |error: AskError| Error::Told(format!("can't {what}: {error}"));
     match &args.target {
         Some(Target::Pod(name)) => {
             let pod = lookup::pod(client, namespace, name)
@@ -536,10 +537,7 @@ async fn look_for_secrets(client: &Client, groups: &[Group<'_>]) -> BTreeMap<Sec
     for key in wanted {
         let one = match secrets::exists(client, &key).await {
             Ok(true) => Found::Here,
-            Ok(false) => match secrets::namespaces_with(client, &key.name).await {
-                Some(namespaces) if !namespaces.is_empty() => Found::Elsewhere { namespaces },
-                _ => Found::Absent,
-            },
+            Ok(false) => secrets::absent(client, &key.name).await,
             Err(error) if error.is_forbidden() => Found::Unread {
                 reason: "you may not read it (get of secrets)".to_owned(),
             },

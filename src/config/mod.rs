@@ -111,14 +111,11 @@ fn from_parser(error: &serde_saphyr::Error, text: &str) -> ConfigError {
         other => other,
     };
     let message = replaced(error, text).unwrap_or_else(|| message.to_owned());
-    let (line, column) = (at.map(|at| at.line()), at.map(|at| at.column()));
+    let at = at.map(|at| (at.line(), at.column()));
     ConfigError {
-        line,
-        column,
+        at,
         message,
-        snippet: line
-            .zip(column)
-            .and_then(|(line, column)| drawn(text, line, column)),
+        snippet: at.and_then(|(line, column)| drawn(text, line, column)),
     }
 }
 

@@ -93,7 +93,11 @@ fn what_is_wrong_is_told_with_its_line_and_the_fix() {
         assert!(error.message.contains(says), "{text}: {error}");
         assert!(!error.message.contains('\n'), "{error}");
         if line > 0 {
-            assert_eq!(error.line, Some(line), "{text}: {error}");
+            assert_eq!(
+                error.at.map(|(line, _)| line),
+                Some(line),
+                "{text}: {error}"
+            );
             assert!(error.snippet.is_some(), "{text}: {error}");
         }
     }
@@ -108,7 +112,7 @@ fn a_removed_key_names_the_one_that_replaces_it() {
         "network:\n  metadata: off\n  egress: {samples: 4, stun: []}\n",
     ] {
         let error = Config::parse(text).unwrap_err();
-        assert_eq!(error.line, Some(3), "{error}");
+        assert_eq!(error.at.map(|(line, _)| line), Some(3), "{error}");
         let says = "network.egress.stun was removed: use network.egress.echo instead";
         assert_eq!(error.message, says);
     }
@@ -199,7 +203,11 @@ fn targets_are_read_and_their_names_are_labels() {
     ] {
         let error = Config::parse(text).unwrap_err();
         assert!(error.message.contains(says), "{text}: {error}");
-        assert_eq!(error.line, Some(line), "{text}: {error}");
+        assert_eq!(
+            error.at.map(|(line, _)| line),
+            Some(line),
+            "{text}: {error}"
+        );
     }
 }
 

@@ -20,7 +20,7 @@ use crate::kubernetes::lookup::annotations_of;
 use crate::kubernetes::secrets::Secrets;
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
-use crate::model::workload::{ContainerKind, SecretRefs, is_name};
+use crate::model::workload::{ContainerKind, Namespaced, SecretRefs, is_name};
 use crate::report::Report;
 use crate::serving::cluster::secret_access;
 use crate::vantage::PodTold;
@@ -56,13 +56,12 @@ pub struct Cluster {
 #[derive(Clone)]
 pub struct OwnPod {
     client: Client,
-    namespace: String,
-    name: String,
+    pod: Namespaced,
 }
 
 impl std::fmt::Debug for OwnPod {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "OwnPod({}/{})", self.namespace, self.name)
+        write!(f, "OwnPod({})", self.pod)
     }
 }
 
@@ -70,21 +69,17 @@ impl OwnPod {
     /// As the manifest tells it by the downward API.
     fn of(client: Client, environment: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let of = |name| environment(name).filter(|value| is_name(value));
-        Some(Self {
-            client,
-            namespace: of("POD_NAMESPACE")?,
-            name: of("POD_NAME")?,
-        })
+        let (namespace, name) = (of("POD_NAMESPACE")?, of("POD_NAME")?);
+        let pod = Namespaced { namespace, name };
+        Some(Self { client, pod })
     }
 
     /// Its annotations, as the API server has them now.
     pub async fn told(&self) -> PodTold {
-        let asked = annotations_of(&self.client, &self.namespace, &self.name);
+        let asked = annotations_of(&self.client, &self.pod.namespace, &self.pod.name);
         match timeout(POD_WAIT, asked).await {
             Ok(Ok(Some(annotations))) => PodTold::Annotations(annotations),
-            Ok(Ok(None)) => {
-                PodTold::Nothing(format!("it has no pod {}/{}", self.namespace, self.name))
-            }
+            Ok(Ok(None)) => PodTold::Nothing(format!("it has no pod {}", self.pod)),
             Ok(Err(error)) => PodTold::Nothing(error.to_string()),
             Err(_) => PodTold::Nothing("it has not answered".to_owned()),
         }

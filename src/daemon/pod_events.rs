@@ -2,7 +2,6 @@
 //! asks for it: once for each cause and hour, so many a minute, and never in the way of a check.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
@@ -246,7 +245,7 @@ impl PodEvents {
     /// Publishes until told to stop.
     pub fn start(client: Client, node: &str, counts: EventCounts, stop: CancellationToken) -> Self {
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
-        let run = run(client, node.to_owned(), waiting, Arc::clone(&counts));
+        let run = run(client, node.to_owned(), waiting, counts.clone());
         tokio::spawn(async move { stop.run_until_cancelled(run).await });
         Self { queue, counts }
     }
@@ -262,8 +261,7 @@ impl PodEvents {
 }
 
 fn count(counts: &EventCounts, outcome: &'static str) {
-    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    *counts.entry(outcome).or_default() += 1;
+    counts.send_modify(|counts| *counts.entry(outcome).or_default() += 1);
 }
 
 async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Note>, counts: EventCounts) {

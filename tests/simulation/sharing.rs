@@ -16,7 +16,6 @@ use pullpath::daemon::schedule::clock::{Moment, hash, share};
 use pullpath::daemon::schedule::cooldown::{COOLDOWN, SHARED_COOLDOWN};
 use pullpath::daemon::schedule::timetable::{Due, Tier};
 use pullpath::kubernetes::lease::{Record, Seen, Standing};
-use pullpath::model::units::Bytes;
 use tokio::time::Instant;
 
 use super::{BEGIN, Figures, Node, REGISTRY, TEST, credential, heard_of_test};

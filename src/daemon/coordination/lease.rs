@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::group::Group;
@@ -38,7 +39,7 @@ pub struct SharedLeases {
     lasts: Duration,
     seen: Mutex<BTreeMap<String, Seen>>,
     /// How the API server answered last.
-    access: Mutex<State>,
+    access: watch::Sender<State>,
 }
 
 /// What allowed a test, or a retry.
@@ -139,21 +140,19 @@ impl SharedLeases {
             holder: format!("{node}_{:08x}", u32::from_be_bytes(own)),
             lasts,
             seen: Mutex::default(),
-            access: Mutex::new(State::Unknown),
+            access: watch::Sender::new(State::Unknown),
         }
     }
 
     /// How the API server answered last.
     pub fn access(&self) -> State {
-        let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        access.clone()
+        self.access.borrow().clone()
     }
 
     fn heard(&self, error: Option<&LeaseError>) {
         match error {
             None | Some(LeaseError::Held { .. } | LeaseError::Conflict) => {
-                let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-                *access = State::Following;
+                self.access.send_replace(State::Following);
             }
             Some(error) => {
                 let is_forbidden = !matches!(error, LeaseError::Unreachable(_));
@@ -163,8 +162,8 @@ impl SharedLeases {
     }
 
     fn lost(&self, reason: String, is_forbidden: bool) {
-        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        access.lose(reason, is_forbidden);
+        self.access
+            .send_modify(|access| access.lose(reason, is_forbidden));
     }
 
     async fn read(&self, lease: &str) -> Option<Record> {

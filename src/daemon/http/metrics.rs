@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
-use std::sync::PoisonError;
 
 use crate::daemon::store::summary::PhaseSummary;
 use crate::daemon::store::targets::{Rates, RegistryStats, TargetStore, Watched};
@@ -216,8 +215,6 @@ fn of_target<'a>(store: &TargetStore, rates: &Rates<'_>, watched: &'a Watched) -
         let confidence = path.confidence.as_str();
         let labels = [registry, leg, class, confidence, vantage(store.network)];
         series.add(&PATH_INFO, labels, [1.0]);
-    }
-    for path in history.paths() {
         if !target.expect.class.is_empty() {
             let met = is_met(path.class, &target.expect.class);
             series.add(&PATH_EXPECTED, [path.leg.as_str()], [met]);
@@ -350,8 +347,7 @@ fn of_process(store: &TargetStore, page: &mut Page) {
         ];
         page.add(&KUBERNETES_IMAGES, counts);
     }
-    let events = counters.events.lock();
-    page.add(&EVENTS, by(&events.unwrap_or_else(PoisonError::into_inner)));
+    page.add(&EVENTS, by(&counters.events.borrow()));
     of_node(store, page);
     if let Some(leases) = &store.leases {
         page.add(&SPREAD_TURNS, by(&counters.slots));

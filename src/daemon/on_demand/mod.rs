@@ -146,46 +146,23 @@ impl Refused {
     }
 }
 
-/// What is known here of pods.
-#[derive(Clone, Debug)]
-pub enum Pods<'a> {
-    /// Nobody tells of them (`kubernetes.discover` is off).
-    NotFollowed,
-    /// There was no list yet.
-    NotHeard,
-    Known(Vec<&'a Pod>),
-}
+/// The pods of this node, or why none is known.
+pub type Pods<'a> = Result<Vec<&'a Pod>, &'static str>;
 
-impl<'a> Pods<'a> {
-    fn known(&self) -> &[&'a Pod] {
-        match self {
-            Self::Known(pods) => pods,
-            Self::NotFollowed | Self::NotHeard => &[],
-        }
-    }
+pub const NOT_FOLLOWED: &str =
+    "the pods of this node are not followed (kubernetes.discover is off)";
+pub const NOT_HEARD: &str = "the API server has not told of this node's pods yet";
 
-    fn find(&self, key: &Namespaced) -> Result<&'a Pod, Refused> {
-        let mut pods = self.known().iter();
-        let found = pods.find(|pod| pod.namespace == key.namespace && pod.name == key.name);
-        found.copied().ok_or_else(|| {
-            let why = match self {
-                Self::Known(_) => "is not on this node".to_owned(),
-                _ => format!("is not known here: {}", self.why_not()),
-            };
-            Refused::NoPod(format!("pod {key} {why}"))
-        })
-    }
-
-    /// Why an image, or a pod, is not found.
-    fn why_not(&self) -> &'static str {
-        match self {
-            Self::NotFollowed => {
-                "the pods of this node are not followed (kubernetes.discover is off)"
-            }
-            Self::NotHeard => "the API server has not told of this node's pods yet",
-            Self::Known(_) => "no pod of this node has it",
-        }
-    }
+fn find<'a>(pods: &Pods<'a>, key: &Namespaced) -> Result<&'a Pod, Refused> {
+    let mut known = pods.iter().flatten();
+    let found = known.find(|pod| pod.namespace == key.namespace && pod.name == key.name);
+    found.copied().ok_or_else(|| {
+        let why = match pods {
+            Ok(_) => "is not on this node".to_owned(),
+            Err(why) => format!("is not known here: {why}"),
+        };
+        Refused::NoPod(format!("pod {key} {why}"))
+    })
 }
 
 /// What is to be checked for a request, as if it were a target.
@@ -207,7 +184,7 @@ pub fn plan(
     }
     let is_any = images == OnDemandImages::Any;
     if let Some(key) = &request.pod {
-        let pod = pods.find(key)?;
+        let pod = find(pods, key)?;
         let uses = uses(pod, &request.image);
         if uses.is_empty() && !is_any {
             return Err(Refused::NotAllowed(format!(
@@ -225,9 +202,11 @@ pub fn plan(
     let named = targets.iter().find(|target| {
         target.sources.contains(&TargetSource::Configuration) && target.reference == request.image
     });
-    let askers = users(&request.image, pods.known());
+    let known = pods.as_deref().unwrap_or_default();
+    let askers = users(&request.image, known);
     if named.is_none() && askers.is_empty() && !is_any {
-        let of_pods = pods.why_not();
+        let of_pods = pods.as_ref().err().copied();
+        let of_pods = of_pods.unwrap_or("no pod of this node has it");
         return Err(Refused::NotAllowed(format!(
             "no target has the image {}, and {of_pods}; on_demand.images: any allows every image",
             request.image
@@ -236,7 +215,7 @@ pub fn plan(
     if let Some(secrets) = &request.secrets {
         let is_discovered = config.kubernetes.secrets == SecretAccess::Discovered;
         if is_discovered && !is_any {
-            check_named(secrets, pods.known())?;
+            check_named(secrets, known)?;
         }
         let uses = vec![hypothetical(&secrets.namespace, "", &request.image)];
         let mut target = of_pods(request, config, Some(secrets.clone()), uses);

@@ -19,17 +19,13 @@ use crate::model::units::Bytes;
 
 /// The ledger, and what it is held to.
 pub(super) struct Book {
-    node: String,
     state: State,
     file: Option<StateFile>,
-    budgets: Budgets,
-    /// In bytes per second, as the configuration says.
-    declared: Option<f64>,
     is_unsaved: bool,
 }
 
 impl Book {
-    pub(super) fn open(node: &str, file: Option<StateFile>, config: &Config) -> Self {
+    pub(super) fn open(node: &str, file: Option<StateFile>) -> Self {
         let (state, aside) = match &file {
             Some(file) => file.load(node),
             None => (State::new(node), None),
@@ -38,18 +34,10 @@ impl Book {
             tracing::warn!(reason, "what was known before the start is not used");
         }
         Self {
-            node: node.to_owned(),
             state,
             file,
-            budgets: config.budgets.clone(),
-            declared: declared(config),
             is_unsaved: false,
         }
-    }
-
-    pub(super) fn configure(&mut self, config: &Config) {
-        self.budgets = config.budgets.clone();
-        self.declared = declared(config);
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -62,11 +50,11 @@ impl Book {
         &mut self.state.ledger
     }
 
-    pub(super) fn status(&self, now: Moment) -> BudgetStatus {
+    pub(super) fn status(&self, config: &Config, now: Moment) -> BudgetStatus {
         BudgetStatus {
-            bytes_left: self.ledger().bytes.left(&self.budgets, now),
-            bytes_a_day: self.budgets.node_bytes_per_day.0,
-            declared: self.declared,
+            bytes_left: self.ledger().bytes.left(&config.budgets, now),
+            bytes_a_day: config.budgets.node_bytes_per_day.0,
+            declared: declared(config),
         }
     }
 
@@ -74,6 +62,7 @@ impl Book {
     /// once.
     pub(super) fn admit(
         &mut self,
+        budgets: &Budgets,
         due: &Due,
         registry: &str,
         is_testing: bool,
@@ -81,7 +70,7 @@ impl Book {
     ) -> Result<Option<Reserved>, (Deferred, Then)> {
         let reserved = admission::may(
             &mut self.state.ledger,
-            &self.budgets,
+            budgets,
             due,
             registry,
             is_testing,
@@ -130,7 +119,7 @@ impl Book {
         self.is_unsaved |= reserved.is_some() || !heard.rejected.is_empty() || is_ill;
         admission::book(
             &mut self.state.ledger,
-            &self.node,
+            &self.state.node,
             &target.name,
             &target.registry,
             reserved,
@@ -142,6 +131,7 @@ impl Book {
     /// What is to be done, as far as the book knows. `cooldown`: how long rejected credentials are not tried.
     pub(super) fn job(
         &self,
+        budgets: &Budgets,
         due: &Due,
         reserved: Option<Reserved>,
         target: Arc<Target>,
@@ -156,7 +146,7 @@ impl Book {
             cooling: cooling.into_iter().cloned().collect(),
             only_free: ledger
                 .requests
-                .is_low(self.budgets.rate_limit_floor.0, &target.registry),
+                .is_low(budgets.rate_limit_floor.0, &target.registry),
             hops: Vec::new(),
             image: None,
             key: self.state.key,

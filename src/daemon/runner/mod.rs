@@ -22,20 +22,20 @@ use self::command::{CheckReply, Command, ProbeReply, Refused};
 use self::executor::{Ended, Executor, Underway};
 use self::on_demand::OnDemand;
 use self::recorder::Recorder;
-use self::reload::{Prepared, Reload, StartError};
+use self::reload::{Prepared, Reload};
 use crate::config::{Config, Discover};
-use crate::daemon::check::{CheckResult, World};
+use crate::daemon::check::{CheckResult, StartError, World};
 use crate::daemon::cluster::Cluster;
 use crate::daemon::coordination::coordinator::{Coordinator, TakenSlot};
 use crate::daemon::coordination::group::Group;
 use crate::daemon::coordination::lease::Answer;
 use crate::daemon::coordination::slots::{Decision, SkipReason};
-use crate::daemon::on_demand::{self as images, Pods, Request};
+use crate::daemon::on_demand::{self as images, Request};
 use crate::daemon::schedule::admission::{Deferred, Then};
 use crate::daemon::schedule::budget::Reserved;
 use crate::daemon::schedule::clock::{Clock, Moment};
 use crate::daemon::schedule::timetable::{Due, Tier, Timetable};
-use crate::daemon::store::history::{Changes, Keep, Outcome};
+use crate::daemon::store::history::{Changes, Outcome};
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
 use crate::daemon::store::targets::{SharedStore, TargetStore};
@@ -91,11 +91,11 @@ impl Runner {
         let coordinator = Coordinator::start(&config, node).await?;
         let world = Arc::new(reload.world(&config, &cluster)?);
         let mut store = TargetStore::new(node, world.network(), Timestamp::now());
-        store.counters.events = Arc::clone(&reload.events);
+        store.counters.events = reload.events.clone();
         let mut runner = Self {
             clock: Clock::begin(),
             timetable: Timetable::new(node),
-            book: Book::open(node, file, &config),
+            book: Book::open(node, file),
             recorder: Recorder::new(Arc::new(RwLock::new(store))),
             executor: Executor::default(),
             on_demand: OnDemand::default(),
@@ -194,7 +194,6 @@ impl Runner {
     fn apply(&mut self) {
         let now = self.clock.now();
         let targets = Target::all(&self.config, &self.wanted);
-        self.book.configure(&self.config);
         let bytes = &self.book.ledger().bytes;
         let tasks = targets.iter().map(|target| {
             let rhythm = self.coordinator.own(target.rhythm);
@@ -210,14 +209,8 @@ impl Runner {
         let cooldown = self.coordinator.cooldown();
         self.book.ledger_mut().tidy(&has, &asks, cooldown, now);
         self.recorder.forget_hops(has);
-        let history = &self.config.history;
-        let keep = Keep {
-            runs: history.runs.0 as usize,
-            failures: history.failures.0 as usize,
-        };
-        let memory = usize::try_from(history.memory.0.0).unwrap_or(usize::MAX);
         self.recorder.write(|store| {
-            store.replace(targets.clone(), keep, memory);
+            store.replace(targets.clone(), &self.config.history);
             store.network = self.world.network();
             store.proxies = self.world.proxies().clone();
         });
@@ -256,7 +249,7 @@ impl Runner {
 
     /// Figures of the book, and when the next check is: of one target, or of each.
     fn show(&self, only: Option<&str>) {
-        let status = self.book.status(self.clock.now());
+        let status = self.book.status(&self.config, self.clock.now());
         self.recorder.write(|store| {
             store.limits = status;
             store.counters.running = self.executor.count();
@@ -478,8 +471,9 @@ impl Runner {
         due: &Due,
         now: Moment,
     ) -> Result<Option<Reserved>, (Deferred, Then)> {
+        let budgets = &self.config.budgets;
         let is_testing = self.executor.is_testing() || self.on_demand.is_testing();
-        let reserved = self.book.admit(due, registry, is_testing, now)?;
+        let reserved = self.book.admit(budgets, due, registry, is_testing, now)?;
         if reserved.is_some() {
             // Written before it is spent.
             self.save();
@@ -497,7 +491,8 @@ impl Runner {
         let now = self.clock.now();
         let cooldown = self.coordinator.cooldown();
         let of = Arc::clone(&target);
-        let job = self.book.job(&due, reserved, of, cooldown, now);
+        let budgets = &self.config.budgets;
+        let job = self.book.job(budgets, &due, reserved, of, cooldown, now);
         let job = self.recorder.complete(job);
         let lease = slot.as_ref();
         let lease = lease.and_then(|taken| self.coordinator.ask(taken, now));
@@ -533,10 +528,10 @@ impl Runner {
             self.hand_on(result, &underway, now);
         }
         let seen = self.world.last_seen();
-        let recorded = self
+        let outcome = recorder::outcome(&result);
+        let (run, changes) = self
             .recorder
             .record(&underway, &result, summary, took, seen);
-        let outcome = recorded.outcome;
         tracing::debug!(
             target_name,
             tier,
@@ -544,7 +539,7 @@ impl Runner {
             took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "checked"
         );
-        if let Some(changes) = recorded.changes {
+        if let Some(changes) = changes {
             log_changes(&underway, &changes);
             if changes.way && due.tier != Tier::Path {
                 self.timetable.hasten_path(target_name, now);
@@ -553,7 +548,7 @@ impl Runner {
         self.show(Some(target_name));
         if let Some(reply) = underway.reply {
             let _ = reply.send(match outcome {
-                Outcome::Verdict(_) => Ok(recorded.run),
+                Outcome::Verdict(_) => Ok(run),
                 other => Err(Refused::Failed(other.as_str())),
             });
         }
@@ -628,9 +623,15 @@ impl Runner {
             Ok(underway) => {
                 let (target, cooldown) =
                     (Arc::clone(&underway.target), self.coordinator.cooldown());
-                let job = self
-                    .book
-                    .job(&underway.due, underway.reserved, target, cooldown, now);
+                let budgets = &self.config.budgets;
+                let job = self.book.job(
+                    budgets,
+                    &underway.due,
+                    underway.reserved,
+                    target,
+                    cooldown,
+                    now,
+                );
                 let limit = self.config.schedule.check_timeout.0;
                 self.on_demand
                     .begin(&self.world, job, limit, underway, reply);
@@ -649,9 +650,9 @@ impl Runner {
     ) -> Result<Underway, images::Refused> {
         let view = self.cluster.pods();
         let pods = match &view {
-            None => Pods::NotFollowed,
-            Some(view) if view.state == follow::State::Unknown => Pods::NotHeard,
-            Some(view) => Pods::Known(view.objects.values().map(|pod| &**pod).collect()),
+            None => Err(images::NOT_FOLLOWED),
+            Some(view) if view.state == follow::State::Unknown => Err(images::NOT_HEARD),
+            Some(view) => Ok(view.objects.values().map(|pod| &**pod).collect()),
         };
         let target = images::plan(request, &self.config, &self.recorder.targets(), &pods)?;
         self.on_demand

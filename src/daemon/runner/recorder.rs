@@ -27,14 +27,6 @@ pub(super) struct Recorder {
     hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
 }
 
-/// What was recorded of a check.
-pub(super) struct Recorded {
-    pub(super) run: u64,
-    pub(super) outcome: Outcome,
-    /// `None`: the target is gone by now.
-    pub(super) changes: Option<Changes>,
-}
-
 impl Recorder {
     pub(super) fn new(store: SharedStore) -> Self {
         Self {
@@ -123,7 +115,8 @@ impl Recorder {
         self.hops.retain(|name, _| has(name));
     }
 
-    /// Takes the result of a check.
+    /// Takes the result of a check: the number of its run, and what it changed (`None`: the target is gone by
+    /// now).
     pub(super) fn record(
         &mut self,
         underway: &Underway,
@@ -131,7 +124,7 @@ impl Recorder {
         summary: Option<RunSummary>,
         took: Duration,
         vantage: Option<Arc<Vantage>>,
-    ) -> Recorded {
+    ) -> (u64, Option<Changes>) {
         let due = &underway.due;
         let report = result.as_ref().ok().map(|result| &result.report);
         if let Some(report) = report.filter(|_| due.tier == Tier::Path) {
@@ -162,11 +155,7 @@ impl Recorder {
             store.vantage = vantage;
             store.take(&due.target, run, summary)
         });
-        Recorded {
-            run: id,
-            outcome,
-            changes,
-        }
+        (id, changes)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::config::Config;
-use crate::daemon::check::{World, WorldError};
+use crate::daemon::check::{StartError, World};
 use crate::daemon::cluster::Cluster;
 use crate::daemon::coordination::coordinator::Coordinator;
 use crate::daemon::schedule::large_hello::LargeHellos;
@@ -14,26 +14,6 @@ use crate::kubernetes::client::ConnectError;
 use crate::net::netlink::Netlink;
 use crate::probe::manifest::KnownManifests;
 use crate::serving::reload::Loader;
-
-/// Why a configuration can't be put in force.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Says which file, key and fix.
-    #[error("{0}")]
-    Config(String),
-    #[error(transparent)]
-    World(#[from] WorldError),
-    #[error(transparent)]
-    Cluster(#[from] ConnectError),
-    #[error(
-        "the folder for what must outlive a restart, {path}, can't be used: {source}; correct state_dir"
-    )]
-    StateDir {
-        path: String,
-        #[source]
-        source: std::io::Error,
-    },
-}
 
 /// Makes it.
 pub(super) struct Reload {
@@ -75,7 +55,7 @@ impl Reload {
         Ok((reload, file))
     }
 
-    pub(super) fn world(&self, config: &Config, cluster: &Cluster) -> Result<World, WorldError> {
+    pub(super) fn world(&self, config: &Config, cluster: &Cluster) -> Result<World, StartError> {
         World::load(
             config,
             self.netlink.clone(),
@@ -86,8 +66,7 @@ impl Reload {
     }
 
     pub(super) async fn cluster(&self, config: &Config) -> Result<Cluster, ConnectError> {
-        let events = Arc::clone(&self.events);
-        Cluster::start(&config.kubernetes, &self.node, events).await
+        Cluster::start(&config.kubernetes, &self.node, self.events.clone()).await
     }
 
     /// Reads the configuration again, and makes what it needs before the one in force is given up.

@@ -109,7 +109,8 @@ pub fn give_back(
     ledger
         .bytes
         .give_back(target, registry, reserved, last, now);
-    ledger.requests.give_back(registry, USUAL_REQUESTS);
+    let usual = f64::from(USUAL_REQUESTS);
+    ledger.requests.charge(registry, -usual);
 }
 
 /// Books what a check has spent and heard; before when the registry should not be asked again.
@@ -127,7 +128,7 @@ pub fn book(
         ledger.bytes.settle(target, registry, reserved, used, now);
     }
     let beyond = heard.requests.saturating_sub(USUAL_REQUESTS);
-    ledger.requests.charge(registry, beyond);
+    ledger.requests.charge(registry, f64::from(beyond));
     if let Some(limit) = &heard.rate_limit {
         ledger.requests.note_rate_limit(registry, limit);
     }

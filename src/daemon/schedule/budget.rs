@@ -101,26 +101,19 @@ impl ByteBudget {
             self.add(target, registry, Bytes(used.0 - reserved.bytes.0));
         } else if self.day == reserved.day {
             let back = reserved.bytes.0 - used.0;
-            self.node.0 = self.node.0.saturating_sub(back);
-            for (book, name) in [
-                (&mut self.targets, target),
-                (&mut self.registries, registry),
-            ] {
-                if let Some(bytes) = book.get_mut(name) {
-                    bytes.0 = bytes.0.saturating_sub(back);
-                }
-            }
+            self.change(target, registry, |spent| spent.saturating_sub(back));
         }
     }
 
     fn add(&mut self, target: &str, registry: &str, bytes: Bytes) {
-        self.node.0 = self.node.0.saturating_add(bytes.0);
-        for (book, name) in [
-            (&mut self.targets, target),
-            (&mut self.registries, registry),
-        ] {
-            let spent = book.entry(name.to_owned()).or_insert(Bytes(0));
-            spent.0 = spent.0.saturating_add(bytes.0);
+        self.change(target, registry, |spent| spent.saturating_add(bytes.0));
+    }
+
+    fn change(&mut self, target: &str, registry: &str, to: impl Fn(u64) -> u64) {
+        let target = self.targets.entry(target.to_owned()).or_default();
+        let registry = self.registries.entry(registry.to_owned()).or_default();
+        for spent in [&mut self.node, target, registry] {
+            spent.0 = to(spent.0);
         }
     }
 

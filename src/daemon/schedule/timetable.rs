@@ -149,14 +149,6 @@ impl Timetable {
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
-    }
-
     /// When the next check is due of a target that none is made of now.
     pub fn next(&self) -> Option<Moment> {
         self.waiting().next().map(|(at, ..)| *at)
@@ -450,7 +442,7 @@ mod tests {
         assert_eq!(Tier::ALL.map(|tier| schedule.next_of("a", tier)), before);
         assert_eq!(schedule.next_of("b", Tier::Reach), None);
         assert!(schedule.next_of("c", Tier::Reach).is_some());
-        assert_eq!(schedule.len(), 2);
+        assert_eq!(schedule.tasks.len(), 2);
         let quick = Rhythm {
             reach: MINUTE,
             transfer: None,

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::compressed_report::CompressedReport;
 use super::summary::{PathSummary, RunSummary, TransferSummary};
+use crate::config::History;
 use crate::daemon::schedule::admission::Deferred;
 use crate::daemon::schedule::timetable::Tier;
 use crate::diagnose::level::Confidence;
@@ -54,6 +55,7 @@ impl Run {
     }
 }
 
+#[expect(clippy::ref_option, reason = "as serde hands it over")]
 fn whether_kept<S: Serializer>(
     report: &Option<CompressedReport>,
     to: S,
@@ -87,13 +89,6 @@ impl Outcome {
             Self::Panicked => "panicked",
         }
     }
-}
-
-/// How many runs are kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Keep {
-    pub runs: usize,
-    pub failures: usize,
 }
 
 /// Of one target.
@@ -145,7 +140,7 @@ pub struct Changes {
 
 impl TargetHistory {
     /// Takes what came of a run.
-    pub fn take(&mut self, run: Run, summary: Option<RunSummary>, keep: Keep) -> Changes {
+    pub fn take(&mut self, run: Run, summary: Option<RunSummary>, keep: &History) -> Changes {
         let before: Vec<&'static str> = self.findings().map(|f| f.cause.code()).collect();
         let mut changes = Changes::default();
         self.checked = Some(run.at);
@@ -173,9 +168,9 @@ impl TargetHistory {
         changes.gone.dedup();
         let run = Arc::new(run);
         if run.outcome.is_failure() {
-            push(&mut self.failures, Arc::clone(&run), keep.failures);
+            push(&mut self.failures, Arc::clone(&run), keep.failures.0);
         }
-        push(&mut self.runs, run, keep.runs);
+        push(&mut self.runs, run, keep.runs.0);
         changes
     }
 
@@ -280,9 +275,9 @@ impl TargetHistory {
     }
 }
 
-fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: usize) {
+fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: u32) {
     list.push_back(run);
-    while list.len() > most.max(1) {
+    while list.len() > most as usize {
         list.pop_front();
     }
 }
@@ -290,10 +285,12 @@ fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{CountWithin, Size};
 
-    const KEEP: Keep = Keep {
-        runs: 3,
-        failures: 2,
+    const KEEP: &History = &History {
+        runs: CountWithin(3),
+        failures: CountWithin(2),
+        memory: Size(Bytes(0)),
     };
 
     fn run(id: u64, outcome: Outcome) -> Run {

@@ -1,13 +1,15 @@
 //! All that is known now of the targets of this node.
 
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
-use super::history::{Changes, Keep, Run, TargetHistory};
+use super::history::{Changes, Run, TargetHistory};
 use super::summary::RunSummary;
+use crate::config::History;
 use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::target::Target;
 use crate::diagnose::throughput::Throughput;
@@ -47,9 +49,8 @@ pub struct TargetStore {
     pub vantage: Option<Arc<Vantage>>,
     pub proxies: ProxySettings,
     pub limits: BudgetStatus,
-    keep: Keep,
-    /// What full reports may take.
-    memory_limit: usize,
+    keep: History,
+    /// What full reports take.
     memory: usize,
     next_run: u64,
 }
@@ -106,7 +107,7 @@ impl Default for RegistryStats {
 }
 
 /// Events on pods, by what became of them.
-pub type EventCounts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+pub type EventCounts = watch::Sender<BTreeMap<&'static str, u64>>;
 
 /// Of the process.
 #[derive(Debug, Default)]
@@ -154,11 +155,7 @@ impl TargetStore {
             vantage: None,
             proxies: ProxySettings::default(),
             limits: BudgetStatus::default(),
-            keep: Keep {
-                runs: 1,
-                failures: 1,
-            },
-            memory_limit: 0,
+            keep: History::default(),
             memory: 0,
             next_run: 1,
         }
@@ -166,7 +163,7 @@ impl TargetStore {
 
     /// Takes a new list of targets. Those that stay keep what is known of them, unless they have
     /// another image.
-    pub fn replace(&mut self, targets: Vec<Arc<Target>>, keep: Keep, memory_limit: usize) {
+    pub fn replace(&mut self, targets: Vec<Arc<Target>>, keep: &History) {
         let mut before = std::mem::take(&mut self.targets);
         for target in targets {
             let known = before
@@ -185,7 +182,7 @@ impl TargetStore {
         let all = || self.targets.values();
         self.registries
             .retain(|name, _| all().any(|watched| watched.target.registry == *name));
-        (self.keep, self.memory_limit) = (keep, memory_limit);
+        self.keep = keep.clone();
         self.memory = all().map(|watched| watched.history.memory()).sum();
         self.forget();
     }
@@ -209,7 +206,7 @@ impl TargetStore {
             registry.take(summary, run.starved);
         }
         let before = watched.history.memory();
-        let changes = watched.history.take(run, summary, self.keep);
+        let changes = watched.history.take(run, summary, &self.keep);
         self.memory = self.memory + watched.history.memory() - before;
         registry.path_changes += changes.classes.len() as u64;
         let findings = &mut self.counters.findings;
@@ -223,10 +220,11 @@ impl TargetStore {
     /// Drops full reports once they are too many, always of the target that has most, and somewhat more
     /// than it must: not each run shall go through all targets.
     fn forget(&mut self) {
-        if self.memory <= self.memory_limit {
+        let limit = usize::try_from(self.keep.memory.0.0).unwrap_or(usize::MAX);
+        if self.memory <= limit {
             return;
         }
-        let enough = self.memory_limit - self.memory_limit / 16;
+        let enough = limit - limit / 16;
         let mut largest: BinaryHeap<(usize, Arc<str>)> = self
             .targets
             .iter()

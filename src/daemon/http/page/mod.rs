@@ -43,7 +43,7 @@ struct TargetPage<'a> {
     no_rate: &'static str,
     rates: Option<Plot>,
     checks: Option<Plot>,
-    runs: Vec<RunLine>,
+    runs: Vec<RunLine<'a>>,
     /// What, and why.
     unseen: Vec<(&'static str, String)>,
 }
@@ -103,15 +103,13 @@ struct FindingView<'a> {
     of: &'a Finding,
 }
 
-struct RunLine {
-    id: u64,
+struct RunLine<'a> {
+    of: &'a Run,
     tone: Tone,
     at: String,
-    tier: &'static str,
-    outcome: String,
-    took: String,
+    outcome: &'static str,
+    took: Took,
     note: String,
-    has_report: bool,
 }
 
 struct Plot {
@@ -507,7 +505,7 @@ fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-fn line(run: &Run) -> RunLine {
+fn line(run: &Run) -> RunLine<'_> {
     let mut notes = Vec::new();
     notes.extend(run.cause.map(str::to_owned));
     notes.extend(run.bytes_per_second.map(mbit));
@@ -515,14 +513,12 @@ fn line(run: &Run) -> RunLine {
         notes.push("this process was starved: its times do not count".to_owned());
     }
     RunLine {
-        id: run.id,
+        of: run,
         tone: tone(run),
         at: instant(run.at),
-        tier: run.tier.as_str(),
-        outcome: outcome(run.outcome).to_owned(),
-        took: Took(run.took).to_string(),
+        outcome: outcome(run.outcome),
+        took: Took(run.took),
         note: notes.join(", "),
-        has_report: run.report.is_some(),
     }
 }
 

@@ -190,7 +190,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Error::Runtime)
+        .map_err(|error| Error::Told(format!("can't start: {error}")))
 }
 
 fn override_of(text: &str) -> Result<Override, String> {

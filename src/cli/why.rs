@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use kube::Client;
 
-use super::access::{ClusterArgs, DaemonArgs, Namespaced};
+use super::access::{ClusterArgs, DaemonArgs};
 use super::error::Error;
 use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
 use super::nodes::pod_of;
@@ -28,7 +28,9 @@ use crate::kubernetes::secrets::{self, SecretKey};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
-use crate::model::workload::{Found, PodUse, PullPolicy, SecretRefs, SecretSought, is_name};
+use crate::model::workload::{
+    Found, Namespaced, PodUse, PullPolicy, SecretRefs, SecretSought, is_name,
+};
 use crate::probe;
 use crate::probe::check::{Check, Effort};
 use crate::probe::edges::Unwatched;
@@ -177,7 +179,8 @@ async fn pods(
 ) -> Result<Vec<PodSeen>, Error> {
     let namespace = args.namespace.as_deref();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace());
-    let failed = |what: String| move |source| Error::Ask { what, source };
+    let failed =
+        |what: String| move |error: AskError| Error::Told(format!("can't {what}: {error}"));
     match &args.target {
         Some(Target::Pod(name)) => {
             let pod = lookup::pod(client, namespace, name)
@@ -369,10 +372,7 @@ impl<'a> Sorted<'a> {
             Some(reference) => reference.to_string(),
             None => printable(&wait.image),
         };
-        let secrets = (!pod.pull_secrets.is_empty()).then(|| SecretRefs {
-            namespace: pod.namespace.clone(),
-            names: pod.pull_secrets.clone(),
-        });
+        let secrets = SecretRefs::of(&pod.namespace, &pod.pull_secrets);
         // What a check can't change is not of one group with what it can.
         let is_checked = |wait: &ImageWait| wait.why.is_to_be_checked();
         let same = self.groups.iter_mut().find(|group| {
@@ -439,7 +439,7 @@ impl Group<'_> {
                 _ => None,
             },
         });
-        let names = self.secrets.iter().flat_map(keys);
+        let names = self.secrets.iter().flat_map(SecretRefs::keys);
         WhyImage {
             image: self.image.clone(),
             node: self.node.clone(),
@@ -526,28 +526,18 @@ fn status_error(message: &str) -> Option<&str> {
     Some(error)
 }
 
-fn keys(refs: &SecretRefs) -> impl Iterator<Item = SecretKey> + '_ {
-    refs.names.iter().map(|name| SecretKey {
-        namespace: refs.namespace.clone(),
-        name: name.clone(),
-    })
-}
-
 /// Whether the Secrets are there; what they hold is not asked for.
 async fn look_for_secrets(client: &Client, groups: &[Group<'_>]) -> BTreeMap<SecretKey, Found> {
     let wanted: BTreeSet<SecretKey> = groups
         .iter()
         .filter_map(|group| group.secrets.as_ref())
-        .flat_map(keys)
+        .flat_map(SecretRefs::keys)
         .collect();
     let mut found = BTreeMap::new();
     for key in wanted {
         let one = match secrets::exists(client, &key).await {
             Ok(true) => Found::Here,
-            Ok(false) => match secrets::namespaces_with(client, &key.name).await {
-                Some(namespaces) if !namespaces.is_empty() => Found::Elsewhere { namespaces },
-                _ => Found::Absent,
-            },
+            Ok(false) => secrets::absent(client, &key.name).await,
             Err(error) if error.is_forbidden() => Found::Unread {
                 reason: "you may not read it (get of secrets)".to_owned(),
             },
@@ -738,7 +728,7 @@ async fn check_from_here(
             }
         };
         let (mut sources, mut sought) = (Vec::new(), Vec::new());
-        for key in group.secrets.iter().flat_map(keys) {
+        for key in group.secrets.iter().flat_map(SecretRefs::keys) {
             let known = secrets::fetch(client, &key).await;
             let (read, found) = known.sources(&key);
             sources.extend(read);

@@ -12,43 +12,43 @@ use crate::pulls::tally::Pair;
 use crate::serving::metrics::{Page, families, process, table};
 
 families! {
-    DURATION: Histogram "pullpath_real_pull_duration_seconds" ["registry", "node"]
+    DURATION: histogram "pullpath_real_pull_duration_seconds" ["registry", "node"]
         "How long real pulls took, unpacking included, as kubelets say. Before Kubernetes 1.28 the wait for other pulls is in it.";
-    WAITING: Histogram "pullpath_real_pull_waiting_seconds" ["registry", "node"]
+    WAITING: histogram "pullpath_real_pull_waiting_seconds" ["registry", "node"]
         "How long real pulls waited for others on their node (since Kubernetes 1.28).";
-    THROUGHPUT: Histogram "pullpath_real_pull_throughput_bytes_per_second" ["registry", "node"]
+    THROUGHPUT: histogram "pullpath_real_pull_throughput_bytes_per_second" ["registry", "node"]
         "Size of the image by the time of its pull, unpacking included (since Kubernetes 1.30); of pulls of 5 s or more, and of each image once a node. The size is that of the compressed layers with containerd, that on the disk with CRI-O and docker.";
-    FAILURES: Counter "pullpath_real_pull_failures_total" ["registry", "node", "cause"]
+    FAILURES: counter "pullpath_real_pull_failures_total" ["registry", "node", "cause"]
         "Real pulls that have failed, by what the runtime's words come to; `unexplained` where they have no name yet. `registry` is empty where the image's name is none.";
-    FAILING: Gauge "pullpath_real_pull_failing" ["registry", "cause"]
+    FAILING: gauge "pullpath_real_pull_failing" ["registry", "cause"]
         "Containers that wait for an image whose pull fails, by what it came to last.";
-    SLOW: Gauge "pullpath_real_pull_slow" ["registry", "node", "cause"]
+    SLOW: gauge "pullpath_real_pull_slow" ["registry", "node", "cause"]
         "1 where the newest real pulls are slow by waiting for others (`serial_pull`) or by the node's disk (`disk_unpack`, only with cluster.node_rates_mbit).";
-    SECRETS_MISSING: Gauge "pullpath_real_pull_pods_missing_secrets" []
+    SECRETS_MISSING: gauge "pullpath_real_pull_pods_missing_secrets" []
         "Pods that name pull Secrets which the kubelet could not read.";
-    SEEN: Counter "pullpath_real_pull_events_total" ["kind"]
+    SEEN: counter "pullpath_real_pull_events_total" ["kind"]
         "What kubelets have said of images: `pulling`, `pulled`, `present`, `failed`, `still_failing`, `secrets_missing`, `never_pulled`, `not_inspected`.";
-    UNKNOWN: Counter "pullpath_real_pull_unknown_texts_total" []
+    UNKNOWN: counter "pullpath_real_pull_unknown_texts_total" []
         "Failures whose words have no name yet; the page shows them whole.";
-    UNCOUNTED: Counter "pullpath_real_pull_uncounted_total" []
+    UNCOUNTED: counter "pullpath_real_pull_uncounted_total" []
         "Occurrences that are in no figure, since a bound was reached (cluster.most_pairs).";
-    WORKLOADS: Gauge "pullpath_workload_findings" ["namespace", "cause", "severity"]
+    WORKLOADS: gauge "pullpath_workload_findings" ["namespace", "cause", "severity"]
         "What is wrong with workloads, service accounts and Secrets before anybody pulls (cluster.lint). Of at most 500 kinds of them; absent where they are not looked at.";
-    WORKLOADS_UNSEEN: Gauge "pullpath_workload_lint_unseen" []
+    WORKLOADS_UNSEEN: gauge "pullpath_workload_lint_unseen" []
         "Things that could not be seen and might have told more; the page names them. Absent where workloads are not looked at.";
-    CAUSE_INFO: Gauge "pullpath_cause_info" ["cause", "title", "fix"]
+    CAUSE_INFO: gauge "pullpath_cause_info" ["cause", "title", "fix"]
         "1 for each cause of the catalogue, with its title and what to do about it: alerts take their `fix` from here.";
-    ACTIVE: Gauge "pullpath_cluster_active" []
+    ACTIVE: gauge "pullpath_cluster_active" []
         "1: this replica holds the Lease and watches, 0: it stands by.";
-    FOLLOWED: Gauge "pullpath_cluster_events_followed" []
+    FOLLOWED: gauge "pullpath_cluster_events_followed" []
         "1: the API server tells of Events, 0: it does not now. Absent at a replica that does not watch them.";
-    PAIRS: Gauge "pullpath_cluster_pairs" []
+    PAIRS: gauge "pullpath_cluster_pairs" []
         "Pairs of registry and node that have figures.";
-    RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
+    RELOAD_SUCCESSFUL: gauge "pullpath_config_last_reload_successful" []
         "1: the configuration that was read last is in force, 0: it was refused.";
-    RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
+    RELOAD_SUCCESS_AT: gauge "pullpath_config_last_reload_success_timestamp_seconds" []
         "When the configuration in force was read.";
-    BUILD_INFO: Gauge "pullpath_build_info" ["version", "commit"]
+    BUILD_INFO: gauge "pullpath_build_info" ["version", "commit"]
         "1 for the program that is running.";
 }
 

@@ -36,6 +36,13 @@ impl<T> Clone for View<T> {
     }
 }
 
+impl<T> View<T> {
+    /// Where there is but one.
+    pub fn only(&self) -> Option<&Arc<T>> {
+        self.objects.values().next()
+    }
+}
+
 impl<T> Default for View<T> {
     fn default() -> Self {
         Self {
@@ -56,7 +63,7 @@ pub enum State {
     Lost {
         since: Timestamp,
         reason: String,
-        /// It has said no (RBAC); waiting alone will not help.
+        /// It has said no (RBAC, or there is no such namespace); waiting alone will not help.
         is_forbidden: bool,
     },
 }
@@ -64,6 +71,19 @@ pub enum State {
 impl State {
     pub fn is_following(&self) -> bool {
         *self == Self::Following
+    }
+
+    /// Since now, unless it was lost before.
+    pub fn lose(&mut self, reason: String, is_forbidden: bool) {
+        let since = match self {
+            Self::Lost { since, .. } => *since,
+            Self::Unknown | Self::Following => Timestamp::now(),
+        };
+        *self = Self::Lost {
+            since,
+            reason,
+            is_forbidden,
+        };
     }
 }
 
@@ -201,15 +221,8 @@ pub(super) fn lose(state: &mut State, error: &watcher::Error) {
     if is_forgotten(error) {
         return;
     }
-    let since = match state {
-        State::Lost { since, .. } => *since,
-        State::Unknown | State::Following => Timestamp::now(),
-    };
-    *state = State::Lost {
-        since,
-        reason: reason(error),
-        is_forbidden: status(error).is_some_and(|code| code == 401 || code == 403),
-    };
+    let is_forbidden = status(error).is_some_and(|code| code == 401 || code == 403);
+    state.lose(reason(error), is_forbidden);
 }
 
 /// 410: what happened in between is not known any more; everything is listed anew at once.

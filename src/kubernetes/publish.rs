@@ -37,7 +37,8 @@ pub struct Note {
     pub uid: String,
     pub container: String,
     pub kind: ContainerKind,
-    pub is_warning: bool,
+    /// `None`: a pull would succeed.
+    pub cause: Option<&'static str>,
     pub reason: &'static str,
     pub message: String,
 }
@@ -140,7 +141,11 @@ fn event(host: &str, note: &Note, now: Timestamp) -> Event {
         // Of a volume's image it tells as of the pod.
         ContainerKind::ImageVolume => None,
     };
-    let kind = if note.is_warning { "Warning" } else { "Normal" };
+    let kind = if note.cause.is_some() {
+        "Warning"
+    } else {
+        "Normal"
+    };
     Event {
         metadata: ObjectMeta {
             name: Some(note.name.clone()),

@@ -20,16 +20,12 @@ use super::follow::{Heard, hear, status};
 use super::objects::SecretObject;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
-use crate::model::workload::Found;
+use crate::model::workload::{Found, Namespaced};
 use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::secret;
 
 /// A Secret's namespace and name.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct SecretKey {
-    pub namespace: String,
-    pub name: String,
-}
+pub type SecretKey = Namespaced;
 
 /// Which ones may be asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -351,19 +347,20 @@ pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, AskError> 
     }
 }
 
-/// The namespaces that have a Secret of this name; `None` where it is not allowed to look there. What
-/// they hold is not sent.
-pub async fn namespaces_with(client: &Client, name: &str) -> Option<Vec<String>> {
-    let mut found = Vec::new();
+/// What is to be said of a Secret that is not there: other namespaces may have one of this name, as far as it
+/// is allowed to look there. What they hold is not sent.
+pub async fn absent(client: &Client, name: &str) -> Found {
+    let mut namespaces = Vec::new();
     let secrets: Api<SecretHead> = Api::all(client.clone());
     let of_this_name = ListParams::default().fields(&format!("metadata.name={name}"));
-    ask::list(secrets, of_this_name, |secret| {
-        found.extend(secret.metadata.namespace);
-    })
-    .await
-    .ok()?;
-    found.sort();
-    Some(found)
+    let looked = ask::list(secrets, of_this_name, |secret| {
+        namespaces.extend(secret.metadata.namespace);
+    });
+    if looked.await.is_err() || namespaces.is_empty() {
+        return Found::Absent;
+    }
+    namespaces.sort();
+    Found::Elsewhere { namespaces }
 }
 
 async fn follow(

@@ -4,6 +4,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use super::reasons::IMAGE_REASONS;
 use crate::model::kubelet::{KubeletVersion, PresentImages, present_images};
 use crate::model::reference::Reference;
@@ -62,7 +65,8 @@ pub struct Scope {
 
 /// Names that count: of those that match `include`, all that do not match `exclude`. `*` stands for any
 /// characters, also none.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(default, deny_unknown_fields)]
 pub struct Patterns {
     pub include: Vec<String>,
     pub exclude: Vec<String>,
@@ -213,10 +217,7 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
             if policy(container, &reference) == PullPolicy::Never {
                 continue;
             }
-            let secrets = (!pod.pull_secrets.is_empty()).then(|| SecretRefs {
-                namespace: pod.namespace.clone(),
-                names: pod.pull_secrets.clone(),
-            });
+            let secrets = SecretRefs::of(&pod.namespace, &pod.pull_secrets);
             let group = groups
                 .entry(name(&reference, secrets.as_ref()))
                 .or_insert_with(|| Group {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pullpath::config::Budgets;
 use pullpath::daemon::coordination::group::{EgressGroup, Group};
 use pullpath::daemon::coordination::lease::NOTE;
 use pullpath::daemon::coordination::slots::{self, Decision, Rule, SkipReason, Slot, Slots};
@@ -15,10 +16,9 @@ use pullpath::daemon::schedule::clock::{Moment, hash, share};
 use pullpath::daemon::schedule::cooldown::{COOLDOWN, SHARED_COOLDOWN};
 use pullpath::daemon::schedule::timetable::{Due, Tier};
 use pullpath::kubernetes::lease::{Record, Seen, Standing};
-use pullpath::model::units::Bytes;
 use tokio::time::Instant;
 
-use super::{BEGIN, Figures, Node, REGISTRY, TEST, credential, heard_of_test, limits};
+use super::{BEGIN, Figures, Node, REGISTRY, TEST, credential, heard_of_test};
 
 /// NAT gateways.
 const NATS: usize = 2;
@@ -232,8 +232,7 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
     let last = node.ledger.bytes.last_transfer(&due.target);
     let asked = admission::may(
         &mut node.ledger,
-        &limits(),
-        Bytes(16 << 20),
+        &Budgets::default(),
         &due,
         REGISTRY,
         false,

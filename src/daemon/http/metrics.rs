@@ -3,125 +3,125 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
-use std::sync::PoisonError;
 
 use crate::daemon::store::summary::PhaseSummary;
-use crate::daemon::store::targets::{LeaseAccess, Rates, RegistryStats, TargetStore, Watched};
+use crate::daemon::store::targets::{Rates, RegistryStats, TargetStore, Watched};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::path::leg_path::is_met;
+use crate::kubernetes::follow::{State, View};
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
 use crate::serving::metrics::{Family, Page, Value, families, process, table};
 
 families! {
-    TARGET_INFO: Gauge "pullpath_target_info" ["target", "registry"]
+    TARGET_INFO: gauge "pullpath_target_info" ["target", "registry"]
         "1 for each target that is watched: the registry of each, to join other series by.";
-    PULL_READY: Gauge "pullpath_pull_ready" ["target", "registry"]
+    PULL_READY: gauge "pullpath_pull_ready" ["target", "registry"]
         "1: a pull would succeed by the newest check, 0: it would fail. Absent where that could not be told.";
-    PHASE_SUCCESS: Gauge "pullpath_phase_success" ["target", "leg", "phase"]
+    PHASE_SUCCESS: gauge "pullpath_phase_success" ["target", "leg", "phase"]
         "1: the phase of the newest check succeeded, 0: it failed. Absent where it was not come to or not needed.";
-    PHASE_DURATION: Gauge "pullpath_phase_duration_seconds" ["target", "leg", "phase"]
+    PHASE_DURATION: gauge "pullpath_phase_duration_seconds" ["target", "leg", "phase"]
         "How long the phase took in the newest check.";
-    PATH_INFO: Gauge "pullpath_path_info" ["target", "registry", "leg", "class", "confidence", "vantage"]
+    PATH_INFO: gauge "pullpath_path_info" ["target", "registry", "leg", "class", "confidence", "vantage"]
         "1 for the class of the way to a leg, how sure that is, and whose network it was seen from.";
-    PATH_EXPECTED: Gauge "pullpath_path_expected" ["target", "leg"]
+    PATH_EXPECTED: gauge "pullpath_path_expected" ["target", "leg"]
         "1: the leg's class is one of those expected, 0: it is not. Absent where nothing is expected.";
-    FINDING: Gauge "pullpath_finding" ["target", "leg", "cause", "severity"]
+    FINDING: gauge "pullpath_finding" ["target", "leg", "cause", "severity"]
         "1 for each thing that is wrong now; `pullpath explain CAUSE` tells what it means.";
-    CONSECUTIVE_FAILURES: Gauge "pullpath_consecutive_failures" ["target"]
+    CONSECUTIVE_FAILURES: gauge "pullpath_consecutive_failures" ["target"]
         "Checks in a row of which none told that a pull would succeed.";
-    LAST_SUCCESS: Gauge "pullpath_last_success_timestamp_seconds" ["target"]
+    LAST_SUCCESS: gauge "pullpath_last_success_timestamp_seconds" ["target"]
         "When a check last told that a pull would succeed.";
-    CREDENTIAL_EXPIRY: Gauge "pullpath_credential_expiry_timestamp_seconds" ["target"]
+    CREDENTIAL_EXPIRY: gauge "pullpath_credential_expiry_timestamp_seconds" ["target"]
         "When the credential in use ends, where it says so itself.";
-    IMAGE_BYTES: Gauge "pullpath_image_bytes" ["target"]
+    IMAGE_BYTES: gauge "pullpath_image_bytes" ["target"]
         "Compressed size of the layers for the target's platform.";
-    TRANSFER_RATE: Gauge "pullpath_transfer_bytes_per_second" ["target", "streams"]
+    TRANSFER_RATE: gauge "pullpath_transfer_bytes_per_second" ["target", "streams"]
         "Rate of the newest transfer test: of one stream alone, and of all that containerd would have together.";
-    FIRST_BYTE: Gauge "pullpath_transfer_first_byte_seconds" ["target"]
+    FIRST_BYTE: gauge "pullpath_transfer_first_byte_seconds" ["target"]
         "From the request of a layer to its first byte, in the newest transfer test.";
-    CAP: Gauge "pullpath_bandwidth_cap_bytes_per_second" ["target"]
+    CAP: gauge "pullpath_bandwidth_cap_bytes_per_second" ["target"]
         "The rate that a limit holds layers to, where the newest transfer test found one.";
-    REQUIRED: Gauge "pullpath_bandwidth_required_bytes_per_second" ["target"]
+    REQUIRED: gauge "pullpath_bandwidth_required_bytes_per_second" ["target"]
         "The rate that is wished for: `expect.throughput_mbit`, or what `expect.pull_within` comes to.";
-    INSUFFICIENT: Gauge "pullpath_bandwidth_insufficient" ["target"]
+    INSUFFICIENT: gauge "pullpath_bandwidth_insufficient" ["target"]
         "1: the rate measured is below the one that is wished for, 0: it is not. Absent where there is no wish, or no rate.";
-    BOTTLENECK: Gauge "pullpath_bottleneck" ["target", "cause"]
+    BOTTLENECK: gauge "pullpath_bottleneck" ["target", "cause"]
         "1 for what bounds the rate of the newest transfer test.";
-    ESTIMATED_PULL: Gauge "pullpath_estimated_pull_seconds" ["target"]
+    ESTIMATED_PULL: gauge "pullpath_estimated_pull_seconds" ["target"]
         "An estimate: the image's layers at the rate measured for it, or else newest for its registry; without unpacking.";
-    HELD_BACK: Gauge "pullpath_check_held_back" ["target", "reason"]
+    HELD_BACK: gauge "pullpath_check_held_back" ["target", "reason"]
         "1 where a check was due and was not made.";
-    CHECK_DURATION: Histogram "pullpath_check_duration_seconds" ["registry", "phase"]
+    CHECK_DURATION: histogram "pullpath_check_duration_seconds" ["registry", "phase"]
         "How long phases took, all legs of a check together. Runs that were starved of the processor do not count.";
-    PATH_CHANGES: Counter "pullpath_path_changes_total" ["registry"]
+    PATH_CHANGES: counter "pullpath_path_changes_total" ["registry"]
         "Published classes that became others.";
-    CERTIFICATE_EXPIRY: Gauge "pullpath_tls_certificate_expiry_timestamp_seconds" ["registry", "leg"]
+    CERTIFICATE_EXPIRY: gauge "pullpath_tls_certificate_expiry_timestamp_seconds" ["registry", "leg"]
         "When the first certificate ends, of all chains that were presented.";
-    RATE_LIMIT: Gauge "pullpath_rate_limit" ["registry"]
+    RATE_LIMIT: gauge "pullpath_rate_limit" ["registry"]
         "Requests that the registry allows in a window, as it said last.";
-    RATE_LIMIT_REMAINING: Gauge "pullpath_rate_limit_remaining" ["registry"]
+    RATE_LIMIT_REMAINING: gauge "pullpath_rate_limit_remaining" ["registry"]
         "Requests that are left in the window, as it said last.";
-    RATE_LIMIT_WINDOW: Gauge "pullpath_rate_limit_window_seconds" ["registry"]
+    RATE_LIMIT_WINDOW: gauge "pullpath_rate_limit_window_seconds" ["registry"]
         "The window.";
-    TRANSFER_THROUGHPUT: Histogram "pullpath_transfer_throughput_bytes_per_second" ["registry"]
+    TRANSFER_THROUGHPUT: histogram "pullpath_transfer_throughput_bytes_per_second" ["registry"]
         "Rates of transfer tests, with the buckets of containerd's image_pulling_throughput.";
-    TRANSFER_SPENT: Counter "pullpath_transfer_spent_bytes_total" ["registry"]
+    TRANSFER_SPENT: counter "pullpath_transfer_spent_bytes_total" ["registry"]
         "What transfer tests have read.";
-    REQUESTS: Counter "pullpath_requests_total" ["registry"]
+    REQUESTS: counter "pullpath_requests_total" ["registry"]
         "Requests that checks have sent to the registry, its token service and its storage.";
-    FINDINGS: Counter "pullpath_findings_total" ["cause"]
+    FINDINGS: counter "pullpath_findings_total" ["cause"]
         "Findings that have appeared.";
-    DECLARED: Gauge "pullpath_bandwidth_declared_bytes_per_second" []
+    DECLARED: gauge "pullpath_bandwidth_declared_bytes_per_second" []
         "What was bought, as `network.eip_bandwidth_mbit` says.";
-    TARGETS: Gauge "pullpath_targets" []
+    TARGETS: gauge "pullpath_targets" []
         "Targets that are watched.";
-    CHECKS: Counter "pullpath_checks_total" ["tier", "outcome"]
+    CHECKS: counter "pullpath_checks_total" ["tier", "outcome"]
         "Checks that were made.";
-    SKIPPED: Counter "pullpath_checks_skipped_total" ["reason"]
+    SKIPPED: counter "pullpath_checks_skipped_total" ["reason"]
         "Checks that were due and were not made, by what held them back.";
-    ON_DEMAND: Counter "pullpath_on_demand_total" ["outcome"]
+    ON_DEMAND: counter "pullpath_on_demand_total" ["outcome"]
         "Images that somebody asked for at the admin address, by what came of it: the outcomes of checks, or `not_allowed`, `no_pod`, `busy`, `too_many`, `held_back`. They count nowhere else.";
-    MISSED: Counter "pullpath_checks_missed_total" []
+    MISSED: counter "pullpath_checks_missed_total" []
         "Turns that passed while an earlier check of the same target was still going on.";
-    STARVED: Counter "pullpath_checks_starved_total" []
+    STARVED: counter "pullpath_checks_starved_total" []
         "Checks during which this process had too little of the processor.";
-    RUNNING: Gauge "pullpath_checks_running" []
+    RUNNING: gauge "pullpath_checks_running" []
         "Checks that are being made.";
-    PANICS: Counter "pullpath_check_panics_total" []
+    PANICS: counter "pullpath_check_panics_total" []
         "Checks that a defect of this program has ended.";
-    LAG: Histogram "pullpath_scheduler_lag_seconds" []
+    LAG: histogram "pullpath_scheduler_lag_seconds" []
         "How late checks began.";
-    BUDGET_LEFT: Gauge "pullpath_budget_left_bytes" []
+    BUDGET_LEFT: gauge "pullpath_budget_left_bytes" []
         "What transfer tests may still read today (UTC).";
-    BUDGET: Gauge "pullpath_budget_bytes_per_day" []
+    BUDGET: gauge "pullpath_budget_bytes_per_day" []
         "What transfer tests may read in a day.";
-    THROTTLED: Counter "pullpath_throttled_seconds_total" []
+    THROTTLED: counter "pullpath_throttled_seconds_total" []
         "How long the limit of processors has held this container back. Absent where the kernel does not tell.";
-    STATE_ERRORS: Counter "pullpath_state_errors_total" []
+    STATE_ERRORS: counter "pullpath_state_errors_total" []
         "Times that what must outlive a restart could not be written.";
-    KUBERNETES_FOLLOWED: Gauge "pullpath_kubernetes_followed" []
+    KUBERNETES_FOLLOWED: gauge "pullpath_kubernetes_followed" []
         "1: the API server tells of this node's pods, 0: it does not now, and what they wanted last is still checked. Absent where it is not asked.";
-    KUBERNETES_IMAGES: Gauge "pullpath_kubernetes_images" ["state"]
+    KUBERNETES_IMAGES: gauge "pullpath_kubernetes_images" ["state"]
         "Repositories that pods of this node want, by what is done: `checked`, `over_the_most`, `platform`, `out_of_scope` (these counted by container), `malformed`.";
-    EVENTS: Counter "pullpath_events_published_total" ["outcome"]
+    EVENTS: counter "pullpath_events_published_total" ["outcome"]
         "Events on pods that wait for an image, by what became of them: `created`, `counted` (said before), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
-    NODE_INFO: Gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
+    NODE_INFO: gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
         "1 for this node, as the cluster knows it: its container runtime and kubelet with their versions, its zone. Absent where the API server has not told.";
-    NODE_CREATED: Gauge "pullpath_node_created_timestamp_seconds" []
+    NODE_CREATED: gauge "pullpath_node_created_timestamp_seconds" []
         "When this node joined the cluster; what fails on a new one may not last.";
-    NODE_UNSCHEDULABLE: Gauge "pullpath_node_unschedulable" []
+    NODE_UNSCHEDULABLE: gauge "pullpath_node_unschedulable" []
         "1: this node is cordoned, 0: it is not. Absent where the API server has not told.";
-    SPREAD_TURNS: Counter "pullpath_spread_turns_total" ["by"]
+    SPREAD_TURNS: counter "pullpath_spread_turns_total" ["by"]
         "Transfer tests that this node made for its group, by what allowed them: `lease`, or `alone` (no other node shares the path).";
-    SPREAD_REACHABLE: Gauge "pullpath_spread_leases_reachable" []
+    SPREAD_REACHABLE: gauge "pullpath_spread_leases_reachable" []
         "1: the API server answered when it was last asked for a Lease, 0: it did not, or forbids it, and transfer tests are skipped. Absent where it was not asked.";
-    RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
+    RELOAD_SUCCESSFUL: gauge "pullpath_config_last_reload_successful" []
         "1: the configuration that was read last is in force, 0: it was refused.";
-    RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
+    RELOAD_SUCCESS_AT: gauge "pullpath_config_last_reload_success_timestamp_seconds" []
         "When the configuration in force was read.";
-    BUILD_INFO: Gauge "pullpath_build_info" ["version", "commit"]
+    BUILD_INFO: gauge "pullpath_build_info" ["version", "commit"]
         "1 for the program that is running.";
 }
 
@@ -215,8 +215,6 @@ fn of_target<'a>(store: &TargetStore, rates: &Rates<'_>, watched: &'a Watched) -
         let confidence = path.confidence.as_str();
         let labels = [registry, leg, class, confidence, vantage(store.network)];
         series.add(&PATH_INFO, labels, [1.0]);
-    }
-    for path in history.paths() {
         if !target.expect.class.is_empty() {
             let met = is_met(path.class, &target.expect.class);
             series.add(&PATH_EXPECTED, [path.leg.as_str()], [met]);
@@ -339,22 +337,22 @@ fn of_process(store: &TargetStore, page: &mut Page) {
     page.bare(&THROTTLED, machine::cpu().and_then(|cpu| cpu.throttled));
     if let Some(cluster) = &store.cluster {
         page.bare(&KUBERNETES_FOLLOWED, [cluster.state.is_following()]);
+        let found = &cluster.found;
         let counts = [
-            (["checked"], cluster.checked),
-            (["over_the_most"], cluster.over.len()),
-            (["platform"], cluster.platform.len()),
-            (["out_of_scope"], cluster.out_of_scope),
-            (["malformed"], cluster.malformed.len()),
+            (["checked"], found.wanted.len()),
+            (["over_the_most"], found.over.len()),
+            (["platform"], found.platform.len()),
+            (["out_of_scope"], found.out_of_scope),
+            (["malformed"], found.malformed.len()),
         ];
         page.add(&KUBERNETES_IMAGES, counts);
     }
-    let events = counters.events.lock();
-    page.add(&EVENTS, by(&events.unwrap_or_else(PoisonError::into_inner)));
+    page.add(&EVENTS, by(&counters.events.borrow()));
     of_node(store, page);
     if let Some(leases) = &store.leases {
         page.add(&SPREAD_TURNS, by(&counters.slots));
-        let is_asked = *leases != LeaseAccess::NotAsked;
-        let answered = is_asked.then_some(*leases == LeaseAccess::Answered);
+        let is_asked = *leases != State::Unknown;
+        let answered = is_asked.then_some(leases.is_following());
         page.bare(&SPREAD_REACHABLE, answered);
     }
     page.bare(&RELOAD_SUCCESSFUL, [store.reload.error.is_none()]);
@@ -369,8 +367,7 @@ fn by(counts: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = ([&'static s
 
 /// This node, as the cluster knows it.
 fn of_node(store: &TargetStore, page: &mut Page) {
-    let own = store.own_node.as_ref();
-    let Some(facts) = own.and_then(|own| own.facts.as_deref()) else {
+    let Some(facts) = store.own_node.as_ref().and_then(View::only) else {
         return;
     };
     let info = [&facts.runtime, &facts.kubelet, &facts.zone];

@@ -29,7 +29,7 @@ fn planned(body: &str, config: &str, pods: &[Pod]) -> Result<Target, Refused> {
         &request(body),
         &config,
         &targets,
-        &Pods::Known(pods.iter().collect()),
+        &Ok(pods.iter().collect()),
     )
 }
 
@@ -131,11 +131,11 @@ fn a_pod_brings_its_secrets_and_must_be_here_and_have_the_image() {
     let any = planned(&ask("r.test/app:2", "a"), "on_demand: {images: any}", &pods).unwrap();
     assert_eq!(any.uses[0].container, "");
     let config = Config::default();
-    for (pods, says) in [
-        (Pods::NotFollowed, "kubernetes.discover is off"),
-        (Pods::NotHeard, "has not told"),
+    for (why, says) in [
+        (NOT_FOLLOWED, "kubernetes.discover is off"),
+        (NOT_HEARD, "has not told"),
     ] {
-        let told = plan(&request(&ask("r.test/app:1", "a")), &config, &[], &pods).unwrap_err();
+        let told = plan(&request(&ask("r.test/app:1", "a")), &config, &[], &Err(why)).unwrap_err();
         assert!(
             matches!(&told, Refused::NoPod(reason) if reason.contains(says)),
             "{told:?}"

@@ -196,7 +196,7 @@ pub struct Response {
 impl Response {
     /// Reads the whole body. `limit` bounds every wait for more of it, and [`WHOLE_BODY`] times
     /// that the reading as a whole.
-    pub async fn read(mut self, max: Bytes, limit: Duration) -> Result<Buffer, HttpFault> {
+    pub async fn read(&mut self, max: Bytes, limit: Duration) -> Result<Buffer, HttpFault> {
         if self.is_head {
             return Ok(Buffer::new());
         }
@@ -559,7 +559,7 @@ mod tests {
 
     async fn body(answer: &[&[u8]], then: Then) -> Result<Buffer, HttpFault> {
         let mut connection = connect(server(answer, then).await).await;
-        let response = connection.send(get("/v2/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/v2/"), LONG).await.unwrap();
         response.read(MAX, SHORT).await
     }
 
@@ -603,7 +603,7 @@ mod tests {
         let mut connection = connect(server(answers, Then::Close).await).await;
         for (content, status) in [("one", 200), ("two", 401), ("three", 200)] {
             assert!(connection.is_reusable());
-            let response = connection.send(get("/"), LONG).await.unwrap();
+            let mut response = connection.send(get("/"), LONG).await.unwrap();
             assert_eq!(response.status, status);
             assert_eq!(response.read(MAX, LONG).await.unwrap(), content);
         }
@@ -620,11 +620,11 @@ mod tests {
         let head = Request::head("http://registry.test/")
             .body(Buffer::new())
             .unwrap();
-        let response = connection.send(head, LONG).await.unwrap();
+        let mut response = connection.send(head, LONG).await.unwrap();
         assert_eq!(response.headers["content-length"], "99999");
         assert!(response.read(MAX, SHORT).await.unwrap().is_empty());
         assert!(connection.is_reusable());
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, LONG).await.unwrap(), "ok");
     }
 
@@ -718,7 +718,7 @@ mod tests {
         })
         .await;
         let mut connection = connect(at).await;
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, LONG).await, too_large);
         assert!(!connection.is_reusable());
     }
@@ -740,11 +740,11 @@ mod tests {
             .await
         };
         let mut connection = connect(dripping(6).await).await;
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, SHORT).await.unwrap(), "......");
 
         let mut connection = connect(dripping(50).await).await;
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         let fault = response.read(MAX, SHORT).await.unwrap_err();
         assert!(
             matches!(&fault, HttpFault::TooSlow { got, want: Some(Bytes(50)), .. } if got.0 < 50),
@@ -812,7 +812,7 @@ mod tests {
             (&[OK, b""][..], Then::Hang, false),
         ] {
             let mut connection = connect(server(answers, then).await).await;
-            let first = connection.send(get("/"), LONG).await.unwrap();
+            let mut first = connection.send(get("/"), LONG).await.unwrap();
             first.read(MAX, LONG).await.unwrap();
             let fault = connection.send(get("/"), SHORT).await.unwrap_err();
             assert_eq!(connection.may_reconnect(), may, "{fault:?}");
@@ -860,7 +860,7 @@ mod tests {
 
         let stream = secured(leaf.server(&["http/1.1"]), &ca).await;
         let mut connection = HttpConnection::open(stream).await.unwrap();
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, LONG).await.unwrap(), "ok");
 
         let stream = secured(leaf.server_for_clients_of(&ca), &ca).await;

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::auth::Stop;
 use super::check::Check;
 use super::content::{self, accept_encoding};
-use super::leg::{LineId, Lines, OpenError, untrusted};
+use super::leg::{LineId, Lines, OpenError};
 use super::manifest::path_of;
 use super::requests::SMALL_BODY;
 use super::segments;
@@ -140,17 +140,16 @@ impl<'a> Visit<'a> {
     }
 
     /// A phase of the pull begins, without a token.
-    pub(super) fn begin(&mut self, rules: &'a Rules, credential: Option<&'a Credential>) {
+    pub(super) fn begin(&mut self, credential: Option<&'a Credential>) {
         let repository = self.check.reference.repository();
         let spares = self.check.effort.only_free;
         let credential = credential.or(self.login);
-        self.session = Some(Session::new(rules, repository, credential, spares));
+        self.session = Some(Session::new(repository, credential, spares));
     }
 
     /// Asks what a tag stands for, or whether a digest is there.
     pub(super) async fn resolve(
         &mut self,
-        rules: &Rules,
         content: Content,
         version: &str,
         is_last_host: bool,
@@ -168,9 +167,7 @@ impl<'a> Visit<'a> {
             return Resolution::Next;
         }
         let start = Instant::now();
-        let asked = self
-            .ask_head(rules, line, content, version, is_last_host)
-            .await;
+        let asked = self.ask_head(line, content, version, is_last_host).await;
         let took = start.elapsed();
         let otherwise = |ends: bool| {
             if ends {
@@ -219,7 +216,6 @@ impl<'a> Visit<'a> {
     /// fault stands whether it ends the pull.
     async fn ask_head(
         &mut self,
-        rules: &Rules,
         line: LineId,
         content: Content,
         version: &str,
@@ -280,7 +276,7 @@ impl<'a> Visit<'a> {
                 media_type = type_of_body;
                 let is_schema_1 = oci::Kind::of(&media_type) == oci::Kind::Schema1;
                 let refuses = |b: &Behaviour| b.release >= Release::V2_0;
-                if is_schema_1 && rules.decide(refuses) {
+                if is_schema_1 && self.lines.rules.decide(refuses) {
                     return Err(ends(Stop::Http(HttpFault::Unsupported { media_type })));
                 }
                 digest = Some(oci::sha256(&body));
@@ -448,7 +444,6 @@ impl<'a> Visit<'a> {
     /// Asks for content by its digest, from a byte on; the answer is a success.
     pub(super) async fn get(
         &mut self,
-        rules: &Rules,
         content: Content,
         descriptor: &Descriptor,
         offset: u64,
@@ -461,7 +456,7 @@ impl<'a> Visit<'a> {
         let ask = self
             .request(line, content, &descriptor.digest, is_last_host)
             .map_err(|stop| stop.into_fault(None))?;
-        let decodes = rules.in_force().decodes_encodings();
+        let decodes = self.lines.rules.in_force().decodes_encodings();
         let ask = Ask {
             method: Method::GET,
             phase: content.phase(),
@@ -477,7 +472,7 @@ impl<'a> Visit<'a> {
         if got.status().as_u16() > 299 {
             return Err(self.refusal(got).await);
         }
-        if offset > 0 && !is_part_from(&got, offset, rules) {
+        if offset > 0 && !is_part_from(&got, offset, self.lines.rules) {
             let reason = "the part that came is not the one that was asked for".to_owned();
             return Err(HttpFault::Malformed { reason });
         }
@@ -561,11 +556,10 @@ impl<'a> Visit<'a> {
     /// credential. `None` where none of the places has it (404).
     pub(super) async fn get_elsewhere(
         &mut self,
-        rules: &'a Rules,
         descriptor: &Descriptor,
         offset: u64,
     ) -> Option<Result<Got, HttpFault>> {
-        let mut session = Session::new(rules, "", None, true);
+        let mut session = Session::new("", None, true);
         for url in descriptor.urls.iter().take(MAX_URLS) {
             let Ok(url) = url::Url::parse(url) else {
                 continue;
@@ -575,15 +569,7 @@ impl<'a> Visit<'a> {
             };
             let line = match self.lines.open_foreign(Role::Blob, &endpoint).await {
                 Ok(line) => line,
-                Err(OpenError::Failed(phase)) => {
-                    return Some(Err(HttpFault::RedirectBlocked {
-                        to: endpoint,
-                        phase,
-                    }));
-                }
-                Err(OpenError::Untrusted(reason)) => {
-                    return Some(Err(untrusted(&url, reason)));
-                }
+                Err(error) => return Some(Err(error.into_fault(&url, endpoint))),
             };
             let ask = Ask {
                 method: Method::GET,
@@ -592,7 +578,10 @@ impl<'a> Visit<'a> {
                 phase: Phase::Blob,
                 role: Role::Blob,
                 accept: accept(&descriptor.media_type),
-                accept_encoding: accept_encoding(rules.in_force().decodes_encodings(), offset > 0),
+                accept_encoding: accept_encoding(
+                    self.lines.rules.in_force().decodes_encodings(),
+                    offset > 0,
+                ),
                 from_byte: (offset > 0).then_some(offset),
                 is_last_host: false,
             };

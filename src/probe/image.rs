@@ -550,7 +550,7 @@ impl<'a> Round<'a> {
         let first = visits.iter().position(Option::is_some).unwrap_or(0);
         let elsewhere = match host_of(visits, first) {
             Some(visit) if !descriptor.urls.is_empty() => {
-                visit.get_elsewhere(self.rules, descriptor, offset).await
+                visit.get_elsewhere(descriptor, offset).await
             }
             _ => None,
         };
@@ -580,9 +580,7 @@ impl<'a> Round<'a> {
             };
             let start = Instant::now();
             let is_last = index + 1 == hosts;
-            let answer = visit
-                .get(self.rules, content, descriptor, offset, is_last)
-                .await;
+            let answer = visit.get(content, descriptor, offset, is_last).await;
             match answer {
                 Ok(got) => return Ok((index, got)),
                 Err(fault) => {

@@ -336,13 +336,14 @@ impl<'a> Round<'a> {
         // What releases would do differently there has no part in the pull.
         let behaviour = *self.rules.in_force();
         let rules = Rules::new(behaviour, &[behaviour]);
-        let mut visit = Visit::open(&check, client, self.lines(client)).await;
-        visit.begin(&rules, credential);
-        let reference = &self.check.reference;
-        let version = reference.digest().unwrap_or_else(|| reference.version());
-        visit
-            .resolve(&rules, Content::Manifest, version, true)
-            .await;
+        let round = Round {
+            rules: &rules,
+            ..*self
+        };
+        let mut visit = Visit::open(&check, client, round.lines(client)).await;
+        visit.begin(credential);
+        let version = self.check.reference.version();
+        visit.resolve(Content::Manifest, version, true).await;
         Some(visit.close())
     }
 
@@ -371,7 +372,7 @@ impl<'a> Round<'a> {
         // The second phase begins without what the first was given.
         for visit in visits.iter_mut().flatten() {
             visit.resolved();
-            visit.begin(self.rules, self.credential);
+            visit.begin(self.credential);
         }
         match self.fetch(visits, &root, resolved_by).await {
             Ok(host) => Tried {
@@ -398,7 +399,7 @@ impl<'a> Round<'a> {
         } else {
             &[Content::Manifest]
         };
-        let version = reference.digest().unwrap_or_else(|| reference.version());
+        let version = reference.version();
         let is_asked = |client: &HostClient| client.host.resolves || by_digest;
         // Where none may be asked, `ask_nobody` says that no pull succeeds; the last is looked at all
         // the same.
@@ -416,10 +417,7 @@ impl<'a> Round<'a> {
                 };
                 let is_last_host = Some(index) == asked.last();
                 deciding = Some(*index);
-                match visit
-                    .resolve(self.rules, *content, version, is_last_host)
-                    .await
-                {
+                match visit.resolve(*content, version, is_last_host).await {
                     Resolution::Found(descriptor) => return Ok((descriptor, *index)),
                     Resolution::Next => {}
                     Resolution::Final => {
@@ -460,7 +458,7 @@ impl<'a> Round<'a> {
         if let Some(visit) = visits[index].as_mut()
             && visit.session.is_none()
         {
-            visit.begin(self.rules, self.credential);
+            visit.begin(self.credential);
         }
     }
 }

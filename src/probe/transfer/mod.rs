@@ -26,15 +26,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use url::Url;
 
 use super::edges::Unwatched;
-use super::leg::{LineId, Lines, MAX_REDIRECTS, redirect, target, untrusted};
+use super::leg::{LineId, Lines, target};
 use super::manifest::path_of;
+use super::redirects::{self, MAX_REQUESTS};
 use super::requests::SMALL_BODY;
 use super::session::Admitted;
 use super::trace;
 use crate::diagnose::throughput;
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Layer, ManifestFound};
-use crate::model::fault::{Distrust, HttpFault, Phase};
+use crate::model::fault::{HttpFault, Phase};
 use crate::model::hosts::RegistryHost;
 use crate::model::transfer::{
     Arrival, ControlTransfer, CpuUse, DeviceTraffic, Stage, StageKind, StreamEnd, StreamSample,
@@ -884,7 +885,7 @@ async fn locate(
         .map_err(|_| malformed())?;
     let mut line = registry;
     let mut refused: Option<StatusCode> = None;
-    let mut redirects = 0;
+    let mut followed = 0;
     let wait = lines.edges.wait;
     loop {
         let mut request = lines.request(line, Method::GET, target(&url));
@@ -899,11 +900,10 @@ async fn locate(
             let little = HeaderValue::from_static("bytes=0-1");
             question.headers_mut().insert(header::RANGE, little);
         }
-        let response = lines.send(line, Phase::Blob, question).await?;
+        let mut response = lines.send(line, Phase::Blob, question).await?;
         let (status, headers) = (response.status, response.headers.clone());
         let first_touch = Some(response.first_byte);
-        let next = redirect(status, &headers, &url, lines.endpoint(line));
-        let Some(next) = next else {
+        let Some(next) = redirects::next(&Method::GET, status, &headers, &url) else {
             if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
                 let body = response.read(Bytes(SMALL_BODY), wait).await;
                 if refused.is_none() {
@@ -931,19 +931,14 @@ async fn locate(
             });
         };
         let _ = response.read(Bytes(SMALL_BODY), wait).await;
-        redirects += 1;
-        if redirects > MAX_REDIRECTS {
+        followed += 1;
+        if followed >= MAX_REQUESTS {
             return Err(HttpFault::TooManyRedirects {
-                limit: MAX_REDIRECTS,
+                limit: MAX_REQUESTS - 1,
             });
         }
-        url = next?;
-        trace::hide_query(&url, &mut lines.scrub);
-        let endpoint = Endpoint::of(&url).ok_or_else(|| untrusted(&url, Distrust::NotAServer))?;
-        line = lines
-            .open(Role::Blob, &endpoint)
-            .await
-            .map_err(|_| HttpFault::Closed)?;
+        url = next?.url;
+        line = lines.follow(line, Role::Blob, &url, false).await?;
     }
 }
 

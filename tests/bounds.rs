@@ -440,7 +440,10 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         settings: Settings::load(&request, |_| None).unwrap(),
         trace: false,
         transfer_turn: Turn::new(()),
-        vantage: Vantage::new(NetworkView::Node, Vec::new(), String::new(), Vec::new()),
+        vantage: Vantage {
+            network: NetworkView::Node,
+            ..Vantage::default()
+        },
         netlink: None,
         wait: Duration::from_secs(2),
         known: Arc::new(KnownManifests::default()),

@@ -119,9 +119,9 @@ impl World {
         }
         Ok(Self {
             edges: Edges {
-                resolver: place.resolver.clone(),
+                resolver: place.means.resolver.clone(),
                 overrides: Vec::new(),
-                families: place.families,
+                families: place.means.families,
                 trust: place.trust.clone(),
                 settings,
                 trace: false,

@@ -289,7 +289,7 @@ pub enum Challenge {
 }
 
 /// One candidate (or none: anonymous), from its token to the registry's word on the manifest.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Attempt {
     /// `None`: anonymous.
     pub credential: Option<CredentialId>,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::DnsFault;
 use super::step::Step;
 
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Resolve {
     /// Every question put to every server, in the order of names, attempts, servers, families. A
     /// question that stayed unanswered and was put again is there once for each attempt.

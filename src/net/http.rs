@@ -1,10 +1,10 @@
 //! One HTTP exchange at a time over a connection that is already there: no redirect, no retry, no
 //! pool. Whoever calls decides what to do with an answer or a fault.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes as Buffer;
 use bytes::BytesMut;
@@ -27,6 +27,7 @@ use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
 
 /// A connection that requests can be sent on, one after the other.
+#[derive(Debug)]
 pub struct HttpConnection {
     sender: http1::SendRequest<Full<Buffer>>,
     record: Record,
@@ -169,14 +170,6 @@ impl HttpConnection {
     /// once.
     pub fn may_reconnect(&self) -> bool {
         self.may_reconnect
-    }
-}
-
-impl fmt::Debug for HttpConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpConnection")
-            .field("requests", &self.requests)
-            .finish_non_exhaustive()
     }
 }
 
@@ -395,7 +388,7 @@ fn closes(version: Version, headers: &HeaderMap) -> bool {
 
 /// The table from a failure before or in an answer to its fault. What the wire did goes first;
 /// what hyper makes of it is asked by kind, never by its words.
-pub(super) fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
+fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
     if let Some(End::Tls(error)) = &seen.end {
         return tls_fault(error);
     }
@@ -421,6 +414,15 @@ pub(super) fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
     } else {
         other(&error.to_string())
     }
+}
+
+/// The same where the bytes were not watched, by the error below.
+pub(super) fn unwatched_fault(error: &hyper::Error, below: Option<&io::Error>) -> HttpFault {
+    let seen = Seen {
+        end: below.map(End::of),
+        ..Seen::default()
+    };
+    fault(error, &seen)
 }
 
 fn other(reason: &str) -> HttpFault {

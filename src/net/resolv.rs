@@ -326,15 +326,7 @@ pub fn is_domain_name(name: &str) -> bool {
 /// The hosts file: addresses by name.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostsFile {
-    by_name: HashMap<String, Vec<HostsAddress>>,
-}
-
-/// An address of the hosts file.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HostsAddress {
-    pub address: IpAddr,
-    /// The interface of a link-local address (RFC 4007, 11).
-    pub scope: Option<String>,
+    by_name: HashMap<String, Vec<IpAddr>>,
 }
 
 impl HostsFile {
@@ -352,28 +344,27 @@ impl HostsFile {
                     .by_name
                     .entry(hosts_key(name))
                     .or_default()
-                    .push(address.clone());
+                    .push(address);
             }
         }
         hosts
     }
 
     /// The addresses of a name in the order of the file; empty when it is not in it.
-    pub fn lookup(&self, name: &str) -> &[HostsAddress] {
+    pub fn lookup(&self, name: &str) -> &[IpAddr] {
         self.by_name
             .get(&hosts_key(name))
             .map_or(&[], Vec::as_slice)
     }
 }
 
-fn hosts_address(text: &str) -> Option<HostsAddress> {
-    let (address, scope) = match text.split_once('%') {
-        Some((address, scope)) if !scope.is_empty() => (address, Some(scope.to_owned())),
-        Some(_) => return None,
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().ok()?;
-    (address.is_ipv6() || scope.is_none()).then_some(HostsAddress { address, scope })
+/// An IPv6 address may name its interface (RFC 4007, 11).
+fn hosts_address(text: &str) -> Option<IpAddr> {
+    match text.split_once('%') {
+        Some((_, "")) => None,
+        Some((address, _)) => address.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    }
 }
 
 /// Go (`absDomainName`) ignores case, and the final dot of a name that has other dots.
@@ -675,14 +666,9 @@ mod tests {
             ("bad", vec![]),
             ("", vec![]),
         ] {
-            let found: Vec<String> = hosts
-                .lookup(name)
-                .iter()
-                .map(|a| a.address.to_string())
-                .collect();
+            let found: Vec<String> = hosts.lookup(name).iter().map(ToString::to_string).collect();
             assert_eq!(found, want, "{name}");
         }
-        assert_eq!(hosts.lookup("gw")[0].scope.as_deref(), Some("eth0"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::model::connect::Roots;
 use crate::model::fault::instant;
 use crate::model::text;
-use crate::net::mounted;
+use crate::net::mounted::{self, shown};
 use crate::trust::{Certificate, Pool};
 
 /// Why a `--ca-file` can't be used. The user named it, so nothing is measured without it.
@@ -335,7 +335,7 @@ fn read_places(places: &Places) -> Read {
     if read.found.is_empty() && read.roots.problems.is_empty() {
         read.roots.problems.push(format!(
             "no CA bundle was found in {}",
-            list(places.files.iter().chain(&places.folders))
+            text::joined(places.files.iter().chain(&places.folders).map(|p| shown(p)))
         ));
     }
     read
@@ -469,14 +469,6 @@ pub(super) fn is_public(der: &[u8]) -> bool {
     webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
         .any(|root| root.as_ref() == der)
-}
-
-fn shown(path: &Path) -> String {
-    text::printable(&path.display().to_string())
-}
-
-fn list<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
-    paths.map(|p| shown(p)).collect::<Vec<_>>().join(", ")
 }
 
 /// `certFiles` of Go's crypto/x509 on Linux: Debian, Fedora and RHEL 6, openSUSE, OpenELEC,

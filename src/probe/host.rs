@@ -16,9 +16,8 @@ use super::session::{Admitted, Ask, Got, Session};
 use super::transfer::RangeSeen;
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Behaviour, Release, Rules};
-use crate::model::credential::CredentialId;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Attempt, BlobFound, Grant, Head, Leg, Ping, TracedExchange, Walk};
+use crate::model::evidence::{Attempt, BlobFound, Head, Leg, Ping, TracedExchange, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault};
 use crate::model::hops::Trace;
 use crate::model::reference::check_digest;
@@ -159,11 +158,12 @@ impl<'a> Visit<'a> {
         };
         if self.lines.lacks_headers(line) {
             // An answer without them says nothing of a pull.
-            let took = Duration::ZERO;
-            let fault = TokenFault::Unverified;
-            let token = Step::Failed { fault, took };
-            let unsent = attempt(content, None, token, Step::skipped(Skip::Untrusted));
-            self.walk.attempts.push(unsent);
+            self.walk.attempts.push(Attempt {
+                token: Step::from_result(Err(TokenFault::Unverified), Duration::ZERO),
+                head: Step::skipped(Skip::Untrusted),
+                below_blobs: content != Content::Manifest,
+                ..Attempt::default()
+            });
             return Resolution::Next;
         }
         let start = Instant::now();
@@ -191,11 +191,14 @@ impl<'a> Visit<'a> {
             return Resolution::Next;
         };
         let credential = session.credential.filter(|_| session.challenge.is_some());
-        let credential = credential.map(|credential| credential.id.clone());
         let mut attempt = Attempt {
             exchanges: std::mem::take(&mut session.exchanges),
             challenge: session.challenge.clone(),
-            ..attempt(content, credential, session.token.clone(), head)
+            credential: credential.map(|credential| credential.id.clone()),
+            token: session.token.clone(),
+            head,
+            below_blobs: content != Content::Manifest,
+            ..Attempt::default()
         };
         if let (Step::Skipped { reason }, Step::Skipped { .. }) = (&attempt.token, &attempt.head) {
             attempt.head = Step::skipped(*reason);
@@ -434,11 +437,7 @@ impl<'a> Visit<'a> {
         let answer = got.pending.read(&mut self.lines, SMALL_BODY).await;
         // A body that can't be read takes nothing from what the status says.
         let body = answer.result.map(|answer| answer.body).unwrap_or_default();
-        let mut fault = error::fault(status, &headers, &body, &self.lines.scrub);
-        if let HttpFault::Status { authorized, .. } = &mut fault {
-            *authorized = was_authorized;
-        }
-        fault
+        error::fault(status, &headers, &body, was_authorized, &self.lines.scrub)
     }
 
     /// Asks for content by its digest, from a byte on; the answer is a success.
@@ -560,6 +559,7 @@ impl<'a> Visit<'a> {
         offset: u64,
     ) -> Option<Result<Got, HttpFault>> {
         let mut session = Session::new("", None, true);
+        let decodes = self.lines.rules.in_force().decodes_encodings();
         for url in descriptor.urls.iter().take(MAX_URLS) {
             let Ok(url) = url::Url::parse(url) else {
                 continue;
@@ -578,10 +578,7 @@ impl<'a> Visit<'a> {
                 phase: Phase::Blob,
                 role: Role::Blob,
                 accept: accept(&descriptor.media_type),
-                accept_encoding: accept_encoding(
-                    self.lines.rules.in_force().decodes_encodings(),
-                    offset > 0,
-                ),
+                accept_encoding: accept_encoding(decodes, offset > 0),
                 from_byte: (offset > 0).then_some(offset),
                 is_last_host: false,
             };
@@ -680,26 +677,6 @@ pub(super) const MAX_MANIFEST: u64 = 8 << 20;
 
 /// Places of one descriptor that are asked.
 const MAX_URLS: usize = 8;
-
-/// An attempt with what is known of any.
-fn attempt(
-    content: Content,
-    credential: Option<CredentialId>,
-    token: Step<Grant, TokenFault>,
-    head: Step<Head, HttpFault>,
-) -> Attempt {
-    Attempt {
-        credential,
-        token,
-        exchanges: Vec::new(),
-        challenge: None,
-        head,
-        served_to_get: false,
-        by_another_token: false,
-        below_blobs: content != Content::Manifest,
-        at: None,
-    }
-}
 
 /// No other host is asked: containerd waits for an answer without a bound, and what else this program would
 /// send is left open.

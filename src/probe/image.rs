@@ -12,7 +12,6 @@ use super::session::{Got, Learned};
 use super::unpack;
 use super::{Round, transfer};
 use crate::containerd::behaviour::{Behaviour, Release};
-use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{BlobFound, ContentRead, LayerRead, ManifestFound, Walk};
 use crate::model::fault::{HttpFault, ManifestFault};
 use crate::model::step::{Skip, Step};
@@ -45,7 +44,7 @@ struct Fetched {
     host: usize,
     body: Body,
     read: ContentRead,
-    source: Source,
+    source: BlobFound,
 }
 
 /// Content whose first answer is there, and whose body is still to be read.
@@ -53,19 +52,12 @@ struct Begun {
     content: Content,
     descriptor: Descriptor,
     host: usize,
-    source: Source,
+    source: BlobFound,
     got: Got,
     reader: Reader,
     start: Instant,
     /// What the answer comes over, where others are asked beside it.
     connection: Option<HttpConnection>,
-}
-
-/// Where content came from.
-struct Source {
-    redirects: Vec<Endpoint>,
-    size: Option<Bytes>,
-    first_byte: Duration,
 }
 
 /// Content that was not.
@@ -373,25 +365,13 @@ impl<'a> Round<'a> {
         }
         if let Some(visit) = host_of(visits, host) {
             visit.walk.layers.push(LayerRead {
-                digest: descriptor.digest.clone(),
-                outcome: Step::Done {
-                    value: found.read,
-                    took,
-                },
+                digest: descriptor.digest,
+                outcome: Step::from_result(Ok(found.read), took),
             });
             let is_new = visit.walk.blob.done().is_none();
             if is_new || !found.source.redirects.is_empty() {
-                visit.walk.blob = Step::Done {
-                    value: BlobFound {
-                        digest: descriptor.digest,
-                        redirects: found.source.redirects,
-                        range_honoured: None,
-                        range_refused_with: None,
-                        size: found.source.size,
-                        first_byte: found.source.first_byte,
-                    },
-                    took,
-                };
+                let value = found.source;
+                visit.walk.blob = Step::Done { value, took };
             }
         }
         Ok(host)
@@ -443,7 +423,7 @@ impl<'a> Round<'a> {
             content,
             descriptor: descriptor.clone(),
             host,
-            source: source_of(&got),
+            source: source_of(descriptor, &got),
             got,
             reader: Reader::new(descriptor, extent),
             start,
@@ -734,10 +714,14 @@ fn settle(visits: &mut [Option<Visit<'_>>], deciding: usize) {
     }
 }
 
-fn source_of(got: &Got) -> Source {
+/// Where content came from.
+fn source_of(descriptor: &Descriptor, got: &Got) -> BlobFound {
     let length = got.headers().get(http::header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
-    Source {
+    BlobFound {
+        digest: descriptor.digest.clone(),
+        range_honoured: None,
+        range_refused_with: None,
         redirects: got.redirects.clone(),
         size: length.map(Bytes),
         first_byte: got.pending.response.first_byte,

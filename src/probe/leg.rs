@@ -128,7 +128,7 @@ pub(super) struct Answer {
 impl Answer {
     /// The fault that a status other than success is.
     pub(super) fn status_fault(&self, scrub: &Scrubber) -> HttpFault {
-        error::fault(self.status, &self.headers, &self.body, scrub)
+        error::fault(self.status, &self.headers, &self.body, false, scrub)
     }
 }
 
@@ -532,8 +532,7 @@ impl<'a> Lines<'a> {
     /// TLS, where the endpoint has it.
     async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<State>) {
         if endpoint.scheme == Scheme::Http {
-            let outcome = Step::skipped(Skip::NotNeeded);
-            return (Tls::without_chain(outcome), Some(State::Fresh(stream)));
+            return (Tls::default(), Some(State::Fresh(stream)));
         }
         let tls = if self.is_foreign {
             &self.client.default_tls
@@ -912,17 +911,19 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, way: Way, resolve: Skip, later
         endpoint: endpoint.clone(),
         way,
         resolve: Resolve {
-            queries: Vec::new(),
             outcome: Step::skipped(resolve),
+            ..Resolve::default()
         },
         connect: Connect {
-            attempts: Vec::new(),
-            not_tried: 0,
             outcome: Step::skipped(later),
+            ..Connect::default()
         },
         proxy_tls: None,
         tunnel: None,
-        tls: Tls::without_chain(Step::skipped(later)),
+        tls: Tls {
+            outcome: Step::skipped(later),
+            ..Tls::default()
+        },
         clock: None,
         routes: Vec::new(),
         transport: None,

@@ -30,6 +30,7 @@ use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Behaviour, Rules, Settled};
 use crate::model::evidence::{ByRelease, Evidence, TracedExchange, Walk};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
+use crate::model::text::joined;
 use crate::model::workload::PodUse;
 use crate::pull_secret::entry::Credential;
 use crate::redact::Scrubber;
@@ -64,10 +65,7 @@ pub async fn pull(
         ..check.clone()
     };
     // Those that would do the same as one that was walked are not walked again.
-    let names = |alike: &[usize]| {
-        let names: Vec<String> = alike.iter().map(|one| candidates[*one].name()).collect();
-        names.join(", ")
-    };
+    let names = |alike: &[usize]| joined(alike.iter().map(|one| candidates[*one].name()));
     evidence.walked_as = Some(names(&alike));
     let mut walked = vec![0];
     while let Some(other) = left.first().copied() {

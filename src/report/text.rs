@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::secret::{SecretDocument, SecretReport};
-use super::{Report, few, listed, said};
+use super::{Report, few, said};
 use crate::diagnose::level::Severity;
 use crate::diagnose::path::leg_path::{Knob, LegPath, Reachability};
 use crate::diagnose::throughput::Throughput;
@@ -22,7 +22,7 @@ use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, ProxySettings, Way};
 use crate::model::resolve::{Resolution, ResolutionSource};
 use crate::model::step::{Skip, Step};
-use crate::model::text::wrapped;
+use crate::model::text::{joined, wrapped};
 use crate::model::transfer::{StageKind, StreamEnd, Transfer, TransferEnd};
 use crate::model::units::{Bytes, Mbit, Took};
 use crate::model::vantage::NetworkView;
@@ -669,7 +669,7 @@ impl Page {
                     Step::Skipped { .. } => e.method.clone(),
                 });
                 let life = said(grant.expires_in_seconds, |s| format!(", good for {s} s"));
-                format!("{}{life}, {}", listed(methods), who(attempt))
+                format!("{}{life}, {}", joined(methods), who(attempt))
             });
         }
     }

@@ -6,11 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, by_scheme};
-use super::{SCHEMA_VERSION, Tool, listed, said};
+use super::{SCHEMA_VERSION, Tool, said};
 use crate::model::fault::{instant, show_server};
 use crate::model::network::{EgressTrial, Link, Metadata, Route};
 use crate::model::proxy::ProxySettings;
 use crate::model::step::Step;
+use crate::model::text::joined;
 use crate::model::units::Took;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 
@@ -53,7 +54,7 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
     for line in &routes(&vantage.routes) {
         page.entry("route", line);
     }
-    let servers = listed(vantage.nameservers.iter().map(|s| show_server(*s)));
+    let servers = joined(vantage.nameservers.iter().map(|s| show_server(*s)));
     let resolver = format!("{servers}, by {}", vantage.resolver_source);
     page.entry("resolver", &resolver);
     page.entry("proxy", &proxies(&document.proxies));
@@ -187,7 +188,7 @@ fn device(link: &Link) -> String {
     if let Some(kind) = &link.kind {
         let _ = write!(text, " ({kind})");
     }
-    let _ = write!(text, ": {}", listed(&link.addresses));
+    let _ = write!(text, ": {}", joined(&link.addresses));
     if let Some(mtu) = link.mtu {
         let _ = write!(text, ", MTU {mtu}");
     }
@@ -247,14 +248,14 @@ fn metadata(metadata: &Metadata) -> String {
             }
             for (what, nets) in [("VPC", &facts.vpc_cidrs), ("subnet", &facts.subnet_cidrs)] {
                 if !nets.is_empty() {
-                    let _ = write!(text, ", {what} {}", listed(nets));
+                    let _ = write!(text, ", {what} {}", joined(nets));
                 }
             }
             match facts.public.as_deref() {
                 None => text.push_str(", no word on a public address"),
                 Some([]) => text.push_str(", no public address"),
                 Some(public) => {
-                    let _ = write!(text, ", public {}", listed(public));
+                    let _ = write!(text, ", public {}", joined(public));
                 }
             }
             if let Some(max) = facts.max_bandwidth_mbit {

@@ -10,7 +10,6 @@ use crate::config::Network;
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials::node::NodeCredentials;
 use crate::model::vantage::{NetworkView, Unseen, UnseenBecause, Vantage};
-use crate::net::dns::Families;
 use crate::net::netlink::Netlink;
 use crate::net::resolv::{ResolverConfig, ResolverConfigError};
 use crate::net::roots::{self, Loaded, NodeBundle, RootsError, RootsPlace};
@@ -44,14 +43,12 @@ pub enum PlaceError {
 /// What the wishes come to.
 #[derive(Debug)]
 pub struct Place {
-    pub resolver: ResolverConfig,
-    pub families: Families,
+    pub means: Means,
     pub trust: BaseTrust,
     pub node_credentials: NodeCredentials,
     /// Why the node's roots are not those in use; `None`: they are, or nobody has named them.
     roots_unseen: Option<String>,
     has_node_roots: bool,
-    wait: Duration,
 }
 
 impl Place {
@@ -93,10 +90,15 @@ impl Place {
         let Loaded {
             store, roots, node, ..
         } = loaded;
+        let trust = BaseTrust::new(store, roots);
         Ok(Self {
-            resolver,
-            families: network.families,
-            trust: BaseTrust::new(store, roots),
+            means: Means {
+                resolver,
+                families: network.families,
+                tls: trust.tls.clone(),
+                wait,
+            },
+            trust,
             node_credentials: NodeCredentials {
                 docker_config: network.kubelet_docker_config.clone(),
                 providers: network.kubelet_credential_providers.clone(),
@@ -104,7 +106,6 @@ impl Place {
             },
             has_node_roots: node == Some(Ok(())),
             roots_unseen: node.and_then(Result::err),
-            wait,
         })
     }
 
@@ -127,19 +128,16 @@ impl Place {
         told: &ClusterTold,
         netlink: Option<Arc<Netlink>>,
     ) -> Vantage {
-        let means = Means {
-            resolver: self.resolver.clone(),
-            families: self.families,
-            tls: self.trust.tls.clone(),
-            wait: self.wait,
-        };
         let environment = |name: &str| std::env::var(name).ok();
-        look_around(base, network, told, netlink.as_deref(), &means, environment).await
+        let (netlink, means) = (netlink.as_deref(), &self.means);
+        look_around(base, network, told, netlink, means, environment).await
     }
 
     /// What can be told without asking anybody.
     pub fn vantage(&self, settings: &Settings) -> Vantage {
-        let mut vantage = vantage(&self.resolver, settings, &|name| std::env::var(name).ok());
+        let mut vantage = vantage(&self.means.resolver, settings, &|name| {
+            std::env::var(name).ok()
+        });
         let mut because = |what, reason| {
             vantage.unseen_because.push(UnseenBecause { what, reason });
         };
@@ -199,10 +197,12 @@ fn vantage(
         unseen.push(Unseen::NodeResolver);
     }
     unseen.push(Unseen::ImageStore);
-    Vantage::new(
+    Vantage {
         network,
-        resolver.nameservers.clone(),
-        resolver.source.clone(),
+        nameservers: resolver.nameservers.clone(),
+        resolver_source: resolver.source.clone(),
+        resolver_emulated: "go".to_owned(),
         unseen,
-    )
+        ..Vantage::default()
+    }
 }

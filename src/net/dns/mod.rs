@@ -141,8 +141,7 @@ fn without_asking<'a>(
     }
     let in_file = config.hosts.lookup(name);
     if !in_file.is_empty() {
-        let addresses = in_file.iter().map(|entry| entry.address).collect();
-        return found(order::order(addresses), ResolutionSource::HostsFile);
+        return found(order::order(in_file.to_vec()), ResolutionSource::HostsFile);
     }
     if is_domain_name(name) {
         Known::Ask(name)

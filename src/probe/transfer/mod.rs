@@ -910,11 +910,14 @@ async fn locate(
                     refused = Some(status);
                     continue;
                 }
-                let mut fault = error::fault(status, &headers, &body?, &lines.scrub);
-                if let HttpFault::Status { authorized, .. } = &mut fault {
-                    *authorized = request.headers().contains_key(header::AUTHORIZATION);
-                }
-                return Err(fault);
+                let authorized = request.headers().contains_key(header::AUTHORIZATION);
+                return Err(error::fault(
+                    status,
+                    &headers,
+                    &body?,
+                    authorized,
+                    &lines.scrub,
+                ));
             }
             match refused {
                 Some(refusal) => range.refused(refusal.as_u16()),

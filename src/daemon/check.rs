@@ -331,7 +331,7 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
     });
     CheckResult {
         rejected: rejected.collect(),
-        accepted: evidence.accepted().cloned(),
+        accepted: evidence.walk.accepted().cloned(),
         report: Report::conclude(evidence),
     }
 }

@@ -503,16 +503,6 @@ pub struct TracedExchange {
 }
 
 impl Evidence {
-    /// [`Walk::legs_of`] of the walk that decides.
-    pub fn legs_of(&self, role: Role) -> impl Iterator<Item = &Leg> {
-        self.walk.legs_of(role)
-    }
-
-    /// [`Walk::accepted`] of the walk that decides.
-    pub fn accepted(&self) -> Option<&Attempt> {
-        self.walk.accepted()
-    }
-
     /// The same pull, as if this walk were the one that decides.
     #[must_use]
     pub fn at(&self, walk: &Walk) -> Self {

@@ -132,8 +132,7 @@ struct Answer {
 #[derive(Debug)]
 struct Course {
     to: SocketAddr,
-    max_hops: u8,
-    give_up_after_silent: u8,
+    bounds: Bounds,
     /// What TTL 1, 2, 3, … came to; `None` while the answer is out.
     answers: Vec<Option<Answer>>,
 }
@@ -142,8 +141,7 @@ impl Course {
     fn new(to: SocketAddr, bounds: &Bounds) -> Self {
         Self {
             to,
-            max_hops: bounds.max_hops,
-            give_up_after_silent: bounds.give_up_after_silent.max(1),
+            bounds: bounds.clone(),
             answers: Vec::new(),
         }
     }
@@ -151,7 +149,8 @@ impl Course {
     /// The TTL to be sent next, when there is one.
     fn next(&self) -> Option<u8> {
         let next = u8::try_from(self.answers.len() + 1).ok()?;
-        (next <= self.max_hops && self.end().is_none() && !self.is_out_of_sight()).then_some(next)
+        (next <= self.bounds.max_hops && self.end().is_none() && !self.is_out_of_sight())
+            .then_some(next)
     }
 
     fn sent(&mut self, ttl: u8) {
@@ -179,7 +178,8 @@ impl Course {
     fn is_out_of_sight(&self) -> bool {
         let silence = Answer::default();
         let open = |answer: &&Option<Answer>| answer.as_ref().is_none_or(|a| *a == silence);
-        self.answers.iter().rev().take_while(open).count() >= self.give_up_after_silent.into()
+        self.answers.iter().rev().take_while(open).count()
+            >= self.bounds.give_up_after_silent.max(1).into()
     }
 
     fn finish(mut self, took: Duration) -> Trace {
@@ -195,24 +195,19 @@ impl Course {
             Ended::MaxHops
         };
         for (ttl, answer) in (1..=u8::MAX).zip(self.answers) {
-            let Answer {
-                from,
-                rtt,
-                icmp,
-                end,
-            } = answer.unwrap_or_default();
-            if let Some(end) = end {
+            let answer = answer.unwrap_or_default();
+            if let Some(end) = answer.end {
                 ended = end;
                 if matches!(ended, Ended::Local { .. }) {
                     break;
                 }
-                reached = (from == Some(self.to.ip())).then_some(ttl);
+                reached = (answer.from == Some(self.to.ip())).then_some(ttl);
             }
             hops.push(Hop {
                 ttl,
-                from,
-                rtt,
-                icmp,
+                from: answer.from,
+                rtt: answer.rtt,
+                icmp: answer.icmp,
             });
         }
         Trace {

@@ -109,7 +109,11 @@ impl HttpConnection {
         self.requests += 1;
         self.may_reconnect = false;
         let started = Instant::now();
-        let answered = timeout(limit, self.exchange(request)).await;
+        let exchange = async {
+            self.sender.ready().await?;
+            self.sender.send_request(request).await
+        };
+        let answered = timeout(limit, exchange).await;
         let first_byte = started.elapsed();
         let fault = match answered {
             Ok(Ok(answer)) => return Ok(self.response(answer, first_byte, is_head)),
@@ -125,14 +129,6 @@ impl HttpConnection {
         };
         self.shared.spoil();
         Err(fault)
-    }
-
-    async fn exchange(
-        &mut self,
-        request: Request<Full<Buffer>>,
-    ) -> hyper::Result<http::Response<Incoming>> {
-        self.sender.ready().await?;
-        self.sender.send_request(request).await
     }
 
     fn response(
@@ -722,6 +718,7 @@ mod tests {
         let mut connection = connect(at).await;
         let mut response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, LONG).await, too_large);
+        drop(response);
         assert!(!connection.is_reusable());
     }
 

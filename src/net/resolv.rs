@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -225,43 +225,34 @@ pub fn parse_nameserver(text: &str) -> Result<SocketAddr, NameserverError> {
 /// The address, and whether a port was written.
 fn socket_address(text: &str) -> Result<(SocketAddr, bool), NameserverError> {
     let wrong = || NameserverError::NotAnAddress(clean(text, WORD_SHOWN));
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
-        match rest {
-            "" => (host, Some("53")),
-            _ => (host, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+    let (plain, scope) = match text.split_once('%') {
+        Some((before, rest)) => {
+            let (scope, after) = rest.split_at(rest.find(']').unwrap_or(rest.len()));
+            (format!("{before}{after}"), Some(scope))
         }
-    } else {
-        match text.split_once(':') {
-            // More than one colon: IPv6 without brackets, which leaves no room for a port.
-            Some((_, rest)) if rest.contains(':') => (text, None),
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
+        None => (text.to_owned(), None),
     };
-    let number = match port {
-        None => DNS_PORT,
-        // `u16::from_str` would take a sign.
-        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
-            port.parse().map_err(|_| wrong())?
-        }
-        Some(_) => return Err(wrong()),
-    };
-    if number == 0 {
+    let is_bare = plain.parse::<IpAddr>().is_ok();
+    let mut address: SocketAddr = plain
+        .parse()
+        .or_else(|_| format!("{plain}:{DNS_PORT}").parse())
+        .or_else(|_| format!("[{plain}]:{DNS_PORT}").parse())
+        .map_err(|_| wrong())?;
+    if address.port() == 0 {
         return Err(NameserverError::Port(clean(text, WORD_SHOWN)));
     }
-    let address = match host.split_once('%') {
-        Some((address, scope)) => {
-            let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
-            let scope_id = scope_id(scope).ok_or_else(|| NameserverError::NoInterface {
+    match (&mut address, scope) {
+        (_, None) => {}
+        (SocketAddr::V4(_), Some(_)) => return Err(wrong()),
+        (SocketAddr::V6(address), Some(scope)) => {
+            let id = scope_id(scope).ok_or_else(|| NameserverError::NoInterface {
                 text: clean(text, WORD_SHOWN),
                 scope: clean(scope, WORD_SHOWN),
             })?;
-            SocketAddr::V6(SocketAddrV6::new(address, number, 0, scope_id))
+            address.set_scope_id(id);
         }
-        None => SocketAddr::new(host.parse().map_err(|_| wrong())?, number),
-    };
-    Ok((address, port.is_some()))
+    }
+    Ok((address, !is_bare))
 }
 
 /// The index of an interface given by name or number (RFC 4007, 11.2).

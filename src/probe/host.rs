@@ -406,14 +406,12 @@ impl<'a> Visit<'a> {
         is_last_host: bool,
     ) -> Result<Ask, Stop> {
         let path = path_of(self.check, &self.walk.host, content.path(), version);
-        let url = self.lines.endpoint(line).url(&path).map_err(|_| {
-            let reason = "the path of the content is no URL".to_owned();
-            Stop::Http(HttpFault::Malformed { reason })
-        })?;
+        let url = self.lines.endpoint(line).url(&path);
+        let unfit = |_| Stop::Http(HttpFault::malformed("the path of the content is no URL"));
         Ok(Ask {
             method: Method::HEAD,
             line,
-            url,
+            url: url.map_err(unfit)?,
             phase: Phase::Manifest,
             role: Role::Registry,
             accept: HeaderValue::from_static(oci::ACCEPT),
@@ -472,8 +470,8 @@ impl<'a> Visit<'a> {
             return Err(self.refusal(got).await);
         }
         if offset > 0 && !is_part_from(&got, offset, self.lines.rules) {
-            let reason = "the part that came is not the one that was asked for".to_owned();
-            return Err(HttpFault::Malformed { reason });
+            let reason = "the part that came is not the one that was asked for";
+            return Err(HttpFault::malformed(reason));
         }
         Ok(got)
     }
@@ -717,9 +715,8 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HttpFault> {
     };
     let length = length.to_str().ok();
     let length = length.and_then(|text| text.trim().parse().ok());
-    length.map(Some).ok_or_else(|| HttpFault::Malformed {
-        reason: "Content-Length is no number".to_owned(),
-    })
+    let malformed = || HttpFault::malformed("Content-Length is no number");
+    length.map(Some).ok_or_else(malformed)
 }
 
 /// The answer to a request for a part is that part, or all of it (`withOffsetCheck`).

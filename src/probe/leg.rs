@@ -319,11 +319,8 @@ impl<'a> Lines<'a> {
         let index = self.legs.len() - 1;
         if let Some(fault) = proxy.and_then(|proxy| proxy.proxy.unspoken()) {
             let leg = &mut self.legs[index];
-            leg.resolve.outcome = Step::skipped(Skip::NotNeeded);
-            leg.tunnel = Some(Step::Failed {
-                fault,
-                took: Duration::ZERO,
-            });
+            leg.resolve.outcome = Step::default();
+            leg.tunnel = Some(Step::from_result(Err(fault), Duration::ZERO));
             block_after(leg, Phase::Proxy);
             return Err(OpenError::Failed(Phase::Proxy));
         }
@@ -341,7 +338,7 @@ impl<'a> Lines<'a> {
         if endpoint.scheme == Scheme::Https {
             self.progress.phase(role, Phase::Tls);
         }
-        let (tls, state) = Box::pin(self.secure(endpoint, stream)).await;
+        let (tls, stream) = Box::pin(self.secure(endpoint, stream)).await;
         if let Step::Failed {
             fault: fault @ TlsFault::Timeout { .. },
             took,
@@ -358,12 +355,12 @@ impl<'a> Lines<'a> {
             });
         }
         self.legs[index].tls = tls;
-        let state = state.ok_or(OpenError::Failed(Phase::Tls))?;
+        let stream = stream.ok_or(OpenError::Failed(Phase::Tls))?;
         self.opened.push(Line {
             endpoint: endpoint.clone(),
             leg: index,
             to,
-            state,
+            state: State::Fresh(stream),
             spare: Vec::new(),
             socket,
         });
@@ -530,9 +527,9 @@ impl<'a> Lines<'a> {
     }
 
     /// TLS, where the endpoint has it.
-    async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<State>) {
+    async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<Stream>) {
         if endpoint.scheme == Scheme::Http {
-            return (Tls::default(), Some(State::Fresh(stream)));
+            return (Tls::default(), Some(stream));
         }
         let tls = if self.is_foreign {
             &self.client.default_tls
@@ -540,8 +537,8 @@ impl<'a> Lines<'a> {
             &self.client.tls
         };
         let secured = tls.handshake(&endpoint.host, stream, self.edges.wait).await;
-        let state = secured.stream.map(|stream| State::Fresh(Box::new(stream)));
-        (secured.tls, state)
+        let stream = secured.stream.map(|stream| Box::new(stream) as Stream);
+        (secured.tls, stream)
     }
 
     /// A request for a path of the line's endpoint.
@@ -802,8 +799,8 @@ impl<'a> Lines<'a> {
             (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => {
                 return Err((Phase::Tls, words(tls.unverified.as_ref())));
             }
-            (_, Some(State::Fresh(stream))) => stream,
-            (tls, _) => return Err((Phase::Tls, words(tls.outcome.fault()))),
+            (_, Some(stream)) => stream,
+            (tls, None) => return Err((Phase::Tls, words(tls.outcome.fault()))),
         };
         let opened = HttpConnection::open(stream).await;
         let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
@@ -893,14 +890,10 @@ fn authorization_of(proxy: &ProxyServer) -> Option<HeaderValue> {
 
 /// What comes after a phase that failed.
 fn block_after(leg: &mut Leg, phase: Phase) {
-    let reason = Skip::Blocked {
-        role: leg.role,
-        phase,
-    };
     if phase == Phase::Proxy && leg.connect.attempts.is_empty() {
-        leg.connect.outcome = Step::Skipped { reason };
+        leg.connect.outcome = Step::blocked(leg.role, phase);
     }
-    leg.tls.outcome = Step::Skipped { reason };
+    leg.tls.outcome = Step::blocked(leg.role, phase);
 }
 
 /// A leg whose server is not reached, or was for an earlier leg: why nothing of it is resolved, and why nothing

@@ -226,24 +226,12 @@ struct Asked {
     trace: Vec<TracedExchange>,
 }
 
-/// How the pull with one credential ended.
+/// How the pull with one credential failed.
 struct Tried {
     /// The host that decides.
     host: Option<usize>,
     /// The next credential is tried.
     goes_on: bool,
-    /// All content was to be had, as far as it was asked for.
-    pulled: bool,
-}
-
-impl Tried {
-    fn failed(host: Option<usize>, goes_on: bool) -> Self {
-        Self {
-            host,
-            goes_on,
-            pulled: false,
-        }
-    }
 }
 
 impl<'a> Round<'a> {
@@ -268,10 +256,11 @@ impl<'a> Round<'a> {
                 continue;
             }
             let tried = round.pull(&mut visits).await;
-            deciding = tried.host;
-            pulled = tried.pulled;
+            pulled = tried.is_ok();
             used = credential;
-            if !tried.goes_on {
+            let goes_on = tried.as_ref().is_err_and(|tried| tried.goes_on);
+            deciding = tried.map_or_else(|tried| tried.host, Some);
+            if !goes_on {
                 break;
             }
         }
@@ -358,32 +347,27 @@ impl<'a> Round<'a> {
     }
 
     /// One pull: the first host that knows the reference resolves it, and then each piece of content is
-    /// asked of all hosts in their order.
-    async fn pull(&self, visits: &mut [Option<Visit<'a>>]) -> Tried {
+    /// asked of all hosts in their order. The host that decides, where all was to be had as far as it
+    /// was asked for.
+    async fn pull(&self, visits: &mut [Option<Visit<'a>>]) -> Result<usize, Tried> {
         for visit in visits.iter_mut().flatten() {
             visit.start_over();
         }
-        let (root, resolved_by) = match self.resolve(visits).await {
-            Ok(resolved) => resolved,
-            Err(tried) => return tried,
-        };
+        let (root, resolved_by) = self.resolve(visits).await?;
         // The second phase begins without what the first was given.
         for visit in visits.iter_mut().flatten() {
             visit.resolved();
             visit.begin(self.credential);
         }
-        match self.fetch(visits, &root, resolved_by).await {
-            Ok(host) => Tried {
-                host: Some(host),
-                goes_on: false,
-                pulled: true,
-            },
-            Err(refused) => {
-                let mut all = visits.iter().flatten();
-                let by_access = refused.by_access || all.any(Visit::was_refused_above_blobs);
-                Tried::failed(Some(refused.host), by_access && was_used(visits))
+        let fetched = self.fetch(visits, &root, resolved_by).await;
+        fetched.map_err(|refused| {
+            let mut all = visits.iter().flatten();
+            let by_access = refused.by_access || all.any(Visit::was_refused_above_blobs);
+            Tried {
+                host: Some(refused.host),
+                goes_on: by_access && was_used(visits),
             }
-        }
+        })
     }
 
     async fn resolve(
@@ -406,7 +390,7 @@ impl<'a> Round<'a> {
             .filter(|index| is_asked(&self.clients[*index]))
             .collect();
         let asked = if asked.is_empty() { vec![last] } else { asked };
-        let mut deciding = None;
+        let mut host = None;
         for content in contents {
             for index in &asked {
                 self.visit(visits, *index).await;
@@ -414,12 +398,13 @@ impl<'a> Round<'a> {
                     continue;
                 };
                 let is_last_host = Some(index) == asked.last();
-                deciding = Some(*index);
+                host = Some(*index);
                 match visit.resolve(*content, version, is_last_host).await {
                     Resolution::Found(descriptor) => return Ok((descriptor, *index)),
                     Resolution::Next => {}
                     Resolution::Final => {
-                        return Err(Tried::failed(deciding, false));
+                        let goes_on = false;
+                        return Err(Tried { host, goes_on });
                     }
                 }
             }
@@ -429,7 +414,7 @@ impl<'a> Round<'a> {
             }
         }
         let goes_on = was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
-        Err(Tried::failed(deciding, goes_on))
+        Err(Tried { host, goes_on })
     }
 
     /// Connections to a host, with requests of its own to spend.

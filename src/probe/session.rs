@@ -34,6 +34,8 @@ pub(super) struct Session<'a> {
     pub(super) credential: Option<&'a Credential>,
     /// By host and port, as URLs have them.
     handlers: HashMap<String, Handler>,
+    /// Those that are put aside between [`Self::part`] and [`Self::join`].
+    aside: HashMap<String, Handler>,
     /// Requests to token services.
     pub exchanges: Vec<TokenExchange>,
     /// What the last of them came to.
@@ -56,10 +58,6 @@ enum Handler {
         token: Option<Result<(HeaderValue, Option<Instant>), TokenFault>>,
     },
 }
-
-/// How the hosts that challenged are asked.
-#[derive(Clone, Default)]
-pub(super) struct Learned(HashMap<String, Handler>);
 
 /// One request of a pull.
 #[derive(Clone, Debug)]
@@ -119,6 +117,7 @@ impl<'a> Session<'a> {
             repository,
             credential,
             handlers: HashMap::new(),
+            aside: HashMap::new(),
             exchanges: Vec::new(),
             token: Step::skipped(Skip::NotNeeded),
             challenge: None,
@@ -138,19 +137,19 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What was learned of challenges so far.
-    pub(super) fn learned(&self) -> Learned {
-        Learned(self.handlers.clone())
+    /// Requests follow that are sent at the same time as others.
+    pub(super) fn part(&mut self) {
+        self.aside = self.handlers.clone();
     }
 
-    /// Requests that are sent at the same time as others know nothing of the challenges to those.
-    pub(super) fn forget_since(&mut self, learned: Learned) -> Learned {
-        Learned(std::mem::replace(&mut self.handlers, learned.0))
+    /// The others follow, which know nothing of the challenges to the first.
+    pub(super) fn swap(&mut self) {
+        std::mem::swap(&mut self.handlers, &mut self.aside);
     }
 
     /// Afterwards all is known.
-    pub(super) fn learn(&mut self, more: Learned) {
-        for (host, handler) in more.0 {
+    pub(super) fn join(&mut self) {
+        for (host, handler) in self.aside.drain() {
             self.handlers.entry(host).or_insert(handler);
         }
     }
@@ -247,9 +246,7 @@ impl<'a> Session<'a> {
             };
             let _ = pending.read(lines, SMALL_BODY).await;
             if redirects.len() + 1 >= MAX_REQUESTS {
-                return Err(Stop::Http(HttpFault::TooManyRedirects {
-                    limit: MAX_REQUESTS - 1,
-                }));
+                return Err(Stop::Http(redirects::TOO_MANY));
             }
             let keeps = first.is_some()
                 && lines.rules.decide(|b| {
@@ -335,10 +332,7 @@ impl<'a> Session<'a> {
     }
 
     fn fails(&mut self, fault: TokenFault) -> Stop {
-        self.token = Step::Failed {
-            fault: fault.clone(),
-            took: Duration::ZERO,
-        };
+        self.token = Step::from_result(Err(fault.clone()), Duration::ZERO);
         Stop::Token(fault)
     }
 

@@ -199,9 +199,7 @@ pub fn expires_in(body: &[u8]) -> Option<u64> {
 
 fn malformed(reason: &str) -> TokenFault {
     TokenFault::Http {
-        fault: HttpFault::Malformed {
-            reason: reason.to_owned(),
-        },
+        fault: HttpFault::malformed(reason),
     }
 }
 

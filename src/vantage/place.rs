@@ -1,8 +1,10 @@
 //! Where we stand: how the network is used from here, and what is seen of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::means::Means;
 use super::{ClusterTold, look_around};
@@ -12,7 +14,7 @@ use crate::credentials::node::NodeCredentials;
 use crate::model::vantage::{NetworkView, Unseen, UnseenBecause, Vantage};
 use crate::net::netlink::Netlink;
 use crate::net::resolv::{ResolverConfig, ResolverConfigError};
-use crate::net::roots::{self, Loaded, NodeBundle, RootsError, RootsPlace};
+use crate::net::roots::{self, NodeBundle, RootsError, RootsPlace};
 
 /// containerd's files, as a configuration names them.
 pub fn containerd_files(network: &Network) -> containerd::Request {
@@ -74,23 +76,20 @@ impl Place {
         let of_unit = &settings.roots;
         let root = network.host_root.as_deref();
         // Of a node that is mounted, the one or the other.
-        let named = of_unit.file.as_ref().or(of_unit.folders.as_ref());
-        let named = named.filter(|_| root.is_some()).map(Path::new);
+        let named = of_unit.named();
         let bundle = named
+            .filter(|_| root.is_some())
             .or(network.node_ca_bundle.as_deref())
             .map(|path| NodeBundle { path, root });
-        let place = if of_unit.is_named() {
+        let place = if named.is_some() {
             of_unit
         } else {
             &RootsPlace::of(|name| std::env::var_os(name))
         };
-        let mut loaded = roots::load(bundle, place, &network.ca_files)?;
+        let mut loaded = roots::load(bundle, place, &network.ca_files, Timestamp::now())?;
         let changed = containerd::start::changed_since(&loaded.bundle, root);
         loaded.note_changed(changed, &network.ca_files);
-        let Loaded {
-            store, roots, node, ..
-        } = loaded;
-        let trust = BaseTrust::new(store, roots);
+        let trust = BaseTrust::new(loaded.store, loaded.roots);
         Ok(Self {
             means: Means {
                 resolver,
@@ -104,8 +103,8 @@ impl Place {
                 providers: network.kubelet_credential_providers.clone(),
                 root: network.host_root.clone(),
             },
-            has_node_roots: node == Some(Ok(())),
-            roots_unseen: node.and_then(Result::err),
+            has_node_roots: loaded.node == Some(Ok(())),
+            roots_unseen: loaded.node.and_then(Result::err),
         })
     }
 

@@ -101,7 +101,7 @@ pub(super) async fn measure(
         budget.max_bytes.0
     };
     let control = match &budget.control {
-        Some(url) if !budget.full => Some(Control::prepare(lines, url).await),
+        Some(url) if !budget.full => Control::prepare(lines, url).await,
         _ => None,
     };
     let mut test = Test {
@@ -246,13 +246,11 @@ struct Source {
 
 /// The host elsewhere.
 struct Control {
-    endpoint: Option<Endpoint>,
+    told: ControlTransfer,
     /// Connections that nothing was asked over yet.
     ready: Vec<(HttpConnection, Request<Body>)>,
     tasks: Vec<tokio::task::JoinHandle<Option<String>>>,
     meters: Vec<Arc<Meter>>,
-    fault: Option<String>,
-    arrivals: Vec<Arrival>,
 }
 
 impl Test<'_, '_> {
@@ -742,7 +740,7 @@ impl Test<'_, '_> {
             self.arrivals.push(Arrival { at, bytes });
             if let Some(control) = self.control.as_mut().filter(|c| !c.tasks.is_empty()) {
                 let bytes = Bytes(control.bytes());
-                control.arrivals.push(Arrival { at, bytes });
+                control.told.arrivals.push(Arrival { at, bytes });
             }
         }
     }
@@ -850,7 +848,7 @@ impl Test<'_, '_> {
                 .pinger
                 .zip(self.first)
                 .map(|(pinger, first)| pinger.end(first)),
-            control: self.control.and_then(Control::end),
+            control: self.control.map(Control::end),
             device: self.device,
             cpu: cpu.map(|((before, after), over)| CpuUse {
                 used: after.used.saturating_sub(before.used),
@@ -875,14 +873,9 @@ async fn locate(
     range: &mut RangeSeen,
 ) -> Result<Source, HttpFault> {
     let path = path_of(admitted.check, &admitted.host, "blobs", &layer.digest);
-    let malformed = || HttpFault::Malformed {
-        reason: "the path of the layer is no URL".to_owned(),
-    };
+    let malformed = |_| HttpFault::malformed("the path of the layer is no URL");
     let registry = LineId::REGISTRY;
-    let mut url: Url = lines
-        .endpoint(registry)
-        .url(&path)
-        .map_err(|_| malformed())?;
+    let mut url: Url = lines.endpoint(registry).url(&path).map_err(malformed)?;
     let mut line = registry;
     let mut refused: Option<StatusCode> = None;
     let mut followed = 0;
@@ -936,9 +929,7 @@ async fn locate(
         let _ = response.read(Bytes(SMALL_BODY), wait).await;
         followed += 1;
         if followed >= MAX_REQUESTS {
-            return Err(HttpFault::TooManyRedirects {
-                limit: MAX_REQUESTS - 1,
-            });
+            return Err(redirects::TOO_MANY);
         }
         url = next?.url;
         line = lines.follow(line, Role::Blob, &url, false).await?;
@@ -990,19 +981,9 @@ impl Connection {
 impl Control {
     /// Connects as to any host without settings of its own: no credential, header or certificate of
     /// the registry goes there, and no redirect is followed.
-    async fn prepare(lines: &Lines<'_>, url: &Url) -> Self {
-        let mut control = Self {
-            endpoint: Endpoint::of(url),
-            ready: Vec::new(),
-            tasks: Vec::new(),
-            meters: Vec::new(),
-            fault: None,
-            arrivals: Vec::new(),
-        };
-        let Some(endpoint) = control.endpoint.clone() else {
-            control.fault = Some("the URL names no server".to_owned());
-            return control;
-        };
+    async fn prepare(lines: &Lines<'_>, url: &Url) -> Option<Self> {
+        let endpoint = Endpoint::of(url)?;
+        let (mut ready, mut fault) = (Vec::new(), None);
         let edges = lines.edges;
         let client = edges.trust.client(RegistryHost::plain(endpoint.clone()));
         let mut scrub = Scrubber::default();
@@ -1011,20 +992,29 @@ impl Control {
         let (direct, rules) = (lines.direct, lines.rules);
         let mut own = Lines::new(edges, &client, &Unwatched, scrub, direct, rules, requests);
         match own.open(Role::Blob, &endpoint).await {
-            Err(_) => control.fault = Some("it is not reached".to_owned()),
+            Err(_) => fault = Some("it is not reached".to_owned()),
             Ok(line) => {
                 let request = own.request(line, Method::GET, target(url));
                 let to = own.address(line);
                 let all = (0..STREAMS).map(|_| own.connect_anew(&endpoint, to, None));
                 for connected in join_all(all).await {
                     match connected {
-                        Ok((http, _)) => control.ready.push((http, request.clone())),
-                        Err((phase, fault)) => control.fault = Some(format!("{phase}: {fault}")),
+                        Ok((http, _)) => ready.push((http, request.clone())),
+                        Err((phase, reason)) => fault = Some(format!("{phase}: {reason}")),
                     }
                 }
             }
         }
-        control
+        Some(Self {
+            told: ControlTransfer {
+                endpoint,
+                fault,
+                arrivals: Vec::new(),
+            },
+            ready,
+            tasks: Vec::new(),
+            meters: Vec::new(),
+        })
     }
 
     fn bytes(&self) -> u64 {
@@ -1041,19 +1031,15 @@ impl Control {
         }
     }
 
-    fn end(self) -> Option<ControlTransfer> {
-        let mut fault = self.fault;
+    fn end(self) -> ControlTransfer {
+        let mut control = self.told;
         for task in self.tasks {
             task.abort();
             // One that has ended tells why; one that was still reading has nothing to tell.
             let told = futures_util::FutureExt::now_or_never(task);
-            fault = told.and_then(Result::ok).flatten().or(fault);
+            control.fault = told.and_then(Result::ok).flatten().or(control.fault);
         }
-        Some(ControlTransfer {
-            endpoint: self.endpoint?,
-            fault,
-            arrivals: self.arrivals,
-        })
+        control
     }
 }
 

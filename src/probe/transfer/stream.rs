@@ -270,15 +270,9 @@ impl Hasher {
     }
 
     async fn finish(self) -> Option<String> {
-        let Self {
-            batch,
-            send,
-            digest,
-            ..
-        } = self;
-        let _ = send.send(batch).await;
-        drop(send);
-        digest.await.ok()
+        let _ = self.send.send(self.batch).await;
+        drop(self.send);
+        self.digest.await.ok()
     }
 }
 

@@ -149,9 +149,9 @@ impl Ground {
         })?;
         let place = Place::load(&config.network, wait, &settings)?;
         let edges = Edges {
-            resolver: place.resolver.clone(),
+            resolver: place.means.resolver.clone(),
             overrides: network.resolve.clone(),
-            families: place.families,
+            families: place.means.families,
             trust: place.trust.clone(),
             vantage: place.vantage(&settings),
             settings,

@@ -261,10 +261,8 @@ async fn ask(
             Ok(admin) => remote::check(admin, question, wait).await,
             Err(failure) => Err(failure.clone()),
         };
-        answers.answers.push(match answer {
-            Ok(report) => NodeAnswer::report(report),
-            Err(failure) => NodeAnswer::failure(&question.image, failure),
-        });
+        let answer = NodeAnswer::of(&question.image, answer);
+        answers.answers.push(answer);
     }
     answers
 }

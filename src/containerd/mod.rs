@@ -18,6 +18,7 @@ pub mod start;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
@@ -162,12 +163,10 @@ impl BaseTrust {
     /// The same by the rules of this runtime.
     #[must_use]
     pub fn of_runtime(&self, runtime: Option<&Runtime>) -> Self {
-        let builds = builds::candidates(runtime);
-        Self {
-            tls: self.tls.clone().with_builds(&builds),
-            builds,
-            ..self.clone()
-        }
+        let mut trust = self.clone();
+        trust.builds = builds::candidates(runtime);
+        trust.tls.builds = trust.builds.as_slice().into();
+        trust
     }
 
     /// A client for a host without settings of its own.
@@ -695,10 +694,10 @@ fn client(
         );
     }
     if !configured.client.is_empty() {
-        made.tls = made.tls.with_client_certificates(certificates);
+        made.tls.client = Arc::new(certificates);
     }
     if made.host.skip_verify {
-        made.tls = made.tls.pardoning();
+        made.tls.pardons = true;
     }
     for (name, value) in configured.headers {
         // No request gets as far as a host with one that can't be sent.

@@ -486,7 +486,7 @@ mod tests {
     #[test]
     fn a_proxys_login_is_hidden_as_it_travels() {
         let proxies = proxies("http://user:hunter22@10.0.0.8:3128", "");
-        let mut scrub = crate::redact::Scrubber::new();
+        let mut scrub = crate::redact::Scrubber::default();
         for secret in proxies.secrets() {
             scrub.hide(secret);
         }

@@ -131,9 +131,9 @@ impl World {
         }
         Ok(Self {
             edges: Edges {
-                resolver: place.resolver.clone(),
+                resolver: place.means.resolver.clone(),
                 overrides: Vec::new(),
-                families: place.families,
+                families: place.means.families,
                 trust: place.trust.clone(),
                 settings,
                 trace: false,
@@ -337,7 +337,7 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
     });
     CheckResult {
         rejected: rejected.collect(),
-        accepted: evidence.accepted().cloned(),
+        accepted: evidence.walk.accepted().cloned(),
         report: Report::conclude(evidence),
     }
 }

@@ -117,8 +117,7 @@ impl PullPolicy {
     /// What Kubernetes sets where the manifest says nothing (kubernetes `pkg/apis/core/v1/defaults.go`).
     pub fn default_for(reference: &Reference) -> Self {
         // A digest beside the tag changes nothing; in the place of one it does.
-        let has_none = reference.tag_defaulted() && reference.digest().is_none();
-        if has_none || reference.tag() == Some("latest") {
+        if reference.tag() == Some("latest") {
             Self::Always
         } else {
             Self::IfNotPresent

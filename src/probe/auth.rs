@@ -142,8 +142,8 @@ impl TokenClient<'_> {
         let authorization = token::bearer_authorization(&secret).header();
         Ok(Issued {
             authorization: authorization.ok_or_else(|| {
-                let reason = "the token holds characters that no header may hold".to_owned();
-                http_stop(HttpFault::Malformed { reason })
+                let reason = "the token holds characters that no header may hold";
+                http_stop(HttpFault::malformed(reason))
             })?,
             grant,
             lasts: token::expires_in(&answer.body).map(Duration::from_secs),
@@ -207,9 +207,7 @@ impl TokenClient<'_> {
             ask.authorization = ask.authorization.filter(|_| keeps);
             (ask.url, ask.method) = (next.url, next.method);
         }
-        Err(http_stop(HttpFault::TooManyRedirects {
-            limit: MAX_REQUESTS - 1,
-        }))
+        Err(http_stop(redirects::TOO_MANY))
     }
 }
 

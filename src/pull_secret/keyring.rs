@@ -484,7 +484,7 @@ mod tests {
             !shown.contains("hunter2") && !json.contains("hunter2"),
             "{shown}"
         );
-        let mut scrub = Scrubber::new();
+        let mut scrub = Scrubber::default();
         keyring.hide_in(&mut scrub);
         assert_eq!(scrub.clean("hunter2"), "***");
     }

@@ -199,9 +199,7 @@ pub fn expires_in(body: &[u8]) -> Option<u64> {
 
 fn malformed(reason: &str) -> TokenFault {
     TokenFault::Http {
-        fault: HttpFault::Malformed {
-            reason: reason.to_owned(),
-        },
+        fault: HttpFault::malformed(reason),
     }
 }
 
@@ -274,7 +272,7 @@ mod tests {
             WWW_AUTHENTICATE,
             HeaderValue::from_bytes(line.as_bytes()).unwrap(),
         );
-        match wanted(&headers, &Scrubber::new()) {
+        match wanted(&headers, &Scrubber::default()) {
             Wanted::Bearer(bearer) => *bearer,
             other => panic!("{other:?}"),
         }
@@ -301,7 +299,7 @@ mod tests {
             body.to_string().as_bytes(),
             Form::Get,
             "a/b",
-            &Scrubber::new(),
+            &Scrubber::default(),
         )
     }
 
@@ -369,7 +367,7 @@ mod tests {
 
     #[test]
     fn each_form_reads_its_own_field() {
-        let scrub = Scrubber::new();
+        let scrub = Scrubber::default();
         let only_token = br#"{"token":"abc","expires_in":300} trailing"#;
         let (token, grant) = read(only_token, Form::Get, "a/b", &scrub).unwrap();
         assert_eq!(
@@ -406,7 +404,7 @@ mod tests {
             r#"{"token":"a","issued_at":"yesterday"}"#,
             r#"{"token":"a\nX: y"}"#,
         ] {
-            let fault = read(body.as_bytes(), Form::Get, "a/b", &Scrubber::new()).unwrap_err();
+            let fault = read(body.as_bytes(), Form::Get, "a/b", &Scrubber::default()).unwrap_err();
             assert!(
                 matches!(
                     fault,
@@ -468,7 +466,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_answer_is_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(&body, Form::Post, "a/b", &Scrubber::new());
+            let _ = read(&body, Form::Post, "a/b", &Scrubber::default());
         }
 
         #[test]

@@ -19,7 +19,7 @@ use crate::model::endpoint::Role;
 use crate::model::path::PathClass;
 use crate::model::units::{Bytes, Seconds};
 use crate::report::Report;
-use crate::report::text::{Style, render_why};
+use crate::report::text::{self, Style};
 
 /// One check that was made.
 #[derive(Clone, Debug, Serialize)]
@@ -51,7 +51,7 @@ impl Run {
     pub fn text(&self) -> Option<String> {
         let json = self.report.as_ref()?.text()?;
         let report: Report = serde_json::from_str(&json).ok()?;
-        Some(render_why(&report, Style { color: false }))
+        Some(text::render(&report, Style { color: false }, true))
     }
 }
 

@@ -150,7 +150,7 @@ pub(super) fn artifact(evidence: &Evidence) -> Option<Finding> {
 /// Content that is named by the manifest and was not to be had; `None` where a leg has the cause.
 fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding> {
     // The last host that was asked.
-    let storage = evidence.legs_of(Role::Blob).last();
+    let storage = evidence.walk.legs_of(Role::Blob).last();
     let leg = throughput::role_of(evidence, None);
     let finding = match fault {
         HttpFault::RedirectBlocked { .. } | HttpFault::Unreached { .. } => return None,

@@ -23,7 +23,7 @@ pub(super) fn refused(evidence: &Evidence) -> Option<Finding> {
     // Another host may have said what the reference stands for; but a pull asks this one with its token.
     let is_resolved = evidence.walk.resolved_elsewhere || evidence.walk.has_content();
     let is_withheld = matches!(last.token.fault(), Some(TokenFault::RealmUntrusted { .. }));
-    if evidence.accepted().is_some() || is_resolved && !is_withheld {
+    if evidence.walk.accepted().is_some() || is_resolved && !is_withheld {
         return None;
     }
     let finding = match (&last.token, &last.head) {
@@ -294,7 +294,7 @@ fn denied(evidence: &Evidence, attempt: &Attempt, status: u16, fault: &HttpFault
 }
 
 fn is_plain(evidence: &Evidence) -> bool {
-    let leg = evidence.legs_of(Role::Registry).last();
+    let leg = evidence.walk.legs_of(Role::Registry).last();
     leg.is_some_and(|leg| leg.endpoint.scheme == Scheme::Http)
 }
 
@@ -582,7 +582,7 @@ fn host_of(key: &str) -> String {
 
 /// A pull succeeds with one credential, and another was refused before it.
 pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(accepted) = evidence.accepted() else {
+    let Some(accepted) = evidence.walk.accepted() else {
         return;
     };
     let before = evidence.walk.attempts.iter().take_while(|a| *a != accepted);
@@ -617,7 +617,8 @@ pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let fact = format!("{}: {problem}", source.source);
         // A kubelet reads no docker config of a user: where nothing was asked of it, it is no news.
         let is_a_secret = matches!(source.source, CredentialSource::SecretFile { .. });
-        let was_wanted = evidence.accepted().is_some() || !evidence.keyring.candidates.is_empty();
+        let was_wanted =
+            evidence.walk.accepted().is_some() || !evidence.keyring.candidates.is_empty();
         if told.contains(&fact) || (!is_a_secret && !was_wanted) {
             continue;
         }
@@ -633,7 +634,7 @@ pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// A pull secret was given for this image and plays no part: the pull is anonymous, within anonymous limits.
 pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
-    let accepted = evidence.accepted()?;
+    let accepted = evidence.walk.accepted()?;
     if accepted.credential.is_some() || !evidence.keyring.candidates.is_empty() {
         return None;
     }

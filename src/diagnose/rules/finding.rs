@@ -70,7 +70,7 @@ pub(super) fn is_rate_limit(status: u16, code: Option<&str>) -> bool {
 
 /// The server of a leg, for hints: the last one, where redirects led through several.
 pub(super) fn server(evidence: &Evidence, leg: Role) -> String {
-    evidence.legs_of(leg).last().map_or_else(
+    evidence.walk.legs_of(leg).last().map_or_else(
         || format!("the {leg}'s server"),
         |leg| leg.endpoint.to_string(),
     )
@@ -143,7 +143,7 @@ pub(super) fn transport(
         HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase)
             .hint(format!("Push {} again with a current client, and check that it is an image.", evidence.reference)),
         HttpFault::TlsAlert { alert, .. } => {
-            let host = evidence.legs_of(leg).last().map_or_else(|| server.clone(), |leg| leg.endpoint.host.to_string());
+            let host = evidence.walk.legs_of(leg).last().map_or_else(|| server.clone(), |leg| leg.endpoint.host.to_string());
             at(Cause::TlsAlert, leg, phase).hint(alert_hint(*alert, &host))
         }
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)

@@ -11,7 +11,7 @@ use crate::diagnose::level::{Confidence, Severity};
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TcpFault, TlsFault, show_server};
-use crate::model::resolve::{Family, Query, ResolutionSource, Said};
+use crate::model::resolve::{Family, Query, ResolutionSource, Said, is_private};
 use crate::model::step::Step;
 use crate::model::text::joined;
 use crate::model::units::Took;
@@ -204,19 +204,18 @@ fn split(leg: &Leg) -> Option<Finding> {
     if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
         return None;
     }
-    let disagreement = leg.resolve.disagreement()?;
+    let said = leg.resolve.disagreement()?;
     let kind = |said: &Said| match said {
         Said::NxDomain | Said::NoData => Kind::Nothing,
         Said::Addresses(addresses) if addresses.iter().all(|a| is_private(*a)) => Kind::Private,
         Said::Addresses(_) => Kind::Public,
     };
-    let said = disagreement.said.iter();
-    let kinds: BTreeSet<Kind> = said.map(|(_, said)| kind(said)).collect();
+    let kinds: BTreeSet<Kind> = said.iter().map(|(_, said)| kind(said)).collect();
     if kinds.len() < 2 {
         return None;
     }
     let finding = at(Cause::DnsSplitHorizon, leg.role, Phase::Resolve)
-        .facts(leg.resolve.disagreeing().into_iter().map(|(server, said)| format!("{} says {said}", show_server(server))))
+        .facts(said.iter().map(|(server, said)| format!("{} says {said}", show_server(*server))))
         .hint("Make all these servers serve the same view of the name: forward its zone on those that lack it, or take them out of the list.");
     Some(match leg.resolve.outcome.done() {
         Some(found) => {
@@ -239,21 +238,6 @@ enum Kind {
     Nothing,
     Private,
     Public,
-}
-
-/// Addresses that are not routed on the Internet (RFC 1918, 6598, 3927, 2544, 4193, loopback).
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => {
-            a.is_private()
-                || a.is_loopback()
-                || a.is_link_local()
-                || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64)
-                // Huawei Cloud has its VPC endpoints in 198.19.128.0/17.
-                || (a.octets()[0] == 198 && a.octets()[1] & 0xfe == 18)
-        }
-        IpAddr::V6(a) => a.is_loopback() || a.is_unique_local() || a.is_unicast_link_local(),
-    }
 }
 
 /// A search domain answered in place of the name.

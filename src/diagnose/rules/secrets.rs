@@ -51,7 +51,7 @@ pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
 /// The pull hangs on this credential: it was refused, and no other was taken. What comes after a
 /// token was given for it (no such tag), or instead of a word on it (503), is not its fault.
 fn is_refused(evidence: &Evidence, source: &SourceEvidence, is_of: impl Fn(&str) -> bool) -> bool {
-    evidence.accepted().is_none()
+    evidence.walk.accepted().is_none()
         && evidence.walk.attempts.iter().any(|attempt| {
             let id = attempt.credential.as_ref();
             let is_its = id.is_some_and(|id| id.source == source.source && is_of(&id.key));
@@ -135,7 +135,7 @@ fn fix_hint(whose: &CredentialSource, lint: &Lint) -> String {
 
 /// Ends of credentials, past and near.
 pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let accepted = evidence.accepted();
+    let accepted = evidence.walk.accepted();
     let is_open = accepted.is_some_and(|attempt| attempt.credential.is_none());
     let accepted = accepted.and_then(|attempt| attempt.credential.as_ref());
     for source in &evidence.keyring.sources {

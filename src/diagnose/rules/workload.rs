@@ -113,7 +113,7 @@ fn lets_nobody_in(evidence: &Evidence) -> bool {
 /// A Secret opened the door, and the pod names none: it works only by way of the service account,
 /// whose Secrets are copied into pods that name none at their creation.
 pub(super) fn unnamed(evidence: &Evidence) -> Option<Finding> {
-    let id = evidence.accepted()?.credential.as_ref()?;
+    let id = evidence.walk.accepted()?.credential.as_ref()?;
     let CredentialSource::SecretFile { .. } = &id.source else {
         return None;
     };

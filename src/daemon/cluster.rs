@@ -25,7 +25,8 @@ use crate::model::workload::is_name;
 use crate::report::Report;
 use crate::serving::cluster::{keys, secret_access};
 use crate::vantage::PodTold;
-use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
+use crate::workload::discovery::{self, Discovered, Patterns, Scope, Wanted};
+use crate::workload::pod::Pod;
 use crate::workload::waiting::Waiting;
 
 /// A rollout changes many pods in a moment; what they come to is told once.

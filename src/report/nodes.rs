@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::text::{Ink, Page, Style, count, render as render_report, render_why};
 use super::{Report, SCHEMA_VERSION, Tool, few, grouped};
 use crate::diagnose::level::Severity;
+use crate::diagnose::path::is_private;
 use crate::diagnose::path::leg_path::Reachability;
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::{Finding, Pull};
@@ -435,6 +436,7 @@ impl Comparison {
             let groups = agreeing(&of);
             let mut usual = groups.iter();
             let usual = usual.find(|(_, nodes)| is_majority(nodes.len(), of.len()));
+            let is_public = |all: &BTreeSet<IpAddr>| !all.iter().any(|one| is_private(*one));
             let is_usual_public = usual.is_some_and(|(all, _)| is_public(all));
             let groups = groups.into_iter().map(|(all, nodes)| (shown(&all), nodes));
             let groups: Vec<(String, Vec<&str>)> = groups.collect();
@@ -504,16 +506,6 @@ fn agreeing<'a>(
         groups.push((all, members));
     }
     groups
-}
-
-fn is_public(addresses: &BTreeSet<IpAddr>) -> bool {
-    addresses.iter().all(|address| match address {
-        IpAddr::V4(a) => {
-            let is_shared = a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64;
-            !(a.is_private() || a.is_loopback() || a.is_link_local() || is_shared)
-        }
-        IpAddr::V6(a) => !(a.is_unique_local() || a.is_loopback() || a.is_unicast_link_local()),
-    })
 }
 
 /// Addresses that a person reads.

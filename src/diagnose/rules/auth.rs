@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::finding::{TELL_US, at, new, transport};
+use super::finding::{at, new, transport};
 use super::names::is_below;
 use super::tls;
 use crate::diagnose::Finding;
@@ -96,14 +96,12 @@ pub(super) fn no_token(
         },
         TokenFault::RealmUntrusted { realm, reason } => token(Cause::RealmUntrusted)
             .fact(format!("the registry names {realm} as its token service: {reason}"))
-            .fact("nothing was sent there; containerd would send the credential")
-            .hint("Correct the realm in the registry's configuration to the https URL of its token service."),
+            .fact("nothing was sent there; containerd would send the credential"),
         TokenFault::NoToken { method, fields } => token(Cause::AuthTokenFormat)
             .fact(format!("{method} was answered 200 with the fields {}", fields.join(", ")))
             .hint("Let the token service answer POST with access_token, or with 405 so that containerd asks by GET."),
         TokenFault::BadChallenge { reason } => at(Cause::AuthBadChallenge, Role::Registry, Phase::Ping)
-            .fact(reason.clone())
-            .hint("Configure the registry, or the proxy in front of it, to ask for Basic or Bearer."),
+            .fact(reason.clone()),
         TokenFault::Unverified => at(Cause::AuthUnknown, Role::Registry, Phase::Token)
             .fact("a credential is wanted, and none was sent: hosts.toml says skip_verify, and the certificate is not good")
             .fact("whether containerd's credential would be taken is not known")
@@ -196,9 +194,7 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         ..
     } = fault
     else {
-        return registry(Cause::Unexplained)
-            .fact(fault.to_string())
-            .hint(TELL_US);
+        return registry(Cause::Unexplained).fact(fault.to_string());
     };
     if attempt.served_to_get {
         return by_get_alone(evidence, attempt, fault);
@@ -329,11 +325,9 @@ pub(super) fn without_challenge(
             .fact(format!("the Authorization that hosts.toml sends along: {fault}"))
             .hint("Correct `header.Authorization` of this host in hosts.toml, or take it out: containerd then logs in by the pull's credential.");
     }
-    at(Cause::AuthBadChallenge, leg, phase)
-        .fact(format!(
-            "{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"
-        ))
-        .hint("Configure the registry, or the proxy in front of it, to send its challenge.")
+    at(Cause::AuthBadChallenge, leg, phase).fact(format!(
+        "{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"
+    ))
 }
 
 /// The registry would ask at `/v2/`, which no pull asks, and refuses the manifest without a challenge.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::finding::{TELL_US, at};
+use super::finding::at;
 use super::paths::todo;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::{Finding, path};
@@ -224,7 +224,7 @@ fn connect_hint(
         (Cause::HostUnreachable, _) => way(evidence, leg).unwrap_or_else(|| {
             format!("Check that {address} is the registry's address and that the host is up.")
         }),
-        _ => TELL_US.to_owned(),
+        _ => cause.entry().fix.to_owned(),
     }
 }
 

@@ -12,10 +12,7 @@ use crate::model::text::titled;
 /// made of rules.
 pub(super) type Judge = fn(&Evidence) -> Verdict;
 
-/// The hint where this version knows nothing better.
-pub(super) const TELL_US: &str =
-    "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers.";
-
+/// With what the catalogue says of the cause, also what to do; a rule that knows better says so.
 pub(super) fn new(cause: Cause) -> Finding {
     Finding {
         cause,
@@ -24,7 +21,7 @@ pub(super) fn new(cause: Cause) -> Finding {
         leg: None,
         phase: None,
         evidence: Vec::new(),
-        hint: String::new(),
+        hint: cause.entry().fix.to_owned(),
     }
 }
 
@@ -76,9 +73,6 @@ pub(super) fn server(evidence: &Evidence, leg: Role) -> String {
     )
 }
 
-/// What would tell, where this program can't.
-pub(super) const PULL_BY_HAND: &str = "Pull the image once on the node by hand (`crictl pull IMAGE`) to see what containerd makes of it.";
-
 /// A page for people in place of content.
 pub(super) fn page(evidence: &Evidence, title: Option<&str>, leg: Role, phase: Phase) -> Finding {
     let server = server(evidence, leg);
@@ -124,8 +118,7 @@ pub(super) fn transport(
         | HttpFault::Unauthorized { .. }
         | HttpFault::NotAsked => return None,
         HttpFault::Page { title } => return Some(page(evidence, title.as_deref(), leg, phase)),
-        HttpFault::WrongSize { .. } | HttpFault::WrongDigest { .. } => at(Cause::DigestMismatch, leg, phase)
-            .hint("Ask past any cache or proxy; if it stays, push the image again."),
+        HttpFault::WrongSize { .. } | HttpFault::WrongDigest { .. } => at(Cause::DigestMismatch, leg, phase),
         HttpFault::NotUnpacked { .. } => at(Cause::LayerInvalid, leg, phase)
             .hint(format!("Build and push {} again: its layers are not those that its configuration names.", evidence.reference)),
         HttpFault::TooLarge { .. } if phase == Phase::Manifest => at(Cause::ManifestInvalid, leg, phase)
@@ -135,7 +128,7 @@ pub(super) fn transport(
         HttpFault::EncodingUnread { .. }
         | HttpFault::RequestLimit { .. }
         | HttpFault::ResumedTooOften { .. }
-        | HttpFault::TooSlow { .. } => at(Cause::ProbeLimit, leg, phase).hint(PULL_BY_HAND),
+        | HttpFault::TooSlow { .. } => at(Cause::ProbeLimit, leg, phase),
         HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(format!(
             "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
         )),
@@ -158,13 +151,12 @@ pub(super) fn transport(
                 .confidence(Confidence::Low)
                 .hint(format!("Ask the same host with `curl -i {server}/v2/` and see what answers."))
         }
-        HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase)
-            .hint("Correct the redirect in the registry, or in the load balancer in front of it."),
+        HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase),
         HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)
             .confidence(Confidence::Medium)
             .hint(format!("Let {server} take several connections of one client: a pull makes new ones for its second phase and for each layer in flight.")),
         HttpFault::TooLarge { .. } | HttpFault::Other { .. } => {
-            at(Cause::Unexplained, leg, phase).hint(TELL_US)
+            at(Cause::Unexplained, leg, phase)
         }
     };
     Some(finding.fact(format!("{leg} {phase}: {fault}")))

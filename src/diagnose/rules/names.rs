@@ -8,6 +8,7 @@ use super::finding::at;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::path::is_private;
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TcpFault, TlsFault, show_server};
@@ -215,9 +216,12 @@ fn split(leg: &Leg) -> Option<Finding> {
     if kinds.len() < 2 {
         return None;
     }
-    let finding = at(Cause::DnsSplitHorizon, leg.role, Phase::Resolve)
-        .facts(leg.resolve.disagreeing().into_iter().map(|(server, said)| format!("{} says {said}", show_server(server))))
-        .hint("Make all these servers serve the same view of the name: forward its zone on those that lack it, or take them out of the list.");
+    let finding = at(Cause::DnsSplitHorizon, leg.role, Phase::Resolve).facts(
+        leg.resolve
+            .disagreeing()
+            .into_iter()
+            .map(|(server, said)| format!("{} says {said}", show_server(server))),
+    );
     Some(match leg.resolve.outcome.done() {
         Some(found) => {
             let server = match found.source {
@@ -239,21 +243,6 @@ enum Kind {
     Nothing,
     Private,
     Public,
-}
-
-/// Addresses that are not routed on the Internet (RFC 1918, 6598, 3927, 2544, 4193, loopback).
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => {
-            a.is_private()
-                || a.is_loopback()
-                || a.is_link_local()
-                || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64)
-                // Huawei Cloud has its VPC endpoints in 198.19.128.0/17.
-                || (a.octets()[0] == 198 && a.octets()[1] & 0xfe == 18)
-        }
-        IpAddr::V6(a) => a.is_loopback() || a.is_unique_local() || a.is_unicast_link_local(),
-    }
 }
 
 /// A search domain answered in place of the name.

@@ -306,11 +306,7 @@ fn span(duration: SignedDuration) -> String {
 pub fn secret(source: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(problem) = &source.problem {
-        findings.push(
-            new(Cause::SecretFormat)
-                .fact(format!("{}: {problem}", source.source))
-                .hint("Create it anew: `kubectl create secret docker-registry NAME --docker-server=SERVER --docker-username=USER --docker-password=PASSWORD`."),
-        );
+        findings.push(new(Cause::SecretFormat).fact(format!("{}: {problem}", source.source)));
     }
     // Where every key is spoiled, nothing can be pulled with it.
     let spoiled = |key: &String| {

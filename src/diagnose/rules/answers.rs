@@ -49,26 +49,22 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
             .fact("nothing was sent there; containerd would follow")
             .hint("Correct the address of the upstream in the registry's configuration."),
         ManifestFault::NoPlatform { available } => registry(Cause::NoPlatform)
-            .fact(format!("wanted {}, the index has {}", evidence.platform, available.join(", ")))
-            .hint(format!("Build and push {image} for {} too, or keep the pod off such nodes (nodeSelector kubernetes.io/arch).", evidence.platform)),
+            .fact(format!("wanted {}, the index has {}", evidence.platform, available.join(", "))),
         // A page that is served with 200 for every path.
         ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => registry(Cause::NotARegistry)
-            .fact(format!("the manifest was answered 200 with media type {media_type}"))
-            .hint(format!("Open https://{}/v2/ to see what answers; correct the host of the image, or the route before the registry.", image.domain())),
+            .fact(format!("the manifest was answered 200 with media type {media_type}")),
         // Found below /blobs/, where nothing tells what it is.
         ManifestFault::Unsupported { media_type } if let Some(refusal) = refused_before(evidence) => refusal.fact(format!(
             "containerd found the digest below /blobs/ then, as {media_type}, and does not unpack that"
         )),
         ManifestFault::Unsupported { media_type } => registry(Cause::ManifestUnsupported)
-            .fact(format!("media type {media_type}"))
-            .hint(format!("Push {image} again with a current client, and check that it is an image.")),
+            .fact(format!("media type {media_type}")),
         ManifestFault::DigestMismatch { expected, got } => registry(Cause::DigestMismatch)
             .fact(format!("asked for {expected}, got {got}")),
         ManifestFault::Undecided { reason } => registry(Cause::ProbeLimit)
             .fact(reason.clone()),
         ManifestFault::Malformed { reason } => registry(Cause::ManifestInvalid)
-            .fact(reason.clone())
-            .hint(format!("Push {image} again; if other images fail too, look at what stands in front of the registry.")),
+            .fact(reason.clone()),
         ManifestFault::Http { fault: fault @ HttpFault::Status { status: 404, .. } } if let Some(coding) = encoded(evidence) => {
             registry(Cause::ContentEncoding)
                 .fact(format!("the tag was answered with Content-Encoding {coding} and without Docker-Content-Digest"))
@@ -136,11 +132,7 @@ pub(super) fn artifact(evidence: &Evidence) -> Option<Finding> {
                 "the media types of its layers: {}",
                 types.join(", ")
             ))
-            .fact("containerd pulls it; no container starts from it")
-            .hint(format!(
-                "Correct {} to the reference of an image.",
-                evidence.reference
-            )),
+            .fact("containerd pulls it; no container starts from it"),
     )
 }
 

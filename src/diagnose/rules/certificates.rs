@@ -28,41 +28,35 @@ pub(super) fn word(
             | TlsFault::Expired { .. }
             | TlsFault::NotYetValid { .. }
     );
-    if is_of_chain && let Some(leaf) = leg.tls.chain.first().filter(|leaf| is_default(leaf)) {
-        return Some(new(Cause::TlsDefaultCertificate).hint(format!(
-            "Give the Ingress of '{host}' a TLS Secret (spec.tls with this host, the Secret in the Ingress's namespace), or correct the one it names; never trust '{}'.",
-            leaf.subject
-        )));
+    if is_of_chain && leg.tls.chain.first().is_some_and(is_default) {
+        return Some(new(Cause::TlsDefaultCertificate));
     }
     let link = leg.tls.bad_link.as_ref();
     Some(match fault {
-        TlsFault::UnknownIssuer { .. } | TlsFault::NoRoots
-            if evidence.walk.roots.certificates == 0 =>
-        {
+        TlsFault::NoRoots => new(Cause::TlsNoRoots),
+        TlsFault::UnknownIssuer { .. } if evidence.walk.roots.certificates == 0 => {
             new(Cause::TlsNoRoots)
         }
-        TlsFault::NoRoots => new(Cause::TlsNoRoots),
         TlsFault::UnknownIssuer { .. } => unknown_issuer(evidence, leg, link),
-        TlsFault::NameMismatch { .. } => new(Cause::TlsName).hint(format!(
-            "Use a name of the certificate in the image reference, or have the certificate made out for '{host}' too."
-        )),
+        TlsFault::NameMismatch { .. } => new(Cause::TlsName),
         TlsFault::Expired { .. } => expired(leg, link, clock_first),
         TlsFault::NotYetValid { .. } => new(Cause::TlsNotYetValid).hint(format!(
             "{clock_first}If it is right, have {} issued anew: it was made for later.",
             whose_certificate(leg, link)
         )),
-        TlsFault::BadCertificate { reason } => match link {
-            Some(link) if link.problem == LinkProblem::MayNotSign => new(Cause::TlsCaUnfit).hint(format!(
+        TlsFault::BadCertificate { .. }
+            if let Some(link) = link.filter(|link| link.problem == LinkProblem::MayNotSign) =>
+        {
+            new(Cause::TlsCaUnfit).hint(format!(
                 "Have the owner of the authority '{}' issue its certificate anew, so that it may sign this one (basicConstraints CA:TRUE, keyUsage keyCertSign, room in path length and name constraints), and {}.",
                 link.certificate.subject,
                 match &link.source {
                     Some(source) => format!("replace it in {}", file(source)),
                     None => format!("have '{host}' send that one"),
                 }
-            )),
-            _ => new(Cause::TlsBadCertificate)
-                .hint(format!("Have the certificate of '{host}' issued anew: {reason}.")),
-        },
+            ))
+        }
+        TlsFault::BadCertificate { .. } => new(Cause::TlsBadCertificate),
         TlsFault::Undecided { .. } => new(Cause::TlsUndecided).hint(PULL_ON_THE_NODE),
         _ => return None,
     })

@@ -51,12 +51,11 @@ pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
     });
     Some(
         at(Cause::MtuBlackhole, trials.role, trials.phase)
-            .fact(format!("the same exchange with {} at {}, in turn:", trials.endpoint, trials.to))
-            .facts(facts)
-            .hint(
-                "Clamp the MSS on the gateway of the tunnel on this path (VPN, Direct Connect, overlay), or let ICMP \"fragmentation needed\" (IPv6: packet too big) through from it. Until then a smaller MTU on \
-                 the node's interface or route helps.",
-            ),
+            .fact(format!(
+                "the same exchange with {} at {}, in turn:",
+                trials.endpoint, trials.to
+            ))
+            .facts(facts),
     )
 }
 
@@ -190,14 +189,6 @@ fn connect_hint(
         (Cause::TcpRefused, _) => format!(
             "Check that the registry listens at {address} port {port}, and that the image's name has the right port."
         ),
-        (Cause::TcpProhibited, TcpFault::Prohibited { icmp }) => match icmp.from {
-            Some(from) => {
-                format!("Ask whoever runs {from} to let TCP {port} to {address} through.")
-            }
-            None => {
-                format!("A filter on the way forbids TCP {port} to {address}: have it allowed.")
-            }
-        },
         (Cause::LocalPolicy, _) => format!(
             "Look on this machine at `ip route get {address}`, at netfilter's rules and at the NetworkPolicies of this pod."
         ),

@@ -13,7 +13,7 @@ use crate::model::text::titled;
 pub(super) type Judge = fn(&Evidence) -> Verdict;
 
 /// With what the catalogue says of the cause, also what to do; a rule that knows better says so.
-pub(super) fn new(cause: Cause) -> Finding {
+pub(crate) fn new(cause: Cause) -> Finding {
     Finding {
         cause,
         severity: cause.entry().severity,
@@ -34,27 +34,27 @@ pub(super) fn at(cause: Cause, leg: Role, phase: Phase) -> Finding {
 }
 
 impl Finding {
-    pub(super) fn fact(mut self, fact: impl Into<String>) -> Self {
+    pub(crate) fn fact(mut self, fact: impl Into<String>) -> Self {
         self.evidence.push(fact.into());
         self
     }
 
-    pub(super) fn facts(mut self, facts: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn facts(mut self, facts: impl IntoIterator<Item = String>) -> Self {
         self.evidence.extend(facts);
         self
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
     }
 
-    pub(super) fn severity(mut self, severity: Severity) -> Self {
+    pub(crate) fn severity(mut self, severity: Severity) -> Self {
         self.severity = severity;
         self
     }
 
-    pub(super) fn confidence(mut self, confidence: Confidence) -> Self {
+    pub(crate) fn confidence(mut self, confidence: Confidence) -> Self {
         self.confidence = confidence;
         self
     }
@@ -119,8 +119,7 @@ pub(super) fn transport(
         | HttpFault::NotAsked => return None,
         HttpFault::Page { title } => return Some(page(evidence, title.as_deref(), leg, phase)),
         HttpFault::WrongSize { .. } | HttpFault::WrongDigest { .. } => at(Cause::DigestMismatch, leg, phase),
-        HttpFault::NotUnpacked { .. } => at(Cause::LayerInvalid, leg, phase)
-            .hint(format!("Build and push {} again: its layers are not those that its configuration names.", evidence.reference)),
+        HttpFault::NotUnpacked { .. } => at(Cause::LayerInvalid, leg, phase),
         HttpFault::TooLarge { .. } if phase == Phase::Manifest => at(Cause::ManifestInvalid, leg, phase)
             .hint("Push an image whose manifest is smaller: keep what is large in layers, not in annotations."),
         HttpFault::Encoding { .. } | HttpFault::NotEncoded { .. } => at(Cause::ContentEncoding, leg, phase)
@@ -133,8 +132,7 @@ pub(super) fn transport(
             "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
         )),
         HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(at_the_log),
-        HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase)
-            .hint(format!("Push {} again with a current client, and check that it is an image.", evidence.reference)),
+        HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase),
         HttpFault::TlsAlert { alert, .. } => {
             let host = evidence.legs_of(leg).last().map_or_else(|| server.clone(), |leg| leg.endpoint.host.to_string());
             at(Cause::TlsAlert, leg, phase).hint(alert_hint(*alert, &host))
@@ -142,14 +140,10 @@ pub(super) fn transport(
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
             .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),
         HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase == Phase::Ping => {
-            at(Cause::NotARegistry, leg, phase)
-                .confidence(Confidence::Medium)
-                .hint(format!("Ask the same host with `curl -i {server}/v2/` and see what answers."))
+            at(Cause::NotARegistry, leg, phase).confidence(Confidence::Medium)
         }
         HttpFault::Malformed { .. } if phase < Phase::Blob => {
-            at(Cause::NotARegistry, leg, phase)
-                .confidence(Confidence::Low)
-                .hint(format!("Ask the same host with `curl -i {server}/v2/` and see what answers."))
+            at(Cause::NotARegistry, leg, phase).confidence(Confidence::Low)
         }
         HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase),
         HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)

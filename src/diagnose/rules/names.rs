@@ -48,9 +48,6 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         Cause::DnsNxdomain => format!(
             "Compare '{host}' with the registry's documentation; if it is a private name, associate its zone with this VPC or forward it on {asked}."
         ),
-        Cause::DnsNodata => {
-            format!("Give '{host}' an A or AAAA record, or fix the name that its CNAME leads to.")
-        }
         Cause::DnsTimeout => match leg.resolve.queries.first() {
             Some(query) => format!(
                 "Ask `dig +tcp @{} -p {} {host}` from this place: an answer means that UDP to that port is dropped on the way; none, that the server is down or route and security group to it are closed.",
@@ -70,13 +67,7 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
                 evidence.vantage.resolver_source
             )
         }
-        Cause::DnsServfail => {
-            format!("Look at the log of {asked} for '{host}': its forwarder, or DNSSEC.")
-        }
-        Cause::DnsRefused => format!(
-            "Allow this network in the access list of {asked}, or use the VPC's own resolver."
-        ),
-        _ => format!("Ask `dig {host}` at {asked} from this place and see what comes."),
+        _ => cause.entry().fix.to_owned(),
     };
     Some(
         at(cause, leg.role, Phase::Resolve)
@@ -206,13 +197,13 @@ fn split(leg: &Leg) -> Option<Finding> {
         return None;
     }
     let disagreement = leg.resolve.disagreement()?;
+    // Nothing, private addresses, or public ones.
     let kind = |said: &Said| match said {
-        Said::NxDomain | Said::NoData => Kind::Nothing,
-        Said::Addresses(addresses) if addresses.iter().all(|a| is_private(*a)) => Kind::Private,
-        Said::Addresses(_) => Kind::Public,
+        Said::NxDomain | Said::NoData => None,
+        Said::Addresses(addresses) => Some(addresses.iter().all(|one| is_private(*one))),
     };
     let said = disagreement.said.iter();
-    let kinds: BTreeSet<Kind> = said.map(|(_, said)| kind(said)).collect();
+    let kinds: BTreeSet<Option<bool>> = said.map(|(_, said)| kind(said)).collect();
     if kinds.len() < 2 {
         return None;
     }
@@ -236,13 +227,6 @@ fn split(leg: &Leg) -> Option<Finding> {
             .severity(Severity::Critical)
             .fact("a pull believes the first server, which does not know the name"),
     })
-}
-
-#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-enum Kind {
-    Nothing,
-    Private,
-    Public,
 }
 
 /// A search domain answered in place of the name.

@@ -231,10 +231,7 @@ fn expired(
             new(Cause::SecretCopyExpired)
                 .severity(if is_past { severity } else { Severity::Warning })
                 .fact(fact)
-                .fact(format!("CCE renews '{CCES_OWN}' and no copy of it"))
-                .hint(format!(
-                    "Name {CCES_OWN} itself in imagePullSecrets, or create a Secret with a long-term login for SWR."
-                )),
+                .fact(format!("CCE renews '{CCES_OWN}' and no copy of it")),
         );
     }
     if is_past {
@@ -258,10 +255,6 @@ fn expired(
         new(Cause::CredentialExpiring)
             .fact(fact)
             .facts(life.map(|life| format!("its whole life is {}", span(life))))
-            .hint(format!(
-                "Renew {}, and find out what should have.",
-                source.source
-            ))
     })
 }
 

@@ -64,10 +64,7 @@ fn of_connection(leg: &Leg, fault: &TlsFault) -> Finding {
         TlsFault::PlainHttp => new(Cause::TlsPlainHttp).hint(format!(
             "Give {authority} TLS; if it must stay without, write `server = \"http://{authority}\"` in certs.d/{authority}/hosts.toml on the nodes, and probe with --plain-http."
         )),
-        TlsFault::NotTls { .. } => new(Cause::TlsNotTls).hint(format!(
-            "Port {} of '{host}' is another service: correct the port in the image's name.",
-            leg.endpoint.port
-        )),
+        TlsFault::NotTls { .. } => new(Cause::TlsNotTls),
         // Go offers suites that ours lacks, and the server says no more.
         fault if fault.is_undecided() => new(Cause::TlsUndecided).hint(format!(
             "{} In any case have '{host}' offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
@@ -76,12 +73,8 @@ fn of_connection(leg: &Leg, fault: &TlsFault) -> Finding {
         TlsFault::Alert { alert, .. } => {
             new(Cause::TlsAlert).hint(alert_hint(*alert, &host.to_string()))
         }
-        TlsFault::Incompatible { .. } => new(Cause::TlsIncompatible).hint(format!(
-            "Correct the TLS of '{host}': version 1.2 or later, and no extension in its answers that was not asked for."
-        )),
-        TlsFault::Reset { .. } | TlsFault::Closed { .. } => new(Cause::TlsReset).hint(format!(
-            "Have the server name '{host}' allowed in the firewall between here and the registry."
-        )),
+        TlsFault::Incompatible { .. } => new(Cause::TlsIncompatible),
+        TlsFault::Reset { .. } | TlsFault::Closed { .. } => new(Cause::TlsReset),
         TlsFault::Timeout { .. } => new(Cause::TlsHang).hint(hang_hint(leg)),
         _ => new(Cause::Unexplained),
     }
@@ -201,18 +194,13 @@ pub(super) fn expiring(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let life = leaf.not_after.as_second() - leaf.not_before.as_second();
     let left = leaf.not_after.as_second() - evidence.started.as_second();
     (left < life / 6 && left < MOST).then(|| {
-        at(Cause::TlsExpiring, leg.role, Phase::Tls)
-            .fact(format!(
-                "{}: certificate until {}, {} left of {}",
-                leg.endpoint,
-                instant(leaf.not_after),
-                days(left),
-                days(life)
-            ))
-            .hint(format!(
-                "Find out why the certificate of '{}' has not been renewed yet, and renew it.",
-                leg.endpoint.host
-            ))
+        at(Cause::TlsExpiring, leg.role, Phase::Tls).fact(format!(
+            "{}: certificate until {}, {} left of {}",
+            leg.endpoint,
+            instant(leaf.not_after),
+            days(left),
+            days(life)
+        ))
     })
 }
 

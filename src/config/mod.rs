@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 pub use cluster::Cluster;
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
-pub use kubernetes::{Discover, Events, Kubernetes, NamedSecrets, SecretAccess, Switch, Wildcards};
+pub use kubernetes::{Discover, Events, Kubernetes, NamedSecrets, SecretAccess, Switch};
 pub use network::{Egress, MetadataWish, Network};
 pub use on_demand::{OnDemand, OnDemandImages};
 pub use spread::{Spread, SpreadBy};

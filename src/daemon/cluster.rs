@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::pod_events::{self, PodEvents};
 use super::store::target::Target;
 use super::store::targets::EventCounts;
-use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
+use crate::config::{Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
 use crate::kubernetes::lookup::annotations_of;
@@ -25,7 +25,7 @@ use crate::model::workload::is_name;
 use crate::report::Report;
 use crate::serving::cluster::{keys, secret_access};
 use crate::vantage::PodTold;
-use crate::workload::discovery::{self, Discovered, Patterns, Scope, Wanted};
+use crate::workload::discovery::{self, Discovered, Scope, Wanted};
 use crate::workload::pod::Pod;
 use crate::workload::waiting::Waiting;
 
@@ -224,13 +224,9 @@ async fn change<T>(view: &mut Option<watch::Receiver<T>>) {
 }
 
 fn scope(config: &Kubernetes) -> Scope {
-    let patterns = |wildcards: &config::Wildcards| Patterns {
-        include: wildcards.include.clone(),
-        exclude: wildcards.exclude.clone(),
-    };
     Scope {
-        registries: patterns(&config.registries),
-        namespaces: patterns(&config.namespaces),
+        registries: config.registries.clone(),
+        namespaces: config.namespaces.clone(),
         platform_namespaces: config.platform_namespaces.clone(),
         most: config.most_targets.0 as usize,
     }

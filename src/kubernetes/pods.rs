@@ -38,7 +38,6 @@ impl From<PodObject> for Pod {
             name: metadata.name.unwrap_or_default(),
             uid: metadata.uid.unwrap_or_default(),
             node: spec.node_name.filter(|node| !node.is_empty()),
-            created: metadata.creation_timestamp.map(|at| at.0),
             pull_secrets: names(spec.image_pull_secrets),
             service_account: spec.service_account_name,
             is_over,

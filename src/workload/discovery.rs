@@ -4,6 +4,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use super::pod::{Container, Pod};
 use crate::model::kubelet::{KubeletVersion, PresentImages, present_images};
 use crate::model::reference::Reference;
@@ -23,7 +26,8 @@ pub struct Scope {
 
 /// Names that count: of those that match `include`, all that do not match `exclude`. `*` stands for any
 /// characters, also none.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(default, deny_unknown_fields)]
 pub struct Patterns {
     pub include: Vec<String>,
     pub exclude: Vec<String>,

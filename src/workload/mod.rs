@@ -223,28 +223,14 @@ impl Manifest<'_> {
         list: &str,
         entry: &str,
     ) -> Result<&'a [Value], String> {
-        match self.items(spec, list, entry)? {
-            items if items.len() > MAX_CONTAINERS => {
-                Err(self.wrong(&format!("spec.{list}"), "is longer than any pod's"))
-            }
-            items => Ok(items),
-        }
-    }
-
-    /// The same, however many.
-    fn items<'a>(
-        &self,
-        spec: &'a Map<String, Value>,
-        list: &str,
-        entry: &str,
-    ) -> Result<&'a [Value], String> {
+        let wrong = |what: &str| Err(self.wrong(&format!("spec.{list}"), what));
         match spec.get(list) {
             None | Some(Value::Null) => Ok(&[]),
-            Some(Value::Array(items)) => Ok(items),
-            Some(_) => {
-                let what = format!("is no list; write `{entry}` below it");
-                Err(self.wrong(&format!("spec.{list}"), &what))
+            Some(Value::Array(items)) if items.len() > MAX_ITEMS => {
+                wrong("is longer than any pod's")
             }
+            Some(Value::Array(items)) => Ok(items),
+            Some(_) => wrong(&format!("is no list; write `{entry}` below it")),
         }
     }
 
@@ -317,7 +303,7 @@ impl Manifest<'_> {
     }
 
     fn pull_secrets(&self, spec: &Map<String, Value>) -> Result<Vec<String>, String> {
-        let items = self.items(spec, "imagePullSecrets", "- name: SECRET")?;
+        let items = self.list(spec, "imagePullSecrets", "- name: SECRET")?;
         let read = |(index, item): (usize, &Value)| {
             let name = item.get("name").and_then(Value::as_str);
             let name = name.filter(|name| !name.is_empty()).ok_or_else(|| {
@@ -326,12 +312,7 @@ impl Manifest<'_> {
             });
             name.map(printable)
         };
-        items
-            .iter()
-            .take(MAX_SECRETS)
-            .enumerate()
-            .map(read)
-            .collect()
+        items.iter().enumerate().map(read).collect()
     }
 
     fn key(&self, key: &str) -> String {
@@ -361,8 +342,7 @@ const MAKERS: &[&str] = &[
 
 /// A list in a list is odd enough.
 const MAX_DEPTH: usize = 3;
-const MAX_CONTAINERS: usize = 500;
-const MAX_SECRETS: usize = 100;
+const MAX_ITEMS: usize = 500;
 
 #[cfg(test)]
 mod tests {

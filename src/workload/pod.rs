@@ -15,7 +15,6 @@ pub struct Pod {
     pub name: String,
     pub uid: String,
     pub node: Option<String>,
-    pub created: Option<Timestamp>,
     /// `imagePullSecrets`, in order. Those of its service account are among them: the API server
     /// writes them into a pod that names none (kubernetes `plugin/pkg/admission/serviceaccount`).
     pub pull_secrets: Vec<String>,

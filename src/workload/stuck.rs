@@ -118,11 +118,8 @@ pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
             ContainerState::Untold | ContainerState::Waiting(_) => {
                 match events.map(|events| progress(events, container)) {
                     None => found.push(image(ImageWhy::MaybePulling)),
-                    Some(Progress::Pulling(since)) => {
-                        found.push(image(ImageWhy::Pulling { since }));
-                    }
-                    Some(Progress::Failed(said)) => found.push(image(ImageWhy::Failed(said))),
-                    Some(Progress::Other) => {
+                    Some(Some(why)) => found.push(image(why)),
+                    Some(None) => {
                         if starting.is_none() && container.kind != ContainerKind::ImageVolume {
                             starting = Some(container);
                         }
@@ -177,27 +174,21 @@ fn is_of_sandbox_image(event: &Event) -> bool {
         && (event.message.contains("sandbox image") || event.message.contains("pulling image"))
 }
 
-enum Progress {
-    Pulling(Option<Timestamp>),
-    Failed(Said),
-    Other,
-}
-
-/// How far the image of a container has come, by its newest Event.
-fn progress(events: &[Event], container: &Container) -> Progress {
+/// How far the image of a container has come, by its newest Event; `None`: that is not about its pull.
+fn progress(events: &[Event], container: &Container) -> Option<ImageWhy> {
     let of_it = events
         .iter()
         .filter(|event| OF_IMAGES.contains(&event.reason.as_str()))
         .filter(|event| is_about(event, container.kind, &container.name, &container.image));
     // Of two in the same second the later in the list is the newer.
-    let Some(newest) = of_it.max_by_key(|event| event.last) else {
-        return Progress::Other;
-    };
+    let newest = of_it.max_by_key(|event| event.last)?;
     match newest.reason.as_str() {
-        "Pulling" => Progress::Pulling(newest.last),
+        "Pulling" => Some(ImageWhy::Pulling { since: newest.last }),
         // "Failed" is also said of containers that can't be started.
-        "Failed" | "BackOff" if is_of_pull(&newest.message) => Progress::Failed(newest.said()),
-        _ => Progress::Other,
+        "Failed" | "BackOff" if is_of_pull(&newest.message) => {
+            Some(ImageWhy::Failed(newest.said()))
+        }
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the registry and its storage answered: `/v2/`, manifest, layer, limits.
 
 use super::auth;
-use super::finding::{at, transport};
+use super::finding::{at, no_registry, transport};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -21,7 +21,7 @@ pub(super) fn ping(evidence: &Evidence) -> Option<Finding> {
         return None;
     }
     let finding = transport(evidence, fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
-        at(Cause::NotARegistry, Role::Registry, Phase::Ping)
+        no_registry(evidence, Role::Registry, Phase::Ping)
             .confidence(Confidence::Low)
             .fact(format!("/v2/: {fault}"))
     });
@@ -51,7 +51,7 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
         ManifestFault::NoPlatform { available } => registry(Cause::NoPlatform)
             .fact(format!("wanted {}, the index has {}", evidence.platform, available.join(", "))),
         // A page that is served with 200 for every path.
-        ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => registry(Cause::NotARegistry)
+        ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => no_registry(evidence, Role::Registry, Phase::Manifest)
             .fact(format!("the manifest was answered 200 with media type {media_type}")),
         // Found below /blobs/, where nothing tells what it is.
         ManifestFault::Unsupported { media_type } if let Some(refusal) = refused_before(evidence) => refusal.fact(format!(

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::finding::{at, new, transport};
+use super::finding::{at, new, no_registry, transport};
 use super::names::is_below;
 use super::tls;
 use crate::diagnose::Finding;
@@ -213,7 +213,7 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         (_, Some("NAME_UNKNOWN" | "NAME_INVALID")) => registry(Cause::NameUnknown)
             .fact(format!("{}: {fault}", image.name()))
             .facts(unseen_rights(anonymous)),
-        (404, _) if evidence.walk.ping.fault().is_some() => registry(Cause::NotARegistry)
+        (404, _) if evidence.walk.ping.fault().is_some() => no_registry(evidence, Role::Registry, Phase::Manifest)
             .confidence(Confidence::Medium)
             .fact(format!("/v2/: {}", evidence.walk.ping.fault().map_or_else(String::new, ToString::to_string)))
             .fact(format!("the manifest: {fault}")),

@@ -28,8 +28,11 @@ pub(super) fn word(
             | TlsFault::Expired { .. }
             | TlsFault::NotYetValid { .. }
     );
-    if is_of_chain && leg.tls.chain.first().is_some_and(is_default) {
-        return Some(new(Cause::TlsDefaultCertificate));
+    if is_of_chain && let Some(leaf) = leg.tls.chain.first().filter(|leaf| is_default(leaf)) {
+        return Some(new(Cause::TlsDefaultCertificate).hint(format!(
+            "Give the Ingress of '{host}' a TLS Secret (spec.tls with this host, the Secret in the Ingress's namespace), or correct the one it names; never trust '{}'.",
+            leaf.subject
+        )));
     }
     let link = leg.tls.bad_link.as_ref();
     Some(match fault {

@@ -10,7 +10,7 @@ use crate::diagnose::{Finding, path};
 use crate::model::connect::Dial;
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg};
-use crate::model::fault::{IcmpError, Phase, TcpFault};
+use crate::model::fault::{Phase, TcpFault};
 use crate::model::path::{IntranetKind, PathClass};
 use crate::model::resolve::{Family, ResolutionSource};
 use crate::model::step::{Skip, Step};
@@ -189,25 +189,20 @@ fn connect_hint(
         (Cause::TcpRefused, _) => format!(
             "Check that the registry listens at {address} port {port}, and that the image's name has the right port."
         ),
+        (_, TcpFault::Prohibited { icmp }) if let Some(from) = icmp.from => {
+            format!("Ask whoever runs {from} to let TCP {port} to {address} through.")
+        }
         (Cause::LocalPolicy, _) => format!(
             "Look on this machine at `ip route get {address}`, at netfilter's rules and at the NetworkPolicies of this pod."
         ),
-        (
-            Cause::NetUnreachable,
-            TcpFault::NetUnreachable {
-                icmp: Some(IcmpError {
-                    from: Some(router), ..
-                }),
-            },
-        ) => format!(
-            "The router {router} has no route to {address}: add it there, not on this machine."
-        ),
+        (_, TcpFault::NetUnreachable { icmp: Some(icmp) }) if let Some(router) = icmp.from => {
+            format!(
+                "The router {router} has no route to {address}: add it there, not on this machine."
+            )
+        }
         (Cause::NoLocalAddress | Cause::NetUnreachable, _) if only_v6 => format!(
             "'{}' has IPv6 addresses only, and this place has no way to them: give it an IPv6 address and route, or the name an A record.",
             leg.endpoint.host
-        ),
-        (Cause::NoLocalAddress, _) => format!(
-            "Count the connections to {address} with `ss -tan`; all local ports may be in use."
         ),
         (Cause::NetUnreachable, _) => {
             format!("`ip route get {address}` on this machine: add the missing route.")

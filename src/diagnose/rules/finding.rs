@@ -73,16 +73,13 @@ pub(super) fn server(evidence: &Evidence, leg: Role) -> String {
     )
 }
 
-/// A page for people in place of content.
-pub(super) fn page(evidence: &Evidence, title: Option<&str>, leg: Role, phase: Phase) -> Finding {
-    let server = server(evidence, leg);
-    at(Cause::NotARegistry, leg, phase)
-        .fact("a web page came in place of content")
-        .facts(title.map(|title| format!("it is {}", titled(title))))
-        .hint(format!(
-            "Open {server}/v2/ to see what answers there: a portal, a login page, or a path that is not the registry's. \
-             For a mirror whose registry is below another path, write `override_path = true` in its hosts.toml."
-        ))
+/// What answers is no registry.
+pub(super) fn no_registry(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
+    at(Cause::NotARegistry, leg, phase).hint(format!(
+        "Open {}/v2/ to see what answers there: a portal, a login page, or a path that is not the registry's. \
+         For a mirror whose registry is below another path, write `override_path = true` in its hosts.toml.",
+        server(evidence, leg)
+    ))
 }
 
 /// The finding for an exchange that went wrong on the wire, or by a status that says nothing of
@@ -117,7 +114,11 @@ pub(super) fn transport(
         | HttpFault::Unreached { .. }
         | HttpFault::Unauthorized { .. }
         | HttpFault::NotAsked => return None,
-        HttpFault::Page { title } => return Some(page(evidence, title.as_deref(), leg, phase)),
+        HttpFault::Page { title } => {
+            let title = title.as_ref().map(|title| format!("it is {}", titled(title)));
+            let finding = no_registry(evidence, leg, phase);
+            return Some(finding.fact("a web page came in place of content").facts(title));
+        }
         HttpFault::WrongSize { .. } | HttpFault::WrongDigest { .. } => at(Cause::DigestMismatch, leg, phase),
         HttpFault::NotUnpacked { .. } => at(Cause::LayerInvalid, leg, phase),
         HttpFault::TooLarge { .. } if phase == Phase::Manifest => at(Cause::ManifestInvalid, leg, phase)
@@ -140,10 +141,10 @@ pub(super) fn transport(
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
             .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),
         HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase == Phase::Ping => {
-            at(Cause::NotARegistry, leg, phase).confidence(Confidence::Medium)
+            no_registry(evidence, leg, phase).confidence(Confidence::Medium)
         }
         HttpFault::Malformed { .. } if phase < Phase::Blob => {
-            at(Cause::NotARegistry, leg, phase).confidence(Confidence::Low)
+            no_registry(evidence, leg, phase).confidence(Confidence::Low)
         }
         HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase),
         HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)

@@ -106,8 +106,8 @@ mod tests {
                 is_sidecar: false,
                 is_present: waits.is_none(),
                 state: waits.map_or(ContainerState::Running, |reason| {
-                    let try_of = |number: u64| "x".repeat(number as usize);
-                    let message = said.map_or_else(String::new, try_of);
+                    let text = |number: u64| (0..number).map(|_| 'x').collect();
+                    let message: String = said.map_or_else(String::new, text);
                     ContainerState::Waiting(Said::new(reason, &message))
                 }),
             }],

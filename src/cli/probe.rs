@@ -336,31 +336,29 @@ async fn wishes(
             .into_iter()
             .filter(|s| matches!(&s.source, CredentialSource::SecretFile { name, .. } if !name.is_empty()))
             .collect();
-        for workload in workload::read(&bytes, &shown).map_err(Error::Told)? {
-            for (reference, mut pod) in workload.uses().map_err(Error::Told)? {
-                let same = wishes.iter_mut().find(|wish| {
-                    wish.reference == reference
-                        && wish.pods.first().is_some_and(|first| {
-                            first.path == pod.path
-                                && first.namespace == pod.namespace
-                                && first.pull_secrets == pod.pull_secrets
-                        })
-                });
-                if let Some(wish) = same {
-                    pod.secrets.clone_from(&wish.pods[0].secrets);
-                    wish.pods.push(pod);
-                    continue;
-                }
-                let mut given = credentials.load(of_cluster, &reference, true).await?;
-                given.extend(beside.iter().cloned());
-                let (sources, sought) = credentials::for_pod(&given, &pod);
-                pod.secrets = sought;
-                wishes.push(Wish {
-                    reference,
-                    pods: vec![pod],
-                    sources,
-                });
+        for (reference, mut pod) in workload::read(&bytes, &shown).map_err(Error::Told)? {
+            let same = wishes.iter_mut().find(|wish| {
+                wish.reference == reference
+                    && wish.pods.first().is_some_and(|first| {
+                        first.path == pod.path
+                            && first.namespace == pod.namespace
+                            && first.pull_secrets == pod.pull_secrets
+                    })
+            });
+            if let Some(wish) = same {
+                pod.secrets.clone_from(&wish.pods[0].secrets);
+                wish.pods.push(pod);
+                continue;
             }
+            let mut given = credentials.load(of_cluster, &reference, true).await?;
+            given.extend(beside.iter().cloned());
+            let (sources, sought) = credentials::for_pod(&given, &pod);
+            pod.secrets = sought;
+            wishes.push(Wish {
+                reference,
+                pods: vec![pod],
+                sources,
+            });
         }
     }
     Ok(wishes)

@@ -42,7 +42,8 @@ use crate::report::nodes::{FailureKind, NodeFailure};
 use crate::report::why::{
     KubeletWord, Meaning, WhyCheck, WhyDocument, WhyImage, WhyOther, WhyPod, WhySecret, render,
 };
-use crate::workload::stuck::{self, ContainerState, EventSeen, ImageWait, ImageWhy, PodSeen, Wait};
+use crate::workload::pod::{ContainerState, Event, Pod, Said};
+use crate::workload::stuck::{self, ImageWait, ImageWhy, Wait};
 
 /// Questions to the API server at the same time.
 const AT_ONCE: usize = 8;
@@ -172,11 +173,7 @@ async fn ask(args: &WhyArgs) -> Result<WhyDocument, Error> {
 
 // ---- which pods ---------------------------------------------------------------------------------
 
-async fn pods(
-    args: &WhyArgs,
-    client: &Client,
-    notes: &mut Vec<String>,
-) -> Result<Vec<PodSeen>, Error> {
+async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Result<Vec<Pod>, Error> {
     let namespace = args.namespace.as_deref();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace());
     let failed =
@@ -235,7 +232,7 @@ async fn pods(
 }
 
 /// Something in it does not run.
-fn may_wait(pod: &PodSeen) -> bool {
+fn may_wait(pod: &Pod) -> bool {
     let waits = |state: &ContainerState| {
         matches!(state, ContainerState::Waiting(_) | ContainerState::Untold)
     };
@@ -248,13 +245,13 @@ fn may_wait(pod: &PodSeen) -> bool {
 
 /// A pod, and its Events where they can be read.
 struct Seen {
-    pod: PodSeen,
-    events: Option<Vec<EventSeen>>,
+    pod: Pod,
+    events: Option<Vec<Event>>,
 }
 
 async fn with_events(
     client: &Client,
-    pods: Vec<PodSeen>,
+    pods: Vec<Pod>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Seen>, Error> {
     let asking = pods.into_iter().map(|pod| {
@@ -316,18 +313,15 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
                     }
                 }
                 Wait::Sandbox { message } => {
-                    let reason = "FailedCreatePodSandBox";
-                    sorted.others.push(other(pod, None, reason, &message, true));
+                    let reason = "FailedCreatePodSandBox".to_owned();
+                    let said = Said { reason, message };
+                    sorted.others.push(other(pod, None, &said, true));
                 }
                 Wait::Other { .. } if !is_named => elsewise = true,
-                Wait::Other {
-                    container,
-                    reason,
-                    message,
-                } => {
-                    let container = container.as_deref();
-                    let one = other(pod, container, &reason, &message, false);
-                    sorted.others.push(one);
+                Wait::Other { container, said } => {
+                    sorted
+                        .others
+                        .push(other(pod, container.as_deref(), &said, false));
                 }
             }
         }
@@ -336,19 +330,13 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
     sorted
 }
 
-fn other(
-    pod: &PodSeen,
-    container: Option<&str>,
-    reason: &str,
-    message: &str,
-    is_sandbox_image: bool,
-) -> WhyOther {
+fn other(pod: &Pod, container: Option<&str>, said: &Said, is_sandbox_image: bool) -> WhyOther {
     WhyOther {
         namespace: printable(&pod.namespace),
         pod: printable(&pod.name),
         container: container.map(printable),
-        reason: printable(reason),
-        message: redact::shown(message),
+        reason: printable(&said.reason),
+        message: redact::shown(&said.message),
         is_sandbox_image,
     }
 }
@@ -372,7 +360,7 @@ impl<'a> Sorted<'a> {
             Some(reference) => reference.to_string(),
             None => printable(&wait.image),
         };
-        let secrets = SecretRefs::of(&pod.namespace, &pod.pull_secrets);
+        let secrets = pod.secrets();
         // What a check can't change is not of one group with what it can.
         let is_checked = |wait: &ImageWait| wait.why.is_to_be_checked();
         let same = self.groups.iter_mut().find(|group| {
@@ -463,7 +451,7 @@ impl Group<'_> {
         let mut words = Vec::new();
         for (seen, wait) in self.waits.iter().take(EVENTS_OF) {
             let events = seen.events.as_deref().unwrap_or_default();
-            let of_it = |event: &&EventSeen| stuck::concerns(event, wait);
+            let of_it = |event: &&Event| stuck::concerns(event, wait);
             let before = words.len();
             for event in stuck::told(events).into_iter().filter(of_it) {
                 words.push(KubeletWord {

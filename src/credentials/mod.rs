@@ -437,8 +437,8 @@ mod tests {
             expiries: Vec::new(),
         };
         let text = "kind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {containers: [{name: c, image: a}]}\n";
-        let workloads = crate::workload::read(text.as_bytes(), "w.yaml").unwrap();
-        let (_, pod) = workloads[0].uses().unwrap().remove(0);
+        let mut uses = crate::workload::read(text.as_bytes(), "w.yaml").unwrap();
+        let (_, pod) = uses.remove(0);
         let sources = [of(Some("shop")), of(Some("till")), of(None)];
         let (chosen, sought) = for_pod(&sources, &pod);
         let chosen: Vec<_> = chosen.into_iter().map(|s| s.source).collect();

@@ -24,7 +24,8 @@ use crate::model::workload::{ContainerKind, Namespaced, SecretRefs, is_name};
 use crate::report::Report;
 use crate::serving::cluster::secret_access;
 use crate::vantage::PodTold;
-use crate::workload::discovery::{self, Pod, Scope, Wanted};
+use crate::workload::discovery::{self, Scope, Wanted};
+use crate::workload::pod::Pod;
 use crate::workload::waiting::Waiting;
 
 /// A rollout changes many pods in a moment; what they come to is told once.

@@ -11,8 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::ask::{self, AskError};
 use super::follow::{Heard, State, answers, hear, lose};
 use super::objects::EventObject;
-use crate::pulls::event::Event;
-use crate::workload::stuck::{EventSeen, PodSeen};
+use crate::workload::pod::{Event, Pod};
 
 /// What the API server tells.
 #[derive(Clone, Debug)]
@@ -20,7 +19,7 @@ pub enum Change {
     /// All that there are follow.
     ListBegins,
     /// One that is new, has risen, or is listed again.
-    Seen(Event),
+    Seen(Box<Event>),
     /// Those were all.
     ListEnds,
     /// It was deleted, mostly since it is an hour old; by its UID.
@@ -66,32 +65,14 @@ impl From<EventObject> for Event {
                 .unwrap_or_default(),
             reason: object.reason.unwrap_or_default(),
             message: object.message.unwrap_or_default(),
+            is_warning: object.kind.as_deref() == Some("Warning"),
             count: u64::try_from(count).unwrap_or(0).max(1),
             first: object.first_timestamp.or(object.event_time),
             last: object
                 .last_timestamp
                 .max(series.last_observed_time)
-                .max(object.event_time),
-        }
-    }
-}
-
-impl From<EventObject> for EventSeen {
-    fn from(object: EventObject) -> Self {
-        let series = object.series.unwrap_or_default();
-        let count = series.count.or(object.count);
-        Self {
-            container: object.involved_object.container().map(ToOwned::to_owned),
-            reason: object.reason.unwrap_or_default(),
-            message: object.message.unwrap_or_default(),
-            is_warning: object.kind.as_deref() == Some("Warning"),
-            first: object.first_timestamp.or(object.event_time),
-            last: series
-                .last_observed_time
-                .or(object.last_timestamp)
-                .or(object.event_time)
+                .max(object.event_time)
                 .or(object.metadata.creation_timestamp.map(|at| at.0)),
-            count: count.and_then(|count| count.try_into().ok()).unwrap_or(1),
         }
     }
 }
@@ -100,12 +81,12 @@ impl From<EventObject> for EventSeen {
 ///
 /// # Errors
 /// Why they can't be listed.
-pub async fn of_pod(client: &Client, pod: &PodSeen) -> Result<Vec<EventSeen>, AskError> {
+pub async fn of_pod(client: &Client, pod: &Pod) -> Result<Vec<Event>, AskError> {
     let mut events = Vec::new();
     let objects: Api<EventObject> = Api::namespaced(client.clone(), &pod.namespace);
     let fields = format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid);
     ask::list(objects, ListParams::default().fields(&fields), |event| {
-        events.push(EventSeen::from(event));
+        events.push(Event::from(event));
     })
     .await?;
     Ok(events)
@@ -132,7 +113,7 @@ pub async fn follow(
                 Change::ListBegins
             }
             Heard::Event(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
-                Change::Seen(object.into())
+                Change::Seen(Box::new(object.into()))
             }
             Heard::Event(watcher::Event::InitDone) => {
                 is_listing = false;
@@ -215,9 +196,9 @@ mod tests {
         let new = json!({"metadata": {"name": "e"}, "reason": "Pulling", "type": "Normal",
             "eventTime": "2026-11-23T09:00:00.000001Z",
             "series": {"count": 3, "lastObservedTime": "2026-11-23T09:04:00.000000Z"}});
-        let read = |value| EventSeen::from(serde_json::from_value::<EventObject>(value).unwrap());
+        let read = |value| Event::from(serde_json::from_value::<EventObject>(value).unwrap());
         let old = read(old);
-        assert_eq!((old.container.as_deref(), old.count), (Some("app"), 7));
+        assert_eq!((old.container.as_str(), old.count), ("app", 7));
         assert_eq!(old.last, Some("2026-11-23T09:05:00Z".parse().unwrap()));
         let new = read(new);
         assert_eq!((new.count, new.is_warning), (3, false));

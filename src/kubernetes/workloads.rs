@@ -22,9 +22,10 @@ use super::objects::{
 };
 use super::secrets::{KEPT_ANNOTATION, SecretHead};
 use crate::model::text::printable;
+use crate::model::workload::ContainerKind;
 use crate::workload::discovery::Patterns;
 use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
-use crate::workload::volumes::ImageVolume;
+use crate::workload::spec::VolumeSpec;
 
 /// Objects that come in one answer: some 2 MB of pods.
 const PAGE: u32 = 250;
@@ -282,8 +283,8 @@ fn maker(kind: MakerKind, own: ObjectMeta, pod: PodObject, is_idle: bool) -> Opt
     let containers: Vec<Image> = containers
         .filter_map(|(kind, container)| Image::of(kind, container))
         .collect();
-    let volumes = spec.volumes.into_iter().filter_map(ImageVolume::of);
-    let volumes = volumes.filter_map(|volume| Image::of_volume(&volume));
+    let volumes = spec.volumes.into_iter().filter_map(VolumeSpec::image);
+    let volumes = volumes.filter_map(|volume| Image::of(ContainerKind::ImageVolume, &volume));
     Some(Maker {
         kind,
         owner,

@@ -141,21 +141,6 @@ impl Family {
     }
 }
 
-/// Addresses that are not routed on the Internet (RFC 1918, 6598, 3927, 2544, 4193, loopback).
-pub fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => {
-            a.is_private()
-                || a.is_loopback()
-                || a.is_link_local()
-                || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64)
-                // Huawei Cloud has its VPC endpoints in 198.19.128.0/17.
-                || (a.octets()[0] == 198 && a.octets()[1] & 0xfe == 18)
-        }
-        IpAddr::V6(a) => a.is_loopback() || a.is_unique_local() || a.is_unicast_link_local(),
-    }
-}
-
 impl std::fmt::Display for Family {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::text::{Ink, Page, Style, bracketed, count, render as render_report};
 use super::{Report, SCHEMA_VERSION, Tool, few, grouped};
 use crate::diagnose::level::Severity;
+use crate::diagnose::path::is_private;
 use crate::diagnose::path::leg_path::Reachability;
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
-use crate::model::resolve::is_private;
 use crate::model::units::Mbit;
 
 /// A node that was made more recently has pulled little yet, and may still be getting its routes.
@@ -432,6 +432,7 @@ impl Comparison {
             let groups = agreeing(&of);
             let mut usual = groups.iter();
             let usual = usual.find(|(_, nodes)| is_majority(nodes.len(), of.len()));
+            let is_public = |all: &BTreeSet<IpAddr>| !all.iter().any(|one| is_private(*one));
             let is_usual_public = usual.is_some_and(|(all, _)| is_public(all));
             let groups = groups.into_iter().map(|(all, nodes)| (shown(&all), nodes));
             let groups: Vec<(String, Vec<&str>)> = groups.collect();
@@ -501,10 +502,6 @@ fn agreeing<'a>(
         groups.push((all, members));
     }
     groups
-}
-
-fn is_public(addresses: &BTreeSet<IpAddr>) -> bool {
-    !addresses.iter().copied().any(is_private)
 }
 
 /// Addresses that a person reads.

@@ -15,7 +15,8 @@ use crate::config::{Config, OnDemandImages, SecretAccess};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, Namespaced, PullPolicy, SecretRefs, is_name};
-use crate::workload::discovery::{Container, Pod, Use, Wanted};
+use crate::workload::discovery::{Use, Wanted};
+use crate::workload::pod::{Container, Pod};
 
 /// The longest request that is read. A request with all that it may hold has 5 KiB.
 pub const MOST_BYTES: usize = 16 << 10;
@@ -197,7 +198,7 @@ pub fn plan(
         } else {
             uses
         };
-        return Ok(of_pods(request, config, secrets_of(pod), uses));
+        return Ok(of_pods(request, config, pod.secrets(), uses));
     }
     let named = targets.iter().find(|target| {
         target.sources.contains(&TargetSource::Configuration) && target.reference == request.image
@@ -233,8 +234,8 @@ pub fn plan(
     let Some(first) = askers.first() else {
         return Ok(of_pods(request, config, None, Vec::new()));
     };
-    let secrets = secrets_of(first);
-    let same = askers.iter().filter(|pod| secrets_of(pod) == secrets);
+    let secrets = first.secrets();
+    let same = askers.iter().filter(|pod| pod.secrets() == secrets);
     let uses = same.flat_map(|pod| uses(pod, &request.image)).collect();
     Ok(of_pods(request, config, secrets, uses))
 }
@@ -282,10 +283,6 @@ fn uses(pod: &Pod, image: &Reference) -> Vec<Use> {
     containers(pod, image)
         .map(|container| Use::of(pod, container, image))
         .collect()
-}
-
-fn secrets_of(pod: &Pod) -> Option<SecretRefs> {
-    SecretRefs::of(&pod.namespace, &pod.pull_secrets)
 }
 
 /// A container that there is not.

@@ -13,7 +13,7 @@ use crate::config::History;
 use crate::daemon::schedule::admission::Deferred;
 use crate::daemon::schedule::timetable::Tier;
 use crate::diagnose::level::Confidence;
-use crate::diagnose::path::history::{Published, Round};
+use crate::diagnose::path::history::Published;
 use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::path::PathClass;
@@ -178,10 +178,7 @@ impl TargetHistory {
         for path in paths {
             let leg = self.classes.entry(path.leg).or_default();
             let before = leg.published.class();
-            let moved = leg.published.see(&Round {
-                class: path.class,
-                addresses: path.addresses.clone(),
-            });
+            let moved = leg.published.see(path.class, path.addresses.clone());
             changes.way |=
                 moved || (before.is_some() && path.class.is_some() && path.class != before);
             let after = leg.published.class();

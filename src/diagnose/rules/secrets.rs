@@ -231,10 +231,7 @@ fn expired(
             new(Cause::SecretCopyExpired)
                 .severity(if is_past { severity } else { Severity::Warning })
                 .fact(fact)
-                .fact(format!("CCE renews '{CCES_OWN}' and no copy of it"))
-                .hint(format!(
-                    "Name {CCES_OWN} itself in imagePullSecrets, or create a Secret with a long-term login for SWR."
-                )),
+                .fact(format!("CCE renews '{CCES_OWN}' and no copy of it")),
         );
     }
     if is_past {
@@ -258,10 +255,6 @@ fn expired(
         new(Cause::CredentialExpiring)
             .fact(fact)
             .facts(life.map(|life| format!("its whole life is {}", span(life))))
-            .hint(format!(
-                "Renew {}, and find out what should have.",
-                source.source
-            ))
     })
 }
 
@@ -306,11 +299,7 @@ fn span(duration: SignedDuration) -> String {
 pub fn secret(source: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(problem) = &source.problem {
-        findings.push(
-            new(Cause::SecretFormat)
-                .fact(format!("{}: {problem}", source.source))
-                .hint("Create it anew: `kubectl create secret docker-registry NAME --docker-server=SERVER --docker-username=USER --docker-password=PASSWORD`."),
-        );
+        findings.push(new(Cause::SecretFormat).fact(format!("{}: {problem}", source.source)));
     }
     // Where every key is spoiled, nothing can be pulled with it.
     let spoiled = |key: &String| {

@@ -40,7 +40,8 @@ use crate::report::nodes::{FailureKind, NodeFailure};
 use crate::report::why::{
     KubeletWord, Meaning, WhyCheck, WhyDocument, WhyImage, WhyOther, WhyPod, WhySecret, render,
 };
-use crate::workload::stuck::{self, ContainerState, EventSeen, ImageWait, ImageWhy, PodSeen, Wait};
+use crate::workload::pod::{ContainerState, Event, Pod};
+use crate::workload::stuck::{self, ImageWait, ImageWhy, Wait};
 
 /// Questions to the API server at the same time.
 const AT_ONCE: usize = 8;
@@ -170,11 +171,7 @@ async fn ask(args: &WhyArgs) -> Result<WhyDocument, Error> {
 
 // ---- which pods ---------------------------------------------------------------------------------
 
-async fn pods(
-    args: &WhyArgs,
-    client: &Client,
-    notes: &mut Vec<String>,
-) -> Result<Vec<PodSeen>, Error> {
+async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Result<Vec<Pod>, Error> {
     let namespace = args.namespace.as_deref();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace());
     let failed = |what: String| move |source| Error::Ask { what, source };
@@ -232,7 +229,7 @@ async fn pods(
 }
 
 /// Something in it does not run.
-fn may_wait(pod: &PodSeen) -> bool {
+fn may_wait(pod: &Pod) -> bool {
     let waits = |state: &ContainerState| {
         matches!(state, ContainerState::Waiting(_) | ContainerState::Untold)
     };
@@ -245,13 +242,13 @@ fn may_wait(pod: &PodSeen) -> bool {
 
 /// A pod, and its Events where they can be read.
 struct Seen {
-    pod: PodSeen,
-    events: Option<Vec<EventSeen>>,
+    pod: Pod,
+    events: Option<Vec<Event>>,
 }
 
 async fn with_events(
     client: &Client,
-    pods: Vec<PodSeen>,
+    pods: Vec<Pod>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Seen>, Error> {
     let asking = pods.into_iter().map(|pod| {
@@ -334,7 +331,7 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
 }
 
 fn other(
-    pod: &PodSeen,
+    pod: &Pod,
     container: Option<&str>,
     reason: &str,
     message: &str,
@@ -463,7 +460,7 @@ impl Group<'_> {
         let mut words = Vec::new();
         for (seen, wait) in self.waits.iter().take(EVENTS_OF) {
             let events = seen.events.as_deref().unwrap_or_default();
-            let of_it = |event: &&EventSeen| stuck::concerns(event, wait);
+            let of_it = |event: &&Event| stuck::concerns(event, wait);
             let before = words.len();
             for event in stuck::told(events).into_iter().filter(of_it) {
                 words.push(KubeletWord {
@@ -527,10 +524,7 @@ fn status_error(message: &str) -> Option<&str> {
 }
 
 fn keys(refs: &SecretRefs) -> impl Iterator<Item = SecretKey> + '_ {
-    refs.names.iter().map(|name| SecretKey {
-        namespace: refs.namespace.clone(),
-        name: name.clone(),
-    })
+    SecretKey::all(&refs.namespace, &refs.names)
 }
 
 /// Whether the Secrets are there; what they hold is not asked for.

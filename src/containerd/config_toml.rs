@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::behaviour::{Behaviour, Release};
 use super::config_files::{ConfigFiles, Node, Unusable};
 use super::go;
+use crate::model::go_url;
 use crate::model::hosts::{HostsEffect, HostsProblem};
 use crate::model::text::printable;
 use crate::redact::Secret;
@@ -168,7 +169,7 @@ pub fn validate(settings: CriSettings, behaviour: Behaviour) -> Result<Registry,
     }
     let mut configs = settings.configs.clone();
     for (endpoint, auth) in &settings.auths {
-        let url = go::parse_url(endpoint, behaviour.parses_strict_colons()).map_err(|reason| {
+        let url = go_url::parse_url(endpoint, behaviour.parses_strict_colons()).map_err(|reason| {
             format!("a key of 'registry.auths' is no URL ({reason}): {NOT_LOADED}; write https://HOST:PORT")
         })?;
         let host = if url.scheme.is_empty() {

@@ -21,7 +21,7 @@ use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
 use crate::kubernetes::follow::{State, View};
-use crate::kubernetes::secrets::{Lent, Secrets};
+use crate::kubernetes::secrets::{Lent, SecretKey, Secrets};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Evidence, Leg};
@@ -42,7 +42,6 @@ use crate::probe::{self, large_hello};
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::report::Report;
-use crate::serving::cluster::keys;
 use crate::vantage::place::{Place, PlaceError, containerd_files};
 use crate::vantage::{ClusterTold, NodeTold, PodTold, wants_pod_told};
 
@@ -203,7 +202,7 @@ impl World {
     /// Has the Secrets of one check read, which no target may need, and waits for them a short while.
     pub async fn lend_secrets(&self, target: &Target) -> Lent {
         let refs = target.secrets.iter();
-        let keys = refs.flat_map(|refs| keys(&refs.namespace, &refs.names));
+        let keys = refs.flat_map(|refs| SecretKey::all(&refs.namespace, &refs.names));
         let lent = self.secrets.lend(keys.collect());
         lent.told(SECRETS_WAIT).await;
         lent
@@ -406,7 +405,7 @@ fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<Sec
         return (Vec::new(), Vec::new());
     };
     let (mut sources, mut sought) = (Vec::new(), Vec::new());
-    for key in keys(&refs.namespace, &refs.names) {
+    for key in SecretKey::all(&refs.namespace, &refs.names) {
         let (read, found) = secrets.get(&key).sources(&key);
         sources.extend(read);
         sought.push(SecretSought {
@@ -434,11 +433,8 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
         match password {
             Ok(password) => {
                 let path = path.display().to_string();
-                request.login = Some(credentials::Login {
-                    source: CredentialSource::PasswordFile { path },
-                    username: user.clone(),
-                    password,
-                });
+                let source = CredentialSource::PasswordFile { path };
+                request.login = Some(LoadedSource::login(source, user, password));
             }
             Err(reason) => sources.push(unreadable(path, &reason)),
         }

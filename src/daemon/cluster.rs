@@ -17,15 +17,16 @@ use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::{State, View};
 use crate::kubernetes::lookup::annotations_of;
-use crate::kubernetes::secrets::Secrets;
+use crate::kubernetes::secrets::{SecretKey, Secrets};
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
 use crate::model::workload::ContainerKind;
 use crate::model::workload::is_name;
 use crate::report::Report;
-use crate::serving::cluster::{keys, secret_access};
+use crate::serving::cluster::secret_access;
 use crate::vantage::PodTold;
-use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
+use crate::workload::discovery::{self, Discovered, Patterns, Scope, Wanted};
+use crate::workload::pod::Pod;
 use crate::workload::waiting::Waiting;
 
 /// A rollout changes many pods in a moment; what they come to is told once.
@@ -207,7 +208,7 @@ impl Cluster {
     /// Of these targets the Secrets are needed, and no others.
     pub fn need_secrets_of(&self, wanted: &[Wanted]) {
         let refs = wanted.iter().filter_map(|one| one.secrets.as_ref());
-        let keys = refs.flat_map(|refs| keys(&refs.namespace, &refs.names));
+        let keys = refs.flat_map(|refs| SecretKey::all(&refs.namespace, &refs.names));
         self.secrets.need(&keys.collect());
     }
 }

@@ -22,7 +22,7 @@ use crate::model::text::{clean, without_title};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::ContainerKind;
 use crate::report::Report;
-use crate::workload::discovery::Pod;
+use crate::workload::pod::Pod;
 
 /// The reason of an Event that names a cause. Public: alerts and people look for it.
 const DIAGNOSED: &str = "ImagePullDiagnosed";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use kube::api::Portforward;
 use kube::{Api, Client};
@@ -169,21 +169,18 @@ async fn speak(
         .headers()
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let mut bytes = Vec::new();
-    let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| broken(&error))?;
-        if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > MAX_ANSWER {
-                return Err(Spoken::TooLong);
-            }
-            bytes.extend_from_slice(data);
+    let body = Limited::new(response.into_body(), MAX_ANSWER);
+    let body = body.collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Spoken::TooLong
+        } else {
+            broken(&*error)
         }
-    }
+    })?;
     Ok(Answer {
         status,
         retry_after,
-        body: bytes.into(),
+        body: body.to_bytes(),
     })
 }
 

@@ -141,16 +141,6 @@ impl Record {
             }
         }
     }
-
-    /// All that changes with each renewal.
-    fn mark(&self) -> Mark {
-        let spec = self.0.spec.as_ref();
-        Mark {
-            holder: self.holder().map(ToOwned::to_owned),
-            renewed: spec.and_then(|spec| spec.renew_time.as_ref().map(|time| time.0)),
-            transitions: self.transitions(),
-        }
-    }
 }
 
 /// How a Lease stands.
@@ -165,17 +155,11 @@ pub enum Standing {
     },
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Mark {
-    holder: Option<String>,
-    renewed: Option<Timestamp>,
-    transitions: i32,
-}
-
 /// Since when one sees a Lease as it is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    mark: Mark,
+    /// All that changes with each renewal.
+    spec: Option<v1::LeaseSpec>,
     since: Instant,
 }
 
@@ -183,10 +167,12 @@ impl Seen {
     /// It is seen now, after it was seen before.
     #[must_use]
     pub fn again(before: Option<&Self>, record: &Record, now: Instant) -> Self {
-        let mark = record.mark();
         match before {
-            Some(seen) if seen.mark == mark => seen.clone(),
-            _ => Self { mark, since: now },
+            Some(seen) if seen.spec == record.0.spec => seen.clone(),
+            _ => Self {
+                spec: record.0.spec.clone(),
+                since: now,
+            },
         }
     }
 }

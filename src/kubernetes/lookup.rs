@@ -9,125 +9,20 @@ use kube::{Api, Client};
 
 use super::ask::{self, AskError};
 use super::objects::{
-    AccountObject, CRON_JOBS, ContainerStatus, JOBS, PodObject, ResourceName, WorkloadObject, names,
+    AccountObject, CRON_JOBS, JOBS, PodObject, ResourceName, WorkloadObject, names,
 };
 use crate::model::workload::ContainerKind;
-use crate::workload::spec::ContainerSpec;
-use crate::workload::stuck::{ContainerSeen, ContainerState, PodSeen, Said};
-use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
+use crate::workload::pod::{ContainerState, Pod};
 
 // ---- pods ---------------------------------------------------------------------------------------
-
-impl From<PodObject> for PodSeen {
-    fn from(object: PodObject) -> Self {
-        let is_over = object.is_over();
-        let PodObject {
-            metadata,
-            mut spec,
-            status,
-        } = object;
-        let mut volumes = Volumes::new(std::mem::take(&mut spec.volumes));
-        let containers: Vec<ContainerSeen> = spec
-            .containers()
-            .map(|(kind, one)| {
-                let status = status.of(kind, &one.name);
-                let state = status.map_or(ContainerState::Untold, state_of);
-                ContainerSeen {
-                    state: of_its_own(one, state, &mut volumes),
-                    policy: one.policy(),
-                    is_sidecar: kind == ContainerKind::InitContainer
-                        && one.restart_policy.as_deref() == Some("Always"),
-                    name: one.name.clone(),
-                    kind,
-                    image: one.image.clone(),
-                }
-            })
-            .collect();
-        let volumes = volumes.finish().map(of_volume);
-        let unscheduled = status
-            .conditions
-            .into_iter()
-            .find(|condition| condition.kind == "PodScheduled" && condition.status == "False");
-        Self {
-            namespace: metadata.namespace.unwrap_or_default(),
-            name: metadata.name.unwrap_or_default(),
-            uid: metadata.uid.unwrap_or_default(),
-            node: spec.node_name.filter(|node| !node.is_empty()),
-            created: metadata.creation_timestamp.map(|at| at.0),
-            pull_secrets: names(spec.image_pull_secrets),
-            service_account: spec.service_account_name,
-            is_over,
-            unscheduled: unscheduled.map(|condition| Said {
-                reason: condition.reason,
-                message: condition.message,
-            }),
-            containers: volumes.chain(containers).collect(),
-        }
-    }
-}
-
-/// The state of a container as far as its own image goes; what it says of a volume's is kept with that.
-fn of_its_own(
-    container: &ContainerSpec,
-    state: ContainerState,
-    volumes: &mut Volumes<Said>,
-) -> ContainerState {
-    let word = match &state {
-        ContainerState::Untold | ContainerState::BehindVolume => Word::Nothing,
-        ContainerState::Running | ContainerState::Ended => Word::Created,
-        ContainerState::Waiting(said) => Word::Waits {
-            reason: &said.reason,
-            message: &said.message,
-            word: said.clone(),
-        },
-    };
-    if volumes.take(container, word) {
-        state
-    } else {
-        ContainerState::BehindVolume
-    }
-}
-
-fn of_volume((volume, standing, is_mounted): (ImageVolume, Standing<Said>, bool)) -> ContainerSeen {
-    ContainerSeen {
-        name: volume.name,
-        kind: ContainerKind::ImageVolume,
-        image: volume.image,
-        policy: volume.policy,
-        is_sidecar: false,
-        state: match standing {
-            Standing::Waits(said) => ContainerState::Waiting(said),
-            Standing::Untold if is_mounted => ContainerState::Untold,
-            // It is there, or its failure holds up nobody.
-            Standing::Untold | Standing::Present => ContainerState::Ended,
-        },
-    }
-}
-
-fn state_of(status: &ContainerStatus) -> ContainerState {
-    let state = &status.state;
-    if let Some(waiting) = &state.waiting {
-        return ContainerState::Waiting(Said {
-            reason: waiting.reason.clone().unwrap_or_default(),
-            message: waiting.message.clone(),
-        });
-    }
-    if state.terminated.is_some() {
-        ContainerState::Ended
-    } else if state.running.is_some() {
-        ContainerState::Running
-    } else {
-        ContainerState::Untold
-    }
-}
 
 /// One pod.
 ///
 /// # Errors
 /// Why it can't be read.
-pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<PodSeen, AskError> {
+pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<Pod, AskError> {
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
-    ask::get(pods, name).await.map(PodSeen::from)
+    ask::get(pods, name).await.map(Pod::from)
 }
 
 /// The annotations of one pod, by a list of one: whoever follows pods may ask for that.
@@ -150,11 +45,11 @@ pub async fn annotations_of(
 }
 
 /// Those with these labels.
-async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<PodSeen>, AskError> {
+async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>, AskError> {
     let mut found = Vec::new();
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
     ask::list(pods, ListParams::default().labels(labels), |pod| {
-        found.push(PodSeen::from(pod));
+        found.push(Pod::from(pod));
     })
     .await?;
     Ok(found)
@@ -167,7 +62,7 @@ async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<P
 pub async fn pods_not_ended(
     client: &Client,
     namespace: Option<&str>,
-    mut keep: impl FnMut(PodSeen),
+    mut keep: impl FnMut(Pod),
 ) -> Result<bool, AskError> {
     let pods: Api<PodObject> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -175,7 +70,7 @@ pub async fn pods_not_ended(
     };
     let not_ended = "status.phase!=Succeeded,status.phase!=Failed";
     ask::list(pods, ListParams::default().fields(not_ended), |pod| {
-        keep(PodSeen::from(pod));
+        keep(Pod::from(pod));
     })
     .await
 }
@@ -194,7 +89,7 @@ pub async fn pods_of_workload(
     kind: ResourceName,
     namespace: &str,
     name: &str,
-) -> Result<Vec<PodSeen>, AskError> {
+) -> Result<Vec<Pod>, AskError> {
     // Of a CronJob only its Jobs are read: it has no pods and no selector itself.
     let is_cron_job = kind == CRON_JOBS;
     let read = if is_cron_job { JOBS } else { kind };
@@ -279,7 +174,7 @@ pub async fn daemons(client: &Client, namespace: &str) -> Result<Vec<DaemonPod>,
     Ok(found.into_values().collect())
 }
 
-fn not_running(pod: &PodSeen) -> Option<String> {
+fn not_running(pod: &Pod) -> Option<String> {
     let main = pod
         .containers
         .iter()
@@ -293,69 +188,4 @@ fn not_running(pod: &PodSeen) -> Option<String> {
         _ => None,
     });
     Some(waits.unwrap_or_else(|| "it has not started".to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::model::workload::PullPolicy;
-
-    #[test]
-    fn a_pod_is_read_as_a_kubelet_reports_it() {
-        let pod = json!({
-            "metadata": {"name": "web-1", "namespace": "shop", "uid": "u1", "creationTimestamp": "2026-11-23T09:00:00Z"},
-            "spec": {"nodeName": "n1", "imagePullSecrets": [{"name": "pull"}, {}],
-                     "initContainers": [{"name": "init", "image": "r.test/init:1", "imagePullPolicy": "Never"}],
-                     "containers": [{"name": "app", "image": "r.test/app:1"}, {"name": "b", "image": "r.test/b:1"}]},
-            "status": {"phase": "Pending",
-                       "conditions": [{"type": "PodScheduled", "status": "True"}],
-                       "initContainerStatuses": [{"name": "init", "state": {"terminated": {"exitCode": 0}}}],
-                       "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}]},
-        });
-        let object: PodObject = serde_json::from_value(pod).unwrap();
-        let seen = PodSeen::from(object);
-        assert_eq!(seen.pull_secrets, ["pull"]);
-        assert_eq!((seen.node.as_deref(), seen.is_over), (Some("n1"), false));
-        assert_eq!(seen.unscheduled, None);
-        assert_eq!(seen.containers[0].state, ContainerState::Ended);
-        assert_eq!(seen.containers[0].policy, Some(PullPolicy::Never));
-        assert!(
-            matches!(&seen.containers[1].state, ContainerState::Waiting(said) if said.reason == "ErrImagePull")
-        );
-        assert_eq!(seen.containers[2].state, ContainerState::Untold);
-    }
-
-    #[test]
-    fn a_container_behind_a_volume_s_image_does_not_wait_for_its_own() {
-        let pod = json!({
-            "metadata": {"name": "a", "namespace": "shop"},
-            "spec": {"nodeName": "n1",
-                     "initContainers": [{"name": "init", "image": "r.test/init:1"}],
-                     "containers": [{"name": "app", "image": "r.test/app:1", "volumeMounts": [{"name": "m"}]}],
-                     "volumes": [{"name": "m", "image": {"reference": "r.test/llm:1"}},
-                                 {"name": "n", "image": {"reference": "r.test/unmounted:1"}}]},
-            "status": {"phase": "Pending",
-                       "initContainerStatuses": [{"name": "init", "state": {"terminated": {}}}],
-                       "containerStatuses": [{"name": "app", "state": {"waiting": {
-                           "reason": "ImagePullBackOff", "message": "Back-off pulling image \"r.test/llm:1\""}}}]}});
-        let seen = PodSeen::from(serde_json::from_value::<PodObject>(pod).unwrap());
-        let states: Vec<_> = seen
-            .containers
-            .iter()
-            .map(|one| (one.name.as_str(), one.kind, &one.state))
-            .collect();
-        assert!(
-            matches!(states[0], ("m", ContainerKind::ImageVolume, ContainerState::Waiting(said)) if said.reason == "ImagePullBackOff")
-        );
-        let (volume, container) = (ContainerKind::ImageVolume, ContainerKind::Container);
-        assert_eq!(states[1], ("n", volume, &ContainerState::Ended));
-        assert_eq!(states[3], ("app", container, &ContainerState::BehindVolume));
-        let waits = crate::workload::stuck::waits(&seen, None);
-        assert!(
-            matches!(&waits[..], [crate::workload::stuck::Wait::Image(wait)] if wait.image == "r.test/llm:1" && wait.container == "m"),
-            "{waits:?}"
-        );
-    }
 }

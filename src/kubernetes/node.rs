@@ -24,7 +24,7 @@ impl From<NodeObject> for NodeFacts {
         } = object;
         let said = |text: &str| (!text.is_empty()).then(|| printable(text));
         let addresses = |kind: &str| -> Vec<IpAddr> {
-            let of_kind = status.addresses.iter().filter(|one| one.kind == kind);
+            let of_kind = status.addresses.iter().filter(|one| one.type_ == kind);
             of_kind.filter_map(|one| one.address.parse().ok()).collect()
         };
         let labels: &BTreeMap<String, String> = &metadata.labels.unwrap_or_default();

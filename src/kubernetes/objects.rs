@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerState, EventSeries, EventSource, LocalObjectReference, NodeAddress, ObjectReference,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time};
 use kube::Resource;
 use kube::api::ObjectMeta;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -204,7 +206,7 @@ pub(super) struct PodSpec {
     containers: Vec<ContainerSpec>,
     ephemeral_containers: Vec<ContainerSpec>,
     pub(super) volumes: Vec<VolumeSpec>,
-    pub(super) image_pull_secrets: Vec<Named>,
+    pub(super) image_pull_secrets: Vec<LocalObjectReference>,
     pub(super) service_account_name: Option<String>,
     pub(super) node_name: Option<String>,
 }
@@ -225,15 +227,8 @@ impl PodSpec {
     }
 }
 
-/// A reference by name alone. The API server lets it have none.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Named {
-    #[serde(default)]
-    name: String,
-}
-
 /// Those that have one.
-pub(super) fn names(list: Vec<Named>) -> Vec<String> {
+pub(super) fn names(list: Vec<LocalObjectReference>) -> Vec<String> {
     let names = list.into_iter().map(|named| named.name);
     names.filter(|name| !name.is_empty()).collect()
 }
@@ -269,20 +264,6 @@ pub(super) struct ContainerStatus {
     pub(super) image_id: String,
     #[serde(default)]
     pub(super) state: ContainerState,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct ContainerState {
-    pub(super) waiting: Option<Waiting>,
-    pub(super) running: Option<IgnoredAny>,
-    pub(super) terminated: Option<IgnoredAny>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Waiting {
-    pub(super) reason: Option<String>,
-    #[serde(default)]
-    pub(super) message: String,
 }
 
 /// A condition of an object of any kind.
@@ -334,7 +315,7 @@ pub(super) struct AccountObject {
     #[serde(deserialize_with = "slim")]
     pub(super) metadata: ObjectMeta,
     #[serde(default)]
-    pub(super) image_pull_secrets: Vec<Named>,
+    pub(super) image_pull_secrets: Vec<LocalObjectReference>,
 }
 
 // ---- Secrets ------------------------------------------------------------------------------------
@@ -387,13 +368,6 @@ pub(super) struct NodeStatus {
     pub(super) node_info: NodeInfo,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct NodeAddress {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) address: String,
-}
-
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct NodeInfo {
@@ -411,7 +385,7 @@ pub(super) struct EventObject {
     #[serde(deserialize_with = "slim")]
     pub(super) metadata: ObjectMeta,
     #[serde(default)]
-    pub(super) involved_object: Involved,
+    pub(super) involved_object: ObjectReference,
     /// `Normal` or `Warning`.
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
@@ -421,40 +395,11 @@ pub(super) struct EventObject {
     pub(super) source: EventSource,
     pub(super) reporting_component: Option<String>,
     pub(super) reporting_instance: Option<String>,
-    pub(super) count: Option<i64>,
+    pub(super) count: Option<i32>,
     pub(super) first_timestamp: Option<Timestamp>,
     pub(super) last_timestamp: Option<Timestamp>,
     pub(super) event_time: Option<Timestamp>,
-    pub(super) series: Option<Series>,
-}
-
-/// What an Event is about.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Involved {
-    pub(super) namespace: Option<String>,
-    pub(super) name: Option<String>,
-    field_path: Option<String>,
-}
-
-impl Involved {
-    /// `spec.containers{app}`, `spec.initContainers{migrate}`.
-    pub(super) fn container(&self) -> Option<&str> {
-        let (_, rest) = self.field_path.as_deref()?.split_once('{')?;
-        rest.strip_suffix('}')
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct EventSource {
-    pub(super) host: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Series {
-    pub(super) count: Option<i64>,
-    pub(super) last_observed_time: Option<Timestamp>,
+    pub(super) series: Option<EventSeries>,
 }
 
 #[cfg(test)]

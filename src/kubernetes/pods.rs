@@ -1,7 +1,5 @@
-//! The pods of a node, and of each what its pulls depend on: the API server's objects are ten times
-//! as large.
-
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+//! Pods, those of a node as they change and others once, and of each what its pulls depend on: the API server's
+//! objects are ten times as large.
 
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -9,33 +7,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{View, follow};
-use super::objects::{ContainerStatus, PodObject, Waiting, names};
+use super::objects::{ContainerStatus, PodObject, names};
 use crate::model::workload::ContainerKind;
-use crate::workload::discovery::{Container, Pod};
-use crate::workload::spec::ContainerSpec;
-use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
-
-impl Waiting {
-    /// A number for the text of a failed try, without what differs from one try to the next: ports, times,
-    /// ids of requests, which are digits of some kind.
-    fn said(&self) -> Option<u64> {
-        if self.reason.as_deref() != Some("ErrImagePull") {
-            return None;
-        }
-        let mut hasher = DefaultHasher::new();
-        for c in self.message.chars().filter(|c| !c.is_ascii_hexdigit()) {
-            c.hash(&mut hasher);
-        }
-        Some(hasher.finish())
-    }
-}
-
-/// What is kept of a container that waits.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Waits {
-    reason: String,
-    said: Option<u64>,
-}
+use crate::workload::pod::{Container, ContainerState, Pod, Said};
+use crate::workload::volumes::Volumes;
 
 impl From<PodObject> for Pod {
     fn from(object: PodObject) -> Self {
@@ -46,77 +21,69 @@ impl From<PodObject> for Pod {
             status,
         } = object;
         let mut volumes = Volumes::new(std::mem::take(&mut spec.volumes));
-        let mut containers: Vec<Container> = spec
+        let containers: Vec<Container> = spec
             .containers()
-            .map(|(kind, container)| {
-                let status = status.of(kind, &container.name);
-                of_container(kind, container, status, &mut volumes)
+            .map(|(kind, one)| {
+                let status = status.of(kind, &one.name);
+                let state = status.map_or(ContainerState::Untold, state_of);
+                let is_of_its_own = volumes.take(one, &state);
+                let is_present = status.is_some_and(|status| !status.image_id.is_empty());
+                if is_present {
+                    volumes.take(one, &ContainerState::Ended);
+                }
+                Container {
+                    // What it says of a volume's image is kept with that.
+                    state: if is_of_its_own {
+                        state
+                    } else {
+                        ContainerState::BehindVolume
+                    },
+                    is_present,
+                    policy: one.policy(),
+                    is_sidecar: kind == ContainerKind::InitContainer
+                        && one.restart_policy.as_deref() == Some("Always"),
+                    name: one.name.clone(),
+                    kind,
+                    image: one.image.clone(),
+                }
             })
             .collect();
-        containers.extend(volumes.finish().map(of_volume));
+        let unscheduled = status
+            .conditions
+            .into_iter()
+            .find(|condition| condition.kind == "PodScheduled" && condition.status == "False");
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            node: spec.node_name.filter(|node| !node.is_empty()),
+            created: metadata.creation_timestamp.map(|at| at.0),
             pull_secrets: names(spec.image_pull_secrets),
+            service_account: spec.service_account_name,
             is_over,
-            containers,
+            unscheduled: unscheduled.map(|condition| Said {
+                reason: condition.reason,
+                message: condition.message,
+            }),
+            containers: volumes.finish().chain(containers).collect(),
         }
     }
 }
 
-fn of_container(
-    kind: ContainerKind,
-    container: &ContainerSpec,
-    status: Option<&ContainerStatus>,
-    volumes: &mut Volumes<Waits>,
-) -> Container {
-    let waiting = status.and_then(|status| status.state.waiting.as_ref());
-    let waits = waiting.and_then(|waiting| {
-        let reason = waiting.reason.clone()?;
-        let said = waiting.said();
-        Some(Waits { reason, said })
-    });
-    let is_present = status.is_some_and(|status| !status.image_id.is_empty());
-    let word = match (&waits, waiting) {
-        (Some(word), Some(waiting)) => Word::Waits {
-            reason: &word.reason,
-            message: &waiting.message,
-            word: word.clone(),
-        },
-        _ => Word::Nothing,
-    };
-    let waits_for_its_own = volumes.take(container, word);
-    if is_present {
-        volumes.take(container, Word::Created);
+fn state_of(status: &ContainerStatus) -> ContainerState {
+    let state = &status.state;
+    if let Some(waiting) = &state.waiting {
+        return ContainerState::Waiting(Said {
+            reason: waiting.reason.clone().unwrap_or_default(),
+            message: waiting.message.clone().unwrap_or_default(),
+        });
     }
-    // Where it waits for a volume's image, its own has not been asked for.
-    let waits = waits.filter(|_| waits_for_its_own);
-    let (waits, said) = waits.map(|waits| (waits.reason, waits.said)).unzip();
-    Container {
-        name: container.name.clone(),
-        kind,
-        image: container.image.clone(),
-        policy: container.policy(),
-        is_present,
-        waits,
-        said: said.flatten(),
-    }
-}
-
-fn of_volume((volume, standing, _): (ImageVolume, Standing<Waits>, bool)) -> Container {
-    let is_present = standing == Standing::Present;
-    let (waits, said) = match standing {
-        Standing::Waits(waits) => (Some(waits.reason), waits.said),
-        Standing::Present | Standing::Untold => (None, None),
-    };
-    Container {
-        name: volume.name,
-        kind: ContainerKind::ImageVolume,
-        image: volume.image,
-        policy: volume.policy,
-        is_present,
-        waits,
-        said,
+    if state.terminated.is_some() {
+        ContainerState::Ended
+    } else if state.running.is_some() {
+        ContainerState::Running
+    } else {
+        ContainerState::Untold
     }
 }
 
@@ -136,32 +103,66 @@ pub async fn follow_node(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::model::workload::PullPolicy;
 
     #[test]
-    fn tries_are_told_apart_by_what_went_wrong_and_not_by_their_ports() {
-        let said = |reason: &str, message: &str| {
-            Waiting {
-                reason: Some(reason.to_owned()),
-                message: message.to_owned(),
-            }
-            .said()
-        };
-        let timeout = |port: u16| {
-            said(
-                "ErrImagePull",
-                &format!(
-                    "rpc error: code = Unknown desc = failed to do request: Head \"https://r.test/v2/a/manifests/1\": read tcp 10.0.3.9:{port}->10.0.0.1:443: i/o timeout"
-                ),
-            )
-        };
-        assert_eq!(timeout(40123), timeout(51234));
-        let refused = said(
-            "ErrImagePull",
-            "rpc error: code = Unknown desc = failed to authorize: 401 Unauthorized",
+    fn a_pod_is_read_as_a_kubelet_reports_it() {
+        let pod = json!({
+            "metadata": {"name": "web-1", "namespace": "shop", "uid": "u1", "creationTimestamp": "2026-11-23T09:00:00Z"},
+            "spec": {"nodeName": "n1", "imagePullSecrets": [{"name": "pull"}, {}],
+                     "initContainers": [{"name": "init", "image": "r.test/init:1", "imagePullPolicy": "Never"}],
+                     "containers": [{"name": "app", "image": "r.test/app:1"}, {"name": "b", "image": "r.test/b:1"}]},
+            "status": {"phase": "Pending",
+                       "conditions": [{"type": "PodScheduled", "status": "True"}],
+                       "initContainerStatuses": [{"name": "init", "state": {"terminated": {"exitCode": 0}}}],
+                       "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}]},
+        });
+        let object: PodObject = serde_json::from_value(pod).unwrap();
+        let seen = Pod::from(object);
+        assert_eq!(seen.pull_secrets, ["pull"]);
+        assert_eq!((seen.node.as_deref(), seen.is_over), (Some("n1"), false));
+        assert_eq!(seen.unscheduled, None);
+        assert_eq!(seen.containers[0].state, ContainerState::Ended);
+        assert_eq!(seen.containers[0].policy, Some(PullPolicy::Never));
+        assert!(
+            matches!(&seen.containers[1].state, ContainerState::Waiting(said) if said.reason == "ErrImagePull")
         );
-        assert_ne!(timeout(40123), refused);
-        assert_eq!(said("ImagePullBackOff", "Back-off pulling image"), None);
+        assert_eq!(seen.containers[2].state, ContainerState::Untold);
+    }
+
+    #[test]
+    fn a_container_behind_a_volume_s_image_does_not_wait_for_its_own() {
+        let pod = json!({
+            "metadata": {"name": "a", "namespace": "shop"},
+            "spec": {"nodeName": "n1",
+                     "initContainers": [{"name": "init", "image": "r.test/init:1"}],
+                     "containers": [{"name": "app", "image": "r.test/app:1", "volumeMounts": [{"name": "m"}]}],
+                     "volumes": [{"name": "m", "image": {"reference": "r.test/llm:1"}},
+                                 {"name": "n", "image": {"reference": "r.test/unmounted:1"}}]},
+            "status": {"phase": "Pending",
+                       "initContainerStatuses": [{"name": "init", "state": {"terminated": {}}}],
+                       "containerStatuses": [{"name": "app", "state": {"waiting": {
+                           "reason": "ImagePullBackOff", "message": "Back-off pulling image \"r.test/llm:1\""}}}]}});
+        let seen = Pod::from(serde_json::from_value::<PodObject>(pod).unwrap());
+        let states: Vec<_> = seen
+            .containers
+            .iter()
+            .map(|one| (one.name.as_str(), one.kind, &one.state))
+            .collect();
+        assert!(
+            matches!(states[0], ("m", ContainerKind::ImageVolume, ContainerState::Waiting(said)) if said.reason == "ImagePullBackOff")
+        );
+        let (volume, container) = (ContainerKind::ImageVolume, ContainerKind::Container);
+        assert_eq!(states[1], ("n", volume, &ContainerState::Ended));
+        assert_eq!(states[3], ("app", container, &ContainerState::BehindVolume));
+        let waits = crate::workload::stuck::waits(&seen, None);
+        assert!(
+            matches!(&waits[..], [crate::workload::stuck::Wait::Image(wait)] if wait.image == "r.test/llm:1" && wait.container == "m"),
+            "{waits:?}"
+        );
     }
 
     #[test]
@@ -190,26 +191,26 @@ mod tests {
         let of = |name: &str, is_present, waits| (name.to_owned(), is_present, waits);
         let found = waiting("failed to pull and unpack image \"r.test/llm:1\": not found");
         let all = [
-            of("app", false, false),
-            of("beside", false, false),
             of("m", false, true),
             of("n", false, false),
+            of("app", false, false),
+            of("beside", false, false),
         ];
         assert_eq!(shown(&found), all);
-        let volume = &found.containers[2];
+        let volume = &found.containers[0];
         assert_eq!(volume.kind, ContainerKind::ImageVolume);
         assert_eq!(volume.image, "r.test/llm:1");
         assert_eq!(
             volume.policy,
             Some(crate::model::workload::PullPolicy::Always)
         );
-        assert!(volume.said.is_some() && found.containers[0].said.is_none());
+        assert!(volume.waits().is_some() && found.containers[2].waits().is_none());
         let own = waiting("failed to pull and unpack image \"r.test/app:1\": not found");
-        assert_eq!(shown(&own)[0], of("app", false, true));
-        assert_eq!(shown(&own)[2], of("m", false, false));
+        assert_eq!(shown(&own)[2], of("app", false, true));
+        assert_eq!(shown(&own)[0], of("m", false, false));
         let runs = pod(serde_json::json!([{"name": "app", "imageID": "sha256:1",
                                            "state": {"running": {}}}]));
-        assert_eq!(shown(&runs)[0], of("app", true, false));
-        assert_eq!(shown(&runs)[2], of("m", true, false));
+        assert_eq!(shown(&runs)[2], of("app", true, false));
+        assert_eq!(shown(&runs)[0], of("m", true, false));
     }
 }

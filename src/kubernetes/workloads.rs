@@ -6,6 +6,7 @@ use std::fmt::Debug;
 
 use futures_util::StreamExt as _;
 use futures_util::future::select_all;
+use k8s_openapi::api::core::v1::LocalObjectReference;
 use kube::api::ObjectMeta;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -17,14 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::{State, View, follow as follow_one, take};
 use super::objects::{
-    AccountObject, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, Named, OF_A_DEPLOYMENT, PODS,
-    PodObject, ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, names,
+    AccountObject, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, OF_A_DEPLOYMENT, PODS, PodObject,
+    ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, names,
 };
 use super::secrets::{KEPT_ANNOTATION, SecretHead};
 use crate::model::text::printable;
+use crate::model::workload::ContainerKind;
 use crate::workload::discovery::Patterns;
 use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
-use crate::workload::volumes::ImageVolume;
+use crate::workload::spec::VolumeSpec;
 
 /// Objects that come in one answer: some 2 MB of pods.
 const PAGE: u32 = 250;
@@ -282,8 +284,8 @@ fn maker(kind: MakerKind, own: ObjectMeta, pod: PodObject, is_idle: bool) -> Opt
     let containers: Vec<Image> = containers
         .filter_map(|(kind, container)| Image::of(kind, container))
         .collect();
-    let volumes = spec.volumes.into_iter().filter_map(ImageVolume::of);
-    let volumes = volumes.filter_map(|volume| Image::of_volume(&volume));
+    let volumes = spec.volumes.into_iter().filter_map(VolumeSpec::into_image);
+    let volumes = volumes.filter_map(|volume| Image::of(ContainerKind::ImageVolume, &volume));
     Some(Maker {
         kind,
         owner,
@@ -340,7 +342,7 @@ fn stands_for(kind: MakerKind, own: &ObjectMeta) -> Option<Option<(Box<str>, Box
     (!is_read).then(|| Some((printable(&owner.kind).into(), printable(&owner.name).into())))
 }
 
-fn printable_names(list: Vec<Named>) -> Box<[Box<str>]> {
+fn printable_names(list: Vec<LocalObjectReference>) -> Box<[Box<str>]> {
     let mut found: Vec<Box<str>> = Vec::new();
     for name in names(list) {
         let name: Box<str> = printable(&name).into();
@@ -383,7 +385,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::workload::ContainerKind;
 
     fn maker(kind: MakerKind, object: Value) -> Option<Maker> {
         if kind == MakerKind::Pod {

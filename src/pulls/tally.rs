@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{Event, Said, Took, read};
+use super::event::{Said, Took, read};
 use super::failure::{self, Told};
 use super::judge::{self, Slow};
 use crate::diagnose::catalogue::Cause;
@@ -16,6 +16,7 @@ use crate::model::histogram::{BYTES_PER_SECOND, Histogram};
 use crate::model::reference::Reference;
 use crate::model::text::clean;
 use crate::redact::shown;
+use crate::workload::pod::Event;
 
 /// Edges of the buckets of pulls' times: from an image that is nearly there to one that takes an hour. Few,
 /// since each node has them.

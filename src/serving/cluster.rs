@@ -14,18 +14,10 @@ pub fn secret_access(config: &Kubernetes) -> Access {
             config
                 .named_secrets
                 .iter()
-                .flat_map(|one| keys(&one.namespace, &one.names))
+                .flat_map(|one| SecretKey::all(&one.namespace, &one.names))
                 .collect(),
         ),
     }
-}
-
-/// Secrets of a namespace.
-pub fn keys(namespace: &str, names: &[String]) -> impl Iterator<Item = SecretKey> {
-    names.iter().map(move |name| SecretKey {
-        namespace: namespace.to_owned(),
-        name: name.clone(),
-    })
 }
 
 /// Since when the API server is silent on something, where it is; `advice`: what helps where it forbids it.

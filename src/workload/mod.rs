@@ -3,6 +3,7 @@
 pub mod discovery;
 pub mod eip;
 pub mod makers;
+pub mod pod;
 mod reasons;
 pub mod spec;
 pub mod stuck;

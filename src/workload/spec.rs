@@ -12,6 +12,20 @@ pub struct VolumeSpec {
     pub(super) image: Option<ImageSource>,
 }
 
+impl VolumeSpec {
+    /// Its image, as if it were that of a container. `None`: the volume is of another kind, or names no image
+    /// (which the API server takes in templates).
+    pub fn into_image(self) -> Option<ContainerSpec> {
+        let image = self.image.filter(|image| !image.reference.is_empty())?;
+        Some(ContainerSpec {
+            name: self.name,
+            image: image.reference,
+            image_pull_policy: image.pull_policy,
+            ..ContainerSpec::default()
+        })
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImageSource {

@@ -4,72 +4,11 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
+use super::pod::{Container, ContainerState, Event, Pod, Said};
 use super::reasons::{
     ERR_IMAGE_NEVER_PULL, IMAGE_REASONS, INVALID_IMAGE_NAME, STARTING, stands_in,
 };
 use crate::model::workload::{ContainerKind, PullPolicy};
-
-/// A pod, and of it what tells why it does not run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PodSeen {
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-    pub node: Option<String>,
-    pub created: Option<Timestamp>,
-    /// `imagePullSecrets`, in order; those of its service account are among them.
-    pub pull_secrets: Vec<String>,
-    pub service_account: Option<String>,
-    /// It has ended, or is being deleted.
-    pub is_over: bool,
-    /// Why no node was found for it, in the scheduler's words.
-    pub unscheduled: Option<Said>,
-    /// Image volumes first, then init containers.
-    pub containers: Vec<ContainerSeen>,
-}
-
-/// A reason, and what is said of it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Said {
-    pub reason: String,
-    pub message: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct ContainerSeen {
-    pub name: String,
-    pub kind: ContainerKind,
-    pub image: String,
-    pub policy: Option<PullPolicy>,
-    /// An init container with `restartPolicy: Always`: it runs on, and the others do not wait for its end.
-    pub is_sidecar: bool,
-    pub state: ContainerState,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ContainerState {
-    /// The kubelet has told nothing of it yet.
-    Untold,
-    Waiting(Said),
-    /// It waits for the image of a volume that it mounts; its own is not asked for before that is there.
-    BehindVolume,
-    Running,
-    /// Of an image volume: the image is there.
-    Ended,
-}
-
-/// An Event of a pod.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EventSeen {
-    pub reason: String,
-    pub message: String,
-    pub is_warning: bool,
-    /// Of which container; `None`: of the pod.
-    pub container: Option<String>,
-    pub first: Option<Timestamp>,
-    pub last: Option<Timestamp>,
-    pub count: u64,
-}
 
 /// What keeps a pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -109,7 +48,7 @@ pub enum ImageWhy {
     Invalid(Said),
 }
 
-impl EventSeen {
+impl Event {
     fn said(&self) -> Said {
         Said {
             reason: self.reason.clone(),
@@ -135,7 +74,7 @@ const OF_IMAGES: &[&str] = &[
 
 /// What keeps a pod, in the order of its containers; empty where nothing does. `events` is `None` where
 /// they can't be read.
-pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
+pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
     if pod.is_over {
         return Vec::new();
     }
@@ -216,7 +155,7 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
     found
 }
 
-fn other(container: Option<&ContainerSeen>, Said { reason, message }: Said) -> Wait {
+fn other(container: Option<&Container>, Said { reason, message }: Said) -> Wait {
     Wait::Other {
         container: container.map(|container| container.name.clone()),
         reason,
@@ -225,15 +164,15 @@ fn other(container: Option<&ContainerSeen>, Said { reason, message }: Said) -> W
 }
 
 /// No pull has begun: the pod waits for its volumes, network or sandbox.
-fn not_begun(container: &ContainerSeen, events: &[EventSeen]) -> Wait {
+fn not_begun(container: &Container, events: &[Event]) -> Wait {
     // What was in the way before a container of the pod began is so no more.
-    let is_begun = |event: &&EventSeen| ["Pulled", "Created", "Started"].contains(&&*event.reason);
+    let is_begun = |event: &&Event| ["Pulled", "Created", "Started"].contains(&&*event.reason);
     let begun = events
         .iter()
         .filter(is_begun)
         .filter_map(|event| event.last)
         .max();
-    let is_left = |event: &&EventSeen| begun.is_none() || event.last >= begun;
+    let is_left = |event: &&Event| begun.is_none() || event.last >= begun;
     let warnings = events.iter().filter(|event| event.is_warning);
     let newest = warnings.filter(is_left).max_by_key(|event| event.last);
     match newest {
@@ -254,7 +193,7 @@ fn not_begun(container: &ContainerSeen, events: &[EventSeen]) -> Wait {
 }
 
 /// containerd's and docker's words where the pause image can't be had.
-fn is_of_sandbox_image(event: &EventSeen) -> bool {
+fn is_of_sandbox_image(event: &Event) -> bool {
     event.reason == "FailedCreatePodSandBox"
         && (event.message.contains("sandbox image") || event.message.contains("pulling image"))
 }
@@ -266,7 +205,7 @@ enum Progress {
 }
 
 /// How far the image of a container has come, by its newest Event.
-fn progress(events: &[EventSeen], container: &ContainerSeen) -> Progress {
+fn progress(events: &[Event], container: &Container) -> Progress {
     let of_it = events
         .iter()
         .filter(|event| OF_IMAGES.contains(&event.reason.as_str()))
@@ -285,19 +224,19 @@ fn progress(events: &[EventSeen], container: &ContainerSeen) -> Progress {
 
 /// Whether an Event is about the image of a container, or of a volume: the kubelet tells of those as of the
 /// pod, and names the image.
-fn is_about(event: &EventSeen, kind: ContainerKind, name: &str, image: &str) -> bool {
-    match &event.container {
-        Some(container) => kind != ContainerKind::ImageVolume && container == name,
-        None => kind == ContainerKind::ImageVolume && stands_in(&event.message, image),
+fn is_about(event: &Event, kind: ContainerKind, name: &str, image: &str) -> bool {
+    match event.container.as_str() {
+        "" => kind == ContainerKind::ImageVolume && stands_in(&event.message, image),
+        container => kind != ContainerKind::ImageVolume && container == name,
     }
 }
 
 /// Whether an Event may have to do with this wait: it is about its image, or about the pod.
-pub fn concerns(event: &EventSeen, wait: &ImageWait) -> bool {
+pub fn concerns(event: &Event, wait: &ImageWait) -> bool {
     let names_an_image = OF_IMAGES.contains(&event.reason.as_str())
         || [ERR_IMAGE_NEVER_PULL, "InspectFailed"].contains(&event.reason.as_str());
     is_about(event, wait.kind, &wait.container, &wait.image)
-        || (event.container.is_none()
+        || (event.container.is_empty()
             && (!names_an_image || stands_in(&event.message, &wait.image)))
 }
 
@@ -316,8 +255,8 @@ fn is_of_pull(message: &str) -> bool {
 }
 
 /// What the kubelet said of pulls in its Events, the newest first: those that a person reads, each once.
-pub fn told(events: &[EventSeen]) -> Vec<&EventSeen> {
-    let mut told: Vec<&EventSeen> = events
+pub fn told(events: &[Event]) -> Vec<&Event> {
+    let mut told: Vec<&Event> = events
         .iter()
         .filter(|event| match event.reason.as_str() {
             "Pulling"
@@ -344,13 +283,14 @@ const MAX_TOLD: usize = 6;
 mod tests {
     use super::*;
 
-    fn container(name: &str, kind: ContainerKind, state: ContainerState) -> ContainerSeen {
-        ContainerSeen {
+    fn container(name: &str, kind: ContainerKind, state: ContainerState) -> Container {
+        Container {
             name: name.to_owned(),
             kind,
             image: format!("r.test/{name}:1"),
             policy: None,
             is_sidecar: false,
+            is_present: false,
             state,
         }
     }
@@ -362,39 +302,35 @@ mod tests {
         })
     }
 
-    fn pod(containers: Vec<ContainerSeen>) -> PodSeen {
-        PodSeen {
+    fn pod(containers: Vec<Container>) -> Pod {
+        Pod {
             namespace: "shop".to_owned(),
             name: "a".to_owned(),
             uid: "u".to_owned(),
             node: Some("n1".to_owned()),
-            created: None,
-            pull_secrets: Vec::new(),
-            service_account: None,
-            is_over: false,
-            unscheduled: None,
             containers,
+            ..Pod::default()
         }
     }
 
-    fn app(state: ContainerState) -> PodSeen {
+    fn app(state: ContainerState) -> Pod {
         pod(vec![container("app", ContainerKind::Container, state)])
     }
 
-    fn event(second: i64, container: Option<&str>, reason: &str, message: &str) -> EventSeen {
-        EventSeen {
+    fn event(second: i64, container: Option<&str>, reason: &str, message: &str) -> Event {
+        Event {
             reason: reason.to_owned(),
             message: message.to_owned(),
             is_warning: !["Pulling", "Pulled", "Created", "Started"].contains(&reason),
-            container: container.map(ToOwned::to_owned),
-            first: None,
+            container: container.unwrap_or_default().to_owned(),
             last: Some(Timestamp::from_second(second).unwrap()),
             count: 1,
+            ..Event::default()
         }
     }
 
     /// In a word each.
-    fn words(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<String> {
+    fn words(pod: &Pod, events: Option<&[Event]>) -> Vec<String> {
         waits(pod, events)
             .iter()
             .map(|wait| match wait {
@@ -528,7 +464,7 @@ mod tests {
             ContainerKind::Container,
             waiting("ContainerCreating"),
         );
-        let of = |volume: &ContainerSeen| pod(vec![volume.clone(), creating.clone()]);
+        let of = |volume: &Container| pod(vec![volume.clone(), creating.clone()]);
         let pulling = event(10, None, "Pulling", "Pulling image \"r.test/m:1\"");
         let failed = event(
             20,
@@ -576,7 +512,7 @@ mod tests {
         let creating = app(waiting("PodInitializing"));
         let told = words(&creating, Some(&[mount.clone(), started.clone()]));
         assert_eq!(told, ["pod: PodInitializing"]);
-        let again = EventSeen {
+        let again = Event {
             last: Some(Timestamp::from_second(20).unwrap()),
             ..mount
         };

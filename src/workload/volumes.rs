@@ -5,132 +5,92 @@
 //! volume wait with the reasons of an image (`ErrImagePull`, `ImagePullBackOff`), and only the message says
 //! whose image it is (kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `getImageVolumes`).
 
+use super::pod::{Container, ContainerState};
 use super::reasons::{self, ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME, stands_in};
 use super::spec::{ContainerSpec, VolumeSpec};
 use crate::model::reference::Reference;
-use crate::model::workload::PullPolicy;
-
-/// A volume whose content is an image.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ImageVolume {
-    pub name: String,
-    pub image: String,
-    /// `None`: nothing is said, and the tag's default counts, as it does for containers.
-    pub policy: Option<PullPolicy>,
-}
-
-impl ImageVolume {
-    /// `None`: the volume is of another kind, or names no image (which the API server takes in templates).
-    pub fn of(spec: VolumeSpec) -> Option<Self> {
-        let VolumeSpec { name, image } = spec;
-        let image = image.filter(|image| !image.reference.is_empty())?;
-        let policy = image.pull_policy.as_deref().and_then(PullPolicy::of);
-        Some(Self {
-            name,
-            image: image.reference,
-            policy,
-        })
-    }
-}
-
-/// How far a volume's image is, as the containers that mount it show.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Standing<W> {
-    /// No container tells, or none mounts it: its failure then holds up nobody.
-    Untold,
-    /// A container that mounts it was created.
-    Present,
-    /// A container waits for it, in these words.
-    Waits(W),
-}
+use crate::model::workload::ContainerKind;
 
 /// The image volumes of a pod, beside its containers.
 #[derive(Debug)]
-pub struct Volumes<W> {
-    volumes: Vec<Entry<W>>,
-}
+pub struct Volumes(Vec<Entry>);
 
 #[derive(Debug)]
-struct Entry<W> {
-    volume: ImageVolume,
+struct Entry {
+    volume: ContainerSpec,
     is_mounted: bool,
-    standing: Standing<W>,
+    /// How far its image is, as the containers that mount it show: it waits in their words, or is there since
+    /// one was created.
+    state: ContainerState,
 }
 
-/// What a container's status says.
-#[derive(Debug)]
-pub enum Word<'a, W> {
-    /// It runs, or did, or waits for something that comes after its images.
-    Created,
-    /// It waits with this reason and message.
-    Waits {
-        reason: &'a str,
-        message: &'a str,
-        word: W,
-    },
-    Nothing,
-}
-
-impl<W: Clone> Volumes<W> {
+impl Volumes {
     pub fn new(specs: impl IntoIterator<Item = VolumeSpec>) -> Self {
-        let volumes = specs.into_iter().filter_map(ImageVolume::of);
+        let volumes = specs.into_iter().filter_map(VolumeSpec::into_image);
         let entry = |volume| Entry {
             volume,
             is_mounted: false,
-            standing: Standing::Untold,
+            state: ContainerState::Untold,
         };
-        Self {
-            volumes: volumes.map(entry).collect(),
-        }
+        Self(volumes.map(entry).collect())
     }
 
     /// Takes what is known of a container. `false`: it waits for a volume's image, and its own is not asked for
     /// before that is there. Where the message names neither, both may be what it waits for.
-    pub fn take(&mut self, container: &ContainerSpec, said: Word<'_, W>) -> bool {
+    pub fn take(&mut self, container: &ContainerSpec, state: &ContainerState) -> bool {
         let mounts = &container.volume_mounts;
-        let mut mounted: Vec<&mut Entry<W>> = self
-            .volumes
+        let mut mounted: Vec<&mut Entry> = self
+            .0
             .iter_mut()
             .filter(|entry| mounts.iter().any(|mount| mount.name == entry.volume.name))
             .collect();
         for entry in &mut mounted {
             entry.is_mounted = true;
         }
-        match said {
-            Word::Waits {
-                reason,
-                message,
-                word,
-            } if is_of_an_image(reason) && !mounted.is_empty() => {
+        match state {
+            ContainerState::Waiting(said)
+                if is_of_an_image(&said.reason) && !mounted.is_empty() =>
+            {
                 let images: Vec<&str> = std::iter::once(container.image.as_str())
                     .chain(mounted.iter().map(|entry| entry.volume.image.as_str()))
                     .collect();
-                let meant = meant(message, &images);
+                let meant = meant(&said.message, &images);
                 for (entry, _) in mounted.iter_mut().zip(&meant[1..]).filter(|(_, is)| **is) {
-                    if !matches!(entry.standing, Standing::Waits(_)) {
-                        entry.standing = Standing::Waits(word.clone());
+                    if !matches!(entry.state, ContainerState::Waiting(_)) {
+                        entry.state = state.clone();
                     }
                 }
-                meant[0]
+                return meant[0];
             }
-            Word::Waits { reason, .. } if reasons::STARTING.contains(&reason) => true,
-            Word::Waits { .. } | Word::Created => {
+            ContainerState::Waiting(said) if reasons::STARTING.contains(&said.reason.as_str()) => {}
+            ContainerState::Untold | ContainerState::BehindVolume => {}
+            // It runs, or did, or waits for something that comes after its images.
+            ContainerState::Waiting(_) | ContainerState::Running | ContainerState::Ended => {
                 for entry in &mut mounted {
-                    if matches!(entry.standing, Standing::Untold) {
-                        entry.standing = Standing::Present;
+                    if entry.state == ContainerState::Untold {
+                        entry.state = ContainerState::Ended;
                     }
                 }
-                true
             }
-            Word::Nothing => true,
         }
+        true
     }
 
-    /// Each volume, how far its image is, and whether a container mounts it.
-    pub fn finish(self) -> impl Iterator<Item = (ImageVolume, Standing<W>, bool)> {
-        self.volumes
-            .into_iter()
-            .map(|entry| (entry.volume, entry.standing, entry.is_mounted))
+    /// Each volume, as a container of its pod.
+    pub fn finish(self) -> impl Iterator<Item = Container> {
+        self.0.into_iter().map(|entry| Container {
+            policy: entry.volume.policy(),
+            name: entry.volume.name,
+            kind: ContainerKind::ImageVolume,
+            image: entry.volume.image,
+            is_sidecar: false,
+            is_present: entry.state == ContainerState::Ended,
+            state: match entry.state {
+                // Its failure holds up nobody.
+                ContainerState::Untold if !entry.is_mounted => ContainerState::Ended,
+                state => state,
+            },
+        })
     }
 }
 
@@ -160,10 +120,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::workload::PullPolicy;
+    use crate::workload::pod::Said;
 
     const MODEL: &str = "quay.example/models/llm:v1";
 
-    fn volumes(specs: Value) -> Volumes<&'static str> {
+    fn volumes(specs: Value) -> Volumes {
         let specs: Vec<VolumeSpec> = serde_json::from_value(specs).unwrap();
         Volumes::new(specs)
     }
@@ -177,13 +139,11 @@ mod tests {
             .unwrap()
     }
 
-    fn waits<'a>(reason: &'a str, message: &'a str) -> Word<'a, &'static str> {
-        let word = "w";
-        Word::Waits {
-            reason,
-            message,
-            word,
-        }
+    fn waits(reason: &str, message: &str) -> ContainerState {
+        ContainerState::Waiting(Said {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        })
     }
 
     #[test]
@@ -196,8 +156,14 @@ mod tests {
             {"name": "n", "image": {"reference": "n"}},
         ]);
         let specs: Vec<VolumeSpec> = serde_json::from_value(specs).unwrap();
-        let found: Vec<_> = specs.into_iter().filter_map(ImageVolume::of).collect();
-        let shown: Vec<_> = found.iter().map(|v| (v.name.as_str(), v.policy)).collect();
+        let found: Vec<_> = specs
+            .into_iter()
+            .filter_map(VolumeSpec::into_image)
+            .collect();
+        let shown: Vec<_> = found
+            .iter()
+            .map(|v| (v.name.as_str(), v.policy()))
+            .collect();
         assert_eq!(shown, [("m", Some(PullPolicy::Never)), ("n", None)]);
         assert_eq!(found[0].image, MODEL);
     }
@@ -247,11 +213,9 @@ mod tests {
             ("ErrImagePull", "pull QPS exceeded", true, true),
         ] {
             let mut all = volumes(json!([{"name": "m", "image": {"reference": MODEL}}]));
-            let is_own = all.take(&container(own, &["m"]), waits(reason, message));
-            let (_, standing, is_mounted) = all.finish().next().unwrap();
-            let waits = matches!(standing, Standing::Waits(_));
+            let is_own = all.take(&container(own, &["m"]), &waits(reason, message));
+            let waits = all.finish().next().unwrap().waits().is_some();
             assert_eq!((is_own, waits), (of_own, of_volume), "{message}");
-            assert!(is_mounted);
         }
     }
 
@@ -259,7 +223,7 @@ mod tests {
     fn docker_hub_s_short_names_are_known_in_full() {
         let mut all = volumes(json!([{"name": "m", "image": {"reference": "llm"}}]));
         let text = "failed to pull and unpack image \"docker.io/library/llm:latest\": denied";
-        assert!(!all.take(&container("app:1", &["m"]), waits("ErrImagePull", text)));
+        assert!(!all.take(&container("app:1", &["m"]), &waits("ErrImagePull", text)));
     }
 
     #[test]
@@ -267,28 +231,36 @@ mod tests {
         let specs = json!([{"name": "m", "image": {"reference": MODEL}},
                            {"name": "n", "image": {"reference": "n:1"}}]);
         for (said, want) in [
-            (Word::Created, Standing::Present),
-            (waits("CrashLoopBackOff", "back-off 5m"), Standing::Present),
-            (waits("ContainerCreating", ""), Standing::Untold),
-            (Word::Nothing, Standing::Untold),
+            (ContainerState::Running, true),
+            (waits("CrashLoopBackOff", "back-off 5m"), true),
+            (waits("ContainerCreating", ""), false),
+            (ContainerState::Untold, false),
         ] {
             let mut all = volumes(specs.clone());
-            assert!(all.take(&container("a", &["m"]), said));
-            let standings: Vec<_> = all.finish().map(|(_, s, mounted)| (s, mounted)).collect();
-            assert_eq!(standings, [(want, true), (Standing::Untold, false)]);
+            assert!(all.take(&container("a", &["m"]), &said));
+            let found: Vec<_> = all
+                .finish()
+                .map(|one| (one.is_present, one.state))
+                .collect();
+            let of_mounted = if want {
+                ContainerState::Ended
+            } else {
+                ContainerState::Untold
+            };
+            assert_eq!(found, [(want, of_mounted), (false, ContainerState::Ended)]);
         }
         // One waits for it though another has it: it was removed since.
         let mut all = volumes(specs);
-        all.take(&container("a", &["m"]), Word::Created);
-        all.take(&container("b", &["m"]), waits("ErrImagePull", MODEL));
-        assert_eq!(all.finish().next().unwrap().1, Standing::Waits("w"));
+        all.take(&container("a", &["m"]), &ContainerState::Running);
+        all.take(&container("b", &["m"]), &waits("ErrImagePull", MODEL));
+        assert!(all.finish().next().unwrap().waits().is_some());
     }
 
     #[test]
     fn without_image_volumes_a_container_waits_for_its_own_image() {
         let mut all = volumes(json!([{"name": "c", "configMap": {}}]));
-        assert!(all.take(&container("a", &["c"]), waits("ErrImagePull", MODEL)));
+        assert!(all.take(&container("a", &["c"]), &waits("ErrImagePull", MODEL)));
         let mut all = volumes(json!([{"name": "m", "image": {"reference": MODEL}}]));
-        assert!(all.take(&container("a", &[]), waits("ErrImagePull", MODEL)));
+        assert!(all.take(&container("a", &[]), &waits("ErrImagePull", MODEL)));
     }
 }

@@ -2,8 +2,9 @@
 //! Pure.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::discovery::{Container, Pod};
+use super::pod::{Container, Pod, Said};
 use super::reasons::STARTING;
 use crate::model::workload::ContainerKind;
 
@@ -59,7 +60,8 @@ impl Waiting {
 
 /// What is known of a container's pull now, and whether that is worth a look.
 fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool) {
-    let reason = container.waits.as_deref();
+    let waits = container.waits();
+    let reason = waits.map(|said| said.reason.as_str());
     if !container.waits_for_image() {
         // It is tried again, or it is there.
         let goes_on = !container.is_present && reason.is_some_and(|one| STARTING.contains(&one));
@@ -70,7 +72,7 @@ fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool
         reason: reason
             .filter(|reason| *reason != BACK_OFF)
             .map(str::to_owned),
-        said: container.said,
+        said: waits.and_then(said),
     };
     let Some(known) = known else {
         return (Some(now), true);
@@ -88,30 +90,49 @@ fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool
     (Some(merged), !(is_same && says_same))
 }
 
+/// A number for the text of a failed try, without what differs from one try to the next: ports, times, ids of
+/// requests, which are digits of some kind.
+fn said(waits: &Said) -> Option<u64> {
+    if waits.reason != "ErrImagePull" {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    for c in waits.message.chars().filter(|c| !c.is_ascii_hexdigit()) {
+        c.hash(&mut hasher);
+    }
+    Some(hasher.finish())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::pod::ContainerState;
 
-    fn pod(image: &str, waits: Option<&str>, said: Option<u64>) -> Pod {
+    fn pod(image: &str, waits: Option<&str>, said: Option<usize>) -> Pod {
+        let waiting = |reason: &str| {
+            ContainerState::Waiting(Said {
+                reason: reason.to_owned(),
+                message: "x".repeat(said.unwrap_or_default()),
+            })
+        };
         Pod {
             namespace: "shop".to_owned(),
             name: "a".to_owned(),
-            pull_secrets: Vec::new(),
-            is_over: false,
             containers: vec![Container {
                 name: "app".to_owned(),
                 kind: ContainerKind::Container,
                 image: image.to_owned(),
                 policy: None,
                 is_present: waits.is_none(),
-                waits: waits.map(str::to_owned),
-                said,
+                is_sidecar: false,
+                state: waits.map_or(ContainerState::Running, waiting),
             }],
+            ..Pod::default()
         }
     }
 
     /// One pod through these states: in which of them a look is worth while.
-    fn looks(states: &[(Option<&str>, Option<u64>)]) -> Vec<bool> {
+    fn looks(states: &[(Option<&str>, Option<usize>)]) -> Vec<bool> {
         let mut waiting = Waiting::default();
         let uid = "u1".to_owned();
         states
@@ -181,5 +202,30 @@ mod tests {
         over.is_over = true;
         assert!(waiting.news([(&one, &over)]).is_empty());
         assert!(waiting.known.is_empty());
+    }
+
+    #[test]
+    fn tries_are_told_apart_by_what_went_wrong_and_not_by_their_ports() {
+        let said = |reason: &str, message: &str| {
+            super::said(&Said {
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+            })
+        };
+        let timeout = |port: u16| {
+            said(
+                "ErrImagePull",
+                &format!(
+                    "rpc error: code = Unknown desc = failed to do request: Head \"https://r.test/v2/a/manifests/1\": read tcp 10.0.3.9:{port}->10.0.0.1:443: i/o timeout"
+                ),
+            )
+        };
+        assert_eq!(timeout(40123), timeout(51234));
+        let refused = said(
+            "ErrImagePull",
+            "rpc error: code = Unknown desc = failed to authorize: 401 Unauthorized",
+        );
+        assert_ne!(timeout(40123), refused);
+        assert_eq!(said("ImagePullBackOff", "Back-off pulling image"), None);
     }
 }

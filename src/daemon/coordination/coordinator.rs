@@ -15,8 +15,8 @@ use crate::daemon::schedule::clock::{Moment, hash, share};
 use crate::daemon::schedule::cooldown::{COOLDOWN, Cooldowns, Rejected, SHARED_COOLDOWN};
 use crate::daemon::schedule::timetable::Rhythm;
 use crate::daemon::store::target::Target;
-use crate::daemon::store::targets::LeaseAccess;
 use crate::kubernetes::client::ConnectError;
+use crate::kubernetes::follow::State;
 use crate::model::credential::CredentialId;
 use crate::model::evidence::Attempt;
 
@@ -107,7 +107,7 @@ impl Coordinator {
     }
 
     /// How the API server answers; `None` where nothing is shared.
-    pub fn access(&self) -> Option<LeaseAccess> {
+    pub fn access(&self) -> Option<State> {
         self.leases.as_ref().map(|leases| leases.access())
     }
 

@@ -5,15 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::group::Group;
 use super::slots::{self, Decision, SkipReason, Slot};
 use crate::config;
 use crate::daemon::schedule::clock::Moment;
-use crate::daemon::store::targets::LeaseAccess;
 use crate::kubernetes::client::{ConnectError, connect};
+use crate::kubernetes::follow::State;
 use crate::kubernetes::lease::{LeaseError, Leases, Now, Record, Seen, Standing};
 
 /// A Lease lasts for so much longer than the check that it is held for may, so that whoever takes it
@@ -38,7 +37,7 @@ pub struct SharedLeases {
     holder: String,
     lasts: Duration,
     seen: Mutex<BTreeMap<String, Seen>>,
-    access: Mutex<LeaseAccess>,
+    access: Mutex<State>,
 }
 
 /// What allowed a test, or a retry.
@@ -144,7 +143,7 @@ impl SharedLeases {
     }
 
     /// How the API server answered last.
-    pub fn access(&self) -> LeaseAccess {
+    pub fn access(&self) -> State {
         let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
         access.clone()
     }
@@ -153,7 +152,7 @@ impl SharedLeases {
         match error {
             None | Some(LeaseError::Held { .. } | LeaseError::Conflict) => {
                 let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-                *access = LeaseAccess::Answered;
+                *access = State::Following;
             }
             Some(error) => {
                 let is_refused = !matches!(error, LeaseError::Unreachable(_));
@@ -164,15 +163,7 @@ impl SharedLeases {
 
     fn lost(&self, reason: String, is_refused: bool) {
         let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = match &*access {
-            LeaseAccess::Lost { since, .. } => *since,
-            _ => Timestamp::now(),
-        };
-        *access = LeaseAccess::Lost {
-            since,
-            reason,
-            is_refused,
-        };
+        access.lose(reason, is_refused);
     }
 
     async fn read(&self, lease: &str) -> Option<Record> {

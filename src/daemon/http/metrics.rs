@@ -6,9 +6,10 @@ use std::ptr;
 use std::sync::PoisonError;
 
 use crate::daemon::store::summary::PhaseSummary;
-use crate::daemon::store::targets::{LeaseAccess, Rates, RegistryStats, TargetStore, Watched};
+use crate::daemon::store::targets::{Rates, RegistryStats, TargetStore, Watched};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::path::leg_path::is_met;
+use crate::kubernetes::follow::State;
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
@@ -353,8 +354,8 @@ fn of_process(store: &TargetStore, page: &mut Page) {
     of_node(store, page);
     if let Some(leases) = &store.leases {
         page.add(&SPREAD_TURNS, by(&counters.slots));
-        let is_asked = *leases != LeaseAccess::NotAsked;
-        let answered = is_asked.then_some(*leases == LeaseAccess::Answered);
+        let is_asked = *leases != State::Unknown;
+        let answered = is_asked.then_some(leases.is_following());
         page.bare(&SPREAD_REACHABLE, answered);
     }
     page.bare(&RELOAD_SUCCESSFUL, [store.reload.error.is_none()]);

@@ -15,7 +15,8 @@ use crate::config::{Config, OnDemandImages, SecretAccess};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs, is_name};
-use crate::workload::discovery::{Container, Pod, Use, Wanted};
+use crate::workload::discovery::{Use, Wanted};
+use crate::workload::pod::{Container, Pod};
 
 /// The longest request that is read. A request with all that it may hold has 5 KiB.
 pub const MOST_BYTES: usize = 16 << 10;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::workload::pod::{ContainerState, Said};
 
 fn request(body: &str) -> Request {
     Request::read(body.as_bytes()).unwrap()
@@ -9,16 +10,23 @@ fn pod(namespace: &str, name: &str, secrets: &[&str], image: &str, waits: bool) 
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         pull_secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
-        is_over: false,
         containers: vec![Container {
             name: "app".to_owned(),
             kind: ContainerKind::Container,
             image: image.to_owned(),
             policy: None,
             is_present: !waits,
-            waits: waits.then(|| "ImagePullBackOff".to_owned()),
-            said: None,
+            is_sidecar: false,
+            state: if waits {
+                ContainerState::Waiting(Said {
+                    reason: "ImagePullBackOff".to_owned(),
+                    message: String::new(),
+                })
+            } else {
+                ContainerState::Running
+            },
         }],
+        ..Pod::default()
     }
 }
 

@@ -11,7 +11,7 @@ use super::summary::RunSummary;
 use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::target::Target;
 use crate::diagnose::throughput::Throughput;
-use crate::kubernetes::follow::{self, View};
+use crate::kubernetes::follow::{State, View};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
 use crate::model::fault::Phase;
@@ -38,7 +38,7 @@ pub struct TargetStore {
     /// What is told of this node's own Node; `None` where nobody is asked.
     pub own_node: Option<NodeStatus>,
     /// `None` where nothing is shared with other nodes.
-    pub leases: Option<LeaseAccess>,
+    pub leases: Option<State>,
     pub counters: Counters,
     /// How late checks began.
     pub lag: Histogram,
@@ -106,20 +106,6 @@ impl Default for RegistryStats {
 
 /// Events on pods, by what became of them.
 pub type EventCounts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
-
-/// Whether Leases can be had, as the API server answered last.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum LeaseAccess {
-    #[default]
-    NotAsked,
-    Answered,
-    Lost {
-        since: Timestamp,
-        reason: String,
-        /// It has said no (RBAC, or there is no such namespace); waiting alone will not help.
-        is_refused: bool,
-    },
-}
 
 /// Of the process.
 #[derive(Debug, Default)]
@@ -326,7 +312,7 @@ impl RegistryStats {
 /// What the cluster's API tells of this node.
 #[derive(Clone, Debug)]
 pub struct ClusterStatus {
-    pub state: follow::State,
+    pub state: State,
     pub checked: usize,
     pub over: Vec<String>,
     pub platform: Vec<String>,
@@ -335,7 +321,7 @@ pub struct ClusterStatus {
 }
 
 impl ClusterStatus {
-    pub fn of(found: &Discovered, state: &follow::State) -> Self {
+    pub fn of(found: &Discovered, state: &State) -> Self {
         Self {
             state: state.clone(),
             checked: found.wanted.len(),
@@ -350,7 +336,7 @@ impl ClusterStatus {
 /// What the cluster's API tells of this node's own Node.
 #[derive(Clone, Debug)]
 pub struct NodeStatus {
-    pub state: follow::State,
+    pub state: State,
     pub facts: Option<Arc<NodeFacts>>,
 }
 

@@ -7,9 +7,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use crate::daemon::store::history::{LegPath, Outcome, Run};
-use crate::daemon::store::targets::{
-    ClusterStatus, LeaseAccess, NodeStatus, Rates, TargetStore, Watched,
-};
+use crate::daemon::store::targets::{ClusterStatus, NodeStatus, Rates, TargetStore, Watched};
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Finding, Pull};
 use crate::kubernetes::follow;
@@ -240,16 +238,16 @@ fn used(one: &Use, kubelet: Option<&KubeletVersion>) -> String {
 }
 
 /// Why transfer tests are skipped, where they are shared by Leases.
-pub(super) fn unshared(leases: &LeaseAccess) -> Option<String> {
-    let LeaseAccess::Lost {
+pub(super) fn unshared(leases: &follow::State) -> Option<String> {
+    let follow::State::Lost {
         since,
         reason,
-        is_refused,
+        is_forbidden,
     } = leases
     else {
         return None;
     };
-    let advice = if *is_refused {
+    let advice = if *is_forbidden {
         " docs/spread.md has the rights that it needs."
     } else {
         ""

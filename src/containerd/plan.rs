@@ -364,7 +364,7 @@ mod tests {
             let mut registry = Registry::default();
             let settings = HostSettings {
                 auth: Some(given),
-                tls: None,
+                ..HostSettings::default()
             };
             registry.configs = BTreeMap::from([("r.example.com:5000".to_owned(), settings)]);
             let mut hosts = by_mirrors("r.example.com:5000", &registry, by("2.1.9")).unwrap();

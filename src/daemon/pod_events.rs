@@ -24,12 +24,6 @@ use crate::model::workload::ContainerKind;
 use crate::report::Report;
 use crate::workload::pod::Pod;
 
-/// The reason of an Event that names a cause. Public: alerts and people look for it.
-const DIAGNOSED: &str = "ImagePullDiagnosed";
-
-/// And of the one that takes it back.
-const RESOLVED: &str = "ImagePullResolved";
-
 /// The same is said again after this, for as long as it lasts: an API server forgets Events after an hour.
 const AGAIN: Duration = Duration::from_hours(1);
 
@@ -48,54 +42,26 @@ const MOST_PART: usize = 350;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Something to be said of a container, or an image volume.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PodEvent {
-    pub namespace: String,
-    pub pod: String,
-    pub uid: String,
-    pub container: String,
-    pub kind: ContainerKind,
-    /// `None`: a pull would succeed.
-    pub cause: Option<&'static str>,
-    pub message: String,
+/// A volume may have the name of a container.
+fn subject(note: &Note) -> String {
+    match note.kind {
+        ContainerKind::ImageVolume => format!("volume/{}", note.container),
+        _ => note.container.clone(),
+    }
 }
 
-impl PodEvent {
-    /// A volume may have the name of a container.
-    fn subject(&self) -> String {
-        match self.kind {
-            ContainerKind::ImageVolume => format!("volume/{}", self.container),
-            _ => self.container.clone(),
-        }
-    }
-
-    fn note(&self) -> Note {
-        let reason = if self.cause.is_some() {
-            DIAGNOSED
-        } else {
-            RESOLVED
-        };
-        let cause = self.cause.unwrap_or_default();
-        let number = hash(&[&self.uid, &self.subject(), reason, cause]);
-        // A name of Kubernetes, of which a part before a dot ends in a letter or digit.
-        let pod: String = self.pod.chars().take(200).collect();
-        Note {
-            name: format!("{}.{number:016x}", pod.trim_end_matches(['-', '.'])),
-            namespace: self.namespace.clone(),
-            pod: self.pod.clone(),
-            uid: self.uid.clone(),
-            container: self.container.clone(),
-            kind: self.kind,
-            is_warning: self.cause.is_some(),
-            reason,
-            message: self.message.clone(),
-        }
-    }
+/// With its name.
+fn named(mut note: Note) -> Note {
+    let cause = note.cause.unwrap_or_default();
+    let number = hash(&[&note.uid, &subject(&note), note.reason(), cause]);
+    // A name of Kubernetes, of which a part before a dot ends in a letter or digit.
+    let pod: String = note.pod.chars().take(200).collect();
+    note.name = format!("{}.{number:016x}", pod.trim_end_matches(['-', '.']));
+    note
 }
 
 /// What a report has to say to those who wait for just this image; nothing where it names no cause.
-pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<PodEvent> {
+pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<Note> {
     let image = target.reference.to_string();
     let waiting = target
         .uses
@@ -114,7 +80,8 @@ pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec
                 .objects
                 .iter()
                 .find(|(_, pod)| pod.namespace == one.namespace && pod.name == one.pod)?;
-            Some(PodEvent {
+            Some(named(Note {
+                name: String::new(),
                 namespace: one.namespace.clone(),
                 pod: one.pod.clone(),
                 uid: uid.clone(),
@@ -122,7 +89,7 @@ pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec
                 kind: one.kind,
                 cause,
                 message: message.clone(),
-            })
+            }))
         })
         .collect()
 }
@@ -215,10 +182,10 @@ enum Then {
 }
 
 impl EventLog {
-    fn decide(&mut self, event: &PodEvent, now: Instant) -> Then {
+    fn decide(&mut self, event: &Note, now: Instant) -> Then {
         self.published
             .retain(|at| now.saturating_duration_since(*at) < MINUTE);
-        let key = (event.uid.clone(), event.subject());
+        let key = (event.uid.clone(), subject(event));
         let known = self.known.get(&key);
         let before = known.filter(|known| known.cause == event.cause);
         let stands = match (known, event.cause) {
@@ -241,12 +208,12 @@ impl EventLog {
     }
 
     /// It was published.
-    fn note(&mut self, event: &PodEvent, published: Published, now: Instant) {
+    fn note(&mut self, event: &Note, published: Published, now: Instant) {
         let times = match published {
             Published::Created => 1,
             Published::Counted { times } => times,
         };
-        let key = (event.uid.clone(), event.subject());
+        let key = (event.uid.clone(), subject(event));
         let known = Known {
             cause: event.cause,
             at: now,
@@ -265,7 +232,7 @@ impl EventLog {
 /// Takes events, and publishes those that are new.
 #[derive(Clone, Debug)]
 pub struct PodEvents {
-    queue: mpsc::Sender<PodEvent>,
+    queue: mpsc::Sender<Note>,
     counts: EventCounts,
 }
 
@@ -279,7 +246,7 @@ impl PodEvents {
     }
 
     /// Never waits.
-    pub fn take(&self, events: Vec<PodEvent>) {
+    pub fn take(&self, events: Vec<Note>) {
         for event in events {
             if self.queue.try_send(event).is_err() {
                 count(&self.counts, "dropped");
@@ -293,12 +260,7 @@ fn count(counts: &EventCounts, outcome: &'static str) {
     *counts.entry(outcome).or_default() += 1;
 }
 
-async fn run(
-    client: Client,
-    node: String,
-    mut waiting: mpsc::Receiver<PodEvent>,
-    counts: EventCounts,
-) {
+async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Note>, counts: EventCounts) {
     let mut log = EventLog::default();
     let mut is_well = true;
     while let Some(event) = waiting.recv().await {
@@ -310,7 +272,7 @@ async fn run(
                 continue;
             }
         };
-        let published = publish(&client, &node, &event.note(), times).await;
+        let published = publish(&client, &node, &event, times).await;
         let outcome = match &published {
             Ok(Published::Created) => "created",
             Ok(Published::Counted { .. }) => "counted",
@@ -338,8 +300,9 @@ async fn run(
 mod tests {
     use super::*;
 
-    fn event(uid: &str, cause: Option<&'static str>) -> PodEvent {
-        PodEvent {
+    fn event(uid: &str, cause: Option<&'static str>) -> Note {
+        named(Note {
+            name: String::new(),
             namespace: "shop".to_owned(),
             pod: "a".to_owned(),
             uid: uid.to_owned(),
@@ -347,7 +310,7 @@ mod tests {
             kind: ContainerKind::Container,
             cause,
             message: String::new(),
-        }
+        })
     }
 
     #[test]
@@ -410,17 +373,14 @@ mod tests {
     #[test]
     fn what_is_the_same_has_the_same_name_which_is_one_of_kubernetes() {
         let one = event("u1", Some("tcp_timeout"));
-        assert_eq!(one.note().name, one.note().name);
-        assert_ne!(
-            one.note().name,
-            event("u2", Some("tcp_timeout")).note().name
-        );
-        assert_ne!(one.note().name, event("u1", None).note().name);
-        let long = PodEvent {
+        assert_eq!(one.name, event("u1", Some("tcp_timeout")).name);
+        assert_ne!(one.name, event("u2", Some("tcp_timeout")).name);
+        assert_ne!(one.name, event("u1", None).name);
+        let long = Note {
             pod: format!("{}-{}", "a".repeat(199), "b".repeat(50)),
             ..one
         };
-        let name = long.note().name;
+        let name = named(long).name;
         assert!(name.len() <= 253 && name.starts_with(&format!("{}.", "a".repeat(199))));
     }
 

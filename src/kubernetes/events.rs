@@ -85,14 +85,9 @@ fn container(about: &ObjectReference) -> Option<String> {
 /// # Errors
 /// Why they can't be listed.
 pub async fn of_pod(client: &Client, pod: &Pod) -> Result<Vec<Event>, AskError> {
-    let mut events = Vec::new();
     let objects: Api<EventObject> = Api::namespaced(client.clone(), &pod.namespace);
     let fields = format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid);
-    ask::list(objects, ListParams::default().fields(&fields), |event| {
-        events.push(Event::from(event));
-    })
-    .await?;
-    Ok(events)
+    ask::all(objects, ListParams::default().fields(&fields)).await
 }
 
 /// Follows until told to stop.

@@ -88,12 +88,8 @@ pub async fn follow_own(
 /// # Errors
 /// Why they can't be listed.
 pub async fn all(client: &Client) -> Result<Vec<NodeFacts>, AskError> {
-    let mut nodes = Vec::new();
     let objects: Api<NodeObject> = Api::all(client.clone());
-    ask::list(objects, ListParams::default(), |node| {
-        nodes.push(NodeFacts::from(node));
-    })
-    .await?;
+    let mut nodes: Vec<NodeFacts> = ask::all(objects, ListParams::default()).await?;
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(nodes)
 }

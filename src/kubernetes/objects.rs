@@ -12,8 +12,9 @@ use k8s_openapi::api::core::v1::{
     ContainerState, EventSeries, EventSource, LocalObjectReference, NodeAddress, ObjectReference,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time};
-use kube::Resource;
 use kube::api::ObjectMeta;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
 use serde::{Deserialize, Deserializer};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -130,6 +131,17 @@ object!(PodObject, NamespaceResourceScope, () => PODS, ());
 object!(SecretObject, NamespaceResourceScope, () => SECRETS, ());
 object!(AccountObject, NamespaceResourceScope, () => SERVICE_ACCOUNTS, ());
 object!(WorkloadObject, DynamicResourceScope, name => name, ResourceName);
+
+/// Those of a namespace, or all.
+pub(super) fn in_scope<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
 
 // ---- their metadata -----------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ use futures_util::StreamExt as _;
 use futures_util::future::select_all;
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use kube::api::ObjectMeta;
-use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::follow::{State, View, follow as follow_one, take};
 use super::objects::{
     AccountObject, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, OF_A_DEPLOYMENT, PODS, PodObject,
-    ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, names,
+    ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, in_scope, names,
 };
 use super::secrets::{KEPT_ANNOTATION, SecretHead};
 use crate::model::text::printable;
@@ -168,7 +167,12 @@ impl Start<'_> {
         let name = match kind {
             MakerKind::Pod => {
                 let keep = move |pod| of_pod(pod).and_then(&admit);
-                return self.part(PODS, self.api(), watcher::Config::default(), keep);
+                return self.part(
+                    PODS,
+                    in_scope(self.client, self.namespace.as_deref()),
+                    watcher::Config::default(),
+                    keep,
+                );
             }
             MakerKind::Deployment => DEPLOYMENTS,
             MakerKind::StatefulSet => STATEFUL_SETS,
@@ -189,7 +193,7 @@ impl Start<'_> {
         let keep = |account: AccountObject| Some(Account::from(account));
         self.part(
             SERVICE_ACCOUNTS,
-            self.api(),
+            in_scope(self.client, self.namespace.as_deref()),
             watcher::Config::default(),
             keep,
         )
@@ -198,17 +202,12 @@ impl Start<'_> {
     fn heads(&self, kind: &str) -> Part<Head> {
         let config = watcher::Config::default().fields(&format!("type={kind}"));
         let keep = |head: SecretHead| Some(of_head(&head));
-        self.part(SECRETS, self.api(), config, keep)
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        match &self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        }
+        self.part(
+            SECRETS,
+            in_scope(self.client, self.namespace.as_deref()),
+            config,
+            keep,
+        )
     }
 
     fn part<K, T>(

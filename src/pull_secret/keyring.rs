@@ -106,20 +106,20 @@ impl Keyring {
     /// others.
     pub fn lookup(&self, reference: &Reference) -> (Vec<Credential>, KeyringEvidence) {
         let image = reference.name();
-        let mut found = Vec::new();
+        // What was given for this image counts whatever its host.
+        let (given, others): (Vec<_>, Vec<_>) = self.entries().partition(|(source, _)| {
+            matches!(
+                source.source,
+                CredentialSource::CommandLine | CredentialSource::PasswordFile { .. }
+            )
+        });
+        let (secrets, configs): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|(source, _)| matches!(source.source, CredentialSource::SecretFile { .. }));
+        let mut found: Vec<_> = given.into_iter().map(|(s, e)| credential(s, e)).collect();
         let mut mismatches = Vec::new();
-        for ring in [Ring::Explicit, Ring::Secrets, Ring::DockerConfigs] {
-            let entries = self.entries().filter(|(s, _)| Ring::of(&s.source) == ring);
-            if ring == Ring::Explicit {
-                found.extend(entries.map(|(s, e)| credential(s, e)));
-            } else {
-                search(
-                    &entries.collect::<Vec<_>>(),
-                    &image,
-                    &mut found,
-                    &mut mismatches,
-                );
-            }
+        for ring in [secrets, configs] {
+            search(&ring, &image, &mut found, &mut mismatches);
         }
         let evidence = KeyringEvidence {
             sources: self.sources.iter().map(source_evidence).collect(),
@@ -133,29 +133,6 @@ impl Keyring {
         self.sources
             .iter()
             .flat_map(|s| s.entries.iter().map(move |e| (s, e)))
-    }
-}
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Ring {
-    /// It was given for this image, whatever its host.
-    Explicit,
-    Secrets,
-    DockerConfigs,
-}
-
-impl Ring {
-    fn of(source: &CredentialSource) -> Self {
-        match source {
-            CredentialSource::CommandLine | CredentialSource::PasswordFile { .. } => Self::Explicit,
-            CredentialSource::SecretFile { .. } => Self::Secrets,
-            CredentialSource::DockerConfig { .. }
-            | CredentialSource::Helper { .. }
-            | CredentialSource::NodeConfig { .. }
-            // The kubelet has none of these.
-            | CredentialSource::RuntimeConfig { .. }
-            | CredentialSource::NodeProvider { .. } => Self::DockerConfigs,
-        }
     }
 }
 

@@ -44,9 +44,11 @@ pub fn candidates(runtime: Option<&Runtime>) -> Vec<GoBuild> {
     builds
 }
 
+type Version = (u16, u16, u16);
+
 /// What the project itself builds with: up to which version, with which release of Go, and the `go` line of its
 /// go.mod. 1.6 stands for those before it.
-const OF_PROJECT: [((u16, u16, u16), (u8, u8), u8); 30] = [
+const OF_PROJECT: [(Version, (u8, u8), u8); 30] = [
     ((1, 6, 8), (17, 13), 20),
     ((1, 6, 17), (18, 10), 20),
     ((1, 6, 22), (19, 11), 20),
@@ -80,7 +82,7 @@ const OF_PROJECT: [((u16, u16, u16), (u8, u8), u8); 30] = [
 ];
 
 /// As the project itself builds it.
-fn of_project(version: (u16, u16, u16)) -> GoBuild {
+fn of_project(version: Version) -> GoBuild {
     let known = OF_PROJECT.iter().find(|(last, ..)| version <= *last);
     let (last, release, language) = known.unwrap_or(&((2, 3, u16::MAX), (26, 5), 26));
     GoBuild {

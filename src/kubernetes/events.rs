@@ -20,7 +20,7 @@ pub enum Change {
     /// All that there are follow.
     ListBegins,
     /// One that is new, has risen, or is listed again.
-    Seen(Event),
+    Seen(Box<Event>),
     /// Those were all.
     ListEnds,
     /// It was deleted, mostly since it is an hour old; by its UID.
@@ -111,7 +111,7 @@ pub async fn follow(
                 Change::ListBegins
             }
             Heard::Event(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
-                Change::Seen(object.into())
+                Change::Seen(Box::new(object.into()))
             }
             Heard::Event(watcher::Event::InitDone) => {
                 is_listing = false;

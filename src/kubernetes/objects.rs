@@ -9,7 +9,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, EventSeries, EventSource, LocalObjectReference, NodeAddress, ObjectReference,
+    ContainerState, EventSeries, EventSource, LocalObjectReference, NodeAddress, NodeSystemInfo,
+    ObjectReference,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time};
 use kube::api::ObjectMeta;
@@ -377,15 +378,7 @@ pub(super) struct NodeSpec {
 pub(super) struct NodeStatus {
     pub(super) addresses: Vec<NodeAddress>,
     pub(super) conditions: Vec<Condition>,
-    pub(super) node_info: NodeInfo,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct NodeInfo {
-    pub(super) container_runtime_version: String,
-    pub(super) kubelet_version: String,
-    pub(super) os_image: String,
+    pub(super) node_info: NodeSystemInfo,
 }
 
 // ---- Events -------------------------------------------------------------------------------------

@@ -82,20 +82,14 @@ impl Known {
             }
         }
     }
-}
-
-/// What is said of one before the first answer.
-const ASKED_FOR: &str = "it is being asked for";
-
-impl Known {
-    fn asked_for() -> Self {
-        Self::Unread(ASKED_FOR.to_owned())
-    }
 
     fn is_asked_for(&self) -> bool {
         matches!(self, Self::Unread(reason) if reason == ASKED_FOR)
     }
 }
+
+/// What is said of one before the first answer.
+const ASKED_FOR: &str = "it is being asked for";
 
 /// All that are needed.
 pub struct Secrets {
@@ -217,7 +211,7 @@ impl Secrets {
             if self.refusal(key).is_some() || held.contains_key(key) {
                 continue;
             }
-            let (sender, known) = watch::channel(Known::asked_for());
+            let (sender, known) = watch::channel(Known::Unread(ASKED_FOR.to_owned()));
             let stop = CancellationToken::new();
             tokio::spawn(follow(client.clone(), key.clone(), sender, stop.clone()));
             held.insert(key.clone(), Held { known, stop });

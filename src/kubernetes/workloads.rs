@@ -354,14 +354,10 @@ fn printable_names(list: Vec<LocalObjectReference>) -> Box<[Box<str>]> {
 
 impl From<AccountObject> for Account {
     fn from(object: AccountObject) -> Self {
-        let AccountObject {
-            metadata,
-            image_pull_secrets,
-        } = object;
         Self {
-            namespace: printable(&metadata.namespace.unwrap_or_default()).into(),
-            name: printable(&metadata.name.unwrap_or_default()).into(),
-            pull_secrets: printable_names(image_pull_secrets),
+            namespace: printable(&object.metadata.namespace.unwrap_or_default()).into(),
+            name: printable(&object.metadata.name.unwrap_or_default()).into(),
+            pull_secrets: printable_names(object.image_pull_secrets),
         }
     }
 }

@@ -70,11 +70,11 @@ impl CredentialArgs {
     /// Reads the password, and which Secrets the service accounts name.
     pub(super) async fn prepare(&self, cluster: &ClusterArgs) -> Result<Credentials, Error> {
         let login = match &self.username {
-            Some(username) => Some(credentials::Login {
-                source: CredentialSource::CommandLine,
-                username: username.clone(),
-                password: credentials::password_from(io::stdin().lock())?,
-            }),
+            Some(username) => Some(LoadedSource::login(
+                CredentialSource::CommandLine,
+                username,
+                credentials::password_from(io::stdin().lock())?,
+            )),
             None => None,
         };
         let wants_cluster = !self.secret.is_empty() || !self.service_account.is_empty();

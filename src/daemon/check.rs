@@ -440,11 +440,8 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
         match password {
             Ok(password) => {
                 let path = path.display().to_string();
-                request.login = Some(credentials::Login {
-                    source: CredentialSource::PasswordFile { path },
-                    username: user.clone(),
-                    password,
-                });
+                let source = CredentialSource::PasswordFile { path };
+                request.login = Some(LoadedSource::login(source, user, password));
             }
             Err(reason) => sources.push(unreadable(path, &reason)),
         }

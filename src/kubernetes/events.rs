@@ -1,6 +1,7 @@
 //! Events about pods: those of the whole cluster, as they arrive (nothing of them is kept here), and those of one
 //! pod.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
@@ -50,11 +51,7 @@ impl From<EventObject> for Event {
         let series = object.series.unwrap_or_default();
         let count = object.count.unwrap_or(0).max(series.count.unwrap_or(0));
         Self {
-            container: object
-                .involved_object
-                .container()
-                .unwrap_or_default()
-                .to_owned(),
+            container: container(&object.involved_object).unwrap_or_default(),
             uid: object.metadata.uid.unwrap_or_default(),
             namespace: said(object.involved_object.namespace)
                 .or(object.metadata.namespace)
@@ -63,18 +60,24 @@ impl From<EventObject> for Event {
             node: said(object.source.host)
                 .or(said(instance))
                 .unwrap_or_default(),
+            is_warning: object.kind.as_deref() == Some("Warning"),
             reason: object.reason.unwrap_or_default(),
             message: object.message.unwrap_or_default(),
-            is_warning: object.kind.as_deref() == Some("Warning"),
             count: u64::try_from(count).unwrap_or(0).max(1),
             first: object.first_timestamp.or(object.event_time),
             last: object
                 .last_timestamp
-                .max(series.last_observed_time)
+                .max(series.last_observed_time.map(|at| at.0))
                 .max(object.event_time)
                 .or(object.metadata.creation_timestamp.map(|at| at.0)),
         }
     }
+}
+
+/// `spec.containers{app}`, `spec.initContainers{migrate}`.
+fn container(about: &ObjectReference) -> Option<String> {
+    let (_, rest) = about.field_path.as_deref()?.split_once('{')?;
+    rest.strip_suffix('}').map(str::to_owned)
 }
 
 /// Those of one pod; the API server keeps them for an hour.
@@ -82,14 +85,9 @@ impl From<EventObject> for Event {
 /// # Errors
 /// Why they can't be listed.
 pub async fn of_pod(client: &Client, pod: &Pod) -> Result<Vec<Event>, AskError> {
-    let mut events = Vec::new();
     let objects: Api<EventObject> = Api::namespaced(client.clone(), &pod.namespace);
     let fields = format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid);
-    ask::list(objects, ListParams::default().fields(&fields), |event| {
-        events.push(Event::from(event));
-    })
-    .await?;
-    Ok(events)
+    ask::all(objects, ListParams::default().fields(&fields)).await
 }
 
 /// Follows until told to stop.

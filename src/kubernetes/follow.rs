@@ -20,20 +20,11 @@ use super::client::told;
 use crate::model::text::printable;
 
 /// What is known of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct View<T> {
     /// By UID.
     pub objects: Arc<BTreeMap<String, Arc<T>>>,
     pub state: State,
-}
-
-impl<T> Clone for View<T> {
-    fn clone(&self) -> Self {
-        Self {
-            objects: Arc::clone(&self.objects),
-            state: self.state.clone(),
-        }
-    }
 }
 
 impl<T> View<T> {
@@ -47,15 +38,16 @@ impl<T> Default for View<T> {
     fn default() -> Self {
         Self {
             objects: Arc::default(),
-            state: State::Unknown,
+            state: State::default(),
         }
     }
 }
 
 /// How fresh that is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum State {
     /// There was no list yet.
+    #[default]
     Unknown,
     /// The API server tells of changes.
     Following,

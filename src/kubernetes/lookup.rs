@@ -9,7 +9,7 @@ use kube::{Api, Client};
 
 use super::ask::{self, AskError};
 use super::objects::{
-    AccountObject, CRON_JOBS, JOBS, PodObject, ResourceName, WorkloadObject, names,
+    AccountObject, CRON_JOBS, JOBS, PodObject, ResourceName, WorkloadObject, in_scope, names,
 };
 use crate::model::workload::ContainerKind;
 use crate::workload::pod::{ContainerState, Pod};
@@ -46,13 +46,8 @@ pub async fn annotations_of(
 
 /// Those with these labels.
 async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>, AskError> {
-    let mut found = Vec::new();
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
-    ask::list(pods, ListParams::default().labels(labels), |pod| {
-        found.push(Pod::from(pod));
-    })
-    .await?;
-    Ok(found)
+    ask::all(pods, ListParams::default().labels(labels)).await
 }
 
 /// All that have not ended, of a namespace or of all, as far as `keep` keeps them.
@@ -64,10 +59,7 @@ pub async fn pods_not_ended(
     namespace: Option<&str>,
     mut keep: impl FnMut(Pod),
 ) -> Result<bool, AskError> {
-    let pods: Api<PodObject> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let pods: Api<PodObject> = in_scope(client, namespace);
     let not_ended = "status.phase!=Succeeded,status.phase!=Failed";
     ask::list(pods, ListParams::default().fields(not_ended), |pod| {
         keep(Pod::from(pod));
@@ -183,12 +175,11 @@ fn not_running(pod: &Pod) -> Option<String> {
     if states.any(|state| *state == ContainerState::Running) {
         return None;
     }
-    let waits = pod.containers.iter().find_map(|one| one.waits());
-    Some(
-        waits
-            .map_or("it has not started", |said| &said.reason)
-            .to_owned(),
-    )
+    let waits = pod.containers.iter().find_map(|one| match &one.state {
+        ContainerState::Waiting(said) => Some(said.reason.clone()),
+        _ => None,
+    });
+    Some(waits.unwrap_or_else(|| "it has not started".to_owned()))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ fn state_of(status: &ContainerStatus) -> ContainerState {
     if let Some(waiting) = &state.waiting {
         return ContainerState::Waiting(Said {
             reason: waiting.reason.clone().unwrap_or_default(),
-            message: waiting.message.clone(),
+            message: waiting.message.clone().unwrap_or_default(),
         });
     }
     if state.terminated.is_some() {

@@ -43,6 +43,16 @@ pub struct Note {
     pub message: String,
 }
 
+impl Note {
+    /// Public: alerts and people look for it.
+    pub fn reason(&self) -> &'static str {
+        match self.cause {
+            Some(_) => "ImagePullDiagnosed",
+            None => "ImagePullResolved",
+        }
+    }
+}
+
 /// What became of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Published {
@@ -162,7 +172,7 @@ fn event(host: &str, note: &Note, now: Timestamp) -> Event {
             ..ObjectReference::default()
         },
         type_: Some(kind.to_owned()),
-        reason: Some(note.reason.to_owned()),
+        reason: Some(note.reason().to_owned()),
         message: Some(note.message.clone()),
         source: Some(EventSource {
             component: Some(COMPONENT.to_owned()),

@@ -16,6 +16,7 @@ use super::{Cluster, Finding, Listed, Looked, Read, Snapshot, Unknown};
 use crate::diagnose::level::Severity::{Critical, Info, Warning};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::workload::ContainerKind;
+use crate::pull_secret::secret;
 use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
 use crate::workload::spec::ContainerSpec;
 use crate::workload::spec::VolumeSpec;
@@ -124,7 +125,7 @@ impl World {
     }
 
     fn manifest(mut self, namespace: &str, name: &str, manifest: &Value) -> Self {
-        let looked = Looked::at(manifest.to_string().as_bytes()).unwrap();
+        let looked = Looked::at(&secret::of_manifest(manifest, "the cluster"));
         let read = Read::Content(Arc::new(looked));
         self.0.read.insert(key(namespace, name), read);
         self

@@ -17,7 +17,7 @@ use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
 use crate::model::step::Step;
 use crate::pull_secret::entry::Credential;
 use crate::registry::challenge::{self, Bearer};
-use crate::registry::token::{self, AfterPost, Form};
+use crate::registry::token::{self, Form};
 
 /// A token, ready to be sent.
 pub(super) struct Issued {
@@ -115,7 +115,7 @@ impl TokenClient<'_> {
                 return self.read(lines, &answer, Form::Post);
             }
             let has_username = !credential.login().0.is_empty();
-            if token::after_post(answer.status, has_username) == AfterPost::Fail {
+            if !token::falls_back_to_get(answer.status, has_username) {
                 return Err(refusal(&answer, lines));
             }
         }
@@ -137,7 +137,7 @@ impl TokenClient<'_> {
 
     fn read(&self, lines: &mut Lines<'_>, answer: &Answer, form: Form) -> Result<Issued, Stop> {
         let read = token::read(&answer.body, form, self.repository, &lines.scrub);
-        let (secret, grant) = read.map_err(Stop::Token)?;
+        let (secret, grant, lasts) = read.map_err(Stop::Token)?;
         lines.scrub.hide(&secret);
         let authorization = token::bearer_authorization(&secret).header();
         Ok(Issued {
@@ -146,7 +146,7 @@ impl TokenClient<'_> {
                 http_stop(HttpFault::malformed(reason))
             })?,
             grant,
-            lasts: token::expires_in(&answer.body).map(Duration::from_secs),
+            lasts: lasts.map(Duration::from_secs),
         })
     }
 

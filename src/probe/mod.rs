@@ -33,7 +33,7 @@ use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::text::joined;
 use crate::model::workload::PodUse;
 use crate::pull_secret::entry::Credential;
-use crate::redact::Scrubber;
+use crate::redact::{Scrubber, Secret};
 use crate::registry::manifest::Descriptor;
 use check::{Check, Effort};
 use edges::{Edges, Progress};
@@ -109,8 +109,8 @@ async fn pull_by(
             .settings
             .hosts(check.reference.domain(), &check.host(), &trust, rules);
     ask_nobody(&mut hosts, check, &clients);
-    for secret in clients.iter().flat_map(|client| &client.header_values) {
-        scrub.hide(secret);
+    for (_, value) in clients.iter().flat_map(|client| &client.headers) {
+        scrub.hide(&Secret::new(String::from_utf8_lossy(value.as_bytes())));
     }
     for login in clients.iter().filter_map(|client| client.login.as_ref()) {
         login.hide_in(&mut scrub);

@@ -187,7 +187,7 @@ fn vantage(
         unseen.push(Unseen::Proxy);
     }
     // Where containerd runs beside us, its roots and its resolver are those that are here.
-    let is_beside = network == NetworkView::Machine && containerd::start::is_seen();
+    let is_beside = network == NetworkView::Machine && containerd::start::started_here().is_some();
     if !is_beside {
         unseen.push(Unseen::NodeRoots);
     }

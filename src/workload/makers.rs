@@ -80,13 +80,13 @@ pub struct Image {
 impl Image {
     /// `None`: nobody is asked for it.
     pub fn of(kind: ContainerKind, container: &ContainerSpec) -> Option<Self> {
-        let (name, image) = (&container.name, &container.image);
+        let image = &container.image;
         if container.policy() == Some(PullPolicy::Never) || image.is_empty() {
             return None;
         }
         let reference: Option<Reference> = image.parse().ok();
         Some(Self {
-            container: printable(name).into(),
+            container: printable(&container.name).into(),
             kind,
             image: printable(image).into(),
             name: reference.map(|reference| reference.name().into()),

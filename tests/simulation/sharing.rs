@@ -15,7 +15,7 @@ use pullpath::daemon::schedule::budget::Reserved;
 use pullpath::daemon::schedule::clock::{Moment, hash, share};
 use pullpath::daemon::schedule::cooldown::{COOLDOWN, SHARED_COOLDOWN};
 use pullpath::daemon::schedule::timetable::{Due, Tier};
-use pullpath::kubernetes::lease::{Record, Seen, Standing};
+use pullpath::kubernetes::lease::{Record, Seen};
 use tokio::time::Instant;
 
 use super::{BEGIN, Figures, Node, REGISTRY, TEST, credential, heard_of_test};
@@ -265,9 +265,8 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
     let lease = own.group.lease.clone();
     let mut record = store.read(&lease);
     let seen = Seen::again(own.seen.get(&lease), &record, steady);
-    let standing = record.standing(&own.holder, &seen, steady);
+    let is_held = record.free_for(&own.holder, &seen, steady).is_err();
     own.seen.insert(lease, seen);
-    let is_held = matches!(standing, Standing::Held { .. });
     match slots::decide(&test.slot, record.note(NOTE), is_held, now) {
         Decision::Test => {
             record.take(&own.holder, LASTS, timestamp(now));

@@ -14,7 +14,7 @@ use crate::config;
 use crate::daemon::schedule::clock::Moment;
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::follow::State;
-use crate::kubernetes::lease::{LeaseError, Leases, Now, Record, Seen, Standing};
+use crate::kubernetes::lease::{LeaseError, Leases, Now, Record, Seen};
 
 /// A Lease lasts for so much longer than the check that it is held for may, so that whoever takes it
 /// over does not meet its end: requests to write it, and a little.
@@ -191,9 +191,9 @@ impl SharedLeases {
             seen.clear();
         }
         let known = Seen::again(seen.get(lease), record, now);
-        let standing = record.standing(&self.holder, &known, now);
+        let is_held = record.free_for(&self.holder, &known, now).is_err();
         seen.insert(lease.to_owned(), known);
-        matches!(standing, Standing::Held { .. })
+        is_held
     }
 
     /// Asks for a transfer test, and takes the Lease for it. One request where it is not allowed, two where it

@@ -440,7 +440,10 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         settings: Settings::load(&request, |_| None).unwrap(),
         trace: false,
         transfer_turn: Turn::new(()),
-        vantage: Vantage::new(NetworkView::Node, Vec::new(), String::new(), Vec::new()),
+        vantage: Vantage {
+            network: NetworkView::Node,
+            ..Vantage::default()
+        },
         netlink: None,
         wait: Duration::from_secs(2),
         known: Arc::new(KnownManifests::default()),
@@ -673,7 +676,7 @@ async fn layers_that_were_not_read_are_listed() {
         for layer in &report.verdict.unread {
             assert!(layer.read < layer.size, "{layer:?}");
         }
-        let text = text::render(&report, Style { color: false });
+        let text = text::render(&report, Style { color: false }, false);
         let says = text.contains("not read: 3 of 3 layers, 5.0 MiB;");
         assert_eq!(says, !full, "{text}");
     }

@@ -77,7 +77,13 @@ fn every_case_reads_as_reviewed() {
         let texts: Vec<String> = reports(&case)
             .reports
             .into_iter()
-            .map(|report| text::render(&Report::conclude(report.evidence), Style { color: false }))
+            .map(|report| {
+                text::render(
+                    &Report::conclude(report.evidence),
+                    Style { color: false },
+                    false,
+                )
+            })
             .collect();
         wrong.extend(unexpected(&case.join("expected.txt"), &texts.join("\n")));
     }

@@ -307,7 +307,7 @@ async fn the_text_on_a_pipe_has_no_colour_unless_asked_for_and_a_report_survives
     let world = World::healthy().await;
     let outcome = probe(&world).await;
     assert!(!outcome.text().contains('\x1b'));
-    assert!(text::render(outcome.report(), Style { color: true }).contains("\x1b[32m"));
+    assert!(text::render(outcome.report(), Style { color: true }, false).contains("\x1b[32m"));
     let again: Document =
         serde_json::from_str(&serde_json::to_string(&outcome.document).unwrap()).unwrap();
     assert_eq!(again, outcome.document);

@@ -222,7 +222,7 @@ impl Lab {
         let stderr = String::from_utf8(output.stderr).unwrap();
         let document: Document = serde_json::from_str(&stdout)
             .unwrap_or_else(|error| panic!("{}: {error}: {stdout}{stderr}", case.name));
-        let text = text::render(&document.reports[0], Style { color: false });
+        let text = text::render(&document.reports[0], Style { color: false }, false);
         for face in [&stdout, &stderr, &text] {
             assert!(!face.contains(HEADER), "a secret got out:\n{face}");
         }
@@ -857,7 +857,7 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
     let all = format!(
         "\n=== {}\n{said}\ncontainerd asked {theirs:#?}\nwe asked {ours:#?}\n{}",
         case.name,
-        text::render(report, Style { color: false })
+        text::render(report, Style { color: false }, false)
     );
 
     // The host behind a mirror that serves is asked once, which no pull does.
@@ -965,7 +965,7 @@ fn the_registry_behind_a_mirror_is_asked_once_and_decides_nothing() {
         let settings = ["--hosts-dir", folder.to_str().unwrap()];
         let (code, document, ours) = lab.pullpath_as("containerd://2.1.9", case, settings);
         let report = document.reports.into_iter().next().unwrap();
-        let text = text::render(&report, Style { color: false });
+        let text = text::render(&report, Style { color: false }, false);
         assert_eq!(
             (code, report.verdict.pull),
             (0, Pull::WouldSucceed),

@@ -445,7 +445,7 @@ async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
     let metrics = Metrics::parse(&text);
     for family in FAMILIES {
         if let Some(kind) = metrics.types.get(family.name) {
-            assert_eq!(kind, family.kind.as_str(), "{}", family.name);
+            assert_eq!(kind, family.kind, "{}", family.name);
         }
     }
     // What this world can't show: no credential says when it ends, no cap, no limit of processors,

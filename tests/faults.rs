@@ -785,7 +785,7 @@ async fn the_ways_of_a_token_service_all_lead_to_a_token() {
             world.tokens.knobs().get = fields;
             let outcome = probe(&world).await;
             outcome.is_quiet();
-            let attempt = outcome.report().evidence.accepted().unwrap().clone();
+            let attempt = outcome.report().evidence.walk.accepted().unwrap().clone();
             let methods: Vec<&str> = attempt
                 .exchanges
                 .iter()
@@ -810,6 +810,7 @@ async fn basic_head_405_open_ping_and_closing_servers_are_all_walked() {
         outcome
             .report()
             .evidence
+            .walk
             .accepted()
             .unwrap()
             .head

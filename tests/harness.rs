@@ -181,7 +181,7 @@ impl Outcome {
 
     /// The text that the same run would have printed for a person.
     pub fn text(&self) -> String {
-        text::render(self.report(), Style { color: false })
+        text::render(self.report(), Style { color: false }, false)
     }
 
     /// The cause is a finding that the reader sees, of this severity, under this verdict.

@@ -80,7 +80,7 @@ async fn images_of_this_node_s_pods_are_watched_and_only_theirs() {
     {
         assert_eq!(
             metrics.types.get(family.name).map(String::as_str),
-            Some(family.kind.as_str())
+            Some(family.kind)
         );
     }
 

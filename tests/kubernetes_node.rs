@@ -361,7 +361,7 @@ fn are_as_documented(metrics: &Metrics, start: &str) {
         .filter(|family| family.name.starts_with(start));
     for family in of_start {
         let kind = metrics.types.get(family.name).map(String::as_str);
-        assert_eq!(kind, Some(family.kind.as_str()), "{}", family.name);
+        assert_eq!(kind, Some(family.kind), "{}", family.name);
     }
 }
 

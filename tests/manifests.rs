@@ -56,7 +56,13 @@ async fn the_deployment_of_cces_documentation_would_pull() {
         evidence.reference.to_string(),
         "www.example.com/janedoe/awesomeapp:v1"
     );
-    let credential = evidence.accepted().unwrap().credential.as_ref().unwrap();
+    let credential = evidence
+        .walk
+        .accepted()
+        .unwrap()
+        .credential
+        .as_ref()
+        .unwrap();
     assert_eq!(
         credential.to_string(),
         "secret default/test key 'www.example.com'"

@@ -33,7 +33,7 @@ impl Outcome {
     }
 
     fn text(&self) -> String {
-        text::render(&self.document.reports[0], Style { color: false })
+        text::render(&self.document.reports[0], Style { color: false }, false)
     }
 
     /// One finding, and the pull would fail.

@@ -221,7 +221,7 @@ impl<'a> Probe<'a> {
 
 impl Outcome {
     fn text(&self) -> String {
-        text::render_why(&self.report, Style { color: false })
+        text::render(&self.report, Style { color: false }, true)
     }
 
     fn leg(&self, role: Role) -> &LegPath {

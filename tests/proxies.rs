@@ -175,7 +175,7 @@ impl Outcome {
     }
 
     fn text(&self) -> String {
-        text::render(self.report(), Style { color: false })
+        text::render(self.report(), Style { color: false }, false)
     }
 
     fn codes(&self) -> Vec<&'static str> {

@@ -219,7 +219,7 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     for family in FAMILIES.iter().filter(of_pulls) {
         assert_eq!(
             metrics.types.get(family.name).map(String::as_str),
-            Some(family.kind.as_str()),
+            Some(family.kind),
             "{}",
             family.name
         );

@@ -51,7 +51,7 @@ fn families() -> BTreeMap<String, BTreeSet<&'static str>> {
     let daemon = pullpath::daemon::http::metrics::FAMILIES.iter();
     for family in daemon.chain(pullpath::cluster::metrics::FAMILIES) {
         let labels: BTreeSet<&str> = family.labels.iter().copied().chain(of_scrape).collect();
-        if family.kind.as_str() == "histogram" {
+        if family.kind == "histogram" {
             for part in ["bucket", "sum", "count"] {
                 let more = (part == "bucket").then_some("le");
                 let labels = labels.iter().copied().chain(more).collect();

@@ -348,7 +348,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
         }
         let types = daemons.iter().map(|daemon| daemon.metrics().types);
         let mut types = types.filter_map(|types| types.get(family.name).cloned());
-        assert_eq!(types.next().as_deref(), Some(family.kind.as_str()));
+        assert_eq!(types.next().as_deref(), Some(family.kind));
     }
 
     // Somebody else holds the Lease, and does not let go: nobody tests.

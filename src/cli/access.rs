@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use kube::Client;
-use serde::Serialize;
 
 use super::args::duration;
 use super::error::Error;
 use crate::kubernetes::client::connect;
-use crate::model::workload::is_name;
+use crate::model::workload::{Namespaced, is_name};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cluster")]
@@ -50,19 +49,6 @@ pub(super) struct DaemonArgs {
     /// The longest wait for the answer of one node
     #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration)]
     pub(super) node_timeout: Duration,
-}
-
-/// `shop/pull`.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub(super) struct Namespaced {
-    pub(super) namespace: String,
-    pub(super) name: String,
-}
-
-impl std::fmt::Display for Namespaced {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
 }
 
 /// Reads `NAMESPACE/NAME`.

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use kube::Client;
 
-use super::access::{ClusterArgs, Namespaced, namespaced};
+use super::access::{ClusterArgs, namespaced};
 use super::error::Error;
 use crate::credentials;
 use crate::kubernetes::lookup;
-use crate::kubernetes::secrets::{self, Known, SecretKey};
+use crate::kubernetes::secrets::{self, SecretKey};
 use crate::model::credential::CredentialSource;
 use crate::model::reference::Reference;
-use crate::model::workload::{Found, SecretAsked};
+use crate::model::workload::{Found, Namespaced, SecretAsked};
 use crate::pull_secret::keyring::LoadedSource;
 
 #[derive(Args, Debug)]
@@ -70,11 +70,11 @@ impl CredentialArgs {
     /// Reads the password, and which Secrets the service accounts name.
     pub(super) async fn prepare(&self, cluster: &ClusterArgs) -> Result<Credentials, Error> {
         let login = match &self.username {
-            Some(username) => Some(credentials::Login {
-                source: CredentialSource::CommandLine,
-                username: username.clone(),
-                password: credentials::password_from(io::stdin().lock())?,
-            }),
+            Some(username) => Some(LoadedSource::login(
+                CredentialSource::CommandLine,
+                username,
+                credentials::password_from(io::stdin().lock())?,
+            )),
             None => None,
         };
         let wants_cluster = !self.secret.is_empty() || !self.service_account.is_empty();
@@ -119,9 +119,10 @@ impl CredentialArgs {
         for account in &self.service_account {
             let names = lookup::pull_secrets_of(client, &account.namespace, &account.name)
                 .await
-                .map_err(|source| Error::Ask {
-                    what: format!("read ServiceAccount {account}, given with --service-account"),
-                    source,
+                .map_err(|error| {
+                    Error::Told(format!(
+                        "can't read ServiceAccount {account}, given with --service-account: {error}"
+                    ))
                 })?;
             for name in names {
                 add(&account.namespace, &name, Some(&account.name));
@@ -141,11 +142,8 @@ impl Credentials {
         for asked in &self.asked {
             let known = secrets::fetch(client, &asked.key).await;
             let (sources, mut found) = known.sources(&asked.key);
-            if matches!(known, Known::Absent) {
-                let elsewhere = secrets::namespaces_with(client, &asked.key.name).await;
-                if let Some(namespaces) = elsewhere.filter(|list| !list.is_empty()) {
-                    found = Found::Elsewhere { namespaces };
-                }
+            if found == Found::Absent {
+                found = secrets::absent(client, &asked.key.name).await;
             }
             of_cluster.sources.extend(sources);
             of_cluster.asked.push(SecretAsked {

@@ -149,9 +149,9 @@ impl Ground {
         })?;
         let place = Place::load(&config.network, wait, &settings)?;
         let edges = Edges {
-            resolver: place.resolver.clone(),
+            resolver: place.means.resolver.clone(),
             overrides: network.resolve.clone(),
-            families: place.families,
+            families: place.means.families,
             trust: place.trust.clone(),
             vantage: place.vantage(&settings),
             settings,
@@ -190,7 +190,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Error::Runtime)
+        .map_err(|error| Error::Told(format!("can't start: {error}")))
 }
 
 fn override_of(text: &str) -> Result<Override, String> {

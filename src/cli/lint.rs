@@ -1,17 +1,16 @@
 //! `pullpath lint`: workloads of a cluster, looked at before anybody pulls.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
+use super::access::ClusterArgs;
 use super::args::long_duration;
 use super::error::Error;
 use super::ground::runtime;
 use super::output::{FAILURE, Printing, SUCCESS};
-use crate::kubernetes::client::connect;
 use crate::kubernetes::secrets::Access;
 use crate::kubernetes::workloads::Scope;
 use crate::lint::follow::look;
@@ -35,14 +34,6 @@ pub(super) struct LintArgs {
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 
-    /// Another kubeconfig than that of KUBECONFIG, of this pod, or ~/.kube/config
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// Another context than the kubeconfig's current one
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-
     /// Which Secrets are read, to tell which are missing and whether they fit
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = Secrets::Discovered)]
     secrets: Secrets,
@@ -53,6 +44,9 @@ pub(super) struct LintArgs {
 
     #[command(flatten)]
     printing: Printing,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -65,7 +59,7 @@ enum Secrets {
 
 pub(super) fn run(args: &LintArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let snapshot = runtime()?.block_on(async {
-        let client = connect(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+        let client = args.cluster.connect().await?;
         let namespaces = match (args.all_namespaces, args.namespace.is_empty()) {
             (true, _) => Vec::new(),
             (false, true) => vec![client.default_namespace().to_owned()],
@@ -81,9 +75,11 @@ pub(super) fn run(args: &LintArgs, out: &mut dyn Write) -> Result<u8, Error> {
         };
         tokio::time::timeout(args.timeout, look(client, &scope, access))
             .await
-            .map_err(|_| Error::Slow {
-                flag: "--timeout",
-                seconds: args.timeout.as_secs(),
+            .map_err(|_| {
+                Error::Told(format!(
+                    "the API server has not told all within {} s; allow more with --timeout",
+                    args.timeout.as_secs()
+                ))
             })?
             .map_err(Error::from)
     })?;

@@ -172,12 +172,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
             code: Some(code), ..
         } => match code.parse::<Cause>() {
             Ok(cause) => explain::explain(cause),
-            Err(_) => {
-                return Err(Error::NoSuchCause {
-                    nearest: nearest(&code),
-                    code,
-                });
-            }
+            Err(_) => return Err(no_such_cause(&code)),
         },
         Command::Run(args) => return run::run(*args),
         Command::Cluster(args) => return cluster::run(*args),
@@ -201,16 +196,24 @@ fn all_metrics() -> String {
     metrics::markdown() + &crate::cluster::metrics::markdown()
 }
 
-/// Codes that share the most with a mistyped one: same beginning, or one holds the other.
-fn nearest(code: &str) -> Vec<&'static str> {
-    let code = code.to_ascii_lowercase().replace('-', "_");
+/// With the codes that share the most with a mistyped one: same beginning, or one holds the other.
+fn no_such_cause(given: &str) -> Error {
+    let code = given.to_ascii_lowercase().replace('-', "_");
     let stem: String = code.chars().take(4).collect();
-    Cause::ALL
+    let nearest: Vec<&str> = Cause::ALL
         .iter()
         .map(|cause| cause.code())
         .filter(|known| known.contains(&code) || (stem.len() == 4 && known.starts_with(&stem)))
         .take(6)
-        .collect()
+        .collect();
+    let near = if nearest.is_empty() {
+        String::new()
+    } else {
+        format!("; near it are {}", nearest.join(", "))
+    };
+    Error::Told(format!(
+        "no cause has the code '{given}'{near}; `pullpath explain` lists all"
+    ))
 }
 
 #[cfg(test)]

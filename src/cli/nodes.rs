@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::access::{ClusterArgs, DaemonArgs};
-use super::credential::CredentialArgs;
+use super::access::DaemonArgs;
 use super::error::Error;
+use super::ground::CheckArgs;
 use super::output::{Printing, status};
 use super::remote::{self, Question, Tier};
 use super::tasks::in_order;
@@ -36,7 +36,7 @@ const ABOUT: Duration = Duration::from_secs(10);
 const MOST: usize = 1000;
 
 /// Everything that says how one walks from here says nothing of a node.
-const OF_HERE: [&str; 28] = [
+const OF_HERE: [&str; 18] = [
     "filename",
     "platform",
     "trace",
@@ -49,21 +49,11 @@ const OF_HERE: [&str; 28] = [
     "secret_file",
     "docker_config",
     "username",
-    "hosts_dir",
-    "containerd_config",
-    "runtime",
+    "ContainerdArgs",
     "kubelet_version",
-    "proxy_from",
     "compare_direct",
-    "plain_http",
-    "resolve",
-    "config",
-    "ca_file",
-    "nameserver",
-    "resolv_conf",
-    "hosts_file",
-    "ipv4",
-    "ipv6",
+    "NetworkArgs",
+    "PlaceArgs",
     "timeout",
 ];
 
@@ -93,24 +83,22 @@ pub(super) struct Wish<'a> {
     pub(super) references: &'a [Reference],
     pub(super) tier: Tier,
     pub(super) nodes: &'a NodeArgs,
-    pub(super) credentials: &'a CredentialArgs,
-    pub(super) cluster: &'a ClusterArgs,
+    pub(super) check: &'a CheckArgs,
     pub(super) printing: Printing,
     pub(super) why: bool,
 }
 
 /// Asks the nodes and prints what came of it.
 pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Error> {
-    let client = wish.cluster.connect().await?;
+    let client = wish.check.cluster.connect().await?;
     let daemon = &wish.nodes.daemon;
     let namespace = &daemon.pullpath_namespace;
     let secrets = secrets(wish, &client).await?;
-    let daemons = lookup::daemons(&client, namespace)
-        .await
-        .map_err(|source| Error::Ask {
-            what: format!("list the daemons (pods) of namespace {namespace}"),
-            source,
-        })?;
+    let daemons = lookup::daemons(&client, namespace).await.map_err(|error| {
+        Error::Told(format!(
+            "can't list the daemons (pods) of namespace {namespace}: {error}"
+        ))
+    })?;
     let known = match node::all(&client).await {
         Ok(nodes) => Some(nodes),
         Err(error) => {
@@ -168,13 +156,13 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Erro
 
 /// Their names, which are of one namespace, as those of a pod are.
 async fn secrets(wish: &Wish<'_>, client: &kube::Client) -> Result<Option<SecretRefs>, Error> {
-    let asked = wish.credentials.asked(client).await?;
+    let asked = wish.check.credentials.asked(client).await?;
     let Some(first) = asked.first() else {
         return Ok(None);
     };
     let namespace = first.key.namespace.clone();
     if let Some(other) = asked.iter().find(|one| one.key.namespace != namespace) {
-        return Err(Error::Usage(format!(
+        return Err(Error::Told(format!(
             "the Secrets are of two namespaces, {namespace} and {}; a pod's are of its own, so name those of one",
             other.key.namespace
         )));
@@ -193,7 +181,7 @@ struct Wanted {
 
 fn wanted(args: &NodeArgs, daemons: Vec<DaemonPod>, namespace: &str) -> Result<Vec<Wanted>, Error> {
     if daemons.is_empty() {
-        return Err(Error::Usage(format!(
+        return Err(Error::Told(format!(
             "there is no daemon of Pullpath in namespace {namespace} (pods with {DAEMON_LABELS}); name its namespace by --pullpath-namespace, or install it"
         )));
     }
@@ -273,10 +261,8 @@ async fn ask(
             Ok(admin) => remote::check(admin, question, wait).await,
             Err(failure) => Err(failure.clone()),
         };
-        answers.answers.push(match answer {
-            Ok(report) => NodeAnswer::report(report),
-            Err(failure) => NodeAnswer::failure(&question.image, failure),
-        });
+        let answer = NodeAnswer::of(&question.image, answer);
+        answers.answers.push(answer);
     }
     answers
 }

@@ -77,10 +77,11 @@ impl Printing {
         why: bool,
         out: &mut dyn Write,
     ) -> Result<u8, Error> {
-        let render = if why { text::render_why } else { text::render };
         let all = |document: &Document, style| {
             let reports = document.reports.iter();
-            let reports: Vec<String> = reports.map(|report| render(report, style)).collect();
+            let reports: Vec<String> = reports
+                .map(|report| text::render(report, style, why))
+                .collect();
             reports.join("\n")
         };
         self.print(document, all, out)?;

@@ -23,7 +23,7 @@ pub(super) struct PlaceArgs {
     ca_file: Vec<PathBuf>,
 
     /// Ask this name server instead of those of resolv.conf; repeatable
-    #[arg(long, value_name = "IP[:PORT]", value_parser = nameserver)]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = resolv::parse_nameserver)]
     nameserver: Vec<SocketAddr>,
 
     /// The resolver's settings, for instance the node's own file mounted into a pod [default: /etc/resolv.conf]
@@ -73,15 +73,8 @@ impl PlaceArgs {
 
 pub(super) fn read_config(path: &Path) -> Result<Config, Error> {
     let shown = input::shown(path);
-    let failed = |reason: String| Error::Config {
-        path: shown.clone(),
-        reason,
-    };
+    let failed = |reason: String| Error::Told(format!("{shown}, given with --config: {reason}"));
     let bytes = input::read(path, MAX_CONFIG).map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| failed("it is no UTF-8".to_owned()))?;
     Config::parse(&text).map_err(|error| failed(error.to_string()))
-}
-
-fn nameserver(text: &str) -> Result<SocketAddr, String> {
-    resolv::parse_nameserver(text).map_err(|error| error.to_string())
 }

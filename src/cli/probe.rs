@@ -16,7 +16,7 @@ use super::error::Error;
 use super::ground::{CheckArgs, runtime};
 use super::input;
 use super::nodes::{self, NodeArgs};
-use super::output::{Output, Printing, When, pretty_json};
+use super::output::{Printing, pretty_json};
 use super::progress::ProgressLine;
 use super::remote::Tier;
 use super::service;
@@ -56,9 +56,8 @@ pub(super) struct Probe {
     #[arg(short, long, value_name = "FILE")]
     filename: Vec<PathBuf>,
 
-    /// How to print the result
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    #[command(flatten)]
+    printing: Printing,
 
     /// The longest wait for any single answer from the network
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -67,10 +66,6 @@ pub(super) struct Probe {
     /// Say more about what is done, on standard error; twice for still more
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
-
-    /// When to colour the text
-    #[arg(long, value_enum, default_value_t = When::Auto)]
-    color: When,
 
     /// Show every HTTP exchange too, with secrets masked: what a bug report wants
     #[arg(long)]
@@ -159,7 +154,10 @@ impl TransferArgs {
             None | Some(TransferMode::Off) if hops => Ok(Tier::Path),
             None | Some(TransferMode::Off) => Ok(Tier::Reach),
             Some(TransferMode::Auto) => Ok(Tier::Transfer),
-            Some(TransferMode::Full) => Err(Error::FullOnNodes),
+            Some(TransferMode::Full) => Err(Error::Told(
+                "a node's daemon reads no whole image (--transfer full); its budgets hold: --transfer auto measures the rate within them"
+                    .to_owned(),
+            )),
         }
     }
 }
@@ -189,17 +187,13 @@ fn size(text: &str) -> Result<Bytes, String> {
 pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
     start_logging(args.verbose);
     let runtime = runtime()?;
-    let printing = Printing {
-        output: args.output,
-        color: args.color,
-    };
+    let printing = args.printing;
     if args.nodes.is_wished() {
         let wish = nodes::Wish {
             references: &args.references,
             tier: args.transfer.tier(args.hops)?,
             nodes: &args.nodes,
-            credentials: &args.check.credentials,
-            cluster: &args.check.cluster,
+            check: &args.check,
             printing,
             why: args.why,
         };
@@ -223,7 +217,7 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
 fn save(report: &Report, folder: &Path) -> Result<(), Error> {
     let failed = |path: &Path| {
         let path = path.to_string_lossy().into_owned();
-        move |source| Error::Save { path, source }
+        move |error| Error::Told(format!("can't save the report to {path}: {error}"))
     };
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
     let reference = report.evidence.reference.to_string();
@@ -325,7 +319,7 @@ async fn wishes(
     if args.check.credentials.password_stdin
         && args.filename.iter().any(|path| input::is_stdin(path))
     {
-        return Err(Error::Manifest(
+        return Err(Error::Told(
             "standard input can't be both the manifest (-f -) and the password (--password-stdin); give the manifest as a file"
                 .to_owned(),
         ));
@@ -333,7 +327,7 @@ async fn wishes(
     for path in &args.filename {
         let shown = input::shown(path);
         let bytes = input::read(path, MAX_MANIFEST).map_err(|error| {
-            Error::Manifest(format!(
+            Error::Told(format!(
                 "cannot read {shown}, given with --filename: {error}"
             ))
         })?;
@@ -342,31 +336,29 @@ async fn wishes(
             .into_iter()
             .filter(|s| matches!(&s.source, CredentialSource::SecretFile { name, .. } if !name.is_empty()))
             .collect();
-        for workload in workload::read(&bytes, &shown).map_err(Error::Manifest)? {
-            for (reference, mut pod) in workload.uses().map_err(Error::Manifest)? {
-                let same = wishes.iter_mut().find(|wish| {
-                    wish.reference == reference
-                        && wish.pods.first().is_some_and(|first| {
-                            first.path == pod.path
-                                && first.namespace == pod.namespace
-                                && first.pull_secrets == pod.pull_secrets
-                        })
-                });
-                if let Some(wish) = same {
-                    pod.secrets.clone_from(&wish.pods[0].secrets);
-                    wish.pods.push(pod);
-                    continue;
-                }
-                let mut given = credentials.load(of_cluster, &reference, true).await?;
-                given.extend(beside.iter().cloned());
-                let (sources, sought) = credentials::for_pod(&given, &pod);
-                pod.secrets = sought;
-                wishes.push(Wish {
-                    reference,
-                    pods: vec![pod],
-                    sources,
-                });
+        for (reference, mut pod) in workload::read(&bytes, &shown).map_err(Error::Told)? {
+            let same = wishes.iter_mut().find(|wish| {
+                wish.reference == reference
+                    && wish.pods.first().is_some_and(|first| {
+                        first.path == pod.path
+                            && first.namespace == pod.namespace
+                            && first.pull_secrets == pod.pull_secrets
+                    })
+            });
+            if let Some(wish) = same {
+                pod.secrets.clone_from(&wish.pods[0].secrets);
+                wish.pods.push(pod);
+                continue;
             }
+            let mut given = credentials.load(of_cluster, &reference, true).await?;
+            given.extend(beside.iter().cloned());
+            let (sources, sought) = credentials::for_pod(&given, &pod);
+            pod.secrets = sought;
+            wishes.push(Wish {
+                reference,
+                pods: vec![pod],
+                sources,
+            });
         }
     }
     Ok(wishes)

@@ -4,28 +4,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Method;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::access::Namespaced;
+pub(super) use crate::daemon::on_demand::Question;
 pub(super) use crate::daemon::schedule::timetable::Tier;
 use crate::kubernetes::forward::{Admin, Answer, ForwardError};
 use crate::model::text::{clean, printable};
-use crate::model::workload::SecretRefs;
 use crate::report::nodes::{FailureKind, NodeFailure};
 use crate::report::{Document, Report, SCHEMA_VERSION};
 
 /// A daemon that is at another check has ended it after some seconds, and at most after a minute.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
-
-/// What is asked; of Secrets the names alone travel.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Question {
-    pub(super) image: String,
-    pub(super) pod: Option<Namespaced>,
-    pub(super) secrets: Option<SecretRefs>,
-    pub(super) tier: Tier,
-}
 
 /// The daemon's version, as far as it tells.
 pub(super) async fn version(admin: &Admin, wait: Duration) -> Result<Option<String>, NodeFailure> {
@@ -77,23 +67,20 @@ fn failure(kind: FailureKind, reason: impl Into<String>) -> NodeFailure {
 }
 
 fn of_forward(error: &ForwardError, admin: &Admin) -> NodeFailure {
-    let kind = match error {
-        ForwardError::Forbidden(_) => FailureKind::Forbidden,
-        ForwardError::Silent(_) => FailureKind::Silent,
-        ForwardError::NoDaemon { .. } => FailureKind::NoListener,
-        ForwardError::PodGone(_) | ForwardError::Failed(_) | ForwardError::TooLong => {
-            FailureKind::Failed
+    let (kind, todo) = match error {
+        ForwardError::Forbidden(_) => {
+            let namespace = &admin.namespace;
+            let todo = "; it needs get and create of pods/portforward in namespace ";
+            (FailureKind::Forbidden, format!("{todo}{namespace}"))
         }
-    };
-    let todo = match error {
-        ForwardError::Forbidden(_) => format!(
-            "; it needs get and create of pods/portforward in namespace {}",
-            admin.namespace
-        ),
         ForwardError::NoDaemon { .. } => {
-            "; is it the port of its admin_listen (--admin-port)?".to_owned()
+            let todo = "; is it the port of its admin_listen (--admin-port)?";
+            (FailureKind::NoListener, todo.to_owned())
         }
-        _ => String::new(),
+        ForwardError::Silent(_) => (FailureKind::Silent, String::new()),
+        ForwardError::PodGone(_) | ForwardError::Failed(_) | ForwardError::TooLong => {
+            (FailureKind::Failed, String::new())
+        }
     };
     failure(kind, format!("{error}{todo}"))
 }
@@ -194,6 +181,7 @@ fn make_harmless(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::workload::SecretRefs;
 
     fn answer(status: u16, body: &str) -> Answer {
         Answer {

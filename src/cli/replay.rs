@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::error::{Error, ReplayError};
+use super::error::Error;
 use super::input;
 use super::output::Printing;
 use super::remote::{harmless, version_of};
@@ -38,36 +38,34 @@ pub(super) fn run(args: &Replay, out: &mut dyn Write) -> Result<u8, Error> {
     args.printing.print_reports(&document, args.why, out)
 }
 
-fn read(path: &Path) -> Result<Vec<Report>, ReplayError> {
-    let shown = || input::shown(path);
-    let bytes = input::read(path, MAX_FILE).map_err(|source| ReplayError::Read {
-        path: shown(),
-        source,
-    })?;
-    // The version first: a later form may not be readable at all.
-    let no_report = |error: serde_json::Error| ReplayError::NoReport {
-        path: shown(),
-        line: error.line(),
-        column: error.column(),
+fn read(path: &Path) -> Result<Vec<Report>, Error> {
+    let shown = input::shown(path);
+    let wrong = |why: String| Error::Told(format!("{shown} {why}"));
+    let bytes = input::read(path, MAX_FILE)
+        .map_err(|error| Error::Told(format!("cannot read {shown}: {error}")))?;
+    let no_report = |error: serde_json::Error| {
+        let told = error.to_string();
         // The place is told apart.
-        reason: printable(
-            error
-                .to_string()
-                .split(" at line ")
-                .next()
-                .unwrap_or_default(),
-        ),
+        let reason = told.split(" at line ").next().unwrap_or_default();
+        wrong(format!(
+            "is no report of pullpath, at line {} column {}: {}; give what `probe -o json` printed",
+            error.line(),
+            error.column(),
+            printable(reason)
+        ))
     };
+    // The version first: a later form may not be readable at all.
     let found = version_of(&bytes).map_err(no_report)?;
     if found != SCHEMA_VERSION {
-        let path = shown();
-        return Err(ReplayError::Version { path, found });
+        return Err(wrong(format!(
+            "has schema_version {found}, and this version reads {SCHEMA_VERSION}; replay it with the pullpath that wrote it"
+        )));
     }
     // As it stands first: an error names its line.
     let _: Document = serde_json::from_slice(&bytes).map_err(no_report)?;
     let document = harmless(&bytes).map_err(no_report)?;
     if document.reports.is_empty() {
-        return Err(ReplayError::Empty { path: shown() });
+        return Err(wrong("holds no report".to_owned()));
     }
     Ok(document.reports)
 }

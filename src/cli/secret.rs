@@ -54,7 +54,7 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
     for path in &args.files {
         let shown = input::shown(path);
         let bytes = input::read(path, MAX_FILE)
-            .map_err(|error| Error::Manifest(format!("cannot read {shown}: {error}")))?;
+            .map_err(|error| Error::Told(format!("cannot read {shown}: {error}")))?;
         for source in secret::read(&bytes, &shown) {
             // A file without any Secret is told as a nameless one with a problem.
             unread |= matches!(

@@ -23,10 +23,11 @@ pub(super) async fn bind(address: ListenAddress, flag: &'static str) -> Result<T
         let of_v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.0.port())).await;
         bound = of_v4.or(bound);
     }
-    bound.map_err(|source| Error::Listen {
-        flag,
-        address: address.0,
-        source,
+    bound.map_err(|error| {
+        Error::Told(format!(
+            "can't listen at {}, given with {flag} or in the configuration: {error}",
+            address.0
+        ))
     })
 }
 

@@ -142,11 +142,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
         eip: eip_of(check.pod_eip().as_ref(), args.require_eip),
         report,
     };
-    print(&document, args, out)
-}
-
-fn print(document: &WaitDocument, args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
-    args.printing.print(document, render_wait, out)?;
+    args.printing.print(&document, render_wait, out)?;
     let pull = document.report.as_ref().map(|report| report.verdict.pull);
     Ok(match (document.is_open, document.eip.is_missing(), pull) {
         (true, ..) => SUCCESS,

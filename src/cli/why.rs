@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use kube::Client;
 
-use super::access::{ClusterArgs, DaemonArgs, Namespaced};
+use super::access::{ClusterArgs, DaemonArgs};
 use super::error::Error;
 use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
 use super::nodes::pod_of;
@@ -28,7 +28,9 @@ use crate::kubernetes::secrets::{self, SecretKey};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
-use crate::model::workload::{Found, PodUse, PullPolicy, SecretRefs, SecretSought, is_name};
+use crate::model::workload::{
+    Found, Namespaced, PodUse, PullPolicy, SecretRefs, SecretSought, is_name,
+};
 use crate::probe;
 use crate::probe::check::{Check, Effort};
 use crate::probe::edges::Unwatched;
@@ -40,7 +42,8 @@ use crate::report::nodes::{FailureKind, NodeFailure};
 use crate::report::why::{
     KubeletWord, Meaning, WhyCheck, WhyDocument, WhyImage, WhyOther, WhyPod, WhySecret, render,
 };
-use crate::workload::stuck::{self, ContainerState, EventSeen, ImageWait, ImageWhy, PodSeen, Wait};
+use crate::workload::pod::{ContainerState, Event, Pod, Said};
+use crate::workload::stuck::{self, ImageWait, ImageWhy, Wait};
 
 /// Questions to the API server at the same time.
 const AT_ONCE: usize = 8;
@@ -170,14 +173,11 @@ async fn ask(args: &WhyArgs) -> Result<WhyDocument, Error> {
 
 // ---- which pods ---------------------------------------------------------------------------------
 
-async fn pods(
-    args: &WhyArgs,
-    client: &Client,
-    notes: &mut Vec<String>,
-) -> Result<Vec<PodSeen>, Error> {
+async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Result<Vec<Pod>, Error> {
     let namespace = args.namespace.as_deref();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace());
-    let failed = |what: String| move |source| Error::Ask { what, source };
+    let failed =
+        |what: String| move |error: AskError| Error::Told(format!("can't {what}: {error}"));
     match &args.target {
         Some(Target::Pod(name)) => {
             let pod = lookup::pod(client, namespace, name)
@@ -232,7 +232,7 @@ async fn pods(
 }
 
 /// Something in it does not run.
-fn may_wait(pod: &PodSeen) -> bool {
+fn may_wait(pod: &Pod) -> bool {
     let waits = |state: &ContainerState| {
         matches!(state, ContainerState::Waiting(_) | ContainerState::Untold)
     };
@@ -245,13 +245,13 @@ fn may_wait(pod: &PodSeen) -> bool {
 
 /// A pod, and its Events where they can be read.
 struct Seen {
-    pod: PodSeen,
-    events: Option<Vec<EventSeen>>,
+    pod: Pod,
+    events: Option<Vec<Event>>,
 }
 
 async fn with_events(
     client: &Client,
-    pods: Vec<PodSeen>,
+    pods: Vec<Pod>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Seen>, Error> {
     let asking = pods.into_iter().map(|pod| {
@@ -313,18 +313,15 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
                     }
                 }
                 Wait::Sandbox { message } => {
-                    let reason = "FailedCreatePodSandBox";
-                    sorted.others.push(other(pod, None, reason, &message, true));
+                    let reason = "FailedCreatePodSandBox".to_owned();
+                    let said = Said { reason, message };
+                    sorted.others.push(other(pod, None, &said, true));
                 }
                 Wait::Other { .. } if !is_named => elsewise = true,
-                Wait::Other {
-                    container,
-                    reason,
-                    message,
-                } => {
-                    let container = container.as_deref();
-                    let one = other(pod, container, &reason, &message, false);
-                    sorted.others.push(one);
+                Wait::Other { container, said } => {
+                    sorted
+                        .others
+                        .push(other(pod, container.as_deref(), &said, false));
                 }
             }
         }
@@ -333,19 +330,13 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
     sorted
 }
 
-fn other(
-    pod: &PodSeen,
-    container: Option<&str>,
-    reason: &str,
-    message: &str,
-    is_sandbox_image: bool,
-) -> WhyOther {
+fn other(pod: &Pod, container: Option<&str>, said: &Said, is_sandbox_image: bool) -> WhyOther {
     WhyOther {
         namespace: printable(&pod.namespace),
         pod: printable(&pod.name),
         container: container.map(printable),
-        reason: printable(reason),
-        message: redact::shown(message),
+        reason: printable(&said.reason),
+        message: redact::shown(&said.message),
         is_sandbox_image,
     }
 }
@@ -369,10 +360,7 @@ impl<'a> Sorted<'a> {
             Some(reference) => reference.to_string(),
             None => printable(&wait.image),
         };
-        let secrets = (!pod.pull_secrets.is_empty()).then(|| SecretRefs {
-            namespace: pod.namespace.clone(),
-            names: pod.pull_secrets.clone(),
-        });
+        let secrets = pod.secrets();
         // What a check can't change is not of one group with what it can.
         let is_checked = |wait: &ImageWait| wait.why.is_to_be_checked();
         let same = self.groups.iter_mut().find(|group| {
@@ -439,7 +427,7 @@ impl Group<'_> {
                 _ => None,
             },
         });
-        let names = self.secrets.iter().flat_map(keys);
+        let names = self.secrets.iter().flat_map(SecretRefs::keys);
         WhyImage {
             image: self.image.clone(),
             node: self.node.clone(),
@@ -463,7 +451,7 @@ impl Group<'_> {
         let mut words = Vec::new();
         for (seen, wait) in self.waits.iter().take(EVENTS_OF) {
             let events = seen.events.as_deref().unwrap_or_default();
-            let of_it = |event: &&EventSeen| stuck::concerns(event, wait);
+            let of_it = |event: &&Event| stuck::concerns(event, wait);
             let before = words.len();
             for event in stuck::told(events).into_iter().filter(of_it) {
                 words.push(KubeletWord {
@@ -526,28 +514,18 @@ fn status_error(message: &str) -> Option<&str> {
     Some(error)
 }
 
-fn keys(refs: &SecretRefs) -> impl Iterator<Item = SecretKey> + '_ {
-    refs.names.iter().map(|name| SecretKey {
-        namespace: refs.namespace.clone(),
-        name: name.clone(),
-    })
-}
-
 /// Whether the Secrets are there; what they hold is not asked for.
 async fn look_for_secrets(client: &Client, groups: &[Group<'_>]) -> BTreeMap<SecretKey, Found> {
     let wanted: BTreeSet<SecretKey> = groups
         .iter()
         .filter_map(|group| group.secrets.as_ref())
-        .flat_map(keys)
+        .flat_map(SecretRefs::keys)
         .collect();
     let mut found = BTreeMap::new();
     for key in wanted {
         let one = match secrets::exists(client, &key).await {
             Ok(true) => Found::Here,
-            Ok(false) => match secrets::namespaces_with(client, &key.name).await {
-                Some(namespaces) if !namespaces.is_empty() => Found::Elsewhere { namespaces },
-                _ => Found::Absent,
-            },
+            Ok(false) => secrets::absent(client, &key.name).await,
             Err(error) if error.is_forbidden() => Found::Unread {
                 reason: "you may not read it (get of secrets)".to_owned(),
             },
@@ -738,7 +716,7 @@ async fn check_from_here(
             }
         };
         let (mut sources, mut sought) = (Vec::new(), Vec::new());
-        for key in group.secrets.iter().flat_map(keys) {
+        for key in group.secrets.iter().flat_map(SecretRefs::keys) {
             let known = secrets::fetch(client, &key).await;
             let (read, found) = known.sources(&key);
             sources.extend(read);

@@ -85,7 +85,8 @@ impl Board {
         }
         let advice = " Allow list and watch of events (docs/pulls.md).";
         let events = self.events.as_ref();
-        troubles.extend(events.and_then(|state| lost(state, " of Events", advice)));
+        let what = "The API server does not tell of Events";
+        troubles.extend(events.and_then(|state| lost(state, what, "", advice)));
         if let Some(error) = &self.reload.error {
             troubles.push(format!(
                 "The configuration that was read last is not in force: {error}"

@@ -12,43 +12,43 @@ use crate::pulls::tally::Pair;
 use crate::serving::metrics::{Page, families, process, table};
 
 families! {
-    DURATION: Histogram "pullpath_real_pull_duration_seconds" ["registry", "node"]
+    DURATION: histogram "pullpath_real_pull_duration_seconds" ["registry", "node"]
         "Duration of real pulls, unpacking included, in seconds, as kubelets report it. Before Kubernetes 1.28 it includes the wait for other pulls.";
-    WAITING: Histogram "pullpath_real_pull_waiting_seconds" ["registry", "node"]
+    WAITING: histogram "pullpath_real_pull_waiting_seconds" ["registry", "node"]
         "Time that real pulls waited for other pulls on their node, in seconds. Absent before Kubernetes 1.28.";
-    THROUGHPUT: Histogram "pullpath_real_pull_throughput_bytes_per_second" ["registry", "node"]
+    THROUGHPUT: histogram "pullpath_real_pull_throughput_bytes_per_second" ["registry", "node"]
         "Image size divided by the duration of its pull, unpacking included, in bytes per second: of pulls of 5 s or more, once for each image and node. The size is the compressed one with containerd, the size on disk with CRI-O and docker. Absent before Kubernetes 1.30.";
-    FAILURES: Counter "pullpath_real_pull_failures_total" ["registry", "node", "cause"]
+    FAILURES: counter "pullpath_real_pull_failures_total" ["registry", "node", "cause"]
         "Failed real pulls, by the cause that the runtime's message shows; `unexplained` if no cause matches the message. `registry` is empty if the image reference is invalid.";
-    FAILING: Gauge "pullpath_real_pull_failing" ["registry", "cause"]
+    FAILING: gauge "pullpath_real_pull_failing" ["registry", "cause"]
         "Containers that wait for an image whose pull fails, by the cause of the newest failure. Absent if none fails, and at a replica on standby.";
-    SLOW: Gauge "pullpath_real_pull_slow" ["registry", "node", "cause"]
+    SLOW: gauge "pullpath_real_pull_slow" ["registry", "node", "cause"]
         "1 if the newest real pulls are slow because they wait for each other (`serial_pull`), or because of the node's disk (`disk_unpack`, only with cluster.node_rates_mbit). Absent otherwise, and at a replica on standby.";
-    SECRETS_MISSING: Gauge "pullpath_real_pull_pods_missing_secrets" []
+    SECRETS_MISSING: gauge "pullpath_real_pull_pods_missing_secrets" []
         "Pods that name pull Secrets which the kubelet could not read. Absent at a replica on standby.";
-    SEEN: Counter "pullpath_real_pull_events_total" ["kind"]
+    SEEN: counter "pullpath_real_pull_events_total" ["kind"]
         "Occurrences of kubelet Events about images, by kind: `pulling`, `pulled`, `present`, `failed`, `still_failing`, `secrets_missing`, `never_pulled`, `not_inspected`.";
-    UNKNOWN: Counter "pullpath_real_pull_unknown_texts_total" []
+    UNKNOWN: counter "pullpath_real_pull_unknown_texts_total" []
         "Failed real pulls whose message matches no cause; the status page shows the messages.";
-    UNCOUNTED: Counter "pullpath_real_pull_uncounted_total" []
+    UNCOUNTED: counter "pullpath_real_pull_uncounted_total" []
         "Occurrences that are in no other metric because a bound was reached (cluster.max_pairs, or one of docs/pulls.md).";
-    WORKLOADS: Gauge "pullpath_workload_findings" ["namespace", "cause", "severity"]
+    WORKLOADS: gauge "pullpath_workload_findings" ["namespace", "cause", "severity"]
         "Findings about workloads, service accounts and Secrets, made before any pull (cluster.lint). At most 500 series, of the worst findings. Absent with `cluster.lint: off`, and at a replica on standby.";
-    WORKLOADS_UNSEEN: Gauge "pullpath_workload_lint_unseen" []
+    WORKLOADS_UNSEEN: gauge "pullpath_workload_lint_unseen" []
         "Resources that lint could not read, so findings may be missing; the status page lists them. Absent with `cluster.lint: off`, and at a replica on standby.";
-    CAUSE_INFO: Gauge "pullpath_cause_info" ["cause", "title", "fix"]
+    CAUSE_INFO: gauge "pullpath_cause_info" ["cause", "title", "fix"]
         "1 for each cause of the catalogue, with its title and fix. Alerts read their `fix` annotation from it.";
-    ACTIVE: Gauge "pullpath_cluster_active" []
+    ACTIVE: gauge "pullpath_cluster_active" []
         "1: this replica holds the Lease and watches, 0: it is on standby.";
-    FOLLOWED: Gauge "pullpath_cluster_events_followed" []
+    FOLLOWED: gauge "pullpath_cluster_events_followed" []
         "1: the watch of Events is up, 0: it is down. Absent at a replica on standby, and with `cluster.events: off`.";
-    PAIRS: Gauge "pullpath_cluster_pairs" []
+    PAIRS: gauge "pullpath_cluster_pairs" []
         "Pairs of registry and node that have series.";
-    RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
+    RELOAD_SUCCESSFUL: gauge "pullpath_config_last_reload_successful" []
         "1: the newest configuration is in force, 0: it was rejected, and the one before it is still in force.";
-    RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
+    RELOAD_SUCCESS_AT: gauge "pullpath_config_last_reload_success_timestamp_seconds" []
         "Unix time, in seconds, at which the configuration in force was loaded.";
-    BUILD_INFO: Gauge "pullpath_build_info" ["version", "commit"]
+    BUILD_INFO: gauge "pullpath_build_info" ["version", "commit"]
         "1 for the running program, with its version and commit.";
 }
 

@@ -22,7 +22,6 @@ use crate::model::fault::instant;
 use crate::pulls::tally::{Limits, Tally};
 use crate::serving::cluster::secret_access;
 use crate::serving::reload::{Loader, Reload};
-use crate::workload::discovery::Patterns;
 
 /// At the Lease: until when Events have been followed. Whoever takes over counts what came later.
 const NOTE: &str = "pullpath/events-until";
@@ -247,10 +246,7 @@ impl Runner {
         }
         let kubernetes = &self.config.kubernetes;
         let scope = Scope {
-            counted: Patterns {
-                include: kubernetes.namespaces.include.clone(),
-                exclude: kubernetes.namespaces.exclude.clone(),
-            },
+            counted: kubernetes.namespaces.clone(),
             ..Scope::default()
         };
         let access = secret_access(kubernetes);
@@ -355,13 +351,8 @@ impl Runner {
                     self.board.write().tally.begin(Timestamp::now());
                     self.follow();
                 }
-                tracing::info!("the configuration is in force");
             }
             Err(error) => {
-                tracing::error!(
-                    error,
-                    "the configuration was not taken; the one before stays in force"
-                );
                 let reload = &mut self.board.write().reload;
                 reload.again(Err(error), Timestamp::now());
             }

@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Role, Shared};
 use super::{metrics, page};
+use crate::diagnose::catalogue::Cause;
 use crate::model::units::Seconds;
 use crate::pulls::advice;
-use crate::pulls::tally::{ContainerKey, Failing, Pull, rate};
+use crate::pulls::tally::{ContainerKey, Failing, Pull, SecretsMissing, Unknown, rate};
 use crate::report::lint::LintDocument;
 use crate::serving::cause;
 use crate::serving::http::{METRICS, guard, html, json, made, plain, style};
@@ -89,39 +90,30 @@ struct Told<'a> {
     /// The newest pulls first.
     pulls: Vec<PullSummary<'a>>,
     /// Texts that have no name yet.
-    unknown_texts: Vec<UnknownSummary<'a>>,
+    unknown_texts: Vec<&'a Unknown>,
 }
 
 #[derive(Serialize)]
 struct FailingSummary<'a> {
-    namespace: &'a str,
-    pod: &'a str,
-    /// Empty for the image of a volume.
-    container: &'a str,
-    image: &'a str,
-    registry: &'a str,
-    node: &'a str,
+    #[serde(flatten)]
+    key: &'a ContainerKey,
+    #[serde(flatten)]
+    of: &'a Failing,
     /// Absent: no name for it, or only the state was told.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'static str>,
+    cause: Option<Cause>,
     /// The text fits these as well.
-    or: Vec<&'static str>,
+    or: &'a [Cause],
     facts: Vec<String>,
-    /// The runtime's own words; empty where only the state was told.
-    text: &'a str,
     hint: String,
-    first: Timestamp,
-    last: Timestamp,
-    failures: u64,
 }
 
 #[derive(Serialize)]
 struct SecretsSummary<'a> {
     namespace: &'a str,
     pod: &'a str,
-    node: &'a str,
-    secrets: &'a [String],
-    last: Timestamp,
+    #[serde(flatten)]
+    of: &'a SecretsMissing,
 }
 
 #[derive(Serialize)]
@@ -135,14 +127,8 @@ struct SlowSummary<'a> {
 
 #[derive(Serialize)]
 struct PullSummary<'a> {
-    at: Timestamp,
-    namespace: &'a str,
-    pod: &'a str,
-    /// Empty for the image of a volume.
-    container: &'a str,
-    image: &'a str,
-    registry: &'a str,
-    node: &'a str,
+    #[serde(flatten)]
+    of: &'a Pull,
     #[serde(with = "Seconds")]
     pulling_seconds: std::time::Duration,
     /// Absent where the kubelet does not tell it apart.
@@ -153,15 +139,6 @@ struct PullSummary<'a> {
     /// Absent where the time was too short to be one.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_second: Option<f64>,
-}
-
-#[derive(Serialize)]
-struct UnknownSummary<'a> {
-    text: &'a str,
-    registry: &'a str,
-    node: &'a str,
-    last: Timestamp,
-    failures: u64,
 }
 
 /// What `pullpath lint -o json` prints, of the newest look.
@@ -193,16 +170,11 @@ fn summary(board: &Board) -> Told<'_> {
     }
     let tally = &board.tally;
     all.failing = tally.failing.iter().map(failing).collect();
-    all.failing.sort_by_key(|one| std::cmp::Reverse(one.last));
+    all.failing
+        .sort_by_key(|one| std::cmp::Reverse(one.of.last));
     let secrets = tally.secrets.iter();
     all.missing_secrets = secrets
-        .map(|((namespace, pod), missing)| SecretsSummary {
-            namespace,
-            pod,
-            node: &missing.node,
-            secrets: &missing.names,
-            last: missing.last,
-        })
+        .map(|((namespace, pod), of)| SecretsSummary { namespace, pod, of })
         .collect();
     let slow = tally.pairs.iter();
     all.slow = slow
@@ -218,47 +190,24 @@ fn summary(board: &Board) -> Told<'_> {
         })
         .collect();
     all.pulls = tally.newest.iter().map(pull).collect();
-    let unknown = tally.unknown.iter();
-    all.unknown_texts = unknown
-        .map(|one| UnknownSummary {
-            text: &one.text,
-            registry: &one.registry,
-            node: &one.node,
-            last: one.last,
-            failures: one.count,
-        })
-        .collect();
+    all.unknown_texts = tally.unknown.iter().collect();
     all
 }
 
 fn failing<'a>((key, one): (&'a ContainerKey, &'a Failing)) -> FailingSummary<'a> {
     FailingSummary {
-        namespace: &key.namespace,
-        pod: &key.pod,
-        container: &key.container,
-        image: &one.image,
-        registry: &one.registry,
-        node: &one.node,
-        cause: one.told.cause.map(crate::diagnose::catalogue::Cause::code),
-        or: one.told.or.iter().map(|cause| cause.code()).collect(),
+        key,
+        of: one,
+        cause: one.told.cause,
+        or: &one.told.or,
         facts: advice::facts(&one.told, &one.image),
-        text: &one.text,
         hint: advice::hint(&one.told, &one.image, &one.node),
-        first: one.first,
-        last: one.last,
-        failures: one.count,
     }
 }
 
 fn pull(one: &Pull) -> PullSummary<'_> {
     PullSummary {
-        at: one.at,
-        namespace: &one.namespace,
-        pod: &one.pod,
-        container: &one.container,
-        image: &one.image,
-        registry: &one.registry,
-        node: &one.node,
+        of: one,
         pulling_seconds: one.took.pulling,
         waiting_seconds: one.took.waiting().map(|waiting| waiting.as_secs_f64()),
         image_bytes: one.took.size.map(|size| size.0),

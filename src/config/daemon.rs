@@ -7,8 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use super::error::ConfigError;
-use super::values::{CountWithin, Share, Size, Wait, WaitWithin, short};
-use crate::model::text::printable;
+use super::values::{CountWithin, Share, Size, WaitWithin, short};
 use crate::model::units::Bytes;
 
 const MINUTE: u64 = 60;
@@ -103,12 +102,6 @@ impl Schedule {
 #[schemars(transparent)]
 pub struct Often(#[schemars(with = "String")] pub Option<Duration>);
 
-impl Often {
-    /// More often would be no test, but a load.
-    const LEAST: Duration = Duration::from_secs(5 * MINUTE);
-    const MOST: Duration = Duration::from_secs(30 * DAY);
-}
-
 impl<'de> Deserialize<'de> for Often {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
@@ -116,21 +109,10 @@ impl<'de> Deserialize<'de> for Often {
             return Ok(Self(None));
         }
         let from = de::value::StrDeserializer::<D::Error>::new(&text);
-        let Wait(duration) = Wait::deserialize(from).map_err(|_| {
-            de::Error::custom(format!(
-                "'{}' is neither a duration such as 6h nor off",
-                printable(&text)
-            ))
-        })?;
-        if duration < Self::LEAST || duration > Self::MOST {
-            return Err(de::Error::custom(format!(
-                "{} is outside of what is taken here: {} to {}, or off",
-                short(duration),
-                short(Self::LEAST),
-                short(Self::MOST)
-            )));
-        }
-        Ok(Self(Some(duration)))
+        // More often would be no test, but a load.
+        let read = WaitWithin::<{ 5 * MINUTE }, { 30 * DAY }>::deserialize(from);
+        let wait = read.map_err(|error| de::Error::custom(format!("{error}, or off")))?;
+        Ok(Self(Some(wait.0)))
     }
 }
 

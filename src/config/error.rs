@@ -7,9 +7,8 @@ use crate::model::text::clean;
 /// What is wrong with a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigError {
-    /// Counted from 1; `None` where no place can be told.
-    pub line: Option<u64>,
-    pub column: Option<u64>,
+    /// Line and column, counted from 1; `None` where they can't be told.
+    pub at: Option<(u64, u64)>,
     pub message: String,
     /// The lines around it, drawn.
     pub snippet: Option<String>,
@@ -17,10 +16,8 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.line, self.column) {
-            (Some(line), Some(column)) => write!(f, "line {line} column {column}: ")?,
-            (Some(line), None) => write!(f, "line {line}: ")?,
-            _ => {}
+        if let Some((line, column)) = self.at {
+            write!(f, "line {line} column {column}: ")?;
         }
         f.write_str(&self.message)?;
         match &self.snippet {
@@ -34,8 +31,7 @@ impl ConfigError {
     /// Of no one line.
     pub(super) fn whole(message: String) -> Self {
         Self {
-            line: None,
-            column: None,
+            at: None,
             message,
             snippet: None,
         }
@@ -45,8 +41,7 @@ impl ConfigError {
     pub(super) fn at<T>(place: &serde_saphyr::Spanned<T>, message: String, text: &str) -> Self {
         let (line, column) = (place.referenced.line(), place.referenced.column());
         Self {
-            line: Some(line),
-            column: Some(column),
+            at: Some((line, column)),
             message,
             snippet: drawn(text, line, column),
         }

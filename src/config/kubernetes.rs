@@ -8,6 +8,8 @@ use serde::Deserialize;
 use super::error::ConfigError;
 use super::targets::CredentialFiles;
 use super::values::CountWithin;
+use crate::model::workload::SecretRefs;
+use crate::workload::discovery::Patterns;
 
 /// What the cluster is asked for.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
@@ -23,9 +25,9 @@ pub struct Kubernetes {
     /// Another way to the API server than the pod's service account.
     pub kubeconfig: Option<PathBuf>,
     /// Domains of images that count, `*` for any characters.
-    pub registries: Wildcards,
+    pub registries: Patterns,
     /// Namespaces of pods that count.
-    pub namespaces: Wildcards,
+    pub namespaces: Patterns,
     /// Namespaces whose pods belong to the platform: their images are told apart and not checked.
     pub platform_namespaces: Vec<String>,
     /// Images that are checked at most, besides `targets`.
@@ -33,7 +35,7 @@ pub struct Kubernetes {
     /// Which pull secrets are read by the API.
     pub secrets: SecretAccess,
     /// With `secrets: named`: those that may be read.
-    pub named_secrets: Vec<NamedSecrets>,
+    pub named_secrets: Vec<SecretRefs>,
     /// For images of pods: mounted files with credentials, which count behind the pod's own Secrets.
     pub credential: CredentialFiles,
 }
@@ -45,8 +47,8 @@ impl Default for Kubernetes {
             node: None,
             events: Events::Off,
             kubeconfig: None,
-            registries: Wildcards::default(),
-            namespaces: Wildcards::default(),
+            registries: Patterns::default(),
+            namespaces: Patterns::default(),
             platform_namespaces: ["kube-system", "kube-public", "kube-node-lease"]
                 .map(ToOwned::to_owned)
                 .to_vec(),
@@ -93,31 +95,6 @@ pub enum SecretAccess {
     Named,
     /// Those that pods of this node name. Each node's token can then read every Secret.
     Discovered,
-}
-
-/// Secrets of one namespace.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct NamedSecrets {
-    pub namespace: String,
-    pub names: Vec<String>,
-}
-
-/// Names that count: of those that match `include` all that do not match `exclude`.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
-#[serde(default, deny_unknown_fields)]
-pub struct Wildcards {
-    pub include: Vec<String>,
-    pub exclude: Vec<String>,
-}
-
-impl Default for Wildcards {
-    fn default() -> Self {
-        Self {
-            include: vec!["*".to_owned()],
-            exclude: Vec::new(),
-        }
-    }
 }
 
 impl Kubernetes {

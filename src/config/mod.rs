@@ -18,12 +18,12 @@ use serde::Deserialize;
 
 pub use cluster::Cluster;
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
-pub use kubernetes::{Discover, Events, Kubernetes, NamedSecrets, SecretAccess, Switch, Wildcards};
+pub use kubernetes::{Discover, Events, Kubernetes, SecretAccess, Switch};
 pub use network::{Egress, MetadataWish, Network};
 pub use on_demand::{OnDemand, OnDemandImages};
 pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
-pub use values::{EchoUrl, HostPort, ListenAddress, NameServer, Samples};
+pub use values::{CountWithin, EchoUrl, HostPort, ListenAddress, NameServer, Size};
 
 /// The whole file. Every part may be left out.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -111,14 +111,11 @@ fn from_parser(error: &serde_saphyr::Error, text: &str) -> ConfigError {
         other => other,
     };
     let message = replaced(error, text).unwrap_or_else(|| message.to_owned());
-    let (line, column) = (at.map(|at| at.line()), at.map(|at| at.column()));
+    let at = at.map(|at| (at.line(), at.column()));
     ConfigError {
-        line,
-        column,
+        at,
         message,
-        snippet: line
-            .zip(column)
-            .and_then(|(line, column)| drawn(text, line, column)),
+        snippet: at.and_then(|(line, column)| drawn(text, line, column)),
     }
 }
 

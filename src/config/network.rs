@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::error::ConfigError;
-use super::values::{Address, AddressPort, Cidr, EchoUrl, HostPort, NameServer, Samples};
+use super::values::{Address, AddressPort, Cidr, CountWithin, EchoUrl, HostPort, NameServer};
 
 use crate::model::network::{
     ClusterNetwork, Declared, ExpectedPath, MappedCidr, MappedClass, Provider,
@@ -84,14 +84,14 @@ pub struct Egress {
     /// best the source port, too.
     pub echo: Vec<EchoUrl>,
     /// Connections made to see whether they come from several addresses.
-    pub samples: Samples,
+    pub samples: CountWithin<1, 16>,
 }
 
 impl Default for Egress {
     fn default() -> Self {
         Self {
             echo: Vec::new(),
-            samples: Samples(4),
+            samples: CountWithin(4),
         }
     }
 }

@@ -38,7 +38,7 @@ fn a_whole_file_is_read() {
     assert_eq!(network.metadata, MetadataWish::Off);
     assert_eq!(network.egress.echo.len(), 1);
     assert_eq!(network.controls[1].to_string(), "[2001:db8::1]:443");
-    assert_eq!(network.egress.samples, Samples(6));
+    assert_eq!(network.egress.samples, CountWithin(6));
     for empty in ["", "network: {}\n", "# nothing\n"] {
         assert!(Config::parse(empty).is_ok(), "{empty:?}");
     }
@@ -82,7 +82,7 @@ fn what_is_wrong_is_told_with_its_line_and_the_fix() {
         ),
         ("network:\n  controls: [example.com]\n", 2, "HOST:PORT"),
         ("network:\n  controls: ['2001:db8::1']\n", 2, "HOST:PORT"),
-        ("network:\n  egress: {samples: 99}\n", 2, "between 1 and 16"),
+        ("network:\n  egress: {samples: 99}\n", 2, "1 to 16"),
         ("network:\n  metadata: azure\n", 2, "auto"),
         ("network:\n  baseline: near\n", 2, "10.0.0.1:443"),
         ("network:\n  snat_addresses: [nat]\n", 2, "no IP address"),
@@ -93,7 +93,11 @@ fn what_is_wrong_is_told_with_its_line_and_the_fix() {
         assert!(error.message.contains(says), "{text}: {error}");
         assert!(!error.message.contains('\n'), "{error}");
         if line > 0 {
-            assert_eq!(error.line, Some(line), "{text}: {error}");
+            assert_eq!(
+                error.at.map(|(line, _)| line),
+                Some(line),
+                "{text}: {error}"
+            );
             assert!(error.snippet.is_some(), "{text}: {error}");
         }
     }
@@ -108,7 +112,7 @@ fn a_removed_key_names_the_one_that_replaces_it() {
         "network:\n  metadata: off\n  egress: {samples: 4, stun: []}\n",
     ] {
         let error = Config::parse(text).unwrap_err();
-        assert_eq!(error.line, Some(3), "{error}");
+        assert_eq!(error.at.map(|(line, _)| line), Some(3), "{error}");
         let says = "network.egress.stun was removed: use network.egress.echo instead";
         assert_eq!(error.message, says);
     }
@@ -199,7 +203,11 @@ fn targets_are_read_and_their_names_are_labels() {
     ] {
         let error = Config::parse(text).unwrap_err();
         assert!(error.message.contains(says), "{text}: {error}");
-        assert_eq!(error.line, Some(line), "{text}: {error}");
+        assert_eq!(
+            error.at.map(|(line, _)| line),
+            Some(line),
+            "{text}: {error}"
+        );
     }
 }
 

@@ -15,6 +15,7 @@ use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
+use crate::net::resolv::parse_nameserver;
 
 /// A section of which all lines are comments is an empty one.
 pub(super) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
@@ -310,23 +311,6 @@ impl<'de> Deserialize<'de> for EchoUrl {
     }
 }
 
-/// How often one asks.
-#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
-#[schemars(transparent)]
-pub struct Samples(pub u8);
-
-impl<'de> Deserialize<'de> for Samples {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let samples = u64::deserialize(from)?;
-        match u8::try_from(samples) {
-            Ok(samples @ 1..=16) => Ok(Self(samples)),
-            _ => Err(de::Error::custom(format!(
-                "'{samples}' samples: between 1 and 16 are taken"
-            ))),
-        }
-    }
-}
-
 /// A name server, `IP` or `IP:PORT`.
 #[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(transparent)]
@@ -334,17 +318,10 @@ pub struct NameServer(#[schemars(with = "String")] pub SocketAddr);
 
 impl<'de> Deserialize<'de> for NameServer {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let parse = |text: &str| {
-            let bare = || Some(SocketAddr::new(text.parse().ok()?, DNS_PORT));
-            text.parse().ok().or_else(bare)
-        };
         let says = "is not IP or IP:PORT; write for instance 10.0.0.2";
-        read(from, parse, says).map(Self)
+        read(from, |text| parse_nameserver(text).ok(), says).map(Self)
     }
 }
-
-/// RFC 1035, 4.2.
-const DNS_PORT: u16 = 53;
 
 /// `OS/ARCH[/VARIANT]`.
 #[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]

@@ -44,71 +44,58 @@ pub fn candidates(runtime: Option<&Runtime>) -> Vec<GoBuild> {
     builds
 }
 
+type Version = (u16, u16, u16);
+
+/// What the project itself builds with: up to which version, with which release of Go, and the `go` line of its
+/// go.mod. 1.6 stands for those before it.
+const OF_PROJECT: [(Version, (u8, u8), u8); 30] = [
+    ((1, 6, 8), (17, 13), 20),
+    ((1, 6, 17), (18, 10), 20),
+    ((1, 6, 22), (19, 11), 20),
+    ((1, 6, 23), (19, 12), 20),
+    ((1, 6, 28), (20, 13), 20),
+    ((1, 6, 35), (21, 12), 20),
+    ((1, 6, 37), (22, 10), 20),
+    ((1, 6, 38), (23, 11), 20),
+    ((1, 6, u16::MAX), (23, 11), 23),
+    ((1, 7, 3), (20, 6), 20),
+    ((1, 7, 13), (20, 13), 20),
+    ((1, 7, 20), (21, 12), 21),
+    ((1, 7, 25), (22, 10), 21),
+    ((1, 7, 27), (23, 7), 21),
+    ((1, 7, 28), (23, 11), 23),
+    ((1, 7, 29), (24, 9), 23),
+    ((1, 7, 30), (24, 11), 24),
+    ((1, 7, 33), (25, 9), 24),
+    ((1, 7, u16::MAX), (25, 12), 25),
+    ((2, 0, 4), (23, 7), 22),
+    ((2, 0, 6), (23, 11), 23),
+    ((2, 0, 10), (24, 9), 23),
+    ((2, 0, u16::MAX), (25, 12), 23),
+    ((2, 1, 4), (23, 11), 23),
+    ((2, 1, 5), (24, 9), 23),
+    ((2, 1, 6), (24, 11), 24),
+    ((2, 1, u16::MAX), (25, 11), 24),
+    ((2, 2, 1), (24, 11), 24),
+    ((2, 2, 4), (25, 9), 24),
+    ((2, 2, u16::MAX), (25, 12), 25),
+];
+
 /// As the project itself builds it.
-fn of_project(version: (u16, u16, u16)) -> GoBuild {
-    let (of, release, language) = match version {
-        (0 | 1, 0..=6, patch) => {
-            let release = match patch {
-                _ if version.1 < 6 => (17, 13),
-                0..=8 => (17, 13),
-                9..=17 => (18, 10),
-                18..=22 => (19, 11),
-                23 => (19, 12),
-                24..=28 => (20, 13),
-                29..=35 => (21, 12),
-                36..=37 => (22, 10),
-                _ => (23, 11),
-            };
-            let language = if patch >= 39 { 23 } else { 20 };
-            ("upstream's containerd 1.6", release, language)
-        }
-        (0 | 1, _, patch) => {
-            let (release, language) = match patch {
-                0..=3 => ((20, 6), 20),
-                4..=13 => ((20, 13), 20),
-                14..=20 => ((21, 12), 21),
-                21..=25 => ((22, 10), 21),
-                26..=27 => ((23, 7), 21),
-                28 => ((23, 11), 23),
-                29 => ((24, 9), 23),
-                30 => ((24, 11), 24),
-                31..=33 => ((25, 9), 24),
-                _ => ((25, 12), 25),
-            };
-            ("upstream's containerd 1.7", release, language)
-        }
-        (2, 0, patch) => {
-            let (release, language) = match patch {
-                0..=4 => ((23, 7), 22),
-                5..=6 => ((23, 11), 23),
-                7..=10 => ((24, 9), 23),
-                _ => ((25, 12), 23),
-            };
-            ("upstream's containerd 2.0", release, language)
-        }
-        (2, 1, patch) => {
-            let (release, language) = match patch {
-                0..=4 => ((23, 11), 23),
-                5 => ((24, 9), 23),
-                6 => ((24, 11), 24),
-                _ => ((25, 11), 24),
-            };
-            ("upstream's containerd 2.1", release, language)
-        }
-        (2, 2, patch) => {
-            let (release, language) = match patch {
-                0..=1 => ((24, 11), 24),
-                2..=4 => ((25, 9), 24),
-                _ => ((25, 12), 25),
-            };
-            ("upstream's containerd 2.2", release, language)
-        }
-        _ => ("upstream's containerd 2.3", (26, 5), 26),
-    };
+fn of_project(version: Version) -> GoBuild {
+    let known = OF_PROJECT.iter().find(|(last, ..)| version <= *last);
+    let (last, release, language) = known.unwrap_or(&((2, 3, u16::MAX), (26, 5), 26));
     GoBuild {
-        of,
-        release,
-        language,
+        of: match (last.0, last.1) {
+            (1, 6) => "upstream's containerd 1.6",
+            (1, _) => "upstream's containerd 1.7",
+            (2, 0) => "upstream's containerd 2.0",
+            (2, 1) => "upstream's containerd 2.1",
+            (2, 2) => "upstream's containerd 2.2",
+            _ => "upstream's containerd 2.3",
+        },
+        release: *release,
+        language: *language,
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::behaviour::{Behaviour, Release};
 use super::config_files::{ConfigFiles, Node, Unusable};
 use super::go;
+use crate::model::go_url;
 use crate::model::hosts::{HostsEffect, HostsProblem};
 use crate::model::text::printable;
 use crate::redact::Secret;
@@ -42,7 +43,10 @@ impl CriSettings {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostSettings {
     pub auth: Option<Auth>,
+    /// Read by containerd 1.
     pub tls: Option<Tls>,
+    /// It is there, to be read or not.
+    pub has_tls: bool,
 }
 
 /// A login.
@@ -168,7 +172,7 @@ pub fn validate(settings: CriSettings, behaviour: Behaviour) -> Result<Registry,
     }
     let mut configs = settings.configs.clone();
     for (endpoint, auth) in &settings.auths {
-        let url = go::parse_url(endpoint, behaviour.parses_strict_colons()).map_err(|reason| {
+        let url = go_url::parse_url(endpoint, behaviour.parses_strict_colons()).map_err(|reason| {
             format!("a key of 'registry.auths' is no URL ({reason}): {NOT_LOADED}; write https://HOST:PORT")
         })?;
         let host = if url.scheme.is_empty() {
@@ -292,7 +296,7 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
                  folder: no hosts.toml is read and no mirror is asked; name one folder, and restart containerd"
         )));
     }
-    if is_2 && has_tls(&merged, behaviour) {
+    if is_2 && settings.configs.values().any(|host| host.has_tls) {
         notes.push(ignored(format!(
                 "'registry.configs.HOST.tls' of {shown} is no setting of containerd 2: write its files into \
                  hosts.toml below config_path"
@@ -311,19 +315,6 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
 
 fn ignored(reason: String) -> HostsProblem {
     HostsProblem::of_config(HostsEffect::Ignored, reason)
-}
-
-/// Some `registry.configs.HOST` has a table `tls`.
-fn has_tls(merged: &Merged, behaviour: Behaviour) -> bool {
-    let mut plugins = merged.plugins.clone();
-    if merged.version < 3 {
-        migrate(&mut plugins);
-    }
-    let section = plugins.get(used_section(behaviour, merged.version));
-    let registry = section.and_then(|section| section.table()?.get("registry"));
-    let configs = registry.and_then(|registry| registry.table()?.get("configs")?.table());
-    let mut hosts = configs.into_iter().flat_map(|configs| configs.values());
-    hosts.any(|host| host.table().is_some_and(|host| host.contains_key("tls")))
 }
 
 /// The CRI plugin pulls by itself, in a release that has the transfer service for it.
@@ -662,6 +653,7 @@ fn read_registry(
         if let Some(auth) = host.get("auth") {
             one.auth = Some(read_auth(auth)?);
         }
+        one.has_tls = host.contains_key("tls");
         if let Some(tls) = host.get("tls")
             && !is_2
         {

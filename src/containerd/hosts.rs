@@ -12,8 +12,9 @@ use toml_edit::{Array, Document, Item, TableLike, Value};
 
 use super::behaviour::{Behaviour, Release};
 use super::files::line_at;
-use super::go::{self, GoUrl};
+use super::go;
 use crate::model::endpoint::{Endpoint, Host, Scheme, split_port};
+use crate::model::go_url::{self, GoUrl};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::text::printable;
 use crate::pull_secret::entry::Credential;
@@ -129,13 +130,11 @@ pub fn parse(
         };
         let shown = mask_key(name);
         let settings = reader.settings(table, &format!("of host '{shown}'"))?;
-        let target = reader
-            .target(name, settings.override_path)
+        let host = reader
+            .configured(HostKind::Mirror, name, settings)
             .map_err(|reason| format!("host '{shown}' is no URL: {reason}"))?;
-        match target {
-            Some(target) => file
-                .hosts
-                .push(reader.configured(HostKind::Mirror, &target, settings)),
+        match host {
+            Some(host) => file.hosts.push(host),
             None => file.problems.push(HostsProblem::of_hosts(
                 HostsEffect::Doubtful,
                 format!(
@@ -222,14 +221,12 @@ impl Reader<'_> {
         let settings = self.settings(root, "at the top")?;
         let server = string(root, "server", "at the top")?.unwrap_or_default();
         let shown = mask_key(server);
-        let target = self
-            .target(server, settings.override_path)
+        let host = self
+            .configured(HostKind::Server, server, settings.clone())
             .map_err(|reason| format!("'server' {shown} is no URL: {reason}"))?;
-        let is_lost = target.is_none() && !server.is_empty();
-        file.hosts.push(match target {
-            Some(target) => self.configured(HostKind::Server, &target, settings),
-            None => default_host(self.domain, settings, self.behaviour),
-        });
+        let is_lost = host.is_none() && !server.is_empty();
+        let own = || default_host(self.domain, settings, self.behaviour);
+        file.hosts.push(host.unwrap_or_else(own));
         if is_lost {
             file.problems.push(HostsProblem::of_hosts(HostsEffect::Doubtful, format!(
                 "server '{shown}' is no http or https URL with a host, and the registry itself is asked"
@@ -297,11 +294,16 @@ impl Reader<'_> {
         Ok(settings)
     }
 
-    /// `parseHostConfig`, its part for the address; `None`: no host that can be asked.
+    /// A host of the file (`parseHostConfig`, `ConfigureHosts`); `None`: none that can be asked.
     ///
     /// # Errors
-    /// Why Go takes it for no URL, with which the whole file is dropped.
-    fn target(&self, server: &str, override_path: bool) -> Result<Option<Target>, &'static str> {
+    /// Why Go takes its address for no URL, with which the whole file is dropped.
+    fn configured(
+        &self,
+        kind: HostKind,
+        server: &str,
+        settings: Settings,
+    ) -> Result<Option<ConfiguredHost>, &'static str> {
         if server.is_empty() {
             return Ok(None);
         }
@@ -310,10 +312,11 @@ impl Reader<'_> {
         } else {
             format!("https://{server}")
         };
-        let url = go::parse_url(&with_scheme, self.behaviour.parses_strict_colons())?;
-        let Some(endpoint) = endpoint(&url) else {
+        let url = go_url::parse_url(&with_scheme, self.behaviour.parses_strict_colons())?;
+        let Some(mut endpoint) = endpoint(&url) else {
             return Ok(None);
         };
+        let override_path = settings.override_path;
         let path = if url.path.is_empty() {
             if override_path { "" } else { "/v2" }.to_owned()
         } else {
@@ -327,16 +330,6 @@ impl Reader<'_> {
                 go::clean_path(&format!("{clean}/v2"))
             }
         };
-        Ok(Some(Target {
-            endpoint,
-            authority: url.host,
-            path,
-        }))
-    }
-
-    /// A host of the file; `ConfigureHosts`.
-    fn configured(&self, kind: HostKind, target: &Target, settings: Settings) -> ConfiguredHost {
-        let mut endpoint = target.endpoint.clone();
         let has_tls = !settings.ca.is_empty()
             || !settings.client.is_empty()
             || settings.skip_verify.is_some()
@@ -344,22 +337,22 @@ impl Reader<'_> {
         let falls_back_to_http = endpoint.scheme == Scheme::Http
             && has_tls
             && self.behaviour.tries_tls_first
-            && !target.authority.ends_with(":80");
+            && !url.host.ends_with(":80");
         if falls_back_to_http {
             // The port stays what http's is where none is written.
             endpoint.scheme = Scheme::Https;
-            if target.authority == endpoint.host.to_string() {
+            if url.host == endpoint.host.to_string() {
                 endpoint.port = Scheme::Https.default_port();
             }
         }
         let host = RegistryHost {
-            path: target.path.clone(),
+            path,
             kind,
-            namespace: namespace(&target.authority, self.domain),
+            namespace: namespace(&url.host, self.domain),
             falls_back_to_http,
             ..RegistryHost::plain(endpoint)
         };
-        finish(host, target.authority.clone(), settings)
+        Ok(Some(finish(host, url.host, settings)))
     }
 }
 
@@ -462,14 +455,6 @@ fn client(
         pairs.push((folder.join(certificate), Some(folder.join(key))));
     }
     Ok(pairs)
-}
-
-/// Where a host is, and the root of its API.
-struct Target {
-    endpoint: Endpoint,
-    /// As Go's `url.Host` has it: the port only where it is written.
-    authority: String,
-    path: String,
 }
 
 /// Where a URL leads, if it is of http or https.

@@ -18,6 +18,7 @@ pub mod start;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
@@ -31,7 +32,6 @@ use crate::model::vantage::{Unseen, UnseenBecause};
 use crate::net::roots::{self, RootsError, RootsPlace};
 use crate::net::tls::{ClientCertificates, TlsClient};
 use crate::pull_secret::entry::Credential;
-use crate::redact::Secret;
 use crate::trust::{GoBuild, Pool};
 use behaviour::{Behaviour, Release, Rules, Settled};
 use config_files::ConfigFiles;
@@ -119,6 +119,7 @@ struct Plan {
     hosts: Vec<ConfiguredHost>,
     /// Every pull fails; `None`: what decides is not to be seen.
     fails: Option<bool>,
+    problems: Vec<HostsProblem>,
 }
 
 /// One host to be asked, ready to be spoken to.
@@ -131,7 +132,6 @@ pub struct HostClient {
     pub roots: Roots,
     /// Go with every request; their values may be secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    pub header_values: Vec<Secret>,
     /// Of `config.toml`; counts where the kubelet sends none.
     pub login: Option<Credential>,
 }
@@ -162,12 +162,10 @@ impl BaseTrust {
     /// The same by the rules of this runtime.
     #[must_use]
     pub fn of_runtime(&self, runtime: Option<&Runtime>) -> Self {
-        let builds = builds::candidates(runtime);
-        Self {
-            tls: self.tls.clone().with_builds(&builds),
-            builds,
-            ..self.clone()
-        }
+        let mut trust = self.clone();
+        trust.builds = builds::candidates(runtime);
+        trust.tls.builds = trust.builds.as_slice().into();
+        trust
     }
 
     /// A client for a host without settings of its own.
@@ -178,7 +176,6 @@ impl BaseTrust {
             default_tls: self.tls.clone(),
             roots: self.roots.clone(),
             headers: Vec::new(),
-            header_values: Vec::new(),
             login: None,
         }
     }
@@ -261,23 +258,26 @@ impl Settings {
             self.source = Source::Folder(list.clone());
             return Ok(());
         }
-        let (path, is_named) = match &request.config {
-            Some(path) => (path.as_path(), true),
-            None => (Path::new(CONFIG), false),
-        };
-        match read(path) {
-            Ok(bytes) => match self.read_config(&bytes, path) {
-                // Nobody named it, so it stops nobody; that it can't be read is told as not seen.
-                Err(_) if !is_named => Ok(()),
-                result => result,
-            },
-            Err(_) if !is_named => Ok(()),
+        let path = request.config.as_deref().unwrap_or(Path::new(CONFIG));
+        let shown = || printable(&path.to_string_lossy());
+        let files = match read(path) {
+            Ok(bytes) => ConfigFiles::load(path, &bytes).map_err(|line| SettingsError::Config {
+                path: shown(),
+                line,
+            }),
             Err(source) => Err(SettingsError::Read {
                 by: by("--containerd-config", "network.containerd_config"),
-                path: printable(&path.to_string_lossy()),
+                path: shown(),
                 source,
             }),
+        };
+        match files {
+            Ok(files) => self.source = Source::Config(files),
+            // The usual one stops nobody; that it can't be read is told as not seen.
+            Err(_) if request.config.is_none() => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Which of the releases that the node's may be can be it, and how each may be set up.
@@ -333,15 +333,6 @@ impl Settings {
         !matches!(self.source, Source::Unread)
     }
 
-    fn read_config(&mut self, bytes: &[u8], path: &Path) -> Result<(), SettingsError> {
-        let files = ConfigFiles::load(path, bytes).map_err(|line| SettingsError::Config {
-            path: printable(&path.to_string_lossy()),
-            line,
-        })?;
-        self.source = Source::Config(files);
-        Ok(())
-    }
-
     /// The hosts that containerd would ask for an image of this registry, in its order; `own` is the
     /// registry itself. Never empty.
     pub fn hosts(
@@ -353,10 +344,10 @@ impl Settings {
     ) -> (HostsConfig, Vec<HostClient>) {
         // Which folder it is that names no host makes no difference.
         rules.decide(|behaviour| {
-            let plan = self.plan(domain, own, *behaviour).0;
+            let plan = self.plan(domain, own, *behaviour);
             (plan.hosts, plan.fails)
         });
-        let mut plan = self.plan(domain, own, *rules.in_force()).0;
+        let mut plan = self.plan(domain, own, *rules.in_force());
         let mut problems = self.problems(domain, own, rules);
         let clients = plan
             .hosts
@@ -388,7 +379,7 @@ impl Settings {
         let mut found: Vec<(HostsProblem, BTreeSet<&'static str>)> = Vec::new();
         for candidate in [rules.in_force()].into_iter().chain(&candidates).copied() {
             let name = candidate.release.name();
-            for problem in self.plan(domain, own, candidate).1 {
+            for problem in self.plan(domain, own, candidate).problems {
                 match found.iter_mut().find(|(known, _)| *known == problem) {
                     Some((_, releases)) => {
                         releases.insert(name);
@@ -419,12 +410,7 @@ impl Settings {
     }
 
     /// What one release makes of the settings, for one registry.
-    fn plan(
-        &self,
-        domain: &str,
-        own: &RegistryHost,
-        behaviour: Behaviour,
-    ) -> (Plan, Vec<HostsProblem>) {
+    fn plan(&self, domain: &str, own: &RegistryHost, behaviour: Behaviour) -> Plan {
         let mut problems = Vec::new();
         if domain.starts_with('[') && !behaviour.takes_ipv6_references() {
             let reason = format!(
@@ -462,12 +448,12 @@ impl Settings {
             ];
             fatal.into_iter().any(is)
         });
-        let plan = Plan {
+        Plan {
             config,
             hosts,
             fails,
-        };
-        (plan, problems)
+            problems,
+        }
     }
 
     fn registry(
@@ -695,16 +681,15 @@ fn client(
         );
     }
     if !configured.client.is_empty() {
-        made.tls = made.tls.with_client_certificates(certificates);
+        made.tls.client = Arc::new(certificates);
     }
     if made.host.skip_verify {
-        made.tls = made.tls.pardoning();
+        made.tls.pardons = true;
     }
     for (name, value) in configured.headers {
         // No request gets as far as a host with one that can't be sent.
         if let (Ok(name), Some(header)) = (HeaderName::try_from(&name), value.header()) {
             made.headers.push((name, header));
-            made.header_values.push(value);
         }
     }
     made

@@ -8,10 +8,10 @@ use http::HeaderName;
 
 use super::behaviour::{Behaviour, Release};
 use super::config_toml::{Auth, Registry, Tls};
-use super::go;
 use super::hosts::{self, ConfiguredHost};
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::endpoint::{Host, Scheme, split_port};
+use crate::model::go_url::{self, GoUrl};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};
 use crate::model::text::printable;
 use crate::pull_secret::entry::Credential;
@@ -77,8 +77,8 @@ pub fn drop_unsendable(hosts: &mut Vec<ConfiguredHost>) -> Vec<HostsProblem> {
         .collect()
 }
 
-fn parse(endpoint: &str, behaviour: Behaviour) -> Result<go::GoUrl, String> {
-    go::parse_url(endpoint, behaviour.parses_strict_colons()).map_err(|reason| {
+fn parse(endpoint: &str, behaviour: Behaviour) -> Result<GoUrl, String> {
+    go_url::parse_url(endpoint, behaviour.parses_strict_colons()).map_err(|reason| {
         format!(
             "endpoint '{}' of registry.mirrors is no URL ({reason}), and every pull by it fails",
             mask_key(endpoint)
@@ -116,7 +116,7 @@ fn is_loopback(authority: &str) -> bool {
 /// One of them; `None` where it is no host that could be asked.
 fn host(
     kind: HostKind,
-    url: &go::GoUrl,
+    url: &GoUrl,
     domain: &str,
     registry: &Registry,
     behaviour: Behaviour,
@@ -364,7 +364,7 @@ mod tests {
             let mut registry = Registry::default();
             let settings = HostSettings {
                 auth: Some(given),
-                tls: None,
+                ..HostSettings::default()
             };
             registry.configs = BTreeMap::from([("r.example.com:5000".to_owned(), settings)]);
             let mut hosts = by_mirrors("r.example.com:5000", &registry, by("2.1.9")).unwrap();

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use ipnet::IpNet;
 
-use super::go::{self, GoUrl};
 use crate::model::endpoint::{Endpoint, Host, Scheme, split_host_port, split_port};
+use crate::model::go_url::{self, GoUrl};
 use crate::model::proxy::{Proxy, ProxySettings, Way};
 use crate::model::text::{clean, printable};
 use crate::redact::Secret;
@@ -193,9 +193,9 @@ impl Rule {
 fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
     let again = format!("http://{value}");
     let is_known = |url: &GoUrl| ["http", "https", "socks5", "socks5h"].contains(&&*url.scheme);
-    let (text, url) = match go::parse_url(value, false) {
+    let (text, url) = match go_url::parse_url(value, false) {
         Ok(url) if is_known(&url) || !url.host.is_empty() => (value, url),
-        first => match go::parse_url(&again, false) {
+        first => match go_url::parse_url(&again, false) {
             Ok(url) => (&*again, url),
             Err(_) => (value, first.ok()?),
         },
@@ -251,8 +251,8 @@ fn host_and_port(url: &GoUrl) -> (Host, u16) {
 /// The value of `Proxy-Authorization` for `user:password` of a URL; the password and the pair.
 fn login(user: &str) -> (Secret, (Secret, Secret)) {
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
-    let password = Secret::new(go::decoded(password));
-    let pair = format!("{}:{}", go::decoded(user), password.expose());
+    let password = Secret::new(go_url::decoded(password));
+    let pair = format!("{}:{}", go_url::decoded(user), password.expose());
     let pair = Secret::new(STANDARD.encode(pair));
     let authorization = Secret::new(format!("Basic {}", pair.expose()));
     (authorization, (password, pair))
@@ -486,7 +486,7 @@ mod tests {
     #[test]
     fn a_proxys_login_is_hidden_as_it_travels() {
         let proxies = proxies("http://user:hunter22@10.0.0.8:3128", "");
-        let mut scrub = crate::redact::Scrubber::new();
+        let mut scrub = crate::redact::Scrubber::default();
         for secret in proxies.secrets() {
             scrub.hide(secret);
         }

@@ -14,11 +14,6 @@ const SOCKETS: [&str; 2] = [
     "run/k3s/containerd/containerd.sock",
 ];
 
-/// containerd runs where we are, which is in no pod.
-pub fn is_seen() -> bool {
-    started_here().is_some()
-}
-
 /// When the containerd that runs where we are was started.
 pub fn started_here() -> Option<SystemTime> {
     let is_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();

@@ -386,7 +386,7 @@ fn a_file_that_is_newer_than_containerd_is_not_in_force() {
         read.reasons
     );
     let own = &read.clients[1].host;
-    let (before, _) = settings.plan(DOMAIN, own, candidates[2]);
+    let before = settings.plan(DOMAIN, own, candidates[2]);
     assert_eq!(before.hosts.len(), 1, "the mirror was not asked before");
     // What is broken now was not necessarily so then.
     let broken = "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = 'TMP/certs.d'\n[plugins.'io.containerd.grpc.v1.cri'.registry.mirrors.'a']\nendpoint = []\n";
@@ -523,10 +523,7 @@ fn a_changed_environment_is_judged_with_and_without_its_proxies() {
     let runtime: Runtime = "containerd://2.1.9".parse().unwrap();
     for (seconds, count) in [(0, 1), (120, 2)] {
         let settings = load(seconds);
-        assert_eq!(
-            settings.roots.file.as_deref(),
-            Some("/etc/roots.pem".as_ref())
-        );
+        assert_eq!(settings.roots.named(), Some("/etc/roots.pem".as_ref()));
         let candidates = settings.candidates(Some(&runtime));
         assert_eq!(candidates.len(), count);
         let rules = Rules::new(candidates[0], &candidates);

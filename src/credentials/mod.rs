@@ -27,19 +27,11 @@ use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::secret;
 use crate::redact::Secret;
 
-/// A user and a password that are given for an image, whatever its host.
-#[derive(Clone, Debug)]
-pub struct Login {
-    pub source: CredentialSource,
-    pub username: String,
-    pub password: Secret,
-}
-
 /// Where credentials are to be taken from.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// `--username` and what came on stdin.
-    pub login: Option<Login>,
+    pub login: Option<LoadedSource>,
     /// `--secret-file`, in order.
     pub secret_files: Vec<PathBuf>,
     /// `--docker-config`: a file, or the folder of a `config.json`.
@@ -78,14 +70,7 @@ pub async fn load(
     reference: &Reference,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<LoadedSource>, CredentialsError> {
-    let mut sources = Vec::new();
-    if let Some(login) = &request.login {
-        let entry = Entry::new("", &login.username, login.password.clone(), None);
-        sources.push(LoadedSource {
-            entries: vec![entry],
-            ..LoadedSource::new(login.source.clone())
-        });
-    }
+    let mut sources = Vec::from_iter(request.login.clone());
     for path in &request.secret_files {
         let (_, bytes) = read_named("--secret-file", path).await?;
         sources.extend(secret::read(&bytes, &path.to_string_lossy()));
@@ -437,8 +422,8 @@ mod tests {
             expiries: Vec::new(),
         };
         let text = "kind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {containers: [{name: c, image: a}]}\n";
-        let workloads = crate::workload::read(text.as_bytes(), "w.yaml").unwrap();
-        let (_, pod) = workloads[0].uses().unwrap().remove(0);
+        let mut uses = crate::workload::read(text.as_bytes(), "w.yaml").unwrap();
+        let (_, pod) = uses.remove(0);
         let sources = [of(Some("shop")), of(Some("till")), of(None)];
         let (chosen, sought) = for_pod(&sources, &pod);
         let chosen: Vec<_> = chosen.into_iter().map(|s| s.source).collect();
@@ -516,11 +501,11 @@ mod tests {
             1
         );
         let login = Request {
-            login: Some(Login {
-                source: CredentialSource::CommandLine,
-                username: "me".to_owned(),
-                password: Secret::new("hunter2"),
-            }),
+            login: Some(LoadedSource::login(
+                CredentialSource::CommandLine,
+                "me",
+                Secret::new("hunter2"),
+            )),
             ..Request::default()
         };
         let sources = load(&login, &reference("nginx"), environment)
@@ -613,13 +598,13 @@ mod tests {
         );
         let login = login.unwrap().unwrap();
         assert_eq!(
-            (login.username(), login.password().expose()),
+            (login.username.as_str(), login.password.expose()),
             ("u", "hunter2")
         );
         let token = read(true, r#"{"Username":"<token>","Secret":"hunter2"}"#)
             .unwrap()
             .unwrap();
-        assert_eq!(token.identity_token().unwrap().expose(), "hunter2");
+        assert_eq!(token.identity_token.as_ref().unwrap().expose(), "hunter2");
         assert!(
             read(false, "credentials not found in native keychain\n")
                 .unwrap()
@@ -662,7 +647,7 @@ mod tests {
             printf '{"ServerURL":"%s","Username":"u","Secret":"hunter2"}' "$(cat)""#;
         let entry = ask(echo, long).await.unwrap().unwrap();
         assert_eq!(
-            (entry.key(), entry.password().expose()),
+            (entry.key.as_str(), entry.password.expose()),
             ("reg:5000", "hunter2")
         );
         let none = "echo credentials not found in native keychain; exit 1";

@@ -1,6 +1,6 @@
 //! One check: the walk of one target with the effort of its tier, and its report.
 
-use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
@@ -20,6 +20,7 @@ use super::store::target::Target;
 use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
+use crate::kubernetes::client::ConnectError;
 use crate::kubernetes::follow::{State, View};
 use crate::kubernetes::secrets::{Lent, Secrets};
 use crate::model::credential::{CredentialSource, SourceProblem};
@@ -32,7 +33,7 @@ use crate::model::runtime::Runtime;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
-use crate::model::workload::SecretSought;
+use crate::model::workload::{SecretRefs, SecretSought};
 use crate::net::netlink::Netlink;
 use crate::probe::check::Budget;
 use crate::probe::check::{Check, Effort};
@@ -42,7 +43,6 @@ use crate::probe::{self, large_hello};
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::report::Report;
-use crate::serving::cluster::keys;
 use crate::vantage::place::{Place, PlaceError, containerd_files};
 use crate::vantage::{ClusterTold, NodeTold, PodTold, wants_pod_told};
 
@@ -58,7 +58,7 @@ const SECRETS_WAIT: Duration = Duration::from_secs(3);
 const NODE_WAIT: Duration = Duration::from_secs(2);
 
 fn told_of(view: &View<NodeFacts>) -> NodeTold {
-    match (view.objects.values().next(), &view.state) {
+    match (view.only(), &view.state) {
         (Some(facts), _) => NodeTold::Facts(Arc::clone(facts)),
         (None, State::Unknown) => NodeTold::Nothing("it has not answered yet".to_owned()),
         (None, State::Following) => NodeTold::Nothing("it has none of this name".to_owned()),
@@ -72,10 +72,9 @@ pub struct World {
     edges: Edges,
     network: Network,
     place: Place,
-    base: Vantage,
     /// Held while one looks.
     seen: Mutex<Option<(Instant, Arc<Vantage>)>>,
-    last_seen: RwLock<Option<Arc<Vantage>>>,
+    last_seen: watch::Sender<Option<Arc<Vantage>>>,
     budgets: Budgets,
     secrets: Arc<Secrets>,
     /// What is told of this Node; `None`: nobody is asked.
@@ -86,13 +85,26 @@ pub struct World {
     check_timeout: Duration,
 }
 
-/// What was named and can't be used.
+/// Why a configuration can't be put in force.
 #[derive(Debug, thiserror::Error)]
-pub enum WorldError {
+pub enum StartError {
+    /// Says which file, key and fix.
+    #[error("{0}")]
+    Config(String),
     #[error(transparent)]
     Place(#[from] PlaceError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Cluster(#[from] ConnectError),
+    #[error(
+        "the folder for what must outlive a restart, {path}, can't be used: {source}; correct state_dir"
+    )]
+    StateDir {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl World {
@@ -106,7 +118,7 @@ impl World {
         known: Arc<KnownManifests>,
         cluster: &Cluster,
         large_hellos: Arc<Lock<LargeHellos>>,
-    ) -> Result<Self, WorldError> {
+    ) -> Result<Self, StartError> {
         let wait = config.schedule.timeout.0;
         let settings = Settings::load(&containerd_files(&config.network), |name| {
             std::env::var(name).ok()
@@ -119,23 +131,22 @@ impl World {
         }
         Ok(Self {
             edges: Edges {
-                resolver: place.resolver.clone(),
+                resolver: place.means.resolver.clone(),
                 overrides: Vec::new(),
-                families: place.families,
+                families: place.means.families,
                 trust: place.trust.clone(),
                 settings,
                 trace: false,
                 transfer_turn: Mutex::new(()),
-                vantage: base.clone(),
+                vantage: base,
                 netlink,
                 wait,
                 known,
             },
             network: config.network.clone(),
             place,
-            base,
             seen: Mutex::new(None),
-            last_seen: RwLock::new(None),
+            last_seen: watch::Sender::default(),
             budgets: config.budgets.clone(),
             secrets: Arc::clone(&cluster.secrets),
             node: cluster.node.clone(),
@@ -168,7 +179,7 @@ impl World {
             }
             None => {
                 let netlink = self.edges.netlink.clone();
-                let base = self.base.clone();
+                let base = self.edges.vantage.clone();
                 let pod = self.pod_told().await;
                 let told = ClusterTold { node, pod };
                 let vantage = self.place.look(base, &self.network, &told, netlink).await;
@@ -176,8 +187,7 @@ impl World {
             }
         };
         *seen = Some((at, Arc::clone(&vantage)));
-        let last = self.last_seen.write();
-        *last.unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&vantage));
+        self.last_seen.send_replace(Some(Arc::clone(&vantage)));
         vantage
     }
 
@@ -195,7 +205,9 @@ impl World {
     /// What the cluster says of our own pod, where no file does.
     async fn pod_told(&self) -> PodTold {
         match &self.own_pod {
-            Some(pod) if wants_pod_told(&self.network, self.base.network) => pod.told().await,
+            Some(pod) if wants_pod_told(&self.network, self.edges.vantage.network) => {
+                pod.told().await
+            }
             _ => PodTold::NotAsked,
         }
     }
@@ -203,8 +215,7 @@ impl World {
     /// Has the Secrets of one check read, which no target may need, and waits for them a short while.
     pub async fn lend_secrets(&self, target: &Target) -> Lent {
         let refs = target.secrets.iter();
-        let keys = refs.flat_map(|refs| keys(&refs.namespace, &refs.names));
-        let lent = self.secrets.lend(keys.collect());
+        let lent = self.secrets.lend(refs.flat_map(SecretRefs::keys).collect());
         lent.told(SECRETS_WAIT).await;
         lent
     }
@@ -216,13 +227,12 @@ impl World {
 
     /// Whose network stack is used.
     pub fn network(&self) -> NetworkView {
-        self.base.network
+        self.edges.vantage.network
     }
 
     /// The place as it was seen last, if it was.
     pub fn last_seen(&self) -> Option<Arc<Vantage>> {
-        let last = self.last_seen.read();
-        last.unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_seen.borrow().clone()
     }
 }
 
@@ -263,10 +273,6 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
     given.extend(sources(target).await);
     given.extend(world.place.node_credentials.load(&target.reference).await);
     let keyring = Keyring::new(given);
-    let mut pods = target.pods();
-    for pod in &mut pods {
-        pod.secrets.clone_from(&sought);
-    }
     let (candidates, _) = keyring.lookup(&target.reference);
     let tag_of = |attempt: &Attempt| {
         let id = attempt.credential.as_ref()?;
@@ -289,7 +295,7 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
         kubelet: node.facts().and_then(NodeFacts::kubelet_version),
         reference: target.reference.clone(),
         platform: target.platform.clone(),
-        pods,
+        pods: target.pods(&sought),
         asked_secrets: Vec::new(),
         effort: Effort {
             hops: job.tier == Tier::Path,
@@ -331,7 +337,7 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
     });
     CheckResult {
         rejected: rejected.collect(),
-        accepted: evidence.accepted().cloned(),
+        accepted: evidence.walk.accepted().cloned(),
         report: Report::conclude(evidence),
     }
 }
@@ -406,7 +412,7 @@ fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<Sec
         return (Vec::new(), Vec::new());
     };
     let (mut sources, mut sought) = (Vec::new(), Vec::new());
-    for key in keys(&refs.namespace, &refs.names) {
+    for key in refs.keys() {
         let (read, found) = secrets.get(&key).sources(&key);
         sources.extend(read);
         sought.push(SecretSought {
@@ -434,11 +440,8 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
         match password {
             Ok(password) => {
                 let path = path.display().to_string();
-                request.login = Some(credentials::Login {
-                    source: CredentialSource::PasswordFile { path },
-                    username: user.clone(),
-                    password,
-                });
+                let source = CredentialSource::PasswordFile { path };
+                request.login = Some(LoadedSource::login(source, user, password));
             }
             Err(reason) => sources.push(unreadable(path, &reason)),
         }

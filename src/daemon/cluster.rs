@@ -12,20 +12,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::pod_events::{self, PodEvents};
 use super::store::target::Target;
-use super::store::targets::EventCounts;
-use crate::config::{self, Discover, Events, Kubernetes, SecretAccess};
+use super::store::targets::{Discovery, EventCounts};
+use crate::config::{Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
-use crate::kubernetes::follow::{State, View};
+use crate::kubernetes::follow::View;
 use crate::kubernetes::lookup::annotations_of;
 use crate::kubernetes::secrets::Secrets;
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
-use crate::model::workload::ContainerKind;
-use crate::model::workload::is_name;
+use crate::model::workload::{ContainerKind, Namespaced, SecretRefs, is_name};
 use crate::report::Report;
-use crate::serving::cluster::{keys, secret_access};
+use crate::serving::cluster::secret_access;
 use crate::vantage::PodTold;
-use crate::workload::discovery::{self, Discovered, Patterns, Pod, Scope, Wanted};
+use crate::workload::discovery::{self, Scope, Wanted};
+use crate::workload::pod::Pod;
 use crate::workload::waiting::Waiting;
 
 /// A rollout changes many pods in a moment; what they come to is told once.
@@ -37,8 +37,6 @@ const POD_WAIT: Duration = Duration::from_secs(2);
 /// Followed as long as this is there.
 #[derive(Debug)]
 pub struct Cluster {
-    /// What it was made of.
-    pub config: Kubernetes,
     scope: Scope,
     pub secrets: Arc<Secrets>,
     /// `None`: nothing is asked.
@@ -59,13 +57,12 @@ pub struct Cluster {
 #[derive(Clone)]
 pub struct OwnPod {
     client: Client,
-    namespace: String,
-    name: String,
+    pod: Namespaced,
 }
 
 impl std::fmt::Debug for OwnPod {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "OwnPod({}/{})", self.namespace, self.name)
+        write!(f, "OwnPod({})", self.pod)
     }
 }
 
@@ -73,35 +70,25 @@ impl OwnPod {
     /// As the manifest tells it by the downward API.
     fn of(client: Client, environment: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let of = |name| environment(name).filter(|value| is_name(value));
-        Some(Self {
-            client,
-            namespace: of("POD_NAMESPACE")?,
-            name: of("POD_NAME")?,
-        })
+        let (namespace, name) = (of("POD_NAMESPACE")?, of("POD_NAME")?);
+        let pod = Namespaced { namespace, name };
+        Some(Self { client, pod })
     }
 
     /// Its annotations, as the API server has them now.
     pub async fn told(&self) -> PodTold {
-        let asked = annotations_of(&self.client, &self.namespace, &self.name);
+        let asked = annotations_of(&self.client, &self.pod.namespace, &self.pod.name);
         match timeout(POD_WAIT, asked).await {
             Ok(Ok(Some(annotations))) => PodTold::Annotations(annotations),
-            Ok(Ok(None)) => {
-                PodTold::Nothing(format!("it has no pod {}/{}", self.namespace, self.name))
-            }
+            Ok(Ok(None)) => PodTold::Nothing(format!("it has no pod {}", self.pod)),
             Ok(Err(error)) => PodTold::Nothing(error.to_string()),
             Err(_) => PodTold::Nothing("it has not answered".to_owned()),
         }
     }
 }
 
-/// What the pods of this node come to.
-#[derive(Debug)]
-pub struct Discovery {
-    pub found: Discovered,
-    /// Whose pull has begun to fail, or fails otherwise: namespace, pod, and the container or image volume.
-    pub failing: Vec<(String, String, ContainerKind, String)>,
-    pub state: State,
-}
+/// A container or image volume: namespace, pod, and what it is called there.
+pub type ContainerOfPod = (String, String, ContainerKind, String);
 
 impl Cluster {
     /// Begins to follow, where that is wished.
@@ -142,7 +129,6 @@ impl Cluster {
             events,
             scope: scope(config),
             secrets: Arc::new(Secrets::new(client, secret_access(config))),
-            config: config.clone(),
             pods,
             node: own,
             own_pod,
@@ -174,8 +160,8 @@ impl Cluster {
         Some(self.node.as_mut()?.borrow_and_update().clone())
     }
 
-    /// What is known now; `None` where nothing is asked.
-    pub fn look(&mut self) -> Option<Discovery> {
+    /// What is known now, and whose pull has begun to fail, or fails otherwise; `None` where nothing is asked.
+    pub fn look(&mut self) -> Option<(Discovery, Vec<ContainerOfPod>)> {
         let view = self.pods.as_mut()?.borrow_and_update().clone();
         let found = discovery::discover(view.objects.values().map(|pod| &**pod), &self.scope);
         let pods = view.objects.iter().map(|(uid, pod)| (uid, &**pod));
@@ -185,11 +171,9 @@ impl Cluster {
             let (namespace, pod) = (pod.namespace.clone(), pod.name.clone());
             Some((namespace, pod, *kind, name.clone()))
         });
-        Some(Discovery {
-            found,
-            failing: failing.collect(),
-            state: view.state,
-        })
+        let failing = failing.collect();
+        let state = view.state;
+        Some((Discovery { state, found }, failing))
     }
 
     /// The pods of this node, as far as they are known.
@@ -207,8 +191,8 @@ impl Cluster {
     /// Of these targets the Secrets are needed, and no others.
     pub fn need_secrets_of(&self, wanted: &[Wanted]) {
         let refs = wanted.iter().filter_map(|one| one.secrets.as_ref());
-        let keys = refs.flat_map(|refs| keys(&refs.namespace, &refs.names));
-        self.secrets.need(&keys.collect());
+        self.secrets
+            .need(&refs.flat_map(SecretRefs::keys).collect());
     }
 }
 
@@ -223,13 +207,9 @@ async fn change<T>(view: &mut Option<watch::Receiver<T>>) {
 }
 
 fn scope(config: &Kubernetes) -> Scope {
-    let patterns = |wildcards: &config::Wildcards| Patterns {
-        include: wildcards.include.clone(),
-        exclude: wildcards.exclude.clone(),
-    };
     Scope {
-        registries: patterns(&config.registries),
-        namespaces: patterns(&config.namespaces),
+        registries: config.registries.clone(),
+        namespaces: config.namespaces.clone(),
         platform_namespaces: config.platform_namespaces.clone(),
         most: config.most_targets.0 as usize,
     }

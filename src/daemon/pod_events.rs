@@ -2,7 +2,6 @@
 //! asks for it: once for each cause and hour, so many a minute, and never in the way of a check.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
@@ -22,7 +21,8 @@ use crate::model::text::{clean, without_title};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::ContainerKind;
 use crate::report::Report;
-use crate::workload::discovery::Pod;
+use crate::workload::discovery::Use;
+use crate::workload::pod::Pod;
 
 /// The reason of an Event that names a cause. Public: alerts and people look for it.
 const DIAGNOSED: &str = "ImagePullDiagnosed";
@@ -48,54 +48,32 @@ const MOST_PART: usize = 350;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Something to be said of a container, or an image volume.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PodEvent {
-    pub namespace: String,
-    pub pod: String,
-    pub uid: String,
-    pub container: String,
-    pub kind: ContainerKind,
-    /// `None`: a pull would succeed.
-    pub cause: Option<&'static str>,
-    pub message: String,
-}
-
-impl PodEvent {
-    /// A volume may have the name of a container.
-    fn subject(&self) -> String {
-        match self.kind {
-            ContainerKind::ImageVolume => format!("volume/{}", self.container),
-            _ => self.container.clone(),
-        }
-    }
-
-    fn note(&self) -> Note {
-        let reason = if self.cause.is_some() {
-            DIAGNOSED
-        } else {
-            RESOLVED
-        };
-        let cause = self.cause.unwrap_or_default();
-        let number = hash(&[&self.uid, &self.subject(), reason, cause]);
-        // A name of Kubernetes, of which a part before a dot ends in a letter or digit.
-        let pod: String = self.pod.chars().take(200).collect();
-        Note {
-            name: format!("{}.{number:016x}", pod.trim_end_matches(['-', '.'])),
-            namespace: self.namespace.clone(),
-            pod: self.pod.clone(),
-            uid: self.uid.clone(),
-            container: self.container.clone(),
-            kind: self.kind,
-            is_warning: self.cause.is_some(),
-            reason,
-            message: self.message.clone(),
-        }
+/// What is to be said of a container, or an image volume, of the pod of this UID.
+fn note(one: &Use, uid: &str, cause: Option<&'static str>, message: &str) -> Note {
+    let reason = if cause.is_some() { DIAGNOSED } else { RESOLVED };
+    // A volume may have the name of a container.
+    let subject = match one.kind {
+        ContainerKind::ImageVolume => format!("volume/{}", one.container),
+        _ => one.container.clone(),
+    };
+    let number = hash(&[uid, &subject, reason, cause.unwrap_or_default()]);
+    // A name of Kubernetes, of which a part before a dot ends in a letter or digit.
+    let pod: String = one.pod.chars().take(200).collect();
+    Note {
+        name: format!("{}.{number:016x}", pod.trim_end_matches(['-', '.'])),
+        namespace: one.namespace.clone(),
+        pod: one.pod.clone(),
+        uid: uid.to_owned(),
+        container: one.container.clone(),
+        kind: one.kind,
+        cause,
+        reason,
+        message: message.to_owned(),
     }
 }
 
 /// What a report has to say to those who wait for just this image; nothing where it names no cause.
-pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<PodEvent> {
+pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<Note> {
     let image = target.reference.to_string();
     let waiting = target
         .uses
@@ -114,15 +92,7 @@ pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec
                 .objects
                 .iter()
                 .find(|(_, pod)| pod.namespace == one.namespace && pod.name == one.pod)?;
-            Some(PodEvent {
-                namespace: one.namespace.clone(),
-                pod: one.pod.clone(),
-                uid: uid.clone(),
-                container: one.container.clone(),
-                kind: one.kind,
-                cause,
-                message: message.clone(),
-            })
+            Some(note(one, uid, cause, &message))
         })
         .collect()
 }
@@ -186,10 +156,13 @@ fn bounded(text: &str) -> String {
     text
 }
 
+/// The UID of a pod, and one of its containers.
+type Subject = (String, ContainerKind, String);
+
 /// What was said of which container.
 #[derive(Debug, Default)]
 struct EventLog {
-    known: BTreeMap<(String, String), Known>,
+    known: BTreeMap<Subject, Known>,
     /// When, in the last minute.
     published: VecDeque<Instant>,
 }
@@ -215,10 +188,10 @@ enum Then {
 }
 
 impl EventLog {
-    fn decide(&mut self, event: &PodEvent, now: Instant) -> Then {
+    fn decide(&mut self, event: &Note, now: Instant) -> Then {
         self.published
             .retain(|at| now.saturating_duration_since(*at) < MINUTE);
-        let key = (event.uid.clone(), event.subject());
+        let key = (event.uid.clone(), event.kind, event.container.clone());
         let known = self.known.get(&key);
         let before = known.filter(|known| known.cause == event.cause);
         let stands = match (known, event.cause) {
@@ -241,12 +214,12 @@ impl EventLog {
     }
 
     /// It was published.
-    fn note(&mut self, event: &PodEvent, published: Published, now: Instant) {
+    fn note(&mut self, event: &Note, published: Published, now: Instant) {
         let times = match published {
             Published::Created => 1,
             Published::Counted { times } => times,
         };
-        let key = (event.uid.clone(), event.subject());
+        let key = (event.uid.clone(), event.kind, event.container.clone());
         let known = Known {
             cause: event.cause,
             at: now,
@@ -265,7 +238,7 @@ impl EventLog {
 /// Takes events, and publishes those that are new.
 #[derive(Clone, Debug)]
 pub struct PodEvents {
-    queue: mpsc::Sender<PodEvent>,
+    queue: mpsc::Sender<Note>,
     counts: EventCounts,
 }
 
@@ -273,13 +246,13 @@ impl PodEvents {
     /// Publishes until told to stop.
     pub fn start(client: Client, node: &str, counts: EventCounts, stop: CancellationToken) -> Self {
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
-        let run = run(client, node.to_owned(), waiting, Arc::clone(&counts));
+        let run = run(client, node.to_owned(), waiting, counts.clone());
         tokio::spawn(async move { stop.run_until_cancelled(run).await });
         Self { queue, counts }
     }
 
     /// Never waits.
-    pub fn take(&self, events: Vec<PodEvent>) {
+    pub fn take(&self, events: Vec<Note>) {
         for event in events {
             if self.queue.try_send(event).is_err() {
                 count(&self.counts, "dropped");
@@ -289,16 +262,10 @@ impl PodEvents {
 }
 
 fn count(counts: &EventCounts, outcome: &'static str) {
-    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    *counts.entry(outcome).or_default() += 1;
+    counts.send_modify(|counts| *counts.entry(outcome).or_default() += 1);
 }
 
-async fn run(
-    client: Client,
-    node: String,
-    mut waiting: mpsc::Receiver<PodEvent>,
-    counts: EventCounts,
-) {
+async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Note>, counts: EventCounts) {
     let mut log = EventLog::default();
     let mut is_well = true;
     while let Some(event) = waiting.recv().await {
@@ -310,7 +277,7 @@ async fn run(
                 continue;
             }
         };
-        let published = publish(&client, &node, &event.note(), times).await;
+        let published = publish(&client, &node, &event, times).await;
         let outcome = match &published {
             Ok(Published::Created) => "created",
             Ok(Published::Counted { .. }) => "counted",
@@ -337,16 +304,22 @@ async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::workload::PullPolicy;
 
-    fn event(uid: &str, cause: Option<&'static str>) -> PodEvent {
-        PodEvent {
+    fn event(uid: &str, cause: Option<&'static str>) -> Note {
+        note(&used("a"), uid, cause, "")
+    }
+
+    fn used(pod: &str) -> Use {
+        Use {
             namespace: "shop".to_owned(),
-            pod: "a".to_owned(),
-            uid: uid.to_owned(),
+            pod: pod.to_owned(),
             container: "app".to_owned(),
             kind: ContainerKind::Container,
-            cause,
-            message: String::new(),
+            policy: PullPolicy::Always,
+            image: "r.test/a:1".to_owned(),
+            waits: true,
+            is_present: false,
         }
     }
 
@@ -410,17 +383,11 @@ mod tests {
     #[test]
     fn what_is_the_same_has_the_same_name_which_is_one_of_kubernetes() {
         let one = event("u1", Some("tcp_timeout"));
-        assert_eq!(one.note().name, one.note().name);
-        assert_ne!(
-            one.note().name,
-            event("u2", Some("tcp_timeout")).note().name
-        );
-        assert_ne!(one.note().name, event("u1", None).note().name);
-        let long = PodEvent {
-            pod: format!("{}-{}", "a".repeat(199), "b".repeat(50)),
-            ..one
-        };
-        let name = long.note().name;
+        assert_eq!(one, event("u1", Some("tcp_timeout")));
+        assert_ne!(one.name, event("u2", Some("tcp_timeout")).name);
+        assert_ne!(one.name, event("u1", None).name);
+        let long = used(&format!("{}-{}", "a".repeat(199), "b".repeat(50)));
+        let name = note(&long, "u1", Some("tcp_timeout"), "").name;
         assert!(name.len() <= 253 && name.starts_with(&format!("{}.", "a".repeat(199))));
     }
 

@@ -201,7 +201,8 @@ fn secured(name: &str) -> Tls {
     };
     Tls {
         chain: vec![certificate(name, days_from_now(-30), days_from_now(60))],
-        ..Tls::without_chain(done(session))
+        outcome: done(session),
+        ..Tls::default()
     }
 }
 
@@ -277,10 +278,6 @@ fn head() -> Head {
 
 pub(super) fn accepted(credential: Option<CredentialId>) -> Attempt {
     Attempt {
-        challenge: None,
-        served_to_get: false,
-        by_another_token: false,
-        below_blobs: false,
         token: grant(Access::Pull),
         exchanges: vec![TokenExchange {
             method: if credential.is_some() { "POST" } else { "GET" }.to_owned(),
@@ -289,7 +286,7 @@ pub(super) fn accepted(credential: Option<CredentialId>) -> Attempt {
         }],
         credential,
         head: done(head()),
-        at: None,
+        ..Attempt::default()
     }
 }
 
@@ -335,12 +332,14 @@ pub(super) fn healthy() -> Evidence {
         reference: format!("{REGISTRY}/team/app:1.0").parse().unwrap(),
         platform: "linux/amd64".parse().unwrap(),
         started: now(),
-        vantage: mapped(Vantage::new(
-            NetworkView::Node,
-            vec![server(2)],
-            "resolv.conf".to_owned(),
-            vec![Unseen::NodeCredentials, Unseen::Mirrors, Unseen::Proxy],
-        )),
+        vantage: mapped(Vantage {
+            network: NetworkView::Node,
+            nameservers: vec![server(2)],
+            resolver_source: "resolv.conf".to_owned(),
+            resolver_emulated: "go".to_owned(),
+            unseen: vec![Unseen::NodeCredentials, Unseen::Mirrors, Unseen::Proxy],
+            ..Vantage::default()
+        }),
         pods: Vec::new(),
         asked_secrets: Vec::new(),
         kubelet: Some("v1.30.4".parse().unwrap()),
@@ -435,13 +434,15 @@ impl Evidence {
         leg.clock = None;
         if phase < Phase::Connect {
             leg.connect = Connect {
-                attempts: Vec::new(),
-                not_tried: 0,
                 outcome: blocked(role, phase),
+                ..Connect::default()
             };
         }
         if phase < Phase::Tls {
-            leg.tls = Tls::without_chain(blocked(role, phase));
+            leg.tls = Tls {
+                outcome: blocked(role, phase),
+                ..Tls::default()
+            };
         }
         match role {
             Role::Registry => {
@@ -499,15 +500,10 @@ impl Evidence {
             self.keyring = KeyringEvidence::default();
         }
         self.walk.attempts = vec![Attempt {
-            challenge: None,
-            served_to_get: false,
-            by_another_token: false,
-            below_blobs: false,
             credential,
             token,
-            exchanges: Vec::new(),
             head,
-            at: None,
+            ..Attempt::default()
         }];
         self.walk.legs.truncate(2);
         self.walk.manifest = blocked(Role::Registry, Phase::Manifest);

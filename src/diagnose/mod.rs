@@ -19,8 +19,9 @@ use crate::model::fault::Phase;
 use catalogue::Cause;
 use level::{Confidence, Severity};
 use path::leg_path::LegPath;
+pub(crate) use rules::new as finding;
 pub use rules::{
-    docker_server, eip_annotation, judge as diagnose, nearest_key, secret, secret_for_image,
+    eip_annotation, judge as diagnose, mend_key, nearest_key, secret, secret_for_image,
 };
 use secrets::SecretVerdict;
 use throughput::Throughput;

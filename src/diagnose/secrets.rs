@@ -124,7 +124,7 @@ fn of_content(evidence: &Evidence, pods: Option<&str>, name: &str) -> (SecretOut
         return (SecretOutcome::Failed, says);
     }
     if keyring.candidates.iter().any(of_id) {
-        let why = if evidence.accepted().is_some() {
+        let why = if evidence.walk.accepted().is_some() {
             "another one was let in before it"
         } else {
             "the walk ended before it"

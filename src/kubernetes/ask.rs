@@ -106,6 +106,17 @@ where
     Ok(false)
 }
 
+/// All of them.
+pub(super) async fn all<T, U>(objects: Api<T>, selected: ListParams) -> Result<Vec<U>, AskError>
+where
+    T: Resource + Clone + DeserializeOwned,
+    U: From<T>,
+{
+    let mut found = Vec::new();
+    list(objects, selected, |object| found.push(U::from(object))).await?;
+    Ok(found)
+}
+
 /// Of what is wrong in an answer nothing is repeated: it may be a Secret's.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, AskError> {
     serde_json::from_slice(body).map_err(|error| {

@@ -1,6 +1,7 @@
 //! Events about pods: those of the whole cluster, as they arrive (nothing of them is kept here), and those of one
 //! pod.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
@@ -11,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::ask::{self, AskError};
 use super::follow::{Heard, State, answers, hear, lose};
 use super::objects::EventObject;
-use crate::pulls::event::Event;
-use crate::workload::stuck::{EventSeen, PodSeen};
+use crate::workload::pod::{Event, Pod};
 
 /// What the API server tells.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub enum Change {
     /// All that there are follow.
     ListBegins,
     /// One that is new, has risen, or is listed again.
-    Seen(Event),
+    Seen(Box<Event>),
     /// Those were all.
     ListEnds,
     /// It was deleted, mostly since it is an hour old; by its UID.
@@ -51,11 +51,7 @@ impl From<EventObject> for Event {
         let series = object.series.unwrap_or_default();
         let count = object.count.unwrap_or(0).max(series.count.unwrap_or(0));
         Self {
-            container: object
-                .involved_object
-                .container()
-                .unwrap_or_default()
-                .to_owned(),
+            container: container(&object.involved_object).unwrap_or_default(),
             uid: object.metadata.uid.unwrap_or_default(),
             namespace: said(object.involved_object.namespace)
                 .or(object.metadata.namespace)
@@ -64,51 +60,34 @@ impl From<EventObject> for Event {
             node: said(object.source.host)
                 .or(said(instance))
                 .unwrap_or_default(),
+            is_warning: object.kind.as_deref() == Some("Warning"),
             reason: object.reason.unwrap_or_default(),
             message: object.message.unwrap_or_default(),
             count: u64::try_from(count).unwrap_or(0).max(1),
             first: object.first_timestamp.or(object.event_time),
             last: object
                 .last_timestamp
-                .max(series.last_observed_time)
-                .max(object.event_time),
+                .max(series.last_observed_time.map(|at| at.0))
+                .max(object.event_time)
+                .or(object.metadata.creation_timestamp.map(|at| at.0)),
         }
     }
 }
 
-impl From<EventObject> for EventSeen {
-    fn from(object: EventObject) -> Self {
-        let series = object.series.unwrap_or_default();
-        let count = series.count.or(object.count);
-        Self {
-            container: object.involved_object.container().map(ToOwned::to_owned),
-            reason: object.reason.unwrap_or_default(),
-            message: object.message.unwrap_or_default(),
-            is_warning: object.kind.as_deref() == Some("Warning"),
-            first: object.first_timestamp.or(object.event_time),
-            last: series
-                .last_observed_time
-                .or(object.last_timestamp)
-                .or(object.event_time)
-                .or(object.metadata.creation_timestamp.map(|at| at.0)),
-            count: count.and_then(|count| count.try_into().ok()).unwrap_or(1),
-        }
-    }
+/// `spec.containers{app}`, `spec.initContainers{migrate}`.
+fn container(about: &ObjectReference) -> Option<String> {
+    let (_, rest) = about.field_path.as_deref()?.split_once('{')?;
+    rest.strip_suffix('}').map(str::to_owned)
 }
 
 /// Those of one pod; the API server keeps them for an hour.
 ///
 /// # Errors
 /// Why they can't be listed.
-pub async fn of_pod(client: &Client, pod: &PodSeen) -> Result<Vec<EventSeen>, AskError> {
-    let mut events = Vec::new();
+pub async fn of_pod(client: &Client, pod: &Pod) -> Result<Vec<Event>, AskError> {
     let objects: Api<EventObject> = Api::namespaced(client.clone(), &pod.namespace);
     let fields = format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid);
-    ask::list(objects, ListParams::default().fields(&fields), |event| {
-        events.push(EventSeen::from(event));
-    })
-    .await?;
-    Ok(events)
+    ask::all(objects, ListParams::default().fields(&fields)).await
 }
 
 /// Follows until told to stop.
@@ -132,7 +111,7 @@ pub async fn follow(
                 Change::ListBegins
             }
             Heard::Event(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
-                Change::Seen(object.into())
+                Change::Seen(Box::new(object.into()))
             }
             Heard::Event(watcher::Event::InitDone) => {
                 is_listing = false;
@@ -215,9 +194,9 @@ mod tests {
         let new = json!({"metadata": {"name": "e"}, "reason": "Pulling", "type": "Normal",
             "eventTime": "2026-11-23T09:00:00.000001Z",
             "series": {"count": 3, "lastObservedTime": "2026-11-23T09:04:00.000000Z"}});
-        let read = |value| EventSeen::from(serde_json::from_value::<EventObject>(value).unwrap());
+        let read = |value| Event::from(serde_json::from_value::<EventObject>(value).unwrap());
         let old = read(old);
-        assert_eq!((old.container.as_deref(), old.count), (Some("app"), 7));
+        assert_eq!((old.container.as_str(), old.count), ("app", 7));
         assert_eq!(old.last, Some("2026-11-23T09:05:00Z".parse().unwrap()));
         let new = read(new);
         assert_eq!((new.count, new.is_warning), (3, false));

@@ -20,19 +20,17 @@ use super::client::told;
 use crate::model::text::printable;
 
 /// What is known of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct View<T> {
     /// By UID.
     pub objects: Arc<BTreeMap<String, Arc<T>>>,
     pub state: State,
 }
 
-impl<T> Clone for View<T> {
-    fn clone(&self) -> Self {
-        Self {
-            objects: Arc::clone(&self.objects),
-            state: self.state.clone(),
-        }
+impl<T> View<T> {
+    /// Where there is but one.
+    pub fn only(&self) -> Option<&Arc<T>> {
+        self.objects.values().next()
     }
 }
 
@@ -40,15 +38,16 @@ impl<T> Default for View<T> {
     fn default() -> Self {
         Self {
             objects: Arc::default(),
-            state: State::Unknown,
+            state: State::default(),
         }
     }
 }
 
 /// How fresh that is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum State {
     /// There was no list yet.
+    #[default]
     Unknown,
     /// The API server tells of changes.
     Following,
@@ -56,7 +55,7 @@ pub enum State {
     Lost {
         since: Timestamp,
         reason: String,
-        /// It has said no (RBAC); waiting alone will not help.
+        /// It has said no (RBAC, or there is no such namespace); waiting alone will not help.
         is_forbidden: bool,
     },
 }
@@ -64,6 +63,19 @@ pub enum State {
 impl State {
     pub fn is_following(&self) -> bool {
         *self == Self::Following
+    }
+
+    /// Since now, unless it was lost before.
+    pub fn lose(&mut self, reason: String, is_forbidden: bool) {
+        let since = match self {
+            Self::Lost { since, .. } => *since,
+            Self::Unknown | Self::Following => Timestamp::now(),
+        };
+        *self = Self::Lost {
+            since,
+            reason,
+            is_forbidden,
+        };
     }
 }
 
@@ -201,15 +213,8 @@ pub(super) fn lose(state: &mut State, error: &watcher::Error) {
     if is_forgotten(error) {
         return;
     }
-    let since = match state {
-        State::Lost { since, .. } => *since,
-        State::Unknown | State::Following => Timestamp::now(),
-    };
-    *state = State::Lost {
-        since,
-        reason: reason(error),
-        is_forbidden: status(error).is_some_and(|code| code == 401 || code == 403),
-    };
+    let is_forbidden = status(error).is_some_and(|code| code == 401 || code == 403);
+    state.lose(reason(error), is_forbidden);
 }
 
 /// 410: what happened in between is not known any more; everything is listed anew at once.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use kube::api::Portforward;
 use kube::{Api, Client};
@@ -112,31 +112,25 @@ impl Admin {
         let Some(stream) = stream else {
             return Err(ForwardError::Failed("no stream was opened".to_owned()));
         };
-        let answered = speak(stream, method, path, body).await;
-        let answered = match answered {
+        let broken = |reason| ForwardError::NoDaemon {
+            port: self.port,
+            reason,
+        };
+        let answered = match speak(stream, method, path, body, broken).await {
             // The kubelet knows more of it than that the stream ended.
-            Err(Spoken::Broken(reason)) => {
+            Err(ForwardError::NoDaemon { reason, .. }) => {
                 let kubelet = match words {
                     Some(words) => timeout(LAST_WORDS, words).await.ok().flatten(),
                     None => None,
                 };
                 let unsaid = || format!("{reason}, and the kubelet did not say why");
-                Err(ForwardError::NoDaemon {
-                    port: self.port,
-                    reason: printable(kubelet.unwrap_or_else(unsaid).trim()),
-                })
+                Err(broken(printable(kubelet.unwrap_or_else(unsaid).trim())))
             }
-            Err(Spoken::TooLong) => Err(ForwardError::TooLong),
-            Ok(answer) => Ok(answer),
+            answered => answered,
         };
         forward.abort();
         answered
     }
-}
-
-enum Spoken {
-    Broken(String),
-    TooLong,
 }
 
 async fn speak(
@@ -144,8 +138,9 @@ async fn speak(
     method: Method,
     path: &str,
     body: Option<Bytes>,
-) -> Result<Answer, Spoken> {
-    let broken = |error: &dyn std::error::Error| Spoken::Broken(told(error));
+    broken: impl Fn(String) -> ForwardError,
+) -> Result<Answer, ForwardError> {
+    let broken = |error: &dyn std::error::Error| broken(told(error));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(&error))?;
@@ -169,21 +164,18 @@ async fn speak(
         .headers()
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let mut bytes = Vec::new();
-    let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| broken(&error))?;
-        if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > MAX_ANSWER {
-                return Err(Spoken::TooLong);
-            }
-            bytes.extend_from_slice(data);
+    let body = Limited::new(response.into_body(), MAX_ANSWER);
+    let body = body.collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            ForwardError::TooLong
+        } else {
+            broken(&*error)
         }
-    }
+    })?;
     Ok(Answer {
         status,
         retry_after,
-        body: bytes.into(),
+        body: body.to_bytes(),
     })
 }
 

@@ -126,56 +126,27 @@ impl Record {
         spec.renew_time = Some(MicroTime(at));
     }
 
-    /// How it stands for one who would hold it.
-    pub fn standing(&self, holder: &str, seen: &Seen, now: Instant) -> Standing {
+    /// Whether one may have it who would hold it: nobody else does, or has not renewed it for as long as it lasts.
+    ///
+    /// # Errors
+    /// Who holds it.
+    pub fn free_for(&self, holder: &str, seen: &Seen, now: Instant) -> Result<(), LeaseError> {
+        let until = seen.since + self.duration();
         match self.holder() {
-            None => Standing::Free,
-            Some(by) if by == holder => Standing::Ours,
-            Some(by) => {
-                let until = seen.since + self.duration();
-                if until <= now {
-                    return Standing::Free;
-                }
-                let by = by.to_owned();
-                Standing::Held { by, until }
-            }
+            Some(by) if by != holder && until > now => Err(LeaseError::Held {
+                by: by.to_owned(),
+                until,
+            }),
+            _ => Ok(()),
         }
     }
-
-    /// All that changes with each renewal.
-    fn mark(&self) -> Mark {
-        let spec = self.0.spec.as_ref();
-        Mark {
-            holder: self.holder().map(ToOwned::to_owned),
-            renewed: spec.and_then(|spec| spec.renew_time.as_ref().map(|time| time.0)),
-            transitions: self.transitions(),
-        }
-    }
-}
-
-/// How a Lease stands.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Standing {
-    /// Nobody holds it, or whoever did has not renewed it for as long as it lasts.
-    Free,
-    Ours,
-    Held {
-        by: String,
-        until: Instant,
-    },
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Mark {
-    holder: Option<String>,
-    renewed: Option<Timestamp>,
-    transitions: i32,
 }
 
 /// Since when one sees a Lease as it is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    mark: Mark,
+    /// All that changes with each renewal.
+    spec: Option<v1::LeaseSpec>,
     since: Instant,
 }
 
@@ -183,10 +154,12 @@ impl Seen {
     /// It is seen now, after it was seen before.
     #[must_use]
     pub fn again(before: Option<&Self>, record: &Record, now: Instant) -> Self {
-        let mark = record.mark();
         match before {
-            Some(seen) if seen.mark == mark => seen.clone(),
-            _ => Self { mark, since: now },
+            Some(seen) if seen.spec == record.0.spec => seen.clone(),
+            _ => Self {
+                spec: record.0.spec.clone(),
+                since: now,
+            },
         }
     }
 }
@@ -308,11 +281,11 @@ impl Candidate {
     ) -> Result<(), LeaseError> {
         let mut record = self.leases.read(&self.name).await?.unwrap_or_default();
         let seen = Seen::again(self.seen.as_ref(), &record, now.steady);
-        let standing = record.standing(&self.holder, &seen, now.steady);
+        let free = record.free_for(&self.holder, &seen, now.steady);
         self.seen = Some(seen);
-        if let Standing::Held { by, until } = standing {
+        if free.is_err() {
             self.held = None;
-            return Err(LeaseError::Held { by, until });
+            return free;
         }
         record.take(&self.holder, self.duration, now.at);
         self.write(record, notes).await
@@ -396,26 +369,28 @@ mod tests {
         let after = |seconds| begin + Duration::from_secs(seconds);
         let mut record = Record::default();
         let seen = Seen::again(None, &record, begin);
-        assert_eq!(record.standing("a", &seen, begin), Standing::Free);
+        assert_eq!(record.free_for("a", &seen, begin), Ok(()));
         // Its clock is a year behind, which tells nothing.
         record.take("b", LASTS, at(-31_536_000));
         let seen = Seen::again(Some(&seen), &record, after(100));
-        let held = |until| Standing::Held {
-            by: "b".to_owned(),
-            until: after(until),
+        let held = |until| {
+            Err(LeaseError::Held {
+                by: "b".to_owned(),
+                until: after(until),
+            })
         };
-        assert_eq!(record.standing("a", &seen, after(100)), held(115));
+        assert_eq!(record.free_for("a", &seen, after(100)), held(115));
         let seen = Seen::again(Some(&seen), &record, after(114));
-        assert_eq!(record.standing("a", &seen, after(114)), held(115));
-        assert_eq!(record.standing("a", &seen, after(115)), Standing::Free);
-        assert_eq!(record.standing("b", &seen, after(500)), Standing::Ours);
+        assert_eq!(record.free_for("a", &seen, after(114)), held(115));
+        assert_eq!(record.free_for("a", &seen, after(115)), Ok(()));
+        assert_eq!(record.free_for("b", &seen, after(500)), Ok(()));
         // A note is no renewal.
         record.set_note("x", "y".to_owned());
         let noted = Seen::again(Some(&seen), &record, after(114));
         assert_eq!(noted, seen);
         record.take("b", LASTS, at(-31_535_999));
         let renewed = Seen::again(Some(&seen), &record, after(116));
-        assert_eq!(record.standing("a", &renewed, after(116)), held(131));
+        assert_eq!(record.free_for("a", &renewed, after(116)), held(131));
     }
 
     #[test]

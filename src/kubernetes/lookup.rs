@@ -9,125 +9,20 @@ use kube::{Api, Client};
 
 use super::ask::{self, AskError};
 use super::objects::{
-    AccountObject, CRON_JOBS, ContainerStatus, JOBS, PodObject, ResourceName, WorkloadObject, names,
+    AccountObject, CRON_JOBS, JOBS, PodObject, ResourceName, WorkloadObject, in_scope, names,
 };
 use crate::model::workload::ContainerKind;
-use crate::workload::spec::ContainerSpec;
-use crate::workload::stuck::{ContainerSeen, ContainerState, PodSeen, Said};
-use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
+use crate::workload::pod::{ContainerState, Pod};
 
 // ---- pods ---------------------------------------------------------------------------------------
-
-impl From<PodObject> for PodSeen {
-    fn from(object: PodObject) -> Self {
-        let is_over = object.is_over();
-        let PodObject {
-            metadata,
-            mut spec,
-            status,
-        } = object;
-        let mut volumes = Volumes::new(std::mem::take(&mut spec.volumes));
-        let containers: Vec<ContainerSeen> = spec
-            .containers()
-            .map(|(kind, one)| {
-                let status = status.of(kind, &one.name);
-                let state = status.map_or(ContainerState::Untold, state_of);
-                ContainerSeen {
-                    state: of_its_own(one, state, &mut volumes),
-                    policy: one.policy(),
-                    is_sidecar: kind == ContainerKind::InitContainer
-                        && one.restart_policy.as_deref() == Some("Always"),
-                    name: one.name.clone(),
-                    kind,
-                    image: one.image.clone(),
-                }
-            })
-            .collect();
-        let volumes = volumes.finish().map(of_volume);
-        let unscheduled = status
-            .conditions
-            .into_iter()
-            .find(|condition| condition.kind == "PodScheduled" && condition.status == "False");
-        Self {
-            namespace: metadata.namespace.unwrap_or_default(),
-            name: metadata.name.unwrap_or_default(),
-            uid: metadata.uid.unwrap_or_default(),
-            node: spec.node_name.filter(|node| !node.is_empty()),
-            created: metadata.creation_timestamp.map(|at| at.0),
-            pull_secrets: names(spec.image_pull_secrets),
-            service_account: spec.service_account_name,
-            is_over,
-            unscheduled: unscheduled.map(|condition| Said {
-                reason: condition.reason,
-                message: condition.message,
-            }),
-            containers: volumes.chain(containers).collect(),
-        }
-    }
-}
-
-/// The state of a container as far as its own image goes; what it says of a volume's is kept with that.
-fn of_its_own(
-    container: &ContainerSpec,
-    state: ContainerState,
-    volumes: &mut Volumes<Said>,
-) -> ContainerState {
-    let word = match &state {
-        ContainerState::Untold | ContainerState::BehindVolume => Word::Nothing,
-        ContainerState::Running | ContainerState::Ended => Word::Created,
-        ContainerState::Waiting(said) => Word::Waits {
-            reason: &said.reason,
-            message: &said.message,
-            word: said.clone(),
-        },
-    };
-    if volumes.take(container, word) {
-        state
-    } else {
-        ContainerState::BehindVolume
-    }
-}
-
-fn of_volume((volume, standing, is_mounted): (ImageVolume, Standing<Said>, bool)) -> ContainerSeen {
-    ContainerSeen {
-        name: volume.name,
-        kind: ContainerKind::ImageVolume,
-        image: volume.image,
-        policy: volume.policy,
-        is_sidecar: false,
-        state: match standing {
-            Standing::Waits(said) => ContainerState::Waiting(said),
-            Standing::Untold if is_mounted => ContainerState::Untold,
-            // It is there, or its failure holds up nobody.
-            Standing::Untold | Standing::Present => ContainerState::Ended,
-        },
-    }
-}
-
-fn state_of(status: &ContainerStatus) -> ContainerState {
-    let state = &status.state;
-    if let Some(waiting) = &state.waiting {
-        return ContainerState::Waiting(Said {
-            reason: waiting.reason.clone().unwrap_or_default(),
-            message: waiting.message.clone(),
-        });
-    }
-    if state.terminated.is_some() {
-        ContainerState::Ended
-    } else if state.running.is_some() {
-        ContainerState::Running
-    } else {
-        ContainerState::Untold
-    }
-}
 
 /// One pod.
 ///
 /// # Errors
 /// Why it can't be read.
-pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<PodSeen, AskError> {
+pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<Pod, AskError> {
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
-    ask::get(pods, name).await.map(PodSeen::from)
+    ask::get(pods, name).await.map(Pod::from)
 }
 
 /// The annotations of one pod, by a list of one: whoever follows pods may ask for that.
@@ -150,14 +45,9 @@ pub async fn annotations_of(
 }
 
 /// Those with these labels.
-async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<PodSeen>, AskError> {
-    let mut found = Vec::new();
+async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>, AskError> {
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
-    ask::list(pods, ListParams::default().labels(labels), |pod| {
-        found.push(PodSeen::from(pod));
-    })
-    .await?;
-    Ok(found)
+    ask::all(pods, ListParams::default().labels(labels)).await
 }
 
 /// All that have not ended, of a namespace or of all, as far as `keep` keeps them.
@@ -167,15 +57,12 @@ async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<P
 pub async fn pods_not_ended(
     client: &Client,
     namespace: Option<&str>,
-    mut keep: impl FnMut(PodSeen),
+    mut keep: impl FnMut(Pod),
 ) -> Result<bool, AskError> {
-    let pods: Api<PodObject> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let pods: Api<PodObject> = in_scope(client, namespace);
     let not_ended = "status.phase!=Succeeded,status.phase!=Failed";
     ask::list(pods, ListParams::default().fields(not_ended), |pod| {
-        keep(PodSeen::from(pod));
+        keep(Pod::from(pod));
     })
     .await
 }
@@ -194,7 +81,7 @@ pub async fn pods_of_workload(
     kind: ResourceName,
     namespace: &str,
     name: &str,
-) -> Result<Vec<PodSeen>, AskError> {
+) -> Result<Vec<Pod>, AskError> {
     // Of a CronJob only its Jobs are read: it has no pods and no selector itself.
     let is_cron_job = kind == CRON_JOBS;
     let read = if is_cron_job { JOBS } else { kind };
@@ -279,7 +166,7 @@ pub async fn daemons(client: &Client, namespace: &str) -> Result<Vec<DaemonPod>,
     Ok(found.into_values().collect())
 }
 
-fn not_running(pod: &PodSeen) -> Option<String> {
+fn not_running(pod: &Pod) -> Option<String> {
     let main = pod
         .containers
         .iter()
@@ -315,7 +202,7 @@ mod tests {
                        "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}]},
         });
         let object: PodObject = serde_json::from_value(pod).unwrap();
-        let seen = PodSeen::from(object);
+        let seen = Pod::from(object);
         assert_eq!(seen.pull_secrets, ["pull"]);
         assert_eq!((seen.node.as_deref(), seen.is_over), (Some("n1"), false));
         assert_eq!(seen.unscheduled, None);
@@ -340,7 +227,7 @@ mod tests {
                        "initContainerStatuses": [{"name": "init", "state": {"terminated": {}}}],
                        "containerStatuses": [{"name": "app", "state": {"waiting": {
                            "reason": "ImagePullBackOff", "message": "Back-off pulling image \"r.test/llm:1\""}}}]}});
-        let seen = PodSeen::from(serde_json::from_value::<PodObject>(pod).unwrap());
+        let seen = Pod::from(serde_json::from_value::<PodObject>(pod).unwrap());
         let states: Vec<_> = seen
             .containers
             .iter()

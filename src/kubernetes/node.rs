@@ -24,7 +24,7 @@ impl From<NodeObject> for NodeFacts {
         } = object;
         let said = |text: &str| (!text.is_empty()).then(|| printable(text));
         let addresses = |kind: &str| -> Vec<IpAddr> {
-            let of_kind = status.addresses.iter().filter(|one| one.kind == kind);
+            let of_kind = status.addresses.iter().filter(|one| one.type_ == kind);
             of_kind.filter_map(|one| one.address.parse().ok()).collect()
         };
         let labels: &BTreeMap<String, String> = &metadata.labels.unwrap_or_default();
@@ -88,12 +88,8 @@ pub async fn follow_own(
 /// # Errors
 /// Why they can't be listed.
 pub async fn all(client: &Client) -> Result<Vec<NodeFacts>, AskError> {
-    let mut nodes = Vec::new();
     let objects: Api<NodeObject> = Api::all(client.clone());
-    ask::list(objects, ListParams::default(), |node| {
-        nodes.push(NodeFacts::from(node));
-    })
-    .await?;
+    let mut nodes: Vec<NodeFacts> = ask::all(objects, ListParams::default()).await?;
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(nodes)
 }

@@ -8,10 +8,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerState, EventSeries, EventSource, LocalObjectReference, NodeAddress, NodeSystemInfo,
+    ObjectReference,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time};
-use kube::Resource;
 use kube::api::ObjectMeta;
-use serde::de::IgnoredAny;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
 use serde::{Deserialize, Deserializer};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -129,6 +133,17 @@ object!(SecretObject, NamespaceResourceScope, () => SECRETS, ());
 object!(AccountObject, NamespaceResourceScope, () => SERVICE_ACCOUNTS, ());
 object!(WorkloadObject, DynamicResourceScope, name => name, ResourceName);
 
+/// Those of a namespace, or all.
+pub(super) fn in_scope<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
 // ---- their metadata -----------------------------------------------------------------------------
 
 /// Where a zone is written; the second one before Kubernetes 1.17.
@@ -204,7 +219,7 @@ pub(super) struct PodSpec {
     containers: Vec<ContainerSpec>,
     ephemeral_containers: Vec<ContainerSpec>,
     pub(super) volumes: Vec<VolumeSpec>,
-    pub(super) image_pull_secrets: Vec<Named>,
+    pub(super) image_pull_secrets: Vec<LocalObjectReference>,
     pub(super) service_account_name: Option<String>,
     pub(super) node_name: Option<String>,
 }
@@ -225,15 +240,8 @@ impl PodSpec {
     }
 }
 
-/// A reference by name alone. The API server lets it have none.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Named {
-    #[serde(default)]
-    name: String,
-}
-
 /// Those that have one.
-pub(super) fn names(list: Vec<Named>) -> Vec<String> {
+pub(super) fn names(list: Vec<LocalObjectReference>) -> Vec<String> {
     let names = list.into_iter().map(|named| named.name);
     names.filter(|name| !name.is_empty()).collect()
 }
@@ -269,20 +277,6 @@ pub(super) struct ContainerStatus {
     pub(super) image_id: String,
     #[serde(default)]
     pub(super) state: ContainerState,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct ContainerState {
-    pub(super) waiting: Option<Waiting>,
-    pub(super) running: Option<IgnoredAny>,
-    pub(super) terminated: Option<IgnoredAny>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Waiting {
-    pub(super) reason: Option<String>,
-    #[serde(default)]
-    pub(super) message: String,
 }
 
 /// A condition of an object of any kind.
@@ -334,7 +328,7 @@ pub(super) struct AccountObject {
     #[serde(deserialize_with = "slim")]
     pub(super) metadata: ObjectMeta,
     #[serde(default)]
-    pub(super) image_pull_secrets: Vec<Named>,
+    pub(super) image_pull_secrets: Vec<LocalObjectReference>,
 }
 
 // ---- Secrets ------------------------------------------------------------------------------------
@@ -384,22 +378,7 @@ pub(super) struct NodeSpec {
 pub(super) struct NodeStatus {
     pub(super) addresses: Vec<NodeAddress>,
     pub(super) conditions: Vec<Condition>,
-    pub(super) node_info: NodeInfo,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct NodeAddress {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) address: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct NodeInfo {
-    pub(super) container_runtime_version: String,
-    pub(super) kubelet_version: String,
-    pub(super) os_image: String,
+    pub(super) node_info: NodeSystemInfo,
 }
 
 // ---- Events -------------------------------------------------------------------------------------
@@ -411,7 +390,7 @@ pub(super) struct EventObject {
     #[serde(deserialize_with = "slim")]
     pub(super) metadata: ObjectMeta,
     #[serde(default)]
-    pub(super) involved_object: Involved,
+    pub(super) involved_object: ObjectReference,
     /// `Normal` or `Warning`.
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
@@ -421,40 +400,11 @@ pub(super) struct EventObject {
     pub(super) source: EventSource,
     pub(super) reporting_component: Option<String>,
     pub(super) reporting_instance: Option<String>,
-    pub(super) count: Option<i64>,
+    pub(super) count: Option<i32>,
     pub(super) first_timestamp: Option<Timestamp>,
     pub(super) last_timestamp: Option<Timestamp>,
     pub(super) event_time: Option<Timestamp>,
-    pub(super) series: Option<Series>,
-}
-
-/// What an Event is about.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Involved {
-    pub(super) namespace: Option<String>,
-    pub(super) name: Option<String>,
-    field_path: Option<String>,
-}
-
-impl Involved {
-    /// `spec.containers{app}`, `spec.initContainers{migrate}`.
-    pub(super) fn container(&self) -> Option<&str> {
-        let (_, rest) = self.field_path.as_deref()?.split_once('{')?;
-        rest.strip_suffix('}')
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct EventSource {
-    pub(super) host: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Series {
-    pub(super) count: Option<i64>,
-    pub(super) last_observed_time: Option<Timestamp>,
+    pub(super) series: Option<EventSeries>,
 }
 
 #[cfg(test)]

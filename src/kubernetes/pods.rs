@@ -1,41 +1,15 @@
 //! The pods of a node, and of each what its pulls depend on: the API server's objects are ten times
 //! as large.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{View, follow};
-use super::objects::{ContainerStatus, PodObject, Waiting, names};
-use crate::model::workload::ContainerKind;
-use crate::workload::discovery::{Container, Pod};
-use crate::workload::spec::ContainerSpec;
-use crate::workload::volumes::{ImageVolume, Standing, Volumes, Word};
-
-impl Waiting {
-    /// A number for the text of a failed try, without what differs from one try to the next: ports, times,
-    /// ids of requests, which are digits of some kind.
-    fn said(&self) -> Option<u64> {
-        if self.reason.as_deref() != Some("ErrImagePull") {
-            return None;
-        }
-        let mut hasher = DefaultHasher::new();
-        for c in self.message.chars().filter(|c| !c.is_ascii_hexdigit()) {
-            c.hash(&mut hasher);
-        }
-        Some(hasher.finish())
-    }
-}
-
-/// What is kept of a container that waits.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Waits {
-    reason: String,
-    said: Option<u64>,
-}
+use super::objects::{ContainerStatus, PodObject, names};
+use crate::workload::pod::{Container, ContainerState, Pod, Said};
+use crate::workload::volumes::Volumes;
 
 impl From<PodObject> for Pod {
     fn from(object: PodObject) -> Self {
@@ -46,77 +20,50 @@ impl From<PodObject> for Pod {
             status,
         } = object;
         let mut volumes = Volumes::new(std::mem::take(&mut spec.volumes));
-        let mut containers: Vec<Container> = spec
+        let containers: Vec<Container> = spec
             .containers()
-            .map(|(kind, container)| {
-                let status = status.of(kind, &container.name);
-                of_container(kind, container, status, &mut volumes)
+            .map(|(kind, one)| {
+                let status = status.of(kind, &one.name);
+                let state = status.map_or(ContainerState::Untold, state_of);
+                let is_present = status.is_some_and(|status| !status.image_id.is_empty());
+                volumes.container(kind, one, state, is_present)
             })
             .collect();
-        containers.extend(volumes.finish().map(of_volume));
+        let unscheduled = status
+            .conditions
+            .into_iter()
+            .find(|condition| condition.kind == "PodScheduled" && condition.status == "False");
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            node: spec.node_name.filter(|node| !node.is_empty()),
             pull_secrets: names(spec.image_pull_secrets),
+            service_account: spec.service_account_name,
             is_over,
-            containers,
+            unscheduled: unscheduled.map(|condition| Said {
+                reason: condition.reason,
+                message: condition.message,
+            }),
+            containers: volumes.finish().chain(containers).collect(),
         }
     }
 }
 
-fn of_container(
-    kind: ContainerKind,
-    container: &ContainerSpec,
-    status: Option<&ContainerStatus>,
-    volumes: &mut Volumes<Waits>,
-) -> Container {
-    let waiting = status.and_then(|status| status.state.waiting.as_ref());
-    let waits = waiting.and_then(|waiting| {
-        let reason = waiting.reason.clone()?;
-        let said = waiting.said();
-        Some(Waits { reason, said })
-    });
-    let is_present = status.is_some_and(|status| !status.image_id.is_empty());
-    let word = match (&waits, waiting) {
-        (Some(word), Some(waiting)) => Word::Waits {
-            reason: &word.reason,
-            message: &waiting.message,
-            word: word.clone(),
-        },
-        _ => Word::Nothing,
-    };
-    let waits_for_its_own = volumes.take(container, word);
-    if is_present {
-        volumes.take(container, Word::Created);
+fn state_of(status: &ContainerStatus) -> ContainerState {
+    let state = &status.state;
+    if let Some(waiting) = &state.waiting {
+        return ContainerState::Waiting(Said {
+            reason: waiting.reason.clone().unwrap_or_default(),
+            message: waiting.message.clone().unwrap_or_default(),
+        });
     }
-    // Where it waits for a volume's image, its own has not been asked for.
-    let waits = waits.filter(|_| waits_for_its_own);
-    let (waits, said) = waits.map(|waits| (waits.reason, waits.said)).unzip();
-    Container {
-        name: container.name.clone(),
-        kind,
-        image: container.image.clone(),
-        policy: container.policy(),
-        is_present,
-        waits,
-        said: said.flatten(),
-    }
-}
-
-fn of_volume((volume, standing, _): (ImageVolume, Standing<Waits>, bool)) -> Container {
-    let is_present = standing == Standing::Present;
-    let (waits, said) = match standing {
-        Standing::Waits(waits) => (Some(waits.reason), waits.said),
-        Standing::Present | Standing::Untold => (None, None),
-    };
-    Container {
-        name: volume.name,
-        kind: ContainerKind::ImageVolume,
-        image: volume.image,
-        policy: volume.policy,
-        is_present,
-        waits,
-        said,
+    if state.terminated.is_some() {
+        ContainerState::Ended
+    } else if state.running.is_some() {
+        ContainerState::Running
+    } else {
+        ContainerState::Untold
     }
 }
 
@@ -137,32 +84,7 @@ pub async fn follow_node(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tries_are_told_apart_by_what_went_wrong_and_not_by_their_ports() {
-        let said = |reason: &str, message: &str| {
-            Waiting {
-                reason: Some(reason.to_owned()),
-                message: message.to_owned(),
-            }
-            .said()
-        };
-        let timeout = |port: u16| {
-            said(
-                "ErrImagePull",
-                &format!(
-                    "rpc error: code = Unknown desc = failed to do request: Head \"https://r.test/v2/a/manifests/1\": read tcp 10.0.3.9:{port}->10.0.0.1:443: i/o timeout"
-                ),
-            )
-        };
-        assert_eq!(timeout(40123), timeout(51234));
-        let refused = said(
-            "ErrImagePull",
-            "rpc error: code = Unknown desc = failed to authorize: 401 Unauthorized",
-        );
-        assert_ne!(timeout(40123), refused);
-        assert_eq!(said("ImagePullBackOff", "Back-off pulling image"), None);
-    }
+    use crate::model::workload::ContainerKind;
 
     #[test]
     fn image_volumes_are_the_pod_s_as_containers_are() {
@@ -190,26 +112,26 @@ mod tests {
         let of = |name: &str, is_present, waits| (name.to_owned(), is_present, waits);
         let found = waiting("failed to pull and unpack image \"r.test/llm:1\": not found");
         let all = [
-            of("app", false, false),
-            of("beside", false, false),
             of("m", false, true),
             of("n", false, false),
+            of("app", false, false),
+            of("beside", false, false),
         ];
         assert_eq!(shown(&found), all);
-        let volume = &found.containers[2];
+        let volume = &found.containers[0];
         assert_eq!(volume.kind, ContainerKind::ImageVolume);
         assert_eq!(volume.image, "r.test/llm:1");
         assert_eq!(
             volume.policy,
             Some(crate::model::workload::PullPolicy::Always)
         );
-        assert!(volume.said.is_some() && found.containers[0].said.is_none());
+        assert!(volume.waits().is_some() && found.containers[2].waits().is_none());
         let own = waiting("failed to pull and unpack image \"r.test/app:1\": not found");
-        assert_eq!(shown(&own)[0], of("app", false, true));
-        assert_eq!(shown(&own)[2], of("m", false, false));
+        assert_eq!(shown(&own)[2], of("app", false, true));
+        assert_eq!(shown(&own)[0], of("m", false, false));
         let runs = pod(serde_json::json!([{"name": "app", "imageID": "sha256:1",
                                            "state": {"running": {}}}]));
-        assert_eq!(shown(&runs)[0], of("app", true, false));
-        assert_eq!(shown(&runs)[2], of("m", true, false));
+        assert_eq!(shown(&runs)[2], of("app", true, false));
+        assert_eq!(shown(&runs)[0], of("m", true, false));
     }
 }

@@ -37,9 +37,20 @@ pub struct Note {
     pub uid: String,
     pub container: String,
     pub kind: ContainerKind,
-    pub is_warning: bool,
+    /// `None`: a pull would succeed.
+    pub cause: Option<&'static str>,
     pub reason: &'static str,
     pub message: String,
+}
+
+impl Note {
+    /// Public: alerts and people look for it.
+    pub fn reason(&self) -> &'static str {
+        match self.cause {
+            Some(_) => "ImagePullDiagnosed",
+            None => "ImagePullResolved",
+        }
+    }
 }
 
 /// What became of it.
@@ -140,7 +151,11 @@ fn event(host: &str, note: &Note, now: Timestamp) -> Event {
         // Of a volume's image it tells as of the pod.
         ContainerKind::ImageVolume => None,
     };
-    let kind = if note.is_warning { "Warning" } else { "Normal" };
+    let kind = if note.cause.is_some() {
+        "Warning"
+    } else {
+        "Normal"
+    };
     Event {
         metadata: ObjectMeta {
             name: Some(note.name.clone()),
@@ -157,7 +172,7 @@ fn event(host: &str, note: &Note, now: Timestamp) -> Event {
             ..ObjectReference::default()
         },
         type_: Some(kind.to_owned()),
-        reason: Some(note.reason.to_owned()),
+        reason: Some(note.reason().to_owned()),
         message: Some(note.message.clone()),
         source: Some(EventSource {
             component: Some(COMPONENT.to_owned()),

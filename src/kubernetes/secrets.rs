@@ -12,7 +12,6 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use super::ask::{self, AskError};
 use super::client::told;
@@ -20,15 +19,21 @@ use super::follow::{Heard, hear, status};
 use super::objects::SecretObject;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
-use crate::model::workload::Found;
+use crate::model::workload::{Found, Namespaced};
 use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::secret;
 
 /// A Secret's namespace and name.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct SecretKey {
-    pub namespace: String,
-    pub name: String,
+pub type SecretKey = Namespaced;
+
+impl SecretKey {
+    /// Those of a namespace.
+    pub fn all(namespace: &str, names: &[String]) -> impl Iterator<Item = Self> {
+        names.iter().map(move |name| Self {
+            namespace: namespace.to_owned(),
+            name: name.clone(),
+        })
+    }
 }
 
 /// Which ones may be asked for.
@@ -44,8 +49,7 @@ pub enum Access {
 /// What is known of one.
 #[derive(Clone, Debug)]
 pub enum Known {
-    /// As a manifest (JSON).
-    Here(Zeroizing<Vec<u8>>),
+    Here(LoadedSource),
     /// The API server has none of this name in this namespace.
     Absent,
     /// Whether it is there, and what it holds, is not known, and why.
@@ -57,11 +61,11 @@ impl Known {
     /// read is a source too: what it holds is not known.
     pub fn sources(&self, key: &SecretKey) -> (Vec<LoadedSource>, Found) {
         match self {
-            Self::Here(manifest) => (secret::read(manifest, "the cluster"), Found::Here),
+            Self::Here(source) => (vec![source.clone()], Found::Here),
             Self::Absent => (Vec::new(), Found::Absent),
             Self::Unread(reason) => {
                 let source = CredentialSource::SecretFile {
-                    path: "the cluster".to_owned(),
+                    path: CLUSTER.to_owned(),
                     namespace: Some(printable(&key.namespace)),
                     name: printable(&key.name),
                 };
@@ -74,20 +78,14 @@ impl Known {
             }
         }
     }
-}
-
-/// What is said of one before the first answer.
-const ASKED_FOR: &str = "it is being asked for";
-
-impl Known {
-    fn asked_for() -> Self {
-        Self::Unread(ASKED_FOR.to_owned())
-    }
 
     fn is_asked_for(&self) -> bool {
         matches!(self, Self::Unread(reason) if reason == ASKED_FOR)
     }
 }
+
+/// What is said of one before the first answer.
+const ASKED_FOR: &str = "it is being asked for";
 
 /// All that are needed.
 pub struct Secrets {
@@ -209,7 +207,7 @@ impl Secrets {
             if self.refusal(key).is_some() || held.contains_key(key) {
                 continue;
             }
-            let (sender, known) = watch::channel(Known::asked_for());
+            let (sender, known) = watch::channel(Known::Unread(ASKED_FOR.to_owned()));
             let stop = CancellationToken::new();
             tokio::spawn(follow(client.clone(), key.clone(), sender, stop.clone()));
             held.insert(key.clone(), Held { known, stop });
@@ -251,7 +249,7 @@ pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
     let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
     let mut listed = Known::Absent;
     let asked = ask::list(secrets.clone(), one, |secret| {
-        listed = Known::Here(secret.manifest());
+        listed = Known::Here(source_of(&secret));
     });
     let known = match asked.await {
         Ok(_) => Ok(listed),
@@ -267,7 +265,7 @@ pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
 
 async fn got(secrets: Api<SecretObject>, key: &SecretKey) -> Result<Known, AskError> {
     match ask::get(secrets, &key.name).await {
-        Ok(secret) => Ok(Known::Here(secret.manifest())),
+        Ok(secret) => Ok(Known::Here(source_of(&secret))),
         Err(AskError::NotFound(_)) => Ok(Known::Absent),
         Err(error) => Err(error),
     }
@@ -284,45 +282,20 @@ pub(super) const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
 /// Data that a kubelet reads.
 const KEPT_DATA: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 
-impl SecretObject {
-    /// The manifest that is kept of it.
-    fn manifest(&self) -> Zeroizing<Vec<u8>> {
-        let annotations = self.metadata.annotations.iter().flatten();
-        let annotations: BTreeMap<&String, &String> = annotations
-            .filter(|(key, _)| key.ends_with(KEPT_ANNOTATION))
-            .collect();
-        let data: BTreeMap<&str, &str> = self
-            .data
-            .iter()
-            .filter(|(key, _)| KEPT_DATA.contains(&key.as_str()))
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect();
-        // Long enough to hold all: what grows would leave copies behind.
-        let length: usize = data.values().map(|value| value.len()).sum();
-        let mut text = Zeroizing::new(Vec::with_capacity(4096 + length * 2));
-        let head = json!({"name": self.metadata.name, "namespace": self.metadata.namespace,
-                          "annotations": annotations});
-        let written = serde_json::to_writer(
-            &mut *text,
-            &Manifest {
-                kind: "Secret",
-                metadata: &head,
-                r#type: &self.kind,
-                data: &data,
-            },
-        );
-        debug_assert!(written.is_ok(), "texts and maps of texts");
-        text
-    }
+/// What a kubelet reads of it.
+fn source_of(object: &SecretObject) -> LoadedSource {
+    let data: BTreeMap<&String, &str> = object
+        .data
+        .iter()
+        .filter(|(key, _)| KEPT_DATA.contains(&key.as_str()))
+        .map(|(key, value)| (key, value.as_str()))
+        .collect();
+    let manifest = json!({"metadata": object.metadata, "type": object.kind, "data": data});
+    secret::of_manifest(&manifest, CLUSTER)
 }
 
-#[derive(serde::Serialize)]
-struct Manifest<'a> {
-    kind: &'a str,
-    metadata: &'a serde_json::Value,
-    r#type: &'a str,
-    data: &'a BTreeMap<&'a str, &'a str>,
-}
+/// In the place of a file's path.
+const CLUSTER: &str = "the cluster";
 
 /// One Secret, asked for once.
 pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
@@ -351,19 +324,20 @@ pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, AskError> 
     }
 }
 
-/// The namespaces that have a Secret of this name; `None` where it is not allowed to look there. What
-/// they hold is not sent.
-pub async fn namespaces_with(client: &Client, name: &str) -> Option<Vec<String>> {
-    let mut found = Vec::new();
+/// What is to be said of a Secret that is not there: other namespaces may have one of this name, as far as it
+/// is allowed to look there. What they hold is not sent.
+pub async fn absent(client: &Client, name: &str) -> Found {
+    let mut namespaces = Vec::new();
     let secrets: Api<SecretHead> = Api::all(client.clone());
     let of_this_name = ListParams::default().fields(&format!("metadata.name={name}"));
-    ask::list(secrets, of_this_name, |secret| {
-        found.extend(secret.metadata.namespace);
-    })
-    .await
-    .ok()?;
-    found.sort();
-    Some(found)
+    let looked = ask::list(secrets, of_this_name, |secret| {
+        namespaces.extend(secret.metadata.namespace);
+    });
+    if looked.await.is_err() || namespaces.is_empty() {
+        return Found::Absent;
+    }
+    namespaces.sort();
+    Found::Elsewhere { namespaces }
 }
 
 async fn follow(
@@ -380,10 +354,10 @@ async fn follow(
         Heard::Event(Event::Init) => is_seen = false,
         Heard::Event(Event::InitApply(secret)) => {
             is_seen = true;
-            known.send_replace(Known::Here(secret.manifest()));
+            known.send_replace(Known::Here(source_of(&secret)));
         }
         Heard::Event(Event::Apply(secret)) => {
-            known.send_replace(Known::Here(secret.manifest()));
+            known.send_replace(Known::Here(source_of(&secret)));
         }
         Heard::Event(Event::InitDone) if is_seen => {}
         Heard::Event(Event::InitDone | Event::Delete(_)) => {

@@ -6,8 +6,8 @@ use std::fmt::Debug;
 
 use futures_util::StreamExt as _;
 use futures_util::future::select_all;
+use k8s_openapi::api::core::v1::LocalObjectReference;
 use kube::api::ObjectMeta;
-use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -17,14 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::{State, View, follow as follow_one, take};
 use super::objects::{
-    AccountObject, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, Named, OF_A_DEPLOYMENT, PODS,
-    PodObject, ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, names,
+    AccountObject, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, OF_A_DEPLOYMENT, PODS, PodObject,
+    ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, in_scope, names,
 };
 use super::secrets::{KEPT_ANNOTATION, SecretHead};
 use crate::model::text::printable;
+use crate::model::workload::ContainerKind;
 use crate::workload::discovery::Patterns;
 use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
-use crate::workload::volumes::ImageVolume;
+use crate::workload::spec::VolumeSpec;
 
 /// Objects that come in one answer: some 2 MB of pods.
 const PAGE: u32 = 250;
@@ -166,7 +167,12 @@ impl Start<'_> {
         let name = match kind {
             MakerKind::Pod => {
                 let keep = move |pod| of_pod(pod).and_then(&admit);
-                return self.part(PODS, self.api(), watcher::Config::default(), keep);
+                return self.part(
+                    PODS,
+                    in_scope(self.client, self.namespace.as_deref()),
+                    watcher::Config::default(),
+                    keep,
+                );
             }
             MakerKind::Deployment => DEPLOYMENTS,
             MakerKind::StatefulSet => STATEFUL_SETS,
@@ -187,7 +193,7 @@ impl Start<'_> {
         let keep = |account: AccountObject| Some(Account::from(account));
         self.part(
             SERVICE_ACCOUNTS,
-            self.api(),
+            in_scope(self.client, self.namespace.as_deref()),
             watcher::Config::default(),
             keep,
         )
@@ -196,17 +202,12 @@ impl Start<'_> {
     fn heads(&self, kind: &str) -> Part<Head> {
         let config = watcher::Config::default().fields(&format!("type={kind}"));
         let keep = |head: SecretHead| Some(of_head(&head));
-        self.part(SECRETS, self.api(), config, keep)
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        match &self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        }
+        self.part(
+            SECRETS,
+            in_scope(self.client, self.namespace.as_deref()),
+            config,
+            keep,
+        )
     }
 
     fn part<K, T>(
@@ -282,8 +283,8 @@ fn maker(kind: MakerKind, own: ObjectMeta, pod: PodObject, is_idle: bool) -> Opt
     let containers: Vec<Image> = containers
         .filter_map(|(kind, container)| Image::of(kind, container))
         .collect();
-    let volumes = spec.volumes.into_iter().filter_map(ImageVolume::of);
-    let volumes = volumes.filter_map(|volume| Image::of_volume(&volume));
+    let volumes = spec.volumes.into_iter().filter_map(VolumeSpec::image);
+    let volumes = volumes.filter_map(|volume| Image::of(ContainerKind::ImageVolume, &volume));
     Some(Maker {
         kind,
         owner,
@@ -340,7 +341,7 @@ fn stands_for(kind: MakerKind, own: &ObjectMeta) -> Option<Option<(Box<str>, Box
     (!is_read).then(|| Some((printable(&owner.kind).into(), printable(&owner.name).into())))
 }
 
-fn printable_names(list: Vec<Named>) -> Box<[Box<str>]> {
+fn printable_names(list: Vec<LocalObjectReference>) -> Box<[Box<str>]> {
     let mut found: Vec<Box<str>> = Vec::new();
     for name in names(list) {
         let name: Box<str> = printable(&name).into();
@@ -353,14 +354,10 @@ fn printable_names(list: Vec<Named>) -> Box<[Box<str>]> {
 
 impl From<AccountObject> for Account {
     fn from(object: AccountObject) -> Self {
-        let AccountObject {
-            metadata,
-            image_pull_secrets,
-        } = object;
         Self {
-            namespace: printable(&metadata.namespace.unwrap_or_default()).into(),
-            name: printable(&metadata.name.unwrap_or_default()).into(),
-            pull_secrets: printable_names(image_pull_secrets),
+            namespace: printable(&object.metadata.namespace.unwrap_or_default()).into(),
+            name: printable(&object.metadata.name.unwrap_or_default()).into(),
+            pull_secrets: printable_names(object.image_pull_secrets),
         }
     }
 }
@@ -383,7 +380,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::workload::ContainerKind;
 
     fn maker(kind: MakerKind, object: Value) -> Option<Maker> {
         if kind == MakerKind::Pod {

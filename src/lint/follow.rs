@@ -254,10 +254,7 @@ impl Lint {
 
 fn of(known: Known) -> Read {
     match known {
-        Known::Here(manifest) => match Looked::at(&manifest) {
-            Some(looked) => Read::Content(Arc::new(looked)),
-            None => Read::Unread("it is no Secret".to_owned()),
-        },
+        Known::Here(source) => Read::Content(Arc::new(Looked::at(&source))),
         Known::Absent => Read::Absent,
         Known::Unread(reason) => Read::Unread(reason),
     }

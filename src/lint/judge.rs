@@ -13,7 +13,7 @@ use crate::diagnose;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::kubernetes::secrets::{Access, SecretKey};
-use crate::model::credential::{KeyMismatch, MatchRule, SourceProblem};
+use crate::model::credential::{KeyMismatch, SourceProblem};
 use crate::model::workload::ContainerKind;
 use crate::workload::makers::{Account, Head, Image, Maker, MakerKind};
 
@@ -68,8 +68,7 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
         for problem in &maker.eip {
             let (kind, name) = maker.who();
             let found = diagnose::eip_annotation(kind, name, problem);
-            let draft = Draft::of(found);
-            drafts.add(Place::maker(maker), draft.idle(maker));
+            drafts.add(Place::maker(maker), Draft::of(found).idle(maker));
         }
     }
     for maker in pulling(cluster) {
@@ -94,13 +93,14 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
                     // `kubectl create secret docker-registry NAME`
                     let this = format!(" {name} -n {namespace} ");
                     found.hint = found.hint.replace(" NAME ", &this);
-                    let mut draft = Draft::of(found);
                     let fails = users.need_it || (spoils_all && users.make_pods);
                     if !fails {
-                        draft.severity = draft.severity.min(Severity::Warning);
-                        draft.fact("whoever names it has another Secret for each of its images, or no pods at present");
+                        found = no_worse(found).fact("whoever names it has another Secret for each of its images, or no pods at present");
                     }
-                    draft.users = users.clone();
+                    let draft = Draft {
+                        users: users.clone(),
+                        ..Draft::of(found)
+                    };
                     drafts.add(Place::at(namespace, "Secret", name), draft);
                 }
             }
@@ -402,44 +402,39 @@ impl<'a> Index<'a> {
         let (first, image) = fits.first()?.clone();
         let account = maker.account();
         let is_hub = fits.iter().all(|(_, image)| domain(image) == "docker.io");
-        let mut draft = Draft::new(
-            Cause::SecretNotNamed,
-            // Its images are pulled by anybody; Secrets for it are against rate limits mostly.
-            Severity::warning_if(!is_hub),
-            Confidence::Medium,
-        );
-        draft.shown_by(image);
         let names: Vec<String> = fits.iter().map(|(name, _)| name.clone()).collect();
         let whom = if maker.kind == MakerKind::Pod {
             "names no Secret in imagePullSecrets".to_owned()
         } else {
             format!("names no Secret in imagePullSecrets, nor does its ServiceAccount {account}")
         };
-        draft.fact(format!("{} {whom}", maker.shown()));
-        draft.fact(match &names[..] {
-            [one] => format!(
-                "Secret {one} in this namespace has a key for {}",
-                image.image
-            ),
-            _ => format!(
-                "Secrets {} in this namespace have keys for {} or another image of it",
-                listed(&names),
-                image.image
-            ),
-        });
         let later = self.account(maker).flatten();
-        if let Some(account) = later.filter(|account| !account.pull_secrets.is_empty()) {
-            draft.fact(format!(
-                "ServiceAccount {} names {} by now; that is written into pods at their creation only",
-                account.name,
-                account.pull_secrets.join(", ")
+        let later = later.filter(|account| !account.pull_secrets.is_empty());
+        let found = diagnose::finding(Cause::SecretNotNamed)
+            // Its images are pulled by anybody; Secrets for it are against rate limits mostly.
+            .severity(Severity::warning_if(!is_hub))
+            .confidence(Confidence::Medium)
+            .fact(format!("{} {whom}", maker.shown()))
+            .fact(match &names[..] {
+                [one] => format!("Secret {one} in this namespace has a key for {}", image.image),
+                _ => format!(
+                    "Secrets {} in this namespace have keys for {} or another image of it",
+                    listed(&names),
+                    image.image
+                ),
+            })
+            .facts(later.map(|account| {
+                format!(
+                    "ServiceAccount {} names {} by now; that is written into pods at their creation only",
+                    account.name,
+                    account.pull_secrets.join(", ")
+                )
+            }))
+            .fact("no registry was asked: it may let anybody in")
+            .hint(format!(
+                "Where the registry asks for a login, name {first} in spec.imagePullSecrets of the pods' template, or in imagePullSecrets of ServiceAccount {account}; existing pods have to be created anew."
             ));
-        }
-        draft.fact("no registry was asked: it may let anybody in");
-        draft.hint = format!(
-            "Where the registry asks for a login, name {first} in spec.imagePullSecrets of the pods' template, or in imagePullSecrets of ServiceAccount {account}; existing pods have to be created anew."
-        );
-        Some(draft)
+        Some(Draft::of(found).shown_by(image))
     }
 }
 
@@ -480,20 +475,15 @@ impl State<'_> {
     }
 
     /// What the others make up for.
-    fn weigh(&self, draft: &mut Draft) {
+    fn weigh(&self, found: diagnose::Finding) -> diagnose::Finding {
         match self.unserved.first() {
-            None => {
-                draft.severity = draft.severity.min(Severity::Warning);
-                draft.fact("its other Secrets have keys for all of its images");
-            }
+            None => no_worse(found).fact("its other Secrets have keys for all of its images"),
             Some(_) if self.is_blind => {
-                draft.severity = draft.severity.min(Severity::Warning);
-                draft.fact("what its other Secrets have is not known");
+                no_worse(found).fact("what its other Secrets have is not known")
             }
-            Some(image) => {
-                draft.fact(format!("no Secret of it has a key for {}", image.image));
-                draft.fact(NO_REGISTRY);
-            }
+            Some(image) => found
+                .fact(format!("no Secret of it has a key for {}", image.image))
+                .fact(NO_REGISTRY),
         }
     }
 
@@ -505,19 +495,19 @@ impl State<'_> {
         } else {
             Cause::SecretMissing
         };
-        let mut draft = Draft::new(cause, Severity::Critical, Confidence::High);
         let who = self.who();
-        draft.fact(format!("{who} names Secret {secret} in imagePullSecrets"));
-        draft.fact(format!(
-            "the API server has no Secret {secret} in namespace {namespace}"
-        ));
-        if is_elsewhere {
-            draft.fact(format!(
-                "there is one in namespace {}; Secrets do not cross namespaces",
-                listed(&elsewhere.namespaces)
-            ));
-        }
-        self.weigh(&mut draft);
+        let found = diagnose::finding(cause)
+            .severity(Severity::Critical)
+            .fact(format!("{who} names Secret {secret} in imagePullSecrets"))
+            .fact(format!(
+                "the API server has no Secret {secret} in namespace {namespace}"
+            ))
+            .facts(is_elsewhere.then(|| {
+                format!(
+                    "there is one in namespace {}; Secrets do not cross namespaces",
+                    listed(&elsewhere.namespaces)
+                )
+            }));
         let correct = match self.account {
             Some(account) => format!(
                 "take it out of imagePullSecrets of ServiceAccount {} (existing pods keep it)",
@@ -525,7 +515,7 @@ impl State<'_> {
             ),
             None => "correct the name in imagePullSecrets of the pods' template".to_owned(),
         };
-        draft.hint = if elsewhere.is_renewed {
+        let hint = if elsewhere.is_renewed {
             format!(
                 "Do not copy it: CCE renews {CCES_OWN} and no copy of it. Name {CCES_OWN}, which CCE makes in each namespace, or create {secret} in namespace {namespace} with a long-term login for SWR."
             )
@@ -536,7 +526,7 @@ impl State<'_> {
                 "Create it (`kubectl create secret docker-registry {secret} -n {namespace} --docker-server=... --docker-username=... --docker-password=...`), or {correct}."
             )
         };
-        self.add(secret, draft, drafts);
+        self.add(secret, Draft::of(self.weigh(found).hint(hint)), drafts);
     }
 
     /// None of its keys is for any of the images.
@@ -581,35 +571,39 @@ impl State<'_> {
             (false, true) => Severity::Warning,
             (false, false) => Severity::Info,
         };
-        let mut draft = Draft::new(Cause::SecretKeyMismatch, severity, Confidence::Medium);
         let whose = self.account.map_or("it", |_| "its pods");
-        let namespace = &self.maker.namespace;
-        draft.fact(format!(
-            "{} names Secret {secret}, and no server key of it matches an image of {whose}",
-            self.who()
-        ));
-        if let Some((image, nearest)) = &near {
-            let (key, rule) = (&nearest.credential.key, &nearest.rule);
-            draft.shown_by(image);
-            draft.fact(format!(
-                "the nearest key, '{key}', for {}: {rule}",
-                image.image
+        let found = diagnose::finding(Cause::SecretKeyMismatch)
+            .severity(severity)
+            .confidence(Confidence::Medium)
+            .fact(format!(
+                "{} names Secret {secret}, and no server key of it matches an image of {whose}",
+                self.who()
             ));
-            draft.hint = mend_key(namespace, secret, image, nearest);
+        let draft = if let Some((image, nearest)) = &near {
+            let (key, rule) = (&nearest.credential.key, &nearest.rule);
+            let found = found
+                .fact(format!(
+                    "the nearest key, '{key}', for {}: {rule}",
+                    image.image
+                ))
+                .hint(format!(
+                    "If it is meant for this image: {}",
+                    diagnose::mend_key(domain(image), nearest)
+                ));
+            Draft::of(self.weigh(found)).shown_by(image)
         } else {
             let keys: Vec<String> = rules.into_iter().map(|rule| rule.credential.key).collect();
-            draft.fact(if keys.is_empty() {
+            let first = self.unserved.first();
+            let wanted = first.map_or("the images' registries", |image| domain(image));
+            let found = found.fact(if keys.is_empty() {
                 "it has no server key at all".to_owned()
             } else {
                 format!("its keys are for other registries: {}", listed(&keys))
             });
-            let first = self.unserved.first();
-            let wanted = first.map_or("the images' registries", |image| domain(image));
-            draft.hint = format!(
+            Draft::of(self.weigh(found).hint(format!(
                 "Name a Secret with a login for {wanted} instead, or take {secret} out of imagePullSecrets."
-            );
-        }
-        self.weigh(&mut draft);
+            )))
+        };
         self.add(secret, draft, drafts);
     }
 
@@ -629,37 +623,27 @@ fn domain(image: &Image) -> &str {
     name.split('/').next().unwrap_or(name)
 }
 
-fn mend_key(namespace: &str, secret: &str, image: &Image, nearest: &KeyMismatch) -> String {
-    let server = diagnose::docker_server(domain(image));
-    let key = &nearest.credential.key;
-    if nearest.rule == MatchRule::Empty {
-        return format!(
-            "Put user and password into the entry '{key}' of Secret {namespace}/{secret}: the kubelet runs no credential helper for it."
-        );
-    }
-    format!(
-        "If it is meant for this image, create Secret {namespace}/{secret} anew with --docker-server={server} in place of '{key}'."
-    )
-}
-
 fn no_account(maker: &Maker) -> Draft {
     let (who, account, namespace) = (maker.shown(), maker.account(), &maker.namespace);
-    let mut draft = Draft::new(
-        Cause::ServiceAccountMissing,
-        Severity::Critical,
-        Confidence::High,
-    );
-    draft.fact(match &maker.service_account {
-        Some(_) => format!("{who} has serviceAccountName {account}"),
-        None => format!("{who} names no service account, so it is default's"),
-    });
-    draft.fact(format!(
-        "namespace {namespace} has no ServiceAccount {account}: the API server refuses its pods"
-    ));
-    draft.hint = format!(
-        "Create it (`kubectl create serviceaccount {account} -n {namespace}`) with the imagePullSecrets that its pods need, or correct serviceAccountName."
-    );
-    draft
+    let found = diagnose::finding(Cause::ServiceAccountMissing)
+        .severity(Severity::Critical)
+        .fact(match &maker.service_account {
+            Some(_) => format!("{who} has serviceAccountName {account}"),
+            None => format!("{who} names no service account, so it is default's"),
+        })
+        .fact(format!(
+            "namespace {namespace} has no ServiceAccount {account}: the API server refuses its pods"
+        ))
+        .hint(format!(
+            "Create it (`kubectl create serviceaccount {account} -n {namespace}`) with the imagePullSecrets that its pods need, or correct serviceAccountName."
+        ));
+    Draft::of(found)
+}
+
+/// A warning at most.
+fn no_worse(found: diagnose::Finding) -> diagnose::Finding {
+    let severity = found.severity.min(Severity::Warning);
+    found.severity(severity)
 }
 
 /// At whom a finding is, and of which Secret.
@@ -716,51 +700,31 @@ impl Users {
 
 /// A finding that is not at anybody yet.
 struct Draft {
-    cause: Cause,
-    severity: Severity,
-    confidence: Confidence,
+    found: diagnose::Finding,
     container: Option<(ContainerKind, String)>,
-    evidence: Vec<String>,
-    hint: String,
     users: Users,
 }
 
 impl Draft {
-    fn new(cause: Cause, severity: Severity, confidence: Confidence) -> Self {
+    fn of(found: diagnose::Finding) -> Self {
         Self {
-            cause,
-            severity,
-            confidence,
+            found,
             container: None,
-            evidence: Vec::new(),
-            hint: String::new(),
             users: Users::default(),
         }
     }
 
-    fn of(found: diagnose::Finding) -> Self {
-        Self {
-            evidence: found.evidence,
-            hint: found.hint,
-            ..Self::new(found.cause, found.severity, found.confidence)
-        }
-    }
-
     /// This container or image volume shows it.
-    fn shown_by(&mut self, image: &Image) {
+    fn shown_by(mut self, image: &Image) -> Self {
         self.container = Some((image.kind, image.container.to_string()));
-    }
-
-    fn fact(&mut self, fact: impl Into<String>) {
-        self.evidence.push(fact.into());
+        self
     }
 
     /// Nothing fails now where no pod is made.
     fn idle(mut self, maker: &Maker) -> Self {
         if maker.is_idle {
-            self.severity = self.severity.min(Severity::Warning);
             let who = maker.shown();
-            self.fact(format!(
+            self.found = no_worse(self.found).fact(format!(
                 "{who} makes no pods at present (replicas: 0, or suspended)"
             ));
         }
@@ -777,27 +741,22 @@ impl Drafts {
         // Pods of one workload of a kind that is not read say the same.
         let mut number = 0;
         loop {
-            match self.0.get(&(draft.cause, place.clone(), number)) {
-                Some(other) if other.evidence == draft.evidence => return,
+            match self.0.get(&(draft.found.cause, place.clone(), number)) {
+                Some(other) if other.found.evidence == draft.found.evidence => return,
                 Some(_) => number += 1,
                 None => break,
             }
         }
-        self.0.insert((draft.cause, place, number), draft);
+        self.0.insert((draft.found.cause, place, number), draft);
     }
 
     /// What many have in common is told once, as bad as it is for any of them.
     fn add_used(&mut self, place: Place, draft: Draft, user: &Maker) {
-        let known = self
-            .0
-            .entry((draft.cause, place, 0))
-            .or_insert_with(|| Draft {
-                severity: Severity::Info,
-                evidence: Vec::new(),
-                ..Draft::new(draft.cause, draft.severity, draft.confidence)
-            });
+        let none = || Draft::of(diagnose::finding(draft.found.cause).severity(Severity::Info));
+        let key = (draft.found.cause, place, 0);
+        let known = self.0.entry(key).or_insert_with(none);
         let users = std::mem::take(&mut known.users);
-        if draft.severity > known.severity || known.evidence.is_empty() {
+        if draft.found.severity > known.found.severity || known.found.evidence.is_empty() {
             *known = draft;
         }
         known.users = users;
@@ -808,10 +767,11 @@ impl Drafts {
         let mut findings: Vec<Finding> = self
             .0
             .into_iter()
-            .map(|((_, place, _), mut draft)| {
-                if !draft.users.names.is_empty() {
-                    draft.evidence.push(draft.users.told());
-                }
+            .map(|((_, place, _), draft)| {
+                let users = &draft.users;
+                let found = draft
+                    .found
+                    .facts((!users.names.is_empty()).then(|| users.told()));
                 let (container_kind, container) = draft.container.unzip();
                 Finding {
                     namespace: place.namespace,
@@ -819,11 +779,11 @@ impl Drafts {
                     name: place.name,
                     container,
                     container_kind,
-                    cause: draft.cause,
-                    severity: draft.severity,
-                    confidence: draft.confidence,
-                    evidence: draft.evidence,
-                    hint: draft.hint,
+                    cause: found.cause,
+                    severity: found.severity,
+                    confidence: found.confidence,
+                    evidence: found.evidence,
+                    hint: found.hint,
                 }
             })
             .collect();

@@ -18,7 +18,6 @@ use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::credential::SourceEvidence;
 use crate::model::workload::ContainerKind;
 use crate::pull_secret::keyring::{self, LoadedSource};
-use crate::pull_secret::secret;
 use crate::workload::makers::{Account, Head, Maker, MakerKind};
 
 /// One thing that is wrong, at whom, on what evidence, and what to do.
@@ -129,12 +128,10 @@ pub struct Looked {
 }
 
 impl Looked {
-    /// From a manifest.
-    fn at(manifest: &[u8]) -> Option<Self> {
-        let whole = secret::read(manifest, "the cluster").into_iter().next()?;
-        Some(Self {
-            evidence: keyring::source_evidence(&whole),
+    fn at(whole: &LoadedSource) -> Self {
+        Self {
+            evidence: keyring::source_evidence(whole),
             keys: whole.hollow(),
-        })
+        }
     }
 }

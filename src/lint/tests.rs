@@ -16,10 +16,10 @@ use super::{Cluster, Finding, Listed, Looked, Read, Snapshot, Unknown};
 use crate::diagnose::level::Severity::{Critical, Info, Warning};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::workload::ContainerKind;
+use crate::pull_secret::secret;
 use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
 use crate::workload::spec::ContainerSpec;
 use crate::workload::spec::VolumeSpec;
-use crate::workload::volumes::ImageVolume;
 
 const PASSWORD: &str = "hunter2-of-the-lint";
 
@@ -125,7 +125,7 @@ impl World {
     }
 
     fn manifest(mut self, namespace: &str, name: &str, manifest: &Value) -> Self {
-        let looked = Looked::at(manifest.to_string().as_bytes()).unwrap();
+        let looked = Looked::at(&secret::of_manifest(manifest, "the cluster"));
         let read = Read::Content(Arc::new(looked));
         self.0.read.insert(key(namespace, name), read);
         self
@@ -423,10 +423,11 @@ fn an_image_volume_needs_a_key_as_a_container_does() {
     let volume = |image: &str| {
         let specs = json!([{"name": "model", "image": {"reference": image}}]);
         let specs: Vec<VolumeSpec> = serde_json::from_value(specs).unwrap();
-        let volume = specs.into_iter().find_map(ImageVolume::of).unwrap();
+        let volume = specs.into_iter().find_map(VolumeSpec::image).unwrap();
+        let volume = Image::of(ContainerKind::ImageVolume, &volume);
         let mut maker = deployment(&["reg.example.com/app:1"], &["pull", "app"]);
         let containers = maker.containers.iter().cloned();
-        maker.containers = containers.chain(Image::of_volume(&volume)).collect();
+        maker.containers = containers.chain(volume).collect();
         maker
     };
     let look = |image: &str| {

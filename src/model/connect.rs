@@ -11,7 +11,7 @@ use super::fault::{TcpFault, TlsFault};
 use super::step::Step;
 use super::units::OptionalSeconds;
 
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Connect {
     /// Every address tried, in the order of the resolution.
     pub attempts: Vec<Dial>,
@@ -50,7 +50,7 @@ pub struct Connected {
     pub fallback: Option<Duration>,
 }
 
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Tls {
     /// The chain as presented, leaf first; recorded also when it was refused.
     pub chain: Vec<Certificate>,
@@ -70,20 +70,6 @@ pub struct Tls {
     pub depends_on_changed_roots: bool,
     #[serde(flatten)]
     pub outcome: Step<Session, TlsFault>,
-}
-
-impl Tls {
-    /// Of a handshake in which no certificate was seen.
-    pub fn without_chain(outcome: Step<Session, TlsFault>) -> Self {
-        Self {
-            chain: Vec::new(),
-            unverified: None,
-            bad_link: None,
-            trusted_itself: None,
-            depends_on_changed_roots: false,
-            outcome,
-        }
-    }
 }
 
 /// One certificate of a chain that Go refuses, and what is wrong with it.

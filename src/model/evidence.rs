@@ -289,7 +289,7 @@ pub enum Challenge {
 }
 
 /// One candidate (or none: anonymous), from its token to the registry's word on the manifest.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Attempt {
     /// `None`: anonymous.
     pub credential: Option<CredentialId>,
@@ -503,16 +503,6 @@ pub struct TracedExchange {
 }
 
 impl Evidence {
-    /// [`Walk::legs_of`] of the walk that decides.
-    pub fn legs_of(&self, role: Role) -> impl Iterator<Item = &Leg> {
-        self.walk.legs_of(role)
-    }
-
-    /// [`Walk::accepted`] of the walk that decides.
-    pub fn accepted(&self) -> Option<&Attempt> {
-        self.walk.accepted()
-    }
-
     /// The same pull, as if this walk were the one that decides.
     #[must_use]
     pub fn at(&self, walk: &Walk) -> Self {

@@ -388,6 +388,11 @@ pub enum HttpFault {
 }
 
 impl HttpFault {
+    pub fn malformed(reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::Malformed { reason }
+    }
+
     /// A bound of this program ended it; a pull would have gone on.
     pub fn is_own_limit(&self) -> bool {
         matches!(

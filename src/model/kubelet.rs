@@ -6,6 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::runtime::numbers;
 use super::text::printable;
 
 /// A kubelet's version as a Node names it in `status.nodeInfo.kubeletVersion`: `v1.35.2`, `v1.33.5-gke.1`.
@@ -13,23 +14,19 @@ use super::text::printable;
 #[serde(transparent)]
 pub struct KubeletVersion(String);
 
-/// What is no version.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "'{0}' is not a kubelet's version: write it as `kubectl get node` shows it, for instance v1.35.2"
-)]
-pub struct KubeletVersionError(String);
-
 impl FromStr for KubeletVersion {
-    type Err = KubeletVersionError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, KubeletVersionError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let version = Self(text.trim().to_owned());
         let is_plain = version.0.len() <= 64 && version.0.bytes().all(|b| b.is_ascii_graphic());
         if is_plain && version.release().is_some() {
             return Ok(version);
         }
-        Err(KubeletVersionError(printable(text)))
+        Err(format!(
+            "'{}' is not a kubelet's version: write it as `kubectl get node` shows it, for instance v1.35.2",
+            printable(text)
+        ))
     }
 }
 
@@ -42,11 +39,8 @@ impl fmt::Display for KubeletVersion {
 impl KubeletVersion {
     /// Major and minor.
     fn release(&self) -> Option<(u16, u16)> {
-        let version = self.0.strip_prefix('v').unwrap_or(&self.0);
-        let (major, rest) = version.split_once('.')?;
-        let digits = rest.find(|c: char| !c.is_ascii_digit());
-        let minor = &rest[..digits.unwrap_or(rest.len())];
-        Some((major.parse().ok()?, minor.parse().ok()?))
+        let mut numbers = numbers(&self.0);
+        Some((numbers.next()??, numbers.next()??))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod documents;
 pub mod endpoint;
 pub mod evidence;
 pub mod fault;
+pub mod go_url;
 pub mod histogram;
 pub mod hops;
 pub mod hosts;

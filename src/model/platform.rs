@@ -15,11 +15,6 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
-/// The platform is not written `os/architecture[/variant]`.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("platform '{0}' is not of the form os/architecture[/variant], for instance linux/arm64")]
-pub struct PlatformError(String);
-
 impl Platform {
     /// The platform of the machine this program was built for.
     pub fn local() -> Self {
@@ -60,9 +55,14 @@ impl Platform {
 }
 
 impl FromStr for Platform {
-    type Err = PlatformError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, PlatformError> {
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "platform '{text}' is not of the form os/architecture[/variant], for instance linux/arm64"
+            )
+        };
         let parts: Vec<&str> = text.split('/').collect();
         if parts.iter().any(|p| {
             p.is_empty()
@@ -70,12 +70,12 @@ impl FromStr for Platform {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         }) {
-            return Err(PlatformError(text.to_owned()));
+            return Err(wrong());
         }
         match parts[..] {
             [os, architecture] => Ok(Self::normalised(os, architecture, None)),
             [os, architecture, variant] => Ok(Self::normalised(os, architecture, Some(variant))),
-            _ => Err(PlatformError(text.to_owned())),
+            _ => Err(wrong()),
         }
     }
 }

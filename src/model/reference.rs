@@ -3,7 +3,6 @@
 //! Grammar and normalisation: github.com/distribution/reference (`ParseDockerRef`).
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
@@ -14,8 +13,7 @@ use super::endpoint::{Host, split_port};
 
 /// A normalised image reference: `docker.io/library/nginx:latest` for `nginx`.
 ///
-/// As text it carries everything but [`Reference::tag_defaulted`], which equality leaves out too.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct Reference {
@@ -25,7 +23,6 @@ pub struct Reference {
     repository: String,
     tag: Option<String>,
     digest: Option<String>,
-    tag_defaulted: bool,
 }
 
 /// Why a text is no image reference, and how it would be one.
@@ -98,11 +95,6 @@ impl Reference {
 
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
-    }
-
-    /// Neither tag nor digest was written, and `latest` was put in.
-    pub fn tag_defaulted(&self) -> bool {
-        self.tag_defaulted
     }
 
     /// What the manifest is asked by: the digest where there is one, else the tag.
@@ -186,31 +178,13 @@ impl FromStr for Reference {
         if repository.len() > MAX_NAME {
             return Err(ReferenceError::TooLong(repository.len()));
         }
-        let tag_defaulted = tag.is_none() && digest.is_none();
+        let default = digest.is_none().then_some(DEFAULT_TAG);
         Ok(Self {
             domain: domain.to_owned(),
             repository,
-            tag: if tag_defaulted {
-                Some(DEFAULT_TAG.to_owned())
-            } else {
-                tag.map(str::to_owned)
-            },
+            tag: tag.or(default).map(str::to_owned),
             digest: digest.map(str::to_owned),
-            tag_defaulted,
         })
-    }
-}
-
-impl PartialEq for Reference {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.domain, &self.repository, &self.tag, &self.digest)
-            == (&other.domain, &other.repository, &other.tag, &other.digest)
-    }
-}
-
-impl Hash for Reference {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.domain, &self.repository, &self.tag, &self.digest).hash(state);
     }
 }
 
@@ -449,9 +423,8 @@ mod tests {
         assert_eq!(both.version(), SHA);
         assert_eq!(both.tag(), Some("1.27"));
         let digest = format!("nginx@{SHA}").parse::<Reference>().unwrap();
-        assert_eq!((digest.tag(), digest.tag_defaulted()), (None, false));
-        assert!("nginx".parse::<Reference>().unwrap().tag_defaulted());
-        assert!(!"nginx:latest".parse::<Reference>().unwrap().tag_defaulted());
+        assert_eq!(digest.tag(), None);
+        assert_eq!("nginx".parse(), "nginx:latest".parse::<Reference>());
     }
 
     #[test]

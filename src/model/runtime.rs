@@ -17,18 +17,16 @@ pub struct Runtime {
     pub version: String,
 }
 
-/// What a runtime can't be read from.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "'{0}' is no runtime: write NAME://VERSION as `kubectl get node -o wide` shows it, for instance containerd://1.7.24"
-)]
-pub struct RuntimeError(String);
-
 impl FromStr for Runtime {
-    type Err = RuntimeError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, RuntimeError> {
-        let error = || RuntimeError(printable(text));
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || {
+            format!(
+                "'{}' is no runtime: write NAME://VERSION as `kubectl get node -o wide` shows it, for instance containerd://1.7.24",
+                printable(text)
+            )
+        };
         let (name, version) = text.trim().split_once("://").ok_or_else(error)?;
         let is_plain = |part: &str| {
             !part.is_empty() && part.len() <= 64 && part.bytes().all(|b| b.is_ascii_graphic())
@@ -61,17 +59,22 @@ impl Runtime {
         if self.name != "containerd" {
             return None;
         }
-        let version = self.version.strip_prefix('v').unwrap_or(&self.version);
-        let mut numbers = version.splitn(3, '.').map(|part| {
-            let digits = part.find(|c: char| !c.is_ascii_digit());
-            part[..digits.unwrap_or(part.len())].parse().ok()
-        });
+        let mut numbers = numbers(&self.version);
         Some((
             numbers.next()??,
             numbers.next()??,
             numbers.next().flatten().unwrap_or(0),
         ))
     }
+}
+
+/// What the parts of a version begin with, as far as that is a number.
+pub(super) fn numbers(version: &str) -> impl Iterator<Item = Option<u16>> {
+    let version = version.strip_prefix('v').unwrap_or(version);
+    version.split('.').map(|part| {
+        let digits = part.find(|c: char| !c.is_ascii_digit());
+        part[..digits.unwrap_or(part.len())].parse().ok()
+    })
 }
 
 #[cfg(test)]

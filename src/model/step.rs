@@ -28,6 +28,13 @@ pub enum Step<T, F> {
     },
 }
 
+/// Nothing has asked for it.
+impl<T, F> Default for Step<T, F> {
+    fn default() -> Self {
+        Self::skipped(Skip::NotNeeded)
+    }
+}
+
 impl<T, F> Step<T, F> {
     /// Not run, and why.
     pub fn skipped(reason: Skip) -> Self {

@@ -57,16 +57,11 @@ impl fmt::Display for Mbit {
     }
 }
 
-/// Why a text is no number of bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("not a size such as 16MiB")]
-pub struct NotASize;
-
 impl FromStr for Bytes {
-    type Err = NotASize;
+    type Err = &'static str;
 
     /// `16MiB`, `2MB`, or a plain number of bytes.
-    fn from_str(text: &str) -> Result<Self, NotASize> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         const UNITS: &[(&str, u64)] = &[
             ("KiB", 1 << 10),
             ("MiB", 1 << 20),
@@ -84,7 +79,7 @@ impl FromStr for Bytes {
         let bytes = number
             .zip(factor)
             .and_then(|(number, (_, factor))| number.checked_mul(*factor));
-        bytes.map(Self).ok_or(NotASize)
+        bytes.map(Self).ok_or("not a size such as 16MiB")
     }
 }
 

@@ -80,23 +80,6 @@ pub struct Vantage {
 }
 
 impl Vantage {
-    /// A place of which only this is known.
-    pub fn new(
-        network: NetworkView,
-        nameservers: Vec<SocketAddr>,
-        resolver_source: String,
-        unseen: Vec<Unseen>,
-    ) -> Self {
-        Self {
-            network,
-            nameservers,
-            resolver_source,
-            resolver_emulated: "go".to_owned(),
-            unseen,
-            ..Self::default()
-        }
-    }
-
     /// It is in Huawei Cloud, or one by the same hands.
     pub fn is_huawei(&self) -> bool {
         let sign = self.provider.as_ref();

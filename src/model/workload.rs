@@ -117,8 +117,7 @@ impl PullPolicy {
     /// What Kubernetes sets where the manifest says nothing (kubernetes `pkg/apis/core/v1/defaults.go`).
     pub fn default_for(reference: &Reference) -> Self {
         // A digest beside the tag changes nothing; in the place of one it does.
-        let has_none = reference.tag_defaulted() && reference.digest().is_none();
-        if has_none || reference.tag() == Some("latest") {
+        if reference.tag() == Some("latest") {
             Self::Always
         } else {
             Self::IfNotPresent
@@ -140,11 +139,44 @@ impl PullPolicy {
     }
 }
 
-/// Secrets that a pod names, in its order.
+/// An object in its namespace.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Namespaced {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for Namespaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Secrets of one namespace, in the order in which a pod names them.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct SecretRefs {
     pub namespace: String,
     pub names: Vec<String>,
+}
+
+impl SecretRefs {
+    /// `None` where no name is given.
+    pub fn of(namespace: &str, names: &[String]) -> Option<Self> {
+        (!names.is_empty()).then(|| Self {
+            namespace: namespace.to_owned(),
+            names: names.to_vec(),
+        })
+    }
+
+    /// Each by itself.
+    pub fn keys(&self) -> impl Iterator<Item = Namespaced> {
+        self.names.iter().map(|name| Namespaced {
+            namespace: self.namespace.clone(),
+            name: name.clone(),
+        })
+    }
 }
 
 /// A Secret that a pod names, looked for among those that were given.

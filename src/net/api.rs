@@ -2,7 +2,6 @@
 //! without following a redirect, and without asking for a name.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::chain::Presented;
 use super::http::{self as http1, AGENT};
 use super::tcp;
 use super::tls::TlsClient;
-use super::watched::{End, Seen};
+use super::watched::End;
 use crate::model::endpoint::Host;
 use crate::model::fault::{HttpFault, TcpFault, TlsFault};
 use crate::model::text::printable;
@@ -42,26 +41,20 @@ pub struct ApiAnswer {
 }
 
 /// Why a call has no answer.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ApiFault {
     /// No connection within the limit, TLS included.
+    #[error("no connection in time")]
     ConnectTimeout,
+    // Whether by RST or by ICMP is not seen here.
+    #[error("connection refused")]
+    Refused,
+    #[error("{0}")]
     Tcp(TcpFault),
+    #[error("{0}")]
     Tls(TlsFault),
+    #[error("{0}")]
     Http(HttpFault),
-}
-
-impl fmt::Display for ApiFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ConnectTimeout => f.write_str("no connection in time"),
-            // Whether by RST or by ICMP is not seen here.
-            Self::Tcp(TcpFault::Refused { .. }) => f.write_str("connection refused"),
-            Self::Tcp(fault) => fault.fmt(f),
-            Self::Tls(fault) => fault.fmt(f),
-            Self::Http(fault) => fault.fmt(f),
-        }
-    }
 }
 
 impl ApiClient {
@@ -148,16 +141,12 @@ impl ApiClient {
             (Some(io), true, false) if matches!(End::of(io), End::Tls(_)) => {
                 ApiFault::Tls(self.tls.fault(io, &self.presented))
             }
-            (Some(io), true, false) => ApiFault::Tcp(tcp::from_io(io, self.at, None)),
+            (Some(io), true, false) => match tcp::from_io(io, self.at, None) {
+                TcpFault::Refused { .. } => ApiFault::Refused,
+                fault => ApiFault::Tcp(fault),
+            },
             _ => match causes(error).find_map(|cause| cause.downcast_ref()) {
-                Some(hyper) => {
-                    let end = io.map(End::of);
-                    let seen = Seen {
-                        end,
-                        ..Seen::default()
-                    };
-                    ApiFault::Http(http1::fault(hyper, &seen))
-                }
+                Some(hyper) => ApiFault::Http(http1::unwatched_fault(hyper, io)),
                 None => other(error),
             },
         }
@@ -323,7 +312,7 @@ mod tests {
         let at = listener.local_addr().unwrap();
         drop(listener);
         let refused = ask(at, LONG).await.unwrap_err();
-        assert_eq!(refused, ApiFault::Tcp(TcpFault::Refused { icmp: None }));
+        assert_eq!(refused, ApiFault::Refused);
         assert_eq!(refused.to_string(), "connection refused");
         // The handshake of TLS is a part of it.
         let silent = peer(|stream| async move {

@@ -140,7 +140,7 @@ fn fault(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], host: &str, now: i64
         (Fault::UnknownAuthority { hint }, _)
             if hint
                 .as_ref()
-                .is_none_or(|hint| *hint.fault == Fault::OtherKey) =>
+                .is_none_or(|hint| hint.fault == Fault::OtherKey) =>
         {
             TlsFault::UnknownIssuer {
                 issuer: missing_issuer(&certificates(chain)),
@@ -175,7 +175,7 @@ fn fault(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], host: &str, now: i64
 
 fn bad_link(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], now: i64) -> Option<BadLink> {
     let (fault, place) = match &refusal.fault {
-        Fault::UnknownAuthority { hint: Some(hint) } => (hint.fault.as_ref(), hint.place),
+        Fault::UnknownAuthority { hint: Some(hint) } => (&hint.fault, hint.place),
         fault => (fault, refusal.place),
     };
     let problem = match fault {

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::kernel;
 use super::tcp::from_io;
-use crate::model::fault::{IcmpError, TcpFault};
+use crate::model::fault::IcmpError;
 use crate::model::hops::{Ended, Hop, Trace};
 use crate::model::resolve::Family;
 
@@ -119,42 +119,20 @@ where
 
 // ---- the course of a trace: which TTL is next, and what it all comes to -------------------------
 
-/// What one SYN came to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Answer {
-    Silent,
-    /// A router's word that the TTL was used up there.
-    Exceeded {
-        icmp: IcmpError,
-        rtt: Option<Duration>,
-    },
-    /// Any other ICMP error: further TTLs fare no better.
-    Unreachable {
-        icmp: IcmpError,
-        rtt: Option<Duration>,
-    },
-    /// SYN/ACK or RST.
-    Reached {
-        rtt: Option<Duration>,
-    },
-    /// The SYN did not leave this machine.
-    Local {
-        fault: TcpFault,
-    },
-}
-
-impl Answer {
+/// What one SYN came to; silence by default.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Answer {
+    from: Option<IpAddr>,
+    rtt: Option<Duration>,
+    icmp: Option<IcmpError>,
     /// Nothing is to be learnt from a larger TTL.
-    fn is_end(&self) -> bool {
-        !matches!(self, Self::Silent | Self::Exceeded { .. })
-    }
+    end: Option<Ended>,
 }
 
 #[derive(Debug)]
 struct Course {
     to: SocketAddr,
-    max_hops: u8,
-    give_up_after_silent: u8,
+    bounds: Bounds,
     /// What TTL 1, 2, 3, … came to; `None` while the answer is out.
     answers: Vec<Option<Answer>>,
 }
@@ -163,8 +141,7 @@ impl Course {
     fn new(to: SocketAddr, bounds: &Bounds) -> Self {
         Self {
             to,
-            max_hops: bounds.max_hops,
-            give_up_after_silent: bounds.give_up_after_silent.max(1),
+            bounds: bounds.clone(),
             answers: Vec::new(),
         }
     }
@@ -172,7 +149,8 @@ impl Course {
     /// The TTL to be sent next, when there is one.
     fn next(&self) -> Option<u8> {
         let next = u8::try_from(self.answers.len() + 1).ok()?;
-        (next <= self.max_hops && self.end().is_none() && !self.is_out_of_sight()).then_some(next)
+        (next <= self.bounds.max_hops && self.end().is_none() && !self.is_out_of_sight())
+            .then_some(next)
     }
 
     fn sent(&mut self, ttl: u8) {
@@ -191,17 +169,17 @@ impl Course {
 
     /// The smallest TTL known to lead to an end.
     fn end(&self) -> Option<u8> {
-        let index = self
-            .answers
-            .iter()
-            .position(|answer| answer.as_ref().is_some_and(Answer::is_end))?;
+        let is_end = |answer: &Option<Answer>| answer.as_ref().is_some_and(|a| a.end.is_some());
+        let index = self.answers.iter().position(is_end)?;
         u8::try_from(index + 1).ok()
     }
 
     /// As many TTLs as may be silent in a row are without an answer, beyond all that have one.
     fn is_out_of_sight(&self) -> bool {
-        let open = |answer: &&Option<Answer>| matches!(answer, None | Some(Answer::Silent));
-        self.answers.iter().rev().take_while(open).count() >= self.give_up_after_silent.into()
+        let silence = Answer::default();
+        let open = |answer: &&Option<Answer>| answer.as_ref().is_none_or(|a| *a == silence);
+        self.answers.iter().rev().take_while(open).count()
+            >= self.bounds.give_up_after_silent.max(1).into()
     }
 
     fn finish(mut self, took: Duration) -> Trace {
@@ -216,35 +194,24 @@ impl Course {
         } else {
             Ended::MaxHops
         };
-        let to = self.to;
         for (ttl, answer) in (1..=u8::MAX).zip(self.answers) {
-            let (from, rtt, icmp) = match answer.unwrap_or(Answer::Silent) {
-                Answer::Silent => (None, None, None),
-                Answer::Exceeded { icmp, rtt } => (icmp.from, rtt, Some(icmp)),
-                Answer::Unreachable { icmp, rtt } => {
-                    reached = (icmp.from == Some(to.ip())).then_some(ttl);
-                    ended = Ended::Unreachable { icmp };
-                    (icmp.from, rtt, Some(icmp))
-                }
-                Answer::Reached { rtt } => {
-                    reached = Some(ttl);
-                    ended = Ended::Reached;
-                    (Some(to.ip()), rtt, None)
-                }
-                Answer::Local { fault } => {
-                    ended = Ended::Local { fault };
+            let answer = answer.unwrap_or_default();
+            if let Some(end) = answer.end {
+                ended = end;
+                if matches!(ended, Ended::Local { .. }) {
                     break;
                 }
-            };
+                reached = (answer.from == Some(self.to.ip())).then_some(ttl);
+            }
             hops.push(Hop {
                 ttl,
-                from,
-                rtt,
-                icmp,
+                from: answer.from,
+                rtt: answer.rtt,
+                icmp: answer.icmp,
             });
         }
         Trace {
-            to,
+            to: self.to,
             hops,
             reached,
             ended,
@@ -327,16 +294,23 @@ async fn meet(socket: &TcpStream) -> Option<Met> {
 
 fn answer_of(met: Option<Met>, to: IpAddr, took: Duration) -> Answer {
     let rtt = (took < SYN_AGAIN).then_some(took);
-    match met {
-        None | Some(Met::Errno(libc::ETIMEDOUT)) => Answer::Silent,
-        Some(Met::Icmp(icmp)) if is_exceeded(&icmp) => Answer::Exceeded { icmp, rtt },
-        Some(Met::Icmp(icmp)) => Answer::Unreachable { icmp, rtt },
+    let (from, icmp, end) = match met {
+        None | Some(Met::Errno(libc::ETIMEDOUT)) => return Answer::default(),
+        Some(Met::Icmp(icmp)) if is_exceeded(&icmp) => (icmp.from, Some(icmp), None),
+        Some(Met::Icmp(icmp)) => (icmp.from, Some(icmp), Some(Ended::Unreachable { icmp })),
         Some(Met::Connection | Met::Errno(libc::ECONNREFUSED | libc::ECONNRESET)) => {
-            Answer::Reached { rtt }
+            (Some(to), None, Some(Ended::Reached))
         }
-        Some(Met::Errno(errno)) => Answer::Local {
-            fault: from_io(&io::Error::from_raw_os_error(errno), to, None),
-        },
+        Some(Met::Errno(errno)) => {
+            let fault = from_io(&io::Error::from_raw_os_error(errno), to, None);
+            (None, None, Some(Ended::Local { fault }))
+        }
+    };
+    Answer {
+        from,
+        rtt,
+        icmp,
+        end,
     }
 }
 
@@ -366,6 +340,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::fault::TcpFault;
 
     const TO: &str = "192.0.2.9:443";
 
@@ -380,14 +355,30 @@ mod tests {
     }
 
     fn router(n: u8) -> Answer {
-        Answer::Exceeded {
-            icmp: icmp(&format!("10.0.0.{n}"), 11, 0),
+        let icmp = icmp(&format!("10.0.0.{n}"), 11, 0);
+        Answer {
+            from: icmp.from,
             rtt: Some(Duration::from_millis(n.into())),
+            icmp: Some(icmp),
+            end: None,
+        }
+    }
+
+    fn unreachable(icmp: IcmpError) -> Answer {
+        Answer {
+            from: icmp.from,
+            icmp: Some(icmp),
+            end: Some(Ended::Unreachable { icmp }),
+            ..Answer::default()
         }
     }
 
     fn reached() -> Answer {
-        Answer::Reached { rtt: None }
+        answer_of(
+            Some(Met::Connection),
+            TO.parse::<SocketAddr>().unwrap().ip(),
+            SYN_AGAIN,
+        )
     }
 
     fn course(max_hops: u8, give_up_after_silent: u8) -> Course {
@@ -404,7 +395,7 @@ mod tests {
         while let Some(ttl) = course.next() {
             course.sent(ttl);
             let answer = way.get(usize::from(ttl) - 1).cloned();
-            course.answered(ttl, answer.unwrap_or(Answer::Silent));
+            course.answered(ttl, answer.unwrap_or_default());
         }
         course.finish(Duration::from_millis(5))
     }
@@ -424,7 +415,7 @@ mod tests {
     fn a_way_is_the_routers_and_then_the_server() {
         let trace = walk(
             course(16, 4),
-            &[router(1), Answer::Silent, router(3), reached()],
+            &[router(1), Answer::default(), router(3), reached()],
         );
         assert_eq!(
             senders(&trace),
@@ -443,7 +434,7 @@ mod tests {
 
     #[test]
     fn silence_in_a_row_ends_it_and_silence_here_and_there_does_not() {
-        let s = Answer::Silent;
+        let s = Answer::default();
         let trace = walk(course(16, 3), &[router(1)]);
         assert_eq!(senders(&trace), ["10.0.0.1", "*", "*", "*"]);
         assert_eq!((trace.reached, trace.ended), (None, Ended::Silent));
@@ -472,10 +463,7 @@ mod tests {
     fn an_icmp_error_of_the_server_itself_reaches_it_and_one_of_a_router_does_not() {
         for (from, far) in [("192.0.2.9", Some(2)), ("10.0.0.1", None)] {
             let said = icmp(from, 3, 13);
-            let end = Answer::Unreachable {
-                icmp: said,
-                rtt: None,
-            };
+            let end = unreachable(said);
             let trace = walk(course(16, 4), &[router(1), end, reached()]);
             assert_eq!(
                 (trace.hops.len(), trace.reached, trace.ended),
@@ -487,8 +475,11 @@ mod tests {
     #[test]
     fn what_never_left_is_no_hop() {
         let fault = TcpFault::LocalPolicy { errno: libc::EPERM };
-        let local = Answer::Local {
-            fault: fault.clone(),
+        let local = Answer {
+            end: Some(Ended::Local {
+                fault: fault.clone(),
+            }),
+            ..Answer::default()
         };
         let trace = walk(course(16, 4), &[local]);
         assert_eq!((trace.hops.len(), trace.reached), (0, None));
@@ -507,7 +498,7 @@ mod tests {
         course.answered(3, reached());
         course.answered(1, router(1));
         assert_eq!((course.end(), course.next()), (Some(3), None));
-        course.answered(2, Answer::Silent);
+        course.answered(2, Answer::default());
         let trace = course.finish(Duration::ZERO);
         assert_eq!(senders(&trace), ["10.0.0.1", "*", "192.0.2.9"]);
         assert_eq!(trace.reached, Some(3));
@@ -518,16 +509,14 @@ mod tests {
         let to: SocketAddr = TO.parse().unwrap();
         let of = |met, ms| answer_of(Some(met), to.ip(), Duration::from_millis(ms));
         let rtt = Some(Duration::from_millis(999));
-        assert_eq!(of(Met::Connection, 999), Answer::Reached { rtt });
-        assert_eq!(of(Met::Connection, 1001), Answer::Reached { rtt: None });
-        assert_eq!(
-            of(Met::Errno(libc::ECONNREFUSED), 999),
-            Answer::Reached { rtt }
-        );
-        assert_eq!(of(Met::Errno(libc::ETIMEDOUT), 999), Answer::Silent);
+        let reached = |rtt| Answer { rtt, ..reached() };
+        assert_eq!(of(Met::Connection, 999), reached(rtt));
+        assert_eq!(of(Met::Connection, 1001), reached(None));
+        assert_eq!(of(Met::Errno(libc::ECONNREFUSED), 999), reached(rtt));
+        assert_eq!(of(Met::Errno(libc::ETIMEDOUT), 999), Answer::default());
         assert!(matches!(
-            of(Met::Errno(libc::EMFILE), 1),
-            Answer::Local { .. }
+            of(Met::Errno(libc::EMFILE), 1).end,
+            Some(Ended::Local { .. })
         ));
         // Code 1 speaks of fragments that are missing (RFC 792, page 6).
         for (icmp, is_hop) in [
@@ -539,21 +528,14 @@ mod tests {
             (icmp("2001:db8::1", 11, 0), false),
         ] {
             let answer = of(Met::Icmp(icmp), 1);
-            assert_eq!(
-                matches!(answer, Answer::Exceeded { .. }),
-                is_hop,
-                "{icmp:?}"
-            );
+            assert_eq!(answer.end.is_none(), is_hop, "{icmp:?}");
         }
     }
 
     fn any_answer() -> impl Strategy<Value = Answer> {
-        let unreachable = Answer::Unreachable {
-            icmp: icmp("10.0.0.9", 3, 1),
-            rtt: None,
-        };
+        let unreachable = unreachable(icmp("10.0.0.9", 3, 1));
         prop_oneof![
-            6 => Just(Answer::Silent),
+            6 => Just(Answer::default()),
             6 => (1..9u8).prop_map(router),
             1 => Just(reached()),
             1 => Just(unreachable),
@@ -584,7 +566,7 @@ mod tests {
                 }
                 let ttl = out.remove(order.next().map_or(0, |i| i.index(out.len())));
                 let answer = way.get(usize::from(ttl) - 1).cloned();
-                course.answered(ttl, answer.unwrap_or(Answer::Silent));
+                course.answered(ttl, answer.unwrap_or_default());
                 if let Some(end) = course.end() {
                     out.retain(|ttl| *ttl < end);
                 }
@@ -599,8 +581,8 @@ mod tests {
             }
             if let Some(ttl) = trace.reached {
                 prop_assert_eq!(usize::from(ttl), trace.hops.len());
-                prop_assert!(way[usize::from(ttl) - 1].is_end());
-                prop_assert!(!way[..usize::from(ttl) - 1].iter().any(Answer::is_end));
+                prop_assert!(way[usize::from(ttl) - 1].end.is_some());
+                prop_assert!(!way[..usize::from(ttl) - 1].iter().any(|a| a.end.is_some()));
             }
         }
     }
@@ -623,7 +605,7 @@ mod tests {
                     return router(ttl);
                 }
                 sleep(wait).await;
-                Answer::Silent
+                Answer::default()
             }
         })
         .await;

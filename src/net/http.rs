@@ -1,10 +1,10 @@
 //! One HTTP exchange at a time over a connection that is already there: no redirect, no retry, no
 //! pool. Whoever calls decides what to do with an answer or a fault.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes as Buffer;
 use bytes::BytesMut;
@@ -27,6 +27,7 @@ use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
 
 /// A connection that requests can be sent on, one after the other.
+#[derive(Debug)]
 pub struct HttpConnection {
     sender: http1::SendRequest<Full<Buffer>>,
     record: Record,
@@ -108,7 +109,11 @@ impl HttpConnection {
         self.requests += 1;
         self.may_reconnect = false;
         let started = Instant::now();
-        let answered = timeout(limit, self.exchange(request)).await;
+        let exchange = async {
+            self.sender.ready().await?;
+            self.sender.send_request(request).await
+        };
+        let answered = timeout(limit, exchange).await;
         let first_byte = started.elapsed();
         let fault = match answered {
             Ok(Ok(answer)) => return Ok(self.response(answer, first_byte, is_head)),
@@ -124,14 +129,6 @@ impl HttpConnection {
         };
         self.shared.spoil();
         Err(fault)
-    }
-
-    async fn exchange(
-        &mut self,
-        request: Request<Full<Buffer>>,
-    ) -> hyper::Result<http::Response<Incoming>> {
-        self.sender.ready().await?;
-        self.sender.send_request(request).await
     }
 
     fn response(
@@ -172,14 +169,6 @@ impl HttpConnection {
     }
 }
 
-impl fmt::Debug for HttpConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpConnection")
-            .field("requests", &self.requests)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The head of an answer; the body is still on its way.
 pub struct Response {
     pub status: StatusCode,
@@ -196,7 +185,7 @@ pub struct Response {
 impl Response {
     /// Reads the whole body. `limit` bounds every wait for more of it, and [`WHOLE_BODY`] times
     /// that the reading as a whole.
-    pub async fn read(mut self, max: Bytes, limit: Duration) -> Result<Buffer, HttpFault> {
+    pub async fn read(&mut self, max: Bytes, limit: Duration) -> Result<Buffer, HttpFault> {
         if self.is_head {
             return Ok(Buffer::new());
         }
@@ -395,7 +384,7 @@ fn closes(version: Version, headers: &HeaderMap) -> bool {
 
 /// The table from a failure before or in an answer to its fault. What the wire did goes first;
 /// what hyper makes of it is asked by kind, never by its words.
-pub(super) fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
+fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
     if let Some(End::Tls(error)) = &seen.end {
         return tls_fault(error);
     }
@@ -421,6 +410,15 @@ pub(super) fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
     } else {
         other(&error.to_string())
     }
+}
+
+/// The same where the bytes were not watched, by the error below.
+pub(super) fn unwatched_fault(error: &hyper::Error, below: Option<&io::Error>) -> HttpFault {
+    let seen = Seen {
+        end: below.map(End::of),
+        ..Seen::default()
+    };
+    fault(error, &seen)
 }
 
 fn other(reason: &str) -> HttpFault {
@@ -559,7 +557,7 @@ mod tests {
 
     async fn body(answer: &[&[u8]], then: Then) -> Result<Buffer, HttpFault> {
         let mut connection = connect(server(answer, then).await).await;
-        let response = connection.send(get("/v2/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/v2/"), LONG).await.unwrap();
         response.read(MAX, SHORT).await
     }
 
@@ -603,7 +601,7 @@ mod tests {
         let mut connection = connect(server(answers, Then::Close).await).await;
         for (content, status) in [("one", 200), ("two", 401), ("three", 200)] {
             assert!(connection.is_reusable());
-            let response = connection.send(get("/"), LONG).await.unwrap();
+            let mut response = connection.send(get("/"), LONG).await.unwrap();
             assert_eq!(response.status, status);
             assert_eq!(response.read(MAX, LONG).await.unwrap(), content);
         }
@@ -620,11 +618,11 @@ mod tests {
         let head = Request::head("http://registry.test/")
             .body(Buffer::new())
             .unwrap();
-        let response = connection.send(head, LONG).await.unwrap();
+        let mut response = connection.send(head, LONG).await.unwrap();
         assert_eq!(response.headers["content-length"], "99999");
         assert!(response.read(MAX, SHORT).await.unwrap().is_empty());
         assert!(connection.is_reusable());
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, LONG).await.unwrap(), "ok");
     }
 
@@ -718,8 +716,9 @@ mod tests {
         })
         .await;
         let mut connection = connect(at).await;
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, LONG).await, too_large);
+        drop(response);
         assert!(!connection.is_reusable());
     }
 
@@ -740,11 +739,11 @@ mod tests {
             .await
         };
         let mut connection = connect(dripping(6).await).await;
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, SHORT).await.unwrap(), "......");
 
         let mut connection = connect(dripping(50).await).await;
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         let fault = response.read(MAX, SHORT).await.unwrap_err();
         assert!(
             matches!(&fault, HttpFault::TooSlow { got, want: Some(Bytes(50)), .. } if got.0 < 50),
@@ -812,7 +811,7 @@ mod tests {
             (&[OK, b""][..], Then::Hang, false),
         ] {
             let mut connection = connect(server(answers, then).await).await;
-            let first = connection.send(get("/"), LONG).await.unwrap();
+            let mut first = connection.send(get("/"), LONG).await.unwrap();
             first.read(MAX, LONG).await.unwrap();
             let fault = connection.send(get("/"), SHORT).await.unwrap_err();
             assert_eq!(connection.may_reconnect(), may, "{fault:?}");
@@ -860,7 +859,7 @@ mod tests {
 
         let stream = secured(leaf.server(&["http/1.1"]), &ca).await;
         let mut connection = HttpConnection::open(stream).await.unwrap();
-        let response = connection.send(get("/"), LONG).await.unwrap();
+        let mut response = connection.send(get("/"), LONG).await.unwrap();
         assert_eq!(response.read(MAX, LONG).await.unwrap(), "ok");
 
         let stream = secured(leaf.server_for_clients_of(&ca), &ca).await;

@@ -74,28 +74,24 @@ pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
 
 /// `length` bytes of `info` are the kernel's; an older kernel writes fewer.
 fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
-    // Zero in these fields means "not measured": no segment has size 0, no round trip takes 0 µs.
-    let field = |offset: usize, value: u32| {
-        (offset + size_of::<u32>() <= length && value != 0).then_some(value)
-    };
+    // Zero in these fields means "not measured", or not written: no segment has size 0, no round trip
+    // takes 0 µs.
+    let field = |value: u32| (value != 0).then_some(value);
     // Of these, zero is a count.
     let count = |offset: usize, value: u32| (offset + size_of::<u32>() <= length).then_some(value);
-    let count64 =
-        |offset: usize, value: u64| (offset + size_of::<u64>() <= length).then_some(value);
+    let received_at = offset_of!(libc::tcp_info, tcpi_bytes_received);
+    let has_received = received_at + size_of::<u64>() <= length;
     let micros = |value: u32| Duration::from_micros(value.into());
     TcpInfo {
-        rtt: field(offset_of!(libc::tcp_info, tcpi_rtt), info.tcpi_rtt).map(micros),
+        rtt: field(info.tcpi_rtt).map(micros),
         // ~0 until the first sample (tcp_min_rtt in net/tcp.h).
-        min_rtt: field(offset_of!(libc::tcp_info, tcpi_min_rtt), info.tcpi_min_rtt)
+        min_rtt: field(info.tcpi_min_rtt)
             .filter(|v| *v != u32::MAX)
             .map(micros),
-        send_mss: field(offset_of!(libc::tcp_info, tcpi_snd_mss), info.tcpi_snd_mss),
-        receive_mss: field(offset_of!(libc::tcp_info, tcpi_rcv_mss), info.tcpi_rcv_mss),
-        path_mtu: field(offset_of!(libc::tcp_info, tcpi_pmtu), info.tcpi_pmtu),
-        bytes_received: count64(
-            offset_of!(libc::tcp_info, tcpi_bytes_received),
-            info.tcpi_bytes_received,
-        ),
+        send_mss: field(info.tcpi_snd_mss),
+        receive_mss: field(info.tcpi_rcv_mss),
+        path_mtu: field(info.tcpi_pmtu),
+        bytes_received: has_received.then_some(info.tcpi_bytes_received),
         data_segments_in: count(
             offset_of!(libc::tcp_info, tcpi_data_segs_in),
             info.tcpi_data_segs_in,
@@ -104,15 +100,9 @@ fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
             offset_of!(libc::tcp_info, tcpi_rcv_ooopack),
             info.tcpi_rcv_ooopack,
         ),
-        receive_rtt: field(offset_of!(libc::tcp_info, tcpi_rcv_rtt), info.tcpi_rcv_rtt).map(micros),
-        receive_space: field(
-            offset_of!(libc::tcp_info, tcpi_rcv_space),
-            info.tcpi_rcv_space,
-        ),
-        receive_window: field(
-            offset_of!(libc::tcp_info, tcpi_rcv_ssthresh),
-            info.tcpi_rcv_ssthresh,
-        ),
+        receive_rtt: field(info.tcpi_rcv_rtt).map(micros),
+        receive_space: field(info.tcpi_rcv_space),
+        receive_window: field(info.tcpi_rcv_ssthresh),
         retransmits: count(
             offset_of!(libc::tcp_info, tcpi_total_retrans),
             info.tcpi_total_retrans,
@@ -276,15 +266,16 @@ mod tests {
         raw.tcpi_rtt = 1500;
         raw.tcpi_snd_mss = 1448;
         raw.tcpi_min_rtt = 1200;
+        raw.tcpi_total_retrans = 3;
         let all = from_raw(&raw, size_of::<libc::tcp_info>());
         assert_eq!(all.rtt, Some(Duration::from_micros(1500)));
         assert_eq!(all.min_rtt, Some(Duration::from_micros(1200)));
         assert_eq!(all.receive_mss, None, "zero is no measurement");
         // Linux 2.6 stops before tcpi_pacing_rate.
         let old = from_raw(&raw, offset_of!(libc::tcp_info, tcpi_pacing_rate));
-        assert_eq!(old.rtt, all.rtt);
-        assert_eq!(old.min_rtt, None);
-        assert_eq!(from_raw(&raw, 8).send_mss, None);
+        assert_eq!((old.rtt, old.retransmits), (all.rtt, Some(3)));
+        assert_eq!((old.bytes_received, old.data_segments_in), (None, None));
+        assert_eq!(from_raw(&raw, 8).retransmits, None);
         raw.tcpi_min_rtt = u32::MAX;
         assert_eq!(
             from_raw(&raw, size_of::<libc::tcp_info>()).min_rtt,

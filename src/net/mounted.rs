@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
@@ -31,53 +30,39 @@ impl<'de> Deserialize<'de> for NodeFile {
 }
 
 /// Why a file can't be had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
-    Absent {
-        path: PathBuf,
-    },
+    #[error("{} is not there", shown(path))]
+    Absent { path: PathBuf },
     /// A link on the way to it leads to what is not there.
+    #[error(
+        "{} is a link to {}, which is not there{}",
+        shown(link),
+        shown(target),
+        advice(root)
+    )]
     Dangles {
         link: PathBuf,
         target: PathBuf,
         /// Where the link's `/` was taken to be.
         root: PathBuf,
     },
-    Circle {
-        path: PathBuf,
-    },
-    Unreadable {
-        path: PathBuf,
-        source: io::Error,
-    },
+    #[error("{} is a link that leads in a circle", shown(path))]
+    Circle { path: PathBuf },
+    #[error("{} can't be read: {}", shown(path), source.kind())]
+    Unreadable { path: PathBuf, source: io::Error },
 }
 
-impl fmt::Display for Unresolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |path: &Path| printable(&path.to_string_lossy());
-        match self {
-            Self::Absent { path } => write!(f, "{} is not there", shown(path)),
-            Self::Dangles { link, target, root } => {
-                let (link, target) = (shown(link), shown(target));
-                if root == Path::new("/") {
-                    write!(
-                        f,
-                        "{link} is a link to {target}, which is not there; if that is a path of the node, mount it too, and name the folder that its / is mounted at in network.host_root"
-                    )
-                } else {
-                    write!(
-                        f,
-                        "{link} is a link to {target}, which is not there below {} (network.host_root); mount it too",
-                        shown(root)
-                    )
-                }
-            }
-            Self::Circle { path } => write!(f, "{} is a link that leads in a circle", shown(path)),
-            Self::Unreadable { path, source } => {
-                write!(f, "{} can't be read: {}", shown(path), source.kind())
-            }
-        }
+/// A path, for people.
+pub(super) fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+fn advice(root: &Path) -> String {
+    if root == Path::new("/") {
+        return "; if that is a path of the node, mount it too, and name the folder that its / is mounted at in network.host_root".to_owned();
     }
+    format!(" below {} (network.host_root); mount it too", shown(root))
 }
 
 /// The path without links, as a process whose `/` is `root` would find it. A path that is not below `root`

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -225,43 +225,34 @@ pub fn parse_nameserver(text: &str) -> Result<SocketAddr, NameserverError> {
 /// The address, and whether a port was written.
 fn socket_address(text: &str) -> Result<(SocketAddr, bool), NameserverError> {
     let wrong = || NameserverError::NotAnAddress(clean(text, WORD_SHOWN));
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
-        match rest {
-            "" => (host, Some("53")),
-            _ => (host, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+    let (plain, scope) = match text.split_once('%') {
+        Some((before, rest)) => {
+            let (scope, after) = rest.split_at(rest.find(']').unwrap_or(rest.len()));
+            (format!("{before}{after}"), Some(scope))
         }
-    } else {
-        match text.split_once(':') {
-            // More than one colon: IPv6 without brackets, which leaves no room for a port.
-            Some((_, rest)) if rest.contains(':') => (text, None),
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
+        None => (text.to_owned(), None),
     };
-    let number = match port {
-        None => DNS_PORT,
-        // `u16::from_str` would take a sign.
-        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
-            port.parse().map_err(|_| wrong())?
-        }
-        Some(_) => return Err(wrong()),
-    };
-    if number == 0 {
+    let is_bare = plain.parse::<IpAddr>().is_ok();
+    let mut address: SocketAddr = plain
+        .parse()
+        .or_else(|_| format!("{plain}:{DNS_PORT}").parse())
+        .or_else(|_| format!("[{plain}]:{DNS_PORT}").parse())
+        .map_err(|_| wrong())?;
+    if address.port() == 0 {
         return Err(NameserverError::Port(clean(text, WORD_SHOWN)));
     }
-    let address = match host.split_once('%') {
-        Some((address, scope)) => {
-            let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
-            let scope_id = scope_id(scope).ok_or_else(|| NameserverError::NoInterface {
+    match (&mut address, scope) {
+        (_, None) => {}
+        (SocketAddr::V4(_), Some(_)) => return Err(wrong()),
+        (SocketAddr::V6(address), Some(scope)) => {
+            let id = scope_id(scope).ok_or_else(|| NameserverError::NoInterface {
                 text: clean(text, WORD_SHOWN),
                 scope: clean(scope, WORD_SHOWN),
             })?;
-            SocketAddr::V6(SocketAddrV6::new(address, number, 0, scope_id))
+            address.set_scope_id(id);
         }
-        None => SocketAddr::new(host.parse().map_err(|_| wrong())?, number),
-    };
-    Ok((address, port.is_some()))
+    }
+    Ok((address, !is_bare))
 }
 
 /// The index of an interface given by name or number (RFC 4007, 11.2).
@@ -326,15 +317,7 @@ pub fn is_domain_name(name: &str) -> bool {
 /// The hosts file: addresses by name.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostsFile {
-    by_name: HashMap<String, Vec<HostsAddress>>,
-}
-
-/// An address of the hosts file.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HostsAddress {
-    pub address: IpAddr,
-    /// The interface of a link-local address (RFC 4007, 11).
-    pub scope: Option<String>,
+    by_name: HashMap<String, Vec<IpAddr>>,
 }
 
 impl HostsFile {
@@ -352,28 +335,27 @@ impl HostsFile {
                     .by_name
                     .entry(hosts_key(name))
                     .or_default()
-                    .push(address.clone());
+                    .push(address);
             }
         }
         hosts
     }
 
     /// The addresses of a name in the order of the file; empty when it is not in it.
-    pub fn lookup(&self, name: &str) -> &[HostsAddress] {
+    pub fn lookup(&self, name: &str) -> &[IpAddr] {
         self.by_name
             .get(&hosts_key(name))
             .map_or(&[], Vec::as_slice)
     }
 }
 
-fn hosts_address(text: &str) -> Option<HostsAddress> {
-    let (address, scope) = match text.split_once('%') {
-        Some((address, scope)) if !scope.is_empty() => (address, Some(scope.to_owned())),
-        Some(_) => return None,
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().ok()?;
-    (address.is_ipv6() || scope.is_none()).then_some(HostsAddress { address, scope })
+/// An IPv6 address may name its interface (RFC 4007, 11).
+fn hosts_address(text: &str) -> Option<IpAddr> {
+    match text.split_once('%') {
+        Some((_, "")) => None,
+        Some((address, _)) => address.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    }
 }
 
 /// Go (`absDomainName`) ignores case, and the final dot of a name that has other dots.
@@ -675,14 +657,9 @@ mod tests {
             ("bad", vec![]),
             ("", vec![]),
         ] {
-            let found: Vec<String> = hosts
-                .lookup(name)
-                .iter()
-                .map(|a| a.address.to_string())
-                .collect();
+            let found: Vec<String> = hosts.lookup(name).iter().map(ToString::to_string).collect();
             assert_eq!(found, want, "{name}");
         }
-        assert_eq!(hosts.lookup("gw")[0].scope.as_deref(), Some("eth0"));
     }
 
     #[test]

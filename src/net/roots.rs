@@ -1,7 +1,7 @@
 //! The trusted roots in force: those a Go program on this machine would use, plus what the user
 //! names.
 //!
-//! Places and order are those of Go's crypto/x509 (root_unix.go, root_linux.go), because containerd
+//! RootsPlace and order are those of Go's crypto/x509 (root_unix.go, root_linux.go), because containerd
 //! is a Go program: one bundle, and every folder. A machine without any bundle is not an error
 //! here but an observation: it is one of the reasons why pulls fail.
 
@@ -21,7 +21,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::model::connect::Roots;
 use crate::model::fault::instant;
 use crate::model::text;
-use crate::net::mounted;
+use crate::net::mounted::{self, shown};
 use crate::trust::{Certificate, Pool};
 
 /// Why a `--ca-file` can't be used. The user named it, so nothing is measured without it.
@@ -98,35 +98,61 @@ impl Loaded {
     }
 }
 
-/// Where Go looks for roots, where its environment says so.
-#[derive(Clone, Debug, Default)]
+/// Where a Go program looks for roots.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RootsPlace {
-    /// `SSL_CERT_FILE`
-    pub file: Option<OsString>,
-    /// `SSL_CERT_DIR`
-    pub folders: Option<OsString>,
+    /// The first that can be read is taken.
+    files: Vec<PathBuf>,
+    /// All are taken.
+    folders: Vec<PathBuf>,
+    /// Named by the environment: then their absence is a problem worth telling.
+    files_named: bool,
+    folders_named: bool,
+}
+
+impl Default for RootsPlace {
+    fn default() -> Self {
+        Self::of(|_| None::<OsString>)
+    }
 }
 
 impl RootsPlace {
-    /// Empty is as good as unset.
+    /// Go replaces its list of files by SSL_CERT_FILE, and that of folders by SSL_CERT_DIR, each for
+    /// itself. Empty is as good as unset.
     pub fn of<T: Into<OsString>>(variable: impl Fn(&str) -> Option<T>) -> Self {
         let named = |name| {
             variable(name)
                 .map(Into::into)
                 .filter(|value: &OsString| !value.is_empty())
         };
+        let usual = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+        let (file, folders) = (named("SSL_CERT_FILE"), named("SSL_CERT_DIR"));
         Self {
-            file: named("SSL_CERT_FILE"),
-            folders: named("SSL_CERT_DIR"),
+            files_named: file.is_some(),
+            folders_named: folders.is_some(),
+            files: file.map_or_else(|| usual(&BUNDLES), |file| vec![file.into()]),
+            folders: folders.map_or_else(
+                || usual(&FOLDERS),
+                |folders| std::env::split_paths(&folders).collect(),
+            ),
         }
     }
 
-    pub fn is_named(&self) -> bool {
-        self.file.is_some() || self.folders.is_some()
+    /// What the environment names: the file, or else the first folder.
+    pub fn named(&self) -> Option<&Path> {
+        let file = self.files.first().filter(|_| self.files_named);
+        let folder = self.folders.first().filter(|_| self.folders_named);
+        file.or(folder).map(PathBuf::as_path)
+    }
+
+    /// The one file that is read.
+    fn bundle(&self) -> Option<&PathBuf> {
+        let mut files = self.files.iter();
+        files.find(|file| self.files_named || file.is_file())
     }
 }
 
-/// Loads the node's roots where they can be had, else those of this machine, where `place` has them; and every
+/// Loads the node's roots where they can be had, else those of this machine, where `places` has them; and every
 /// certificate of `ca_files`.
 ///
 /// # Errors
@@ -134,16 +160,7 @@ impl RootsPlace {
 /// recorded in `problems` instead.
 pub fn load(
     bundle: Option<NodeBundle<'_>>,
-    place: &RootsPlace,
-    ca_files: &[PathBuf],
-) -> Result<Loaded, RootsError> {
-    let places = Places::from_env(place);
-    load_any(&places, bundle, ca_files, Timestamp::now())
-}
-
-fn load_any(
-    places: &Places,
-    bundle: Option<NodeBundle<'_>>,
+    places: &RootsPlace,
     ca_files: &[PathBuf],
     now: Timestamp,
 ) -> Result<Loaded, RootsError> {
@@ -240,11 +257,11 @@ pub fn extend(
     Ok((store, roots))
 }
 
-/// A certificate, and the file or folder that it is from.
 /// What was found, before it is put into a pool.
 #[derive(Debug, Default)]
 struct Read {
     roots: Roots,
+    /// Certificates, and the files or folders that they are from.
     found: Vec<Found>,
     /// The files of the bundle.
     files: Vec<PathBuf>,
@@ -264,59 +281,14 @@ impl Read {
     }
 
     fn add(&mut self, certificates: Vec<CertificateDer<'static>>, source: &Arc<str>) {
-        let found = certificates.into_iter().map(|der| Found {
-            der,
-            source: source.clone(),
-        });
-        self.found.extend(found);
+        let found = certificates.into_iter();
+        self.found.extend(found.map(|der| (der, source.clone())));
     }
 }
 
-#[derive(Debug)]
-struct Found {
-    der: CertificateDer<'static>,
-    source: Arc<str>,
-}
+type Found = (CertificateDer<'static>, Arc<str>);
 
-/// Where roots are looked for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Places {
-    /// The first that can be read is taken.
-    files: Vec<PathBuf>,
-    /// All are taken.
-    folders: Vec<PathBuf>,
-    /// Named by the environment: then their absence is a problem worth telling.
-    files_named: bool,
-    folders_named: bool,
-}
-
-impl Places {
-    /// Go replaces its list of files by SSL_CERT_FILE, and that of folders by SSL_CERT_DIR, each
-    /// for itself.
-    fn from_env(place: &RootsPlace) -> Self {
-        let RootsPlace { file, folders } = place;
-        Self {
-            files_named: file.is_some(),
-            folders_named: folders.is_some(),
-            files: file.as_ref().map_or_else(
-                || BUNDLES.iter().map(PathBuf::from).collect(),
-                |f| vec![f.into()],
-            ),
-            folders: folders.as_ref().map_or_else(
-                || FOLDERS.iter().map(PathBuf::from).collect(),
-                |f| std::env::split_paths(f).collect(),
-            ),
-        }
-    }
-
-    /// The one file that is read.
-    fn bundle(&self) -> Option<&PathBuf> {
-        let mut files = self.files.iter();
-        files.find(|file| self.files_named || file.is_file())
-    }
-}
-
-fn read_places(places: &Places) -> Read {
+fn read_places(places: &RootsPlace) -> Read {
     let bundle = places.bundle();
     let mut read = Read {
         files: bundle.into_iter().cloned().collect(),
@@ -335,7 +307,7 @@ fn read_places(places: &Places) -> Read {
     if read.found.is_empty() && read.roots.problems.is_empty() {
         read.roots.problems.push(format!(
             "no CA bundle was found in {}",
-            list(places.files.iter().chain(&places.folders))
+            text::joined(places.files.iter().chain(&places.folders).map(|p| shown(p)))
         ));
     }
     read
@@ -343,11 +315,7 @@ fn read_places(places: &Places) -> Read {
 
 /// What was found comes into a pool, with `ca_files`.
 fn finish(read: Read, ca_files: &[PathBuf], now: Timestamp) -> Result<(Pool, Roots), RootsError> {
-    let Read {
-        mut roots,
-        mut found,
-        ..
-    } = read;
+    let (mut roots, mut found) = (read.roots, read.found);
     for path in ca_files {
         found.extend(read_ca_file(path)?);
         roots.sources.push(shown(path));
@@ -355,7 +323,7 @@ fn finish(read: Read, ca_files: &[PathBuf], now: Timestamp) -> Result<(Pool, Roo
     let mut pool = Pool::default();
     let mut unusable = 0;
     let mut outdated = Vec::new();
-    for Found { der, source } in found {
+    for (der, source) in found {
         let known = pool.len();
         match pool.add(&der, &source) {
             Err(_) => unusable += 1,
@@ -421,10 +389,7 @@ fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
             entry,
             reason: reason.to_owned(),
         })?;
-        certificates.push(Found {
-            der,
-            source: source.clone(),
-        });
+        certificates.push((der, source.clone()));
     }
     if certificates.is_empty() {
         return Err(nothing_in(path, &content));
@@ -471,14 +436,6 @@ pub(super) fn is_public(der: &[u8]) -> bool {
         .any(|root| root.as_ref() == der)
 }
 
-fn shown(path: &Path) -> String {
-    text::printable(&path.display().to_string())
-}
-
-fn list<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
-    paths.map(|p| shown(p)).collect::<Vec<_>>().join(", ")
-}
-
 /// `certFiles` of Go's crypto/x509 on Linux: Debian, Fedora and RHEL 6, openSUSE, OpenELEC,
 /// CentOS and RHEL 7, Alpine.
 const BUNDLES: [&str; 6] = [
@@ -520,7 +477,7 @@ mod tests {
     }
 
     /// A machine without any bundle, and a node whose bundle is behind links.
-    fn node() -> (tempfile::TempDir, Places) {
+    fn node() -> (tempfile::TempDir, RootsPlace) {
         use std::os::unix::fs::symlink;
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
@@ -534,7 +491,7 @@ mod tests {
         symlink("one.pem", at("etc/ssl/certs/abcdef.0")).unwrap();
         symlink("/usr/share/gone.crt", at("etc/ssl/certs/gone.pem")).unwrap();
         fs::create_dir(at("etc/ssl/certs/java")).unwrap();
-        let places = Places {
+        let places = RootsPlace {
             files: vec![at("image.pem")],
             folders: Vec::new(),
             files_named: false,
@@ -557,7 +514,7 @@ mod tests {
                 path: &path,
                 root: host_root,
             };
-            load_any(&places, Some(bundle), ca_files, Timestamp::now()).unwrap()
+            load(Some(bundle), &places, ca_files, Timestamp::now()).unwrap()
         };
         let more = root.path().join("image.pem");
         for (path, ca_files, certificates, problems) in [
@@ -574,7 +531,7 @@ mod tests {
             assert!(roots.sources[0].starts_with("the node's "), "{roots:?}");
         }
         // Nobody names them: this image's.
-        let own = load_any(&places, None, &[], Timestamp::now()).unwrap();
+        let own = super::load(None, &places, &[], Timestamp::now()).unwrap();
         assert_eq!((own.node, own.store.len()), (None, 2));
     }
 
@@ -597,7 +554,7 @@ mod tests {
                 path: &path,
                 root: host_root.then_some(root.path()),
             };
-            let loaded = load_any(&places, Some(bundle), &[], Timestamp::now()).unwrap();
+            let loaded = load(Some(bundle), &places, &[], Timestamp::now()).unwrap();
             let reason = loaded.node.unwrap().unwrap_err();
             assert!(reason.contains(part), "{reason}");
             assert_eq!(loaded.store.len(), 2, "{part}");
@@ -610,16 +567,16 @@ mod tests {
     }
 
     fn load_from(
-        places: &Places,
+        places: &RootsPlace,
         ca_files: &[PathBuf],
         now: Timestamp,
     ) -> Result<(Pool, Roots), RootsError> {
-        let loaded = load_any(places, None, ca_files, now)?;
+        let loaded = load(None, places, ca_files, now)?;
         Ok((loaded.store, loaded.roots))
     }
 
-    fn places(files: &[PathBuf], folders: &[PathBuf]) -> Places {
-        Places {
+    fn places(files: &[PathBuf], folders: &[PathBuf]) -> RootsPlace {
+        RootsPlace {
             files: files.to_vec(),
             folders: folders.to_vec(),
             files_named: false,
@@ -634,10 +591,10 @@ mod tests {
     #[test]
     fn the_environment_replaces_files_and_folders_each_for_itself() {
         let place = |file: Option<&str>, folders: Option<&str>| {
-            Places::from_env(&RootsPlace::of(|name| match name {
+            RootsPlace::of(|name| match name {
                 "SSL_CERT_FILE" => file,
                 _ => folders,
-            }))
+            })
         };
         let plain = place(None, None);
         assert_eq!(plain.files.len(), BUNDLES.len());
@@ -683,7 +640,7 @@ mod tests {
             "{roots:?}"
         );
 
-        let named = Places {
+        let named = RootsPlace {
             files_named: true,
             ..nowhere
         };
@@ -760,7 +717,7 @@ mod tests {
 
     #[test]
     fn this_machines_roots_load_without_error() {
-        let Loaded { store, roots, .. } = load(None, &RootsPlace::default(), &[]).unwrap();
+        let Loaded { store, roots, .. } = load(None, &RootsPlace::default(), &[], now()).unwrap();
         assert_eq!(store.len(), roots.certificates);
         assert_eq!(
             roots.certificates == 0,
@@ -782,12 +739,9 @@ mod tests {
         );
         fs::write(&bundle, format!("{}{}{public_pem}", own.pem(), named.pem())).unwrap();
         fs::write(&file, named.pem()).unwrap();
-        let place = RootsPlace {
-            file: Some(bundle.clone().into()),
-            folders: Some(dir.path().join("none").into()),
-        };
+        let place = places(std::slice::from_ref(&bundle), &[dir.path().join("none")]);
         let ca_files = [file];
-        let mut loaded = load(None, &place, &ca_files).unwrap();
+        let mut loaded = load(None, &place, &ca_files, now()).unwrap();
         assert_eq!(loaded.bundle, [bundle]);
         assert!(loaded.store.unchanged(is_public).is_none());
         loaded.note_changed(Vec::new(), &ca_files);

@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::TcpMaxSeg;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::kernel;
 use crate::model::connect::{Connect, Connected, Connection, Dial};
@@ -58,27 +58,11 @@ pub async fn connect_bounded(
 ) -> Dialed {
     let started = Instant::now();
     let (tried, not_tried) = bounded(addresses);
-    let tasks: Vec<_> = tried
-        .iter()
-        .map(|address| {
-            let to = SocketAddr::new(*address, port);
-            (
-                to,
-                AbortOnDropHandle::new(tokio::spawn(dial(to, limit, max_segment))),
-            )
-        })
-        .collect();
-    let mut attempts = Vec::with_capacity(tasks.len());
-    let mut streams = Vec::with_capacity(tasks.len());
-    for (to, task) in tasks {
-        // Only a runtime that shuts down ends a dial before its time.
-        let (dial, stream) = task
-            .await
-            .unwrap_or_else(|_| (abandoned(to, started.elapsed()), None));
-        attempts.push(dial);
-        streams.push(stream);
-    }
-
+    let dials = tried
+        .into_iter()
+        .map(|address| dial(SocketAddr::new(address, port), limit, max_segment));
+    let dials = join_all(dials).await.into_iter();
+    let (attempts, mut streams): (Vec<Dial>, Vec<Option<Opened>>) = dials.unzip();
     let choice = go_choice(&attempts)
         .and_then(|(index, fallback)| Some((index, fallback, streams[index].take()?)));
     // The others are of no more use; their servers should not wait for us.
@@ -152,15 +136,6 @@ async fn dial(to: SocketAddr, limit: Duration, max_segment: Option<u32>) -> (Dia
     };
     let outcome = Step::from_result(result, took);
     (Dial { to, outcome }, stream)
-}
-
-fn abandoned(to: SocketAddr, took: Duration) -> Dial {
-    let fault = TcpFault::Other {
-        errno: None,
-        error: "the attempt was abandoned".to_owned(),
-    };
-    let outcome = Step::Failed { fault, took };
-    Dial { to, outcome }
 }
 
 async fn open(

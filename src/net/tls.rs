@@ -49,10 +49,12 @@ pub struct TlsClient {
     /// What of it the runtime has for certain, where its bundle was changed.
     unchanged: Option<Arc<Pool>>,
     /// Those whose rules the verdict on a certificate goes by.
-    builds: Arc<[GoBuild]>,
-    /// Go on with a certificate that was refused, and say so (`skip_verify` of hosts.toml).
-    pardons: bool,
-    client: Arc<ClientCertificates>,
+    pub builds: Arc<[GoBuild]>,
+    /// Go on with a certificate that was refused, and say so (`skip_verify` of hosts.toml): it is verified
+    /// all the same. Nothing secret may be sent then; [`Tls::unverified`] says so.
+    pub pardons: bool,
+    /// To be chosen from as Go does.
+    pub client: Arc<ClientCertificates>,
     /// ALPN, most preferred first.
     protocols: &'static [&'static [u8]],
 }
@@ -72,18 +74,12 @@ impl TlsClient {
         }
     }
 
-    /// The same client by the rules of others.
-    #[must_use]
-    pub fn with_builds(self, builds: &[GoBuild]) -> Self {
-        Self {
-            builds: builds.into(),
-            ..self
-        }
-    }
-
     /// A client for handshakes over which nothing is sent: it goes on with any certificate.
     pub fn for_trials() -> Self {
-        Self::new(Pool::default(), &[]).pardoning()
+        Self {
+            pardons: true,
+            ..Self::new(Pool::default(), &[])
+        }
     }
 
     /// The same client with a ClientHello that fills two packets, as Go's own client sends it by
@@ -105,25 +101,6 @@ impl TlsClient {
         Some(Bytes(u64::try_from(size).ok()?))
     }
 
-    /// The same client where containerd is told `skip_verify`: it verifies all the same, and goes on
-    /// with what it refuses. Nothing secret may be sent then; [`Tls::unverified`] says so.
-    #[must_use]
-    pub fn pardoning(self) -> Self {
-        Self {
-            pardons: true,
-            ..self
-        }
-    }
-
-    /// The same client with certificates of its own, to be chosen from as Go does.
-    #[must_use]
-    pub fn with_client_certificates(self, certificates: ClientCertificates) -> Self {
-        Self {
-            client: Arc::new(certificates),
-            ..self
-        }
-    }
-
     /// Makes one handshake with `host` over `stream`.
     pub async fn handshake(
         &self,
@@ -141,8 +118,7 @@ impl TlsClient {
         });
         let (result, stream, unverified) = match result {
             Ok((session, stream)) => (Ok(session), Some(stream), fault),
-            Err(Failure::Certificate) => (Err(fault.unwrap_or_else(unexplained)), None, None),
-            Err(Failure::Other(other)) => (Err(other), None, None),
+            Err(other) => (Err(other.or(fault).unwrap_or_else(unexplained)), None, None),
         };
         Secured {
             tls: Tls {
@@ -163,10 +139,11 @@ impl TlsClient {
         stream: Stream,
         limit: Duration,
         presented: &Presented,
-    ) -> Result<(Session, TlsStream), Failure> {
+    ) -> Result<(Session, TlsStream), Option<TlsFault>> {
         let name = server_name(host).ok_or_else(|| TlsFault::Other {
             reason: printable(&format!("{host} is not a name that TLS can ask for")),
-        })?;
+        });
+        let name = name.map_err(Some)?;
         let connector = TlsConnector::from(Arc::new(self.config(host, presented)));
         let (stream, record) = Watched::new(stream);
         match timeout(limit, connector.connect(name, stream)).await {
@@ -175,11 +152,8 @@ impl TlsClient {
             Ok(Err(error)) => Err(self.failure(&error, &record.seen(), &presented.shown())),
             Err(_) => {
                 let seen = record.seen();
-                Err(not_tls(&seen.first)
-                    .unwrap_or(TlsFault::Timeout {
-                        received: Bytes(seen.received),
-                    })
-                    .into())
+                let received = Bytes(seen.received);
+                Err(not_tls(&seen.first).or(Some(TlsFault::Timeout { received })))
             }
         }
     }
@@ -218,16 +192,15 @@ impl TlsClient {
     /// Why a handshake by [`Self::config`] failed, where its bytes were not watched.
     pub(super) fn fault(&self, error: &io::Error, presented: &Presented) -> TlsFault {
         let shown = presented.shown();
-        match self.failure(error, &Seen::default(), &shown) {
-            Failure::Certificate => shown
-                .refused
-                .map_or_else(unexplained, |refused| refused.fault),
-            Failure::Other(fault) => fault,
-        }
+        let other = self.failure(error, &Seen::default(), &shown);
+        other
+            .or(shown.refused.map(|refused| refused.fault))
+            .unwrap_or_else(unexplained)
     }
 
-    /// The table from what the handshake ended with to its fault.
-    fn failure(&self, error: &io::Error, seen: &Seen, shown: &Shown) -> Failure {
+    /// The table from what the handshake ended with to its fault. `None`: we refused the certificate;
+    /// what is on record of it says why.
+    fn failure(&self, error: &io::Error, seen: &Seen, shown: &Shown) -> Option<TlsFault> {
         let tls = error
             .get_ref()
             .and_then(|e| e.downcast_ref::<rustls::Error>());
@@ -243,38 +216,33 @@ impl TlsClient {
             fault
         };
         match tls {
-            Some(rustls::Error::InvalidCertificate(_)) if !shown.accepted => {
-                return Failure::Certificate;
-            }
+            Some(rustls::Error::InvalidCertificate(_)) if !shown.accepted => return None,
             // The chain was fine, its owner's signature of the handshake was not.
             Some(rustls::Error::InvalidCertificate(error)) => {
-                return match &shown.unchecked {
+                return Some(match &shown.unchecked {
                     Some(reason) => TlsFault::Undecided {
                         reason: printable(reason),
                     },
                     None => TlsFault::BadCertificate {
                         reason: printable(&format!("signature of the handshake: {error}")),
                     },
-                }
-                .into();
+                });
             }
             Some(rustls::Error::AlertReceived(alert)) => {
                 let (alert, name) = alert_name(*alert);
                 let fault = TlsFault::Alert { alert, name };
-                return if alert == 70 {
-                    is_too_old(fault)
-                } else {
-                    fault
-                }
-                .into();
+                return Some(match alert {
+                    70 => is_too_old(fault),
+                    _ => fault,
+                });
             }
             _ => {}
         }
         if let Some(fault) = not_tls(&seen.first) {
-            return fault.into();
+            return Some(fault);
         }
         let received = Bytes(seen.received);
-        match (tls, &seen.end) {
+        Some(match (tls, &seen.end) {
             (Some(rustls::Error::PeerIncompatible(_)), _) => {
                 is_too_old(TlsFault::Incompatible { reason: reason() })
             }
@@ -300,21 +268,7 @@ impl TlsClient {
             (None, Some(End::Close)) => TlsFault::Closed { received },
             (None, Some(End::Timeout)) => TlsFault::Timeout { received },
             _ => TlsFault::Other { reason: reason() },
-        }
-        .into()
-    }
-}
-
-/// A handshake that failed.
-enum Failure {
-    /// We refused the certificate; what is on record of it says why.
-    Certificate,
-    Other(TlsFault),
-}
-
-impl From<TlsFault> for Failure {
-    fn from(fault: TlsFault) -> Self {
-        Self::Other(fault)
+        })
     }
 }
 

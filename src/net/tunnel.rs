@@ -12,7 +12,7 @@ use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::http::AGENT;
+use super::http::{AGENT, unwatched_fault};
 use super::stream::Stream;
 use crate::model::endpoint::Endpoint;
 use crate::model::fault::{HttpFault, ProxyFault};
@@ -38,7 +38,10 @@ async fn ask(
     to: &Endpoint,
     authorization: Option<HeaderValue>,
 ) -> Result<(Tunnel, Stream), ProxyFault> {
-    let failed = |error: hyper::Error| http(fault(&error));
+    let failed = |error: hyper::Error| {
+        let below = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+        http(unwatched_fault(&error, below))
+    };
     let target = format!("{}:{}", to.host, to.port);
     let mut request = Request::builder()
         .method(Method::CONNECT)
@@ -116,30 +119,6 @@ fn text(value: &[u8]) -> String {
 
 fn http(fault: HttpFault) -> ProxyFault {
     ProxyFault::Http { fault }
-}
-
-fn fault(error: &hyper::Error) -> HttpFault {
-    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        HttpFault::Closed
-    } else if error.is_parse() {
-        HttpFault::Malformed {
-            reason: "what came is not HTTP".to_owned(),
-        }
-    } else {
-        let source = std::error::Error::source(error);
-        let is_reset = source
-            .and_then(|source| source.downcast_ref::<std::io::Error>())
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset);
-        if is_reset {
-            HttpFault::Reset
-        } else {
-            // An alert of the proxy's TLS stands below.
-            let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
-            HttpFault::Other {
-                reason: clean(&reason, MAX_TEXT),
-            }
-        }
-    }
 }
 
 const MAX_TEXT: usize = 200;

@@ -17,7 +17,7 @@ use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
 use crate::model::step::Step;
 use crate::pull_secret::entry::Credential;
 use crate::registry::challenge::{self, Bearer};
-use crate::registry::token::{self, AfterPost, Form};
+use crate::registry::token::{self, Form};
 
 /// A token, ready to be sent.
 pub(super) struct Issued {
@@ -115,7 +115,7 @@ impl TokenClient<'_> {
                 return self.read(lines, &answer, Form::Post);
             }
             let has_username = !credential.login().0.is_empty();
-            if token::after_post(answer.status, has_username) == AfterPost::Fail {
+            if !token::falls_back_to_get(answer.status, has_username) {
                 return Err(refusal(&answer, lines));
             }
         }
@@ -137,16 +137,16 @@ impl TokenClient<'_> {
 
     fn read(&self, lines: &mut Lines<'_>, answer: &Answer, form: Form) -> Result<Issued, Stop> {
         let read = token::read(&answer.body, form, self.repository, &lines.scrub);
-        let (secret, grant) = read.map_err(Stop::Token)?;
+        let (secret, grant, lasts) = read.map_err(Stop::Token)?;
         lines.scrub.hide(&secret);
         let authorization = token::bearer_authorization(&secret).header();
         Ok(Issued {
             authorization: authorization.ok_or_else(|| {
-                let reason = "the token holds characters that no header may hold".to_owned();
-                http_stop(HttpFault::Malformed { reason })
+                let reason = "the token holds characters that no header may hold";
+                http_stop(HttpFault::malformed(reason))
             })?,
             grant,
-            lasts: token::expires_in(&answer.body).map(Duration::from_secs),
+            lasts: lasts.map(Duration::from_secs),
         })
     }
 
@@ -207,9 +207,7 @@ impl TokenClient<'_> {
             ask.authorization = ask.authorization.filter(|_| keeps);
             (ask.url, ask.method) = (next.url, next.method);
         }
-        Err(http_stop(HttpFault::TooManyRedirects {
-            limit: MAX_REQUESTS - 1,
-        }))
+        Err(http_stop(redirects::TOO_MANY))
     }
 }
 

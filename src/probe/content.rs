@@ -161,8 +161,8 @@ impl Reader {
     ) -> Part {
         let mut raw = 0u64;
         let too_short = || {
-            let reason = "the whole came for a part, and ended before it".to_owned();
-            Part::NextHost(HttpFault::Malformed { reason })
+            let reason = "the whole came for a part, and ended before it";
+            Part::NextHost(HttpFault::malformed(reason))
         };
         let whole = match self.extent {
             Extent::Whole { .. } => wait * WHOLE_BODY,

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::auth::Stop;
 use super::check::Check;
 use super::content::{self, accept_encoding};
-use super::leg::{LineId, Lines, OpenError, untrusted};
+use super::leg::{LineId, Lines, OpenError};
 use super::manifest::path_of;
 use super::requests::SMALL_BODY;
 use super::segments;
@@ -16,9 +16,8 @@ use super::session::{Admitted, Ask, Got, Session};
 use super::transfer::RangeSeen;
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Behaviour, Release, Rules};
-use crate::model::credential::CredentialId;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Attempt, BlobFound, Grant, Head, Leg, Ping, TracedExchange, Walk};
+use crate::model::evidence::{Attempt, BlobFound, Head, Leg, Ping, TracedExchange, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault};
 use crate::model::hops::Trace;
 use crate::model::reference::check_digest;
@@ -140,17 +139,16 @@ impl<'a> Visit<'a> {
     }
 
     /// A phase of the pull begins, without a token.
-    pub(super) fn begin(&mut self, rules: &'a Rules, credential: Option<&'a Credential>) {
+    pub(super) fn begin(&mut self, credential: Option<&'a Credential>) {
         let repository = self.check.reference.repository();
         let spares = self.check.effort.only_free;
         let credential = credential.or(self.login);
-        self.session = Some(Session::new(rules, repository, credential, spares));
+        self.session = Some(Session::new(repository, credential, spares));
     }
 
     /// Asks what a tag stands for, or whether a digest is there.
     pub(super) async fn resolve(
         &mut self,
-        rules: &Rules,
         content: Content,
         version: &str,
         is_last_host: bool,
@@ -160,17 +158,16 @@ impl<'a> Visit<'a> {
         };
         if self.lines.lacks_headers(line) {
             // An answer without them says nothing of a pull.
-            let took = Duration::ZERO;
-            let fault = TokenFault::Unverified;
-            let token = Step::Failed { fault, took };
-            let unsent = attempt(content, None, token, Step::skipped(Skip::Untrusted));
-            self.walk.attempts.push(unsent);
+            self.walk.attempts.push(Attempt {
+                token: Step::from_result(Err(TokenFault::Unverified), Duration::ZERO),
+                head: Step::skipped(Skip::Untrusted),
+                below_blobs: content != Content::Manifest,
+                ..Attempt::default()
+            });
             return Resolution::Next;
         }
         let start = Instant::now();
-        let asked = self
-            .ask_head(rules, line, content, version, is_last_host)
-            .await;
+        let asked = self.ask_head(line, content, version, is_last_host).await;
         let took = start.elapsed();
         let otherwise = |ends: bool| {
             if ends {
@@ -194,11 +191,14 @@ impl<'a> Visit<'a> {
             return Resolution::Next;
         };
         let credential = session.credential.filter(|_| session.challenge.is_some());
-        let credential = credential.map(|credential| credential.id.clone());
         let mut attempt = Attempt {
             exchanges: std::mem::take(&mut session.exchanges),
             challenge: session.challenge.clone(),
-            ..attempt(content, credential, session.token.clone(), head)
+            credential: credential.map(|credential| credential.id.clone()),
+            token: session.token.clone(),
+            head,
+            below_blobs: content != Content::Manifest,
+            ..Attempt::default()
         };
         if let (Step::Skipped { reason }, Step::Skipped { .. }) = (&attempt.token, &attempt.head) {
             attempt.head = Step::skipped(*reason);
@@ -219,7 +219,6 @@ impl<'a> Visit<'a> {
     /// fault stands whether it ends the pull.
     async fn ask_head(
         &mut self,
-        rules: &Rules,
         line: LineId,
         content: Content,
         version: &str,
@@ -280,7 +279,7 @@ impl<'a> Visit<'a> {
                 media_type = type_of_body;
                 let is_schema_1 = oci::Kind::of(&media_type) == oci::Kind::Schema1;
                 let refuses = |b: &Behaviour| b.release >= Release::V2_0;
-                if is_schema_1 && rules.decide(refuses) {
+                if is_schema_1 && self.lines.rules.decide(refuses) {
                     return Err(ends(Stop::Http(HttpFault::Unsupported { media_type })));
                 }
                 digest = Some(oci::sha256(&body));
@@ -407,14 +406,12 @@ impl<'a> Visit<'a> {
         is_last_host: bool,
     ) -> Result<Ask, Stop> {
         let path = path_of(self.check, &self.walk.host, content.path(), version);
-        let url = self.lines.endpoint(line).url(&path).map_err(|_| {
-            let reason = "the path of the content is no URL".to_owned();
-            Stop::Http(HttpFault::Malformed { reason })
-        })?;
+        let url = self.lines.endpoint(line).url(&path);
+        let unfit = |_| Stop::Http(HttpFault::malformed("the path of the content is no URL"));
         Ok(Ask {
             method: Method::HEAD,
             line,
-            url,
+            url: url.map_err(unfit)?,
             phase: Phase::Manifest,
             role: Role::Registry,
             accept: HeaderValue::from_static(oci::ACCEPT),
@@ -438,17 +435,12 @@ impl<'a> Visit<'a> {
         let answer = got.pending.read(&mut self.lines, SMALL_BODY).await;
         // A body that can't be read takes nothing from what the status says.
         let body = answer.result.map(|answer| answer.body).unwrap_or_default();
-        let mut fault = error::fault(status, &headers, &body, &self.lines.scrub);
-        if let HttpFault::Status { authorized, .. } = &mut fault {
-            *authorized = was_authorized;
-        }
-        fault
+        error::fault(status, &headers, &body, was_authorized, &self.lines.scrub)
     }
 
     /// Asks for content by its digest, from a byte on; the answer is a success.
     pub(super) async fn get(
         &mut self,
-        rules: &Rules,
         content: Content,
         descriptor: &Descriptor,
         offset: u64,
@@ -461,7 +453,7 @@ impl<'a> Visit<'a> {
         let ask = self
             .request(line, content, &descriptor.digest, is_last_host)
             .map_err(|stop| stop.into_fault(None))?;
-        let decodes = rules.in_force().decodes_encodings();
+        let decodes = self.lines.rules.in_force().decodes_encodings();
         let ask = Ask {
             method: Method::GET,
             phase: content.phase(),
@@ -477,9 +469,9 @@ impl<'a> Visit<'a> {
         if got.status().as_u16() > 299 {
             return Err(self.refusal(got).await);
         }
-        if offset > 0 && !is_part_from(&got, offset, rules) {
-            let reason = "the part that came is not the one that was asked for".to_owned();
-            return Err(HttpFault::Malformed { reason });
+        if offset > 0 && !is_part_from(&got, offset, self.lines.rules) {
+            let reason = "the part that came is not the one that was asked for";
+            return Err(HttpFault::malformed(reason));
         }
         Ok(got)
     }
@@ -561,11 +553,11 @@ impl<'a> Visit<'a> {
     /// credential. `None` where none of the places has it (404).
     pub(super) async fn get_elsewhere(
         &mut self,
-        rules: &'a Rules,
         descriptor: &Descriptor,
         offset: u64,
     ) -> Option<Result<Got, HttpFault>> {
-        let mut session = Session::new(rules, "", None, true);
+        let mut session = Session::new("", None, true);
+        let decodes = self.lines.rules.in_force().decodes_encodings();
         for url in descriptor.urls.iter().take(MAX_URLS) {
             let Ok(url) = url::Url::parse(url) else {
                 continue;
@@ -575,15 +567,7 @@ impl<'a> Visit<'a> {
             };
             let line = match self.lines.open_foreign(Role::Blob, &endpoint).await {
                 Ok(line) => line,
-                Err(OpenError::Failed(phase)) => {
-                    return Some(Err(HttpFault::RedirectBlocked {
-                        to: endpoint,
-                        phase,
-                    }));
-                }
-                Err(OpenError::Untrusted(reason)) => {
-                    return Some(Err(untrusted(&url, reason)));
-                }
+                Err(error) => return Some(Err(error.into_fault(&url, endpoint))),
             };
             let ask = Ask {
                 method: Method::GET,
@@ -592,7 +576,7 @@ impl<'a> Visit<'a> {
                 phase: Phase::Blob,
                 role: Role::Blob,
                 accept: accept(&descriptor.media_type),
-                accept_encoding: accept_encoding(rules.in_force().decodes_encodings(), offset > 0),
+                accept_encoding: accept_encoding(decodes, offset > 0),
                 from_byte: (offset > 0).then_some(offset),
                 is_last_host: false,
             };
@@ -692,26 +676,6 @@ pub(super) const MAX_MANIFEST: u64 = 8 << 20;
 /// Places of one descriptor that are asked.
 const MAX_URLS: usize = 8;
 
-/// An attempt with what is known of any.
-fn attempt(
-    content: Content,
-    credential: Option<CredentialId>,
-    token: Step<Grant, TokenFault>,
-    head: Step<Head, HttpFault>,
-) -> Attempt {
-    Attempt {
-        credential,
-        token,
-        exchanges: Vec::new(),
-        challenge: None,
-        head,
-        served_to_get: false,
-        by_another_token: false,
-        below_blobs: content != Content::Manifest,
-        at: None,
-    }
-}
-
 /// No other host is asked: containerd waits for an answer without a bound, and what else this program would
 /// send is left open.
 pub(super) fn ends_pull(fault: &HttpFault) -> bool {
@@ -751,9 +715,8 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HttpFault> {
     };
     let length = length.to_str().ok();
     let length = length.and_then(|text| text.trim().parse().ok());
-    length.map(Some).ok_or_else(|| HttpFault::Malformed {
-        reason: "Content-Length is no number".to_owned(),
-    })
+    let malformed = || HttpFault::malformed("Content-Length is no number");
+    length.map(Some).ok_or_else(malformed)
 }
 
 /// The answer to a request for a part is that part, or all of it (`withOffsetCheck`).

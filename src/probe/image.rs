@@ -8,11 +8,10 @@ use bytes::Bytes as Body;
 
 use super::content::{Extent, Part, Reader};
 use super::host::{Content, MAX_MANIFEST, Visit, ends_pull, is_access};
-use super::session::{Got, Learned};
+use super::session::{Got, Session};
 use super::unpack;
 use super::{Round, transfer};
 use crate::containerd::behaviour::{Behaviour, Release};
-use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{BlobFound, ContentRead, LayerRead, ManifestFound, Walk};
 use crate::model::fault::{HttpFault, ManifestFault};
 use crate::model::step::{Skip, Step};
@@ -45,7 +44,7 @@ struct Fetched {
     host: usize,
     body: Body,
     read: ContentRead,
-    source: Source,
+    source: BlobFound,
 }
 
 /// Content whose first answer is there, and whose body is still to be read.
@@ -53,19 +52,12 @@ struct Begun {
     content: Content,
     descriptor: Descriptor,
     host: usize,
-    source: Source,
+    source: BlobFound,
     got: Got,
     reader: Reader,
     start: Instant,
     /// What the answer comes over, where others are asked beside it.
     connection: Option<HttpConnection>,
-}
-
-/// Where content came from.
-struct Source {
-    redirects: Vec<Endpoint>,
-    size: Option<Bytes>,
-    first_byte: Duration,
 }
 
 /// Content that was not.
@@ -92,15 +84,10 @@ impl<'a> Round<'a> {
         let start = Instant::now();
         let mut fetched = 0;
         while let Some((descriptor, platform, depth)) = queue.pop() {
-            let (host, body) = match self
-                .manifest(visits, &descriptor, resolved_by, &mut fetched)
-                .await
-            {
-                Ok(manifest) => manifest,
-                Err((host, fault)) => {
-                    return Err(no_manifest(visits, host, fault, start));
-                }
-            };
+            let manifest = self.manifest(visits, &descriptor, resolved_by, &mut fetched);
+            let manifest = manifest.await;
+            let (host, body) =
+                manifest.map_err(|(host, fault)| no_manifest(visits, host, fault, start))?;
             let holder = found.as_ref().map_or(host, |(holder, _)| *holder);
             let refuse = |visits: &mut [Option<Visit<'a>>], fault| {
                 Err(no_manifest(visits, holder, fault, start))
@@ -161,10 +148,7 @@ impl<'a> Round<'a> {
         };
         value.fetched = fetched;
         if let Some(visit) = visits[holder].as_mut() {
-            visit.walk.manifest = Step::Done {
-                value: value.clone(),
-                took: start.elapsed(),
-            };
+            visit.walk.manifest = Step::from_result(Ok(value.clone()), start.elapsed());
         }
         let mut served = holder;
         for (image, wants_platform) in &images {
@@ -239,45 +223,43 @@ impl<'a> Round<'a> {
             let others = image.layers.iter().filter(|layer| !is_layer(layer));
             others.cloned().collect()
         });
-        let before = (!others.is_empty()).then(|| learned(visits));
+        let has_others = !others.is_empty();
+        if has_others {
+            sessions(visits).for_each(Session::part);
+        }
         let start = Instant::now();
         let extent = Extent::Whole { max: MAX_MANIFEST };
         let config = self
             .content(visits, Content::Config, &image.config, extent)
             .await;
-        let since = before.map(|before| forget_since(visits, before));
-        let found = match config {
-            Ok(found) => found,
-            Err(missed) => return Err(refused(visits, Content::Config, &missed)),
-        };
+        if has_others {
+            sessions(visits).for_each(Session::swap);
+        }
+        let found = config.map_err(|missed| refused(visits, Content::Config, &missed))?;
         let (config_host, body) = (found.host, found.body);
         if let Some(visit) = host_of(visits, config_host) {
             visit.walk.config = Some(Step::from_result(Ok(found.read), start.elapsed()));
         }
         let served = config_host.max(self.layers(visits, &others, &[]).await?);
-        if let Some(since) = since {
-            learn(visits, since);
+        if has_others {
+            sessions(visits).for_each(Session::join);
         }
         let plan = self
             .rules
             .decide(|b| unpack::plan(image, &body, b.unpacks_as()));
-        let mismatched = wants_platform && !unpack::is_for(&body, &self.check.platform);
-        let plan = match plan {
-            _ if mismatched => Err(ManifestFault::NoPlatform {
-                available: vec![unpack::platform_of(&body)],
+        let plan = match unpack::is_for(&body, &self.check.platform) {
+            Err(found) if wants_platform => Err(ManifestFault::NoPlatform {
+                available: vec![found],
             }),
-            plan => plan,
+            _ => plan,
         };
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(fault) => return Err(no_manifest(visits, holder, fault, start)),
-        };
+        let plan = plan.map_err(|fault| no_manifest(visits, holder, fault, start))?;
         if let Some(visit) = host_of(visits, holder)
             && let Step::Done { value, .. } = &mut visit.walk.manifest
         {
             value.not_an_image |= plan.not_an_image;
         }
-        if plan.layers.is_empty() && others.is_empty() {
+        if plan.layers.is_empty() && !has_others {
             if let Some(visit) = host_of(visits, served) {
                 visit.walk.blob = Step::skipped(Skip::NoLayer);
             }
@@ -304,17 +286,12 @@ impl<'a> Round<'a> {
                 let diff_id = diff_ids.get(index).map(String::as_str);
                 // The first bytes of a small layer may be all of it, and are unpacked then.
                 let started = self.begin(visits, Content::Layer, descriptor, extent).await;
-                match started {
-                    Ok(mut one) => {
-                        let line = one.got.pending.line;
-                        let visit = host_of(visits, one.host);
-                        one.connection = visit.and_then(|visit| visit.lines.take(line));
-                        begun.push_back((diff_id, one));
-                    }
-                    Err(missed) => {
-                        return Err(no_layer(visits, &descriptor.digest, &missed));
-                    }
-                }
+                let mut one =
+                    started.map_err(|missed| no_layer(visits, &descriptor.digest, &missed))?;
+                let line = one.got.pending.line;
+                let visit = host_of(visits, one.host);
+                one.connection = visit.and_then(|visit| visit.lines.take(line));
+                begun.push_back((diff_id, one));
             }
             let Some((diff_id, one)) = begun.pop_front() else {
                 return Ok(served);
@@ -361,10 +338,8 @@ impl<'a> Round<'a> {
         diff_id: Option<&str>,
     ) -> Result<usize, Refused> {
         let (descriptor, start) = (begun.descriptor.clone(), begun.start);
-        let found = match self.finish(visits, begun).await {
-            Ok(found) => found,
-            Err(missed) => return Err(no_layer(visits, &descriptor.digest, &missed)),
-        };
+        let found = self.finish(visits, begun).await;
+        let found = found.map_err(|missed| no_layer(visits, &descriptor.digest, &missed))?;
         let (took, host) = (start.elapsed(), found.host);
         let is_whole = found.read.verified;
         if let Err(fault) = unpack::check(&descriptor.media_type, &found.body, diff_id, is_whole) {
@@ -373,25 +348,13 @@ impl<'a> Round<'a> {
         }
         if let Some(visit) = host_of(visits, host) {
             visit.walk.layers.push(LayerRead {
-                digest: descriptor.digest.clone(),
-                outcome: Step::Done {
-                    value: found.read,
-                    took,
-                },
+                digest: descriptor.digest,
+                outcome: Step::from_result(Ok(found.read), took),
             });
             let is_new = visit.walk.blob.done().is_none();
             if is_new || !found.source.redirects.is_empty() {
-                visit.walk.blob = Step::Done {
-                    value: BlobFound {
-                        digest: descriptor.digest,
-                        redirects: found.source.redirects,
-                        range_honoured: None,
-                        range_refused_with: None,
-                        size: found.source.size,
-                        first_byte: found.source.first_byte,
-                    },
-                    took,
-                };
+                let value = found.source;
+                visit.walk.blob = Step::Done { value, took };
             }
         }
         Ok(host)
@@ -418,22 +381,18 @@ impl<'a> Round<'a> {
         extent: Extent,
     ) -> Result<Begun, Missed> {
         let start = Instant::now();
-        let missed = |host, fault| Missed {
-            host,
-            fault,
-            took: start.elapsed(),
-        };
+        let missed = missed_since(start);
         let first = visits.iter().position(Option::is_some).unwrap_or(0);
         if descriptor.size == 0 || descriptor.size < -1 {
             let reason = format!(
                 "the descriptor gives its size as {} bytes, and containerd fetches nothing of that size",
                 descriptor.size
             );
-            return Err(missed(first, HttpFault::Malformed { reason }));
+            return Err(missed(first, HttpFault::malformed(reason)));
         }
         if crate::model::reference::check_digest(&descriptor.digest).is_err() {
-            let reason = "the descriptor's digest is none".to_owned();
-            return Err(missed(first, HttpFault::Malformed { reason }));
+            let fault = HttpFault::malformed("the descriptor's digest is none");
+            return Err(missed(first, fault));
         }
         let (host, got) = self
             .ask_for(visits, content, descriptor, 0)
@@ -443,7 +402,7 @@ impl<'a> Round<'a> {
             content,
             descriptor: descriptor.clone(),
             host,
-            source: source_of(&got),
+            source: source_of(descriptor, &got),
             got,
             reader: Reader::new(descriptor, extent),
             start,
@@ -468,11 +427,7 @@ impl<'a> Round<'a> {
             connection,
         } = begun;
         let began_at = (host, got.pending.line);
-        let missed = |host, fault| Missed {
-            host,
-            fault,
-            took: start.elapsed(),
-        };
+        let missed = missed_since(start);
         loop {
             let is_coded = got.headers().contains_key(http::header::CONTENT_ENCODING);
             let decodes = is_coded && self.rules.decide(Behaviour::decodes_encodings);
@@ -550,7 +505,7 @@ impl<'a> Round<'a> {
         let first = visits.iter().position(Option::is_some).unwrap_or(0);
         let elsewhere = match host_of(visits, first) {
             Some(visit) if !descriptor.urls.is_empty() => {
-                visit.get_elsewhere(self.rules, descriptor, offset).await
+                visit.get_elsewhere(descriptor, offset).await
             }
             _ => None,
         };
@@ -580,9 +535,7 @@ impl<'a> Round<'a> {
             };
             let start = Instant::now();
             let is_last = index + 1 == hosts;
-            let answer = visit
-                .get(self.rules, content, descriptor, offset, is_last)
-                .await;
+            let answer = visit.get(content, descriptor, offset, is_last).await;
             match answer {
                 Ok(got) => return Ok((index, got)),
                 Err(fault) => {
@@ -652,36 +605,23 @@ impl<'a> Round<'a> {
     }
 }
 
-/// What each host's session knows of challenges.
-fn learned(visits: &mut [Option<Visit<'_>>]) -> Vec<Learned> {
-    let sessions = visits
-        .iter_mut()
-        .map(|visit| visit.as_mut()?.session.as_mut());
-    sessions
-        .map(|session| session.map_or_else(Learned::default, |session| session.learned()))
-        .collect()
-}
-
-/// Puts back what was known before; what was learned since is returned.
-fn forget_since(visits: &mut [Option<Visit<'_>>], before: Vec<Learned>) -> Vec<Learned> {
-    let all = visits.iter_mut().zip(before);
-    all.map(|(visit, before)| {
-        let session = visit.as_mut().and_then(|visit| visit.session.as_mut());
-        session.map_or_else(Learned::default, |session| session.forget_since(before))
-    })
-    .collect()
-}
-
-fn learn(visits: &mut [Option<Visit<'_>>], since: Vec<Learned>) {
-    for (visit, since) in visits.iter_mut().zip(since) {
-        if let Some(session) = visit.as_mut().and_then(|visit| visit.session.as_mut()) {
-            session.learn(since);
-        }
-    }
+fn sessions<'v, 'a>(
+    visits: &'v mut [Option<Visit<'a>>],
+) -> impl Iterator<Item = &'v mut Session<'a>> {
+    let visits = visits.iter_mut().flatten();
+    visits.filter_map(|visit| visit.session.as_mut())
 }
 
 fn host_of<'v, 'a>(visits: &'v mut [Option<Visit<'a>>], index: usize) -> Option<&'v mut Visit<'a>> {
     visits.get_mut(index)?.as_mut()
+}
+
+fn missed_since(start: Instant) -> impl Fn(usize, HttpFault) -> Missed {
+    move |host, fault| Missed {
+        host,
+        fault,
+        took: start.elapsed(),
+    }
 }
 
 fn no_manifest(
@@ -736,10 +676,14 @@ fn settle(visits: &mut [Option<Visit<'_>>], deciding: usize) {
     }
 }
 
-fn source_of(got: &Got) -> Source {
+/// Where content came from.
+fn source_of(descriptor: &Descriptor, got: &Got) -> BlobFound {
     let length = got.headers().get(http::header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
-    Source {
+    BlobFound {
+        digest: descriptor.digest.clone(),
+        range_honoured: None,
+        range_refused_with: None,
         redirects: got.redirects.clone(),
         size: length.map(Bytes),
         first_byte: got.pending.response.first_byte,

@@ -34,9 +34,6 @@ use crate::redact::Scrubber;
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
 
-/// containerd follows this many (`http.Client` with its own CheckRedirect).
-pub(super) const MAX_REDIRECTS: usize = 10;
-
 /// Addresses of a leg whose routes are looked up: as many as are dialled.
 const MAX_ROUTED: usize = 2 * tcp::MAX_ADDRESSES_PER_FAMILY;
 
@@ -55,6 +52,16 @@ pub(super) enum OpenError {
     Failed(Phase),
     /// The name leads to an address that a realm or redirect may not lead to.
     Untrusted(Distrust),
+}
+
+impl OpenError {
+    /// As the fault of a request that was led to a URL of this endpoint.
+    pub(super) fn into_fault(self, url: &Url, to: Endpoint) -> HttpFault {
+        match self {
+            Self::Failed(phase) => HttpFault::RedirectBlocked { to, phase },
+            Self::Untrusted(reason) => untrusted(url, reason),
+        }
+    }
 }
 
 struct Line {
@@ -121,7 +128,7 @@ pub(super) struct Answer {
 impl Answer {
     /// The fault that a status other than success is.
     pub(super) fn status_fault(&self, scrub: &Scrubber) -> HttpFault {
-        error::fault(self.status, &self.headers, &self.body, scrub)
+        error::fault(self.status, &self.headers, &self.body, false, scrub)
     }
 }
 
@@ -142,22 +149,12 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Reads the body whole, up to `max` bytes.
-    pub(super) async fn read(self, lines: &mut Lines<'_>, max: u64) -> Exchange<Answer> {
-        let (status, headers) = (self.response.status, self.response.headers.clone());
-        let head = Some((status, headers.clone()));
+    pub(super) async fn read(mut self, lines: &mut Lines<'_>, max: u64) -> Exchange<Answer> {
         let body = self.response.read(Bytes(max), lines.edges.wait).await;
-        let took = self.start.elapsed();
-        let seen = trace::Seen {
-            request: &self.request,
-            head: head.as_ref(),
-            body: body.as_ref().ok(),
-            fault: body.as_ref().err(),
-            took,
-        };
-        lines.note(self.line, self.phase, &seen);
+        let took = self.note_body(lines, body.as_ref().ok(), body.as_ref().err());
         let result = body.map(|body| Answer {
-            status,
-            headers,
+            status: self.response.status,
+            headers: self.response.headers,
             body,
         });
         Exchange { result, took }
@@ -165,15 +162,25 @@ impl Pending {
 
     /// Writes the exchange down, with what its body came to.
     pub(super) fn note(&self, lines: &mut Lines<'_>, fault: Option<&HttpFault>) {
-        let head = Some((self.response.status, self.response.headers.clone()));
+        self.note_body(lines, None, fault);
+    }
+
+    fn note_body(
+        &self,
+        lines: &mut Lines<'_>,
+        body: Option<&Body>,
+        fault: Option<&HttpFault>,
+    ) -> Duration {
+        let took = self.start.elapsed();
         let seen = trace::Seen {
             request: &self.request,
-            head: head.as_ref(),
-            body: None,
+            head: Some((self.response.status, &self.response.headers)),
+            body,
             fault,
-            took: self.start.elapsed(),
+            took,
         };
         lines.note(self.line, self.phase, &seen);
+        took
     }
 }
 
@@ -312,11 +319,8 @@ impl<'a> Lines<'a> {
         let index = self.legs.len() - 1;
         if let Some(fault) = proxy.and_then(|proxy| proxy.proxy.unspoken()) {
             let leg = &mut self.legs[index];
-            leg.resolve.outcome = Step::skipped(Skip::NotNeeded);
-            leg.tunnel = Some(Step::Failed {
-                fault,
-                took: Duration::ZERO,
-            });
+            leg.resolve.outcome = Step::default();
+            leg.tunnel = Some(Step::from_result(Err(fault), Duration::ZERO));
             block_after(leg, Phase::Proxy);
             return Err(OpenError::Failed(Phase::Proxy));
         }
@@ -334,7 +338,7 @@ impl<'a> Lines<'a> {
         if endpoint.scheme == Scheme::Https {
             self.progress.phase(role, Phase::Tls);
         }
-        let (tls, state) = Box::pin(self.secure(endpoint, stream)).await;
+        let (tls, stream) = Box::pin(self.secure(endpoint, stream)).await;
         if let Step::Failed {
             fault: fault @ TlsFault::Timeout { .. },
             took,
@@ -351,16 +355,36 @@ impl<'a> Lines<'a> {
             });
         }
         self.legs[index].tls = tls;
-        let state = state.ok_or(OpenError::Failed(Phase::Tls))?;
+        let stream = stream.ok_or(OpenError::Failed(Phase::Tls))?;
         self.opened.push(Line {
             endpoint: endpoint.clone(),
             leg: index,
             to,
-            state,
+            state: State::Fresh(stream),
             spare: Vec::new(),
             socket,
         });
         Ok(LineId(self.opened.len() - 1))
+    }
+
+    /// Connects to where a redirect leads, unless no client should go there.
+    pub(super) async fn follow(
+        &mut self,
+        from: LineId,
+        role: Role,
+        url: &Url,
+        keeps_authorization: bool,
+    ) -> Result<LineId, HttpFault> {
+        trace::hide_query(url, &mut self.scrub);
+        let endpoint = Endpoint::of(url).ok_or_else(|| untrusted(url, Distrust::NotAServer))?;
+        match challenge::distrust(url, self.endpoint(from)) {
+            None => {}
+            // Plain http is followed: content is checked against its digest, and no credential goes there.
+            Some(Distrust::PlainHttp) if !keeps_authorization => {}
+            Some(reason) => return Err(untrusted(url, reason)),
+        }
+        let opened = self.open(role, &endpoint).await;
+        opened.map_err(|error| error.into_fault(url, endpoint))
     }
 
     /// Another leg over a connection that is there.
@@ -503,10 +527,9 @@ impl<'a> Lines<'a> {
     }
 
     /// TLS, where the endpoint has it.
-    async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<State>) {
+    async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<Stream>) {
         if endpoint.scheme == Scheme::Http {
-            let outcome = Step::skipped(Skip::NotNeeded);
-            return (Tls::without_chain(outcome), Some(State::Fresh(stream)));
+            return (Tls::default(), Some(stream));
         }
         let tls = if self.is_foreign {
             &self.client.default_tls
@@ -514,8 +537,8 @@ impl<'a> Lines<'a> {
             &self.client.tls
         };
         let secured = tls.handshake(&endpoint.host, stream, self.edges.wait).await;
-        let state = secured.stream.map(|stream| State::Fresh(Box::new(stream)));
-        (secured.tls, state)
+        let stream = secured.stream.map(|stream| Box::new(stream) as Stream);
+        (secured.tls, stream)
     }
 
     /// A request for a path of the line's endpoint.
@@ -601,7 +624,7 @@ impl<'a> Lines<'a> {
         let is_by_proxy = leg.way.proxy().is_some() && leg.tunnel.is_none();
         let took = seen.took;
         if let Some((status, headers)) = seen.head.filter(|_| is_by_proxy) {
-            let refusal = tunnel::refusal(*status, headers);
+            let refusal = tunnel::refusal(status, headers);
             leg.tunnel = refusal.map(|fault| Step::Failed { fault, took });
         }
         if let Some(fault @ (HttpFault::Timeout | HttpFault::Stalled { .. })) = seen.fault {
@@ -616,9 +639,8 @@ impl<'a> Lines<'a> {
             });
         }
         if self.edges.trace {
-            let at = trace::At { role, phase, to };
             let own = &self.client.headers;
-            let exchange = trace::write_down(at, seen, own, &self.scrub);
+            let exchange = trace::write_down(role, phase, to, seen, own, &self.scrub);
             self.trace.push(exchange);
         }
     }
@@ -777,8 +799,8 @@ impl<'a> Lines<'a> {
             (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => {
                 return Err((Phase::Tls, words(tls.unverified.as_ref())));
             }
-            (_, Some(State::Fresh(stream))) => stream,
-            (tls, _) => return Err((Phase::Tls, words(tls.outcome.fault()))),
+            (_, Some(stream)) => stream,
+            (tls, None) => return Err((Phase::Tls, words(tls.outcome.fault()))),
         };
         let opened = HttpConnection::open(stream).await;
         let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
@@ -823,35 +845,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Where a redirect leads (RFC 9110, 15.4); `None` when the answer is none.
-pub(super) fn redirect(
-    status: StatusCode,
-    headers: &HeaderMap,
-    from: &Url,
-    at: &Endpoint,
-) -> Option<Result<Url, HttpFault>> {
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    let malformed = |reason: &str| {
-        Some(Err(HttpFault::Malformed {
-            reason: reason.to_owned(),
-        }))
-    };
-    let Some(location) = headers.get(header::LOCATION) else {
-        return malformed("a redirect without Location");
-    };
-    let Some(next) = location.to_str().ok().and_then(|text| from.join(text).ok()) else {
-        return malformed("a redirect whose Location is no URL");
-    };
-    // Plain http is followed: a layer is checked against its digest, and no credential goes there.
-    match challenge::distrust(&next, at) {
-        None | Some(Distrust::PlainHttp) => Some(Ok(next)),
-        Some(reason) => Some(Err(untrusted(&next, reason))),
-    }
-}
-
-pub(super) fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
+fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
     let to = Endpoint::of(to).map_or_else(
         || format!("a {} URL", to.scheme()),
         |endpoint| endpoint.to_string(),
@@ -896,14 +890,10 @@ fn authorization_of(proxy: &ProxyServer) -> Option<HeaderValue> {
 
 /// What comes after a phase that failed.
 fn block_after(leg: &mut Leg, phase: Phase) {
-    let reason = Skip::Blocked {
-        role: leg.role,
-        phase,
-    };
     if phase == Phase::Proxy && leg.connect.attempts.is_empty() {
-        leg.connect.outcome = Step::Skipped { reason };
+        leg.connect.outcome = Step::blocked(leg.role, phase);
     }
-    leg.tls.outcome = Step::Skipped { reason };
+    leg.tls.outcome = Step::blocked(leg.role, phase);
 }
 
 /// A leg whose server is not reached, or was for an earlier leg: why nothing of it is resolved, and why nothing
@@ -914,17 +904,19 @@ fn unreached_leg(role: Role, endpoint: &Endpoint, way: Way, resolve: Skip, later
         endpoint: endpoint.clone(),
         way,
         resolve: Resolve {
-            queries: Vec::new(),
             outcome: Step::skipped(resolve),
+            ..Resolve::default()
         },
         connect: Connect {
-            attempts: Vec::new(),
-            not_tried: 0,
             outcome: Step::skipped(later),
+            ..Connect::default()
         },
         proxy_tls: None,
         tunnel: None,
-        tls: Tls::without_chain(Step::skipped(later)),
+        tls: Tls {
+            outcome: Step::skipped(later),
+            ..Tls::default()
+        },
         clock: None,
         routes: Vec::new(),
         transport: None,

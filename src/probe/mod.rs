@@ -30,9 +30,10 @@ use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Behaviour, Rules, Settled};
 use crate::model::evidence::{ByRelease, Evidence, TracedExchange, Walk};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
+use crate::model::text::joined;
 use crate::model::workload::PodUse;
 use crate::pull_secret::entry::Credential;
-use crate::redact::Scrubber;
+use crate::redact::{Scrubber, Secret};
 use crate::registry::manifest::Descriptor;
 use check::{Check, Effort};
 use edges::{Edges, Progress};
@@ -64,10 +65,7 @@ pub async fn pull(
         ..check.clone()
     };
     // Those that would do the same as one that was walked are not walked again.
-    let names = |alike: &[usize]| {
-        let names: Vec<String> = alike.iter().map(|one| candidates[*one].name()).collect();
-        names.join(", ")
-    };
+    let names = |alike: &[usize]| joined(alike.iter().map(|one| candidates[*one].name()));
     evidence.walked_as = Some(names(&alike));
     let mut walked = vec![0];
     while let Some(other) = left.first().copied() {
@@ -111,8 +109,8 @@ async fn pull_by(
             .settings
             .hosts(check.reference.domain(), &check.host(), &trust, rules);
     ask_nobody(&mut hosts, check, &clients);
-    for secret in clients.iter().flat_map(|client| &client.header_values) {
-        scrub.hide(secret);
+    for (_, value) in clients.iter().flat_map(|client| &client.headers) {
+        scrub.hide(&Secret::new(String::from_utf8_lossy(value.as_bytes())));
     }
     for login in clients.iter().filter_map(|client| client.login.as_ref()) {
         login.hide_in(&mut scrub);
@@ -228,24 +226,12 @@ struct Asked {
     trace: Vec<TracedExchange>,
 }
 
-/// How the pull with one credential ended.
+/// How the pull with one credential failed.
 struct Tried {
     /// The host that decides.
     host: Option<usize>,
     /// The next credential is tried.
     goes_on: bool,
-    /// All content was to be had, as far as it was asked for.
-    pulled: bool,
-}
-
-impl Tried {
-    fn failed(host: Option<usize>, goes_on: bool) -> Self {
-        Self {
-            host,
-            goes_on,
-            pulled: false,
-        }
-    }
 }
 
 impl<'a> Round<'a> {
@@ -270,10 +256,11 @@ impl<'a> Round<'a> {
                 continue;
             }
             let tried = round.pull(&mut visits).await;
-            deciding = tried.host;
-            pulled = tried.pulled;
+            pulled = tried.is_ok();
             used = credential;
-            if !tried.goes_on {
+            let goes_on = tried.as_ref().is_err_and(|tried| tried.goes_on);
+            deciding = tried.map_or_else(|tried| tried.host, Some);
+            if !goes_on {
                 break;
             }
         }
@@ -336,13 +323,14 @@ impl<'a> Round<'a> {
         // What releases would do differently there has no part in the pull.
         let behaviour = *self.rules.in_force();
         let rules = Rules::new(behaviour, &[behaviour]);
-        let mut visit = Visit::open(&check, client, self.lines(client)).await;
-        visit.begin(&rules, credential);
-        let reference = &self.check.reference;
-        let version = reference.digest().unwrap_or_else(|| reference.version());
-        visit
-            .resolve(&rules, Content::Manifest, version, true)
-            .await;
+        let round = Round {
+            rules: &rules,
+            ..*self
+        };
+        let mut visit = Visit::open(&check, client, round.lines(client)).await;
+        visit.begin(credential);
+        let version = self.check.reference.version();
+        visit.resolve(Content::Manifest, version, true).await;
         Some(visit.close())
     }
 
@@ -359,32 +347,27 @@ impl<'a> Round<'a> {
     }
 
     /// One pull: the first host that knows the reference resolves it, and then each piece of content is
-    /// asked of all hosts in their order.
-    async fn pull(&self, visits: &mut [Option<Visit<'a>>]) -> Tried {
+    /// asked of all hosts in their order. The host that decides, where all was to be had as far as it
+    /// was asked for.
+    async fn pull(&self, visits: &mut [Option<Visit<'a>>]) -> Result<usize, Tried> {
         for visit in visits.iter_mut().flatten() {
             visit.start_over();
         }
-        let (root, resolved_by) = match self.resolve(visits).await {
-            Ok(resolved) => resolved,
-            Err(tried) => return tried,
-        };
+        let (root, resolved_by) = self.resolve(visits).await?;
         // The second phase begins without what the first was given.
         for visit in visits.iter_mut().flatten() {
             visit.resolved();
-            visit.begin(self.rules, self.credential);
+            visit.begin(self.credential);
         }
-        match self.fetch(visits, &root, resolved_by).await {
-            Ok(host) => Tried {
-                host: Some(host),
-                goes_on: false,
-                pulled: true,
-            },
-            Err(refused) => {
-                let mut all = visits.iter().flatten();
-                let by_access = refused.by_access || all.any(Visit::was_refused_above_blobs);
-                Tried::failed(Some(refused.host), by_access && was_used(visits))
+        let fetched = self.fetch(visits, &root, resolved_by).await;
+        fetched.map_err(|refused| {
+            let mut all = visits.iter().flatten();
+            let by_access = refused.by_access || all.any(Visit::was_refused_above_blobs);
+            Tried {
+                host: Some(refused.host),
+                goes_on: by_access && was_used(visits),
             }
-        }
+        })
     }
 
     async fn resolve(
@@ -398,7 +381,7 @@ impl<'a> Round<'a> {
         } else {
             &[Content::Manifest]
         };
-        let version = reference.digest().unwrap_or_else(|| reference.version());
+        let version = reference.version();
         let is_asked = |client: &HostClient| client.host.resolves || by_digest;
         // Where none may be asked, `ask_nobody` says that no pull succeeds; the last is looked at all
         // the same.
@@ -407,7 +390,7 @@ impl<'a> Round<'a> {
             .filter(|index| is_asked(&self.clients[*index]))
             .collect();
         let asked = if asked.is_empty() { vec![last] } else { asked };
-        let mut deciding = None;
+        let mut host = None;
         for content in contents {
             for index in &asked {
                 self.visit(visits, *index).await;
@@ -415,15 +398,13 @@ impl<'a> Round<'a> {
                     continue;
                 };
                 let is_last_host = Some(index) == asked.last();
-                deciding = Some(*index);
-                match visit
-                    .resolve(self.rules, *content, version, is_last_host)
-                    .await
-                {
+                host = Some(*index);
+                match visit.resolve(*content, version, is_last_host).await {
                     Resolution::Found(descriptor) => return Ok((descriptor, *index)),
                     Resolution::Next => {}
                     Resolution::Final => {
-                        return Err(Tried::failed(deciding, false));
+                        let goes_on = false;
+                        return Err(Tried { host, goes_on });
                     }
                 }
             }
@@ -433,7 +414,7 @@ impl<'a> Round<'a> {
             }
         }
         let goes_on = was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
-        Err(Tried::failed(deciding, goes_on))
+        Err(Tried { host, goes_on })
     }
 
     /// Connections to a host, with requests of its own to spend.
@@ -460,7 +441,7 @@ impl<'a> Round<'a> {
         if let Some(visit) = visits[index].as_mut()
             && visit.session.is_none()
         {
-            visit.begin(self.rules, self.credential);
+            visit.begin(self.credential);
         }
     }
 }

@@ -9,6 +9,11 @@ use crate::model::fault::HttpFault;
 /// Go's client and containerd make this many requests for one, and follow the redirects between them.
 pub(super) const MAX_REQUESTS: usize = 10;
 
+/// More redirects than are followed.
+pub(super) const TOO_MANY: HttpFault = HttpFault::TooManyRedirects {
+    limit: MAX_REQUESTS - 1,
+};
+
 /// Where an answer leads.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Redirect {
@@ -34,12 +39,8 @@ pub(super) fn next(
     // Without a Location it is an answer like any other.
     let location = headers.get(LOCATION).filter(|value| !value.is_empty())?;
     let url = location.to_str().ok().and_then(|text| from.join(text).ok());
-    Some(match url {
-        Some(url) => Ok(Redirect { url, method }),
-        None => Err(HttpFault::Malformed {
-            reason: "a redirect whose Location is no URL".to_owned(),
-        }),
-    })
+    let url = url.ok_or_else(|| HttpFault::malformed("a redirect whose Location is no URL"));
+    Some(url.map(|url| Redirect { url, method }))
 }
 
 /// Whether `Authorization` of the first request goes along on redirects.

@@ -13,14 +13,13 @@ use url::Url;
 
 use super::auth::{self, Stop, TokenClient};
 use super::check::Check;
-use super::leg::{LineId, Lines, OpenError, Pending, target, untrusted};
+use super::leg::{LineId, Lines, Pending, target};
 use super::redirects::{self, MAX_REQUESTS, Sensitive};
 use super::requests::SMALL_BODY;
-use super::trace;
-use crate::containerd::behaviour::{Behaviour, Rules};
+use crate::containerd::behaviour::Behaviour;
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Challenge, Grant, TokenExchange};
-use crate::model::fault::{Distrust, HttpFault, Phase, TokenFault};
+use crate::model::fault::{HttpFault, Phase, TokenFault};
 use crate::model::hosts::RegistryHost;
 use crate::model::step::{Skip, Step};
 use crate::pull_secret::entry::Credential;
@@ -31,11 +30,12 @@ const MAX_TRIES: usize = 6;
 
 /// One phase of a pull at one host, with one credential or none.
 pub(super) struct Session<'a> {
-    rules: &'a Rules,
     pub(super) repository: &'a str,
     pub(super) credential: Option<&'a Credential>,
     /// By host and port, as URLs have them.
     handlers: HashMap<String, Handler>,
+    /// Those that are put aside between [`Self::part`] and [`Self::join`].
+    aside: HashMap<String, Handler>,
     /// Requests to token services.
     pub exchanges: Vec<TokenExchange>,
     /// What the last of them came to.
@@ -58,10 +58,6 @@ enum Handler {
         token: Option<Result<(HeaderValue, Option<Instant>), TokenFault>>,
     },
 }
-
-/// How the hosts that challenged are asked.
-#[derive(Clone, Default)]
-pub(super) struct Learned(HashMap<String, Handler>);
 
 /// One request of a pull.
 #[derive(Clone, Debug)]
@@ -113,16 +109,15 @@ struct Seen {
 
 impl<'a> Session<'a> {
     pub(super) fn new(
-        rules: &'a Rules,
         repository: &'a str,
         credential: Option<&'a Credential>,
         spares: bool,
     ) -> Self {
         Self {
-            rules,
             repository,
             credential,
             handlers: HashMap::new(),
+            aside: HashMap::new(),
             exchanges: Vec::new(),
             token: Step::skipped(Skip::NotNeeded),
             challenge: None,
@@ -142,19 +137,19 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What was learned of challenges so far.
-    pub(super) fn learned(&self) -> Learned {
-        Learned(self.handlers.clone())
+    /// Requests follow that are sent at the same time as others.
+    pub(super) fn part(&mut self) {
+        self.aside = self.handlers.clone();
     }
 
-    /// Requests that are sent at the same time as others know nothing of the challenges to those.
-    pub(super) fn forget_since(&mut self, learned: Learned) -> Learned {
-        Learned(std::mem::replace(&mut self.handlers, learned.0))
+    /// The others follow, which know nothing of the challenges to the first.
+    pub(super) fn swap(&mut self) {
+        std::mem::swap(&mut self.handlers, &mut self.aside);
     }
 
     /// Afterwards all is known.
-    pub(super) fn learn(&mut self, more: Learned) {
-        for (host, handler) in more.0 {
+    pub(super) fn join(&mut self) {
+        for (host, handler) in self.aside.drain() {
             self.handlers.entry(host).or_insert(handler);
         }
     }
@@ -184,7 +179,7 @@ impl<'a> Session<'a> {
                     let is_same = seen.iter().rev().nth(1).map(|s| s.status) == Some(got.status());
                     !is_same
                         && ask.is_last_host
-                        && self.rules.decide(Behaviour::retries_server_errors)
+                        && lines.rules.decide(Behaviour::retries_server_errors)
                 }
                 _ => false,
             };
@@ -251,50 +246,21 @@ impl<'a> Session<'a> {
             };
             let _ = pending.read(lines, SMALL_BODY).await;
             if redirects.len() + 1 >= MAX_REQUESTS {
-                return Err(Stop::Http(HttpFault::TooManyRedirects {
-                    limit: MAX_REQUESTS - 1,
-                }));
+                return Err(Stop::Http(redirects::TOO_MANY));
             }
             let keeps = first.is_some()
-                && self.rules.decide(|b| {
+                && lines.rules.decide(|b| {
                     sensitive.goes_along(&next.url, b.keeps_authorization_across_ports)
                 });
             sensitive.went(&next.url);
-            line = self.led_to(lines, line, ask.role, &next.url, keeps).await?;
+            let followed = lines.follow(line, ask.role, &next.url, keeps).await;
+            line = followed.map_err(Stop::Http)?;
             redirects.push(lines.endpoint(line).clone());
             authorization = match self.authorize(lines, line, &next.url).await? {
                 Some(value) => Some(value),
                 None => first.clone().filter(|_| keeps),
             };
             (url, method) = (next.url, next.method);
-        }
-    }
-
-    /// Connects to where a redirect leads, unless no client should go there.
-    async fn led_to(
-        &self,
-        lines: &mut Lines<'_>,
-        from: LineId,
-        role: Role,
-        url: &Url,
-        keeps_authorization: bool,
-    ) -> Result<LineId, Stop> {
-        trace::hide_query(url, &mut lines.scrub);
-        let stop = |reason| Stop::Http(untrusted(url, reason));
-        let endpoint = Endpoint::of(url).ok_or_else(|| stop(Distrust::NotAServer))?;
-        match challenge::distrust(url, lines.endpoint(from)) {
-            None => {}
-            // Plain http is followed: content is checked against its digest, and no credential goes there.
-            Some(Distrust::PlainHttp) if !keeps_authorization => {}
-            Some(reason) => return Err(stop(reason)),
-        }
-        match lines.open(role, &endpoint).await {
-            Ok(line) => Ok(line),
-            Err(OpenError::Failed(phase)) => Err(Stop::Http(HttpFault::RedirectBlocked {
-                to: endpoint,
-                phase,
-            })),
-            Err(OpenError::Untrusted(reason)) => Err(stop(reason)),
         }
     }
 
@@ -328,7 +294,7 @@ impl<'a> Session<'a> {
                             authorized: true,
                         }));
                     }
-                    if self.rules.decide(|b| b.renews_token_on_error) {
+                    if lines.rules.decide(|b| b.renews_token_on_error) {
                         self.handlers.remove(&key);
                     }
                 }
@@ -366,10 +332,7 @@ impl<'a> Session<'a> {
     }
 
     fn fails(&mut self, fault: TokenFault) -> Stop {
-        self.token = Step::Failed {
-            fault: fault.clone(),
-            took: Duration::ZERO,
-        };
+        self.token = Step::from_result(Err(fault.clone()), Duration::ZERO);
         Stop::Token(fault)
     }
 
@@ -389,7 +352,7 @@ impl<'a> Session<'a> {
                 Some(Err(fault)) => return Err(Stop::Token(fault.clone())),
                 Some(Ok((value, until)))
                     if until.is_none_or(|until| until > Instant::now())
-                        || !self.rules.decide(|b| b.heeds_token_expiry) =>
+                        || !lines.rules.decide(|b| b.heeds_token_expiry) =>
                 {
                     return Ok(Some(value.clone()));
                 }

@@ -14,19 +14,11 @@ use crate::model::text::clean;
 use crate::net::http::AGENT;
 use crate::redact::{Scrubber, Secret};
 
-/// Which exchange it was.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct At {
-    pub role: Role,
-    pub phase: Phase,
-    pub to: SocketAddr,
-}
-
 /// What was sent and what came back.
 #[derive(Debug)]
 pub(super) struct Seen<'a> {
     pub request: &'a Request<Body>,
-    pub head: Option<&'a (StatusCode, HeaderMap)>,
+    pub head: Option<(StatusCode, &'a HeaderMap)>,
     pub body: Option<&'a Body>,
     pub fault: Option<&'a HttpFault>,
     pub took: Duration,
@@ -35,7 +27,9 @@ pub(super) struct Seen<'a> {
 /// Masks what is secret by its place (credentials, cookies, signed queries, the `header`s of
 /// hosts.toml), then what is secret by its content.
 pub(super) fn write_down(
-    at: At,
+    role: Role,
+    phase: Phase,
+    peer: SocketAddr,
     seen: &Seen<'_>,
     own: &[(HeaderName, HeaderValue)],
     scrub: &Scrubber,
@@ -67,7 +61,7 @@ pub(super) fn write_down(
         };
         request_headers.push((name.to_string(), shown));
     }
-    let status = seen.head.map(|(status, _)| *status);
+    let status = seen.head.map(|(status, _)| status);
     let response_headers = seen.head.into_iter().flat_map(|(_, headers)| headers);
     let response_headers = response_headers
         .take(MAX_HEADERS)
@@ -81,9 +75,9 @@ pub(super) fn write_down(
         .filter(|body| is_error && !body.is_empty())
         .map(|body| clean(&scrub.wash(&String::from_utf8_lossy(body)), MAX_BODY));
     TracedExchange {
-        role: at.role,
-        phase: at.phase,
-        peer: at.to,
+        role,
+        phase,
+        peer,
         method: seen.request.method().to_string(),
         url: scrub.wash(&url),
         request_headers,
@@ -227,24 +221,20 @@ mod tests {
         let mut scrub = Scrubber::default();
         scrub.hide(&Secret::new("hunter22"));
         let body = Body::from_static(b"{\"errors\":[{\"detail\":\"hunter22\"}]}");
-        let head = (StatusCode::FORBIDDEN, headers);
         let seen = Seen {
             request: &request,
-            head: Some(&head),
+            head: Some((StatusCode::FORBIDDEN, &headers)),
             body: Some(&body),
             fault: None,
             took: Duration::ZERO,
         };
-        let at = At {
-            role: Role::Blob,
-            phase: Phase::Blob,
-            to: "127.0.0.1:443".parse().unwrap(),
-        };
+        let to = "127.0.0.1:443".parse().unwrap();
         let own = [(
             HeaderName::from_static("x-corp"),
             HeaderValue::from_static("own-secret"),
         )];
-        let traced = write_down(at, &seen, &own, &scrub);
+        let written = |seen| write_down(Role::Blob, Phase::Blob, to, seen, &own, &scrub);
+        let traced = written(&seen);
         let text = format!("{traced:?}");
         for secret in ["abc", "eyJ", "own-secret", "hunter22", "u:p"] {
             assert!(!text.contains(secret), "{secret}: {text}");
@@ -260,16 +250,11 @@ mod tests {
             assert!(text.contains(kept), "{kept}: {text}");
         }
         // A body of success is never shown.
-        let ok = (StatusCode::OK, HeaderMap::new());
-        let traced = write_down(
-            at,
-            &Seen {
-                head: Some(&ok),
-                ..seen
-            },
-            &own,
-            &scrub,
-        );
+        let none = HeaderMap::new();
+        let traced = written(&Seen {
+            head: Some((StatusCode::OK, &none)),
+            ..seen
+        });
         assert_eq!(traced.error_body, None);
     }
 }

@@ -93,27 +93,23 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
     })
 }
 
-/// The configuration is for a platform that is asked for: looked at where an index does not say.
-pub(super) fn is_for(config: &[u8], wanted: &Platform) -> bool {
-    oci::parse_config(config).is_ok_and(|config| {
-        let os = if config.os.is_empty() {
-            "linux"
-        } else {
-            &config.os
-        };
-        let found = Platform::normalised(os, &config.architecture, None);
-        found.os == wanted.os && found.architecture == wanted.architecture
-    })
-}
-
-/// The platform of a configuration, for people.
-pub(super) fn platform_of(config: &[u8]) -> String {
-    match oci::parse_config(config) {
-        Ok(config) if !config.architecture.is_empty() => {
-            printable(&format!("{}/{}", config.os, config.architecture))
-        }
-        _ => "a manifest whose configuration names no platform".to_owned(),
+/// The configuration is for a platform that is asked for, looked at where an index does not say; else
+/// the platform that it is for, in words.
+pub(super) fn is_for(config: &[u8], wanted: &Platform) -> Result<(), String> {
+    let unnamed = || "a manifest whose configuration names no platform".to_owned();
+    let config = oci::parse_config(config).map_err(|_| unnamed())?;
+    let os = match config.os.as_str() {
+        "" => "linux",
+        os => os,
+    };
+    let found = Platform::normalised(os, &config.architecture, None);
+    if found.os == wanted.os && found.architecture == wanted.architecture {
+        return Ok(());
     }
+    if config.architecture.is_empty() {
+        return Err(unnamed());
+    }
+    Err(printable(&format!("{}/{}", config.os, config.architecture)))
 }
 
 /// Unpacks a layer in memory, as far as that can tell whether containerd could.
@@ -184,17 +180,9 @@ fn begins_as_tar(content: &[u8]) -> bool {
     if header.iter().all(|byte| *byte == 0) {
         return true;
     }
-    let sum: u32 = header
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| {
-            if (148..156).contains(&at) {
-                32
-            } else {
-                u32::from(*byte)
-            }
-        })
-        .sum();
+    let sum_of = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    // The sum's own field counts as blanks.
+    let sum = sum_of(header) - sum_of(&header[148..156]) + 8 * 32;
     let stated = String::from_utf8_lossy(&header[148..156]);
     let stated = stated.trim_matches(|c: char| c == '\0' || c == ' ');
     u32::from_str_radix(stated, 8) == Ok(sum)
@@ -327,12 +315,9 @@ mod tests {
     #[test]
     fn a_platform_is_compared_where_the_index_says_none() {
         let wanted: Platform = "linux/amd64".parse().unwrap();
-        assert!(is_for(&config(0), &wanted));
-        assert!(!is_for(
-            br#"{"architecture": "arm64", "os": "linux"}"#,
-            &wanted
-        ));
-        assert!(!is_for(b"{}", &wanted));
-        assert_eq!(platform_of(&config(0)), "linux/amd64");
+        assert_eq!(is_for(&config(0), &wanted), Ok(()));
+        let other = is_for(br#"{"architecture": "arm64", "os": "linux"}"#, &wanted);
+        assert_eq!(other, Err("linux/arm64".to_owned()));
+        assert!(is_for(b"{}", &wanted).is_err());
     }
 }

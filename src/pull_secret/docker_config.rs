@@ -295,7 +295,7 @@ mod tests {
         ] {
             let read = one(&entry, Flavour::Secret);
             assert_eq!(
-                (read.username(), read.password().expose()),
+                (read.username.as_str(), read.password.expose()),
                 (username, password),
                 "{entry}"
             );
@@ -305,8 +305,8 @@ mod tests {
     #[test]
     fn identity_tokens_and_helpers_are_for_files() {
         let entry = json!({"auth": STANDARD.encode("u:"), "identitytoken": "t"});
-        assert!(one(&entry, Flavour::File).identity_token().is_some());
-        assert!(one(&entry, Flavour::Secret).identity_token().is_none());
+        assert!(one(&entry, Flavour::File).identity_token.is_some());
+        assert!(one(&entry, Flavour::Secret).identity_token.is_none());
         let config = json!({"credsStore": "pass", "credHelpers": {"a.example.com": "ecr-login"}});
         let file = read(&config, Flavour::File).unwrap();
         assert_eq!(file.store.as_deref(), Some("pass"));
@@ -426,7 +426,7 @@ mod tests {
         fn a_pair_reads_back(user in "[a-z$]{1,20}", password in "[!-~]{0,40}") {
             let auth = STANDARD.encode(format!("{user}:{password}"));
             let entry = one(&json!({"auth": auth}), Flavour::Secret);
-            prop_assert_eq!((entry.username(), entry.password().expose()), (user.as_str(), password.as_str()));
+            prop_assert_eq!((entry.username.as_str(), entry.password.expose()), (user.as_str(), password.as_str()));
         }
 
         #[test]

@@ -46,12 +46,12 @@ impl fmt::Debug for Credential {
 #[derive(Clone)]
 pub struct Entry {
     /// As written, without a user and password that may be in it.
-    key: String,
+    pub key: String,
     /// What the kubelet's index has for it; `None` when it is no URL.
     pub(super) index_key: Option<String>,
-    username: String,
-    password: Secret,
-    identity_token: Option<Secret>,
+    pub username: String,
+    pub password: Secret,
+    pub identity_token: Option<Secret>,
 }
 
 impl Entry {
@@ -70,29 +70,11 @@ impl Entry {
         }
     }
 
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    pub fn username(&self) -> &str {
-        &self.username
-    }
-
-    pub fn password(&self) -> &Secret {
-        &self.password
-    }
-
-    pub fn identity_token(&self) -> Option<&Secret> {
-        self.identity_token.as_ref()
-    }
-
     /// A pull with it would go out as if there were no credential (containerd, `ParseAuth`).
     pub(super) fn is_empty(&self) -> bool {
         self.identity_token.is_none() && (self.username.is_empty() || self.password.is_empty())
     }
-}
 
-impl Entry {
     /// The same without user and password; whether there are any can still be told.
     pub(super) fn hollow(&self) -> Self {
         let mark = |text: &str| if text.is_empty() { "" } else { "-" };

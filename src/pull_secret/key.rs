@@ -5,6 +5,7 @@
 
 use crate::model::credential::MatchRule;
 use crate::model::endpoint::split_host_port;
+use crate::model::go_url::{self, GoUrl};
 use crate::model::text::printable;
 
 /// A server key without what may be secret in it: userinfo, and a query.
@@ -143,72 +144,16 @@ pub(super) fn index_key(key: &str) -> Option<String> {
         .strip_prefix("https://")
         .or_else(|| key.strip_prefix("http://"))
         .unwrap_or(key);
-    let KeyUrl { host, mut path } = parse_url(rest)?;
+    let GoUrl { host, mut path, .. } = parse_url(rest)?;
     if path.starts_with("/v1/") || path.starts_with("/v2/") {
         path.drain(..3);
     }
     Some(if path == "/" { host } else { host + &path })
 }
 
-struct KeyUrl {
-    host: String,
-    path: String,
-}
-
-/// What Go's `url.Parse` makes of `https://` and this text, as far as host and path go.
-fn parse_url(text: &str) -> Option<KeyUrl> {
-    let text = text.split('#').next().unwrap_or_default();
-    if text.bytes().any(|b| b.is_ascii_control()) {
-        return None;
-    }
-    let text = text.split('?').next().unwrap_or_default();
-    let (authority, path) = text.split_at(text.find('/').unwrap_or(text.len()));
-    let host = match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&b);
-            if !user.bytes().all(allowed) {
-                return None;
-            }
-            unescape(user)?;
-            host
-        }
-        None => authority,
-    };
-    let port = if host.starts_with('[') {
-        &host[host.rfind(']')? + 1..]
-    } else {
-        host.rfind(':').map_or("", |colon| &host[colon..])
-    };
-    let is_port = match port.strip_prefix(':') {
-        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()),
-        None => port.is_empty(),
-    };
-    let allowed = |b: u8| {
-        !b.is_ascii() || b.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(&b)
-    };
-    if !is_port || !host.bytes().all(allowed) {
-        return None;
-    }
-    Some(KeyUrl {
-        host: host.to_owned(),
-        path: unescape(path)?,
-    })
-}
-
-/// `None` for a `%` that is not followed by two hexadecimal digits.
-fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digit = |b: u8| char::from(b).to_digit(16);
-            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-            bytes.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+/// A server key as the kubelet has it parsed; `None` where it is no URL.
+fn parse_url(text: &str) -> Option<GoUrl> {
+    go_url::parse_url(&format!("https://{text}"), false).ok()
 }
 
 /// Go's `filepath.Match` within one label; `None` for a malformed pattern. There is no `?`, no

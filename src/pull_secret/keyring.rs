@@ -14,7 +14,7 @@ use crate::model::credential::{
     SourceEvidence, SourceProblem,
 };
 use crate::model::reference::Reference;
-use crate::redact::Scrubber;
+use crate::redact::{Scrubber, Secret};
 
 /// A source of credentials as it was read.
 #[derive(Clone, Debug)]
@@ -36,6 +36,14 @@ impl LoadedSource {
             problem: None,
             lint: Vec::new(),
             expiries: Vec::new(),
+        }
+    }
+
+    /// A user and a password that are given for an image, whatever its host.
+    pub fn login(source: CredentialSource, username: &str, password: Secret) -> Self {
+        Self {
+            entries: vec![Entry::new("", username, password, None)],
+            ..Self::new(source)
         }
     }
 
@@ -98,20 +106,20 @@ impl Keyring {
     /// others.
     pub fn lookup(&self, reference: &Reference) -> (Vec<Credential>, KeyringEvidence) {
         let image = reference.name();
-        let mut found = Vec::new();
+        // What was given for this image counts whatever its host.
+        let (given, others): (Vec<_>, Vec<_>) = self.entries().partition(|(source, _)| {
+            matches!(
+                source.source,
+                CredentialSource::CommandLine | CredentialSource::PasswordFile { .. }
+            )
+        });
+        let (secrets, configs): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|(source, _)| matches!(source.source, CredentialSource::SecretFile { .. }));
+        let mut found: Vec<_> = given.into_iter().map(|(s, e)| credential(s, e)).collect();
         let mut mismatches = Vec::new();
-        for ring in [Ring::Explicit, Ring::Secrets, Ring::DockerConfigs] {
-            let entries = self.entries().filter(|(s, _)| Ring::of(&s.source) == ring);
-            if ring == Ring::Explicit {
-                found.extend(entries.map(|(s, e)| credential(s, e)));
-            } else {
-                search(
-                    &entries.collect::<Vec<_>>(),
-                    &image,
-                    &mut found,
-                    &mut mismatches,
-                );
-            }
+        for ring in [secrets, configs] {
+            search(&ring, &image, &mut found, &mut mismatches);
         }
         let evidence = KeyringEvidence {
             sources: self.sources.iter().map(source_evidence).collect(),
@@ -125,29 +133,6 @@ impl Keyring {
         self.sources
             .iter()
             .flat_map(|s| s.entries.iter().map(move |e| (s, e)))
-    }
-}
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Ring {
-    /// It was given for this image, whatever its host.
-    Explicit,
-    Secrets,
-    DockerConfigs,
-}
-
-impl Ring {
-    fn of(source: &CredentialSource) -> Self {
-        match source {
-            CredentialSource::CommandLine | CredentialSource::PasswordFile { .. } => Self::Explicit,
-            CredentialSource::SecretFile { .. } => Self::Secrets,
-            CredentialSource::DockerConfig { .. }
-            | CredentialSource::Helper { .. }
-            | CredentialSource::NodeConfig { .. }
-            // The kubelet has none of these.
-            | CredentialSource::RuntimeConfig { .. }
-            | CredentialSource::NodeProvider { .. } => Self::DockerConfigs,
-        }
     }
 }
 
@@ -196,11 +181,11 @@ fn credential(source: &LoadedSource, entry: &Entry) -> Credential {
     Credential {
         id: CredentialId {
             source: source.source.clone(),
-            key: entry.key().to_owned(),
+            key: entry.key.clone(),
         },
-        username: entry.username().to_owned(),
-        password: entry.password().clone(),
-        identity_token: entry.identity_token().cloned(),
+        username: entry.username.clone(),
+        password: entry.password.clone(),
+        identity_token: entry.identity_token.clone(),
     }
 }
 
@@ -209,7 +194,7 @@ pub fn source_evidence(source: &LoadedSource) -> SourceEvidence {
     SourceEvidence {
         source: source.source.clone(),
         keys: source.entries.len(),
-        server_keys: source.entries.iter().map(|e| e.key().to_owned()).collect(),
+        server_keys: source.entries.iter().map(|e| e.key.clone()).collect(),
         problem: source.problem.clone(),
         lint: source
             .lint
@@ -232,7 +217,6 @@ mod tests {
 
     use super::*;
     use crate::pull_secret::key::glob;
-    use crate::redact::Secret;
 
     fn secret(name: &str, keys: &[&str]) -> LoadedSource {
         source(
@@ -447,7 +431,7 @@ mod tests {
     #[test]
     fn an_entry_without_a_password_is_no_candidate_but_stops_the_fallback() {
         let mut source = secret("s", &["docker.io", "index.docker.io"]);
-        let key = source.entries[0].key().to_owned();
+        let key = source.entries[0].key.clone();
         source.entries[0] = Entry::new(&key, "user", Secret::default(), None);
         let (found, evidence) = Keyring::new(vec![source]).lookup(&"nginx".parse().unwrap());
         assert_eq!(found, []);
@@ -484,7 +468,7 @@ mod tests {
             !shown.contains("hunter2") && !json.contains("hunter2"),
             "{shown}"
         );
-        let mut scrub = Scrubber::new();
+        let mut scrub = Scrubber::default();
         keyring.hide_in(&mut scrub);
         assert_eq!(scrub.clean("hunter2"), "***");
     }
@@ -523,8 +507,8 @@ mod tests {
             hollow
                 .entries
                 .iter()
-                .all(|entry| !entry.password().expose().contains("hunter2")
-                    && entry.username().len() < 2)
+                .all(|entry| !entry.password.expose().contains("hunter2")
+                    && entry.username.len() < 2)
         );
     }
 

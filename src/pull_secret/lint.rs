@@ -20,20 +20,20 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
     let mut lint = Vec::new();
     let mut note = |rule| {
         lint.push(Lint {
-            key: Some(entry.key().to_owned()),
+            key: Some(entry.key.clone()),
             rule,
         });
     };
-    if let Some(reason) = key::never_matches(entry.key()) {
+    if let Some(reason) = key::never_matches(&entry.key) {
         note(LintRule::NeverMatches {
             reason: reason.to_owned(),
         });
     }
-    if is_hub_alias(entry.key()) {
+    if is_hub_alias(&entry.key) {
         note(LintRule::HubAlias);
     }
-    if entry.identity_token().is_none() {
-        match (entry.username().is_empty(), entry.password().is_empty()) {
+    if entry.identity_token.is_none() {
+        match (entry.username.is_empty(), entry.password.is_empty()) {
             (true, true) => note(LintRule::NoLogin),
             (false, true) => note(LintRule::EmptyPassword),
             (true, false) => note(LintRule::EmptyUser),
@@ -41,8 +41,8 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
         }
     }
     let texts = [
-        (entry.username(), "user"),
-        (entry.password().expose(), "password"),
+        (entry.username.as_str(), "user"),
+        (entry.password.expose(), "password"),
     ];
     for (text, part) in texts {
         let part = part.to_owned();
@@ -60,11 +60,11 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
             note(LintRule::OuterBlanks { part });
         }
     }
-    let user = entry.username();
+    let user = &entry.username;
     if user == "robot" || user.starts_with("robot+") {
         note(LintRule::RobotCut);
     }
-    if looks_like_auth(entry.username(), entry.password().expose()) {
+    if looks_like_auth(user, entry.password.expose()) {
         note(LintRule::EncodedTwice);
     }
     lint
@@ -123,9 +123,9 @@ fn looks_like_auth(username: &str, password: &str) -> bool {
 /// The end of a token that is used as a password: its own `exp` (RFC 7519, 4.1.4), unverified, or what
 /// its kind and user say.
 pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
-    let secret = entry.identity_token().unwrap_or_else(|| entry.password());
+    let secret = entry.identity_token.as_ref().unwrap_or(&entry.password);
     let by = |sign, issued, expires| {
-        let key = Some(entry.key().to_owned());
+        let key = Some(entry.key.clone());
         Some(Expiry {
             key,
             sign,
@@ -142,7 +142,7 @@ pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
     }
     // GitLab's tokens of people and of deployments last, whoever they are given for.
     let lasts = ["glpat-", "gldt-"];
-    match entry.username() {
+    match entry.username.as_str() {
         "gitlab-ci-token" if lasts.iter().any(|start| secret.expose().starts_with(start)) => None,
         "AWS" => by(
             ExpirySign::EcrToken,

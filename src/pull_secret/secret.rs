@@ -2,7 +2,7 @@
 //! a repository: YAML or JSON, several documents, lists.
 
 use base64::engine::DecodePaddingMode;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::model::credential::{CredentialSource, Lint, LintRule, SourceProblem};
 use crate::model::documents;
@@ -35,13 +35,10 @@ pub fn read(bytes: &[u8], path: &str) -> Vec<LoadedSource> {
 }
 
 fn collect(document: &Value, path: &str, secrets: &mut Vec<LoadedSource>, depth: usize) {
-    let Some(object) = document.as_object() else {
-        return;
-    };
-    match text(object, "kind") {
-        Some("Secret") => secrets.push(read_secret(object, path)),
+    match text(document, "kind") {
+        Some("Secret") => secrets.push(of_manifest(document, path)),
         Some("List" | "SecretList") if depth > 0 => {
-            let items = object.get("items").and_then(Value::as_array);
+            let items = document.get("items").and_then(Value::as_array);
             for item in items.into_iter().flatten() {
                 collect(item, path, secrets, depth - 1);
             }
@@ -51,8 +48,8 @@ fn collect(document: &Value, path: &str, secrets: &mut Vec<LoadedSource>, depth:
 }
 
 /// `secretsToTrackedDockerConfigs` of the kubelet, for one Secret.
-fn read_secret(secret: &Map<String, Value>, path: &str) -> LoadedSource {
-    let metadata = secret.get("metadata").and_then(Value::as_object);
+pub fn of_manifest(secret: &Value, path: &str) -> LoadedSource {
+    let metadata = secret.get("metadata");
     let of = |name| metadata.and_then(|m| text(m, name)).map(printable);
     let mut loaded = LoadedSource::new(CredentialSource::SecretFile {
         path: printable(path),
@@ -60,7 +57,7 @@ fn read_secret(secret: &Map<String, Value>, path: &str) -> LoadedSource {
         name: of("name").unwrap_or_default(),
     });
     let annotation = metadata
-        .and_then(|m| m.get("annotations")?.as_object())
+        .and_then(|m| m.get("annotations"))
         .and_then(|annotations| text(annotations, lint::SWR_EXPIRY));
     if let Some(annotation) = annotation {
         loaded.expiries.push(lint::annotated_expiry(annotation));
@@ -102,11 +99,7 @@ fn read_secret(secret: &Map<String, Value>, path: &str) -> LoadedSource {
 }
 
 /// The docker config under a data key; `stringData` counts before `data` and is not encoded.
-fn config(
-    secret: &Map<String, Value>,
-    key: &str,
-    flavour: Flavour,
-) -> Result<Option<DockerConfig>, String> {
+fn config(secret: &Value, key: &str, flavour: Flavour) -> Result<Option<DockerConfig>, String> {
     let under = |data: &str| secret.get(data).and_then(|data| data.get(key));
     let bytes = match (under("stringData"), under("data")) {
         (Some(Value::String(text)), _) => text.clone().into_bytes(),
@@ -135,7 +128,7 @@ fn config(
         })
 }
 
-fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.get(name)?.as_str()
 }
 

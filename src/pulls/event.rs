@@ -3,29 +3,10 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use crate::model::text::clean;
 use crate::model::units::Bytes;
-
-/// An Event of core/v1 or events.k8s.io/v1 about a pod, as far as it is read: the API server shows either
-/// in the other's form.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Event {
-    pub uid: String,
-    pub namespace: String,
-    pub pod: String,
-    /// From `spec.containers{NAME}`; empty where the pod as a whole is meant.
-    pub container: String,
-    /// The node whose kubelet says it; empty where it does not say.
-    pub node: String,
-    pub reason: String,
-    pub message: String,
-    /// How often it happened, this once included.
-    pub count: u64,
-    pub first: Option<Timestamp>,
-    pub last: Option<Timestamp>,
-}
 
 /// What it says.
 #[derive(Clone, Debug, Eq, PartialEq)]

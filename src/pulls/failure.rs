@@ -10,7 +10,7 @@ use crate::model::text::clean;
 use crate::redact::shown;
 
 use super::event::beginning;
-use super::patterns::{self, Group, Match, path};
+use super::patterns::{self, path};
 
 /// What a text tells.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -161,25 +161,26 @@ fn judge_one(registry: Option<&str>, text: &str) -> Told {
     let Some(found) = patterns::find(text, leg, url, told.status) else {
         return told;
     };
-    let Match { cause, or, group } = found;
-    told.cause = Some(cause);
-    told.or = or.to_vec();
+    told.cause = Some(found.cause);
+    told.or = found.or.to_vec();
     // A leg of its own has a cause of its own, where the host is not the registry's: the way there was
     // opened, and not this one.
     let is_elsewhere = host
         .map(host_name)
         .zip(registry)
         .is_some_and(|(host, registry)| !host.eq_ignore_ascii_case(registry));
-    if group == Group::Connection && is_elsewhere {
+    if is_elsewhere {
         let of_leg = match leg {
             Some(Role::Token) => Some(Cause::AuthRealmUnreachable),
             // Below /v2/ it is a mirror of the registry and no storage.
             Some(Role::Blob) if !url.is_some_and(is_of_registry) => Some(Cause::RedirectBlob),
             _ => None,
         };
-        if let Some(of_leg) = of_leg {
+        // By the catalogue that is what follows from it: the host was not found, or not reached.
+        let is_root = |root: &Cause| found.cause.entry().masked_by.contains(root);
+        if let Some(of_leg) = of_leg.filter(is_root) {
             told.cause = Some(of_leg);
-            told.beneath = Some(cause);
+            told.beneath = Some(found.cause);
             told.or = Vec::new();
         }
     }

@@ -7,22 +7,12 @@
 use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::Role;
 
-/// What kind of thing happened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Group {
-    /// The host was not found, or not reached.
-    Connection,
-    /// Everything else.
-    Other,
-}
-
 /// What a text fits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Match {
     pub(super) cause: Cause,
     /// These too.
     pub(super) or: &'static [Cause],
-    pub(super) group: Group,
 }
 
 struct Rule {
@@ -32,226 +22,209 @@ struct Rule {
 }
 
 macro_rules! rules {
-    ($($group:ident { $([$($word:literal),+] $cause:ident $(or $($other:ident),+)?;)* })*) => {
-        &[$($(Rule {
+    ($([$($word:literal),+] $cause:ident $(or $($other:ident),+)?;)*) => {
+        &[$(Rule {
             words: &[$($word),+],
             found: Match {
                 cause: Cause::$cause,
                 or: &[$($(Cause::$other),+)?],
-                group: Group::$group,
             },
-        }),*),*]
+        }),*]
     };
 }
 
 /// Of this machine; asked before all others, since they name files, sockets and limits, not hosts.
 const LOCAL: &[Rule] = rules! {
-    Other {
-        ["pull QPS exceeded"] KubeletQps;
-        ["no space left on device"] DiskFull;
-        ["disk quota exceeded"] DiskFull;
-        ["invalid reference format"] ImageNameInvalid;
-        ["couldn't parse image"] ImageNameInvalid;
-        ["unable to read CA cert"] HostsTomlInvalid;
-        ["unable to load CA cert"] HostsTomlInvalid;
-        ["failed to load X509 key pair"] HostsTomlInvalid;
-        ["unable to read CERT file"] HostsTomlInvalid;
-        ["get registry endpoints: "] HostsTomlInvalid;
-        ["get TLSConfig for registry "] HostsTomlInvalid;
-        ["http: no Host in request URL"] HostsTomlInvalid;
-        ["net/http: invalid header field "] HostsTomlInvalid;
-        // The kubelet's own, of a Secret: no registry was asked.
-        ["unable to parse auth field"] SecretFormat;
-        ["illegal base64 data at input byte"] SecretFormat;
-    }
+    ["pull QPS exceeded"] KubeletQps;
+    ["no space left on device"] DiskFull;
+    ["disk quota exceeded"] DiskFull;
+    ["invalid reference format"] ImageNameInvalid;
+    ["couldn't parse image"] ImageNameInvalid;
+    ["unable to read CA cert"] HostsTomlInvalid;
+    ["unable to load CA cert"] HostsTomlInvalid;
+    ["failed to load X509 key pair"] HostsTomlInvalid;
+    ["unable to read CERT file"] HostsTomlInvalid;
+    ["get registry endpoints: "] HostsTomlInvalid;
+    ["get TLSConfig for registry "] HostsTomlInvalid;
+    ["http: no Host in request URL"] HostsTomlInvalid;
+    ["net/http: invalid header field "] HostsTomlInvalid;
+    // The kubelet's own, of a Secret: no registry was asked.
+    ["unable to parse auth field"] SecretFormat;
+    ["illegal base64 data at input byte"] SecretFormat;
 };
 
 /// Of names, connections, TLS and HTTP, as Go has them; and of proxies.
 const WIRE: &[Rule] = rules! {
-    Other {
-        ["proxyconnect tcp"] ProxyMiss;
-        ["Proxy Authentication Required"] ProxyMiss;
-        ["socks connect"] ProxyMiss;
-    }
-    Connection {
-        // Go says the same of a name without addresses.
-        ["lookup ", "no such host"] DnsNxdomain or DnsNodata;
-        ["lookup ", "server misbehaving"] DnsError or DnsServfail, DnsRefused;
-        ["lookup ", "cannot unmarshal DNS message"] DnsError;
-        ["lookup ", "connection refused"] DnsServerUnreachable;
-        ["lookup ", "network is unreachable"] DnsServerUnreachable;
-        ["lookup ", "no route to host"] DnsServerUnreachable;
-        ["lookup ", "i/o timeout"] DnsTimeout;
-        ["lookup ", "context deadline exceeded"] DnsTimeout;
-        // The C library's resolver: no answer, or SERVFAIL.
-        ["lookup ", "Temporary failure in name resolution"] DnsTimeout or DnsServfail, DnsServerUnreachable;
-        ["lookup ", "Name or service not known"] DnsNxdomain or DnsNodata;
-        ["connect: connection refused"] TcpRefused;
-        ["actively refused it"] TcpRefused;
-        ["connect: network is unreachable"] NetUnreachable or NetUnreachV6;
-        ["connect: no route to host"] HostUnreachable or TcpProhibited;
-        ["connect: operation not permitted"] LocalPolicy;
-        ["connect: permission denied"] LocalPolicy or TcpProhibited;
-        ["connect: cannot assign requested address"] NoLocalAddress;
-        ["connect: connection timed out"] TcpTimeout;
-        ["dial tcp", "i/o timeout"] TcpTimeout;
-        ["connectex: A connection attempt failed"] TcpTimeout;
-        // The name, the connection or TLS took the time; Go does not say which.
-        ["request canceled while waiting for connection"] TcpTimeout or DnsTimeout, TlsHang;
-    }
-    Other {
-        ["TLS handshake timeout"] TlsHang or MtuBlackhole;
-        ["server gave HTTP response to HTTPS client"] TlsPlainHttp;
-        ["first record does not look like a TLS handshake"] TlsNotTls;
-        ["parent certificate cannot sign this kind of certificate"] TlsCaUnfit;
-        ["x509: too many intermediates for path length constraint"] TlsCaUnfit;
-        ["x509: a root or intermediate certificate is not authorized to sign for this name"] TlsCaUnfit;
-        ["x509: certificate is valid for ingress.local"] TlsDefaultCertificate;
-        [".traefik.default, not "] TlsDefaultCertificate;
-        ["x509: certificate signed by unknown authority"] TlsUnknownCa;
-        ["x509: certificate has expired or is not yet valid", "is after"] TlsExpired or ClockSkew;
-        ["x509: certificate has expired or is not yet valid", "is before"] TlsNotYetValid or ClockSkew;
-        ["x509: certificate has expired or is not yet valid"] TlsExpired or TlsNotYetValid, ClockSkew;
-        ["x509: certificate is valid for"] TlsName;
-        ["x509: certificate is not valid for any names"] TlsName;
-        ["x509: cannot validate certificate for"] TlsName;
-        ["x509: certificate relies on legacy Common Name"] TlsName;
-        ["remote error: tls: protocol version"] TlsIncompatible;
-        ["server selected unsupported protocol version"] TlsIncompatible;
-        ["no cipher suite supported by both"] TlsIncompatible;
-        ["remote error: tls: "] TlsAlert;
-        ["x509: "] TlsBadCertificate;
-        ["tls: failed to verify certificate"] TlsBadCertificate;
-        ["tls: handshake message of length "] TlsBadCertificate;
-        ["stopped after 10 redirects"] RedirectBroken;
-        ["response missing Location header"] RedirectBroken;
-        ["failed to parse Location header"] RedirectBroken;
-        ["Client.Timeout exceeded while awaiting headers"] HttpTimeout;
-        ["timeout awaiting response headers"] HttpTimeout;
-    }
+    ["proxyconnect tcp"] ProxyMiss;
+    ["Proxy Authentication Required"] ProxyMiss;
+    ["socks connect"] ProxyMiss;
+    // Go says the same of a name without addresses.
+    ["lookup ", "no such host"] DnsNxdomain or DnsNodata;
+    ["lookup ", "server misbehaving"] DnsError or DnsServfail, DnsRefused;
+    ["lookup ", "cannot unmarshal DNS message"] DnsError;
+    ["lookup ", "connection refused"] DnsServerUnreachable;
+    ["lookup ", "network is unreachable"] DnsServerUnreachable;
+    ["lookup ", "no route to host"] DnsServerUnreachable;
+    ["lookup ", "i/o timeout"] DnsTimeout;
+    ["lookup ", "context deadline exceeded"] DnsTimeout;
+    // The C library's resolver: no answer, or SERVFAIL.
+    ["lookup ", "Temporary failure in name resolution"] DnsTimeout or DnsServfail, DnsServerUnreachable;
+    ["lookup ", "Name or service not known"] DnsNxdomain or DnsNodata;
+    ["connect: connection refused"] TcpRefused;
+    ["actively refused it"] TcpRefused;
+    ["connect: network is unreachable"] NetUnreachable or NetUnreachV6;
+    ["connect: no route to host"] HostUnreachable or TcpProhibited;
+    ["connect: operation not permitted"] LocalPolicy;
+    ["connect: permission denied"] LocalPolicy or TcpProhibited;
+    ["connect: cannot assign requested address"] NoLocalAddress;
+    ["connect: connection timed out"] TcpTimeout;
+    ["dial tcp", "i/o timeout"] TcpTimeout;
+    ["connectex: A connection attempt failed"] TcpTimeout;
+    // The name, the connection or TLS took the time; Go does not say which.
+    ["request canceled while waiting for connection"] TcpTimeout or DnsTimeout, TlsHang;
+    ["TLS handshake timeout"] TlsHang or MtuBlackhole;
+    ["server gave HTTP response to HTTPS client"] TlsPlainHttp;
+    ["first record does not look like a TLS handshake"] TlsNotTls;
+    ["parent certificate cannot sign this kind of certificate"] TlsCaUnfit;
+    ["x509: too many intermediates for path length constraint"] TlsCaUnfit;
+    ["x509: a root or intermediate certificate is not authorized to sign for this name"] TlsCaUnfit;
+    ["x509: certificate is valid for ingress.local"] TlsDefaultCertificate;
+    [".traefik.default, not "] TlsDefaultCertificate;
+    ["x509: certificate signed by unknown authority"] TlsUnknownCa;
+    ["x509: certificate has expired or is not yet valid", "is after"] TlsExpired or ClockSkew;
+    ["x509: certificate has expired or is not yet valid", "is before"] TlsNotYetValid or ClockSkew;
+    ["x509: certificate has expired or is not yet valid"] TlsExpired or TlsNotYetValid, ClockSkew;
+    ["x509: certificate is valid for"] TlsName;
+    ["x509: certificate is not valid for any names"] TlsName;
+    ["x509: cannot validate certificate for"] TlsName;
+    ["x509: certificate relies on legacy Common Name"] TlsName;
+    ["remote error: tls: protocol version"] TlsIncompatible;
+    ["server selected unsupported protocol version"] TlsIncompatible;
+    ["no cipher suite supported by both"] TlsIncompatible;
+    ["remote error: tls: "] TlsAlert;
+    ["x509: "] TlsBadCertificate;
+    ["tls: failed to verify certificate"] TlsBadCertificate;
+    ["tls: handshake message of length "] TlsBadCertificate;
+    ["stopped after 10 redirects"] RedirectBroken;
+    ["response missing Location header"] RedirectBroken;
+    ["failed to parse Location header"] RedirectBroken;
+    ["Client.Timeout exceeded while awaiting headers"] HttpTimeout;
+    ["timeout awaiting response headers"] HttpTimeout;
 };
 
 /// Of what a server has said about limits and credentials; these words say more than a status.
 const PLAIN: &[Rule] = rules! {
-    Other {
-        ["toomanyrequests"] RateLimited;
-        ["pull rate limit"] RateLimited;
-        ["Too Many Requests"] RateLimited;
-        ["no basic auth credentials"] AuthNoCred;
-        ["You may not login yet"] AuthNoCred;
-        ["incorrect username or password"] AuthBadCred;
-        ["invalid username/password"] AuthBadCred;
-        ["authorization token has expired"] CredentialExpired;
-        ["authentication token has expired"] CredentialExpired;
-        ["failed to authenticate", "token is expired"] CredentialExpired;
-        ["error getting credentials"] AuthUnknown;
-        ["docker-credential-", "executable file not found"] AuthUnknown;
-        ["invalid authorization challenge"] AuthBadChallenge;
-        ["no realm specified"] AuthBadChallenge;
-        ["invalid token auth challenge realm"] AuthBadChallenge;
-        ["authorization server did not include a token"] AuthTokenFormat;
-        // Of the decoder; where the connection ended the answer, the words are those of the connection.
-        ["unable to decode token response: invalid character '<'"] AuthTokenFormat or NotARegistry;
-        ["unable to decode token response: invalid character"] AuthTokenFormat;
-        ["unable to decode token response: json"] AuthTokenFormat;
-        ["unable to decode token response: parsing time"] AuthTokenFormat;
-        ["unable to decode token response: unexpected EOF"] AuthTokenFormat;
-        ["unable to decode token response: EOF"] AuthTokenFormat;
-    }
+    ["toomanyrequests"] RateLimited;
+    ["pull rate limit"] RateLimited;
+    ["Too Many Requests"] RateLimited;
+    ["no basic auth credentials"] AuthNoCred;
+    ["You may not login yet"] AuthNoCred;
+    ["incorrect username or password"] AuthBadCred;
+    ["invalid username/password"] AuthBadCred;
+    ["authorization token has expired"] CredentialExpired;
+    ["authentication token has expired"] CredentialExpired;
+    ["failed to authenticate", "token is expired"] CredentialExpired;
+    ["error getting credentials"] AuthUnknown;
+    ["docker-credential-", "executable file not found"] AuthUnknown;
+    ["invalid authorization challenge"] AuthBadChallenge;
+    ["no realm specified"] AuthBadChallenge;
+    ["invalid token auth challenge realm"] AuthBadChallenge;
+    ["authorization server did not include a token"] AuthTokenFormat;
+    // Of the decoder; where the connection ended the answer, the words are those of the connection.
+    ["unable to decode token response: invalid character '<'"] AuthTokenFormat or NotARegistry;
+    ["unable to decode token response: invalid character"] AuthTokenFormat;
+    ["unable to decode token response: json"] AuthTokenFormat;
+    ["unable to decode token response: parsing time"] AuthTokenFormat;
+    ["unable to decode token response: unexpected EOF"] AuthTokenFormat;
+    ["unable to decode token response: EOF"] AuthTokenFormat;
 };
 
 /// And these less than the token service's.
 const VAGUE: &[Rule] = rules! {
-    Other {
-        ["insufficient_scope"] AuthDenied or AuthNoCred, NameUnknown;
-        // A token was given, sent, and refused with `error=`.
-        ["server message: ", ": authorization failed"] AuthDenied or AuthNoCred;
-        ["pull access denied"] AuthDenied or AuthNoCred, NameUnknown;
-        ["requested access to the resource is denied"] AuthDenied or AuthNoCred, NameUnknown;
-        ["denied: Permission", "denied on resource"] AuthDenied or AuthNoCred, NameUnknown;
-        ["unauthorized: authentication required"] AuthUnknown or AuthNoCred, AuthBadCred;
-        ["unauthorized to access repository"] AuthDenied or AuthNoCred, NameUnknown;
-        ["unauthorized: "] AuthUnknown or AuthNoCred, AuthBadCred, AuthDenied;
-        ["denied: "] AuthDenied or AuthNoCred, AuthBadCred;
-    }
+    ["insufficient_scope"] AuthDenied or AuthNoCred, NameUnknown;
+    // A token was given, sent, and refused with `error=`.
+    ["server message: ", ": authorization failed"] AuthDenied or AuthNoCred;
+    ["pull access denied"] AuthDenied or AuthNoCred, NameUnknown;
+    ["requested access to the resource is denied"] AuthDenied or AuthNoCred, NameUnknown;
+    ["denied: Permission", "denied on resource"] AuthDenied or AuthNoCred, NameUnknown;
+    ["unauthorized: authentication required"] AuthUnknown or AuthNoCred, AuthBadCred;
+    ["unauthorized to access repository"] AuthDenied or AuthNoCred, NameUnknown;
+    ["unauthorized: "] AuthUnknown or AuthNoCred, AuthBadCred, AuthDenied;
+    ["denied: "] AuthDenied or AuthNoCred, AuthBadCred;
 };
 
 /// Of what a registry has, and of what came.
 const CONTENT: &[Rule] = rules! {
-    Other {
-        ["no match for platform in manifest"] NoPlatform;
-        ["no matching manifest for"] NoPlatform;
-        ["no image found in image index for architecture"] NoPlatform;
-        ["no image found in manifest list for architecture"] NoPlatform;
-        // The kind of the manifest, and of what it names.
-        ["is no longer supported since containerd"] ManifestUnsupported;
-        ["schema 1 image manifests are no longer supported"] ManifestUnsupported;
-        ["schema 1 not supported"] ManifestUnsupported;
-        ["expected schema1 document"] ManifestUnsupported or ManifestInvalid;
-        // A manifest of today that goes by a media type of schema 1, as which `text/plain` counts.
-        [": no signatures"] ManifestUnsupported or ManifestInvalid;
-        ["unsupported manifest media type"] ManifestUnsupported;
-        ["unsupported docker v2s2 media type"] ManifestUnsupported;
-        ["missing signature key"] ManifestUnsupported;
-        ["unsupported protocol scheme"] RedirectBroken;
-        ["failed to get stream processor for"] ManifestUnsupported;
-        ["mismatched image rootfs and manifest layers"] ManifestUnsupported or ManifestInvalid;
-        ["unexpected media type text/html"] NotARegistry or ManifestInvalid;
-        ["unexpected media type "] ManifestUnsupported or ManifestInvalid;
-        ["Target.MediaType must be set"] ManifestUnsupported or ManifestInvalid;
-        // What stands in it.
-        ["number of layers and diffIDs don't match"] ManifestInvalid or ManifestUnsupported;
-        ["history and layer mismatch"] ManifestInvalid;
-        ["in header not a valid digest"] ManifestInvalid;
-        ["which reports content size of zero"] ManifestInvalid;
-        ["rejecting ", " byte manifest for "] ManifestInvalid;
-        ["children: invalid desc "] ManifestInvalid;
-        ["unmarshal image config"] ManifestInvalid;
-        ["manifest unknown"] ManifestUnknown;
-        ["MANIFEST_UNKNOWN"] ManifestUnknown;
-        ["name unknown"] NameUnknown;
-        ["NAME_UNKNOWN"] NameUnknown;
-        ["repository name not known to registry"] NameUnknown;
-        ["repository not found"] NameUnknown;
-        ["blob unknown"] BlobUnknown;
-        ["BLOB_UNKNOWN"] BlobUnknown;
-        // Layers, as they are unpacked.
-        ["wrong diff id calculated on extraction"] LayerInvalid;
-        ["archive/tar: invalid tar header"] LayerInvalid;
-        ["failed to extract layer", "unexpected EOF"] LayerInvalid;
-        ["failed to extract layer", "gzip: invalid"] LayerInvalid;
-        ["failed to extract layer", "flate: corrupt input"] LayerInvalid;
-        ["failed to extract layer", "magic number mismatch"] LayerInvalid;
-        // The same decoders, of what comes from a server.
-        ["unsupported Content-Encoding"] ContentEncoding;
-        ["gzip: invalid"] ContentEncoding;
-        ["flate: corrupt input"] ContentEncoding;
-        ["magic number mismatch"] ContentEncoding;
-        // The digest of nothing.
-        ["unexpected commit digest sha256:e3b0c44298fc1c149afbf4c8996fb924"] UnexpectedEof or DigestMismatch;
-        ["unexpected commit digest"] DigestMismatch or ContentEncoding;
-        ["filesystem layer verification failed"] DigestMismatch;
-        ["does not match", "digest"] DigestMismatch;
-        // What is shorter than it should be is `short read`, or is not committed.
-        ["failed size validation"] DigestMismatch or ContentEncoding, ManifestInvalid;
-        ["unexpected end of JSON input"] ManifestInvalid;
-        ["looking for beginning of value"] NotARegistry or ManifestInvalid;
-        ["failed to unmarshal"] ManifestInvalid;
-        ["json: cannot unmarshal"] ManifestInvalid;
-        ["unexpected EOF"] UnexpectedEof;
-        ["short read: expected"] UnexpectedEof;
-    }
+    ["no match for platform in manifest"] NoPlatform;
+    ["no matching manifest for"] NoPlatform;
+    ["no image found in image index for architecture"] NoPlatform;
+    ["no image found in manifest list for architecture"] NoPlatform;
+    // The kind of the manifest, and of what it names.
+    ["is no longer supported since containerd"] ManifestUnsupported;
+    ["schema 1 image manifests are no longer supported"] ManifestUnsupported;
+    ["schema 1 not supported"] ManifestUnsupported;
+    ["expected schema1 document"] ManifestUnsupported or ManifestInvalid;
+    // A manifest of today that goes by a media type of schema 1, as which `text/plain` counts.
+    [": no signatures"] ManifestUnsupported or ManifestInvalid;
+    ["unsupported manifest media type"] ManifestUnsupported;
+    ["unsupported docker v2s2 media type"] ManifestUnsupported;
+    ["missing signature key"] ManifestUnsupported;
+    ["unsupported protocol scheme"] RedirectBroken;
+    ["failed to get stream processor for"] ManifestUnsupported;
+    ["mismatched image rootfs and manifest layers"] ManifestUnsupported or ManifestInvalid;
+    ["unexpected media type text/html"] NotARegistry or ManifestInvalid;
+    ["unexpected media type "] ManifestUnsupported or ManifestInvalid;
+    ["Target.MediaType must be set"] ManifestUnsupported or ManifestInvalid;
+    // What stands in it.
+    ["number of layers and diffIDs don't match"] ManifestInvalid or ManifestUnsupported;
+    ["history and layer mismatch"] ManifestInvalid;
+    ["in header not a valid digest"] ManifestInvalid;
+    ["which reports content size of zero"] ManifestInvalid;
+    ["rejecting ", " byte manifest for "] ManifestInvalid;
+    ["children: invalid desc "] ManifestInvalid;
+    ["unmarshal image config"] ManifestInvalid;
+    ["manifest unknown"] ManifestUnknown;
+    ["MANIFEST_UNKNOWN"] ManifestUnknown;
+    ["name unknown"] NameUnknown;
+    ["NAME_UNKNOWN"] NameUnknown;
+    ["repository name not known to registry"] NameUnknown;
+    ["repository not found"] NameUnknown;
+    ["blob unknown"] BlobUnknown;
+    ["BLOB_UNKNOWN"] BlobUnknown;
+    // Layers, as they are unpacked.
+    ["wrong diff id calculated on extraction"] LayerInvalid;
+    ["archive/tar: invalid tar header"] LayerInvalid;
+    ["failed to extract layer", "unexpected EOF"] LayerInvalid;
+    ["failed to extract layer", "gzip: invalid"] LayerInvalid;
+    ["failed to extract layer", "flate: corrupt input"] LayerInvalid;
+    ["failed to extract layer", "magic number mismatch"] LayerInvalid;
+    // The same decoders, of what comes from a server.
+    ["unsupported Content-Encoding"] ContentEncoding;
+    ["gzip: invalid"] ContentEncoding;
+    ["flate: corrupt input"] ContentEncoding;
+    ["magic number mismatch"] ContentEncoding;
+    // The digest of nothing.
+    ["unexpected commit digest sha256:e3b0c44298fc1c149afbf4c8996fb924"] UnexpectedEof or DigestMismatch;
+    ["unexpected commit digest"] DigestMismatch or ContentEncoding;
+    ["filesystem layer verification failed"] DigestMismatch;
+    ["does not match", "digest"] DigestMismatch;
+    // What is shorter than it should be is `short read`, or is not committed.
+    ["failed size validation"] DigestMismatch or ContentEncoding, ManifestInvalid;
+    ["unexpected end of JSON input"] ManifestInvalid;
+    ["looking for beginning of value"] NotARegistry or ManifestInvalid;
+    ["failed to unmarshal"] ManifestInvalid;
+    ["json: cannot unmarshal"] ManifestInvalid;
+    ["unexpected EOF"] UnexpectedEof;
+    ["short read: expected"] UnexpectedEof;
 };
 
 /// What ended an exchange that had begun; the least that can be said.
 const ENDS: &[Rule] = rules! {
-    Other {
-        ["connection reset by peer"] TcpReset or TlsReset;
-        ["forcibly closed by the remote host"] TcpReset or TlsReset;
-        ["broken pipe"] TcpReset;
-        ["context deadline exceeded"] Deadline;
-        ["context canceled"] PullNoProgress;
-    }
+    ["connection reset by peer"] TcpReset or TlsReset;
+    ["forcibly closed by the remote host"] TcpReset or TlsReset;
+    ["broken pipe"] TcpReset;
+    ["context deadline exceeded"] Deadline;
+    ["context canceled"] PullNoProgress;
 };
 
 /// The runtime itself does not answer, and no registry has said anything.
@@ -294,11 +267,7 @@ pub(super) fn find(
 }
 
 fn other(cause: Cause, or: &'static [Cause]) -> Match {
-    Match {
-        cause,
-        or,
-        group: Group::Other,
-    }
+    Match { cause, or }
 }
 
 /// Go has the status of a CONNECT that failed as the whole error: `Get "https://…": Forbidden`.

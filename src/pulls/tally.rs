@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 
-use super::event::{Event, Said, Took, read};
+use super::event::{Said, Took, read};
 use super::failure::{self, Told};
 use super::judge::{self, Slow};
 use crate::diagnose::catalogue::Cause;
@@ -16,6 +17,7 @@ use crate::model::histogram::{BYTES_PER_SECOND, Histogram};
 use crate::model::reference::Reference;
 use crate::model::text::clean;
 use crate::redact::shown;
+use crate::workload::pod::Event;
 
 /// Edges of the buckets of pulls' times: from an image that is nearly there to one that takes an hour. Few,
 /// since each node has them.
@@ -106,61 +108,79 @@ pub struct Pair {
 }
 
 /// Whose image is pulled.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct ContainerKey {
     pub namespace: String,
     pub pod: String,
     /// Empty for an image volume: the kubelet tells of those as of the pod.
     pub container: String,
     /// Of an image volume, its image: a pod may have several. Empty for containers.
+    #[serde(skip)]
     pub volume: String,
 }
 
 /// A container, or an image volume, whose image can't be pulled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Failing {
     pub image: String,
     /// Empty where the image's name is none.
+    #[serde(serialize_with = "as_text")]
     pub registry: Arc<str>,
+    #[serde(serialize_with = "as_text")]
     pub node: Arc<str>,
     /// Empty where only the state was told.
     pub text: String,
+    #[serde(skip)]
     pub told: Told,
     pub first: Timestamp,
     pub last: Timestamp,
     /// Failures that were told of.
+    #[serde(rename = "failures")]
     pub count: u64,
 }
 
 /// A pod that names Secrets which can't be read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct SecretsMissing {
+    #[serde(rename = "secrets")]
     pub names: Vec<String>,
+    #[serde(serialize_with = "as_text")]
     pub node: Arc<str>,
     pub last: Timestamp,
 }
 
 /// A pull that has succeeded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Pull {
     pub at: Timestamp,
     pub namespace: String,
     pub pod: String,
+    /// Empty for the image of a volume.
     pub container: String,
     pub image: String,
+    #[serde(serialize_with = "as_text")]
     pub registry: Arc<str>,
+    #[serde(serialize_with = "as_text")]
     pub node: Arc<str>,
+    #[serde(skip)]
     pub took: Took,
 }
 
 /// A text that has no name yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Unknown {
     pub text: String,
+    #[serde(serialize_with = "as_text")]
     pub registry: Arc<str>,
+    #[serde(serialize_with = "as_text")]
     pub node: Arc<str>,
     pub last: Timestamp,
+    #[serde(rename = "failures")]
     pub count: u64,
+}
+
+fn as_text<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(text)
 }
 
 impl Tally {

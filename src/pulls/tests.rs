@@ -5,13 +5,14 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde::Deserialize;
 
-use super::event::{Event, Said, Took, duration, read};
+use super::event::{Said, Took, duration, read};
 use super::failure::{self, Told};
 use super::judge::judge;
 use super::tally::{Limits, Tally, rate};
 use crate::diagnose::catalogue::Cause;
 use crate::model::units::Bytes;
 use crate::redact::{MOST_SHOWN, shown};
+use crate::workload::pod::Event;
 
 /// A line of tests/data/pulls.yaml.
 #[derive(Debug, Deserialize)]
@@ -305,6 +306,7 @@ fn event(uid: u128, reason: &str, message: &str, count: u64, first: i64, last: i
         node: "n1".to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
+        is_warning: false,
         count,
         first: Some(at(first)),
         last: Some(at(last)),

@@ -50,10 +50,6 @@ pub struct Scrubber {
 }
 
 impl Scrubber {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Hides a password or token from now on, as it is and as it travels.
     pub fn hide(&mut self, secret: &Secret) {
         let text = secret.expose();
@@ -185,7 +181,7 @@ mod tests {
     #[test]
     fn every_form_a_password_travels_in_is_hidden() {
         let password = "p@ss wörd/+\"";
-        let mut scrub = Scrubber::new();
+        let mut scrub = Scrubber::default();
         scrub.hide_login("me", &Secret::new(password));
         for echoed in [
             password.to_owned(),
@@ -204,7 +200,7 @@ mod tests {
 
     #[test]
     fn short_secrets_do_not_riddle_the_text() {
-        let mut scrub = Scrubber::new();
+        let mut scrub = Scrubber::default();
         scrub.hide(&Secret::new("an"));
         assert_eq!(
             scrub.clean("manifest of an image: an"),
@@ -217,10 +213,10 @@ mod tests {
     #[test]
     fn control_characters_are_replaced_and_long_text_is_cut() {
         assert_eq!(
-            Scrubber::new().clean("a\u{1b}[31mb\u{9b}c\r\nd\u{202e}e\u{200b}f"),
+            Scrubber::default().clean("a\u{1b}[31mb\u{9b}c\r\nd\u{202e}e\u{200b}f"),
             "a\u{fffd}[31mb\u{fffd}c  d\u{fffd}e\u{fffd}f"
         );
-        let long = Scrubber::new().clean(&"ü".repeat(301));
+        let long = Scrubber::default().clean(&"ü".repeat(301));
         assert_eq!((long.chars().count(), long.ends_with('…')), (300, true));
         assert_eq!(printable(&"ü".repeat(300)), "ü".repeat(300));
     }
@@ -231,7 +227,7 @@ mod tests {
             before in ".{0,20}", password in "[!-~]{6,30}", after in ".{0,20}",
         ) {
             prop_assume!(!password.contains("**"));
-            let mut scrub = Scrubber::new();
+            let mut scrub = Scrubber::default();
             scrub.hide_login("user", &Secret::new(password.clone()));
             let shown = scrub.clean(&format!("{before}{password}{after}"));
             prop_assert!(!shown.contains(&password));

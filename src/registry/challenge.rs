@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn of(lines: &[&str]) -> Wanted {
-        wanted(&headers(lines), &Scrubber::new())
+        wanted(&headers(lines), &Scrubber::default())
     }
 
     fn bearer(lines: &[&str]) -> (String, Option<String>, Option<String>) {
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn evidence_has_neither_path_nor_user_nor_secret() {
-        let mut scrub = Scrubber::new();
+        let mut scrub = Scrubber::default();
         scrub.hide(&Secret::new("hunter2"));
         let line =
             r#"Bearer realm="https://u:hunter2@a.example.com/t?sig=hunter2",service="hunter2""#;
@@ -466,7 +466,7 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                 let mut headers = HeaderMap::new();
                 headers.append(WWW_AUTHENTICATE, value);
-                let _ = wanted(&headers, &Scrubber::new()).evidence();
+                let _ = wanted(&headers, &Scrubber::default()).evidence();
             }
         }
 

@@ -11,7 +11,14 @@ use crate::model::text::titled;
 use crate::redact::Scrubber;
 
 /// A status that is not success, with the first error that its body tells of.
-pub fn fault(status: StatusCode, headers: &HeaderMap, body: &[u8], scrub: &Scrubber) -> HttpFault {
+/// `authorized`: a credential or a token had gone along with the request.
+pub fn fault(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    authorized: bool,
+    scrub: &Scrubber,
+) -> HttpFault {
     let told = read_body(body);
     let clean = |text: String| Some(scrub.clean(text.trim())).filter(|t| !t.is_empty());
     HttpFault::Status {
@@ -20,7 +27,7 @@ pub fn fault(status: StatusCode, headers: &HeaderMap, body: &[u8], scrub: &Scrub
         message: told.message.and_then(clean),
         retry_after: field(headers, RETRY_AFTER.as_str()).and_then(|t| clean(t.to_owned())),
         challenged: headers.contains_key(WWW_AUTHENTICATE),
-        authorized: false,
+        authorized,
     }
 }
 
@@ -188,7 +195,8 @@ mod tests {
             StatusCode::FORBIDDEN,
             &HeaderMap::new(),
             body.as_bytes(),
-            &Scrubber::new(),
+            false,
+            &Scrubber::default(),
         ) {
             HttpFault::Status {
                 code,
@@ -270,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_fault_keeps_what_decides_the_next_step_and_no_secret() {
-        let mut scrub = Scrubber::new();
+        let mut scrub = Scrubber::default();
         scrub.hide_login("me", &Secret::new("hunter2"));
         let headers = headers(&[("retry-after", "120"), ("www-authenticate", "Bearer x=y")]);
         assert_eq!(
@@ -278,6 +286,7 @@ mod tests {
                 StatusCode::UNAUTHORIZED,
                 &headers,
                 br#"{"errors":[{"code":"UNAUTHORIZED","message":"me:hunter2 \u001b[2J"}]}"#,
+                false,
                 &scrub
             ),
             HttpFault::Status {
@@ -293,7 +302,7 @@ mod tests {
 
     #[test]
     fn rate_limits_are_read_and_absent_ones_are_not_zero() {
-        let scrub = Scrubber::new();
+        let scrub = Scrubber::default();
         assert_eq!(
             rate_limit(
                 &headers(&[
@@ -339,7 +348,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_body_is_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = fault(StatusCode::OK, &HeaderMap::new(), &body, &Scrubber::new());
+            let _ = fault(StatusCode::OK, &HeaderMap::new(), &body, false, &Scrubber::default());
         }
     }
 }

@@ -39,13 +39,6 @@ impl Form {
     }
 }
 
-/// What containerd does after a POST that was not answered with a token.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AfterPost {
-    FallBackToGet,
-    Fail,
-}
-
 /// The scopes that a pull asks for: that of the repository, and what the challenge named.
 pub fn scopes(repository: &str, challenged: Option<&str>) -> Vec<String> {
     let mut scopes = vec![format!("repository:{repository}:pull")];
@@ -116,17 +109,19 @@ pub fn bearer_authorization(token: &Secret) -> Secret {
     Secret::new(format!("Bearer {}", token.expose()))
 }
 
-/// Services without a POST answer 404 (GCR), 401 (Artifactory), 400 (ACR) or 405.
-pub fn after_post(status: StatusCode, has_username: bool) -> AfterPost {
+/// What was not answered with a token after a POST is asked for by GET: services without a POST answer 404 (GCR),
+/// 401 (Artifactory), 400 (ACR) or 405.
+pub fn falls_back_to_get(status: StatusCode, has_username: bool) -> bool {
     match status.as_u16() {
-        400 | 401 | 404 => AfterPost::FallBackToGet,
-        405 if has_username => AfterPost::FallBackToGet,
-        _ => AfterPost::Fail,
+        400 | 401 | 404 => true,
+        405 => has_username,
+        _ => false,
     }
 }
 
 /// Reads the answer of a token service for what containerd takes from it. A POST must bring
-/// `access_token`; a GET brings `access_token` or `token`.
+/// `access_token`; a GET brings `access_token` or `token`. Behind what it allows: how many seconds the service says
+/// that it lasts.
 ///
 /// What the token allows is read from its payload without checking the signature: it is a hint
 /// for the diagnosis, and no decision of ours rests on it.
@@ -138,7 +133,7 @@ pub fn read(
     form: Form,
     repository: &str,
     scrub: &Scrubber,
-) -> Result<(Secret, Grant), TokenFault> {
+) -> Result<(Secret, Grant, Option<u64>), TokenFault> {
     // containerd reads the first JSON value and ignores what follows.
     let first = serde_json::Deserializer::from_slice(body)
         .into_iter::<Value>()
@@ -185,23 +180,12 @@ pub fn read(
             .as_ref()
             .map_or(Access::Unreadable, |c| access(c, repository)),
     };
-    Ok((Secret::new(token), grant))
-}
-
-/// How many seconds the service says that its token lasts; `None` where it says nothing of use.
-pub fn expires_in(body: &[u8]) -> Option<u64> {
-    let first = serde_json::Deserializer::from_slice(body)
-        .into_iter::<Map<String, Value>>()
-        .next()?
-        .ok()?;
-    field(&first, "expires_in")?.as_u64().filter(|s| *s > 0)
+    Ok((Secret::new(token), grant, expires_in.filter(|s| *s > 0)))
 }
 
 fn malformed(reason: &str) -> TokenFault {
     TokenFault::Http {
-        fault: HttpFault::Malformed {
-            reason: reason.to_owned(),
-        },
+        fault: HttpFault::malformed(reason),
     }
 }
 
@@ -274,7 +258,7 @@ mod tests {
             WWW_AUTHENTICATE,
             HeaderValue::from_bytes(line.as_bytes()).unwrap(),
         );
-        match wanted(&headers, &Scrubber::new()) {
+        match wanted(&headers, &Scrubber::default()) {
             Wanted::Bearer(bearer) => *bearer,
             other => panic!("{other:?}"),
         }
@@ -296,12 +280,12 @@ mod tests {
         format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload.to_string()))
     }
 
-    fn get(body: &Value) -> Result<(Secret, Grant), TokenFault> {
+    fn get(body: &Value) -> Result<(Secret, Grant, Option<u64>), TokenFault> {
         read(
             body.to_string().as_bytes(),
             Form::Get,
             "a/b",
-            &Scrubber::new(),
+            &Scrubber::default(),
         )
     }
 
@@ -354,24 +338,16 @@ mod tests {
             (500, false, false),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(
-                after_post(status, true) == AfterPost::FallBackToGet,
-                with,
-                "{status}"
-            );
-            assert_eq!(
-                after_post(status, false) == AfterPost::FallBackToGet,
-                without,
-                "{status}"
-            );
+            assert_eq!(falls_back_to_get(status, true), with, "{status}");
+            assert_eq!(falls_back_to_get(status, false), without, "{status}");
         }
     }
 
     #[test]
     fn each_form_reads_its_own_field() {
-        let scrub = Scrubber::new();
+        let scrub = Scrubber::default();
         let only_token = br#"{"token":"abc","expires_in":300} trailing"#;
-        let (token, grant) = read(only_token, Form::Get, "a/b", &scrub).unwrap();
+        let (token, grant, _) = read(only_token, Form::Get, "a/b", &scrub).unwrap();
         assert_eq!(
             (token.expose(), grant.expires_in_seconds),
             ("abc", Some(300))
@@ -385,7 +361,7 @@ mod tests {
             }
         );
         let both = br#"{"token":"abc","Access_Token":"def"}"#;
-        let (token, grant) = read(both, Form::Post, "a/b", &scrub).unwrap();
+        let (token, grant, _) = read(both, Form::Post, "a/b", &scrub).unwrap();
         assert_eq!((token.expose(), grant.expires_in_seconds), ("def", None));
         assert_eq!(
             read(both, Form::Get, "a/b", &scrub).unwrap().0.expose(),
@@ -406,7 +382,7 @@ mod tests {
             r#"{"token":"a","issued_at":"yesterday"}"#,
             r#"{"token":"a\nX: y"}"#,
         ] {
-            let fault = read(body.as_bytes(), Form::Get, "a/b", &Scrubber::new()).unwrap_err();
+            let fault = read(body.as_bytes(), Form::Get, "a/b", &Scrubber::default()).unwrap_err();
             assert!(
                 matches!(
                     fault,
@@ -468,12 +444,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_answer_is_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(&body, Form::Post, "a/b", &Scrubber::new());
+            let _ = read(&body, Form::Post, "a/b", &Scrubber::default());
         }
 
         #[test]
         fn any_token_is_read(token in "[ -~]{1,80}") {
-            let (read, _) = get(&serde_json::json!({"token": token})).unwrap();
+            let (read, ..) = get(&serde_json::json!({"token": token})).unwrap();
             prop_assert_eq!(read.expose(), token);
         }
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnose::{self, Pull, Verdict};
 use crate::model::evidence::Evidence;
+use crate::model::text::joined;
 
 /// The version of the JSON form. It grows when a field is renamed, removed or changes its meaning;
 /// not when one is added.
@@ -106,16 +107,10 @@ pub fn said<T>(of: Option<T>, say: impl FnOnce(T) -> String) -> String {
     of.map_or_else(String::new, say)
 }
 
-/// `a, b, c`.
-pub fn listed(all: impl IntoIterator<Item: ToString>) -> String {
-    let all: Vec<String> = all.into_iter().map(|one| one.to_string()).collect();
-    all.join(", ")
-}
-
 /// The first of many, and how many there are besides: `a, b and 3 more`.
 pub fn few(all: impl ExactSizeIterator<Item: ToString>, most: usize) -> String {
     match all.len().saturating_sub(most) {
-        0 => listed(all),
-        more => format!("{} and {more} more", listed(all.take(most))),
+        0 => joined(all),
+        more => format!("{} and {more} more", joined(all.take(most))),
     }
 }

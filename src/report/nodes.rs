@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Ink, Page, Style, count, render as render_report, render_why};
+use super::text::{Ink, Page, Style, bracketed, count, render as render_report};
 use super::{Report, SCHEMA_VERSION, Tool, few, grouped};
 use crate::diagnose::level::Severity;
+use crate::diagnose::path::is_private;
 use crate::diagnose::path::leg_path::Reachability;
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::{Finding, Pull};
@@ -171,19 +172,19 @@ pub struct Outlier {
 }
 
 impl NodeAnswer {
-    pub fn report(report: Report) -> Self {
+    pub fn of(image: &str, answer: Result<Report, NodeFailure>) -> Self {
+        let (report, failure) = match answer {
+            Ok(report) => (Some(report), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        let image = report.as_ref().map_or_else(
+            || image.to_owned(),
+            |report| report.evidence.reference.to_string(),
+        );
         Self {
-            image: report.evidence.reference.to_string(),
-            report: Some(report),
-            failure: None,
-        }
-    }
-
-    pub fn failure(image: &str, failure: NodeFailure) -> Self {
-        Self {
-            image: image.to_owned(),
-            report: None,
-            failure: Some(failure),
+            image,
+            report,
+            failure,
         }
     }
 }
@@ -205,11 +206,7 @@ impl NodeAnswers {
         if self.is_cordoned == Some(true) {
             marks.push("cordoned");
         }
-        if marks.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", marks.join(", "))
-        }
+        bracketed(&marks)
     }
 }
 
@@ -435,6 +432,7 @@ impl Comparison {
             let groups = agreeing(&of);
             let mut usual = groups.iter();
             let usual = usual.find(|(_, nodes)| is_majority(nodes.len(), of.len()));
+            let is_public = |all: &BTreeSet<IpAddr>| !all.iter().any(|one| is_private(*one));
             let is_usual_public = usual.is_some_and(|(all, _)| is_public(all));
             let groups = groups.into_iter().map(|(all, nodes)| (shown(&all), nodes));
             let groups: Vec<(String, Vec<&str>)> = groups.collect();
@@ -506,16 +504,6 @@ fn agreeing<'a>(
     groups
 }
 
-fn is_public(addresses: &BTreeSet<IpAddr>) -> bool {
-    addresses.iter().all(|address| match address {
-        IpAddr::V4(a) => {
-            let is_shared = a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64;
-            !(a.is_private() || a.is_loopback() || a.is_link_local() || is_shared)
-        }
-        IpAddr::V6(a) => !(a.is_unique_local() || a.is_loopback() || a.is_unicast_link_local()),
-    })
-}
-
 /// Addresses that a person reads.
 const MAX_ADDRESSES: usize = 3;
 
@@ -543,12 +531,7 @@ pub fn render_one(document: &NodesDocument, style: Style, why: bool) -> String {
             };
             if let Some(report) = &answer.report {
                 page.line(&format!("asked of node {}{}{by}", node.node, node.marks()));
-                let text = if why {
-                    render_why(report, style)
-                } else {
-                    render_report(report, style)
-                };
-                page.out.push_str(&text);
+                page.out.push_str(&render_report(report, style, why));
             }
             if let Some(failure) = &answer.failure {
                 let unknown = style.paint(Ink::Warn, "UNKNOWN");
@@ -921,7 +904,7 @@ mod tests {
         NodeAnswers {
             created: Some(created.parse().unwrap()),
             is_cordoned: Some(node == "n2"),
-            answers: vec![NodeAnswer::report(report)],
+            answers: vec![NodeAnswer::of("", Ok(report))],
             ..NodeAnswers::of(node.to_owned())
         }
     }
@@ -953,7 +936,7 @@ mod tests {
             reason: "no answer in 90 s".to_owned(),
         };
         nodes.push(NodeAnswers {
-            answers: vec![NodeAnswer::failure(&image, silent)],
+            answers: vec![NodeAnswer::of(&image, Err(silent))],
             ..NodeAnswers::of("n5".to_owned())
         });
         let document = NodesDocument::new(at, &[image], nodes, Some(vec!["virtual-1".to_owned()]));

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::secret::{SecretDocument, SecretReport};
-use super::{Report, few, listed, said};
+use super::{Report, few, said};
 use crate::diagnose::level::Severity;
 use crate::diagnose::path::leg_path::{Knob, LegPath, Reachability};
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::throughput::rate::Rate;
 use crate::diagnose::{Finding, Pull};
-use crate::model::connect::{Connected, Dial, Session, Tls};
+use crate::model::connect::{Connected, Connection, Dial, Session, Tls};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Challenge, Evidence, Leg, Walk};
 use crate::model::fault::{instant, show_server};
@@ -22,7 +22,7 @@ use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, ProxySettings, Way};
 use crate::model::resolve::{Resolution, ResolutionSource};
 use crate::model::step::{Skip, Step};
-use crate::model::text::wrapped;
+use crate::model::text::{joined, wrapped};
 use crate::model::transfer::{StageKind, StreamEnd, Transfer, TransferEnd};
 use crate::model::units::{Bytes, Mbit, Took};
 use crate::model::vantage::NetworkView;
@@ -72,17 +72,8 @@ impl Style {
     }
 }
 
-/// The whole report of one image.
-pub fn render(report: &Report, style: Style) -> String {
-    page(report, style, false)
-}
-
-/// The same, with all that each path's class rests on.
-pub fn render_why(report: &Report, style: Style) -> String {
-    page(report, style, true)
-}
-
-fn page(report: &Report, style: Style, why: bool) -> String {
+/// The whole report of one image; `why`: with all that each path's class rests on.
+pub fn render(report: &Report, style: Style, why: bool) -> String {
     let mut page = Page::new(style);
     page.head(report);
     page.paths(report, why);
@@ -315,18 +306,13 @@ impl Page {
     pub(super) fn finding(&mut self, finding: &Finding) {
         let severity = finding.severity.as_str();
         let confidence = finding.confidence.as_str();
-        let mut place = String::new();
-        if let Some(leg) = finding.leg {
-            let _ = write!(place, " · {leg}");
-        }
-        if let Some(phase) = finding.phase {
-            let _ = write!(place, " · {phase}");
-        }
+        let leg = said(finding.leg, |leg| format!(" · {leg}"));
+        let phase = said(finding.phase, |phase| format!(" · {phase}"));
         self.line("");
         let cause = finding.cause.code();
         let code = self.style.paint(Ink::of(finding.severity), cause);
         self.line(&format!(
-            "{code}  {severity}{place} · confidence {confidence}"
+            "{code}  {severity}{leg}{phase} · confidence {confidence}"
         ));
         self.prose("  ", finding.cause.entry().title);
         for fact in &finding.evidence {
@@ -419,10 +405,7 @@ impl Page {
         if walk.manifest.done().is_some() {
             serves.push("the manifest");
         }
-        let is_elsewhere = Step::Skipped {
-            reason: Skip::OtherHost,
-        };
-        if walk.serves_layers() && walk.blob != is_elsewhere {
+        if walk.serves_layers() && walk.blob != Step::skipped(Skip::OtherHost) {
             serves.push("the layers");
         }
         let failure = walk.failure();
@@ -669,7 +652,7 @@ impl Page {
                     Step::Skipped { .. } => e.method.clone(),
                 });
                 let life = said(grant.expires_in_seconds, |s| format!(", good for {s} s"));
-                format!("{}{life}, {}", listed(methods), who(attempt))
+                format!("{}{life}, {}", joined(methods), who(attempt))
             });
         }
     }
@@ -875,11 +858,12 @@ fn attributes(attributes: PathAttributes) -> String {
             words.push(word);
         }
     }
-    if words.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", words.join(", "))
-    }
+    bracketed(&words)
+}
+
+/// What is said beside a thing, if anything is.
+pub(super) fn bracketed(words: &[&str]) -> String {
+    said(words.first(), |_| format!(" ({})", words.join(", ")))
 }
 
 fn who(attempt: &Attempt) -> String {
@@ -912,37 +896,34 @@ fn resolved(found: &Resolution) -> String {
     for cname in &found.cnames {
         let _ = write!(text, ", alias {cname}");
     }
-    match found.source {
-        ResolutionSource::Server { server } => {
-            let _ = write!(text, ", from {}", show_server(server));
-        }
-        ResolutionSource::HostsFile => text.push_str(", from the hosts file"),
-        ResolutionSource::Literal => text.push_str(", an address needs no resolving"),
-        ResolutionSource::Override => text.push_str(", given by --resolve"),
+    text + &match found.source {
+        ResolutionSource::Server { server } => format!(", from {}", show_server(server)),
+        ResolutionSource::HostsFile => ", from the hosts file".to_owned(),
+        ResolutionSource::Literal => ", an address needs no resolving".to_owned(),
+        ResolutionSource::Override => ", given by --resolve".to_owned(),
     }
-    text
 }
 
 fn connected(used: &Connected, attempts: &[Dial]) -> String {
     let mut text = used.to.to_string();
     let dial = attempts.iter().find(|dial| dial.to == used.to);
-    if let Some(connection) = dial.and_then(|dial| dial.outcome.done()) {
-        if let Some(rtt) = connection.rtt {
-            let _ = write!(text, ", RTT {}", Took(rtt));
-        }
-        if let Some(mss) = connection.send_mss {
-            let _ = write!(text, ", MSS {mss}");
-        }
-    }
-    if let Some(fallback) = used.fallback {
-        let _ = write!(text, ", after {} of fallback", Took(fallback));
-    }
+    text += &said(dial.and_then(|dial| dial.outcome.done()), measured);
+    text += &said(used.fallback, |fallback| {
+        format!(", after {} of fallback", Took(fallback))
+    });
     let all = attempts.len();
     if all > 1 {
         let good = attempts.iter().filter(|d| d.outcome.done().is_some());
         let _ = write!(text, " ({} of {all} addresses answer)", good.count());
     }
     text
+}
+
+/// `, RTT 12 ms, MSS 1448`.
+pub(super) fn measured(connection: &Connection) -> String {
+    let rtt = said(connection.rtt, |rtt| format!(", RTT {}", Took(rtt)));
+    let mss = said(connection.send_mss, |mss| format!(", MSS {mss}"));
+    format!("{rtt}{mss}")
 }
 
 fn hops(trace: &Trace) -> String {

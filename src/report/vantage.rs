@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Ink, Page, Style, by_scheme};
-use super::{SCHEMA_VERSION, Tool, listed, said};
+use super::text::{Ink, Page, Style, by_scheme, measured};
+use super::{SCHEMA_VERSION, Tool, said};
 use crate::model::fault::{instant, show_server};
 use crate::model::network::{EgressTrial, Link, Metadata, Route};
 use crate::model::proxy::ProxySettings;
 use crate::model::step::Step;
+use crate::model::text::joined;
 use crate::model::units::Took;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 
@@ -53,7 +54,7 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
     for line in &routes(&vantage.routes) {
         page.entry("route", line);
     }
-    let servers = listed(vantage.nameservers.iter().map(|s| show_server(*s)));
+    let servers = joined(vantage.nameservers.iter().map(|s| show_server(*s)));
     let resolver = format!("{servers}, by {}", vantage.resolver_source);
     page.entry("resolver", &resolver);
     page.entry("proxy", &proxies(&document.proxies));
@@ -109,22 +110,13 @@ impl Page {
     /// Destinations that were tried for comparison.
     fn others(&mut self, vantage: &Vantage) {
         if let Some(baseline) = &vantage.baseline {
-            let mut text = format!("{} {}", baseline.what.describe(), baseline.to);
-            match &baseline.outcome {
-                Step::Done { value, .. } => {
-                    if let Some(rtt) = value.rtt {
-                        let _ = write!(text, ", RTT {}", Took(rtt));
-                    }
-                    if let Some(mss) = value.send_mss {
-                        let _ = write!(text, ", MSS {mss}");
-                    }
-                }
-                Step::Failed { fault, .. } => {
-                    let _ = write!(text, ": {fault}");
-                }
-                Step::Skipped { .. } => {}
-            }
-            self.entry("baseline", &text);
+            let seen = match &baseline.outcome {
+                Step::Done { value, .. } => measured(value),
+                Step::Failed { fault, .. } => format!(": {fault}"),
+                Step::Skipped { .. } => String::new(),
+            };
+            let (what, to) = (baseline.what.describe(), baseline.to);
+            self.entry("baseline", &format!("{what} {to}{seen}"));
         }
         for control in &vantage.controls {
             if let Some(reason) = &control.unresolved {
@@ -183,18 +175,11 @@ fn node(node: &NodeFacts) -> String {
 }
 
 fn device(link: &Link) -> String {
-    let mut text = link.name.clone();
-    if let Some(kind) = &link.kind {
-        let _ = write!(text, " ({kind})");
-    }
-    let _ = write!(text, ": {}", listed(&link.addresses));
-    if let Some(mtu) = link.mtu {
-        let _ = write!(text, ", MTU {mtu}");
-    }
-    if !link.is_up {
-        text.push_str(", down");
-    }
-    text
+    let kind = said(link.kind.as_ref(), |kind| format!(" ({kind})"));
+    let addresses = joined(&link.addresses);
+    let mtu = said(link.mtu, |mtu| format!(", MTU {mtu}"));
+    let down = if link.is_up { "" } else { ", down" };
+    format!("{}{kind}: {addresses}{mtu}{down}", link.name)
 }
 
 /// Those by a gateway; how many there are besides.
@@ -205,18 +190,13 @@ fn routes(routes: &[Route]) -> Vec<String> {
         .iter()
         .take(MAX_SHOWN)
         .map(|route| {
-            let mut text = if route.destination.prefix_len() == 0 {
-                "default".to_owned()
-            } else {
-                route.destination.to_string()
+            let to = match route.destination.prefix_len() {
+                0 => "default".to_owned(),
+                _ => route.destination.to_string(),
             };
-            if let Some(gateway) = route.gateway {
-                let _ = write!(text, " via {gateway}");
-            }
-            if let Some(device) = &route.device {
-                let _ = write!(text, " dev {device}");
-            }
-            text
+            let gateway = said(route.gateway, |gateway| format!(" via {gateway}"));
+            let device = said(route.device.as_ref(), |device| format!(" dev {device}"));
+            format!("{to}{gateway}{device}")
         })
         .collect();
     let more = others.len() + by_gateway.len().saturating_sub(MAX_SHOWN);
@@ -242,26 +222,21 @@ fn metadata(metadata: &Metadata) -> String {
         Metadata::NoAnswer { fault, .. } => format!("no answer: {fault}"),
         Metadata::Answered { facts, took } => {
             let mut text = facts.provider.describe().to_owned();
-            if let Some(id) = &facts.vpc_id {
-                let _ = write!(text, ", VPC {id}");
-            }
+            text += &said(facts.vpc_id.as_ref(), |id| format!(", VPC {id}"));
             for (what, nets) in [("VPC", &facts.vpc_cidrs), ("subnet", &facts.subnet_cidrs)] {
                 if !nets.is_empty() {
-                    let _ = write!(text, ", {what} {}", listed(nets));
+                    let _ = write!(text, ", {what} {}", joined(nets));
                 }
             }
-            match facts.public.as_deref() {
-                None => text.push_str(", no word on a public address"),
-                Some([]) => text.push_str(", no public address"),
-                Some(public) => {
-                    let _ = write!(text, ", public {}", listed(public));
-                }
-            }
-            if let Some(max) = facts.max_bandwidth_mbit {
-                let _ = write!(text, ", at most {max} Mbit/s");
-            }
-            let _ = write!(text, ", in {}", Took(*took));
-            text
+            let public = match facts.public.as_deref() {
+                None => ", no word on a public address".to_owned(),
+                Some([]) => ", no public address".to_owned(),
+                Some(public) => format!(", public {}", joined(public)),
+            };
+            let most = said(facts.max_bandwidth_mbit, |max| {
+                format!(", at most {max} Mbit/s")
+            });
+            format!("{text}{public}{most}, in {}", Took(*took))
         }
     }
 }
@@ -269,20 +244,15 @@ fn metadata(metadata: &Metadata) -> String {
 fn claims(vantage: &Vantage) -> Vec<String> {
     let mut claims = Vec::new();
     if let Some(eip) = &vantage.pod_eip {
-        let mut text = match (eip.allocated, eip.wanted) {
+        let text = match (eip.allocated, eip.wanted) {
             (Some(address), _) => format!("the pod's EIP is {address}"),
             (None, Some(true)) => "the pod asks for an EIP and has none yet".to_owned(),
             (None, Some(false)) => "the pod asks for no EIP".to_owned(),
             (None, None) => "no EIP of the pod is told".to_owned(),
         };
-        if let Some(bandwidth) = eip.bandwidth_mbit {
-            let _ = write!(text, " of {bandwidth} Mbit/s");
-        }
-        let _ = write!(text, ", by {}", eip.source);
-        if let Some(problem) = &eip.problem {
-            let _ = write!(text, " ({problem})");
-        }
-        claims.push(text);
+        let bandwidth = said(eip.bandwidth_mbit, |mbit| format!(" of {mbit} Mbit/s"));
+        let problem = said(eip.problem.as_ref(), |problem| format!(" ({problem})"));
+        claims.push(format!("{text}{bandwidth}, by {}{problem}", eip.source));
     }
     for address in &vantage.node_external_ips {
         let node = vantage.node.as_ref();

@@ -81,7 +81,7 @@ pub fn render_wait(document: &WaitDocument, style: Style) -> String {
         ),
         Some(report) => {
             page.line("");
-            page.out.push_str(&render(report, style));
+            page.out.push_str(&render(report, style, false));
         }
     }
     page.out

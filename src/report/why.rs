@@ -9,6 +9,7 @@ use super::text::{Ink, Page, Style};
 use super::{Report, SCHEMA_VERSION, Tool, said, worst};
 use crate::diagnose::Pull;
 use crate::diagnose::catalogue::Cause;
+use crate::model::text::joined;
 use crate::model::workload::{ContainerKind, Found};
 
 /// What `why -o json` prints.
@@ -261,12 +262,10 @@ impl Page {
         let Some(meaning) = image.kubelet.iter().find_map(|word| word.means.as_ref()) else {
             return;
         };
-        let or: Vec<&str> = meaning.or.iter().map(|cause| cause.code()).collect();
-        let or = if or.is_empty() {
-            String::new()
-        } else {
-            format!(" (or {})", or.join(", "))
-        };
+        let or = said(meaning.or.first(), |_| {
+            let or = meaning.or.iter().map(|cause| cause.code());
+            format!(" (or {})", joined(or))
+        });
         let entry = meaning.cause.entry();
         let code = self.style.paint(Ink::of(entry.severity), entry.code);
         self.item(&format!(

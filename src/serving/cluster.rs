@@ -2,8 +2,9 @@
 
 use crate::config::{Kubernetes, SecretAccess};
 use crate::kubernetes::follow::State;
-use crate::kubernetes::secrets::{Access, SecretKey};
+use crate::kubernetes::secrets::Access;
 use crate::model::fault::instant;
+use crate::model::workload::SecretRefs;
 
 /// Which Secrets may be read.
 pub fn secret_access(config: &Kubernetes) -> Access {
@@ -14,22 +15,15 @@ pub fn secret_access(config: &Kubernetes) -> Access {
             config
                 .named_secrets
                 .iter()
-                .flat_map(|one| keys(&one.namespace, &one.names))
+                .flat_map(SecretRefs::keys)
                 .collect(),
         ),
     }
 }
 
-/// Secrets of a namespace.
-pub fn keys(namespace: &str, names: &[String]) -> impl Iterator<Item = SecretKey> {
-    names.iter().map(move |name| SecretKey {
-        namespace: namespace.to_owned(),
-        name: name.clone(),
-    })
-}
-
-/// Since when the API server is silent on something, where it is; `advice`: what helps where it forbids it.
-pub fn lost(state: &State, of: &str, advice: &str) -> Option<String> {
+/// What is lost, since when and why, where it is; `so`: what that means, `advice`: what helps where the API
+/// server forbids it.
+pub fn lost(state: &State, what: &str, so: &str, advice: &str) -> Option<String> {
     let State::Lost {
         since,
         reason,
@@ -40,7 +34,5 @@ pub fn lost(state: &State, of: &str, advice: &str) -> Option<String> {
     };
     let since = instant(*since);
     let advice = if *is_forbidden { advice } else { "" };
-    Some(format!(
-        "The API server does not tell{of} since {since}: {reason}.{advice}"
-    ))
+    Some(format!("{what} since {since}{so}: {reason}.{advice}"))
 }

@@ -10,29 +10,12 @@ use prometheus::process_collector::ProcessCollector;
 
 use crate::model::histogram::Histogram;
 
-/// What a family is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    Gauge,
-    Counter,
-    Histogram,
-}
-
-impl Kind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
 /// A family of series.
 #[derive(Debug)]
 pub struct Family {
     pub name: &'static str,
-    pub kind: Kind,
+    /// What it is: `gauge`, `counter` or `histogram`.
+    pub kind: &'static str,
     pub labels: &'static [&'static str],
     pub help: &'static str,
 }
@@ -42,7 +25,7 @@ macro_rules! families {
     ($($id:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
         $(static $id: $crate::serving::metrics::Family = $crate::serving::metrics::Family {
             name: $name,
-            kind: $crate::serving::metrics::Kind::$kind,
+            kind: stringify!($kind),
             labels: &[$($label),*],
             help: $help,
         };)*
@@ -53,17 +36,13 @@ macro_rules! families {
 }
 pub(crate) use families;
 
+#[cfg(test)]
 impl Family {
     /// Prometheus' own conventions: base units at the end of the name, `_total` for counters alone.
-    #[cfg(test)]
     pub(crate) fn check_name(&self) {
         let name = self.name;
         assert!(name.starts_with("pullpath_"), "{name}");
-        assert_eq!(
-            name.ends_with("_total"),
-            self.kind == Kind::Counter,
-            "{name}"
-        );
+        assert_eq!(name.ends_with("_total"), self.kind == "counter", "{name}");
         for unit in ["_ms", "_milliseconds", "_mbit", "_percent", "_kb"] {
             assert!(!name.ends_with(unit), "{name}");
         }
@@ -141,7 +120,7 @@ impl Page {
         if all.peek().is_none() {
             return;
         }
-        let (name, kind) = (family.name, family.kind.as_str());
+        let (name, kind) = (family.name, family.kind);
         let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value) in all {
@@ -234,7 +213,7 @@ pub fn table<'a>(text: &mut String, title: &str, families: impl Iterator<Item = 
             text,
             "| `{}` | {} | {} | {help} |",
             family.name,
-            family.kind.as_str(),
+            family.kind,
             labels.join(", ")
         );
     }
@@ -250,7 +229,7 @@ mod tests {
 
     const HELP: &str = "A \\ and\na line.";
 
-    fn family(kind: Kind) -> Family {
+    fn family(kind: &'static str) -> Family {
         Family {
             name: "pullpath_x",
             kind,
@@ -273,7 +252,7 @@ mod tests {
         ) {
             let labels = || values.iter().map(String::as_str);
             let mut page = Page::default();
-            page.add(&family(Kind::Gauge), [(labels(), number)]);
+            page.add(&family("gauge"), [(labels(), number)]);
             let theirs = GaugeVec::new(Opts::new("pullpath_x", HELP), &["a", "b"]).unwrap();
             theirs.with_label_values(&values).set(number);
             prop_assert_eq!(&page.0, &by_the_crate(&theirs));
@@ -288,7 +267,7 @@ mod tests {
                 observer.observe(value);
             }
             let mut page = Page::default();
-            page.add(&family(Kind::Histogram), [(labels(), &histogram)]);
+            page.add(&family("histogram"), [(labels(), &histogram)]);
             prop_assert_eq!(&page.0, &by_the_crate(&theirs));
         }
     }
@@ -297,7 +276,7 @@ mod tests {
     fn a_family_without_series_is_not_there() {
         let family = Family {
             labels: &[],
-            ..family(Kind::Counter)
+            ..family("counter")
         };
         let mut page = Page::default();
         page.bare(&family, None::<u64>);

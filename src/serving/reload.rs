@@ -43,8 +43,14 @@ impl Reload {
     pub fn again(&mut self, result: Result<(), String>, at: Timestamp) {
         self.at = at;
         self.error = result.err();
-        if self.error.is_none() {
+        if let Some(error) = &self.error {
+            tracing::error!(
+                error,
+                "the configuration was not taken; the one before stays in force"
+            );
+        } else {
             self.success_at = at;
+            tracing::info!("the configuration is in force");
         }
     }
 }

@@ -6,7 +6,7 @@ use super::build::GoBuild;
 use super::certificate::Certificate;
 use super::names::{Allowed, are_for};
 use super::pool::Pool;
-use super::refusal::{Fault, Hint, Place, Refusal};
+use super::refusal::{Fault, Place, Refusal};
 use super::signature::{Checked, Key};
 
 /// What is to be judged, by the rules of one build.
@@ -167,19 +167,6 @@ struct Search<'a, 'd> {
     doubts: &'d mut Vec<&'static str>,
 }
 
-/// What came of one candidate for the next certificate.
-enum Considered {
-    Taken,
-    /// Not worth a word.
-    Skipped,
-    /// Go goes on, and tells it where nothing better is found.
-    Hint(Refusal),
-    /// Go goes on, and this is its error unless a later one takes its place.
-    Invalid(Refusal),
-    /// No more signatures are checked.
-    Over,
-}
-
 impl<'a> Search<'a, '_> {
     /// Finds all chains that begin with `chain`.
     fn extend(&mut self, chain: &[Link<'a>]) -> Result<(), Refusal> {
@@ -187,27 +174,27 @@ impl<'a> Search<'a, '_> {
         let child = chain[chain.len() - 1];
         let (mut error, mut hint) = (None, None);
         for parent in self.parents(child.certificate) {
-            match self.consider(chain, parent) {
-                Considered::Taken => error = None,
-                Considered::Skipped => {}
-                Considered::Hint(refusal) => {
-                    hint.get_or_insert(refusal);
-                }
-                Considered::Invalid(refusal) => error = Some(refusal),
-                Considered::Over => {
-                    error = Some(Refusal::at(Fault::TooManyChecks, child.place));
-                    break;
-                }
+            self.checks += 1;
+            if self.checks > MAX_CHECKS {
+                error = Some(Refusal::at(Fault::TooManyChecks, child.place));
+                break;
             }
+            if is_in(parent.certificate, chain) {
+                continue;
+            }
+            if let Err(refusal) = self.signed(child, parent) {
+                // It is told where nothing better is found.
+                hint.get_or_insert(refusal);
+                continue;
+            }
+            // The last one is Go's error, unless a later one is taken.
+            error = self.put_above(chain, parent).err();
         }
         if self.found.len() > before {
             return Ok(());
         }
         Err(error.unwrap_or_else(|| {
-            let hint = hint.map(|refusal: Refusal| Hint {
-                fault: Box::new(refusal.fault),
-                place: refusal.place,
-            });
+            let hint = hint.map(Box::new);
             Refusal::at(Fault::UnknownAuthority { hint }, child.place)
         }))
     }
@@ -258,35 +245,19 @@ impl<'a> Search<'a, '_> {
         roots
     }
 
-    fn consider(&mut self, chain: &[Link<'a>], parent: Link<'a>) -> Considered {
-        self.checks += 1;
-        if self.checks > MAX_CHECKS {
-            return Considered::Over;
-        }
-        if is_in(parent.certificate, chain) {
-            return Considered::Skipped;
-        }
-        let child = chain[chain.len() - 1];
-        if let Err(fault) = self.signed(child, parent) {
-            return Considered::Hint(fault);
-        }
-        if let Err(refusal) = self.case.is_valid(parent, chain) {
-            return Considered::Invalid(refusal);
-        }
-        if let Err(refusal) = self.constrained(chain, parent) {
-            return Considered::Invalid(refusal);
-        }
+    /// Puts one that has signed above a chain, and goes on from there.
+    fn put_above(&mut self, chain: &[Link<'a>], parent: Link<'a>) -> Result<(), Refusal> {
+        self.case.is_valid(parent, chain)?;
+        self.constrained(chain, parent)?;
         let mut longer = chain.to_vec();
         longer.push(parent);
         match parent.place {
-            Place::Root(_) => self.found.push(longer),
-            Place::Sent(_) => {
-                if let Err(refusal) = self.extend(&longer) {
-                    return Considered::Invalid(refusal);
-                }
+            Place::Root(_) => {
+                self.found.push(longer);
+                Ok(())
             }
+            Place::Sent(_) => self.extend(&longer),
         }
-        Considered::Taken
     }
 
     /// `CheckSignatureFrom`.

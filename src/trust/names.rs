@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::build::{GoBuild, Quirk};
 use super::der::Malformed;
 use super::der::{Reader, SEQUENCE, constructed};
@@ -75,8 +77,7 @@ pub(super) struct Constraints {
 #[derive(Clone, Debug, Default)]
 struct Subtrees {
     dns: Vec<String>,
-    /// Network and mask.
-    networks: Vec<(Vec<u8>, Vec<u8>)>,
+    networks: Vec<IpNet>,
     /// Of mail and of URIs.
     has_others: bool,
 }
@@ -126,7 +127,7 @@ impl Constraints {
             );
         }
         for address in &names.addresses {
-            let is_in = |(network, mask): &(Vec<u8>, Vec<u8>)| is_within(*address, network, mask);
+            let is_in = |network: &IpNet| network.contains(address);
             let networks = &self.permitted.networks;
             if !networks.is_empty() && !networks.iter().any(is_in) {
                 return Allowed::No(format!("{address} is not permitted by any constraint"));
@@ -178,12 +179,11 @@ impl Subtrees {
                     all.dns.push(domain.to_owned());
                 }
                 0x87 => {
-                    let half = base.content.len() / 2;
-                    let (network, mask) = base.content.split_at(half);
-                    if ![8, 32].contains(&base.content.len()) || !is_mask(mask) {
-                        return Err("invalid IP constraint");
-                    }
-                    all.networks.push((network.to_vec(), mask.to_vec()));
+                    let (network, mask) = base.content.split_at(base.content.len() / 2);
+                    let network = address(network)
+                        .zip(address(mask))
+                        .and_then(|(network, mask)| IpNet::with_netmask(network, mask).ok());
+                    all.networks.push(network.ok_or("invalid IP constraint")?);
                 }
                 _ => *has_unknown = true,
             }
@@ -192,29 +192,16 @@ impl Subtrees {
     }
 }
 
-/// Ones, then zeros.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let sixteen = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    four.or(sixteen).ok()
+}
+
 fn ascii(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text)
         .ok()
         .filter(|text| text.is_ascii())
-}
-
-fn is_mask(mask: &[u8]) -> bool {
-    let ones: u32 = mask.iter().map(|b| b.leading_ones()).sum();
-    let all: u32 = mask.iter().map(|b| b.count_ones()).sum();
-    let first_not_full = mask.iter().position(|b| *b != 0xff).unwrap_or(mask.len());
-    ones == all && mask.iter().skip(first_not_full + 1).all(|b| *b == 0)
-}
-
-fn is_within(address: IpAddr, network: &[u8], mask: &[u8]) -> bool {
-    let of = |address: &[u8]| {
-        address.len() == network.len()
-            && (address.iter().zip(network).zip(mask)).all(|((a, n), m)| a & m == n & m)
-    };
-    match address {
-        IpAddr::V4(v4) => of(&v4.octets()),
-        IpAddr::V6(v6) => of(&v6.octets()),
-    }
 }
 
 /// Whether a name is the constraint's or below it; below it where that begins with a dot.
@@ -274,9 +261,7 @@ impl AlternativeNames {
                     names.has_others = true;
                 }
                 0x87 => {
-                    let four = <[u8; 4]>::try_from(name.content).map(IpAddr::from);
-                    let sixteen = <[u8; 16]>::try_from(name.content).map(IpAddr::from);
-                    let address = four.or(sixteen).map_err(|_| "an address of odd length")?;
+                    let address = address(name.content).ok_or("an address of odd length")?;
                     if address.to_canonical() != address {
                         quirks.push(Quirk::MappedAddress);
                     }

@@ -24,8 +24,10 @@ pub enum Fault {
     #[error("it is not for this name")]
     Name,
     /// Nobody who may have signed it is a root, or was sent.
+    ///
+    /// `hint`: who has the name of an issuer, and why it is not taken for it.
     #[error("{}", hint.as_ref().map_or(NOBODY.to_owned(), |hint| hint.fault.to_string()))]
-    UnknownAuthority { hint: Option<Hint> },
+    UnknownAuthority { hint: Option<Box<Refusal>> },
     /// It may not sign others.
     #[error("{0}")]
     MayNotSign(&'static str),
@@ -53,13 +55,6 @@ pub enum Fault {
     /// No key for TLS.
     #[error("its key is of a kind that TLS does not use")]
     Key,
-}
-
-/// Who has the name of an issuer, and why it is not taken for it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Hint {
-    pub fault: Box<Fault>,
-    pub place: Place,
 }
 
 /// Why a chain is refused.

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
 use super::means::Means;
-use crate::config::{EchoUrl, Egress, HostPort};
+use crate::config::{EchoUrl, Egress};
 use crate::model::endpoint::Host;
 use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};
 use crate::model::resolve::Family;
@@ -42,13 +42,10 @@ async fn addresses(host: &Host, means: &Means) -> Result<Vec<IpAddr>, String> {
 async fn by_echo(url: &EchoUrl, means: &Means) -> Vec<EgressTrial> {
     let start = Instant::now();
     let host = Host::new(url.0.host_str().unwrap_or_default());
-    let server = HostPort {
-        host: host.to_string(),
-        port: url.0.port_or_known_default().unwrap_or(443),
-    };
+    let port = url.0.port_or_known_default().unwrap_or(443);
     let trial = |outcome| EgressTrial {
         method: EgressMethod::HttpEcho,
-        server: server.to_string(),
+        server: format!("{host}:{port}"),
         outcome,
     };
     let addresses = match addresses(&host, means).await {

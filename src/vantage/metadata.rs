@@ -76,41 +76,17 @@ struct Service {
     token: HeaderMap,
 }
 
-/// What a path answered.
-enum Said {
-    Text(String),
-    /// 404, or an empty answer: there is none.
-    Nothing,
-    /// No word on it.
-    Unknown,
+/// Addresses, one a line. Absent when nothing was said.
+fn addresses_in(text: Option<String>) -> Option<Vec<IpAddr>> {
+    let text = text?;
+    let words = text.split_whitespace();
+    words.map(|word| word.parse().ok()).collect()
 }
 
-impl Said {
-    fn text(self) -> Option<String> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// Addresses, one a line. Absent when nothing was said.
-    fn addresses(self) -> Option<Vec<IpAddr>> {
-        match self {
-            Self::Text(text) => text
-                .split_whitespace()
-                .map(|word| word.parse().ok())
-                .collect(),
-            Self::Nothing => Some(Vec::new()),
-            Self::Unknown => None,
-        }
-    }
-
-    fn networks(self) -> Vec<IpNet> {
-        let text = self.text().unwrap_or_default();
-        text.split_whitespace()
-            .filter_map(|word| word.parse().ok())
-            .collect()
-    }
+fn networks_in(text: Option<String>) -> Vec<IpNet> {
+    let text = text.unwrap_or_default();
+    let words = text.split_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
 }
 
 impl Service {
@@ -199,12 +175,12 @@ impl Service {
         }
     }
 
-    async fn get(&self, path: &str) -> Said {
+    /// What a path answers: nothing where it has none (404); `None`: no word on it.
+    async fn get(&self, path: &str) -> Option<String> {
         match self.ask(path).await {
-            Ok((StatusCode::OK, text)) if text.trim().is_empty() => Said::Nothing,
-            Ok((StatusCode::OK, text)) => Said::Text(text.trim().to_owned()),
-            Ok((StatusCode::NOT_FOUND, _)) => Said::Nothing,
-            _ => Said::Unknown,
+            Ok((StatusCode::OK, text)) => Some(text),
+            Ok((StatusCode::NOT_FOUND, _)) => Some(String::new()),
+            _ => None,
         }
     }
 
@@ -228,8 +204,8 @@ impl Service {
 
     /// This machine's addresses, of the paths that have the private and the public ones.
     async fn add_addresses(&self, facts: &mut MetadataFacts, (private, public): (&str, &str)) {
-        facts.private = self.get(private).await.addresses().unwrap_or_default();
-        facts.public = self.get(public).await.addresses();
+        facts.private = addresses_in(self.get(private).await).unwrap_or_default();
+        facts.public = addresses_in(self.get(public).await);
     }
 
     /// Huawei Cloud, Open Telekom Cloud, and OpenStack, whose form they have.
@@ -238,7 +214,7 @@ impl Service {
         let text = self.first(path).await?;
         let mut facts = read_openstack(&text, provider)
             .ok_or_else(|| format!("{path} is no metadata of OpenStack"))?;
-        if let Some(text) = self.get("/openstack/latest/network_data.json").await.text() {
+        if let Some(text) = self.get("/openstack/latest/network_data.json").await {
             facts.max_bandwidth_mbit = max_bandwidth(&text);
         }
         let of_host = (
@@ -261,11 +237,11 @@ impl Service {
             }
             for leaf in ["vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"] {
                 let found = self.get(&format!("{interfaces}{mac}/{leaf}")).await;
-                add(&mut facts.vpc_cidrs, found.networks());
+                add(&mut facts.vpc_cidrs, networks_in(found));
             }
             for leaf in ["subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"] {
                 let found = self.get(&format!("{interfaces}{mac}/{leaf}")).await;
-                add(&mut facts.subnet_cidrs, found.networks());
+                add(&mut facts.subnet_cidrs, networks_in(found));
             }
         }
         let of_host = (
@@ -280,9 +256,8 @@ impl Service {
     async fn alibaba(&self) -> Result<MetadataFacts, String> {
         let mut facts = none_yet(Provider::Alibaba);
         let vpc = self.first("/latest/meta-data/vpc-cidr-block").await?;
-        facts.vpc_cidrs = Said::Text(vpc).networks();
-        let subnet = self.get("/latest/meta-data/vswitch-cidr-block").await;
-        facts.subnet_cidrs = subnet.networks();
+        facts.vpc_cidrs = networks_in(Some(vpc));
+        facts.subnet_cidrs = networks_in(self.get("/latest/meta-data/vswitch-cidr-block").await);
         let of_host = ("/latest/meta-data/private-ipv4", "/latest/meta-data/eipv4");
         self.add_addresses(&mut facts, of_host).await;
         Ok(facts)
@@ -354,11 +329,11 @@ mod tests {
 
     #[test]
     fn an_empty_answer_says_that_there_is_no_address_and_a_strange_one_says_nothing() {
-        let text = |text: &str| Said::Text(text.to_owned()).addresses();
+        let text = |text: &str| addresses_in(Some(text.to_owned()));
         assert_eq!(text("121.36.1.2").unwrap().len(), 1);
-        assert_eq!(Said::Nothing.addresses(), Some(Vec::new()));
+        assert_eq!(text(""), Some(Vec::new()));
         assert_eq!(text("<html>login</html>"), None);
-        assert_eq!(Said::Unknown.addresses(), None);
+        assert_eq!(addresses_in(None), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::model::network::{
 use crate::model::path::Signal;
 use crate::model::text::printable;
 use crate::model::vantage::{Missing, NetworkView, NodeFacts, Vantage};
+use crate::net::mounted::read_whole;
 use crate::net::netlink::Netlink;
 use crate::net::tcp;
 
@@ -202,16 +203,9 @@ pub fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
     let named = wish.pod_annotations.as_deref();
     let path = named.unwrap_or(Path::new(POD_ANNOTATIONS));
     let shown = printable(&path.to_string_lossy());
-    let read = || -> std::io::Result<String> {
-        use std::io::Read as _;
-        let mut text = String::new();
-        let file = std::fs::File::open(path)?;
-        file.take(MAX_ANNOTATIONS).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    match read() {
+    match std::fs::File::open(path).and_then(|file| read_whole(file, MAX_ANNOTATIONS)) {
         Ok(text) => {
-            let mut eip = pod::read(&text, &shown);
+            let mut eip = pod::read(&String::from_utf8_lossy(&text), &shown);
             eip.container_age = container_age(network);
             Some(eip)
         }

@@ -1,8 +1,10 @@
 //! Where we stand: how the network is used from here, and what is seen of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::means::Means;
 use super::{ClusterTold, look_around};
@@ -10,10 +12,9 @@ use crate::config::Network;
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials::node::NodeCredentials;
 use crate::model::vantage::{NetworkView, Unseen, UnseenBecause, Vantage};
-use crate::net::dns::Families;
 use crate::net::netlink::Netlink;
 use crate::net::resolv::{ResolverConfig, ResolverConfigError};
-use crate::net::roots::{self, Loaded, NodeBundle, RootsError, RootsPlace};
+use crate::net::roots::{self, NodeBundle, RootsError, RootsPlace};
 
 /// containerd's files, as a configuration names them.
 pub fn containerd_files(network: &Network) -> containerd::Request {
@@ -44,14 +45,12 @@ pub enum PlaceError {
 /// What the wishes come to.
 #[derive(Debug)]
 pub struct Place {
-    pub resolver: ResolverConfig,
-    pub families: Families,
+    pub means: Means,
     pub trust: BaseTrust,
     pub node_credentials: NodeCredentials,
     /// Why the node's roots are not those in use; `None`: they are, or nobody has named them.
     roots_unseen: Option<String>,
     has_node_roots: bool,
-    wait: Duration,
 }
 
 impl Place {
@@ -77,34 +76,35 @@ impl Place {
         let of_unit = &settings.roots;
         let root = network.host_root.as_deref();
         // Of a node that is mounted, the one or the other.
-        let named = of_unit.file.as_ref().or(of_unit.folders.as_ref());
-        let named = named.filter(|_| root.is_some()).map(Path::new);
+        let named = of_unit.named();
         let bundle = named
+            .filter(|_| root.is_some())
             .or(network.node_ca_bundle.as_deref())
             .map(|path| NodeBundle { path, root });
-        let place = if of_unit.is_named() {
+        let place = if named.is_some() {
             of_unit
         } else {
             &RootsPlace::of(|name| std::env::var_os(name))
         };
-        let mut loaded = roots::load(bundle, place, &network.ca_files)?;
+        let mut loaded = roots::load(bundle, place, &network.ca_files, Timestamp::now())?;
         let changed = containerd::start::changed_since(&loaded.bundle, root);
         loaded.note_changed(changed, &network.ca_files);
-        let Loaded {
-            store, roots, node, ..
-        } = loaded;
+        let trust = BaseTrust::new(loaded.store, loaded.roots);
         Ok(Self {
-            resolver,
-            families: network.families,
-            trust: BaseTrust::new(store, roots),
+            means: Means {
+                resolver,
+                families: network.families,
+                tls: trust.tls.clone(),
+                wait,
+            },
+            trust,
             node_credentials: NodeCredentials {
                 docker_config: network.kubelet_docker_config.clone(),
                 providers: network.kubelet_credential_providers.clone(),
                 root: network.host_root.clone(),
             },
-            has_node_roots: node == Some(Ok(())),
-            roots_unseen: node.and_then(Result::err),
-            wait,
+            has_node_roots: loaded.node == Some(Ok(())),
+            roots_unseen: loaded.node.and_then(Result::err),
         })
     }
 
@@ -127,19 +127,16 @@ impl Place {
         told: &ClusterTold,
         netlink: Option<Arc<Netlink>>,
     ) -> Vantage {
-        let means = Means {
-            resolver: self.resolver.clone(),
-            families: self.families,
-            tls: self.trust.tls.clone(),
-            wait: self.wait,
-        };
         let environment = |name: &str| std::env::var(name).ok();
-        look_around(base, network, told, netlink.as_deref(), &means, environment).await
+        let (netlink, means) = (netlink.as_deref(), &self.means);
+        look_around(base, network, told, netlink, means, environment).await
     }
 
     /// What can be told without asking anybody.
     pub fn vantage(&self, settings: &Settings) -> Vantage {
-        let mut vantage = vantage(&self.resolver, settings, &|name| std::env::var(name).ok());
+        let mut vantage = vantage(&self.means.resolver, settings, &|name| {
+            std::env::var(name).ok()
+        });
         let mut because = |what, reason| {
             vantage.unseen_because.push(UnseenBecause { what, reason });
         };
@@ -190,7 +187,7 @@ fn vantage(
         unseen.push(Unseen::Proxy);
     }
     // Where containerd runs beside us, its roots and its resolver are those that are here.
-    let is_beside = network == NetworkView::Machine && containerd::start::is_seen();
+    let is_beside = network == NetworkView::Machine && containerd::start::started_here().is_some();
     if !is_beside {
         unseen.push(Unseen::NodeRoots);
     }
@@ -199,10 +196,12 @@ fn vantage(
         unseen.push(Unseen::NodeResolver);
     }
     unseen.push(Unseen::ImageStore);
-    Vantage::new(
+    Vantage {
         network,
-        resolver.nameservers.clone(),
-        resolver.source.clone(),
+        nameservers: resolver.nameservers.clone(),
+        resolver_source: resolver.source.clone(),
+        resolver_emulated: "go".to_owned(),
         unseen,
-    )
+        ..Vantage::default()
+    }
 }

@@ -4,50 +4,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::reasons::IMAGE_REASONS;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::pod::{Container, Pod};
 use crate::model::kubelet::{KubeletVersion, PresentImages, present_images};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs};
-
-/// A pod as the API server tells of it, and of it what its pulls depend on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pod {
-    pub namespace: String,
-    pub name: String,
-    /// `imagePullSecrets`, in order. Those of its service account are among them: the API server
-    /// writes them into a pod that names none (kubernetes `plugin/pkg/admission/serviceaccount`).
-    pub pull_secrets: Vec<String>,
-    /// It has ended: its images are not pulled again.
-    pub is_over: bool,
-    pub containers: Vec<Container>,
-}
-
-/// One container of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Container {
-    pub name: String,
-    pub kind: ContainerKind,
-    pub image: String,
-    /// `None`: the API server told none, and the tag's default counts.
-    pub policy: Option<PullPolicy>,
-    /// It has an image ID: the image is there.
-    pub is_present: bool,
-    /// Why it waits: `ErrImagePull`, `ContainerCreating`, …
-    pub waits: Option<String>,
-    /// Tells what the kubelet says of the newest try from what it said of others; absent where it says
-    /// nothing of a try.
-    pub said: Option<u64>,
-}
-
-impl Container {
-    /// It waits for its image, after at least one pull that failed (kubernetes
-    /// `pkg/kubelet/images/types.go`).
-    pub fn waits_for_image(&self) -> bool {
-        let reason = self.waits.as_deref();
-        reason.is_some_and(|reason| IMAGE_REASONS.contains(&reason))
-    }
-}
 
 /// Which pods and images count, as the operator wishes.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +26,8 @@ pub struct Scope {
 
 /// Names that count: of those that match `include`, all that do not match `exclude`. `*` stands for any
 /// characters, also none.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(default, deny_unknown_fields)]
 pub struct Patterns {
     pub include: Vec<String>,
     pub exclude: Vec<String>,
@@ -213,10 +178,7 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
             if policy(container, &reference) == PullPolicy::Never {
                 continue;
             }
-            let secrets = (!pod.pull_secrets.is_empty()).then(|| SecretRefs {
-                namespace: pod.namespace.clone(),
-                names: pod.pull_secrets.clone(),
-            });
+            let secrets = pod.secrets();
             let group = groups
                 .entry(name(&reference, secrets.as_ref()))
                 .or_insert_with(|| Group {
@@ -315,6 +277,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::workload::pod::{ContainerState, Said};
 
     fn scope() -> Scope {
         Scope {
@@ -331,9 +294,9 @@ mod tests {
             kind: ContainerKind::Container,
             image: image.to_owned(),
             policy: None,
+            is_sidecar: false,
             is_present: true,
-            waits: None,
-            said: None,
+            state: ContainerState::Running,
         }
     }
 
@@ -342,8 +305,8 @@ mod tests {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             pull_secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
-            is_over: false,
             containers: images.iter().map(|image| container(image)).collect(),
+            ..Pod::default()
         }
     }
 
@@ -383,10 +346,10 @@ mod tests {
     fn an_image_that_is_waited_for_stands_for_its_repository_and_comes_first() {
         let mut waiting = pod("shop", "new", &[], &["r.test/app:3"]);
         waiting.containers[0].is_present = false;
-        waiting.containers[0].waits = Some("ImagePullBackOff".to_owned());
+        waiting.containers[0].state = ContainerState::Waiting(Said::new("ImagePullBackOff", ""));
         let mut starting = pod("shop", "starting", &[], &["r.test/other:1"]);
         starting.containers[0].is_present = false;
-        starting.containers[0].waits = Some("ContainerCreating".to_owned());
+        starting.containers[0].state = ContainerState::Waiting(Said::new("ContainerCreating", ""));
         let pods = [
             pod("shop", "old", &[], &["r.test/app:1", "a.test/b:1"]),
             pod("shop", "old2", &[], &["r.test/app:1", "a.test/b:1"]),
@@ -434,7 +397,7 @@ mod tests {
         never.containers[0].policy = Some(PullPolicy::Never);
         assert_eq!(names(&discover(&[never.clone()], &scope()).wanted), [""; 0]);
         never.containers[0].is_present = false;
-        never.containers[0].waits = Some("ErrImageNeverPull".to_owned());
+        never.containers[0].state = ContainerState::Waiting(Said::new("ErrImageNeverPull", ""));
         assert_eq!(names(&discover(&[never], &scope()).wanted), [""; 0]);
     }
 

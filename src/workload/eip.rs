@@ -31,19 +31,6 @@ const KEYS: &[&str] = &[
     "enable-pod-network-status",
 ];
 
-/// Those that shape an EIP which only `pod-with-eip` asks for. An `eip-id` or a pool names one
-/// that is there.
-const SHAPING: &[&str] = &[
-    "eip-bandwidth-size",
-    "eip-network-type",
-    "eip-charge-mode",
-    "eip-bandwidth-name",
-    "eip-bandwidth-id",
-    "static-eip",
-    "static-eip-expire-duration",
-    "static-eip-expire-no-cascading",
-];
-
 /// Those that a shared bandwidth takes beside it.
 const WITH_SHARED: &[&str] = &["pod-with-eip", "eip-network-type", "eip-bandwidth-id"];
 
@@ -85,7 +72,12 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
             }
         }
     }
-    let shaping = SHAPING.iter().filter(|name| has(name));
+    // Those that shape an EIP which only `pod-with-eip` asks for; these two name one that is there.
+    let shapes = |name: &&&str| {
+        let is_own = name.starts_with("eip-") || name.starts_with("static-eip");
+        is_own && !["eip-id", "eip-pool"].contains(*name)
+    };
+    let shaping = KEYS.iter().filter(shapes).filter(|name| has(name));
     let keys: Vec<String> = shaping.map(|name| format!("{PREFIX}{name}")).collect();
     // One that is no string has been told already.
     let switch = annotations.get(POD_WITH_EIP);

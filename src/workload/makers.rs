@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::eip;
-use super::volumes::ImageVolume;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, EipFault, EipProblem, PullPolicy};
@@ -81,27 +80,13 @@ pub struct Image {
 impl Image {
     /// `None`: nobody is asked for it.
     pub fn of(kind: ContainerKind, container: &ContainerSpec) -> Option<Self> {
-        Self::new(kind, &container.name, &container.image, container.policy())
-    }
-
-    /// That of a volume; `None`: nobody is asked for it.
-    pub fn of_volume(volume: &ImageVolume) -> Option<Self> {
-        let kind = ContainerKind::ImageVolume;
-        Self::new(kind, &volume.name, &volume.image, volume.policy)
-    }
-
-    fn new(
-        kind: ContainerKind,
-        name: &str,
-        image: &str,
-        policy: Option<PullPolicy>,
-    ) -> Option<Self> {
-        if policy == Some(PullPolicy::Never) || image.is_empty() {
+        let image = &container.image;
+        if container.policy() == Some(PullPolicy::Never) || image.is_empty() {
             return None;
         }
         let reference: Option<Reference> = image.parse().ok();
         Some(Self {
-            container: printable(name).into(),
+            container: printable(&container.name).into(),
             kind,
             image: printable(image).into(),
             name: reference.map(|reference| reference.name().into()),

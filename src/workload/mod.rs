@@ -3,6 +3,7 @@
 pub mod discovery;
 pub mod eip;
 pub mod makers;
+pub mod pod;
 mod reasons;
 pub mod spec;
 pub mod stuck;
@@ -17,38 +18,14 @@ use serde_json::{Map, Value};
 use crate::model::documents;
 use crate::model::reference::Reference;
 use crate::model::text::{joined, printable};
-use crate::model::workload::{ContainerKind, EipProblem, PodUse, PullPolicy};
+use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
 
-/// A manifest that makes pods.
-#[derive(Clone, Debug)]
-pub struct Workload {
-    path: String,
-    kind: String,
-    namespace: Option<String>,
-    name: String,
-    pull_secrets: Vec<String>,
-    service_account: Option<String>,
-    containers: Vec<Container>,
-    eip: Vec<EipProblem>,
-    progress_deadline: Option<Duration>,
-}
-
-/// A container, or an image volume, which is pulled as a container's image is.
-#[derive(Clone, Debug)]
-struct Container {
-    name: String,
-    kind: ContainerKind,
-    /// Where it stands, for messages.
-    at: String,
-    image: String,
-    policy: Option<PullPolicy>,
-}
-
-/// All workloads of a file, in order. Secrets and other objects beside them are passed over.
+/// Each container and image volume of a file's workloads with the image it wants, in order. Secrets and other
+/// objects beside them are passed over.
 ///
 /// # Errors
 /// Which key of which document is wrong, and what to write there.
-pub fn read(bytes: &[u8], path: &str) -> Result<Vec<Workload>, String> {
+pub fn read(bytes: &[u8], path: &str) -> Result<Vec<(Reference, PodUse)>, String> {
     let path = printable(path);
     let documents = documents::read(bytes).map_err(|reason| format!("{path}: {reason}"))?;
     let mut found = Found::default();
@@ -60,8 +37,8 @@ pub fn read(bytes: &[u8], path: &str) -> Result<Vec<Workload>, String> {
         };
         found.collect(document, &path, &place, MAX_DEPTH)?;
     }
-    let Found { workloads, others } = found;
-    if workloads.is_empty() {
+    let Found { uses, others } = found;
+    if uses.is_empty() {
         let found = if others.is_empty() {
             "no Kubernetes object".to_owned()
         } else {
@@ -72,13 +49,13 @@ pub fn read(bytes: &[u8], path: &str) -> Result<Vec<Workload>, String> {
              DaemonSet, Job, CronJob or another manifest with spec.template.spec.containers"
         ));
     }
-    Ok(workloads)
+    Ok(uses)
 }
 
 /// What documents hold.
 #[derive(Default)]
 struct Found {
-    workloads: Vec<Workload>,
+    uses: Vec<(Reference, PodUse)>,
     /// The kinds of what makes no pods.
     others: BTreeSet<String>,
 }
@@ -115,7 +92,7 @@ impl Found {
                     at,
                     place,
                 };
-                self.workloads.push(manifest.read(path)?);
+                self.uses.extend(manifest.read(path)?);
             }
             None if MAKERS.contains(&kind) => {
                 let key = if kind == "Pod" {
@@ -163,7 +140,7 @@ struct Manifest<'a> {
 }
 
 impl Manifest<'_> {
-    fn read(&self, path: &str) -> Result<Workload, String> {
+    fn read(&self, path: &str) -> Result<Vec<(Reference, PodUse)>, String> {
         let is_pod = self.at.is_empty();
         let (metadata, spec) = if is_pod {
             (self.object.get("metadata"), Some(self.pod))
@@ -186,34 +163,47 @@ impl Manifest<'_> {
             let own = annotations(self.object.get("metadata"));
             eip.extend(eip::misplaced(self.kind, &own));
         }
-        let mut containers = Vec::new();
-        for (list, kind) in [
-            ("initContainers", ContainerKind::InitContainer),
-            ("containers", ContainerKind::Container),
-            ("ephemeralContainers", ContainerKind::EphemeralContainer),
-        ] {
-            containers.extend(self.containers(spec, list, kind)?);
-        }
-        if containers.is_empty() {
-            return Err(self.wrong("spec.containers", "is empty; name at least one container"));
-        }
-        containers.extend(self.image_volumes(spec)?);
         let service_account = ["serviceAccountName", "serviceAccount"]
             .iter()
             .find_map(|name| spec.get(*name)?.as_str().filter(|n| !n.is_empty()));
-        Ok(Workload {
+        // What its containers have in common; each has its own policy.
+        let pod = PodUse {
             path: path.to_owned(),
             kind: printable(self.kind),
             namespace: own("namespace").filter(|n| !n.is_empty()),
             name: own("name")
                 .or_else(|| own("generateName"))
                 .unwrap_or_default(),
+            container: String::new(),
+            container_kind: ContainerKind::Container,
+            policy: PullPolicy::Always,
+            policy_is_default: true,
+            image_present: false,
             pull_secrets: self.pull_secrets(spec)?,
             service_account: service_account.map(printable),
-            containers,
             eip,
             progress_deadline: self.progress_deadline(),
-        })
+            secrets: Vec::new(),
+        };
+        let mut uses = Vec::new();
+        for (list, kind) in [
+            ("initContainers", ContainerKind::InitContainer),
+            ("containers", ContainerKind::Container),
+            ("ephemeralContainers", ContainerKind::EphemeralContainer),
+        ] {
+            let items = self.list(spec, list, "- name: …")?;
+            for (index, item) in items.iter().enumerate() {
+                let at = format!("spec.{list}[{index}]");
+                let name = self.text(item, &at, "name")?;
+                let keys = ["image", "imagePullPolicy"];
+                uses.push(self.image(item, &at, keys, kind, name, &pod)?);
+            }
+        }
+        if uses.is_empty() {
+            return Err(self.wrong("spec.containers", "is empty; name at least one container"));
+        }
+        uses.extend(self.image_volumes(spec, &pod)?);
+        Ok(uses)
     }
 
     /// How long a rollout may take: of a Deployment only.
@@ -233,48 +223,23 @@ impl Manifest<'_> {
         list: &str,
         entry: &str,
     ) -> Result<&'a [Value], String> {
-        match self.items(spec, list, entry)? {
-            items if items.len() > MAX_CONTAINERS => {
-                Err(self.wrong(&format!("spec.{list}"), "is longer than any pod's"))
-            }
-            items => Ok(items),
-        }
-    }
-
-    /// The same, however many.
-    fn items<'a>(
-        &self,
-        spec: &'a Map<String, Value>,
-        list: &str,
-        entry: &str,
-    ) -> Result<&'a [Value], String> {
+        let wrong = |what: &str| Err(self.wrong(&format!("spec.{list}"), what));
         match spec.get(list) {
             None | Some(Value::Null) => Ok(&[]),
-            Some(Value::Array(items)) => Ok(items),
-            Some(_) => {
-                let what = format!("is no list; write `{entry}` below it");
-                Err(self.wrong(&format!("spec.{list}"), &what))
+            Some(Value::Array(items)) if items.len() > MAX_ITEMS => {
+                wrong("is longer than any pod's")
             }
+            Some(Value::Array(items)) => Ok(items),
+            Some(_) => wrong(&format!("is no list; write `{entry}` below it")),
         }
-    }
-
-    fn containers(
-        &self,
-        spec: &Map<String, Value>,
-        list: &str,
-        kind: ContainerKind,
-    ) -> Result<Vec<Container>, String> {
-        let items = self.list(spec, list, "- name: …")?;
-        let read = |(index, item): (usize, &Value)| {
-            let at = format!("spec.{list}[{index}]");
-            let name = self.text(item, &at, "name")?;
-            self.image(item, &at, ["image", "imagePullPolicy"], kind, name)
-        };
-        items.iter().enumerate().map(read).collect()
     }
 
     /// Images that are mounted (`volumes[].image`).
-    fn image_volumes(&self, spec: &Map<String, Value>) -> Result<Vec<Container>, String> {
+    fn image_volumes(
+        &self,
+        spec: &Map<String, Value>,
+        pod: &PodUse,
+    ) -> Result<Vec<(Reference, PodUse)>, String> {
         let mut volumes = Vec::new();
         for (index, item) in self.list(spec, "volumes", "- name: …")?.iter().enumerate() {
             let at = format!("spec.volumes[{index}]");
@@ -288,7 +253,7 @@ impl Manifest<'_> {
             };
             let name = self.text(item, &at, "name")?;
             let (at, keys) = (format!("{at}.image"), ["reference", "pullPolicy"]);
-            volumes.push(self.image(image, &at, keys, ContainerKind::ImageVolume, name)?);
+            volumes.push(self.image(image, &at, keys, ContainerKind::ImageVolume, name, pod)?);
         }
         Ok(volumes)
     }
@@ -301,7 +266,8 @@ impl Manifest<'_> {
         [image_key, policy_key]: [&str; 2],
         kind: ContainerKind,
         name: Option<&str>,
-    ) -> Result<Container, String> {
+        pod: &PodUse,
+    ) -> Result<(Reference, PodUse), String> {
         let image = self.text(item, at, image_key)?;
         let image = image.filter(|image| !image.is_empty()).ok_or_else(|| {
             let what = "is missing; write for instance registry.example.com/team/app:1.0";
@@ -315,13 +281,17 @@ impl Manifest<'_> {
                 self.wrong(&format!("{at}.{policy_key}"), &what)
             })?),
         };
-        Ok(Container {
-            name: name.map(printable).unwrap_or_default(),
-            kind,
-            at: self.key(&format!("{at}.{image_key}")),
-            image: image.to_owned(),
-            policy,
-        })
+        let reference: Reference = image
+            .parse()
+            .map_err(|error| format!("{}: {error}", self.key(&format!("{at}.{image_key}"))))?;
+        let pod = PodUse {
+            container: name.map(printable).unwrap_or_default(),
+            container_kind: kind,
+            policy: policy.unwrap_or_else(|| PullPolicy::default_for(&reference)),
+            policy_is_default: policy.is_none(),
+            ..pod.clone()
+        };
+        Ok((reference, pod))
     }
 
     fn text<'a>(&self, item: &'a Value, at: &str, name: &str) -> Result<Option<&'a str>, String> {
@@ -333,7 +303,7 @@ impl Manifest<'_> {
     }
 
     fn pull_secrets(&self, spec: &Map<String, Value>) -> Result<Vec<String>, String> {
-        let items = self.items(spec, "imagePullSecrets", "- name: SECRET")?;
+        let items = self.list(spec, "imagePullSecrets", "- name: SECRET")?;
         let read = |(index, item): (usize, &Value)| {
             let name = item.get("name").and_then(Value::as_str);
             let name = name.filter(|name| !name.is_empty()).ok_or_else(|| {
@@ -342,12 +312,7 @@ impl Manifest<'_> {
             });
             name.map(printable)
         };
-        items
-            .iter()
-            .take(MAX_SECRETS)
-            .enumerate()
-            .map(read)
-            .collect()
+        items.iter().enumerate().map(read).collect()
     }
 
     fn key(&self, key: &str) -> String {
@@ -356,43 +321,6 @@ impl Manifest<'_> {
 
     fn wrong(&self, key: &str, what: &str) -> String {
         format!("{} {what}", self.key(key))
-    }
-}
-
-impl Workload {
-    /// Each container and image volume with the image it wants.
-    ///
-    /// # Errors
-    /// When an image is none, with the key it stands under.
-    pub fn uses(&self) -> Result<Vec<(Reference, PodUse)>, String> {
-        self.containers
-            .iter()
-            .map(|container| {
-                let reference: Reference = container
-                    .image
-                    .parse()
-                    .map_err(|error| format!("{}: {error}", container.at))?;
-                let pod = PodUse {
-                    path: self.path.clone(),
-                    kind: self.kind.clone(),
-                    namespace: self.namespace.clone(),
-                    name: self.name.clone(),
-                    container: container.name.clone(),
-                    container_kind: container.kind,
-                    policy: container
-                        .policy
-                        .unwrap_or_else(|| PullPolicy::default_for(&reference)),
-                    policy_is_default: container.policy.is_none(),
-                    image_present: false,
-                    pull_secrets: self.pull_secrets.clone(),
-                    service_account: self.service_account.clone(),
-                    eip: self.eip.clone(),
-                    progress_deadline: self.progress_deadline,
-                    secrets: Vec::new(),
-                };
-                Ok((reference, pod))
-            })
-            .collect()
     }
 }
 
@@ -414,8 +342,7 @@ const MAKERS: &[&str] = &[
 
 /// A list in a list is odd enough.
 const MAX_DEPTH: usize = 3;
-const MAX_CONTAINERS: usize = 500;
-const MAX_SECRETS: usize = 100;
+const MAX_ITEMS: usize = 500;
 
 #[cfg(test)]
 mod tests {
@@ -426,19 +353,14 @@ mod tests {
     const CCE: &str = include_str!("../../tests/data/cce-deployment.yaml");
 
     fn uses(text: &str) -> Vec<(String, PodUse)> {
-        let workloads = read(text.as_bytes(), "w.yaml").unwrap();
-        workloads
-            .iter()
-            .flat_map(|w| w.uses().unwrap())
+        let uses = read(text.as_bytes(), "w.yaml").unwrap();
+        uses.into_iter()
             .map(|(reference, pod)| (reference.to_string(), pod))
             .collect()
     }
 
     fn error(text: &str) -> String {
-        match read(text.as_bytes(), "w.yaml") {
-            Err(reason) => reason,
-            Ok(workloads) => workloads[0].uses().unwrap_err(),
-        }
+        read(text.as_bytes(), "w.yaml").unwrap_err()
     }
 
     #[test]
@@ -647,9 +569,7 @@ mod tests {
         fn a_spoiled_manifest_is_read_or_refused(at in 0..CCE.len(), with in "\\PC{0,5}") {
             if CCE.is_char_boundary(at) {
                 let text = format!("{}{with}{}", &CCE[..at], &CCE[at..]);
-                for workload in read(text.as_bytes(), "w.yaml").unwrap_or_default() {
-                    let _ = workload.uses();
-                }
+                let _ = read(text.as_bytes(), "w.yaml");
             }
         }
     }
@@ -660,8 +580,9 @@ mod tests {
             let text = format!(
                 "kind: {kind}\nmetadata: {{name: foo}}\nspec: {{{more}template: {{spec: {{containers: [{{name: c, image: a}}]}}}}}}\n"
             );
-            let workloads = read(text.as_bytes(), "foo.yaml").unwrap();
-            workloads[0].uses().unwrap()[0].1.progress_deadline
+            read(text.as_bytes(), "foo.yaml").unwrap()[0]
+                .1
+                .progress_deadline
         };
         let seconds = |n| Some(Duration::from_secs(n));
         assert_eq!(deadline("Deployment", ""), seconds(600));

@@ -9,15 +9,29 @@ use crate::model::workload::PullPolicy;
 pub struct VolumeSpec {
     #[serde(default)]
     pub name: String,
-    pub(super) image: Option<ImageSource>,
+    image: Option<ImageSource>,
+}
+
+impl VolumeSpec {
+    /// Its image, which is pulled as a container's is. `None`: the volume is of another kind, or names no image
+    /// (which the API server takes in templates).
+    pub fn image(self) -> Option<ContainerSpec> {
+        let image = self.image.filter(|image| !image.reference.is_empty())?;
+        Some(ContainerSpec {
+            name: self.name,
+            image: image.reference,
+            image_pull_policy: image.pull_policy,
+            ..ContainerSpec::default()
+        })
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ImageSource {
+struct ImageSource {
     #[serde(default)]
-    pub(super) reference: String,
-    pub(super) pull_policy: Option<String>,
+    reference: String,
+    pull_policy: Option<String>,
 }
 
 /// A volume's mount in a container.

@@ -4,72 +4,11 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
+use super::pod::{Container, ContainerState, Event, Pod, Said};
 use super::reasons::{
     ERR_IMAGE_NEVER_PULL, IMAGE_REASONS, INVALID_IMAGE_NAME, STARTING, stands_in,
 };
 use crate::model::workload::{ContainerKind, PullPolicy};
-
-/// A pod, and of it what tells why it does not run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PodSeen {
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-    pub node: Option<String>,
-    pub created: Option<Timestamp>,
-    /// `imagePullSecrets`, in order; those of its service account are among them.
-    pub pull_secrets: Vec<String>,
-    pub service_account: Option<String>,
-    /// It has ended, or is being deleted.
-    pub is_over: bool,
-    /// Why no node was found for it, in the scheduler's words.
-    pub unscheduled: Option<Said>,
-    /// Image volumes first, then init containers.
-    pub containers: Vec<ContainerSeen>,
-}
-
-/// A reason, and what is said of it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Said {
-    pub reason: String,
-    pub message: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct ContainerSeen {
-    pub name: String,
-    pub kind: ContainerKind,
-    pub image: String,
-    pub policy: Option<PullPolicy>,
-    /// An init container with `restartPolicy: Always`: it runs on, and the others do not wait for its end.
-    pub is_sidecar: bool,
-    pub state: ContainerState,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ContainerState {
-    /// The kubelet has told nothing of it yet.
-    Untold,
-    Waiting(Said),
-    /// It waits for the image of a volume that it mounts; its own is not asked for before that is there.
-    BehindVolume,
-    Running,
-    /// Of an image volume: the image is there.
-    Ended,
-}
-
-/// An Event of a pod.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EventSeen {
-    pub reason: String,
-    pub message: String,
-    pub is_warning: bool,
-    /// Of which container; `None`: of the pod.
-    pub container: Option<String>,
-    pub first: Option<Timestamp>,
-    pub last: Option<Timestamp>,
-    pub count: u64,
-}
 
 /// What keeps a pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,8 +20,7 @@ pub enum Wait {
     /// No image; `container` is `None` where it is the pod as a whole.
     Other {
         container: Option<String>,
-        reason: String,
-        message: String,
+        said: Said,
     },
 }
 
@@ -109,15 +47,6 @@ pub enum ImageWhy {
     Invalid(Said),
 }
 
-impl EventSeen {
-    fn said(&self) -> Said {
-        Said {
-            reason: self.reason.clone(),
-            message: self.message.clone(),
-        }
-    }
-}
-
 impl ImageWhy {
     /// To ask a registry tells more.
     pub fn is_to_be_checked(&self) -> bool {
@@ -135,15 +64,13 @@ const OF_IMAGES: &[&str] = &[
 
 /// What keeps a pod, in the order of its containers; empty where nothing does. `events` is `None` where
 /// they can't be read.
-pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
+pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
     if pod.is_over {
         return Vec::new();
     }
     if pod.node.is_none() {
-        let said = pod.unscheduled.clone().unwrap_or_else(|| Said {
-            reason: "Pending".to_owned(),
-            message: "the scheduler has given it no node yet".to_owned(),
-        });
+        let pending = || Said::new("Pending", "the scheduler has given it no node yet");
+        let said = pod.unscheduled.clone().unwrap_or_else(pending);
         return vec![other(None, said)];
     }
     let mut found = Vec::new();
@@ -173,11 +100,7 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
         match &container.state {
             ContainerState::Running if is_init && !container.is_sidecar => {
                 let message = "this init container runs; images of main containers are pulled when all of them have ended";
-                let said = Said {
-                    reason: "Running".to_owned(),
-                    message: message.to_owned(),
-                };
-                found.push(other(Some(container), said));
+                found.push(other(Some(container), Said::new("Running", message)));
             }
             ContainerState::Ended | ContainerState::Running | ContainerState::BehindVolume => {}
             ContainerState::Waiting(said) if IMAGE_REASONS.contains(&said.reason.as_str()) => {
@@ -195,11 +118,8 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
             ContainerState::Untold | ContainerState::Waiting(_) => {
                 match events.map(|events| progress(events, container)) {
                     None => found.push(image(ImageWhy::MaybePulling)),
-                    Some(Progress::Pulling(since)) => {
-                        found.push(image(ImageWhy::Pulling { since }));
-                    }
-                    Some(Progress::Failed(said)) => found.push(image(ImageWhy::Failed(said))),
-                    Some(Progress::Other) => {
+                    Some(Some(why)) => found.push(image(why)),
+                    Some(None) => {
                         if starting.is_none() && container.kind != ContainerKind::ImageVolume {
                             starting = Some(container);
                         }
@@ -216,24 +136,23 @@ pub fn waits(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<Wait> {
     found
 }
 
-fn other(container: Option<&ContainerSeen>, Said { reason, message }: Said) -> Wait {
+fn other(container: Option<&Container>, said: Said) -> Wait {
     Wait::Other {
         container: container.map(|container| container.name.clone()),
-        reason,
-        message,
+        said,
     }
 }
 
 /// No pull has begun: the pod waits for its volumes, network or sandbox.
-fn not_begun(container: &ContainerSeen, events: &[EventSeen]) -> Wait {
+fn not_begun(container: &Container, events: &[Event]) -> Wait {
     // What was in the way before a container of the pod began is so no more.
-    let is_begun = |event: &&EventSeen| ["Pulled", "Created", "Started"].contains(&&*event.reason);
+    let is_begun = |event: &&Event| ["Pulled", "Created", "Started"].contains(&&*event.reason);
     let begun = events
         .iter()
         .filter(is_begun)
         .filter_map(|event| event.last)
         .max();
-    let is_left = |event: &&EventSeen| begun.is_none() || event.last >= begun;
+    let is_left = |event: &&Event| begun.is_none() || event.last >= begun;
     let warnings = events.iter().filter(|event| event.is_warning);
     let newest = warnings.filter(is_left).max_by_key(|event| event.last);
     match newest {
@@ -241,63 +160,54 @@ fn not_begun(container: &ContainerSeen, events: &[EventSeen]) -> Wait {
             message: event.message.clone(),
         },
         Some(event) => other(None, event.said()),
-        None => Wait::Other {
-            container: None,
-            reason: match &container.state {
-                ContainerState::Waiting(said) => said.reason.clone(),
-                _ => "Pending".to_owned(),
-            },
-            message: "no Event of the last hour tells of a pull; the kubelet has not begun one, or the node does not report"
-                .to_owned(),
-        },
+        None => {
+            let reason = container.waits().map_or("Pending", |said| &said.reason);
+            let message = "no Event of the last hour tells of a pull; the kubelet has not begun one, or the node does not report";
+            other(None, Said::new(reason, message))
+        }
     }
 }
 
 /// containerd's and docker's words where the pause image can't be had.
-fn is_of_sandbox_image(event: &EventSeen) -> bool {
+fn is_of_sandbox_image(event: &Event) -> bool {
     event.reason == "FailedCreatePodSandBox"
         && (event.message.contains("sandbox image") || event.message.contains("pulling image"))
 }
 
-enum Progress {
-    Pulling(Option<Timestamp>),
-    Failed(Said),
-    Other,
-}
-
-/// How far the image of a container has come, by its newest Event.
-fn progress(events: &[EventSeen], container: &ContainerSeen) -> Progress {
+/// How far the image of a container has come, by its newest Event; `None`: that is not about its pull.
+fn progress(events: &[Event], container: &Container) -> Option<ImageWhy> {
     let of_it = events
         .iter()
         .filter(|event| OF_IMAGES.contains(&event.reason.as_str()))
         .filter(|event| is_about(event, container.kind, &container.name, &container.image));
     // Of two in the same second the later in the list is the newer.
-    let Some(newest) = of_it.max_by_key(|event| event.last) else {
-        return Progress::Other;
-    };
+    let newest = of_it.max_by_key(|event| event.last)?;
     match newest.reason.as_str() {
-        "Pulling" => Progress::Pulling(newest.last),
+        "Pulling" => Some(ImageWhy::Pulling { since: newest.last }),
         // "Failed" is also said of containers that can't be started.
-        "Failed" | "BackOff" if is_of_pull(&newest.message) => Progress::Failed(newest.said()),
-        _ => Progress::Other,
+        "Failed" | "BackOff" if is_of_pull(&newest.message) => {
+            Some(ImageWhy::Failed(newest.said()))
+        }
+        _ => None,
     }
 }
 
 /// Whether an Event is about the image of a container, or of a volume: the kubelet tells of those as of the
 /// pod, and names the image.
-fn is_about(event: &EventSeen, kind: ContainerKind, name: &str, image: &str) -> bool {
-    match &event.container {
-        Some(container) => kind != ContainerKind::ImageVolume && container == name,
-        None => kind == ContainerKind::ImageVolume && stands_in(&event.message, image),
+fn is_about(event: &Event, kind: ContainerKind, name: &str, image: &str) -> bool {
+    if kind == ContainerKind::ImageVolume {
+        event.container.is_empty() && stands_in(&event.message, image)
+    } else {
+        event.container == name
     }
 }
 
 /// Whether an Event may have to do with this wait: it is about its image, or about the pod.
-pub fn concerns(event: &EventSeen, wait: &ImageWait) -> bool {
+pub fn concerns(event: &Event, wait: &ImageWait) -> bool {
     let names_an_image = OF_IMAGES.contains(&event.reason.as_str())
         || [ERR_IMAGE_NEVER_PULL, "InspectFailed"].contains(&event.reason.as_str());
     is_about(event, wait.kind, &wait.container, &wait.image)
-        || (event.container.is_none()
+        || (event.container.is_empty()
             && (!names_an_image || stands_in(&event.message, &wait.image)))
 }
 
@@ -316,8 +226,8 @@ fn is_of_pull(message: &str) -> bool {
 }
 
 /// What the kubelet said of pulls in its Events, the newest first: those that a person reads, each once.
-pub fn told(events: &[EventSeen]) -> Vec<&EventSeen> {
-    let mut told: Vec<&EventSeen> = events
+pub fn told(events: &[Event]) -> Vec<&Event> {
+    let mut told: Vec<&Event> = events
         .iter()
         .filter(|event| match event.reason.as_str() {
             "Pulling"
@@ -344,13 +254,14 @@ const MAX_TOLD: usize = 6;
 mod tests {
     use super::*;
 
-    fn container(name: &str, kind: ContainerKind, state: ContainerState) -> ContainerSeen {
-        ContainerSeen {
+    fn container(name: &str, kind: ContainerKind, state: ContainerState) -> Container {
+        Container {
             name: name.to_owned(),
             kind,
             image: format!("r.test/{name}:1"),
             policy: None,
             is_sidecar: false,
+            is_present: false,
             state,
         }
     }
@@ -362,39 +273,34 @@ mod tests {
         })
     }
 
-    fn pod(containers: Vec<ContainerSeen>) -> PodSeen {
-        PodSeen {
+    fn pod(containers: Vec<Container>) -> Pod {
+        Pod {
             namespace: "shop".to_owned(),
             name: "a".to_owned(),
-            uid: "u".to_owned(),
             node: Some("n1".to_owned()),
-            created: None,
-            pull_secrets: Vec::new(),
-            service_account: None,
-            is_over: false,
-            unscheduled: None,
             containers,
+            ..Pod::default()
         }
     }
 
-    fn app(state: ContainerState) -> PodSeen {
+    fn app(state: ContainerState) -> Pod {
         pod(vec![container("app", ContainerKind::Container, state)])
     }
 
-    fn event(second: i64, container: Option<&str>, reason: &str, message: &str) -> EventSeen {
-        EventSeen {
+    fn event(second: i64, container: Option<&str>, reason: &str, message: &str) -> Event {
+        Event {
             reason: reason.to_owned(),
             message: message.to_owned(),
             is_warning: !["Pulling", "Pulled", "Created", "Started"].contains(&reason),
-            container: container.map(ToOwned::to_owned),
-            first: None,
+            container: container.unwrap_or_default().to_owned(),
             last: Some(Timestamp::from_second(second).unwrap()),
             count: 1,
+            ..Event::default()
         }
     }
 
     /// In a word each.
-    fn words(pod: &PodSeen, events: Option<&[EventSeen]>) -> Vec<String> {
+    fn words(pod: &Pod, events: Option<&[Event]>) -> Vec<String> {
         waits(pod, events)
             .iter()
             .map(|wait| match wait {
@@ -409,9 +315,9 @@ mod tests {
                     format!("image of {}: {why}", wait.container)
                 }
                 Wait::Sandbox { .. } => "sandbox".to_owned(),
-                Wait::Other {
-                    container, reason, ..
-                } => format!("{}: {reason}", container.as_deref().unwrap_or("pod")),
+                Wait::Other { container, said } => {
+                    format!("{}: {}", container.as_deref().unwrap_or("pod"), said.reason)
+                }
             })
             .collect()
     }
@@ -528,7 +434,7 @@ mod tests {
             ContainerKind::Container,
             waiting("ContainerCreating"),
         );
-        let of = |volume: &ContainerSeen| pod(vec![volume.clone(), creating.clone()]);
+        let of = |volume: &Container| pod(vec![volume.clone(), creating.clone()]);
         let pulling = event(10, None, "Pulling", "Pulling image \"r.test/m:1\"");
         let failed = event(
             20,
@@ -576,7 +482,7 @@ mod tests {
         let creating = app(waiting("PodInitializing"));
         let told = words(&creating, Some(&[mount.clone(), started.clone()]));
         assert_eq!(told, ["pod: PodInitializing"]);
-        let again = EventSeen {
+        let again = Event {
             last: Some(Timestamp::from_second(20).unwrap()),
             ..mount
         };

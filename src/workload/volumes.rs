@@ -5,132 +5,99 @@
 //! volume wait with the reasons of an image (`ErrImagePull`, `ImagePullBackOff`), and only the message says
 //! whose image it is (kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `getImageVolumes`).
 
+use super::pod::{Container, ContainerState};
 use super::reasons::{self, ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME, stands_in};
 use super::spec::{ContainerSpec, VolumeSpec};
 use crate::model::reference::Reference;
-use crate::model::workload::PullPolicy;
-
-/// A volume whose content is an image.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ImageVolume {
-    pub name: String,
-    pub image: String,
-    /// `None`: nothing is said, and the tag's default counts, as it does for containers.
-    pub policy: Option<PullPolicy>,
-}
-
-impl ImageVolume {
-    /// `None`: the volume is of another kind, or names no image (which the API server takes in templates).
-    pub fn of(spec: VolumeSpec) -> Option<Self> {
-        let VolumeSpec { name, image } = spec;
-        let image = image.filter(|image| !image.reference.is_empty())?;
-        let policy = image.pull_policy.as_deref().and_then(PullPolicy::of);
-        Some(Self {
-            name,
-            image: image.reference,
-            policy,
-        })
-    }
-}
-
-/// How far a volume's image is, as the containers that mount it show.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Standing<W> {
-    /// No container tells, or none mounts it: its failure then holds up nobody.
-    Untold,
-    /// A container that mounts it was created.
-    Present,
-    /// A container waits for it, in these words.
-    Waits(W),
-}
+use crate::model::workload::ContainerKind;
 
 /// The image volumes of a pod, beside its containers.
 #[derive(Debug)]
-pub struct Volumes<W> {
-    volumes: Vec<Entry<W>>,
-}
+pub struct Volumes(Vec<Entry>);
 
 #[derive(Debug)]
-struct Entry<W> {
-    volume: ImageVolume,
+struct Entry {
+    volume: Container,
     is_mounted: bool,
-    standing: Standing<W>,
 }
 
-/// What a container's status says.
-#[derive(Debug)]
-pub enum Word<'a, W> {
-    /// It runs, or did, or waits for something that comes after its images.
-    Created,
-    /// It waits with this reason and message.
-    Waits {
-        reason: &'a str,
-        message: &'a str,
-        word: W,
-    },
-    Nothing,
-}
-
-impl<W: Clone> Volumes<W> {
+impl Volumes {
     pub fn new(specs: impl IntoIterator<Item = VolumeSpec>) -> Self {
-        let volumes = specs.into_iter().filter_map(ImageVolume::of);
-        let entry = |volume| Entry {
-            volume,
+        let images = specs.into_iter().filter_map(VolumeSpec::image);
+        let entry = |image: ContainerSpec| Entry {
+            volume: Container::of(ContainerKind::ImageVolume, &image),
             is_mounted: false,
-            standing: Standing::Untold,
         };
-        Self {
-            volumes: volumes.map(entry).collect(),
-        }
+        Self(images.map(entry).collect())
     }
 
-    /// Takes what is known of a container. `false`: it waits for a volume's image, and its own is not asked for
-    /// before that is there. Where the message names neither, both may be what it waits for.
-    pub fn take(&mut self, container: &ContainerSpec, said: Word<'_, W>) -> bool {
-        let mounts = &container.volume_mounts;
-        let mut mounted: Vec<&mut Entry<W>> = self
-            .volumes
+    /// A container with what the kubelet says of it. What that says of a volume's image is kept with the volume:
+    /// where it waits for that, its own is not asked for before that is there. Where the message names neither,
+    /// both may be what it waits for.
+    pub fn container(
+        &mut self,
+        kind: ContainerKind,
+        spec: &ContainerSpec,
+        state: ContainerState,
+        is_present: bool,
+    ) -> Container {
+        let mut container = Container {
+            is_present,
+            ..Container::of(kind, spec)
+        };
+        let mounts = &spec.volume_mounts;
+        let mut mounted: Vec<&mut Entry> = self
+            .0
             .iter_mut()
             .filter(|entry| mounts.iter().any(|mount| mount.name == entry.volume.name))
             .collect();
         for entry in &mut mounted {
             entry.is_mounted = true;
         }
-        match said {
-            Word::Waits {
-                reason,
-                message,
-                word,
-            } if is_of_an_image(reason) && !mounted.is_empty() => {
-                let images: Vec<&str> = std::iter::once(container.image.as_str())
+        let mut waits_for_its_own = true;
+        let mut is_created = is_present;
+        match &state {
+            ContainerState::Waiting(said) if is_of_an_image(&said.reason) => {
+                let images: Vec<&str> = std::iter::once(spec.image.as_str())
                     .chain(mounted.iter().map(|entry| entry.volume.image.as_str()))
                     .collect();
-                let meant = meant(message, &images);
+                let meant = meant(&said.message, &images);
                 for (entry, _) in mounted.iter_mut().zip(&meant[1..]).filter(|(_, is)| **is) {
-                    if !matches!(entry.standing, Standing::Waits(_)) {
-                        entry.standing = Standing::Waits(word.clone());
+                    if entry.volume.waits().is_none() {
+                        entry.volume.state = state.clone();
                     }
                 }
-                meant[0]
+                waits_for_its_own = meant[0] || mounted.is_empty();
             }
-            Word::Waits { reason, .. } if reasons::STARTING.contains(&reason) => true,
-            Word::Waits { .. } | Word::Created => {
-                for entry in &mut mounted {
-                    if matches!(entry.standing, Standing::Untold) {
-                        entry.standing = Standing::Present;
-                    }
-                }
-                true
+            ContainerState::Untold | ContainerState::BehindVolume => {}
+            // It runs, or did, or waits for something that comes after its images.
+            ContainerState::Running | ContainerState::Ended => is_created = true,
+            ContainerState::Waiting(said) => {
+                is_created |= !reasons::STARTING.contains(&said.reason.as_str());
             }
-            Word::Nothing => true,
         }
+        for entry in mounted.into_iter().filter(|_| is_created) {
+            entry.volume.is_present = true;
+        }
+        container.state = if waits_for_its_own {
+            state
+        } else {
+            ContainerState::BehindVolume
+        };
+        container
     }
 
-    /// Each volume, how far its image is, and whether a container mounts it.
-    pub fn finish(self) -> impl Iterator<Item = (ImageVolume, Standing<W>, bool)> {
-        self.volumes
-            .into_iter()
-            .map(|entry| (entry.volume, entry.standing, entry.is_mounted))
+    /// The volumes, with what the containers that mount them show. One that no container mounts holds up nobody.
+    pub fn finish(self) -> impl Iterator<Item = Container> {
+        self.0.into_iter().map(|entry| {
+            let mut volume = entry.volume;
+            if volume.waits().is_some() {
+                volume.is_present = false;
+            } else if volume.is_present || !entry.is_mounted {
+                volume.state = ContainerState::Ended;
+            }
+            volume
+        })
     }
 }
 
@@ -160,30 +127,38 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::workload::PullPolicy;
+    use crate::workload::pod::Said;
 
     const MODEL: &str = "quay.example/models/llm:v1";
 
-    fn volumes(specs: Value) -> Volumes<&'static str> {
+    fn volumes(specs: Value) -> Volumes {
         let specs: Vec<VolumeSpec> = serde_json::from_value(specs).unwrap();
         Volumes::new(specs)
     }
 
-    fn container(image: &str, mounts: &[&str]) -> ContainerSpec {
+    /// What becomes of the state of a container.
+    fn take(
+        all: &mut Volumes,
+        image: &str,
+        mounts: &[&str],
+        state: ContainerState,
+    ) -> ContainerState {
         let mounts: Vec<Value> = mounts
             .iter()
             .map(|name| json!({"name": name, "mountPath": "/m"}))
             .collect();
-        serde_json::from_value(json!({"name": "app", "image": image, "volumeMounts": mounts}))
-            .unwrap()
+        let spec = json!({"name": "app", "image": image, "volumeMounts": mounts});
+        let spec: ContainerSpec = serde_json::from_value(spec).unwrap();
+        let container = all.container(ContainerKind::Container, &spec, state, false);
+        container.state
     }
 
-    fn waits<'a>(reason: &'a str, message: &'a str) -> Word<'a, &'static str> {
-        let word = "w";
-        Word::Waits {
-            reason,
-            message,
-            word,
-        }
+    fn waits(reason: &str, message: &str) -> ContainerState {
+        ContainerState::Waiting(Said {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        })
     }
 
     #[test]
@@ -196,8 +171,11 @@ mod tests {
             {"name": "n", "image": {"reference": "n"}},
         ]);
         let specs: Vec<VolumeSpec> = serde_json::from_value(specs).unwrap();
-        let found: Vec<_> = specs.into_iter().filter_map(ImageVolume::of).collect();
-        let shown: Vec<_> = found.iter().map(|v| (v.name.as_str(), v.policy)).collect();
+        let found: Vec<_> = specs.into_iter().filter_map(VolumeSpec::image).collect();
+        let shown: Vec<_> = found
+            .iter()
+            .map(|v| (v.name.as_str(), v.policy()))
+            .collect();
         assert_eq!(shown, [("m", Some(PullPolicy::Never)), ("n", None)]);
         assert_eq!(found[0].image, MODEL);
     }
@@ -247,11 +225,10 @@ mod tests {
             ("ErrImagePull", "pull QPS exceeded", true, true),
         ] {
             let mut all = volumes(json!([{"name": "m", "image": {"reference": MODEL}}]));
-            let is_own = all.take(&container(own, &["m"]), waits(reason, message));
-            let (_, standing, is_mounted) = all.finish().next().unwrap();
-            let waits = matches!(standing, Standing::Waits(_));
+            let state = take(&mut all, own, &["m"], waits(reason, message));
+            let is_own = state != ContainerState::BehindVolume;
+            let waits = all.finish().next().unwrap().waits().is_some();
             assert_eq!((is_own, waits), (of_own, of_volume), "{message}");
-            assert!(is_mounted);
         }
     }
 
@@ -259,7 +236,8 @@ mod tests {
     fn docker_hub_s_short_names_are_known_in_full() {
         let mut all = volumes(json!([{"name": "m", "image": {"reference": "llm"}}]));
         let text = "failed to pull and unpack image \"docker.io/library/llm:latest\": denied";
-        assert!(!all.take(&container("app:1", &["m"]), waits("ErrImagePull", text)));
+        let state = take(&mut all, "app:1", &["m"], waits("ErrImagePull", text));
+        assert_eq!(state, ContainerState::BehindVolume);
     }
 
     #[test]
@@ -267,28 +245,39 @@ mod tests {
         let specs = json!([{"name": "m", "image": {"reference": MODEL}},
                            {"name": "n", "image": {"reference": "n:1"}}]);
         for (said, want) in [
-            (Word::Created, Standing::Present),
-            (waits("CrashLoopBackOff", "back-off 5m"), Standing::Present),
-            (waits("ContainerCreating", ""), Standing::Untold),
-            (Word::Nothing, Standing::Untold),
+            (ContainerState::Running, ContainerState::Ended),
+            (
+                waits("CrashLoopBackOff", "back-off 5m"),
+                ContainerState::Ended,
+            ),
+            (waits("ContainerCreating", ""), ContainerState::Untold),
+            (ContainerState::Untold, ContainerState::Untold),
         ] {
             let mut all = volumes(specs.clone());
-            assert!(all.take(&container("a", &["m"]), said));
-            let standings: Vec<_> = all.finish().map(|(_, s, mounted)| (s, mounted)).collect();
-            assert_eq!(standings, [(want, true), (Standing::Untold, false)]);
+            assert_eq!(take(&mut all, "a", &["m"], said.clone()), said);
+            let is_present = want == ContainerState::Ended;
+            let states: Vec<_> = all
+                .finish()
+                .map(|one| (one.state, one.is_present))
+                .collect();
+            let unmounted = (ContainerState::Ended, false);
+            assert_eq!(states, [(want, is_present), unmounted]);
         }
         // One waits for it though another has it: it was removed since.
         let mut all = volumes(specs);
-        all.take(&container("a", &["m"]), Word::Created);
-        all.take(&container("b", &["m"]), waits("ErrImagePull", MODEL));
-        assert_eq!(all.finish().next().unwrap().1, Standing::Waits("w"));
+        take(&mut all, "a", &["m"], ContainerState::Running);
+        take(&mut all, "b", &["m"], waits("ErrImagePull", MODEL));
+        let volume = all.finish().next().unwrap();
+        assert_eq!(volume.state, waits("ErrImagePull", MODEL));
+        assert!(!volume.is_present);
     }
 
     #[test]
     fn without_image_volumes_a_container_waits_for_its_own_image() {
+        let failed = waits("ErrImagePull", MODEL);
         let mut all = volumes(json!([{"name": "c", "configMap": {}}]));
-        assert!(all.take(&container("a", &["c"]), waits("ErrImagePull", MODEL)));
+        assert_eq!(take(&mut all, "a", &["c"], failed.clone()), failed);
         let mut all = volumes(json!([{"name": "m", "image": {"reference": MODEL}}]));
-        assert!(all.take(&container("a", &[]), waits("ErrImagePull", MODEL)));
+        assert_eq!(take(&mut all, "a", &[], failed.clone()), failed);
     }
 }

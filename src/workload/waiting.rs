@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::discovery::{Container, Pod};
+use super::pod::{Container, Pod, Said};
 use super::reasons::STARTING;
 use crate::model::workload::ContainerKind;
 
@@ -59,7 +59,8 @@ impl Waiting {
 
 /// What is known of a container's pull now, and whether that is worth a look.
 fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool) {
-    let reason = container.waits.as_deref();
+    let said = container.waits();
+    let reason = said.map(|said| said.reason.as_str());
     if !container.waits_for_image() {
         // It is tried again, or it is there.
         let goes_on = !container.is_present && reason.is_some_and(|one| STARTING.contains(&one));
@@ -70,7 +71,7 @@ fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool
         reason: reason
             .filter(|reason| *reason != BACK_OFF)
             .map(str::to_owned),
-        said: container.said,
+        said: said.and_then(Said::of_try),
     };
     let Some(known) = known else {
         return (Some(now), true);
@@ -91,22 +92,26 @@ fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::pod::ContainerState;
 
     fn pod(image: &str, waits: Option<&str>, said: Option<u64>) -> Pod {
         Pod {
             namespace: "shop".to_owned(),
             name: "a".to_owned(),
-            pull_secrets: Vec::new(),
-            is_over: false,
             containers: vec![Container {
                 name: "app".to_owned(),
                 kind: ContainerKind::Container,
                 image: image.to_owned(),
                 policy: None,
+                is_sidecar: false,
                 is_present: waits.is_none(),
-                waits: waits.map(str::to_owned),
-                said,
+                state: waits.map_or(ContainerState::Running, |reason| {
+                    let text = |number: u64| (0..number).map(|_| 'x').collect();
+                    let message: String = said.map_or_else(String::new, text);
+                    ContainerState::Waiting(Said::new(reason, &message))
+                }),
             }],
+            ..Pod::default()
         }
     }
 

@@ -54,7 +54,6 @@ pub(crate) fn reference(data: &[u8]) {
             assert_eq!(again, reference);
             assert_eq!(again.to_string(), shown);
             assert_eq!(reference.to_string(), String::from(again.clone()));
-            assert!(!again.tag_defaulted());
             assert!(shown.starts_with(&reference.name()));
             let version = reference.version();
             assert!(Some(version) == reference.tag() || Some(version) == reference.digest());
@@ -109,7 +108,7 @@ pub(crate) fn reference(data: &[u8]) {
 /// must not be shown.
 pub(crate) fn challenge(data: &[u8]) {
     let (choice, data) = choose(data);
-    let mut scrub = Scrubber::new();
+    let mut scrub = Scrubber::default();
     scrub.hide_login("user", &Secret::new(CANARY));
     let of = |lines: &[u8]| {
         let mut headers = HeaderMap::new();
@@ -273,7 +272,7 @@ fn read_config(bytes: &[u8], flavour: Flavour, hide: bool) -> Result<DockerConfi
 fn lookup(sources: Vec<LoadedSource>, length: usize, hide: bool) {
     let entries: usize = sources.iter().map(|s| s.entries.len()).sum();
     let ring = Keyring::new(sources);
-    let mut scrub = Scrubber::new();
+    let mut scrub = Scrubber::default();
     if entries <= 8 {
         ring.hide_in(&mut scrub);
     }
@@ -401,7 +400,7 @@ pub(crate) fn oci_error(data: &[u8]) {
             headers.append(name, value);
         }
     }
-    let mut scrub = Scrubber::new();
+    let mut scrub = Scrubber::default();
     scrub.hide_login("user", &Secret::new(CANARY));
     let quoted = serde_json::Value::from(CANARY).to_string();
     let encoded = STANDARD.encode(format!("user:{CANARY}"));
@@ -435,8 +434,8 @@ pub(crate) fn oci_error(data: &[u8]) {
         .concat(),
         _ => body.to_vec(),
     };
-    let fault = error::fault(status, &headers, &body, &scrub);
-    assert_eq!(fault, error::fault(status, &headers, &body, &scrub));
+    let fault = error::fault(status, &headers, &body, false, &scrub);
+    assert_eq!(fault, error::fault(status, &headers, &body, false, &scrub));
     let limit = error::rate_limit(&headers, &scrub);
     let _ = error::date(&headers);
     let shown = [json(&fault), json(&limit)];

@@ -15,12 +15,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pullpath::config::Budgets;
 use pullpath::daemon::schedule::admission::{self, Heard, Then};
 use pullpath::daemon::schedule::backoff::Answered;
-use pullpath::daemon::schedule::budget::{ByteLimits, Reserved};
+use pullpath::daemon::schedule::budget::Reserved;
 use pullpath::daemon::schedule::clock::Moment;
 use pullpath::daemon::schedule::cooldown::Rejected;
-use pullpath::daemon::schedule::ledger::{Ledger, Limits};
+use pullpath::daemon::schedule::ledger::Ledger;
 use pullpath::daemon::schedule::timetable::{Due, Rhythm, Timetable};
 use pullpath::model::credential::{CredentialId, CredentialSource};
 use pullpath::model::evidence::Attempt;
@@ -96,18 +97,6 @@ const ROLLOUT: (Duration, Duration) = (Duration::from_hours(30), Duration::from_
 
 /// One of the targets of each node has a wrong password.
 const WRONG: usize = 0;
-
-pub fn limits() -> Limits {
-    Limits {
-        bytes: ByteLimits {
-            node: Bytes(256 << 20),
-            target: Bytes(64 << 20),
-            registry: Bytes(128 << 20),
-        },
-        requests_per_minute: 240,
-        rate_limit_floor: 0.1,
-    }
-}
 
 fn rhythm(shared: bool) -> Rhythm {
     Rhythm {
@@ -261,11 +250,9 @@ fn step(
     store: &mut Store,
     figures: &mut Figures,
 ) -> u32 {
-    let limits = limits();
     let asked = admission::may(
         &mut node.ledger,
-        &limits,
-        Bytes(16 << 20),
+        &Budgets::default(),
         due,
         REGISTRY,
         false,
@@ -487,7 +474,10 @@ pub fn check(figures: &Figures) {
         ratio <= 2.0,
         "{ratio} times the mean in one minute: {figures:?}"
     );
-    assert!(figures.most_bytes <= limits().bytes.node.0, "{figures:?}");
+    assert!(
+        figures.most_bytes <= Budgets::default().node_bytes_per_day.0.0,
+        "{figures:?}"
+    );
     let again = figures.rejected_again.expect("it was tried twice");
     assert!(again >= Duration::from_hours(1), "{again:?}");
     assert!(figures.transfers > 0 && figures.logins > 0, "{figures:?}");

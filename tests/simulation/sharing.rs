@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pullpath::config::Budgets;
 use pullpath::daemon::coordination::group::{EgressGroup, Group};
 use pullpath::daemon::coordination::lease::NOTE;
 use pullpath::daemon::coordination::slots::{self, Decision, Rule, SkipReason, Slot, Slots};
@@ -14,11 +15,10 @@ use pullpath::daemon::schedule::budget::Reserved;
 use pullpath::daemon::schedule::clock::{Moment, hash, share};
 use pullpath::daemon::schedule::cooldown::{COOLDOWN, SHARED_COOLDOWN};
 use pullpath::daemon::schedule::timetable::{Due, Tier};
-use pullpath::kubernetes::lease::{Record, Seen, Standing};
-use pullpath::model::units::Bytes;
+use pullpath::kubernetes::lease::{Record, Seen};
 use tokio::time::Instant;
 
-use super::{BEGIN, Figures, Node, REGISTRY, TEST, credential, heard_of_test, limits};
+use super::{BEGIN, Figures, Node, REGISTRY, TEST, credential, heard_of_test};
 
 /// NAT gateways.
 const NATS: usize = 2;
@@ -232,8 +232,7 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
     let last = node.ledger.bytes.last_transfer(&due.target);
     let asked = admission::may(
         &mut node.ledger,
-        &limits(),
-        Bytes(16 << 20),
+        &Budgets::default(),
         &due,
         REGISTRY,
         false,
@@ -266,9 +265,8 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
     let lease = own.group.lease.clone();
     let mut record = store.read(&lease);
     let seen = Seen::again(own.seen.get(&lease), &record, steady);
-    let standing = record.standing(&own.holder, &seen, steady);
+    let is_held = record.free_for(&own.holder, &seen, steady).is_err();
     own.seen.insert(lease, seen);
-    let is_held = matches!(standing, Standing::Held { .. });
     match slots::decide(&test.slot, record.note(NOTE), is_held, now) {
         Decision::Test => {
             record.take(&own.holder, LASTS, timestamp(now));

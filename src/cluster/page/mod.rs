@@ -8,14 +8,14 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::board::{Board, Role};
-use crate::diagnose::catalogue::Cause;
+use crate::diagnose::catalogue::{Cause, Entry};
 use crate::diagnose::level::Severity;
 use crate::lint::{Finding, Snapshot};
 use crate::model::fault::instant;
 use crate::model::histogram::Histogram;
 use crate::model::units::{Mbit, Took};
 use crate::pulls::advice;
-use crate::pulls::tally::{ContainerKey, Failing, Pair};
+use crate::pulls::tally::{ContainerKey, Failing, Pair, Pull};
 use crate::report::{few, grouped};
 
 /// Pods of a card, nodes of a line, pulls of the table; the API has all.
@@ -37,12 +37,12 @@ struct Index<'a> {
     troubles: Vec<String>,
     failing: Vec<Group>,
     secrets: Vec<SecretsView>,
-    slow: Vec<SlowView>,
+    slow: Vec<SlowView<'a>>,
     workloads: Vec<WorkloadsView>,
     workloads_unseen: &'a [String],
     registries: Vec<RegistryView>,
-    unknown: Vec<UnknownView>,
-    pulls: Vec<PullView>,
+    unknown: Vec<UnknownView<'a>>,
+    pulls: Vec<PullView<'a>>,
 }
 
 /// Containers that fail alike at one registry.
@@ -70,19 +70,16 @@ struct SecretsView {
     hint: &'static str,
 }
 
-struct SlowView {
-    cause: &'static str,
-    title: &'static str,
-    registry: String,
+struct SlowView<'a> {
+    entry: &'static Entry,
+    registry: &'a str,
     nodes: String,
-    seen: String,
-    hint: &'static str,
+    seen: &'a str,
 }
 
 /// Findings of one cause.
 struct WorkloadsView {
-    cause: &'static str,
-    title: &'static str,
+    entry: &'static Entry,
     tone: &'static str,
     sign: &'static str,
     all: Vec<WorkloadView>,
@@ -105,15 +102,14 @@ struct RegistryView {
     failures: u64,
 }
 
-struct UnknownView {
+struct UnknownView<'a> {
     about: String,
-    text: String,
+    text: &'a str,
 }
 
-struct PullView {
+struct PullView<'a> {
+    of: &'a Pull,
     at: String,
-    image: String,
-    node: String,
     pulling: String,
     waiting: String,
     size: String,
@@ -268,7 +264,7 @@ fn secrets(board: &Board) -> Vec<SecretsView> {
     .collect()
 }
 
-fn slow(board: &Board) -> Vec<SlowView> {
+fn slow(board: &Board) -> Vec<SlowView<'_>> {
     let mut by: BTreeMap<(&str, Cause), (BTreeSet<&str>, &str)> = BTreeMap::new();
     for ((registry, node), pair) in &board.tally.pairs {
         if let Some(slow) = &pair.slow {
@@ -281,12 +277,10 @@ fn slow(board: &Board) -> Vec<SlowView> {
     by.into_iter()
         .take(CARDS)
         .map(|((registry, cause), (nodes, seen))| SlowView {
-            cause: cause.code(),
-            title: cause.entry().title,
-            registry: registry.to_owned(),
+            entry: cause.entry(),
+            registry,
             nodes: some_of(&nodes),
-            seen: seen.to_owned(),
-            hint: cause.entry().fix,
+            seen,
         })
         .collect()
 }
@@ -305,8 +299,7 @@ fn workloads(lint: &Snapshot) -> Vec<WorkloadsView> {
             hint: finding.hint.clone(),
         });
         WorkloadsView {
-            cause: cause.code(),
-            title: cause.entry().title,
+            entry: cause.entry(),
             tone,
             sign,
             more: all.len().saturating_sub(PODS * 2),
@@ -347,7 +340,7 @@ fn registries(board: &Board) -> Vec<RegistryView> {
     all.into_iter().map(|(_, view)| view).take(CARDS).collect()
 }
 
-fn unknown(board: &Board) -> Vec<UnknownView> {
+fn unknown(board: &Board) -> Vec<UnknownView<'_>> {
     let all = board.tally.unknown.iter();
     all.map(|one| UnknownView {
         about: format!(
@@ -357,17 +350,16 @@ fn unknown(board: &Board) -> Vec<UnknownView> {
             one.count,
             instant(one.last)
         ),
-        text: one.text.clone(),
+        text: &one.text,
     })
     .collect()
 }
 
-fn pulls(board: &Board) -> Vec<PullView> {
+fn pulls(board: &Board) -> Vec<PullView<'_>> {
     let all = board.tally.newest.iter().take(PULLS);
     all.map(|one| PullView {
+        of: one,
         at: instant(one.at),
-        image: one.image.clone(),
-        node: one.node.to_string(),
         pulling: Took(one.took.pulling).to_string(),
         waiting: match one.took.waiting() {
             Some(waiting) => Took(waiting).to_string(),

@@ -1,7 +1,6 @@
 //! This node's part in what nodes share: its slots, the Leases that it holds, and what it reports by them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +9,13 @@ use tokio::task::{JoinError, JoinSet};
 use super::group::Group;
 use super::lease::{AllowedBy, Answer, SharedLeases};
 use super::slots::{Decision, Rule, SkipReason, Slot, Slots};
-use crate::config::{Config, Spread};
+use crate::config::Config;
 use crate::daemon::schedule::clock::{Moment, hash, share};
 use crate::daemon::schedule::cooldown::{COOLDOWN, Cooldowns, Rejected, SHARED_COOLDOWN};
 use crate::daemon::schedule::timetable::Rhythm;
 use crate::daemon::store::target::Target;
-use crate::daemon::store::targets::LeaseAccess;
 use crate::kubernetes::client::ConnectError;
+use crate::kubernetes::follow::State;
 use crate::model::credential::CredentialId;
 use crate::model::evidence::Attempt;
 
@@ -36,17 +35,6 @@ pub struct TakenSlot {
     pub last: Option<Moment>,
 }
 
-/// What became of a slot.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SlotUse {
-    Tested(AllowedBy),
-    Skipped(SkipReason),
-    /// It comes once more.
-    Later,
-    /// A defect has ended the test; the Lease expires.
-    Lost,
-}
-
 /// A credential's Lease, the slot, and the answer.
 type RetryAnswer = (Arc<str>, Slot, Answer);
 
@@ -54,10 +42,6 @@ type RetryAnswer = (Arc<str>, Slot, Answer);
 #[derive(Debug)]
 pub struct Coordinator {
     leases: Option<Arc<SharedLeases>>,
-    /// What it was made of.
-    spread: Spread,
-    kubeconfig: Option<PathBuf>,
-    check_timeout: Duration,
     /// Of this node, from 0 to 1.
     share: f64,
     /// Of transfer tests.
@@ -81,9 +65,6 @@ impl Coordinator {
         };
         Ok(Self {
             leases: leases.map(Arc::new),
-            spread: config.spread.clone(),
-            kubeconfig: config.kubernetes.kubeconfig.clone(),
-            check_timeout: config.schedule.check_timeout.0,
             share: share(hash(&[node, "rest"])),
             slots: Slots::new(node, rule),
             retries: Slots::new(node, Rule::RETRIES),
@@ -93,13 +74,6 @@ impl Coordinator {
         })
     }
 
-    /// It would be the same with this configuration.
-    pub fn is_as(&self, config: &Config) -> bool {
-        self.spread == config.spread
-            && self.kubeconfig == config.kubernetes.kubeconfig
-            && self.check_timeout == config.schedule.check_timeout.0
-    }
-
     /// As another configuration has it. Reports that are under way go on.
     pub fn become_as(&mut self, other: Self) {
         let reporting = std::mem::take(&mut self.reporting);
@@ -107,7 +81,7 @@ impl Coordinator {
     }
 
     /// How the API server answers; `None` where nothing is shared.
-    pub fn access(&self) -> Option<LeaseAccess> {
+    pub fn access(&self) -> Option<State> {
         self.leases.as_ref().map(|leases| leases.access())
     }
 
@@ -175,13 +149,14 @@ impl Coordinator {
         Some(async move { leases.ask(&group, &slot, now).await })
     }
 
-    /// Takes the answer, once the test has ended that it allowed.
-    pub fn answered(&mut self, taken: &TakenSlot, answer: Option<Answer>, now: Moment) -> SlotUse {
+    /// Takes the answer, once the test has ended that it allowed; `None`: a defect has ended it, and the
+    /// Lease expires.
+    pub fn answered(&mut self, taken: &TakenSlot, answer: Option<Answer>, now: Moment) {
         while self.reporting.try_join_next().is_some() {}
         let (registry, epoch) = (&*taken.registry, taken.slot.epoch);
         let Some(answer) = answer else {
             self.slots.done(registry, now);
-            return SlotUse::Lost;
+            return;
         };
         match answer.decision {
             Decision::Test => {
@@ -191,18 +166,13 @@ impl Coordinator {
                 if let Some(holding) = answer.holding {
                     self.reporting.spawn(holding.end());
                 }
-                SlotUse::Tested(answer.by)
             }
             Decision::Skip(why) => {
                 let reason = why.as_str();
                 tracing::debug!(registry, epoch, why = reason, "this node does not test");
                 self.slots.done(registry, now);
-                SlotUse::Skipped(why)
             }
-            Decision::Later(at) => {
-                self.slots.later(registry, at);
-                SlotUse::Later
-            }
+            Decision::Later(at) => self.slots.later(registry, at),
         }
     }
 

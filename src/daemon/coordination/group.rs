@@ -164,7 +164,10 @@ mod tests {
     }
 
     fn vantage(seen: &[&str], declared: &[&str]) -> Vantage {
-        let mut vantage = Vantage::new(NetworkView::Node, Vec::new(), String::new(), Vec::new());
+        let mut vantage = Vantage {
+            network: NetworkView::Node,
+            ..Vantage::default()
+        };
         let address = |text: &&str| text.parse::<IpAddr>().unwrap();
         vantage.egress = seen
             .iter()

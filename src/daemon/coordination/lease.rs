@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::group::Group;
 use super::slots::{self, Decision, SkipReason, Slot};
 use crate::config;
 use crate::daemon::schedule::clock::Moment;
-use crate::daemon::store::targets::LeaseAccess;
 use crate::kubernetes::client::{ConnectError, connect};
-use crate::kubernetes::lease::{LeaseError, Leases, Now, Record, Seen, Standing};
+use crate::kubernetes::follow::State;
+use crate::kubernetes::lease::{LeaseError, Leases, Now, Record, Seen};
 
 /// A Lease lasts for so much longer than the check that it is held for may, so that whoever takes it
 /// over does not meet its end: requests to write it, and a little.
@@ -38,7 +38,8 @@ pub struct SharedLeases {
     holder: String,
     lasts: Duration,
     seen: Mutex<BTreeMap<String, Seen>>,
-    access: Mutex<LeaseAccess>,
+    /// How the API server answered last.
+    access: watch::Sender<State>,
 }
 
 /// What allowed a test, or a retry.
@@ -139,40 +140,30 @@ impl SharedLeases {
             holder: format!("{node}_{:08x}", u32::from_be_bytes(own)),
             lasts,
             seen: Mutex::default(),
-            access: Mutex::default(),
+            access: watch::Sender::new(State::Unknown),
         }
     }
 
     /// How the API server answered last.
-    pub fn access(&self) -> LeaseAccess {
-        let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        access.clone()
+    pub fn access(&self) -> State {
+        self.access.borrow().clone()
     }
 
     fn heard(&self, error: Option<&LeaseError>) {
         match error {
             None | Some(LeaseError::Held { .. } | LeaseError::Conflict) => {
-                let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-                *access = LeaseAccess::Answered;
+                self.access.send_replace(State::Following);
             }
             Some(error) => {
-                let is_refused = !matches!(error, LeaseError::Unreachable(_));
-                self.lost(error.to_string(), is_refused);
+                let is_forbidden = !matches!(error, LeaseError::Unreachable(_));
+                self.lost(error.to_string(), is_forbidden);
             }
         }
     }
 
-    fn lost(&self, reason: String, is_refused: bool) {
-        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = match &*access {
-            LeaseAccess::Lost { since, .. } => *since,
-            _ => Timestamp::now(),
-        };
-        *access = LeaseAccess::Lost {
-            since,
-            reason,
-            is_refused,
-        };
+    fn lost(&self, reason: String, is_forbidden: bool) {
+        self.access
+            .send_modify(|access| access.lose(reason, is_forbidden));
     }
 
     async fn read(&self, lease: &str) -> Option<Record> {
@@ -200,9 +191,9 @@ impl SharedLeases {
             seen.clear();
         }
         let known = Seen::again(seen.get(lease), record, now);
-        let standing = record.standing(&self.holder, &known, now);
+        let is_held = record.free_for(&self.holder, &known, now).is_err();
         seen.insert(lease.to_owned(), known);
-        matches!(standing, Standing::Held { .. })
+        is_held
     }
 
     /// Asks for a transfer test, and takes the Lease for it. One request where it is not allowed, two where it

@@ -102,15 +102,11 @@ struct Note {
     accepted: Option<Timestamp>,
 }
 
-/// It is there, and is no note.
-#[derive(Debug)]
-struct Unreadable;
-
 impl Note {
     /// One of an epoch after the next is none: the clock of the node that wrote it is wrong.
-    fn read(text: Option<&str>, slot: &Slot) -> Result<Option<Self>, Unreadable> {
+    fn read(text: Option<&str>, slot: &Slot) -> serde_json::Result<Option<Self>> {
         let Some(text) = text else { return Ok(None) };
-        let note: Self = serde_json::from_str(text).map_err(|_| Unreadable)?;
+        let note: Self = serde_json::from_str(text)?;
         let is_possible = seconds(note.epoch) <= slot.end().0.as_secs();
         Ok(Some(note).filter(|_| is_possible))
     }
@@ -122,11 +118,6 @@ impl Note {
             std::cmp::Ordering::Equal => Some(self.done),
             std::cmp::Ordering::Less => Some(0),
         }
-    }
-
-    /// Numbers and times: nothing in it can't be written.
-    fn text(&self) -> Option<String> {
-        serde_json::to_string(self).ok()
     }
 }
 
@@ -214,7 +205,7 @@ pub fn counted(slot: &Slot, note: Option<&str>) -> Option<String> {
         done: done.saturating_add(1),
         accepted: before.and_then(|note| note.accepted),
     };
-    note.text()
+    serde_json::to_string(&note).ok()
 }
 
 /// The note with the news that a credential was accepted.
@@ -226,7 +217,7 @@ pub fn accepted(slot: &Slot, note: Option<&str>, now: Moment) -> Option<String> 
         accepted: None,
     });
     note.accepted = Some(timestamp(now.0.as_secs()));
-    note.text()
+    serde_json::to_string(&note).ok()
 }
 
 /// This node's next slots, of each registry or credential.
@@ -338,7 +329,7 @@ mod tests {
             done,
             accepted: None,
         };
-        note.text().unwrap()
+        serde_json::to_string(&note).unwrap()
     }
 
     /// Other nodes run other versions: what these hashes are must not change without another name.

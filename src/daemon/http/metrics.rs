@@ -3,125 +3,125 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
-use std::sync::PoisonError;
 
 use crate::daemon::store::summary::PhaseSummary;
-use crate::daemon::store::targets::{LeaseAccess, Rates, RegistryStats, TargetStore, Watched};
+use crate::daemon::store::targets::{Rates, RegistryStats, TargetStore, Watched};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::path::leg_path::is_met;
+use crate::kubernetes::follow::{State, View};
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
 use crate::serving::metrics::{Family, Page, Value, families, process, table};
 
 families! {
-    TARGET_INFO: Gauge "pullpath_target_info" ["target", "registry"]
+    TARGET_INFO: gauge "pullpath_target_info" ["target", "registry"]
         "1 for each target. Use it to join the registry to other series of the target.";
-    PULL_READY: Gauge "pullpath_pull_ready" ["target", "registry"]
+    PULL_READY: gauge "pullpath_pull_ready" ["target", "registry"]
         "1: a pull would succeed, 0: it would fail, as of the newest check. Absent if the check could not decide, and before the first check.";
-    PHASE_SUCCESS: Gauge "pullpath_phase_success" ["target", "leg", "phase"]
+    PHASE_SUCCESS: gauge "pullpath_phase_success" ["target", "leg", "phase"]
         "1: the phase succeeded in the newest check, 0: it failed. Absent if the phase was not reached or not required.";
-    PHASE_DURATION: Gauge "pullpath_phase_duration_seconds" ["target", "leg", "phase"]
+    PHASE_DURATION: gauge "pullpath_phase_duration_seconds" ["target", "leg", "phase"]
         "Duration of the phase in the newest check, in seconds. Absent if the phase was not reached or not required.";
-    PATH_INFO: Gauge "pullpath_path_info" ["target", "registry", "leg", "class", "confidence", "vantage"]
+    PATH_INFO: gauge "pullpath_path_info" ["target", "registry", "leg", "class", "confidence", "vantage"]
         "1 for the path class of a leg, with the confidence of that class and the vantage point that observed it. Absent until a class is published.";
-    PATH_EXPECTED: Gauge "pullpath_path_expected" ["target", "leg"]
+    PATH_EXPECTED: gauge "pullpath_path_expected" ["target", "leg"]
         "1: the leg's path class is one of `expect.class`, 0: it is not. Absent if the target has no `expect.class`.";
-    FINDING: Gauge "pullpath_finding" ["target", "leg", "cause", "severity"]
+    FINDING: gauge "pullpath_finding" ["target", "leg", "cause", "severity"]
         "1 for each finding of the newest check and of the newest transfer test; at most the 6 worst of a target. `pullpath explain CAUSE` describes it. `leg` is empty if the finding concerns no single leg. Absent without findings.";
-    CONSECUTIVE_FAILURES: Gauge "pullpath_consecutive_failures" ["target"]
+    CONSECUTIVE_FAILURES: gauge "pullpath_consecutive_failures" ["target"]
         "Consecutive checks that did not find a pull possible: it would fail, or the check could not decide. 0 after a check that found it possible. Absent before the first check.";
-    LAST_SUCCESS: Gauge "pullpath_last_success_timestamp_seconds" ["target"]
+    LAST_SUCCESS: gauge "pullpath_last_success_timestamp_seconds" ["target"]
         "Unix time, in seconds, of the newest check that found a pull possible. Absent if none has.";
-    CREDENTIAL_EXPIRY: Gauge "pullpath_credential_expiry_timestamp_seconds" ["target"]
+    CREDENTIAL_EXPIRY: gauge "pullpath_credential_expiry_timestamp_seconds" ["target"]
         "Unix time, in seconds, at which the credential in use expires. Absent if the credential does not state it.";
-    IMAGE_BYTES: Gauge "pullpath_image_bytes" ["target"]
+    IMAGE_BYTES: gauge "pullpath_image_bytes" ["target"]
         "Compressed size of the image's layers for the target's platform, in bytes. Absent until a manifest was read.";
-    TRANSFER_RATE: Gauge "pullpath_transfer_bytes_per_second" ["target", "streams"]
+    TRANSFER_RATE: gauge "pullpath_transfer_bytes_per_second" ["target", "streams"]
         "Download rate of the newest transfer test, in bytes per second: of one connection (`streams` is `one`), and of all that containerd would open (`all`). Absent without a test, and if other traffic disturbed it.";
-    FIRST_BYTE: Gauge "pullpath_transfer_first_byte_seconds" ["target"]
+    FIRST_BYTE: gauge "pullpath_transfer_first_byte_seconds" ["target"]
         "Time from the request for a layer to its first byte in the newest transfer test, in seconds. Absent without a test.";
-    CAP: Gauge "pullpath_bandwidth_cap_bytes_per_second" ["target"]
+    CAP: gauge "pullpath_bandwidth_cap_bytes_per_second" ["target"]
         "Rate that a bandwidth limit holds downloads to, in bytes per second. Absent if the newest transfer test found no limit.";
-    REQUIRED: Gauge "pullpath_bandwidth_required_bytes_per_second" ["target"]
+    REQUIRED: gauge "pullpath_bandwidth_required_bytes_per_second" ["target"]
         "Expected rate, in bytes per second: `expect.throughput_mbit`, or the rate that `expect.pull_within` requires. Absent if neither is set, or the second one and the image size is unknown.";
-    INSUFFICIENT: Gauge "pullpath_bandwidth_insufficient" ["target"]
+    INSUFFICIENT: gauge "pullpath_bandwidth_insufficient" ["target"]
         "1: the measured rate is below the expected one, 0: it is not. Absent without an expectation or a measured rate.";
-    BOTTLENECK: Gauge "pullpath_bottleneck" ["target", "cause"]
+    BOTTLENECK: gauge "pullpath_bottleneck" ["target", "cause"]
         "1 for the cause that limits the rate of the newest transfer test. Absent without a test, and if the cause is unknown.";
-    ESTIMATED_PULL: Gauge "pullpath_estimated_pull_seconds" ["target"]
+    ESTIMATED_PULL: gauge "pullpath_estimated_pull_seconds" ["target"]
         "Estimated download time of the image's layers, in seconds, without unpacking: at the rate measured for this image, else at the newest rate of its registry. Absent without a rate.";
-    HELD_BACK: Gauge "pullpath_check_held_back" ["target", "reason"]
+    HELD_BACK: gauge "pullpath_check_held_back" ["target", "reason"]
         "1 if a `reach` or `path` check was due and was deferred, with the reason. Absent again after the next check.";
-    CHECK_DURATION: Histogram "pullpath_check_duration_seconds" ["registry", "phase"]
+    CHECK_DURATION: histogram "pullpath_check_duration_seconds" ["registry", "phase"]
         "Duration of a phase, in seconds, summed over all legs of a check. CPU-starved checks are not counted.";
-    PATH_CHANGES: Counter "pullpath_path_changes_total" ["registry"]
+    PATH_CHANGES: counter "pullpath_path_changes_total" ["registry"]
         "Changes of a published path class.";
-    CERTIFICATE_EXPIRY: Gauge "pullpath_tls_certificate_expiry_timestamp_seconds" ["registry", "leg"]
+    CERTIFICATE_EXPIRY: gauge "pullpath_tls_certificate_expiry_timestamp_seconds" ["registry", "leg"]
         "Unix time, in seconds, at which the first certificate of all presented chains expires. Absent without TLS.";
-    RATE_LIMIT: Gauge "pullpath_rate_limit" ["registry"]
+    RATE_LIMIT: gauge "pullpath_rate_limit" ["registry"]
         "Requests that the registry allows in a window, as last reported by the registry. Absent if it reports none.";
-    RATE_LIMIT_REMAINING: Gauge "pullpath_rate_limit_remaining" ["registry"]
+    RATE_LIMIT_REMAINING: gauge "pullpath_rate_limit_remaining" ["registry"]
         "Requests left in the window, as last reported by the registry. Absent if it reports none.";
-    RATE_LIMIT_WINDOW: Gauge "pullpath_rate_limit_window_seconds" ["registry"]
+    RATE_LIMIT_WINDOW: gauge "pullpath_rate_limit_window_seconds" ["registry"]
         "Length of the rate limit's window, in seconds. Absent if the registry does not report it.";
-    TRANSFER_THROUGHPUT: Histogram "pullpath_transfer_throughput_bytes_per_second" ["registry"]
+    TRANSFER_THROUGHPUT: histogram "pullpath_transfer_throughput_bytes_per_second" ["registry"]
         "Rates of transfer tests, in bytes per second, with the buckets of containerd's image_pulling_throughput.";
-    TRANSFER_SPENT: Counter "pullpath_transfer_spent_bytes_total" ["registry"]
+    TRANSFER_SPENT: counter "pullpath_transfer_spent_bytes_total" ["registry"]
         "Bytes that transfer tests have downloaded.";
-    REQUESTS: Counter "pullpath_requests_total" ["registry"]
+    REQUESTS: counter "pullpath_requests_total" ["registry"]
         "Requests that checks have sent to the registry, its token service and its blob storage.";
-    FINDINGS: Counter "pullpath_findings_total" ["cause"]
+    FINDINGS: counter "pullpath_findings_total" ["cause"]
         "Findings that have appeared.";
-    DECLARED: Gauge "pullpath_bandwidth_declared_bytes_per_second" []
+    DECLARED: gauge "pullpath_bandwidth_declared_bytes_per_second" []
         "Bandwidth that was bought, in bytes per second, from `network.eip_bandwidth_mbit`. Absent if that is not set.";
-    TARGETS: Gauge "pullpath_targets" []
+    TARGETS: gauge "pullpath_targets" []
         "Number of targets.";
-    CHECKS: Counter "pullpath_checks_total" ["tier", "outcome"]
+    CHECKS: counter "pullpath_checks_total" ["tier", "outcome"]
         "Checks made, by tier and outcome: `would_succeed`, `would_fail`, `unknown`, `timed_out`, `panicked`.";
-    SKIPPED: Counter "pullpath_checks_skipped_total" ["reason"]
+    SKIPPED: counter "pullpath_checks_skipped_total" ["reason"]
         "Times that a check was due and was not made, by reason. A check that is postponed again counts again.";
-    ON_DEMAND: Counter "pullpath_on_demand_total" ["outcome"]
+    ON_DEMAND: counter "pullpath_on_demand_total" ["outcome"]
         "Images requested at the admin address, by outcome: those of checks, or `not_allowed`, `no_pod`, `busy`, `too_many`, `held_back`. They are counted in no other metric of this page.";
-    MISSED: Counter "pullpath_checks_missed_total" []
+    MISSED: counter "pullpath_checks_missed_total" []
         "Scheduled checks that were left out because an earlier check of the same target was still running.";
-    STARVED: Counter "pullpath_checks_starved_total" []
+    STARVED: counter "pullpath_checks_starved_total" []
         "CPU-starved checks: they started more than 1 s late, or the CPU limit stopped the process for more than 5 % of the time.";
-    RUNNING: Gauge "pullpath_checks_running" []
+    RUNNING: gauge "pullpath_checks_running" []
         "Checks running now.";
-    PANICS: Counter "pullpath_check_panics_total" []
+    PANICS: counter "pullpath_check_panics_total" []
         "Checks that ended in a panic, which is a bug in Pullpath.";
-    LAG: Histogram "pullpath_scheduler_lag_seconds" []
+    LAG: histogram "pullpath_scheduler_lag_seconds" []
         "Delay between the scheduled and the actual start of checks, in seconds.";
-    BUDGET_LEFT: Gauge "pullpath_budget_left_bytes" []
+    BUDGET_LEFT: gauge "pullpath_budget_left_bytes" []
         "Bytes that transfer tests may still download today (UTC).";
-    BUDGET: Gauge "pullpath_budget_bytes_per_day" []
+    BUDGET: gauge "pullpath_budget_bytes_per_day" []
         "Bytes that transfer tests may download per day (`budgets.node_bytes_per_day`).";
-    THROTTLED: Counter "pullpath_throttled_seconds_total" []
+    THROTTLED: counter "pullpath_throttled_seconds_total" []
         "Time that the CPU limit has stopped this container, in seconds. Absent if the kernel does not report it.";
-    STATE_ERRORS: Counter "pullpath_state_errors_total" []
+    STATE_ERRORS: counter "pullpath_state_errors_total" []
         "Failed writes of the state file in `state_dir`.";
-    KUBERNETES_FOLLOWED: Gauge "pullpath_kubernetes_followed" []
+    KUBERNETES_FOLLOWED: gauge "pullpath_kubernetes_followed" []
         "1: the watch of this node's pods is up, 0: it is down, and the images that pods last requested are still checked. Absent with `kubernetes.discover: off`.";
-    KUBERNETES_IMAGES: Gauge "pullpath_kubernetes_images" ["state"]
+    KUBERNETES_IMAGES: gauge "pullpath_kubernetes_images" ["state"]
         "Repositories used by pods of this node, by what is done with them: `checked`, `over_the_most` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent with `kubernetes.discover: off`.";
-    EVENTS: Counter "pullpath_events_published_total" ["outcome"]
+    EVENTS: counter "pullpath_events_published_total" ["outcome"]
         "Events on pods that wait for an image, by outcome: `created`, `counted` (an existing Event was updated), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
-    NODE_INFO: Gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
+    NODE_INFO: gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
         "1 for this node, with its container runtime and kubelet, their versions, and its zone. Absent until the Node was read from the API server.";
-    NODE_CREATED: Gauge "pullpath_node_created_timestamp_seconds" []
+    NODE_CREATED: gauge "pullpath_node_created_timestamp_seconds" []
         "Unix time, in seconds, at which this node joined the cluster; failures on a new node may be temporary. Absent until the Node was read.";
-    NODE_UNSCHEDULABLE: Gauge "pullpath_node_unschedulable" []
+    NODE_UNSCHEDULABLE: gauge "pullpath_node_unschedulable" []
         "1: this node is cordoned, 0: it is not. Absent until the Node was read from the API server.";
-    SPREAD_TURNS: Counter "pullpath_spread_turns_total" ["by"]
+    SPREAD_TURNS: counter "pullpath_spread_turns_total" ["by"]
         "Transfer tests that this node made for its egress group, by what allowed them: `lease`, or `alone` (no other node shares the path). Absent with `spread.transfers: off`.";
-    SPREAD_REACHABLE: Gauge "pullpath_spread_leases_reachable" []
+    SPREAD_REACHABLE: gauge "pullpath_spread_leases_reachable" []
         "1: the API server answered the newest request for a Lease, 0: it did not answer or refused, and transfer tests are skipped. Absent before the first request, and with `spread.transfers: off`.";
-    RELOAD_SUCCESSFUL: Gauge "pullpath_config_last_reload_successful" []
+    RELOAD_SUCCESSFUL: gauge "pullpath_config_last_reload_successful" []
         "1: the newest configuration is in force, 0: it was rejected, and the one before it is still in force.";
-    RELOAD_SUCCESS_AT: Gauge "pullpath_config_last_reload_success_timestamp_seconds" []
+    RELOAD_SUCCESS_AT: gauge "pullpath_config_last_reload_success_timestamp_seconds" []
         "Unix time, in seconds, at which the configuration in force was loaded.";
-    BUILD_INFO: Gauge "pullpath_build_info" ["version", "commit"]
+    BUILD_INFO: gauge "pullpath_build_info" ["version", "commit"]
         "1 for the running program, with its version and commit.";
 }
 
@@ -215,8 +215,6 @@ fn of_target<'a>(store: &TargetStore, rates: &Rates<'_>, watched: &'a Watched) -
         let confidence = path.confidence.as_str();
         let labels = [registry, leg, class, confidence, vantage(store.network)];
         series.add(&PATH_INFO, labels, [1.0]);
-    }
-    for path in history.paths() {
         if !target.expect.class.is_empty() {
             let met = is_met(path.class, &target.expect.class);
             series.add(&PATH_EXPECTED, [path.leg.as_str()], [met]);
@@ -339,22 +337,22 @@ fn of_process(store: &TargetStore, page: &mut Page) {
     page.bare(&THROTTLED, machine::cpu().and_then(|cpu| cpu.throttled));
     if let Some(cluster) = &store.cluster {
         page.bare(&KUBERNETES_FOLLOWED, [cluster.state.is_following()]);
+        let found = &cluster.found;
         let counts = [
-            (["checked"], cluster.checked),
-            (["over_the_most"], cluster.over.len()),
-            (["platform"], cluster.platform.len()),
-            (["out_of_scope"], cluster.out_of_scope),
-            (["malformed"], cluster.malformed.len()),
+            (["checked"], found.wanted.len()),
+            (["over_the_most"], found.over.len()),
+            (["platform"], found.platform.len()),
+            (["out_of_scope"], found.out_of_scope),
+            (["malformed"], found.malformed.len()),
         ];
         page.add(&KUBERNETES_IMAGES, counts);
     }
-    let events = counters.events.lock();
-    page.add(&EVENTS, by(&events.unwrap_or_else(PoisonError::into_inner)));
+    page.add(&EVENTS, by(&counters.events.borrow()));
     of_node(store, page);
     if let Some(leases) = &store.leases {
         page.add(&SPREAD_TURNS, by(&counters.slots));
-        let is_asked = *leases != LeaseAccess::NotAsked;
-        let answered = is_asked.then_some(*leases == LeaseAccess::Answered);
+        let is_asked = *leases != State::Unknown;
+        let answered = is_asked.then_some(leases.is_following());
         page.bare(&SPREAD_REACHABLE, answered);
     }
     page.bare(&RELOAD_SUCCESSFUL, [store.reload.error.is_none()]);
@@ -369,8 +367,7 @@ fn by(counts: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = ([&'static s
 
 /// This node, as the cluster knows it.
 fn of_node(store: &TargetStore, page: &mut Page) {
-    let own = store.own_node.as_ref();
-    let Some(facts) = own.and_then(|own| own.facts.as_deref()) else {
+    let Some(facts) = store.own_node.as_ref().and_then(View::only) else {
         return;
     };
     let info = [&facts.runtime, &facts.kubelet, &facts.zone];

@@ -1,5 +1,7 @@
 //! Metrics, checks on demand, reports, the status page; and on loopback the commands.
 
+#![expect(clippy::result_large_err, reason = "a response, made once")]
+
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -7,9 +9,9 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -26,8 +28,10 @@ use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::history::{LegPath, Run};
 use crate::daemon::store::target::TargetSource;
 use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
+use crate::kubernetes::follow::View;
 use crate::model::endpoint::Role;
 use crate::model::kubelet::KubeletVersion;
+use crate::model::vantage::NodeFacts;
 use crate::report::Document;
 use crate::report::text::Style;
 use crate::report::vantage::VantageDocument;
@@ -152,17 +156,15 @@ async fn probe(
     State(app): State<App>,
     Query(query): Query<ProbeQuery>,
     headers: HeaderMap,
-) -> Response {
-    let Some(name) = query.target else {
-        return plain(
+) -> Result<Response, Response> {
+    let name = query.target.ok_or_else(|| {
+        plain(
             StatusCode::BAD_REQUEST,
             "which target? /probe?target=NAME; /api/v1/targets lists all\n",
-        );
-    };
-    let Ok(_place) = app.probes.try_acquire() else {
-        let text = "too many checks on demand are going on; try again later\n";
-        return later(text, BUSY);
-    };
+        )
+    })?;
+    let busy = "too many checks on demand are going on; try again later\n";
+    let _place = app.probes.try_acquire().map_err(|_| later(busy, BUSY))?;
     let begun = Instant::now();
     let answer = request_check(&app, &name, Tier::Reach, patience(&headers)).await;
     let took = begun.elapsed();
@@ -170,14 +172,12 @@ async fn probe(
         Ok(run) => (Some(*run), None),
         // What was due was checked just now, or is: what is known is the answer.
         Err(Refused::Busy) => (None, None),
-        Err(Refused::NoSuchTarget) => return unknown(&name),
-        Err(Refused::Deferred(held)) => return deferred(held, Timestamp::now()),
+        Err(Refused::NoSuchTarget) => return Err(unknown(&name)),
+        Err(Refused::Deferred(held)) => return Err(deferred(held, Timestamp::now())),
         Err(Refused::Failed(_)) => (None, Some(false)),
     };
     let store = app.read();
-    let Some(watched) = store.targets.get(name.as_str()) else {
-        return unknown(&name);
-    };
+    let watched = find(&store, &name)?;
     let success = success.unwrap_or(watched.history.is_ready() == Some(true));
     let mut text = metrics::text(&store, Some(&name));
     let _ = write!(
@@ -188,7 +188,7 @@ async fn probe(
         u8::from(success)
     );
     if !query.debug {
-        return of_type(METRICS, text);
+        return Ok(of_type(METRICS, text));
     }
     let known = run
         .and_then(|run| watched.history.run(run))
@@ -196,10 +196,10 @@ async fn probe(
     let log = known
         .and_then(|run| run.text())
         .unwrap_or_else(|| format!("{answer:?}\n"));
-    of_type(
-        "text/plain; charset=utf-8",
+    Ok(plain(
+        StatusCode::OK,
         format!("{log}\nMetrics that would have been returned:\n{text}"),
-    )
+    ))
 }
 
 fn patience(headers: &HeaderMap) -> Duration {
@@ -249,7 +249,7 @@ struct TargetSummary<'a> {
     sources: &'a [TargetSource],
     /// Containers of this node that want it.
     uses: Vec<UseSummary<'a>>,
-    runs: Vec<RunSummary>,
+    runs: Vec<&'a Run>,
 }
 
 #[derive(Serialize)]
@@ -272,20 +272,6 @@ struct FindingSummary<'a> {
     severity: &'static str,
     leg: Option<&'static str>,
     hint: &'a str,
-}
-
-#[derive(Serialize)]
-struct RunSummary {
-    id: u64,
-    tier: &'static str,
-    at: Timestamp,
-    took_seconds: f64,
-    lag_seconds: f64,
-    outcome: &'static str,
-    starved: bool,
-    bytes_per_second: Option<f64>,
-    /// The full report is still there.
-    report: bool,
 }
 
 fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> TargetSummary<'a> {
@@ -323,20 +309,7 @@ fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> Target
                 needs_no_pull: one.needs_no_pull(kubelet),
             })
             .collect(),
-        runs: history
-            .runs()
-            .map(|run| RunSummary {
-                id: run.id,
-                tier: run.tier.as_str(),
-                at: run.at,
-                took_seconds: run.took.as_secs_f64(),
-                lag_seconds: run.lag.as_secs_f64(),
-                outcome: run.outcome.as_str(),
-                starved: run.starved,
-                bytes_per_second: run.bytes_per_second,
-                report: run.report.is_some(),
-            })
-            .collect(),
+        runs: history.runs().map(AsRef::as_ref).collect(),
     }
 }
 
@@ -359,40 +332,48 @@ async fn reports(State(app): State<App>) -> Response {
     document(&newest)
 }
 
-async fn reports_of(State(app): State<App>, Path(name): Path<String>) -> Response {
+async fn reports_of(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Response, Response> {
     let runs: Vec<Arc<Run>> = {
         let store = app.read();
-        match store.targets.get(name.as_str()) {
-            Some(watched) => watched.history.runs().cloned().collect(),
-            None => return unknown(&name),
-        }
+        let history = &find(&store, &name)?.history;
+        history.runs().cloned().collect()
     };
-    document(&runs)
+    Ok(document(&runs))
 }
 
-async fn report(State(app): State<App>, Path((name, run)): Path<(String, u64)>) -> Response {
-    match find_run(&app, &name, run) {
-        Ok(run) if run.report.is_some() => document(&[run]),
-        Ok(_) => plain(
-            StatusCode::GONE,
-            "the report of this run was dropped for lack of memory (history.memory)\n",
-        ),
-        Err(response) => response,
+async fn report(
+    State(app): State<App>,
+    Path((name, run)): Path<(String, u64)>,
+) -> Result<Response, Response> {
+    let run = find_run(&app, &name, run)?;
+    if run.report.is_some() {
+        return Ok(document(&[run]));
     }
+    let gone = "the report of this run was dropped for lack of memory (history.memory)\n";
+    Err(plain(StatusCode::GONE, gone))
 }
 
-#[expect(clippy::result_large_err, reason = "a response, made once")]
+fn find<'a>(store: &'a TargetStore, name: &str) -> Result<&'a Watched, Response> {
+    store.targets.get(name).ok_or_else(|| unknown(name))
+}
+
 fn find_run(app: &App, name: &str, run: u64) -> Result<Arc<Run>, Response> {
     let store = app.read();
-    let Some(watched) = store.targets.get(name) else {
-        return Err(unknown(name));
-    };
-    watched.history.run(run).cloned().ok_or_else(|| {
-        plain(
-            StatusCode::NOT_FOUND,
-            format!("no run {run} of {name} is remembered; /api/v1/targets lists those that are\n"),
-        )
-    })
+    find(&store, name)?
+        .history
+        .run(run)
+        .cloned()
+        .ok_or_else(|| {
+            plain(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "no run {run} of {name} is remembered; /api/v1/targets lists those that are\n"
+                ),
+            )
+        })
 }
 
 /// The reports of runs, in the form of `probe -o json`.
@@ -415,8 +396,8 @@ fn seen(app: &App) -> Option<VantageDocument> {
     let store = app.read();
     let mut vantage = store.vantage.as_deref()?.clone();
     // Told by itself, and not only when a check looks around.
-    if let Some(facts) = store.own_node.as_ref().and_then(|own| own.facts.as_deref()) {
-        vantage.node = Some(facts.clone());
+    if let Some(facts) = store.own_node.as_ref().and_then(View::only) {
+        vantage.node = Some(NodeFacts::clone(facts));
     }
     Some(VantageDocument::new(vantage, store.proxies.clone()))
 }
@@ -493,12 +474,8 @@ async fn reload(State(app): State<App>) -> Response {
 #[derive(Deserialize)]
 struct CheckQuery {
     target: String,
-    #[serde(default = "reach")]
+    #[serde(default)]
     tier: Tier,
-}
-
-fn reach() -> Tier {
-    Tier::Reach
 }
 
 async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Response {
@@ -562,12 +539,9 @@ fn no_result(reason: &str) -> Response {
 
 /// Not now, and when to ask again.
 fn later(text: impl Into<String>, after: Duration) -> Response {
-    let seconds = after.as_secs_f64().ceil().max(1.0);
-    let mut response = plain(StatusCode::TOO_MANY_REQUESTS, text);
-    if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.0}")) {
-        response.headers_mut().insert(header::RETRY_AFTER, value);
-    }
-    response
+    let seconds = after.as_secs_f64().ceil().max(1.0).to_string();
+    let again = [(header::RETRY_AFTER, seconds)];
+    (StatusCode::TOO_MANY_REQUESTS, again, text.into()).into_response()
 }
 
 fn deferred(deferred: &Deferred, now: Timestamp) -> Response {
@@ -608,19 +582,21 @@ async fn index(State(app): State<App>) -> Response {
     html(page::index(&app.read(), Timestamp::now()))
 }
 
-async fn target_page(State(app): State<App>, Path(name): Path<String>) -> Response {
+async fn target_page(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Response, Response> {
     let store = app.read();
-    match store.targets.get(name.as_str()) {
-        Some(watched) => html(page::target(&store, watched, Timestamp::now())),
-        None => unknown(&name),
-    }
+    let watched = find(&store, &name)?;
+    Ok(html(page::target(&store, watched, Timestamp::now())))
 }
 
-async fn run_page(State(app): State<App>, Path((name, run)): Path<(String, u64)>) -> Response {
-    match find_run(&app, &name, run) {
-        Ok(run) => html(page::run(&name, &run, run.text())),
-        Err(response) => response,
-    }
+async fn run_page(
+    State(app): State<App>,
+    Path((name, run)): Path<(String, u64)>,
+) -> Result<Response, Response> {
+    let run = find_run(&app, &name, run)?;
+    Ok(html(page::run(&name, &run, run.text())))
 }
 
 async fn vantage_page(State(app): State<App>) -> Response {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::schedule::admission::Deferred;
 use super::schedule::clock::Moment;
@@ -14,8 +14,9 @@ use super::store::target::{Target, TargetSource};
 use crate::config::{Config, OnDemandImages, SecretAccess};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
-use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs, is_name};
-use crate::workload::discovery::{Container, Pod, Use, Wanted};
+use crate::model::workload::{ContainerKind, Namespaced, PullPolicy, SecretRefs, is_name};
+use crate::workload::discovery::{Use, Wanted};
+use crate::workload::pod::{Container, Pod};
 
 /// The longest request that is read. A request with all that it may hold has 5 KiB.
 pub const MOST_BYTES: usize = 16 << 10;
@@ -37,34 +38,21 @@ const MINUTE: Duration = Duration::from_mins(1);
 pub struct Request {
     pub image: Reference,
     /// As this pod would pull it.
-    pub pod: Option<PodKey>,
+    pub pod: Option<Namespaced>,
     /// With these Secrets.
     pub secrets: Option<SecretRefs>,
     pub tier: Tier,
 }
 
-/// A pod's namespace and name.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+/// It, as it travels; of Secrets the names alone.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct PodKey {
-    pub namespace: String,
-    pub name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Body {
-    image: String,
-    pod: Option<PodKey>,
-    secrets: Option<Secrets>,
-    tier: Option<Tier>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Secrets {
-    namespace: String,
-    names: Vec<String>,
+pub struct Question {
+    pub image: String,
+    pub pod: Option<Namespaced>,
+    pub secrets: Option<SecretRefs>,
+    #[serde(default)]
+    pub tier: Tier,
 }
 
 /// How a body looks, for those who have sent another one.
@@ -76,7 +64,7 @@ impl Request {
     /// # Errors
     /// What is wrong with it, for whoever has sent it.
     pub fn read(body: &[u8]) -> Result<Self, String> {
-        let body: Body = serde_json::from_slice(body).map_err(|error| {
+        let body: Question = serde_json::from_slice(body).map_err(|error| {
             format!(
                 "the body can't be read: {}; {FORM}",
                 printable(&error.to_string())
@@ -96,7 +84,7 @@ impl Request {
             check_name("pod.namespace", &pod.namespace)?;
             check_name("pod.name", &pod.name)?;
         }
-        let secrets = body.secrets.map(|secrets| {
+        if let Some(secrets) = &body.secrets {
             check_name("secrets.namespace", &secrets.namespace)?;
             if secrets.names.is_empty() || secrets.names.len() > MOST_SECRETS {
                 return Err(format!(
@@ -107,16 +95,12 @@ impl Request {
             for name in &secrets.names {
                 check_name("secrets.names", name)?;
             }
-            Ok(SecretRefs {
-                namespace: secrets.namespace,
-                names: secrets.names,
-            })
-        });
+        }
         Ok(Self {
             image,
             pod: body.pod,
-            secrets: secrets.transpose()?,
-            tier: body.tier.unwrap_or(Tier::Reach),
+            secrets: body.secrets,
+            tier: body.tier,
         })
     }
 }
@@ -163,46 +147,23 @@ impl Refused {
     }
 }
 
-/// What is known here of pods.
-#[derive(Clone, Debug)]
-pub enum Pods<'a> {
-    /// Nobody tells of them (`kubernetes.discover` is off).
-    NotFollowed,
-    /// There was no list yet.
-    NotHeard,
-    Known(Vec<&'a Pod>),
-}
+/// The pods of this node, or why none is known.
+pub type Pods<'a> = Result<Vec<&'a Pod>, &'static str>;
 
-impl<'a> Pods<'a> {
-    fn known(&self) -> &[&'a Pod] {
-        match self {
-            Self::Known(pods) => pods,
-            Self::NotFollowed | Self::NotHeard => &[],
-        }
-    }
+pub const NOT_FOLLOWED: &str =
+    "the pods of this node are not followed (kubernetes.discover is off)";
+pub const NOT_HEARD: &str = "the API server has not told of this node's pods yet";
 
-    fn find(&self, key: &PodKey) -> Result<&'a Pod, Refused> {
-        let mut pods = self.known().iter();
-        let found = pods.find(|pod| pod.namespace == key.namespace && pod.name == key.name);
-        found.copied().ok_or_else(|| {
-            let why = match self {
-                Self::Known(_) => "is not on this node".to_owned(),
-                _ => format!("is not known here: {}", self.why_not()),
-            };
-            Refused::NoPod(format!("pod {}/{} {why}", key.namespace, key.name))
-        })
-    }
-
-    /// Why an image, or a pod, is not found.
-    fn why_not(&self) -> &'static str {
-        match self {
-            Self::NotFollowed => {
-                "the pods of this node are not followed (kubernetes.discover is off)"
-            }
-            Self::NotHeard => "the API server has not told of this node's pods yet",
-            Self::Known(_) => "no pod of this node has it",
-        }
-    }
+fn find<'a>(pods: &Pods<'a>, key: &Namespaced) -> Result<&'a Pod, Refused> {
+    let mut known = pods.iter().flatten();
+    let found = known.find(|pod| pod.namespace == key.namespace && pod.name == key.name);
+    found.copied().ok_or_else(|| {
+        let why = match pods {
+            Ok(_) => "is not on this node".to_owned(),
+            Err(why) => format!("is not known here: {why}"),
+        };
+        Refused::NoPod(format!("pod {key} {why}"))
+    })
 }
 
 /// What is to be checked for a request, as if it were a target.
@@ -224,12 +185,12 @@ pub fn plan(
     }
     let is_any = images == OnDemandImages::Any;
     if let Some(key) = &request.pod {
-        let pod = pods.find(key)?;
+        let pod = find(pods, key)?;
         let uses = uses(pod, &request.image);
         if uses.is_empty() && !is_any {
             return Err(Refused::NotAllowed(format!(
-                "no container of pod {}/{} has the image {} (on_demand.images is used; any allows others)",
-                key.namespace, key.name, request.image
+                "no container of pod {key} has the image {} (on_demand.images is used; any allows others)",
+                request.image
             )));
         }
         let uses = if uses.is_empty() {
@@ -237,14 +198,16 @@ pub fn plan(
         } else {
             uses
         };
-        return Ok(of_pods(request, config, secrets_of(pod), uses));
+        return Ok(of_pods(request, config, pod.secrets(), uses));
     }
     let named = targets.iter().find(|target| {
         target.sources.contains(&TargetSource::Configuration) && target.reference == request.image
     });
-    let askers = users(&request.image, pods.known());
+    let known = pods.as_deref().unwrap_or_default();
+    let askers = users(&request.image, known);
     if named.is_none() && askers.is_empty() && !is_any {
-        let of_pods = pods.why_not();
+        let of_pods = pods.as_ref().err().copied();
+        let of_pods = of_pods.unwrap_or("no pod of this node has it");
         return Err(Refused::NotAllowed(format!(
             "no target has the image {}, and {of_pods}; on_demand.images: any allows every image",
             request.image
@@ -253,7 +216,7 @@ pub fn plan(
     if let Some(secrets) = &request.secrets {
         let is_discovered = config.kubernetes.secrets == SecretAccess::Discovered;
         if is_discovered && !is_any {
-            check_named(secrets, pods.known())?;
+            check_named(secrets, known)?;
         }
         let uses = vec![hypothetical(&secrets.namespace, "", &request.image)];
         let mut target = of_pods(request, config, Some(secrets.clone()), uses);
@@ -271,8 +234,8 @@ pub fn plan(
     let Some(first) = askers.first() else {
         return Ok(of_pods(request, config, None, Vec::new()));
     };
-    let secrets = secrets_of(first);
-    let same = askers.iter().filter(|pod| secrets_of(pod) == secrets);
+    let secrets = first.secrets();
+    let same = askers.iter().filter(|pod| pod.secrets() == secrets);
     let uses = same.flat_map(|pod| uses(pod, &request.image)).collect();
     Ok(of_pods(request, config, secrets, uses))
 }
@@ -320,13 +283,6 @@ fn uses(pod: &Pod, image: &Reference) -> Vec<Use> {
     containers(pod, image)
         .map(|container| Use::of(pod, container, image))
         .collect()
-}
-
-fn secrets_of(pod: &Pod) -> Option<SecretRefs> {
-    (!pod.pull_secrets.is_empty()).then(|| SecretRefs {
-        namespace: pod.namespace.clone(),
-        names: pod.pull_secrets.clone(),
-    })
 }
 
 /// A container that there is not.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::workload::pod::{ContainerState, Said};
 
 fn request(body: &str) -> Request {
     Request::read(body.as_bytes()).unwrap()
@@ -9,16 +10,23 @@ fn pod(namespace: &str, name: &str, secrets: &[&str], image: &str, waits: bool) 
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         pull_secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
-        is_over: false,
         containers: vec![Container {
             name: "app".to_owned(),
             kind: ContainerKind::Container,
             image: image.to_owned(),
             policy: None,
+            is_sidecar: false,
             is_present: !waits,
-            waits: waits.then(|| "ImagePullBackOff".to_owned()),
-            said: None,
+            state: if waits {
+                ContainerState::Waiting(Said {
+                    reason: "ImagePullBackOff".to_owned(),
+                    message: String::new(),
+                })
+            } else {
+                ContainerState::Running
+            },
         }],
+        ..Pod::default()
     }
 }
 
@@ -29,7 +37,7 @@ fn planned(body: &str, config: &str, pods: &[Pod]) -> Result<Target, Refused> {
         &request(body),
         &config,
         &targets,
-        &Pods::Known(pods.iter().collect()),
+        &Ok(pods.iter().collect()),
     )
 }
 
@@ -131,11 +139,11 @@ fn a_pod_brings_its_secrets_and_must_be_here_and_have_the_image() {
     let any = planned(&ask("r.test/app:2", "a"), "on_demand: {images: any}", &pods).unwrap();
     assert_eq!(any.uses[0].container, "");
     let config = Config::default();
-    for (pods, says) in [
-        (Pods::NotFollowed, "kubernetes.discover is off"),
-        (Pods::NotHeard, "has not told"),
+    for (why, says) in [
+        (NOT_FOLLOWED, "kubernetes.discover is off"),
+        (NOT_HEARD, "has not told"),
     ] {
-        let told = plan(&request(&ask("r.test/app:1", "a")), &config, &[], &pods).unwrap_err();
+        let told = plan(&request(&ask("r.test/app:1", "a")), &config, &[], &Err(why)).unwrap_err();
         assert!(
             matches!(&told, Refused::NoPod(reason) if reason.contains(says)),
             "{told:?}"

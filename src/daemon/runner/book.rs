@@ -3,13 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Budgets, Config};
 use crate::daemon::check::{CheckResult, Job};
 use crate::daemon::schedule::admission::{self, Deferred, Heard, Then};
 use crate::daemon::schedule::backoff::Answered;
-use crate::daemon::schedule::budget::{ByteLimits, Reserved};
+use crate::daemon::schedule::budget::Reserved;
 use crate::daemon::schedule::clock::Moment;
-use crate::daemon::schedule::ledger::{Ledger, Limits};
+use crate::daemon::schedule::ledger::Ledger;
 use crate::daemon::schedule::state::{State, StateFile};
 use crate::daemon::schedule::timetable::Due;
 use crate::daemon::store::summary::RunSummary;
@@ -19,19 +19,13 @@ use crate::model::units::Bytes;
 
 /// The ledger, and what it is held to.
 pub(super) struct Book {
-    node: String,
     state: State,
     file: Option<StateFile>,
-    limits: Limits,
-    /// What a transfer test may read.
-    most: Bytes,
-    /// In bytes per second, as the configuration says.
-    declared: Option<f64>,
     is_unsaved: bool,
 }
 
 impl Book {
-    pub(super) fn open(node: &str, file: Option<StateFile>, config: &Config) -> Self {
+    pub(super) fn open(node: &str, file: Option<StateFile>) -> Self {
         let (state, aside) = match &file {
             Some(file) => file.load(node),
             None => (State::new(node), None),
@@ -40,20 +34,10 @@ impl Book {
             tracing::warn!(reason, "what was known before the start is not used");
         }
         Self {
-            node: node.to_owned(),
             state,
             file,
-            limits: limits(config),
-            most: config.budgets.transfer_bytes.0,
-            declared: declared(config),
             is_unsaved: false,
         }
-    }
-
-    pub(super) fn configure(&mut self, config: &Config) {
-        self.limits = limits(config);
-        self.most = config.budgets.transfer_bytes.0;
-        self.declared = declared(config);
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -66,11 +50,11 @@ impl Book {
         &mut self.state.ledger
     }
 
-    pub(super) fn status(&self, now: Moment) -> BudgetStatus {
+    pub(super) fn status(&self, config: &Config, now: Moment) -> BudgetStatus {
         BudgetStatus {
-            bytes_left: self.ledger().bytes.left(&self.limits.bytes, now),
-            bytes_a_day: self.limits.bytes.node,
-            declared: self.declared,
+            bytes_left: self.ledger().bytes.left(&config.budgets, now),
+            bytes_a_day: config.budgets.node_bytes_per_day.0,
+            declared: declared(config),
         }
     }
 
@@ -78,6 +62,7 @@ impl Book {
     /// once.
     pub(super) fn admit(
         &mut self,
+        budgets: &Budgets,
         due: &Due,
         registry: &str,
         is_testing: bool,
@@ -85,8 +70,7 @@ impl Book {
     ) -> Result<Option<Reserved>, (Deferred, Then)> {
         let reserved = admission::may(
             &mut self.state.ledger,
-            &self.limits,
-            self.most,
+            budgets,
             due,
             registry,
             is_testing,
@@ -135,7 +119,7 @@ impl Book {
         self.is_unsaved |= reserved.is_some() || !heard.rejected.is_empty() || is_ill;
         admission::book(
             &mut self.state.ledger,
-            &self.node,
+            &self.state.node,
             &target.name,
             &target.registry,
             reserved,
@@ -147,6 +131,7 @@ impl Book {
     /// What is to be done, as far as the book knows. `cooldown`: how long rejected credentials are not tried.
     pub(super) fn job(
         &self,
+        budgets: &Budgets,
         due: &Due,
         reserved: Option<Reserved>,
         target: Arc<Target>,
@@ -161,7 +146,7 @@ impl Book {
             cooling: cooling.into_iter().cloned().collect(),
             only_free: ledger
                 .requests
-                .is_low(self.limits.rate_limit_floor, &target.registry),
+                .is_low(budgets.rate_limit_floor.0, &target.registry),
             hops: Vec::new(),
             image: None,
             key: self.state.key,
@@ -182,19 +167,6 @@ impl Book {
             self.is_unsaved = false;
         }
         Ok(())
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    let budgets = &config.budgets;
-    Limits {
-        bytes: ByteLimits {
-            node: budgets.node_bytes_per_day.0,
-            target: budgets.target_bytes_per_day.0,
-            registry: budgets.registry_bytes_per_day.0,
-        },
-        requests_per_minute: budgets.registry_requests_per_minute.0,
-        rate_limit_floor: budgets.rate_limit_floor.0,
     }
 }
 

@@ -22,23 +22,23 @@ use self::command::{CheckReply, Command, ProbeReply, Refused};
 use self::executor::{Ended, Executor, Underway};
 use self::on_demand::OnDemand;
 use self::recorder::Recorder;
-use self::reload::{Prepared, Reload, StartError};
+use self::reload::{Prepared, Reload};
 use crate::config::{Config, Discover};
-use crate::daemon::check::{CheckResult, World};
-use crate::daemon::cluster::{Cluster, Discovery};
-use crate::daemon::coordination::coordinator::{Coordinator, SlotUse, TakenSlot};
+use crate::daemon::check::{CheckResult, StartError, World};
+use crate::daemon::cluster::Cluster;
+use crate::daemon::coordination::coordinator::{Coordinator, TakenSlot};
 use crate::daemon::coordination::group::Group;
 use crate::daemon::coordination::lease::Answer;
-use crate::daemon::coordination::slots::SkipReason;
-use crate::daemon::on_demand::{self as images, Pods, Request};
+use crate::daemon::coordination::slots::{Decision, SkipReason};
+use crate::daemon::on_demand::{self as images, Request};
 use crate::daemon::schedule::admission::{Deferred, Then};
 use crate::daemon::schedule::budget::Reserved;
 use crate::daemon::schedule::clock::{Clock, Moment};
 use crate::daemon::schedule::timetable::{Due, Tier, Timetable};
-use crate::daemon::store::history::{Changes, Keep, Outcome};
+use crate::daemon::store::history::{Changes, Outcome};
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
-use crate::daemon::store::targets::{ClusterStatus, NodeStatus, SharedStore, TargetStore};
+use crate::daemon::store::targets::{SharedStore, TargetStore};
 use crate::kubernetes::follow;
 use crate::model::endpoint::Role;
 use crate::serving::reload::Loader;
@@ -91,11 +91,11 @@ impl Runner {
         let coordinator = Coordinator::start(&config, node).await?;
         let world = Arc::new(reload.world(&config, &cluster)?);
         let mut store = TargetStore::new(node, world.network(), Timestamp::now());
-        store.counters.events = Arc::clone(&reload.events);
+        store.counters.events = reload.events.clone();
         let mut runner = Self {
             clock: Clock::begin(),
             timetable: Timetable::new(node),
-            book: Book::open(node, file, &config),
+            book: Book::open(node, file),
             recorder: Recorder::new(Arc::new(RwLock::new(store))),
             executor: Executor::default(),
             on_demand: OnDemand::default(),
@@ -194,7 +194,6 @@ impl Runner {
     fn apply(&mut self) {
         let now = self.clock.now();
         let targets = Target::all(&self.config, &self.wanted);
-        self.book.configure(&self.config);
         let bytes = &self.book.ledger().bytes;
         let tasks = targets.iter().map(|target| {
             let rhythm = self.coordinator.own(target.rhythm);
@@ -210,14 +209,8 @@ impl Runner {
         let cooldown = self.coordinator.cooldown();
         self.book.ledger_mut().tidy(&has, &asks, cooldown, now);
         self.recorder.forget_hops(has);
-        let history = &self.config.history;
-        let keep = Keep {
-            runs: history.runs.0 as usize,
-            failures: history.failures.0 as usize,
-        };
-        let memory = usize::try_from(history.memory.0.0).unwrap_or(usize::MAX);
         self.recorder.write(|store| {
-            store.replace(targets.clone(), keep, memory);
+            store.replace(targets.clone(), &self.config.history);
             store.network = self.world.network();
             store.proxies = self.world.proxies().clone();
         });
@@ -230,25 +223,19 @@ impl Runner {
     /// Takes up what the pods of this node want now.
     fn discover(&mut self) {
         let own_node = self.cluster.look_at_node();
-        self.recorder
-            .write(|store| store.own_node = own_node.map(NodeStatus::of));
-        let Some(Discovery {
-            found,
-            failing,
-            state,
-        }) = self.cluster.look()
-        else {
+        self.recorder.write(|store| store.own_node = own_node);
+        let Some((discovery, failing)) = self.cluster.look() else {
             return;
         };
         // Before the first list nothing is known, and what was known before a change of the
         // configuration is not to be forgotten for that.
-        if state == follow::State::Unknown {
+        if discovery.state == follow::State::Unknown {
             return;
         }
-        self.recorder
-            .write(|store| store.cluster = Some(ClusterStatus::of(&found, &state)));
-        if found.wanted != self.wanted {
-            self.wanted = found.wanted;
+        let wanted = discovery.found.wanted.clone();
+        self.recorder.write(|store| store.cluster = Some(discovery));
+        if wanted != self.wanted {
+            self.wanted = wanted;
             self.cluster.need_secrets_of(&self.wanted);
             self.apply();
         }
@@ -262,7 +249,7 @@ impl Runner {
 
     /// Figures of the book, and when the next check is: of one target, or of each.
     fn show(&self, only: Option<&str>) {
-        let status = self.book.status(self.clock.now());
+        let status = self.book.status(&self.config, self.clock.now());
         self.recorder.write(|store| {
             store.limits = status;
             store.counters.running = self.executor.count();
@@ -303,20 +290,16 @@ impl Runner {
     /// Reads the configuration again; a bad one changes nothing.
     async fn read_again(&mut self) -> Result<(), String> {
         let now = Timestamp::now();
-        let prepared = self.reload.again(&self.cluster, &self.coordinator).await;
-        let result = prepared.map(|prepared| self.put_in_force(prepared));
+        let prepared = self.reload.again(&self.config, &self.cluster).await;
+        let result = match prepared {
+            Ok(prepared) => {
+                self.put_in_force(prepared);
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        };
         self.recorder
             .write(|store| store.reload.again(result.clone(), now));
-        match &result {
-            Ok(()) => tracing::info!(
-                targets = self.timetable.len(),
-                "the configuration is in force"
-            ),
-            Err(error) => tracing::error!(
-                error,
-                "the configuration was not taken; the one before stays in force"
-            ),
-        }
         result
     }
 
@@ -488,8 +471,9 @@ impl Runner {
         due: &Due,
         now: Moment,
     ) -> Result<Option<Reserved>, (Deferred, Then)> {
+        let budgets = &self.config.budgets;
         let is_testing = self.executor.is_testing() || self.on_demand.is_testing();
-        let reserved = self.book.admit(due, registry, is_testing, now)?;
+        let reserved = self.book.admit(budgets, due, registry, is_testing, now)?;
         if reserved.is_some() {
             // Written before it is spent.
             self.save();
@@ -507,7 +491,8 @@ impl Runner {
         let now = self.clock.now();
         let cooldown = self.coordinator.cooldown();
         let of = Arc::clone(&target);
-        let job = self.book.job(&due, reserved, of, cooldown, now);
+        let budgets = &self.config.budgets;
+        let job = self.book.job(budgets, &due, reserved, of, cooldown, now);
         let job = self.recorder.complete(job);
         let lease = slot.as_ref();
         let lease = lease.and_then(|taken| self.coordinator.ask(taken, now));
@@ -543,10 +528,10 @@ impl Runner {
             self.hand_on(result, &underway, now);
         }
         let seen = self.world.last_seen();
-        let recorded = self
+        let outcome = recorder::outcome(&result);
+        let (run, changes) = self
             .recorder
             .record(&underway, &result, summary, took, seen);
-        let outcome = recorded.outcome;
         tracing::debug!(
             target_name,
             tier,
@@ -554,7 +539,7 @@ impl Runner {
             took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "checked"
         );
-        if let Some(changes) = recorded.changes {
+        if let Some(changes) = changes {
             log_changes(&underway, &changes);
             if changes.way && due.tier != Tier::Path {
                 self.timetable.hasten_path(target_name, now);
@@ -563,7 +548,7 @@ impl Runner {
         self.show(Some(target_name));
         if let Some(reply) = underway.reply {
             let _ = reply.send(match outcome {
-                Outcome::Verdict(_) => Ok(recorded.run),
+                Outcome::Verdict(_) => Ok(run),
                 other => Err(Refused::Failed(other.as_str())),
             });
         }
@@ -612,20 +597,20 @@ impl Runner {
         answer: Option<Answer>,
         now: Moment,
     ) {
-        let used = self.coordinator.answered(slot, answer, now);
-        match used {
-            SlotUse::Tested(by) => self.recorder.write(|store| {
-                *store.counters.slots.entry(by.as_str()).or_default() += 1;
-            }),
-            SlotUse::Skipped(why) => self.recorder.write(|store| store.skipped(why.as_str())),
-            SlotUse::Later | SlotUse::Lost => {}
+        if let Some(answer) = &answer {
+            self.recorder.write(|store| match answer.decision {
+                Decision::Test => {
+                    *store.counters.slots.entry(answer.by.as_str()).or_default() += 1;
+                }
+                Decision::Skip(why) => store.skipped(why.as_str()),
+                Decision::Later(_) => {}
+            });
+            if let Some(reserved) = underway.reserved.filter(|_| !answer.is_allowed()) {
+                self.book
+                    .give_back(&underway.target, reserved, slot.last, now);
+            }
         }
-        if let Some(reserved) = underway.reserved
-            && matches!(used, SlotUse::Skipped(_) | SlotUse::Later)
-        {
-            self.book
-                .give_back(&underway.target, reserved, slot.last, now);
-        }
+        self.coordinator.answered(slot, answer, now);
         self.show_leases();
     }
 
@@ -638,9 +623,15 @@ impl Runner {
             Ok(underway) => {
                 let (target, cooldown) =
                     (Arc::clone(&underway.target), self.coordinator.cooldown());
-                let job = self
-                    .book
-                    .job(&underway.due, underway.reserved, target, cooldown, now);
+                let budgets = &self.config.budgets;
+                let job = self.book.job(
+                    budgets,
+                    &underway.due,
+                    underway.reserved,
+                    target,
+                    cooldown,
+                    now,
+                );
                 let limit = self.config.schedule.check_timeout.0;
                 self.on_demand
                     .begin(&self.world, job, limit, underway, reply);
@@ -659,9 +650,9 @@ impl Runner {
     ) -> Result<Underway, images::Refused> {
         let view = self.cluster.pods();
         let pods = match &view {
-            None => Pods::NotFollowed,
-            Some(view) if view.state == follow::State::Unknown => Pods::NotHeard,
-            Some(view) => Pods::Known(view.objects.values().map(|pod| &**pod).collect()),
+            None => Err(images::NOT_FOLLOWED),
+            Some(view) if view.state == follow::State::Unknown => Err(images::NOT_HEARD),
+            Some(view) => Ok(view.objects.values().map(|pod| &**pod).collect()),
         };
         let target = images::plan(request, &self.config, &self.recorder.targets(), &pods)?;
         self.on_demand

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::executor::Underway;
 use crate::daemon::check::{CheckResult, Job};
+use crate::daemon::cluster::ContainerOfPod;
 use crate::daemon::coordination::group::{self, EgressGroup};
 use crate::daemon::schedule::budget::ByteBudget;
 use crate::daemon::schedule::timetable::Tier;
-use crate::daemon::store::compressed_report::Compressor;
+use crate::daemon::store::compressed_report::CompressedReport;
 use crate::daemon::store::history::{Changes, Outcome, Run};
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
@@ -17,30 +18,19 @@ use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
 use crate::model::endpoint::Role;
 use crate::model::hops::Trace;
 use crate::model::vantage::Vantage;
-use crate::model::workload::ContainerKind;
 use crate::report::Report;
 
 /// Writes the store, and reads it for the runner.
 pub(super) struct Recorder {
     pub(super) store: SharedStore,
-    compressor: Compressor,
     /// The routers on the path of each target, as the last path check saw them.
     hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
-}
-
-/// What was recorded of a check.
-pub(super) struct Recorded {
-    pub(super) run: u64,
-    pub(super) outcome: Outcome,
-    /// `None`: the target is gone by now.
-    pub(super) changes: Option<Changes>,
 }
 
 impl Recorder {
     pub(super) fn new(store: SharedStore) -> Self {
         Self {
             store,
-            compressor: Compressor::default(),
             hops: BTreeMap::new(),
         }
     }
@@ -67,11 +57,8 @@ impl Recorder {
         })
     }
 
-    /// Targets that one of these containers (namespace, pod, kind, name) waits for.
-    pub(super) fn waited_for(
-        &self,
-        containers: &[(String, String, ContainerKind, String)],
-    ) -> Vec<Arc<str>> {
+    /// Targets that one of these containers waits for.
+    pub(super) fn waited_for(&self, containers: &[ContainerOfPod]) -> Vec<Arc<str>> {
         let is_waited_for = |watched: &Watched| {
             watched.target.uses.iter().any(|one| {
                 containers.iter().any(|(namespace, pod, kind, container)| {
@@ -128,7 +115,8 @@ impl Recorder {
         self.hops.retain(|name, _| has(name));
     }
 
-    /// Takes the result of a check.
+    /// Takes the result of a check: the number of its run, and what it changed (`None`: the target is gone by
+    /// now).
     pub(super) fn record(
         &mut self,
         underway: &Underway,
@@ -136,7 +124,7 @@ impl Recorder {
         summary: Option<RunSummary>,
         took: Duration,
         vantage: Option<Arc<Vantage>>,
-    ) -> Recorded {
+    ) -> (u64, Option<Changes>) {
         let due = &underway.due;
         let report = result.as_ref().ok().map(|result| &result.report);
         if let Some(report) = report.filter(|_| due.tier == Tier::Path) {
@@ -159,7 +147,7 @@ impl Recorder {
             // As `probe -o json` has it in its list.
             report: report
                 .and_then(|report| serde_json::to_string(report).ok())
-                .and_then(|text| self.compressor.compress(&text)),
+                .map(|text| CompressedReport::of(&text)),
         };
         let id = run.id;
         let changes = self.write(|store| {
@@ -167,11 +155,7 @@ impl Recorder {
             store.vantage = vantage;
             store.take(&due.target, run, summary)
         });
-        Recorded {
-            run: id,
-            outcome,
-            changes,
-        }
+        (id, changes)
     }
 }
 

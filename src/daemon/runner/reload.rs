@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::config::Config;
-use crate::daemon::check::{World, WorldError};
+use crate::daemon::check::{StartError, World};
 use crate::daemon::cluster::Cluster;
 use crate::daemon::coordination::coordinator::Coordinator;
 use crate::daemon::schedule::large_hello::LargeHellos;
@@ -14,23 +14,6 @@ use crate::kubernetes::client::ConnectError;
 use crate::net::netlink::Netlink;
 use crate::probe::manifest::KnownManifests;
 use crate::serving::reload::Loader;
-
-/// Why a configuration can't be put in force.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    World(#[from] WorldError),
-    #[error(transparent)]
-    Cluster(#[from] ConnectError),
-    #[error(
-        "the folder for what must outlive a restart, {path}, can't be used: {source}; correct state_dir"
-    )]
-    StateDir {
-        path: String,
-        #[source]
-        source: std::io::Error,
-    },
-}
 
 /// Makes it.
 pub(super) struct Reload {
@@ -72,7 +55,7 @@ impl Reload {
         Ok((reload, file))
     }
 
-    pub(super) fn world(&self, config: &Config, cluster: &Cluster) -> Result<World, WorldError> {
+    pub(super) fn world(&self, config: &Config, cluster: &Cluster) -> Result<World, StartError> {
         World::load(
             config,
             self.netlink.clone(),
@@ -83,33 +66,25 @@ impl Reload {
     }
 
     pub(super) async fn cluster(&self, config: &Config) -> Result<Cluster, ConnectError> {
-        let events = Arc::clone(&self.events);
-        Cluster::start(&config.kubernetes, &self.node, events).await
+        Cluster::start(&config.kubernetes, &self.node, self.events.clone()).await
     }
 
     /// Reads the configuration again, and makes what it needs before the one in force is given up.
     pub(super) async fn again(
         &self,
+        before: &Config,
         cluster: &Cluster,
-        coordinator: &Coordinator,
-    ) -> Result<Prepared, String> {
-        let config = (self.load)()?;
-        let prepared = self.prepare(config, cluster, coordinator).await;
-        prepared.map_err(|error| error.to_string())
-    }
-
-    async fn prepare(
-        &self,
-        config: Config,
-        cluster: &Cluster,
-        coordinator: &Coordinator,
     ) -> Result<Prepared, StartError> {
-        let next_cluster = if cluster.config == config.kubernetes {
+        let config = (self.load)().map_err(StartError::Config)?;
+        let next_cluster = if before.kubernetes == config.kubernetes {
             None
         } else {
             Some(self.cluster(&config).await?)
         };
-        let coordinator = if coordinator.is_as(&config) {
+        let is_shared_alike = before.spread == config.spread
+            && before.kubernetes.kubeconfig == config.kubernetes.kubeconfig
+            && before.schedule.check_timeout == config.schedule.check_timeout;
+        let coordinator = if is_shared_alike {
             None
         } else {
             Some(Coordinator::start(&config, &self.node).await?)

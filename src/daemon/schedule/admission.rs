@@ -9,8 +9,9 @@ use super::backoff::Answered;
 use super::budget::Reserved;
 use super::clock::Moment;
 use super::cooldown::Rejected;
-use super::ledger::{Ledger, Limits};
+use super::ledger::Ledger;
 use super::timetable::{Due, Tier};
+use crate::config::Budgets;
 use crate::model::evidence::{Attempt, RateLimit};
 use crate::model::units::Bytes;
 
@@ -50,15 +51,13 @@ pub struct Heard {
     pub accepted: Option<Attempt>,
 }
 
-/// Takes from the budgets what a check of a target of this registry may need; a transfer test may read
-/// up to `most`.
+/// Takes from the budgets what a check of a target of this registry may need.
 ///
 /// # Errors
 /// Why it may not be made now, and what becomes of it.
 pub fn may(
     ledger: &mut Ledger,
-    limits: &Limits,
-    most: Bytes,
+    budgets: &Budgets,
     due: &Due,
     registry: &str,
     is_transfer_under_way: bool,
@@ -80,23 +79,22 @@ pub fn may(
             let until = now.after(TRANSFER_TURN);
             return Err(deferred("transfer_turn", Some(until), Then::Later(until)));
         }
-        if ledger.requests.is_low(limits.rate_limit_floor, registry) {
+        if ledger.requests.is_low(budgets.rate_limit_floor.0, registry) {
             return Err(deferred("rate_limit_floor", None, Then::NextTime(None)));
         }
     }
+    let per_minute = budgets.registry_requests_per_minute.0;
     ledger
         .requests
-        .take(limits.requests_per_minute, registry, USUAL_REQUESTS, now)
+        .take(per_minute, registry, USUAL_REQUESTS, now)
         .map_err(|until| deferred("registry_requests", Some(until), later(until)))?;
     if due.tier != Tier::Transfer {
         return Ok(None);
     }
-    let reserved = ledger
-        .bytes
-        .reserve(&limits.bytes, &due.target, registry, most, now);
+    let reserved = ledger.bytes.reserve(budgets, &due.target, registry, now);
     reserved
         .map(Some)
-        .map_err(|spent| deferred(spent.as_str(), None, Then::NextTime(None)))
+        .map_err(|spent| deferred(spent, None, Then::NextTime(None)))
 }
 
 /// Gives back all that was taken for a transfer test that was not made; `last` is when the one before was.
@@ -111,7 +109,8 @@ pub fn give_back(
     ledger
         .bytes
         .give_back(target, registry, reserved, last, now);
-    ledger.requests.give_back(registry, USUAL_REQUESTS);
+    let usual = f64::from(USUAL_REQUESTS);
+    ledger.requests.charge(registry, -usual);
 }
 
 /// Books what a check has spent and heard; before when the registry should not be asked again.
@@ -129,7 +128,7 @@ pub fn book(
         ledger.bytes.settle(target, registry, reserved, used, now);
     }
     let beyond = heard.requests.saturating_sub(USUAL_REQUESTS);
-    ledger.requests.charge(registry, beyond);
+    ledger.requests.charge(registry, f64::from(beyond));
     if let Some(limit) = &heard.rate_limit {
         ledger.requests.note_rate_limit(registry, limit);
     }
@@ -150,17 +149,17 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::daemon::schedule::budget::ByteLimits;
+    use crate::config::{CountWithin, Size};
 
-    const LIMITS: Limits = Limits {
-        bytes: ByteLimits {
-            node: Bytes(64 << 20),
-            target: Bytes(16 << 20),
-            registry: Bytes(64 << 20),
-        },
-        requests_per_minute: 8,
-        rate_limit_floor: 0.1,
-    };
+    fn budgets() -> Budgets {
+        Budgets {
+            node_bytes_per_day: Size(Bytes(64 << 20)),
+            target_bytes_per_day: Size(Bytes(16 << 20)),
+            registry_bytes_per_day: Size(Bytes(64 << 20)),
+            registry_requests_per_minute: CountWithin(8),
+            ..Budgets::default()
+        }
+    }
     const NOW: Moment = Moment(Duration::from_hours(500_000));
 
     fn due(tier: Tier) -> Due {
@@ -176,7 +175,7 @@ mod tests {
         tier: Tier,
         busy: bool,
     ) -> Result<Option<Bytes>, (&'static str, Then)> {
-        let asked = may(ledger, &LIMITS, Bytes(16 << 20), &due(tier), "r", busy, NOW);
+        let asked = may(ledger, &budgets(), &due(tier), "r", busy, NOW);
         asked
             .map(|reserved| reserved.map(|reserved| reserved.bytes))
             .map_err(|(deferred, then)| (deferred.reason, then))
@@ -236,8 +235,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let reserved = may(
             &mut ledger,
-            &LIMITS,
-            Bytes(16 << 20),
+            &budgets(),
             &due(Tier::Transfer),
             "r",
             false,
@@ -245,6 +243,6 @@ mod tests {
         )
         .unwrap();
         book(&mut ledger, "n", "a", "r", reserved, &Heard::default(), NOW);
-        assert_eq!(ledger.bytes.left(&LIMITS.bytes, NOW), Bytes(48 << 20));
+        assert_eq!(ledger.bytes.left(&budgets(), NOW), Bytes(48 << 20));
     }
 }

@@ -5,33 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
+use crate::config::Budgets;
 use crate::model::units::Bytes;
-
-/// What transfer tests may read in a day (UTC).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ByteLimits {
-    pub node: Bytes,
-    pub target: Bytes,
-    pub registry: Bytes,
-}
-
-/// Whose budget does not allow it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Spent {
-    Node,
-    Target,
-    Registry,
-}
-
-impl Spent {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Node => "node_bytes",
-            Self::Target => "target_bytes",
-            Self::Registry => "registry_bytes",
-        }
-    }
-}
 
 /// Bytes that a transfer test may read, taken from the budgets before it begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,34 +32,33 @@ pub struct ByteBudget {
 }
 
 impl ByteBudget {
-    /// Takes up to `asked` bytes from the three budgets.
+    /// Takes what one transfer test may read from the three budgets, or what is left of them.
     ///
     /// # Errors
-    /// Whose budget is spent.
+    /// Whose budget is spent: the metric label.
     pub fn reserve(
         &mut self,
-        limits: &ByteLimits,
+        budgets: &Budgets,
         target: &str,
         registry: &str,
-        asked: Bytes,
         now: Moment,
-    ) -> Result<Reserved, Spent> {
+    ) -> Result<Reserved, &'static str> {
         self.turn_page(now);
         let spent = |book: &BTreeMap<String, Bytes>, name| book.get(name).map_or(0, |b| b.0);
+        let of_registry = spent(&self.registries, registry);
+        let of_target = spent(&self.targets, target);
         let left = [
-            (Spent::Node, limits.node, self.node.0),
+            ("node_bytes", budgets.node_bytes_per_day, self.node.0),
             (
-                Spent::Registry,
-                limits.registry,
-                spent(&self.registries, registry),
+                "registry_bytes",
+                budgets.registry_bytes_per_day,
+                of_registry,
             ),
-            (Spent::Target, limits.target, spent(&self.targets, target)),
+            ("target_bytes", budgets.target_bytes_per_day, of_target),
         ]
-        .map(|(whose, limit, spent)| (limit.0.saturating_sub(spent), whose));
-        let (least, whose) = left
-            .into_iter()
-            .min_by_key(|(left, _)| *left)
-            .unwrap_or((0, Spent::Node));
+        .map(|(whose, limit, spent)| (limit.0.0.saturating_sub(spent), whose));
+        let (least, whose) = left.into_iter().min().unwrap_or_default();
+        let asked = budgets.transfer_bytes.0;
         let bytes = Bytes(asked.0.min(least));
         if bytes.0 < LEAST_WORTH.0.min(asked.0) {
             return Err(whose);
@@ -127,26 +101,19 @@ impl ByteBudget {
             self.add(target, registry, Bytes(used.0 - reserved.bytes.0));
         } else if self.day == reserved.day {
             let back = reserved.bytes.0 - used.0;
-            self.node.0 = self.node.0.saturating_sub(back);
-            for (book, name) in [
-                (&mut self.targets, target),
-                (&mut self.registries, registry),
-            ] {
-                if let Some(bytes) = book.get_mut(name) {
-                    bytes.0 = bytes.0.saturating_sub(back);
-                }
-            }
+            self.change(target, registry, |spent| spent.saturating_sub(back));
         }
     }
 
     fn add(&mut self, target: &str, registry: &str, bytes: Bytes) {
-        self.node.0 = self.node.0.saturating_add(bytes.0);
-        for (book, name) in [
-            (&mut self.targets, target),
-            (&mut self.registries, registry),
-        ] {
-            let spent = book.entry(name.to_owned()).or_insert(Bytes(0));
-            spent.0 = spent.0.saturating_add(bytes.0);
+        self.change(target, registry, |spent| spent.saturating_add(bytes.0));
+    }
+
+    fn change(&mut self, target: &str, registry: &str, to: impl Fn(u64) -> u64) {
+        let target = self.targets.entry(target.to_owned()).or_default();
+        let registry = self.registries.entry(registry.to_owned()).or_default();
+        for spent in [&mut self.node, target, registry] {
+            spent.0 = to(spent.0);
         }
     }
 
@@ -161,9 +128,9 @@ impl ByteBudget {
     }
 
     /// What transfer tests of this node may still read today.
-    pub fn left(&self, limits: &ByteLimits, now: Moment) -> Bytes {
+    pub fn left(&self, budgets: &Budgets, now: Moment) -> Bytes {
         let spent = if now.day() > self.day { 0 } else { self.node.0 };
-        Bytes(limits.node.0.saturating_sub(spent))
+        Bytes(budgets.node_bytes_per_day.0.0.saturating_sub(spent))
     }
 
     /// When the last transfer test of a target began.
@@ -183,12 +150,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Size;
 
-    const LIMITS: ByteLimits = ByteLimits {
-        node: Bytes(64 << 20),
-        target: Bytes(32 << 20),
-        registry: Bytes(48 << 20),
-    };
+    fn budgets() -> Budgets {
+        Budgets {
+            node_bytes_per_day: Size(Bytes(64 << 20)),
+            target_bytes_per_day: Size(Bytes(32 << 20)),
+            registry_bytes_per_day: Size(Bytes(48 << 20)),
+            transfer_bytes: Size(TEST),
+            ..Budgets::default()
+        }
+    }
     const TEST: Bytes = Bytes(16 << 20);
 
     fn at(seconds: u64) -> Moment {
@@ -200,73 +172,76 @@ mod tests {
         let mut budget = ByteBudget::default();
         let reserve = |budget: &mut ByteBudget, target, registry, now| {
             budget
-                .reserve(&LIMITS, target, registry, TEST, now)
+                .reserve(&budgets(), target, registry, now)
                 .map(|reserved| reserved.bytes)
         };
         assert_eq!(reserve(&mut budget, "a", "r", at(0)), Ok(TEST));
         assert_eq!(reserve(&mut budget, "a", "r", at(1)), Ok(TEST));
-        assert_eq!(reserve(&mut budget, "a", "r", at(2)), Err(Spent::Target));
+        assert_eq!(reserve(&mut budget, "a", "r", at(2)), Err("target_bytes"));
         assert_eq!(reserve(&mut budget, "b", "r", at(3)), Ok(TEST));
-        assert_eq!(reserve(&mut budget, "b", "r", at(4)), Err(Spent::Registry));
+        assert_eq!(reserve(&mut budget, "b", "r", at(4)), Err("registry_bytes"));
         assert_eq!(reserve(&mut budget, "c", "s", at(5)), Ok(TEST));
-        assert_eq!(reserve(&mut budget, "d", "s", at(6)), Err(Spent::Node));
-        assert_eq!(budget.left(&LIMITS, at(6)), Bytes(0));
-        assert_eq!(reserve(&mut budget, "a", "r", at(86_399)), Err(Spent::Node));
-        assert_eq!(budget.left(&LIMITS, at(86_400)), Bytes(64 << 20));
+        assert_eq!(reserve(&mut budget, "d", "s", at(6)), Err("node_bytes"));
+        assert_eq!(budget.left(&budgets(), at(6)), Bytes(0));
+        assert_eq!(
+            reserve(&mut budget, "a", "r", at(86_399)),
+            Err("node_bytes")
+        );
+        assert_eq!(budget.left(&budgets(), at(86_400)), Bytes(64 << 20));
         assert_eq!(reserve(&mut budget, "a", "r", at(86_400)), Ok(TEST));
         // The clock went back.
         assert_eq!(reserve(&mut budget, "a", "r", at(3)), Ok(TEST));
-        assert_eq!(reserve(&mut budget, "a", "r", at(4)), Err(Spent::Target));
+        assert_eq!(reserve(&mut budget, "a", "r", at(4)), Err("target_bytes"));
     }
 
     #[test]
     fn what_was_not_read_is_given_back_and_a_rest_too_small_is_not_spent() {
         let mut budget = ByteBudget::default();
-        let first = budget.reserve(&LIMITS, "a", "r", TEST, at(0)).unwrap();
+        let first = budget.reserve(&budgets(), "a", "r", at(0)).unwrap();
         budget.settle("a", "r", first, Bytes(3 << 20), at(5));
-        assert_eq!(budget.left(&LIMITS, at(5)), Bytes(61 << 20));
-        let second = budget.reserve(&LIMITS, "a", "r", TEST, at(6)).unwrap();
+        assert_eq!(budget.left(&budgets(), at(5)), Bytes(61 << 20));
+        let second = budget.reserve(&budgets(), "a", "r", at(6)).unwrap();
         // More than allowed was read: that counts, too.
         budget.settle("a", "r", second, Bytes(17 << 20), at(9));
-        assert_eq!(budget.left(&LIMITS, at(9)), Bytes(44 << 20));
+        assert_eq!(budget.left(&budgets(), at(9)), Bytes(44 << 20));
         // 12 MiB are left of the target's 32.
-        let third = budget.reserve(&LIMITS, "a", "r", TEST, at(10)).unwrap();
+        let third = budget.reserve(&budgets(), "a", "r", at(10)).unwrap();
         assert_eq!(third.bytes, Bytes(12 << 20));
         budget.settle("a", "r", third, Bytes(11 << 20), at(12));
         assert_eq!(
-            budget.reserve(&LIMITS, "a", "r", TEST, at(13)),
-            Err(Spent::Target)
+            budget.reserve(&budgets(), "a", "r", at(13)),
+            Err("target_bytes")
         );
         // A small test asks for less than what is else worth having.
-        assert!(
-            budget
-                .reserve(&LIMITS, "a", "r", Bytes(1 << 20), at(13))
-                .is_ok()
-        );
+        let small = Budgets {
+            transfer_bytes: Size(Bytes(1 << 20)),
+            ..budgets()
+        };
+        assert!(budget.reserve(&small, "a", "r", at(13)).is_ok());
     }
 
     #[test]
     fn what_is_given_back_after_midnight_is_not_tomorrows() {
         let mut budget = ByteBudget::default();
-        let late = budget.reserve(&LIMITS, "a", "r", TEST, at(86_399)).unwrap();
-        let early = budget.reserve(&LIMITS, "b", "r", TEST, at(86_401)).unwrap();
+        let late = budget.reserve(&budgets(), "a", "r", at(86_399)).unwrap();
+        let early = budget.reserve(&budgets(), "b", "r", at(86_401)).unwrap();
         budget.settle("a", "r", late, Bytes(0), at(86_402));
-        assert_eq!(budget.left(&LIMITS, at(86_402)), Bytes(48 << 20));
+        assert_eq!(budget.left(&budgets(), at(86_402)), Bytes(48 << 20));
         budget.settle("b", "r", early, TEST, at(86_403));
-        assert_eq!(budget.left(&LIMITS, at(86_403)), Bytes(48 << 20));
+        assert_eq!(budget.left(&budgets(), at(86_403)), Bytes(48 << 20));
     }
 
     #[test]
     fn a_test_that_was_not_made_has_cost_nothing() {
         let mut budget = ByteBudget::default();
-        let whole = budget.left(&LIMITS, at(0));
+        let whole = budget.left(&budgets(), at(0));
         for last in [None, Some(at(5))] {
             if let Some(last) = last {
                 budget.transfers.insert("a".to_owned(), last);
             }
-            let reserved = budget.reserve(&LIMITS, "a", "r", TEST, at(10)).unwrap();
+            let reserved = budget.reserve(&budgets(), "a", "r", at(10)).unwrap();
             budget.give_back("a", "r", reserved, last, at(11));
-            assert_eq!(budget.left(&LIMITS, at(11)), whole);
+            assert_eq!(budget.left(&budgets(), at(11)), whole);
             assert_eq!(budget.last_transfer("a"), last);
         }
     }

@@ -126,7 +126,6 @@ impl Cooldowns {
 mod tests {
     use super::*;
     use crate::model::credential::CredentialSource;
-    use crate::model::step::{Skip, Step};
 
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(86_400 * 20_000 + seconds))
@@ -138,21 +137,7 @@ mod tests {
             at: when,
             confirmed: None,
             may_until: None,
-            attempt: Attempt {
-                challenge: None,
-                served_to_get: false,
-                by_another_token: false,
-                below_blobs: false,
-                credential: None,
-                token: Step::Skipped {
-                    reason: Skip::NotNeeded,
-                },
-                exchanges: Vec::new(),
-                head: Step::Skipped {
-                    reason: Skip::NotNeeded,
-                },
-                at: None,
-            },
+            attempt: Attempt::default(),
         }
     }
 

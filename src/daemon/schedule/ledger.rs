@@ -6,20 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoffs;
-use super::budget::{ByteBudget, ByteLimits};
+use super::budget::ByteBudget;
 use super::clock::Moment;
 use super::cooldown::Cooldowns;
 use super::requests::RequestBuckets;
-
-/// What a node may spend.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
-    pub bytes: ByteLimits,
-    /// Towards one registry; as many at once after a quiet minute.
-    pub requests_per_minute: u32,
-    /// Below this share of a rate limit, only what is known to be free goes on.
-    pub rate_limit_floor: f64,
-}
 
 /// All of it. What an earlier version wrote besides is left out.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -53,6 +43,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Budgets;
     use crate::daemon::schedule::backoff::Answered;
     use crate::model::units::Bytes;
 
@@ -62,17 +53,9 @@ mod tests {
 
     #[test]
     fn the_book_survives_being_written_and_stays_short() {
-        let limits = ByteLimits {
-            node: Bytes(64 << 20),
-            target: Bytes(32 << 20),
-            registry: Bytes(48 << 20),
-        };
+        let budgets = Budgets::default();
         let mut ledger = Ledger::default();
-        let test = Bytes(16 << 20);
-        ledger
-            .bytes
-            .reserve(&limits, "a", "r", test, at(0))
-            .unwrap();
+        ledger.bytes.reserve(&budgets, "a", "r", at(0)).unwrap();
         ledger.requests.take(60, "r", 50, at(0)).unwrap();
         let too_many = Answered::TooMany { retry_after: None };
         ledger.backoff.heard("n", "r", too_many, at(0));
@@ -80,7 +63,7 @@ mod tests {
         let mut written = serde_json::to_value(&ledger).unwrap();
         written["learned"] = serde_json::json!({"r": {}});
         let mut read: Ledger = serde_json::from_str(&written.to_string()).unwrap();
-        assert_eq!(read.bytes.left(&limits, at(1)), Bytes(48 << 20));
+        assert_eq!(read.bytes.left(&budgets, at(1)), Bytes(240 << 20));
         assert!(read.requests.take(60, "r", 20, at(1)).is_err());
         // Written with microseconds.
         let [now, then] = [&ledger, &read].map(|book| book.backoff.until("r", at(1)).unwrap());
@@ -93,6 +76,6 @@ mod tests {
             assert_eq!(empty[part], serde_json::json!({}), "{part}");
         }
         // What was spent today stays spent, also by targets that are gone.
-        assert_eq!(read.bytes.left(&limits, at(1)), Bytes(48 << 20));
+        assert_eq!(read.bytes.left(&budgets, at(1)), Bytes(240 << 20));
     }
 }

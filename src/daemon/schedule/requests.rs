@@ -56,16 +56,10 @@ impl RequestBuckets {
     }
 
     /// Books requests that were sent beyond those that were taken; the bucket may owe some.
-    pub fn charge(&mut self, registry: &str, requests: u32) {
+    /// Less than none are given back: they were not sent.
+    pub fn charge(&mut self, registry: &str, requests: f64) {
         if let Some(tokens) = self.requests.get_mut(registry) {
-            tokens.left -= f64::from(requests);
-        }
-    }
-
-    /// Gives back requests that were not sent.
-    pub fn give_back(&mut self, registry: &str, requests: u32) {
-        if let Some(tokens) = self.requests.get_mut(registry) {
-            tokens.left += f64::from(requests);
+            tokens.left -= requests;
         }
     }
 
@@ -117,7 +111,7 @@ mod tests {
         let when = buckets.take(60, "r", 4, at(200)).unwrap_err();
         assert_eq!(when, at(234));
         // As if they had not been sent.
-        buckets.give_back("r", 34);
+        buckets.charge("r", -34.0);
         assert_eq!(buckets.take(60, "r", 4, at(200)), Ok(()));
     }
 

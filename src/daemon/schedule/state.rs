@@ -1,6 +1,6 @@
 //! The file of what must outlive a restart. A torn or foreign one is set aside, and never fatal.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
+use crate::net::mounted::read_whole;
 
 /// What is in it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -16,7 +17,7 @@ use super::ledger::Ledger;
 pub struct State {
     version: u32,
     /// Whose it is: another node's budgets are not ours.
-    node: String,
+    pub node: String,
     /// Makes tags of credentials.
     pub key: [u8; 32],
     pub ledger: Ledger,
@@ -78,16 +79,11 @@ impl StateFile {
 
     fn read(&self, node: &str) -> Result<Option<State>, String> {
         let shown = self.path.display();
-        let size = match fs::metadata(&self.path) {
-            Ok(metadata) => metadata.len(),
+        let text = match File::open(&self.path).and_then(|file| read_whole(file, MOST)) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{shown} can't be read: {error}")),
         };
-        if size > MOST {
-            return Err(format!("{shown} has {size} bytes and is none of ours"));
-        }
-        let text =
-            fs::read(&self.path).map_err(|error| format!("{shown} can't be read: {error}"))?;
         let state: State = serde_json::from_slice(&text)
             .map_err(|error| format!("{shown} is torn or foreign: {error}"))?;
         if state.version != VERSION {

@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::clock::{Moment, hash, share};
 
 /// Kinds of checks, by what they cost. Each does what the one before does, and more.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// Would a pull succeed?
+    #[default]
     Reach,
     /// What does the path look like? Asks routers, the metadata service and egress hosts, too.
     Path,
@@ -119,6 +122,7 @@ impl Timetable {
         now: Moment,
     ) {
         let mut before = std::mem::take(&mut self.tasks);
+        self.queue.clear();
         for (name, rhythm, last_transfer) in targets {
             let mut task = before.remove(&name).unwrap_or(Task {
                 rhythm,
@@ -129,39 +133,20 @@ impl Timetable {
             });
             for tier in Tier::ALL {
                 let keeps = task.rhythm.of(tier) == rhythm.of(tier);
-                let next = &mut task.next[tier as usize];
-                if keeps && next.is_some() {
-                    continue;
-                }
-                if let Some(old) = next.take() {
-                    self.queue.remove(&(old, Arc::clone(&name), tier));
-                }
-                *next = rhythm.of(tier).map(|period| match tier {
-                    Tier::Transfer => self.first_transfer(&name, period, last_transfer, now),
-                    _ => self.slot(&name, tier, period, now),
-                });
-                if let Some(at) = *next {
-                    self.queue.insert((at, Arc::clone(&name), tier));
-                }
+                let planned = || {
+                    rhythm.of(tier).map(|period| match tier {
+                        Tier::Transfer => self.first_transfer(&name, period, last_transfer, now),
+                        _ => self.slot(&name, tier, period, now),
+                    })
+                };
+                let next = task.next[tier as usize].filter(|_| keeps).or_else(planned);
+                task.next[tier as usize] = next;
+                self.queue
+                    .extend(next.map(|at| (at, Arc::clone(&name), tier)));
             }
             task.rhythm = rhythm;
             self.tasks.insert(name, task);
         }
-        for (name, task) in before {
-            for (tier, next) in Tier::ALL.into_iter().zip(task.next) {
-                if let Some(at) = next {
-                    self.queue.remove(&(at, Arc::clone(&name), tier));
-                }
-            }
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
     }
 
     /// When the next check is due of a target that none is made of now.
@@ -457,7 +442,7 @@ mod tests {
         assert_eq!(Tier::ALL.map(|tier| schedule.next_of("a", tier)), before);
         assert_eq!(schedule.next_of("b", Tier::Reach), None);
         assert!(schedule.next_of("c", Tier::Reach).is_some());
-        assert_eq!(schedule.len(), 2);
+        assert_eq!(schedule.tasks.len(), 2);
         let quick = Rhythm {
             reach: MINUTE,
             transfer: None,

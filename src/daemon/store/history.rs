@@ -5,39 +5,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::compressed_report::CompressedReport;
 use super::summary::{PathSummary, RunSummary, TransferSummary};
+use crate::config::History;
 use crate::daemon::schedule::admission::Deferred;
 use crate::daemon::schedule::timetable::Tier;
 use crate::diagnose::level::Confidence;
-use crate::diagnose::path::history::{Published, Round};
+use crate::diagnose::path::history::Published;
 use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::path::PathClass;
-use crate::model::units::Bytes;
+use crate::model::units::{Bytes, Seconds};
 use crate::report::Report;
-use crate::report::text::{Style, render_why};
+use crate::report::text::{self, Style};
 
 /// One check that was made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Run {
     pub id: u64,
     pub tier: Tier,
     pub at: Timestamp,
+    #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
     /// How late it began.
+    #[serde(rename = "lag_seconds", with = "Seconds")]
     pub lag: Duration,
     pub outcome: Outcome,
     /// This process had too little of the processor meanwhile: the times of this run tell more of that
     /// than of the network.
     pub starved: bool,
     /// The worst cause, for lists.
+    #[serde(skip)]
     pub cause: Option<&'static str>,
     /// The rate of all streams, where it was measured.
     pub bytes_per_second: Option<f64>,
-    /// Dropped when memory runs out.
+    /// Dropped when memory runs out; the API has whether it is still there.
+    #[serde(serialize_with = "whether_kept")]
     pub report: Option<CompressedReport>,
 }
 
@@ -46,18 +51,28 @@ impl Run {
     pub fn text(&self) -> Option<String> {
         let json = self.report.as_ref()?.text()?;
         let report: Report = serde_json::from_str(&json).ok()?;
-        Some(render_why(&report, Style { color: false }))
+        Some(text::render(&report, Style { color: false }, true))
     }
 }
 
+#[expect(clippy::ref_option, reason = "as serde hands it over")]
+fn whether_kept<S: Serializer>(
+    report: &Option<CompressedReport>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    report.is_some().serialize(to)
+}
+
 /// How a check ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    Verdict(Pull),
     /// It took longer than a check may.
     TimedOut,
     /// A defect of this program.
     Panicked,
+    #[serde(untagged)]
+    Verdict(Pull),
 }
 
 impl Outcome {
@@ -74,13 +89,6 @@ impl Outcome {
             Self::Panicked => "panicked",
         }
     }
-}
-
-/// How many runs are kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Keep {
-    pub runs: usize,
-    pub failures: usize,
 }
 
 /// Of one target.
@@ -132,7 +140,7 @@ pub struct Changes {
 
 impl TargetHistory {
     /// Takes what came of a run.
-    pub fn take(&mut self, run: Run, summary: Option<RunSummary>, keep: Keep) -> Changes {
+    pub fn take(&mut self, run: Run, summary: Option<RunSummary>, keep: &History) -> Changes {
         let before: Vec<&'static str> = self.findings().map(|f| f.cause.code()).collect();
         let mut changes = Changes::default();
         self.checked = Some(run.at);
@@ -160,9 +168,9 @@ impl TargetHistory {
         changes.gone.dedup();
         let run = Arc::new(run);
         if run.outcome.is_failure() {
-            push(&mut self.failures, Arc::clone(&run), keep.failures);
+            push(&mut self.failures, Arc::clone(&run), keep.failures.0);
         }
-        push(&mut self.runs, run, keep.runs);
+        push(&mut self.runs, run, keep.runs.0);
         changes
     }
 
@@ -170,10 +178,7 @@ impl TargetHistory {
         for path in paths {
             let leg = self.classes.entry(path.leg).or_default();
             let before = leg.published.class();
-            let moved = leg.published.see(&Round {
-                class: path.class,
-                addresses: path.addresses.clone(),
-            });
+            let moved = leg.published.see(path.class, path.addresses.clone());
             changes.way |=
                 moved || (before.is_some() && path.class.is_some() && path.class != before);
             let after = leg.published.class();
@@ -267,9 +272,9 @@ impl TargetHistory {
     }
 }
 
-fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: usize) {
+fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: u32) {
     list.push_back(run);
-    while list.len() > most.max(1) {
+    while list.len() > most as usize {
         list.pop_front();
     }
 }
@@ -277,11 +282,12 @@ fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::store::compressed_report::Compressor;
+    use crate::config::{CountWithin, Size};
 
-    const KEEP: Keep = Keep {
-        runs: 3,
-        failures: 2,
+    const KEEP: &History = &History {
+        runs: CountWithin(3),
+        failures: CountWithin(2),
+        memory: Size(Bytes(0)),
     };
 
     fn run(id: u64, outcome: Outcome) -> Run {
@@ -295,7 +301,7 @@ mod tests {
             starved: false,
             cause: None,
             bytes_per_second: None,
-            report: Compressor::default().compress("a report"),
+            report: Some(CompressedReport::of("a report")),
         }
     }
 
@@ -346,7 +352,7 @@ mod tests {
         for (id, outcome) in [(1, BAD), (2, GOOD), (3, GOOD), (4, GOOD)] {
             record.take(run(id, outcome), None, KEEP);
         }
-        let size = Compressor::default().compress("a report").unwrap().size();
+        let size = CompressedReport::of("a report").size();
         assert_eq!(record.memory(), 4 * size);
         assert_eq!(record.forget_one(), Some(size));
         assert!(record.run(2).unwrap().report.is_none());

@@ -10,7 +10,7 @@ use crate::daemon::schedule::timetable::Rhythm;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
-use crate::model::workload::{PodUse, SecretRefs};
+use crate::model::workload::{PodUse, SecretRefs, SecretSought};
 use crate::workload::discovery::{Use, Wanted};
 
 /// Pods of a target that its reports name.
@@ -124,8 +124,8 @@ impl Target {
             && (self.reference == wanted.witness || !wanted.is_waited_for())
     }
 
-    /// Each pod that wants it, as a finding names it.
-    pub fn pods(&self) -> Vec<PodUse> {
+    /// Each pod that wants it, as a finding names it, with what came of looking for its Secrets.
+    pub fn pods(&self, sought: &[SecretSought]) -> Vec<PodUse> {
         let (uses, secrets) = (self.uses.iter().take(USES_TOLD), self.secrets.as_ref());
         uses.map(|one| PodUse {
             path: "the cluster".to_owned(),
@@ -141,7 +141,7 @@ impl Target {
             service_account: None,
             eip: Vec::new(),
             progress_deadline: None,
-            secrets: Vec::new(),
+            secrets: sought.to_vec(),
         })
         .collect()
     }

@@ -1,17 +1,19 @@
 //! All that is known now of the targets of this node.
 
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
-use super::history::{Changes, Keep, Run, TargetHistory};
+use super::history::{Changes, Run, TargetHistory};
 use super::summary::RunSummary;
+use crate::config::History;
 use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::target::Target;
 use crate::diagnose::throughput::Throughput;
-use crate::kubernetes::follow::{self, View};
+use crate::kubernetes::follow::{State, View};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
 use crate::model::fault::Phase;
@@ -34,11 +36,12 @@ pub struct TargetStore {
     pub targets: BTreeMap<Arc<str>, Watched>,
     pub registries: BTreeMap<Arc<str>, RegistryStats>,
     /// What the pods of this node want; `None` where the cluster is not asked.
-    pub cluster: Option<ClusterStatus>,
+    pub cluster: Option<Discovery>,
     /// What is told of this node's own Node; `None` where nobody is asked.
-    pub own_node: Option<NodeStatus>,
-    /// `None` where nothing is shared with other nodes.
-    pub leases: Option<LeaseAccess>,
+    pub own_node: Option<View<NodeFacts>>,
+    /// Whether Leases can be had, as the API server answered last; `None` where nothing is shared with other
+    /// nodes.
+    pub leases: Option<State>,
     pub counters: Counters,
     /// How late checks began.
     pub lag: Histogram,
@@ -46,9 +49,8 @@ pub struct TargetStore {
     pub vantage: Option<Arc<Vantage>>,
     pub proxies: ProxySettings,
     pub limits: BudgetStatus,
-    keep: Keep,
-    /// What full reports may take.
-    memory_limit: usize,
+    keep: History,
+    /// What full reports take.
     memory: usize,
     next_run: u64,
 }
@@ -105,21 +107,7 @@ impl Default for RegistryStats {
 }
 
 /// Events on pods, by what became of them.
-pub type EventCounts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
-
-/// Whether Leases can be had, as the API server answered last.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum LeaseAccess {
-    #[default]
-    NotAsked,
-    Answered,
-    Lost {
-        since: Timestamp,
-        reason: String,
-        /// It has said no (RBAC, or there is no such namespace); waiting alone will not help.
-        is_refused: bool,
-    },
-}
+pub type EventCounts = watch::Sender<BTreeMap<&'static str, u64>>;
 
 /// Of the process.
 #[derive(Debug, Default)]
@@ -167,11 +155,7 @@ impl TargetStore {
             vantage: None,
             proxies: ProxySettings::default(),
             limits: BudgetStatus::default(),
-            keep: Keep {
-                runs: 1,
-                failures: 1,
-            },
-            memory_limit: 0,
+            keep: History::default(),
             memory: 0,
             next_run: 1,
         }
@@ -179,7 +163,7 @@ impl TargetStore {
 
     /// Takes a new list of targets. Those that stay keep what is known of them, unless they have
     /// another image.
-    pub fn replace(&mut self, targets: Vec<Arc<Target>>, keep: Keep, memory_limit: usize) {
+    pub fn replace(&mut self, targets: Vec<Arc<Target>>, keep: &History) {
         let mut before = std::mem::take(&mut self.targets);
         for target in targets {
             let known = before
@@ -198,7 +182,7 @@ impl TargetStore {
         let all = || self.targets.values();
         self.registries
             .retain(|name, _| all().any(|watched| watched.target.registry == *name));
-        (self.keep, self.memory_limit) = (keep, memory_limit);
+        self.keep = keep.clone();
         self.memory = all().map(|watched| watched.history.memory()).sum();
         self.forget();
     }
@@ -222,7 +206,7 @@ impl TargetStore {
             registry.take(summary, run.starved);
         }
         let before = watched.history.memory();
-        let changes = watched.history.take(run, summary, self.keep);
+        let changes = watched.history.take(run, summary, &self.keep);
         self.memory = self.memory + watched.history.memory() - before;
         registry.path_changes += changes.classes.len() as u64;
         let findings = &mut self.counters.findings;
@@ -236,10 +220,11 @@ impl TargetStore {
     /// Drops full reports once they are too many, always of the target that has most, and somewhat more
     /// than it must: not each run shall go through all targets.
     fn forget(&mut self) {
-        if self.memory <= self.memory_limit {
+        let limit = usize::try_from(self.keep.memory.0.0).unwrap_or(usize::MAX);
+        if self.memory <= limit {
             return;
         }
-        let enough = self.memory_limit - self.memory_limit / 16;
+        let enough = limit - limit / 16;
         let mut largest: BinaryHeap<(usize, Arc<str>)> = self
             .targets
             .iter()
@@ -323,49 +308,16 @@ impl RegistryStats {
     }
 }
 
-/// What the cluster's API tells of this node.
+/// What the pods of this node come to.
 #[derive(Clone, Debug)]
-pub struct ClusterStatus {
-    pub state: follow::State,
-    pub checked: usize,
-    pub over: Vec<String>,
-    pub platform: Vec<String>,
-    pub out_of_scope: usize,
-    pub malformed: Vec<String>,
-}
-
-impl ClusterStatus {
-    pub fn of(found: &Discovered, state: &follow::State) -> Self {
-        Self {
-            state: state.clone(),
-            checked: found.wanted.len(),
-            over: found.over.clone(),
-            platform: found.platform.iter().map(|one| one.name.clone()).collect(),
-            out_of_scope: found.out_of_scope,
-            malformed: found.malformed.clone(),
-        }
-    }
-}
-
-/// What the cluster's API tells of this node's own Node.
-#[derive(Clone, Debug)]
-pub struct NodeStatus {
-    pub state: follow::State,
-    pub facts: Option<Arc<NodeFacts>>,
+pub struct Discovery {
+    pub state: State,
+    pub found: Discovered,
 }
 
 impl TargetStore {
     /// The version of this node's kubelet, where its Node tells it.
     pub fn kubelet(&self) -> Option<KubeletVersion> {
-        self.own_node.as_ref()?.facts.as_ref()?.kubelet_version()
-    }
-}
-
-impl NodeStatus {
-    pub fn of(view: View<NodeFacts>) -> Self {
-        Self {
-            facts: view.objects.values().next().cloned(),
-            state: view.state,
-        }
+        self.own_node.as_ref()?.only()?.kubelet_version()
     }
 }

@@ -5,15 +5,6 @@ use std::net::IpAddr;
 
 use crate::model::path::PathClass;
 
-/// What one round saw of a leg.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Round {
-    /// `None`: no class could be told; that says nothing against the one before.
-    pub class: Option<PathClass>,
-    /// In any order.
-    pub addresses: Vec<IpAddr>,
-}
-
 /// What is published, and what may come after it.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
@@ -27,14 +18,14 @@ impl Published {
         self.current
     }
 
-    /// Takes one more round; whether the name has other addresses than the round before.
-    pub fn see(&mut self, round: &Round) -> bool {
-        let Some(class) = round.class else {
+    /// Takes what one more round saw of a leg; whether the name has other addresses than the round before. `class`
+    /// is `None` where none could be told: that says nothing against the one before.
+    pub fn see(&mut self, class: Option<PathClass>, mut addresses: Vec<IpAddr>) -> bool {
+        let Some(class) = class else {
             // An interruption: the rounds before and after it do not agree with each other.
             self.rival = None;
             return false;
         };
-        let mut addresses = round.addresses.clone();
         addresses.sort_unstable();
         addresses.dedup();
         let is_moved = self.known.as_ref().is_some_and(|known| *known != addresses);
@@ -58,10 +49,8 @@ mod tests {
     fn rounds(seen: &[(Option<PathClass>, &str)]) -> Option<PathClass> {
         let mut published = Published::default();
         for (class, addresses) in seen {
-            published.see(&Round {
-                class: *class,
-                addresses: addresses.split(' ').map(|a| a.parse().unwrap()).collect(),
-            });
+            let addresses = addresses.split(' ').map(|a| a.parse().unwrap());
+            published.see(*class, addresses.collect());
         }
         published.class()
     }

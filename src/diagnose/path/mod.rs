@@ -6,7 +6,6 @@
 mod advice;
 mod case;
 mod context;
-use leg_path::dialled_addresses;
 pub mod history;
 pub mod leg_path;
 mod needs;
@@ -30,7 +29,10 @@ use crate::model::step::{Skip, Step};
 use crate::model::vantage::Vantage;
 use case::Judgement;
 use context::PathContext;
-use leg_path::{AddressPath, Fact, LegPath, Reachability, is_for, is_met, reachability};
+use leg_path::{
+    AddressPath, Fact, LegPath, Reachability, dialled_addresses, is_for, is_met, reachability,
+};
+pub use ranges::is_private;
 
 /// Classes every leg of the walk that decides.
 pub fn classify(evidence: &Evidence) -> Vec<LegPath> {

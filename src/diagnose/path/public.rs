@@ -177,25 +177,22 @@ impl Case<'_> {
         if ranges::special(local).is_some() {
             return None;
         }
-        let direct = Judgement::new(PathClass::PublicDirect, 0.9).fact(
+        let score = match (seen.contains(&local), seen.is_empty()) {
+            (true, _) => 0.95,
+            // It is translated all the same.
+            (false, false) => return None,
+            (false, true) if local.is_ipv6() => 0.9,
+            (false, true) => 0.8,
+        };
+        let direct = Judgement::new(PathClass::PublicDirect, score).fact(
             Signal::OnLink,
             format!("packets leave with {local}, a public address of this machine"),
         );
-        if seen.contains(&local) {
-            let mut direct = direct.fact(Signal::Egress, format!("others see {local}"));
-            direct.score = 0.95;
-            return Some(direct);
-        }
-        match (seen.first(), local.is_ipv6()) {
-            // It is translated all the same.
-            (Some(_), _) => None,
-            (None, true) => Some(direct),
-            (None, false) => {
-                let mut direct = direct;
-                direct.score = 0.8;
-                Some(direct)
-            }
-        }
+        Some(if seen.contains(&local) {
+            direct.fact(Signal::Egress, format!("others see {local}"))
+        } else {
+            direct
+        })
     }
 
     /// By the address that others see.

@@ -74,6 +74,12 @@ pub(super) fn special(address: IpAddr) -> Option<&'static Special> {
     SPECIAL.iter().find(|row| contains(row.net, address))
 }
 
+/// Of a private network, of one link, or of this machine: not routed on the Internet.
+pub fn is_private(address: IpAddr) -> bool {
+    let purpose = special(address).map(|row| row.purpose);
+    matches!(purpose, Some(Private | LinkLocal | Loopback))
+}
+
 fn contains(net: &str, address: IpAddr) -> bool {
     net.parse::<IpNet>()
         .is_ok_and(|net| net.contains(&address.to_canonical()))

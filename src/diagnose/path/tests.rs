@@ -226,7 +226,10 @@ impl CaseFile {
 impl PlaceFile {
     fn vantage(&self) -> Vantage {
         let network = self.network.unwrap_or(NetworkView::Node);
-        let mut vantage = Vantage::new(network, Vec::new(), "resolv.conf".to_owned(), Vec::new());
+        let mut vantage = Vantage {
+            network,
+            ..Vantage::default()
+        };
         let config = Config::parse(&self.config).unwrap_or_else(|error| panic!("{error}"));
         vantage.declared = config.network.declared();
         vantage.node_external_ips = config.network.node_external_ips();

@@ -1,7 +1,7 @@
 //! What the registry and its storage answered: `/v2/`, manifest, layer, limits.
 
 use super::auth;
-use super::finding::{PULL_BY_HAND, TELL_US, at, transport};
+use super::finding::{at, no_registry, transport};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -21,10 +21,9 @@ pub(super) fn ping(evidence: &Evidence) -> Option<Finding> {
         return None;
     }
     let finding = transport(evidence, fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
-        at(Cause::NotARegistry, Role::Registry, Phase::Ping)
+        no_registry(evidence, Role::Registry, Phase::Ping)
             .confidence(Confidence::Low)
             .fact(format!("/v2/: {fault}"))
-            .hint("Look at /v2/ of that host to see what answers.")
     });
     let confidence = finding.confidence.min(Confidence::Medium);
     Some(
@@ -50,28 +49,22 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
             .fact("nothing was sent there; containerd would follow")
             .hint("Correct the address of the upstream in the registry's configuration."),
         ManifestFault::NoPlatform { available } => registry(Cause::NoPlatform)
-            .fact(format!("wanted {}, the index has {}", evidence.platform, available.join(", ")))
-            .hint(format!("Build and push {image} for {} too, or keep the pod off such nodes (nodeSelector kubernetes.io/arch).", evidence.platform)),
+            .fact(format!("wanted {}, the index has {}", evidence.platform, available.join(", "))),
         // A page that is served with 200 for every path.
-        ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => registry(Cause::NotARegistry)
-            .fact(format!("the manifest was answered 200 with media type {media_type}"))
-            .hint(format!("Open https://{}/v2/ to see what answers; correct the host of the image, or the route before the registry.", image.domain())),
+        ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => no_registry(evidence, Role::Registry, Phase::Manifest)
+            .fact(format!("the manifest was answered 200 with media type {media_type}")),
         // Found below /blobs/, where nothing tells what it is.
         ManifestFault::Unsupported { media_type } if let Some(refusal) = refused_before(evidence) => refusal.fact(format!(
             "containerd found the digest below /blobs/ then, as {media_type}, and does not unpack that"
         )),
         ManifestFault::Unsupported { media_type } => registry(Cause::ManifestUnsupported)
-            .fact(format!("media type {media_type}"))
-            .hint(format!("Push {image} again with a current client, and check that it is an image.")),
+            .fact(format!("media type {media_type}")),
         ManifestFault::DigestMismatch { expected, got } => registry(Cause::DigestMismatch)
-            .fact(format!("asked for {expected}, got {got}"))
-            .hint("Ask past any cache or proxy; if it stays, push the image again."),
+            .fact(format!("asked for {expected}, got {got}")),
         ManifestFault::Undecided { reason } => registry(Cause::ProbeLimit)
-            .fact(reason.clone())
-            .hint(PULL_BY_HAND),
+            .fact(reason.clone()),
         ManifestFault::Malformed { reason } => registry(Cause::ManifestInvalid)
-            .fact(reason.clone())
-            .hint(format!("Push {image} again; if other images fail too, look at what stands in front of the registry.")),
+            .fact(reason.clone()),
         ManifestFault::Http { fault: fault @ HttpFault::Status { status: 404, .. } } if let Some(coding) = encoded(evidence) => {
             registry(Cause::ContentEncoding)
                 .fact(format!("the tag was answered with Content-Encoding {coding} and without Docker-Content-Digest"))
@@ -139,18 +132,14 @@ pub(super) fn artifact(evidence: &Evidence) -> Option<Finding> {
                 "the media types of its layers: {}",
                 types.join(", ")
             ))
-            .fact("containerd pulls it; no container starts from it")
-            .hint(format!(
-                "Correct {} to the reference of an image.",
-                evidence.reference
-            )),
+            .fact("containerd pulls it; no container starts from it"),
     )
 }
 
 /// Content that is named by the manifest and was not to be had; `None` where a leg has the cause.
 fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding> {
     // The last host that was asked.
-    let storage = evidence.legs_of(Role::Blob).last();
+    let storage = evidence.walk.legs_of(Role::Blob).last();
     let leg = throughput::role_of(evidence, None);
     let finding = match fault {
         HttpFault::RedirectBlocked { .. } | HttpFault::Unreached { .. } => return None,
@@ -163,7 +152,6 @@ fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding
                     "the download of {what} is redirected to {to}: {reason}"
                 ))
                 .fact("nothing was sent there; containerd would follow")
-                .hint("Correct the storage or CDN address in the registry's configuration.")
         }
         fault => transport(evidence, fault, leg, Phase::Blob)
             .unwrap_or_else(|| refused(evidence, fault, leg, Phase::Blob)),
@@ -227,7 +215,7 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
             Cause::RequestRefused,
             "Look at the log of whatever answers there, and let the registry's requests pass.",
         ),
-        _ => (Cause::Unexplained, TELL_US),
+        _ => (Cause::Unexplained, Cause::Unexplained.entry().fix),
     };
     // That the token was looked at, only a challenge would say.
     let is_bare = status == 401 && leg == Role::Registry && !challenged;
@@ -246,12 +234,10 @@ pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
         let finding = match &stream.end {
             StreamEnd::Complete {
                 digest_matches: false,
-            } => at(Cause::DigestMismatch, leg, Phase::Blob)
-                .fact(format!(
-                    "all {} of it came, and have another digest",
-                    stream.bytes
-                ))
-                .hint("Ask again past any cache or proxy; if it stays, push the image again."),
+            } => at(Cause::DigestMismatch, leg, Phase::Blob).fact(format!(
+                "all {} of it came, and have another digest",
+                stream.bytes
+            )),
             // Told as a pull without progress.
             StreamEnd::Failed {
                 fault: HttpFault::Stalled { .. },
@@ -352,8 +338,7 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
     } else if found.range_honoured == Some(false) {
         findings.push(
             at(Cause::RangeIgnored, leg, Phase::Blob)
-                .fact(format!("{from} answered 200 to a request for a part"))
-                .hint("Let the proxy or storage in front of the layers pass Range requests on."),
+                .fact(format!("{from} answered 200 to a request for a part")),
         );
     }
     let first = evidence.walk.legs.first();
@@ -383,8 +368,7 @@ pub(super) fn rate_limit(evidence: &Evidence) -> Option<Finding> {
         .window_seconds
         .map_or_else(String::new, |s| format!(" in {} h", s / 3600));
     let mut finding = at(Cause::RateLimitLow, Role::Registry, Phase::Manifest)
-        .fact(format!("{left} of {most} pulls{window} are left"))
-        .hint("Pull with an account that has a larger limit, or copy the image to a registry of your own.");
+        .fact(format!("{left} of {most} pulls{window} are left"));
     if let Some(source) = &limit.source {
         finding = finding.fact(format!("counted for {source}"));
     }

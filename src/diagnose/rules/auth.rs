@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::finding::{TELL_US, at, new, transport};
+use super::finding::{at, new, no_registry, transport};
 use super::names::is_below;
 use super::tls;
 use crate::diagnose::Finding;
@@ -23,7 +23,7 @@ pub(super) fn refused(evidence: &Evidence) -> Option<Finding> {
     // Another host may have said what the reference stands for; but a pull asks this one with its token.
     let is_resolved = evidence.walk.resolved_elsewhere || evidence.walk.has_content();
     let is_withheld = matches!(last.token.fault(), Some(TokenFault::RealmUntrusted { .. }));
-    if evidence.accepted().is_some() || is_resolved && !is_withheld {
+    if evidence.walk.accepted().is_some() || is_resolved && !is_withheld {
         return None;
     }
     let finding = match (&last.token, &last.head) {
@@ -96,14 +96,11 @@ pub(super) fn no_token(
         },
         TokenFault::RealmUntrusted { realm, reason } => token(Cause::RealmUntrusted)
             .fact(format!("the registry names {realm} as its token service: {reason}"))
-            .fact("nothing was sent there; containerd would send the credential")
-            .hint("Correct the realm in the registry's configuration to the https URL of its token service."),
+            .fact("nothing was sent there; containerd would send the credential"),
         TokenFault::NoToken { method, fields } => token(Cause::AuthTokenFormat)
-            .fact(format!("{method} was answered 200 with the fields {}", fields.join(", ")))
-            .hint("Let the token service answer POST with access_token, or with 405 so that containerd asks by GET."),
+            .fact(format!("{method} was answered 200 with the fields {}", fields.join(", "))),
         TokenFault::BadChallenge { reason } => at(Cause::AuthBadChallenge, Role::Registry, Phase::Ping)
-            .fact(reason.clone())
-            .hint("Configure the registry, or the proxy in front of it, to ask for Basic or Bearer."),
+            .fact(reason.clone()),
         TokenFault::Unverified => at(Cause::AuthUnknown, Role::Registry, Phase::Token)
             .fact("a credential is wanted, and none was sent: hosts.toml says skip_verify, and the certificate is not good")
             .fact("whether containerd's credential would be taken is not known")
@@ -196,12 +193,10 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         ..
     } = fault
     else {
-        return registry(Cause::Unexplained)
-            .fact(fault.to_string())
-            .hint(TELL_US);
+        return registry(Cause::Unexplained).fact(fault.to_string());
     };
     if attempt.served_to_get {
-        return by_get_alone(evidence, attempt, fault);
+        return by_get_alone(attempt, fault);
     }
     if let Some(finding) = not_asked(evidence, attempt, fault) {
         return finding;
@@ -214,17 +209,14 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
     match (status, code.as_deref()) {
         (_, Some("MANIFEST_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN")) => registry(Cause::ManifestUnknown)
             .fact(format!("'{}' of {}: {fault}", image.version(), image.name()))
-            .facts(unseen_rights(anonymous))
-            .hint(format!("List the tags of {} in the registry's console or with `skopeo list-tags`, and correct the image.", image.name())),
+            .facts(unseen_rights(anonymous)),
         (_, Some("NAME_UNKNOWN" | "NAME_INVALID")) => registry(Cause::NameUnknown)
             .fact(format!("{}: {fault}", image.name()))
-            .facts(unseen_rights(anonymous))
-            .hint(format!("Correct '{}' in the image's name: project, organisation, name.", image.repository())),
-        (404, _) if evidence.walk.ping.fault().is_some() => registry(Cause::NotARegistry)
+            .facts(unseen_rights(anonymous)),
+        (404, _) if evidence.walk.ping.fault().is_some() => no_registry(evidence, Role::Registry, Phase::Manifest)
             .confidence(Confidence::Medium)
             .fact(format!("/v2/: {}", evidence.walk.ping.fault().map_or_else(String::new, ToString::to_string)))
-            .fact(format!("the manifest: {fault}"))
-            .hint(format!("Look at https://{}/v2/ to see what answers; correct the host of the image, or the route before the registry.", evidence.reference.domain())),
+            .fact(format!("the manifest: {fault}")),
         (404, _) => registry(Cause::ManifestUnknown)
             .confidence(Confidence::Medium)
             .fact(format!("{image}: {fault}, without a registry's code"))
@@ -233,8 +225,7 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         (403, None) if !challenged && !had_token && (anonymous || evidence.walk.ping.fault().is_some()) => registry(Cause::Fw403)
             .confidence(Confidence::Medium)
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
-            .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("we are seen as {}", limit.source.as_ref()?))))
-            .hint("Have this network's public address (of its EIP or NAT gateway) put on the registry's allow-list; a web filter on the way answers like that too."),
+            .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("we are seen as {}", limit.source.as_ref()?)))),
         (401, _) if !challenged && !authorized && !had_token && !is_asked => without_challenge(evidence, fault, Role::Registry, Phase::Manifest),
         (401 | 403, _) if anonymous => {
             no_credential(evidence, Role::Registry, Phase::Manifest).fact(format!("asked anonymously: {fault}"))
@@ -252,8 +243,7 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
                 super::finding::server(evidence, Role::Registry)
             )),
         _ if evidence.walk.ping.fault().is_none() => registry(Cause::RequestRefused)
-            .fact(format!("the manifest: {fault}"))
-            .hint(format!("Ask the registry's owner what HTTP {status} means for {image}.")),
+            .fact(format!("the manifest: {fault}")),
         _ => registry(Cause::NotARegistry)
             .confidence(Confidence::Low)
             .fact(format!("the manifest: {fault}"))
@@ -294,12 +284,12 @@ fn denied(evidence: &Evidence, attempt: &Attempt, status: u16, fault: &HttpFault
 }
 
 fn is_plain(evidence: &Evidence) -> bool {
-    let leg = evidence.legs_of(Role::Registry).last();
+    let leg = evidence.walk.legs_of(Role::Registry).last();
     leg.is_some_and(|leg| leg.endpoint.scheme == Scheme::Http)
 }
 
 /// HEAD is refused, and this check's own GET of the same is not.
-fn by_get_alone(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding {
+fn by_get_alone(attempt: &Attempt, fault: &HttpFault) -> Finding {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
     if attempt.by_another_token {
         return registry(Cause::AuthDenied)
@@ -308,12 +298,10 @@ fn by_get_alone(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Fi
             .fact("GET of the same, with another token: answered with success")
             .hint("Look at how long the tokens of its token service last, and whether all servers behind that name take them.");
     }
-    let server = super::finding::server(evidence, Role::Registry);
     registry(Cause::HeadRefused)
         .fact(format!("HEAD of the manifest: {fault}"))
         .fact("GET of the same: answered with success")
         .fact("containerd asks by HEAD and does not try GET; this check's own GET may have filled a cache, so that the next pull succeeds")
-        .hint(format!("Let {server} answer HEAD of manifests as it answers GET."))
 }
 
 /// 401 to who was never told how to log in: a client sends no credential then.
@@ -329,11 +317,9 @@ pub(super) fn without_challenge(
             .fact(format!("the Authorization that hosts.toml sends along: {fault}"))
             .hint("Correct `header.Authorization` of this host in hosts.toml, or take it out: containerd then logs in by the pull's credential.");
     }
-    at(Cause::AuthBadChallenge, leg, phase)
-        .fact(format!(
-            "{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"
-        ))
-        .hint("Configure the registry, or the proxy in front of it, to send its challenge.")
+    at(Cause::AuthBadChallenge, leg, phase).fact(format!(
+        "{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"
+    ))
 }
 
 /// The registry would ask at `/v2/`, which no pull asks, and refuses the manifest without a challenge.
@@ -360,11 +346,7 @@ fn not_asked(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Optio
             .confidence(Confidence::Medium)
             .fact(format!("the manifest without a login: {fault}, and no challenge with it"))
             .fact("/v2/ is answered 401 with a challenge; containerd never asks there, so it never logs in")
-            .fact("whether the tag is there can't be seen without a login")
-            .hint(format!(
-                "Configure {} to answer requests without a login with 401 and WWW-Authenticate; until then docker pulls from it and containerd does not.",
-                super::finding::server(evidence, Role::Registry)
-            )),
+            .fact("whether the tag is there can't be seen without a login"),
     )
 }
 
@@ -405,7 +387,7 @@ pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Fin
             .confidence(Confidence::Medium)
             .facts(mismatches(evidence, |_| true))
             .fact(of_node(evidence))
-            .hint(mend_key(evidence, nearest));
+            .hint(mend_key(evidence.reference.domain(), nearest));
     }
     let mut finding = at(Cause::AuthNoCred, leg, phase);
     if is_node_unseen(evidence) {
@@ -452,7 +434,7 @@ fn of_node(evidence: &Evidence) -> &'static str {
 }
 
 /// The `--docker-server` that the kubelet matches with this image.
-pub fn docker_server(domain: &str) -> &str {
+pub(super) fn docker_server(domain: &str) -> &str {
     match domain {
         "docker.io" => "https://index.docker.io/v1/",
         domain => domain,
@@ -471,8 +453,9 @@ fn create_anew(evidence: &Evidence, source: &CredentialSource) -> String {
     }
 }
 
-fn mend_key(evidence: &Evidence, nearest: &KeyMismatch) -> String {
-    let server = docker_server(evidence.reference.domain());
+/// What to do about the key that may have been meant for images of a domain.
+pub fn mend_key(domain: &str, nearest: &KeyMismatch) -> String {
+    let server = docker_server(domain);
     let CredentialId { source, key } = &nearest.credential;
     match (&nearest.rule, source) {
         (MatchRule::Empty, _) => format!(
@@ -582,7 +565,7 @@ fn host_of(key: &str) -> String {
 
 /// A pull succeeds with one credential, and another was refused before it.
 pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let Some(accepted) = evidence.accepted() else {
+    let Some(accepted) = evidence.walk.accepted() else {
         return;
     };
     let before = evidence.walk.attempts.iter().take_while(|a| *a != accepted);
@@ -617,7 +600,8 @@ pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let fact = format!("{}: {problem}", source.source);
         // A kubelet reads no docker config of a user: where nothing was asked of it, it is no news.
         let is_a_secret = matches!(source.source, CredentialSource::SecretFile { .. });
-        let was_wanted = evidence.accepted().is_some() || !evidence.keyring.candidates.is_empty();
+        let was_wanted =
+            evidence.walk.accepted().is_some() || !evidence.keyring.candidates.is_empty();
         if told.contains(&fact) || (!is_a_secret && !was_wanted) {
             continue;
         }
@@ -633,7 +617,7 @@ pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// A pull secret was given for this image and plays no part: the pull is anonymous, within anonymous limits.
 pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
-    let accepted = evidence.accepted()?;
+    let accepted = evidence.walk.accepted()?;
     if accepted.credential.is_some() || !evidence.keyring.candidates.is_empty() {
         return None;
     }
@@ -645,6 +629,6 @@ pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
             .severity(Severity::Warning)
             .facts(mismatches(evidence, is_secret))
             .fact("the image is pulled anonymously all the same, within the registry's anonymous limits")
-            .hint(format!("If it is meant for this image: {}", mend_key(evidence, nearest))),
+            .hint(format!("If it is meant for this image: {}", mend_key(evidence.reference.domain(), nearest))),
     )
 }

@@ -1,6 +1,6 @@
 //! Certificates: which one of a chain is at fault, and whose it is to mend.
 
-use super::finding::at;
+use super::finding::{at, new};
 use super::in_force;
 use super::names::is_public_registry;
 use crate::diagnose::Finding;
@@ -10,35 +10,15 @@ use crate::model::connect::{BadLink, Certificate, LinkProblem};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
 
-/// A cause, and what to do.
-pub(super) struct Word {
-    pub(super) cause: Cause,
-    pub(super) hint: String,
-    pub(super) confidence: Confidence,
-}
-
-impl Word {
-    pub(super) fn new(cause: Cause, hint: String) -> Self {
-        Self {
-            cause,
-            hint,
-            confidence: Confidence::High,
-        }
-    }
-}
-
-/// What a certificate that is refused means; `None` for faults of another kind.
+/// What a certificate that is refused means, and what to do; `None` for faults of another kind.
 pub(super) fn word(
     evidence: &Evidence,
     leg: &Leg,
     fault: &TlsFault,
     clock_first: &str,
-) -> Option<Word> {
+) -> Option<Finding> {
     if leg.tls.depends_on_changed_roots {
-        return Some(Word::new(
-            Cause::RuntimeSettingsUnknown,
-            in_force::RESTART.to_owned(),
-        ));
+        return Some(new(Cause::RuntimeSettingsUnknown).hint(in_force::RESTART));
     }
     let host = &leg.endpoint.host;
     let is_of_chain = matches!(
@@ -49,67 +29,43 @@ pub(super) fn word(
             | TlsFault::NotYetValid { .. }
     );
     if is_of_chain && let Some(leaf) = leg.tls.chain.first().filter(|leaf| is_default(leaf)) {
-        return Some(Word::new(
-            Cause::TlsDefaultCertificate,
-            format!(
-                "Give the Ingress of '{host}' a TLS Secret (spec.tls with this host, the Secret in the Ingress's namespace), or correct the one it names; never trust '{}'.",
-                leaf.subject
-            ),
-        ));
+        return Some(new(Cause::TlsDefaultCertificate).hint(format!(
+            "Give the Ingress of '{host}' a TLS Secret (spec.tls with this host, the Secret in the Ingress's namespace), or correct the one it names; never trust '{}'.",
+            leaf.subject
+        )));
     }
     let link = leg.tls.bad_link.as_ref();
     Some(match fault {
-        TlsFault::UnknownIssuer { .. } | TlsFault::NoRoots
-            if evidence.walk.roots.certificates == 0 =>
-        {
-            no_roots()
+        TlsFault::NoRoots => new(Cause::TlsNoRoots),
+        TlsFault::UnknownIssuer { .. } if evidence.walk.roots.certificates == 0 => {
+            new(Cause::TlsNoRoots)
         }
-        TlsFault::NoRoots => no_roots(),
         TlsFault::UnknownIssuer { .. } => unknown_issuer(evidence, leg, link),
-        TlsFault::NameMismatch { .. } => Word::new(
-            Cause::TlsName,
-            format!(
-                "Use a name of the certificate in the image reference, or have the certificate made out for '{host}' too."
-            ),
-        ),
+        TlsFault::NameMismatch { .. } => new(Cause::TlsName),
         TlsFault::Expired { .. } => expired(leg, link, clock_first),
-        TlsFault::NotYetValid { .. } => Word::new(
-            Cause::TlsNotYetValid,
-            format!(
-                "{clock_first}If it is right, have {} issued anew: it was made for later.",
-                whose_certificate(leg, link)
-            ),
-        ),
-        TlsFault::BadCertificate { reason } => match link {
-            Some(link) if link.problem == LinkProblem::MayNotSign => Word::new(
-                Cause::TlsCaUnfit,
-                format!(
-                    "Have the owner of the authority '{}' issue its certificate anew, so that it may sign this one (basicConstraints CA:TRUE, keyUsage keyCertSign, room in path length and name constraints), and {}.",
-                    link.certificate.subject,
-                    match &link.source {
-                        Some(source) => format!("replace it in {}", file(source)),
-                        None => format!("have '{host}' send that one"),
-                    }
-                ),
-            ),
-            _ => Word::new(
-                Cause::TlsBadCertificate,
-                format!("Have the certificate of '{host}' issued anew: {reason}."),
-            ),
-        },
-        TlsFault::Undecided { .. } => Word::new(Cause::TlsUndecided, PULL_ON_THE_NODE.to_owned()),
+        TlsFault::NotYetValid { .. } => new(Cause::TlsNotYetValid).hint(format!(
+            "{clock_first}If it is right, have {} issued anew: it was made for later.",
+            whose_certificate(leg, link)
+        )),
+        TlsFault::BadCertificate { .. }
+            if let Some(link) = link.filter(|link| link.problem == LinkProblem::MayNotSign) =>
+        {
+            new(Cause::TlsCaUnfit).hint(format!(
+                "Have the owner of the authority '{}' issue its certificate anew, so that it may sign this one (basicConstraints CA:TRUE, keyUsage keyCertSign, room in path length and name constraints), and {}.",
+                link.certificate.subject,
+                match &link.source {
+                    Some(source) => format!("replace it in {}", file(source)),
+                    None => format!("have '{host}' send that one"),
+                }
+            ))
+        }
+        TlsFault::BadCertificate { .. } => new(Cause::TlsBadCertificate),
+        TlsFault::Undecided { .. } => new(Cause::TlsUndecided).hint(PULL_ON_THE_NODE),
         _ => return None,
     })
 }
 
 pub(super) const PULL_ON_THE_NODE: &str = "Try it on the node: `crictl pull IMAGE` decides it. Name the runtime (`--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it); `go version -m /usr/bin/containerd` shows the build's Go and its defaults of GODEBUG.";
-
-fn no_roots() -> Word {
-    Word::new(
-        Cause::TlsNoRoots,
-        "Install the CA bundle here (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority by --ca-file (network.ca_files).".to_owned(),
-    )
-}
 
 /// Subjects of the certificates that ingress controllers serve where they have none.
 fn is_default(leaf: &Certificate) -> bool {
@@ -122,33 +78,28 @@ fn is_default(leaf: &Certificate) -> bool {
 }
 
 /// Nobody of the issuer's name is there, or one that did not sign.
-fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Word {
+fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Finding {
     let authority = leg.endpoint.authority();
     // What is trusted for a registry is trusted for whatever its pulls lead to.
     let registry = evidence.reference.domain();
     let get = |compare: String| {
-        Word::new(
-            Cause::TlsUnknownCa,
-            format!(
-                "Get the authority's certificate from its owner, {compare}, and add it to the nodes' trust store or to `ca` in certs.d/{registry}/hosts.toml."
-            ),
-        )
+        new(Cause::TlsUnknownCa).hint(format!(
+            "Get the authority's certificate from its owner, {compare}, and add it to the nodes' trust store or to `ca` in certs.d/{registry}/hosts.toml."
+        ))
     };
-    let missing = |hint, confidence| Word {
-        confidence,
-        ..Word::new(Cause::TlsIntermediate, hint)
+    let missing = |hint: String, confidence| {
+        new(Cause::TlsIntermediate)
+            .confidence(confidence)
+            .hint(hint)
     };
     match link {
         Some(link) if link.problem == LinkProblem::OtherKey => match &link.source {
-            Some(source) => Word::new(
-                Cause::TlsUnknownCa,
-                format!(
-                    "Get the present certificate of '{}' from its owner and put it into {}: the one there (SHA-256 {}) has another key, as of an authority that was made anew.",
-                    link.certificate.subject,
-                    file(source),
-                    link.certificate.sha256
-                ),
-            ),
+            Some(source) => new(Cause::TlsUnknownCa).hint(format!(
+                "Get the present certificate of '{}' from its owner and put it into {}: the one there (SHA-256 {}) has another key, as of an authority that was made anew.",
+                link.certificate.subject,
+                file(source),
+                link.certificate.sha256
+            )),
             None => missing(
                 format!(
                     "Have the owner of '{authority}' send the certificate that did sign: the one sent as '{}' (SHA-256 {}) has another key.",
@@ -187,8 +138,8 @@ fn is_self_issued(certificate: &Certificate) -> bool {
     certificate.subject == certificate.issuer
 }
 
-fn expired(leg: &Leg, link: Option<&BadLink>, clock_first: &str) -> Word {
-    let of_root = |hint: String| Word::new(Cause::TlsRootExpired, hint);
+fn expired(leg: &Leg, link: Option<&BadLink>, clock_first: &str) -> Finding {
+    let of_root = |hint: String| new(Cause::TlsRootExpired).hint(hint);
     match link {
         Some(BadLink {
             certificate: root,
@@ -213,13 +164,10 @@ fn expired(leg: &Leg, link: Option<&BadLink>, clock_first: &str) -> Word {
             instant(root.certificate.not_after),
             leg.endpoint.host
         )),
-        _ => Word::new(
-            Cause::TlsExpired,
-            format!(
-                "{clock_first}Have {} renewed.",
-                whose_certificate(leg, link)
-            ),
-        ),
+        _ => new(Cause::TlsExpired).hint(format!(
+            "{clock_first}Have {} renewed.",
+            whose_certificate(leg, link)
+        )),
     }
 }
 

@@ -3,14 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::finding::{TELL_US, at};
+use super::finding::at;
 use super::paths::todo;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::{Finding, path};
 use crate::model::connect::Dial;
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg};
-use crate::model::fault::{IcmpError, Phase, TcpFault};
+use crate::model::fault::{Phase, TcpFault};
 use crate::model::path::{IntranetKind, PathClass};
 use crate::model::resolve::{Family, ResolutionSource};
 use crate::model::step::{Skip, Step};
@@ -51,12 +51,11 @@ pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
     });
     Some(
         at(Cause::MtuBlackhole, trials.role, trials.phase)
-            .fact(format!("the same exchange with {} at {}, in turn:", trials.endpoint, trials.to))
-            .facts(facts)
-            .hint(
-                "Clamp the MSS on the gateway of the tunnel on this path (VPN, Direct Connect, overlay), or let ICMP \"fragmentation needed\" (IPv6: packet too big) through from it. Until then a smaller MTU on \
-                 the node's interface or route helps.",
-            ),
+            .fact(format!(
+                "the same exchange with {} at {}, in turn:",
+                trials.endpoint, trials.to
+            ))
+            .facts(facts),
     )
 }
 
@@ -190,33 +189,20 @@ fn connect_hint(
         (Cause::TcpRefused, _) => format!(
             "Check that the registry listens at {address} port {port}, and that the image's name has the right port."
         ),
-        (Cause::TcpProhibited, TcpFault::Prohibited { icmp }) => match icmp.from {
-            Some(from) => {
-                format!("Ask whoever runs {from} to let TCP {port} to {address} through.")
-            }
-            None => {
-                format!("A filter on the way forbids TCP {port} to {address}: have it allowed.")
-            }
-        },
+        (_, TcpFault::Prohibited { icmp }) if let Some(from) = icmp.from => {
+            format!("Ask whoever runs {from} to let TCP {port} to {address} through.")
+        }
         (Cause::LocalPolicy, _) => format!(
             "Look on this machine at `ip route get {address}`, at netfilter's rules and at the NetworkPolicies of this pod."
         ),
-        (
-            Cause::NetUnreachable,
-            TcpFault::NetUnreachable {
-                icmp: Some(IcmpError {
-                    from: Some(router), ..
-                }),
-            },
-        ) => format!(
-            "The router {router} has no route to {address}: add it there, not on this machine."
-        ),
+        (_, TcpFault::NetUnreachable { icmp: Some(icmp) }) if let Some(router) = icmp.from => {
+            format!(
+                "The router {router} has no route to {address}: add it there, not on this machine."
+            )
+        }
         (Cause::NoLocalAddress | Cause::NetUnreachable, _) if only_v6 => format!(
             "'{}' has IPv6 addresses only, and this place has no way to them: give it an IPv6 address and route, or the name an A record.",
             leg.endpoint.host
-        ),
-        (Cause::NoLocalAddress, _) => format!(
-            "Count the connections to {address} with `ss -tan`; all local ports may be in use."
         ),
         (Cause::NetUnreachable, _) => {
             format!("`ip route get {address}` on this machine: add the missing route.")
@@ -224,7 +210,7 @@ fn connect_hint(
         (Cause::HostUnreachable, _) => way(evidence, leg).unwrap_or_else(|| {
             format!("Check that {address} is the registry's address and that the host is up.")
         }),
-        _ => TELL_US.to_owned(),
+        _ => cause.entry().fix.to_owned(),
     }
 }
 

@@ -12,11 +12,8 @@ use crate::model::text::titled;
 /// made of rules.
 pub(super) type Judge = fn(&Evidence) -> Verdict;
 
-/// The hint where this version knows nothing better.
-pub(super) const TELL_US: &str =
-    "Send the JSON report (`-o json`; it holds no secret) to Pullpath's maintainers.";
-
-pub(super) fn new(cause: Cause) -> Finding {
+/// With what the catalogue says of the cause, also what to do; a rule that knows better says so.
+pub(crate) fn new(cause: Cause) -> Finding {
     Finding {
         cause,
         severity: cause.entry().severity,
@@ -24,7 +21,7 @@ pub(super) fn new(cause: Cause) -> Finding {
         leg: None,
         phase: None,
         evidence: Vec::new(),
-        hint: String::new(),
+        hint: cause.entry().fix.to_owned(),
     }
 }
 
@@ -37,27 +34,27 @@ pub(super) fn at(cause: Cause, leg: Role, phase: Phase) -> Finding {
 }
 
 impl Finding {
-    pub(super) fn fact(mut self, fact: impl Into<String>) -> Self {
+    pub(crate) fn fact(mut self, fact: impl Into<String>) -> Self {
         self.evidence.push(fact.into());
         self
     }
 
-    pub(super) fn facts(mut self, facts: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn facts(mut self, facts: impl IntoIterator<Item = String>) -> Self {
         self.evidence.extend(facts);
         self
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
     }
 
-    pub(super) fn severity(mut self, severity: Severity) -> Self {
+    pub(crate) fn severity(mut self, severity: Severity) -> Self {
         self.severity = severity;
         self
     }
 
-    pub(super) fn confidence(mut self, confidence: Confidence) -> Self {
+    pub(crate) fn confidence(mut self, confidence: Confidence) -> Self {
         self.confidence = confidence;
         self
     }
@@ -70,25 +67,19 @@ pub(super) fn is_rate_limit(status: u16, code: Option<&str>) -> bool {
 
 /// The server of a leg, for hints: the last one, where redirects led through several.
 pub(super) fn server(evidence: &Evidence, leg: Role) -> String {
-    evidence.legs_of(leg).last().map_or_else(
+    evidence.walk.legs_of(leg).last().map_or_else(
         || format!("the {leg}'s server"),
         |leg| leg.endpoint.to_string(),
     )
 }
 
-/// What would tell, where this program can't.
-pub(super) const PULL_BY_HAND: &str = "Pull the image once on the node by hand (`crictl pull IMAGE`) to see what containerd makes of it.";
-
-/// A page for people in place of content.
-pub(super) fn page(evidence: &Evidence, title: Option<&str>, leg: Role, phase: Phase) -> Finding {
-    let server = server(evidence, leg);
-    at(Cause::NotARegistry, leg, phase)
-        .fact("a web page came in place of content")
-        .facts(title.map(|title| format!("it is {}", titled(title))))
-        .hint(format!(
-            "Open {server}/v2/ to see what answers there: a portal, a login page, or a path that is not the registry's. \
-             For a mirror whose registry is below another path, write `override_path = true` in its hosts.toml."
-        ))
+/// What answers is no registry.
+pub(super) fn no_registry(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
+    at(Cause::NotARegistry, leg, phase).hint(format!(
+        "Open {}/v2/ to see what answers there: a portal, a login page, or a path that is not the registry's. \
+         For a mirror whose registry is below another path, write `override_path = true` in its hosts.toml.",
+        server(evidence, leg)
+    ))
 }
 
 /// The finding for an exchange that went wrong on the wire, or by a status that says nothing of
@@ -123,11 +114,13 @@ pub(super) fn transport(
         | HttpFault::Unreached { .. }
         | HttpFault::Unauthorized { .. }
         | HttpFault::NotAsked => return None,
-        HttpFault::Page { title } => return Some(page(evidence, title.as_deref(), leg, phase)),
-        HttpFault::WrongSize { .. } | HttpFault::WrongDigest { .. } => at(Cause::DigestMismatch, leg, phase)
-            .hint("Ask past any cache or proxy; if it stays, push the image again."),
-        HttpFault::NotUnpacked { .. } => at(Cause::LayerInvalid, leg, phase)
-            .hint(format!("Build and push {} again: its layers are not those that its configuration names.", evidence.reference)),
+        HttpFault::Page { title } => {
+            let title = title.as_ref().map(|title| format!("it is {}", titled(title)));
+            let finding = no_registry(evidence, leg, phase);
+            return Some(finding.fact("a web page came in place of content").facts(title));
+        }
+        HttpFault::WrongSize { .. } | HttpFault::WrongDigest { .. } => at(Cause::DigestMismatch, leg, phase),
+        HttpFault::NotUnpacked { .. } => at(Cause::LayerInvalid, leg, phase),
         HttpFault::TooLarge { .. } if phase == Phase::Manifest => at(Cause::ManifestInvalid, leg, phase)
             .hint("Push an image whose manifest is smaller: keep what is large in layers, not in annotations."),
         HttpFault::Encoding { .. } | HttpFault::NotEncoded { .. } => at(Cause::ContentEncoding, leg, phase)
@@ -135,36 +128,30 @@ pub(super) fn transport(
         HttpFault::EncodingUnread { .. }
         | HttpFault::RequestLimit { .. }
         | HttpFault::ResumedTooOften { .. }
-        | HttpFault::TooSlow { .. } => at(Cause::ProbeLimit, leg, phase).hint(PULL_BY_HAND),
+        | HttpFault::TooSlow { .. } => at(Cause::ProbeLimit, leg, phase),
         HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(format!(
             "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
         )),
         HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(at_the_log),
-        HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase)
-            .hint(format!("Push {} again with a current client, and check that it is an image.", evidence.reference)),
+        HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase),
         HttpFault::TlsAlert { alert, .. } => {
-            let host = evidence.legs_of(leg).last().map_or_else(|| server.clone(), |leg| leg.endpoint.host.to_string());
+            let host = evidence.walk.legs_of(leg).last().map_or_else(|| server.clone(), |leg| leg.endpoint.host.to_string());
             at(Cause::TlsAlert, leg, phase).hint(alert_hint(*alert, &host))
         }
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
             .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),
         HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase == Phase::Ping => {
-            at(Cause::NotARegistry, leg, phase)
-                .confidence(Confidence::Medium)
-                .hint(format!("Ask the same host with `curl -i {server}/v2/` and see what answers."))
+            no_registry(evidence, leg, phase).confidence(Confidence::Medium)
         }
         HttpFault::Malformed { .. } if phase < Phase::Blob => {
-            at(Cause::NotARegistry, leg, phase)
-                .confidence(Confidence::Low)
-                .hint(format!("Ask the same host with `curl -i {server}/v2/` and see what answers."))
+            no_registry(evidence, leg, phase).confidence(Confidence::Low)
         }
-        HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase)
-            .hint("Correct the redirect in the registry, or in the load balancer in front of it."),
+        HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase),
         HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)
             .confidence(Confidence::Medium)
             .hint(format!("Let {server} take several connections of one client: a pull makes new ones for its second phase and for each layer in flight.")),
         HttpFault::TooLarge { .. } | HttpFault::Other { .. } => {
-            at(Cause::Unexplained, leg, phase).hint(TELL_US)
+            at(Cause::Unexplained, leg, phase)
         }
     };
     Some(finding.fact(format!("{leg} {phase}: {fault}")))

@@ -13,7 +13,8 @@ mod outcome;
 mod paths;
 mod proxy;
 mod secrets;
-use finding::{Judge, new};
+use finding::Judge;
+pub(crate) use finding::new;
 use outcome::{is_complete, is_got_round, is_spared, leaves_undecided, pull, unnamed};
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use crate::model::hosts::{HostsConfig, HostsEffect};
 use crate::model::vantage::{NetworkView, Unseen};
 use Rule::{Beside, OfLeg, OfPath, Once, Whole};
 
-pub use auth::{docker_server, nearest_key};
+pub use auth::{mend_key, nearest_key};
 pub use secrets::{secret, secret_for_image};
 pub use workload::eip_annotation;
 

@@ -8,6 +8,7 @@ use super::finding::at;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::path::is_private;
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TcpFault, TlsFault, show_server};
@@ -47,9 +48,6 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         Cause::DnsNxdomain => format!(
             "Compare '{host}' with the registry's documentation; if it is a private name, associate its zone with this VPC or forward it on {asked}."
         ),
-        Cause::DnsNodata => {
-            format!("Give '{host}' an A or AAAA record, or fix the name that its CNAME leads to.")
-        }
         Cause::DnsTimeout => match leg.resolve.queries.first() {
             Some(query) => format!(
                 "Ask `dig +tcp @{} -p {} {host}` from this place: an answer means that UDP to that port is dropped on the way; none, that the server is down or route and security group to it are closed.",
@@ -69,13 +67,7 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
                 evidence.vantage.resolver_source
             )
         }
-        Cause::DnsServfail => {
-            format!("Look at the log of {asked} for '{host}': its forwarder, or DNSSEC.")
-        }
-        Cause::DnsRefused => format!(
-            "Allow this network in the access list of {asked}, or use the VPC's own resolver."
-        ),
-        _ => format!("Ask `dig {host}` at {asked} from this place and see what comes."),
+        _ => cause.entry().fix.to_owned(),
     };
     Some(
         at(cause, leg.role, Phase::Resolve)
@@ -204,20 +196,20 @@ fn split(leg: &Leg) -> Option<Finding> {
     if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
         return None;
     }
-    let disagreement = leg.resolve.disagreement()?;
+    let said = leg.resolve.disagreement()?;
+    // Nothing, private addresses, or public ones.
     let kind = |said: &Said| match said {
-        Said::NxDomain | Said::NoData => Kind::Nothing,
-        Said::Addresses(addresses) if addresses.iter().all(|a| is_private(*a)) => Kind::Private,
-        Said::Addresses(_) => Kind::Public,
+        Said::NxDomain | Said::NoData => None,
+        Said::Addresses(addresses) => Some(addresses.iter().all(|one| is_private(*one))),
     };
-    let said = disagreement.said.iter();
-    let kinds: BTreeSet<Kind> = said.map(|(_, said)| kind(said)).collect();
+    let kinds: BTreeSet<Option<bool>> = said.iter().map(|(_, said)| kind(said)).collect();
     if kinds.len() < 2 {
         return None;
     }
-    let finding = at(Cause::DnsSplitHorizon, leg.role, Phase::Resolve)
-        .facts(leg.resolve.disagreeing().into_iter().map(|(server, said)| format!("{} says {said}", show_server(server))))
-        .hint("Make all these servers serve the same view of the name: forward its zone on those that lack it, or take them out of the list.");
+    let finding = at(Cause::DnsSplitHorizon, leg.role, Phase::Resolve).facts(
+        said.iter()
+            .map(|(server, said)| format!("{} says {said}", show_server(*server))),
+    );
     Some(match leg.resolve.outcome.done() {
         Some(found) => {
             let server = match found.source {
@@ -232,28 +224,6 @@ fn split(leg: &Leg) -> Option<Finding> {
             .severity(Severity::Critical)
             .fact("a pull believes the first server, which does not know the name"),
     })
-}
-
-#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-enum Kind {
-    Nothing,
-    Private,
-    Public,
-}
-
-/// Addresses that are not routed on the Internet (RFC 1918, 6598, 3927, 2544, 4193, loopback).
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => {
-            a.is_private()
-                || a.is_loopback()
-                || a.is_link_local()
-                || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64)
-                // Huawei Cloud has its VPC endpoints in 198.19.128.0/17.
-                || (a.octets()[0] == 198 && a.octets()[1] & 0xfe == 18)
-        }
-        IpAddr::V6(a) => a.is_loopback() || a.is_unique_local() || a.is_unicast_link_local(),
-    }
 }
 
 /// A search domain answered in place of the name.

@@ -1,6 +1,6 @@
 //! What findings and evidence come to: whether a pull would succeed, and which failures it survives.
 
-use super::finding::{TELL_US, new};
+use super::finding::new;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::{Finding, Pull, Verdict};
@@ -125,7 +125,7 @@ pub(super) fn unnamed(evidence: &Evidence) -> Finding {
     Finding {
         leg,
         phase,
-        ..new(Cause::Unexplained).facts(facts).hint(TELL_US)
+        ..new(Cause::Unexplained).facts(facts)
     }
 }
 

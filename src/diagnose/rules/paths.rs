@@ -134,8 +134,7 @@ pub(super) fn unexpected(evidence: &Evidence, path: &LegPath) -> Option<Finding>
                 path.endpoint.host,
                 classes.join(" or ")
             ))
-            .facts(path.evidence.iter().map(|fact| fact.says.clone()))
-            .hint("Look at the addresses first: a name server of the wrong network gives the wrong ones. Then at the route, the endpoint, and at network.expect itself."),
+            .facts(path.evidence.iter().map(|fact| fact.says.clone())),
     )
 }
 

@@ -213,14 +213,8 @@ pub(super) fn unneeded(evidence: &Evidence, findings: &mut Vec<Finding>, judge: 
     if pull(evidence, &without.findings) != Pull::WouldSucceed {
         return;
     }
-    findings.push(
-        new(Cause::ProxyUnneeded)
-            .fact(format!(
-                "{} by the proxy; directly they answer as well",
-                joined(proxied.map(|leg| &leg.endpoint))
-            ))
-            .hint(
-                "Nothing need be done; if the proxy is slow, NO_PROXY for these hosts spares it.",
-            ),
-    );
+    findings.push(new(Cause::ProxyUnneeded).fact(format!(
+        "{} by the proxy; directly they answer as well",
+        joined(proxied.map(|leg| &leg.endpoint))
+    )));
 }

@@ -51,7 +51,7 @@ pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
 /// The pull hangs on this credential: it was refused, and no other was taken. What comes after a
 /// token was given for it (no such tag), or instead of a word on it (503), is not its fault.
 fn is_refused(evidence: &Evidence, source: &SourceEvidence, is_of: impl Fn(&str) -> bool) -> bool {
-    evidence.accepted().is_none()
+    evidence.walk.accepted().is_none()
         && evidence.walk.attempts.iter().any(|attempt| {
             let id = attempt.credential.as_ref();
             let is_its = id.is_some_and(|id| id.source == source.source && is_of(&id.key));
@@ -135,7 +135,7 @@ fn fix_hint(whose: &CredentialSource, lint: &Lint) -> String {
 
 /// Ends of credentials, past and near.
 pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let accepted = evidence.accepted();
+    let accepted = evidence.walk.accepted();
     let is_open = accepted.is_some_and(|attempt| attempt.credential.is_none());
     let accepted = accepted.and_then(|attempt| attempt.credential.as_ref());
     for source in &evidence.keyring.sources {
@@ -231,10 +231,7 @@ fn expired(
             new(Cause::SecretCopyExpired)
                 .severity(if is_past { severity } else { Severity::Warning })
                 .fact(fact)
-                .fact(format!("CCE renews '{CCES_OWN}' and no copy of it"))
-                .hint(format!(
-                    "Name {CCES_OWN} itself in imagePullSecrets, or create a Secret with a long-term login for SWR."
-                )),
+                .fact(format!("CCE renews '{CCES_OWN}' and no copy of it")),
         );
     }
     if is_past {
@@ -258,10 +255,6 @@ fn expired(
         new(Cause::CredentialExpiring)
             .fact(fact)
             .facts(life.map(|life| format!("its whole life is {}", span(life))))
-            .hint(format!(
-                "Renew {}, and find out what should have.",
-                source.source
-            ))
     })
 }
 
@@ -306,11 +299,7 @@ fn span(duration: SignedDuration) -> String {
 pub fn secret(source: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(problem) = &source.problem {
-        findings.push(
-            new(Cause::SecretFormat)
-                .fact(format!("{}: {problem}", source.source))
-                .hint("Create it anew: `kubectl create secret docker-registry NAME --docker-server=SERVER --docker-username=USER --docker-password=PASSWORD`."),
-        );
+        findings.push(new(Cause::SecretFormat).fact(format!("{}: {problem}", source.source)));
     }
     // Where every key is spoiled, nothing can be pulled with it.
     let spoiled = |key: &String| {

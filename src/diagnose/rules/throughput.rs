@@ -50,7 +50,7 @@ fn expected(evidence: &Evidence) -> Option<Duration> {
 fn hint(evidence: &Evidence, judged: &Throughput, cause: Cause, is_ours: bool) -> String {
     let wish = wished(evidence, judged);
     match cause {
-        Cause::BwEipCap => eip_hint(evidence, &wish),
+        Cause::BwEipCap => format!("{}{wish}; or {NEARER}.", more_for_eip(evidence)),
         Cause::BwCap if is_ours => format!(
             "Buy bandwidth for the way out that this machine uses (its EIP, the EIP of the NAT gateway, a shared bandwidth, or the line){wish}; or {NEARER}."
         ),
@@ -97,10 +97,11 @@ fn bought_for(evidence: &Evidence, within: Duration) -> Option<f64> {
     Some((needed / 0.95).ceil())
 }
 
-fn eip_hint(evidence: &Evidence, wish: &str) -> String {
+/// Which EIP bounds the rate, where one does, and how it gets more.
+fn more_for_eip(evidence: &Evidence) -> &'static str {
     let path = throughput::path_of(evidence);
     let (class, eip_of) = path.map_or((None, None), |p| (p.class, p.attributes.eip_of));
-    let how = match (class, eip_of) {
+    match (class, eip_of) {
         (Some(PathClass::PublicEip), Some(EipOf::Pod)) if evidence.vantage.is_huawei() => {
             "Set yangtse.io/eip-bandwidth-size on the pod template above 10 (up to 10 Mbit/s an EIP receives at 10 anyway; running pods keep what they have), or share a larger bandwidth (yangtse.io/eip-bandwidth-id)"
         }
@@ -111,8 +112,7 @@ fn eip_hint(evidence: &Evidence, wish: &str) -> String {
         _ => {
             "Give the EIP of the NAT gateway's SNAT rule more bandwidth: all nodes behind it share that"
         }
-    };
-    format!("{how}{wish}; or {NEARER}.")
+    }
 }
 
 /// A stream that had begun, and went silent.
@@ -287,25 +287,16 @@ fn limit(evidence: &Evidence) -> (Duration, String) {
 }
 
 fn low_hint(evidence: &Evidence, mbit: f64) -> String {
-    let Some(path) = throughput::path_of(evidence) else {
-        return format!("It takes {mbit:.0} Mbit/s, or {NEARER}.");
-    };
-    match (path.class, path.attributes.eip_of) {
-        (Some(PathClass::PublicEip), Some(EipOf::Pod)) if evidence.vantage.is_huawei() => format!(
-            "It takes {mbit:.0} Mbit/s. If the EIP is what bounds it: yangtse.io/eip-bandwidth-size: \"{:.0}\" on the pod template (up to 10 Mbit/s an EIP receives at 10 anyway), or {NEARER}.",
-            mbit.max(11.0)
-        ),
-        (Some(PathClass::PublicEip), _) => format!(
-            "It takes {mbit:.0} Mbit/s. If the EIP is what bounds it, give it that bandwidth, or {NEARER}."
-        ),
-        (Some(PathClass::PublicSnat), _) => format!(
-            "It takes {mbit:.0} Mbit/s for this node alone. If the NAT gateway's EIP is what bounds it, which all nodes share, give it more, or {NEARER}."
-        ),
-        _ => format!(
-            "It takes {mbit:.0} Mbit/s from {}; or {NEARER}.",
-            path.endpoint
-        ),
+    let path = throughput::path_of(evidence);
+    if let Some(PathClass::PublicEip | PathClass::PublicSnat) = path.as_ref().and_then(|p| p.class)
+    {
+        let more = more_for_eip(evidence);
+        return format!(
+            "It takes {mbit:.0} Mbit/s for this node alone, and an EIP may bound that. {more}; or {NEARER}."
+        );
     }
+    let from = path.map_or_else(String::new, |path| format!(" from {}", path.endpoint));
+    format!("It takes {mbit:.0} Mbit/s{from}; or {NEARER}.")
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use super::finding::alert_hint;
 use jiff::{SignedDuration, Timestamp};
 
-use super::certificates::{self, Word};
-use super::finding::{TELL_US, at, new};
+use super::certificates;
+use super::finding::{at, new};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -23,10 +23,13 @@ pub(super) fn handshake(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let word = certificates::word(evidence, leg, fault, clock_first(evidence));
     let word = word.unwrap_or_else(|| of_connection(leg, fault));
     let cause = word.cause;
-    let mut finding = at(cause, leg.role, Phase::Tls)
-        .confidence(word.confidence)
-        .fact(format!("{}: {fault}", leg.endpoint))
-        .facts(facts(evidence, leg, fault, cause));
+    let mut finding = Finding {
+        leg: Some(leg.role),
+        phase: Some(Phase::Tls),
+        ..word
+    }
+    .fact(format!("{}: {fault}", leg.endpoint))
+    .facts(facts(evidence, leg, fault, cause));
     let is_of_time = matches!(
         cause,
         Cause::TlsExpired | Cause::TlsNotYetValid | Cause::TlsRootExpired
@@ -35,7 +38,7 @@ pub(super) fn handshake(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     if cause == Cause::TlsReset || may_be_our_clock {
         finding = finding.confidence(Confidence::Medium);
     }
-    Some(finding.hint(word.hint))
+    Some(finding)
 }
 
 /// What was seen of a handshake that failed for this cause.
@@ -54,48 +57,26 @@ fn changed_bundle(evidence: &Evidence, leg: &Leg) -> impl Iterator<Item = String
 }
 
 /// The cause of a fault that no certificate has, and what to do.
-fn of_connection(leg: &Leg, fault: &TlsFault) -> Word {
+fn of_connection(leg: &Leg, fault: &TlsFault) -> Finding {
     let host = &leg.endpoint.host;
     let authority = leg.endpoint.authority();
     match fault {
-        TlsFault::PlainHttp => Word::new(
-            Cause::TlsPlainHttp,
-            format!(
-                "Give {authority} TLS; if it must stay without, write `server = \"http://{authority}\"` in certs.d/{authority}/hosts.toml on the nodes, and probe with --plain-http."
-            ),
-        ),
-        TlsFault::NotTls { .. } => Word::new(
-            Cause::TlsNotTls,
-            format!(
-                "Port {} of '{host}' is another service: correct the port in the image's name.",
-                leg.endpoint.port
-            ),
-        ),
+        TlsFault::PlainHttp => new(Cause::TlsPlainHttp).hint(format!(
+            "Give {authority} TLS; if it must stay without, write `server = \"http://{authority}\"` in certs.d/{authority}/hosts.toml on the nodes, and probe with --plain-http."
+        )),
+        TlsFault::NotTls { .. } => new(Cause::TlsNotTls),
         // Go offers suites that ours lacks, and the server says no more.
-        fault if fault.is_undecided() => Word::new(
-            Cause::TlsUndecided,
-            format!(
-                "{} In any case have '{host}' offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
-                certificates::PULL_ON_THE_NODE
-            ),
-        ),
+        fault if fault.is_undecided() => new(Cause::TlsUndecided).hint(format!(
+            "{} In any case have '{host}' offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
+            certificates::PULL_ON_THE_NODE
+        )),
         TlsFault::Alert { alert, .. } => {
-            Word::new(Cause::TlsAlert, alert_hint(*alert, &host.to_string()))
+            new(Cause::TlsAlert).hint(alert_hint(*alert, &host.to_string()))
         }
-        TlsFault::Incompatible { .. } => Word::new(
-            Cause::TlsIncompatible,
-            format!(
-                "Correct the TLS of '{host}': version 1.2 or later, and no extension in its answers that was not asked for."
-            ),
-        ),
-        TlsFault::Reset { .. } | TlsFault::Closed { .. } => Word::new(
-            Cause::TlsReset,
-            format!(
-                "Have the server name '{host}' allowed in the firewall between here and the registry."
-            ),
-        ),
-        TlsFault::Timeout { .. } => Word::new(Cause::TlsHang, hang_hint(leg)),
-        _ => Word::new(Cause::Unexplained, TELL_US.to_owned()),
+        TlsFault::Incompatible { .. } => new(Cause::TlsIncompatible),
+        TlsFault::Reset { .. } | TlsFault::Closed { .. } => new(Cause::TlsReset),
+        TlsFault::Timeout { .. } => new(Cause::TlsHang).hint(hang_hint(leg)),
+        _ => new(Cause::Unexplained),
     }
 }
 
@@ -213,18 +194,13 @@ pub(super) fn expiring(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let life = leaf.not_after.as_second() - leaf.not_before.as_second();
     let left = leaf.not_after.as_second() - evidence.started.as_second();
     (left < life / 6 && left < MOST).then(|| {
-        at(Cause::TlsExpiring, leg.role, Phase::Tls)
-            .fact(format!(
-                "{}: certificate until {}, {} left of {}",
-                leg.endpoint,
-                instant(leaf.not_after),
-                days(left),
-                days(life)
-            ))
-            .hint(format!(
-                "Find out why the certificate of '{}' has not been renewed yet, and renew it.",
-                leg.endpoint.host
-            ))
+        at(Cause::TlsExpiring, leg.role, Phase::Tls).fact(format!(
+            "{}: certificate until {}, {} left of {}",
+            leg.endpoint,
+            instant(leaf.not_after),
+            days(left),
+            days(life)
+        ))
     })
 }
 
@@ -318,9 +294,7 @@ pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
         OurClock::Differs { check, servers } => {
             let mut legs = evidence.walk.legs.iter();
             let explains = legs.any(|leg| is_explained(leg, check.server));
-            let mut finding = new(Cause::ClockSkew)
-                .fact(differs(check))
-                .hint("Compare this machine's clock with a time server (`chronyc tracking`), and fix NTP where it is wrong.");
+            let mut finding = new(Cause::ClockSkew).fact(differs(check));
             finding = if servers > 1 {
                 finding.fact(format!(
                     "so say all {servers} servers of this pull that told their time"

@@ -20,12 +20,7 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let finding = match &sought.found {
             // What can't be looked into says so where the registry asks for it.
             Found::Here | Found::Unread { .. } => continue,
-            Found::Absent => new(Cause::SecretMissing)
-                .fact(format!("{} names Secret {name}", pod.place()))
-                .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
-                .hint(format!(
-                    "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name in imagePullSecrets."
-                )),
+            Found::Absent => absent(&pod.place(), name, namespace),
             Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
                 .fact(format!("{} names Secret {name}", pod.place()))
                 .fact(format!(
@@ -62,12 +57,7 @@ pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let (namespace, name, by) = (&asked.namespace, &asked.name, asked.named_by());
         let finding = match &asked.found {
             Found::Here | Found::Unread { .. } | Found::NotGiven { .. } => continue,
-            Found::Absent => new(Cause::SecretMissing)
-                .fact(format!("{by} names Secret {namespace}/{name}"))
-                .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
-                .hint(format!(
-                    "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name."
-                )),
+            Found::Absent => absent(&by, name, namespace),
             Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
                 .fact(format!("{by} names Secret {namespace}/{name}"))
                 .fact(format!(
@@ -80,6 +70,15 @@ pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
         };
         findings.push(finding.severity(Severity::critical_if(lets_nobody_in(evidence))));
     }
+}
+
+fn absent(by: &str, name: &str, namespace: &str) -> Finding {
+    new(Cause::SecretMissing)
+        .fact(format!("{by} names Secret {name}"))
+        .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
+        .hint(format!(
+            "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name."
+        ))
 }
 
 /// It matters where the registry lets nobody in without a credential.
@@ -113,7 +112,7 @@ fn lets_nobody_in(evidence: &Evidence) -> bool {
 /// A Secret opened the door, and the pod names none: it works only by way of the service account,
 /// whose Secrets are copied into pods that name none at their creation.
 pub(super) fn unnamed(evidence: &Evidence) -> Option<Finding> {
-    let id = evidence.accepted()?.credential.as_ref()?;
+    let id = evidence.walk.accepted()?.credential.as_ref()?;
     let CredentialSource::SecretFile { .. } = &id.source else {
         return None;
     };

@@ -156,6 +156,7 @@ pub(super) fn leg_of(evidence: &Evidence) -> Role {
 /// Whether layers from there are the storage's or the registry's; any storage counts where none is named.
 pub(super) fn role_of(evidence: &Evidence, endpoint: Option<&Endpoint>) -> Role {
     let is_storage = evidence
+        .walk
         .legs_of(Role::Blob)
         .any(|leg| endpoint.is_none_or(|endpoint| leg.endpoint == *endpoint));
     if is_storage {

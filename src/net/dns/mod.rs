@@ -13,6 +13,8 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::{self, Edns, Header, Message, MessageType, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
@@ -21,7 +23,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::order;
@@ -141,8 +142,7 @@ fn without_asking<'a>(
     }
     let in_file = config.hosts.lookup(name);
     if !in_file.is_empty() {
-        let addresses = in_file.iter().map(|entry| entry.address).collect();
-        return found(order::order(addresses), ResolutionSource::HostsFile);
+        return found(order::order(in_file.to_vec()), ResolutionSource::HostsFile);
     }
     if is_domain_name(name) {
         Known::Ask(name)
@@ -211,7 +211,7 @@ impl Survey<'_> {
     /// Asks until the outcome is certain, every question is answered, or time is up.
     async fn run(&self) -> Vec<Query> {
         let mut record = Asked::new();
-        let mut tasks = JoinSet::new();
+        let mut tasks = FuturesUnordered::new();
         let mut begun = 0;
         loop {
             while begun < self.names.len()
@@ -227,24 +227,18 @@ impl Survey<'_> {
                             family,
                         };
                         record.insert(place, None);
-                        tasks.spawn(self.ask(place));
+                        tasks.push(self.ask(place));
                     }
                 }
                 begun += 1;
             }
-            let (place, query) = match tasks.join_next().await {
-                Some(Ok(answered)) => answered,
-                Some(Err(error)) if error.is_panic() => {
-                    std::panic::resume_unwind(error.into_panic())
-                }
-                // Nothing aborts a single task.
-                Some(Err(_)) => continue,
-                None => break,
+            let Some((place, query)) = tasks.next().await else {
+                break;
             };
             record.insert(place, Some(query));
             for place in self.again(place, &record) {
                 record.insert(place, None);
-                tasks.spawn(self.ask(place));
+                tasks.push(self.ask(place));
             }
             if let Some(last) = self.answering(begun, &record) {
                 // Go would not have asked for the names after it.
@@ -260,15 +254,13 @@ impl Survey<'_> {
         self.deadline.saturating_duration_since(Instant::now()) * 2 >= self.bound
     }
 
-    fn ask(&self, place: Place) -> impl Future<Output = (Place, Query)> + Send + 'static + use<> {
+    async fn ask(&self, place: Place) -> (Place, Query) {
         let server = self.config.nameservers[place.server];
         let family = self.families[place.family];
         let name = self.names[place.name].clone();
         let (bound, deadline, use_tcp) = (self.bound, self.deadline, self.config.use_tcp);
-        async move {
-            let query = ask(server, name, family, bound, deadline, use_tcp).await;
-            (place, query)
-        }
+        let query = ask(server, name, family, bound, deadline, use_tcp).await;
+        (place, query)
     }
 
     /// Would Go look at the next name after this one? Told as soon as it is likely: a server that

@@ -26,15 +26,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use url::Url;
 
 use super::edges::Unwatched;
-use super::leg::{LineId, Lines, MAX_REDIRECTS, redirect, target, untrusted};
+use super::leg::{LineId, Lines, target};
 use super::manifest::path_of;
+use super::redirects::{self, MAX_REQUESTS};
 use super::requests::SMALL_BODY;
 use super::session::Admitted;
 use super::trace;
 use crate::diagnose::throughput;
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Layer, ManifestFound};
-use crate::model::fault::{Distrust, HttpFault, Phase};
+use crate::model::fault::{HttpFault, Phase};
 use crate::model::hosts::RegistryHost;
 use crate::model::transfer::{
     Arrival, ControlTransfer, CpuUse, DeviceTraffic, Stage, StageKind, StreamEnd, StreamSample,
@@ -100,7 +101,7 @@ pub(super) async fn measure(
         budget.max_bytes.0
     };
     let control = match &budget.control {
-        Some(url) if !budget.full => Some(Control::prepare(lines, url).await),
+        Some(url) if !budget.full => Control::prepare(lines, url).await,
         _ => None,
     };
     let mut test = Test {
@@ -245,13 +246,11 @@ struct Source {
 
 /// The host elsewhere.
 struct Control {
-    endpoint: Option<Endpoint>,
+    told: ControlTransfer,
     /// Connections that nothing was asked over yet.
     ready: Vec<(HttpConnection, Request<Body>)>,
     tasks: Vec<tokio::task::JoinHandle<Option<String>>>,
     meters: Vec<Arc<Meter>>,
-    fault: Option<String>,
-    arrivals: Vec<Arrival>,
 }
 
 impl Test<'_, '_> {
@@ -741,7 +740,7 @@ impl Test<'_, '_> {
             self.arrivals.push(Arrival { at, bytes });
             if let Some(control) = self.control.as_mut().filter(|c| !c.tasks.is_empty()) {
                 let bytes = Bytes(control.bytes());
-                control.arrivals.push(Arrival { at, bytes });
+                control.told.arrivals.push(Arrival { at, bytes });
             }
         }
     }
@@ -849,7 +848,7 @@ impl Test<'_, '_> {
                 .pinger
                 .zip(self.first)
                 .map(|(pinger, first)| pinger.end(first)),
-            control: self.control.and_then(Control::end),
+            control: self.control.map(Control::end),
             device: self.device,
             cpu: cpu.map(|((before, after), over)| CpuUse {
                 used: after.used.saturating_sub(before.used),
@@ -874,17 +873,12 @@ async fn locate(
     range: &mut RangeSeen,
 ) -> Result<Source, HttpFault> {
     let path = path_of(admitted.check, &admitted.host, "blobs", &layer.digest);
-    let malformed = || HttpFault::Malformed {
-        reason: "the path of the layer is no URL".to_owned(),
-    };
+    let malformed = |_| HttpFault::malformed("the path of the layer is no URL");
     let registry = LineId::REGISTRY;
-    let mut url: Url = lines
-        .endpoint(registry)
-        .url(&path)
-        .map_err(|_| malformed())?;
+    let mut url: Url = lines.endpoint(registry).url(&path).map_err(malformed)?;
     let mut line = registry;
     let mut refused: Option<StatusCode> = None;
-    let mut redirects = 0;
+    let mut followed = 0;
     let wait = lines.edges.wait;
     loop {
         let mut request = lines.request(line, Method::GET, target(&url));
@@ -899,22 +893,24 @@ async fn locate(
             let little = HeaderValue::from_static("bytes=0-1");
             question.headers_mut().insert(header::RANGE, little);
         }
-        let response = lines.send(line, Phase::Blob, question).await?;
+        let mut response = lines.send(line, Phase::Blob, question).await?;
         let (status, headers) = (response.status, response.headers.clone());
         let first_touch = Some(response.first_byte);
-        let next = redirect(status, &headers, &url, lines.endpoint(line));
-        let Some(next) = next else {
+        let Some(next) = redirects::next(&Method::GET, status, &headers, &url) else {
             if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
                 let body = response.read(Bytes(SMALL_BODY), wait).await;
                 if refused.is_none() {
                     refused = Some(status);
                     continue;
                 }
-                let mut fault = error::fault(status, &headers, &body?, &lines.scrub);
-                if let HttpFault::Status { authorized, .. } = &mut fault {
-                    *authorized = request.headers().contains_key(header::AUTHORIZATION);
-                }
-                return Err(fault);
+                let authorized = request.headers().contains_key(header::AUTHORIZATION);
+                return Err(error::fault(
+                    status,
+                    &headers,
+                    &body?,
+                    authorized,
+                    &lines.scrub,
+                ));
             }
             match refused {
                 Some(refusal) => range.refused(refusal.as_u16()),
@@ -931,19 +927,12 @@ async fn locate(
             });
         };
         let _ = response.read(Bytes(SMALL_BODY), wait).await;
-        redirects += 1;
-        if redirects > MAX_REDIRECTS {
-            return Err(HttpFault::TooManyRedirects {
-                limit: MAX_REDIRECTS,
-            });
+        followed += 1;
+        if followed >= MAX_REQUESTS {
+            return Err(redirects::TOO_MANY);
         }
-        url = next?;
-        trace::hide_query(&url, &mut lines.scrub);
-        let endpoint = Endpoint::of(&url).ok_or_else(|| untrusted(&url, Distrust::NotAServer))?;
-        line = lines
-            .open(Role::Blob, &endpoint)
-            .await
-            .map_err(|_| HttpFault::Closed)?;
+        url = next?.url;
+        line = lines.follow(line, Role::Blob, &url, false).await?;
     }
 }
 
@@ -992,19 +981,9 @@ impl Connection {
 impl Control {
     /// Connects as to any host without settings of its own: no credential, header or certificate of
     /// the registry goes there, and no redirect is followed.
-    async fn prepare(lines: &Lines<'_>, url: &Url) -> Self {
-        let mut control = Self {
-            endpoint: Endpoint::of(url),
-            ready: Vec::new(),
-            tasks: Vec::new(),
-            meters: Vec::new(),
-            fault: None,
-            arrivals: Vec::new(),
-        };
-        let Some(endpoint) = control.endpoint.clone() else {
-            control.fault = Some("the URL names no server".to_owned());
-            return control;
-        };
+    async fn prepare(lines: &Lines<'_>, url: &Url) -> Option<Self> {
+        let endpoint = Endpoint::of(url)?;
+        let (mut ready, mut fault) = (Vec::new(), None);
         let edges = lines.edges;
         let client = edges.trust.client(RegistryHost::plain(endpoint.clone()));
         let mut scrub = Scrubber::default();
@@ -1013,20 +992,29 @@ impl Control {
         let (direct, rules) = (lines.direct, lines.rules);
         let mut own = Lines::new(edges, &client, &Unwatched, scrub, direct, rules, requests);
         match own.open(Role::Blob, &endpoint).await {
-            Err(_) => control.fault = Some("it is not reached".to_owned()),
+            Err(_) => fault = Some("it is not reached".to_owned()),
             Ok(line) => {
                 let request = own.request(line, Method::GET, target(url));
                 let to = own.address(line);
                 let all = (0..STREAMS).map(|_| own.connect_anew(&endpoint, to, None));
                 for connected in join_all(all).await {
                     match connected {
-                        Ok((http, _)) => control.ready.push((http, request.clone())),
-                        Err((phase, fault)) => control.fault = Some(format!("{phase}: {fault}")),
+                        Ok((http, _)) => ready.push((http, request.clone())),
+                        Err((phase, reason)) => fault = Some(format!("{phase}: {reason}")),
                     }
                 }
             }
         }
-        control
+        Some(Self {
+            told: ControlTransfer {
+                endpoint,
+                fault,
+                arrivals: Vec::new(),
+            },
+            ready,
+            tasks: Vec::new(),
+            meters: Vec::new(),
+        })
     }
 
     fn bytes(&self) -> u64 {
@@ -1043,19 +1031,15 @@ impl Control {
         }
     }
 
-    fn end(self) -> Option<ControlTransfer> {
-        let mut fault = self.fault;
+    fn end(self) -> ControlTransfer {
+        let mut control = self.told;
         for task in self.tasks {
             task.abort();
             // One that has ended tells why; one that was still reading has nothing to tell.
             let told = futures_util::FutureExt::now_or_never(task);
-            fault = told.and_then(Result::ok).flatten().or(fault);
+            control.fault = told.and_then(Result::ok).flatten().or(control.fault);
         }
-        Some(ControlTransfer {
-            endpoint: self.endpoint?,
-            fault,
-            arrivals: self.arrivals,
-        })
+        control
     }
 }
 

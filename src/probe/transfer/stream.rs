@@ -16,6 +16,8 @@ use crate::model::text::hex;
 use crate::model::transfer::{Bursts, StreamEnd};
 use crate::model::units::Bytes;
 use crate::net::http::{HttpConnection, Response};
+use crate::redact::Scrubber;
+use crate::registry::error;
 
 /// What all streams of a test may read together.
 #[derive(Debug)]
@@ -172,16 +174,14 @@ async fn read_part(
         response.status,
         StatusCode::OK | StatusCode::PARTIAL_CONTENT
     ) {
-        return Err(HttpFault::Status {
-            status: response.status.as_u16(),
-            code: None,
-            message: None,
-            retry_after: None,
-            challenged: response
-                .headers
-                .contains_key(http::header::WWW_AUTHENTICATE),
+        let (status, headers) = (response.status, &response.headers);
+        return Err(error::fault(
+            status,
+            headers,
+            b"",
             authorized,
-        });
+            &Scrubber::default(),
+        ));
     }
     let mut hash = part.is_whole.then(Hasher::start);
     let (mut got, mut before) = (0u64, Instant::now());
@@ -270,15 +270,9 @@ impl Hasher {
     }
 
     async fn finish(self) -> Option<String> {
-        let Self {
-            batch,
-            send,
-            digest,
-            ..
-        } = self;
-        let _ = send.send(batch).await;
-        drop(send);
-        digest.await.ok()
+        let _ = self.send.send(self.batch).await;
+        drop(self.send);
+        self.digest.await.ok()
     }
 }
 

@@ -7,17 +7,15 @@ use askama::Template;
 use jiff::Timestamp;
 
 use crate::daemon::store::history::{LegPath, Outcome, Run};
-use crate::daemon::store::targets::{
-    ClusterStatus, LeaseAccess, NodeStatus, Rates, TargetStore, Watched,
-};
+use crate::daemon::store::targets::{Discovery, Rates, TargetStore, Watched};
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Finding, Pull};
-use crate::kubernetes::follow;
+use crate::kubernetes::follow::{State, View};
 use crate::model::endpoint::Role;
 use crate::model::fault::{Phase, instant};
 use crate::model::kubelet::KubeletVersion;
 use crate::model::units::{Mbit, Took};
-use crate::model::vantage::NetworkView;
+use crate::model::vantage::{NetworkView, NodeFacts};
 use crate::serving::cluster::lost;
 use crate::workload::discovery::Use;
 
@@ -45,7 +43,7 @@ struct TargetPage<'a> {
     no_rate: &'static str,
     rates: Option<Plot>,
     checks: Option<Plot>,
-    runs: Vec<RunLine>,
+    runs: Vec<RunLine<'a>>,
     /// What, and why.
     unseen: Vec<(&'static str, String)>,
 }
@@ -105,15 +103,13 @@ struct FindingView<'a> {
     of: &'a Finding,
 }
 
-struct RunLine {
-    id: u64,
+struct RunLine<'a> {
+    of: &'a Run,
     tone: Tone,
     at: String,
-    tier: &'static str,
-    outcome: String,
-    took: String,
+    outcome: &'static str,
+    took: Took,
     note: String,
-    has_report: bool,
 }
 
 struct Plot {
@@ -187,20 +183,21 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
 }
 
 /// What is to be said of the cluster's API, and of images that are not checked.
-fn of_cluster(cluster: &ClusterStatus) -> Vec<String> {
+fn of_cluster(cluster: &Discovery) -> Vec<String> {
+    let found = &cluster.found;
     let mut told: Vec<String> = lost_pods(cluster).into_iter().collect();
-    if !cluster.over.is_empty() {
+    if !found.over.is_empty() {
         told.push(format!(
             "{} images of this node's pods are not checked, since {} are at most (kubernetes.most_targets): {}.",
-            cluster.over.len(),
-            cluster.checked,
-            some_of(&cluster.over)
+            found.over.len(),
+            found.wanted.len(),
+            some_of(&found.over)
         ));
     }
-    if !cluster.malformed.is_empty() {
+    if !found.malformed.is_empty() {
         told.push(format!(
             "No image names, and not checked: {}.",
-            some_of(&cluster.malformed)
+            some_of(&found.malformed)
         ));
     }
     told
@@ -240,52 +237,50 @@ fn used(one: &Use, kubelet: Option<&KubeletVersion>) -> String {
 }
 
 /// Why transfer tests are skipped, where they are shared by Leases.
-pub(super) fn unshared(leases: &LeaseAccess) -> Option<String> {
-    let LeaseAccess::Lost {
-        since,
-        reason,
-        is_refused,
-    } = leases
-    else {
-        return None;
-    };
-    let advice = if *is_refused {
-        " docs/spread.md has the rights that it needs."
-    } else {
-        ""
-    };
-    Some(format!(
-        "Leases are out of reach since {}, and transfer tests are skipped: {reason}.{advice}",
-        instant(*since)
-    ))
+pub(super) fn unshared(leases: &State) -> Option<String> {
+    let (what, so) = (
+        "Leases are out of reach",
+        ", and transfer tests are skipped",
+    );
+    lost(
+        leases,
+        what,
+        so,
+        " docs/spread.md has the rights that it needs.",
+    )
 }
 
 /// Since when the API server tells nothing of pods, where it does not.
-pub(super) fn lost_pods(cluster: &ClusterStatus) -> Option<String> {
-    if cluster.state == follow::State::Unknown {
+pub(super) fn lost_pods(cluster: &Discovery) -> Option<String> {
+    if cluster.state == State::Unknown {
         let text = "The API server was not heard yet: which images pods want is not known.";
         return Some(text.to_owned());
     }
     let advice = " Allow list and watch of pods (docs/kubernetes.md).";
-    let lost = lost(&cluster.state, "", advice)?;
+    let lost = lost(&cluster.state, "The API server does not tell", "", advice)?;
     Some(lost + " What pods wanted then is still checked.")
 }
 
 /// The same of this node's own Node. Nothing but what is known of the place depends on it.
-pub(super) fn lost_node(own: &NodeStatus) -> Option<String> {
-    if own.state.is_following() && own.facts.is_none() {
+pub(super) fn lost_node(own: &View<NodeFacts>) -> Option<String> {
+    if own.state.is_following() && own.only().is_none() {
         let text =
             "The API server has no Node of this name; vantage.node, --node or NODE_NAME gives it.";
         return Some(text.to_owned());
     }
     let advice =
         " Allow list and watch of nodes (docs/kubernetes.md), or set kubernetes.node: off.";
-    lost(&own.state, " of this Node", advice)
+    lost(
+        &own.state,
+        "The API server does not tell of this Node",
+        "",
+        advice,
+    )
 }
 
 /// This node in a line, as the cluster knows it.
-fn about(own: &NodeStatus, now: Timestamp) -> Option<String> {
-    let facts = own.facts.as_deref()?;
+fn about(own: &View<NodeFacts>, now: Timestamp) -> Option<String> {
+    let facts = own.only()?;
     let mut parts = Vec::new();
     if facts.unschedulable {
         parts.push("cordoned: no new pod comes here".to_owned());
@@ -510,7 +505,7 @@ fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-fn line(run: &Run) -> RunLine {
+fn line(run: &Run) -> RunLine<'_> {
     let mut notes = Vec::new();
     notes.extend(run.cause.map(str::to_owned));
     notes.extend(run.bytes_per_second.map(mbit));
@@ -518,14 +513,12 @@ fn line(run: &Run) -> RunLine {
         notes.push("this process was starved: its times do not count".to_owned());
     }
     RunLine {
-        id: run.id,
+        of: run,
         tone: tone(run),
         at: instant(run.at),
-        tier: run.tier.as_str(),
-        outcome: outcome(run.outcome).to_owned(),
-        took: Took(run.took).to_string(),
+        outcome: outcome(run.outcome),
+        took: Took(run.took),
         note: notes.join(", "),
-        has_report: run.report.is_some(),
     }
 }
 

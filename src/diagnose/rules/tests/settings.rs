@@ -360,7 +360,10 @@ fn tls_with_the_proxy_is_told_as_that_of_a_server() {
         if let Way::Proxied { proxy } = &mut leg.way {
             proxy.scheme = "https".to_owned();
         }
-        leg.proxy_tls = Some(Tls::without_chain(failed(fault)));
+        leg.proxy_tls = Some(Tls {
+            outcome: failed(fault),
+            ..Tls::default()
+        });
         evidence
     };
     let name = TlsFault::NameMismatch {

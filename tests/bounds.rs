@@ -32,7 +32,7 @@ use pullpath::net::dns::Families;
 use pullpath::net::resolv::{HostsFile, ResolverConfig};
 use pullpath::probe::check::Budget;
 use pullpath::probe::check::{Check, Effort, Override};
-use pullpath::probe::edges::{Edges, Progress};
+use pullpath::probe::edges::{ProbeNetwork, Progress};
 use pullpath::probe::manifest::KnownManifests;
 use pullpath::probe::requests::{MAX_REQUESTS_PER_HOST, MAX_REQUESTS_PER_IMAGE};
 use pullpath::pull_secret::entry::Entry;
@@ -416,7 +416,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         port: server.port,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    let edges = Edges {
+    let edges = ProbeNetwork {
         resolver: ResolverConfig {
             nameservers: Vec::new(),
             search: Vec::new(),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use lab::netns::Netns;
 use lab::process::{Process, run};
 use pullpath::model::fault::{IcmpError, TcpFault};
-use pullpath::model::hops::{Ended, Trace};
+use pullpath::model::hops::{Trace, TraceEnd};
 
 /// A prober, three routers and a server, one behind the other.
 struct Lab {
@@ -155,7 +155,7 @@ fn routers_are_seen_in_order_before_a_port_that_is_open_or_closed() {
             assert_eq!(senders(&trace), on_the_way(family), "{trace:?}");
             let exceeded = Some(EXCEEDED[family]);
             assert_eq!(icmp(&trace), [exceeded, exceeded, exceeded, None]);
-            assert_eq!((trace.reached, &trace.ended), (Some(4), &Ended::Reached));
+            assert_eq!((trace.reached, &trace.ended), (Some(4), &TraceEnd::Reached));
             for hop in &trace.hops {
                 assert!(hop.rtt.unwrap() < Duration::from_millis(500), "{trace:?}");
             }
@@ -163,7 +163,7 @@ fn routers_are_seen_in_order_before_a_port_that_is_open_or_closed() {
         }
         let trace = lab.trace_with(family, OPEN, &["2"]);
         assert_eq!(senders(&trace), on_the_way(family)[..2]);
-        assert_eq!((trace.reached, trace.ended), (None, Ended::MaxHops));
+        assert_eq!((trace.reached, trace.ended), (None, TraceEnd::MaxHops));
     }
 }
 
@@ -176,7 +176,7 @@ fn a_server_that_drops_is_four_silent_hops_behind_the_last_router() {
         let routers = &on_the_way(family)[..3];
         assert_eq!(senders(&trace)[..3], *routers, "{trace:?}");
         assert_eq!(senders(&trace)[3..], ["*", "*", "*", "*"]);
-        assert_eq!((trace.reached, &trace.ended), (None, &Ended::Silent));
+        assert_eq!((trace.reached, &trace.ended), (None, &TraceEnd::Silent));
         // A wait, and a quarter of it for each SYN after the first.
         let took = trace.took.as_secs_f64();
         assert!((1.7..4.0).contains(&took), "{took}");
@@ -200,7 +200,7 @@ fn a_filter_that_says_so_ends_the_trace_with_its_own_name() {
         );
         let exceeded = Some(EXCEEDED[family]);
         assert_eq!(icmp(&trace), [exceeded, exceeded, Some(prohibited[family])]);
-        let Ended::Unreachable { icmp } = trace.ended else {
+        let TraceEnd::Unreachable { icmp } = trace.ended else {
             panic!("{trace:?}");
         };
         assert!(icmp.is_prohibited());
@@ -216,7 +216,7 @@ fn a_filter_that_says_so_ends_the_trace_with_its_own_name() {
         assert_eq!(senders(&trace), on_the_way(family), "{trace:?}");
         assert_eq!(icmp(&trace)[3], Some([(3, 3), (1, 4)][family]));
         assert_eq!(trace.reached, Some(4));
-        assert!(matches!(trace.ended, Ended::Unreachable { .. }));
+        assert!(matches!(trace.ended, TraceEnd::Unreachable { .. }));
     }
     lab.server.unfilter();
 
@@ -224,7 +224,7 @@ fn a_filter_that_says_so_ends_the_trace_with_its_own_name() {
     lab.routers[1].filter_at("forward", &rule("reject with tcp reset"));
     for family in [V4, V6] {
         let trace = lab.trace(family, OPEN);
-        assert_eq!((trace.reached, &trace.ended), (Some(3), &Ended::Reached));
+        assert_eq!((trace.reached, &trace.ended), (Some(3), &TraceEnd::Reached));
         assert_eq!(senders(&trace)[2], on_the_way(family)[3]);
     }
 }
@@ -240,7 +240,7 @@ fn a_silent_router_is_an_empty_hop_and_the_way_goes_on() {
         let [first, _, third, server] = on_the_way(family);
         assert_eq!(senders(&trace), [&first, "*", &third, &server], "{trace:?}");
         assert!(trace.hops[1].is_silent() && trace.hops[1].rtt.is_none());
-        assert_eq!((trace.reached, &trace.ended), (Some(4), &Ended::Reached));
+        assert_eq!((trace.reached, &trace.ended), (Some(4), &TraceEnd::Reached));
         // The others were not held back for it: a quarter of a wait, then they go on.
         assert!(trace.took < Duration::from_millis(1500), "{:?}", trace.took);
         assert_eq!(lab.taken() - before, 1);
@@ -261,7 +261,7 @@ fn a_transparent_proxy_on_the_way_answers_in_the_name_of_the_server() {
     )));
     for family in [V4, V6] {
         let trace = lab.trace(family, OPEN);
-        assert_eq!((trace.reached, &trace.ended), (Some(1), &Ended::Reached));
+        assert_eq!((trace.reached, &trace.ended), (Some(1), &TraceEnd::Reached));
         assert_eq!(senders(&trace), on_the_way(family)[3..], "{trace:?}");
     }
 }
@@ -274,7 +274,10 @@ fn what_this_machine_itself_forbids_is_no_hop() {
     for to in ["192.0.2.9:443", "[2001:db8::9]:443"] {
         let trace = trace(to);
         let fault = TcpFault::NetUnreachable { icmp: None };
-        assert_eq!((trace.hops.len(), trace.ended), (0, Ended::Local { fault }));
+        assert_eq!(
+            (trace.hops.len(), trace.ended),
+            (0, TraceEnd::Local { fault })
+        );
     }
     for (route, to) in [
         ("route add prohibit 198.51.100.0/24", "198.51.100.9:443"),
@@ -286,12 +289,12 @@ fn what_this_machine_itself_forbids_is_no_hop() {
         netns.ip(route);
         let errno = libc::EACCES;
         let fault = TcpFault::LocalPolicy { errno };
-        assert_eq!(trace(to).ended, Ended::Local { fault });
+        assert_eq!(trace(to).ended, TraceEnd::Local { fault });
     }
     // A filter of its own that drops says nothing to TCP: that is silence from the first hop on.
     netns.filter_at("output", "tcp dport 443 drop");
     let trace = trace("127.0.0.1:443");
-    assert_eq!((trace.hops.len(), trace.ended), (4, Ended::Silent));
+    assert_eq!((trace.hops.len(), trace.ended), (4, TraceEnd::Silent));
 }
 
 /// So that the tests prove what they say of privileges.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kube::Cluster;
 use pullpath::kubernetes::client::connect;
-use pullpath::kubernetes::lease::{Candidate, LeaseError, Leases, Now};
+use pullpath::kubernetes::lease::{Candidate, Clocks, LeaseError, Leases};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -35,9 +35,9 @@ fn at_api(cluster: &Cluster, name: &str) -> Value {
 }
 
 /// Now, and some seconds later, of which nobody waits for one.
-fn later(seconds: u64) -> Now {
-    let now = Now::read();
-    Now {
+fn later(seconds: u64) -> Clocks {
+    let now = Clocks::read();
+    Clocks {
         steady: now.steady + Duration::from_secs(seconds),
         ..now
     }
@@ -57,7 +57,7 @@ async fn one_of_two_holds_it_until_it_gives_it_up_or_has_gone() {
     let (mut a, mut b) = (candidate("a"), candidate("b"));
     let none = BTreeMap::new();
 
-    a.acquire(Now::read(), &notes("first")).await.unwrap();
+    a.acquire(Clocks::read(), &notes("first")).await.unwrap();
     let created = at_api(&cluster, "one");
     assert_eq!(created["spec"]["holderIdentity"], "a");
     assert_eq!(created["spec"]["leaseDurationSeconds"], 15);
@@ -72,7 +72,7 @@ async fn one_of_two_holds_it_until_it_gives_it_up_or_has_gone() {
     };
     assert_eq!(by, "a");
     assert!(*until > Instant::now() + Duration::from_secs(13), "{first}");
-    a.renew(Now::read(), &none).await.unwrap();
+    a.renew(Clocks::read(), &none).await.unwrap();
     let kept = at_api(&cluster, "one");
     assert_eq!(
         kept["metadata"]["annotations"]["pullpath/test"], "first",
@@ -86,21 +86,28 @@ async fn one_of_two_holds_it_until_it_gives_it_up_or_has_gone() {
     assert_eq!(taken["spec"]["leaseTransitions"], 1);
 
     // Whoever had it learns that it has it no more, and does not take it away.
-    assert_eq!(a.renew(Now::read(), &none).await, Err(LeaseError::Conflict));
+    assert_eq!(
+        a.renew(Clocks::read(), &none).await,
+        Err(LeaseError::Conflict)
+    );
     assert!(!a.is_held());
-    let error = a.renew(Now::read(), &none).await.unwrap_err();
+    let error = a.renew(Clocks::read(), &none).await.unwrap_err();
     assert!(matches!(error, LeaseError::Held { .. }), "{error:?}");
-    assert_eq!(a.release(Now::read(), &none).await, Ok(()), "nothing to do");
+    assert_eq!(
+        a.release(Clocks::read(), &none).await,
+        Ok(()),
+        "nothing to do"
+    );
     assert_eq!(at_api(&cluster, "one")["spec"]["holderIdentity"], "b");
 
     // Given up: nobody waits.
-    b.release(Now::read(), &notes("done")).await.unwrap();
+    b.release(Clocks::read(), &notes("done")).await.unwrap();
     assert!(
         at_api(&cluster, "one")["spec"]
             .get("holderIdentity")
             .is_none()
     );
-    a.acquire(Now::read(), &none).await.unwrap();
+    a.acquire(Clocks::read(), &none).await.unwrap();
     let again = at_api(&cluster, "one");
     assert_eq!(again["metadata"]["annotations"]["pullpath/test"], "done");
     assert_eq!(again["spec"]["leaseTransitions"], 2);
@@ -108,8 +115,11 @@ async fn one_of_two_holds_it_until_it_gives_it_up_or_has_gone() {
     // Deleted under its holder: it is not ours any more.
     let path = "/apis/coordination.k8s.io/v1/namespaces/pullpath/leases/one";
     cluster.ask("DELETE", path, None);
-    assert_eq!(a.renew(Now::read(), &none).await, Err(LeaseError::Conflict));
-    a.renew(Now::read(), &none).await.unwrap();
+    assert_eq!(
+        a.renew(Clocks::read(), &none).await,
+        Err(LeaseError::Conflict)
+    );
+    a.renew(Clocks::read(), &none).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +135,7 @@ async fn of_many_that_take_it_at_once_one_has_it() {
             let leases = leases.clone();
             racing.spawn(async move {
                 let mut one = Candidate::new(leases, "raced", &format!("racer-{racer}"), LASTS);
-                let told = one.acquire(Now::read(), &BTreeMap::new()).await;
+                let told = one.acquire(Clocks::read(), &BTreeMap::new()).await;
                 (one, told)
             });
         }
@@ -139,7 +149,10 @@ async fn of_many_that_take_it_at_once_one_has_it() {
         }
         assert_eq!(winners.len(), 1);
         let mut winner = winners.remove(0);
-        winner.release(Now::read(), &BTreeMap::new()).await.unwrap();
+        winner
+            .release(Clocks::read(), &BTreeMap::new())
+            .await
+            .unwrap();
     }
 }
 
@@ -156,27 +169,27 @@ async fn what_forbids_is_told_from_what_does_not_answer() {
     let candidate = |leases| Candidate::new(leases, "one", "a", LASTS);
 
     let mut stranger = candidate(leases(&cluster, "nobody", "pullpath").await);
-    let error = stranger.acquire(Now::read(), &none).await.unwrap_err();
+    let error = stranger.acquire(Clocks::read(), &none).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the API server forbids it: RBAC must allow get of leases (coordination.k8s.io) in the namespace pullpath"
     );
     let mut reader = candidate(leases(&cluster, "node", "pullpath").await);
-    let error = reader.acquire(Now::read(), &none).await.unwrap_err();
+    let error = reader.acquire(Clocks::read(), &none).await.unwrap_err();
     assert!(
         error.to_string().contains("allow create of leases"),
         "{error}"
     );
     let mut astray = candidate(leases(&cluster, "cluster", "not-there").await);
-    let error = astray.acquire(Now::read(), &none).await.unwrap_err();
+    let error = astray.acquire(Clocks::read(), &none).await.unwrap_err();
     assert!(matches!(error, LeaseError::Refused(_)), "{error:?}");
     assert!(error.to_string().contains("not-there"), "{error}");
 
     let mut holder = candidate(leases(&cluster, "cluster", "pullpath").await);
-    holder.acquire(Now::read(), &none).await.unwrap();
+    holder.acquire(Clocks::read(), &none).await.unwrap();
     cluster.stop_server();
     let begun = Instant::now();
-    let error = holder.renew(Now::read(), &none).await.unwrap_err();
+    let error = holder.renew(Clocks::read(), &none).await.unwrap_err();
     assert!(matches!(error, LeaseError::Unreachable(_)), "{error:?}");
     assert!(
         begun.elapsed() < Duration::from_secs(11),
@@ -185,8 +198,8 @@ async fn what_forbids_is_told_from_what_does_not_answer() {
     );
     assert!(holder.is_held(), "until it expires");
     cluster.start_server();
-    holder.renew(Now::read(), &none).await.unwrap();
-    holder.release(Now::read(), &none).await.unwrap();
+    holder.renew(Clocks::read(), &none).await.unwrap();
+    holder.release(Clocks::read(), &none).await.unwrap();
 }
 
 /// An API server that takes connections and says nothing: it is not waited for longer than it is worth.

@@ -24,7 +24,7 @@ use pullpath::diagnose::Pull;
 use pullpath::diagnose::level::Confidence;
 use pullpath::diagnose::path::leg_path::{LegPath, Reachability};
 use pullpath::model::endpoint::Role;
-use pullpath::model::hops::Ended;
+use pullpath::model::hops::TraceEnd;
 use pullpath::model::network::{Metadata, MetadataSkip, Provider};
 use pullpath::model::path::{EipOf, IntranetKind, PathClass};
 use pullpath::report::text::{self, Style};
@@ -455,7 +455,7 @@ fn peering_well_and_broken_in_each_way() {
         .map(|hop| hop.from.unwrap().to_string())
         .collect();
     assert_eq!(from, ["10.0.1.1", "10.255.2.2", PEER.v4]);
-    assert_eq!((trace.reached, trace.ended), (Some(3), Ended::Reached));
+    assert_eq!((trace.reached, trace.ended), (Some(3), TraceEnd::Reached));
     let hops = probe()
         .named(&PEER, &PEER.name_v6())
         .args(&["--hops"])

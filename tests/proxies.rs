@@ -22,7 +22,7 @@ use lab::free_port;
 use lab::process::{Process, run};
 use pullpath::diagnose::level::Severity;
 use pullpath::diagnose::{Finding, Pull};
-use pullpath::model::proxy::Way;
+use pullpath::model::proxy::ProxyRoute;
 use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
 use stack::{Dnsmasq, Mode, PASSWORD, Pki, REPOSITORY, Registry, Stack, TAG, USER, push};
@@ -186,8 +186,8 @@ impl Outcome {
     fn ways(&self) -> Vec<String> {
         let legs = self.report().evidence.walk.legs.iter();
         legs.map(|leg| match &leg.way {
-            Way::Proxied { .. } => "proxied".to_owned(),
-            Way::Excepted { entry, .. } => entry.clone(),
+            ProxyRoute::Proxied { .. } => "proxied".to_owned(),
+            ProxyRoute::Excepted { entry, .. } => entry.clone(),
             other => format!("{other:?}"),
         })
         .collect()

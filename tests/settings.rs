@@ -14,8 +14,8 @@ use http::Method;
 use pullpath::diagnose::Pull;
 use pullpath::diagnose::level::{Confidence, Severity};
 use pullpath::model::evidence::Walk;
-use pullpath::model::proxy::Way;
-use pullpath::model::vantage::Unseen;
+use pullpath::model::proxy::ProxyRoute;
+use pullpath::model::vantage::NotObserved;
 use pullpath::report::Document;
 use support::pki::Flaw;
 use support::proxy::Proxy;
@@ -443,8 +443,8 @@ async fn all_legs_go_by_the_proxy_but_those_that_no_proxy_names() {
         .legs
         .iter()
         .map(|leg| match &leg.way {
-            Way::Proxied { .. } => "proxied",
-            Way::Excepted { entry, .. } => entry.as_str(),
+            ProxyRoute::Proxied { .. } => "proxied",
+            ProxyRoute::Excepted { entry, .. } => entry.as_str(),
             _ => "direct",
         })
         .collect();
@@ -659,7 +659,7 @@ fn network(world: &World, lines: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn unseen(outcome: &Outcome, what: Unseen) -> bool {
+fn unseen(outcome: &Outcome, what: NotObserved) -> bool {
     outcome.report().evidence.vantage.unseen.contains(&what)
 }
 
@@ -682,14 +682,14 @@ async fn the_nodes_roots_are_used_in_place_of_ours_and_their_links_are_the_nodes
     };
     let seen = with("  host_root: 'HOST'\n  node_ca_bundle: 'HOST/etc/ssl/ca.crt'").await;
     seen.is_quiet();
-    assert!(!unseen(&seen, Unseen::NodeRoots));
+    assert!(!unseen(&seen, NotObserved::NodeRoots));
     let roots = &seen.report().evidence.walk.roots;
     assert_eq!(roots.certificates, 1, "this machine's are not among them");
 
     // The link leads to our own /etc: it is told, and our roots are no proof.
     let lost = with("  node_ca_bundle: 'HOST/etc/ssl/ca.crt'").await;
     lost.shows("tls_unknown_ca", Severity::Critical, Pull::WouldFail);
-    assert!(unseen(&lost, Unseen::NodeRoots));
+    assert!(unseen(&lost, NotObserved::NodeRoots));
     let finding = &lost.report().verdict.findings[0];
     assert_eq!(finding.confidence, Confidence::Medium);
     let text = lost.text().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -731,7 +731,7 @@ async fn the_kubelets_own_credentials_are_tried_behind_all_others() {
     let own = "HOST/var/lib/kubelet/config.json";
     let seen = with(own, "none").await;
     seen.is_quiet();
-    assert!(!unseen(&seen, Unseen::NodeCredentials));
+    assert!(!unseen(&seen, NotObserved::NodeCredentials));
     let tried = &seen.report().evidence.keyring.candidates[0];
     assert!(
         tried.source.to_string().starts_with("the kubelet's "),
@@ -752,7 +752,7 @@ async fn the_kubelets_own_credentials_are_tried_behind_all_others() {
         gone.report().verdict.findings[0].confidence,
         Confidence::Medium
     );
-    assert!(unseen(&gone, Unseen::NodeCredentials));
+    assert!(unseen(&gone, NotObserved::NodeCredentials));
     // A plugin of the kubelet is asked for this image.
     let plugin = with("none", "HOST/var/lib/kubelet/providers.yaml").await;
     plugin.shows("auth_unknown", Severity::Critical, Pull::Unknown);
@@ -775,7 +775,7 @@ async fn what_a_configuration_names_and_this_node_lacks_is_told_as_not_seen() {
     );
     let outcome = Probe::of(&world).args(["--config", &config]).run().await;
     outcome.is_quiet();
-    assert!(unseen(&outcome, Unseen::Proxy));
+    assert!(unseen(&outcome, NotObserved::Proxy));
     let proxies = &outcome.report().evidence.proxies;
     assert!(proxies.source.contains("present.conf"), "{proxies:?}");
     assert!(!proxies.is_containerds);

@@ -24,13 +24,13 @@ use kube::Cluster;
 use lab::free_port;
 use lab::process::Process;
 use operated::{Daemon, eventually, eventually_within};
-use pullpath::daemon::coordination::group::{EgressGroup, Group};
+use pullpath::daemon::coordination::group::{EgressGroup, LeaseGroup};
 use pullpath::daemon::coordination::lease::{AllowedBy, NOTE, SharedLeases};
 use pullpath::daemon::coordination::slots::{Decision, Rule, SkipReason, Slot};
 use pullpath::daemon::http::metrics::FAMILIES;
 use pullpath::daemon::schedule::clock::Moment;
 use pullpath::kubernetes::client::connect;
-use pullpath::kubernetes::lease::{Candidate, Leases, Now};
+use pullpath::kubernetes::lease::{Candidate, Clocks, Leases};
 use pullpath::model::credential::{CredentialId, CredentialSource};
 use serde_json::{Value, json};
 use stack::{Mode, Registry, TAG, nginx_args, push};
@@ -235,8 +235,8 @@ fn now() -> Moment {
 }
 
 /// What the daemons of this test share: a registry on this host is reached without leaving it.
-fn group(registry: &str, rule: &Rule) -> Group {
-    Group::of_path(registry, &EgressGroup::Private(None), rule)
+fn group(registry: &str, rule: &Rule) -> LeaseGroup {
+    LeaseGroup::of_path(registry, &EgressGroup::Private(None), rule)
 }
 
 fn at_api(cluster: &Cluster, lease: &str) -> Option<Value> {
@@ -358,7 +358,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
     eventually_within("a moment without a holder", Duration::from_secs(30), || {
         let held = tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current()
-                .block_on(stranger.acquire(Now::read(), &BTreeMap::new()))
+                .block_on(stranger.acquire(Clocks::read(), &BTreeMap::new()))
         });
         held.is_ok()
     });
@@ -369,7 +369,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
     std::thread::sleep(EPOCH + Duration::from_secs(2));
     assert_eq!(tested(), before, "{:#?}", world.test_reads(&daemons));
     stranger
-        .release(Now::read(), &BTreeMap::new())
+        .release(Clocks::read(), &BTreeMap::new())
         .await
         .unwrap();
     eventually_within("tests again", EPOCH * 2, || tested() > before);
@@ -489,7 +489,7 @@ async fn a_lease_is_lock_and_count_in_one() {
     assert_eq!(annotations.len(), 1, "{lease}");
 
     // A note that is none: no test, and it is shown what to do.
-    let broken = Group {
+    let broken = LeaseGroup {
         lease: "pullpath-transfer-broken".to_owned(),
         ..group.clone()
     };
@@ -515,7 +515,7 @@ async fn a_lease_is_lock_and_count_in_one() {
         },
         key: "r.test".to_owned(),
     };
-    let lease = Group::of_credential("r.test", &id).lease;
+    let lease = LeaseGroup::of_credential("r.test", &id).lease;
     let rejected = Moment(Duration::from_secs(now().0.as_secs() - 7200));
     let hour = Slot {
         rule: Rule::RETRIES,

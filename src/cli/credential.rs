@@ -13,7 +13,7 @@ use crate::kubernetes::lookup;
 use crate::kubernetes::secrets::{self, SecretKey};
 use crate::model::credential::CredentialSource;
 use crate::model::reference::Reference;
-use crate::model::workload::{Found, Namespaced, SecretAsked};
+use crate::model::workload::{Found, Namespaced, RequestedSecret};
 use crate::pull_secret::keyring::LoadedSource;
 
 #[derive(Args, Debug)]
@@ -46,7 +46,7 @@ pub(super) struct CredentialArgs {
 
 /// A Secret of the cluster that was asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct SecretRequest {
     pub(super) key: SecretKey,
     /// The service account that names it.
     pub(super) service_account: Option<String>,
@@ -56,14 +56,14 @@ pub(super) struct Asked {
 pub(super) struct Credentials {
     request: credentials::Request,
     client: Option<Client>,
-    asked: Vec<Asked>,
+    asked: Vec<SecretRequest>,
 }
 
 /// What the cluster has of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OfCluster {
     pub(super) sources: Vec<LoadedSource>,
-    pub(super) asked: Vec<SecretAsked>,
+    pub(super) asked: Vec<RequestedSecret>,
 }
 
 impl CredentialArgs {
@@ -99,15 +99,15 @@ impl CredentialArgs {
     }
 
     /// The Secrets by name, those of service accounts behind the others; none twice.
-    pub(super) async fn asked(&self, client: &Client) -> Result<Vec<Asked>, Error> {
-        let mut asked: Vec<Asked> = Vec::new();
+    pub(super) async fn asked(&self, client: &Client) -> Result<Vec<SecretRequest>, Error> {
+        let mut asked: Vec<SecretRequest> = Vec::new();
         let mut add = |namespace: &str, name: &str, service_account: Option<&str>| {
             let key = SecretKey {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
             };
             if asked.iter().all(|one| one.key != key) {
-                asked.push(Asked {
+                asked.push(SecretRequest {
                     key,
                     service_account: service_account.map(ToOwned::to_owned),
                 });
@@ -146,7 +146,7 @@ impl Credentials {
                 found = secrets::absent(client, &asked.key.name).await;
             }
             of_cluster.sources.extend(sources);
-            of_cluster.asked.push(SecretAsked {
+            of_cluster.asked.push(RequestedSecret {
                 namespace: asked.key.namespace.clone(),
                 name: asked.key.name.clone(),
                 service_account: asked.service_account.clone(),

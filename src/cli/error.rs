@@ -6,8 +6,8 @@ use crate::containerd::SettingsError;
 use crate::credentials::CredentialsError;
 use crate::daemon::check::StartError;
 use crate::kubernetes::client::ConnectError;
-use crate::lint::follow::LookError;
-use crate::vantage::place::PlaceError;
+use crate::lint::follow::LintError;
+use crate::vantage::place::NodeSettingsError;
 
 /// Why the program could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -15,13 +15,13 @@ pub(super) enum Error {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Place(#[from] NodeSettingsError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
     ApiServer(#[from] ConnectError),
     #[error(transparent)]
-    Look(#[from] LookError),
+    Look(#[from] LintError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("this node has no name: give it one with --node")]

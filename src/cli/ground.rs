@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::access::ClusterArgs;
 use super::credential::CredentialArgs;
 use super::error::Error;
-use super::place::PlaceArgs;
+use super::place::NodeSettingsArgs;
 use crate::config::Network;
 use crate::containerd::{self, Settings};
 use crate::model::kubelet::KubeletVersion;
@@ -22,11 +22,11 @@ use crate::model::reference::Reference;
 use crate::model::runtime::Runtime;
 use crate::model::vantage::Vantage;
 use crate::probe::check::{Check, Effort, Override};
-use crate::probe::edges::Edges;
+use crate::probe::edges::ProbeNetwork;
 use crate::probe::manifest::KnownManifests;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
-use crate::vantage::ClusterTold;
-use crate::vantage::place::{Place, containerd_files};
+use crate::vantage::ClusterInput;
+use crate::vantage::place::{NodeSettings, containerd_files};
 
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "containerd's settings")]
@@ -101,13 +101,13 @@ pub(super) struct CheckArgs {
     network: NetworkArgs,
 
     #[command(flatten)]
-    place: PlaceArgs,
+    place: NodeSettingsArgs,
 }
 
 impl CheckArgs {
     /// Reads what the options name. `wait` is the longest for any single answer.
-    pub(super) async fn ground(&self, wait: Duration, trace: bool) -> Result<Ground, Error> {
-        Ground::prepare(&self.place, &self.containerd, &self.network, wait, trace).await
+    pub(super) async fn ground(&self, wait: Duration, trace: bool) -> Result<ProbeContext, Error> {
+        ProbeContext::prepare(&self.place, &self.containerd, &self.network, wait, trace).await
     }
 
     /// The check of one image, which no pod is known to want.
@@ -128,16 +128,16 @@ impl CheckArgs {
 }
 
 /// From where one walks.
-pub(super) struct Ground {
-    pub(super) edges: Arc<Edges>,
+pub(super) struct ProbeContext {
+    pub(super) edges: Arc<ProbeNetwork>,
     pub(super) network: Network,
-    place: Arc<Place>,
+    place: Arc<NodeSettings>,
 }
 
-impl Ground {
+impl ProbeContext {
     /// Reads what the options name. `wait` is the longest for any single answer.
     pub(super) async fn prepare(
-        place: &PlaceArgs,
+        place: &NodeSettingsArgs,
         containerd: &ContainerdArgs,
         network: &NetworkArgs,
         wait: Duration,
@@ -147,8 +147,8 @@ impl Ground {
         let settings = Settings::load(&containerd.or(&config.network), |name| {
             std::env::var(name).ok()
         })?;
-        let place = Place::load(&config.network, wait, &settings)?;
-        let edges = Edges {
+        let place = NodeSettings::load(&config.network, wait, &settings)?;
+        let edges = ProbeNetwork {
             resolver: place.means.resolver.clone(),
             overrides: network.resolve.clone(),
             families: place.means.families,
@@ -157,7 +157,7 @@ impl Ground {
             settings,
             trace,
             transfer_turn: Mutex::new(()),
-            netlink: Place::netlink().await,
+            netlink: NodeSettings::netlink().await,
             wait,
             known: Arc::new(KnownManifests::default()),
         };
@@ -179,7 +179,7 @@ impl Ground {
         let (base, netlink) = (self.edges.vantage.clone(), self.edges.netlink.clone());
         tokio::spawn(async move {
             place
-                .look(base, &network, &ClusterTold::NOT_ASKED, netlink)
+                .look(base, &network, &ClusterInput::NOT_ASKED, netlink)
                 .await
         })
     }

@@ -79,7 +79,7 @@ impl NodeArgs {
 }
 
 /// What is asked of which nodes.
-pub(super) struct Wish<'a> {
+pub(super) struct NodesRequest<'a> {
     pub(super) references: &'a [Reference],
     pub(super) tier: Tier,
     pub(super) nodes: &'a NodeArgs,
@@ -89,7 +89,7 @@ pub(super) struct Wish<'a> {
 }
 
 /// Asks the nodes and prints what came of it.
-pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Error> {
+pub(super) async fn run(wish: &NodesRequest<'_>, out: &mut dyn Write) -> Result<u8, Error> {
     let client = wish.check.cluster.connect().await?;
     let daemon = &wish.nodes.daemon;
     let namespace = &daemon.pullpath_namespace;
@@ -155,7 +155,10 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut dyn Write) -> Result<u8, Erro
 }
 
 /// Their names, which are of one namespace, as those of a pod are.
-async fn secrets(wish: &Wish<'_>, client: &kube::Client) -> Result<Option<SecretRefs>, Error> {
+async fn secrets(
+    wish: &NodesRequest<'_>,
+    client: &kube::Client,
+) -> Result<Option<SecretRefs>, Error> {
     let asked = wish.check.credentials.asked(client).await?;
     let Some(first) = asked.first() else {
         return Ok(None);

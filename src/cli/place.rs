@@ -13,7 +13,7 @@ use crate::net::resolv;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]
-pub(super) struct PlaceArgs {
+pub(super) struct NodeSettingsArgs {
     /// What is known of this network (YAML): ranges and how they are reached, metadata, egress; see docs/paths.md
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -46,7 +46,7 @@ pub(super) struct PlaceArgs {
 /// A configuration is some pages long.
 const MAX_CONFIG: u64 = 4 << 20;
 
-impl PlaceArgs {
+impl NodeSettingsArgs {
     /// The configuration, with the options in it, which count first.
     pub(super) fn load(&self) -> Result<Config, Error> {
         let config = self.config.as_deref().map(read_config).transpose()?;

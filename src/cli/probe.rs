@@ -189,7 +189,7 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
     let runtime = runtime()?;
     let printing = args.printing;
     if args.nodes.is_wished() {
-        let wish = nodes::Wish {
+        let wish = nodes::NodesRequest {
             references: &args.references,
             tier: args.transfer.tier(args.hops)?,
             nodes: &args.nodes,
@@ -294,7 +294,7 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
 }
 
 /// One image to be probed: for whoever asked, or for the containers that want it.
-struct Wish {
+struct NodesRequest {
     reference: Reference,
     pods: Vec<PodUse>,
     sources: Vec<LoadedSource>,
@@ -306,11 +306,11 @@ async fn wishes(
     args: &Probe,
     credentials: &Credentials,
     of_cluster: &OfCluster,
-) -> Result<Vec<Wish>, Error> {
-    let mut wishes: Vec<Wish> = Vec::new();
+) -> Result<Vec<NodesRequest>, Error> {
+    let mut wishes: Vec<NodesRequest> = Vec::new();
     for reference in &args.references {
         let sources = credentials.load(of_cluster, reference, false).await?;
-        wishes.push(Wish {
+        wishes.push(NodesRequest {
             reference: reference.clone(),
             pods: Vec::new(),
             sources,
@@ -354,7 +354,7 @@ async fn wishes(
             given.extend(beside.iter().cloned());
             let (sources, sought) = credentials::for_pod(&given, &pod);
             pod.secrets = sought;
-            wishes.push(Wish {
+            wishes.push(NodesRequest {
                 reference,
                 pods: vec![pod],
                 sources,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::endpoint::Role;
 use crate::model::fault::Phase;
-use crate::model::units::{Bytes, Mbit, Took};
+use crate::model::units::{Bytes, HumanDuration, Mbit};
 use crate::probe::edges::Progress;
 
 /// The line, shared by the walks of a run; the newest word wins.
@@ -67,7 +67,7 @@ fn bar(bytes: Bytes, of: Bytes, elapsed: Duration) -> String {
         ".".repeat(rest),
         part(100),
         Mbit(rate),
-        Took(left)
+        HumanDuration(left)
     )
 }
 

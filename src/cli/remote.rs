@@ -20,14 +20,14 @@ const BUSY_PAUSE: Duration = Duration::from_secs(2);
 /// The daemon's version, as far as it tells.
 pub(super) async fn version(admin: &Admin, wait: Duration) -> Result<Option<String>, NodeFailure> {
     #[derive(Deserialize)]
-    struct About {
+    struct DaemonVersion {
         version: Option<String>,
     }
     let answer = admin
         .ask(Method::GET, "/-/node", None, wait)
         .await
         .map_err(|error| of_forward(&error, admin))?;
-    let about: Option<About> = (answer.status == 200)
+    let about: Option<DaemonVersion> = (answer.status == 200)
         .then(|| serde_json::from_slice(&answer.body).ok())
         .flatten();
     Ok(about

@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::args::duration;
 use super::error::Error;
-use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
+use super::ground::{ContainerdArgs, NetworkArgs, ProbeContext, runtime};
 use super::output::{Printing, SUCCESS};
-use super::place::PlaceArgs;
+use super::place::NodeSettingsArgs;
 use crate::report::vantage::{VantageDocument, render};
 
 #[derive(Args, Debug)]
@@ -22,14 +22,15 @@ pub(super) struct VantageArgs {
     timeout: Duration,
 
     #[command(flatten)]
-    place: PlaceArgs,
+    place: NodeSettingsArgs,
 }
 
 pub(super) fn run(args: &VantageArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let (containerd, network) = (ContainerdArgs::default(), NetworkArgs::default());
     let (vantage, proxies) = runtime()?.block_on(async {
         let place = &args.place;
-        let ground = Ground::prepare(place, &containerd, &network, args.timeout, false).await?;
+        let ground =
+            ProbeContext::prepare(place, &containerd, &network, args.timeout, false).await?;
         let vantage = ground.look().await.map_err(|_| Error::Panicked)?;
         Ok::<_, Error>((vantage, ground.edges.settings.proxies.settings().clone()))
     })?;

@@ -14,7 +14,7 @@ use tokio::time::timeout_at;
 use super::args::{duration, long_duration};
 use super::credential::Credentials;
 use super::error::Error;
-use super::ground::{CheckArgs, Ground, runtime};
+use super::ground::{CheckArgs, ProbeContext, runtime};
 use super::output::{CANNOT_TELL, FAILURE, Printing, SUCCESS};
 use crate::daemon::schedule::backoff::Answered;
 use crate::daemon::schedule::cooldown::COOLDOWN;
@@ -24,11 +24,11 @@ use crate::diagnose::{Pull, Verdict};
 use crate::model::evidence::Attempt;
 use crate::model::network::PodEip;
 use crate::model::reference::Reference;
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 use crate::model::vantage::Vantage;
 use crate::probe;
 use crate::probe::check::{Check, Effort};
-use crate::probe::edges::Unwatched;
+use crate::probe::edges::NoProgress;
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::Keyring;
 use crate::report::wait::{Eip, WaitDocument, render_wait};
@@ -95,7 +95,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let begun = Instant::now();
     let deadline = begun + args.timeout;
     let mut check = RepeatedCheck::prepare(args).await?;
-    let (mut pace, mut lines) = (Pace::default(), Lines::default());
+    let (mut pace, mut lines) = (Pace::default(), StatusLines::default());
     let mut report: Option<Report> = None;
     let mut was_missing = false;
     let is_open = loop {
@@ -154,7 +154,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
 /// The check that `probe` makes, again and again.
 struct RepeatedCheck<'a> {
     args: &'a WaitArgs,
-    ground: Ground,
+    ground: ProbeContext,
     credentials: Credentials,
     rejected: Vec<(Credential, Attempt, Instant)>,
     looking: Option<JoinHandle<Vantage>>,
@@ -204,7 +204,7 @@ impl<'a> RepeatedCheck<'a> {
             ..self.args.check.of(reference.clone(), keyring, effort)
         };
         let started = Timestamp::now();
-        let mut evidence = probe::pull(&check, &self.ground.edges, &Unwatched, started).await;
+        let mut evidence = probe::pull(&check, &self.ground.edges, &NoProgress, started).await;
         self.made += 1;
         for attempt in summary::rejected(&evidence.walk) {
             let is_used =
@@ -270,11 +270,11 @@ impl Pace {
 
 /// Lines for people, when something changes and each minute.
 #[derive(Default)]
-struct Lines {
+struct StatusLines {
     last: Option<(String, Duration)>,
 }
 
-impl Lines {
+impl StatusLines {
     /// The line that is to be written, if one is, so long after the beginning.
     fn next(&mut self, lacking: &str, since: Duration) -> Option<String> {
         let line = match &self.last {
@@ -282,7 +282,7 @@ impl Lines {
                 if since < *at + SAY_AGAIN {
                     return None;
                 }
-                format!("still waiting after {}: {lacking}", Took(since))
+                format!("still waiting after {}: {lacking}", HumanDuration(since))
             }
             _ => format!("waiting: {lacking}"),
         };
@@ -437,7 +437,7 @@ mod tests {
 
     #[test]
     fn what_is_lacking_is_said_when_it_changes_and_each_minute() {
-        let mut lines = Lines::default();
+        let mut lines = StatusLines::default();
         let mut at = |seconds, text: &str| lines.next(text, Duration::from_secs(seconds));
         assert_eq!(at(0, "a").as_deref(), Some("waiting: a"));
         assert_eq!(at(59, "a"), None);

@@ -11,13 +11,13 @@ use kube::Client;
 
 use super::access::{ClusterArgs, DaemonArgs};
 use super::error::Error;
-use super::ground::{ContainerdArgs, Ground, NetworkArgs, runtime};
+use super::ground::{ContainerdArgs, NetworkArgs, ProbeContext, runtime};
 use super::nodes::pod_of;
 use super::output::{Printing, status};
-use super::place::PlaceArgs;
+use super::place::NodeSettingsArgs;
 use super::remote::{self, Question, Tier};
 use super::tasks::in_order;
-use crate::kubernetes::ask::AskError;
+use crate::kubernetes::ask::RequestError;
 use crate::kubernetes::events;
 use crate::kubernetes::forward::Admin;
 use crate::kubernetes::lookup::{self, DaemonPod};
@@ -29,20 +29,20 @@ use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{
-    Found, Namespaced, PodUse, PullPolicy, SecretRefs, SecretSought, is_name,
+    Found, Namespaced, PodUse, PullPolicy, SecretLookup, SecretRefs, is_name,
 };
 use crate::probe;
 use crate::probe::check::{Check, Effort};
-use crate::probe::edges::Unwatched;
+use crate::probe::edges::NoProgress;
 use crate::pull_secret::keyring::Keyring;
 use crate::pulls::{advice, event, failure};
 use crate::redact;
 use crate::report::Report;
 use crate::report::nodes::{FailureKind, NodeFailure};
 use crate::report::why::{
-    KubeletWord, Meaning, WhyCheck, WhyDocument, WhyImage, WhyOther, WhyPod, WhySecret, render,
+    KubeletMessage, Meaning, WhyCheck, WhyDocument, WhyImage, WhyOther, WhyPod, WhySecret, render,
 };
-use crate::workload::pod::{ContainerState, Event, Pod, Said};
+use crate::workload::pod::{ContainerState, Event, Pod, ReasonMessage};
 use crate::workload::stuck::{self, ImageWait, ImageWhy, Wait};
 
 /// Questions to the API server at the same time.
@@ -103,7 +103,7 @@ pub(super) struct WhyArgs {
     network: NetworkArgs,
 
     #[command(flatten)]
-    place: PlaceArgs,
+    place: NodeSettingsArgs,
 }
 
 /// Whose pods.
@@ -177,7 +177,7 @@ async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Resul
     let namespace = args.namespace.as_deref();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace());
     let failed =
-        |what: String| move |error: AskError| Error::Told(format!("can't {what}: {error}"));
+        |what: String| move |error: RequestError| Error::Told(format!("can't {what}: {error}"));
     match &args.target {
         Some(Target::Pod(name)) => {
             let pod = lookup::pod(client, namespace, name)
@@ -244,7 +244,7 @@ fn may_wait(pod: &Pod) -> bool {
 }
 
 /// A pod, and its Events where they can be read.
-struct Seen {
+struct PodAndEvents {
     pod: Pod,
     events: Option<Vec<Event>>,
 }
@@ -253,7 +253,7 @@ async fn with_events(
     client: &Client,
     pods: Vec<Pod>,
     notes: &mut Vec<String>,
-) -> Result<Vec<Seen>, Error> {
+) -> Result<Vec<PodAndEvents>, Error> {
     let asking = pods.into_iter().map(|pod| {
         let client = client.clone();
         async move {
@@ -265,9 +265,9 @@ async fn with_events(
             (pod, events)
         }
     });
-    let mut unread: Option<AskError> = None;
+    let mut unread: Option<RequestError> = None;
     let asked = in_order(AT_ONCE, asking).await?.into_iter();
-    let seen = asked.map(|(pod, events)| Seen {
+    let seen = asked.map(|(pod, events)| PodAndEvents {
         pod,
         events: events.map_err(|error| unread = Some(error)).ok(),
     });
@@ -283,24 +283,24 @@ async fn with_events(
 // ---- what they wait for -------------------------------------------------------------------------
 
 /// Pods of a node that wait for the same image with the same Secrets.
-struct Group<'a> {
+struct WaitingPods<'a> {
     node: String,
     /// `None`: it is no image's name.
     reference: Option<Reference>,
     image: String,
     secrets: Option<SecretRefs>,
-    waits: Vec<(&'a Seen, ImageWait)>,
+    waits: Vec<(&'a PodAndEvents, ImageWait)>,
 }
 
 #[derive(Default)]
 struct Sorted<'a> {
-    groups: Vec<Group<'a>>,
+    groups: Vec<WaitingPods<'a>>,
     others: Vec<WhyOther>,
     /// Pods that wait for other reasons and were not asked for by name.
     elsewise: usize,
 }
 
-fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
+fn sort(seen: &[PodAndEvents], is_named: bool, now: Timestamp) -> Sorted<'_> {
     let mut sorted = Sorted::default();
     for one in seen {
         let pod = &one.pod;
@@ -314,7 +314,7 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
                 }
                 Wait::Sandbox { message } => {
                     let reason = "FailedCreatePodSandBox".to_owned();
-                    let said = Said { reason, message };
+                    let said = ReasonMessage { reason, message };
                     sorted.others.push(other(pod, None, &said, true));
                 }
                 Wait::Other { .. } if !is_named => elsewise = true,
@@ -330,7 +330,12 @@ fn sort(seen: &[Seen], is_named: bool, now: Timestamp) -> Sorted<'_> {
     sorted
 }
 
-fn other(pod: &Pod, container: Option<&str>, said: &Said, is_sandbox_image: bool) -> WhyOther {
+fn other(
+    pod: &Pod,
+    container: Option<&str>,
+    said: &ReasonMessage,
+    is_sandbox_image: bool,
+) -> WhyOther {
     WhyOther {
         namespace: printable(&pod.namespace),
         pod: printable(&pod.name),
@@ -352,7 +357,7 @@ fn is_long(why: &ImageWhy, now: Timestamp) -> bool {
 }
 
 impl<'a> Sorted<'a> {
-    fn add(&mut self, seen: &'a Seen, wait: ImageWait) {
+    fn add(&mut self, seen: &'a PodAndEvents, wait: ImageWait) {
         let pod = &seen.pod;
         let node = pod.node.as_deref().map(printable).unwrap_or_default();
         let reference: Option<Reference> = wait.image.parse().ok();
@@ -371,7 +376,7 @@ impl<'a> Sorted<'a> {
         });
         match same {
             Some(group) => group.waits.push((seen, wait)),
-            None => self.groups.push(Group {
+            None => self.groups.push(WaitingPods {
                 node,
                 reference,
                 image,
@@ -382,7 +387,7 @@ impl<'a> Sorted<'a> {
     }
 }
 
-impl Group<'_> {
+impl WaitingPods<'_> {
     /// Why no check is needed, where none is.
     fn certain(&self) -> Option<WhyCheck> {
         let reason = match &self.waits[0].1.why {
@@ -447,14 +452,14 @@ impl Group<'_> {
     }
 
     /// Its words on this image, the newest first.
-    fn kubelet(&self) -> Vec<KubeletWord> {
+    fn kubelet(&self) -> Vec<KubeletMessage> {
         let mut words = Vec::new();
         for (seen, wait) in self.waits.iter().take(EVENTS_OF) {
             let events = seen.events.as_deref().unwrap_or_default();
             let of_it = |event: &&Event| stuck::concerns(event, wait);
             let before = words.len();
             for event in stuck::told(events).into_iter().filter(of_it) {
-                words.push(KubeletWord {
+                words.push(KubeletMessage {
                     pod: printable(&seen.pod.name),
                     reason: printable(&event.reason),
                     message: redact::shown(&event.message),
@@ -470,7 +475,7 @@ impl Group<'_> {
                 && !has_error
                 && !said.message.is_empty()
             {
-                words.push(KubeletWord {
+                words.push(KubeletMessage {
                     pod: printable(&seen.pod.name),
                     reason: printable(&said.reason),
                     message: redact::shown(&said.message),
@@ -490,7 +495,7 @@ impl Group<'_> {
 
     fn meaning(&self, reason: &str, message: &str) -> Option<Meaning> {
         match event::read(reason, message)? {
-            event::Said::Failed { text, .. } | event::Said::NotInspected { text, .. } => {
+            event::EventKind::Failed { text, .. } | event::EventKind::NotInspected { text, .. } => {
                 self.judged(&text)
             }
             _ => None,
@@ -515,7 +520,10 @@ fn status_error(message: &str) -> Option<&str> {
 }
 
 /// Whether the Secrets are there; what they hold is not asked for.
-async fn look_for_secrets(client: &Client, groups: &[Group<'_>]) -> BTreeMap<SecretKey, Found> {
+async fn look_for_secrets(
+    client: &Client,
+    groups: &[WaitingPods<'_>],
+) -> BTreeMap<SecretKey, Found> {
     let wanted: BTreeSet<SecretKey> = groups
         .iter()
         .filter_map(|group| group.secrets.as_ref())
@@ -544,9 +552,9 @@ async fn look_for_secrets(client: &Client, groups: &[Group<'_>]) -> BTreeMap<Sec
 async fn check_on_nodes(
     args: &WhyArgs,
     client: &Client,
-    groups: &[Group<'_>],
+    groups: &[WaitingPods<'_>],
 ) -> Result<Vec<WhyCheck>, Error> {
-    let mut checks: Vec<Option<WhyCheck>> = groups.iter().map(Group::certain).collect();
+    let mut checks: Vec<Option<WhyCheck>> = groups.iter().map(WaitingPods::certain).collect();
     let namespace = &args.daemon.pullpath_namespace;
     let is_needed = checks.iter().any(Option::is_none);
     let daemons = if is_needed {
@@ -654,7 +662,7 @@ async fn ask_daemon(
     }
 }
 
-impl Group<'_> {
+impl WaitingPods<'_> {
     fn question(&self) -> Question {
         let (seen, wait) = &self.waits[0];
         Question {
@@ -669,7 +677,7 @@ impl Group<'_> {
     }
 
     /// As a finding names the pod.
-    fn pod_use(&self, reference: &Reference, sought: Vec<SecretSought>) -> PodUse {
+    fn pod_use(&self, reference: &Reference, sought: Vec<SecretLookup>) -> PodUse {
         let (seen, wait) = &self.waits[0];
         PodUse {
             path: "the cluster".to_owned(),
@@ -695,9 +703,9 @@ impl Group<'_> {
 async fn check_from_here(
     args: &WhyArgs,
     client: &Client,
-    groups: &[Group<'_>],
+    groups: &[WaitingPods<'_>],
 ) -> Result<Vec<WhyCheck>, Error> {
-    let ground = Ground::prepare(
+    let ground = ProbeContext::prepare(
         &args.place,
         &args.containerd,
         &args.network,
@@ -720,7 +728,7 @@ async fn check_from_here(
             let known = secrets::fetch(client, &key).await;
             let (read, found) = known.sources(&key);
             sources.extend(read);
-            sought.push(SecretSought {
+            sought.push(SecretLookup {
                 name: printable(&key.name),
                 found,
             });
@@ -741,7 +749,7 @@ async fn check_from_here(
         walked.push(Ok(probe::pull(
             &check,
             &ground.edges,
-            &Unwatched,
+            &NoProgress,
             Timestamp::now(),
         )
         .await));

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
 
-use crate::kubernetes::follow::State;
+use crate::kubernetes::follow::WatchState;
 use crate::lint::Snapshot;
 use crate::pulls::tally::Tally;
 use crate::serving::cluster::lost;
@@ -12,14 +12,14 @@ use crate::serving::reload::Reload;
 
 /// All of it.
 #[derive(Debug)]
-pub struct Board {
+pub struct ClusterState {
     /// What this replica is called at the Lease.
     pub identity: String,
     /// `NAMESPACE/NAME`.
     pub lease: String,
     pub role: Role,
     /// Whether Events are told of; `None` where they are not watched, or not by this replica.
-    pub events: Option<State>,
+    pub events: Option<WatchState>,
     pub tally: Tally,
     /// What is wrong with workloads; `None` where they are not looked at, or not by this replica.
     pub lint: Option<Arc<Snapshot>>,
@@ -48,26 +48,26 @@ impl Role {
 
 /// Others look at it while it is written.
 #[derive(Clone, Debug)]
-pub struct Shared(Arc<RwLock<Board>>);
+pub struct Shared(Arc<RwLock<ClusterState>>);
 
 impl Shared {
-    pub fn new(board: Board) -> Self {
+    pub fn new(board: ClusterState) -> Self {
         Self(Arc::new(RwLock::new(board)))
     }
 
-    pub fn read(&self) -> RwLockReadGuard<'_, Board> {
+    pub fn read(&self) -> RwLockReadGuard<'_, ClusterState> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn write(&self) -> RwLockWriteGuard<'_, Board> {
+    pub fn write(&self) -> RwLockWriteGuard<'_, ClusterState> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Board {
+impl ClusterState {
     /// The API server tells of Events.
     pub fn is_told(&self) -> bool {
-        self.events.as_ref().is_some_and(State::is_following)
+        self.events.as_ref().is_some_and(WatchState::is_following)
     }
 
     /// What is to be said of the Lease, the API server and the configuration; nothing where all is well.
@@ -80,7 +80,7 @@ impl Board {
         {
             troubles.push(format!("The Lease {} can't be had: {why}.", self.lease));
         }
-        if self.events == Some(State::Unknown) {
+        if self.events == Some(WatchState::Unknown) {
             troubles.push("Events were not listed yet.".to_owned());
         }
         let advice = " Allow list and watch of events (docs/pulls.md).";

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::board::Board;
+use super::board::ClusterState;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
-use crate::kubernetes::follow::State;
+use crate::kubernetes::follow::WatchState;
 use crate::lint::Snapshot;
 use crate::model::histogram::Histogram;
 use crate::pulls::tally::Pair;
@@ -53,7 +53,7 @@ families! {
 }
 
 /// Everything.
-pub fn text(board: &Board) -> String {
+pub fn text(board: &ClusterState) -> String {
     let tally = &board.tally;
     // A pair's lines are 4 kB.
     let mut page = Page(String::with_capacity(
@@ -86,7 +86,10 @@ pub fn text(board: &Board) -> String {
         entries.map(|entry| ([entry.code, entry.title, entry.fix], 1.0)),
     );
     page.bare(&ACTIVE, [board.role.is_active()]);
-    page.bare(&FOLLOWED, board.events.as_ref().map(State::is_following));
+    page.bare(
+        &FOLLOWED,
+        board.events.as_ref().map(WatchState::is_following),
+    );
     page.bare(&PAIRS, [tally.pairs.len()]);
     page.bare(&RELOAD_SUCCESSFUL, [board.reload.error.is_none()]);
     page.bare(&RELOAD_SUCCESS_AT, [board.reload.success_at]);
@@ -95,7 +98,7 @@ pub fn text(board: &Board) -> String {
 }
 
 /// What only the replica that watches knows.
-fn of_now(board: &Board, page: &mut Page) {
+fn of_now(board: &ClusterState, page: &mut Page) {
     let tally = &board.tally;
     let mut failing: BTreeMap<(&str, Cause), u64> = BTreeMap::new();
     for one in tally.failing.values() {

@@ -10,12 +10,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::board::{Board, Role, Shared};
+use super::board::{ClusterState, Role, Shared};
 use crate::config::{Config, Switch};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::events::{self, Change};
-use crate::kubernetes::follow::State;
-use crate::kubernetes::lease::{Candidate, LeaseError, Leases, Now};
+use crate::kubernetes::follow::WatchState;
+use crate::kubernetes::lease::{Candidate, Clocks, LeaseError, Leases};
 use crate::kubernetes::workloads::Scope;
 use crate::lint;
 use crate::model::fault::instant;
@@ -86,7 +86,7 @@ impl Runner {
             config.cluster.lease_duration.0,
         );
         let now = Timestamp::now();
-        let board = Shared::new(Board {
+        let board = Shared::new(ClusterState {
             identity: identity.to_owned(),
             lease: format!("{namespace}/{lease_name}"),
             role: Role::Standby {
@@ -137,7 +137,7 @@ impl Runner {
         self.following = None;
         if is_held {
             // It expires by itself where this fails.
-            match timeout(RELEASE, self.candidate.release(Now::read(), &notes)).await {
+            match timeout(RELEASE, self.candidate.release(Clocks::read(), &notes)).await {
                 Ok(Ok(())) => tracing::info!("the Lease is given up"),
                 Ok(Err(error)) => tracing::warn!(%error, "the Lease can't be given up"),
                 Err(_) => tracing::warn!("the Lease can't be given up in time"),
@@ -154,7 +154,7 @@ impl Runner {
         let notes = self.notes();
         let left = (renewed + given_up_after(duration)).saturating_duration_since(Instant::now());
         let asked_at = Instant::now();
-        match timeout(left, self.candidate.renew(Now::read(), &notes)).await {
+        match timeout(left, self.candidate.renew(Clocks::read(), &notes)).await {
             Ok(Ok(())) => {
                 self.renewed = Some(asked_at);
                 duration / RENEW
@@ -173,7 +173,11 @@ impl Runner {
 
     async fn try_to_begin(&mut self, duration: Duration) -> Duration {
         let asked_at = Instant::now();
-        match self.candidate.acquire(Now::read(), &BTreeMap::new()).await {
+        match self
+            .candidate
+            .acquire(Clocks::read(), &BTreeMap::new())
+            .await
+        {
             Ok(()) => {
                 self.renewed = Some(asked_at);
                 let since = self.followed_until().await;
@@ -259,8 +263,8 @@ impl Runner {
             self.board.write().events = None;
             return;
         }
-        let (state, told) = watch::channel(State::Unknown);
-        self.board.write().events = Some(State::Unknown);
+        let (state, told) = watch::channel(WatchState::Unknown);
+        self.board.write().events = Some(WatchState::Unknown);
         let (board, ended) = (self.board.clone(), stop.clone());
         let tell = move |change| take(&board, &ended, change);
         tokio::spawn(events::follow(
@@ -270,7 +274,7 @@ impl Runner {
             stop.clone(),
         ));
         self.show(told, stop, |board, state| {
-            if let State::Lost { reason, .. } = &state {
+            if let WatchState::Lost { reason, .. } = &state {
                 tracing::warn!(reason, "the API server does not tell of Events");
             }
             board.events = Some(state);
@@ -282,7 +286,7 @@ impl Runner {
         &self,
         mut news: watch::Receiver<T>,
         stop: &CancellationToken,
-        put: impl Fn(&mut Board, T) + Send + 'static,
+        put: impl Fn(&mut ClusterState, T) + Send + 'static,
     ) {
         let (board, ended) = (self.board.clone(), stop.clone());
         tokio::spawn(async move {

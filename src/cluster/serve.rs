@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::board::{Board, Role, Shared};
+use super::board::{ClusterState, Role, Shared};
 use super::{metrics, page};
 use crate::diagnose::catalogue::Cause;
 use crate::model::units::Seconds;
@@ -76,7 +76,7 @@ async fn index(State(app): State<App>) -> Response {
 
 /// `/api/v1/pulls`.
 #[derive(Default, Serialize)]
-struct Told<'a> {
+struct PullsDocument<'a> {
     /// This replica watches; otherwise the lists are empty.
     active: bool,
     /// What keeps it from telling all.
@@ -157,12 +157,12 @@ async fn pulls(State(app): State<App>) -> Response {
     json(&summary(&app.board.read()))
 }
 
-fn summary(board: &Board) -> Told<'_> {
+fn summary(board: &ClusterState) -> PullsDocument<'_> {
     let active = board.role.is_active();
-    let mut all = Told {
+    let mut all = PullsDocument {
         active,
         troubles: board.troubles(),
-        ..Told::default()
+        ..PullsDocument::default()
     };
     // What it knew when it was active is old.
     if !active {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use super::error::ConfigError;
-use super::values::{CountWithin, Share, Size, WaitWithin, short};
+use super::values::{CountWithin, Fraction, Size, WaitWithin, short};
 use crate::model::units::Bytes;
 
 const MINUTE: u64 = 60;
@@ -44,7 +44,7 @@ pub enum LogLevel {
 /// `vantage`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
-pub struct VantageWish {
+pub struct VantageConfig {
     /// What this node is called; otherwise NODE_NAME of the environment, or the host's name. It
     /// decides when checks are made, so it should stay the same.
     pub node: Option<String>,
@@ -60,7 +60,7 @@ pub struct Schedule {
     /// it is looked at soon.
     pub path: WaitWithin<MINUTE, { 7 * DAY }>,
     /// How often, on average, it is measured how fast layers come; `off`: never.
-    pub transfer: Often,
+    pub transfer: Interval,
     /// The longest wait for any single answer from the network.
     pub timeout: WaitWithin<1, { 5 * MINUTE }>,
     /// The longest that a whole check may last.
@@ -75,7 +75,7 @@ impl Default for Schedule {
         Self {
             reach: WaitWithin(seconds(2 * MINUTE)),
             path: WaitWithin(seconds(HOUR)),
-            transfer: Often(Some(seconds(6 * HOUR))),
+            transfer: Interval(Some(seconds(6 * HOUR))),
             timeout: WaitWithin(seconds(5)),
             check_timeout: WaitWithin(seconds(MINUTE)),
             grace: WaitWithin(seconds(10)),
@@ -100,9 +100,9 @@ impl Schedule {
 /// A mean distance in time, or `off`.
 #[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(transparent)]
-pub struct Often(#[schemars(with = "String")] pub Option<Duration>);
+pub struct Interval(#[schemars(with = "String")] pub Option<Duration>);
 
-impl<'de> Deserialize<'de> for Often {
+impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         if text == "off" {
@@ -134,7 +134,7 @@ pub struct Budgets {
     pub registry_requests_per_minute: CountWithin<1, 1_000_000>,
     /// With less than this share left of a registry's rate limit, only what is known to be free
     /// goes on.
-    pub rate_limit_floor: Share,
+    pub rate_limit_floor: Fraction,
 }
 
 impl Default for Budgets {
@@ -147,7 +147,7 @@ impl Default for Budgets {
             target_bytes_per_day: Size(Bytes(64 << 20)),
             registry_bytes_per_day: Size(Bytes(128 << 20)),
             registry_requests_per_minute: CountWithin(240),
-            rate_limit_floor: Share(0.1),
+            rate_limit_floor: Fraction(0.1),
         }
     }
 }

@@ -17,9 +17,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use cluster::Cluster;
-pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageWish};
+pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageConfig};
 pub use kubernetes::{Discover, Events, Kubernetes, SecretAccess, Switch};
-pub use network::{Egress, MetadataWish, Network};
+pub use network::{Egress, MetadataMode, Network};
 pub use on_demand::{OnDemand, OnDemandImages};
 pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
@@ -41,7 +41,7 @@ pub struct Config {
     #[serde(deserialize_with = "values::or_default")]
     pub log: Log,
     #[serde(deserialize_with = "values::or_default")]
-    pub vantage: VantageWish,
+    pub vantage: VantageConfig,
     #[serde(deserialize_with = "values::or_default")]
     pub network: Network,
     #[serde(deserialize_with = "values::or_default")]

@@ -39,7 +39,7 @@ pub struct Network {
     node_external_ips: Vec<Address>,
     /// `spec.providerID` of the node.
     pub node_provider_id: Option<String>,
-    pub metadata: MetadataWish,
+    pub metadata: MetadataMode,
     /// A near destination that others are compared with.
     baseline: Option<AddressPort>,
     /// Other hosts, `HOST:PORT`: whether these answer tells a registry's trouble from everybody's.
@@ -99,7 +99,7 @@ impl Default for Egress {
 /// Whether and whose metadata service is asked.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
-pub enum MetadataWish {
+pub enum MetadataMode {
     /// That of the cloud which firmware or providerID name; none otherwise.
     #[default]
     Auto,

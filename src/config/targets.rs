@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::daemon::Often;
+use super::daemon::Interval;
 use super::error::ConfigError;
 use super::values::{CountWithin, Image, PlatformText, Wait, WaitWithin};
 use crate::model::path::PathClass;
@@ -81,7 +81,7 @@ pub struct Target {
     pub path: Option<WaitWithin<60, 604_800>>,
     /// As `schedule.transfer`, for this target.
     #[serde(default)]
-    pub transfer: Option<Often>,
+    pub transfer: Option<Interval>,
 }
 
 /// Where a target's credential is. Files are read again when they change; nobody else's are looked

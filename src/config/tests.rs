@@ -35,7 +35,7 @@ fn a_whole_file_is_read() {
     assert_eq!(declared.eip_bandwidth_mbit, Some(20));
     assert_eq!(declared.cidrs[2].cidr.to_string(), "10.9.0.7/32");
     assert_eq!(declared.cidrs[0].name.as_deref(), Some("shared services"));
-    assert_eq!(network.metadata, MetadataWish::Off);
+    assert_eq!(network.metadata, MetadataMode::Off);
     assert_eq!(network.egress.echo.len(), 1);
     assert_eq!(network.controls[1].to_string(), "[2001:db8::1]:443");
     assert_eq!(network.egress.samples, CountWithin(6));
@@ -165,7 +165,7 @@ fn targets_are_read_and_their_names_are_labels() {
     .unwrap();
     let target = config.targets.iter().next().unwrap();
     assert_eq!(target.image.0.domain(), "registry.example.com");
-    assert_eq!(target.transfer, Some(daemon::Often(None)));
+    assert_eq!(target.transfer, Some(daemon::Interval(None)));
     for (text, line, says) in [
         (
             "targets:\n  - {name: a, image: r.test/a}\n  - {name: a, image: r.test/b}\n",

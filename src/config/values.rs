@@ -112,9 +112,9 @@ impl<'de> Deserialize<'de> for Size {
 /// A share between 0 and 1.
 #[derive(Clone, Copy, Debug, JsonSchema, PartialEq)]
 #[schemars(transparent)]
-pub struct Share(pub f64);
+pub struct Fraction(pub f64);
 
-impl<'de> Deserialize<'de> for Share {
+impl<'de> Deserialize<'de> for Fraction {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let share = f64::deserialize(from)?;
         if !(0.0..=1.0).contains(&share) {

@@ -31,12 +31,12 @@ pub struct Behaviour {
     pub refuses_newer_config: bool,
     /// 2.1 and later by their settings: the CRI plugin pulls by itself, as 2.0 does, and not the transfer service.
     pub pulls_locally: bool,
-    pub settings: Settled,
+    pub settings: SettingsInForce,
 }
 
 /// By which settings a release pulls, where those in its file may not be the ones.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Settled {
+pub enum SettingsInForce {
     /// As they were read; its defaults, where none were.
     #[default]
     AsRead,
@@ -85,7 +85,7 @@ impl Behaviour {
         resolves_globs_beside_file: false,
         refuses_newer_config: false,
         pulls_locally: false,
-        settings: Settled::AsRead,
+        settings: SettingsInForce::AsRead,
     };
     const V1_7: Self = Self {
         release: Release::V1_7,
@@ -155,7 +155,7 @@ impl Behaviour {
 
     /// The same, by other settings.
     #[must_use]
-    pub fn with(self, settings: Settled) -> Self {
+    pub fn with(self, settings: SettingsInForce) -> Self {
         Self { settings, ..self }
     }
 
@@ -167,9 +167,9 @@ impl Behaviour {
     /// For people.
     pub fn name(&self) -> String {
         let settings = match self.settings {
-            Settled::AsRead => "",
-            Settled::WithConfigPath => " with config_path set",
-            Settled::BeforeChange => " without what was changed since it started",
+            SettingsInForce::AsRead => "",
+            SettingsInForce::WithConfigPath => " with config_path set",
+            SettingsInForce::BeforeChange => " without what was changed since it started",
         };
         format!("{}{settings}", self.release.name())
     }

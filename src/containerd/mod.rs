@@ -25,15 +25,15 @@ use http::{HeaderName, HeaderValue};
 use crate::model::connect::Roots;
 use crate::model::endpoint::Endpoint;
 use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
-use crate::model::proxy::Way;
+use crate::model::proxy::ProxyRoute;
 use crate::model::runtime::Runtime;
 use crate::model::text::printable;
-use crate::model::vantage::{Unseen, UnseenBecause};
+use crate::model::vantage::{NotObserved, NotObservedReason};
 use crate::net::roots::{self, RootsError, RootsPlace};
 use crate::net::tls::{ClientCertificates, TlsClient};
 use crate::pull_secret::entry::Credential;
 use crate::trust::{GoBuild, Pool};
-use behaviour::{Behaviour, Release, Rules, Settled};
+use behaviour::{Behaviour, Release, Rules, SettingsInForce};
 use config_files::ConfigFiles;
 use config_toml::{CriSettings, Registry, Stop};
 use hosts::ConfiguredHost;
@@ -98,7 +98,7 @@ pub struct Settings {
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR` of its unit.
     pub roots: RootsPlace,
     /// What a configuration names and this node lacks.
-    pub unseen: Vec<UnseenBecause>,
+    pub unseen: Vec<NotObservedReason>,
 }
 
 /// Where the settings of registries are from.
@@ -211,13 +211,13 @@ impl Settings {
         settings.proxies = proxies;
         settings
             .unseen
-            .extend(unread.iter().map(|error| UnseenBecause {
-                what: Unseen::Proxy,
+            .extend(unread.iter().map(|error| NotObservedReason {
+                what: NotObserved::Proxy,
                 reason: error.to_string(),
             }));
         match settings.read_hosts(request) {
-            Err(error) if request.may_lack.hosts => settings.unseen.push(UnseenBecause {
-                what: Unseen::Mirrors,
+            Err(error) if request.may_lack.hosts => settings.unseen.push(NotObservedReason {
+                what: NotObserved::Mirrors,
                 reason: error.to_string(),
             }),
             result => result?,
@@ -307,19 +307,27 @@ impl Settings {
             before.clone_from(&candidates);
         }
         if may_have_path {
-            candidates.extend(before.iter().map(|one| one.with(Settled::WithConfigPath)));
+            candidates.extend(
+                before
+                    .iter()
+                    .map(|one| one.with(SettingsInForce::WithConfigPath)),
+            );
         }
         if is_changed {
-            candidates.extend(before.iter().map(|one| one.with(Settled::BeforeChange)));
+            candidates.extend(
+                before
+                    .iter()
+                    .map(|one| one.with(SettingsInForce::BeforeChange)),
+            );
         }
         candidates
     }
 
     /// How a server is reached, and through which proxy.
-    pub fn route(&self, endpoint: &Endpoint, rules: &Rules) -> (Way, Option<&ProxyServer>) {
+    pub fn route(&self, endpoint: &Endpoint, rules: &Rules) -> (ProxyRoute, Option<&ProxyServer>) {
         let by = |behaviour: &Behaviour| {
-            if behaviour.settings == Settled::BeforeChange && self.proxies.are_changed() {
-                (Way::Direct, None)
+            if behaviour.settings == SettingsInForce::BeforeChange && self.proxies.are_changed() {
+                (ProxyRoute::Direct, None)
             } else {
                 self.proxies.way(endpoint)
             }
@@ -432,7 +440,7 @@ impl Settings {
         };
         let (config, mut hosts) = self.looked_up(domain, &registry, behaviour, &mut problems);
         if let Source::Config(files) = &self.source
-            && behaviour.settings == Settled::AsRead
+            && behaviour.settings == SettingsInForce::AsRead
         {
             plan::add_settings(&mut hosts, &registry, &files.main, &mut problems);
             problems.extend(plan::unused_logins(domain, &registry));
@@ -465,8 +473,9 @@ impl Settings {
             config_path,
             ..CriSettings::default()
         };
-        let is_changed = behaviour.settings == Settled::BeforeChange && !self.newer.is_empty();
-        let with_path = behaviour.settings == Settled::WithConfigPath;
+        let is_changed =
+            behaviour.settings == SettingsInForce::BeforeChange && !self.newer.is_empty();
+        let with_path = behaviour.settings == SettingsInForce::WithConfigPath;
         let settings =
             match &self.source {
                 Source::Unread if with_path => return Ok(Registry::default()),

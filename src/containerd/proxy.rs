@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::model::endpoint::{Endpoint, Host, Scheme, split_host_port, split_port};
 use crate::model::go_url::{self, GoUrl};
-use crate::model::proxy::{Proxy, ProxySettings, Way};
+use crate::model::proxy::{Proxy, ProxyRoute, ProxySettings};
 use crate::model::text::{clean, printable};
 use crate::redact::Secret;
 
@@ -127,20 +127,20 @@ impl Proxies {
     }
 
     /// How a server is got at, and the proxy to go by if it is one.
-    pub fn way(&self, endpoint: &Endpoint) -> (Way, Option<&ProxyServer>) {
+    pub fn way(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<&ProxyServer>) {
         let server = match endpoint.scheme {
             Scheme::Https => &self.https,
             Scheme::Http => &self.http,
         };
         let Some(server) = server else {
-            return (Way::Direct, None);
+            return (ProxyRoute::Direct, None);
         };
         let (name, address) = match &endpoint.host {
             Host::Address(address) => (address.to_string(), Some(*address)),
             Host::Name(name) => (name.clone(), None),
         };
         if name == "localhost" || address.is_some_and(|address| address.is_loopback()) {
-            return (Way::Loopback, None);
+            return (ProxyRoute::Loopback, None);
         }
         let port = endpoint.port.to_string();
         // Go looks through the addresses first; which entry matched makes no other difference.
@@ -152,9 +152,9 @@ impl Proxies {
         match excepted {
             Some(exception) => {
                 let entry = exception.entry.clone();
-                (Way::Excepted { entry, proxy }, None)
+                (ProxyRoute::Excepted { entry, proxy }, None)
             }
-            None => (Way::Proxied { proxy }, Some(server)),
+            None => (ProxyRoute::Proxied { proxy }, Some(server)),
         }
     }
 
@@ -477,7 +477,7 @@ mod tests {
             .collect()
     }
 
-    fn way(no_proxy: &str, url: &str) -> Way {
+    fn way(no_proxy: &str, url: &str) -> ProxyRoute {
         let endpoint = Endpoint::of(&Url::parse(url).unwrap()).unwrap();
         proxies("http://10.0.0.8:3128", no_proxy).way(&endpoint).0
     }
@@ -552,8 +552,8 @@ mod tests {
         ] {
             let got = way(no_proxy, url);
             let entry = match &got {
-                Way::Excepted { entry, .. } => Some(entry.as_str()),
-                Way::Proxied { .. } => None,
+                ProxyRoute::Excepted { entry, .. } => Some(entry.as_str()),
+                ProxyRoute::Proxied { .. } => None,
                 other => panic!("{other:?}"),
             };
             assert_eq!(entry, excepted, "NO_PROXY={no_proxy} {url}");
@@ -563,11 +563,11 @@ mod tests {
             "https://127.3.2.1",
             "https://[::1]",
         ] {
-            assert_eq!(way("", url), Way::Loopback, "{url}");
+            assert_eq!(way("", url), ProxyRoute::Loopback, "{url}");
         }
         assert_eq!(
             way("", "http://a.example.com"),
-            Way::Direct,
+            ProxyRoute::Direct,
             "HTTP_PROXY is unset"
         );
     }

@@ -368,13 +368,13 @@ fn a_file_that_is_newer_than_containerd_is_not_in_force() {
     touch("config.toml", 1_700_000_120);
     let settings = node.load();
     let candidates = settings.candidates(Some(&runtime));
-    let settled: Vec<Settled> = candidates.iter().map(|one| one.settings).collect();
+    let settled: Vec<SettingsInForce> = candidates.iter().map(|one| one.settings).collect();
     assert_eq!(
         settled,
         [
-            Settled::AsRead,
-            Settled::WithConfigPath,
-            Settled::BeforeChange
+            SettingsInForce::AsRead,
+            SettingsInForce::WithConfigPath,
+            SettingsInForce::BeforeChange
         ]
     );
     let read = node.read("1.7.24");
@@ -532,7 +532,7 @@ fn a_changed_environment_is_judged_with_and_without_its_proxies() {
             assert!(!rules.agrees(1));
             assert!(settings.proxies.settings().changed[0].contains("after containerd started"));
             let before = Rules::new(candidates[1], &candidates);
-            assert_eq!(settings.route(&endpoint, &before).0, Way::Direct);
+            assert_eq!(settings.route(&endpoint, &before).0, ProxyRoute::Direct);
         }
     }
 }

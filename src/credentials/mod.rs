@@ -19,9 +19,9 @@ use zeroize::Zeroizing;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
-use crate::model::workload::{Found, PodUse, SecretSought};
+use crate::model::workload::{Found, PodUse, SecretLookup};
 use crate::net::mounted::{is_absent, read_whole};
-use crate::pull_secret::docker_config::{self, DockerConfig, Flavour};
+use crate::pull_secret::docker_config::{self, ConfigFormat, DockerConfig};
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::secret;
@@ -99,7 +99,7 @@ pub async fn load(
 /// are copied into it at its creation (kubernetes `plugin/pkg/admission/serviceaccount`).
 ///
 /// Returns with them what came of looking for each name.
-pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Vec<SecretSought>) {
+pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Vec<SecretLookup>) {
     if pod.pull_secrets.is_empty() {
         let is_elsewhere = |source: &&LoadedSource| match (&source.source, &pod.namespace) {
             (
@@ -147,7 +147,7 @@ pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Ve
                 namespaces: elsewhere,
             }
         };
-        sought.push(SecretSought {
+        sought.push(SecretLookup {
             name: name.clone(),
             found,
         });
@@ -249,7 +249,7 @@ async fn add_docker_config(
     sources: &mut Vec<LoadedSource>,
 ) {
     let source = docker_config_at(path);
-    let config = match docker_config::parse(bytes, Flavour::File) {
+    let config = match docker_config::parse(bytes, ConfigFormat::File) {
         Ok(config) => config,
         Err(reason) => {
             let problem = SourceProblem::Malformed { reason };
@@ -573,7 +573,7 @@ mod tests {
     fn the_helper_for_exactly_the_host_comes_before_the_store() {
         let config = docker_config::parse(
             br#"{"credsStore":"pass","credHelpers":{"a.example.com":"ecr","off.example.com":"","https://index.docker.io/v1/":"hub"}}"#,
-            Flavour::File,
+            ConfigFormat::File,
         )
         .unwrap();
         for (image, helper) in [

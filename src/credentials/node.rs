@@ -14,7 +14,7 @@ use crate::model::documents;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::net::mounted::{self, NodeFile};
-use crate::pull_secret::docker_config::{self, Flavour};
+use crate::pull_secret::docker_config::{self, ConfigFormat};
 use crate::pull_secret::key;
 
 /// Where they are, as far as that was said.
@@ -30,7 +30,7 @@ pub struct NodeCredentials {
 
 /// What a node has.
 #[derive(Clone, Debug, Default)]
-struct Told {
+struct NodeSources {
     sources: Vec<LoadedSource>,
     /// Why it is not all of it.
     unseen: Vec<String>,
@@ -52,8 +52,8 @@ impl NodeCredentials {
         self.look(None).unseen
     }
 
-    fn look(&self, image: Option<&str>) -> Told {
-        let mut told = Told::default();
+    fn look(&self, image: Option<&str>) -> NodeSources {
+        let mut told = NodeSources::default();
         match &self.docker_config {
             None => told
                 .unseen
@@ -72,13 +72,13 @@ impl NodeCredentials {
     }
 
     /// As the kubelet reads it: helpers and identity tokens count for nothing.
-    fn docker_config(&self, path: &Path, told: &mut Told) {
+    fn docker_config(&self, path: &Path, told: &mut NodeSources) {
         let shown = printable(&path.to_string_lossy());
         let mut source = LoadedSource::new(CredentialSource::NodeConfig {
             path: shown.clone(),
         });
         match self.read(path) {
-            Ok(bytes) => match docker_config::parse(&bytes, Flavour::Secret) {
+            Ok(bytes) => match docker_config::parse(&bytes, ConfigFormat::Secret) {
                 Ok(config) => {
                     source.entries = config.entries;
                     source.lint = config.lint;
@@ -99,7 +99,7 @@ impl NodeCredentials {
         told.sources.push(source);
     }
 
-    fn providers(&self, path: &Path, image: Option<&str>, told: &mut Told) {
+    fn providers(&self, path: &Path, image: Option<&str>, told: &mut NodeSources) {
         let shown = printable(&path.to_string_lossy());
         let found = self
             .read(path)

@@ -21,8 +21,8 @@ use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
 use crate::kubernetes::client::ConnectError;
-use crate::kubernetes::follow::{State, View};
-use crate::kubernetes::secrets::{Lent, Secrets};
+use crate::kubernetes::follow::{View, WatchState};
+use crate::kubernetes::secrets::{Secrets, SecretsInUse};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Evidence, Leg};
@@ -33,18 +33,18 @@ use crate::model::runtime::Runtime;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
-use crate::model::workload::{SecretRefs, SecretSought};
+use crate::model::workload::{SecretLookup, SecretRefs};
 use crate::net::netlink::Netlink;
 use crate::probe::check::Budget;
 use crate::probe::check::{Check, Effort};
-use crate::probe::edges::{Edges, Unwatched};
+use crate::probe::edges::{NoProgress, ProbeNetwork};
 use crate::probe::manifest::KnownManifests;
 use crate::probe::{self, large_hello};
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::report::Report;
-use crate::vantage::place::{Place, PlaceError, containerd_files};
-use crate::vantage::{ClusterTold, NodeTold, PodTold, wants_pod_told};
+use crate::vantage::place::{NodeSettings, NodeSettingsError, containerd_files};
+use crate::vantage::{ClusterInput, NodeInput, PodInput, wants_pod_told};
 
 /// Surroundings are looked at again with a path check, when they were seen longer ago than this.
 const LOOK_AGAIN: Duration = Duration::from_mins(10);
@@ -57,21 +57,21 @@ const SECRETS_WAIT: Duration = Duration::from_secs(3);
 /// its word a look only knows less.
 const NODE_WAIT: Duration = Duration::from_secs(2);
 
-fn told_of(view: &View<NodeFacts>) -> NodeTold {
+fn told_of(view: &View<NodeFacts>) -> NodeInput {
     match (view.only(), &view.state) {
-        (Some(facts), _) => NodeTold::Facts(Arc::clone(facts)),
-        (None, State::Unknown) => NodeTold::Nothing("it has not answered yet".to_owned()),
-        (None, State::Following) => NodeTold::Nothing("it has none of this name".to_owned()),
-        (None, State::Lost { reason, .. }) => NodeTold::Nothing(reason.clone()),
+        (Some(facts), _) => NodeInput::Facts(Arc::clone(facts)),
+        (None, WatchState::Unknown) => NodeInput::Nothing("it has not answered yet".to_owned()),
+        (None, WatchState::Following) => NodeInput::Nothing("it has none of this name".to_owned()),
+        (None, WatchState::Lost { reason, .. }) => NodeInput::Nothing(reason.clone()),
     }
 }
 
 /// All that checks share, as one configuration has it.
 #[derive(Debug)]
-pub struct World {
-    edges: Edges,
+pub struct CheckContext {
+    edges: ProbeNetwork,
     network: Network,
-    place: Place,
+    place: NodeSettings,
     /// Held while one looks.
     seen: Mutex<Option<(Instant, Arc<Vantage>)>>,
     last_seen: watch::Sender<Option<Arc<Vantage>>>,
@@ -92,7 +92,7 @@ pub enum StartError {
     #[error("{0}")]
     Config(String),
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    NodeSettings(#[from] NodeSettingsError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
@@ -107,7 +107,7 @@ pub enum StartError {
     },
 }
 
-impl World {
+impl CheckContext {
     /// Reads what a configuration names.
     ///
     /// # Errors
@@ -123,14 +123,14 @@ impl World {
         let settings = Settings::load(&containerd_files(&config.network), |name| {
             std::env::var(name).ok()
         })?;
-        let place = Place::load(&config.network, wait, &settings)?;
+        let place = NodeSettings::load(&config.network, wait, &settings)?;
         let base = place.vantage(&settings);
         for because in &base.unseen_because {
             let what = because.what.describe();
             tracing::warn!(reason = because.reason, "not seen: {what}");
         }
         Ok(Self {
-            edges: Edges {
+            edges: ProbeNetwork {
                 resolver: place.means.resolver.clone(),
                 overrides: Vec::new(),
                 families: place.means.families,
@@ -181,7 +181,7 @@ impl World {
                 let netlink = self.edges.netlink.clone();
                 let base = self.edges.vantage.clone();
                 let pod = self.pod_told().await;
-                let told = ClusterTold { node, pod };
+                let told = ClusterInput { node, pod };
                 let vantage = self.place.look(base, &self.network, &told, netlink).await;
                 (Instant::now(), Arc::new(vantage))
             }
@@ -192,28 +192,28 @@ impl World {
     }
 
     /// What the cluster says of this Node; the first word is waited for a short while.
-    async fn node_told(&self) -> NodeTold {
+    async fn node_told(&self) -> NodeInput {
         let Some(node) = &self.node else {
-            return NodeTold::NotAsked;
+            return NodeInput::NotAsked;
         };
         let mut node = node.clone();
-        let told = node.wait_for(|view| view.state != State::Unknown);
+        let told = node.wait_for(|view| view.state != WatchState::Unknown);
         let _ = timeout(NODE_WAIT, told).await;
         told_of(&node.borrow())
     }
 
     /// What the cluster says of our own pod, where no file does.
-    async fn pod_told(&self) -> PodTold {
+    async fn pod_told(&self) -> PodInput {
         match &self.own_pod {
             Some(pod) if wants_pod_told(&self.network, self.edges.vantage.network) => {
                 pod.told().await
             }
-            _ => PodTold::NotAsked,
+            _ => PodInput::NotAsked,
         }
     }
 
     /// Has the Secrets of one check read, which no target may need, and waits for them a short while.
-    pub async fn lend_secrets(&self, target: &Target) -> Lent {
+    pub async fn lend_secrets(&self, target: &Target) -> SecretsInUse {
         let refs = target.secrets.iter();
         let lent = self.secrets.lend(refs.flat_map(SecretRefs::keys).collect());
         lent.told(SECRETS_WAIT).await;
@@ -263,7 +263,7 @@ pub struct CheckResult {
 }
 
 /// Makes the check. What goes wrong is in the report.
-pub async fn make(world: &World, job: Job) -> CheckResult {
+pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
     let target = &job.target;
     #[cfg(test)]
     made_defect(&target.name);
@@ -315,7 +315,7 @@ pub async fn make(world: &World, job: Job) -> CheckResult {
         Tier::Reach | Tier::Transfer => Duration::MAX,
     };
     let (mut evidence, vantage) = tokio::join!(
-        probe::pull(&check, &world.edges, &Unwatched, started),
+        probe::pull(&check, &world.edges, &NoProgress, started),
         world.vantage(fresh),
     );
     evidence.vantage = Vantage::clone(&vantage);
@@ -370,7 +370,7 @@ fn remember_hops(evidence: &mut Evidence, hops: Vec<(Role, Trace)>) {
 
 /// Tries a ClientHello of two packets at the legs whose turn it is, and adds to each leg what its
 /// last trial came to. A trial that takes too long tells nothing: the check goes first.
-async fn try_large_hellos(world: &World, legs: &mut [Leg], now: Moment, limit: Duration) {
+async fn try_large_hellos(world: &CheckContext, legs: &mut [Leg], now: Moment, limit: Duration) {
     let remembered = || -> MutexGuard<'_, LargeHellos> {
         let hellos = world.large_hellos.lock();
         hellos.unwrap_or_else(PoisonError::into_inner)
@@ -407,7 +407,7 @@ fn tag(key: &[u8; 32], registry: &str, credential: &Credential) -> u16 {
 }
 
 /// The Secrets that pods name for a target, as far as they may be read, in the pods' order.
-fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<SecretSought>) {
+fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<SecretLookup>) {
     let Some(refs) = &target.secrets else {
         return (Vec::new(), Vec::new());
     };
@@ -415,7 +415,7 @@ fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<Sec
     for key in refs.keys() {
         let (read, found) = secrets.get(&key).sources(&key);
         sources.extend(read);
-        sought.push(SecretSought {
+        sought.push(SecretLookup {
             name: printable(&key.name),
             found,
         });

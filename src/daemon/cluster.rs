@@ -23,7 +23,7 @@ use crate::model::vantage::NodeFacts;
 use crate::model::workload::{ContainerKind, Namespaced, SecretRefs, is_name};
 use crate::report::Report;
 use crate::serving::cluster::secret_access;
-use crate::vantage::PodTold;
+use crate::vantage::PodInput;
 use crate::workload::discovery::{self, Scope, Wanted};
 use crate::workload::pod::Pod;
 use crate::workload::waiting::Waiting;
@@ -76,13 +76,13 @@ impl OwnPod {
     }
 
     /// Its annotations, as the API server has them now.
-    pub async fn told(&self) -> PodTold {
+    pub async fn told(&self) -> PodInput {
         let asked = annotations_of(&self.client, &self.pod.namespace, &self.pod.name);
         match timeout(POD_WAIT, asked).await {
-            Ok(Ok(Some(annotations))) => PodTold::Annotations(annotations),
-            Ok(Ok(None)) => PodTold::Nothing(format!("it has no pod {}", self.pod)),
-            Ok(Err(error)) => PodTold::Nothing(error.to_string()),
-            Err(_) => PodTold::Nothing("it has not answered".to_owned()),
+            Ok(Ok(Some(annotations))) => PodInput::Annotations(annotations),
+            Ok(Ok(None)) => PodInput::Nothing(format!("it has no pod {}", self.pod)),
+            Ok(Err(error)) => PodInput::Nothing(error.to_string()),
+            Err(_) => PodInput::Nothing("it has not answered".to_owned()),
         }
     }
 }

@@ -178,7 +178,7 @@ struct Known {
 
 /// What becomes of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Then {
+enum EventAction {
     /// With how often it was said before.
     Publish(Option<i32>),
     /// It was said, and that stands.
@@ -188,7 +188,7 @@ enum Then {
 }
 
 impl EventLog {
-    fn decide(&mut self, event: &Note, now: Instant) -> Then {
+    fn decide(&mut self, event: &Note, now: Instant) -> EventAction {
         self.published
             .retain(|at| now.saturating_duration_since(*at) < MINUTE);
         let key = (event.uid.clone(), event.kind, event.container.clone());
@@ -203,14 +203,14 @@ impl EventLog {
             }
         };
         if stands {
-            return Then::Nothing;
+            return EventAction::Nothing;
         }
         if self.published.len() >= MOST_A_MINUTE {
-            return Then::Limited;
+            return EventAction::Limited;
         }
         let times = before.map(|known| known.times);
         self.published.push_back(now);
-        Then::Publish(times)
+        EventAction::Publish(times)
     }
 
     /// It was published.
@@ -270,9 +270,9 @@ async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Note>, co
     let mut is_well = true;
     while let Some(event) = waiting.recv().await {
         let times = match log.decide(&event, Instant::now()) {
-            Then::Publish(times) => times,
-            Then::Nothing => continue,
-            Then::Limited => {
+            EventAction::Publish(times) => times,
+            EventAction::Nothing => continue,
+            EventAction::Limited => {
                 count(&counts, "limited");
                 continue;
             }
@@ -338,27 +338,27 @@ mod tests {
         };
         assert_eq!(
             step(None, 0, None),
-            Then::Nothing,
+            EventAction::Nothing,
             "there is nothing to take back"
         );
-        let new = Then::Publish(None);
+        let new = EventAction::Publish(None);
         // It failed the first time.
         assert_eq!(step(Some("auth_bad_cred"), 0, None), new);
         assert_eq!(
             step(Some("auth_bad_cred"), 2, Some(Published::Created)),
             new
         );
-        assert_eq!(step(Some("auth_bad_cred"), 4, None), Then::Nothing);
+        assert_eq!(step(Some("auth_bad_cred"), 4, None), EventAction::Nothing);
         let again = step(
             Some("auth_bad_cred"),
             62,
             Some(Published::Counted { times: 2 }),
         );
-        assert_eq!(again, Then::Publish(Some(1)));
-        assert_eq!(step(Some("auth_bad_cred"), 64, None), Then::Nothing);
+        assert_eq!(again, EventAction::Publish(Some(1)));
+        assert_eq!(step(Some("auth_bad_cred"), 64, None), EventAction::Nothing);
         assert_eq!(step(Some("tls_expired"), 66, Some(Published::Created)), new);
         assert_eq!(step(None, 68, Some(Published::Created)), new);
-        assert_eq!(step(None, 70, None), Then::Nothing);
+        assert_eq!(step(None, 70, None), EventAction::Nothing);
         assert_eq!(step(Some("tls_expired"), 72, None), new);
     }
 
@@ -368,11 +368,11 @@ mod tests {
         let mut log = EventLog::default();
         for number in 0..MOST_A_MINUTE {
             let event = event(&number.to_string(), Some("tcp_timeout"));
-            assert_eq!(log.decide(&event, now), Then::Publish(None));
+            assert_eq!(log.decide(&event, now), EventAction::Publish(None));
         }
         let late = event("late", Some("tcp_timeout"));
-        assert_eq!(log.decide(&late, now), Then::Limited);
-        assert_eq!(log.decide(&late, now + MINUTE), Then::Publish(None));
+        assert_eq!(log.decide(&late, now), EventAction::Limited);
+        assert_eq!(log.decide(&late, now + MINUTE), EventAction::Publish(None));
         for number in 0..2 * MOST_KNOWN {
             let event = event(&number.to_string(), Some("tcp_timeout"));
             log.note(&event, Published::Created, now);

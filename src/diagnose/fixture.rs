@@ -11,7 +11,7 @@ use crate::model::connect::{
 use crate::model::credential::{CredentialId, CredentialSource, KeyringEvidence, SourceEvidence};
 use crate::model::endpoint::{Endpoint, Host, Role, Scheme};
 use crate::model::evidence::{
-    Access, Attempt, BlobFound, Challenge, ClockCheck, Evidence, Grant, Head, Layer, Leg,
+    Access, Attempt, BlobFound, Challenge, ClockCheck, Evidence, Grant, HeadResponse, Layer, Leg,
     ManifestFound, Ping, TokenExchange, Walk,
 };
 use crate::model::fault::{
@@ -19,13 +19,13 @@ use crate::model::fault::{
 };
 use crate::model::hosts::{HostsConfig, RegistryHost};
 use crate::model::network::{MappedCidr, MappedClass};
-use crate::model::proxy::{ProxySettings, Way};
+use crate::model::proxy::{ProxyRoute, ProxySettings};
 use crate::model::resolve::{
     AddressRecord, Answer, Family, Query, Resolution, ResolutionSource, Resolve,
 };
 use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
-use crate::model::vantage::{NetworkView, Unseen, Vantage};
+use crate::model::vantage::{NetworkView, NotObserved, Vantage};
 
 pub(super) const REGISTRY: &str = "registry.example.com";
 pub(super) const AUTH: &str = "auth.example.com";
@@ -219,7 +219,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
     Leg {
         role,
         endpoint: endpoint(host),
-        way: Way::Direct,
+        way: ProxyRoute::Direct,
         proxy_tls: None,
         tunnel: None,
         resolve: resolved(host, &[address]),
@@ -266,8 +266,8 @@ pub(super) fn grant(access: Access) -> Step<Grant, TokenFault> {
     })
 }
 
-fn head() -> Head {
-    Head {
+fn head() -> HeadResponse {
+    HeadResponse {
         digest: Some(DIGEST.to_owned()),
         media_type: Some("application/vnd.oci.image.index.v1+json".to_owned()),
         size: Some(Bytes(1200)),
@@ -337,7 +337,11 @@ pub(super) fn healthy() -> Evidence {
             nameservers: vec![server(2)],
             resolver_source: "resolv.conf".to_owned(),
             resolver_emulated: "go".to_owned(),
-            unseen: vec![Unseen::NodeCredentials, Unseen::Mirrors, Unseen::Proxy],
+            unseen: vec![
+                NotObserved::NodeCredentials,
+                NotObserved::Mirrors,
+                NotObserved::Proxy,
+            ],
             ..Vantage::default()
         }),
         pods: Vec::new(),
@@ -494,7 +498,7 @@ impl Evidence {
         mut self,
         credential: Option<CredentialId>,
         token: Step<Grant, TokenFault>,
-        head: Step<Head, HttpFault>,
+        head: Step<HeadResponse, HttpFault>,
     ) -> Self {
         if credential.is_none() {
             self.keyring = KeyringEvidence::default();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::evidence::{Attempt, Evidence};
 use crate::model::fault::TokenFault;
-use crate::model::workload::{Found, PodUse, SecretSought};
+use crate::model::workload::{Found, PodUse, SecretLookup};
 
 /// One Secret of a pod.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -46,7 +46,7 @@ pub enum SecretOutcome {
 
 /// Of all pods; each Secret once.
 pub(super) fn verdicts(evidence: &Evidence) -> Vec<SecretVerdict> {
-    let verdict = |(pod, sought): (&PodUse, &SecretSought)| {
+    let verdict = |(pod, sought): (&PodUse, &SecretLookup)| {
         let (outcome, says) = judge(evidence, pod.namespace.as_deref(), sought);
         SecretVerdict {
             namespace: pod.namespace.clone(),
@@ -59,7 +59,7 @@ pub(super) fn verdicts(evidence: &Evidence) -> Vec<SecretVerdict> {
 }
 
 /// The Secrets that pods name, each once, with the first pod that does.
-pub(super) fn sought(evidence: &Evidence) -> impl Iterator<Item = (&PodUse, &SecretSought)> {
+pub(super) fn sought(evidence: &Evidence) -> impl Iterator<Item = (&PodUse, &SecretLookup)> {
     let mut seen = BTreeSet::new();
     let pods = evidence.pods.iter();
     let all = pods.flat_map(|pod| pod.secrets.iter().map(move |sought| (pod, sought)));
@@ -69,7 +69,7 @@ pub(super) fn sought(evidence: &Evidence) -> impl Iterator<Item = (&PodUse, &Sec
 fn judge(
     evidence: &Evidence,
     namespace: Option<&str>,
-    sought: &SecretSought,
+    sought: &SecretLookup,
 ) -> (SecretOutcome, String) {
     match &sought.found {
         Found::Here => of_content(evidence, namespace, &sought.name),
@@ -190,7 +190,7 @@ mod tests {
             progress_deadline: None,
             secrets: secrets
                 .iter()
-                .map(|(name, found)| SecretSought {
+                .map(|(name, found)| SecretLookup {
                     name: (*name).to_owned(),
                     found: found.clone(),
                 })

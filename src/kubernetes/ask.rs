@@ -41,7 +41,7 @@ const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=met
 
 /// Why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum AskError {
+pub enum RequestError {
     /// RBAC; its words name user, verb and resource.
     #[error("the API server forbids it: {0}")]
     Forbidden(String),
@@ -57,7 +57,7 @@ pub enum AskError {
     Malformed(String),
 }
 
-impl AskError {
+impl RequestError {
     /// Only somebody who gives rights can change it.
     pub fn is_forbidden(&self) -> bool {
         matches!(self, Self::Forbidden(_) | Self::Unauthorized(_))
@@ -65,7 +65,7 @@ impl AskError {
 }
 
 /// One object.
-pub(super) async fn get<T>(objects: Api<T>, name: &str) -> Result<T, AskError>
+pub(super) async fn get<T>(objects: Api<T>, name: &str) -> Result<T, RequestError>
 where
     T: Resource + DeserializeOwned,
 {
@@ -82,7 +82,7 @@ pub(super) async fn list<T>(
     objects: Api<T>,
     selected: ListParams,
     mut keep: impl FnMut(T),
-) -> Result<bool, AskError>
+) -> Result<bool, RequestError>
 where
     T: Resource + Clone + DeserializeOwned,
 {
@@ -107,7 +107,7 @@ where
 }
 
 /// All of them.
-pub(super) async fn all<T, U>(objects: Api<T>, selected: ListParams) -> Result<Vec<U>, AskError>
+pub(super) async fn all<T, U>(objects: Api<T>, selected: ListParams) -> Result<Vec<U>, RequestError>
 where
     T: Resource + Clone + DeserializeOwned,
     U: From<T>,
@@ -118,9 +118,9 @@ where
 }
 
 /// Of what is wrong in an answer nothing is repeated: it may be a Secret's.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, AskError> {
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, RequestError> {
     serde_json::from_slice(body).map_err(|error| {
-        AskError::Malformed(format!(
+        RequestError::Malformed(format!(
             "at line {} column {}",
             error.line(),
             error.column()
@@ -133,13 +133,13 @@ async fn answer(
     client: &Client,
     request: Result<http::Request<Vec<u8>>, request::Error>,
     accept: &'static str,
-) -> Result<Zeroizing<Vec<u8>>, AskError> {
-    let mut request = request.map_err(|error| AskError::Malformed(error.to_string()))?;
+) -> Result<Zeroizing<Vec<u8>>, RequestError> {
+    let mut request = request.map_err(|error| RequestError::Malformed(error.to_string()))?;
     let accept = HeaderValue::from_static(accept);
     request.headers_mut().insert(ACCEPT, accept);
     let asked = tokio::time::timeout(WAIT, exchange(client, request.map(Body::from)));
     asked.await.unwrap_or_else(|_| {
-        Err(AskError::Silent(format!(
+        Err(RequestError::Silent(format!(
             "no answer in {} s",
             WAIT.as_secs()
         )))
@@ -149,8 +149,8 @@ async fn answer(
 async fn exchange(
     client: &Client,
     request: http::Request<Body>,
-) -> Result<Zeroizing<Vec<u8>>, AskError> {
-    let silent = |error: kube::Error| AskError::Silent(printable(&told(&error)));
+) -> Result<Zeroizing<Vec<u8>>, RequestError> {
+    let silent = |error: kube::Error| RequestError::Silent(printable(&told(&error)));
     let response = client.send(request).await.map_err(silent)?;
     let status = response.status();
     let mut body = response.into_body();
@@ -160,7 +160,7 @@ async fn exchange(
         let frame = frame.map_err(silent)?;
         if let Some(data) = frame.data_ref() {
             if bytes.len() + data.len() > MAX_ANSWER {
-                return Err(AskError::Malformed(format!(
+                return Err(RequestError::Malformed(format!(
                     "it is longer than {MAX_ANSWER} bytes"
                 )));
             }
@@ -184,20 +184,20 @@ fn append(bytes: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
 }
 
 /// The `Status` of meta/v1, or what a proxy before the API server says.
-fn refusal(status: StatusCode, body: &[u8]) -> AskError {
+fn refusal(status: StatusCode, body: &[u8]) -> RequestError {
     #[derive(Deserialize)]
-    struct Said {
+    struct StatusMessage {
         message: String,
     }
-    let message = match serde_json::from_slice::<Said>(body) {
+    let message = match serde_json::from_slice::<StatusMessage>(body) {
         Ok(said) => printable(&said.message),
         Err(_) => status.canonical_reason().unwrap_or("no reason").to_owned(),
     };
     match status {
-        StatusCode::FORBIDDEN => AskError::Forbidden(message),
-        StatusCode::UNAUTHORIZED => AskError::Unauthorized(message),
-        StatusCode::NOT_FOUND => AskError::NotFound(message),
-        _ => AskError::Refused {
+        StatusCode::FORBIDDEN => RequestError::Forbidden(message),
+        StatusCode::UNAUTHORIZED => RequestError::Unauthorized(message),
+        StatusCode::NOT_FOUND => RequestError::NotFound(message),
+        _ => RequestError::Refused {
             status: status.as_u16(),
             message,
         },
@@ -216,14 +216,14 @@ mod tests {
         assert!(forbidden.to_string().contains("User \"x\" cannot list"));
         assert_eq!(
             refusal(StatusCode::BAD_GATEWAY, b"<html>"),
-            AskError::Refused {
+            RequestError::Refused {
                 status: 502,
                 message: "Bad Gateway".to_owned()
             }
         );
         assert!(matches!(
             refusal(StatusCode::NOT_FOUND, body),
-            AskError::NotFound(_)
+            RequestError::NotFound(_)
         ));
     }
 

@@ -9,8 +9,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{self, AskError};
-use super::follow::{Heard, State, answers, hear, lose};
+use super::ask::{self, RequestError};
+use super::follow::{WatchEvent, WatchState, answers, hear, lose};
 use super::objects::EventObject;
 use crate::workload::pod::{Event, Pod};
 
@@ -84,7 +84,7 @@ fn container(about: &ObjectReference) -> Option<String> {
 ///
 /// # Errors
 /// Why they can't be listed.
-pub async fn of_pod(client: &Client, pod: &Pod) -> Result<Vec<Event>, AskError> {
+pub async fn of_pod(client: &Client, pod: &Pod) -> Result<Vec<Event>, RequestError> {
     let objects: Api<EventObject> = Api::namespaced(client.clone(), &pod.namespace);
     let fields = format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid);
     ask::all(objects, ListParams::default().fields(&fields)).await
@@ -94,7 +94,7 @@ pub async fn of_pod(client: &Client, pod: &Pod) -> Result<Vec<Event>, AskError> 
 pub async fn follow(
     client: Client,
     mut tell: impl FnMut(Change),
-    state: watch::Sender<State>,
+    state: watch::Sender<WatchState>,
     stop: CancellationToken,
 ) {
     let events: Api<EventObject> = Api::all(client);
@@ -104,25 +104,25 @@ pub async fn follow(
     let config = watcher::Config::default().fields(&fields).page_size(A_PAGE);
     let stream = watcher(events.clone(), config).default_backoff();
     let mut is_listing = true;
-    let heard = |heard: Heard<EventObject>| {
+    let heard = |heard: WatchEvent<EventObject>| {
         let change = match heard {
-            Heard::Event(watcher::Event::Init) => {
+            WatchEvent::Event(watcher::Event::Init) => {
                 is_listing = true;
                 Change::ListBegins
             }
-            Heard::Event(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
-                Change::Seen(Box::new(object.into()))
-            }
-            Heard::Event(watcher::Event::InitDone) => {
+            WatchEvent::Event(
+                watcher::Event::InitApply(object) | watcher::Event::Apply(object),
+            ) => Change::Seen(Box::new(object.into())),
+            WatchEvent::Event(watcher::Event::InitDone) => {
                 is_listing = false;
                 Change::ListEnds
             }
-            Heard::Event(watcher::Event::Delete(object)) => {
+            WatchEvent::Event(watcher::Event::Delete(object)) => {
                 Change::Gone(object.metadata.uid.unwrap_or_default())
             }
-            Heard::Loss(error) => return state.send_modify(|state| lose(state, &error)),
-            Heard::Answer => {
-                state.send_replace(State::Following);
+            WatchEvent::Loss(error) => return state.send_modify(|state| lose(state, &error)),
+            WatchEvent::Answer => {
+                state.send_replace(WatchState::Following);
                 return;
             }
         };
@@ -130,7 +130,7 @@ pub async fn follow(
         if !is_listing {
             state.send_if_modified(|state| {
                 let is_news = !state.is_following();
-                *state = State::Following;
+                *state = WatchState::Following;
                 is_news
             });
         }

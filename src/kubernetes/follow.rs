@@ -24,7 +24,7 @@ use crate::model::text::printable;
 pub struct View<T> {
     /// By UID.
     pub objects: Arc<BTreeMap<String, Arc<T>>>,
-    pub state: State,
+    pub state: WatchState,
 }
 
 impl<T> View<T> {
@@ -38,14 +38,14 @@ impl<T> Default for View<T> {
     fn default() -> Self {
         Self {
             objects: Arc::default(),
-            state: State::default(),
+            state: WatchState::default(),
         }
     }
 }
 
 /// How fresh that is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum State {
+pub enum WatchState {
     /// There was no list yet.
     #[default]
     Unknown,
@@ -60,7 +60,7 @@ pub enum State {
     },
 }
 
-impl State {
+impl WatchState {
     pub fn is_following(&self) -> bool {
         *self == Self::Following
     }
@@ -124,33 +124,33 @@ pub(super) async fn take<K: Resource, T, A: Future<Output = bool>>(
 ) {
     let mut listed = BTreeMap::new();
     let heard = |heard| match heard {
-        Heard::Event(Event::Init) => listed = BTreeMap::new(),
-        Heard::Event(Event::InitApply(object)) => add(&mut listed, object, &keep),
-        Heard::Event(Event::InitDone) => {
+        WatchEvent::Event(Event::Init) => listed = BTreeMap::new(),
+        WatchEvent::Event(Event::InitApply(object)) => add(&mut listed, object, &keep),
+        WatchEvent::Event(Event::InitDone) => {
             let objects = Arc::new(std::mem::take(&mut listed));
             view.send_replace(View {
                 objects,
-                state: State::Following,
+                state: WatchState::Following,
             });
         }
-        Heard::Event(Event::Apply(object)) => view.send_modify(|view| {
+        WatchEvent::Event(Event::Apply(object)) => view.send_modify(|view| {
             add(Arc::make_mut(&mut view.objects), object, &keep);
-            view.state = State::Following;
+            view.state = WatchState::Following;
         }),
-        Heard::Event(Event::Delete(object)) => view.send_modify(|view| {
+        WatchEvent::Event(Event::Delete(object)) => view.send_modify(|view| {
             if let Some(uid) = object.uid() {
                 Arc::make_mut(&mut view.objects).remove(&uid);
             }
-            view.state = State::Following;
+            view.state = WatchState::Following;
         }),
-        Heard::Loss(error) => view.send_modify(|view| lose(&mut view.state, &error)),
-        Heard::Answer => view.send_modify(|view| view.state = State::Following),
+        WatchEvent::Loss(error) => view.send_modify(|view| lose(&mut view.state, &error)),
+        WatchEvent::Answer => view.send_modify(|view| view.state = WatchState::Following),
     };
     hear(stream, answers, heard, stop).await;
 }
 
 /// What is heard of the API server.
-pub(super) enum Heard<K> {
+pub(super) enum WatchEvent<K> {
     Event(Event<K>),
     /// It says nothing more; the watcher tries again.
     Loss(watcher::Error),
@@ -163,7 +163,7 @@ pub(super) enum Heard<K> {
 pub(super) async fn hear<K, A: Future<Output = bool>>(
     stream: impl Stream<Item = watcher::Result<Event<K>>>,
     answers: impl Fn() -> A,
-    mut heard: impl FnMut(Heard<K>),
+    mut heard: impl FnMut(WatchEvent<K>),
     stop: CancellationToken,
 ) {
     // Behind an error that ended a list, only the next list tells.
@@ -177,7 +177,7 @@ pub(super) async fn hear<K, A: Future<Output = bool>>(
             () = tokio::time::sleep(QUIET), if is_listed && is_lost => {
                 if answers().await {
                     is_lost = false;
-                    heard(Heard::Answer);
+                    heard(WatchEvent::Answer);
                 }
                 continue;
             }
@@ -190,7 +190,7 @@ pub(super) async fn hear<K, A: Future<Output = bool>>(
             Ok(Event::Apply(_) | Event::Delete(_)) => is_lost = false,
             Err(error) => is_lost |= !is_forgotten(error),
         }
-        heard(next.map_or_else(Heard::Loss, Heard::Event));
+        heard(next.map_or_else(WatchEvent::Loss, WatchEvent::Event));
     }
 }
 
@@ -209,7 +209,7 @@ fn add<K: Resource, T>(
 }
 
 /// A watch that merely ended is begun anew and no loss; the watcher tells of it all the same.
-pub(super) fn lose(state: &mut State, error: &watcher::Error) {
+pub(super) fn lose(state: &mut WatchState, error: &watcher::Error) {
     if is_forgotten(error) {
         return;
     }

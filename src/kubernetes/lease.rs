@@ -28,14 +28,14 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// Both clocks, read at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub struct Clocks {
     /// For people who look at the Lease; nobody compares it.
     pub at: Timestamp,
     /// By which it expires.
     pub steady: Instant,
 }
 
-impl Now {
+impl Clocks {
     pub fn read() -> Self {
         Self {
             at: Timestamp::now(),
@@ -130,7 +130,12 @@ impl Record {
     ///
     /// # Errors
     /// Who holds it.
-    pub fn free_for(&self, holder: &str, seen: &Seen, now: Instant) -> Result<(), LeaseError> {
+    pub fn free_for(
+        &self,
+        holder: &str,
+        seen: &LeaseObservation,
+        now: Instant,
+    ) -> Result<(), LeaseError> {
         let until = seen.since + self.duration();
         match self.holder() {
             Some(by) if by != holder && until > now => Err(LeaseError::Held {
@@ -144,13 +149,13 @@ impl Record {
 
 /// Since when one sees a Lease as it is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
+pub struct LeaseObservation {
     /// All that changes with each renewal.
     spec: Option<v1::LeaseSpec>,
     since: Instant,
 }
 
-impl Seen {
+impl LeaseObservation {
     /// It is seen now, after it was seen before.
     #[must_use]
     pub fn again(before: Option<&Self>, record: &Record, now: Instant) -> Self {
@@ -242,7 +247,7 @@ pub struct Candidate {
     name: String,
     holder: String,
     duration: Duration,
-    seen: Option<Seen>,
+    seen: Option<LeaseObservation>,
     /// As it was written last, while it is ours.
     held: Option<Record>,
     /// What was sent last was not answered; it may have been written all the same.
@@ -276,11 +281,11 @@ impl Candidate {
     /// When it is not held after this, and why. After a conflict somebody else has it, mostly.
     pub async fn acquire(
         &mut self,
-        now: Now,
+        now: Clocks,
         notes: &BTreeMap<String, String>,
     ) -> Result<(), LeaseError> {
         let mut record = self.leases.read(&self.name).await?.unwrap_or_default();
-        let seen = Seen::again(self.seen.as_ref(), &record, now.steady);
+        let seen = LeaseObservation::again(self.seen.as_ref(), &record, now.steady);
         let free = record.free_for(&self.holder, &seen, now.steady);
         self.seen = Some(seen);
         if free.is_err() {
@@ -298,7 +303,7 @@ impl Candidate {
     /// until it expires, and may be renewed again.
     pub async fn renew(
         &mut self,
-        now: Now,
+        now: Clocks,
         notes: &BTreeMap<String, String>,
     ) -> Result<(), LeaseError> {
         let Some(mut record) = self.held.clone().filter(|_| !self.is_unsure) else {
@@ -315,7 +320,7 @@ impl Candidate {
     /// It expires by itself then.
     pub async fn release(
         &mut self,
-        now: Now,
+        now: Clocks,
         notes: &BTreeMap<String, String>,
     ) -> Result<(), LeaseError> {
         let Some(mut record) = self.held.clone() else {
@@ -368,11 +373,11 @@ mod tests {
         let begin = Instant::now();
         let after = |seconds| begin + Duration::from_secs(seconds);
         let mut record = Record::default();
-        let seen = Seen::again(None, &record, begin);
+        let seen = LeaseObservation::again(None, &record, begin);
         assert_eq!(record.free_for("a", &seen, begin), Ok(()));
         // Its clock is a year behind, which tells nothing.
         record.take("b", LASTS, at(-31_536_000));
-        let seen = Seen::again(Some(&seen), &record, after(100));
+        let seen = LeaseObservation::again(Some(&seen), &record, after(100));
         let held = |until| {
             Err(LeaseError::Held {
                 by: "b".to_owned(),
@@ -380,16 +385,16 @@ mod tests {
             })
         };
         assert_eq!(record.free_for("a", &seen, after(100)), held(115));
-        let seen = Seen::again(Some(&seen), &record, after(114));
+        let seen = LeaseObservation::again(Some(&seen), &record, after(114));
         assert_eq!(record.free_for("a", &seen, after(114)), held(115));
         assert_eq!(record.free_for("a", &seen, after(115)), Ok(()));
         assert_eq!(record.free_for("b", &seen, after(500)), Ok(()));
         // A note is no renewal.
         record.set_note("x", "y".to_owned());
-        let noted = Seen::again(Some(&seen), &record, after(114));
+        let noted = LeaseObservation::again(Some(&seen), &record, after(114));
         assert_eq!(noted, seen);
         record.take("b", LASTS, at(-31_535_999));
-        let renewed = Seen::again(Some(&seen), &record, after(116));
+        let renewed = LeaseObservation::again(Some(&seen), &record, after(116));
         assert_eq!(record.free_for("a", &renewed, after(116)), held(131));
     }
 

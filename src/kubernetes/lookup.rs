@@ -7,7 +7,7 @@ use kube::api::{ListParams, PartialObjectMeta};
 use kube::core::Selector;
 use kube::{Api, Client};
 
-use super::ask::{self, AskError};
+use super::ask::{self, RequestError};
 use super::objects::{
     AccountObject, CRON_JOBS, JOBS, PodObject, ResourceName, WorkloadObject, in_scope, names,
 };
@@ -20,7 +20,7 @@ use crate::workload::pod::{ContainerState, Pod};
 ///
 /// # Errors
 /// Why it can't be read.
-pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<Pod, AskError> {
+pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<Pod, RequestError> {
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
     ask::get(pods, name).await.map(Pod::from)
 }
@@ -33,7 +33,7 @@ pub async fn annotations_of(
     client: &Client,
     namespace: &str,
     name: &str,
-) -> Result<Option<BTreeMap<String, String>>, AskError> {
+) -> Result<Option<BTreeMap<String, String>>, RequestError> {
     let mut found = None;
     let pods: Api<PartialObjectMeta<PodObject>> = Api::namespaced(client.clone(), namespace);
     let one = ListParams::default().fields(&format!("metadata.name={name}"));
@@ -45,7 +45,7 @@ pub async fn annotations_of(
 }
 
 /// Those with these labels.
-async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>, AskError> {
+async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>, RequestError> {
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
     ask::all(pods, ListParams::default().labels(labels)).await
 }
@@ -58,7 +58,7 @@ pub async fn pods_not_ended(
     client: &Client,
     namespace: Option<&str>,
     mut keep: impl FnMut(Pod),
-) -> Result<bool, AskError> {
+) -> Result<bool, RequestError> {
     let pods: Api<PodObject> = in_scope(client, namespace);
     let not_ended = "status.phase!=Succeeded,status.phase!=Failed";
     ask::list(pods, ListParams::default().fields(not_ended), |pod| {
@@ -81,7 +81,7 @@ pub async fn pods_of_workload(
     kind: ResourceName,
     namespace: &str,
     name: &str,
-) -> Result<Vec<Pod>, AskError> {
+) -> Result<Vec<Pod>, RequestError> {
     // Of a CronJob only its Jobs are read: it has no pods and no selector itself.
     let is_cron_job = kind == CRON_JOBS;
     let read = if is_cron_job { JOBS } else { kind };
@@ -100,7 +100,7 @@ pub async fn pods_of_workload(
     }
     let selectors: Result<Vec<Selector>, _> =
         selectors.into_iter().map(Selector::try_from).collect();
-    let selectors = selectors.map_err(|error| AskError::Malformed(error.to_string()))?;
+    let selectors = selectors.map_err(|error| RequestError::Malformed(error.to_string()))?;
     let mut pods = Vec::new();
     // An empty one would select every pod.
     let selectors = selectors.iter().filter(|selector| !selector.selects_all());
@@ -118,7 +118,7 @@ pub async fn pull_secrets_of(
     client: &Client,
     namespace: &str,
     name: &str,
-) -> Result<Vec<String>, AskError> {
+) -> Result<Vec<String>, RequestError> {
     let accounts: Api<AccountObject> = Api::namespaced(client.clone(), namespace);
     let account = ask::get(accounts, name).await?;
     Ok(names(account.image_pull_secrets))
@@ -143,7 +143,7 @@ pub struct DaemonPod {
 ///
 /// # Errors
 /// Why they can't be listed.
-pub async fn daemons(client: &Client, namespace: &str) -> Result<Vec<DaemonPod>, AskError> {
+pub async fn daemons(client: &Client, namespace: &str) -> Result<Vec<DaemonPod>, RequestError> {
     let mut found: BTreeMap<String, DaemonPod> = BTreeMap::new();
     for pod in pods_of(client, namespace, DAEMON_LABELS).await? {
         let Some(node) = pod.node.clone().filter(|_| !pod.is_over) else {

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{self, AskError};
+use super::ask::{self, RequestError};
 use super::follow::{View, follow};
 use super::objects::{NodeObject, ZONE_LABELS};
 use crate::model::text::printable;
@@ -87,7 +87,7 @@ pub async fn follow_own(
 ///
 /// # Errors
 /// Why they can't be listed.
-pub async fn all(client: &Client) -> Result<Vec<NodeFacts>, AskError> {
+pub async fn all(client: &Client) -> Result<Vec<NodeFacts>, RequestError> {
     let objects: Api<NodeObject> = Api::all(client.clone());
     let mut nodes: Vec<NodeFacts> = ask::all(objects, ListParams::default()).await?;
     nodes.sort_by(|a, b| a.name.cmp(&b.name));

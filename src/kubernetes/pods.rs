@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::{View, follow};
 use super::objects::{ContainerStatus, PodObject, names};
-use crate::workload::pod::{Container, ContainerState, Pod, Said};
+use crate::workload::pod::{Container, ContainerState, Pod, ReasonMessage};
 use crate::workload::volumes::Volumes;
 
 impl From<PodObject> for Pod {
@@ -41,7 +41,7 @@ impl From<PodObject> for Pod {
             pull_secrets: names(spec.image_pull_secrets),
             service_account: spec.service_account_name,
             is_over,
-            unscheduled: unscheduled.map(|condition| Said {
+            unscheduled: unscheduled.map(|condition| ReasonMessage {
                 reason: condition.reason,
                 message: condition.message,
             }),
@@ -53,7 +53,7 @@ impl From<PodObject> for Pod {
 fn state_of(status: &ContainerStatus) -> ContainerState {
     let state = &status.state;
     if let Some(waiting) = &state.waiting {
-        return ContainerState::Waiting(Said {
+        return ContainerState::Waiting(ReasonMessage {
             reason: waiting.reason.clone().unwrap_or_default(),
             message: waiting.message.clone().unwrap_or_default(),
         });

@@ -13,9 +13,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{self, AskError};
+use super::ask::{self, RequestError};
 use super::client::told;
-use super::follow::{Heard, hear, status};
+use super::follow::{WatchEvent, hear, status};
 use super::objects::SecretObject;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
@@ -101,15 +101,15 @@ struct Needs {
     targets: BTreeSet<SecretKey>,
     /// By single checks, and by how many of them.
     checks: BTreeMap<SecretKey, usize>,
-    held: BTreeMap<SecretKey, Held>,
+    held: BTreeMap<SecretKey, WatchedSecret>,
 }
 
-struct Held {
+struct WatchedSecret {
     known: watch::Receiver<Known>,
     stop: CancellationToken,
 }
 
-impl Drop for Held {
+impl Drop for WatchedSecret {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -117,12 +117,12 @@ impl Drop for Held {
 
 /// Secrets that one check needs, as long as this is there.
 #[derive(Debug)]
-pub struct Lent {
+pub struct SecretsInUse {
     secrets: Arc<Secrets>,
     keys: BTreeSet<SecretKey>,
 }
 
-impl Drop for Lent {
+impl Drop for SecretsInUse {
     fn drop(&mut self) {
         let mut needs = self.secrets.needs();
         for key in &self.keys {
@@ -135,7 +135,7 @@ impl Drop for Lent {
     }
 }
 
-impl Lent {
+impl SecretsInUse {
     /// Waits until the API server has told of each, whatever it says, or until the time is over.
     pub async fn told(&self, most: Duration) {
         let asked: Vec<watch::Receiver<Known>> = {
@@ -181,14 +181,14 @@ impl Secrets {
     }
 
     /// One check needs these too.
-    pub fn lend(self: &Arc<Self>, keys: BTreeSet<SecretKey>) -> Lent {
+    pub fn lend(self: &Arc<Self>, keys: BTreeSet<SecretKey>) -> SecretsInUse {
         let mut needs = self.needs();
         for key in &keys {
             *needs.checks.entry(key.clone()).or_default() += 1;
         }
         self.follow_all(&mut needs);
         drop(needs);
-        Lent {
+        SecretsInUse {
             secrets: Arc::clone(self),
             keys,
         }
@@ -210,7 +210,7 @@ impl Secrets {
             let (sender, known) = watch::channel(Known::Unread(ASKED_FOR.to_owned()));
             let stop = CancellationToken::new();
             tokio::spawn(follow(client.clone(), key.clone(), sender, stop.clone()));
-            held.insert(key.clone(), Held { known, stop });
+            held.insert(key.clone(), WatchedSecret { known, stop });
         }
     }
 
@@ -253,20 +253,20 @@ pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
     });
     let known = match asked.await {
         Ok(_) => Ok(listed),
-        Err(AskError::Forbidden(_)) => got(secrets, key).await,
+        Err(RequestError::Forbidden(_)) => got(secrets, key).await,
         Err(error) => Err(error),
     };
     match known {
         Err(error) if error.is_forbidden() => Ok(Known::Unread(FORBIDDEN.to_owned())),
-        Err(AskError::Silent(reason)) => Err(reason),
+        Err(RequestError::Silent(reason)) => Err(reason),
         known => known.map_err(|error| error.to_string()),
     }
 }
 
-async fn got(secrets: Api<SecretObject>, key: &SecretKey) -> Result<Known, AskError> {
+async fn got(secrets: Api<SecretObject>, key: &SecretKey) -> Result<Known, RequestError> {
     match ask::get(secrets, &key.name).await {
         Ok(secret) => Ok(Known::Here(source_of(&secret))),
-        Err(AskError::NotFound(_)) => Ok(Known::Absent),
+        Err(RequestError::NotFound(_)) => Ok(Known::Absent),
         Err(error) => Err(error),
     }
 }
@@ -274,7 +274,7 @@ async fn got(secrets: Api<SecretObject>, key: &SecretKey) -> Result<Known, AskEr
 const FORBIDDEN: &str = "the API server forbids it: RBAC must allow list (or get) of Secrets there, or of these by name";
 
 /// One of which no more is sent than its metadata.
-pub(super) type SecretHead = PartialObjectMeta<SecretObject>;
+pub(super) type SecretMetadataObject = PartialObjectMeta<SecretObject>;
 
 /// Annotation with an end, as SWR's own Secrets have it; the others are nobody's business here.
 pub(super) const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
@@ -315,11 +315,11 @@ pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
 ///
 /// # Errors
 /// Why that can't be told.
-pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, AskError> {
-    let secrets: Api<SecretHead> = Api::namespaced(client.clone(), &key.namespace);
+pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, RequestError> {
+    let secrets: Api<SecretMetadataObject> = Api::namespaced(client.clone(), &key.namespace);
     match ask::get(secrets, &key.name).await {
         Ok(_) => Ok(true),
-        Err(AskError::NotFound(_)) => Ok(false),
+        Err(RequestError::NotFound(_)) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -328,7 +328,7 @@ pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, AskError> 
 /// is allowed to look there. What they hold is not sent.
 pub async fn absent(client: &Client, name: &str) -> Found {
     let mut namespaces = Vec::new();
-    let secrets: Api<SecretHead> = Api::all(client.clone());
+    let secrets: Api<SecretMetadataObject> = Api::all(client.clone());
     let of_this_name = ListParams::default().fields(&format!("metadata.name={name}"));
     let looked = ask::list(secrets, of_this_name, |secret| {
         namespaces.extend(secret.metadata.namespace);
@@ -350,21 +350,21 @@ async fn follow(
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
     let stream = watcher(api, config).default_backoff();
     let mut is_seen = false;
-    let heard = |heard: Heard<SecretObject>| match heard {
-        Heard::Event(Event::Init) => is_seen = false,
-        Heard::Event(Event::InitApply(secret)) => {
+    let heard = |heard: WatchEvent<SecretObject>| match heard {
+        WatchEvent::Event(Event::Init) => is_seen = false,
+        WatchEvent::Event(Event::InitApply(secret)) => {
             is_seen = true;
             known.send_replace(Known::Here(source_of(&secret)));
         }
-        Heard::Event(Event::Apply(secret)) => {
+        WatchEvent::Event(Event::Apply(secret)) => {
             known.send_replace(Known::Here(source_of(&secret)));
         }
-        Heard::Event(Event::InitDone) if is_seen => {}
-        Heard::Event(Event::InitDone | Event::Delete(_)) => {
+        WatchEvent::Event(Event::InitDone) if is_seen => {}
+        WatchEvent::Event(Event::InitDone | Event::Delete(_)) => {
             known.send_replace(Known::Absent);
         }
-        Heard::Loss(error) => lose(&known, &key, &error),
-        Heard::Answer => {}
+        WatchEvent::Loss(error) => lose(&known, &key, &error),
+        WatchEvent::Answer => {}
     };
     // Whether it answers again is not asked: what was known goes on.
     hear(stream, async || false, heard, stop).await;

@@ -15,16 +15,18 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{State, View, follow as follow_one, take};
+use super::follow::{View, WatchState, follow as follow_one, take};
 use super::objects::{
     AccountObject, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, OF_A_DEPLOYMENT, PODS, PodObject,
     ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, in_scope, names,
 };
-use super::secrets::{KEPT_ANNOTATION, SecretHead};
+use super::secrets::{KEPT_ANNOTATION, SecretMetadataObject};
 use crate::model::text::printable;
 use crate::model::workload::ContainerKind;
 use crate::workload::discovery::Patterns;
-use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
+use crate::workload::makers::{
+    Account, Image, SecretMetadata, WorkloadKind, WorkloadResource, eip_problems,
+};
 use crate::workload::spec::VolumeSpec;
 
 /// Objects that come in one answer: some 2 MB of pods.
@@ -57,10 +59,10 @@ pub struct Part<T> {
 /// All that is followed, as long as this is there.
 #[derive(Debug)]
 pub struct Workloads {
-    pub makers: Vec<Part<Maker>>,
+    pub makers: Vec<Part<WorkloadResource>>,
     pub accounts: Vec<Part<Account>>,
     /// Empty where Secrets are not listed.
-    pub heads: Vec<Part<Head>>,
+    pub heads: Vec<Part<SecretMetadata>>,
     stop: CancellationToken,
 }
 
@@ -100,7 +102,7 @@ pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> W
             span,
             stop: &all.stop,
         };
-        for kind in MakerKind::ALL {
+        for kind in WorkloadKind::ALL {
             all.makers.push(start.makers(*kind));
         }
         all.accounts.push(start.accounts());
@@ -148,7 +150,9 @@ fn boxed<T: Send + Sync>(view: &mut watch::Receiver<View<T>>) -> Changed<'_> {
 
 async fn told<T>(view: &mut watch::Receiver<View<T>>) {
     // An end without a word is told by its state, which is then still unknown.
-    let _ = view.wait_for(|view| view.state != State::Unknown).await;
+    let _ = view
+        .wait_for(|view| view.state != WatchState::Unknown)
+        .await;
 }
 
 /// How each of them is begun.
@@ -161,11 +165,11 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    fn makers(&self, kind: MakerKind) -> Part<Maker> {
+    fn makers(&self, kind: WorkloadKind) -> Part<WorkloadResource> {
         let counted = self.counted.clone();
-        let admit = move |maker: Maker| counted.admit(&maker.namespace).then_some(maker);
+        let admit = move |maker: WorkloadResource| counted.admit(&maker.namespace).then_some(maker);
         let name = match kind {
-            MakerKind::Pod => {
+            WorkloadKind::Pod => {
                 let keep = move |pod| of_pod(pod).and_then(&admit);
                 return self.part(
                     PODS,
@@ -174,11 +178,11 @@ impl Start<'_> {
                     keep,
                 );
             }
-            MakerKind::Deployment => DEPLOYMENTS,
-            MakerKind::StatefulSet => STATEFUL_SETS,
-            MakerKind::DaemonSet => DAEMON_SETS,
-            MakerKind::Job => JOBS,
-            MakerKind::CronJob => CRON_JOBS,
+            WorkloadKind::Deployment => DEPLOYMENTS,
+            WorkloadKind::StatefulSet => STATEFUL_SETS,
+            WorkloadKind::DaemonSet => DAEMON_SETS,
+            WorkloadKind::Job => JOBS,
+            WorkloadKind::CronJob => CRON_JOBS,
         };
         let client = self.client.clone();
         let api = match &self.namespace {
@@ -199,9 +203,9 @@ impl Start<'_> {
         )
     }
 
-    fn heads(&self, kind: &str) -> Part<Head> {
+    fn heads(&self, kind: &str) -> Part<SecretMetadata> {
         let config = watcher::Config::default().fields(&format!("type={kind}"));
-        let keep = |head: SecretHead| Some(of_head(&head));
+        let keep = |head: SecretMetadataObject| Some(of_head(&head));
         self.part(
             SECRETS,
             in_scope(self.client, self.namespace.as_deref()),
@@ -248,15 +252,15 @@ impl Start<'_> {
 }
 
 /// `None`: somebody else makes it, or it has ended.
-fn of_pod(pod: PodObject) -> Option<Maker> {
+fn of_pod(pod: PodObject) -> Option<WorkloadResource> {
     if pod.is_over() {
         return None;
     }
-    maker(MakerKind::Pod, pod.metadata.clone(), pod, false)
+    maker(WorkloadKind::Pod, pod.metadata.clone(), pod, false)
 }
 
 /// `None`: somebody else makes it, or it has ended.
-fn of_workload(kind: MakerKind, workload: WorkloadObject) -> Option<Maker> {
+fn of_workload(kind: WorkloadKind, workload: WorkloadObject) -> Option<WorkloadResource> {
     let WorkloadObject {
         metadata,
         spec,
@@ -266,7 +270,7 @@ fn of_workload(kind: MakerKind, workload: WorkloadObject) -> Option<Maker> {
     let is_over = conditions.any(|condition| {
         condition.status == "True" && ["Complete", "Failed"].contains(&condition.kind.as_str())
     });
-    if metadata.deletion_timestamp.is_some() || (kind == MakerKind::Job && is_over) {
+    if metadata.deletion_timestamp.is_some() || (kind == WorkloadKind::Job && is_over) {
         return None;
     }
     let of_job = spec.job_template.and_then(|job| job.spec.template);
@@ -276,7 +280,12 @@ fn of_workload(kind: MakerKind, workload: WorkloadObject) -> Option<Maker> {
 }
 
 /// With its pods as it makes them.
-fn maker(kind: MakerKind, own: ObjectMeta, pod: PodObject, is_idle: bool) -> Option<Maker> {
+fn maker(
+    kind: WorkloadKind,
+    own: ObjectMeta,
+    pod: PodObject,
+    is_idle: bool,
+) -> Option<WorkloadResource> {
     let owner = stands_for(kind, &own)?;
     let PodObject { metadata, spec, .. } = pod;
     let containers = spec.containers();
@@ -285,7 +294,7 @@ fn maker(kind: MakerKind, own: ObjectMeta, pod: PodObject, is_idle: bool) -> Opt
         .collect();
     let volumes = spec.volumes.into_iter().filter_map(VolumeSpec::image);
     let volumes = volumes.filter_map(|volume| Image::of(ContainerKind::ImageVolume, &volume));
-    Some(Maker {
+    Some(WorkloadResource {
         kind,
         owner,
         eip: eip_problems(
@@ -314,7 +323,7 @@ fn values(annotations: Option<BTreeMap<String, String>>) -> Map<String, Value> {
 
 /// Whom it stands for: itself, or a workload of a kind that is not read. `None`: one that is.
 #[expect(clippy::option_option, reason = "nobody, itself, or somebody else")]
-fn stands_for(kind: MakerKind, own: &ObjectMeta) -> Option<Option<(Box<str>, Box<str>)>> {
+fn stands_for(kind: WorkloadKind, own: &ObjectMeta) -> Option<Option<(Box<str>, Box<str>)>> {
     let mut owners = own.owner_references.iter().flatten();
     let Some(owner) = owners.find(|owner| owner.controller == Some(true)) else {
         return Some(None);
@@ -335,7 +344,7 @@ fn stands_for(kind: MakerKind, own: &ObjectMeta) -> Option<Option<(Box<str>, Box
         _ => false,
     };
     // What controls a Deployment or Job of its own writes all of it.
-    if kind != MakerKind::Pod && !is_read {
+    if kind != WorkloadKind::Pod && !is_read {
         return Some(None);
     }
     (!is_read).then(|| Some((printable(&owner.kind).into(), printable(&owner.name).into())))
@@ -363,8 +372,8 @@ impl From<AccountObject> for Account {
 }
 
 /// The annotation of `kubectl apply` repeats a Secret's content: nothing of it is kept.
-fn of_head(head: &SecretHead) -> Head {
-    Head {
+fn of_head(head: &SecretMetadataObject) -> SecretMetadata {
+    SecretMetadata {
         namespace: head.namespace().unwrap_or_default().into(),
         name: head.name_any().into(),
         version: head.resource_version().unwrap_or_default().into(),
@@ -381,8 +390,8 @@ mod tests {
 
     use super::*;
 
-    fn maker(kind: MakerKind, object: Value) -> Option<Maker> {
-        if kind == MakerKind::Pod {
+    fn maker(kind: WorkloadKind, object: Value) -> Option<WorkloadResource> {
+        if kind == WorkloadKind::Pod {
             return of_pod(serde_json::from_value(object).unwrap());
         }
         of_workload(kind, serde_json::from_value(object).unwrap())
@@ -412,14 +421,14 @@ mod tests {
         let template = json!({"metadata": {"annotations": {"yangtse.io/pod-with-eip": "yes"}}, "spec": pod_spec()});
         for (kind, spec) in [
             (
-                MakerKind::Deployment,
+                WorkloadKind::Deployment,
                 json!({"template": template, "replicas": 3}),
             ),
-            (MakerKind::StatefulSet, json!({"template": template})),
-            (MakerKind::DaemonSet, json!({"template": template})),
-            (MakerKind::Job, json!({"template": template})),
+            (WorkloadKind::StatefulSet, json!({"template": template})),
+            (WorkloadKind::DaemonSet, json!({"template": template})),
+            (WorkloadKind::Job, json!({"template": template})),
             (
-                MakerKind::CronJob,
+                WorkloadKind::CronJob,
                 json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
             ),
         ] {
@@ -450,11 +459,11 @@ mod tests {
         }
         for (kind, spec) in [
             (
-                MakerKind::Deployment,
+                WorkloadKind::Deployment,
                 json!({"template": template, "replicas": 0}),
             ),
             (
-                MakerKind::CronJob,
+                WorkloadKind::CronJob,
                 json!({"suspend": true, "jobTemplate": {"spec": {"template": template}}}),
             ),
         ] {
@@ -470,7 +479,7 @@ mod tests {
     fn a_pod_counts_where_nobody_s_template_is_read_for_it() {
         let pod = |owner, status: Value| {
             maker(
-                MakerKind::Pod,
+                WorkloadKind::Pod,
                 json!({"metadata": meta(owner), "spec": pod_spec(), "status": status}),
             )
         };
@@ -484,7 +493,7 @@ mod tests {
         let mut labelled = meta(Some(("apps/v1", "ReplicaSet")));
         labelled["labels"] = json!({"app": "web", "pod-template-hash": "5d8f7c"});
         let of_deployment = json!({"metadata": labelled, "spec": pod_spec()});
-        assert_eq!(maker(MakerKind::Pod, of_deployment), None);
+        assert_eq!(maker(WorkloadKind::Pod, of_deployment), None);
         for owner in [
             ("apps/v1", "StatefulSet"),
             ("batch/v1", "Job"),
@@ -501,7 +510,7 @@ mod tests {
     fn a_job_of_a_cronjob_or_one_that_has_ended_is_not_read() {
         let job = |owner, conditions: Value| {
             maker(
-                MakerKind::Job,
+                WorkloadKind::Job,
                 json!({"metadata": meta(owner), "spec": {"template": {"spec": pod_spec()}},
                        "status": {"conditions": conditions}}),
             )
@@ -515,7 +524,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_secret_is_kept_but_where_it_is() {
-        let head: SecretHead = serde_json::from_value(json!({
+        let head: SecretMetadataObject = serde_json::from_value(json!({
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
             "metadata": {"name": "pull", "namespace": "shop", "resourceVersion": "7", "annotations": {
                 "kubectl.kubernetes.io/last-applied-configuration": "hunter2",

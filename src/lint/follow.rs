@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::judge::{judge, needs};
-use super::{Cluster, Listed, Looked, Read, Snapshot, Unknown};
-use crate::kubernetes::follow::State;
+use super::{Cluster, InspectedSecret, Listed, SecretRead, Snapshot, Unknown};
+use crate::kubernetes::follow::WatchState;
 use crate::kubernetes::secrets::{Access, Known, SecretKey, ask};
 use crate::kubernetes::workloads::{self, Part, Scope, Span, Workloads};
 
@@ -56,7 +56,7 @@ pub fn start(
 
 /// Why nothing can be said.
 #[derive(Debug, thiserror::Error)]
-pub enum LookError {
+pub enum LintError {
     #[error("no workload can be seen: {}", .0.join("; "))]
     Blind(Vec<String>),
 }
@@ -65,12 +65,12 @@ pub enum LookError {
 ///
 /// # Errors
 /// When not one kind of workload could be listed.
-pub async fn look(client: Client, scope: &Scope, access: Access) -> Result<Snapshot, LookError> {
+pub async fn look(client: Client, scope: &Scope, access: Access) -> Result<Snapshot, LintError> {
     let mut lint = Lint::new(client, scope, access, Span::Once);
     lint.followed.listed().await;
     let is_blind = |part: &Part<_>| !part.view.borrow().state.is_following();
     if lint.followed.makers.iter().all(is_blind) {
-        return Err(LookError::Blind(lint.unseen()));
+        return Err(LintError::Blind(lint.unseen()));
     }
     loop {
         let due = lint.due();
@@ -86,14 +86,14 @@ struct Lint {
     span: Span,
     access: Access,
     followed: Workloads,
-    read: BTreeMap<SecretKey, Held>,
+    read: BTreeMap<SecretKey, CachedSecret>,
     /// Nobody answered: not before then, and how long that is.
     rest: Option<(Instant, Duration)>,
 }
 
 /// What came of reading one, and when.
-struct Held {
-    read: Read,
+struct CachedSecret {
+    read: SecretRead,
     at: Instant,
     /// `metadata.resourceVersion` in the list at that time, where it was in one.
     version: Option<Box<str>>,
@@ -184,10 +184,11 @@ impl Lint {
             let asked = tokio::time::timeout(WAIT, ask(&self.client, &key)).await;
             let asked = asked.unwrap_or_else(|_| Err(format!("no answer in {} s", WAIT.as_secs())));
             let failed = asked.is_err();
-            let unread = |reason| Read::Unread(format!("the API server does not tell: {reason}"));
+            let unread =
+                |reason| SecretRead::Unread(format!("the API server does not tell: {reason}"));
             // What was read before goes on where nobody answers.
             if !failed || !self.read.contains_key(&key) {
-                let held = Held {
+                let held = CachedSecret {
                     read: asked.map_or_else(unread, of),
                     at: Instant::now(),
                     version: version.filter(|_| !failed),
@@ -252,11 +253,11 @@ impl Lint {
     }
 }
 
-fn of(known: Known) -> Read {
+fn of(known: Known) -> SecretRead {
     match known {
-        Known::Here(source) => Read::Content(Arc::new(Looked::at(&source))),
-        Known::Absent => Read::Absent,
-        Known::Unread(reason) => Read::Unread(reason),
+        Known::Here(source) => SecretRead::Content(Arc::new(InspectedSecret::at(&source))),
+        Known::Absent => SecretRead::Absent,
+        Known::Unread(reason) => SecretRead::Unread(reason),
     }
 }
 
@@ -269,9 +270,9 @@ fn listed<T>(parts: &[Part<T>]) -> Listed<T> {
         let view = part.view.borrow();
         // What was known last still stands, but not where the right to know it was taken away.
         let is_known = match &view.state {
-            State::Following => true,
-            State::Unknown => false,
-            State::Lost { is_forbidden, .. } => !is_forbidden && !view.objects.is_empty(),
+            WatchState::Following => true,
+            WatchState::Unknown => false,
+            WatchState::Lost { is_forbidden, .. } => !is_forbidden && !view.objects.is_empty(),
         };
         if is_known {
             all.items.extend(view.objects.values().cloned());
@@ -290,17 +291,17 @@ fn missed<T>(part: &Part<T>, so: &str) -> Option<String> {
     let place = namespace.map_or_else(String::new, |one| format!(" in namespace {one}"));
     let resource = part.resource;
     Some(match &view.state {
-        State::Following => return None,
-        State::Unknown => format!("{resource}{place}: they are being listed{so}"),
-        State::Lost {
+        WatchState::Following => return None,
+        WatchState::Unknown => format!("{resource}{place}: they are being listed{so}"),
+        WatchState::Lost {
             is_forbidden: true, ..
         } => format!(
             "{resource}{place}: the API server forbids it (RBAC must allow list and watch){so}"
         ),
-        State::Lost { since, reason, .. } if view.objects.is_empty() => {
+        WatchState::Lost { since, reason, .. } if view.objects.is_empty() => {
             format!("{resource}{place}: not told since {since:.0}: {reason}{so}")
         }
-        State::Lost { since, reason, .. } => format!(
+        WatchState::Lost { since, reason, .. } => format!(
             "{resource}{place}: not told since {since:.0}, what was known then is looked at: {reason}"
         ),
     })

@@ -8,14 +8,14 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::{Cluster, Finding, Looked, Read, SecretsSeen, Seen, Snapshot};
+use super::{Cluster, Finding, InspectedSecret, LintCounts, SecretCounts, SecretRead, Snapshot};
 use crate::diagnose;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::credential::{KeyMismatch, SourceProblem};
 use crate::model::workload::ContainerKind;
-use crate::workload::makers::{Account, Head, Image, Maker, MakerKind};
+use crate::workload::makers::{Account, Image, SecretMetadata, WorkloadKind, WorkloadResource};
 
 /// Secrets of a namespace that are read for a workload there that names none: usually there is one.
 const MOST_CANDIDATES: usize = 8;
@@ -68,7 +68,7 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
         for problem in &maker.eip {
             let (kind, name) = maker.who();
             let found = diagnose::eip_annotation(kind, name, problem);
-            drafts.add(Place::maker(maker), Draft::of(found).idle(maker));
+            drafts.add(FindingSubject::maker(maker), Draft::of(found).idle(maker));
         }
     }
     for maker in pulling(cluster) {
@@ -85,7 +85,7 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
     seen.secrets.named = users_of.len();
     for ((namespace, name), users) in &users_of {
         match index.presence(namespace, name) {
-            Presence::Read(looked) => {
+            Presence::SecretRead(looked) => {
                 seen.secrets.read += 1;
                 let problem = &looked.evidence.problem;
                 let spoils_all = matches!(problem, Some(SourceProblem::Malformed { .. }));
@@ -101,7 +101,7 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
                         users: users.clone(),
                         ..Draft::of(found)
                     };
-                    drafts.add(Place::at(namespace, "Secret", name), draft);
+                    drafts.add(FindingSubject::at(namespace, "Secret", name), draft);
                 }
             }
             Presence::Absent => seen.secrets.absent += 1,
@@ -141,23 +141,23 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
 }
 
 /// Of those that pull nothing, Secrets are nobody's business.
-fn pulling(cluster: &Cluster) -> impl Iterator<Item = &Maker> {
+fn pulling(cluster: &Cluster) -> impl Iterator<Item = &WorkloadResource> {
     let makers = cluster.makers.iter().map(|maker| &**maker);
     makers.filter(|maker| !maker.containers.is_empty())
 }
 
-fn seen(cluster: &Cluster) -> Seen {
-    let mut workloads: BTreeMap<MakerKind, usize> = BTreeMap::new();
+fn seen(cluster: &Cluster) -> LintCounts {
+    let mut workloads: BTreeMap<WorkloadKind, usize> = BTreeMap::new();
     let mut namespaces = BTreeSet::new();
     for maker in &cluster.makers {
         *workloads.entry(maker.kind).or_default() += 1;
         namespaces.insert(&maker.namespace);
     }
-    Seen {
+    LintCounts {
         workloads,
         namespaces: namespaces.len(),
         service_accounts: cluster.accounts.items.len(),
-        secrets: SecretsSeen::default(),
+        secrets: SecretCounts::default(),
     }
 }
 
@@ -181,12 +181,12 @@ fn listed(names: &[String]) -> String {
 struct Index<'a> {
     cluster: &'a Cluster,
     accounts: BTreeMap<(&'a str, &'a str), &'a Account>,
-    heads: BTreeMap<(&'a str, &'a str), &'a Head>,
+    heads: BTreeMap<(&'a str, &'a str), &'a SecretMetadata>,
     /// Namespaces that have a Secret, by its name.
     places: BTreeMap<&'a str, BTreeSet<&'a str>>,
-    read: BTreeMap<(&'a str, &'a str), &'a Read>,
+    read: BTreeMap<(&'a str, &'a str), &'a SecretRead>,
     /// Whether a Secret has a key for an image: many workloads ask the same.
-    served: RefCell<HashMap<(*const Looked, &'a str), bool>>,
+    served: RefCell<HashMap<(*const InspectedSecret, &'a str), bool>>,
 }
 
 /// The Secrets that count for a workload's pods: those of its template, or, where that names none, those of
@@ -194,7 +194,7 @@ struct Index<'a> {
 type Named<'a> = (&'a [Box<str>], Option<&'a Account>);
 
 enum Presence<'a> {
-    Read(&'a Looked),
+    SecretRead(&'a InspectedSecret),
     Absent,
     /// Its content is not known, nor perhaps whether it is there.
     Unknown(&'a str),
@@ -220,7 +220,7 @@ impl<'a> Index<'a> {
             served: RefCell::default(),
         };
         let there = index.read.iter();
-        let there = there.filter(|(_, read)| matches!(read, Read::Content(_)));
+        let there = there.filter(|(_, read)| matches!(read, SecretRead::Content(_)));
         for (namespace, name) in index.heads.keys().chain(there.map(|(key, _)| key)) {
             index.places.entry(name).or_default().insert(namespace);
         }
@@ -229,7 +229,7 @@ impl<'a> Index<'a> {
 
     /// `None`: it can't be told; `Some(None)`: there is none.
     #[expect(clippy::option_option, reason = "not known, none, or this one")]
-    fn account(&self, maker: &Maker) -> Option<Option<&'a Account>> {
+    fn account(&self, maker: &WorkloadResource) -> Option<Option<&'a Account>> {
         let found = self.accounts.get(&(&*maker.namespace, maker.account()));
         match found {
             Some(account) => Some(Some(account)),
@@ -239,9 +239,9 @@ impl<'a> Index<'a> {
     }
 
     /// `None`: there is no such service account, or it can't be seen.
-    fn named(&self, maker: &'a Maker) -> Option<Named<'a>> {
+    fn named(&self, maker: &'a WorkloadResource) -> Option<Named<'a>> {
         let account = self.account(maker).flatten();
-        let is_pod = maker.kind == MakerKind::Pod;
+        let is_pod = maker.kind == WorkloadKind::Pod;
         if !maker.pull_secrets.is_empty() || is_pod {
             // Written into the pod when it was created.
             let by = account.filter(|account| is_pod && account.pull_secrets == maker.pull_secrets);
@@ -264,10 +264,10 @@ impl<'a> Index<'a> {
         }
         let is_there = self.heads.contains_key(&(namespace, name));
         match self.read.get(&(namespace, name)) {
-            Some(Read::Content(looked)) => Presence::Read(looked),
+            Some(SecretRead::Content(looked)) => Presence::SecretRead(looked),
             // It has come since.
-            Some(Read::Absent) if !is_there => Presence::Absent,
-            Some(Read::Unread(reason)) => Presence::Unknown(reason),
+            Some(SecretRead::Absent) if !is_there => Presence::Absent,
+            Some(SecretRead::Unread(reason)) => Presence::Unknown(reason),
             None if !is_there && self.cluster.heads.unknown.is_in(namespace) => {
                 Presence::Unknown("the API server does not list the Secrets there")
             }
@@ -290,7 +290,7 @@ impl<'a> Index<'a> {
         names.into_iter().take(MOST_CANDIDATES)
     }
 
-    fn serves(&self, looked: &'a Looked, image: &'a Image) -> bool {
+    fn serves(&self, looked: &'a InspectedSecret, image: &'a Image) -> bool {
         let Some(name) = image.name.as_deref() else {
             return false;
         };
@@ -304,12 +304,12 @@ impl<'a> Index<'a> {
     }
 
     /// An image has no other Secret than this one, as far as they could be read.
-    fn needs_it(&self, maker: &'a Maker, names: &'a [Box<str>], name: &str) -> bool {
-        let others: Vec<&Looked> = names
+    fn needs_it(&self, maker: &'a WorkloadResource, names: &'a [Box<str>], name: &str) -> bool {
+        let others: Vec<&InspectedSecret> = names
             .iter()
             .filter(|other| &***other != name)
             .filter_map(|other| match self.presence(&maker.namespace, other) {
-                Presence::Read(looked) => Some(looked),
+                Presence::SecretRead(looked) => Some(looked),
                 _ => None,
             })
             .collect();
@@ -317,16 +317,16 @@ impl<'a> Index<'a> {
         !maker.containers.iter().all(is_served)
     }
 
-    fn maker(&self, maker: &'a Maker, drafts: &mut Drafts) {
-        let is_pod = maker.kind == MakerKind::Pod;
+    fn maker(&self, maker: &'a WorkloadResource, drafts: &mut Drafts) {
+        let is_pod = maker.kind == WorkloadKind::Pod;
         if self.account(maker) == Some(None) && !is_pod {
-            drafts.add(Place::maker(maker), no_account(maker).idle(maker));
+            drafts.add(FindingSubject::maker(maker), no_account(maker).idle(maker));
         }
         match self.named(maker) {
             None => {}
             Some(([], _)) => {
                 if let Some(draft) = self.unnamed(maker) {
-                    drafts.add(Place::maker(maker), draft.idle(maker));
+                    drafts.add(FindingSubject::maker(maker), draft.idle(maker));
                 }
             }
             Some((names, account)) => self.secrets(maker, names, account, drafts),
@@ -336,7 +336,7 @@ impl<'a> Index<'a> {
     /// Those that count for a workload, each by itself.
     fn secrets(
         &self,
-        maker: &'a Maker,
+        maker: &'a WorkloadResource,
         names: &'a [Box<str>],
         account: Option<&'a Account>,
         drafts: &mut Drafts,
@@ -349,12 +349,12 @@ impl<'a> Index<'a> {
         let is_blind = presences.any(|one| matches!(one, Presence::Unknown(_)));
         let is_served = |image: &'a Image| {
             all.iter().any(|(_, presence)| match presence {
-                Presence::Read(looked) => self.serves(looked, image),
+                Presence::SecretRead(looked) => self.serves(looked, image),
                 _ => false,
             })
         };
         let unserved: Vec<&Image> = maker.containers.iter().filter(|i| !is_served(i)).collect();
-        let state = State {
+        let state = WorkloadState {
             maker,
             account,
             unserved: &unserved,
@@ -366,7 +366,7 @@ impl<'a> Index<'a> {
                     let elsewhere = self.elsewhere(&maker.namespace, name);
                     state.missing(name, &elsewhere, drafts);
                 }
-                Presence::Read(looked)
+                Presence::SecretRead(looked)
                     if looked.evidence.problem.is_none()
                         && !maker.containers.iter().any(|i| self.serves(looked, i)) =>
                 {
@@ -378,10 +378,10 @@ impl<'a> Index<'a> {
     }
 
     /// Other namespaces that have a Secret of this name.
-    fn elsewhere(&self, namespace: &str, name: &str) -> Elsewhere {
+    fn elsewhere(&self, namespace: &str, name: &str) -> OtherNamespaces {
         let places = self.places.get(name).into_iter().flatten();
         let namespaces: Vec<&str> = places.copied().filter(|of| *of != namespace).collect();
-        Elsewhere {
+        OtherNamespaces {
             is_renewed: namespaces
                 .iter()
                 .any(|of| self.heads.get(&(of, name)).is_some_and(|h| h.is_renewed)),
@@ -390,10 +390,10 @@ impl<'a> Index<'a> {
     }
 
     /// It names none, and there is one beside it that would do.
-    fn unnamed(&self, maker: &'a Maker) -> Option<Draft> {
+    fn unnamed(&self, maker: &'a WorkloadResource) -> Option<Draft> {
         let mut fits: Vec<(String, &Image)> = Vec::new();
         for name in self.candidates(&maker.namespace) {
-            let Presence::Read(looked) = self.presence(&maker.namespace, name) else {
+            let Presence::SecretRead(looked) = self.presence(&maker.namespace, name) else {
                 continue;
             };
             let image = maker.containers.iter().find(|i| self.serves(looked, i));
@@ -403,7 +403,7 @@ impl<'a> Index<'a> {
         let account = maker.account();
         let is_hub = fits.iter().all(|(_, image)| domain(image) == "docker.io");
         let names: Vec<String> = fits.iter().map(|(name, _)| name.clone()).collect();
-        let whom = if maker.kind == MakerKind::Pod {
+        let whom = if maker.kind == WorkloadKind::Pod {
             "names no Secret in imagePullSecrets".to_owned()
         } else {
             format!("names no Secret in imagePullSecrets, nor does its ServiceAccount {account}")
@@ -438,15 +438,15 @@ impl<'a> Index<'a> {
     }
 }
 
-struct Elsewhere {
+struct OtherNamespaces {
     namespaces: Vec<String>,
     /// One of them is CCE's own.
     is_renewed: bool,
 }
 
 /// One workload, while its Secrets are looked at.
-struct State<'a> {
-    maker: &'a Maker,
+struct WorkloadState<'a> {
+    maker: &'a WorkloadResource,
     /// By whom they are named, where not by itself.
     account: Option<&'a Account>,
     /// Images for which no Secret that was read has a key.
@@ -454,12 +454,14 @@ struct State<'a> {
     is_blind: bool,
 }
 
-impl State<'_> {
+impl WorkloadState<'_> {
     /// At whom it is told: what a service account names is its own matter, and that of many workloads.
-    fn place(&self) -> Place {
+    fn place(&self) -> FindingSubject {
         match self.account {
-            Some(account) => Place::at(&account.namespace, "ServiceAccount", &account.name),
-            None => Place::maker(self.maker),
+            Some(account) => {
+                FindingSubject::at(&account.namespace, "ServiceAccount", &account.name)
+            }
+            None => FindingSubject::maker(self.maker),
         }
     }
 
@@ -487,7 +489,7 @@ impl State<'_> {
         }
     }
 
-    fn missing(&self, secret: &str, elsewhere: &Elsewhere, drafts: &mut Drafts) {
+    fn missing(&self, secret: &str, elsewhere: &OtherNamespaces, drafts: &mut Drafts) {
         let namespace = &self.maker.namespace;
         let is_elsewhere = !elsewhere.namespaces.is_empty();
         let cause = if is_elsewhere {
@@ -530,7 +532,7 @@ impl State<'_> {
     }
 
     /// None of its keys is for any of the images.
-    fn mismatch(&self, secret: &str, looked: &Looked, drafts: &mut Drafts) {
+    fn mismatch(&self, secret: &str, looked: &InspectedSecret, drafts: &mut Drafts) {
         let images = self.maker.containers.iter();
         let mut near: Option<(&Image, KeyMismatch)> = None;
         let mut rules = Vec::new();
@@ -623,7 +625,7 @@ fn domain(image: &Image) -> &str {
     name.split('/').next().unwrap_or(name)
 }
 
-fn no_account(maker: &Maker) -> Draft {
+fn no_account(maker: &WorkloadResource) -> Draft {
     let (who, account, namespace) = (maker.shown(), maker.account(), &maker.namespace);
     let found = diagnose::finding(Cause::ServiceAccountMissing)
         .severity(Severity::Critical)
@@ -648,14 +650,14 @@ fn no_worse(found: diagnose::Finding) -> diagnose::Finding {
 
 /// At whom a finding is, and of which Secret.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Place {
+struct FindingSubject {
     namespace: String,
     kind: String,
     name: String,
     secret: String,
 }
 
-impl Place {
+impl FindingSubject {
     fn at(namespace: &str, kind: &str, name: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -665,7 +667,7 @@ impl Place {
         }
     }
 
-    fn maker(maker: &Maker) -> Self {
+    fn maker(maker: &WorkloadResource) -> Self {
         let (kind, name) = maker.who();
         Self::at(&maker.namespace, kind, name)
     }
@@ -687,7 +689,7 @@ struct Users {
 }
 
 impl Users {
-    fn add(&mut self, maker: &Maker) {
+    fn add(&mut self, maker: &WorkloadResource) {
         self.names.insert(maker.shown());
         self.make_pods |= !maker.is_idle;
     }
@@ -721,7 +723,7 @@ impl Draft {
     }
 
     /// Nothing fails now where no pod is made.
-    fn idle(mut self, maker: &Maker) -> Self {
+    fn idle(mut self, maker: &WorkloadResource) -> Self {
         if maker.is_idle {
             let who = maker.shown();
             self.found = no_worse(self.found).fact(format!(
@@ -734,10 +736,10 @@ impl Draft {
 
 /// All that was found, once at each place.
 #[derive(Default)]
-struct Drafts(BTreeMap<(Cause, Place, usize), Draft>);
+struct Drafts(BTreeMap<(Cause, FindingSubject, usize), Draft>);
 
 impl Drafts {
-    fn add(&mut self, place: Place, draft: Draft) {
+    fn add(&mut self, place: FindingSubject, draft: Draft) {
         // Pods of one workload of a kind that is not read say the same.
         let mut number = 0;
         loop {
@@ -751,7 +753,7 @@ impl Drafts {
     }
 
     /// What many have in common is told once, as bad as it is for any of them.
-    fn add_used(&mut self, place: Place, draft: Draft, user: &Maker) {
+    fn add_used(&mut self, place: FindingSubject, draft: Draft, user: &WorkloadResource) {
         let none = || Draft::of(diagnose::finding(draft.found.cause).severity(Severity::Info));
         let key = (draft.found.cause, place, 0);
         let known = self.0.entry(key).or_insert_with(none);

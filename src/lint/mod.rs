@@ -18,7 +18,7 @@ use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::credential::SourceEvidence;
 use crate::model::workload::ContainerKind;
 use crate::pull_secret::keyring::{self, LoadedSource};
-use crate::workload::makers::{Account, Head, Maker, MakerKind};
+use crate::workload::makers::{Account, SecretMetadata, WorkloadKind, WorkloadResource};
 
 /// One thing that is wrong, at whom, on what evidence, and what to do.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -45,23 +45,23 @@ pub struct Finding {
 pub struct Snapshot {
     /// The worst first.
     pub findings: Vec<Finding>,
-    pub seen: Seen,
+    pub seen: LintCounts,
     /// What was not to be seen and might have told more; a line for each.
     pub could_not_see: Vec<String>,
 }
 
 /// How much was looked at.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Seen {
-    pub workloads: BTreeMap<MakerKind, usize>,
+pub struct LintCounts {
+    pub workloads: BTreeMap<WorkloadKind, usize>,
     pub namespaces: usize,
     pub service_accounts: usize,
-    pub secrets: SecretsSeen,
+    pub secrets: SecretCounts,
 }
 
 /// Secrets that workloads name, by themselves or by their service account.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct SecretsSeen {
+pub struct SecretCounts {
     pub named: usize,
     pub read: usize,
     pub absent: usize,
@@ -79,13 +79,13 @@ impl Snapshot {
 /// What is known of a cluster at a moment.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    pub makers: Vec<Arc<Maker>>,
+    pub makers: Vec<Arc<WorkloadResource>>,
     pub accounts: Listed<Account>,
     /// Secrets of the pull types.
-    pub heads: Listed<Head>,
+    pub heads: Listed<SecretMetadata>,
     pub access: Access,
     /// What came of reading Secrets.
-    pub read: BTreeMap<SecretKey, Read>,
+    pub read: BTreeMap<SecretKey, SecretRead>,
     /// Lists that could not be had.
     pub unseen: Vec<String>,
 }
@@ -112,8 +112,8 @@ impl Unknown {
 
 /// What came of reading one Secret.
 #[derive(Clone, Debug)]
-pub enum Read {
-    Content(Arc<Looked>),
+pub enum SecretRead {
+    Content(Arc<InspectedSecret>),
     /// There is none of that name there.
     Absent,
     /// It could not be read, and why.
@@ -122,12 +122,12 @@ pub enum Read {
 
 /// A Secret that was read: what there is to say of it, and its keys. Nothing secret is kept.
 #[derive(Clone, Debug)]
-pub struct Looked {
+pub struct InspectedSecret {
     pub evidence: SourceEvidence,
     pub keys: LoadedSource,
 }
 
-impl Looked {
+impl InspectedSecret {
     fn at(whole: &LoadedSource) -> Self {
         Self {
             evidence: keyring::source_evidence(whole),

@@ -12,12 +12,14 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::judge::{judge, needs};
-use super::{Cluster, Finding, Listed, Looked, Read, Snapshot, Unknown};
+use super::{Cluster, Finding, InspectedSecret, Listed, SecretRead, Snapshot, Unknown};
 use crate::diagnose::level::Severity::{Critical, Info, Warning};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::workload::ContainerKind;
 use crate::pull_secret::secret;
-use crate::workload::makers::{Account, Head, Image, Maker, MakerKind, eip_problems};
+use crate::workload::makers::{
+    Account, Image, SecretMetadata, WorkloadKind, WorkloadResource, eip_problems,
+};
 use crate::workload::spec::ContainerSpec;
 use crate::workload::spec::VolumeSpec;
 
@@ -48,8 +50,8 @@ fn names(list: &[&str]) -> Box<[Box<str>]> {
     list.iter().map(|name| Box::from(*name)).collect()
 }
 
-fn maker(kind: MakerKind, name: &str, images: &[&str], secrets: &[&str]) -> Maker {
-    Maker {
+fn maker(kind: WorkloadKind, name: &str, images: &[&str], secrets: &[&str]) -> WorkloadResource {
+    WorkloadResource {
         kind,
         owner: None,
         namespace: "shop".into(),
@@ -73,8 +75,8 @@ fn maker(kind: MakerKind, name: &str, images: &[&str], secrets: &[&str]) -> Make
     }
 }
 
-fn deployment(images: &[&str], secrets: &[&str]) -> Maker {
-    maker(MakerKind::Deployment, "web", images, secrets)
+fn deployment(images: &[&str], secrets: &[&str]) -> WorkloadResource {
+    maker(WorkloadKind::Deployment, "web", images, secrets)
 }
 
 fn key(namespace: &str, name: &str) -> SecretKey {
@@ -89,7 +91,7 @@ fn docker_config(server: &str) -> String {
 }
 
 impl World {
-    fn maker(mut self, maker: Maker) -> Self {
+    fn maker(mut self, maker: WorkloadResource) -> Self {
         self.0.makers.push(Arc::new(maker));
         self
     }
@@ -106,7 +108,7 @@ impl World {
     }
 
     fn head(mut self, namespace: &str, name: &str, is_renewed: bool) -> Self {
-        self.0.heads.items.push(Arc::new(Head {
+        self.0.heads.items.push(Arc::new(SecretMetadata {
             namespace: namespace.into(),
             name: name.into(),
             version: "1".into(),
@@ -125,19 +127,19 @@ impl World {
     }
 
     fn manifest(mut self, namespace: &str, name: &str, manifest: &Value) -> Self {
-        let looked = Looked::at(&secret::of_manifest(manifest, "the cluster"));
-        let read = Read::Content(Arc::new(looked));
+        let looked = InspectedSecret::at(&secret::of_manifest(manifest, "the cluster"));
+        let read = SecretRead::Content(Arc::new(looked));
         self.0.read.insert(key(namespace, name), read);
         self
     }
 
     fn absent(mut self, namespace: &str, name: &str) -> Self {
-        self.0.read.insert(key(namespace, name), Read::Absent);
+        self.0.read.insert(key(namespace, name), SecretRead::Absent);
         self
     }
 
     fn unread(mut self, namespace: &str, name: &str) -> Self {
-        let read = Read::Unread("RBAC forbids it".to_owned());
+        let read = SecretRead::Unread("RBAC forbids it".to_owned());
         self.0.read.insert(key(namespace, name), read);
         self
     }
@@ -196,7 +198,7 @@ fn nothing_is_wrong_where_secrets_are_there_and_fit() {
     let seen = good.look().seen;
     assert_eq!((seen.namespaces, seen.service_accounts), (1, 1));
     assert_eq!((seen.secrets.named, seen.secrets.read), (1, 1));
-    assert_eq!(seen.workloads[&MakerKind::Deployment], 1);
+    assert_eq!(seen.workloads[&WorkloadKind::Deployment], 1);
     // By way of the service account.
     let by_account = world()
         .account("shop", "default", &["pull"])
@@ -318,10 +320,10 @@ fn what_a_service_account_names_is_told_once_for_all_who_use_it() {
         .absent("shop", "pull");
     for number in 0..8 {
         let name = format!("w{number}");
-        many = many.maker(maker(MakerKind::StatefulSet, &name, &[image], &[]));
+        many = many.maker(maker(WorkloadKind::StatefulSet, &name, &[image], &[]));
     }
     // The API server has written it into this one.
-    many = many.maker(maker(MakerKind::Pod, "bare", &[image], &["pull"]));
+    many = many.maker(maker(WorkloadKind::Pod, "bare", &[image], &["pull"]));
     let found = many.only();
     assert_eq!(
         shown(&found),
@@ -356,7 +358,7 @@ fn a_service_account_that_is_not_there_keeps_pods_from_being_made() {
     says(&found, "kubectl create serviceaccount robot -n shop");
     // A pod that is there goes on.
     let mut pod = robot.clone();
-    pod.kind = MakerKind::Pod;
+    pod.kind = WorkloadKind::Pod;
     assert_eq!(world().maker(pod).told(), NOTHING);
     assert_eq!(
         world()
@@ -502,7 +504,7 @@ fn a_secret_that_would_fit_and_that_nobody_names_is_told() {
     // A pod was made before its service account had one.
     let pod = base()
         .account("shop", "default", &["pull"])
-        .maker(maker(MakerKind::Pod, "p", &[image], &[]))
+        .maker(maker(WorkloadKind::Pod, "p", &[image], &[]))
         .only();
     says(&pod, "names pull by now");
     // The Secret is in another namespace, or its service accounts can't be seen.
@@ -555,7 +557,7 @@ fn what_is_odd_in_a_secret_is_told_at_the_secret() {
             .head("shop", "pull", false)
             .manifest("shop", "pull", &manifest)
             .maker(deployment(&[image], &["pull"]))
-            .maker(maker(MakerKind::CronJob, "nightly", &[image], &["pull"]));
+            .maker(maker(WorkloadKind::CronJob, "nightly", &[image], &["pull"]));
         assert_eq!(one.told(), want, "{manifest}");
         for finding in one.look().findings {
             says(&finding, "used by CronJob nightly, Deployment web");
@@ -623,7 +625,7 @@ fn only_secrets_that_somebody_needs_are_read() {
         .head("bank", "unused", false)
         .head("till", "nobody", false)
         .maker(deployment(&[image], &["named", "gone"]));
-    let mut other = maker(MakerKind::Job, "job", &[image], &[]);
+    let mut other = maker(WorkloadKind::Job, "job", &[image], &[]);
     other.namespace = "bank".into();
     cluster = cluster.maker(other);
     let want = BTreeSet::from([
@@ -633,7 +635,7 @@ fn only_secrets_that_somebody_needs_are_read() {
     ]);
     assert_eq!(needs(&cluster.0), want);
     // Beside one that names none, there may be one that was meant.
-    let mut lonely = cluster.maker(maker(MakerKind::Job, "lonely", &[image], &[]));
+    let mut lonely = cluster.maker(maker(WorkloadKind::Job, "lonely", &[image], &[]));
     let mut more = want.clone();
     more.insert(key("shop", "beside"));
     assert_eq!(needs(&lonely.0), more);
@@ -648,7 +650,7 @@ fn pods_of_a_workload_that_is_not_read_are_told_once() {
     let mut cluster = world().absent("shop", "pull");
     for number in 0..20 {
         let mut pod = maker(
-            MakerKind::Pod,
+            WorkloadKind::Pod,
             &format!("web-{number}"),
             &["reg.example.com/a"],
             &["pull"],
@@ -679,7 +681,7 @@ fn a_pass_over_a_big_cluster_takes_milliseconds() {
             "docker.io/envoy:1",
         );
         let mut one = maker(
-            MakerKind::Deployment,
+            WorkloadKind::Deployment,
             &format!("w-{number}"),
             &[&image, sidecar],
             &[&secret],

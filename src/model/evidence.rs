@@ -19,13 +19,13 @@ use super::hosts::{HostsConfig, RegistryHost};
 use super::kubelet::KubeletVersion;
 use super::network::RouteLookup;
 use super::platform::Platform;
-use super::proxy::{ProxySettings, Tunnel, Way};
+use super::proxy::{ProxyRoute, ProxySettings, Tunnel};
 use super::reference::Reference;
 use super::runtime::Runtime;
 use super::transfer::Transfer;
 use super::units::{Bytes, OptionalSeconds, Seconds};
 use super::vantage::Vantage;
-use super::workload::{PodUse, SecretAsked};
+use super::workload::{PodUse, RequestedSecret};
 
 /// Everything seen of one pull.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -40,7 +40,7 @@ pub struct Evidence {
     pub pods: Vec<PodUse>,
     /// Secrets of the cluster that whoever asked has named (`--secret`, `--service-account`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub asked_secrets: Vec<SecretAsked>,
+    pub asked_secrets: Vec<RequestedSecret>,
     pub keyring: KeyringEvidence,
     /// The container runtime that pulls; absent: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,7 +145,7 @@ pub struct Leg {
     pub endpoint: Endpoint,
     /// Directly, or by a proxy: then it is the proxy that was resolved and connected to.
     #[serde(default)]
-    pub way: Way,
+    pub way: ProxyRoute,
     pub resolve: Resolve,
     pub connect: Connect,
     /// TLS with the proxy, where it is one of https.
@@ -300,7 +300,7 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<Challenge>,
     /// `HEAD` of the manifest with it.
-    pub head: Step<Head, HttpFault>,
+    pub head: Step<HeadResponse, HttpFault>,
     /// `GET` of the same was answered with success where `HEAD` was refused. No pull asks so, and it
     /// decides nothing; a cache may hold the manifest from then on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -350,7 +350,7 @@ pub enum Access {
 
 /// The answer to `HEAD /v2/<repository>/manifests/<reference>`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Head {
+pub struct HeadResponse {
     /// `Docker-Content-Digest`.
     pub digest: Option<String>,
     pub media_type: Option<String>,

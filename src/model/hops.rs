@@ -22,7 +22,7 @@ pub struct Trace {
     /// an ICMP error that says more than "time exceeded". So many links away is what answers as
     /// `to`; that may be a load balancer, a transparent proxy or a filter that resets.
     pub reached: Option<u8>,
-    pub ended: Ended,
+    pub ended: TraceEnd,
     #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
@@ -56,7 +56,7 @@ impl Hop {
 /// Why a trace has no further hop.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Ended {
+pub enum TraceEnd {
     /// By SYN/ACK or RST of the server, or of what answers in its name.
     Reached,
     /// So many hops in a row were silent that no more were tried; the server's own silence looks
@@ -101,7 +101,7 @@ mod tests {
                 },
             ],
             reached: None,
-            ended: Ended::Unreachable { icmp },
+            ended: TraceEnd::Unreachable { icmp },
             took: Duration::from_millis(1500),
         };
         let json = serde_json::to_value(&trace).unwrap();

@@ -331,7 +331,7 @@ pub struct EgressTrial {
     /// Host and port asked.
     pub server: String,
     #[serde(flatten)]
-    pub outcome: Step<EgressSeen, String>,
+    pub outcome: Step<ObservedEgress, String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -364,14 +364,14 @@ impl EgressMethod {
 
 impl EgressTrial {
     /// What the other host saw, if connections of a pull are seen so, too.
-    pub fn seen(&self) -> Option<&EgressSeen> {
+    pub fn seen(&self) -> Option<&ObservedEgress> {
         self.outcome.done().filter(|_| self.method.is_tcp())
     }
 }
 
 /// What another host saw.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct EgressSeen {
+pub struct ObservedEgress {
     pub address: IpAddr,
     /// Absent where only an address is told.
     pub port: Option<u16>,
@@ -379,7 +379,7 @@ pub struct EgressSeen {
     pub local: Option<SocketAddr>,
 }
 
-impl EgressSeen {
+impl ObservedEgress {
     /// The source port was changed on the way: a PAT did it. An unchanged one proves nothing.
     pub fn port_was_changed(&self) -> bool {
         match (self.port, self.local) {

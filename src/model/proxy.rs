@@ -63,7 +63,7 @@ impl std::fmt::Display for Proxy {
 /// How a leg's server is got at (Go, `golang.org/x/net/http/httpproxy`).
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Way {
+pub enum ProxyRoute {
     /// No proxy is set for the scheme.
     #[default]
     Direct,
@@ -77,7 +77,7 @@ pub enum Way {
     Forced { proxy: Proxy },
 }
 
-impl Way {
+impl ProxyRoute {
     pub fn proxy(&self) -> Option<&Proxy> {
         match self {
             Self::Proxied { proxy } => Some(proxy),

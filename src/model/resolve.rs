@@ -30,10 +30,10 @@ impl Resolve {
     /// Disjoint public addresses may come of load balancing by DNS, where each resolver is given
     /// the servers nearest to it; a private address against a public one, or against NXDOMAIN, is
     /// split horizon. The caller weighs that by the addresses.
-    pub fn disagreement(&self) -> Option<Vec<(SocketAddr, Said)>> {
+    pub fn disagreement(&self) -> Option<Vec<(SocketAddr, NameAnswer)>> {
         self.queries.iter().find_map(|query| {
             let same = |other: &&Query| other.name == query.name && other.family == query.family;
-            let word = |other: &Query| Some((other.server, Said::of(other)?));
+            let word = |other: &Query| Some((other.server, NameAnswer::of(other)?));
             let said: Vec<_> = self.queries.iter().filter(same).filter_map(word).collect();
             let is_contrary = said.iter().enumerate().any(|(i, (_, a))| {
                 let mut later = said[i + 1..].iter();
@@ -46,13 +46,13 @@ impl Resolve {
 
 /// A server's word on one name and family.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Said {
+pub enum NameAnswer {
     Addresses(Vec<IpAddr>),
     NxDomain,
     NoData,
 }
 
-impl Said {
+impl NameAnswer {
     fn of(query: &Query) -> Option<Self> {
         match &query.outcome {
             Step::Done { value, .. } => Some(Self::Addresses(
@@ -82,7 +82,7 @@ impl Said {
     }
 }
 
-impl std::fmt::Display for Said {
+impl std::fmt::Display for NameAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Addresses(addresses) => f.write_str(&joined(addresses)),
@@ -281,7 +281,7 @@ mod tests {
         assert!(
             found
                 .iter()
-                .all(|(_, said)| matches!(said, Said::Addresses(_)))
+                .all(|(_, said)| matches!(said, NameAnswer::Addresses(_)))
         );
     }
 }

@@ -30,9 +30,9 @@ impl fmt::Display for Bytes {
 
 /// A duration for people, three digits at most: `27 µs`, `0.4 ms`, `12 ms`, `1.3 s`, `72 s`.
 #[derive(Clone, Copy, Debug)]
-pub struct Took(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl fmt::Display for Took {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_secs_f64() * 1e3;
         match ms {
@@ -176,7 +176,10 @@ mod tests {
             (1_300_000, "1.3 s"),
             (72_000_000, "72 s"),
         ] {
-            assert_eq!(Took(Duration::from_micros(micros)).to_string(), text);
+            assert_eq!(
+                HumanDuration(Duration::from_micros(micros)).to_string(),
+                text
+            );
         }
         assert_eq!(Mbit(1.2e6).to_string(), "9.6 Mbit/s");
         assert_eq!(format!("{:.0}", Mbit(1.2e6)), "10 Mbit/s");

@@ -26,10 +26,10 @@ pub struct Vantage {
     /// Whose resolution is imitated: the order of names and servers.
     pub resolver_emulated: String,
     /// What this probe cannot see and a pull may depend on.
-    pub unseen: Vec<Unseen>,
+    pub unseen: Vec<NotObserved>,
     /// Why it is not seen, where somebody wished that it were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unseen_because: Vec<UnseenBecause>,
+    pub unseen_because: Vec<NotObservedReason>,
     /// What its operator says of the network.
     #[serde(default)]
     pub declared: Declared,
@@ -87,7 +87,7 @@ impl Vantage {
     }
 
     /// Why this is not seen, in words.
-    pub fn reasons(&self, what: Unseen) -> impl Iterator<Item = &str> {
+    pub fn reasons(&self, what: NotObserved) -> impl Iterator<Item = &str> {
         let because = self.unseen_because.iter();
         because
             .filter(move |because| because.what == what)
@@ -169,7 +169,7 @@ pub enum NetworkView {
 /// Something a pull may depend on that this probe cannot see.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unseen {
+pub enum NotObserved {
     /// The kubelet's credential provider plugins and the node's own docker config.
     NodeCredentials,
     /// Mirrors and per-host settings in containerd's `certs.d/*/hosts.toml`.
@@ -186,12 +186,12 @@ pub enum Unseen {
 
 /// A file of the node that was named, and that did not tell.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct UnseenBecause {
-    pub what: Unseen,
+pub struct NotObservedReason {
+    pub what: NotObserved,
     pub reason: String,
 }
 
-impl Unseen {
+impl NotObserved {
     /// One line for people.
     pub fn describe(self) -> &'static str {
         match self {

@@ -52,7 +52,7 @@ pub struct PodUse {
     pub progress_deadline: Option<Duration>,
     /// What came of looking for each of its Secrets among those given.
     #[serde(default)]
-    pub secrets: Vec<SecretSought>,
+    pub secrets: Vec<SecretLookup>,
 }
 
 impl PodUse {
@@ -181,7 +181,7 @@ impl SecretRefs {
 
 /// A Secret that a pod names, looked for among those that were given.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct SecretSought {
+pub struct SecretLookup {
     pub name: String,
     #[serde(flatten)]
     pub found: Found,
@@ -204,7 +204,7 @@ pub enum Found {
 
 /// A Secret of the cluster that whoever asked has named, and what came of looking for it.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct SecretAsked {
+pub struct RequestedSecret {
     pub namespace: String,
     pub name: String,
     /// The service account that has it among its `imagePullSecrets`; `None`: it was named itself.
@@ -214,7 +214,7 @@ pub struct SecretAsked {
     pub found: Found,
 }
 
-impl SecretAsked {
+impl RequestedSecret {
     /// Who names it.
     pub fn named_by(&self) -> String {
         match &self.service_account {

@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use crate::model::connect::{BadLink, Certificate, ExpiredRoot, LinkProblem};
 use crate::model::fault::TlsFault;
 use crate::model::text::{clean, hex, printable};
-use crate::trust::refusal::{Fault, Place, Refusal};
+use crate::trust::refusal::{ChainPosition, Fault, Refusal};
 use crate::trust::{self, GoBuild, Pool, Verdict};
 
 /// The certificates of one handshake, leaf first, in DER form, and what came of them.
@@ -191,8 +191,8 @@ fn bad_link(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], now: i64) -> Opti
         _ => LinkProblem::Other,
     };
     let (sent, source) = match place {
-        Place::Sent(index) => (Some(index), None),
-        Place::Root(index) => (
+        ChainPosition::Sent(index) => (Some(index), None),
+        ChainPosition::Root(index) => (
             None,
             pool.roots().get(index).map(|root| root.source.to_string()),
         ),
@@ -218,10 +218,10 @@ fn bad_link(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], now: i64) -> Opti
     })
 }
 
-fn der<'a>(place: Place, pool: &'a Pool, chain: &'a [Vec<u8>]) -> Option<&'a [u8]> {
+fn der<'a>(place: ChainPosition, pool: &'a Pool, chain: &'a [Vec<u8>]) -> Option<&'a [u8]> {
     match place {
-        Place::Sent(index) => chain.get(index).map(Vec::as_slice),
-        Place::Root(index) => pool.roots().get(index).map(|root| root.certificate.der()),
+        ChainPosition::Sent(index) => chain.get(index).map(Vec::as_slice),
+        ChainPosition::Root(index) => pool.roots().get(index).map(|root| root.certificate.der()),
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::kernel;
 use super::tcp::from_io;
 use crate::model::fault::IcmpError;
-use crate::model::hops::{Ended, Hop, Trace};
+use crate::model::hops::{Hop, Trace, TraceEnd};
 use crate::model::resolve::Family;
 
 /// How far, how long and how eagerly to look.
@@ -72,7 +72,7 @@ where
     let started = Instant::now();
     let side_by_side = bounds.side_by_side.max(1);
     let pace = bounds.wait.min(LONGEST_WAIT) / u32::try_from(side_by_side).unwrap_or(u32::MAX);
-    let mut course = Course::new(to, bounds);
+    let mut course = TraceRun::new(to, bounds);
     let mut probes: JoinSet<(u8, Answer)> = JoinSet::new();
     let mut handles: Vec<(u8, AbortHandle)> = Vec::new();
     let (mut due, mut is_due) = (started, true);
@@ -126,18 +126,18 @@ struct Answer {
     rtt: Option<Duration>,
     icmp: Option<IcmpError>,
     /// Nothing is to be learnt from a larger TTL.
-    end: Option<Ended>,
+    end: Option<TraceEnd>,
 }
 
 #[derive(Debug)]
-struct Course {
+struct TraceRun {
     to: SocketAddr,
     bounds: Bounds,
     /// What TTL 1, 2, 3, … came to; `None` while the answer is out.
     answers: Vec<Option<Answer>>,
 }
 
-impl Course {
+impl TraceRun {
     fn new(to: SocketAddr, bounds: &Bounds) -> Self {
         Self {
             to,
@@ -190,15 +190,15 @@ impl Course {
         let silent = self.is_out_of_sight();
         let (mut hops, mut reached) = (Vec::new(), None);
         let mut ended = if silent {
-            Ended::Silent
+            TraceEnd::Silent
         } else {
-            Ended::MaxHops
+            TraceEnd::MaxHops
         };
         for (ttl, answer) in (1..=u8::MAX).zip(self.answers) {
             let answer = answer.unwrap_or_default();
             if let Some(end) = answer.end {
                 ended = end;
-                if matches!(ended, Ended::Local { .. }) {
+                if matches!(ended, TraceEnd::Local { .. }) {
                     break;
                 }
                 reached = (answer.from == Some(self.to.ip())).then_some(ttl);
@@ -226,11 +226,11 @@ async fn probe(to: SocketAddr, ttl: u8, wait: Duration) -> Answer {
     let started = Instant::now();
     let socket = match begin(to, ttl) {
         Ok(socket) => socket,
-        Err(error) => return answer_of(Some(Met::of(&error)), to.ip(), started.elapsed()),
+        Err(error) => return answer_of(Some(SynOutcome::of(&error)), to.ip(), started.elapsed()),
     };
     let met = timeout(wait, meet(&socket)).await;
     let took = started.elapsed();
-    let met = met.unwrap_or_else(|_| kernel::icmp_error(&socket).map(Met::Icmp));
+    let met = met.unwrap_or_else(|_| kernel::icmp_error(&socket).map(SynOutcome::Icmp));
     answer_of(met, to.ip(), took)
     // Here the socket is closed: with FIN where a connection opened, else without a packet.
 }
@@ -259,32 +259,32 @@ fn begin(to: SocketAddr, ttl: u8) -> io::Result<TcpStream> {
 
 /// What a SYN met.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Met {
+enum SynOutcome {
     Icmp(IcmpError),
     /// As of connect(2); 0 when the trouble has none.
     Errno(i32),
     Connection,
 }
 
-impl Met {
+impl SynOutcome {
     fn of(error: &io::Error) -> Self {
         Self::Errno(error.raw_os_error().unwrap_or_default())
     }
 }
 
 /// Waits until something came of the SYN. `None`: the runtime is shutting down.
-async fn meet(socket: &TcpStream) -> Option<Met> {
+async fn meet(socket: &TcpStream) -> Option<SynOutcome> {
     loop {
         let wanted = Interest::WRITABLE | Interest::ERROR;
         socket.ready(wanted).await.ok()?;
         // The queue first: to SO_ERROR, every ICMP error on the way is "no route to host".
         if let Some(icmp) = kernel::icmp_error(socket) {
-            return Some(Met::Icmp(icmp));
+            return Some(SynOutcome::Icmp(icmp));
         }
         match socket.take_error() {
-            Ok(None) if socket.peer_addr().is_ok() => return Some(Met::Connection),
+            Ok(None) if socket.peer_addr().is_ok() => return Some(SynOutcome::Connection),
             Ok(None) => {}
-            Ok(Some(error)) | Err(error) => return Some(Met::of(&error)),
+            Ok(Some(error)) | Err(error) => return Some(SynOutcome::of(&error)),
         }
         // Woken by an error that is neither in the queue nor the socket's: none is known that does
         // so, and its readiness would stay.
@@ -292,18 +292,20 @@ async fn meet(socket: &TcpStream) -> Option<Met> {
     }
 }
 
-fn answer_of(met: Option<Met>, to: IpAddr, took: Duration) -> Answer {
+fn answer_of(met: Option<SynOutcome>, to: IpAddr, took: Duration) -> Answer {
     let rtt = (took < SYN_AGAIN).then_some(took);
     let (from, icmp, end) = match met {
-        None | Some(Met::Errno(libc::ETIMEDOUT)) => return Answer::default(),
-        Some(Met::Icmp(icmp)) if is_exceeded(&icmp) => (icmp.from, Some(icmp), None),
-        Some(Met::Icmp(icmp)) => (icmp.from, Some(icmp), Some(Ended::Unreachable { icmp })),
-        Some(Met::Connection | Met::Errno(libc::ECONNREFUSED | libc::ECONNRESET)) => {
-            (Some(to), None, Some(Ended::Reached))
+        None | Some(SynOutcome::Errno(libc::ETIMEDOUT)) => return Answer::default(),
+        Some(SynOutcome::Icmp(icmp)) if is_exceeded(&icmp) => (icmp.from, Some(icmp), None),
+        Some(SynOutcome::Icmp(icmp)) => {
+            (icmp.from, Some(icmp), Some(TraceEnd::Unreachable { icmp }))
         }
-        Some(Met::Errno(errno)) => {
+        Some(SynOutcome::Connection | SynOutcome::Errno(libc::ECONNREFUSED | libc::ECONNRESET)) => {
+            (Some(to), None, Some(TraceEnd::Reached))
+        }
+        Some(SynOutcome::Errno(errno)) => {
             let fault = from_io(&io::Error::from_raw_os_error(errno), to, None);
-            (None, None, Some(Ended::Local { fault }))
+            (None, None, Some(TraceEnd::Local { fault }))
         }
     };
     Answer {
@@ -368,30 +370,30 @@ mod tests {
         Answer {
             from: icmp.from,
             icmp: Some(icmp),
-            end: Some(Ended::Unreachable { icmp }),
+            end: Some(TraceEnd::Unreachable { icmp }),
             ..Answer::default()
         }
     }
 
     fn reached() -> Answer {
         answer_of(
-            Some(Met::Connection),
+            Some(SynOutcome::Connection),
             TO.parse::<SocketAddr>().unwrap().ip(),
             SYN_AGAIN,
         )
     }
 
-    fn course(max_hops: u8, give_up_after_silent: u8) -> Course {
+    fn course(max_hops: u8, give_up_after_silent: u8) -> TraceRun {
         let bounds = Bounds {
             max_hops,
             give_up_after_silent,
             ..Bounds::default()
         };
-        Course::new(TO.parse().unwrap(), &bounds)
+        TraceRun::new(TO.parse().unwrap(), &bounds)
     }
 
     /// The trace of a way that answers so, one TTL after the other; beyond the end all is silent.
-    fn walk(mut course: Course, way: &[Answer]) -> Trace {
+    fn walk(mut course: TraceRun, way: &[Answer]) -> Trace {
         while let Some(ttl) = course.next() {
             course.sent(ttl);
             let answer = way.get(usize::from(ttl) - 1).cloned();
@@ -423,7 +425,7 @@ mod tests {
         );
         assert_eq!(
             (trace.reached, trace.ended.clone()),
-            (Some(4), Ended::Reached)
+            (Some(4), TraceEnd::Reached)
         );
         assert_eq!(trace.hops[0].rtt, Some(Duration::from_millis(1)));
         assert!(trace.hops[1].is_silent());
@@ -437,11 +439,11 @@ mod tests {
         let s = Answer::default();
         let trace = walk(course(16, 3), &[router(1)]);
         assert_eq!(senders(&trace), ["10.0.0.1", "*", "*", "*"]);
-        assert_eq!((trace.reached, trace.ended), (None, Ended::Silent));
+        assert_eq!((trace.reached, trace.ended), (None, TraceEnd::Silent));
 
         let way = [s.clone(), s.clone(), router(3), s.clone(), s, reached()];
         assert_eq!(walk(course(16, 3), &way).reached, Some(6));
-        assert_eq!(walk(course(16, 2), &way).ended, Ended::Silent);
+        assert_eq!(walk(course(16, 2), &way).ended, TraceEnd::Silent);
         // No bound at all is taken for the smallest.
         assert_eq!(walk(course(16, 0), &way).hops.len(), 1);
     }
@@ -451,9 +453,9 @@ mod tests {
         let trace = walk(course(2, 4), &[router(1), router(2), reached()]);
         assert_eq!(
             (trace.hops.len(), trace.reached, trace.ended),
-            (2, None, Ended::MaxHops)
+            (2, None, TraceEnd::MaxHops)
         );
-        assert_eq!(walk(course(2, 4), &[]).ended, Ended::MaxHops);
+        assert_eq!(walk(course(2, 4), &[]).ended, TraceEnd::MaxHops);
         assert_eq!(walk(course(0, 4), &[reached()]).hops, []);
         let long = vec![router(1); 300];
         assert_eq!(walk(course(255, 4), &long).hops.len(), 255);
@@ -467,7 +469,7 @@ mod tests {
             let trace = walk(course(16, 4), &[router(1), end, reached()]);
             assert_eq!(
                 (trace.hops.len(), trace.reached, trace.ended),
-                (2, far, Ended::Unreachable { icmp: said })
+                (2, far, TraceEnd::Unreachable { icmp: said })
             );
         }
     }
@@ -476,14 +478,14 @@ mod tests {
     fn what_never_left_is_no_hop() {
         let fault = TcpFault::LocalPolicy { errno: libc::EPERM };
         let local = Answer {
-            end: Some(Ended::Local {
+            end: Some(TraceEnd::Local {
                 fault: fault.clone(),
             }),
             ..Answer::default()
         };
         let trace = walk(course(16, 4), &[local]);
         assert_eq!((trace.hops.len(), trace.reached), (0, None));
-        assert_eq!(trace.ended, Ended::Local { fault });
+        assert_eq!(trace.ended, TraceEnd::Local { fault });
     }
 
     #[test]
@@ -510,13 +512,16 @@ mod tests {
         let of = |met, ms| answer_of(Some(met), to.ip(), Duration::from_millis(ms));
         let rtt = Some(Duration::from_millis(999));
         let reached = |rtt| Answer { rtt, ..reached() };
-        assert_eq!(of(Met::Connection, 999), reached(rtt));
-        assert_eq!(of(Met::Connection, 1001), reached(None));
-        assert_eq!(of(Met::Errno(libc::ECONNREFUSED), 999), reached(rtt));
-        assert_eq!(of(Met::Errno(libc::ETIMEDOUT), 999), Answer::default());
+        assert_eq!(of(SynOutcome::Connection, 999), reached(rtt));
+        assert_eq!(of(SynOutcome::Connection, 1001), reached(None));
+        assert_eq!(of(SynOutcome::Errno(libc::ECONNREFUSED), 999), reached(rtt));
+        assert_eq!(
+            of(SynOutcome::Errno(libc::ETIMEDOUT), 999),
+            Answer::default()
+        );
         assert!(matches!(
-            of(Met::Errno(libc::EMFILE), 1).end,
-            Some(Ended::Local { .. })
+            of(SynOutcome::Errno(libc::EMFILE), 1).end,
+            Some(TraceEnd::Local { .. })
         ));
         // Code 1 speaks of fragments that are missing (RFC 792, page 6).
         for (icmp, is_hop) in [
@@ -527,7 +532,7 @@ mod tests {
             (icmp("2001:db8::1", 1, 0), false),
             (icmp("2001:db8::1", 11, 0), false),
         ] {
-            let answer = of(Met::Icmp(icmp), 1);
+            let answer = of(SynOutcome::Icmp(icmp), 1);
             assert_eq!(answer.end.is_none(), is_hop, "{icmp:?}");
         }
     }
@@ -575,7 +580,7 @@ mod tests {
             prop_assert!(trace.hops.len() <= max_hops.into());
             let quiet = trace.hops.iter().rev().take_while(|hop| hop.is_silent()).count();
             prop_assert!(quiet <= silent.into());
-            prop_assert_eq!(quiet == usize::from(silent), trace.ended == Ended::Silent);
+            prop_assert_eq!(quiet == usize::from(silent), trace.ended == TraceEnd::Silent);
             for (hop, ttl) in trace.hops.iter().zip(1..) {
                 prop_assert_eq!(hop.ttl, ttl);
             }
@@ -609,7 +614,10 @@ mod tests {
             }
         })
         .await;
-        assert_eq!((trace.reached, &trace.ended), (Some(far), &Ended::Reached));
+        assert_eq!(
+            (trace.reached, &trace.ended),
+            (Some(far), &TraceEnd::Reached)
+        );
         arrived.load(Ordering::Relaxed)
     }
 
@@ -643,7 +651,7 @@ mod tests {
             let listener = TcpListener::bind(local).unwrap();
             let to = listener.local_addr().unwrap();
             let open = trace(to, &Bounds::default()).await;
-            assert_eq!((open.reached, &open.ended), (Some(1), &Ended::Reached));
+            assert_eq!((open.reached, &open.ended), (Some(1), &TraceEnd::Reached));
             assert_eq!(open.hops.len(), 1);
             assert_eq!(open.hops[0].from, Some(to.ip()));
             assert!(open.hops[0].rtt.is_some());
@@ -662,7 +670,10 @@ mod tests {
 
             drop((listener, stream));
             let closed = trace(to, &Bounds::default()).await;
-            assert_eq!((closed.reached, &closed.ended), (Some(1), &Ended::Reached));
+            assert_eq!(
+                (closed.reached, &closed.ended),
+                (Some(1), &TraceEnd::Reached)
+            );
         }
     }
 
@@ -683,6 +694,6 @@ mod tests {
             side_by_side: 0,
             give_up_after_silent: 0,
         };
-        assert_eq!(trace(to, &none).await.ended, Ended::MaxHops);
+        assert_eq!(trace(to, &none).await.ended, TraceEnd::MaxHops);
     }
 }

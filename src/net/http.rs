@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::stream::Stream;
 use super::tls::alert_name;
-use super::watched::{End, Record, Seen, Watched};
+use super::watched::{End, Recorded, RecordedStream, Recording};
 use crate::model::fault::HttpFault;
 use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
@@ -30,7 +30,7 @@ use crate::model::units::Bytes;
 #[derive(Debug)]
 pub struct HttpConnection {
     sender: http1::SendRequest<Full<Buffer>>,
-    record: Record,
+    record: Recording,
     shared: Arc<Shared>,
     requests: usize,
     may_reconnect: bool,
@@ -58,7 +58,7 @@ impl HttpConnection {
     /// Begins to speak HTTP/1.1, which is all that containerd's client speaks: its transport has a
     /// dialler of its own, and Go then offers no HTTP/2.
     pub async fn open(stream: Stream) -> Result<Self, HttpFault> {
-        let (watched, record) = Watched::new(stream);
+        let (watched, record) = RecordedStream::new(stream);
         let opened = http1::Builder::new()
             // As Go writes them, for the middlebox that minds.
             .title_case_headers(true)
@@ -178,7 +178,7 @@ pub struct Response {
     pub first_byte: Duration,
     is_head: bool,
     body: Incoming,
-    record: Record,
+    record: Recording,
     end: BodyEnd,
 }
 
@@ -384,7 +384,7 @@ fn closes(version: Version, headers: &HeaderMap) -> bool {
 
 /// The table from a failure before or in an answer to its fault. What the wire did goes first;
 /// what hyper makes of it is asked by kind, never by its words.
-fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
+fn fault(error: &hyper::Error, seen: &Recorded) -> HttpFault {
     if let Some(End::Tls(error)) = &seen.end {
         return tls_fault(error);
     }
@@ -414,9 +414,9 @@ fn fault(error: &hyper::Error, seen: &Seen) -> HttpFault {
 
 /// The same where the bytes were not watched, by the error below.
 pub(super) fn unwatched_fault(error: &hyper::Error, below: Option<&io::Error>) -> HttpFault {
-    let seen = Seen {
+    let seen = Recorded {
         end: below.map(End::of),
-        ..Seen::default()
+        ..Recorded::default()
     };
     fault(error, &seen)
 }

@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::watched::Watched;
+use super::watched::RecordedStream;
 
 /// A secure stream over a connection whose bytes are counted.
-pub type TlsStream = tokio_rustls::client::TlsStream<Watched<Stream>>;
+pub type TlsStream = tokio_rustls::client::TlsStream<RecordedStream<Stream>>;
 
 /// Any of them.
 pub type Stream = Box<dyn Duplex>;

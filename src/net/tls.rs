@@ -24,7 +24,7 @@ use super::chain::{self, Presented, Shown};
 use super::hello;
 use super::roots::is_public;
 use super::stream::{Stream, TlsStream};
-use super::watched::{End, Seen, Watched};
+use super::watched::{End, Recorded, RecordedStream};
 use crate::model::connect::{Session, Tls};
 use crate::model::endpoint::Host;
 use crate::model::fault::TlsFault;
@@ -145,7 +145,7 @@ impl TlsClient {
         });
         let name = name.map_err(Some)?;
         let connector = TlsConnector::from(Arc::new(self.config(host, presented)));
-        let (stream, record) = Watched::new(stream);
+        let (stream, record) = RecordedStream::new(stream);
         match timeout(limit, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok((session_of(stream.get_ref().1), stream)),
             // The alert that says why has been written by then, as far as the socket took it.
@@ -192,7 +192,7 @@ impl TlsClient {
     /// Why a handshake by [`Self::config`] failed, where its bytes were not watched.
     pub(super) fn fault(&self, error: &io::Error, presented: &Presented) -> TlsFault {
         let shown = presented.shown();
-        let other = self.failure(error, &Seen::default(), &shown);
+        let other = self.failure(error, &Recorded::default(), &shown);
         other
             .or(shown.refused.map(|refused| refused.fault))
             .unwrap_or_else(unexplained)
@@ -200,7 +200,7 @@ impl TlsClient {
 
     /// The table from what the handshake ended with to its fault. `None`: we refused the certificate;
     /// what is on record of it says why.
-    fn failure(&self, error: &io::Error, seen: &Seen, shown: &Shown) -> Option<TlsFault> {
+    fn failure(&self, error: &io::Error, seen: &Recorded, shown: &Shown) -> Option<TlsFault> {
         let tls = error
             .get_ref()
             .and_then(|e| e.downcast_ref::<rustls::Error>());

@@ -42,21 +42,21 @@ impl End {
     }
 }
 
-/// What was seen since the last [`Record::restart`].
+/// What was seen since the last [`Recording::restart`].
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Recorded {
     pub received: u64,
     /// The first of them, at most 16 bytes.
     pub first: Vec<u8>,
     pub end: Option<End>,
 }
 
-/// The memory of a [`Watched`] stream, shared with whoever wants to know.
+/// The memory of a [`RecordedStream`] stream, shared with whoever wants to know.
 #[derive(Clone, Debug, Default)]
-pub struct Record(Arc<Mutex<Seen>>);
+pub struct Recording(Arc<Mutex<Recorded>>);
 
-impl Record {
-    pub fn seen(&self) -> Seen {
+impl Recording {
+    pub fn seen(&self) -> Recorded {
         self.lock().clone()
     }
 
@@ -67,7 +67,7 @@ impl Record {
         seen.first.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
         // Nothing panics while the lock is held; a poisoned one would still hold whole values.
         self.0
             .lock()
@@ -93,14 +93,14 @@ impl Record {
 }
 
 #[derive(Debug)]
-pub struct Watched<S> {
+pub struct RecordedStream<S> {
     inner: S,
-    record: Record,
+    record: Recording,
 }
 
-impl<S> Watched<S> {
-    pub fn new(inner: S) -> (Self, Record) {
-        let record = Record::default();
+impl<S> RecordedStream<S> {
+    pub fn new(inner: S) -> (Self, Recording) {
+        let record = Recording::default();
         let watched = Self {
             inner,
             record: record.clone(),
@@ -116,7 +116,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for RecordedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -135,7 +135,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RecordedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -177,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_counted_the_first_kept_and_the_end_seen() {
         let (mut peer, near) = tokio::io::duplex(64);
-        let (mut watched, record) = Watched::new(near);
+        let (mut watched, record) = RecordedStream::new(near);
         peer.write_all(b"0123456789abcdefXYZ").await.unwrap();
         let mut buffer = [0; 10];
         watched.read_exact(&mut buffer).await.unwrap();
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn an_alert_tells_more_than_the_reset_that_came_with_it() {
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
-        let record = Record::default();
+        let record = Recording::default();
         record.ended(End::of(&io::ErrorKind::ConnectionReset.into()));
         assert!(matches!(record.seen().end, Some(End::Reset)));
         record.ended(End::of(&io::Error::new(io::ErrorKind::InvalidData, alert)));

@@ -7,7 +7,7 @@ use bytes::Bytes as Body;
 use http::{HeaderValue, Method, StatusCode, header};
 use url::Url;
 
-use super::leg::{Answer, LineId, Lines, OpenError, target};
+use super::leg::{Answer, ConnectionId, Connections, OpenError, target};
 use super::redirects::{self, MAX_REQUESTS, Sensitive};
 use super::requests::SMALL_BODY;
 use super::trace;
@@ -28,7 +28,7 @@ pub(super) struct Issued {
 }
 
 /// One request to a token service.
-struct Ask {
+struct TokenRequest {
     method: Method,
     body: Body,
     authorization: Option<HeaderValue>,
@@ -50,8 +50,8 @@ impl TokenClient<'_> {
     /// When there is no token, or no request for one could be made.
     pub(super) async fn fetch_token(
         mut self,
-        lines: &mut Lines<'_>,
-        registry: LineId,
+        lines: &mut Connections<'_>,
+        registry: ConnectionId,
         bearer: &Bearer,
     ) -> Result<Issued, Stop> {
         let line = self.open_realm(lines, registry, &bearer.realm).await?;
@@ -66,10 +66,10 @@ impl TokenClient<'_> {
     /// Connects to a token service, or to where it redirects.
     async fn open_realm(
         &self,
-        lines: &mut Lines<'_>,
-        from: LineId,
+        lines: &mut Connections<'_>,
+        from: ConnectionId,
         url: &Url,
-    ) -> Result<LineId, Stop> {
+    ) -> Result<ConnectionId, Stop> {
         let Some(realm) = Endpoint::of(url) else {
             return Err(Stop::Token(TokenFault::BadChallenge {
                 reason: "the realm is no http or https URL".to_owned(),
@@ -96,15 +96,15 @@ impl TokenClient<'_> {
 
     async fn exchange(
         &mut self,
-        lines: &mut Lines<'_>,
-        line: LineId,
+        lines: &mut Connections<'_>,
+        line: ConnectionId,
         bearer: &Bearer,
     ) -> Result<Issued, Stop> {
         let scopes = token::scopes(self.repository, bearer.scope.as_deref());
         let credential = self.credential;
         if let Some(credential) = credential {
             let body = token::post_body(bearer, &scopes, credential);
-            let ask = Ask {
+            let ask = TokenRequest {
                 method: Method::POST,
                 body: Body::copy_from_slice(body.expose().as_bytes()),
                 authorization: None,
@@ -122,7 +122,7 @@ impl TokenClient<'_> {
         let basic = credential
             .and_then(token::token_authorization)
             .and_then(|secret| secret.header());
-        let ask = Ask {
+        let ask = TokenRequest {
             method: Method::GET,
             body: Body::new(),
             authorization: basic,
@@ -135,7 +135,12 @@ impl TokenClient<'_> {
         Err(refusal(&answer, lines))
     }
 
-    fn read(&self, lines: &mut Lines<'_>, answer: &Answer, form: Form) -> Result<Issued, Stop> {
+    fn read(
+        &self,
+        lines: &mut Connections<'_>,
+        answer: &Answer,
+        form: Form,
+    ) -> Result<Issued, Stop> {
         let read = token::read(&answer.body, form, self.repository, &lines.scrub);
         let (secret, grant, lasts) = read.map_err(Stop::Token)?;
         lines.scrub.hide(&secret);
@@ -154,9 +159,9 @@ impl TokenClient<'_> {
     /// 301 to 303, and leaves the form behind.
     async fn send(
         &mut self,
-        lines: &mut Lines<'_>,
-        mut line: LineId,
-        mut ask: Ask,
+        lines: &mut Connections<'_>,
+        mut line: ConnectionId,
+        mut ask: TokenRequest,
     ) -> Result<Answer, Stop> {
         let mut sensitive = Sensitive::new(&ask.url);
         let begun = ask.method.to_string();
@@ -223,7 +228,7 @@ fn http_stop(fault: HttpFault) -> Stop {
 /// A refusal of the token service. 401 is its answer to the credential, and so is 400 or 403 where it
 /// answers as a program; a page with that status comes from something before it, and nobody has
 /// looked at the credential.
-fn refusal(answer: &Answer, lines: &Lines<'_>) -> Stop {
+fn refusal(answer: &Answer, lines: &Connections<'_>) -> Stop {
     let fault = answer.status_fault(&lines.scrub);
     let is_page = answer.body.trim_ascii_start().starts_with(b"<");
     Stop::Token(match answer.status.as_u16() {

@@ -15,7 +15,7 @@ use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::runtime::Runtime;
 use crate::model::units::Bytes;
-use crate::model::workload::{PodUse, SecretAsked};
+use crate::model::workload::{PodUse, RequestedSecret};
 use crate::pull_secret::keyring::Keyring;
 
 /// One image to check.
@@ -26,7 +26,7 @@ pub struct Check {
     /// Who wants it, as far as known.
     pub pods: Vec<PodUse>,
     /// Secrets of the cluster that whoever asked has named.
-    pub asked_secrets: Vec<SecretAsked>,
+    pub asked_secrets: Vec<RequestedSecret>,
     pub keyring: Arc<Keyring>,
     /// The container runtime of the node, where it is known.
     pub runtime: Option<Runtime>,

@@ -11,7 +11,7 @@ use flate2::write::{DeflateDecoder, MultiGzDecoder};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::session::Got;
+use super::session::ResponseHead;
 use crate::model::evidence::ContentRead;
 use crate::model::fault::HttpFault;
 use crate::model::text::{hex, printable};
@@ -28,7 +28,7 @@ const MAX_RESUMED: usize = 32;
 
 /// How much of content is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Extent {
+pub(super) enum ReadExtent {
     /// To its end, where that is within the bound.
     Whole { max: u64 },
     /// The same of a layer, which is left where it comes slowly: slow is no fault.
@@ -41,7 +41,7 @@ pub(super) enum Extent {
 pub(super) struct Reader {
     digest: String,
     size: i64,
-    extent: Extent,
+    extent: ReadExtent,
     hash: Context,
     keep: BytesMut,
     /// The first bytes, to know a page by.
@@ -72,7 +72,7 @@ pub(super) enum Part {
 }
 
 impl Reader {
-    pub(super) fn new(descriptor: &Descriptor, extent: Extent) -> Self {
+    pub(super) fn new(descriptor: &Descriptor, extent: ReadExtent) -> Self {
         Self {
             digest: descriptor.digest.clone(),
             size: descriptor.size,
@@ -96,11 +96,16 @@ impl Reader {
 
     /// As much as is wanted of content that is read in part, or as much as will be read.
     fn is_enough(&self) -> bool {
-        self.left || matches!(self.extent, Extent::First { bytes } if self.got >= bytes)
+        self.left || matches!(self.extent, ReadExtent::First { bytes } if self.got >= bytes)
     }
 
     /// Reads one body, from where the last one ended.
-    pub(super) async fn read(&mut self, got: &mut Got, undoes: bool, wait: Duration) -> Part {
+    pub(super) async fn read(
+        &mut self,
+        got: &mut ResponseHead,
+        undoes: bool,
+        wait: Duration,
+    ) -> Part {
         let headers = got.headers().clone();
         self.is_text |= is_page_type(&headers);
         let coding = headers.get(CONTENT_ENCODING).and_then(|v| v.to_str().ok());
@@ -165,13 +170,13 @@ impl Reader {
             Part::NextHost(HttpFault::malformed(reason))
         };
         let whole = match self.extent {
-            Extent::Whole { .. } => wait * WHOLE_BODY,
-            Extent::Small { .. } | Extent::First { .. } => wait * 2,
+            ReadExtent::Whole { .. } => wait * WHOLE_BODY,
+            ReadExtent::Small { .. } | ReadExtent::First { .. } => wait * 2,
         };
         let deadline = Instant::now() + whole;
         loop {
             if Instant::now() > deadline && self.got > 0 {
-                if matches!(self.extent, Extent::Whole { .. }) {
+                if matches!(self.extent, ReadExtent::Whole { .. }) {
                     return Part::Failed(slow(whole, raw, None));
                 }
                 self.left = true;
@@ -220,7 +225,7 @@ impl Reader {
 
     fn take(&mut self, data: &Body) -> Result<(), HttpFault> {
         self.got += data.len() as u64;
-        if let Extent::Whole { max } | Extent::Small { max } = self.extent
+        if let ReadExtent::Whole { max } | ReadExtent::Small { max } = self.extent
             && self.got > max
         {
             return Err(HttpFault::TooLarge { limit: Bytes(max) });

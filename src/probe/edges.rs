@@ -18,7 +18,7 @@ use crate::net::resolv::ResolverConfig;
 
 /// The way out into the world, shared by all checks of a run.
 #[derive(Debug)]
-pub struct Edges {
+pub struct ProbeNetwork {
     pub resolver: ResolverConfig,
     pub overrides: Vec<Override>,
     pub families: Families,
@@ -47,6 +47,6 @@ pub trait Progress: Send + Sync {
 
 /// Of a walk that nothing is shown of.
 #[derive(Debug)]
-pub struct Unwatched;
+pub struct NoProgress;
 
-impl Progress for Unwatched {}
+impl Progress for NoProgress {}

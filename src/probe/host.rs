@@ -8,16 +8,16 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::auth::Stop;
 use super::check::Check;
 use super::content::{self, accept_encoding};
-use super::leg::{LineId, Lines, OpenError};
+use super::leg::{ConnectionId, Connections, OpenError};
 use super::manifest::path_of;
 use super::requests::SMALL_BODY;
 use super::segments;
-use super::session::{Admitted, Ask, Got, Session};
-use super::transfer::RangeSeen;
+use super::session::{HostAccess, PullRequest, ResponseHead, Session};
+use super::transfer::RangeObservation;
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Behaviour, Release, Rules};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{Attempt, BlobFound, Head, Leg, Ping, TracedExchange, Walk};
+use crate::model::evidence::{Attempt, BlobFound, HeadResponse, Leg, Ping, TracedExchange, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase, TcpFault, TlsFault, TokenFault};
 use crate::model::hops::Trace;
 use crate::model::reference::check_digest;
@@ -31,12 +31,12 @@ use crate::registry::error;
 use crate::registry::manifest::{self as oci, Descriptor};
 
 /// A host, with its connections.
-pub(super) struct Visit<'a> {
+pub(super) struct HostWalk<'a> {
     check: &'a Check,
-    pub lines: Lines<'a>,
+    pub lines: Connections<'a>,
     pub walk: Walk,
     /// Its connection; else the phase that failed.
-    line: Result<LineId, Phase>,
+    line: Result<ConnectionId, Phase>,
     /// The phase of the pull that it is asked in.
     pub session: Option<Session<'a>>,
     /// It has resolved the reference.
@@ -86,9 +86,13 @@ impl Content {
     }
 }
 
-impl<'a> Visit<'a> {
+impl<'a> HostWalk<'a> {
     /// Connects to the host.
-    pub(super) async fn open(check: &'a Check, client: &'a HostClient, lines: Lines<'a>) -> Self {
+    pub(super) async fn open(
+        check: &'a Check,
+        client: &'a HostClient,
+        lines: Connections<'a>,
+    ) -> Self {
         let mut visit = Self {
             check,
             lines,
@@ -219,11 +223,11 @@ impl<'a> Visit<'a> {
     /// fault stands whether it ends the pull.
     async fn ask_head(
         &mut self,
-        line: LineId,
+        line: ConnectionId,
         content: Content,
         version: &str,
         is_last_host: bool,
-    ) -> Result<(Head, Descriptor), (Stop, bool)> {
+    ) -> Result<(HeadResponse, Descriptor), (Stop, bool)> {
         let next = |stop| (stop, false);
         let ends = |stop| (stop, true);
         let ask = self
@@ -248,7 +252,7 @@ impl<'a> Visit<'a> {
         if by_get && is_gzip {
             size = None;
         }
-        let mut head = Head {
+        let mut head = HeadResponse {
             digest: text(&headers, "docker-content-digest").map(str::to_owned),
             media_type: text(&headers, "content-type").map(printable),
             size: size.map(Bytes),
@@ -309,8 +313,11 @@ impl<'a> Visit<'a> {
 
     /// `GET` of what `HEAD` said too little of: its status plays no part. The body and its type, and a
     /// `Content-Encoding` that was not undone.
-    async fn get_in_full(&mut self, ask: &Ask) -> Result<(Body, String, Option<String>), Stop> {
-        let ask = Ask {
+    async fn get_in_full(
+        &mut self,
+        ask: &PullRequest,
+    ) -> Result<(Body, String, Option<String>), Stop> {
+        let ask = PullRequest {
             method: Method::GET,
             accept_encoding: accept_encoding(false, false),
             is_last_host: true,
@@ -337,7 +344,7 @@ impl<'a> Visit<'a> {
     /// `MANIFEST_UNKNOWN`, `NAME_UNKNOWN` and `DENIED` apart. It decides nothing.
     async fn look_by_get(
         &mut self,
-        line: LineId,
+        line: ConnectionId,
         content: Content,
         version: &str,
         attempt: &mut Attempt,
@@ -368,7 +375,7 @@ impl<'a> Visit<'a> {
         let Ok(ask) = self.request(line, content, version, false) else {
             return;
         };
-        let ask = Ask {
+        let ask = PullRequest {
             method: Method::GET,
             ..ask
         };
@@ -400,15 +407,15 @@ impl<'a> Visit<'a> {
 
     fn request(
         &self,
-        line: LineId,
+        line: ConnectionId,
         content: Content,
         version: &str,
         is_last_host: bool,
-    ) -> Result<Ask, Stop> {
+    ) -> Result<PullRequest, Stop> {
         let path = path_of(self.check, &self.walk.host, content.path(), version);
         let url = self.lines.endpoint(line).url(&path);
         let unfit = |_| Stop::Http(HttpFault::malformed("the path of the content is no URL"));
-        Ok(Ask {
+        Ok(PullRequest {
             method: Method::HEAD,
             line,
             url: url.map_err(unfit)?,
@@ -421,7 +428,7 @@ impl<'a> Visit<'a> {
         })
     }
 
-    async fn send(&mut self, ask: &Ask) -> Result<Got, Stop> {
+    async fn send(&mut self, ask: &PullRequest) -> Result<ResponseHead, Stop> {
         match &mut self.session {
             Some(session) => session.ask(&mut self.lines, ask).await,
             None => Err(Stop::Http(HttpFault::Closed)),
@@ -429,7 +436,7 @@ impl<'a> Visit<'a> {
     }
 
     /// The fault that an answer other than success is.
-    async fn refusal(&mut self, got: Got) -> HttpFault {
+    async fn refusal(&mut self, got: ResponseHead) -> HttpFault {
         let (status, headers) = (got.status(), got.headers().clone());
         let was_authorized = got.authorized;
         let answer = got.pending.read(&mut self.lines, SMALL_BODY).await;
@@ -445,7 +452,7 @@ impl<'a> Visit<'a> {
         descriptor: &Descriptor,
         offset: u64,
         is_last_host: bool,
-    ) -> Result<Got, HttpFault> {
+    ) -> Result<ResponseHead, HttpFault> {
         let line = self.line.map_err(|phase| HttpFault::Unreached {
             role: Role::Registry,
             phase,
@@ -454,7 +461,7 @@ impl<'a> Visit<'a> {
             .request(line, content, &descriptor.digest, is_last_host)
             .map_err(|stop| stop.into_fault(None))?;
         let decodes = self.lines.rules.in_force().decodes_encodings();
-        let ask = Ask {
+        let ask = PullRequest {
             method: Method::GET,
             phase: content.phase(),
             role: content.role(),
@@ -509,10 +516,10 @@ impl<'a> Visit<'a> {
     }
 
     /// What the transfer test sends to the host.
-    pub(super) fn admitted(&self) -> Option<Admitted<'a>> {
+    pub(super) fn admitted(&self) -> Option<HostAccess<'a>> {
         let line = self.line.ok()?;
         let url = self.lines.endpoint(line).url("/").ok()?;
-        Some(Admitted {
+        Some(HostAccess {
             check: self.check,
             host: self.walk.host.clone(),
             authorization: self.session.as_ref()?.authorization(&url),
@@ -520,7 +527,7 @@ impl<'a> Visit<'a> {
     }
 
     /// What the transfer test saw of requests for a part.
-    pub(super) fn note_range(&mut self, seen: RangeSeen) {
+    pub(super) fn note_range(&mut self, seen: RangeObservation) {
         if let Step::Done { value, .. } = &mut self.walk.blob {
             value.range_honoured = seen.honoured;
             value.range_refused_with = seen.refused_with;
@@ -555,7 +562,7 @@ impl<'a> Visit<'a> {
         &mut self,
         descriptor: &Descriptor,
         offset: u64,
-    ) -> Option<Result<Got, HttpFault>> {
+    ) -> Option<Result<ResponseHead, HttpFault>> {
         let mut session = Session::new("", None, true);
         let decodes = self.lines.rules.in_force().decodes_encodings();
         for url in descriptor.urls.iter().take(MAX_URLS) {
@@ -569,7 +576,7 @@ impl<'a> Visit<'a> {
                 Ok(line) => line,
                 Err(error) => return Some(Err(error.into_fault(&url, endpoint))),
             };
-            let ask = Ask {
+            let ask = PullRequest {
                 method: Method::GET,
                 line,
                 url,
@@ -625,7 +632,7 @@ impl<'a> Visit<'a> {
     }
 
     /// Connects to the host. Where containerd falls back to plain http, so does this.
-    async fn open_registry(&mut self) -> Result<LineId, Phase> {
+    async fn open_registry(&mut self) -> Result<ConnectionId, Phase> {
         let endpoint = self.walk.host.endpoint.clone();
         let phase = match self.lines.open(Role::Registry, &endpoint).await {
             Ok(line) => return Ok(line),
@@ -720,7 +727,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HttpFault> {
 }
 
 /// The answer to a request for a part is that part, or all of it (`withOffsetCheck`).
-fn is_part_from(got: &Got, offset: u64, rules: &Rules) -> bool {
+fn is_part_from(got: &ResponseHead, offset: u64, rules: &Rules) -> bool {
     let is_partial = got.status() == http::StatusCode::PARTIAL_CONTENT;
     let Some(range) = text(got.headers(), "content-range") else {
         return true;
@@ -760,7 +767,7 @@ fn is_refusal(attempt: &Attempt) -> bool {
 
 /// Asks `GET /v2/`. containerd does not, and nothing is decided by it; every registry answers it, it
 /// costs nothing against a quota, and it tells a registry from something else.
-async fn ping(lines: &mut Lines<'_>, line: LineId) -> Step<Ping, HttpFault> {
+async fn ping(lines: &mut Connections<'_>, line: ConnectionId) -> Step<Ping, HttpFault> {
     let request = lines.request(line, Method::GET, "/v2/");
     let answer = lines.exchange(line, Phase::Ping, request, SMALL_BODY).await;
     let took = answer.took;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes as Body;
 
-use super::content::{Extent, Part, Reader};
-use super::host::{Content, MAX_MANIFEST, Visit, ends_pull, is_access};
-use super::session::{Got, Session};
+use super::content::{Part, ReadExtent, Reader};
+use super::host::{Content, HostWalk, MAX_MANIFEST, ends_pull, is_access};
+use super::session::{ResponseHead, Session};
 use super::unpack;
-use super::{Round, transfer};
+use super::{HostsWalk, transfer};
 use crate::containerd::behaviour::{Behaviour, Release};
 use crate::model::evidence::{BlobFound, ContentRead, LayerRead, ManifestFound, Walk};
 use crate::model::fault::{HttpFault, ManifestFault};
@@ -40,7 +40,7 @@ pub(super) struct Refused {
 }
 
 /// Content that was read.
-struct Fetched {
+struct FetchedContent {
     host: usize,
     body: Body,
     read: ContentRead,
@@ -48,12 +48,12 @@ struct Fetched {
 }
 
 /// Content whose first answer is there, and whose body is still to be read.
-struct Begun {
+struct StartedContent {
     content: Content,
     descriptor: Descriptor,
     host: usize,
     source: BlobFound,
-    got: Got,
+    got: ResponseHead,
     reader: Reader,
     start: Instant,
     /// What the answer comes over, where others are asked beside it.
@@ -61,19 +61,19 @@ struct Begun {
 }
 
 /// Content that was not.
-struct Missed {
+struct FailedContent {
     /// The last host that was asked.
     host: usize,
     fault: HttpFault,
     took: Duration,
 }
 
-impl<'a> Round<'a> {
+impl<'a> HostsWalk<'a> {
     /// Fetches what a descriptor leads to. The host that served the layers, or the manifest where
     /// there are none.
     pub(super) async fn fetch(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
         root: &Descriptor,
         resolved_by: usize,
     ) -> Result<usize, Refused> {
@@ -89,7 +89,7 @@ impl<'a> Round<'a> {
             let (host, body) =
                 manifest.map_err(|(host, fault)| no_manifest(visits, host, fault, start))?;
             let holder = found.as_ref().map_or(host, |(holder, _)| *holder);
-            let refuse = |visits: &mut [Option<Visit<'a>>], fault| {
+            let refuse = |visits: &mut [Option<HostWalk<'a>>], fault| {
                 Err(no_manifest(visits, holder, fault, start))
             };
             match oci::parse(&body, Kind::of(&descriptor.media_type)) {
@@ -163,7 +163,7 @@ impl<'a> Round<'a> {
     /// A manifest of a digest, from memory or by one `GET`.
     async fn manifest(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
         descriptor: &Descriptor,
         resolved_by: usize,
         fetched: &mut usize,
@@ -196,7 +196,7 @@ impl<'a> Round<'a> {
             }));
         }
         *fetched += 1;
-        let extent = Extent::Whole { max: MAX_MANIFEST };
+        let extent = ReadExtent::Whole { max: MAX_MANIFEST };
         match self
             .content(visits, Content::Manifest, descriptor, extent)
             .await
@@ -212,7 +212,7 @@ impl<'a> Round<'a> {
     /// The configuration and the layers of one image, and whether containerd could unpack them.
     async fn image(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
         holder: usize,
         image: &Image,
         wants_platform: bool,
@@ -228,7 +228,7 @@ impl<'a> Round<'a> {
             sessions(visits).for_each(Session::part);
         }
         let start = Instant::now();
-        let extent = Extent::Whole { max: MAX_MANIFEST };
+        let extent = ReadExtent::Whole { max: MAX_MANIFEST };
         let config = self
             .content(visits, Content::Config, &image.config, extent)
             .await;
@@ -272,13 +272,13 @@ impl<'a> Round<'a> {
     /// hosts that gave one.
     async fn layers(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
         layers: &[Descriptor],
         diff_ids: &[String],
     ) -> Result<usize, Refused> {
         let mut served = 0;
         let mut chosen = self.chosen(layers).into_iter();
-        let mut begun: VecDeque<(Option<&str>, Begun)> = VecDeque::new();
+        let mut begun: VecDeque<(Option<&str>, StartedContent)> = VecDeque::new();
         loop {
             while begun.len() < STREAMS
                 && let Some((index, descriptor, extent)) = chosen.next()
@@ -301,7 +301,7 @@ impl<'a> Round<'a> {
     }
 
     /// Which layers are asked for, and how much of each.
-    fn chosen<'l>(&self, layers: &'l [Descriptor]) -> Vec<(usize, &'l Descriptor, Extent)> {
+    fn chosen<'l>(&self, layers: &'l [Descriptor]) -> Vec<(usize, &'l Descriptor, ReadExtent)> {
         let enough = self.check.effort.layer_bytes.get();
         let witness = oci::witness(layers).map(|layer| layer.digest.as_str());
         let reads = self.check.effort.transfer.as_ref();
@@ -310,7 +310,7 @@ impl<'a> Round<'a> {
             Some(budget) => SMALL_LAYERS.min(i64::try_from(budget.max_bytes.0 / 4).unwrap_or(0)),
             None => 0,
         };
-        let mut chosen: Vec<(usize, &Descriptor, Extent)> = Vec::new();
+        let mut chosen: Vec<(usize, &Descriptor, ReadExtent)> = Vec::new();
         for (index, layer) in layers.iter().enumerate() {
             if chosen
                 .iter()
@@ -322,9 +322,9 @@ impl<'a> Round<'a> {
             if is_read {
                 left -= layer.size.max(0);
                 let max = u64::try_from(SMALL_LAYER * 2).unwrap_or(u64::MAX);
-                chosen.push((index, layer, Extent::Small { max }));
+                chosen.push((index, layer, ReadExtent::Small { max }));
             } else if witness == Some(layer.digest.as_str()) {
-                chosen.push((index, layer, Extent::First { bytes: enough }));
+                chosen.push((index, layer, ReadExtent::First { bytes: enough }));
             }
         }
         chosen
@@ -333,8 +333,8 @@ impl<'a> Round<'a> {
     /// Reads a layer, and looks whether it can be unpacked.
     async fn layer(
         &self,
-        visits: &mut [Option<Visit<'a>>],
-        begun: Begun,
+        visits: &mut [Option<HostWalk<'a>>],
+        begun: StartedContent,
         diff_id: Option<&str>,
     ) -> Result<usize, Refused> {
         let (descriptor, start) = (begun.descriptor.clone(), begun.start);
@@ -343,7 +343,7 @@ impl<'a> Round<'a> {
         let (took, host) = (start.elapsed(), found.host);
         let is_whole = found.read.verified;
         if let Err(fault) = unpack::check(&descriptor.media_type, &found.body, diff_id, is_whole) {
-            let missed = Missed { host, fault, took };
+            let missed = FailedContent { host, fault, took };
             return Err(no_layer(visits, &descriptor.digest, &missed));
         }
         if let Some(visit) = host_of(visits, host) {
@@ -363,11 +363,11 @@ impl<'a> Round<'a> {
     /// Content by its digest, whole or in part.
     async fn content(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
         content: Content,
         descriptor: &Descriptor,
-        extent: Extent,
-    ) -> Result<Fetched, Missed> {
+        extent: ReadExtent,
+    ) -> Result<FetchedContent, FailedContent> {
         let begun = self.begin(visits, content, descriptor, extent).await?;
         self.finish(visits, begun).await
     }
@@ -375,11 +375,11 @@ impl<'a> Round<'a> {
     /// Asks each host in its turn for content, until one answers.
     async fn begin(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
         content: Content,
         descriptor: &Descriptor,
-        extent: Extent,
-    ) -> Result<Begun, Missed> {
+        extent: ReadExtent,
+    ) -> Result<StartedContent, FailedContent> {
         let start = Instant::now();
         let missed = missed_since(start);
         let first = visits.iter().position(Option::is_some).unwrap_or(0);
@@ -398,7 +398,7 @@ impl<'a> Round<'a> {
             .ask_for(visits, content, descriptor, 0)
             .await
             .map_err(|(host, fault)| missed(host, fault))?;
-        Ok(Begun {
+        Ok(StartedContent {
             content,
             descriptor: descriptor.clone(),
             host,
@@ -413,10 +413,10 @@ impl<'a> Round<'a> {
     /// Reads content to its end, and asks again where its body ends early.
     async fn finish(
         &self,
-        visits: &mut [Option<Visit<'a>>],
-        begun: Begun,
-    ) -> Result<Fetched, Missed> {
-        let Begun {
+        visits: &mut [Option<HostWalk<'a>>],
+        begun: StartedContent,
+    ) -> Result<FetchedContent, FailedContent> {
+        let StartedContent {
             content,
             descriptor,
             mut host,
@@ -486,7 +486,7 @@ impl<'a> Round<'a> {
         let (read, body) = reader
             .conclude(&visit.lines.scrub)
             .map_err(|fault| missed(host, fault))?;
-        Ok(Fetched {
+        Ok(FetchedContent {
             host,
             body,
             read,
@@ -497,11 +497,11 @@ impl<'a> Round<'a> {
     /// Where the descriptor says that content is, or at the hosts.
     async fn ask_for(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
         content: Content,
         descriptor: &Descriptor,
         offset: u64,
-    ) -> Result<(usize, Got), (usize, HttpFault)> {
+    ) -> Result<(usize, ResponseHead), (usize, HttpFault)> {
         let first = visits.iter().position(Option::is_some).unwrap_or(0);
         let elsewhere = match host_of(visits, first) {
             Some(visit) if !descriptor.urls.is_empty() => {
@@ -520,12 +520,12 @@ impl<'a> Round<'a> {
     /// is returned is that of the last.
     async fn open(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
         content: Content,
         descriptor: &Descriptor,
         offset: u64,
         from: usize,
-    ) -> Result<(usize, Got), (usize, HttpFault)> {
+    ) -> Result<(usize, ResponseHead), (usize, HttpFault)> {
         let mut last = (from, HttpFault::Closed);
         let hosts = visits.len();
         for index in from..hosts {
@@ -554,7 +554,7 @@ impl<'a> Round<'a> {
     /// The transfer test, at the host that serves the layers.
     async fn transfer(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
         served: usize,
         found: &ManifestFound,
     ) {
@@ -606,18 +606,21 @@ impl<'a> Round<'a> {
 }
 
 fn sessions<'v, 'a>(
-    visits: &'v mut [Option<Visit<'a>>],
+    visits: &'v mut [Option<HostWalk<'a>>],
 ) -> impl Iterator<Item = &'v mut Session<'a>> {
     let visits = visits.iter_mut().flatten();
     visits.filter_map(|visit| visit.session.as_mut())
 }
 
-fn host_of<'v, 'a>(visits: &'v mut [Option<Visit<'a>>], index: usize) -> Option<&'v mut Visit<'a>> {
+fn host_of<'v, 'a>(
+    visits: &'v mut [Option<HostWalk<'a>>],
+    index: usize,
+) -> Option<&'v mut HostWalk<'a>> {
     visits.get_mut(index)?.as_mut()
 }
 
-fn missed_since(start: Instant) -> impl Fn(usize, HttpFault) -> Missed {
-    move |host, fault| Missed {
+fn missed_since(start: Instant) -> impl Fn(usize, HttpFault) -> FailedContent {
+    move |host, fault| FailedContent {
         host,
         fault,
         took: start.elapsed(),
@@ -625,7 +628,7 @@ fn missed_since(start: Instant) -> impl Fn(usize, HttpFault) -> Missed {
 }
 
 fn no_manifest(
-    visits: &mut [Option<Visit<'_>>],
+    visits: &mut [Option<HostWalk<'_>>],
     host: usize,
     fault: ManifestFault,
     start: Instant,
@@ -642,7 +645,7 @@ fn no_manifest(
     Refused { host, by_access }
 }
 
-fn no_layer(visits: &mut [Option<Visit<'_>>], digest: &str, missed: &Missed) -> Refused {
+fn no_layer(visits: &mut [Option<HostWalk<'_>>], digest: &str, missed: &FailedContent) -> Refused {
     if let Some(visit) = host_of(visits, missed.host) {
         visit.walk.layers.push(LayerRead {
             digest: crate::model::text::printable(digest),
@@ -652,7 +655,11 @@ fn no_layer(visits: &mut [Option<Visit<'_>>], digest: &str, missed: &Missed) -> 
     refused(visits, Content::Layer, missed)
 }
 
-fn refused(visits: &mut [Option<Visit<'_>>], content: Content, missed: &Missed) -> Refused {
+fn refused(
+    visits: &mut [Option<HostWalk<'_>>],
+    content: Content,
+    missed: &FailedContent,
+) -> Refused {
     if let Some(visit) = host_of(visits, missed.host) {
         visit.refuse(content, &missed.fault, missed.took);
     }
@@ -663,7 +670,7 @@ fn refused(visits: &mut [Option<Visit<'_>>], content: Content, missed: &Missed) 
 }
 
 /// What the host that decides need not give, because another did.
-fn settle(visits: &mut [Option<Visit<'_>>], deciding: usize) {
+fn settle(visits: &mut [Option<HostWalk<'_>>], deciding: usize) {
     let Some(visit) = host_of(visits, deciding) else {
         return;
     };
@@ -677,7 +684,7 @@ fn settle(visits: &mut [Option<Visit<'_>>], deciding: usize) {
 }
 
 /// Where content came from.
-fn source_of(descriptor: &Descriptor, got: &Got) -> BlobFound {
+fn source_of(descriptor: &Descriptor, got: &ResponseHead) -> BlobFound {
     let length = got.headers().get(http::header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     BlobFound {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use super::edges::Edges;
+use super::edges::ProbeNetwork;
 use crate::model::connect::Session;
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, LargeHello, Leg};
@@ -31,7 +31,7 @@ fn address(leg: &Leg) -> Option<SocketAddr> {
 }
 
 /// Tries each leg, all at the same time.
-pub async fn add(evidence: &mut Evidence, edges: &Edges) {
+pub async fn add(evidence: &mut Evidence, edges: &ProbeNetwork) {
     let legs = &mut evidence.walk.legs;
     let trials = join_all(legs.iter().map(|leg| trial(leg, edges))).await;
     for (leg, trial) in legs.iter_mut().zip(trials) {
@@ -42,7 +42,7 @@ pub async fn add(evidence: &mut Evidence, edges: &Edges) {
 /// One more handshake, with a large hello; where that is not answered, one more with the usual
 /// hello. Each connection is closed at once. `None`: the trial does not apply, or no connection was
 /// to be had.
-pub async fn trial(leg: &Leg, edges: &Edges) -> Option<LargeHello> {
+pub async fn trial(leg: &Leg, edges: &ProbeNetwork) -> Option<LargeHello> {
     let to = address(leg)?;
     let host = &leg.endpoint.host;
     let usual = TlsClient::for_trials();
@@ -66,7 +66,7 @@ async fn handshake(
     client: &TlsClient,
     host: &Host,
     to: SocketAddr,
-    edges: &Edges,
+    edges: &ProbeNetwork,
 ) -> Option<Step<Session, TlsFault>> {
     let dialed = tcp::connect(&[to.ip()], to.port(), edges.wait).await;
     let secured = client.handshake(host, dialed.stream?, edges.wait).await;

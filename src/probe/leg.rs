@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::edges::{Edges, Progress};
+use super::edges::{ProbeNetwork, Progress};
 use super::requests::Requests;
 use super::trace;
 use crate::containerd::HostClient;
@@ -22,7 +22,7 @@ use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{ClockCheck, Leg, SegmentTrial, TracedExchange, Transport};
 use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TlsFault};
 use crate::model::network::RouteOutcome;
-use crate::model::proxy::{Tunnel, Way};
+use crate::model::proxy::{ProxyRoute, Tunnel};
 use crate::model::resolve::{ResolutionSource, Resolve};
 use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
@@ -39,9 +39,9 @@ const MAX_ROUTED: usize = 2 * tcp::MAX_ADDRESSES_PER_FAMILY;
 
 /// A connection of the walk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct LineId(usize);
+pub(super) struct ConnectionId(usize);
 
-impl LineId {
+impl ConnectionId {
     /// The registry's own, which is always the first.
     pub(super) const REGISTRY: Self = Self(0);
 }
@@ -64,19 +64,19 @@ impl OpenError {
     }
 }
 
-struct Line {
+struct LegConnection {
     endpoint: Endpoint,
     leg: usize,
     /// The server, or the proxy before it.
     to: SocketAddr,
-    state: State,
+    state: ConnectionState,
     /// Further connections to the same place that serve nobody now.
     spare: Vec<HttpConnection>,
     /// The connection's socket, to ask the kernel about it when the walk is done.
     socket: Option<OwnedFd>,
 }
 
-enum State {
+enum ConnectionState {
     /// Connected, nothing said yet.
     Fresh(Stream),
     Open(HttpConnection),
@@ -84,21 +84,21 @@ enum State {
 }
 
 /// All legs of a walk and their connections.
-pub(super) struct Lines<'a> {
-    pub edges: &'a Edges,
+pub(super) struct Connections<'a> {
+    pub edges: &'a ProbeNetwork,
     client: &'a HostClient,
     pub progress: &'a dyn Progress,
     pub scrub: Scrubber,
     legs: Vec<Leg>,
     /// Those of the legs that got a connection.
-    opened: Vec<Line>,
+    opened: Vec<LegConnection>,
     /// Go by no proxy, whatever the settings say.
     pub direct: bool,
     pub rules: &'a Rules,
     /// By Go's own client, without what the host is set to.
     is_foreign: bool,
     pub trace: Vec<TracedExchange>,
-    pub suspect: Option<Suspect>,
+    pub suspect: Option<StalledExchange>,
     /// Connections of a phase that is over.
     kept: Vec<HttpConnection>,
     /// What may still be sent.
@@ -107,7 +107,7 @@ pub(super) struct Lines<'a> {
 
 /// What timed out in the middle of an exchange that had begun well: perhaps large packets vanish.
 #[derive(Clone, Debug)]
-pub(super) struct Suspect {
+pub(super) struct StalledExchange {
     pub role: Role,
     pub phase: Phase,
     pub endpoint: Endpoint,
@@ -140,7 +140,7 @@ pub(super) struct Exchange<T> {
 
 /// An exchange of which the head of the answer is there.
 pub(super) struct Pending {
-    pub line: LineId,
+    pub line: ConnectionId,
     phase: Phase,
     request: Request<Body>,
     start: Instant,
@@ -149,7 +149,7 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Reads the body whole, up to `max` bytes.
-    pub(super) async fn read(mut self, lines: &mut Lines<'_>, max: u64) -> Exchange<Answer> {
+    pub(super) async fn read(mut self, lines: &mut Connections<'_>, max: u64) -> Exchange<Answer> {
         let body = self.response.read(Bytes(max), lines.edges.wait).await;
         let took = self.note_body(lines, body.as_ref().ok(), body.as_ref().err());
         let result = body.map(|body| Answer {
@@ -161,18 +161,18 @@ impl Pending {
     }
 
     /// Writes the exchange down, with what its body came to.
-    pub(super) fn note(&self, lines: &mut Lines<'_>, fault: Option<&HttpFault>) {
+    pub(super) fn note(&self, lines: &mut Connections<'_>, fault: Option<&HttpFault>) {
         self.note_body(lines, None, fault);
     }
 
     fn note_body(
         &self,
-        lines: &mut Lines<'_>,
+        lines: &mut Connections<'_>,
         body: Option<&Body>,
         fault: Option<&HttpFault>,
     ) -> Duration {
         let took = self.start.elapsed();
-        let seen = trace::Seen {
+        let seen = trace::ExchangeRecord {
             request: &self.request,
             head: Some((self.response.status, &self.response.headers)),
             body,
@@ -184,9 +184,9 @@ impl Pending {
     }
 }
 
-impl<'a> Lines<'a> {
+impl<'a> Connections<'a> {
     pub(super) fn new(
-        edges: &'a Edges,
+        edges: &'a ProbeNetwork,
         client: &'a HostClient,
         progress: &'a dyn Progress,
         scrub: Scrubber,
@@ -238,12 +238,12 @@ impl<'a> Lines<'a> {
     pub(super) fn close_spent(&mut self) {
         for index in 0..self.opened.len() {
             let is_spent = match &self.opened[index].state {
-                State::Fresh(_) => false,
-                State::Open(connection) => !connection.is_reusable(),
-                State::Closed => true,
+                ConnectionState::Fresh(_) => false,
+                ConnectionState::Open(connection) => !connection.is_reusable(),
+                ConnectionState::Closed => true,
             };
             if is_spent {
-                self.opened[index].state = State::Closed;
+                self.opened[index].state = ConnectionState::Closed;
                 self.close_socket(index);
             }
         }
@@ -263,7 +263,7 @@ impl<'a> Lines<'a> {
         &mut self,
         role: Role,
         endpoint: &Endpoint,
-    ) -> Result<LineId, OpenError> {
+    ) -> Result<ConnectionId, OpenError> {
         self.is_foreign = true;
         let opened = self.open(role, endpoint).await;
         self.is_foreign = false;
@@ -271,22 +271,22 @@ impl<'a> Lines<'a> {
     }
 
     /// Where the line's connection leads.
-    pub(super) fn address(&self, line: LineId) -> SocketAddr {
+    pub(super) fn address(&self, line: ConnectionId) -> SocketAddr {
         self.opened[line.0].to
     }
 
-    pub(super) fn endpoint(&self, line: LineId) -> &Endpoint {
+    pub(super) fn endpoint(&self, line: ConnectionId) -> &Endpoint {
         &self.opened[line.0].endpoint
     }
 
     /// The certificate of the line's server is not good, and containerd goes on all the same.
-    pub(super) fn is_unverified(&self, line: LineId) -> bool {
+    pub(super) fn is_unverified(&self, line: ConnectionId) -> bool {
         let leg = self.opened[line.0].leg;
         self.legs[leg].tls.unverified.is_some()
     }
 
-    /// The line's requests lack what hosts.toml has them carry ([`Lines::request`]).
-    pub(super) fn lacks_headers(&self, line: LineId) -> bool {
+    /// The line's requests lack what hosts.toml has them carry ([`Connections::request`]).
+    pub(super) fn lacks_headers(&self, line: ConnectionId) -> bool {
         self.is_unverified(line) && !self.client.headers.is_empty()
     }
 
@@ -306,11 +306,11 @@ impl<'a> Lines<'a> {
         &mut self,
         role: Role,
         endpoint: &Endpoint,
-    ) -> Result<LineId, OpenError> {
+    ) -> Result<ConnectionId, OpenError> {
         let (way, proxy) = self.way(endpoint);
         if let Some(index) = self.opened.iter().position(|l| l.endpoint == *endpoint) {
             self.share(role, endpoint, index, way);
-            return Ok(LineId(index));
+            return Ok(ConnectionId(index));
         }
         let phase = Phase::Resolve;
         let later = Skip::Blocked { role, phase };
@@ -344,7 +344,7 @@ impl<'a> Lines<'a> {
             took,
         } = &tls.outcome
         {
-            self.suspect.get_or_insert(Suspect {
+            self.suspect.get_or_insert(StalledExchange {
                 role,
                 phase: Phase::Tls,
                 endpoint: endpoint.clone(),
@@ -356,25 +356,25 @@ impl<'a> Lines<'a> {
         }
         self.legs[index].tls = tls;
         let stream = stream.ok_or(OpenError::Failed(Phase::Tls))?;
-        self.opened.push(Line {
+        self.opened.push(LegConnection {
             endpoint: endpoint.clone(),
             leg: index,
             to,
-            state: State::Fresh(stream),
+            state: ConnectionState::Fresh(stream),
             spare: Vec::new(),
             socket,
         });
-        Ok(LineId(self.opened.len() - 1))
+        Ok(ConnectionId(self.opened.len() - 1))
     }
 
     /// Connects to where a redirect leads, unless no client should go there.
     pub(super) async fn follow(
         &mut self,
-        from: LineId,
+        from: ConnectionId,
         role: Role,
         url: &Url,
         keeps_authorization: bool,
-    ) -> Result<LineId, HttpFault> {
+    ) -> Result<ConnectionId, HttpFault> {
         trace::hide_query(url, &mut self.scrub);
         let endpoint = Endpoint::of(url).ok_or_else(|| untrusted(url, Distrust::NotAServer))?;
         match challenge::distrust(url, self.endpoint(from)) {
@@ -388,7 +388,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Another leg over a connection that is there.
-    fn share(&mut self, role: Role, endpoint: &Endpoint, opened: usize, way: Way) {
+    fn share(&mut self, role: Role, endpoint: &Endpoint, opened: usize, way: ProxyRoute) {
         let is_known = |leg: &Leg| leg.role == role && leg.endpoint == *endpoint;
         if !self.legs.iter().any(is_known) {
             let role_of_first = self.legs[self.opened[opened].leg].role;
@@ -477,9 +477,11 @@ impl<'a> Lines<'a> {
     }
 
     /// How the endpoint is got at, and by which proxy.
-    fn way(&self, endpoint: &Endpoint) -> (Way, Option<&'a ProxyServer>) {
+    fn way(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<&'a ProxyServer>) {
         match self.edges.settings.route(endpoint, self.rules) {
-            (Way::Proxied { proxy }, _) if self.direct => (Way::Forced { proxy }, None),
+            (ProxyRoute::Proxied { proxy }, _) if self.direct => {
+                (ProxyRoute::Forced { proxy }, None)
+            }
             other => other,
         }
     }
@@ -496,8 +498,8 @@ impl<'a> Lines<'a> {
         endpoint: &Endpoint,
         proxy: Option<&ProxyServer>,
         stream: TcpStream,
-    ) -> Passage {
-        let mut passage = Passage::default();
+    ) -> ProxyPassage {
+        let mut passage = ProxyPassage::default();
         let mut stream = Stream::from(stream);
         let wait = self.edges.wait;
         if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.scheme == "https") {
@@ -544,7 +546,7 @@ impl<'a> Lines<'a> {
     /// A request for a path of the line's endpoint.
     pub(super) fn request(
         &self,
-        line: LineId,
+        line: ConnectionId,
         method: Method,
         path_and_query: &str,
     ) -> Request<Body> {
@@ -557,7 +559,7 @@ impl<'a> Lines<'a> {
         // `header` of hosts.toml: to the host itself and to its token service, as containerd does.
         // They may be secret: not over a connection that is not verified.
         let leg = &self.legs[self.opened[line.0].leg];
-        let is_theirs = line == LineId::REGISTRY || leg.role == Role::Token;
+        let is_theirs = line == ConnectionId::REGISTRY || leg.role == Role::Token;
         if is_theirs && leg.tls.unverified.is_none() {
             for (name, value) in &self.client.headers {
                 request.headers_mut().append(name, value.clone());
@@ -569,7 +571,7 @@ impl<'a> Lines<'a> {
     /// Sends a request and reads the answer whole, up to `max` bytes.
     pub(super) async fn exchange(
         &mut self,
-        line: LineId,
+        line: ConnectionId,
         phase: Phase,
         request: Request<Body>,
         max: u64,
@@ -587,7 +589,7 @@ impl<'a> Lines<'a> {
     /// Sends a request, for an answer whose body is to be read by whoever asked.
     pub(super) async fn begin(
         &mut self,
-        line: LineId,
+        line: ConnectionId,
         phase: Phase,
         request: Request<Body>,
     ) -> Result<Pending, HttpFault> {
@@ -602,7 +604,7 @@ impl<'a> Lines<'a> {
                 response,
             }),
             Err(fault) => {
-                let seen = trace::Seen {
+                let seen = trace::ExchangeRecord {
                     request: &again,
                     head: None,
                     body: None,
@@ -616,7 +618,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Writes an exchange down: for the trace, and as a suspect where it hung.
-    fn note(&mut self, line: LineId, phase: Phase, seen: &trace::Seen<'_>) {
+    fn note(&mut self, line: ConnectionId, phase: Phase, seen: &trace::ExchangeRecord<'_>) {
         let slot = &self.opened[line.0];
         let leg = &mut self.legs[slot.leg];
         let (role, to) = (leg.role, slot.to);
@@ -628,7 +630,7 @@ impl<'a> Lines<'a> {
             leg.tunnel = refusal.map(|fault| Step::Failed { fault, took });
         }
         if let Some(fault @ (HttpFault::Timeout | HttpFault::Stalled { .. })) = seen.fault {
-            self.suspect.get_or_insert(Suspect {
+            self.suspect.get_or_insert(StalledExchange {
                 role,
                 phase,
                 endpoint: slot.endpoint.clone(),
@@ -648,7 +650,7 @@ impl<'a> Lines<'a> {
     /// Tries a suspect's exchange again, on a new connection with this bound on segments.
     pub(super) async fn trial(
         &self,
-        suspect: &Suspect,
+        suspect: &StalledExchange,
         max_segment: Option<u32>,
         max: Bytes,
     ) -> SegmentTrial {
@@ -663,7 +665,7 @@ impl<'a> Lines<'a> {
 
     async fn try_again(
         &self,
-        suspect: &Suspect,
+        suspect: &StalledExchange,
         max_segment: Option<u32>,
         max: Bytes,
     ) -> Result<(), String> {
@@ -692,7 +694,7 @@ impl<'a> Lines<'a> {
     /// transport does.
     pub(super) async fn send(
         &mut self,
-        line: LineId,
+        line: ConnectionId,
         phase: Phase,
         request: Request<Body>,
     ) -> Result<Response, HttpFault> {
@@ -705,7 +707,7 @@ impl<'a> Lines<'a> {
         let connection = self.connection(line).await?;
         let mut result = connection.send(request, wait).await;
         if result.is_err() && connection.may_reconnect() {
-            self.opened[line.0].state = State::Closed;
+            self.opened[line.0].state = ConnectionState::Closed;
             self.requests.spend()?;
             result = self.connection(line).await?.send(again, wait).await;
         }
@@ -717,16 +719,16 @@ impl<'a> Lines<'a> {
     }
 
     /// Takes the line's connection, which is still busy with an answer: the next request gets another.
-    pub(super) fn take(&mut self, line: LineId) -> Option<HttpConnection> {
+    pub(super) fn take(&mut self, line: ConnectionId) -> Option<HttpConnection> {
         self.close_socket(line.0);
-        match std::mem::replace(&mut self.opened[line.0].state, State::Closed) {
-            State::Open(connection) => Some(connection),
-            State::Fresh(_) | State::Closed => None,
+        match std::mem::replace(&mut self.opened[line.0].state, ConnectionState::Closed) {
+            ConnectionState::Open(connection) => Some(connection),
+            ConnectionState::Fresh(_) | ConnectionState::Closed => None,
         }
     }
 
     /// Gives a connection back that has served.
-    pub(super) fn give_back(&mut self, line: LineId, connection: HttpConnection) {
+    pub(super) fn give_back(&mut self, line: ConnectionId, connection: HttpConnection) {
         self.opened[line.0].spare.push(connection);
     }
 
@@ -734,7 +736,9 @@ impl<'a> Lines<'a> {
     /// the next phase gets its own.
     pub(super) fn end_phase(&mut self) {
         for line in &mut self.opened {
-            if let State::Open(connection) = std::mem::replace(&mut line.state, State::Closed) {
+            if let ConnectionState::Open(connection) =
+                std::mem::replace(&mut line.state, ConnectionState::Closed)
+            {
                 self.kept.push(connection);
             }
             self.kept.append(&mut line.spare);
@@ -743,16 +747,16 @@ impl<'a> Lines<'a> {
     }
 
     /// The line's connection, made fit for a request.
-    async fn connection(&mut self, line: LineId) -> Result<&mut HttpConnection, HttpFault> {
+    async fn connection(&mut self, line: ConnectionId) -> Result<&mut HttpConnection, HttpFault> {
         let slot = &mut self.opened[line.0];
-        let connection = match std::mem::replace(&mut slot.state, State::Closed) {
-            State::Open(connection) if connection.is_reusable() => connection,
-            State::Fresh(stream) => {
+        let connection = match std::mem::replace(&mut slot.state, ConnectionState::Closed) {
+            ConnectionState::Open(connection) if connection.is_reusable() => connection,
+            ConnectionState::Fresh(stream) => {
                 let endpoint = slot.endpoint.clone();
                 let connection = HttpConnection::open(stream).await?;
                 connection.by_proxy(self.for_proxy(&endpoint))
             }
-            State::Open(_) | State::Closed => {
+            ConnectionState::Open(_) | ConnectionState::Closed => {
                 slot.spare.retain(HttpConnection::is_reusable);
                 match slot.spare.pop() {
                     Some(connection) => connection,
@@ -761,14 +765,14 @@ impl<'a> Lines<'a> {
             }
         };
         let state = &mut self.opened[line.0].state;
-        *state = State::Open(connection);
+        *state = ConnectionState::Open(connection);
         match state {
-            State::Open(connection) => Ok(connection),
-            State::Fresh(_) | State::Closed => Err(HttpFault::Closed),
+            ConnectionState::Open(connection) => Ok(connection),
+            ConnectionState::Fresh(_) | ConnectionState::Closed => Err(HttpFault::Closed),
         }
     }
 
-    async fn reconnect(&self, line: LineId) -> Result<HttpConnection, HttpFault> {
+    async fn reconnect(&self, line: ConnectionId) -> Result<HttpConnection, HttpFault> {
         let slot = &self.opened[line.0];
         let made = self.connect_anew(&slot.endpoint, slot.to, None).await;
         made.map(|(connection, _)| connection)
@@ -820,7 +824,7 @@ impl<'a> Lines<'a> {
         })
     }
 
-    fn note_clock(&mut self, line: LineId, headers: &HeaderMap) {
+    fn note_clock(&mut self, line: ConnectionId, headers: &HeaderMap) {
         let leg = &mut self.legs[self.opened[line.0].leg];
         // An answer with an Age comes from a cache, and its Date is that old (RFC 9111, 5.1).
         if leg.clock.is_none()
@@ -860,7 +864,7 @@ fn words(fault: Option<&impl ToString>) -> String {
 
 /// What became of the way through a proxy, if there is one.
 #[derive(Default)]
-struct Passage {
+struct ProxyPassage {
     proxy_tls: Option<Tls>,
     tunnel: Option<Step<Tunnel, ProxyFault>>,
     /// There unless it failed.
@@ -898,7 +902,13 @@ fn block_after(leg: &mut Leg, phase: Phase) {
 
 /// A leg whose server is not reached, or was for an earlier leg: why nothing of it is resolved, and why nothing
 /// comes after that.
-fn unreached_leg(role: Role, endpoint: &Endpoint, way: Way, resolve: Skip, later: Skip) -> Leg {
+fn unreached_leg(
+    role: Role,
+    endpoint: &Endpoint,
+    way: ProxyRoute,
+    resolve: Skip,
+    later: Skip,
+) -> Leg {
     Leg {
         role,
         endpoint: endpoint.clone(),

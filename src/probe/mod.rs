@@ -27,7 +27,7 @@ mod unpack;
 use jiff::Timestamp;
 
 use crate::containerd::HostClient;
-use crate::containerd::behaviour::{Behaviour, Rules, Settled};
+use crate::containerd::behaviour::{Behaviour, Rules, SettingsInForce};
 use crate::model::evidence::{ByRelease, Evidence, TracedExchange, Walk};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::text::joined;
@@ -36,9 +36,9 @@ use crate::pull_secret::entry::Credential;
 use crate::redact::{Scrubber, Secret};
 use crate::registry::manifest::Descriptor;
 use check::{Check, Effort};
-use edges::{Edges, Progress};
-use host::{Content, Resolution, Visit};
-use leg::Lines;
+use edges::{ProbeNetwork, Progress};
+use host::{Content, HostWalk, Resolution};
+use leg::Connections;
 use requests::Requests;
 
 /// Walks the pull of one image: at each host that containerd asks, in its order, until one serves
@@ -47,7 +47,7 @@ use requests::Requests;
 #[tracing::instrument(skip_all, fields(image = %check.reference))]
 pub async fn pull(
     check: &Check,
-    edges: &Edges,
+    edges: &ProbeNetwork,
     progress: &dyn Progress,
     started: Timestamp,
 ) -> Evidence {
@@ -75,7 +75,7 @@ pub async fn pull(
         let agrees = |one: &usize| *one == other || rules.agrees(*one);
         (alike, left) = left.into_iter().partition(agrees);
         // With a release that is known, nothing else than the settings is in question.
-        let is_read = |one: &Behaviour| one.settings == Settled::AsRead;
+        let is_read = |one: &Behaviour| one.settings == SettingsInForce::AsRead;
         let other_settings = candidates.iter().filter(|one| is_read(one)).count() == 1
             && !alike.iter().any(|one| is_read(&candidates[*one]));
         evidence.by_release.push(ByRelease {
@@ -93,7 +93,7 @@ pub async fn pull(
 async fn pull_by(
     rules: &Rules,
     check: &Check,
-    edges: &Edges,
+    edges: &ProbeNetwork,
     progress: &dyn Progress,
     started: Timestamp,
 ) -> Evidence {
@@ -117,7 +117,7 @@ async fn pull_by(
     }
     let reads_all = |check: &Check| check.effort.transfer.as_ref().is_some_and(|b| b.full);
     let requests = Requests::of_image(reads_all(check));
-    let round = Round {
+    let round = HostsWalk {
         check,
         edges,
         progress,
@@ -138,7 +138,7 @@ async fn pull_by(
     let mut direct = None;
     if check.compare_direct && went_by_proxy {
         let requests = Requests::of_image(reads_all(check));
-        let compared = Round {
+        let compared = HostsWalk {
             direct: true,
             requests: &requests,
             ..round
@@ -193,9 +193,9 @@ fn ask_nobody(hosts: &mut HostsConfig, check: &Check, clients: &[HostClient]) {
 
 /// One pull around the hosts.
 #[derive(Clone, Copy)]
-struct Round<'a> {
+struct HostsWalk<'a> {
     check: &'a Check,
-    edges: &'a Edges,
+    edges: &'a ProbeNetwork,
     progress: &'a dyn Progress,
     scrub: &'a Scrubber,
     rules: &'a Rules,
@@ -214,7 +214,7 @@ struct Round<'a> {
     clippy::struct_field_names,
     reason = "asked and not asked are what it is about"
 )]
-struct Asked {
+struct HostsOutcome {
     /// With the place of the host in containerd's order; never empty.
     walks: Vec<(usize, Walk)>,
     /// Which of them decides.
@@ -234,10 +234,10 @@ struct Tried {
     goes_on: bool,
 }
 
-impl<'a> Round<'a> {
+impl<'a> HostsWalk<'a> {
     /// As the kubelet: a whole pull with each credential that matches, until one succeeds.
-    async fn ask(&self) -> Asked {
-        let mut visits: Vec<Option<Visit<'a>>> = self.clients.iter().map(|_| None).collect();
+    async fn ask(&self) -> HostsOutcome {
+        let mut visits: Vec<Option<HostWalk<'a>>> = self.clients.iter().map(|_| None).collect();
         let (mut deciding, mut pulled, mut used) = (None, false, None);
         for credential in self.tries() {
             let rested = &self.check.effort.rested;
@@ -264,7 +264,7 @@ impl<'a> Round<'a> {
                 break;
             }
         }
-        let mut asked = Asked {
+        let mut asked = HostsOutcome {
             walks: Vec::new(),
             deciding: 0,
             not_asked: Vec::new(),
@@ -302,7 +302,7 @@ impl<'a> Round<'a> {
     /// Asks the last host for the manifest, once, where a mirror serves the image.
     async fn ask_behind(
         &self,
-        served: &Visit<'a>,
+        served: &HostWalk<'a>,
         credential: Option<&'a Credential>,
     ) -> Option<(Walk, Vec<TracedExchange>)> {
         let effort = &self.check.effort;
@@ -323,11 +323,11 @@ impl<'a> Round<'a> {
         // What releases would do differently there has no part in the pull.
         let behaviour = *self.rules.in_force();
         let rules = Rules::new(behaviour, &[behaviour]);
-        let round = Round {
+        let round = HostsWalk {
             rules: &rules,
             ..*self
         };
-        let mut visit = Visit::open(&check, client, round.lines(client)).await;
+        let mut visit = HostWalk::open(&check, client, round.lines(client)).await;
         visit.begin(credential);
         let version = self.check.reference.version();
         visit.resolve(Content::Manifest, version, true).await;
@@ -349,7 +349,7 @@ impl<'a> Round<'a> {
     /// One pull: the first host that knows the reference resolves it, and then each piece of content is
     /// asked of all hosts in their order. The host that decides, where all was to be had as far as it
     /// was asked for.
-    async fn pull(&self, visits: &mut [Option<Visit<'a>>]) -> Result<usize, Tried> {
+    async fn pull(&self, visits: &mut [Option<HostWalk<'a>>]) -> Result<usize, Tried> {
         for visit in visits.iter_mut().flatten() {
             visit.start_over();
         }
@@ -362,7 +362,7 @@ impl<'a> Round<'a> {
         let fetched = self.fetch(visits, &root, resolved_by).await;
         fetched.map_err(|refused| {
             let mut all = visits.iter().flatten();
-            let by_access = refused.by_access || all.any(Visit::was_refused_above_blobs);
+            let by_access = refused.by_access || all.any(HostWalk::was_refused_above_blobs);
             Tried {
                 host: Some(refused.host),
                 goes_on: by_access && was_used(visits),
@@ -372,7 +372,7 @@ impl<'a> Round<'a> {
 
     async fn resolve(
         &self,
-        visits: &mut [Option<Visit<'a>>],
+        visits: &mut [Option<HostWalk<'a>>],
     ) -> Result<(Descriptor, usize), Tried> {
         let reference = &self.check.reference;
         let by_digest = reference.digest().is_some();
@@ -409,17 +409,17 @@ impl<'a> Round<'a> {
                 }
             }
             // Where a pull would have sent a credential, it may have been given the manifest.
-            if visits.iter().flatten().any(Visit::was_withheld) {
+            if visits.iter().flatten().any(HostWalk::was_withheld) {
                 break;
             }
         }
-        let goes_on = was_used(visits) && visits.iter().flatten().any(Visit::was_refused);
+        let goes_on = was_used(visits) && visits.iter().flatten().any(HostWalk::was_refused);
         Err(Tried { host, goes_on })
     }
 
     /// Connections to a host, with requests of its own to spend.
-    fn lines(&self, client: &'a HostClient) -> Lines<'a> {
-        Lines::new(
+    fn lines(&self, client: &'a HostClient) -> Connections<'a> {
+        Connections::new(
             self.edges,
             client,
             self.progress,
@@ -431,12 +431,12 @@ impl<'a> Round<'a> {
     }
 
     /// Makes sure that a host is connected to, and in the phase of this pull.
-    async fn visit(&self, visits: &mut [Option<Visit<'a>>], index: usize) {
+    async fn visit(&self, visits: &mut [Option<HostWalk<'a>>], index: usize) {
         let Some(client) = self.clients.get(index) else {
             return;
         };
         if visits[index].is_none() {
-            visits[index] = Some(Visit::open(self.check, client, self.lines(client)).await);
+            visits[index] = Some(HostWalk::open(self.check, client, self.lines(client)).await);
         }
         if let Some(visit) = visits[index].as_mut()
             && visit.session.is_none()
@@ -447,8 +447,8 @@ impl<'a> Round<'a> {
 }
 
 /// The credential, or that there is none, was what the hosts judged.
-fn was_used(visits: &[Option<Visit<'_>>]) -> bool {
-    visits.iter().flatten().any(Visit::was_challenged)
+fn was_used(visits: &[Option<HostWalk<'_>>]) -> bool {
+    visits.iter().flatten().any(HostWalk::was_challenged)
 }
 
 /// Hosts of one hosts.toml that are asked; nobody lists more, and each costs the network something.

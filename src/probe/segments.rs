@@ -1,6 +1,6 @@
 //! Do large packets vanish on the way? Asked where an exchange hung that had begun well.
 
-use super::leg::{Lines, Suspect};
+use super::leg::{Connections, StalledExchange};
 use crate::model::evidence::{SegmentTrial, SegmentTrials};
 use crate::model::units::Bytes;
 
@@ -14,7 +14,7 @@ const ENOUGH: Bytes = Bytes(16 << 10);
 
 /// The failure of the walk, then small, usual, small: fail, pass, fail, pass is proof, and anything
 /// else ends it. On average that costs one more timeout.
-pub(super) async fn look(lines: &Lines<'_>, suspect: Suspect) -> SegmentTrials {
+pub(super) async fn look(lines: &Connections<'_>, suspect: StalledExchange) -> SegmentTrials {
     let mut trials = vec![SegmentTrial {
         max_segment: None,
         fault: Some(suspect.fault.clone()),

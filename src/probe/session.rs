@@ -13,7 +13,7 @@ use url::Url;
 
 use super::auth::{self, Stop, TokenClient};
 use super::check::Check;
-use super::leg::{LineId, Lines, Pending, target};
+use super::leg::{ConnectionId, Connections, Pending, target};
 use super::redirects::{self, MAX_REQUESTS, Sensitive};
 use super::requests::SMALL_BODY;
 use crate::containerd::behaviour::Behaviour;
@@ -61,10 +61,10 @@ enum Handler {
 
 /// One request of a pull.
 #[derive(Clone, Debug)]
-pub(super) struct Ask {
+pub(super) struct PullRequest {
     pub method: Method,
     /// The host's connection.
-    pub line: LineId,
+    pub line: ConnectionId,
     pub url: Url,
     pub phase: Phase,
     /// Of the legs that redirects lead to.
@@ -78,7 +78,7 @@ pub(super) struct Ask {
 }
 
 /// The head of the answer that counts; its body is still to be read.
-pub(super) struct Got {
+pub(super) struct ResponseHead {
     pub pending: Pending,
     /// `GET`, also where `HEAD` was refused with 405.
     pub method: Method,
@@ -90,7 +90,7 @@ pub(super) struct Got {
     pub authorized: bool,
 }
 
-impl Got {
+impl ResponseHead {
     pub(super) fn status(&self) -> StatusCode {
         self.pending.response.status
     }
@@ -101,7 +101,7 @@ impl Got {
 }
 
 /// A request that was answered, for what its status means for the next.
-struct Seen {
+struct AnsweredRequest {
     method: Method,
     url: Url,
     status: StatusCode,
@@ -155,12 +155,16 @@ impl<'a> Session<'a> {
     }
 
     /// Sends a request until containerd would take the answer, and returns that.
-    pub(super) async fn ask(&mut self, lines: &mut Lines<'_>, ask: &Ask) -> Result<Got, Stop> {
+    pub(super) async fn ask(
+        &mut self,
+        lines: &mut Connections<'_>,
+        ask: &PullRequest,
+    ) -> Result<ResponseHead, Stop> {
         let mut method = ask.method.clone();
-        let mut seen: Vec<Seen> = Vec::new();
+        let mut seen: Vec<AnsweredRequest> = Vec::new();
         loop {
             let got = self.once(lines, ask, &method).await?;
-            seen.push(Seen {
+            seen.push(AnsweredRequest {
                 method: got.method.clone(),
                 url: got.url.clone(),
                 status: got.status(),
@@ -194,10 +198,10 @@ impl<'a> Session<'a> {
     /// One request and its redirects.
     async fn once(
         &mut self,
-        lines: &mut Lines<'_>,
-        ask: &Ask,
+        lines: &mut Connections<'_>,
+        ask: &PullRequest,
         method: &Method,
-    ) -> Result<Got, Stop> {
+    ) -> Result<ResponseHead, Stop> {
         let mut method = method.clone();
         let (mut url, mut line) = (ask.url.clone(), ask.line);
         let first = self.authorize(lines, line, &url).await?;
@@ -234,7 +238,7 @@ impl<'a> Session<'a> {
             );
             let next = match next {
                 None => {
-                    return Ok(Got {
+                    return Ok(ResponseHead {
                         pending,
                         method,
                         url,
@@ -265,7 +269,12 @@ impl<'a> Session<'a> {
     }
 
     /// `Authorizer.AddResponses`: whether the request is to be sent again.
-    fn challenged(&mut self, lines: &Lines<'_>, got: &Got, seen: &[Seen]) -> Result<bool, Stop> {
+    fn challenged(
+        &mut self,
+        lines: &Connections<'_>,
+        got: &ResponseHead,
+        seen: &[AnsweredRequest],
+    ) -> Result<bool, Stop> {
         let wanted = challenge::wanted(got.headers(), &lines.scrub);
         if !matches!(wanted, Wanted::Anonymous) {
             self.challenge.get_or_insert_with(|| wanted.evidence());
@@ -339,8 +348,8 @@ impl<'a> Session<'a> {
     /// `Authorizer.Authorize`: what goes to a host that has challenged.
     async fn authorize(
         &mut self,
-        lines: &mut Lines<'_>,
-        line: LineId,
+        lines: &mut Connections<'_>,
+        line: ConnectionId,
         url: &Url,
     ) -> Result<Option<HeaderValue>, Stop> {
         let key = host_port(url);
@@ -398,7 +407,7 @@ fn host_port(url: &Url) -> String {
 }
 
 /// `invalidAuthorization`: the same request was refused before as well.
-fn rejected_twice(seen: &[Seen]) -> bool {
+fn rejected_twice(seen: &[AnsweredRequest]) -> bool {
     let [.., before, last] = seen else {
         return false;
     };
@@ -406,7 +415,7 @@ fn rejected_twice(seen: &[Seen]) -> bool {
 }
 
 /// What lets a client in at a host, for the content of an image.
-pub(super) struct Admitted<'a> {
+pub(super) struct HostAccess<'a> {
     pub check: &'a Check,
     pub host: RegistryHost,
     /// `None` where nothing was asked for.

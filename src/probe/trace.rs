@@ -16,7 +16,7 @@ use crate::redact::{Scrubber, Secret};
 
 /// What was sent and what came back.
 #[derive(Debug)]
-pub(super) struct Seen<'a> {
+pub(super) struct ExchangeRecord<'a> {
     pub request: &'a Request<Body>,
     pub head: Option<(StatusCode, &'a HeaderMap)>,
     pub body: Option<&'a Body>,
@@ -30,7 +30,7 @@ pub(super) fn write_down(
     role: Role,
     phase: Phase,
     peer: SocketAddr,
-    seen: &Seen<'_>,
+    seen: &ExchangeRecord<'_>,
     own: &[(HeaderName, HeaderValue)],
     scrub: &Scrubber,
 ) -> TracedExchange {
@@ -221,7 +221,7 @@ mod tests {
         let mut scrub = Scrubber::default();
         scrub.hide(&Secret::new("hunter22"));
         let body = Body::from_static(b"{\"errors\":[{\"detail\":\"hunter22\"}]}");
-        let seen = Seen {
+        let seen = ExchangeRecord {
             request: &request,
             head: Some((StatusCode::FORBIDDEN, &headers)),
             body: Some(&body),
@@ -251,7 +251,7 @@ mod tests {
         }
         // A body of success is never shown.
         let none = HeaderMap::new();
-        let traced = written(&Seen {
+        let traced = written(&ExchangeRecord {
             head: Some((StatusCode::OK, &none)),
             ..seen
         });

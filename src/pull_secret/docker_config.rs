@@ -15,7 +15,7 @@ use crate::redact::Secret;
 
 /// Whose config it is; they differ in what they take from it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Flavour {
+pub enum ConfigFormat {
     /// `kubernetes.io/dockerconfigjson`.
     Secret,
     /// `kubernetes.io/dockercfg`: the map of `auths` stands alone.
@@ -40,7 +40,7 @@ pub struct DockerConfig {
 ///
 /// # Errors
 /// Where and why it can't be used, with nothing of what is in it.
-pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
+pub fn parse(bytes: &[u8], flavour: ConfigFormat) -> Result<DockerConfig, String> {
     let top: Value = serde_json::from_slice(bytes).map_err(|error| {
         if looks_encoded(bytes) {
             "its content is base64 once more: it was encoded twice".to_owned()
@@ -62,7 +62,7 @@ pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
         _ => return Err("it is no JSON object".to_owned()),
     };
     let mut config = DockerConfig::default();
-    let auths = if flavour == Flavour::LegacySecret {
+    let auths = if flavour == ConfigFormat::LegacySecret {
         top
     } else {
         if let Some(headers) = field(top, "HttpHeaders") {
@@ -79,13 +79,13 @@ pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
         config.entries.push(entry);
     }
     match flavour {
-        Flavour::File => {
+        ConfigFormat::File => {
             config.store = string(top, "credsStore", "")?.map(str::to_owned);
             if let Some(helpers) = field(top, "credHelpers") {
                 config.helpers = string_map(helpers, "credHelpers")?;
             }
         }
-        Flavour::Secret => {
+        ConfigFormat::Secret => {
             if field(top, "credsStore")
                 .or(field(top, "credHelpers"))
                 .is_some()
@@ -100,7 +100,7 @@ pub fn parse(bytes: &[u8], flavour: Flavour) -> Result<DockerConfig, String> {
                 }));
             }
         }
-        Flavour::LegacySecret => {
+        ConfigFormat::LegacySecret => {
             if auths.contains_key("auths") {
                 config.lint.push(of_all(LintRule::AuthsInLegacy));
             }
@@ -152,7 +152,7 @@ pub(crate) fn decode(text: &str, padding: DecodePaddingMode) -> Option<Vec<u8>> 
 fn read_entry(
     key: &str,
     value: &Value,
-    flavour: Flavour,
+    flavour: ConfigFormat,
     lint: &mut Vec<Lint>,
 ) -> Result<Entry, String> {
     let shown = mask_key(key);
@@ -180,15 +180,15 @@ fn read_entry(
             });
         }
         (username, password) = pair;
-        if flavour == Flavour::File {
+        if flavour == ConfigFormat::File {
             // The docker CLI pads with NUL.
             password = Secret::new(password.expose().trim_matches('\0'));
         }
     }
     let identity_token = match flavour {
-        Flavour::File => string(fields, "identitytoken", &of)?.unwrap_or_default(),
+        ConfigFormat::File => string(fields, "identitytoken", &of)?.unwrap_or_default(),
         // The kubelet has no such field.
-        Flavour::Secret | Flavour::LegacySecret => {
+        ConfigFormat::Secret | ConfigFormat::LegacySecret => {
             let token = field(fields, "identitytoken").and_then(Value::as_str);
             if token.is_some_and(|token| !token.is_empty()) && password.is_empty() {
                 lint.push(Lint {
@@ -264,11 +264,11 @@ mod tests {
 
     use super::*;
 
-    fn read(config: &Value, flavour: Flavour) -> Result<DockerConfig, String> {
+    fn read(config: &Value, flavour: ConfigFormat) -> Result<DockerConfig, String> {
         parse(config.to_string().as_bytes(), flavour)
     }
 
-    fn one(entry: &Value, flavour: Flavour) -> Entry {
+    fn one(entry: &Value, flavour: ConfigFormat) -> Entry {
         let mut config = read(&json!({"auths": {"reg.example.com": entry}}), flavour).unwrap();
         config.entries.remove(0)
     }
@@ -293,7 +293,7 @@ mod tests {
             (json!({}), "", ""),
             (Value::Null, "", ""),
         ] {
-            let read = one(&entry, Flavour::Secret);
+            let read = one(&entry, ConfigFormat::Secret);
             assert_eq!(
                 (read.username.as_str(), read.password.expose()),
                 (username, password),
@@ -305,20 +305,20 @@ mod tests {
     #[test]
     fn identity_tokens_and_helpers_are_for_files() {
         let entry = json!({"auth": STANDARD.encode("u:"), "identitytoken": "t"});
-        assert!(one(&entry, Flavour::File).identity_token.is_some());
-        assert!(one(&entry, Flavour::Secret).identity_token.is_none());
+        assert!(one(&entry, ConfigFormat::File).identity_token.is_some());
+        assert!(one(&entry, ConfigFormat::Secret).identity_token.is_none());
         let config = json!({"credsStore": "pass", "credHelpers": {"a.example.com": "ecr-login"}});
-        let file = read(&config, Flavour::File).unwrap();
+        let file = read(&config, ConfigFormat::File).unwrap();
         assert_eq!(file.store.as_deref(), Some("pass"));
         assert_eq!(
             file.helpers,
             [("a.example.com".to_owned(), "ecr-login".to_owned())]
         );
-        let secret = read(&config, Flavour::Secret).unwrap();
+        let secret = read(&config, ConfigFormat::Secret).unwrap();
         assert_eq!((secret.store, secret.helpers.len()), (None, 0));
         assert_eq!(secret.lint[0].rule, LintRule::HelperInSecret);
 
-        let lints = |config: Value| read(&config, Flavour::Secret).unwrap().lint;
+        let lints = |config: Value| read(&config, ConfigFormat::Secret).unwrap().lint;
         let of_azure = lints(json!({"auths": {"a.azurecr.io": entry}}));
         assert_eq!(of_azure[0].rule, LintRule::IdentityToken);
         let text = json!({"auths": {"a": {}}}).to_string();
@@ -357,7 +357,7 @@ mod tests {
             (json!({"HttpHeaders": {"X": ["hunter2"]}}), "'HttpHeaders'"),
             (json!("hunter2"), "no JSON object"),
         ] {
-            let error = read(&config, Flavour::Secret).unwrap_err();
+            let error = read(&config, ConfigFormat::Secret).unwrap_err();
             assert!(
                 error.contains(reason) && !error.contains("hunter2"),
                 "{error}"
@@ -368,7 +368,7 @@ mod tests {
             (" \n", "empty"),
             ("eyJhdXRocyI6e319", "encoded twice"),
         ] {
-            let error = parse(text.as_bytes(), Flavour::Secret).unwrap_err();
+            let error = parse(text.as_bytes(), ConfigFormat::Secret).unwrap_err();
             assert!(
                 error.contains(reason) && !error.contains("hunter2"),
                 "{error}"
@@ -379,22 +379,22 @@ mod tests {
     #[test]
     fn what_is_usable_and_probably_not_meant_is_said() {
         let entry = json!({"username": "u", "password": "x", "auth": STANDARD.encode("u:hunter2")});
-        let config = read(&json!({"auths": {"reg": entry}}), Flavour::Secret).unwrap();
+        let config = read(&json!({"auths": {"reg": entry}}), ConfigFormat::Secret).unwrap();
         let said = config.lint[0].to_string();
         assert!(
             said.contains("differ") && !said.contains("hunter2"),
             "{said}"
         );
         let same = json!({"auths": {"reg": {"username": "u", "password": "p", "auth": STANDARD.encode("u:p")}}});
-        assert!(read(&same, Flavour::Secret).unwrap().lint.is_empty());
+        assert!(read(&same, ConfigFormat::Secret).unwrap().lint.is_empty());
         assert!(
-            !read(&json!({"reg": {"auth": "dTpw"}}), Flavour::Secret)
+            !read(&json!({"reg": {"auth": "dTpw"}}), ConfigFormat::Secret)
                 .unwrap()
                 .lint
                 .is_empty()
         );
         assert!(
-            !read(&json!({"auths": {}}), Flavour::LegacySecret)
+            !read(&json!({"auths": {}}), ConfigFormat::LegacySecret)
                 .unwrap()
                 .lint
                 .is_empty()
@@ -403,14 +403,18 @@ mod tests {
 
     #[test]
     fn the_legacy_form_is_the_bare_map() {
-        let config = read(&json!({"reg": {"auth": "dTpw"}}), Flavour::LegacySecret).unwrap();
+        let config = read(
+            &json!({"reg": {"auth": "dTpw"}}),
+            ConfigFormat::LegacySecret,
+        )
+        .unwrap();
         assert_eq!((config.entries.len(), config.lint.len()), (1, 0));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            for flavour in [Flavour::Secret, Flavour::LegacySecret, Flavour::File] {
+            for flavour in [ConfigFormat::Secret, ConfigFormat::LegacySecret, ConfigFormat::File] {
                 let _ = parse(&bytes, flavour);
             }
         }
@@ -419,20 +423,20 @@ mod tests {
         fn any_auth_is_read_or_refused(auth in "\\PC{0,40}", key in "\\PC{0,40}") {
             let mut auths = Map::new();
             auths.insert(key, json!({"auth": auth}));
-            let _ = read(&json!({"auths": auths}), Flavour::File);
+            let _ = read(&json!({"auths": auths}), ConfigFormat::File);
         }
 
         #[test]
         fn a_pair_reads_back(user in "[a-z$]{1,20}", password in "[!-~]{0,40}") {
             let auth = STANDARD.encode(format!("{user}:{password}"));
-            let entry = one(&json!({"auth": auth}), Flavour::Secret);
+            let entry = one(&json!({"auth": auth}), ConfigFormat::Secret);
             prop_assert_eq!((entry.username.as_str(), entry.password.expose()), (user.as_str(), password.as_str()));
         }
 
         #[test]
         fn no_password_gets_into_words(password in "hunter2[!-~]{4,20}", junk in "[{}\\[\\],:\"a-z]{0,9}") {
             let text = format!("{{\"auths\":{{\"reg\":{{\"password\":\"{password}\"{junk}}}}}}}");
-            let shown = format!("{:?}", parse(text.as_bytes(), Flavour::Secret));
+            let shown = format!("{:?}", parse(text.as_bytes(), ConfigFormat::Secret));
             prop_assert!(!shown.contains("hunter2"), "{}", shown);
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::model::credential::{CredentialSource, Lint, LintRule, SourceProblem};
 use crate::model::documents;
 use crate::model::text::printable;
-use crate::pull_secret::docker_config::{self, DockerConfig, Flavour};
+use crate::pull_secret::docker_config::{self, ConfigFormat, DockerConfig};
 use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::lint;
 
@@ -65,8 +65,8 @@ pub fn of_manifest(secret: &Value, path: &str) -> LoadedSource {
     // The API server's default.
     let kind = text(secret, "type").unwrap_or("Opaque");
     let (key, flavour) = match kind {
-        "kubernetes.io/dockerconfigjson" => (".dockerconfigjson", Flavour::Secret),
-        "kubernetes.io/dockercfg" => (".dockercfg", Flavour::LegacySecret),
+        "kubernetes.io/dockerconfigjson" => (".dockerconfigjson", ConfigFormat::Secret),
+        "kubernetes.io/dockercfg" => (".dockercfg", ConfigFormat::LegacySecret),
         other => {
             loaded.problem = Some(SourceProblem::WrongType {
                 found: printable(other),
@@ -99,7 +99,11 @@ pub fn of_manifest(secret: &Value, path: &str) -> LoadedSource {
 }
 
 /// The docker config under a data key; `stringData` counts before `data` and is not encoded.
-fn config(secret: &Value, key: &str, flavour: Flavour) -> Result<Option<DockerConfig>, String> {
+fn config(
+    secret: &Value,
+    key: &str,
+    flavour: ConfigFormat,
+) -> Result<Option<DockerConfig>, String> {
     let under = |data: &str| secret.get(data).and_then(|data| data.get(key));
     let bytes = match (under("stringData"), under("data")) {
         (Some(Value::String(text)), _) => text.clone().into_bytes(),

@@ -1,12 +1,12 @@
 //! What is to be said of a failure to a person: what its text names, and one thing to do.
 
-use super::failure::Told;
+use super::failure::ParsedFailure;
 use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::Role;
 use crate::model::reference::Reference;
 
 /// What the text names, one fact a line.
-pub fn facts(told: &Told, image: &str) -> Vec<String> {
+pub fn facts(told: &ParsedFailure, image: &str) -> Vec<String> {
     let mut facts = Vec::new();
     let registry = image
         .parse::<Reference>()
@@ -41,7 +41,7 @@ pub fn facts(told: &Told, image: &str) -> Vec<String> {
 }
 
 /// What to do. `node` may be empty.
-pub fn hint(told: &Told, image: &str, node: &str) -> String {
+pub fn hint(told: &ParsedFailure, image: &str, node: &str) -> String {
     let place = if node.is_empty() {
         "on that node".to_owned()
     } else {

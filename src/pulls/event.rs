@@ -10,13 +10,13 @@ use crate::model::units::Bytes;
 
 /// What it says.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Said {
+pub enum EventKind {
     Pulling {
         image: String,
     },
     Pulled {
         image: String,
-        took: Took,
+        took: PullTimes,
     },
     /// The image was there; no request was sent for it. From Kubernetes 1.35 on the pod may use it, too.
     Present {
@@ -50,7 +50,7 @@ pub enum Said {
 
 /// How long a pull took.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Took {
+pub struct PullTimes {
     /// From the question to the runtime to its answer, unpacking included. Before Kubernetes 1.28 the wait
     /// for other pulls too.
     pub pulling: Duration,
@@ -61,7 +61,7 @@ pub struct Took {
     pub size: Option<Bytes>,
 }
 
-impl Took {
+impl PullTimes {
     /// How long it waited for other pulls; `None` where the kubelet does not tell the two apart.
     pub fn waiting(&self) -> Option<Duration> {
         self.including_waiting
@@ -69,7 +69,7 @@ impl Took {
     }
 }
 
-impl Said {
+impl EventKind {
     pub fn image(&self) -> Option<&str> {
         match self {
             Self::Pulling { image }
@@ -109,30 +109,30 @@ const LONGEST_IMAGE: usize = 1024;
 const COMBINED: &str = "(combined from similar events): ";
 
 /// What an Event says of an image; `None`: nothing, or not in words that are known.
-pub fn read(reason: &str, message: &str) -> Option<Said> {
+pub fn read(reason: &str, message: &str) -> Option<EventKind> {
     let message = beginning(message, MOST_READ);
     let message = message.strip_prefix(COMBINED).unwrap_or(message);
     match reason {
         "Pulling" => {
             let (image, _) = named(message, &["Pulling image ", "pulling image "])?;
-            Some(Said::Pulling { image })
+            Some(EventKind::Pulling { image })
         }
         "Pulled" => pulled(message),
         "Failed" => failed(message),
         "BackOff" => {
             // Containers that crash have the same reason.
             let (image, _) = named(message, &["Back-off pulling image "])?;
-            Some(Said::StillFailing { image: Some(image) })
+            Some(EventKind::StillFailing { image: Some(image) })
         }
         "FailedToRetrieveImagePullSecret" => {
             let names = message.split_once('(')?.1.split_once(')')?.0;
             let names = names.split(',').map(|name| clean(name.trim(), 253));
             let names = names.filter(|name| !name.is_empty()).collect();
-            Some(Said::SecretsMissing { names })
+            Some(EventKind::SecretsMissing { names })
         }
         "ErrImageNeverPull" => {
             let (image, _) = named(message, &["Container image "])?;
-            Some(Said::NeverPulled { image })
+            Some(EventKind::NeverPulled { image })
         }
         "InspectFailed" => {
             const BEGINNINGS: [&str; 2] = [
@@ -141,21 +141,21 @@ pub fn read(reason: &str, message: &str) -> Option<Said> {
             ];
             let (image, rest) = named(message, &BEGINNINGS)?;
             let text = rest.strip_prefix(": ").unwrap_or(rest).to_owned();
-            Some(Said::NotInspected { image, text })
+            Some(EventKind::NotInspected { image, text })
         }
         _ => None,
     }
 }
 
-fn pulled(message: &str) -> Option<Said> {
+fn pulled(message: &str) -> Option<EventKind> {
     if let Some((image, rest)) = named(message, &["Container image "]) {
         let is_present = rest.starts_with(" already present on machine");
-        return is_present.then_some(Said::Present { image });
+        return is_present.then_some(EventKind::Present { image });
     }
     let (image, rest) = named(message, &["Successfully pulled image "])?;
     let rest = rest.strip_prefix(" in ")?;
     let end = rest.find(' ').unwrap_or(rest.len());
-    let took = Took {
+    let took = PullTimes {
         pulling: duration(&rest[..end])?,
         including_waiting: between(rest, "(", " including waiting").and_then(duration),
         size: between(rest, "Image size: ", " bytes")
@@ -163,19 +163,19 @@ fn pulled(message: &str) -> Option<Said> {
             .filter(|size| *size > 0)
             .map(Bytes),
     };
-    Some(Said::Pulled { image, took })
+    Some(EventKind::Pulled { image, took })
 }
 
-fn failed(message: &str) -> Option<Said> {
+fn failed(message: &str) -> Option<EventKind> {
     if let Some((image, rest)) = named(message, &["Failed to pull image "]) {
         let text = rest.strip_prefix(": ").unwrap_or(rest).to_owned();
-        return Some(Said::Failed { image, text });
+        return Some(EventKind::Failed { image, text });
     }
     let state = message.strip_prefix("Error: ")?;
     // Other failures of containers have the same reason.
     ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"]
         .contains(&state)
-        .then_some(Said::StillFailing { image: None })
+        .then_some(EventKind::StillFailing { image: None })
 }
 
 /// The image that is quoted behind one of these beginnings, and what comes then.

@@ -14,7 +14,7 @@ use super::patterns::{self, path};
 
 /// What a text tells.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Told {
+pub struct ParsedFailure {
     /// `None`: this version has no name for it.
     pub cause: Option<Cause>,
     /// The text fits these as well.
@@ -40,7 +40,7 @@ const MOST_JUDGED: usize = 8 * 1024;
 const MOST_MESSAGE: usize = 300;
 
 /// Judges the text of a failed pull. `image` is what the pod asks for, as it is written there.
-pub fn judge(image: &str, text: &str) -> Told {
+pub fn judge(image: &str, text: &str) -> ParsedFailure {
     let text = beginning(text, MOST_JUDGED).replace("\\\"", "\"");
     let registry = registry_host(image);
     // The kubelet tries each credential that matches, and tells all that became of them: [one, another].
@@ -51,7 +51,7 @@ pub fn judge(image: &str, text: &str) -> Told {
     let Some(list) = list else {
         return judge_one(registry.as_deref(), inner);
     };
-    let all: Vec<(&str, Told)> = tries(list)
+    let all: Vec<(&str, ParsedFailure)> = tries(list)
         .into_iter()
         .map(|one| (one, judge_one(registry.as_deref(), one)))
         .collect();
@@ -60,9 +60,9 @@ pub fn judge(image: &str, text: &str) -> Told {
     // That nothing is had without a credential tells nothing where one was tried.
     let is_anonymous = |one: &str| one.contains("failed to fetch anonymous token");
     // Of several that are as far, the first.
-    let furthest = |(one, told): &&(&str, Told)| (!is_anonymous(one), progress(told));
+    let furthest = |(one, told): &&(&str, ParsedFailure)| (!is_anonymous(one), progress(told));
     let Some((_, first)) = all.iter().rev().max_by_key(furthest) else {
-        return Told::default();
+        return ParsedFailure::default();
     };
     let mut told = first.clone();
     for (one, other) in &all {
@@ -103,7 +103,7 @@ fn tries(list: &str) -> Vec<&str> {
 }
 
 /// How far the pull came before it failed.
-fn progress(told: &Told) -> u8 {
+fn progress(told: &ParsedFailure) -> u8 {
     match told.cause {
         None => 0,
         Some(_) if told.leg == Some(Role::Blob) => 6,
@@ -134,11 +134,11 @@ fn registry_host(image: &str) -> Option<String> {
     Some(host.to_string().to_ascii_lowercase())
 }
 
-fn judge_one(registry: Option<&str>, text: &str) -> Told {
+fn judge_one(registry: Option<&str>, text: &str) -> ParsedFailure {
     let url = asked(text);
     let leg = leg(text, url);
     let host = url.map(authority);
-    let mut told = Told {
+    let mut told = ParsedFailure {
         leg,
         host: host.map(|host| clean(host, 255)),
         address: after(text, &["dial tcp ", "dial udp "])
@@ -151,7 +151,7 @@ fn judge_one(registry: Option<&str>, text: &str) -> Told {
         server: server(text),
         status: patterns::status(text),
         message: message(text),
-        ..Told::default()
+        ..ParsedFailure::default()
     };
     if told.host.is_none()
         && let Some(name) = after(text, &["lookup "])

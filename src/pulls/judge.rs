@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::event::Took;
+use super::event::PullTimes;
 use crate::diagnose::catalogue::Cause;
-use crate::model::units::{Bytes, Mbit, Took as Shown};
+use crate::model::units::{Bytes, HumanDuration as Shown, Mbit};
 
 /// Why pulls are slow, and by what figures.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,13 +34,13 @@ const SHARE: f64 = 1.0 / 3.0;
 
 /// Judges the newest pulls of a node from a registry. `node_rate` is what nodes measure of that registry, in
 /// bytes per second, where somebody knows it: the rate of another one tells nothing of the way to this.
-pub fn judge(pulls: &[Took], node_rate: Option<f64>) -> Option<Slow> {
+pub fn judge(pulls: &[PullTimes], node_rate: Option<f64>) -> Option<Slow> {
     waits(pulls).or_else(|| unpacks(pulls, node_rate?))
 }
 
 /// More of the time is waiting than pulling.
-fn waits(pulls: &[Took]) -> Option<Slow> {
-    let known = |took: &Took| Some((took.waiting()?, took.pulling));
+fn waits(pulls: &[PullTimes]) -> Option<Slow> {
+    let known = |took: &PullTimes| Some((took.waiting()?, took.pulling));
     let known: Vec<(Duration, Duration)> = pulls.iter().filter_map(known).collect();
     let waiting = mean(known.iter().map(|(waiting, _)| *waiting))?;
     let pulling = mean(known.iter().map(|(_, pulling)| *pulling))?;
@@ -63,7 +63,7 @@ fn waits(pulls: &[Took]) -> Option<Slow> {
 /// layers that were there already did not have to come: both make the real pull look faster than it was, so
 /// that nothing is told which is not so.
 #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
-fn unpacks(pulls: &[Took], node_rate: f64) -> Option<Slow> {
+fn unpacks(pulls: &[PullTimes], node_rate: f64) -> Option<Slow> {
     let mut rates: Vec<f64> = pulls
         .iter()
         .filter(|took| took.pulling >= LEAST_PULLING && took.including_waiting.is_some())

@@ -9,8 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::event::{Said, Took, read};
-use super::failure::{self, Told};
+use super::event::{EventKind, PullTimes, read};
+use super::failure::{self, ParsedFailure};
 use super::judge::{self, Slow};
 use crate::diagnose::catalogue::Cause;
 use crate::model::histogram::{BYTES_PER_SECOND, Histogram};
@@ -71,7 +71,7 @@ pub struct Tally {
     since: Timestamp,
     /// The first list since then is over.
     is_underway: bool,
-    seen: HashMap<u128, Seen>,
+    seen: HashMap<u128, Occurrence>,
     pub pairs: BTreeMap<PairKey, Pair>,
     pub failing: BTreeMap<ContainerKey, Failing>,
     pub secrets: BTreeMap<(String, String), SecretsMissing>,
@@ -87,7 +87,7 @@ pub struct Tally {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct Occurrence {
     count: u64,
     is_listed: bool,
 }
@@ -100,7 +100,7 @@ pub struct Pair {
     pub throughput: Histogram,
     pub failures: BTreeMap<Cause, u64>,
     /// The newest last.
-    recent: VecDeque<Took>,
+    recent: VecDeque<PullTimes>,
     pub slow: Option<Slow>,
     /// Images that this node has, as far as was seen; the newest last.
     images: VecDeque<u64>,
@@ -131,7 +131,7 @@ pub struct Failing {
     /// Empty where only the state was told.
     pub text: String,
     #[serde(skip)]
-    pub told: Told,
+    pub told: ParsedFailure,
     pub first: Timestamp,
     pub last: Timestamp,
     /// Failures that were told of.
@@ -163,7 +163,7 @@ pub struct Pull {
     #[serde(serialize_with = "as_text")]
     pub node: Arc<str>,
     #[serde(skip)]
-    pub took: Took,
+    pub took: PullTimes,
 }
 
 /// A text that has no name yet.
@@ -263,7 +263,7 @@ impl Tally {
             return None;
         }
         let is_listed = true;
-        self.seen.insert(key, Seen { count, is_listed });
+        self.seen.insert(key, Occurrence { count, is_listed });
         let after = |at: Option<Timestamp>| at.is_some_and(|at| at >= self.since);
         // In the first list there may be what happened earlier; what comes later is new.
         if self.is_underway || after(event.first) {
@@ -272,7 +272,7 @@ impl Tally {
         Some(u64::from(after(event.last)))
     }
 
-    fn note(&mut self, event: &Event, said: Said, at: Timestamp, new: u64) {
+    fn note(&mut self, event: &Event, said: EventKind, at: Timestamp, new: u64) {
         let volume = said.image().filter(|_| event.container.is_empty());
         let container = ContainerKey {
             namespace: event.namespace.clone(),
@@ -293,14 +293,14 @@ impl Tally {
             count: 0,
         };
         match said {
-            Said::Pulling { .. } => {}
-            Said::Present { image } => {
+            EventKind::Pulling { .. } => {}
+            EventKind::Present { image } => {
                 self.recovered(&container, at);
                 if let Some(pair) = self.pairs.get_mut(&(registry, node)) {
                     pair.has(&image);
                 }
             }
-            Said::Pulled { image, took } => {
+            EventKind::Pulled { image, took } => {
                 self.recovered(&container, at);
                 if new > 0 {
                     let rate = self.limits.node_rates.get(&registry).copied();
@@ -321,11 +321,11 @@ impl Tally {
                     took,
                 });
             }
-            Said::StillFailing { image } => {
-                let failing = image.map(|image| failing(&image, Told::default(), ""));
+            EventKind::StillFailing { image } => {
+                let failing = image.map(|image| failing(&image, ParsedFailure::default(), ""));
                 self.still_failing(container, failing, at);
             }
-            Said::SecretsMissing { names } => {
+            EventKind::SecretsMissing { names } => {
                 let key = (container.namespace, container.pod);
                 if self.secrets.len() < MOST_FAILING || self.secrets.contains_key(&key) {
                     let last = at;
@@ -335,14 +335,14 @@ impl Tally {
                     self.uncounted += 1;
                 }
             }
-            Said::Failed { image, text } | Said::NotInspected { image, text } => {
+            EventKind::Failed { image, text } | EventKind::NotInspected { image, text } => {
                 let told = failure::judge(&image, &text);
                 self.failed(container, failing(&image, told, &text), new);
             }
-            Said::NeverPulled { image } => {
-                let told = Told {
+            EventKind::NeverPulled { image } => {
+                let told = ParsedFailure {
                     cause: Some(Cause::NoPull),
-                    ..Told::default()
+                    ..ParsedFailure::default()
                 };
                 self.failed(container, failing(&image, told, &event.message), new);
             }
@@ -458,7 +458,7 @@ impl Pair {
         }
     }
 
-    fn pulled(&mut self, image: &str, took: Took, node_rate: Option<f64>) {
+    fn pulled(&mut self, image: &str, took: PullTimes, node_rate: Option<f64>) {
         self.duration.observe(took.pulling.as_secs_f64());
         if let Some(waiting) = took.waiting() {
             self.waiting.observe(waiting.as_secs_f64());
@@ -500,7 +500,7 @@ impl Pair {
 /// The rate that a pull comes to: the image's size by the time of the pull, unpacking included. At least that
 /// of its network where all layers had to come. A quick pull has fetched a manifest and little else: with
 /// `Always` an image that is there "is pulled" in the time that its registry takes to answer.
-pub fn rate(took: Took) -> Option<f64> {
+pub fn rate(took: PullTimes) -> Option<f64> {
     // Where the kubelet does not tell waiting apart, the time is not the pull's alone.
     took.including_waiting?;
     let size = took.size?;

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde::Deserialize;
 
-use super::event::{Said, Took, duration, read};
-use super::failure::{self, Told};
+use super::event::{EventKind, PullTimes, duration, read};
+use super::failure::{self, ParsedFailure};
 use super::judge::judge;
 use super::tally::{Limits, Tally, rate};
 use crate::diagnose::catalogue::Cause;
@@ -67,7 +67,7 @@ fn check(case: &Case) -> Result<(), String> {
         ))
     };
     let said = read(&case.reason, &case.message);
-    let says = said.as_ref().map_or("nothing", Said::as_str);
+    let says = said.as_ref().map_or("nothing", EventKind::as_str);
     same("says", says.to_owned(), case.says.clone())?;
     let Some(said) = said else { return Ok(()) };
     same(
@@ -76,7 +76,7 @@ fn check(case: &Case) -> Result<(), String> {
         format!("{:?}", case.image.as_deref()),
     )?;
     match &said {
-        Said::Pulled { took, .. } => {
+        EventKind::Pulled { took, .. } => {
             let seconds = |duration: Option<Duration>| format!("{duration:?}");
             let wanted =
                 |seconds: Option<f64>| format!("{:?}", seconds.map(Duration::from_secs_f64));
@@ -88,10 +88,10 @@ fn check(case: &Case) -> Result<(), String> {
                 format!("{:?}", case.size.map(Bytes)),
             )
         }
-        Said::SecretsMissing { names } => same("names", names.join(","), case.names.join(",")),
-        Said::Failed { image, text } | Said::NotInspected { image, text } => {
+        EventKind::SecretsMissing { names } => same("names", names.join(","), case.names.join(",")),
+        EventKind::Failed { image, text } | EventKind::NotInspected { image, text } => {
             let told = failure::judge(image, text);
-            let wanted = Told {
+            let wanted = ParsedFailure {
                 cause: case.cause,
                 or: case.or.clone(),
                 beneath: case.beneath,
@@ -196,8 +196,8 @@ fn what_signs_or_logs_in_is_not_shown() {
     assert!(!shown("a\u{1b}[31m").contains('\u{1b}'));
 }
 
-fn took(pulling: f64, whole: f64, size: u64) -> Took {
-    Took {
+fn took(pulling: f64, whole: f64, size: u64) -> PullTimes {
+    PullTimes {
         pulling: Duration::from_secs_f64(pulling),
         including_waiting: Some(Duration::from_secs_f64(whole)),
         size: Some(Bytes(size)),
@@ -206,7 +206,7 @@ fn took(pulling: f64, whole: f64, size: u64) -> Took {
 
 #[test]
 fn slow_pulls_are_said_to_queue_or_to_unpack_and_nothing_else() {
-    let told = |pulls: &[Took], node_rate| judge(pulls, node_rate).map(|slow| slow.cause);
+    let told = |pulls: &[PullTimes], node_rate| judge(pulls, node_rate).map(|slow| slow.cause);
     let queueing = [took(5.0, 40.0, 100 << 20); 4];
     assert_eq!(told(&queueing, None), Some(Cause::SerialPull));
     assert_eq!(told(&queueing[..2], None), None, "two are chance");
@@ -226,7 +226,7 @@ fn slow_pulls_are_said_to_queue_or_to_unpack_and_nothing_else() {
         None,
         "handshakes, not unpacking"
     );
-    let old = Took {
+    let old = PullTimes {
         including_waiting: None,
         size: None,
         ..pulling[0]
@@ -252,7 +252,7 @@ fn a_rate_is_told_only_of_what_may_be_one() {
         None,
         "a registry that is slow to say that nothing is new"
     );
-    let without = Took {
+    let without = PullTimes {
         including_waiting: None,
         ..took(10.0, 10.0, 1)
     };

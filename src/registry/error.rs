@@ -73,12 +73,12 @@ fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 #[derive(Debug, Default, Eq, PartialEq)]
-struct Told {
+struct ErrorEntry {
     code: Option<String>,
     message: Option<String>,
 }
 
-fn read_body(body: &[u8]) -> Told {
+fn read_body(body: &[u8]) -> ErrorEntry {
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
         return read_json(&value);
     }
@@ -86,27 +86,27 @@ fn read_body(body: &[u8]) -> Told {
     let start = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
     if !start.starts_with('<') {
         // A sentence for people: "Forbidden", "rate limited".
-        return Told {
+        return ErrorEntry {
             code: None,
             message: Some(text.into_owned()),
         };
     }
     if start.starts_with("<?xml") || start.starts_with("<Error") {
         // Amazon S3 and those that speak like it: OBS, OSS, MinIO, Ceph.
-        return Told {
+        return ErrorEntry {
             code: element(start, "Code"),
             message: element(start, "Message"),
         };
     }
     // A page of a proxy or load balancer is known by its title.
-    Told {
+    ErrorEntry {
         code: None,
         message: page_title(body).map(|title| titled(&title)),
     }
 }
 
 /// The error envelope of the OCI distribution-spec (error codes), and what others send instead.
-fn read_json(value: &Value) -> Told {
+fn read_json(value: &Value) -> ErrorEntry {
     let text = |value: &Value, name: &str| Some(value.get(name)?.as_str()?.to_owned());
     let first = match value.get("errors").or_else(|| value.get("Errors")) {
         Some(Value::Array(errors)) => errors.first(),
@@ -118,7 +118,7 @@ fn read_json(value: &Value) -> Told {
         let is_code = value.get("error").is_some()
             && first.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         let described = text(value, "error_description").or_else(|| text(value, "message"));
-        return Told {
+        return ErrorEntry {
             code: is_code.then(|| first.clone()),
             message: described.or_else(|| (!is_code).then(|| first.clone())),
         };
@@ -126,7 +126,7 @@ fn read_json(value: &Value) -> Told {
     let message = ["message", "details", "detail", "Message"]
         .iter()
         .find_map(|name| text(first, name).filter(|t| !t.trim().is_empty()));
-    Told {
+    ErrorEntry {
         code: text(first, "code")
             .or_else(|| text(first, "Code"))
             .map(spec_case),

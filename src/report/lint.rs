@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::text::{Ink, Page, Style, count};
 use super::{Tool, grouped, said};
 use crate::diagnose::level::Severity;
-use crate::lint::{Finding, Seen, Snapshot};
+use crate::lint::{Finding, LintCounts, Snapshot};
 use crate::model::workload::ContainerKind;
 
 /// The version of the JSON form; see [`super::SCHEMA_VERSION`].
@@ -92,7 +92,7 @@ fn head(page: &mut Page, lint: &Snapshot) {
 }
 
 /// `41 workloads of 6 namespaces, 12 of the 13 Secrets that they name were read`.
-fn looked_at(seen: &Seen) -> String {
+fn looked_at(seen: &LintCounts) -> String {
     let workloads: usize = seen.workloads.values().sum();
     let mut text = format!(
         "{} of {}",

@@ -108,7 +108,7 @@ pub struct Comparison {
     pub unknown: usize,
     pub not_answered: usize,
     /// What all that answered have alike.
-    pub same: Vec<Trait>,
+    pub same: Vec<SharedAspect>,
     /// What they do not, with the value of each.
     pub differs: Vec<Difference>,
     /// Who differs from the majority, and in what.
@@ -146,7 +146,7 @@ impl Aspect {
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Trait {
+pub struct SharedAspect {
     #[serde(flatten)]
     pub what: Aspect,
     pub value: String,
@@ -256,14 +256,14 @@ impl NodesDocument {
 
 /// What one node saw, as far as it is compared.
 #[derive(Clone, Debug)]
-struct Seen {
+struct NodeObservation {
     pull: Pull,
     values: BTreeMap<Aspect, String>,
     addresses: BTreeMap<Role, BTreeSet<IpAddr>>,
     rate: Option<f64>,
 }
 
-impl Seen {
+impl NodeObservation {
     fn new(pull: Pull) -> Self {
         let word = match pull {
             Pull::WouldSucceed => "would succeed",
@@ -324,11 +324,11 @@ fn worth_saying<'a>(
 
 /// What the answers for one of the images come to.
 fn compare_answers(image: &str, index: usize, nodes: &[NodeAnswers]) -> Comparison {
-    let seen: Vec<(&str, Seen)> = nodes
+    let seen: Vec<(&str, NodeObservation)> = nodes
         .iter()
         .filter_map(|node| {
             let report = node.answers.get(index)?.report.as_ref()?;
-            Some((node.node.as_str(), Seen::of(report)))
+            Some((node.node.as_str(), NodeObservation::of(report)))
         })
         .collect();
     Comparison {
@@ -337,7 +337,7 @@ fn compare_answers(image: &str, index: usize, nodes: &[NodeAnswers]) -> Comparis
     }
 }
 
-fn compare(image: &str, seen: &[(&str, Seen)]) -> Comparison {
+fn compare(image: &str, seen: &[(&str, NodeObservation)]) -> Comparison {
     let count = |pull| seen.iter().filter(|(_, seen)| seen.pull == pull).count();
     let mut comparison = Comparison {
         image: image.to_owned(),
@@ -364,13 +364,13 @@ fn is_majority(count: usize, of: usize) -> bool {
 
 impl Comparison {
     /// What is a word.
-    fn words(&mut self, seen: &[(&str, Seen)]) {
+    fn words(&mut self, seen: &[(&str, NodeObservation)]) {
         let aspects: BTreeSet<Aspect> = seen
             .iter()
             .flat_map(|(_, seen)| seen.values.keys().copied())
             .collect();
         for what in aspects {
-            let value = |seen: &Seen| {
+            let value = |seen: &NodeObservation| {
                 let value = seen.values.get(&what);
                 value.map_or_else(|| "not got to".to_owned(), Clone::clone)
             };
@@ -394,7 +394,7 @@ impl Comparison {
     ) {
         if let [(value, _)] = groups {
             let value = value.clone();
-            self.same.push(Trait { what, value });
+            self.same.push(SharedAspect { what, value });
             return;
         }
         let mut all = groups.iter();
@@ -418,7 +418,7 @@ impl Comparison {
 
     /// Names are given several addresses in turn: those that share one agree. Public ones that have none
     /// in common may come of load balancing by DNS, so nobody stands out by them.
-    fn addresses(&mut self, seen: &[(&str, Seen)]) {
+    fn addresses(&mut self, seen: &[(&str, NodeObservation)]) {
         let roles: BTreeSet<Role> = seen
             .iter()
             .flat_map(|(_, seen)| seen.addresses.keys().copied())
@@ -445,7 +445,7 @@ impl Comparison {
         }
     }
 
-    fn rates(&mut self, seen: &[(&str, Seen)]) {
+    fn rates(&mut self, seen: &[(&str, NodeObservation)]) {
         let measured: Vec<(&str, f64)> = seen
             .iter()
             .filter_map(|(node, seen)| Some((*node, seen.rate?)))
@@ -756,13 +756,13 @@ mod tests {
     const CLASS: Aspect = Aspect::Class(Role::Registry);
 
     /// `class`, addresses separated by blanks, rate in Mbit/s, findings.
-    fn seen(class: &str, addresses: &str, rate: Option<f64>, findings: &str) -> Seen {
+    fn seen(class: &str, addresses: &str, rate: Option<f64>, findings: &str) -> NodeObservation {
         let pull = if findings.contains("tcp_timeout") {
             Pull::WouldFail
         } else {
             Pull::WouldSucceed
         };
-        let mut seen = Seen::new(pull);
+        let mut seen = NodeObservation::new(pull);
         seen.values.insert(CLASS, class.to_owned());
         seen.values.insert(Aspect::Findings, findings.to_owned());
         let addresses = addresses.split(' ').map(|a| a.parse().unwrap()).collect();
@@ -771,9 +771,10 @@ mod tests {
         seen
     }
 
-    fn compared(nodes: &[Seen]) -> Comparison {
+    fn compared(nodes: &[NodeObservation]) -> Comparison {
         let names = ["n1", "n2", "n3", "n4", "n5"];
-        let seen: Vec<(&str, Seen)> = names.into_iter().zip(nodes.iter().cloned()).collect();
+        let seen: Vec<(&str, NodeObservation)> =
+            names.into_iter().zip(nodes.iter().cloned()).collect();
         compare("r.test/app:1", &seen)
     }
 
@@ -786,7 +787,7 @@ mod tests {
         comparison.differs.iter().map(|d| d.what).collect()
     }
 
-    fn well() -> Seen {
+    fn well() -> NodeObservation {
         seen("intranet", "10.0.3.9", None, "none")
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::secret::{SecretDocument, SecretReport};
 use super::{Report, few, said};
 use crate::diagnose::level::Severity;
-use crate::diagnose::path::leg_path::{Knob, LegPath, Reachability};
+use crate::diagnose::path::leg_path::{LegPath, Reachability, Suggestion};
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::throughput::rate::Rate;
 use crate::diagnose::{Finding, Pull};
@@ -14,17 +14,17 @@ use crate::model::connect::{Connected, Connection, Dial, Session, Tls};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Challenge, Evidence, Leg, Walk};
 use crate::model::fault::{instant, show_server};
-use crate::model::hops::{Ended, Trace};
+use crate::model::hops::{Trace, TraceEnd};
 use crate::model::hosts::HostsConfig;
 use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
-use crate::model::proxy::{Proxy, ProxySettings, Way};
+use crate::model::proxy::{Proxy, ProxyRoute, ProxySettings};
 use crate::model::resolve::{Resolution, ResolutionSource};
 use crate::model::step::{Skip, Step};
 use crate::model::text::{joined, wrapped};
 use crate::model::transfer::{StageKind, StreamEnd, Transfer, TransferEnd};
-use crate::model::units::{Bytes, Mbit, Took};
+use crate::model::units::{Bytes, HumanDuration, Mbit};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::PullPolicy;
 
@@ -296,7 +296,7 @@ impl Page {
     }
 
     /// What would decide, and the line to copy, which is not broken.
-    fn knob(&mut self, knob: &Knob, first: &str) {
+    fn knob(&mut self, knob: &Suggestion, first: &str) {
         self.prose(first, &format!("to decide it: {}", knob.says));
         if let Some(line) = &knob.line {
             self.line(&format!("{}  {line}", " ".repeat(first.len())));
@@ -462,7 +462,7 @@ impl Page {
             TransferEnd::Harmful => "others had to wait for it for too long",
             TransferEnd::Disturbed => "others needed the way",
         };
-        let (total, took) = (Bytes(total), Took(transfer.took));
+        let (total, took) = (Bytes(total), HumanDuration(transfer.took));
         let connections = count(transfer.connections, "connection", "connections");
         let text = format!("{total} in {took} over {connections}; {ended}");
         self.beside("transfer", &text);
@@ -480,7 +480,7 @@ impl Page {
             throughput.pull_seconds,
             report.evidence.walk.manifest.done(),
         ) {
-            let took = Took(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+            let took = HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
             let rate = throughput.rate();
             let bound = if rate.is_some_and(|rate| rate.is_sustained) {
                 "about"
@@ -512,8 +512,8 @@ impl Page {
         if let (Some(idle), Some(loaded)) = (throughput.idle_latency, throughput.loaded_latency) {
             self.line(&format!(
                 "  latency    {} when idle, {} while layers come",
-                Took(idle),
-                Took(loaded)
+                HumanDuration(idle),
+                HumanDuration(loaded)
             ));
         }
         if let Some(control) = &transfer.control {
@@ -546,7 +546,7 @@ impl Page {
                 exchange.role,
                 exchange.phase,
                 exchange.peer,
-                Took(exchange.took)
+                HumanDuration(exchange.took)
             ));
             for (name, value) in &exchange.request_headers {
                 self.line(&format!("  > {name}: {value}"));
@@ -577,10 +577,12 @@ impl Page {
             self.beside(name, &text);
         } else {
             let way = match &leg.way {
-                Way::Direct | Way::Loopback => String::new(),
-                Way::Proxied { proxy } => format!("  by {proxy}"),
-                Way::Excepted { entry, .. } => format!("  directly, by '{entry}' of NO_PROXY"),
-                Way::Forced { .. } => "  without the proxy, as asked".to_owned(),
+                ProxyRoute::Direct | ProxyRoute::Loopback => String::new(),
+                ProxyRoute::Proxied { proxy } => format!("  by {proxy}"),
+                ProxyRoute::Excepted { entry, .. } => {
+                    format!("  directly, by '{entry}' of NO_PROXY")
+                }
+                ProxyRoute::Forced { .. } => "  without the proxy, as asked".to_owned(),
             };
             self.beside(name, &format!("{endpoint}{way}"));
             self.step("resolve", &leg.resolve.outcome, resolved);
@@ -591,12 +593,15 @@ impl Page {
                 if let Step::Failed { fault, took } = &dial.outcome
                     && leg.connect.attempts.len() > 1
                 {
-                    let (took, said) = (Took(*took).to_string(), format!("{}: {fault}", dial.to));
+                    let (took, said) = (
+                        HumanDuration(*took).to_string(),
+                        format!("{}: {fault}", dial.to),
+                    );
                     self.step_line("", Ink::Dim, "", &took, &said);
                 }
             }
             if let Some(trace) = &leg.hops {
-                let took = Took(trace.took).to_string();
+                let took = HumanDuration(trace.took).to_string();
                 self.step_line("hops", Ink::Dim, "", &took, &hops(trace));
             }
             if let Some(tls) = &leg.proxy_tls
@@ -685,7 +690,7 @@ impl Page {
                 Some(false) => ", Range ignored",
                 None => "",
             };
-            let took = Took(found.first_byte);
+            let took = HumanDuration(found.first_byte);
             format!("first byte of a layer from {from} in {took}{resume}")
         });
         self.unread(report);
@@ -777,12 +782,12 @@ impl Page {
     ) {
         match step {
             Step::Done { value, took } => {
-                let took = Took(*took).to_string();
+                let took = HumanDuration(*took).to_string();
                 self.step_line(name, Ink::Good, "ok", &took, &say(value));
             }
             Step::Failed { fault, took } => {
                 let took = Some(*took).filter(|took| !took.is_zero());
-                let took = said(took, |took| Took(took).to_string());
+                let took = said(took, |took| HumanDuration(took).to_string());
                 self.step_line(name, Ink::Bad, "FAILED", &took, &fault.to_string());
             }
             Step::Skipped { reason } => {
@@ -909,7 +914,7 @@ fn connected(used: &Connected, attempts: &[Dial]) -> String {
     let dial = attempts.iter().find(|dial| dial.to == used.to);
     text += &said(dial.and_then(|dial| dial.outcome.done()), measured);
     text += &said(used.fallback, |fallback| {
-        format!(", after {} of fallback", Took(fallback))
+        format!(", after {} of fallback", HumanDuration(fallback))
     });
     let all = attempts.len();
     if all > 1 {
@@ -921,7 +926,9 @@ fn connected(used: &Connected, attempts: &[Dial]) -> String {
 
 /// `, RTT 12 ms, MSS 1448`.
 pub(super) fn measured(connection: &Connection) -> String {
-    let rtt = said(connection.rtt, |rtt| format!(", RTT {}", Took(rtt)));
+    let rtt = said(connection.rtt, |rtt| {
+        format!(", RTT {}", HumanDuration(rtt))
+    });
     let mss = said(connection.send_mss, |mss| format!(", MSS {mss}"));
     format!("{rtt}{mss}")
 }
@@ -932,17 +939,17 @@ fn hops(trace: &Trace) -> String {
     let mut words: Vec<String> = trace.hops[..heard.map_or(0, |last| last + 1)]
         .iter()
         .map(|hop| match (hop.from, hop.rtt) {
-            (Some(from), Some(rtt)) => format!("{from} {}", Took(rtt)),
+            (Some(from), Some(rtt)) => format!("{from} {}", HumanDuration(rtt)),
             (Some(from), None) => from.to_string(),
             (None, _) => "*".to_owned(),
         })
         .collect();
     words.push(match &trace.ended {
-        Ended::Reached => "reached".to_owned(),
-        Ended::Unreachable { icmp } => format!("ended by {icmp}"),
-        Ended::Silent => "then silence, which proves nothing".to_owned(),
-        Ended::MaxHops => "and on".to_owned(),
-        Ended::Local { fault } => format!("no packet left this machine: {fault}"),
+        TraceEnd::Reached => "reached".to_owned(),
+        TraceEnd::Unreachable { icmp } => format!("ended by {icmp}"),
+        TraceEnd::Silent => "then silence, which proves nothing".to_owned(),
+        TraceEnd::MaxHops => "and on".to_owned(),
+        TraceEnd::Local { fault } => format!("no packet left this machine: {fault}"),
     });
     words.join(", ")
 }

@@ -12,7 +12,7 @@ use crate::model::network::{EgressTrial, Link, Metadata, Route};
 use crate::model::proxy::ProxySettings;
 use crate::model::step::Step;
 use crate::model::text::joined;
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 
 /// What `vantage -o json` prints.
@@ -87,7 +87,7 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
     }
     if let Some(took) = vantage.took {
         page.line("");
-        page.line(&format!("looked around in {}", Took(took)));
+        page.line(&format!("looked around in {}", HumanDuration(took)));
     }
     page.out
 }
@@ -126,7 +126,7 @@ impl Page {
                 let (host, to) = (&control.host, dial.to);
                 let text = match &dial.outcome {
                     Step::Done { took, .. } => {
-                        format!("{host} is reached at {to} in {}", Took(*took))
+                        format!("{host} is reached at {to} in {}", HumanDuration(*took))
                     }
                     Step::Failed { fault, .. } => format!("{host} at {to}: {fault}"),
                     Step::Skipped { .. } => host.clone(),
@@ -236,7 +236,7 @@ fn metadata(metadata: &Metadata) -> String {
             let most = said(facts.max_bandwidth_mbit, |max| {
                 format!(", at most {max} Mbit/s")
             });
-            format!("{text}{public}{most}, in {}", Took(*took))
+            format!("{text}{public}{most}, in {}", HumanDuration(*took))
         }
     }
 }
@@ -271,7 +271,7 @@ fn egress(trial: &EgressTrial) -> String {
             if let (Some(port), Some(local)) = (value.port, value.local) {
                 let _ = write!(text, " port {port}, here {local}");
             }
-            format!("{text}, {by} in {}", Took(*took))
+            format!("{text}, {by} in {}", HumanDuration(*took))
         }
         Step::Failed { fault, .. } => format!("not told {by}: {fault}"),
         Step::Skipped { .. } => by,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, render};
 use super::{Report, Tool, said};
-use crate::model::units::{Seconds, Took};
+use crate::model::units::{HumanDuration, Seconds};
 
 /// What `wait -o json` prints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -55,7 +55,7 @@ impl Eip {
 /// For people: one line when the path is open; else why it is not.
 pub fn render_wait(document: &WaitDocument, style: Style) -> String {
     let mut page = Page::new(style);
-    let (image, waited) = (&document.image, Took(document.waited));
+    let (image, waited) = (&document.image, HumanDuration(document.waited));
     if document.is_open {
         let open = page.style.paint(Ink::Good, "open");
         let eip = match &document.eip {

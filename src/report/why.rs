@@ -36,7 +36,7 @@ pub struct WhyImage {
     /// `imagePullSecrets` of the pods, in order, and whether they are there.
     pub secrets: Vec<WhySecret>,
     /// Of the first pods' Events, the newest first.
-    pub kubelet: Vec<KubeletWord>,
+    pub kubelet: Vec<KubeletMessage>,
     pub check: WhyCheck,
 }
 
@@ -63,7 +63,7 @@ pub struct WhySecret {
 
 /// An Event.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-pub struct KubeletWord {
+pub struct KubeletMessage {
     pub pod: String,
     pub reason: String,
     pub message: String,
@@ -403,7 +403,7 @@ mod tests {
                 name: "pull".to_owned(),
                 found: Found::Absent,
             }],
-            kubelet: vec![KubeletWord {
+            kubelet: vec![KubeletMessage {
                 pod: "web-1".to_owned(),
                 reason: "Failed".to_owned(),
                 message: "Failed to pull image \"registry.test/team/app:1.0\": rpc error: dial tcp 10.0.3.9:443: i/o timeout".to_owned(),

@@ -1,7 +1,7 @@
 //! What a configuration allows to be asked of the cluster, and what is said where it does not answer.
 
 use crate::config::{Kubernetes, SecretAccess};
-use crate::kubernetes::follow::State;
+use crate::kubernetes::follow::WatchState;
 use crate::kubernetes::secrets::Access;
 use crate::model::fault::instant;
 use crate::model::workload::SecretRefs;
@@ -23,8 +23,8 @@ pub fn secret_access(config: &Kubernetes) -> Access {
 
 /// What is lost, since when and why, where it is; `so`: what that means, `advice`: what helps where the API
 /// server forbids it.
-pub fn lost(state: &State, what: &str, so: &str, advice: &str) -> Option<String> {
-    let State::Lost {
+pub fn lost(state: &WatchState, what: &str, so: &str, advice: &str) -> Option<String> {
+    let WatchState::Lost {
         since,
         reason,
         is_forbidden,

@@ -6,7 +6,7 @@ use super::build::GoBuild;
 use super::certificate::Certificate;
 use super::names::{Allowed, are_for};
 use super::pool::Pool;
-use super::refusal::{Fault, Place, Refusal};
+use super::refusal::{ChainPosition, Fault, Refusal};
 use super::signature::{Checked, Key};
 
 /// What is to be judged, by the rules of one build.
@@ -26,7 +26,7 @@ pub(super) struct Case<'a> {
 /// A certificate of a chain, and where it is from.
 #[derive(Clone, Copy, Debug)]
 struct Link<'a> {
-    place: Place,
+    place: ChainPosition,
     certificate: &'a Certificate,
 }
 
@@ -35,7 +35,7 @@ impl Case<'_> {
     /// a root is returned.
     pub(super) fn verify(&self, doubts: &mut Vec<&'static str>) -> Result<bool, Refusal> {
         for (index, certificate) in self.sent.iter().enumerate() {
-            let refusal = |fault| Refusal::at(fault, Place::Sent(index));
+            let refusal = |fault| Refusal::at(fault, ChainPosition::Sent(index));
             doubts.extend(certificate.doubt());
             if let Some(reason) = certificate.refused_by(self.build, self.hopeful) {
                 return Err(refusal(Fault::Unreadable(reason)));
@@ -48,7 +48,7 @@ impl Case<'_> {
             }
         }
         let leaf = Link {
-            place: Place::Sent(0),
+            place: ChainPosition::Sent(0),
             certificate: &self.sent[0],
         };
         self.is_valid(leaf, &[])?;
@@ -84,7 +84,7 @@ impl Case<'_> {
     }
 
     /// What is in doubt is taken by a hopeful one, and refused otherwise.
-    fn hoped(&self, fault: Fault, place: Place) -> Result<(), Refusal> {
+    fn hoped(&self, fault: Fault, place: ChainPosition) -> Result<(), Refusal> {
         if self.hopeful {
             Ok(())
         } else {
@@ -122,8 +122,12 @@ impl Case<'_> {
             }
             return Ok(());
         }
-        Err(refusal
-            .unwrap_or_else(|| Refusal::at(Fault::UnknownAuthority { hint: None }, Place::Sent(0))))
+        Err(refusal.unwrap_or_else(|| {
+            Refusal::at(
+                Fault::UnknownAuthority { hint: None },
+                ChainPosition::Sent(0),
+            )
+        }))
     }
 
     /// `isValid`: dates, path length and marks of one certificate that is to be put above `chain`.
@@ -146,7 +150,7 @@ impl Case<'_> {
             return Ok(());
         };
         let constraints = extensions.basic_constraints;
-        if matches!(place, Place::Sent(_)) && !constraints.is_some_and(|c| c.is_ca) {
+        if matches!(place, ChainPosition::Sent(_)) && !constraints.is_some_and(|c| c.is_ca) {
             return refuse(Fault::MayNotSign(NO_CA));
         }
         let max_path = constraints.and_then(|c| c.max_path);
@@ -225,7 +229,7 @@ impl<'a> Search<'a, '_> {
         let mut roots: Vec<Link<'a>> = pool
             .named(issuer)
             .map(|(index, certificate)| Link {
-                place: Place::Root(index),
+                place: ChainPosition::Root(index),
                 certificate,
             })
             .filter(|link| link.certificate.refused_by(build, hopeful).is_none())
@@ -235,7 +239,7 @@ impl<'a> Search<'a, '_> {
             .zip(sent.iter().skip(1))
             .filter(|(_, certificate)| is_named(certificate) && seen.insert(certificate.der()))
             .map(|(index, certificate)| Link {
-                place: Place::Sent(index),
+                place: ChainPosition::Sent(index),
                 certificate,
             })
             .collect();
@@ -252,11 +256,11 @@ impl<'a> Search<'a, '_> {
         let mut longer = chain.to_vec();
         longer.push(parent);
         match parent.place {
-            Place::Root(_) => {
+            ChainPosition::Root(_) => {
                 self.found.push(longer);
                 Ok(())
             }
-            Place::Sent(_) => self.extend(&longer),
+            ChainPosition::Sent(_) => self.extend(&longer),
         }
     }
 

@@ -17,7 +17,7 @@ mod signature;
 pub use build::GoBuild;
 pub use certificate::Certificate;
 pub use pool::{Pool, Root};
-use refusal::{Fault, Place, Refusal};
+use refusal::{ChainPosition, Fault, Refusal};
 
 use chain::Case;
 use signature::Key;
@@ -40,7 +40,10 @@ pub enum Verdict {
 /// 1970) by the rules of `builds`.
 pub fn verify(pool: &Pool, chain: &[&[u8]], host: &str, now: i64, builds: &[GoBuild]) -> Verdict {
     let unreadable = |reason, index| {
-        Verdict::Refused(Refusal::at(Fault::Unreadable(reason), Place::Sent(index)))
+        Verdict::Refused(Refusal::at(
+            Fault::Unreadable(reason),
+            ChainPosition::Sent(index),
+        ))
     };
     let mut sent = Vec::new();
     for (index, der) in chain.iter().enumerate() {

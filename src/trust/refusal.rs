@@ -2,12 +2,12 @@
 
 /// A certificate of a case: sent by the server (0 is its own), or a root.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum ChainPosition {
     Sent(usize),
     Root(usize),
 }
 
-/// What is wrong with the certificate at a [`Place`].
+/// What is wrong with the certificate at a [`ChainPosition`].
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// Go can't read it, or takes no key like its.
@@ -61,11 +61,11 @@ pub enum Fault {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
     pub fault: Fault,
-    pub place: Place,
+    pub place: ChainPosition,
 }
 
 impl Refusal {
-    pub(super) fn at(fault: Fault, place: Place) -> Self {
+    pub(super) fn at(fault: Fault, place: ChainPosition) -> Self {
         Self { fault, place }
     }
 }

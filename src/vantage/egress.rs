@@ -8,10 +8,10 @@ use futures_util::future::join_all;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-use super::means::Means;
+use super::means::NetworkClients;
 use crate::config::{EchoUrl, Egress};
 use crate::model::endpoint::Host;
-use crate::model::network::{EgressMethod, EgressSeen, EgressTrial};
+use crate::model::network::{EgressMethod, EgressTrial, ObservedEgress};
 use crate::model::resolve::Family;
 use crate::model::step::Step;
 use crate::model::units::Bytes;
@@ -21,7 +21,7 @@ use crate::net::api::{ApiClient, ApiFault};
 const MAX_ANSWER: Bytes = Bytes(16 << 10);
 
 /// Asks all of them at the same time, each over a new connection: of both families, where it has them.
-pub(super) async fn ask(egress: &Egress, means: &Means) -> Vec<EgressTrial> {
+pub(super) async fn ask(egress: &Egress, means: &NetworkClients) -> Vec<EgressTrial> {
     let samples = egress
         .echo
         .iter()
@@ -30,7 +30,7 @@ pub(super) async fn ask(egress: &Egress, means: &Means) -> Vec<EgressTrial> {
 }
 
 /// The first address of each family; or why there is none.
-async fn addresses(host: &Host, means: &Means) -> Result<Vec<IpAddr>, String> {
+async fn addresses(host: &Host, means: &NetworkClients) -> Result<Vec<IpAddr>, String> {
     let found = means.resolve(host).await?;
     let first = |family| found.iter().copied().find(|a| Family::of(*a) == family);
     Ok([Family::V4, Family::V6]
@@ -39,7 +39,7 @@ async fn addresses(host: &Host, means: &Means) -> Result<Vec<IpAddr>, String> {
         .collect())
 }
 
-async fn by_echo(url: &EchoUrl, means: &Means) -> Vec<EgressTrial> {
+async fn by_echo(url: &EchoUrl, means: &NetworkClients) -> Vec<EgressTrial> {
     let start = Instant::now();
     let host = Host::new(url.0.host_str().unwrap_or_default());
     let port = url.0.port_or_known_default().unwrap_or(443);
@@ -68,8 +68,8 @@ async fn echo_at(
     url: &EchoUrl,
     host: &Host,
     at: IpAddr,
-    means: &Means,
-) -> Result<EgressSeen, String> {
+    means: &NetworkClients,
+) -> Result<ObservedEgress, String> {
     let words = |fault: ApiFault| fault.to_string();
     // A client of its own, and so a connection of its own.
     let client = ApiClient::new(host, at, &means.tls, means.wait).map_err(words)?;
@@ -87,7 +87,7 @@ async fn echo_at(
     }
     let (address, port) = read_echo(&String::from_utf8_lossy(&answer.body))
         .ok_or_else(|| "the answer holds no address".to_owned())?;
-    Ok(EgressSeen {
+    Ok(ObservedEgress {
         address,
         port,
         local: answer.local,

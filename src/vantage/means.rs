@@ -11,7 +11,7 @@ use crate::net::tls::TlsClient;
 
 /// With what one asks.
 #[derive(Debug)]
-pub struct Means {
+pub struct NetworkClients {
     pub resolver: ResolverConfig,
     pub families: Families,
     pub tls: TlsClient,
@@ -19,7 +19,7 @@ pub struct Means {
     pub wait: Duration,
 }
 
-impl Means {
+impl NetworkClients {
     /// The addresses of a host, or why there are none.
     pub(super) async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, String> {
         let resolve = dns::resolve(host, &self.resolver, &[], self.families, self.wait).await;

@@ -4,7 +4,7 @@
 mod egress;
 pub mod means;
 mod metadata;
-use means::Means;
+use means::NetworkClients;
 pub mod place;
 pub mod pod;
 mod provider;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::config::{HostPort, MetadataWish, Network};
+use crate::config::{HostPort, MetadataMode, Network};
 use crate::model::endpoint::Host;
 use crate::model::network::{
     Baseline, BaselineKind, Control, Metadata, MetadataSkip, PodEip, Provider, ProviderBy,
@@ -32,7 +32,7 @@ use crate::net::tcp;
 
 /// What the cluster says of this node.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum NodeTold {
+pub enum NodeInput {
     /// Nobody asks it.
     NotAsked,
     /// It does not tell, and why.
@@ -42,29 +42,29 @@ pub enum NodeTold {
 
 /// What the cluster says of this place.
 #[derive(Clone, Debug)]
-pub struct ClusterTold {
-    pub node: NodeTold,
-    pub pod: PodTold,
+pub struct ClusterInput {
+    pub node: NodeInput,
+    pub pod: PodInput,
 }
 
-impl ClusterTold {
+impl ClusterInput {
     /// Nobody asks it.
     pub const NOT_ASKED: Self = Self {
-        node: NodeTold::NotAsked,
-        pod: PodTold::NotAsked,
+        node: NodeInput::NotAsked,
+        pod: PodInput::NotAsked,
     };
 }
 
 /// What the cluster says of our own pod's annotations. It is asked where no file has them.
 #[derive(Clone, Debug)]
-pub enum PodTold {
+pub enum PodInput {
     NotAsked,
     /// It does not tell, and why.
     Nothing(String),
     Annotations(BTreeMap<String, String>),
 }
 
-impl NodeTold {
+impl NodeInput {
     pub fn facts(&self) -> Option<&NodeFacts> {
         match self {
             Self::Facts(facts) => Some(facts),
@@ -86,9 +86,9 @@ const MAX_ANNOTATIONS: u64 = 512 << 10;
 async fn look_around(
     mut vantage: Vantage,
     wish: &Network,
-    told: &ClusterTold,
+    told: &ClusterInput,
     netlink: Option<&Netlink>,
-    means: &Means,
+    means: &NetworkClients,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Vantage {
     let start = Instant::now();
@@ -105,12 +105,12 @@ async fn look_around(
         environment("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok());
     vantage.provider = sign(wish, node.facts(), &vantage.nameservers);
     vantage.pod_eip = pod_eip(wish, vantage.network).or_else(|| match &told.pod {
-        PodTold::Annotations(of_pod) => {
+        PodInput::Annotations(of_pod) => {
             let mut eip = pod::of_annotations(of_pod, "the API server");
             eip.container_age = container_age(vantage.network);
             Some(eip)
         }
-        PodTold::NotAsked | PodTold::Nothing(_) => None,
+        PodInput::NotAsked | PodInput::Nothing(_) => None,
     });
     let service_port = environment("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok());
     let near = baseline_of(wish, &vantage, service_port);
@@ -178,14 +178,14 @@ fn sign(
 async fn metadata(wish: &Network, sign: Option<&ProviderSign>) -> Metadata {
     let skip = |reason| Metadata::NotAsked { reason };
     let provider = match wish.metadata {
-        MetadataWish::Off => return skip(MetadataSkip::Off),
-        MetadataWish::Huawei => Provider::Huawei,
-        MetadataWish::Otc => Provider::Otc,
-        MetadataWish::Aws => Provider::Aws,
-        MetadataWish::Alibaba => Provider::Alibaba,
-        MetadataWish::Openstack => Provider::Openstack,
+        MetadataMode::Off => return skip(MetadataSkip::Off),
+        MetadataMode::Huawei => Provider::Huawei,
+        MetadataMode::Otc => Provider::Otc,
+        MetadataMode::Aws => Provider::Aws,
+        MetadataMode::Alibaba => Provider::Alibaba,
+        MetadataMode::Openstack => Provider::Openstack,
         // A name server's address is too weak a sign for asking; somebody's word is no sign at all.
-        MetadataWish::Auto => match sign {
+        MetadataMode::Auto => match sign {
             Some(sign) if matches!(sign.by, ProviderBy::Dmi { .. } | ProviderBy::ProviderId) => {
                 sign.provider
             }
@@ -272,7 +272,7 @@ async fn measure(near: Option<(SocketAddr, BaselineKind)>, wait: Duration) -> Op
     Some(Baseline { to, what, outcome })
 }
 
-async fn controls(hosts: &[HostPort], means: &Means) -> Vec<Control> {
+async fn controls(hosts: &[HostPort], means: &NetworkClients) -> Vec<Control> {
     let hosts = hosts.iter().take(MAX_CONTROLS);
     join_all(hosts.map(|host| control(host, means))).await
 }
@@ -280,7 +280,7 @@ async fn controls(hosts: &[HostPort], means: &Means) -> Vec<Control> {
 /// Other hosts that are tried.
 const MAX_CONTROLS: usize = 8;
 
-async fn control(host: &HostPort, means: &Means) -> Control {
+async fn control(host: &HostPort, means: &NetworkClients) -> Control {
     let name = Host::new(&host.host);
     let mut control = Control {
         host: host.to_string(),
@@ -298,14 +298,14 @@ async fn control(host: &HostPort, means: &Means) -> Control {
 }
 
 /// Why it is not known what this place says of an EIP of its own, and what that would tell.
-fn claim_missing(vantage: &Vantage, told: &ClusterTold) -> Option<(String, &'static str)> {
+fn claim_missing(vantage: &Vantage, told: &ClusterInput) -> Option<(String, &'static str)> {
     let is_pod = matches!(vantage.network, NetworkView::Pod | NetworkView::PodOrNode);
     if is_pod && vantage.pod_eip.is_none() {
         let reason = match &told.pod {
-            PodTold::Nothing(reason) => format!(
+            PodInput::Nothing(reason) => format!(
                 "there is no {POD_ANNOTATIONS}, network.pod_annotations names no file, and the cluster does not tell of this pod: {reason}"
             ),
-            PodTold::NotAsked | PodTold::Annotations(_) => {
+            PodInput::NotAsked | PodInput::Annotations(_) => {
                 format!("there is no {POD_ANNOTATIONS}, and network.pod_annotations names no file")
             }
         };
@@ -313,11 +313,11 @@ fn claim_missing(vantage: &Vantage, told: &ClusterTold) -> Option<(String, &'sta
     }
     if !is_pod && vantage.node_external_ips.is_empty() {
         let reason = match &told.node {
-            NodeTold::NotAsked => "network.node_external_ips is empty".to_owned(),
-            NodeTold::Nothing(reason) => format!(
+            NodeInput::NotAsked => "network.node_external_ips is empty".to_owned(),
+            NodeInput::Nothing(reason) => format!(
                 "network.node_external_ips is empty, and the cluster does not tell of this Node: {reason}"
             ),
-            NodeTold::Facts(_) => {
+            NodeInput::Facts(_) => {
                 "network.node_external_ips is empty, and the Node has no ExternalIP, which not every cloud writes there".to_owned()
             }
         };
@@ -330,7 +330,7 @@ fn claim_missing(vantage: &Vantage, told: &ClusterTold) -> Option<(String, &'sta
 fn missing(
     vantage: &Vantage,
     wish: &Network,
-    told: &ClusterTold,
+    told: &ClusterInput,
     kernel_fault: Option<String>,
 ) -> Vec<Missing> {
     let mut missing = Vec::new();

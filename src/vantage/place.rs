@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::means::Means;
-use super::{ClusterTold, look_around};
+use super::means::NetworkClients;
+use super::{ClusterInput, look_around};
 use crate::config::Network;
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials::node::NodeCredentials;
-use crate::model::vantage::{NetworkView, Unseen, UnseenBecause, Vantage};
+use crate::model::vantage::{NetworkView, NotObserved, NotObservedReason, Vantage};
 use crate::net::netlink::Netlink;
 use crate::net::resolv::{ResolverConfig, ResolverConfigError};
 use crate::net::roots::{self, NodeBundle, RootsError, RootsPlace};
@@ -35,7 +35,7 @@ const HOSTS_FILE: &str = "/etc/hosts";
 
 /// What was named and can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub enum NodeSettingsError {
     #[error(transparent)]
     Resolver(#[from] ResolverConfigError),
     #[error(transparent)]
@@ -44,8 +44,8 @@ pub enum PlaceError {
 
 /// What the wishes come to.
 #[derive(Debug)]
-pub struct Place {
-    pub means: Means,
+pub struct NodeSettings {
+    pub means: NetworkClients,
     pub trust: BaseTrust,
     pub node_credentials: NodeCredentials,
     /// Why the node's roots are not those in use; `None`: they are, or nobody has named them.
@@ -53,7 +53,7 @@ pub struct Place {
     has_node_roots: bool,
 }
 
-impl Place {
+impl NodeSettings {
     /// Reads the files that a configuration names. `wait` is the longest for any single answer; `settings` say
     /// where containerd has its roots.
     ///
@@ -63,7 +63,7 @@ impl Place {
         network: &Network,
         wait: Duration,
         settings: &Settings,
-    ) -> Result<Self, PlaceError> {
+    ) -> Result<Self, NodeSettingsError> {
         let or = |path: &Option<PathBuf>, usual: &str| path.clone().unwrap_or_else(|| usual.into());
         let mut resolver = ResolverConfig::load(
             &or(&network.resolv_conf, RESOLV_CONF),
@@ -91,7 +91,7 @@ impl Place {
         loaded.note_changed(changed, &network.ca_files);
         let trust = BaseTrust::new(loaded.store, loaded.roots);
         Ok(Self {
-            means: Means {
+            means: NetworkClients {
                 resolver,
                 families: network.families,
                 tls: trust.tls.clone(),
@@ -124,7 +124,7 @@ impl Place {
         &self,
         base: Vantage,
         network: &Network,
-        told: &ClusterTold,
+        told: &ClusterInput,
         netlink: Option<Arc<Netlink>>,
     ) -> Vantage {
         let environment = |name: &str| std::env::var(name).ok();
@@ -138,24 +138,26 @@ impl Place {
             std::env::var(name).ok()
         });
         let mut because = |what, reason| {
-            vantage.unseen_because.push(UnseenBecause { what, reason });
+            vantage
+                .unseen_because
+                .push(NotObservedReason { what, reason });
         };
         let of_credentials = self.node_credentials.unseen();
         let are_known = of_credentials.is_empty();
         if self.node_credentials != NodeCredentials::default() {
             for reason in of_credentials {
-                because(Unseen::NodeCredentials, reason);
+                because(NotObserved::NodeCredentials, reason);
             }
         }
         if let Some(reason) = &self.roots_unseen {
-            because(Unseen::NodeRoots, reason.clone());
+            because(NotObserved::NodeRoots, reason.clone());
         }
         vantage
             .unseen_because
             .extend(settings.unseen.iter().cloned());
         vantage.unseen.retain(|what| match what {
-            Unseen::NodeCredentials => !are_known,
-            Unseen::NodeRoots => !self.has_node_roots,
+            NotObserved::NodeCredentials => !are_known,
+            NotObserved::NodeRoots => !self.has_node_roots,
             _ => true,
         });
         vantage
@@ -179,23 +181,23 @@ fn vantage(
         (Some(_), Some(_), Some(_)) => NetworkView::Pod,
         (Some(_), _, _) => NetworkView::PodOrNode,
     };
-    let mut unseen = vec![Unseen::NodeCredentials];
+    let mut unseen = vec![NotObserved::NodeCredentials];
     if !settings.knows_mirrors() {
-        unseen.push(Unseen::Mirrors);
+        unseen.push(NotObserved::Mirrors);
     }
     if !settings.proxies.settings().is_containerds {
-        unseen.push(Unseen::Proxy);
+        unseen.push(NotObserved::Proxy);
     }
     // Where containerd runs beside us, its roots and its resolver are those that are here.
     let is_beside = network == NetworkView::Machine && containerd::start::started_here().is_some();
     if !is_beside {
-        unseen.push(Unseen::NodeRoots);
+        unseen.push(NotObserved::NodeRoots);
     }
     let has_its_resolver = is_beside && resolver.source == RESOLV_CONF;
     if network != NetworkView::Node && !has_its_resolver {
-        unseen.push(Unseen::NodeResolver);
+        unseen.push(NotObserved::NodeResolver);
     }
-    unseen.push(Unseen::ImageStore);
+    unseen.push(NotObserved::ImageStore);
     Vantage {
         network,
         nameservers: resolver.nameservers.clone(),

@@ -152,7 +152,7 @@ impl Wanted {
 /// What the pods of a node pull.
 pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> Discovered {
     let mut found = Discovered::default();
-    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let mut groups: BTreeMap<String, RepositoryUse> = BTreeMap::new();
     for pod in pods {
         if pod.is_over {
             continue;
@@ -181,7 +181,7 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
             let secrets = pod.secrets();
             let group = groups
                 .entry(name(&reference, secrets.as_ref()))
-                .or_insert_with(|| Group {
+                .or_insert_with(|| RepositoryUse {
                     secrets,
                     is_platform: true,
                     images: BTreeMap::new(),
@@ -221,7 +221,7 @@ fn name(reference: &Reference, secrets: Option<&SecretRefs>) -> String {
     }
 }
 
-struct Group {
+struct RepositoryUse {
     secrets: Option<SecretRefs>,
     is_platform: bool,
     /// By what makes one a better witness.
@@ -250,7 +250,7 @@ impl Rank {
     }
 }
 
-impl Group {
+impl RepositoryUse {
     fn add(&mut self, pod: &Pod, container: &Container, reference: Reference, scope: &Scope) {
         let rank = Rank::of(container, policy(container, &reference));
         self.is_platform &= scope.platform_namespaces.contains(&pod.namespace);
@@ -277,7 +277,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::workload::pod::{ContainerState, Said};
+    use crate::workload::pod::{ContainerState, ReasonMessage};
 
     fn scope() -> Scope {
         Scope {
@@ -346,10 +346,12 @@ mod tests {
     fn an_image_that_is_waited_for_stands_for_its_repository_and_comes_first() {
         let mut waiting = pod("shop", "new", &[], &["r.test/app:3"]);
         waiting.containers[0].is_present = false;
-        waiting.containers[0].state = ContainerState::Waiting(Said::new("ImagePullBackOff", ""));
+        waiting.containers[0].state =
+            ContainerState::Waiting(ReasonMessage::new("ImagePullBackOff", ""));
         let mut starting = pod("shop", "starting", &[], &["r.test/other:1"]);
         starting.containers[0].is_present = false;
-        starting.containers[0].state = ContainerState::Waiting(Said::new("ContainerCreating", ""));
+        starting.containers[0].state =
+            ContainerState::Waiting(ReasonMessage::new("ContainerCreating", ""));
         let pods = [
             pod("shop", "old", &[], &["r.test/app:1", "a.test/b:1"]),
             pod("shop", "old2", &[], &["r.test/app:1", "a.test/b:1"]),
@@ -397,7 +399,8 @@ mod tests {
         never.containers[0].policy = Some(PullPolicy::Never);
         assert_eq!(names(&discover(&[never.clone()], &scope()).wanted), [""; 0]);
         never.containers[0].is_present = false;
-        never.containers[0].state = ContainerState::Waiting(Said::new("ErrImageNeverPull", ""));
+        never.containers[0].state =
+            ContainerState::Waiting(ReasonMessage::new("ErrImageNeverPull", ""));
         assert_eq!(names(&discover(&[never], &scope()).wanted), [""; 0]);
     }
 

@@ -12,8 +12,8 @@ use crate::model::workload::{ContainerKind, EipFault, EipProblem, PullPolicy};
 
 /// A workload, or a pod that none of them has made.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Maker {
-    pub kind: MakerKind,
+pub struct WorkloadResource {
+    pub kind: WorkloadKind,
     /// Who it is, where a pod stands for a workload of a kind that is not read: `CloneSet`, `web`.
     pub owner: Option<(Box<str>, Box<str>)>,
     pub namespace: Box<str>,
@@ -33,7 +33,7 @@ pub struct Maker {
 #[derive(
     Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
-pub enum MakerKind {
+pub enum WorkloadKind {
     Deployment,
     StatefulSet,
     DaemonSet,
@@ -42,7 +42,7 @@ pub enum MakerKind {
     Pod,
 }
 
-impl MakerKind {
+impl WorkloadKind {
     pub const ALL: &[Self] = &[
         Self::Deployment,
         Self::StatefulSet,
@@ -97,12 +97,12 @@ impl Image {
 /// What is wrong with the EIP annotations of what makes pods. `template`: those of its pods; `own`: those
 /// of the workload itself, where the network plugin does not look.
 pub fn eip_problems(
-    kind: MakerKind,
+    kind: WorkloadKind,
     template: &Map<String, Value>,
     own: &Map<String, Value>,
 ) -> Box<[EipProblem]> {
     let mut problems = eip::check(template);
-    if kind == MakerKind::Pod {
+    if kind == WorkloadKind::Pod {
         // A pod that runs has been written to by the controller.
         problems.retain(|problem| problem.fault != EipFault::WrittenBack);
     } else {
@@ -111,7 +111,7 @@ pub fn eip_problems(
     problems.into()
 }
 
-impl Maker {
+impl WorkloadResource {
     /// The service account that its pods run as.
     pub fn account(&self) -> &str {
         self.service_account.as_deref().unwrap_or("default")
@@ -142,7 +142,7 @@ pub struct Account {
 
 /// A Secret of a pull secret's type, known by its metadata.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Head {
+pub struct SecretMetadata {
     pub namespace: Box<str>,
     pub name: Box<str>,
     /// `metadata.resourceVersion`: another one, another content.
@@ -182,11 +182,11 @@ mod tests {
     fn annotations_are_told_where_they_do_nothing_and_not_what_the_controller_wrote() {
         let with = map(&json!({"yangtse.io/pod-with-eip": "true"}));
         let none = Map::new();
-        assert_eq!(*eip_problems(MakerKind::Deployment, &with, &none), []);
-        let problems = eip_problems(MakerKind::Deployment, &none, &with);
+        assert_eq!(*eip_problems(WorkloadKind::Deployment, &with, &none), []);
+        let problems = eip_problems(WorkloadKind::Deployment, &none, &with);
         assert!(problems[0].is_without_effect(), "{problems:?}");
         let written = map(&json!({"yangtse.io/allocated-ipv4-eip": "203.0.113.7"}));
-        assert_eq!(*eip_problems(MakerKind::Pod, &written, &written), []);
-        assert_eq!(eip_problems(MakerKind::Job, &written, &none).len(), 1);
+        assert_eq!(*eip_problems(WorkloadKind::Pod, &written, &written), []);
+        assert_eq!(eip_problems(WorkloadKind::Job, &written, &none).len(), 1);
     }
 }

@@ -22,7 +22,7 @@ pub struct Pod {
     /// It has ended, or is being deleted: its images are not pulled again.
     pub is_over: bool,
     /// Why no node was found for it, in the scheduler's words.
-    pub unscheduled: Option<Said>,
+    pub unscheduled: Option<ReasonMessage>,
     /// Image volumes first, then init containers.
     pub containers: Vec<Container>,
 }
@@ -39,12 +39,12 @@ impl Pod {
 
 /// A reason, and what is said of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Said {
+pub struct ReasonMessage {
     pub reason: String,
     pub message: String,
 }
 
-impl Said {
+impl ReasonMessage {
     pub(super) fn new(reason: &str, message: &str) -> Self {
         Self {
             reason: reason.to_owned(),
@@ -85,7 +85,7 @@ pub struct Container {
 pub enum ContainerState {
     /// The kubelet has told nothing of it yet.
     Untold,
-    Waiting(Said),
+    Waiting(ReasonMessage),
     /// It waits for the image of a volume that it mounts; its own is not asked for before that is there.
     BehindVolume,
     Running,
@@ -109,7 +109,7 @@ impl Container {
     }
 
     /// Why it waits: `ErrImagePull`, `ContainerCreating`, …
-    pub fn waits(&self) -> Option<&Said> {
+    pub fn waits(&self) -> Option<&ReasonMessage> {
         match &self.state {
             ContainerState::Waiting(said) => Some(said),
             _ => None,
@@ -145,8 +145,8 @@ pub struct Event {
 }
 
 impl Event {
-    pub(super) fn said(&self) -> Said {
-        Said::new(&self.reason, &self.message)
+    pub(super) fn said(&self) -> ReasonMessage {
+        ReasonMessage::new(&self.reason, &self.message)
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn tries_are_told_apart_by_what_went_wrong_and_not_by_their_ports() {
-        let said = |reason: &str, message: &str| Said::new(reason, message).of_try();
+        let said = |reason: &str, message: &str| ReasonMessage::new(reason, message).of_try();
         let timeout = |port: u16| {
             said(
                 "ErrImagePull",

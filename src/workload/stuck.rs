@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::pod::{Container, ContainerState, Event, Pod, Said};
+use super::pod::{Container, ContainerState, Event, Pod, ReasonMessage};
 use super::reasons::{
     ERR_IMAGE_NEVER_PULL, IMAGE_REASONS, INVALID_IMAGE_NAME, STARTING, stands_in,
 };
@@ -20,7 +20,7 @@ pub enum Wait {
     /// No image; `container` is `None` where it is the pod as a whole.
     Other {
         container: Option<String>,
-        said: Said,
+        said: ReasonMessage,
     },
 }
 
@@ -36,7 +36,7 @@ pub struct ImageWait {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ImageWhy {
     /// At least one pull has failed; the kubelet's reason and words.
-    Failed(Said),
+    Failed(ReasonMessage),
     /// It is being pulled, since then where that is known.
     Pulling { since: Option<Timestamp> },
     /// It may be; Events would tell, and can't be read.
@@ -44,7 +44,7 @@ pub enum ImageWhy {
     /// The policy is Never, and the node has no such image, or (from Kubernetes 1.35 on) the pod may not use it.
     NeverPulled,
     /// It is no image's name.
-    Invalid(Said),
+    Invalid(ReasonMessage),
 }
 
 impl ImageWhy {
@@ -69,7 +69,7 @@ pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
         return Vec::new();
     }
     if pod.node.is_none() {
-        let pending = || Said::new("Pending", "the scheduler has given it no node yet");
+        let pending = || ReasonMessage::new("Pending", "the scheduler has given it no node yet");
         let said = pod.unscheduled.clone().unwrap_or_else(pending);
         return vec![other(None, said)];
     }
@@ -100,7 +100,10 @@ pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
         match &container.state {
             ContainerState::Running if is_init && !container.is_sidecar => {
                 let message = "this init container runs; images of main containers are pulled when all of them have ended";
-                found.push(other(Some(container), Said::new("Running", message)));
+                found.push(other(
+                    Some(container),
+                    ReasonMessage::new("Running", message),
+                ));
             }
             ContainerState::Ended | ContainerState::Running | ContainerState::BehindVolume => {}
             ContainerState::Waiting(said) if IMAGE_REASONS.contains(&said.reason.as_str()) => {
@@ -136,7 +139,7 @@ pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
     found
 }
 
-fn other(container: Option<&Container>, said: Said) -> Wait {
+fn other(container: Option<&Container>, said: ReasonMessage) -> Wait {
     Wait::Other {
         container: container.map(|container| container.name.clone()),
         said,
@@ -163,7 +166,7 @@ fn not_begun(container: &Container, events: &[Event]) -> Wait {
         None => {
             let reason = container.waits().map_or("Pending", |said| &said.reason);
             let message = "no Event of the last hour tells of a pull; the kubelet has not begun one, or the node does not report";
-            other(None, Said::new(reason, message))
+            other(None, ReasonMessage::new(reason, message))
         }
     }
 }
@@ -267,7 +270,7 @@ mod tests {
     }
 
     fn waiting(reason: &str) -> ContainerState {
-        ContainerState::Waiting(Said {
+        ContainerState::Waiting(ReasonMessage {
             reason: reason.to_owned(),
             message: format!("{reason}, in full"),
         })
@@ -348,7 +351,7 @@ mod tests {
         let mut lost = app(ContainerState::Untold);
         lost.node = None;
         assert_eq!(words(&lost, None), ["pod: Pending"]);
-        lost.unscheduled = Some(Said {
+        lost.unscheduled = Some(ReasonMessage {
             reason: "Unschedulable".to_owned(),
             message: "0/3 nodes are available".to_owned(),
         });

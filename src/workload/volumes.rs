@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
     use crate::model::workload::PullPolicy;
-    use crate::workload::pod::Said;
+    use crate::workload::pod::ReasonMessage;
 
     const MODEL: &str = "quay.example/models/llm:v1";
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn waits(reason: &str, message: &str) -> ContainerState {
-        ContainerState::Waiting(Said {
+        ContainerState::Waiting(ReasonMessage {
             reason: reason.to_owned(),
             message: message.to_owned(),
         })

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::pod::{Container, Pod, Said};
+use super::pod::{Container, Pod, ReasonMessage};
 use super::reasons::STARTING;
 use crate::model::workload::ContainerKind;
 
@@ -71,7 +71,7 @@ fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool
         reason: reason
             .filter(|reason| *reason != BACK_OFF)
             .map(str::to_owned),
-        said: said.and_then(Said::of_try),
+        said: said.and_then(ReasonMessage::of_try),
     };
     let Some(known) = known else {
         return (Some(now), true);
@@ -108,7 +108,7 @@ mod tests {
                 state: waits.map_or(ContainerState::Running, |reason| {
                     let text = |number: u64| (0..number).map(|_| 'x').collect();
                     let message: String = said.map_or_else(String::new, text);
-                    ContainerState::Waiting(Said::new(reason, &message))
+                    ContainerState::Waiting(ReasonMessage::new(reason, &message))
                 }),
             }],
             ..Pod::default()

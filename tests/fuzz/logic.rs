@@ -25,7 +25,7 @@ use pullpath::model::resolve::{Family, Query};
 use pullpath::model::step::Step;
 use pullpath::model::text::MAX_SHOWN;
 use pullpath::net::dns;
-use pullpath::pull_secret::docker_config::{self, DockerConfig, Flavour};
+use pullpath::pull_secret::docker_config::{self, ConfigFormat, DockerConfig};
 use pullpath::pull_secret::keyring::{Keyring, LoadedSource};
 use pullpath::pull_secret::secret;
 use pullpath::redact::{Scrubber, Secret};
@@ -248,9 +248,13 @@ fn read_configs(bytes: &[u8], hide: bool) -> Vec<LoadedSource> {
         .collect()
 }
 
-const FLAVOURS: [Flavour; 3] = [Flavour::Secret, Flavour::LegacySecret, Flavour::File];
+const FLAVOURS: [ConfigFormat; 3] = [
+    ConfigFormat::Secret,
+    ConfigFormat::LegacySecret,
+    ConfigFormat::File,
+];
 
-fn read_config(bytes: &[u8], flavour: Flavour, hide: bool) -> Result<DockerConfig, String> {
+fn read_config(bytes: &[u8], flavour: ConfigFormat, hide: bool) -> Result<DockerConfig, String> {
     let read = docker_config::parse(bytes, flavour);
     let mut shown = match &read {
         Ok(config) => config.lint.iter().map(ToString::to_string).collect(),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pullpath::config::Budgets;
-use pullpath::daemon::schedule::admission::{self, Heard, Then};
+use pullpath::daemon::schedule::admission::{self, CheckUsage, NextAttempt};
 use pullpath::daemon::schedule::backoff::Answered;
 use pullpath::daemon::schedule::budget::Reserved;
 use pullpath::daemon::schedule::clock::Moment;
@@ -260,11 +260,11 @@ fn step(
     );
     let reserved = match asked {
         Ok(reserved) => reserved,
-        Err((_, Then::Later(until))) => {
+        Err((_, NextAttempt::Later(until))) => {
             node.schedule.postpone(due, until);
             return 0;
         }
-        Err((_, Then::NextTime(not_before))) => {
+        Err((_, NextAttempt::NextTime(not_before))) => {
             node.schedule.done(due, now, not_before);
             return 0;
         }
@@ -276,10 +276,10 @@ fn step(
     let is_mended = node.sharing.is_some() && elapsed >= sharing::MENDED;
     let is_wrong = has_password && !is_mended;
     let mut is_accepted = false;
-    let mut heard = Heard {
+    let mut heard = CheckUsage {
         requests: 4,
         answered: Some(Answered::Well),
-        ..Heard::default()
+        ..CheckUsage::default()
     };
     if is_out {
         // `/v2/` says 503, and nothing more is asked.
@@ -356,16 +356,16 @@ fn heard_of_test(
     reserved: Option<Reserved>,
     now: Moment,
     figures: &mut Figures,
-) -> Heard {
+) -> CheckUsage {
     let is_out = is_out(now);
-    let mut heard = Heard {
+    let mut heard = CheckUsage {
         requests: if is_out { 1 } else { 4 },
         answered: Some(if is_out {
             Answered::ServerError { retry_after: None }
         } else {
             Answered::Well
         }),
-        ..Heard::default()
+        ..CheckUsage::default()
     };
     let is_wrong = *due.target == format!("target-{WRONG}");
     if let Some(reserved) = reserved {
@@ -386,7 +386,7 @@ fn spend(
     reserved: Reserved,
     is_read: bool,
     now: Moment,
-    heard: &mut Heard,
+    heard: &mut CheckUsage,
     figures: &mut Figures,
 ) {
     let read = if is_read {

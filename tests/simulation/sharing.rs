@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pullpath::config::Budgets;
-use pullpath::daemon::coordination::group::{EgressGroup, Group};
+use pullpath::daemon::coordination::group::{EgressGroup, LeaseGroup};
 use pullpath::daemon::coordination::lease::NOTE;
 use pullpath::daemon::coordination::slots::{self, Decision, Rule, SkipReason, Slot, Slots};
-use pullpath::daemon::schedule::admission::{self, Then};
+use pullpath::daemon::schedule::admission::{self, NextAttempt};
 use pullpath::daemon::schedule::budget::Reserved;
 use pullpath::daemon::schedule::clock::{Moment, hash, share};
 use pullpath::daemon::schedule::cooldown::{COOLDOWN, SHARED_COOLDOWN};
 use pullpath::daemon::schedule::timetable::{Due, Tier};
-use pullpath::kubernetes::lease::{Record, Seen};
+use pullpath::kubernetes::lease::{LeaseObservation, Record};
 use tokio::time::Instant;
 
 use super::{BEGIN, Figures, Node, REGISTRY, TEST, credential, heard_of_test};
@@ -91,7 +91,7 @@ impl Store {
     }
 
     pub fn log_in(&mut self, now: Moment) {
-        let lease = Group::of_credential(REGISTRY, &credential()).lease;
+        let lease = LeaseGroup::of_credential(REGISTRY, &credential()).lease;
         let hour = Rule::RETRIES.begin(&lease, now);
         *self.logins.entry(hour).or_default() += 1;
     }
@@ -119,8 +119,8 @@ pub struct Sharing {
     retries: Slots,
     holder: String,
     nat: usize,
-    group: Group,
-    seen: BTreeMap<String, Seen>,
+    group: LeaseGroup,
+    seen: BTreeMap<String, LeaseObservation>,
     /// What it does next, besides.
     ops: Vec<(Moment, Op)>,
     trying: Option<Slot>,
@@ -163,7 +163,7 @@ impl Sharing {
             retries: Slots::new(name, Rule::RETRIES),
             holder: format!("{name}_{life}"),
             nat,
-            group: Group::of_path(REGISTRY, &egress, &rule),
+            group: LeaseGroup::of_path(REGISTRY, &egress, &rule),
             seen: BTreeMap::new(),
             ops: Vec::new(),
             trying: None,
@@ -240,7 +240,7 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
     );
     let reserved = match asked {
         Ok(reserved) => reserved,
-        Err((_, Then::Later(until))) if until < slot.end() => {
+        Err((_, NextAttempt::Later(until))) if until < slot.end() => {
             sharing(node).slots.later(REGISTRY, until);
             return 0;
         }
@@ -264,7 +264,7 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
     let own = sharing(node);
     let lease = own.group.lease.clone();
     let mut record = store.read(&lease);
-    let seen = Seen::again(own.seen.get(&lease), &record, steady);
+    let seen = LeaseObservation::again(own.seen.get(&lease), &record, steady);
     let is_held = record.free_for(&own.holder, &seen, steady).is_err();
     own.seen.insert(lease, seen);
     match slots::decide(&test.slot, record.note(NOTE), is_held, now) {
@@ -390,7 +390,7 @@ fn end(
 pub fn share_retries(node: &mut Node) {
     let rejected: Vec<Moment> = node.ledger.cooldown.all().map(|(_, one)| one.at).collect();
     let Some(own) = &mut node.sharing else { return };
-    let group = Group::of_credential(REGISTRY, &credential());
+    let group = LeaseGroup::of_credential(REGISTRY, &credential());
     let wanted = rejected.into_iter().map(|at| {
         let name: Arc<str> = Arc::from(group.lease.as_str());
         (name, at.after(COOLDOWN))
@@ -449,7 +449,7 @@ fn take_retry(
     figures: &mut Figures,
 ) -> u32 {
     figures.shared.api += 1;
-    let lease = Group::of_credential(REGISTRY, &credential()).lease;
+    let lease = LeaseGroup::of_credential(REGISTRY, &credential()).lease;
     sharing(node).retries.done(&lease, now);
     if is_away(now) || store.write(&lease, record).is_none() {
         figures.shared.conflicts += 1;
@@ -474,7 +474,7 @@ pub fn tell_of(node: &mut Node, accepted: bool, now: Moment) {
 
 fn accept(slot: &Slot, now: Moment, store: &mut Store, figures: &mut Figures) -> u32 {
     figures.shared.api += 2;
-    let lease = Group::of_credential(REGISTRY, &credential()).lease;
+    let lease = LeaseGroup::of_credential(REGISTRY, &credential()).lease;
     let mut record = store.read(&lease);
     let note = slots::accepted(slot, record.note(NOTE), now).unwrap();
     record.set_note(NOTE, note);

@@ -7,13 +7,13 @@ use std::time::Duration;
 use askama::Template;
 use jiff::Timestamp;
 
-use super::board::{Board, Role};
+use super::board::{ClusterState, Role};
 use crate::diagnose::catalogue::{Cause, Entry};
 use crate::diagnose::level::Severity;
 use crate::lint::{Finding, Snapshot};
 use crate::model::fault::instant;
 use crate::model::histogram::Histogram;
-use crate::model::units::{Mbit, Took};
+use crate::model::units::{HumanDuration, Mbit};
 use crate::pulls::advice;
 use crate::pulls::tally::{ContainerKey, Failing, Pair, Pull};
 use crate::report::{few, grouped};
@@ -35,7 +35,7 @@ struct Index<'a> {
     role: String,
     now: String,
     troubles: Vec<String>,
-    failing: Vec<Group>,
+    failing: Vec<FailureGroup>,
     secrets: Vec<SecretsView>,
     slow: Vec<SlowView<'a>>,
     workloads: Vec<WorkloadsView>,
@@ -46,7 +46,7 @@ struct Index<'a> {
 }
 
 /// Containers that fail alike at one registry.
-struct Group {
+struct FailureGroup {
     cause: &'static str,
     title: &'static str,
     registry: String,
@@ -116,7 +116,7 @@ struct PullView<'a> {
 }
 
 /// All of it, the worst first.
-pub fn index(board: &Board, now: Timestamp) -> askama::Result<String> {
+pub fn index(board: &ClusterState, now: Timestamp) -> askama::Result<String> {
     let tally = &board.tally;
     let is_active = board.role.is_active();
     let (tone, headline) = headline(board);
@@ -151,7 +151,7 @@ pub fn index(board: &Board, now: Timestamp) -> askama::Result<String> {
     page.render()
 }
 
-fn headline(board: &Board) -> (&'static str, String) {
+fn headline(board: &ClusterState) -> (&'static str, String) {
     let tally = &board.tally;
     if !board.role.is_active() {
         return if matches!(
@@ -192,7 +192,7 @@ fn headline(board: &Board) -> (&'static str, String) {
 /// Registry and cause.
 type Alike<'a> = (&'a str, Option<Cause>);
 
-fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<Group> {
+fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<FailureGroup> {
     let mut by: BTreeMap<Alike<'_>, Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
     for (key, one) in failing {
         let alike = (&*one.registry, one.told.cause);
@@ -206,7 +206,10 @@ fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<Group> {
         .collect()
 }
 
-fn group((registry, cause): Alike<'_>, mut all: Vec<(&ContainerKey, &Failing)>) -> Option<Group> {
+fn group(
+    (registry, cause): Alike<'_>,
+    mut all: Vec<(&ContainerKey, &Failing)>,
+) -> Option<FailureGroup> {
     all.sort_by_key(|(_, one)| std::cmp::Reverse(one.last));
     let nodes: BTreeSet<&str> = all.iter().map(|(_, one)| &*one.node).collect();
     let newest = all.first()?.1;
@@ -216,7 +219,7 @@ fn group((registry, cause): Alike<'_>, mut all: Vec<(&ContainerKey, &Failing)>) 
         "containers"
     };
     let pods = all.iter().take(PODS);
-    Some(Group {
+    Some(FailureGroup {
         cause: cause.map_or("unexplained", Cause::code),
         title: cause.map_or("No name for it yet", |cause| cause.entry().title),
         registry: match registry {
@@ -254,7 +257,7 @@ fn pod(key: &ContainerKey, one: &Failing) -> PodView {
     }
 }
 
-fn secrets(board: &Board) -> Vec<SecretsView> {
+fn secrets(board: &ClusterState) -> Vec<SecretsView> {
     let all = board.tally.secrets.iter().take(CARDS);
     all.map(|((namespace, pod), missing)| SecretsView {
         pod: format!("{namespace}/{pod}"),
@@ -264,7 +267,7 @@ fn secrets(board: &Board) -> Vec<SecretsView> {
     .collect()
 }
 
-fn slow(board: &Board) -> Vec<SlowView<'_>> {
+fn slow(board: &ClusterState) -> Vec<SlowView<'_>> {
     let mut by: BTreeMap<(&str, Cause), (BTreeSet<&str>, &str)> = BTreeMap::new();
     for ((registry, node), pair) in &board.tally.pairs {
         if let Some(slow) = &pair.slow {
@@ -311,7 +314,7 @@ fn workloads(lint: &Snapshot) -> Vec<WorkloadsView> {
     causes.into_iter().take(CARDS).map(of_cause).collect()
 }
 
-fn registries(board: &Board) -> Vec<RegistryView> {
+fn registries(board: &ClusterState) -> Vec<RegistryView> {
     let mut by: BTreeMap<&str, Vec<&Pair>> = BTreeMap::new();
     for ((registry, _), pair) in &board.tally.pairs {
         if !registry.is_empty() {
@@ -340,7 +343,7 @@ fn registries(board: &Board) -> Vec<RegistryView> {
     all.into_iter().map(|(_, view)| view).take(CARDS).collect()
 }
 
-fn unknown(board: &Board) -> Vec<UnknownView<'_>> {
+fn unknown(board: &ClusterState) -> Vec<UnknownView<'_>> {
     let all = board.tally.unknown.iter();
     all.map(|one| UnknownView {
         about: format!(
@@ -355,14 +358,14 @@ fn unknown(board: &Board) -> Vec<UnknownView<'_>> {
     .collect()
 }
 
-fn pulls(board: &Board) -> Vec<PullView<'_>> {
+fn pulls(board: &ClusterState) -> Vec<PullView<'_>> {
     let all = board.tally.newest.iter().take(PULLS);
     all.map(|one| PullView {
         of: one,
         at: instant(one.at),
-        pulling: Took(one.took.pulling).to_string(),
+        pulling: HumanDuration(one.took.pulling).to_string(),
         waiting: match one.took.waiting() {
-            Some(waiting) => Took(waiting).to_string(),
+            Some(waiting) => HumanDuration(waiting).to_string(),
             None => "not told".to_owned(),
         },
         size: one
@@ -384,7 +387,7 @@ fn mean<'a>(all: impl Iterator<Item = &'a Histogram> + Clone) -> Option<f64> {
 fn time(seconds: Option<f64>) -> String {
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .map_or_else(String::new, |time| Took(time).to_string())
+        .map_or_else(String::new, |time| HumanDuration(time).to_string())
 }
 
 /// The first few.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 
-use super::group::Group;
+use super::group::LeaseGroup;
 use super::lease::{AllowedBy, Answer, SharedLeases};
 use super::slots::{Decision, Rule, SkipReason, Slot, Slots};
 use crate::config::Config;
@@ -15,7 +15,7 @@ use crate::daemon::schedule::cooldown::{COOLDOWN, Cooldowns, Rejected, SHARED_CO
 use crate::daemon::schedule::timetable::Rhythm;
 use crate::daemon::store::target::Target;
 use crate::kubernetes::client::ConnectError;
-use crate::kubernetes::follow::State;
+use crate::kubernetes::follow::WatchState;
 use crate::model::credential::CredentialId;
 use crate::model::evidence::Attempt;
 
@@ -29,7 +29,7 @@ const TRY_WITHIN: Duration = Duration::from_mins(10);
 #[derive(Clone, Debug)]
 pub struct TakenSlot {
     pub registry: Arc<str>,
-    pub group: Group,
+    pub group: LeaseGroup,
     pub slot: Slot,
     /// When the target's last transfer test was, before this was booked.
     pub last: Option<Moment>,
@@ -81,7 +81,7 @@ impl Coordinator {
     }
 
     /// How the API server answers; `None` where nothing is shared.
-    pub fn access(&self) -> Option<State> {
+    pub fn access(&self) -> Option<WatchState> {
         self.leases.as_ref().map(|leases| leases.access())
     }
 
@@ -274,7 +274,7 @@ impl Coordinator {
 
 fn lease_of(registry: &str, attempt: &Attempt) -> Option<String> {
     let id = attempt.credential.as_ref()?;
-    Some(Group::of_credential(registry, id).lease)
+    Some(LeaseGroup::of_credential(registry, id).lease)
 }
 
 /// Whose Lease it is, and when it was rejected.

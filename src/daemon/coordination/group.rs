@@ -15,7 +15,7 @@ use crate::model::vantage::Vantage;
 
 /// The nodes whose tests are counted together, one at a time.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Group {
+pub struct LeaseGroup {
     /// The name of their Lease.
     pub lease: String,
     /// No other node can be in it: no request is sent.
@@ -35,7 +35,7 @@ pub enum EgressGroup {
     Unknown,
 }
 
-impl Group {
+impl LeaseGroup {
     /// Those that pull layers of a registry by the same path. Numbers of epochs of another length mean
     /// something else.
     pub fn of_path(registry: &str, egress: &EgressGroup, rule: &Rule) -> Self {
@@ -149,7 +149,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::network::{EgressMethod, EgressSeen, Metadata, MetadataFacts, Provider};
+    use crate::model::network::{EgressMethod, Metadata, MetadataFacts, ObservedEgress, Provider};
     use crate::model::step::Step;
     use crate::model::vantage::{NetworkView, NodeFacts};
 
@@ -175,7 +175,7 @@ mod tests {
                 method: EgressMethod::HttpEcho,
                 server: "echo.test:443".to_owned(),
                 outcome: Step::Done {
-                    value: EgressSeen {
+                    value: ObservedEgress {
                         address: address(seen),
                         port: None,
                         local: None,
@@ -350,7 +350,8 @@ mod tests {
             epoch: Duration::from_hours(hours),
             nodes: 2,
         };
-        let of = |registry: &str, egress: EgressGroup| Group::of_path(registry, &egress, &rule(5));
+        let of =
+            |registry: &str, egress: EgressGroup| LeaseGroup::of_path(registry, &egress, &rule(5));
         let nat = || EgressGroup::Shared(vec!["192.0.2.1".to_owned()]);
         let one = of("r.test", nat());
         assert_eq!(one.lease, "pullpath-transfer-fb12e99576328e5c");
@@ -363,7 +364,7 @@ mod tests {
                 "r.test",
                 EgressGroup::Private(Some("10.0.0.0/24".to_owned())),
             ),
-            Group::of_path("r.test", &nat(), &rule(6)),
+            LeaseGroup::of_path("r.test", &nat(), &rule(6)),
         ] {
             assert_ne!(one.lease, other.lease);
             assert!(!other.is_alone);
@@ -377,7 +378,7 @@ mod tests {
             },
             key: "r.test".to_owned(),
         };
-        let group = Group::of_credential("r.test", &id);
+        let group = LeaseGroup::of_credential("r.test", &id);
         assert_eq!(group.lease, "pullpath-credential-a650e1b18ec4b81c");
     }
 }

@@ -8,13 +8,13 @@ use aws_lc_rs::rand;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::group::Group;
+use super::group::LeaseGroup;
 use super::slots::{self, Decision, SkipReason, Slot};
 use crate::config;
 use crate::daemon::schedule::clock::Moment;
 use crate::kubernetes::client::{ConnectError, connect};
-use crate::kubernetes::follow::State;
-use crate::kubernetes::lease::{LeaseError, Leases, Now, Record, Seen};
+use crate::kubernetes::follow::WatchState;
+use crate::kubernetes::lease::{Clocks, LeaseError, LeaseObservation, Leases, Record};
 
 /// A Lease lasts for so much longer than the check that it is held for may, so that whoever takes it
 /// over does not meet its end: requests to write it, and a little.
@@ -37,9 +37,9 @@ pub struct SharedLeases {
     /// Of this process: one that was there before and has left its Lease is somebody else.
     holder: String,
     lasts: Duration,
-    seen: Mutex<BTreeMap<String, Seen>>,
+    seen: Mutex<BTreeMap<String, LeaseObservation>>,
     /// How the API server answered last.
-    access: watch::Sender<State>,
+    access: watch::Sender<WatchState>,
 }
 
 /// What allowed a test, or a retry.
@@ -140,19 +140,19 @@ impl SharedLeases {
             holder: format!("{node}_{:08x}", u32::from_be_bytes(own)),
             lasts,
             seen: Mutex::default(),
-            access: watch::Sender::new(State::Unknown),
+            access: watch::Sender::new(WatchState::Unknown),
         }
     }
 
     /// How the API server answered last.
-    pub fn access(&self) -> State {
+    pub fn access(&self) -> WatchState {
         self.access.borrow().clone()
     }
 
     fn heard(&self, error: Option<&LeaseError>) {
         match error {
             None | Some(LeaseError::Held { .. } | LeaseError::Conflict) => {
-                self.access.send_replace(State::Following);
+                self.access.send_replace(WatchState::Following);
             }
             Some(error) => {
                 let is_forbidden = !matches!(error, LeaseError::Unreachable(_));
@@ -190,7 +190,7 @@ impl SharedLeases {
         if seen.len() >= MOST_SEEN {
             seen.clear();
         }
-        let known = Seen::again(seen.get(lease), record, now);
+        let known = LeaseObservation::again(seen.get(lease), record, now);
         let is_held = record.free_for(&self.holder, &known, now).is_err();
         seen.insert(lease.to_owned(), known);
         is_held
@@ -199,7 +199,7 @@ impl SharedLeases {
     /// Asks for a transfer test, and takes the Lease for it. One request where it is not allowed, two where it
     /// is; within 20 s. `asked`: the time at the call. The epoch may end before the API server has answered,
     /// and the slot with it.
-    pub async fn ask(&self, group: &Group, slot: &Slot, asked: Moment) -> Answer {
+    pub async fn ask(&self, group: &LeaseGroup, slot: &Slot, asked: Moment) -> Answer {
         let begun = Instant::now();
         let now = || asked.after(begun.elapsed());
         if group.is_alone {
@@ -209,7 +209,7 @@ impl SharedLeases {
         let Some(mut record) = self.read(lease).await else {
             return Answer::skip(SkipReason::NoApi);
         };
-        let clocks = Now::read();
+        let clocks = Clocks::read();
         let is_held = self.is_held(lease, &record, clocks.steady);
         let decision = slots::decide(slot, record.note(NOTE), is_held, now());
         if decision != Decision::Test {
@@ -311,7 +311,7 @@ impl Holding {
             if let Some(note) = slots::counted(&self.slot, record.note(NOTE)) {
                 record.set_note(NOTE, note);
             }
-            record.give_up(Now::read().at);
+            record.give_up(Clocks::read().at);
             match self.leases.write(lease, &record).await {
                 Ok(_) => return,
                 Err(error) => tracing::debug!(lease, %error, "a Lease could not be given up"),
@@ -329,7 +329,7 @@ impl Holding {
 
     /// Gives it up, and nothing was done. It expires by itself otherwise.
     async fn leave(mut self) {
-        self.record.give_up(Now::read().at);
+        self.record.give_up(Clocks::read().at);
         let _ = self.leases.write(&self.lease, &self.record).await;
     }
 }

@@ -8,7 +8,7 @@ use crate::daemon::store::summary::PhaseSummary;
 use crate::daemon::store::targets::{Rates, RegistryStats, TargetStore, Watched};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::path::leg_path::is_met;
-use crate::kubernetes::follow::{State, View};
+use crate::kubernetes::follow::{View, WatchState};
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
@@ -163,9 +163,9 @@ pub fn text(store: &TargetStore, only: Option<&str>) -> String {
 }
 
 /// Series of one target, the most telling first.
-struct Series<'a>(Vec<One<'a>>);
+struct Series<'a>(Vec<TargetSeries<'a>>);
 
-struct One<'a> {
+struct TargetSeries<'a> {
     family: &'static Family,
     /// Of the labels behind `target`, in the family's order.
     labels: [&'a str; LABELS],
@@ -182,7 +182,7 @@ impl<'a> Series<'a> {
         debug_assert_eq!(family.labels.len(), N + 1, "{}", family.name);
         let mut labels = [""; LABELS];
         labels[..N].copy_from_slice(&of);
-        self.0.extend(value.into_iter().map(|value| One {
+        self.0.extend(value.into_iter().map(|value| TargetSeries {
             family,
             labels,
             value: value.into(),
@@ -351,7 +351,7 @@ fn of_process(store: &TargetStore, page: &mut Page) {
     of_node(store, page);
     if let Some(leases) = &store.leases {
         page.add(&SPREAD_TURNS, by(&counters.slots));
-        let is_asked = *leases != State::Unknown;
+        let is_asked = *leases != WatchState::Unknown;
         let answered = is_asked.then_some(leases.is_following());
         page.bare(&SPREAD_REACHABLE, answered);
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::workload::pod::{ContainerState, Said};
+use crate::workload::pod::{ContainerState, ReasonMessage};
 
 fn request(body: &str) -> Request {
     Request::read(body.as_bytes()).unwrap()
@@ -18,7 +18,7 @@ fn pod(namespace: &str, name: &str, secrets: &[&str], image: &str, waits: bool) 
             is_sidecar: false,
             is_present: !waits,
             state: if waits {
-                ContainerState::Waiting(Said {
+                ContainerState::Waiting(ReasonMessage {
                     reason: "ImagePullBackOff".to_owned(),
                     message: String::new(),
                 })

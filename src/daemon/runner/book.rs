@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::config::{Budgets, Config};
 use crate::daemon::check::{CheckResult, Job};
-use crate::daemon::schedule::admission::{self, Deferred, Heard, Then};
+use crate::daemon::schedule::admission::{self, CheckUsage, Deferred, NextAttempt};
 use crate::daemon::schedule::backoff::Answered;
 use crate::daemon::schedule::budget::Reserved;
 use crate::daemon::schedule::clock::Moment;
 use crate::daemon::schedule::ledger::Ledger;
-use crate::daemon::schedule::state::{State, StateFile};
+use crate::daemon::schedule::state::{PersistedState, StateFile};
 use crate::daemon::schedule::timetable::Due;
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
@@ -18,17 +18,17 @@ use crate::daemon::store::targets::BudgetStatus;
 use crate::model::units::Bytes;
 
 /// The ledger, and what it is held to.
-pub(super) struct Book {
-    state: State,
+pub(super) struct LedgerStore {
+    state: PersistedState,
     file: Option<StateFile>,
     is_unsaved: bool,
 }
 
-impl Book {
+impl LedgerStore {
     pub(super) fn open(node: &str, file: Option<StateFile>) -> Self {
         let (state, aside) = match &file {
             Some(file) => file.load(node),
-            None => (State::new(node), None),
+            None => (PersistedState::new(node), None),
         };
         if let Some(reason) = aside {
             tracing::warn!(reason, "what was known before the start is not used");
@@ -67,7 +67,7 @@ impl Book {
         registry: &str,
         is_testing: bool,
         now: Moment,
-    ) -> Result<Option<Reserved>, (Deferred, Then)> {
+    ) -> Result<Option<Reserved>, (Deferred, NextAttempt)> {
         let reserved = admission::may(
             &mut self.state.ledger,
             budgets,
@@ -100,7 +100,7 @@ impl Book {
         result: Option<(&CheckResult, &RunSummary)>,
         now: Moment,
     ) -> Option<Moment> {
-        let heard = result.map_or_else(Heard::default, |(result, summary)| Heard {
+        let heard = result.map_or_else(CheckUsage::default, |(result, summary)| CheckUsage {
             requests: summary.requests,
             read: Some(
                 summary

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use super::command::CheckReply;
-use crate::daemon::check::{self, CheckResult, Job, World};
+use crate::daemon::check::{self, CheckContext, CheckResult, Job};
 use crate::daemon::coordination::coordinator::TakenSlot;
 use crate::daemon::coordination::lease::Answer;
 use crate::daemon::schedule::budget::Reserved;
@@ -119,7 +119,7 @@ impl Executor {
     /// Begins a check, once the Lease allows it that is asked for before.
     pub(super) fn begin(
         &mut self,
-        world: &Arc<World>,
+        world: &Arc<CheckContext>,
         job: Job,
         limit: Duration,
         lease: Option<impl Future<Output = Answer> + Send + 'static>,

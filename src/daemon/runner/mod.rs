@@ -17,21 +17,21 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::book::Book;
+use self::book::LedgerStore;
 use self::command::{CheckReply, Command, ProbeReply, Refused};
 use self::executor::{Ended, Executor, Underway};
 use self::on_demand::OnDemand;
 use self::recorder::Recorder;
 use self::reload::{Prepared, Reload};
 use crate::config::{Config, Discover};
-use crate::daemon::check::{CheckResult, StartError, World};
+use crate::daemon::check::{CheckContext, CheckResult, StartError};
 use crate::daemon::cluster::Cluster;
 use crate::daemon::coordination::coordinator::{Coordinator, TakenSlot};
-use crate::daemon::coordination::group::Group;
+use crate::daemon::coordination::group::LeaseGroup;
 use crate::daemon::coordination::lease::Answer;
 use crate::daemon::coordination::slots::{Decision, SkipReason};
 use crate::daemon::on_demand::{self as images, Request};
-use crate::daemon::schedule::admission::{Deferred, Then};
+use crate::daemon::schedule::admission::{Deferred, NextAttempt};
 use crate::daemon::schedule::budget::Reserved;
 use crate::daemon::schedule::clock::{Clock, Moment};
 use crate::daemon::schedule::timetable::{Due, Tier, Timetable};
@@ -54,13 +54,13 @@ const SAVE_EVERY: Duration = Duration::from_secs(30);
 pub struct Runner {
     clock: Clock,
     config: Config,
-    world: Arc<World>,
+    world: Arc<CheckContext>,
     cluster: Cluster,
     /// What pods want, as it was known last.
     wanted: Vec<Wanted>,
     timetable: Timetable,
     coordinator: Coordinator,
-    book: Book,
+    book: LedgerStore,
     executor: Executor,
     on_demand: OnDemand,
     recorder: Recorder,
@@ -95,7 +95,7 @@ impl Runner {
         let mut runner = Self {
             clock: Clock::begin(),
             timetable: Timetable::new(node),
-            book: Book::open(node, file),
+            book: LedgerStore::open(node, file),
             recorder: Recorder::new(Arc::new(RwLock::new(store))),
             executor: Executor::default(),
             on_demand: OnDemand::default(),
@@ -229,7 +229,7 @@ impl Runner {
         };
         // Before the first list nothing is known, and what was known before a change of the
         // configuration is not to be forgotten for that.
-        if discovery.state == follow::State::Unknown {
+        if discovery.state == follow::WatchState::Unknown {
             return;
         }
         let wanted = discovery.found.wanted.clone();
@@ -379,8 +379,8 @@ impl Runner {
             Ok(admitted) => self.begin(due, admitted, None, None),
             Err((deferred, then)) => {
                 match then {
-                    Then::Later(until) => self.timetable.postpone(&due, until),
-                    Then::NextTime(not_before) => {
+                    NextAttempt::Later(until) => self.timetable.postpone(&due, until),
+                    NextAttempt::NextTime(not_before) => {
                         self.timetable.done(&due, now, not_before);
                     }
                 }
@@ -427,14 +427,14 @@ impl Runner {
         match self.admit(&due, now) {
             Ok(admitted) => {
                 let taken = TakenSlot {
-                    group: Group::of_path(&registry, &egress, &self.coordinator.slots.rule),
+                    group: LeaseGroup::of_path(&registry, &egress, &self.coordinator.slots.rule),
                     registry,
                     slot,
                     last,
                 };
                 self.begin(due, admitted, None, Some(taken));
             }
-            Err((deferred, Then::Later(until))) if until < slot.end() => {
+            Err((deferred, NextAttempt::Later(until))) if until < slot.end() => {
                 self.recorder.write(|store| store.skipped(deferred.reason));
                 self.coordinator.slots.later(&registry, until);
             }
@@ -453,13 +453,13 @@ impl Runner {
         &mut self,
         due: &Due,
         now: Moment,
-    ) -> Result<(Arc<Target>, Option<Reserved>), (Deferred, Then)> {
+    ) -> Result<(Arc<Target>, Option<Reserved>), (Deferred, NextAttempt)> {
         let Some(target) = self.recorder.target(&due.target) else {
             let deferred = Deferred {
                 reason: "gone",
                 until: None,
             };
-            return Err((deferred, Then::NextTime(None)));
+            return Err((deferred, NextAttempt::NextTime(None)));
         };
         let reserved = self.reserve(&target.registry, due, now)?;
         Ok((target, reserved))
@@ -470,7 +470,7 @@ impl Runner {
         registry: &str,
         due: &Due,
         now: Moment,
-    ) -> Result<Option<Reserved>, (Deferred, Then)> {
+    ) -> Result<Option<Reserved>, (Deferred, NextAttempt)> {
         let budgets = &self.config.budgets;
         let is_testing = self.executor.is_testing() || self.on_demand.is_testing();
         let reserved = self.book.admit(budgets, due, registry, is_testing, now)?;
@@ -651,7 +651,7 @@ impl Runner {
         let view = self.cluster.pods();
         let pods = match &view {
             None => Err(images::NOT_FOLLOWED),
-            Some(view) if view.state == follow::State::Unknown => Err(images::NOT_HEARD),
+            Some(view) if view.state == follow::WatchState::Unknown => Err(images::NOT_HEARD),
             Some(view) => Ok(view.objects.values().map(|pod| &**pod).collect()),
         };
         let target = images::plan(request, &self.config, &self.recorder.targets(), &pods)?;

@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 
 use super::command::ProbeReply;
 use super::executor::Underway;
-use crate::daemon::check::{self, CheckResult, Job, World};
+use crate::daemon::check::{self, CheckContext, CheckResult, Job};
 use crate::daemon::on_demand::{Pace, Refused};
 use crate::daemon::schedule::clock::Moment;
 use crate::daemon::store::history::Outcome;
@@ -38,7 +38,7 @@ impl OnDemand {
 
     pub(super) fn begin(
         &mut self,
-        world: &Arc<World>,
+        world: &Arc<CheckContext>,
         job: Job,
         limit: Duration,
         underway: Underway,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::config::Config;
-use crate::daemon::check::{StartError, World};
+use crate::daemon::check::{CheckContext, StartError};
 use crate::daemon::cluster::Cluster;
 use crate::daemon::coordination::coordinator::Coordinator;
 use crate::daemon::schedule::large_hello::LargeHellos;
@@ -27,7 +27,7 @@ pub(super) struct Reload {
 
 /// A configuration that can be put in force, and what is made anew for it.
 pub(super) struct Prepared {
-    pub(super) world: World,
+    pub(super) world: CheckContext,
     pub(super) cluster: Option<Cluster>,
     pub(super) coordinator: Option<Coordinator>,
     pub(super) config: Config,
@@ -46,7 +46,7 @@ impl Reload {
         };
         let reload = Self {
             load,
-            netlink: crate::vantage::place::Place::netlink().await,
+            netlink: crate::vantage::place::NodeSettings::netlink().await,
             known: Arc::new(known),
             large_hellos: Arc::new(Mutex::new(LargeHellos::new(&node))),
             events: EventCounts::default(),
@@ -55,8 +55,12 @@ impl Reload {
         Ok((reload, file))
     }
 
-    pub(super) fn world(&self, config: &Config, cluster: &Cluster) -> Result<World, StartError> {
-        World::load(
+    pub(super) fn world(
+        &self,
+        config: &Config,
+        cluster: &Cluster,
+    ) -> Result<CheckContext, StartError> {
+        CheckContext::load(
             config,
             self.netlink.clone(),
             Arc::clone(&self.known),

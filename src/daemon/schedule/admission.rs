@@ -31,7 +31,7 @@ pub struct Deferred {
 
 /// What becomes of a check that may not be made now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Then {
+pub enum NextAttempt {
     /// It is made later instead.
     Later(Moment),
     /// It is left out; the next one in its place in time, not before a moment.
@@ -40,7 +40,7 @@ pub enum Then {
 
 /// What a check has spent and heard.
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
+pub struct CheckUsage {
     pub requests: u32,
     /// By a transfer test; `None`: it told nothing, and may have read all that was reserved.
     pub read: Option<Bytes>,
@@ -62,14 +62,14 @@ pub fn may(
     registry: &str,
     is_transfer_under_way: bool,
     now: Moment,
-) -> Result<Option<Reserved>, (Deferred, Then)> {
+) -> Result<Option<Reserved>, (Deferred, NextAttempt)> {
     let deferred = |reason, until: Option<Moment>, then| {
         let until = until.and_then(Moment::timestamp);
         (Deferred { reason, until }, then)
     };
     let later = |until| match due.tier {
-        Tier::Reach => Then::NextTime(Some(until)),
-        Tier::Path | Tier::Transfer => Then::Later(until),
+        Tier::Reach => NextAttempt::NextTime(Some(until)),
+        Tier::Path | Tier::Transfer => NextAttempt::Later(until),
     };
     if let Some(until) = ledger.backoff.until(registry, now) {
         return Err(deferred("registry_backoff", Some(until), later(until)));
@@ -77,10 +77,18 @@ pub fn may(
     if due.tier == Tier::Transfer {
         if is_transfer_under_way {
             let until = now.after(TRANSFER_TURN);
-            return Err(deferred("transfer_turn", Some(until), Then::Later(until)));
+            return Err(deferred(
+                "transfer_turn",
+                Some(until),
+                NextAttempt::Later(until),
+            ));
         }
         if ledger.requests.is_low(budgets.rate_limit_floor.0, registry) {
-            return Err(deferred("rate_limit_floor", None, Then::NextTime(None)));
+            return Err(deferred(
+                "rate_limit_floor",
+                None,
+                NextAttempt::NextTime(None),
+            ));
         }
     }
     let per_minute = budgets.registry_requests_per_minute.0;
@@ -94,7 +102,7 @@ pub fn may(
     let reserved = ledger.bytes.reserve(budgets, &due.target, registry, now);
     reserved
         .map(Some)
-        .map_err(|spent| deferred(spent, None, Then::NextTime(None)))
+        .map_err(|spent| deferred(spent, None, NextAttempt::NextTime(None)))
 }
 
 /// Gives back all that was taken for a transfer test that was not made; `last` is when the one before was.
@@ -120,7 +128,7 @@ pub fn book(
     target: &str,
     registry: &str,
     reserved: Option<Reserved>,
-    heard: &Heard,
+    heard: &CheckUsage,
     now: Moment,
 ) -> Option<Moment> {
     if let Some(reserved) = reserved {
@@ -174,7 +182,7 @@ mod tests {
         ledger: &mut Ledger,
         tier: Tier,
         busy: bool,
-    ) -> Result<Option<Bytes>, (&'static str, Then)> {
+    ) -> Result<Option<Bytes>, (&'static str, NextAttempt)> {
         let asked = may(ledger, &budgets(), &due(tier), "r", busy, NOW);
         asked
             .map(|reserved| reserved.map(|reserved| reserved.bytes))
@@ -187,7 +195,7 @@ mod tests {
         let turn = NOW.after(TRANSFER_TURN);
         assert_eq!(
             ask(&mut ledger, Tier::Transfer, true),
-            Err(("transfer_turn", Then::Later(turn)))
+            Err(("transfer_turn", NextAttempt::Later(turn)))
         );
         assert_eq!(
             ask(&mut ledger, Tier::Transfer, false),
@@ -195,38 +203,38 @@ mod tests {
         );
         assert_eq!(
             ask(&mut ledger, Tier::Transfer, false),
-            Err(("target_bytes", Then::NextTime(None)))
+            Err(("target_bytes", NextAttempt::NextTime(None)))
         );
         // Two of four requests each a minute: the third waits for its tokens.
         let soon = NOW.after(Duration::from_secs(30));
         assert_eq!(
             ask(&mut ledger, Tier::Reach, false),
-            Err(("registry_requests", Then::NextTime(Some(soon))))
+            Err(("registry_requests", NextAttempt::NextTime(Some(soon))))
         );
         assert_eq!(
             ask(&mut ledger, Tier::Path, false),
-            Err(("registry_requests", Then::Later(soon)))
+            Err(("registry_requests", NextAttempt::Later(soon)))
         );
     }
 
     #[test]
     fn a_registry_that_has_too_much_is_left_alone_and_its_checks_come_later() {
         let mut ledger = Ledger::default();
-        let heard = Heard {
+        let heard = CheckUsage {
             answered: Some(Answered::TooMany {
                 retry_after: Some(Duration::from_mins(5)),
             }),
-            ..Heard::default()
+            ..CheckUsage::default()
         };
         let until = book(&mut ledger, "n", "a", "r", None, &heard, NOW).unwrap();
         assert!(until.since(NOW) >= Duration::from_mins(5));
         assert_eq!(
             ask(&mut ledger, Tier::Reach, false),
-            Err(("registry_backoff", Then::NextTime(Some(until))))
+            Err(("registry_backoff", NextAttempt::NextTime(Some(until))))
         );
         assert_eq!(
             ask(&mut ledger, Tier::Path, false),
-            Err(("registry_backoff", Then::Later(until)))
+            Err(("registry_backoff", NextAttempt::Later(until)))
         );
     }
 
@@ -242,7 +250,15 @@ mod tests {
             NOW,
         )
         .unwrap();
-        book(&mut ledger, "n", "a", "r", reserved, &Heard::default(), NOW);
+        book(
+            &mut ledger,
+            "n",
+            "a",
+            "r",
+            reserved,
+            &CheckUsage::default(),
+            NOW,
+        );
         assert_eq!(ledger.bytes.left(&budgets(), NOW), Bytes(48 << 20));
     }
 }

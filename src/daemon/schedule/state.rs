@@ -14,7 +14,7 @@ use crate::net::mounted::read_whole;
 /// What is in it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct PersistedState {
     version: u32,
     /// Whose it is: another node's budgets are not ours.
     pub node: String,
@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 /// Some KiB; what is larger is not ours.
 const MOST: u64 = 16 << 20;
 
-impl State {
+impl PersistedState {
     /// An empty one.
     pub fn new(node: &str) -> Self {
         let mut key = [0; 32];
@@ -63,10 +63,10 @@ impl StateFile {
     }
 
     /// What was written last; or an empty one, with the reason why what is there can't be used.
-    pub fn load(&self, node: &str) -> (State, Option<String>) {
+    pub fn load(&self, node: &str) -> (PersistedState, Option<String>) {
         let reason = match self.read(node) {
             Ok(Some(state)) => return (state, None),
-            Ok(None) => return (State::new(node), None),
+            Ok(None) => return (PersistedState::new(node), None),
             Err(reason) => reason,
         };
         let aside = self.path.with_extension("json.bad");
@@ -74,17 +74,17 @@ impl StateFile {
             Ok(()) => format!("{reason}; it is now {}", aside.display()),
             Err(error) => format!("{reason}; it can't be set aside: {error}"),
         };
-        (State::new(node), Some(told))
+        (PersistedState::new(node), Some(told))
     }
 
-    fn read(&self, node: &str) -> Result<Option<State>, String> {
+    fn read(&self, node: &str) -> Result<Option<PersistedState>, String> {
         let shown = self.path.display();
         let text = match File::open(&self.path).and_then(|file| read_whole(file, MOST)) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{shown} can't be read: {error}")),
         };
-        let state: State = serde_json::from_slice(&text)
+        let state: PersistedState = serde_json::from_slice(&text)
             .map_err(|error| format!("{shown} is torn or foreign: {error}"))?;
         if state.version != VERSION {
             return Err(format!(
@@ -105,7 +105,7 @@ impl StateFile {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn save(&self, state: &State) -> io::Result<()> {
+    pub fn save(&self, state: &PersistedState) -> io::Result<()> {
         let next = self.path.with_extension("json.new");
         let mut file = fs::OpenOptions::new()
             .write(true)

@@ -10,7 +10,7 @@ use crate::daemon::schedule::timetable::Rhythm;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
-use crate::model::workload::{PodUse, SecretRefs, SecretSought};
+use crate::model::workload::{PodUse, SecretLookup, SecretRefs};
 use crate::workload::discovery::{Use, Wanted};
 
 /// Pods of a target that its reports name.
@@ -125,7 +125,7 @@ impl Target {
     }
 
     /// Each pod that wants it, as a finding names it, with what came of looking for its Secrets.
-    pub fn pods(&self, sought: &[SecretSought]) -> Vec<PodUse> {
+    pub fn pods(&self, sought: &[SecretLookup]) -> Vec<PodUse> {
         let (uses, secrets) = (self.uses.iter().take(USES_TOLD), self.secrets.as_ref());
         uses.map(|one| PodUse {
             path: "the cluster".to_owned(),

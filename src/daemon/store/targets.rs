@@ -13,7 +13,7 @@ use crate::config::History;
 use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::target::Target;
 use crate::diagnose::throughput::Throughput;
-use crate::kubernetes::follow::{State, View};
+use crate::kubernetes::follow::{View, WatchState};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
 use crate::model::fault::Phase;
@@ -41,7 +41,7 @@ pub struct TargetStore {
     pub own_node: Option<View<NodeFacts>>,
     /// Whether Leases can be had, as the API server answered last; `None` where nothing is shared with other
     /// nodes.
-    pub leases: Option<State>,
+    pub leases: Option<WatchState>,
     pub counters: Counters,
     /// How late checks began.
     pub lag: Histogram,
@@ -311,7 +311,7 @@ impl RegistryStats {
 /// What the pods of this node come to.
 #[derive(Clone, Debug)]
 pub struct Discovery {
-    pub state: State,
+    pub state: WatchState,
     pub found: Discovered,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::context::PathContext;
-use super::leg_path::{Candidate, Fact, Knob, Reachability};
+use super::leg_path::{Candidate, Fact, Reachability, Suggestion};
 use super::ranges;
 use crate::model::connect::{Connection, Dial};
 use crate::model::evidence::Leg;
@@ -15,7 +15,7 @@ use crate::model::network::{Link, MappedCidr, MappedClass, RouteOutcome};
 use crate::model::path::{IntranetKind, PathAttributes, PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::text::joined;
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 
 /// What a rule says of an address.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Judgement {
     pub(super) evidence: Vec<Fact>,
     pub(super) contradictions: Vec<Fact>,
     pub(super) candidates: Vec<Candidate>,
-    pub(super) knobs: Vec<Knob>,
+    pub(super) knobs: Vec<Suggestion>,
     /// The address is in a range of two networks.
     pub(super) overlap: bool,
     /// What the operator declares of the address.
@@ -266,7 +266,7 @@ impl Case<'_> {
                 Signal::RoundTrip,
                 format!(
                     "a round trip takes {}, more than within a region: the declared range may be wrong, or overlap another",
-                    Took(rtt)
+                    HumanDuration(rtt)
                 ),
                 0.2,
             );

@@ -1,7 +1,7 @@
 //! What all legs of a walk have in common.
 
 use crate::model::evidence::{Evidence, Walk};
-use crate::model::network::{EgressMethod, EgressSeen};
+use crate::model::network::{EgressMethod, ObservedEgress};
 use crate::model::resolve::Family;
 use crate::model::vantage::Vantage;
 
@@ -10,7 +10,7 @@ pub(super) struct PathContext<'a> {
     pub(super) vantage: &'a Vantage,
     pub(super) walk: &'a Walk,
     /// The addresses that our packets are seen to come from, each with the method that shows it.
-    pub(super) seen: Vec<(&'a str, EgressSeen)>,
+    pub(super) seen: Vec<(&'a str, ObservedEgress)>,
 }
 
 impl<'a> PathContext<'a> {
@@ -27,7 +27,7 @@ impl<'a> PathContext<'a> {
         let first = walk.legs.first();
         let is_direct = first.is_some_and(|leg| leg.way.proxy().is_none());
         if let Some(address) = counted.filter(|_| is_direct) {
-            let counted = EgressSeen {
+            let counted = ObservedEgress {
                 address,
                 port: None,
                 local: None,
@@ -41,7 +41,10 @@ impl<'a> PathContext<'a> {
         }
     }
 
-    pub(super) fn seen_of(&self, family: Family) -> impl Iterator<Item = &(&'a str, EgressSeen)> {
+    pub(super) fn seen_of(
+        &self,
+        family: Family,
+    ) -> impl Iterator<Item = &(&'a str, ObservedEgress)> {
         let seen = self.seen.iter();
         seen.filter(move |(_, seen)| seen.family() == family)
     }

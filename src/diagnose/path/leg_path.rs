@@ -46,7 +46,7 @@ pub struct LegPath {
     pub fixes: Vec<Fix>,
     /// What would decide, where something is open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub knobs: Vec<Knob>,
+    pub knobs: Vec<Suggestion>,
     /// Each address by itself, where there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<AddressPath>,
@@ -152,14 +152,14 @@ pub struct Fix {
 
 /// What would decide an open question.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Knob {
+pub struct Suggestion {
     pub says: String,
     /// The line of configuration to add, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<String>,
 }
 
-impl Knob {
+impl Suggestion {
     pub(super) fn new(says: impl Into<String>) -> Self {
         Self {
             says: says.into(),

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::advice;
 use super::case::Judgement;
 use super::context::PathContext;
-use super::leg_path::{Knob, LegPath, Reachability, reachability};
+use super::leg_path::{LegPath, Reachability, Suggestion, reachability};
 use crate::model::evidence::Leg;
 use crate::model::fault::TcpFault;
 use crate::model::path::{IntranetKind, PathClass, Signal};
@@ -16,7 +16,7 @@ use crate::model::step::Step;
 
 /// Whether this network has a way out, by what else was tried.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum WayOut {
+enum PublicEgress {
     /// Somebody on the public network was reached.
     Proven(String),
     /// Nobody who was tried answers; who, and how.
@@ -119,7 +119,7 @@ fn fault_at(leg: &Leg, address: IpAddr) -> Option<&TcpFault> {
 fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
     let (family, port) = (Family::of(address), leg.endpoint.port);
     match context.way_out(leg, family) {
-        WayOut::Proven(says) => {
+        PublicEgress::Proven(says) => {
             path.score = path.score.max(0.6);
             path.fact(
                 Signal::Control,
@@ -133,7 +133,7 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
                 advice::far_firewall(address, port, &from),
             );
         }
-        WayOut::Refuted(silent) => {
+        PublicEgress::Refuted(silent) => {
             path.score = if silent.len() > 1 { 0.9 } else { 0.7 };
             for host in silent {
                 path.fact(
@@ -143,7 +143,7 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
             }
             out(context, leg, family, path);
         }
-        WayOut::NotTried => {
+        PublicEgress::NotTried => {
             let claims = context.claims(family);
             if let Some(claim) = claims.first().filter(|_| context.speaks_for_machine()) {
                 path.score = 0.5;
@@ -163,7 +163,7 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
                 path.score = 0.4;
                 out(context, leg, family, path);
             }
-            path.knobs.push(Knob::new("network.controls of --config: a public host or two that must answer tell a missing way out from a firewall before this one"));
+            path.knobs.push(Suggestion::new("network.controls of --config: a public host or two that must answer tell a missing way out from a firewall before this one"));
         }
     }
 }
@@ -184,9 +184,9 @@ fn out(context: &PathContext<'_>, leg: &Leg, family: Family, path: &mut LegPath)
 
 impl PathContext<'_> {
     /// Of a leg's family: the legs, the controls, and those who have seen us.
-    fn way_out(&self, leg: &Leg, family: Family) -> WayOut {
+    fn way_out(&self, leg: &Leg, family: Family) -> PublicEgress {
         if let Some((method, seen)) = self.seen_of(family).next() {
-            return WayOut::Proven(format!("others see {} ({method})", seen.address));
+            return PublicEgress::Proven(format!("others see {} ({method})", seen.address));
         }
         let is_public = |address: IpAddr| Family::of(address) == family && self.is_public(address);
         let mut silent = Vec::new();
@@ -195,7 +195,7 @@ impl PathContext<'_> {
             for dial in attempts.filter(|dial| is_public(dial.to.ip())) {
                 match &dial.outcome {
                     Step::Done { .. } => {
-                        return WayOut::Proven(format!("{} is reached", control.host));
+                        return PublicEgress::Proven(format!("{} is reached", control.host));
                     }
                     Step::Failed { fault, .. } if is_lost(fault) => {
                         silent.push(format!("{} at {}: {fault}", control.host, dial.to.ip()));
@@ -212,13 +212,13 @@ impl PathContext<'_> {
                 && connected.is_some_and(|c| is_public(c.to.ip()))
                 && reachability(other) == Reachability::Reachable
             {
-                return WayOut::Proven(format!("{} is reached", other.endpoint));
+                return PublicEgress::Proven(format!("{} is reached", other.endpoint));
             }
         }
         if silent.is_empty() {
-            WayOut::NotTried
+            PublicEgress::NotTried
         } else {
-            WayOut::Refuted(silent)
+            PublicEgress::Refuted(silent)
         }
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::case::{Case, Judgement};
 use super::context::PathContext;
-use super::leg_path::{Candidate, Fact, Knob, Reachability};
+use super::leg_path::{Candidate, Fact, Reachability, Suggestion};
 use super::ranges;
 use crate::diagnose::level::Confidence;
 use crate::model::endpoint::Host;
-use crate::model::network::{ClusterNetwork, EgressSeen, PodEip};
+use crate::model::network::{ClusterNetwork, ObservedEgress, PodEip};
 use crate::model::path::{EipOf, PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::text::joined;
@@ -135,7 +135,7 @@ impl Case<'_> {
                 format!("{} is a public address", self.address),
             );
         }
-        let seen: Vec<&(&str, EgressSeen)> = context.seen_of(family).collect();
+        let seen: Vec<&(&str, ObservedEgress)> = context.seen_of(family).collect();
         let addresses: BTreeSet<IpAddr> = seen.iter().map(|(_, seen)| seen.address).collect();
         if let Some(direct) = self.direct(&addresses) {
             return direct;
@@ -146,7 +146,7 @@ impl Case<'_> {
                 "the pod asks for an EIP and has none yet; until it has, its packets may go by SNAT",
             );
             pending.attributes.pending = true;
-            pending.knobs.push(Knob::new(
+            pending.knobs.push(Suggestion::new(
                 "ask again in a minute: the annotation comes after the container has started",
             ));
             return pending;
@@ -199,7 +199,7 @@ impl Case<'_> {
     fn by_egress(
         &self,
         family: Family,
-        seen: &[&(&str, EgressSeen)],
+        seen: &[&(&str, ObservedEgress)],
         addresses: &BTreeSet<IpAddr>,
     ) -> Judgement {
         let context = self.context;
@@ -268,11 +268,11 @@ impl Case<'_> {
         }
         let mut unknown = Judgement::new(PathClass::PublicUnknown, 0.4).fact(Signal::Egress, says);
         unknown.candidates = both();
-        unknown.knobs.push(Knob::new(format!(
+        unknown.knobs.push(Suggestion::new(format!(
             "if {list} is the NAT gateway's, declare it in network.snat_addresses; if it is an EIP of the node, in network.node_external_ips"
 )));
         if seen.iter().all(|(_, seen)| seen.port.is_none()) {
-            unknown.knobs.push(Knob::new(PORT_KNOB));
+            unknown.knobs.push(Suggestion::new(PORT_KNOB));
         }
         unknown
     }
@@ -308,12 +308,12 @@ impl Case<'_> {
                     "an EIP outranks SNAT, where there are both",
                 );
             eip.attributes.eip_of = Some(claim.of);
-            eip.knobs.push(Knob::new(EGRESS_KNOB));
+            eip.knobs.push(Suggestion::new(EGRESS_KNOB));
             return eip;
         }
         if let Some(fact) = self.says_that_there_is_none() {
             let mut snat = Judgement::new(PathClass::PublicSnat, 0.7).fact(fact.signal, fact.says);
-            snat.knobs.push(Knob::new(EGRESS_KNOB));
+            snat.knobs.push(Suggestion::new(EGRESS_KNOB));
             return snat;
         }
         let mut unknown = Judgement::new(PathClass::PublicUnknown, 0.3).fact(
@@ -324,9 +324,9 @@ impl Case<'_> {
             ),
         );
         unknown.candidates = both();
-        unknown.knobs.push(Knob::new(EGRESS_KNOB));
+        unknown.knobs.push(Suggestion::new(EGRESS_KNOB));
         if !context.speaks_for_machine() && context.vantage.declared.cluster_network.is_none() {
-            unknown.knobs.push(Knob::new("network.cluster_network: whether the node translates its pods' packets, so that its EIP counts, or pods have addresses of the VPC"));
+            unknown.knobs.push(Suggestion::new("network.cluster_network: whether the node translates its pods' packets, so that its EIP counts, or pods have addresses of the VPC"));
         }
         unknown
     }

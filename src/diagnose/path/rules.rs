@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::case::{Case, Judgement, NEAR, SOME_WAY_OFF, Smaller, shown};
 use super::context::PathContext;
-use super::leg_path::{Candidate, Fact, Knob, Reachability};
+use super::leg_path::{Candidate, Fact, Reachability, Suggestion};
 use super::public::judge as public_network;
 use super::ranges::{self, Purpose};
 use crate::diagnose::level::Confidence;
@@ -16,7 +16,7 @@ use crate::model::evidence::Leg;
 use crate::model::network::{MappedClass, ProviderBy, RouteOutcome};
 use crate::model::path::{IntranetKind, PathClass, Signal};
 use crate::model::text::joined;
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 
 type Rule = fn(&Case<'_>) -> Option<Judgement>;
 
@@ -204,7 +204,7 @@ fn supported(case: &Case<'_>, mut judgement: Judgement) -> Judgement {
         judgement = judgement.fact(Signal::SegmentSize, format!("{}: a tunnel", smaller.says));
     }
     if let Some(rtt) = case.rtt() {
-        let says = format!("a round trip takes {}", Took(rtt));
+        let says = format!("a round trip takes {}", HumanDuration(rtt));
         judgement = judgement.fact(Signal::RoundTrip, says);
     }
     judgement
@@ -290,7 +290,7 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
         judgement = judgement.fact(Signal::SegmentSize, format!("{}: a tunnel", smaller.says));
     }
     if let Some(rtt) = case.rtt() {
-        let says = format!("a round trip takes {}", Took(rtt));
+        let says = format!("a round trip takes {}", HumanDuration(rtt));
         if rtt > SOME_WAY_OFF {
             far += 2;
             judgement = judgement.fact(Signal::RoundTrip, format!("{says}, long for one region"));
@@ -341,7 +341,7 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
     let class = judgement.candidates[0].class;
     let others = joined(judgement.candidates[1..].iter().map(|one| one.class));
     let net = neighbourhood(case.address);
-    judgement.knobs.push(Knob {
+    judgement.knobs.push(Suggestion {
         says: format!(
             "declare how {net} is reached under network.cidrs of --config, as {class} (or {others})"
         ),

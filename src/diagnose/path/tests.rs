@@ -17,13 +17,13 @@ use crate::model::connect::{Connect, Connected, Connection, Dial, Tls};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg, RateLimit, Transport};
 use crate::model::fault::{DnsFault, IcmpError, TcpFault, TlsFault};
-use crate::model::hops::{Ended, Hop, Trace};
+use crate::model::hops::{Hop, Trace, TraceEnd};
 use crate::model::network::{
-    Baseline, BaselineKind, Control, EgressMethod, EgressSeen, EgressTrial, Link, Metadata,
-    MetadataFacts, PodEip, Provider, ProviderBy, ProviderSign, RouteLookup, RouteOutcome,
+    Baseline, BaselineKind, Control, EgressMethod, EgressTrial, Link, Metadata, MetadataFacts,
+    ObservedEgress, PodEip, Provider, ProviderBy, ProviderSign, RouteLookup, RouteOutcome,
 };
 use crate::model::path::{PathAttributes, PathClass};
-use crate::model::proxy::{Proxy, Way};
+use crate::model::proxy::{Proxy, ProxyRoute};
 use crate::model::resolve::Family;
 use crate::model::step::{Skip, Step};
 use crate::model::vantage::{NetworkView, Vantage};
@@ -324,7 +324,7 @@ impl EgressFile {
         EgressTrial {
             method: self.method.clone().unwrap_or(EgressMethod::HttpEcho),
             server: "echo.test:443".to_owned(),
-            outcome: done(EgressSeen {
+            outcome: done(ObservedEgress {
                 address: self.sees,
                 port: (!self.no_port).then_some(if self.port_changed { 1024 } else { 40000 }),
                 local: Some(local.parse().unwrap()),
@@ -407,12 +407,12 @@ impl LegFile {
                     })
                     .collect(),
                 reached: None,
-                ended: Ended::Silent,
+                ended: TraceEnd::Silent,
                 took: ms(100),
             });
         }
         if let Some(proxy) = self.proxy {
-            leg.way = Way::Proxied {
+            leg.way = ProxyRoute::Proxied {
                 proxy: Proxy {
                     scheme: "http".to_owned(),
                     authority: proxy.to_string(),

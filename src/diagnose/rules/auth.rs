@@ -15,7 +15,7 @@ use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{Access, Attempt, Challenge, Evidence};
 use crate::model::fault::{HttpFault, Phase, TokenFault};
 use crate::model::step::Step;
-use crate::model::vantage::Unseen;
+use crate::model::vantage::NotObserved;
 
 /// Every attempt was refused, or none could be made.
 pub(super) fn refused(evidence: &Evidence) -> Option<Finding> {
@@ -421,7 +421,10 @@ pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Fin
 }
 
 fn is_node_unseen(evidence: &Evidence) -> bool {
-    evidence.vantage.unseen.contains(&Unseen::NodeCredentials)
+    evidence
+        .vantage
+        .unseen
+        .contains(&NotObserved::NodeCredentials)
 }
 
 /// What the kubelet may have besides.

@@ -14,7 +14,7 @@ use crate::model::fault::{Phase, TcpFault};
 use crate::model::path::{IntranetKind, PathClass};
 use crate::model::resolve::{Family, ResolutionSource};
 use crate::model::step::{Skip, Step};
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 
 /// No address could be connected to.
 pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
@@ -47,7 +47,7 @@ pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
             |size| format!("segments of at most {size} bytes"),
         );
         let came = trial.fault.as_deref().unwrap_or("passes");
-        format!("{size}: {came}, in {}", Took(trial.took))
+        format!("{size}: {came}, in {}", HumanDuration(trial.took))
     });
     Some(
         at(Cause::MtuBlackhole, trials.role, trials.phase)
@@ -153,9 +153,11 @@ fn attempts(leg: &Leg) -> Vec<String> {
         .attempts
         .iter()
         .filter_map(|dial| match &dial.outcome {
-            Step::Failed { fault, took } => {
-                Some(format!("{}: {fault}, after {}", dial.to, Took(*took)))
-            }
+            Step::Failed { fault, took } => Some(format!(
+                "{}: {fault}, after {}",
+                dial.to,
+                HumanDuration(*took)
+            )),
             _ => None,
         })
         .collect();
@@ -294,6 +296,6 @@ fn has_no_route(fault: &TcpFault) -> bool {
 fn cost(fallback: Duration) -> String {
     format!(
         "a client loses {} at each connection before one is there",
-        Took(fallback)
+        HumanDuration(fallback)
     )
 }

@@ -12,7 +12,7 @@ use crate::model::evidence::{Evidence, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, TcpFault, TlsFault, TokenFault};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect};
 use crate::model::step::Step;
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 
 /// containerd's own limits (`docker.DefaultHTTPTransport`): a dial, a handshake, an answer's head.
 const DIAL: Duration = Duration::from_secs(30);
@@ -247,7 +247,7 @@ fn cost(walk: &Walk) -> String {
         .sum();
     format!(
         "it cost {} here until it failed; each request of a pull tries it again",
-        Took(spent + head_time(walk))
+        HumanDuration(spent + head_time(walk))
     )
 }
 
@@ -261,7 +261,7 @@ fn cost_of_wait(walk: &Walk, what: &str, time: Duration) -> String {
     format!(
         "it costs each request of a pull about {} (an estimate: containerd's {what}{older}), and there is one \
          for the tag, for each manifest, for the configuration and for each layer",
-        Took(time)
+        HumanDuration(time)
     )
 }
 
@@ -278,7 +278,7 @@ pub(super) fn failover(evidence: &Evidence, judge: Judge) -> Option<Failover> {
             let digest = if differs { ", with another digest" } else { "" };
             (
                 Some(true),
-                format!("{method} 200 in {}{digest}", Took(*took)),
+                format!("{method} 200 in {}{digest}", HumanDuration(*took)),
             )
         }
         Some(Step::Failed {
@@ -286,7 +286,7 @@ pub(super) fn failover(evidence: &Evidence, judge: Judge) -> Option<Failover> {
             took,
         }) => (
             decided(evidence, behind, judge),
-            format!("HEAD: {fault} in {}", Took(*took)),
+            format!("HEAD: {fault} in {}", HumanDuration(*took)),
         ),
         _ => {
             let failed = behind.failure();

@@ -32,7 +32,7 @@ use super::{Finding, Pull, Verdict};
 use crate::model::evidence::{ByRelease, Evidence, Leg};
 use crate::model::fault::Phase;
 use crate::model::hosts::{HostsConfig, HostsEffect};
-use crate::model::vantage::{NetworkView, Unseen};
+use crate::model::vantage::{NetworkView, NotObserved};
 use Rule::{Beside, OfLeg, OfPath, Once, Whole};
 
 pub use auth::{mend_key, nearest_key};
@@ -254,7 +254,7 @@ fn changed(evidence: &Evidence) -> impl Iterator<Item = String> {
 /// A name may resolve otherwise where the pull is made.
 fn temper(evidence: &Evidence, finding: &mut Finding) {
     let is_names = finding.phase == Some(Phase::Resolve);
-    if is_names && evidence.vantage.unseen.contains(&Unseen::NodeResolver) {
+    if is_names && evidence.vantage.unseen.contains(&NotObserved::NodeResolver) {
         finding.confidence = finding.confidence.min(Confidence::Medium);
     }
     if let Some(unseen) = hangs_on(evidence, finding) {
@@ -267,11 +267,11 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
 }
 
 /// A setting of the node that was not seen, and by which what fails here may not fail there.
-fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<Unseen> {
+fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
     let vantage = &evidence.vantage;
-    let unseen = |what: Unseen| vantage.unseen.contains(&what).then_some(what);
+    let unseen = |what: NotObserved| vantage.unseen.contains(&what).then_some(what);
     if certificates::hangs_on_roots(finding.cause) {
-        return unseen(Unseen::NodeRoots);
+        return unseen(NotObserved::NodeRoots);
     }
     // Outside of a pod, what is set here may be what containerd has; inside, it is not.
     let is_pod = vantage.network != NetworkView::Machine;
@@ -282,7 +282,7 @@ fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<Unseen> {
     if !is_pod || !is_critical || !is_of_connection || is_of_network {
         return None;
     }
-    unseen(Unseen::Proxy).or_else(|| unseen(Unseen::Mirrors))
+    unseen(NotObserved::Proxy).or_else(|| unseen(NotObserved::Mirrors))
 }
 
 fn masks(root: &Finding, finding: &Finding) -> bool {

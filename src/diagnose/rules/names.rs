@@ -12,10 +12,10 @@ use crate::diagnose::path::is_private;
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TcpFault, TlsFault, show_server};
-use crate::model::resolve::{Family, Query, ResolutionSource, Said};
+use crate::model::resolve::{Family, NameAnswer, Query, ResolutionSource};
 use crate::model::step::Step;
 use crate::model::text::joined;
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 
 /// A name that does not resolve.
 pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
@@ -148,7 +148,7 @@ fn trouble(
         // Go asks the servers after the one that answered for nothing.
         return is_before.then(|| {
             finding(Cause::DnsSlow5s)
-                .fact(format!("{shown} answers {answered} for '{}' and not {silent}, within {}", leg.dialled(), Took(after)))
+                .fact(format!("{shown} answers {answered} for '{}' and not {silent}, within {}", leg.dialled(), HumanDuration(after)))
                 .fact("a Go client asks both at once and waits its whole timeout for the missing one, 5 s for each try by default")
                 .hint(format!("Make {shown}, or the firewall before it, answer {silent} too; an empty answer is enough."))
         });
@@ -162,7 +162,7 @@ fn trouble(
         } else {
             "a server before it answers, so no time is lost; there is one reserve less"
         };
-        let says = format!("{shown} does not answer within {}", Took(after));
+        let says = format!("{shown} does not answer within {}", HumanDuration(after));
         return Some(finding(Cause::DnsTimeout).fact(says).fact(costs).hint(fix));
     }
     let mut faults = of(Family::V4)
@@ -198,9 +198,9 @@ fn split(leg: &Leg) -> Option<Finding> {
     }
     let said = leg.resolve.disagreement()?;
     // Nothing, private addresses, or public ones.
-    let kind = |said: &Said| match said {
-        Said::NxDomain | Said::NoData => None,
-        Said::Addresses(addresses) => Some(addresses.iter().all(|one| is_private(*one))),
+    let kind = |said: &NameAnswer| match said {
+        NameAnswer::NxDomain | NameAnswer::NoData => None,
+        NameAnswer::Addresses(addresses) => Some(addresses.iter().all(|one| is_private(*one))),
     };
     let kinds: BTreeSet<Option<bool>> = said.iter().map(|(_, said)| kind(said)).collect();
     if kinds.len() < 2 {
@@ -403,10 +403,9 @@ fn servers_of(leg: &Leg) -> BTreeSet<String> {
 fn line(query: &Query) -> Option<String> {
     let fault = query.outcome.fault()?;
     let over = if query.tcp { " over TCP" } else { "" };
-    let took = query
-        .outcome
-        .took()
-        .map_or_else(String::new, |took| format!(" after {}", Took(took)));
+    let took = query.outcome.took().map_or_else(String::new, |took| {
+        format!(" after {}", HumanDuration(took))
+    });
     Some(format!(
         "{} {}{over} for {}: {fault}{took}",
         show_server(query.server),

@@ -8,7 +8,7 @@ use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::step::{Skip, Step};
-use crate::model::vantage::Unseen;
+use crate::model::vantage::NotObserved;
 use crate::model::workload::Found;
 
 /// What a leg failed at, and the pull did not: it went through all the same, or failed only later at
@@ -71,8 +71,8 @@ pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
         return false;
     }
     // The node's own roots are seen, and there are none.
-    let is_known =
-        finding.cause == Cause::TlsNoRoots && !evidence.vantage.unseen.contains(&Unseen::NodeRoots);
+    let is_known = finding.cause == Cause::TlsNoRoots
+        && !evidence.vantage.unseen.contains(&NotObserved::NodeRoots);
     (finding.cause.entry().leaves_undecided && !is_known)
         // From files alone nobody knows what the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)

@@ -8,7 +8,7 @@ use crate::diagnose::path;
 use crate::diagnose::path::leg_path::{LegPath, Reachability};
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
-use crate::model::network::{EgressSeen, EgressTrial};
+use crate::model::network::{EgressTrial, ObservedEgress};
 use crate::model::path::{PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::vantage::NetworkView;
@@ -153,7 +153,7 @@ pub(super) fn stale_annotation(evidence: &Evidence) -> Option<Finding> {
     if seen.is_empty() || seen.iter().any(|(_, seen)| seen.address == allocated) {
         return None;
     }
-    let say = |(trial, seen): &(&EgressTrial, &EgressSeen)| {
+    let say = |(trial, seen): &(&EgressTrial, &ObservedEgress)| {
         let method = trial.method.as_str();
         format!("{} sees {} ({method})", trial.server, seen.address)
     };

@@ -10,7 +10,7 @@ use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::{Endpoint, Scheme};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, ProxyFault, TlsFault};
-use crate::model::proxy::{Proxy, Way};
+use crate::model::proxy::{Proxy, ProxyRoute};
 use crate::model::step::Step;
 use crate::model::text::joined;
 use crate::model::vantage::NetworkView;
@@ -22,7 +22,7 @@ pub(super) fn closed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Ju
 }
 
 fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
-    let Way::Proxied { proxy } = &leg.way else {
+    let ProxyRoute::Proxied { proxy } = &leg.way else {
         return None;
     };
     let (phase, fault) = failure(leg)?;
@@ -176,7 +176,7 @@ fn tls_hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, fault: &TlsFault) -> 
 
 /// A leg is closed that NO_PROXY keeps from the proxy.
 pub(super) fn passed_by(_: &Evidence, leg: &Leg) -> Option<Finding> {
-    let Way::Excepted { entry, proxy } = &leg.way else {
+    let ProxyRoute::Excepted { entry, proxy } = &leg.way else {
         return None;
     };
     let (phase, fault) = match (leg.resolve.outcome.fault(), leg.connect.outcome.fault()) {

@@ -19,7 +19,7 @@ use crate::model::credential::{
     SourceEvidence, SourceProblem,
 };
 use crate::model::endpoint::{Role, Scheme};
-use crate::model::evidence::{Access, Challenge, Evidence, Head, LargeHello, RateLimit};
+use crate::model::evidence::{Access, Challenge, Evidence, HeadResponse, LargeHello, RateLimit};
 use crate::model::fault::{
     Distrust, DnsFault, HttpFault, IcmpError, ManifestFault, Phase, TcpFault, TlsFault, TokenFault,
 };
@@ -28,7 +28,7 @@ use crate::model::network::{Provider, ProviderBy, ProviderSign};
 use crate::model::resolve::{Family, Resolution, ResolutionSource, Resolve};
 use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
-use crate::model::vantage::{NetworkView, Unseen};
+use crate::model::vantage::{NetworkView, NotObserved};
 
 mod answers;
 mod certificates;
@@ -224,13 +224,13 @@ fn each_way_not_to_resolve_has_its_cause() {
 
 #[test]
 fn a_verdict_on_names_is_medium_where_the_node_has_another_resolver() {
-    let unresolved = |unseen: &[Unseen]| {
+    let unresolved = |unseen: &[NotObserved]| {
         let fault = DnsFault::NxDomain;
         let mut evidence = healthy().unresolved(Role::Registry, asked(&fault), fault);
         evidence.vantage.unseen = unseen.to_vec();
         only(&evidence, "dns_nxdomain", Critical).confidence
     };
-    assert_eq!(unresolved(&[Unseen::NodeResolver]), Confidence::Medium);
+    assert_eq!(unresolved(&[NotObserved::NodeResolver]), Confidence::Medium);
     assert_eq!(unresolved(&[]), Confidence::High);
 }
 
@@ -838,7 +838,7 @@ fn without_roots_nothing_is_said_of_an_authority() {
     for fault in [TlsFault::NoRoots, unknown_issuer()] {
         let mut evidence = healthy().unsecured(Role::Registry, fault);
         evidence.walk.roots.certificates = 0;
-        evidence.vantage.unseen = vec![Unseen::NodeRoots];
+        evidence.vantage.unseen = vec![NotObserved::NodeRoots];
         evidence.walk.roots.problems = vec!["no bundle was found".to_owned()];
         only(&evidence, "tls_no_roots", Critical);
         assert_eq!(judge(&evidence).pull, Pull::Unknown);
@@ -1021,7 +1021,7 @@ fn without_a_credential_the_cause_is_that_there_is_none() {
         let mut seen = evidence.clone();
         seen.vantage
             .unseen
-            .retain(|what| *what != Unseen::NodeCredentials);
+            .retain(|what| *what != NotObserved::NodeCredentials);
         let finding = only(&seen, "auth_no_cred", Critical);
         says(&finding, &["no credential of its own for it either"]);
         assert_eq!(finding.confidence, Confidence::High);
@@ -1263,7 +1263,7 @@ fn a_helper_that_failed_leaves_it_open() {
 
 fn with_secret(
     token: Step<crate::model::evidence::Grant, TokenFault>,
-    head: Step<crate::model::evidence::Head, HttpFault>,
+    head: Step<crate::model::evidence::HeadResponse, HttpFault>,
 ) -> Evidence {
     healthy().refused(Some(credential(REGISTRY)), token, head)
 }
@@ -1679,7 +1679,7 @@ fn what_a_download_will_lack_is_told() {
 }
 
 /// A mirror serves, and the registry behind it answers so.
-fn behind(head: &Step<Head, HttpFault>) -> Evidence {
+fn behind(head: &Step<HeadResponse, HttpFault>) -> Evidence {
     let mut evidence = healthy();
     let mut walk = evidence.walk.clone();
     for attempt in &mut walk.attempts {
@@ -2095,7 +2095,7 @@ fn an_empty_record_is_judged_without_harm() {
 
 #[test]
 fn what_of_the_node_was_not_seen_lowers_what_hangs_on_it() {
-    let refused = |unseen: &[Unseen], network| {
+    let refused = |unseen: &[NotObserved], network| {
         let mut evidence = healthy().unsecured(Role::Registry, unknown_issuer());
         evidence.vantage.network = network;
         evidence.vantage.unseen = unseen.to_vec();
@@ -2104,16 +2104,20 @@ fn what_of_the_node_was_not_seen_lowers_what_hangs_on_it() {
     for (unseen, network, confidence) in [
         (vec![], NetworkView::Node, Confidence::High),
         (
-            vec![Unseen::NodeRoots],
+            vec![NotObserved::NodeRoots],
             NetworkView::Node,
             Confidence::Medium,
         ),
         (
-            vec![Unseen::NodeRoots],
+            vec![NotObserved::NodeRoots],
             NetworkView::Machine,
             Confidence::Medium,
         ),
-        (vec![Unseen::ImageStore], NetworkView::Pod, Confidence::High),
+        (
+            vec![NotObserved::ImageStore],
+            NetworkView::Pod,
+            Confidence::High,
+        ),
     ] {
         let finding = refused(&unseen, network);
         assert_eq!(finding.confidence, confidence, "{unseen:?}");
@@ -2121,9 +2125,9 @@ fn what_of_the_node_was_not_seen_lowers_what_hangs_on_it() {
             .evidence
             .iter()
             .any(|fact| fact.contains("the node's trusted roots"));
-        assert_eq!(told, unseen.contains(&Unseen::NodeRoots));
+        assert_eq!(told, unseen.contains(&NotObserved::NodeRoots));
     }
-    let expired = |unseen: &[Unseen], network| {
+    let expired = |unseen: &[NotObserved], network| {
         let mut evidence = healthy().unsecured(
             Role::Registry,
             TlsFault::NameMismatch {
@@ -2135,7 +2139,7 @@ fn what_of_the_node_was_not_seen_lowers_what_hangs_on_it() {
         evidence.vantage.unseen = unseen.to_vec();
         only(&evidence, "tls_name", Critical).confidence
     };
-    for unseen in [Unseen::Mirrors, Unseen::Proxy] {
+    for unseen in [NotObserved::Mirrors, NotObserved::Proxy] {
         assert_eq!(expired(&[unseen], NetworkView::Pod), Confidence::Medium);
         // What this machine has may be what containerd has.
         assert_eq!(expired(&[unseen], NetworkView::Machine), Confidence::High);

@@ -12,7 +12,7 @@ use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::path::{EipOf, PathClass};
 use crate::model::transfer::{StreamEnd, TransferEnd, TransferStream};
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 
 /// A pull of this length bothers nobody, unless somebody said what is expected.
 const BEARABLE: Duration = Duration::from_mins(1);
@@ -82,7 +82,7 @@ fn wished(evidence: &Evidence, judged: &Throughput) -> String {
     match bought_for(evidence, within).filter(|_| is_slow) {
         Some(mbit) => format!(
             " ({mbit:.0} Mbit/s would bring this image in {})",
-            Took(within)
+            HumanDuration(within)
         ),
         None => String::new(),
     }
@@ -145,7 +145,7 @@ pub(super) fn stalled(evidence: &Evidence) -> Option<Finding> {
                 first.digest,
                 first.endpoint,
                 first.bytes,
-                Took(longest)
+                HumanDuration(longest)
             ))
             .fact(format!(
                 "{} of {} streams went silent like that",
@@ -180,11 +180,14 @@ pub(super) fn first_byte(evidence: &Evidence) -> Option<Finding> {
     let (stream, touch) = late?;
     let from = format!("layer {} from {}", stream.digest, stream.endpoint);
     let finding = at(Cause::TtfbSlow, throughput::leg_of(evidence), Phase::Blob)
-        .fact(format!("{from}: {} for the first byte", Took(touch)))
+        .fact(format!(
+            "{from}: {} for the first byte",
+            HumanDuration(touch)
+        ))
         .facts(
             stream
                 .min_rtt
-                .map(|trip| format!("the round trip to there takes {}", Took(trip))),
+                .map(|trip| format!("the round trip to there takes {}", HumanDuration(trip))),
         );
     let finding = match stream.first_byte {
         Some(again) if again * 4 <= touch => finding
@@ -192,13 +195,13 @@ pub(super) fn first_byte(evidence: &Evidence) -> Option<Finding> {
             .confidence(Confidence::Medium)
             .fact(format!(
                 "asked again it took {}: the server had it at hand by then, a cold cache",
-                Took(again)
+                HumanDuration(again)
             ))
             .hint("Nothing, where layers are pulled often; else a pull-through cache that is nearer to their storage."),
         Some(again) => finding
             .fact(format!(
                 "asked again it took {}: no cache helps, its storage is slow to open a layer",
-                Took(again)
+                HumanDuration(again)
             ))
             .hint(format!(
                 "Ask whoever runs {} about its storage; every layer of every pull waits so long.",
@@ -247,7 +250,7 @@ pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
         format!(
             "{} were seen for {}; whether that lasts is not known",
             rate::mbit(rate.bytes_per_second),
-            Took(transfer.took)
+            HumanDuration(transfer.took)
         )
     };
     let bought = bought_for(evidence, within)?;
@@ -258,8 +261,8 @@ pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
             .fact(format!(
                 "the {} of this platform's layers take about {}, without unpacking; {} are allowed ({whose})",
                 found.layers_size,
-                Took(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
-                Took(within)
+                HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
+                HumanDuration(within)
             ))
             .hint(low_hint(evidence, bought)),
     )

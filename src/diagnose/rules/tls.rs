@@ -11,7 +11,7 @@ use crate::diagnose::level::{Confidence, Severity};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{ClockCheck, Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 
 /// Clocks that differ by more than this are told; HTTP dates have whole seconds, and tokens are
 /// given a minute's leeway by most services.
@@ -87,7 +87,7 @@ pub(super) fn large_hello(_: &Evidence, leg: &Leg) -> Option<Finding> {
         .as_ref()
         .filter(|trial| trial.is_dropped())?;
     let (fault, short) = (trial.large.fault()?, trial.short.as_ref()?);
-    let took = Took(short.took().unwrap_or_default());
+    let took = HumanDuration(short.took().unwrap_or_default());
     let mut finding = at(Cause::TlsLargeHello, leg.role, Phase::Tls)
         .fact(format!(
             "{} at {}, tried at {}: a ClientHello of {} bytes, which fills two packets: {fault}",

@@ -15,7 +15,7 @@ use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Confidence;
 use crate::model::path::PathClass;
 use crate::model::transfer::{StageKind, Transfer, TransferStream};
-use crate::model::units::Took;
+use crate::model::units::HumanDuration;
 
 /// What else is known of the leg that the bytes came by.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,8 +120,8 @@ fn own_limit(transfer: &Transfer) -> Option<String> {
     {
         return Some(format!(
             "the CPU limit of this process held it back for {} of {}",
-            Took(throttled),
-            Took(cpu.over)
+            HumanDuration(throttled),
+            HumanDuration(cpu.over)
         ));
     }
     if let Some(told) = starved(transfer) {
@@ -143,8 +143,8 @@ fn own_limit(transfer: &Transfer) -> Option<String> {
     (cpu.used.as_secs_f64() > BUSY * over).then(|| {
         format!(
             "this process had a processor busy all the time: {} of {}",
-            Took(cpu.used),
-            Took(cpu.over)
+            HumanDuration(cpu.used),
+            HumanDuration(cpu.over)
         )
     })
 }
@@ -336,7 +336,7 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
             facts.push(format!(
                 "{} are under way in a round trip of {}, and the window that this machine offers stays at {}",
                 bytes(in_flight),
-                Took(Duration::from_secs_f64(trip)),
+                HumanDuration(Duration::from_secs_f64(trip)),
                 bytes(window)
             ));
             facts.push("it is ours: net.ipv4.tcp_rmem of this network namespace".to_owned());
@@ -360,8 +360,8 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
                 "the server sends {} at a time, once in {}, which is the round trip ({}): it waits for \
                  acknowledgements",
                 bursts.bytes,
-                Took(bursts.period),
-                Took(Duration::from_secs_f64(trip))
+                HumanDuration(bursts.period),
+                HumanDuration(Duration::from_secs_f64(trip))
             ));
             facts.push("it is theirs: the send buffer of the server".to_owned());
             return Bound::new(Cause::BwWindow, Confidence::Medium, facts);
@@ -552,8 +552,8 @@ fn queue(transfer: &Transfer) -> Option<String> {
     (is - was > QUEUE.max(QUEUE_SHARE * was)).then(|| {
         format!(
             "a queue builds up: small requests take {} meanwhile, else {}",
-            Took(loaded),
-            Took(idle)
+            HumanDuration(loaded),
+            HumanDuration(idle)
         )
     })
 }

@@ -197,7 +197,7 @@ struct Survey<'a> {
 
 /// A question's place in the record: by name, attempt, server, family.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Place {
+struct QueryIndex {
     name: usize,
     attempt: usize,
     server: usize,
@@ -205,12 +205,12 @@ struct Place {
 }
 
 /// The questions put so far; `None` while the answer is out.
-type Asked = BTreeMap<Place, Option<Query>>;
+type QueryLog = BTreeMap<QueryIndex, Option<Query>>;
 
 impl Survey<'_> {
     /// Asks until the outcome is certain, every question is answered, or time is up.
     async fn run(&self) -> Vec<Query> {
-        let mut record = Asked::new();
+        let mut record = QueryLog::new();
         let mut tasks = FuturesUnordered::new();
         let mut begun = 0;
         loop {
@@ -220,7 +220,7 @@ impl Survey<'_> {
             {
                 for server in 0..self.config.nameservers.len() {
                     for family in 0..self.families.len() {
-                        let place = Place {
+                        let place = QueryIndex {
                             name: begun,
                             attempt: 0,
                             server,
@@ -254,7 +254,7 @@ impl Survey<'_> {
         self.deadline.saturating_duration_since(Instant::now()) * 2 >= self.bound
     }
 
-    async fn ask(&self, place: Place) -> (Place, Query) {
+    async fn ask(&self, place: QueryIndex) -> (QueryIndex, Query) {
         let server = self.config.nameservers[place.server];
         let family = self.families[place.family];
         let name = self.names[place.name].clone();
@@ -265,7 +265,7 @@ impl Survey<'_> {
 
     /// Would Go look at the next name after this one? Told as soon as it is likely: a server that
     /// does not answer must not use up the time of the names that are still to come.
-    fn goes_on_after(&self, name: usize, record: &Asked) -> bool {
+    fn goes_on_after(&self, name: usize, record: &QueryLog) -> bool {
         let asked = || asked_for(name, record);
         if asked().all(|(_, query)| query.is_some()) {
             return !self.has_addresses(name, record);
@@ -280,13 +280,13 @@ impl Survey<'_> {
     }
 
     /// The name that Go would have its addresses from, once no answer can change that.
-    fn answering(&self, begun: usize, record: &Asked) -> Option<usize> {
+    fn answering(&self, begun: usize, record: &QueryLog) -> Option<usize> {
         (0..begun)
             .take_while(|name| asked_for(*name, record).all(|(_, query)| query.is_some()))
             .find(|name| self.has_addresses(*name, record))
     }
 
-    fn has_addresses(&self, name: usize, record: &Asked) -> bool {
+    fn has_addresses(&self, name: usize, record: &QueryLog) -> bool {
         (0..self.families.len())
             .any(|family| matches!(walk_of(name, family, record).ending, Ending::Answer(..)))
     }
@@ -294,7 +294,7 @@ impl Survey<'_> {
     /// The questions to put again after the one at `place`: those of its attempt that stayed
     /// unanswered, if no server has given Go's walk an end. Go would also repeat those that were
     /// answered by an error; the same error a moment later tells nothing new.
-    fn again(&self, place: Place, record: &Asked) -> Vec<Place> {
+    fn again(&self, place: QueryIndex, record: &QueryLog) -> Vec<QueryIndex> {
         let attempt = || {
             asked_for(place.name, record)
                 .filter(|(p, _)| p.family == place.family && p.attempt == place.attempt)
@@ -311,7 +311,7 @@ impl Survey<'_> {
         }
         attempt()
             .filter(|(_, query)| fault_of(*query) == Some(&DnsFault::Timeout))
-            .map(|(p, _)| Place {
+            .map(|(p, _)| QueryIndex {
                 attempt: p.attempt + 1,
                 ..*p
             })
@@ -319,7 +319,7 @@ impl Survey<'_> {
     }
 }
 
-fn walk_of(name: usize, family: usize, record: &Asked) -> Walk<'_> {
+fn walk_of(name: usize, family: usize, record: &QueryLog) -> Walk<'_> {
     walk(
         asked_for(name, record)
             .filter(|(place, _)| place.family == family)
@@ -327,7 +327,10 @@ fn walk_of(name: usize, family: usize, record: &Asked) -> Walk<'_> {
     )
 }
 
-fn asked_for(name: usize, record: &Asked) -> impl Iterator<Item = (&Place, Option<&Query>)> {
+fn asked_for(
+    name: usize,
+    record: &QueryLog,
+) -> impl Iterator<Item = (&QueryIndex, Option<&Query>)> {
     let of_name = record.iter().filter(move |(place, _)| place.name == name);
     of_name.map(|(place, query)| (place, query.as_ref()))
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::model::resolve::Said;
+use crate::model::resolve::NameAnswer;
 use crate::net::resolv::HostsFile;
 
 // ---- a name server in process -----------------------------------------------------------------
@@ -532,7 +532,7 @@ async fn servers_that_disagree_are_all_heard_and_the_first_word_counts() {
     let found = lookup(&both, Families::Both, LONG).await;
     assert_eq!(addresses(&found), ["10.0.3.9"]);
     let said = [(&private, "10.0.3.9"), (&public, "52.0.0.1")]
-        .map(|(peer, address)| (peer.address, Said::Addresses(vec![ip(address)])));
+        .map(|(peer, address)| (peer.address, NameAnswer::Addresses(vec![ip(address)])));
     assert_eq!(found.disagreement(), Some(said.to_vec()));
 
     // NXDOMAIN of the first server is final for Go, whatever the second knows.

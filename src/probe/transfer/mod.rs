@@ -25,12 +25,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use url::Url;
 
-use super::edges::Unwatched;
-use super::leg::{LineId, Lines, target};
+use super::edges::NoProgress;
+use super::leg::{ConnectionId, Connections, target};
 use super::manifest::path_of;
 use super::redirects::{self, MAX_REQUESTS};
 use super::requests::SMALL_BODY;
-use super::session::Admitted;
+use super::session::HostAccess;
 use super::trace;
 use crate::diagnose::throughput;
 use crate::model::endpoint::{Endpoint, Role};
@@ -86,11 +86,11 @@ const BUSY_LIMIT: Duration = Duration::from_secs(1);
 const HEADERS: u64 = 6;
 
 pub(super) async fn measure(
-    lines: &mut Lines<'_>,
-    admitted: &Admitted<'_>,
+    lines: &mut Connections<'_>,
+    admitted: &HostAccess<'_>,
     found: &ManifestFound,
     budget: &Budget,
-) -> (Transfer, RangeSeen) {
+) -> (Transfer, RangeObservation) {
     let mut layers: Vec<Layer> = found.layers.clone();
     layers.retain(|layer| layer.size.0 > 0);
     // The largest first: they last long enough to tell.
@@ -109,7 +109,7 @@ pub(super) async fn measure(
         budget,
         total: layers.iter().map(|layer| layer.size.0).sum(),
         queue: layers.into(),
-        range: RangeSeen::default(),
+        range: RangeObservation::default(),
         refusals: 0,
         refused: Vec::new(),
         sources: Vec::new(),
@@ -140,11 +140,11 @@ pub(super) async fn measure(
 
 /// Whether the server of a layer answers requests for a part, where there is nothing else to measure.
 pub(super) async fn ask_for_part(
-    lines: &mut Lines<'_>,
-    admitted: &Admitted<'_>,
+    lines: &mut Connections<'_>,
+    admitted: &HostAccess<'_>,
     layer: &Layer,
-) -> RangeSeen {
-    let mut range = RangeSeen::default();
+) -> RangeObservation {
+    let mut range = RangeObservation::default();
     // A layer that was read before needs no second judgement.
     let _ = locate(lines, admitted, layer.clone(), &mut range).await;
     range
@@ -152,14 +152,14 @@ pub(super) async fn ask_for_part(
 
 /// What came of requests for a part of a layer. The first request of a pull is none.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct RangeSeen {
+pub(super) struct RangeObservation {
     /// 206, or 200 and all of it; a refusal counts as not honoured.
     pub honoured: Option<bool>,
     /// The status with which such a request was refused.
     pub refused_with: Option<u16>,
 }
 
-impl RangeSeen {
+impl RangeObservation {
     fn answered(&mut self, status: StatusCode) {
         let is_honoured = status == StatusCode::PARTIAL_CONTENT;
         self.honoured = Some(is_honoured && self.honoured != Some(false));
@@ -175,13 +175,13 @@ impl RangeSeen {
 }
 
 struct Test<'a, 'l> {
-    lines: &'a mut Lines<'l>,
-    admitted: &'a Admitted<'a>,
+    lines: &'a mut Connections<'l>,
+    admitted: &'a HostAccess<'a>,
     budget: &'a Budget,
     /// Bytes of all layers.
     total: u64,
     queue: VecDeque<Layer>,
-    range: RangeSeen,
+    range: RangeObservation,
     /// Layers and connections that were not to be had before there was a stream.
     refusals: usize,
     /// The layers among them that were refused by a status.
@@ -601,8 +601,8 @@ impl Test<'_, '_> {
     /// A layer that was refused when it was asked for as a pull asks.
     fn refused_stream(&self, digest: String, fault: HttpFault) -> TransferStream {
         TransferStream {
-            endpoint: self.lines.endpoint(LineId::REGISTRY).clone(),
-            to: self.lines.address(LineId::REGISTRY),
+            endpoint: self.lines.endpoint(ConnectionId::REGISTRY).clone(),
+            to: self.lines.address(ConnectionId::REGISTRY),
             digest,
             connection: 0,
             first_byte: None,
@@ -867,14 +867,14 @@ impl Test<'_, '_> {
 /// Follows the redirects of a layer up to its last host, which is asked for two bytes. Where a host
 /// refuses that, it is asked again as a pull asks, for all of it, of which two bytes are read.
 async fn locate(
-    lines: &mut Lines<'_>,
-    admitted: &Admitted<'_>,
+    lines: &mut Connections<'_>,
+    admitted: &HostAccess<'_>,
     layer: Layer,
-    range: &mut RangeSeen,
+    range: &mut RangeObservation,
 ) -> Result<Source, HttpFault> {
     let path = path_of(admitted.check, &admitted.host, "blobs", &layer.digest);
     let malformed = |_| HttpFault::malformed("the path of the layer is no URL");
-    let registry = LineId::REGISTRY;
+    let registry = ConnectionId::REGISTRY;
     let mut url: Url = lines.endpoint(registry).url(&path).map_err(malformed)?;
     let mut line = registry;
     let mut refused: Option<StatusCode> = None;
@@ -981,7 +981,7 @@ impl Connection {
 impl Control {
     /// Connects as to any host without settings of its own: no credential, header or certificate of
     /// the registry goes there, and no redirect is followed.
-    async fn prepare(lines: &Lines<'_>, url: &Url) -> Option<Self> {
+    async fn prepare(lines: &Connections<'_>, url: &Url) -> Option<Self> {
         let endpoint = Endpoint::of(url)?;
         let (mut ready, mut fault) = (Vec::new(), None);
         let edges = lines.edges;
@@ -990,7 +990,7 @@ impl Control {
         trace::hide_query(url, &mut scrub);
         let requests = lines.requests.of_host();
         let (direct, rules) = (lines.direct, lines.rules);
-        let mut own = Lines::new(edges, &client, &Unwatched, scrub, direct, rules, requests);
+        let mut own = Connections::new(edges, &client, &NoProgress, scrub, direct, rules, requests);
         match own.open(Role::Blob, &endpoint).await {
             Err(_) => fault = Some("it is not reached".to_owned()),
             Ok(line) => {
@@ -1049,15 +1049,19 @@ mod tests {
 
     #[test]
     fn one_refusal_outweighs_what_was_honoured() {
-        let mut range = RangeSeen::default();
+        let mut range = RangeObservation::default();
         range.refused(503);
-        assert_eq!(range, RangeSeen::default(), "that is not about the part");
+        assert_eq!(
+            range,
+            RangeObservation::default(),
+            "that is not about the part"
+        );
         range.answered(StatusCode::PARTIAL_CONTENT);
         assert_eq!(range.honoured, Some(true));
         range.refused(416);
         range.refused(403);
         range.answered(StatusCode::PARTIAL_CONTENT);
-        let expected = RangeSeen {
+        let expected = RangeObservation {
             honoured: Some(false),
             refused_with: Some(416),
         };

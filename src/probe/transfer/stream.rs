@@ -53,11 +53,11 @@ pub(super) struct Meter {
     bytes: AtomicU64,
     /// Of the newest byte, in microseconds since `begin`; 0: none has come.
     newest: AtomicU64,
-    told: Mutex<Told>,
+    told: Mutex<StreamResult>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct StreamResult {
     pub(super) first_byte: Option<Duration>,
     pub(super) longest_stall: Duration,
     pub(super) end: Option<StreamEnd>,
@@ -78,7 +78,7 @@ impl Meter {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn told(&self) -> MutexGuard<'_, Told> {
+    pub(super) fn told(&self) -> MutexGuard<'_, StreamResult> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,7 +101,7 @@ impl Meter {
     }
 }
 
-impl Told {
+impl StreamResult {
     /// The medians of what came between two pauses; the first and the last one are not whole.
     pub(super) fn bursts(&self) -> Option<Bursts> {
         let whole = self.bursts.windows(2).skip(FIRST_BURSTS);

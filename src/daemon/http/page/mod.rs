@@ -10,11 +10,11 @@ use crate::daemon::store::history::{LegPath, Outcome, Run};
 use crate::daemon::store::targets::{Discovery, Rates, TargetStore, Watched};
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Finding, Pull};
-use crate::kubernetes::follow::{State, View};
+use crate::kubernetes::follow::{View, WatchState};
 use crate::model::endpoint::Role;
 use crate::model::fault::{Phase, instant};
 use crate::model::kubelet::KubeletVersion;
-use crate::model::units::{Mbit, Took};
+use crate::model::units::{HumanDuration, Mbit};
 use crate::model::vantage::{NetworkView, NodeFacts};
 use crate::serving::cluster::lost;
 use crate::workload::discovery::Use;
@@ -108,7 +108,7 @@ struct RunLine<'a> {
     tone: Tone,
     at: String,
     outcome: &'static str,
-    took: Took,
+    took: HumanDuration,
     note: String,
 }
 
@@ -237,7 +237,7 @@ fn used(one: &Use, kubelet: Option<&KubeletVersion>) -> String {
 }
 
 /// Why transfer tests are skipped, where they are shared by Leases.
-pub(super) fn unshared(leases: &State) -> Option<String> {
+pub(super) fn unshared(leases: &WatchState) -> Option<String> {
     let (what, so) = (
         "Leases are out of reach",
         ", and transfer tests are skipped",
@@ -252,7 +252,7 @@ pub(super) fn unshared(leases: &State) -> Option<String> {
 
 /// Since when the API server tells nothing of pods, where it does not.
 pub(super) fn lost_pods(cluster: &Discovery) -> Option<String> {
-    if cluster.state == State::Unknown {
+    if cluster.state == WatchState::Unknown {
         let text = "The API server was not heard yet: which images pods want is not known.";
         return Some(text.to_owned());
     }
@@ -326,7 +326,7 @@ pub(super) fn target(
         checks: plot(
             &runs,
             |run| Some(run.took.as_secs_f64()),
-            |seconds| Took(Duration::from_secs_f64(seconds)).to_string(),
+            |seconds| HumanDuration(Duration::from_secs_f64(seconds)).to_string(),
             "durations",
         ),
         runs: runs.iter().map(|run| line(run)).collect(),
@@ -453,7 +453,10 @@ fn rate(newest: &Rates<'_>, watched: &Watched) -> (String, String) {
     #[expect(clippy::cast_precision_loss, reason = "images are below 2^53 bytes")]
     if let Some(image) = history.image {
         let seconds = Duration::from_secs_f64((image.0 as f64 / rate).min(1e7));
-        notes.push(format!("layers of {image} take about {}", Took(seconds)));
+        notes.push(format!(
+            "layers of {image} take about {}",
+            HumanDuration(seconds)
+        ));
     }
     (mbit(rate), notes.join(", "))
 }
@@ -517,7 +520,7 @@ fn line(run: &Run) -> RunLine<'_> {
         tone: tone(run),
         at: instant(run.at),
         outcome: outcome(run.outcome),
-        took: Took(run.took),
+        took: HumanDuration(run.took),
         note: notes.join(", "),
     }
 }

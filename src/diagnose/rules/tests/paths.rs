@@ -3,8 +3,8 @@
 use super::*;
 use crate::diagnose::fixture::ms;
 use crate::model::network::{
-    Control, EgressMethod, EgressSeen, EgressTrial, ExpectedPath, Link, MappedClass, Metadata,
-    MetadataFacts, PodEip,
+    Control, EgressMethod, EgressTrial, ExpectedPath, Link, MappedClass, Metadata, MetadataFacts,
+    ObservedEgress, PodEip,
 };
 use crate::model::path::PathClass;
 
@@ -155,7 +155,7 @@ fn an_annotation_that_others_do_not_see_is_stale() {
     let seen = |address: &str| EgressTrial {
         method: EgressMethod::HttpEcho,
         server: "echo.test:443".to_owned(),
-        outcome: done(EgressSeen {
+        outcome: done(ObservedEgress {
             address: address.parse().unwrap(),
             port: None,
             local: None,

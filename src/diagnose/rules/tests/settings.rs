@@ -8,9 +8,9 @@ use crate::model::credential::{Expiry, ExpirySign};
 use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Walk};
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
-use crate::model::proxy::{Proxy, Way};
+use crate::model::proxy::{Proxy, ProxyRoute};
 use crate::model::workload::{
-    ContainerKind, EipFault, EipProblem, Found, PodUse, PullPolicy, SecretSought,
+    ContainerKind, EipFault, EipProblem, Found, PodUse, PullPolicy, SecretLookup,
 };
 
 // ---- mirrors ------------------------------------------------------------------------------------
@@ -293,8 +293,8 @@ fn a_mirror_of_which_nothing_is_known_leaves_the_pull_open() {
 
 // ---- proxies ------------------------------------------------------------------------------------
 
-fn proxied() -> Way {
-    Way::Proxied {
+fn proxied() -> ProxyRoute {
+    ProxyRoute::Proxied {
         proxy: Proxy {
             scheme: "http".to_owned(),
             authority: "10.0.0.8:3128".to_owned(),
@@ -357,7 +357,7 @@ fn tls_with_the_proxy_is_told_as_that_of_a_server() {
             fault: fault.clone(),
         });
         let leg = &mut evidence.walk.legs[0];
-        if let Way::Proxied { proxy } = &mut leg.way {
+        if let ProxyRoute::Proxied { proxy } = &mut leg.way {
             proxy.scheme = "https".to_owned();
         }
         leg.proxy_tls = Some(Tls {
@@ -454,11 +454,11 @@ fn a_proxy_that_cannot_be_reached_is_not_the_registry() {
 fn what_was_dialled_for_a_proxy_is_told_by_the_proxys_name() {
     let mut evidence = healthy();
     for leg in &mut evidence.walk.legs {
-        let Way::Proxied { mut proxy } = proxied() else {
+        let ProxyRoute::Proxied { mut proxy } = proxied() else {
             unreachable!()
         };
         proxy.authority = "proxy.corp.example:3128".to_owned();
-        leg.way = Way::Proxied { proxy };
+        leg.way = ProxyRoute::Proxied { proxy };
         if let Step::Done { value, .. } = &mut leg.resolve.outcome {
             value.name = "proxy.corp.example.".to_owned();
         }
@@ -477,10 +477,10 @@ fn a_host_that_no_proxy_names_and_cannot_be_reached_is_a_remark_beside_the_cause
         Role::Registry,
         vec![dial("10.0.3.9", Some(TcpFault::Timeout))],
     );
-    let Way::Proxied { proxy } = proxied() else {
+    let ProxyRoute::Proxied { proxy } = proxied() else {
         unreachable!()
     };
-    evidence.walk.legs[0].way = Way::Excepted {
+    evidence.walk.legs[0].way = ProxyRoute::Excepted {
         entry: ".example.com".to_owned(),
         proxy,
     };
@@ -702,7 +702,7 @@ fn pod(found: Found) -> PodUse {
         service_account: None,
         eip: Vec::new(),
         progress_deadline: None,
-        secrets: vec![SecretSought {
+        secrets: vec![SecretLookup {
             name: "regcred".to_owned(),
             found,
         }],
@@ -938,7 +938,7 @@ fn proxies_that_were_taken_away_leave_the_pull_open() {
 #[test]
 fn a_node_without_roots_fails_where_its_roots_are_seen() {
     let mut evidence = healthy().unsecured(Role::Registry, TlsFault::NoRoots);
-    evidence.vantage.unseen = vec![Unseen::NodeRoots];
+    evidence.vantage.unseen = vec![NotObserved::NodeRoots];
     assert_eq!(judge(&evidence).pull, Pull::Unknown);
     evidence.vantage.unseen = Vec::new();
     assert_eq!(judge(&evidence).pull, Pull::WouldFail);

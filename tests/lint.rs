@@ -19,7 +19,7 @@ use pullpath::kubernetes::client::connect;
 use pullpath::kubernetes::secrets::{Access, SecretKey};
 use pullpath::kubernetes::workloads::Scope;
 use pullpath::lint::Snapshot;
-use pullpath::lint::follow::start;
+use pullpath::lint::watch::start;
 use pullpath::report::lint::LintDocument;
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use super::ground::runtime;
+use super::network_args::read_config;
 use super::output::SUCCESS;
-use super::place::read_config;
+use super::probe_context::runtime;
 use super::service::{LogArgs, bind, host_name, obey_signals, shown, watch};
 use crate::cluster::runner::Runner;
 use crate::cluster::serve::App;

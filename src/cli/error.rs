@@ -6,8 +6,8 @@ use crate::containerd::SettingsError;
 use crate::credentials::CredentialsError;
 use crate::daemon::check::StartError;
 use crate::kubernetes::client::ConnectError;
-use crate::lint::follow::LintError;
-use crate::vantage::place::NodeSettingsError;
+use crate::lint::watch::LintError;
+use crate::vantage::node_settings::NodeSettingsError;
 
 /// Why the program could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]

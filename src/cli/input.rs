@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::model::text::printable;
-use crate::net::mounted::read_whole;
+use crate::net::host_root::read_whole;
 
 /// The whole of it, which may be `limit` bytes long (else `FileTooLarge`).
 pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {

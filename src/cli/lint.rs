@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use super::access::ClusterArgs;
 use super::args::long_duration;
 use super::error::Error;
-use super::ground::runtime;
 use super::output::{FAILURE, Printing, SUCCESS};
+use super::probe_context::runtime;
 use crate::kubernetes::secrets::Access;
 use crate::kubernetes::workloads::Scope;
-use crate::lint::follow::look;
+use crate::lint::watch::look;
 use crate::report::lint::{LintDocument, render};
 
 #[derive(Args, Debug)]

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::access::DaemonArgs;
 use super::error::Error;
-use super::ground::CheckArgs;
 use super::output::{Printing, status};
+use super::probe_context::CheckArgs;
 use super::remote::{self, Question, Tier};
 use super::tasks::in_order;
 use crate::kubernetes::forward::Admin;

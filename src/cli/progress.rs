@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::endpoint::Role;
 use crate::model::fault::Phase;
 use crate::model::units::{Bytes, HumanDuration, Mbit};
-use crate::probe::edges::Progress;
+use crate::probe::network::Progress;
 
 /// The line, shared by the walks of a run; the newest word wins.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::args::duration;
 use super::error::Error;
-use super::ground::{ContainerdArgs, NetworkArgs, ProbeContext, runtime};
+use super::network_args::NodeSettingsArgs;
 use super::output::{Printing, SUCCESS};
-use super::place::NodeSettingsArgs;
+use super::probe_context::{ContainerdArgs, NetworkArgs, ProbeContext, runtime};
 use crate::report::vantage::{VantageDocument, render};
 
 #[derive(Args, Debug)]

@@ -11,19 +11,19 @@ use kube::Client;
 
 use super::access::{ClusterArgs, DaemonArgs};
 use super::error::Error;
-use super::ground::{ContainerdArgs, NetworkArgs, ProbeContext, runtime};
+use super::network_args::NodeSettingsArgs;
 use super::nodes::pod_of;
 use super::output::{Printing, status};
-use super::place::NodeSettingsArgs;
+use super::probe_context::{ContainerdArgs, NetworkArgs, ProbeContext, runtime};
 use super::remote::{self, Question, Tier};
 use super::tasks::in_order;
-use crate::kubernetes::ask::RequestError;
 use crate::kubernetes::events;
 use crate::kubernetes::forward::Admin;
 use crate::kubernetes::lookup::{self, DaemonPod};
 use crate::kubernetes::objects::{
     CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, REPLICA_SETS, ResourceName, STATEFUL_SETS,
 };
+use crate::kubernetes::request::RequestError;
 use crate::kubernetes::secrets::{self, SecretKey};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
@@ -33,7 +33,7 @@ use crate::model::workload::{
 };
 use crate::probe;
 use crate::probe::check::{Check, Effort};
-use crate::probe::edges::NoProgress;
+use crate::probe::network::NoProgress;
 use crate::pull_secret::keyring::Keyring;
 use crate::pulls::{advice, event, failure};
 use crate::redact;
@@ -42,8 +42,8 @@ use crate::report::nodes::{FailureKind, NodeFailure};
 use crate::report::why::{
     KubeletMessage, Meaning, WhyCheck, WhyDocument, WhyImage, WhyOther, WhyPod, WhySecret, render,
 };
+use crate::workload::pending_pods::{self, ImageWait, ImageWhy, Wait};
 use crate::workload::pod::{ContainerState, Event, Pod, ReasonMessage};
-use crate::workload::stuck::{self, ImageWait, ImageWhy, Wait};
 
 /// Questions to the API server at the same time.
 const AT_ONCE: usize = 8;
@@ -305,7 +305,7 @@ fn sort(seen: &[PodAndEvents], is_named: bool, now: Timestamp) -> Sorted<'_> {
     for one in seen {
         let pod = &one.pod;
         let mut elsewise = false;
-        for wait in stuck::waits(pod, one.events.as_deref()) {
+        for wait in pending_pods::waits(pod, one.events.as_deref()) {
             match wait {
                 Wait::Image(wait) => {
                     if is_named || is_long(&wait.why, now) {
@@ -456,9 +456,9 @@ impl WaitingPods<'_> {
         let mut words = Vec::new();
         for (seen, wait) in self.waits.iter().take(EVENTS_OF) {
             let events = seen.events.as_deref().unwrap_or_default();
-            let of_it = |event: &&Event| stuck::concerns(event, wait);
+            let of_it = |event: &&Event| pending_pods::concerns(event, wait);
             let before = words.len();
-            for event in stuck::told(events).into_iter().filter(of_it) {
+            for event in pending_pods::told(events).into_iter().filter(of_it) {
                 words.push(KubeletMessage {
                     pod: printable(&seen.pod.name),
                     reason: printable(&event.reason),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::board::ClusterState;
+use super::state::ClusterState;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
-use crate::kubernetes::follow::WatchState;
+use crate::kubernetes::watch::WatchState;
 use crate::lint::Snapshot;
 use crate::model::histogram::Histogram;
 use crate::pulls::tally::Pair;

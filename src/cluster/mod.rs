@@ -2,11 +2,11 @@
 //! of several is active, by a Lease.
 //!
 //! What else is to be watched while a replica is active begins and ends with the Lease (`follow` of
-//! [`runner::Runner`]), keeps what it knows in [`board::ClusterState`], and has its families, its route and its part
+//! [`runner::Runner`]), keeps what it knows in [`state::ClusterState`], and has its families, its route and its part
 //! of the page.
 
-pub mod board;
 pub mod metrics;
 pub mod page;
 pub mod runner;
 pub mod serve;
+pub mod state;

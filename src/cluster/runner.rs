@@ -10,12 +10,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::board::{ClusterState, Role, Shared};
+use super::state::{ClusterState, Role, Shared};
 use crate::config::{Config, Switch};
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::events::{self, Change};
-use crate::kubernetes::follow::WatchState;
 use crate::kubernetes::lease::{Candidate, Clocks, LeaseError, Leases};
+use crate::kubernetes::watch::WatchState;
 use crate::kubernetes::workloads::Scope;
 use crate::lint;
 use crate::model::fault::instant;
@@ -254,7 +254,7 @@ impl Runner {
             ..Scope::default()
         };
         let access = secret_access(kubernetes);
-        let found = lint::follow::start(self.client.clone(), scope, access, stop.clone());
+        let found = lint::watch::start(self.client.clone(), scope, access, stop.clone());
         self.show(found, stop, |board, snapshot| board.lint = Some(snapshot));
     }
 

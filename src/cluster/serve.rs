@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::board::{ClusterState, Role, Shared};
+use super::state::{ClusterState, Role, Shared};
 use super::{metrics, page};
 use crate::diagnose::catalogue::Cause;
 use crate::model::units::Seconds;

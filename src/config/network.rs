@@ -17,7 +17,7 @@ use crate::model::network::{
 };
 use crate::model::path::PathClass;
 use crate::net::dns::Families;
-use crate::net::mounted::NodeFile;
+use crate::net::host_root::NodeFile;
 
 /// `network`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

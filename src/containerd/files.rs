@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::net::mounted::read_whole;
+use crate::net::host_root::read_whole;
 
 /// Settings and certificates are some KiB; this is a guard against `/dev/zero`.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -20,7 +20,7 @@ use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, SecretLookup};
-use crate::net::mounted::{is_absent, read_whole};
+use crate::net::host_root::{is_absent, read_whole};
 use crate::pull_secret::docker_config::{self, ConfigFormat, DockerConfig};
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::keyring::LoadedSource;

@@ -13,7 +13,7 @@ use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::documents;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
-use crate::net::mounted::{self, NodeFile};
+use crate::net::host_root::{self, NodeFile};
 use crate::pull_secret::docker_config::{self, ConfigFormat};
 use crate::pull_secret::key;
 
@@ -137,13 +137,13 @@ impl NodeCredentials {
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, Missing> {
         let resolved =
-            mounted::resolve(self.root.as_deref(), path).map_err(|error| match error {
-                mounted::Unresolved::Unreadable { .. } => Missing::Unreadable(error.to_string()),
+            host_root::resolve(self.root.as_deref(), path).map_err(|error| match error {
+                host_root::Unresolved::Unreadable { .. } => Missing::Unreadable(error.to_string()),
                 _ => Missing::Absent(error.to_string()),
             })?;
         read_to_limit(&resolved).map_err(|source| {
             let path = resolved;
-            Missing::Unreadable(mounted::Unresolved::Unreadable { path, source }.to_string())
+            Missing::Unreadable(host_root::Unresolved::Unreadable { path, source }.to_string())
         })
     }
 }

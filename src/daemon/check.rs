@@ -21,8 +21,8 @@ use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
 use crate::kubernetes::client::ConnectError;
-use crate::kubernetes::follow::{View, WatchState};
 use crate::kubernetes::secrets::{Secrets, SecretsInUse};
+use crate::kubernetes::watch::{View, WatchState};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Attempt, Evidence, Leg};
@@ -37,13 +37,13 @@ use crate::model::workload::{SecretLookup, SecretRefs};
 use crate::net::netlink::Netlink;
 use crate::probe::check::Budget;
 use crate::probe::check::{Check, Effort};
-use crate::probe::edges::{NoProgress, ProbeNetwork};
 use crate::probe::manifest::KnownManifests;
+use crate::probe::network::{NoProgress, ProbeNetwork};
 use crate::probe::{self, large_hello};
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::report::Report;
-use crate::vantage::place::{NodeSettings, NodeSettingsError, containerd_files};
+use crate::vantage::node_settings::{NodeSettings, NodeSettingsError, containerd_files};
 use crate::vantage::{ClusterInput, NodeInput, PodInput, wants_pod_told};
 
 /// Surroundings are looked at again with a path check, when they were seen longer ago than this.

@@ -15,9 +15,9 @@ use super::store::target::Target;
 use super::store::targets::{Discovery, EventCounts};
 use crate::config::{Discover, Events, Kubernetes, SecretAccess};
 use crate::kubernetes::client::{ConnectError, connect};
-use crate::kubernetes::follow::View;
 use crate::kubernetes::lookup::annotations_of;
 use crate::kubernetes::secrets::Secrets;
+use crate::kubernetes::watch::View;
 use crate::kubernetes::{node, pods};
 use crate::model::vantage::NodeFacts;
 use crate::model::workload::{ContainerKind, Namespaced, SecretRefs, is_name};
@@ -25,8 +25,8 @@ use crate::report::Report;
 use crate::serving::cluster::secret_access;
 use crate::vantage::PodInput;
 use crate::workload::discovery::{self, Scope, Wanted};
+use crate::workload::new_failures::Waiting;
 use crate::workload::pod::Pod;
-use crate::workload::waiting::Waiting;
 
 /// A rollout changes many pods in a moment; what they come to is told once.
 const SETTLE: Duration = Duration::from_secs(1);

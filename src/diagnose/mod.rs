@@ -9,7 +9,7 @@ pub mod path;
 mod rules;
 pub mod secrets;
 pub mod throughput;
-pub mod unread;
+pub mod unread_layers;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub use rules::{
 };
 use secrets::SecretVerdict;
 use throughput::Throughput;
-use unread::UnreadLayer;
+use unread_layers::UnreadLayer;
 
 /// What is to be said of one pull.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -9,9 +9,9 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{self, RequestError};
-use super::follow::{WatchEvent, WatchState, answers, hear, lose};
 use super::objects::EventObject;
+use super::request::{self, RequestError};
+use super::watch::{WatchEvent, WatchState, answers, hear, lose};
 use crate::workload::pod::{Event, Pod};
 
 /// What the API server tells.
@@ -87,7 +87,7 @@ fn container(about: &ObjectReference) -> Option<String> {
 pub async fn of_pod(client: &Client, pod: &Pod) -> Result<Vec<Event>, RequestError> {
     let objects: Api<EventObject> = Api::namespaced(client.clone(), &pod.namespace);
     let fields = format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid);
-    ask::all(objects, ListParams::default().fields(&fields)).await
+    request::all(objects, ListParams::default().fields(&fields)).await
 }
 
 /// Follows until told to stop.

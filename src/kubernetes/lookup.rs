@@ -7,10 +7,10 @@ use kube::api::{ListParams, PartialObjectMeta};
 use kube::core::Selector;
 use kube::{Api, Client};
 
-use super::ask::{self, RequestError};
 use super::objects::{
     AccountObject, CRON_JOBS, JOBS, PodObject, ResourceName, WorkloadObject, in_scope, names,
 };
+use super::request::{self, RequestError};
 use crate::model::workload::ContainerKind;
 use crate::workload::pod::{ContainerState, Pod};
 
@@ -22,7 +22,7 @@ use crate::workload::pod::{ContainerState, Pod};
 /// Why it can't be read.
 pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<Pod, RequestError> {
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
-    ask::get(pods, name).await.map(Pod::from)
+    request::get(pods, name).await.map(Pod::from)
 }
 
 /// The annotations of one pod, by a list of one: whoever follows pods may ask for that.
@@ -37,7 +37,7 @@ pub async fn annotations_of(
     let mut found = None;
     let pods: Api<PartialObjectMeta<PodObject>> = Api::namespaced(client.clone(), namespace);
     let one = ListParams::default().fields(&format!("metadata.name={name}"));
-    ask::list(pods, one, |pod| {
+    request::list(pods, one, |pod| {
         found = Some(pod.metadata.annotations.unwrap_or_default());
     })
     .await?;
@@ -47,7 +47,7 @@ pub async fn annotations_of(
 /// Those with these labels.
 async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>, RequestError> {
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
-    ask::all(pods, ListParams::default().labels(labels)).await
+    request::all(pods, ListParams::default().labels(labels)).await
 }
 
 /// All that have not ended, of a namespace or of all, as far as `keep` keeps them.
@@ -61,7 +61,7 @@ pub async fn pods_not_ended(
 ) -> Result<bool, RequestError> {
     let pods: Api<PodObject> = in_scope(client, namespace);
     let not_ended = "status.phase!=Succeeded,status.phase!=Failed";
-    ask::list(pods, ListParams::default().fields(not_ended), |pod| {
+    request::list(pods, ListParams::default().fields(not_ended), |pod| {
         keep(Pod::from(pod));
     })
     .await
@@ -88,7 +88,7 @@ pub async fn pods_of_workload(
     let workloads: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &read);
     let mut selectors = Vec::new();
     if is_cron_job {
-        ask::list(workloads, ListParams::default(), |job| {
+        request::list(workloads, ListParams::default(), |job| {
             let mut owners = job.metadata.owner_references.iter().flatten();
             if owners.any(|owner| owner.kind == "CronJob" && owner.name == name) {
                 selectors.push(job.spec.selector);
@@ -96,7 +96,7 @@ pub async fn pods_of_workload(
         })
         .await?;
     } else {
-        selectors.push(ask::get(workloads, name).await?.spec.selector);
+        selectors.push(request::get(workloads, name).await?.spec.selector);
     }
     let selectors: Result<Vec<Selector>, _> =
         selectors.into_iter().map(Selector::try_from).collect();
@@ -120,7 +120,7 @@ pub async fn pull_secrets_of(
     name: &str,
 ) -> Result<Vec<String>, RequestError> {
     let accounts: Api<AccountObject> = Api::namespaced(client.clone(), namespace);
-    let account = ask::get(accounts, name).await?;
+    let account = request::get(accounts, name).await?;
     Ok(names(account.image_pull_secrets))
 }
 
@@ -239,9 +239,9 @@ mod tests {
         let (volume, container) = (ContainerKind::ImageVolume, ContainerKind::Container);
         assert_eq!(states[1], ("n", volume, &ContainerState::Ended));
         assert_eq!(states[3], ("app", container, &ContainerState::BehindVolume));
-        let waits = crate::workload::stuck::waits(&seen, None);
+        let waits = crate::workload::pending_pods::waits(&seen, None);
         assert!(
-            matches!(&waits[..], [crate::workload::stuck::Wait::Image(wait)] if wait.image == "r.test/llm:1" && wait.container == "m"),
+            matches!(&waits[..], [crate::workload::pending_pods::Wait::Image(wait)] if wait.image == "r.test/llm:1" && wait.container == "m"),
             "{waits:?}"
         );
     }

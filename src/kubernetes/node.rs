@@ -9,9 +9,9 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{self, RequestError};
-use super::follow::{View, follow};
 use super::objects::{NodeObject, ZONE_LABELS};
+use super::request::{self, RequestError};
+use super::watch::{View, follow};
 use crate::model::text::printable;
 use crate::model::vantage::NodeFacts;
 
@@ -89,7 +89,7 @@ pub async fn follow_own(
 /// Why they can't be listed.
 pub async fn all(client: &Client) -> Result<Vec<NodeFacts>, RequestError> {
     let objects: Api<NodeObject> = Api::all(client.clone());
-    let mut nodes: Vec<NodeFacts> = ask::all(objects, ListParams::default()).await?;
+    let mut nodes: Vec<NodeFacts> = request::all(objects, ListParams::default()).await?;
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(nodes)
 }

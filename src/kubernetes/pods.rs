@@ -6,8 +6,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{View, follow};
 use super::objects::{ContainerStatus, PodObject, names};
+use super::watch::{View, follow};
 use crate::workload::pod::{Container, ContainerState, Pod, ReasonMessage};
 use crate::workload::volumes::Volumes;
 

@@ -13,10 +13,10 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{self, RequestError};
 use super::client::told;
-use super::follow::{WatchEvent, hear, status};
 use super::objects::SecretObject;
+use super::request::{self, RequestError};
+use super::watch::{WatchEvent, hear, status};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
 use crate::model::workload::{Found, Namespaced};
@@ -248,7 +248,7 @@ pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
     // A list of this name alone needs no other right than to follow it does.
     let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
     let mut listed = Known::Absent;
-    let asked = ask::list(secrets.clone(), one, |secret| {
+    let asked = request::list(secrets.clone(), one, |secret| {
         listed = Known::Here(source_of(&secret));
     });
     let known = match asked.await {
@@ -264,7 +264,7 @@ pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
 }
 
 async fn got(secrets: Api<SecretObject>, key: &SecretKey) -> Result<Known, RequestError> {
-    match ask::get(secrets, &key.name).await {
+    match request::get(secrets, &key.name).await {
         Ok(secret) => Ok(Known::Here(source_of(&secret))),
         Err(RequestError::NotFound(_)) => Ok(Known::Absent),
         Err(error) => Err(error),
@@ -317,7 +317,7 @@ pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
 /// Why that can't be told.
 pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, RequestError> {
     let secrets: Api<SecretMetadataObject> = Api::namespaced(client.clone(), &key.namespace);
-    match ask::get(secrets, &key.name).await {
+    match request::get(secrets, &key.name).await {
         Ok(_) => Ok(true),
         Err(RequestError::NotFound(_)) => Ok(false),
         Err(error) => Err(error),
@@ -330,7 +330,7 @@ pub async fn absent(client: &Client, name: &str) -> Found {
     let mut namespaces = Vec::new();
     let secrets: Api<SecretMetadataObject> = Api::all(client.clone());
     let of_this_name = ListParams::default().fields(&format!("metadata.name={name}"));
-    let looked = ask::list(secrets, of_this_name, |secret| {
+    let looked = request::list(secrets, of_this_name, |secret| {
         namespaces.extend(secret.metadata.namespace);
     });
     if looked.await.is_err() || namespaces.is_empty() {

@@ -15,16 +15,16 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{View, WatchState, follow as follow_one, take};
 use super::objects::{
     AccountObject, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, OF_A_DEPLOYMENT, PODS, PodObject,
     ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, in_scope, names,
 };
 use super::secrets::{KEPT_ANNOTATION, SecretMetadataObject};
+use super::watch::{View, WatchState, follow as follow_one, take};
 use crate::model::text::printable;
 use crate::model::workload::ContainerKind;
 use crate::workload::discovery::Patterns;
-use crate::workload::makers::{
+use crate::workload::resources::{
     Account, Image, SecretMetadata, WorkloadKind, WorkloadResource, eip_problems,
 };
 use crate::workload::spec::VolumeSpec;

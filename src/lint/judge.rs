@@ -15,7 +15,7 @@ use crate::diagnose::level::{Confidence, Severity};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::credential::{KeyMismatch, SourceProblem};
 use crate::model::workload::ContainerKind;
-use crate::workload::makers::{Account, Image, SecretMetadata, WorkloadKind, WorkloadResource};
+use crate::workload::resources::{Account, Image, SecretMetadata, WorkloadKind, WorkloadResource};
 
 /// Secrets of a namespace that are read for a workload there that names none: usually there is one.
 const MOST_CANDIDATES: usize = 8;

@@ -1,10 +1,10 @@
 //! What is wrong with workloads, their service accounts and Secrets, before anybody pulls. No registry is
 //! asked: what only it can tell is said to be open.
 
-pub mod follow;
 pub mod judge;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::credential::SourceEvidence;
 use crate::model::workload::ContainerKind;
 use crate::pull_secret::keyring::{self, LoadedSource};
-use crate::workload::makers::{Account, SecretMetadata, WorkloadKind, WorkloadResource};
+use crate::workload::resources::{Account, SecretMetadata, WorkloadKind, WorkloadResource};
 
 /// One thing that is wrong, at whom, on what evidence, and what to do.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -17,7 +17,7 @@ use crate::diagnose::level::Severity::{Critical, Info, Warning};
 use crate::kubernetes::secrets::{Access, SecretKey};
 use crate::model::workload::ContainerKind;
 use crate::pull_secret::secret;
-use crate::workload::makers::{
+use crate::workload::resources::{
     Account, Image, SecretMetadata, WorkloadKind, WorkloadResource, eip_problems,
 };
 use crate::workload::spec::ContainerSpec;

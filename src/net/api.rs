@@ -14,9 +14,9 @@ use reqwest::redirect::Policy;
 
 use super::chain::Presented;
 use super::http::{self as http1, AGENT};
+use super::recorded_stream::End;
 use super::tcp;
 use super::tls::TlsClient;
-use super::watched::End;
 use crate::model::endpoint::Host;
 use crate::model::fault::{HttpFault, TcpFault, TlsFault};
 use crate::model::text::printable;

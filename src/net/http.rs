@@ -19,9 +19,9 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::recorded_stream::{End, Recorded, RecordedStream, Recording};
 use super::stream::Stream;
 use super::tls::alert_name;
-use super::watched::{End, Recorded, RecordedStream, Recording};
 use crate::model::fault::HttpFault;
 use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::mounted::read_whole;
+use super::host_root::read_whole;
 use crate::model::text::clean;
 
 /// Of a word of a file, in a message.

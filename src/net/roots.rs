@@ -21,7 +21,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::model::connect::Roots;
 use crate::model::fault::instant;
 use crate::model::text;
-use crate::net::mounted::{self, shown};
+use crate::net::host_root::{self, shown};
 use crate::trust::{Certificate, Pool};
 
 /// Why a `--ca-file` can't be used. The user named it, so nothing is measured without it.
@@ -186,7 +186,7 @@ pub fn load(
 
 /// One file, or all files of a folder, with their links as the node means them.
 fn read_bundle(bundle: NodeBundle<'_>) -> Result<Read, String> {
-    let resolve = |path: &Path| mounted::resolve(bundle.root, path).map_err(|e| e.to_string());
+    let resolve = |path: &Path| host_root::resolve(bundle.root, path).map_err(|e| e.to_string());
     let place = resolve(bundle.path)?;
     let unreadable =
         |error: io::Error| format!("{} can't be read: {}", shown(&place), error.kind());
@@ -355,7 +355,7 @@ fn finish(read: Read, ca_files: &[PathBuf], now: Timestamp) -> Result<(Pool, Roo
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, RootsError> {
-    let read = File::open(path).and_then(|file| mounted::read_whole(file, MAX_FILE));
+    let read = File::open(path).and_then(|file| host_root::read_whole(file, MAX_FILE));
     let path = path.to_owned();
     read.map_err(|source| match source.kind() {
         io::ErrorKind::FileTooLarge => RootsError::TooLarge { path },

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::watched::RecordedStream;
+use super::recorded_stream::RecordedStream;
 
 /// A secure stream over a connection whose bytes are counted.
 pub type TlsStream = tokio_rustls::client::TlsStream<RecordedStream<Stream>>;

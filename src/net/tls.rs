@@ -22,9 +22,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::chain::{self, Presented, Shown};
 use super::hello;
+use super::recorded_stream::{End, Recorded, RecordedStream};
 use super::roots::is_public;
 use super::stream::{Stream, TlsStream};
-use super::watched::{End, Recorded, RecordedStream};
 use crate::model::connect::{Session, Tls};
 use crate::model::endpoint::Host;
 use crate::model::fault::TlsFault;

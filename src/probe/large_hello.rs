@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use super::edges::ProbeNetwork;
+use super::network::ProbeNetwork;
 use crate::model::connect::Session;
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, LargeHello, Leg};

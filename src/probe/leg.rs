@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::edges::{ProbeNetwork, Progress};
+use super::network::{ProbeNetwork, Progress};
 use super::requests::Requests;
 use super::trace;
 use crate::containerd::HostClient;

@@ -10,12 +10,12 @@
 mod auth;
 pub mod check;
 mod content;
-pub mod edges;
 mod host;
 mod image;
 pub mod large_hello;
 mod leg;
 pub mod manifest;
+pub mod network;
 mod redirects;
 pub mod requests;
 mod segments;
@@ -36,9 +36,9 @@ use crate::pull_secret::entry::Credential;
 use crate::redact::{Scrubber, Secret};
 use crate::registry::manifest::Descriptor;
 use check::{Check, Effort};
-use edges::{ProbeNetwork, Progress};
 use host::{Content, HostWalk, Resolution};
 use leg::Connections;
+use network::{ProbeNetwork, Progress};
 use requests::Requests;
 
 /// Walks the pull of one image: at each host that containerd asks, in its order, until one serves

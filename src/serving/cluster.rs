@@ -1,8 +1,8 @@
 //! What a configuration allows to be asked of the cluster, and what is said where it does not answer.
 
 use crate::config::{Kubernetes, SecretAccess};
-use crate::kubernetes::follow::WatchState;
 use crate::kubernetes::secrets::Access;
+use crate::kubernetes::watch::WatchState;
 use crate::model::fault::instant;
 use crate::model::workload::SecretRefs;
 

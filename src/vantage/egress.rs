@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-use super::means::NetworkClients;
+use super::clients::NetworkClients;
 use crate::config::{EchoUrl, Egress};
 use crate::model::endpoint::Host;
 use crate::model::network::{EgressMethod, EgressTrial, ObservedEgress};

@@ -1,11 +1,11 @@
 //! Looks around, once for a run: what the kernel, the cloud and the world say of this place. What
 //! can't be seen is on record with its reason; it is never taken for absent.
 
+pub mod clients;
 mod egress;
-pub mod means;
 mod metadata;
-use means::NetworkClients;
-pub mod place;
+use clients::NetworkClients;
+pub mod node_settings;
 pub mod pod;
 mod provider;
 
@@ -26,7 +26,7 @@ use crate::model::network::{
 use crate::model::path::Signal;
 use crate::model::text::printable;
 use crate::model::vantage::{Missing, NetworkView, NodeFacts, Vantage};
-use crate::net::mounted::read_whole;
+use crate::net::host_root::read_whole;
 use crate::net::netlink::Netlink;
 use crate::net::tcp;
 

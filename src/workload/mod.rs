@@ -2,13 +2,13 @@
 
 pub mod discovery;
 pub mod eip;
-pub mod makers;
+pub mod new_failures;
+pub mod pending_pods;
 pub mod pod;
 mod reasons;
+pub mod resources;
 pub mod spec;
-pub mod stuck;
 pub mod volumes;
-pub mod waiting;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use askama::Template;
 use jiff::Timestamp;
 
-use super::board::{ClusterState, Role};
+use super::state::{ClusterState, Role};
 use crate::diagnose::catalogue::{Cause, Entry};
 use crate::diagnose::level::Severity;
 use crate::lint::{Finding, Snapshot};

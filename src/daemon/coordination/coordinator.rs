@@ -15,7 +15,7 @@ use crate::daemon::schedule::cooldown::{COOLDOWN, Cooldowns, Rejected, SHARED_CO
 use crate::daemon::schedule::timetable::Rhythm;
 use crate::daemon::store::target::Target;
 use crate::kubernetes::client::ConnectError;
-use crate::kubernetes::follow::WatchState;
+use crate::kubernetes::watch::WatchState;
 use crate::model::credential::CredentialId;
 use crate::model::evidence::Attempt;
 

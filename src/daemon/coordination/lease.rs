@@ -13,8 +13,8 @@ use super::slots::{self, Decision, SkipReason, Slot};
 use crate::config;
 use crate::daemon::schedule::clock::Moment;
 use crate::kubernetes::client::{ConnectError, connect};
-use crate::kubernetes::follow::WatchState;
 use crate::kubernetes::lease::{Clocks, LeaseError, LeaseObservation, Leases, Record};
+use crate::kubernetes::watch::WatchState;
 
 /// A Lease lasts for so much longer than the check that it is held for may, so that whoever takes it
 /// over does not meet its end: requests to write it, and a little.

@@ -8,7 +8,7 @@ use crate::daemon::store::summary::PhaseSummary;
 use crate::daemon::store::targets::{Rates, RegistryStats, TargetStore, Watched};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::path::leg_path::is_met;
-use crate::kubernetes::follow::{View, WatchState};
+use crate::kubernetes::watch::{View, WatchState};
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;

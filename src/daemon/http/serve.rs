@@ -28,7 +28,7 @@ use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::history::{LegPath, Run};
 use crate::daemon::store::target::TargetSource;
 use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
-use crate::kubernetes::follow::View;
+use crate::kubernetes::watch::View;
 use crate::model::endpoint::Role;
 use crate::model::kubelet::KubeletVersion;
 use crate::model::vantage::NodeFacts;

@@ -2,9 +2,9 @@
 //! records what they find. Its parts have their own state: `executor`, `on_demand`, `reload`, `book`,
 //! `recorder`.
 
-mod book;
 pub mod command;
 mod executor;
+mod ledger_store;
 mod on_demand;
 mod recorder;
 pub mod reload;
@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::book::LedgerStore;
 use self::command::{CheckReply, Command, ProbeReply, Refused};
 use self::executor::{Ended, Executor, Underway};
+use self::ledger_store::LedgerStore;
 use self::on_demand::OnDemand;
 use self::recorder::Recorder;
 use self::reload::{Prepared, Reload};
@@ -39,7 +39,7 @@ use crate::daemon::store::history::{Changes, Outcome};
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
 use crate::daemon::store::targets::{SharedStore, TargetStore};
-use crate::kubernetes::follow;
+use crate::kubernetes::watch;
 use crate::model::endpoint::Role;
 use crate::serving::reload::Loader;
 use crate::workload::discovery::Wanted;
@@ -229,7 +229,7 @@ impl Runner {
         };
         // Before the first list nothing is known, and what was known before a change of the
         // configuration is not to be forgotten for that.
-        if discovery.state == follow::WatchState::Unknown {
+        if discovery.state == watch::WatchState::Unknown {
             return;
         }
         let wanted = discovery.found.wanted.clone();
@@ -651,7 +651,7 @@ impl Runner {
         let view = self.cluster.pods();
         let pods = match &view {
             None => Err(images::NOT_FOLLOWED),
-            Some(view) if view.state == follow::WatchState::Unknown => Err(images::NOT_HEARD),
+            Some(view) if view.state == watch::WatchState::Unknown => Err(images::NOT_HEARD),
             Some(view) => Ok(view.objects.values().map(|pod| &**pod).collect()),
         };
         let target = images::plan(request, &self.config, &self.recorder.targets(), &pods)?;

@@ -46,7 +46,7 @@ impl Reload {
         };
         let reload = Self {
             load,
-            netlink: crate::vantage::place::NodeSettings::netlink().await,
+            netlink: crate::vantage::node_settings::NodeSettings::netlink().await,
             known: Arc::new(known),
             large_hellos: Arc::new(Mutex::new(LargeHellos::new(&node))),
             events: EventCounts::default(),

@@ -9,7 +9,7 @@ use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
-use crate::net::mounted::read_whole;
+use crate::net::host_root::read_whole;
 
 /// What is in it.
 #[derive(Clone, Debug, Deserialize, Serialize)]

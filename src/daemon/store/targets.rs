@@ -13,7 +13,7 @@ use crate::config::History;
 use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::target::Target;
 use crate::diagnose::throughput::Throughput;
-use crate::kubernetes::follow::{View, WatchState};
+use crate::kubernetes::watch::{View, WatchState};
 use crate::model::endpoint::Role;
 use crate::model::evidence::RateLimit;
 use crate::model::fault::Phase;

@@ -180,7 +180,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         paths,
         failover: mirrors::failover(evidence, judge),
         secrets: super::secrets::verdicts(evidence),
-        unread: super::unread::layers(evidence),
+        unread: super::unread_layers::layers(evidence),
         throughput: super::throughput::judge(evidence),
     }
 }

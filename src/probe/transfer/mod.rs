@@ -25,9 +25,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use url::Url;
 
-use super::edges::NoProgress;
 use super::leg::{ConnectionId, Connections, target};
 use super::manifest::path_of;
+use super::network::NoProgress;
 use super::redirects::{self, MAX_REQUESTS};
 use super::requests::SMALL_BODY;
 use super::session::HostAccess;

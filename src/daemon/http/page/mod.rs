@@ -10,7 +10,7 @@ use crate::daemon::store::history::{LegPath, Outcome, Run};
 use crate::daemon::store::targets::{Discovery, Rates, TargetStore, Watched};
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Finding, Pull};
-use crate::kubernetes::follow::{View, WatchState};
+use crate::kubernetes::watch::{View, WatchState};
 use crate::model::endpoint::Role;
 use crate::model::fault::{Phase, instant};
 use crate::model::kubelet::KubeletVersion;

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::judge::{judge, needs};
 use super::{Cluster, InspectedSecret, Listed, SecretRead, Snapshot, Unknown};
-use crate::kubernetes::follow::WatchState;
 use crate::kubernetes::secrets::{Access, Known, SecretKey, ask};
+use crate::kubernetes::watch::WatchState;
 use crate::kubernetes::workloads::{self, Part, Scope, Span, Workloads};
 
 /// A rollout changes many objects in a moment; what they come to is told once.

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
 
-use crate::kubernetes::follow::WatchState;
+use crate::kubernetes::watch::WatchState;
 use crate::lint::Snapshot;
 use crate::pulls::tally::Tally;
 use crate::serving::cluster::lost;

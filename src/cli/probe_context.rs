@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::access::ClusterArgs;
 use super::credential::CredentialArgs;
 use super::error::Error;
-use super::place::NodeSettingsArgs;
+use super::network_args::NodeSettingsArgs;
 use crate::config::Network;
 use crate::containerd::{self, Settings};
 use crate::model::kubelet::KubeletVersion;
@@ -22,11 +22,11 @@ use crate::model::reference::Reference;
 use crate::model::runtime::Runtime;
 use crate::model::vantage::Vantage;
 use crate::probe::check::{Check, Effort, Override};
-use crate::probe::edges::ProbeNetwork;
 use crate::probe::manifest::KnownManifests;
+use crate::probe::network::ProbeNetwork;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::vantage::ClusterInput;
-use crate::vantage::place::{NodeSettings, containerd_files};
+use crate::vantage::node_settings::{NodeSettings, containerd_files};
 
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "containerd's settings")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::means::NetworkClients;
+use super::clients::NetworkClients;
 use super::{ClusterInput, look_around};
 use crate::config::Network;
 use crate::containerd::{self, BaseTrust, Settings};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use pullpath::diagnose::{Finding, Verdict};
 use pullpath::report::text::{self, Style};
-use pullpath::report::{Document, Report};
+use pullpath::report::{Document, Report, SCHEMA_VERSION};
 use serde_json::{Value, json};
 
 fn cases() -> Vec<PathBuf> {
@@ -122,11 +122,18 @@ fn lost(old: &Value, new: &Value, at: &str) -> Option<String> {
 
 #[test]
 fn nothing_of_a_case_is_lost_on_the_way_through() {
+    let mut older = 0;
     for case in cases() {
         let text = std::fs::read_to_string(case.join("report.json")).unwrap();
         let before: Value = serde_json::from_str(&text).unwrap();
+        if before["schema_version"] != SCHEMA_VERSION {
+            // Its fields have other names now: what is read of it, the other tests show.
+            older += 1;
+            continue;
+        }
         let after = serde_json::to_value(reports(&case)).unwrap();
         let lost = lost(&before["reports"], &after["reports"], "");
         assert_eq!(lost, None, "{}", case.display());
     }
+    assert_eq!(older, 2, "reports of version 1");
 }

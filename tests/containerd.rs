@@ -862,7 +862,7 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
 
     // The host behind a mirror that serves is asked once, which no pull does.
     let mut ours = ours;
-    if let Some(behind) = report.evidence.behind.as_deref().map(host) {
+    if let Some(behind) = report.evidence.upstream.as_deref().map(host) {
         let of_behind = |request: &Request| request.host == behind;
         assert!(ours.iter().filter(|r| of_behind(r)).count() <= 1, "{all}");
         ours.retain(|request| !(of_behind(request) && request.method == "HEAD"));

@@ -456,7 +456,7 @@ async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
         "pullpath_bottleneck",
         "pullpath_throttled_seconds_total",
         "pullpath_bandwidth_declared_bytes_per_second",
-        "pullpath_check_held_back",
+        "pullpath_check_deferred",
         "pullpath_checks_skipped_total",
     ];
     for family in FAMILIES

@@ -457,7 +457,7 @@ fn on_the_node(world: &World, token: &str) {
         "10.0.1.12",
     );
     eventually_within("that real pulls are watched", SOON, || {
-        role.metrics().value("pullpath_cluster_events_followed") == Some(1.0)
+        role.metrics().value("pullpath_cluster_events_watch_up") == Some(1.0)
     });
     pulls(&cluster, 0);
     let prometheus = Prometheus::start(world.folder(), &cluster);

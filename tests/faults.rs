@@ -303,7 +303,7 @@ causes! {
     runtime_settings_unknown Critical Unknown an_import_of_config_toml_that_is_not_here(world) {
         with_config(&world, "version = 2\nimports = ['/nonexistent/registry.toml']\n", Probe::of(&world)).await
     }
-    proxy_miss Critical WouldFail a_proxy_that_is_not_there(world) {
+    proxy_misconfigured Critical WouldFail a_proxy_that_is_not_there(world) {
         let closed = Closed::new();
         Probe::of(&world).environment("HTTPS_PROXY", &format!("http://{}", closed.addr)).run().await
     }

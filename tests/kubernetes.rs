@@ -73,7 +73,7 @@ async fn images_of_this_node_s_pods_are_watched_and_only_theirs() {
         |state: &str| metrics.value(&format!("pullpath_kubernetes_images{{state=\"{state}\"}}"));
     assert_eq!(images("checked"), Some(2.0));
     assert_eq!(images("platform"), Some(1.0));
-    assert_eq!(metrics.value("pullpath_kubernetes_followed"), Some(1.0));
+    assert_eq!(metrics.value("pullpath_kubernetes_watch_up"), Some(1.0));
     for family in FAMILIES
         .iter()
         .filter(|family| family.name.starts_with("pullpath_kubernetes_"))
@@ -210,7 +210,7 @@ async fn an_api_server_that_is_away_forbids_or_forgets_stops_no_check() {
             && ready.body.contains("Allow list and watch")
     });
     assert_eq!(
-        daemon.metrics().value("pullpath_kubernetes_followed"),
+        daemon.metrics().value("pullpath_kubernetes_watch_up"),
         Some(0.0)
     );
     cluster.allow("node", &rights_for_pods());
@@ -242,7 +242,7 @@ async fn an_api_server_that_is_away_forbids_or_forgets_stops_no_check() {
         names(&daemon) == [repository, &new]
     });
     assert_eq!(
-        daemon.metrics().value("pullpath_kubernetes_followed"),
+        daemon.metrics().value("pullpath_kubernetes_watch_up"),
         Some(1.0)
     );
     assert_eq!(daemon.stop(), Some(0));

@@ -230,13 +230,13 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
     let snapshot = document(&whole).lint;
     assert_eq!(told(&snapshot), ALL, "{snapshot:#?}");
     assert_eq!(whole.status.code(), Some(1));
-    let secrets = &snapshot.seen.secrets;
+    let secrets = &snapshot.counts.secrets;
     assert_eq!(
         (secrets.named, secrets.read, secrets.absent, secrets.unknown),
         (7, 4, 3, 0)
     );
     // This API server is older than CronJobs of batch/v1.
-    let [line] = &snapshot.could_not_see[..] else {
+    let [line] = &snapshot.not_observed[..] else {
         panic!("{snapshot:#?}")
     };
     assert!(
@@ -279,7 +279,7 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
                 "service_account_missing shop Deployment/robot"
             ]
         );
-        let secrets = &partial.seen.secrets;
+        let secrets = &partial.counts.secrets;
         assert_eq!(
             (secrets.read, secrets.absent, secrets.unknown),
             (0, 0, 7),
@@ -287,7 +287,7 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
         );
         assert!(
             partial
-                .could_not_see
+                .not_observed
                 .iter()
                 .any(|line| line.contains("shop/gone")),
             "{partial:#?}"
@@ -322,7 +322,7 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
         "shop/opaque",
     ] {
         assert!(
-            part.could_not_see.iter().any(|line| line.contains(what)),
+            part.not_observed.iter().any(|line| line.contains(what)),
             "{what}: {part:#?}"
         );
     }
@@ -388,7 +388,7 @@ async fn what_changes_is_told_and_what_can_t_be_seen_stays_unknown() {
     cluster.stop_server();
     until("that nobody answers", &mut view, |snapshot| {
         snapshot
-            .could_not_see
+            .not_observed
             .iter()
             .any(|line| line.starts_with("deployments.apps: not told since"))
     })
@@ -404,7 +404,7 @@ async fn what_changes_is_told_and_what_can_t_be_seen_stays_unknown() {
     left.remove("service_account_missing shop Deployment/robot");
     let want: Vec<&str> = left.iter().copied().collect();
     until("what has changed meanwhile", &mut view, |snapshot| {
-        told(snapshot) == want && snapshot.could_not_see.len() == 1
+        told(snapshot) == want && snapshot.not_observed.len() == 1
     })
     .await;
     stop.cancel();
@@ -447,6 +447,6 @@ async fn with_named_secrets_only_these_are_asked_for() {
     })
     .await;
     let snapshot = Arc::clone(&view.borrow());
-    assert_eq!(snapshot.seen.secrets.unknown, 4, "{snapshot:#?}");
+    assert_eq!(snapshot.counts.secrets.unknown, 4, "{snapshot:#?}");
     stop.cancel();
 }

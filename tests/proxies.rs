@@ -185,7 +185,7 @@ impl Outcome {
     /// How each leg went: `proxied`, or the entry of NO_PROXY that keeps it off.
     fn ways(&self) -> Vec<String> {
         let legs = self.report().evidence.walk.legs.iter();
-        legs.map(|leg| match &leg.way {
+        legs.map(|leg| match &leg.proxy_route {
             ProxyRoute::Proxied { .. } => "proxied".to_owned(),
             ProxyRoute::Excepted { entry, .. } => entry.clone(),
             other => format!("{other:?}"),
@@ -206,7 +206,7 @@ impl Outcome {
     /// The proxy is to blame, on this leg, and these words are said.
     fn is_missed(&self, leg: &str, words: &[&str]) {
         let text = self.text();
-        assert_eq!(self.codes(), ["proxy_miss"], "{text}");
+        assert_eq!(self.codes(), ["proxy_misconfigured"], "{text}");
         let finding = &self.findings()[0];
         assert_eq!(finding.severity, Severity::Critical, "{text}");
         assert_eq!(finding.leg.unwrap().as_str(), leg, "{text}");

@@ -109,7 +109,7 @@ fn failures(daemon: &Daemon, node: &str, cause: &str) -> Option<f64> {
 fn is_active(daemon: &Daemon) -> bool {
     let metrics = daemon.metrics();
     metrics.value("pullpath_cluster_active") == Some(1.0)
-        && metrics.value("pullpath_cluster_events_followed") == Some(1.0)
+        && metrics.value("pullpath_cluster_events_watch_up") == Some(1.0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +203,10 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
         ),
         Some(1.0)
     );
-    assert_eq!(value("pullpath_real_pull_unknown_texts_total"), Some(1.0));
+    assert_eq!(
+        value("pullpath_real_pull_unmatched_messages_total"),
+        Some(1.0)
+    );
     assert_eq!(
         value(
             "pullpath_real_pull_failing{registry=\"registry.example.com\",cause=\"tcp_timeout\"}"
@@ -357,7 +360,7 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
     });
     let metrics = b.metrics();
     assert_eq!(metrics.value("pullpath_cluster_active"), Some(0.0));
-    assert_eq!(metrics.value("pullpath_cluster_events_followed"), None);
+    assert_eq!(metrics.value("pullpath_cluster_events_watch_up"), None);
     assert_eq!(
         metrics.value("pullpath_real_pull_pods_missing_secrets"),
         None
@@ -437,7 +440,7 @@ async fn what_is_forbidden_is_told_and_what_is_configured_counts_at_once() {
             .contains("Allow list and watch of events")
     });
     assert_eq!(
-        daemon.metrics().value("pullpath_cluster_events_followed"),
+        daemon.metrics().value("pullpath_cluster_events_watch_up"),
         Some(0.0)
     );
     cluster.ask(
@@ -454,7 +457,7 @@ async fn what_is_forbidden_is_told_and_what_is_configured_counts_at_once() {
     eventually("that Events are off", || {
         daemon
             .metrics()
-            .value("pullpath_cluster_events_followed")
+            .value("pullpath_cluster_events_watch_up")
             .is_none()
     });
     daemon.rewrite(&config(&cluster, "  evnts: on"));
@@ -467,7 +470,7 @@ async fn what_is_forbidden_is_told_and_what_is_configured_counts_at_once() {
         metrics.value("pullpath_config_last_reload_successful"),
         Some(0.0)
     );
-    daemon.rewrite(&config(&cluster, "  most_pairs: 1"));
+    daemon.rewrite(&config(&cluster, "  max_pairs: 1"));
     eventually("that Events are on", || is_active(&daemon));
     cluster.kubelet_says("a.1", "n1", "Failed", TIMEOUT, 0);
     eventually("the first", || {

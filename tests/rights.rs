@@ -274,15 +274,15 @@ fn the_cluster_role_uses_the_rights_that_it_is_shipped_with_and_no_others() {
     eventually_within("a look at workloads", SOON, || {
         daemon
             .metrics()
-            .value("pullpath_workload_lint_unseen")
+            .value("pullpath_workload_lint_unread")
             .is_some()
     });
     let found = daemon.get("/api/v1/lint");
     assert_eq!(found.status, 200, "{found:?}");
     let found: Value = serde_json::from_str(&found.body).unwrap();
-    assert_eq!(found["seen"]["workloads"]["Deployment"], 1, "{found:#}");
+    assert_eq!(found["counts"]["workloads"]["Deployment"], 1, "{found:#}");
     assert!(
-        !found["could_not_see"].as_array().unwrap().is_empty(),
+        !found["not_observed"].as_array().unwrap().is_empty(),
         "{found:#}"
     );
     let page = daemon.get("/").body;

@@ -483,7 +483,7 @@ async fn a_proxy_that_is_not_there_is_told_by_comparison() {
         .args(["--compare-direct"])
         .run()
         .await;
-    outcome.shows("proxy_miss", Severity::Critical, Pull::WouldFail);
+    outcome.shows("proxy_misconfigured", Severity::Critical, Pull::WouldFail);
     let text = outcome.text();
     assert!(
         text.contains("without the proxy the same walk comes to its end"),
@@ -502,7 +502,7 @@ async fn a_proxy_that_cannot_reach_the_storage_is_told_on_that_leg() {
         .environment("NO_PROXY", &format!("{REGISTRY},{AUTH}"))
         .run()
         .await;
-    outcome.shows("proxy_miss", Severity::Critical, Pull::WouldFail);
+    outcome.shows("proxy_misconfigured", Severity::Critical, Pull::WouldFail);
     let finding = &outcome.report().verdict.findings[0];
     assert_eq!(finding.leg.unwrap().as_str(), "blob");
     assert!(outcome.text().contains("502"), "{}", outcome.text());

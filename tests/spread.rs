@@ -246,7 +246,7 @@ fn at_api(cluster: &Cluster, lease: &str) -> Option<Value> {
 }
 
 fn slots(daemons: &[Daemon], by: &str) -> f64 {
-    let name = format!("pullpath_spread_turns_total{{by=\"{by}\"}}");
+    let name = format!("pullpath_spread_slots_total{{by=\"{by}\"}}");
     let value = |daemon: &Daemon| daemon.metrics().value(&name).unwrap_or(0.0);
     daemons.iter().map(value).sum()
 }

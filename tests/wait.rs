@@ -104,7 +104,7 @@ async fn an_eip_is_waited_for_where_the_pod_asks_for_one() {
         }
     );
     // One walk tells what else is wrong; the next is made when the EIP is there.
-    assert_eq!(document.walks, 2);
+    assert_eq!(document.checks, 2);
     let fetched = world.registry.server.seen();
     let manifests = |is_let_in: bool| {
         let gets = fetched
@@ -231,7 +231,7 @@ async fn at_the_timeout_the_cause_is_told_and_nobody_was_pressed() {
     ];
     let output = ended(&mut wait(&world, &args)).await;
     let document: WaitDocument = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(document.walks, 1);
+    assert_eq!(document.checks, 1);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     assert_eq!(document.report.unwrap().verdict.pull, Pull::WouldFail);
 

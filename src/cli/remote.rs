@@ -12,7 +12,7 @@ pub(super) use crate::daemon::schedule::timetable::Tier;
 use crate::kubernetes::forward::{Admin, Answer, ForwardError};
 use crate::model::text::{clean, printable};
 use crate::report::nodes::{FailureKind, NodeFailure};
-use crate::report::{Document, Report, SCHEMA_VERSION};
+use crate::report::{Document, READABLE_VERSIONS, Report, SCHEMA_VERSION};
 
 /// A daemon that is at another check has ended it after some seconds, and at most after a minute.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
@@ -139,9 +139,9 @@ fn report(body: &[u8]) -> Result<Report, NodeFailure> {
         ))
     };
     let version = version_of(body).map_err(no_report)?;
-    if version != SCHEMA_VERSION {
+    if !READABLE_VERSIONS.contains(&version) {
         return Err(unread(format!(
-            "its report has schema_version {version}, and this program reads {SCHEMA_VERSION}; use the program of the daemon's version"
+            "its report has schema_version {version}, and this program reads 1 to {SCHEMA_VERSION}; use the program of the daemon's version"
         )));
     }
     let document = harmless(body).map_err(no_report)?;

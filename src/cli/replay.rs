@@ -10,7 +10,7 @@ use super::input;
 use super::output::Printing;
 use super::remote::{harmless, version_of};
 use crate::model::text::printable;
-use crate::report::{Document, Report, SCHEMA_VERSION};
+use crate::report::{Document, READABLE_VERSIONS, Report, SCHEMA_VERSION};
 
 /// Exit status: as `probe`.
 #[derive(Args, Debug)]
@@ -56,9 +56,9 @@ fn read(path: &Path) -> Result<Vec<Report>, Error> {
     };
     // The version first: a later form may not be readable at all.
     let found = version_of(&bytes).map_err(no_report)?;
-    if found != SCHEMA_VERSION {
+    if !READABLE_VERSIONS.contains(&found) {
         return Err(wrong(format!(
-            "has schema_version {found}, and this version reads {SCHEMA_VERSION}; replay it with the pullpath that wrote it"
+            "has schema_version {found}, and this version reads 1 to {SCHEMA_VERSION}; replay it with the pullpath that wrote it"
         )));
     }
     // As it stands first: an error names its line.

@@ -138,7 +138,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
         image: args.reference.to_string(),
         is_open,
         waited: begun.elapsed(),
-        walks: check.made,
+        checks: check.made,
         eip: eip_of(check.pod_eip().as_ref(), args.require_eip),
         report,
     };

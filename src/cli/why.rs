@@ -466,11 +466,11 @@ impl WaitingPods<'_> {
                     first: event.first,
                     last: event.last,
                     count: event.count,
-                    means: self.meaning(&event.reason, &event.message),
+                    meaning: self.meaning(&event.reason, &event.message),
                 });
             }
             // Where Events are gone, the pod's status still has the last error.
-            let has_error = words[before..].iter().any(|word| word.means.is_some());
+            let has_error = words[before..].iter().any(|word| word.meaning.is_some());
             if let ImageWhy::Failed(said) = &wait.why
                 && !has_error
                 && !said.message.is_empty()
@@ -482,7 +482,7 @@ impl WaitingPods<'_> {
                     first: None,
                     last: None,
                     count: 1,
-                    means: status_error(&said.message)
+                    meaning: status_error(&said.message)
                         .or((said.reason == "ErrImagePull").then_some(said.message.as_str()))
                         .and_then(|text| self.judged(text)),
                 });

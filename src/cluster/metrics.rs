@@ -28,19 +28,19 @@ families! {
         "Pods that name pull Secrets which the kubelet could not read. Absent at a replica on standby.";
     SEEN: counter "pullpath_real_pull_events_total" ["kind"]
         "Occurrences of kubelet Events about images, by kind: `pulling`, `pulled`, `present`, `failed`, `still_failing`, `secrets_missing`, `never_pulled`, `not_inspected`.";
-    UNKNOWN: counter "pullpath_real_pull_unknown_texts_total" []
+    UNKNOWN: counter "pullpath_real_pull_unmatched_messages_total" []
         "Failed real pulls whose message matches no cause; the status page shows the messages.";
     UNCOUNTED: counter "pullpath_real_pull_uncounted_total" []
         "Occurrences that are in no other metric because a bound was reached (cluster.max_pairs, or one of docs/pulls.md).";
     WORKLOADS: gauge "pullpath_workload_findings" ["namespace", "cause", "severity"]
         "Findings about workloads, service accounts and Secrets, made before any pull (cluster.lint). At most 500 series, of the worst findings. Absent with `cluster.lint: off`, and at a replica on standby.";
-    WORKLOADS_UNSEEN: gauge "pullpath_workload_lint_unseen" []
+    WORKLOADS_UNSEEN: gauge "pullpath_workload_lint_unread" []
         "Resources that lint could not read, so findings may be missing; the status page lists them. Absent with `cluster.lint: off`, and at a replica on standby.";
     CAUSE_INFO: gauge "pullpath_cause_info" ["cause", "title", "fix"]
         "1 for each cause of the catalogue, with its title and fix. Alerts read their `fix` annotation from it.";
     ACTIVE: gauge "pullpath_cluster_active" []
         "1: this replica holds the Lease and watches, 0: it is on standby.";
-    FOLLOWED: gauge "pullpath_cluster_events_followed" []
+    FOLLOWED: gauge "pullpath_cluster_events_watch_up" []
         "1: the watch of Events is up, 0: it is down. Absent at a replica on standby, and with `cluster.events: off`.";
     PAIRS: gauge "pullpath_cluster_pairs" []
         "Pairs of registry and node that have series.";
@@ -138,7 +138,7 @@ fn of_workloads(lint: &Snapshot, page: &mut Page) {
             ([namespace, cause.code(), severity.as_str()], count)
         });
     page.add(&WORKLOADS, counts);
-    page.bare(&WORKLOADS_UNSEEN, [lint.could_not_see.len()]);
+    page.bare(&WORKLOADS_UNSEEN, [lint.not_observed.len()]);
 }
 
 /// The part of docs/metrics.md about the cluster role.

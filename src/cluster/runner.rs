@@ -382,7 +382,7 @@ fn take(board: &Shared, ended: &CancellationToken, change: Change) {
 fn limits(config: &Config) -> Limits {
     let cluster = &config.cluster;
     Limits {
-        most_pairs: cluster.most_pairs.0 as usize,
+        max_pairs: cluster.max_pairs.0 as usize,
         idle: cluster.forget_after.0,
         node_rates: cluster
             .node_rates_mbit

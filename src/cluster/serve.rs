@@ -80,7 +80,7 @@ struct PullsDocument<'a> {
     /// This replica watches; otherwise the lists are empty.
     active: bool,
     /// What keeps it from telling all.
-    troubles: Vec<String>,
+    problems: Vec<String>,
     /// Containers whose image can't be pulled, the newest first.
     failing: Vec<FailingSummary<'a>>,
     /// Pods that name Secrets which can't be read.
@@ -90,7 +90,7 @@ struct PullsDocument<'a> {
     /// The newest pulls first.
     pulls: Vec<PullSummary<'a>>,
     /// Texts that have no name yet.
-    unknown_texts: Vec<&'a Unknown>,
+    unmatched_messages: Vec<&'a Unknown>,
 }
 
 #[derive(Serialize)]
@@ -161,7 +161,7 @@ fn summary(board: &ClusterState) -> PullsDocument<'_> {
     let active = board.role.is_active();
     let mut all = PullsDocument {
         active,
-        troubles: board.troubles(),
+        problems: board.troubles(),
         ..PullsDocument::default()
     };
     // What it knew when it was active is old.
@@ -190,7 +190,7 @@ fn summary(board: &ClusterState) -> PullsDocument<'_> {
         })
         .collect();
     all.pulls = tally.newest.iter().map(pull).collect();
-    all.unknown_texts = tally.unknown.iter().collect();
+    all.unmatched_messages = tally.unknown.iter().collect();
     all
 }
 

@@ -94,9 +94,9 @@ impl ClusterState {
         }
         if self.tally.uncounted > 0 {
             troubles.push(format!(
-                "{} occurrences are not counted: more than {} pairs of registry and node (cluster.most_pairs), or more failing pods than are kept.",
+                "{} occurrences are not counted: more than {} pairs of registry and node (cluster.max_pairs), or more failing pods than are kept.",
                 self.tally.uncounted,
-                self.tally.limits().most_pairs
+                self.tally.limits().max_pairs
             ));
         }
         troubles

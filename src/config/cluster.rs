@@ -28,7 +28,7 @@ pub struct Cluster {
     /// Secrets are read for it, `kubernetes.secrets` says.
     pub lint: Switch,
     /// Pairs of registry and node that have figures of their own.
-    pub most_pairs: CountWithin<1, 20_000>,
+    pub max_pairs: CountWithin<1, 20_000>,
     /// A pair without a pull for so long is forgotten.
     pub forget_after: WaitWithin<600, { 7 * 24 * HOUR }>,
     /// By registry, what nodes get of it over their network, in Mbit/s, as their transfer tests measure it.
@@ -44,7 +44,7 @@ impl Default for Cluster {
             lease_duration: WaitWithin(Duration::from_secs(15)),
             events: Switch::On,
             lint: Switch::Off,
-            most_pairs: CountWithin(1000),
+            max_pairs: CountWithin(1000),
             forget_after: WaitWithin(Duration::from_secs(6 * HOUR)),
             node_rates_mbit: BTreeMap::new(),
         }

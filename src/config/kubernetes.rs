@@ -31,7 +31,7 @@ pub struct Kubernetes {
     /// Namespaces whose pods belong to the platform: their images are told apart and not checked.
     pub platform_namespaces: Vec<String>,
     /// Images that are checked at most, besides `targets`.
-    pub most_targets: CountWithin<1, 1000>,
+    pub max_targets: CountWithin<1, 1000>,
     /// Which pull secrets are read by the API.
     pub secrets: SecretAccess,
     /// With `secrets: named`: those that may be read.
@@ -52,7 +52,7 @@ impl Default for Kubernetes {
             platform_namespaces: ["kube-system", "kube-public", "kube-node-lease"]
                 .map(ToOwned::to_owned)
                 .to_vec(),
-            most_targets: CountWithin(50),
+            max_targets: CountWithin(50),
             secrets: SecretAccess::None,
             named_secrets: Vec::new(),
             credential: CredentialFiles::default(),

@@ -120,7 +120,12 @@ fn from_parser(error: &serde_saphyr::Error, text: &str) -> ConfigError {
 }
 
 /// Keys of earlier versions, each with the key that replaces it. Lists have no part in a path.
-const REPLACED: &[(&str, &str)] = &[("network.egress.stun", "network.egress.echo")];
+const REPLACED: &[(&str, &str)] = &[
+    ("network.egress.stun", "network.egress.echo"),
+    ("kubernetes.most_targets", "kubernetes.max_targets"),
+    ("cluster.most_pairs", "cluster.max_pairs"),
+    ("cluster.node_rate_mbit", "cluster.node_rates_mbit"),
+];
 
 /// What to use instead of an unknown key that an earlier version had.
 fn replaced(error: &serde_saphyr::Error, text: &str) -> Option<String> {
@@ -131,7 +136,7 @@ fn replaced(error: &serde_saphyr::Error, text: &str) -> Option<String> {
     let (old, new) = REPLACED
         .iter()
         .find(|(old, _)| old.rsplit('.').next() == Some(field) && has_key(&file, old))?;
-    Some(format!("{old} was removed: use {new} instead"))
+    Some(format!("{old} no longer exists: use {new}"))
 }
 
 fn has_key(value: &serde_json::Value, path: &str) -> bool {

@@ -113,7 +113,7 @@ fn a_removed_key_names_the_one_that_replaces_it() {
     ] {
         let error = Config::parse(text).unwrap_err();
         assert_eq!(error.at.map(|(line, _)| line), Some(3), "{error}");
-        let says = "network.egress.stun was removed: use network.egress.echo instead";
+        let says = "network.egress.stun no longer exists: use network.egress.echo";
         assert_eq!(error.message, says);
     }
     // Elsewhere it was never a key.

@@ -362,7 +362,7 @@ impl Settings {
             .drain(..)
             .enumerate()
             .map(|(place, mut host)| {
-                host.host.place = place;
+                host.host.position = place;
                 client(host, base, &mut problems)
             })
             .collect();

@@ -125,7 +125,7 @@ impl CheckContext {
         })?;
         let place = NodeSettings::load(&config.network, wait, &settings)?;
         let base = place.vantage(&settings);
-        for because in &base.unseen_because {
+        for because in &base.not_observed_because {
             let what = because.what.describe();
             tracing::warn!(reason = because.reason, "not seen: {what}");
         }

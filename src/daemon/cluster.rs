@@ -211,6 +211,6 @@ fn scope(config: &Kubernetes) -> Scope {
         registries: config.registries.clone(),
         namespaces: config.namespaces.clone(),
         platform_namespaces: config.platform_namespaces.clone(),
-        most: config.most_targets.0 as usize,
+        most: config.max_targets.0 as usize,
     }
 }

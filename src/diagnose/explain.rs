@@ -80,7 +80,7 @@ pub(crate) fn parts(entry: &Entry) -> Vec<(&'static str, String)> {
     let mut parts = vec![
         ("What you see", entry.symptom.to_owned()),
         ("What happens", entry.cause.to_owned()),
-        ("How Pullpath detects it", entry.tell.to_owned()),
+        ("How Pullpath detects it", entry.detection.to_owned()),
         ("What to do", entry.fix.to_owned()),
     ];
     if entry.detected == Detected::Later {
@@ -129,7 +129,7 @@ mod tests {
                 entry.title,
                 entry.symptom,
                 entry.cause,
-                entry.tell,
+                entry.detection,
                 entry.fix,
             ] {
                 assert!(

@@ -219,7 +219,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
     Leg {
         role,
         endpoint: endpoint(host),
-        way: ProxyRoute::Direct,
+        proxy_route: ProxyRoute::Direct,
         proxy_tls: None,
         tunnel: None,
         resolve: resolved(host, &[address]),
@@ -271,7 +271,7 @@ fn head() -> HeadResponse {
         digest: Some(DIGEST.to_owned()),
         media_type: Some("application/vnd.oci.image.index.v1+json".to_owned()),
         size: Some(Bytes(1200)),
-        by_get: false,
+        used_get: false,
         digest_of_encoded: None,
     }
 }
@@ -337,7 +337,7 @@ pub(super) fn healthy() -> Evidence {
             nameservers: vec![server(2)],
             resolver_source: "resolv.conf".to_owned(),
             resolver_emulated: "go".to_owned(),
-            unseen: vec![
+            not_observed: vec![
                 NotObserved::NodeCredentials,
                 NotObserved::Mirrors,
                 NotObserved::Proxy,
@@ -345,13 +345,13 @@ pub(super) fn healthy() -> Evidence {
             ..Vantage::default()
         }),
         pods: Vec::new(),
-        asked_secrets: Vec::new(),
+        requested_secrets: Vec::new(),
         kubelet: Some("v1.30.4".parse().unwrap()),
         hosts: HostsConfig::Unread,
         proxies: ProxySettings::default(),
         others: Vec::new(),
-        not_asked: Vec::new(),
-        behind: None,
+        not_contacted: Vec::new(),
+        upstream: None,
         direct: None,
         trace: Vec::new(),
         keyring: KeyringEvidence {
@@ -367,13 +367,13 @@ pub(super) fn healthy() -> Evidence {
             mismatches: Vec::new(),
         },
         runtime: None,
-        walked_as: None,
+        assumed_release: None,
         pulled: None,
         by_release: Vec::new(),
         walk: Walk {
             config: None,
             layers: Vec::new(),
-            resolved_elsewhere: false,
+            resolved_by_other_host: false,
             host: RegistryHost::plain(endpoint(REGISTRY)),
             segments: None,
             by_digest: false,

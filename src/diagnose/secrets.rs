@@ -18,7 +18,8 @@ pub struct SecretVerdict {
     pub name: String,
     pub outcome: SecretOutcome,
     /// The same with what was seen, for people.
-    pub says: String,
+    #[serde(alias = "says")]
+    pub message: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -52,7 +53,7 @@ pub(super) fn verdicts(evidence: &Evidence) -> Vec<SecretVerdict> {
             namespace: pod.namespace.clone(),
             name: sought.name.clone(),
             outcome,
-            says,
+            message: says,
         }
     };
     sought(evidence).map(verdict).collect()
@@ -199,7 +200,7 @@ mod tests {
         // Several containers of a pod say it once.
         evidence.pods = vec![pod.clone(), pod];
         let verdicts = verdicts(&evidence);
-        assert!(verdicts.iter().all(|one| !one.says.is_empty()));
+        assert!(verdicts.iter().all(|one| !one.message.is_empty()));
         verdicts
             .into_iter()
             .map(|one| (one.name, one.outcome))

@@ -135,8 +135,8 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
     }
     Snapshot {
         findings,
-        seen,
-        could_not_see,
+        counts: seen,
+        not_observed: could_not_see,
     }
 }
 

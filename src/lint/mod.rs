@@ -45,9 +45,9 @@ pub struct Finding {
 pub struct Snapshot {
     /// The worst first.
     pub findings: Vec<Finding>,
-    pub seen: LintCounts,
+    pub counts: LintCounts,
     /// What was not to be seen and might have told more; a line for each.
-    pub could_not_see: Vec<String>,
+    pub not_observed: Vec<String>,
 }
 
 /// How much was looked at.

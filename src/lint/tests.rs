@@ -195,7 +195,7 @@ fn nothing_is_wrong_where_secrets_are_there_and_fit() {
         .secret("shop", "pull", "reg.example.com")
         .maker(deployment(&[image], &["pull"]));
     assert_eq!(good.told(), NOTHING);
-    let seen = good.look().seen;
+    let seen = good.look().counts;
     assert_eq!((seen.namespaces, seen.service_accounts), (1, 1));
     assert_eq!((seen.secrets.named, seen.secrets.read), (1, 1));
     assert_eq!(seen.workloads[&WorkloadKind::Deployment], 1);
@@ -233,7 +233,7 @@ fn a_secret_that_is_not_there_is_missing() {
         "no Secret of it has a key for reg.example.com/team/app:1",
     );
     says(&found, "kubectl create secret docker-registry pull -n shop");
-    assert_eq!(one.look().seen.secrets.absent, 1);
+    assert_eq!(one.look().counts.secrets.absent, 1);
 
     // Another one of the pod does as well.
     let both = world()
@@ -280,14 +280,14 @@ fn what_can_t_be_read_is_not_known_and_never_missing() {
     ] {
         let snapshot = world.look();
         assert_eq!(snapshot.findings, []);
-        assert_eq!(snapshot.seen.secrets.unknown, 1);
-        let [line] = &snapshot.could_not_see[..] else {
+        assert_eq!(snapshot.counts.secrets.unknown, 1);
+        let [line] = &snapshot.not_observed[..] else {
             panic!("{snapshot:?}")
         };
         assert!(line.contains(why) && line.contains("shop/pull"), "{line}");
     }
     not_asked.0.heads.unknown.everywhere = true;
-    let line = &not_asked.look().could_not_see[0];
+    let line = &not_asked.look().not_observed[0];
     assert!(line.contains("does not list the Secrets"), "{line}");
 }
 

@@ -64,7 +64,8 @@ pub struct Tls {
     /// The file or folder of the roots that has the server's own certificate, which is trusted for
     /// that alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trusted_itself: Option<String>,
+    #[serde(alias = "trusted_itself")]
+    pub leaf_trusted: Option<String>,
     /// Another outcome is possible by the roots that containerd read before the bundle was changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub depends_on_changed_roots: bool,

@@ -40,7 +40,8 @@ pub struct Evidence {
     pub pods: Vec<PodUse>,
     /// Secrets of the cluster that whoever asked has named (`--secret`, `--service-account`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub asked_secrets: Vec<RequestedSecret>,
+    #[serde(alias = "asked_secrets")]
+    pub requested_secrets: Vec<RequestedSecret>,
     pub keyring: KeyringEvidence,
     /// The container runtime that pulls; absent: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +51,8 @@ pub struct Evidence {
     pub kubelet: Option<KubeletVersion>,
     /// The line of releases by whose rules this walk was made, where others would not do the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub walked_as: Option<String>,
+    #[serde(alias = "walked_as")]
+    pub assumed_release: Option<String>,
     /// The same walk by the rules of other releases, where the runtime's version is not known and they
     /// would not do the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -73,11 +75,13 @@ pub struct Evidence {
     pub others: Vec<Walk>,
     /// Hosts that no pull gets to, because one before them serves all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub not_asked: Vec<RegistryHost>,
+    #[serde(alias = "not_asked")]
+    pub not_contacted: Vec<RegistryHost>,
     /// The last host of the list, which was asked once for the manifest because a mirror before it
     /// serves the image: what a pull would get if the mirror failed. It plays no part in the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub behind: Option<Box<Walk>>,
+    #[serde(alias = "behind")]
+    pub upstream: Option<Box<Walk>>,
     /// The same walk without the proxy, when that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct: Option<Box<Walk>>,
@@ -110,7 +114,8 @@ pub struct Walk {
     pub by_digest: bool,
     /// It did not say what the reference stands for, and another host did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub resolved_elsewhere: bool,
+    #[serde(alias = "resolved_elsewhere")]
+    pub resolved_by_other_host: bool,
     /// The trusted roots in force.
     pub roots: Roots,
     /// In the order they were found. The first is the registry's.
@@ -145,7 +150,8 @@ pub struct Leg {
     pub endpoint: Endpoint,
     /// Directly, or by a proxy: then it is the proxy that was resolved and connected to.
     #[serde(default)]
-    pub way: ProxyRoute,
+    #[serde(alias = "way")]
+    pub proxy_route: ProxyRoute,
     pub resolve: Resolve,
     pub connect: Connect,
     /// TLS with the proxy, where it is one of https.
@@ -239,7 +245,7 @@ pub struct ClockCheck {
 impl Leg {
     /// The host that was resolved and connected to: the server's, or that of the proxy before it.
     pub fn dialled(&self) -> Host {
-        match self.way.proxy() {
+        match self.proxy_route.proxy() {
             Some(proxy) => {
                 let (host, _) = split_port(&proxy.authority);
                 Host::new(host)
@@ -304,13 +310,16 @@ pub struct Attempt {
     /// `GET` of the same was answered with success where `HEAD` was refused. No pull asks so, and it
     /// decides nothing; a cache may hold the manifest from then on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub served_to_get: bool,
+    #[serde(alias = "served_to_get")]
+    pub get_succeeded: bool,
     /// That `GET` went with another token than the `HEAD`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub by_another_token: bool,
+    #[serde(alias = "by_another_token")]
+    pub get_used_other_token: bool,
     /// Asked below /blobs/, as containerd does with a digest that it did not get below /manifests/.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub below_blobs: bool,
+    #[serde(alias = "below_blobs")]
+    pub via_blobs_endpoint: bool,
     /// When it was made, where that was before this walk: a credential that was rejected rests, since
     /// a registry may lock an account after some wrong passwords.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -356,7 +365,8 @@ pub struct HeadResponse {
     pub media_type: Option<String>,
     pub size: Option<Bytes>,
     /// The server knows no HEAD (405), and GET was used as containerd does.
-    pub by_get: bool,
+    #[serde(alias = "by_get")]
+    pub used_get: bool,
     /// No digest was stated, and the one computed is of a body in this `Content-Encoding`, which containerd
     /// does not undo there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -511,8 +521,8 @@ impl Evidence {
             pulled: None,
             by_release: Vec::new(),
             others: Vec::new(),
-            not_asked: Vec::new(),
-            behind: None,
+            not_contacted: Vec::new(),
+            upstream: None,
             direct: None,
             trace: Vec::new(),
             ..self.clone()
@@ -577,7 +587,7 @@ impl Walk {
             return Some(fault.to_string());
         }
         // Another host said what the tag stands for, and this one has it.
-        let has_it = self.resolved_elsewhere && self.has_content();
+        let has_it = self.resolved_by_other_host && self.has_content();
         if let Some(attempt) = self.attempts.last()
             && attempt.head.done().is_none()
             && !has_it

@@ -350,7 +350,8 @@ pub enum HttpFault {
     NotUnpacked { reason: String },
     /// Not asked for: it might count against a rate limit.
     #[error("not asked for, to spare a rate limit")]
-    NotAsked,
+    #[serde(alias = "not_asked")]
+    NotRequested,
     /// Not sent: the check has made as many requests as one may make.
     #[error(
         "not sent: a check makes no more than {limit} requests at one host, and all of them were used"

@@ -106,7 +106,8 @@ pub struct RegistryHost {
     pub kind: HostKind,
     /// Its place in the order in which containerd asks; the first is 0.
     #[serde(default)]
-    pub place: usize,
+    #[serde(alias = "place")]
+    pub position: usize,
     /// The registry that the image's name says, sent as `?ns=` to a host that is another.
     pub namespace: Option<String>,
     /// It may be asked what a tag stands for (`capabilities`). Not so: only by digest.
@@ -162,7 +163,7 @@ impl RegistryHost {
             endpoint,
             path: "/v2".to_owned(),
             kind: HostKind::Registry,
-            place: 0,
+            position: 0,
             namespace: None,
             resolves: true,
             skip_verify: false,

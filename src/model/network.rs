@@ -236,9 +236,8 @@ pub enum RouteOutcome {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Metadata {
-    NotAsked {
-        reason: MetadataSkip,
-    },
+    #[serde(alias = "not_asked")]
+    NotRequested { reason: MetadataSkip },
     /// No evidence: pods are often kept from it.
     NoAnswer {
         provider: Provider,
@@ -255,7 +254,7 @@ pub enum Metadata {
 
 impl Default for Metadata {
     fn default() -> Self {
-        Self::NotAsked {
+        Self::NotRequested {
             reason: MetadataSkip::Off,
         }
     }

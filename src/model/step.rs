@@ -112,5 +112,6 @@ pub enum Skip {
     /// Another host serves this part.
     OtherHost,
     /// It might count against a rate limit of which little is left.
-    Spared,
+    #[serde(alias = "spared")]
+    QuotaReserved,
 }

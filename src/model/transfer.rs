@@ -15,7 +15,8 @@ use super::units::{Bytes, ListOfSeconds, OptionalSeconds, Seconds};
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Transfer {
     /// By the local clock.
-    pub began: Timestamp,
+    #[serde(alias = "began")]
+    pub started: Timestamp,
     /// It was to end at these bytes, or after this time.
     pub max_bytes: Bytes,
     #[serde(rename = "max_duration_seconds", with = "Seconds")]
@@ -78,8 +79,10 @@ pub enum TransferEnd {
     /// The rate was known.
     Stable,
     /// There were no more bytes to spend.
-    BytesSpent,
-    TimeSpent,
+    #[serde(alias = "bytes_spent")]
+    ByteLimit,
+    #[serde(alias = "time_spent")]
+    TimeLimit,
     /// All layers were read.
     Complete,
     /// No stream was left.

@@ -26,10 +26,12 @@ pub struct Vantage {
     /// Whose resolution is imitated: the order of names and servers.
     pub resolver_emulated: String,
     /// What this probe cannot see and a pull may depend on.
-    pub unseen: Vec<NotObserved>,
+    #[serde(alias = "unseen")]
+    pub not_observed: Vec<NotObserved>,
     /// Why it is not seen, where somebody wished that it were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unseen_because: Vec<NotObservedReason>,
+    #[serde(alias = "unseen_because")]
+    pub not_observed_because: Vec<NotObservedReason>,
     /// What its operator says of the network.
     #[serde(default)]
     pub declared: Declared,
@@ -88,7 +90,7 @@ impl Vantage {
 
     /// Why this is not seen, in words.
     pub fn reasons(&self, what: NotObserved) -> impl Iterator<Item = &str> {
-        let because = self.unseen_because.iter();
+        let because = self.not_observed_because.iter();
         because
             .filter(move |because| because.what == what)
             .map(|because| &*because.reason)
@@ -148,7 +150,8 @@ pub struct Missing {
     pub signal: Signal,
     pub reason: String,
     /// What it would have told.
-    pub would_tell: String,
+    #[serde(alias = "would_tell")]
+    pub would_show: String,
 }
 
 /// Whose network stack a probe uses.

@@ -125,7 +125,7 @@ impl TlsClient {
                 chain: chain::certificates(&shown.chain),
                 unverified,
                 bad_link,
-                trusted_itself: shown.trusted_itself,
+                leaf_trusted: shown.trusted_itself,
                 depends_on_changed_roots: shown.depends_on_changed_roots,
                 outcome: Step::from_result(result, took),
             },
@@ -825,7 +825,7 @@ mod tests {
         let marked = ca.leaf_with(&["registry.test"], |p| p.is_ca = is_ca());
         let secured = with_server(ca.roots(), "registry.test", marked.server(&[])).await;
         assert!(secured.stream.is_some(), "{:?}", secured.tls);
-        assert_eq!(secured.tls.trusted_itself, None);
+        assert_eq!(secured.tls.leaf_trusted, None);
     }
 
     #[tokio::test]
@@ -833,7 +833,7 @@ mod tests {
         let leaf = Ca::new("Test CA").leaf(&["registry.test"]);
         let secured = with_server(leaf.roots(), "registry.test", leaf.server(&[])).await;
         assert!(secured.stream.is_some(), "{:?}", secured.tls);
-        assert_eq!(secured.tls.trusted_itself.as_deref(), Some("ca.pem"));
+        assert_eq!(secured.tls.leaf_trusted.as_deref(), Some("ca.pem"));
     }
 
     #[tokio::test]

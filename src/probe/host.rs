@@ -99,7 +99,7 @@ impl<'a> HostWalk<'a> {
             walk: Walk {
                 host: client.host.clone(),
                 by_digest: false,
-                resolved_elsewhere: false,
+                resolved_by_other_host: false,
                 roots: client.roots.clone(),
                 legs: Vec::new(),
                 ping: Step::skipped(Skip::NotNeeded),
@@ -138,7 +138,7 @@ impl<'a> HostWalk<'a> {
 
     /// Some host has resolved the reference, and the phase is over.
     pub(super) fn resolved(&mut self) {
-        self.walk.resolved_elsewhere = !self.is_admitted;
+        self.walk.resolved_by_other_host = !self.is_admitted;
         self.lines.end_phase();
     }
 
@@ -165,7 +165,7 @@ impl<'a> HostWalk<'a> {
             self.walk.attempts.push(Attempt {
                 token: Step::from_result(Err(TokenFault::Unverified), Duration::ZERO),
                 head: Step::skipped(Skip::Untrusted),
-                below_blobs: content != Content::Manifest,
+                via_blobs_endpoint: content != Content::Manifest,
                 ..Attempt::default()
             });
             return Resolution::Next;
@@ -201,7 +201,7 @@ impl<'a> HostWalk<'a> {
             credential: credential.map(|credential| credential.id.clone()),
             token: session.token.clone(),
             head,
-            below_blobs: content != Content::Manifest,
+            via_blobs_endpoint: content != Content::Manifest,
             ..Attempt::default()
         };
         if let (Step::Skipped { reason }, Step::Skipped { .. }) = (&attempt.token, &attempt.head) {
@@ -256,7 +256,7 @@ impl<'a> HostWalk<'a> {
             digest: text(&headers, "docker-content-digest").map(str::to_owned),
             media_type: text(&headers, "content-type").map(printable),
             size: size.map(Bytes),
-            by_get,
+            used_get: by_get,
             digest_of_encoded: None,
         };
         got.pending.note(&mut self.lines, None);
@@ -292,7 +292,7 @@ impl<'a> HostWalk<'a> {
                 media_type = type_of_body;
             }
             length = body.len() as u64;
-            head.by_get = true;
+            head.used_get = true;
             head.size = Some(Bytes(length));
         }
         if length > oci::MAX_ROOT_SIZE {
@@ -387,8 +387,8 @@ impl<'a> HostWalk<'a> {
         };
         if got.status().is_success() {
             got.pending.note(&mut self.lines, None);
-            attempt.served_to_get = true;
-            attempt.by_another_token = before.is_some() && before != authorization(self);
+            attempt.get_succeeded = true;
+            attempt.get_used_other_token = before.is_some() && before != authorization(self);
         } else if got.status().as_u16() == status {
             *fault = self.refusal(got).await;
             // A challenge that only a GET gets is none for a pull.
@@ -490,8 +490,9 @@ impl<'a> HostWalk<'a> {
         // A digest that was asked for below /blobs/ had been asked for below /manifests/.
         let attempts = self.walk.attempts.iter().rev();
         let mut is_below_blobs = true;
-        let mut of_pull = attempts
-            .take_while(|attempt| std::mem::replace(&mut is_below_blobs, attempt.below_blobs));
+        let mut of_pull = attempts.take_while(|attempt| {
+            std::mem::replace(&mut is_below_blobs, attempt.via_blobs_endpoint)
+        });
         in_phase || of_pull.any(|attempt| attempt.challenge.is_some())
     }
 
@@ -512,7 +513,7 @@ impl<'a> HostWalk<'a> {
     /// The digest was found below /blobs/ only, since access to it below /manifests/ was refused.
     pub(super) fn was_refused_above_blobs(&self) -> bool {
         matches!(self.walk.attempts.as_slice(), [.., above, found]
-            if found.below_blobs && !above.below_blobs && is_refusal(above))
+            if found.via_blobs_endpoint && !above.via_blobs_endpoint && is_refusal(above))
     }
 
     /// What the transfer test sends to the host.
@@ -552,7 +553,7 @@ impl<'a> HostWalk<'a> {
 
     /// The manifest would have to be fetched, and that may count against a rate limit.
     pub(super) fn spare_manifest(&mut self) {
-        self.walk.manifest = Step::skipped(Skip::Spared);
+        self.walk.manifest = Step::skipped(Skip::QuotaReserved);
         self.walk.blob = Step::blocked(Role::Registry, Phase::Manifest);
     }
 

@@ -192,7 +192,7 @@ impl<'a> HostsWalk<'a> {
         }
         if self.check.effort.only_free {
             return Err(here(ManifestFault::Http {
-                fault: HttpFault::NotAsked,
+                fault: HttpFault::NotRequested,
             }));
         }
         *fetched += 1;
@@ -637,7 +637,7 @@ fn no_manifest(
     if let Some(visit) = host_of(visits, host) {
         match fault {
             ManifestFault::Http {
-                fault: HttpFault::NotAsked,
+                fault: HttpFault::NotRequested,
             } => visit.spare_manifest(),
             fault => visit.fail_manifest(fault, start.elapsed()),
         }

@@ -25,7 +25,7 @@ pub fn applies(leg: &Leg) -> bool {
 
 fn address(leg: &Leg) -> Option<SocketAddr> {
     // What a proxy relays, it may cut into other packets.
-    let is_direct = leg.way.proxy().is_none();
+    let is_direct = leg.proxy_route.proxy().is_none();
     leg.tls.outcome.done().filter(|_| is_direct)?;
     leg.connect.outcome.done().map(|connected| connected.to)
 }

@@ -623,7 +623,7 @@ impl<'a> Connections<'a> {
         let leg = &mut self.legs[slot.leg];
         let (role, to) = (leg.role, slot.to);
         // Of https, the proxy has said its word before.
-        let is_by_proxy = leg.way.proxy().is_some() && leg.tunnel.is_none();
+        let is_by_proxy = leg.proxy_route.proxy().is_some() && leg.tunnel.is_none();
         let took = seen.took;
         if let Some((status, headers)) = seen.head.filter(|_| is_by_proxy) {
             let refusal = tunnel::refusal(status, headers);
@@ -912,7 +912,7 @@ fn unreached_leg(
     Leg {
         role,
         endpoint: endpoint.clone(),
-        way,
+        proxy_route: way,
         resolve: Resolve {
             outcome: Step::skipped(resolve),
             ..Resolve::default()

@@ -66,7 +66,7 @@ pub async fn pull(
     };
     // Those that would do the same as one that was walked are not walked again.
     let names = |alike: &[usize]| joined(alike.iter().map(|one| candidates[*one].name()));
-    evidence.walked_as = Some(names(&alike));
+    evidence.assumed_release = Some(names(&alike));
     let mut walked = vec![0];
     while let Some(other) = left.first().copied() {
         let rules = Rules::new(candidates[other], &candidates);
@@ -134,7 +134,7 @@ async fn pull_by(
         .walks
         .iter()
         .flat_map(|(_, walk)| &walk.legs)
-        .any(|leg| leg.way.proxy().is_some());
+        .any(|leg| leg.proxy_route.proxy().is_some());
     let mut direct = None;
     if check.compare_direct && went_by_proxy {
         let requests = Requests::of_image(reads_all(check));
@@ -154,24 +154,24 @@ async fn pull_by(
         started,
         vantage: edges.vantage.clone(),
         pods: check.pods.clone(),
-        asked_secrets: check.asked_secrets.clone(),
+        requested_secrets: check.asked_secrets.clone(),
         keyring,
         runtime: check.runtime.clone(),
         kubelet: check.kubelet.clone(),
-        walked_as: None,
+        assumed_release: None,
         by_release: Vec::new(),
         pulled: Some(asked.pulled),
         hosts,
         proxies: edges.settings.proxies.settings().clone(),
         walk,
         others: asked.walks.into_iter().map(|(_, walk)| walk).collect(),
-        not_asked: asked
+        not_contacted: asked
             .not_asked
             .into_iter()
             .chain(beyond)
             .map(|index| clients[index].host.clone())
             .collect(),
-        behind: asked.behind.map(Box::new),
+        upstream: asked.behind.map(Box::new),
         direct,
         trace: asked.trace,
     }

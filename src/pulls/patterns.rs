@@ -55,9 +55,9 @@ const LOCAL: &[Rule] = rules! {
 
 /// Of names, connections, TLS and HTTP, as Go has them; and of proxies.
 const WIRE: &[Rule] = rules! {
-    ["proxyconnect tcp"] ProxyMiss;
-    ["Proxy Authentication Required"] ProxyMiss;
-    ["socks connect"] ProxyMiss;
+    ["proxyconnect tcp"] ProxyMisconfigured;
+    ["Proxy Authentication Required"] ProxyMisconfigured;
+    ["socks connect"] ProxyMisconfigured;
     // Go says the same of a name without addresses.
     ["lookup ", "no such host"] DnsNxdomain or DnsNodata;
     ["lookup ", "server misbehaving"] DnsError or DnsServfail, DnsRefused;
@@ -284,7 +284,7 @@ fn of_proxy(text: &str) -> Option<Match> {
         text.strip_suffix(reason)
             .is_some_and(|before| before.ends_with("\": "))
     });
-    is_connect.then_some(other(Cause::ProxyMiss, &[]))
+    is_connect.then_some(other(Cause::ProxyMisconfigured, &[]))
 }
 
 /// A refusal of the storage is of the storage, whatever words it has for it.
@@ -329,7 +329,7 @@ fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match>
 fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match> {
     let path = url.map(path).unwrap_or_default();
     let found = match (status, leg) {
-        (407, _) => other(Cause::ProxyMiss, &[]),
+        (407, _) => other(Cause::ProxyMisconfigured, &[]),
         (429, _) => other(Cause::RateLimited, &[]),
         (500..=599, _) => other(Cause::Registry5xx, &[]),
         // A registry's own blobs: the storage's refusals are told before.

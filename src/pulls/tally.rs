@@ -53,7 +53,7 @@ const STILL: Duration = Duration::from_mins(11);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Pairs of registry and node.
-    pub most_pairs: usize,
+    pub max_pairs: usize,
     /// A pair without a pull for so long is forgotten.
     pub idle: Duration,
     /// What nodes measure of a registry, in bytes per second.
@@ -424,7 +424,7 @@ impl Tally {
     }
 
     fn pair(&mut self, key: PairKey, at: Timestamp) -> Option<&mut Pair> {
-        if !self.pairs.contains_key(&key) && self.pairs.len() >= self.limits.most_pairs {
+        if !self.pairs.contains_key(&key) && self.pairs.len() >= self.limits.max_pairs {
             return None;
         }
         let pair = self.pairs.entry(key).or_insert_with(|| Pair::new(at));

@@ -288,7 +288,7 @@ fn a_hint_says_what_else_it_may_be_and_where_to_ask() {
 // ---- tallies ------------------------------------------------------------------------------------
 
 const LIMITS: Limits = Limits {
-    most_pairs: 3,
+    max_pairs: 3,
     idle: Duration::from_hours(1),
     node_rates: BTreeMap::new(),
 };

@@ -7,13 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, count};
-use super::{Tool, grouped, said};
+use super::{SCHEMA_VERSION, Tool, grouped, said};
 use crate::diagnose::level::Severity;
 use crate::lint::{Finding, LintCounts, Snapshot};
 use crate::model::workload::ContainerKind;
-
-/// The version of the JSON form; see [`super::SCHEMA_VERSION`].
-const SCHEMA_VERSION: u32 = 1;
 
 /// What `lint -o json` prints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -56,10 +53,10 @@ pub fn render(document: &LintDocument, style: Style) -> String {
         let more = format!("  more: pullpath explain {}", cause.code());
         page.line(&style.paint(Ink::Dim, &more));
     }
-    if !lint.could_not_see.is_empty() {
+    if !lint.not_observed.is_empty() {
         page.line("");
         page.line(&style.paint(Ink::Warn, "not seen"));
-        for line in &lint.could_not_see {
+        for line in &lint.not_observed {
             page.item(line);
         }
     }
@@ -82,13 +79,13 @@ fn head(page: &mut Page, lint: &Snapshot) {
     }
     let verdict = if !counts.is_empty() {
         counts.join(", ")
-    } else if lint.could_not_see.is_empty() {
+    } else if lint.not_observed.is_empty() {
         page.style.paint(Ink::Good, "nothing wrong to be seen")
     } else {
         page.style
             .paint(Ink::Warn, "nothing wrong in what could be seen")
     };
-    page.line(&format!("{verdict}  in {}", looked_at(&lint.seen)));
+    page.line(&format!("{verdict}  in {}", looked_at(&lint.counts)));
 }
 
 /// `41 workloads of 6 namespaces, 12 of the 13 Secrets that they name were read`.

@@ -17,7 +17,10 @@ use crate::model::text::joined;
 
 /// The version of the JSON form. It grows when a field is renamed, removed or changes its meaning;
 /// not when one is added.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// The versions that are read: names of older ones are aliases of the fields that replaced them.
+pub const READABLE_VERSIONS: std::ops::RangeInclusive<u32> = 1..=SCHEMA_VERSION;
 
 /// What `-o json` prints: one report for each reference, in the order asked.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -55,7 +55,7 @@ pub struct NodeAnswers {
     pub created: Option<Timestamp>,
     /// It was made less than an hour ago.
     #[serde(default)]
-    pub is_young: bool,
+    pub is_new: bool,
     pub is_cordoned: Option<bool>,
     /// One for each image.
     pub answers: Vec<NodeAnswer>,
@@ -148,14 +148,14 @@ impl Aspect {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SharedAspect {
     #[serde(flatten)]
-    pub what: Aspect,
+    pub aspect: Aspect,
     pub value: String,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Difference {
     #[serde(flatten)]
-    pub what: Aspect,
+    pub aspect: Aspect,
     /// By node.
     pub values: BTreeMap<String, String>,
 }
@@ -164,10 +164,10 @@ pub struct Difference {
 pub struct Outlier {
     pub node: String,
     #[serde(flatten)]
-    pub what: Aspect,
+    pub aspect: Aspect,
     pub value: String,
     /// What most have.
-    pub most: String,
+    pub majority: String,
     pub of: usize,
 }
 
@@ -200,7 +200,7 @@ impl NodeAnswers {
 
     fn marks(&self) -> String {
         let mut marks = Vec::new();
-        if self.is_young {
+        if self.is_new {
             marks.push("young");
         }
         if self.is_cordoned == Some(true) {
@@ -219,7 +219,7 @@ impl NodesDocument {
     ) -> Self {
         for node in &mut nodes {
             let age = node.created.map(|created| at.duration_since(created));
-            node.is_young = age
+            node.is_new = age
                 .and_then(|age| Duration::try_from(age).ok())
                 .is_some_and(|age| age < YOUNG);
         }
@@ -349,11 +349,13 @@ fn compare(image: &str, seen: &[(&str, NodeObservation)]) -> Comparison {
     comparison.words(seen);
     comparison.addresses(seen);
     comparison.rates(seen);
-    comparison.differs.sort_by_key(|difference| difference.what);
-    comparison.same.sort_by_key(|one| one.what);
+    comparison
+        .differs
+        .sort_by_key(|difference| difference.aspect);
+    comparison.same.sort_by_key(|one| one.aspect);
     comparison
         .outliers
-        .sort_by(|a, b| (&a.node, a.what).cmp(&(&b.node, b.what)));
+        .sort_by(|a, b| (&a.node, a.aspect).cmp(&(&b.node, b.aspect)));
     comparison
 }
 
@@ -394,7 +396,10 @@ impl Comparison {
     ) {
         if let [(value, _)] = groups {
             let value = value.clone();
-            self.same.push(SharedAspect { what, value });
+            self.same.push(SharedAspect {
+                aspect: what,
+                value,
+            });
             return;
         }
         let mut all = groups.iter();
@@ -406,14 +411,17 @@ impl Comparison {
             for (node, value) in others.filter(|(node, _)| counts(node)) {
                 self.outliers.push(Outlier {
                     node: node.clone(),
-                    what,
+                    aspect: what,
                     value: value.clone(),
-                    most: most.clone(),
+                    majority: most.clone(),
                     of: members.len(),
                 });
             }
         }
-        self.differs.push(Difference { what, values });
+        self.differs.push(Difference {
+            aspect: what,
+            values,
+        });
     }
 
     /// Names are given several addresses in turn: those that share one agree. Public ones that have none
@@ -466,15 +474,15 @@ impl Comparison {
             for (node, rate) in measured.iter().filter(|(_, rate)| *rate < median * SLOW) {
                 self.outliers.push(Outlier {
                     node: (*node).to_owned(),
-                    what: Aspect::Rate,
+                    aspect: Aspect::Rate,
                     value: Mbit(*rate).to_string(),
-                    most: Mbit(median).to_string(),
+                    majority: Mbit(median).to_string(),
                     of: measured.len(),
                 });
             }
         }
         self.differs.push(Difference {
-            what: Aspect::Rate,
+            aspect: Aspect::Rate,
             values: measured
                 .iter()
                 .map(|(node, rate)| ((*node).to_owned(), Mbit(*rate).to_string()))
@@ -583,7 +591,7 @@ impl Page {
         if !comparison.same.is_empty() && comparison.not_answered < asked {
             self.section("the same everywhere");
             for one in &comparison.same {
-                let name = one.what.heading();
+                let name = one.aspect.heading();
                 self.hanging(&format!("  {name:<18}  "), 22, &one.value);
             }
         }
@@ -601,7 +609,7 @@ impl Page {
         let (rates, words): (Vec<_>, Vec<_>) = comparison
             .differs
             .iter()
-            .partition(|difference| difference.what == Aspect::Rate);
+            .partition(|difference| difference.aspect == Aspect::Rate);
         let cells = |node: &NodeAnswers| -> Vec<String> {
             let values = words.iter().map(|word| word.values.get(&node.node));
             let values = values.map(|value| value.map_or("-", String::as_str));
@@ -614,7 +622,7 @@ impl Page {
         let mut rows = grouped(seen.map(|node| (cells(node), node)));
         // Those that few have are the interesting ones.
         rows.sort_by_key(|(_, nodes)| nodes.len());
-        let columns = words.iter().chain(&rates).map(|one| one.what.heading());
+        let columns = words.iter().chain(&rates).map(|one| one.aspect.heading());
         let mut table = vec![Vec::from(["nodes".to_owned()])];
         table[0].extend(columns);
         for (cells, nodes) in rows {
@@ -649,23 +657,23 @@ impl Page {
         let told: Vec<&Outlier> = comparison
             .outliers
             .iter()
-            .filter(|outlier| outlier.what != Aspect::Pull)
+            .filter(|outlier| outlier.aspect != Aspect::Pull)
             .collect();
         if told.is_empty() {
             return;
         }
         self.section("who stands out");
         for outlier in told.iter().take(MAX_OUTLIERS) {
-            let what = outlier.what.heading();
-            let text = if outlier.what == Aspect::Rate {
+            let what = outlier.aspect.heading();
+            let text = if outlier.aspect == Aspect::Rate {
                 format!(
                     "{}: {} is less than half of the median, {} ({} nodes)",
-                    outlier.node, outlier.value, outlier.most, outlier.of
+                    outlier.node, outlier.value, outlier.majority, outlier.of
                 )
             } else {
                 format!(
                     "{}: {what} {}, where {} nodes have {}",
-                    outlier.node, outlier.value, outlier.of, outlier.most
+                    outlier.node, outlier.value, outlier.of, outlier.majority
                 )
             };
             self.item(&text);
@@ -780,11 +788,11 @@ mod tests {
 
     fn who(comparison: &Comparison) -> Vec<(&str, Aspect)> {
         let outliers = comparison.outliers.iter();
-        outliers.map(|o| (o.node.as_str(), o.what)).collect()
+        outliers.map(|o| (o.node.as_str(), o.aspect)).collect()
     }
 
     fn what_differs(comparison: &Comparison) -> Vec<Aspect> {
-        comparison.differs.iter().map(|d| d.what).collect()
+        comparison.differs.iter().map(|d| d.aspect).collect()
     }
 
     fn well() -> NodeObservation {
@@ -798,7 +806,7 @@ mod tests {
         let same: Vec<(Aspect, &str)> = comparison
             .same
             .iter()
-            .map(|one| (one.what, one.value.as_str()))
+            .map(|one| (one.aspect, one.value.as_str()))
             .collect();
         assert_eq!(
             same,
@@ -826,7 +834,7 @@ mod tests {
             ]
         );
         assert_eq!((comparison.would_fail, comparison.would_succeed), (1, 3));
-        assert_eq!(comparison.outliers[1].most, "intranet");
+        assert_eq!(comparison.outliers[1].majority, "intranet");
         assert_eq!(comparison.outliers[1].of, 3);
         // Of two nobody knows who is odd, and of two halves neither.
         for nodes in [
@@ -873,7 +881,7 @@ mod tests {
             at(Some(110.0)),
         ]);
         assert_eq!(who(&comparison), [("n4", Aspect::Rate)]);
-        assert_eq!(comparison.outliers[0].most, "95.0 Mbit/s");
+        assert_eq!(comparison.outliers[0].majority, "95.0 Mbit/s");
         assert_eq!(
             comparison.differs[0].values.len(),
             4,
@@ -942,7 +950,7 @@ mod tests {
         });
         let document = NodesDocument::new(at, &[image], nodes, Some(vec!["virtual-1".to_owned()]));
         assert_eq!(document.pull(), Pull::WouldFail);
-        assert!(document.nodes[2].is_young && !document.nodes[0].is_young);
+        assert!(document.nodes[2].is_new && !document.nodes[0].is_new);
         let text = render(&document, Style { color: false });
         for words in [
             "n4",

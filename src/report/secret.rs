@@ -4,14 +4,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Tool;
+use super::{SCHEMA_VERSION, Tool};
 use crate::diagnose::level::Severity;
 use crate::diagnose::{self, Finding};
 use crate::model::credential::{KeyringEvidence, SourceEvidence};
 use crate::model::reference::Reference;
-
-/// The version of the JSON form; see [`super::SCHEMA_VERSION`].
-const SCHEMA_VERSION: u32 = 1;
 
 /// What `secret check -o json` prints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -259,7 +259,7 @@ impl Page {
         if !why {
             // One line of configuration is all that it takes.
             if path.class == Some(PathClass::PrivateUnmapped)
-                && let Some(knob) = path.knobs.first()
+                && let Some(knob) = path.suggestions.first()
             {
                 self.knob(knob, "            ");
             }
@@ -267,7 +267,7 @@ impl Page {
         }
         for (mark, facts) in [("    + ", &path.evidence), ("    ! ", &path.contradictions)] {
             for fact in facts {
-                self.prose(mark, &format!("{}: {}", fact.signal.as_str(), fact.says));
+                self.prose(mark, &format!("{}: {}", fact.signal.as_str(), fact.message));
             }
         }
         for address in &path.addresses {
@@ -288,17 +288,17 @@ impl Page {
             self.prose("    ~ ", &text);
         }
         for fix in &path.fixes {
-            self.prose("    > ", &format!("{}: {}", fix.class, fix.todo));
+            self.prose("    > ", &format!("{}: {}", fix.class, fix.action));
         }
-        for knob in &path.knobs {
+        for knob in &path.suggestions {
             self.knob(knob, "    ? ");
         }
     }
 
     /// What would decide, and the line to copy, which is not broken.
     fn knob(&mut self, knob: &Suggestion, first: &str) {
-        self.prose(first, &format!("to decide it: {}", knob.says));
-        if let Some(line) = &knob.line {
+        self.prose(first, &format!("to decide it: {}", knob.message));
+        if let Some(line) = &knob.setting {
             self.line(&format!("{}  {line}", " ".repeat(first.len())));
         }
     }
@@ -370,12 +370,12 @@ impl Page {
         };
         self.beside("hosts", &format!("in containerd's order, by {place}"));
         let mut walks: Vec<&Walk> = evidence.others.iter().chain([&evidence.walk]).collect();
-        walks.sort_by_key(|walk| walk.host.place);
+        walks.sort_by_key(|walk| walk.host.position);
         let asked = walks.len();
         for (index, walk) in walks.into_iter().enumerate() {
             self.host(walk, index + 1);
         }
-        for (index, host) in evidence.not_asked.iter().enumerate() {
+        for (index, host) in evidence.not_contacted.iter().enumerate() {
             let text = format!(
                 "{} {}: no pull gets to it",
                 host.kind.as_str(),
@@ -455,8 +455,8 @@ impl Page {
         let total: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
         let ended = match transfer.end {
             TransferEnd::Stable => "the rate was known",
-            TransferEnd::BytesSpent => "the bytes allowed were spent",
-            TransferEnd::TimeSpent => "the time allowed was over",
+            TransferEnd::ByteLimit => "the bytes allowed were spent",
+            TransferEnd::TimeLimit => "the time allowed was over",
             TransferEnd::Complete => "all layers were read",
             TransferEnd::Failed => "no stream was left",
             TransferEnd::Harmful => "others had to wait for it for too long",
@@ -576,7 +576,7 @@ impl Page {
             let text = format!("{endpoint}  (over the {role} leg's connection)");
             self.beside(name, &text);
         } else {
-            let way = match &leg.way {
+            let way = match &leg.proxy_route {
                 ProxyRoute::Direct | ProxyRoute::Loopback => String::new(),
                 ProxyRoute::Proxied { proxy } => format!("  by {proxy}"),
                 ProxyRoute::Excepted { entry, .. } => {
@@ -669,7 +669,7 @@ impl Page {
             self.step("head", &attempt.head, |head| {
                 let digest = head.digest.as_deref();
                 let digest = digest.map_or_else(|| "no digest".to_owned(), short);
-                let by = if head.by_get { ", by GET" } else { "" };
+                let by = if head.used_get { ", by GET" } else { "" };
                 format!("{digest}, {}{by}", who(attempt))
             });
         }
@@ -741,7 +741,7 @@ impl Page {
         self.beside("pull secrets", "in the pod's order");
         for secret in secrets {
             let namespace = said(secret.namespace.as_ref(), |name| format!("{name}/"));
-            self.item(&format!("{namespace}{}: {}", secret.name, secret.says));
+            self.item(&format!("{namespace}{}: {}", secret.name, secret.message));
         }
     }
 
@@ -888,7 +888,7 @@ fn skipped(reason: Skip) -> (&'static str, String) {
         Skip::NotNeeded => ("-", "not needed".to_owned()),
         Skip::NoLayer => ("-", "the image has no layer to fetch".to_owned()),
         Skip::OtherHost => ("-", "another host serves it".to_owned()),
-        Skip::Spared => (
+        Skip::QuotaReserved => (
             "-",
             "not asked: little is left of the rate limit".to_owned(),
         ),

@@ -77,11 +77,11 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
         );
         for missing in &vantage.missing {
             page.item(&format!("{}: {}", missing.signal.as_str(), missing.reason));
-            let text = format!("would have told {}", missing.would_tell);
+            let text = format!("would have told {}", missing.would_show);
             page.hanging("    ", 6, &text);
         }
     }
-    if !vantage.unseen.is_empty() {
+    if !vantage.not_observed.is_empty() {
         page.line("");
         page.unseen(vantage);
     }
@@ -95,11 +95,11 @@ pub fn render(document: &VantageDocument, style: Style) -> String {
 impl Page {
     /// What a pull may depend on and is not seen here.
     pub(super) fn unseen(&mut self, vantage: &Vantage) {
-        if vantage.unseen.is_empty() {
+        if vantage.not_observed.is_empty() {
             return;
         }
         self.heading("not seen from here");
-        for what in &vantage.unseen {
+        for what in &vantage.not_observed {
             self.item(what.describe());
             for reason in vantage.reasons(*what) {
                 self.prose("    ", reason);
@@ -218,7 +218,7 @@ fn proxies(settings: &ProxySettings) -> String {
 
 fn metadata(metadata: &Metadata) -> String {
     match metadata {
-        Metadata::NotAsked { .. } => "not asked".to_owned(),
+        Metadata::NotRequested { .. } => "not asked".to_owned(),
         Metadata::NoAnswer { fault, .. } => format!("no answer: {fault}"),
         Metadata::Answered { facts, took } => {
             let mut text = facts.provider.describe().to_owned();

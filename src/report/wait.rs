@@ -21,7 +21,7 @@ pub struct WaitDocument {
     pub is_open: bool,
     #[serde(rename = "waited_seconds", with = "Seconds")]
     pub waited: Duration,
-    pub walks: u32,
+    pub checks: u32,
     pub eip: Eip,
     /// The last walk; absent where none ended in time.
     pub report: Option<Report>,

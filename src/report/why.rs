@@ -72,7 +72,7 @@ pub struct KubeletMessage {
     pub count: u64,
     /// What its text comes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub means: Option<Meaning>,
+    pub meaning: Option<Meaning>,
 }
 
 /// Causes that fit a text.
@@ -259,7 +259,7 @@ impl Page {
 
     /// What the newest words of the kubelet come to.
     fn why_meaning(&mut self, image: &WhyImage) {
-        let Some(meaning) = image.kubelet.iter().find_map(|word| word.means.as_ref()) else {
+        let Some(meaning) = image.kubelet.iter().find_map(|word| word.meaning.as_ref()) else {
             return;
         };
         let or = said(meaning.or.first(), |_| {
@@ -410,7 +410,7 @@ mod tests {
                 first: None,
                 last: Some(at("2026-11-23T08:56:00Z")),
                 count: 12,
-                means: Some(Meaning {
+                meaning: Some(Meaning {
                     cause: Cause::TcpTimeout,
                     or: Vec::new(),
                     facts: vec!["dialled 10.0.3.9:443".to_owned()],

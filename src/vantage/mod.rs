@@ -176,7 +176,7 @@ fn sign(
 }
 
 async fn metadata(wish: &Network, sign: Option<&ProviderSign>) -> Metadata {
-    let skip = |reason| Metadata::NotAsked { reason };
+    let skip = |reason| Metadata::NotRequested { reason };
     let provider = match wish.metadata {
         MetadataMode::Off => return skip(MetadataSkip::Off),
         MetadataMode::Huawei => Provider::Huawei,
@@ -338,7 +338,7 @@ fn missing(
         missing.push(Missing {
             signal,
             reason,
-            would_tell: would_tell.to_owned(),
+            would_show: would_tell.to_owned(),
         });
     };
     if let Some(fault) = kernel_fault {
@@ -350,7 +350,7 @@ fn missing(
     }
     let would_tell = "the VPC's ranges and whether this machine has a public address";
     match &vantage.metadata {
-        Metadata::NotAsked { reason } => {
+        Metadata::NotRequested { reason } => {
             let reason = match reason {
                 MetadataSkip::Off => "network.metadata is off".to_owned(),
                 MetadataSkip::ProviderUnknown => {

@@ -139,7 +139,7 @@ impl NodeSettings {
         });
         let mut because = |what, reason| {
             vantage
-                .unseen_because
+                .not_observed_because
                 .push(NotObservedReason { what, reason });
         };
         let of_credentials = self.node_credentials.unseen();
@@ -153,9 +153,9 @@ impl NodeSettings {
             because(NotObserved::NodeRoots, reason.clone());
         }
         vantage
-            .unseen_because
+            .not_observed_because
             .extend(settings.unseen.iter().cloned());
-        vantage.unseen.retain(|what| match what {
+        vantage.not_observed.retain(|what| match what {
             NotObserved::NodeCredentials => !are_known,
             NotObserved::NodeRoots => !self.has_node_roots,
             _ => true,
@@ -203,7 +203,7 @@ fn vantage(
         nameservers: resolver.nameservers.clone(),
         resolver_source: resolver.source.clone(),
         resolver_emulated: "go".to_owned(),
-        unseen,
+        not_observed: unseen,
         ..Vantage::default()
     }
 }

@@ -156,7 +156,7 @@ NAME, AUTHORITY, BAD, SPOKEN = {"tls_name"}, {"tls_unknown_ca"}, {"tls_bad_certi
 OF_LINKS = {"tls_intermediate", "tls_unknown_ca"}
 FILES = {"hosts_toml_invalid", "mirror_order"}
 CONFIG = {"hosts_toml_invalid", "mirror_order"}
-PROXY = {"proxy_miss", "proxy_unknown"}
+PROXY = {"proxy_misconfigured", "proxy_unknown"}
 IN_FORCE = {"runtime_settings_unknown"}
 PROBE |= {
     "tls": {

@@ -145,11 +145,11 @@ const CASES: &[Case] = &[
                 "0+0.5x200",
             ),
             (
-                r#"pullpath_budget_left_bytes{cluster="c", node="n1"}"#,
+                r#"pullpath_budget_remaining_bytes{cluster="c", node="n1"}"#,
                 "3000000x200",
             ),
             (
-                r#"pullpath_kubernetes_followed{cluster="c", node="n1"}"#,
+                r#"pullpath_kubernetes_watch_up{cluster="c", node="n1"}"#,
                 "1x200",
             ),
             (
@@ -538,7 +538,7 @@ const CASES: &[Case] = &[
     Case {
         name: "of the budget is left what no test is made with",
         series: &[(
-            r#"pullpath_budget_left_bytes{cluster="c", node="n1"}"#,
+            r#"pullpath_budget_remaining_bytes{cluster="c", node="n1"}"#,
             "1500000x200",
         )],
         at: "90m",
@@ -547,7 +547,7 @@ const CASES: &[Case] = &[
     Case {
         name: "no word from the API server",
         series: &[(
-            r#"pullpath_kubernetes_followed{cluster="c", node="n1"}"#,
+            r#"pullpath_kubernetes_watch_up{cluster="c", node="n1"}"#,
             "0x200",
         )],
         at: "40m",
@@ -597,7 +597,7 @@ const CASES: &[Case] = &[
                 "1x200",
             ),
             (
-                r#"pullpath_cluster_events_followed{cluster="c", node="n1"}"#,
+                r#"pullpath_cluster_events_watch_up{cluster="c", node="n1"}"#,
                 "1x200",
             ),
             (

@@ -421,9 +421,9 @@ fn rejected(now: Moment) -> Rejected {
         may_until: None,
         attempt: Attempt {
             challenge: None,
-            served_to_get: false,
-            by_another_token: false,
-            below_blobs: false,
+            get_succeeded: false,
+            get_used_other_token: false,
+            via_blobs_endpoint: false,
             credential: Some(credential()),
             token: Step::Skipped {
                 reason: Skip::NotNeeded,

@@ -142,7 +142,7 @@ pub fn index(board: &ClusterState, now: Timestamp) -> askama::Result<String> {
         page.slow = slow(board);
         if let Some(lint) = &board.lint {
             page.workloads = workloads(lint);
-            page.workloads_unseen = &lint.could_not_see;
+            page.workloads_unseen = &lint.not_observed;
         }
         page.registries = registries(board);
         page.unknown = unknown(board);

@@ -51,7 +51,7 @@ families! {
         "1 for the cause that limits the rate of the newest transfer test. Absent without a test, and if the cause is unknown.";
     ESTIMATED_PULL: gauge "pullpath_estimated_pull_seconds" ["target"]
         "Estimated download time of the image's layers, in seconds, without unpacking: at the rate measured for this image, else at the newest rate of its registry. Absent without a rate.";
-    HELD_BACK: gauge "pullpath_check_held_back" ["target", "reason"]
+    HELD_BACK: gauge "pullpath_check_deferred" ["target", "reason"]
         "1 if a `reach` or `path` check was due and was deferred, with the reason. Absent again after the next check.";
     CHECK_DURATION: histogram "pullpath_check_duration_seconds" ["registry", "phase"]
         "Duration of a phase, in seconds, summed over all legs of a check. CPU-starved checks are not counted.";
@@ -82,7 +82,7 @@ families! {
     SKIPPED: counter "pullpath_checks_skipped_total" ["reason"]
         "Times that a check was due and was not made, by reason. A check that is postponed again counts again.";
     ON_DEMAND: counter "pullpath_on_demand_total" ["outcome"]
-        "Images requested at the admin address, by outcome: those of checks, or `not_allowed`, `no_pod`, `busy`, `too_many`, `held_back`. They are counted in no other metric of this page.";
+        "Images requested at the admin address, by outcome: those of checks, or `not_allowed`, `no_pod`, `busy`, `too_many`, `deferred`. They are counted in no other metric of this page.";
     MISSED: counter "pullpath_checks_missed_total" []
         "Scheduled checks that were left out because an earlier check of the same target was still running.";
     STARVED: counter "pullpath_checks_starved_total" []
@@ -93,7 +93,7 @@ families! {
         "Checks that ended in a panic, which is a bug in Pullpath.";
     LAG: histogram "pullpath_scheduler_lag_seconds" []
         "Delay between the scheduled and the actual start of checks, in seconds.";
-    BUDGET_LEFT: gauge "pullpath_budget_left_bytes" []
+    BUDGET_LEFT: gauge "pullpath_budget_remaining_bytes" []
         "Bytes that transfer tests may still download today (UTC).";
     BUDGET: gauge "pullpath_budget_bytes_per_day" []
         "Bytes that transfer tests may download per day (`budgets.node_bytes_per_day`).";
@@ -101,10 +101,10 @@ families! {
         "Time that the CPU limit has stopped this container, in seconds. Absent if the kernel does not report it.";
     STATE_ERRORS: counter "pullpath_state_errors_total" []
         "Failed writes of the state file in `state_dir`.";
-    KUBERNETES_FOLLOWED: gauge "pullpath_kubernetes_followed" []
+    KUBERNETES_FOLLOWED: gauge "pullpath_kubernetes_watch_up" []
         "1: the watch of this node's pods is up, 0: it is down, and the images that pods last requested are still checked. Absent with `kubernetes.discover: off`.";
     KUBERNETES_IMAGES: gauge "pullpath_kubernetes_images" ["state"]
-        "Repositories used by pods of this node, by what is done with them: `checked`, `over_the_most` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent with `kubernetes.discover: off`.";
+        "Repositories used by pods of this node, by what is done with them: `checked`, `over_limit` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent with `kubernetes.discover: off`.";
     EVENTS: counter "pullpath_events_published_total" ["outcome"]
         "Events on pods that wait for an image, by outcome: `created`, `counted` (an existing Event was updated), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
     NODE_INFO: gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
@@ -113,7 +113,7 @@ families! {
         "Unix time, in seconds, at which this node joined the cluster; failures on a new node may be temporary. Absent until the Node was read.";
     NODE_UNSCHEDULABLE: gauge "pullpath_node_unschedulable" []
         "1: this node is cordoned, 0: it is not. Absent until the Node was read from the API server.";
-    SPREAD_TURNS: counter "pullpath_spread_turns_total" ["by"]
+    SPREAD_TURNS: counter "pullpath_spread_slots_total" ["by"]
         "Transfer tests that this node made for its egress group, by what allowed them: `lease`, or `alone` (no other node shares the path). Absent with `spread.transfers: off`.";
     SPREAD_REACHABLE: gauge "pullpath_spread_leases_reachable" []
         "1: the API server answered the newest request for a Lease, 0: it did not answer or refused, and transfer tests are skipped. Absent before the first request, and with `spread.transfers: off`.";
@@ -340,7 +340,7 @@ fn of_process(store: &TargetStore, page: &mut Page) {
         let found = &cluster.found;
         let counts = [
             (["checked"], found.wanted.len()),
-            (["over_the_most"], found.over.len()),
+            (["over_limit"], found.over.len()),
             (["platform"], found.platform.len()),
             (["out_of_scope"], found.out_of_scope),
             (["malformed"], found.malformed.len()),

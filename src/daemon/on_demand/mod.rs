@@ -141,7 +141,7 @@ impl Refused {
             Self::NoPod(_) => "no_pod",
             Self::Busy => "busy",
             Self::TooMany(_) => "too_many",
-            Self::Deferred(_) => "held_back",
+            Self::Deferred(_) => "deferred",
             Self::Failed(reason) => reason,
         }
     }

@@ -284,7 +284,7 @@ impl Case<'_> {
             );
         }
         if judgement.class.is_public()
-            && self.leg.way.proxy().is_none()
+            && self.leg.proxy_route.proxy().is_none()
             && let Some(issuer) = strange_issuer(self.leg)
         {
             judgement = judgement.but(

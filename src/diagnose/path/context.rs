@@ -25,7 +25,7 @@ impl<'a> PathContext<'a> {
         let limit = walk.rate_limit.as_ref();
         let counted = limit.and_then(|limit| limit.source.as_deref()?.parse().ok());
         let first = walk.legs.first();
-        let is_direct = first.is_some_and(|leg| leg.way.proxy().is_none());
+        let is_direct = first.is_some_and(|leg| leg.proxy_route.proxy().is_none());
         if let Some(address) = counted.filter(|_| is_direct) {
             let counted = ObservedEgress {
                 address,

@@ -46,7 +46,8 @@ pub struct LegPath {
     pub fixes: Vec<Fix>,
     /// What would decide, where something is open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub knobs: Vec<Suggestion>,
+    #[serde(alias = "knobs")]
+    pub suggestions: Vec<Suggestion>,
     /// Each address by itself, where there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<AddressPath>,
@@ -58,7 +59,7 @@ pub struct LegPath {
 impl LegPath {
     /// A leg of which nothing is judged yet.
     pub(super) fn new(leg: &Leg, reachability: Reachability) -> Self {
-        let via_proxy = leg.way.proxy().is_some();
+        let via_proxy = leg.proxy_route.proxy().is_some();
         Self {
             role: leg.role,
             endpoint: leg.endpoint.clone(),
@@ -77,7 +78,7 @@ impl LegPath {
             candidates: Vec::new(),
             needs: BTreeSet::new(),
             fixes: Vec::new(),
-            knobs: Vec::new(),
+            suggestions: Vec::new(),
             addresses: Vec::new(),
             overlap: false,
         }
@@ -88,7 +89,10 @@ impl LegPath {
     }
 
     pub(super) fn fix(&mut self, class: PathClass, todo: String) {
-        self.fixes.push(Fix { class, todo });
+        self.fixes.push(Fix {
+            class,
+            action: todo,
+        });
     }
 }
 
@@ -124,14 +128,15 @@ impl Reachability {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Fact {
     pub signal: Signal,
-    pub says: String,
+    #[serde(alias = "says")]
+    pub message: String,
 }
 
 impl Fact {
     pub(super) fn new(signal: Signal, says: impl Into<String>) -> Self {
         Self {
             signal,
-            says: says.into(),
+            message: says.into(),
         }
     }
 }
@@ -147,23 +152,26 @@ pub struct Candidate {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Fix {
     pub class: PathClass,
-    pub todo: String,
+    #[serde(alias = "todo")]
+    pub action: String,
 }
 
 /// What would decide an open question.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Suggestion {
-    pub says: String,
+    #[serde(alias = "says")]
+    pub message: String,
     /// The line of configuration to add, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<String>,
+    #[serde(alias = "line")]
+    pub setting: Option<String>,
 }
 
 impl Suggestion {
     pub(super) fn new(says: impl Into<String>) -> Self {
         Self {
-            says: says.into(),
-            line: None,
+            message: says.into(),
+            setting: None,
         }
     }
 }

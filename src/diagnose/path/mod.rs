@@ -92,14 +92,14 @@ fn path(context: &PathContext<'_>, leg: &Leg) -> LegPath {
         address: Some(*address),
         class: Some(judgement.class),
         attributes: PathAttributes {
-            via_proxy: leg.way.proxy().is_some(),
+            via_proxy: leg.proxy_route.proxy().is_some(),
             ..judgement.attributes
         },
         score: judgement.score,
         evidence: judgement.evidence.clone(),
         contradictions: judgement.contradictions.clone(),
         candidates: judgement.candidates.clone(),
-        knobs: judgement.knobs.clone(),
+        suggestions: judgement.knobs.clone(),
         overlap: judgement.overlap,
         ..LegPath::new(leg, reachability)
     };

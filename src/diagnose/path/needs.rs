@@ -163,7 +163,7 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
                 path.score = 0.4;
                 out(context, leg, family, path);
             }
-            path.knobs.push(Suggestion::new("network.controls of --config: a public host or two that must answer tell a missing way out from a firewall before this one"));
+            path.suggestions.push(Suggestion::new("network.controls of --config: a public host or two that must answer tell a missing way out from a firewall before this one"));
         }
     }
 }
@@ -208,7 +208,7 @@ impl PathContext<'_> {
         for other in &self.walk.legs {
             let connected = other.connect.outcome.done();
             if other.endpoint != leg.endpoint
-                && other.way.proxy().is_none()
+                && other.proxy_route.proxy().is_none()
                 && connected.is_some_and(|c| is_public(c.to.ip()))
                 && reachability(other) == Reachability::Reachable
             {

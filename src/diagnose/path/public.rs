@@ -260,7 +260,7 @@ impl Case<'_> {
             ));
         }
         if let Some(fact) = self.says_that_there_is_none() {
-            return stale(snat(0.85, says).fact(fact.signal, fact.says));
+            return stale(snat(0.85, says).fact(fact.signal, fact.message));
         }
         if claims.iter().any(|claim| claim.of == EipOf::Pod || !in_pod) {
             let says = format!("{says}, which is no address that this place is said to have");
@@ -312,7 +312,8 @@ impl Case<'_> {
             return eip;
         }
         if let Some(fact) = self.says_that_there_is_none() {
-            let mut snat = Judgement::new(PathClass::PublicSnat, 0.7).fact(fact.signal, fact.says);
+            let mut snat =
+                Judgement::new(PathClass::PublicSnat, 0.7).fact(fact.signal, fact.message);
             snat.knobs.push(Suggestion::new(EGRESS_KNOB));
             return snat;
         }

@@ -342,10 +342,10 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
     let others = joined(judgement.candidates[1..].iter().map(|one| one.class));
     let net = neighbourhood(case.address);
     judgement.knobs.push(Suggestion {
-        says: format!(
+        message: format!(
             "declare how {net} is reached under network.cidrs of --config, as {class} (or {others})"
         ),
-        line: Some(format!("- {{cidr: \"{net}\", class: {class}}}")),
+        setting: Some(format!("- {{cidr: \"{net}\", class: {class}}}")),
     });
     Some(judgement)
 }

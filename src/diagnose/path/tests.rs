@@ -412,7 +412,7 @@ impl LegFile {
             });
         }
         if let Some(proxy) = self.proxy {
-            leg.way = ProxyRoute::Proxied {
+            leg.proxy_route = ProxyRoute::Proxied {
                 proxy: Proxy {
                     scheme: "http".to_owned(),
                     authority: proxy.to_string(),
@@ -521,7 +521,7 @@ fn misses(wanted: &LegFile, path: &LegPath) -> Vec<String> {
         },
     );
     let facts = |facts: &[super::leg_path::Fact]| {
-        let words: Vec<String> = facts.iter().map(|fact| fact.says.clone()).collect();
+        let words: Vec<String> = facts.iter().map(|fact| fact.message.clone()).collect();
         words.join("\n")
     };
     let candidates: Vec<String> = path
@@ -529,8 +529,12 @@ fn misses(wanted: &LegFile, path: &LegPath) -> Vec<String> {
         .iter()
         .map(|candidate| format!("{} {:?}", candidate.class, candidate.confidence).to_lowercase())
         .collect();
-    let fixes: Vec<String> = path.fixes.iter().map(|fix| fix.todo.clone()).collect();
-    let knobs: Vec<String> = path.knobs.iter().map(|knob| format!("{knob:?}")).collect();
+    let fixes: Vec<String> = path.fixes.iter().map(|fix| fix.action.clone()).collect();
+    let knobs: Vec<String> = path
+        .suggestions
+        .iter()
+        .map(|knob| format!("{knob:?}"))
+        .collect();
     for (what, wanted, found) in [
         ("evidence", &wanted.evidence, facts(&path.evidence)),
         (

@@ -17,7 +17,7 @@ use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
 pub(super) fn ping(evidence: &Evidence) -> Option<Finding> {
     let fault = evidence.walk.ping.fault()?;
     // Where another host resolved the reference, this one was asked for content alone.
-    if !evidence.walk.attempts.is_empty() || evidence.walk.resolved_elsewhere {
+    if !evidence.walk.attempts.is_empty() || evidence.walk.resolved_by_other_host {
         return None;
     }
     let finding = transport(evidence, fault, Role::Registry, Phase::Ping).unwrap_or_else(|| {
@@ -81,10 +81,10 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
 /// Why the digest was not to be had below /manifests/.
 fn refused_before(evidence: &Evidence) -> Option<Finding> {
     let (found, before) = evidence.walk.attempts.split_last()?;
-    if !found.below_blobs {
+    if !found.via_blobs_endpoint {
         return None;
     }
-    let attempt = before.iter().rfind(|one| !one.below_blobs)?;
+    let attempt = before.iter().rfind(|one| !one.via_blobs_endpoint)?;
     match attempt.token.fault() {
         Some(fault) => Some(auth::no_token(evidence, attempt.credential.as_ref(), fault)),
         None => Some(auth::no_head(evidence, attempt, attempt.head.fault()?)),
@@ -249,7 +249,7 @@ pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
             // containerd asks the next host for what this one does not give.
             StreamEnd::Failed {
                 fault: HttpFault::Status { .. },
-            } if !evidence.not_asked.is_empty() || !evidence.others.is_empty() => continue,
+            } if !evidence.not_contacted.is_empty() || !evidence.others.is_empty() => continue,
             StreamEnd::Failed { fault } => {
                 let finding = transport(evidence, fault, leg, Phase::Blob)
                     .unwrap_or_else(|| refused(evidence, fault, leg, Phase::Blob))

@@ -21,7 +21,7 @@ use crate::model::vantage::NotObserved;
 pub(super) fn refused(evidence: &Evidence) -> Option<Finding> {
     let last = evidence.walk.attempts.last()?;
     // Another host may have said what the reference stands for; but a pull asks this one with its token.
-    let is_resolved = evidence.walk.resolved_elsewhere || evidence.walk.has_content();
+    let is_resolved = evidence.walk.resolved_by_other_host || evidence.walk.has_content();
     let is_withheld = matches!(last.token.fault(), Some(TokenFault::RealmUntrusted { .. }));
     if evidence.walk.accepted().is_some() || is_resolved && !is_withheld {
         return None;
@@ -195,7 +195,7 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
     else {
         return registry(Cause::Unexplained).fact(fault.to_string());
     };
-    if attempt.served_to_get {
+    if attempt.get_succeeded {
         return by_get_alone(attempt, fault);
     }
     if let Some(finding) = not_asked(evidence, attempt, fault) {
@@ -291,7 +291,7 @@ fn is_plain(evidence: &Evidence) -> bool {
 /// HEAD is refused, and this check's own GET of the same is not.
 fn by_get_alone(attempt: &Attempt, fault: &HttpFault) -> Finding {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
-    if attempt.by_another_token {
+    if attempt.get_used_other_token {
         return registry(Cause::AuthDenied)
             .confidence(Confidence::Medium)
             .fact(format!("HEAD of the manifest, with a token: {fault}"))
@@ -423,7 +423,7 @@ pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Fin
 fn is_node_unseen(evidence: &Evidence) -> bool {
     evidence
         .vantage
-        .unseen
+        .not_observed
         .contains(&NotObserved::NodeCredentials)
 }
 

@@ -304,7 +304,7 @@ pub(super) fn hangs_on_roots(cause: Cause) -> bool {
 /// A server's certificate that is itself a root: it works until it is renewed.
 pub(super) fn trusted_itself(_: &Evidence, leg: &Leg) -> Option<Finding> {
     let leaf = leg.tls.chain.first();
-    let (source, leaf) = leg.tls.trusted_itself.as_ref().zip(leaf)?;
+    let (source, leaf) = leg.tls.leaf_trusted.as_ref().zip(leaf)?;
     let instead = if is_self_issued(leaf) {
         "have an authority of your own sign the server's certificate, and trust that authority"
             .to_owned()

@@ -18,7 +18,7 @@ use crate::model::units::HumanDuration;
 
 /// No address could be connected to.
 pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
-    let (fault, address) = decisive(leg).filter(|_| leg.way.proxy().is_none())?;
+    let (fault, address) = decisive(leg).filter(|_| leg.proxy_route.proxy().is_none())?;
     let cause = match fault {
         TcpFault::Timeout => Cause::TcpTimeout,
         TcpFault::Refused { .. } => Cause::TcpRefused,
@@ -88,7 +88,7 @@ fn decisive(leg: &Leg) -> Option<(&TcpFault, Option<IpAddr>)> {
 pub(super) fn closed_way(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let unresolved = leg.resolve.outcome.words();
     let closed = unresolved.clone().or_else(|| leg.connect.outcome.words());
-    closed.filter(|_| leg.way.proxy().is_none())?;
+    closed.filter(|_| leg.proxy_route.proxy().is_none())?;
     let (cause, what) = match leg.role {
         Role::Registry => return None,
         Role::Token => (

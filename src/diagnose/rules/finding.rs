@@ -113,7 +113,7 @@ pub(super) fn transport(
         | HttpFault::RedirectBlocked { .. }
         | HttpFault::Unreached { .. }
         | HttpFault::Unauthorized { .. }
-        | HttpFault::NotAsked => return None,
+        | HttpFault::NotRequested => return None,
         HttpFault::Page { title } => {
             let title = title.as_ref().map(|title| format!("it is {}", titled(title)));
             let finding = no_registry(evidence, leg, phase);

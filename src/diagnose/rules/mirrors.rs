@@ -267,12 +267,12 @@ fn cost_of_wait(walk: &Walk, what: &str, time: Duration) -> String {
 
 /// What a pull would get if the mirror that serves failed.
 pub(super) fn failover(evidence: &Evidence, judge: Judge) -> Option<Failover> {
-    let behind = evidence.behind.as_deref()?;
+    let behind = evidence.upstream.as_deref()?;
     let mirror = &evidence.walk;
     let head = behind.attempts.last().map(|attempt| &attempt.head);
     let (serves, answer) = match head {
         Some(Step::Done { value, took }) => {
-            let method = if value.by_get { "GET" } else { "HEAD" };
+            let method = if value.used_get { "GET" } else { "HEAD" };
             let here = mirror.manifest.done().map(|found| &found.digest);
             let differs = here.is_some() && here != value.digest.as_ref();
             let digest = if differs { ", with another digest" } else { "" };
@@ -318,7 +318,7 @@ pub(super) fn no_fallback(evidence: &Evidence, findings: &mut Vec<Finding>, judg
 }
 
 fn unserved(evidence: &Evidence, judge: Judge) -> Option<Finding> {
-    let behind = evidence.behind.as_deref()?;
+    let behind = evidence.upstream.as_deref()?;
     let failover = failover(evidence, judge).filter(|failover| failover.serves == Some(false))?;
     let verdict = judge(&evidence.at(behind));
     let root = verdict.root();

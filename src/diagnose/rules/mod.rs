@@ -208,7 +208,7 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
         (true, Pull::WouldFail) => format!("checked as {releases}: failed"),
         (true, Pull::Unknown) => format!("checked as {releases}: undecided"),
     };
-    let here = evidence.walked_as.as_deref().unwrap_or("containerd");
+    let here = evidence.assumed_release.as_deref().unwrap_or("containerd");
     let others = ends.iter().map(|(other, verdict)| {
         let cause = verdict
             .root()
@@ -254,7 +254,12 @@ fn changed(evidence: &Evidence) -> impl Iterator<Item = String> {
 /// A name may resolve otherwise where the pull is made.
 fn temper(evidence: &Evidence, finding: &mut Finding) {
     let is_names = finding.phase == Some(Phase::Resolve);
-    if is_names && evidence.vantage.unseen.contains(&NotObserved::NodeResolver) {
+    if is_names
+        && evidence
+            .vantage
+            .not_observed
+            .contains(&NotObserved::NodeResolver)
+    {
         finding.confidence = finding.confidence.min(Confidence::Medium);
     }
     if let Some(unseen) = hangs_on(evidence, finding) {
@@ -269,7 +274,7 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
 /// A setting of the node that was not seen, and by which what fails here may not fail there.
 fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
     let vantage = &evidence.vantage;
-    let unseen = |what: NotObserved| vantage.unseen.contains(&what).then_some(what);
+    let unseen = |what: NotObserved| vantage.not_observed.contains(&what).then_some(what);
     if certificates::hangs_on_roots(finding.cause) {
         return unseen(NotObserved::NodeRoots);
     }
@@ -287,7 +292,7 @@ fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
 
 fn masks(root: &Finding, finding: &Finding) -> bool {
     // What a proxy answers in the server's place says nothing of the server.
-    let is_closed = root.cause == Cause::ProxyMiss && root.phase == Some(Phase::Proxy);
+    let is_closed = root.cause == Cause::ProxyMisconfigured && root.phase == Some(Phase::Proxy);
     if is_closed && root.leg == finding.leg && finding.phase > root.phase {
         return true;
     }

@@ -24,7 +24,7 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         .resolve
         .outcome
         .fault()
-        .filter(|_| leg.way.proxy().is_none())?;
+        .filter(|_| leg.proxy_route.proxy().is_none())?;
     let host = &leg.endpoint.host;
     let cause = match fault {
         DnsFault::NxDomain | DnsFault::NoData if split(leg).is_some() => return None,
@@ -255,7 +255,7 @@ pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         ));
     // A certificate for the full name means that the server is the one meant, by a short name.
     if let Some(TlsFault::NameMismatch { presented, .. }) = leg.tls.outcome.fault()
-        && leg.way.proxy().is_none()
+        && leg.proxy_route.proxy().is_none()
         && !presented.iter().any(|name| covers(name, full))
     {
         finding = finding.severity(Severity::Critical).fact(format!(
@@ -297,7 +297,7 @@ pub(super) fn hosts_file(_: &Evidence, leg: &Leg) -> Option<Finding> {
         return None;
     }
     // That a proxy can't be reached is said of the proxy.
-    let severity = Severity::critical_if(leg.way.proxy().is_none());
+    let severity = Severity::critical_if(leg.proxy_route.proxy().is_none());
     let host = leg.dialled();
     Some(
         at(Cause::DnsStale, leg.role, Phase::Connect)
@@ -331,7 +331,7 @@ pub(super) fn forged(_: &Evidence, leg: &Leg) -> Option<Finding> {
     };
     let is_server = matches!(found.source, ResolutionSource::Server { .. });
     let failed = leg.connect.outcome.fault().is_some() || leg.tls.outcome.fault().is_some();
-    if !is_server || !failed || leg.way.proxy().is_some() || !is_public_registry(host) {
+    if !is_server || !failed || leg.proxy_route.proxy().is_some() || !is_public_registry(host) {
         return None;
     }
     let foreign: Vec<String> = found

@@ -49,7 +49,7 @@ pub(super) fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
     let is_of_lost_token = finding.leg == Some(Role::Token)
         && finding.cause != Cause::RealmUntrusted
         && !faults.any(is_of_token);
-    walk.resolved_elsewhere && (is_of_head || is_of_lost_token)
+    walk.resolved_by_other_host && (is_of_head || is_of_lost_token)
 }
 
 pub(super) fn pull(evidence: &Evidence, findings: &[Finding]) -> Pull {
@@ -72,7 +72,10 @@ pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
     }
     // The node's own roots are seen, and there are none.
     let is_known = finding.cause == Cause::TlsNoRoots
-        && !evidence.vantage.unseen.contains(&NotObserved::NodeRoots);
+        && !evidence
+            .vantage
+            .not_observed
+            .contains(&NotObserved::NodeRoots);
     (finding.cause.entry().leaves_undecided && !is_known)
         // From files alone nobody knows what the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
@@ -106,7 +109,7 @@ pub(super) fn is_complete(evidence: &Evidence) -> bool {
 
 /// The walk was ended before what might count against a rate limit.
 pub(super) fn is_spared(evidence: &Evidence) -> bool {
-    matches!(&evidence.walk.manifest, Step::Skipped { reason } if *reason == Skip::Spared)
+    matches!(&evidence.walk.manifest, Step::Skipped { reason } if *reason == Skip::QuotaReserved)
 }
 
 /// A walk that ended early without any rule saying why: a defect of the rules, and said so.

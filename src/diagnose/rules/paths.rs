@@ -19,7 +19,7 @@ pub(super) fn no_egress(_: &Evidence, path: &LegPath) -> Option<Finding> {
         .evidence
         .iter()
         .filter(|fact| fact.signal == Signal::Control);
-    let others: Vec<String> = controls.map(|fact| fact.says.clone()).collect();
+    let others: Vec<String> = controls.map(|fact| fact.message.clone()).collect();
     let is_out = path.class == Some(PathClass::PublicUnknown)
         && path.needs.iter().any(|class| class.is_public());
     if !is_out || others.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn no_egress(_: &Evidence, path: &LegPath) -> Option<Finding> {
 
 /// What is to be done, each way after the other.
 pub(super) fn todo(path: &LegPath) -> String {
-    let words: Vec<&str> = path.fixes.iter().map(|fix| fix.todo.as_str()).collect();
+    let words: Vec<&str> = path.fixes.iter().map(|fix| fix.action.as_str()).collect();
     words.join(" Or: ")
 }
 
@@ -60,7 +60,7 @@ pub(super) fn overlap(_: &Evidence, path: &LegPath) -> Option<Finding> {
         at(Cause::AddressOverlap, path.role, Phase::Connect)
             .severity(severity)
             .confidence(Confidence::Medium)
-            .facts(facts.map(|fact| fact.says.clone()))
+            .facts(facts.map(|fact| fact.message.clone()))
             .hint(hint),
     )
 }
@@ -95,26 +95,26 @@ pub(super) fn unmapped(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let mut told: Vec<String> = Vec::new();
     for path in path::classify(evidence) {
         let Some(knob) = path
-            .knobs
+            .suggestions
             .first()
             .filter(|_| path.class == Some(PathClass::PrivateUnmapped) && !path.needs.is_empty())
         else {
             continue;
         };
         // One line of configuration is often enough for several legs.
-        if told.contains(&knob.says) {
+        if told.contains(&knob.message) {
             continue;
         }
-        told.push(knob.says.clone());
-        let mut hint = knob.says.clone();
+        told.push(knob.message.clone());
+        let mut hint = knob.message.clone();
         if let Some(first) = hint.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        let line = knob.line.as_deref().unwrap_or_default();
+        let line = knob.setting.as_deref().unwrap_or_default();
         findings.push(
             at(Cause::PrivateUnmapped, path.role, Phase::Connect)
                 .confidence(Confidence::High)
-                .facts(path.evidence.iter().map(|fact| fact.says.clone()))
+                .facts(path.evidence.iter().map(|fact| fact.message.clone()))
                 .hint(format!("{hint}: {line}")),
         );
     }
@@ -134,7 +134,7 @@ pub(super) fn unexpected(evidence: &Evidence, path: &LegPath) -> Option<Finding>
                 path.endpoint.host,
                 classes.join(" or ")
             ))
-            .facts(path.evidence.iter().map(|fact| fact.says.clone())),
+            .facts(path.evidence.iter().map(|fact| fact.message.clone())),
     )
 }
 

@@ -22,7 +22,7 @@ pub(super) fn closed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Ju
 }
 
 fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
-    let ProxyRoute::Proxied { proxy } = &leg.way else {
+    let ProxyRoute::Proxied { proxy } = &leg.proxy_route else {
         return None;
     };
     let (phase, fault) = failure(leg)?;
@@ -33,7 +33,7 @@ fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
     } else if tunnel.is_some_and(ProxyFault::is_undecided) {
         Cause::ProxyUnknown
     } else {
-        Cause::ProxyMiss
+        Cause::ProxyMisconfigured
     };
     let mut finding = at(cause, leg.role, phase)
         .fact(format!(
@@ -46,7 +46,7 @@ fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
         let cause = word.map_or(cause, |word| word.cause);
         finding = finding.facts(tls::facts(evidence, &of_proxy(leg), fault, cause));
     }
-    if cause == Cause::ProxyMiss {
+    if cause == Cause::ProxyMisconfigured {
         finding = compared(evidence, finding, judge);
     }
     Some(finding.hint(hint(evidence, leg, proxy, phase, judge)))
@@ -55,7 +55,7 @@ fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
 /// The TLS with a leg's proxy, as that of a leg of its own.
 fn of_proxy(leg: &Leg) -> Leg {
     let mut own = leg.clone();
-    let authority = leg.way.proxy().map_or("", |proxy| &proxy.authority);
+    let authority = leg.proxy_route.proxy().map_or("", |proxy| &proxy.authority);
     let port = authority.rsplit_once(':').map(|(_, port)| port.parse());
     own.endpoint = Endpoint {
         scheme: Scheme::Https,
@@ -68,7 +68,7 @@ fn of_proxy(leg: &Leg) -> Leg {
 
 /// Where the walk to the proxy or through it ended.
 fn failure(leg: &Leg) -> Option<(Phase, String)> {
-    let proxy = leg.way.proxy()?;
+    let proxy = leg.proxy_route.proxy()?;
     let name = &proxy.authority;
     if let Some(fault) = leg.resolve.outcome.fault() {
         let says = format!("the proxy's own name {name}: {fault}");
@@ -176,7 +176,7 @@ fn tls_hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, fault: &TlsFault) -> 
 
 /// A leg is closed that NO_PROXY keeps from the proxy.
 pub(super) fn passed_by(_: &Evidence, leg: &Leg) -> Option<Finding> {
-    let ProxyRoute::Excepted { entry, proxy } = &leg.way else {
+    let ProxyRoute::Excepted { entry, proxy } = &leg.proxy_route else {
         return None;
     };
     let (phase, fault) = match (leg.resolve.outcome.fault(), leg.connect.outcome.fault()) {
@@ -185,7 +185,7 @@ pub(super) fn passed_by(_: &Evidence, leg: &Leg) -> Option<Finding> {
         _ => return None,
     };
     Some(
-        at(Cause::ProxyMiss, leg.role, phase)
+        at(Cause::ProxyMisconfigured, leg.role, phase)
             .severity(Severity::Warning)
             .confidence(Confidence::Low)
             .fact(format!("the entry '{entry}' of NO_PROXY keeps {} from {proxy}", leg.endpoint))
@@ -204,7 +204,9 @@ pub(super) fn unneeded(evidence: &Evidence, findings: &mut Vec<Finding>, judge: 
         return;
     };
     let legs = evidence.walk.legs.iter();
-    let mut proxied = legs.filter(|leg| leg.way.proxy().is_some()).peekable();
+    let mut proxied = legs
+        .filter(|leg| leg.proxy_route.proxy().is_some())
+        .peekable();
     let fails = findings.iter().any(|f| f.severity == Severity::Critical);
     if fails || proxied.peek().is_none() {
         return;

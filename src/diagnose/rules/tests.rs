@@ -227,7 +227,7 @@ fn a_verdict_on_names_is_medium_where_the_node_has_another_resolver() {
     let unresolved = |unseen: &[NotObserved]| {
         let fault = DnsFault::NxDomain;
         let mut evidence = healthy().unresolved(Role::Registry, asked(&fault), fault);
-        evidence.vantage.unseen = unseen.to_vec();
+        evidence.vantage.not_observed = unseen.to_vec();
         only(&evidence, "dns_nxdomain", Critical).confidence
     };
     assert_eq!(unresolved(&[NotObserved::NodeResolver]), Confidence::Medium);
@@ -838,7 +838,7 @@ fn without_roots_nothing_is_said_of_an_authority() {
     for fault in [TlsFault::NoRoots, unknown_issuer()] {
         let mut evidence = healthy().unsecured(Role::Registry, fault);
         evidence.walk.roots.certificates = 0;
-        evidence.vantage.unseen = vec![NotObserved::NodeRoots];
+        evidence.vantage.not_observed = vec![NotObserved::NodeRoots];
         evidence.walk.roots.problems = vec!["no bundle was found".to_owned()];
         only(&evidence, "tls_no_roots", Critical);
         assert_eq!(judge(&evidence).pull, Pull::Unknown);
@@ -879,7 +879,7 @@ fn a_certificate_fault_is_the_clocks_only_when_every_server_says_so() {
     // The registry's plain-http or verified answer tells the time, the storage's certificate fails.
     let with = |registry, token| {
         let mut evidence = healthy().unsecured(Role::Blob, expired());
-        evidence.vantage.unseen.clear();
+        evidence.vantage.not_observed.clear();
         evidence.leg_mut(Role::Blob).tls.chain =
             vec![certificate(BLOBS, days_from_now(-90), days_from_now(-1))];
         evidence.leg_mut(Role::Registry).clock = clock(registry);
@@ -1020,7 +1020,7 @@ fn without_a_credential_the_cause_is_that_there_is_none() {
         // The node's own are known, and not among them.
         let mut seen = evidence.clone();
         seen.vantage
-            .unseen
+            .not_observed
             .retain(|what| *what != NotObserved::NodeCredentials);
         let finding = only(&seen, "auth_no_cred", Critical);
         says(&finding, &["no credential of its own for it either"]);
@@ -1693,7 +1693,7 @@ fn behind(head: &Step<HeadResponse, HttpFault>) -> Evidence {
         walk.manifest = Step::Skipped { reason };
         walk.blob = Step::Skipped { reason };
     }
-    evidence.behind = Some(Box::new(walk));
+    evidence.upstream = Some(Box::new(walk));
     evidence.walk.host.kind = HostKind::Mirror;
     evidence.walk.host.endpoint = endpoint("mirror.test");
     evidence
@@ -2098,7 +2098,7 @@ fn what_of_the_node_was_not_seen_lowers_what_hangs_on_it() {
     let refused = |unseen: &[NotObserved], network| {
         let mut evidence = healthy().unsecured(Role::Registry, unknown_issuer());
         evidence.vantage.network = network;
-        evidence.vantage.unseen = unseen.to_vec();
+        evidence.vantage.not_observed = unseen.to_vec();
         only(&evidence, "tls_unknown_ca", Critical)
     };
     for (unseen, network, confidence) in [
@@ -2136,7 +2136,7 @@ fn what_of_the_node_was_not_seen_lowers_what_hangs_on_it() {
             },
         );
         evidence.vantage.network = network;
-        evidence.vantage.unseen = unseen.to_vec();
+        evidence.vantage.not_observed = unseen.to_vec();
         only(&evidence, "tls_name", Critical).confidence
     };
     for unseen in [NotObserved::Mirrors, NotObserved::Proxy] {

@@ -226,7 +226,7 @@ pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
     let (within, whose) = limit(evidence);
     let times = |seconds: f64| seconds / within.as_secs_f64();
     let is_sure = rate.is_sustained && times(seconds) > 1.0;
-    let is_long = transfer.end == TransferEnd::TimeSpent && transfer.took >= Duration::from_secs(3);
+    let is_long = transfer.end == TransferEnd::TimeLimit && transfer.took >= Duration::from_secs(3);
     if is_long && !rate.is_sustained {
         // By all that came in all that time, with the wait for the first byte.
         let bytes: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
@@ -336,7 +336,7 @@ mod tests {
             bytes: Bytes(25_000 * tick),
         };
         Transfer {
-            began: fixture::now(),
+            started: fixture::now(),
             max_bytes: Bytes(16 << 20),
             max_duration: Duration::from_secs(5),
             expected_within: None,

@@ -53,7 +53,7 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
 
 /// Secrets of the cluster that whoever asked has named, and that are not there.
 pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for asked in &evidence.asked_secrets {
+    for asked in &evidence.requested_secrets {
         let (namespace, name, by) = (&asked.namespace, &asked.name, asked.named_by());
         let finding = match &asked.found {
             Found::Here | Found::Unread { .. } | Found::NotGiven { .. } => continue,

@@ -300,12 +300,12 @@ fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
         End::Complete => {
             "the image was read whole before a limit could show; a larger image would tell".to_owned()
         }
-        End::BytesSpent if sustained => {
+        End::ByteLimit if sustained => {
             "the bytes allowed were spent before more streams could be compared; a larger --max-bytes \
              decides"
                 .to_owned()
         }
-        End::BytesSpent => {
+        End::ByteLimit => {
             "no limit showed in the bytes allowed; a larger --max-bytes tells whether the rate lasts"
                 .to_owned()
         }
@@ -315,7 +315,7 @@ fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
         End::Disturbed => {
             "the test was ended because others needed the way".to_owned()
         }
-        End::TimeSpent | End::Stable | End::Failed => {
+        End::TimeLimit | End::Stable | End::Failed => {
             "the rate was not steady for long enough; a longer --max-duration may tell".to_owned()
         }
     }
@@ -677,7 +677,7 @@ mod tests {
         };
         let connections = stages.iter().map(|s| s.2).max().unwrap();
         Transfer {
-            began: fixture::now(),
+            started: fixture::now(),
             max_bytes: Bytes(16 << 20),
             max_duration: Duration::from_secs(5),
             expected_within: None,
@@ -874,7 +874,7 @@ mod tests {
             "3 connections",
         );
         let mut short = made(&[(ONE, 1, 1, 60.0 * MB, 0.2), (ALL, 3, 3, 60.0 * MB, 0.1)]);
-        short.end = TransferEnd::BytesSpent;
+        short.end = TransferEnd::ByteLimit;
         says(&short, PUBLIC, None, "--max-bytes");
         short.end = TransferEnd::Complete;
         says(&short, PUBLIC, None, "larger image");

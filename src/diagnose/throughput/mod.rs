@@ -322,7 +322,7 @@ mod tests {
             stage(StageKind::AsContainerd, from, streams)
         }));
         Transfer {
-            began: fixture::now(),
+            started: fixture::now(),
             max_bytes: Bytes(16 << 20),
             max_duration: Duration::from_secs(5),
             expected_within: None,

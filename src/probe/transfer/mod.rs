@@ -347,7 +347,7 @@ impl Test<'_, '_> {
         if !is_good || self.streams.is_empty() || !self.refused.is_empty() {
             TransferEnd::Failed
         } else if self.allowance.is_spent() {
-            TransferEnd::BytesSpent
+            TransferEnd::ByteLimit
         } else {
             TransferEnd::Complete
         }
@@ -366,10 +366,10 @@ impl Test<'_, '_> {
         }
         let max = self.budget.max_duration;
         if self.allowance.is_spent() {
-            return Some(TransferEnd::BytesSpent);
+            return Some(TransferEnd::ByteLimit);
         }
         if self.begin.elapsed() >= max {
-            return Some(TransferEnd::TimeSpent);
+            return Some(TransferEnd::TimeLimit);
         }
         if let Some(end) = self.manners() {
             return Some(end);
@@ -836,7 +836,7 @@ impl Test<'_, '_> {
             }
         });
         Transfer {
-            began: self.began,
+            started: self.began,
             max_bytes: self.budget.max_bytes,
             max_duration: self.budget.max_duration,
             expected_within: self.budget.expected_within,

@@ -188,7 +188,7 @@ fn of_cluster(cluster: &Discovery) -> Vec<String> {
     let mut told: Vec<String> = lost_pods(cluster).into_iter().collect();
     if !found.over.is_empty() {
         told.push(format!(
-            "{} images of this node's pods are not checked, since {} are at most (kubernetes.most_targets): {}.",
+            "{} images of this node's pods are not checked, since {} are at most (kubernetes.max_targets): {}.",
             found.over.len(),
             found.wanted.len(),
             some_of(&found.over)
@@ -310,7 +310,7 @@ pub(super) fn target(
     let history = &watched.history;
     let runs: Vec<&Run> = history.runs().map(AsRef::as_ref).collect();
     let unseen = store.vantage.iter().flat_map(|vantage| {
-        vantage.unseen.iter().map(|what| {
+        vantage.not_observed.iter().map(|what| {
             let reasons: Vec<&str> = vantage.reasons(*what).collect();
             (what.describe(), reasons.join("; "))
         })

@@ -84,8 +84,8 @@ fn a_token_that_a_head_is_refused_with_and_a_get_is_not_is_no_refused_head() {
         let head = failed(status(401, None, true));
         let token = grant(Access::Pull);
         let mut evidence = healthy().refused(Some(credential(REGISTRY)), token, head);
-        evidence.walk.attempts[0].served_to_get = true;
-        evidence.walk.attempts[0].by_another_token = by_another_token;
+        evidence.walk.attempts[0].get_succeeded = true;
+        evidence.walk.attempts[0].get_used_other_token = by_another_token;
         evidence
     };
     let finding = only(&refused(true), "auth_denied", Critical);
@@ -121,7 +121,7 @@ fn what_is_found_below_blobs_fails_by_what_was_said_of_manifests() {
     evidence.walk.attempts.insert(0, first);
     // Of another credential of the same pull, below /manifests/ too.
     only(&evidence, "manifest_unsupported", Critical);
-    evidence.walk.attempts[1].below_blobs = true;
+    evidence.walk.attempts[1].via_blobs_endpoint = true;
     says(
         &only(&evidence, "registry_5xx", Critical),
         &["502", "/blobs/", "application/octet-stream"],
@@ -145,7 +145,7 @@ fn a_400_in_plain_http_may_be_a_port_of_tls() {
 fn the_ping_of_a_host_that_was_asked_for_content_alone_says_nothing() {
     let mut evidence = healthy().no_blob(status(404, None, false));
     evidence.walk.attempts.clear();
-    evidence.walk.resolved_elsewhere = true;
+    evidence.walk.resolved_by_other_host = true;
     evidence.walk.ping = failed(status(404, None, false));
     only(&evidence, "blob_unknown", Critical);
 }
@@ -196,7 +196,7 @@ fn a_mirror_from_which_a_login_was_withheld_is_left_open() {
     let mut mirror = healthy().walk;
     mirror.host.kind = HostKind::Mirror;
     mirror.host.endpoint = endpoint("mirror.example.com");
-    mirror.resolved_elsewhere = true;
+    mirror.resolved_by_other_host = true;
     let withheld = TokenFault::RealmUntrusted {
         realm: endpoint(AUTH),
         reason: Distrust::PlainHttp,

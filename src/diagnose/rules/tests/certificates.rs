@@ -181,7 +181,7 @@ fn the_default_certificate_of_an_ingress_is_named_and_never_to_be_trusted() {
 #[test]
 fn a_server_that_is_trusted_itself_breaks_at_its_renewal() {
     let mut evidence = healthy();
-    evidence.walk.legs[0].tls.trusted_itself = Some("/etc/pullpath/ca.pem".to_owned());
+    evidence.walk.legs[0].tls.leaf_trusted = Some("/etc/pullpath/ca.pem".to_owned());
     let finding = only(&evidence, "tls_leaf_trusted", Warning);
     says(
         &finding,

@@ -25,7 +25,7 @@ fn behind(failed: &Evidence) -> Evidence {
     let mut mirror: Walk = failed.walk.clone();
     mirror.host.kind = HostKind::Mirror;
     mirror.host.endpoint = endpoint("mirror.example.com");
-    evidence.walk.host.place = 1;
+    evidence.walk.host.position = 1;
     evidence.others = vec![mirror];
     evidence
 }
@@ -308,7 +308,7 @@ fn proxied() -> ProxyRoute {
 fn closed(fault: ProxyFault) -> Evidence {
     let mut evidence = healthy().unsecured(Role::Registry, TlsFault::PlainHttp);
     let leg = &mut evidence.walk.legs[0];
-    leg.way = proxied();
+    leg.proxy_route = proxied();
     leg.tunnel = Some(failed(fault));
     leg.tls.outcome = blocked(Role::Registry, Phase::Proxy);
     evidence.walk.ping = blocked(Role::Registry, Phase::Proxy);
@@ -332,7 +332,7 @@ fn what_a_proxy_says_decides_the_hint() {
             ["closed", "Look at the log"],
         ),
     ] {
-        let finding = only(&closed(fault), "proxy_miss", Critical);
+        let finding = only(&closed(fault), "proxy_misconfigured", Critical);
         assert_eq!(
             finding.confidence,
             Confidence::Medium,
@@ -357,7 +357,7 @@ fn tls_with_the_proxy_is_told_as_that_of_a_server() {
             fault: fault.clone(),
         });
         let leg = &mut evidence.walk.legs[0];
-        if let ProxyRoute::Proxied { proxy } = &mut leg.way {
+        if let ProxyRoute::Proxied { proxy } = &mut leg.proxy_route {
             proxy.scheme = "https".to_owned();
         }
         leg.proxy_tls = Some(Tls {
@@ -390,7 +390,7 @@ fn tls_with_the_proxy_is_told_as_that_of_a_server() {
             ["plain HTTP", "write http://10.0.0.8:3128 into HTTPS_PROXY"],
         ),
     ] {
-        let finding = only(&secured(fault), "proxy_miss", Critical);
+        let finding = only(&secured(fault), "proxy_misconfigured", Critical);
         assert_eq!(finding.phase, Some(Phase::Proxy));
         says(&finding, &texts);
     }
@@ -420,7 +420,7 @@ fn a_comparison_makes_it_sure() {
         reason: None,
     });
     evidence.direct = Some(Box::new(healthy().walk));
-    let finding = only(&evidence, "proxy_miss", Critical);
+    let finding = only(&evidence, "proxy_misconfigured", Critical);
     assert_eq!(finding.confidence, Confidence::High);
     says(
         &finding,
@@ -432,7 +432,7 @@ fn a_comparison_makes_it_sure() {
     );
     evidence.direct = Some(Box::new(dead.walk));
     says(
-        &only(&evidence, "proxy_miss", Critical),
+        &only(&evidence, "proxy_misconfigured", Critical),
         &["fails as well: tcp_timeout"],
     );
 }
@@ -443,9 +443,9 @@ fn a_proxy_that_cannot_be_reached_is_not_the_registry() {
         Role::Registry,
         vec![dial("10.0.0.8", Some(TcpFault::Timeout))],
     );
-    evidence.walk.legs[0].way = proxied();
+    evidence.walk.legs[0].proxy_route = proxied();
     says(
-        &only(&evidence, "proxy_miss", Critical),
+        &only(&evidence, "proxy_misconfigured", Critical),
         &["the proxy 10.0.0.8:3128 can't be connected to"],
     );
 }
@@ -458,7 +458,7 @@ fn what_was_dialled_for_a_proxy_is_told_by_the_proxys_name() {
             unreachable!()
         };
         proxy.authority = "proxy.corp.example:3128".to_owned();
-        leg.way = ProxyRoute::Proxied { proxy };
+        leg.proxy_route = ProxyRoute::Proxied { proxy };
         if let Step::Done { value, .. } = &mut leg.resolve.outcome {
             value.name = "proxy.corp.example.".to_owned();
         }
@@ -480,12 +480,15 @@ fn a_host_that_no_proxy_names_and_cannot_be_reached_is_a_remark_beside_the_cause
     let ProxyRoute::Proxied { proxy } = proxied() else {
         unreachable!()
     };
-    evidence.walk.legs[0].way = ProxyRoute::Excepted {
+    evidence.walk.legs[0].proxy_route = ProxyRoute::Excepted {
         entry: ".example.com".to_owned(),
         proxy,
     };
     let verdict = judge(&evidence);
-    assert_eq!(codes(&verdict.findings), ["tcp_timeout", "proxy_miss"]);
+    assert_eq!(
+        codes(&verdict.findings),
+        ["tcp_timeout", "proxy_misconfigured"]
+    );
     says(&verdict.findings[1], &["'.example.com' of NO_PROXY"]);
 }
 
@@ -938,8 +941,8 @@ fn proxies_that_were_taken_away_leave_the_pull_open() {
 #[test]
 fn a_node_without_roots_fails_where_its_roots_are_seen() {
     let mut evidence = healthy().unsecured(Role::Registry, TlsFault::NoRoots);
-    evidence.vantage.unseen = vec![NotObserved::NodeRoots];
+    evidence.vantage.not_observed = vec![NotObserved::NodeRoots];
     assert_eq!(judge(&evidence).pull, Pull::Unknown);
-    evidence.vantage.unseen = Vec::new();
+    evidence.vantage.not_observed = Vec::new();
     assert_eq!(judge(&evidence).pull, Pull::WouldFail);
 }

@@ -260,7 +260,7 @@ impl Outcome {
             assert!(
                 fixes
                     .iter()
-                    .any(|fix| fix.class == class && !fix.todo.is_empty()),
+                    .any(|fix| fix.class == class && !fix.action.is_empty()),
                 "{}",
                 self.text()
             );
@@ -1118,7 +1118,7 @@ fn a_metadata_service_that_is_silent_wrong_or_closed_is_no_evidence() {
     let outcome = probe("auto").run();
     let asked = matches!(
         metadata_of(&outcome),
-        Metadata::NotAsked {
+        Metadata::NotRequested {
             reason: MetadataSkip::ProviderUnknown
         }
     );

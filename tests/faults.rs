@@ -816,7 +816,7 @@ async fn basic_head_405_open_ping_and_closing_servers_are_all_walked() {
             .head
             .done()
             .unwrap()
-            .by_get
+            .used_get
     );
 
     let world = World::healthy().await;

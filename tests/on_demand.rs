@@ -423,7 +423,7 @@ async fn all_nodes_are_asked_and_whoever_differs_is_named() {
     );
     assert!(
         comparison.outliers.iter().any(|o| o.node == "n3"
-            && o.what == Aspect::Findings
+            && o.aspect == Aspect::Findings
             && o.value.contains("dns_nxdomain")),
         "{:#?}",
         comparison.outliers
@@ -437,7 +437,7 @@ async fn all_nodes_are_asked_and_whoever_differs_is_named() {
     };
     assert_eq!(kind(3), FailureKind::NotAllowed);
     assert_eq!(kind(4), FailureKind::NotRunning);
-    assert!(document.nodes[0].is_young && document.nodes[1].is_cordoned == Some(true));
+    assert!(document.nodes[0].is_new && document.nodes[1].is_cordoned == Some(true));
     assert_eq!(
         document.nodes[0].version.as_deref(),
         Some(pullpath::VERSION)
@@ -676,7 +676,7 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
     let means = deployment.images[0]
         .kubelet
         .iter()
-        .find_map(|word| word.means.as_ref())
+        .find_map(|word| word.meaning.as_ref())
         .unwrap();
     assert_eq!(means.cause.code(), "auth_bad_cred");
     // The daemon lets a credential rest that was rejected: asking does not lock an account.

@@ -222,7 +222,7 @@ fn lint(cluster: &Cluster) {
         (findings.len(), codes),
         (10, BTreeSet::from(["secret_missing"]))
     );
-    assert_eq!(document.lint.seen.secrets.read, 990);
+    assert_eq!(document.lint.counts.secrets.read, 990);
     // Two lists of metadata in pages of 250, and each Secret that somebody names.
     let asked = answers_of_secrets(cluster) - before;
     assert!(

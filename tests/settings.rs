@@ -60,7 +60,7 @@ fn host(walk: &Walk) -> String {
 /// The hosts asked before the one that decides, that one, and those not asked.
 fn order(outcome: &Outcome) -> (Vec<String>, String, Vec<String>) {
     let evidence = &outcome.report().evidence;
-    let not_asked = evidence.not_asked.iter();
+    let not_contacted = evidence.not_contacted.iter();
     (
         evidence.others.iter().map(host).collect(),
         host(&evidence.walk),
@@ -442,7 +442,7 @@ async fn all_legs_go_by_the_proxy_but_those_that_no_proxy_names() {
         .walk
         .legs
         .iter()
-        .map(|leg| match &leg.way {
+        .map(|leg| match &leg.proxy_route {
             ProxyRoute::Proxied { .. } => "proxied",
             ProxyRoute::Excepted { entry, .. } => entry.as_str(),
             _ => "direct",
@@ -660,7 +660,7 @@ fn network(world: &World, lines: &str) -> String {
 }
 
 fn unseen(outcome: &Outcome, what: NotObserved) -> bool {
-    outcome.report().evidence.vantage.unseen.contains(&what)
+    outcome.report().evidence.vantage.not_observed.contains(&what)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -137,7 +137,7 @@ fn a_cap_is_found_with_few_bytes() {
     // A budget that ends it first.
     let report = measure(&world, &["--transfer", "auto", "--max-bytes", "300KiB"]);
     let transfer = report.evidence.walk.transfer.clone().unwrap();
-    assert_eq!(transfer.end, TransferEnd::BytesSpent);
+    assert_eq!(transfer.end, TransferEnd::ByteLimit);
     let throughput = report.verdict.throughput.unwrap();
     for rate in [throughput.one, throughput.all].into_iter().flatten() {
         assert!(!rate.is_sustained, "{rate:?}");
@@ -274,7 +274,7 @@ async fn odd_servers_are_named_and_cost_little() {
     let outcome = storage_that(LARGE, Flow::StallAfter(100_000), &patient).await;
     outcome.shows("pull_no_progress", Severity::Warning, Pull::WouldSucceed);
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
-    assert_eq!(transfer.end, TransferEnd::TimeSpent);
+    assert_eq!(transfer.end, TransferEnd::TimeLimit);
     assert!(transfer.streams[0].silent.unwrap() >= Duration::from_secs(2));
     // A layer that the walk itself reads to its end never comes to it.
     let outcome = storage_that(&LAYERS, Flow::StallAfter(100_000), AUTO).await;
@@ -323,7 +323,7 @@ async fn a_byte_at_a_time_is_no_reason_to_wait_for_all() {
     let outcome = storage_that(LARGE, drip, &args).await;
     outcome.shows("throughput_low", Severity::Warning, Pull::WouldSucceed);
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
-    assert_eq!(transfer.end, TransferEnd::TimeSpent);
+    assert_eq!(transfer.end, TransferEnd::TimeLimit);
     assert!(transfer.took < Duration::from_secs(4), "{transfer:#?}");
     // What would be read whole is left after twice the timeout, which says nothing against it.
     let outcome = storage_that(&LAYERS, drip, &[AUTO, &["--timeout", "1s"]].concat()).await;
@@ -343,7 +343,7 @@ async fn a_byte_at_a_time_is_no_reason_to_wait_for_all() {
     }
     assert_eq!(report.evidence.walk.layers.len(), LAYERS.len());
     let transfer = report.evidence.walk.transfer.clone().unwrap();
-    assert_eq!(transfer.end, TransferEnd::TimeSpent);
+    assert_eq!(transfer.end, TransferEnd::TimeLimit);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,7 +385,7 @@ async fn images_are_measured_one_after_the_other() {
         .map(|report| {
             let transfer = report.evidence.walk.transfer.clone().unwrap();
             assert_eq!(transfer.end, TransferEnd::Complete);
-            (transfer.began, transfer.began + transfer.took)
+            (transfer.started, transfer.started + transfer.took)
         })
         .collect();
     assert_eq!(spans.len(), 2);

@@ -64,7 +64,7 @@ fn order(outcome: &Outcome) -> (Vec<String>, String, Vec<String>) {
     (
         evidence.others.iter().map(host).collect(),
         host(&evidence.walk),
-        not_asked.map(|h| h.endpoint.authority()).collect(),
+        not_contacted.map(|h| h.endpoint.authority()).collect(),
     )
 }
 

@@ -20,7 +20,7 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let finding = match &sought.found {
             // What can't be looked into says so where the registry asks for it.
             Found::Here | Found::Unread { .. } => continue,
-            Found::Absent => absent(&pod.place(), name, namespace),
+            Found::Absent => absent(&pod.place(), name, name, namespace),
             Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
                 .fact(format!("{} names Secret {name}", pod.place()))
                 .fact(format!(
@@ -57,7 +57,7 @@ pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
         let (namespace, name, by) = (&asked.namespace, &asked.name, asked.named_by());
         let finding = match &asked.found {
             Found::Here | Found::Unread { .. } | Found::NotGiven { .. } => continue,
-            Found::Absent => absent(&by, name, namespace),
+            Found::Absent => absent(&by, &format!("{namespace}/{name}"), name, namespace),
             Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
                 .fact(format!("{by} names Secret {namespace}/{name}"))
                 .fact(format!(
@@ -72,9 +72,9 @@ pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-fn absent(by: &str, name: &str, namespace: &str) -> Finding {
+fn absent(by: &str, shown: &str, name: &str, namespace: &str) -> Finding {
     new(Cause::SecretMissing)
-        .fact(format!("{by} names Secret {name}"))
+        .fact(format!("{by} names Secret {shown}"))
         .fact(format!("the API server has no Secret {name} in namespace {namespace}"))
         .hint(format!(
             "Create {name} in namespace {namespace} (`kubectl create secret docker-registry {name} -n {namespace} …`), or correct the name."

@@ -26,7 +26,7 @@ pub enum CredentialSource {
     },
     /// A Kubernetes Secret, from a manifest file or from the API server.
     SecretFile {
-        /// The manifest file, or the name of the API object.
+        /// The manifest file; `the cluster` for a Secret from the API server.
         path: String,
         /// `metadata.namespace`; absent if the manifest has none.
         namespace: Option<String>,
@@ -38,7 +38,7 @@ pub enum CredentialSource {
         /// The file.
         path: String,
     },
-    /// The kubelet's own docker config (`/var/lib/kubelet/config.json` and the other locations it searches).
+    /// The kubelet's own docker config, usually `/var/lib/kubelet/config.json`.
     NodeConfig {
         /// The file.
         path: String,

@@ -201,7 +201,7 @@ impl std::fmt::Display for ProviderSign {
 pub struct Link {
     /// Name of the device: `eth0`.
     pub name: String,
-    /// `IFLA_INFO_KIND`: `veth`, `tun`, `wireguard`, `vxlan`, …; absent for a physical device.
+    /// `IFLA_INFO_KIND`: `veth`, `tun`, `wireguard`, `vxlan`, …; absent for a plain device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// `IFLA_MTU`, in bytes.
@@ -245,7 +245,7 @@ pub enum RouteOutcome {
     Unicast {
         /// The outgoing device.
         device: String,
-        /// Kind of the device (`tun`, `wireguard`, …); absent for a physical device.
+        /// Kind of the device (`tun`, `wireguard`, …); absent for a plain device.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device_kind: Option<String>,
         /// The next hop; absent if the address is on the link.
@@ -505,7 +505,7 @@ impl BaselineKind {
 pub struct Control {
     /// Host and port, as declared.
     pub host: String,
-    /// Why the name could not be resolved; absent if it was. It says nothing about the path to the host.
+    /// Why the name could not be resolved; absent if it was. This is no evidence about the path to the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unresolved: Option<String>,
     /// The addresses tried, with their results.

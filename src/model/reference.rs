@@ -287,7 +287,7 @@ pub fn check_digest(digest: &str) -> Result<(), ReferenceError> {
 
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {
     let both = text.split_once(at);
-    both.map_or((text, None), |(before, behind)| (before, Some(behind)))
+    both.map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
 fn is_hex(text: &str) -> bool {
@@ -336,7 +336,7 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
 fn without_user(text: &str) -> &str {
     text.rmatch_indices('@')
         .map(|(at, _)| &text[at + 1..])
-        .find(|behind| behind.contains('/'))
+        .find(|after| after.contains('/'))
         .unwrap_or(text)
 }
 

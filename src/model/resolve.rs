@@ -219,13 +219,13 @@ mod tests {
         let took = Duration::from_millis(1);
         let queries = table
             .iter()
-            .map(|(server, name, family, said)| Query {
+            .map(|(server, name, family, answer)| Query {
                 server: SocketAddr::from(([10, 0, 0, *server], 53)),
                 name: (*name).to_owned(),
                 family: *family,
                 tcp: false,
                 outcome: Step::from_result(
-                    said.clone().map(|addresses| Answer {
+                    answer.clone().map(|addresses| Answer {
                         records: addresses
                             .iter()
                             .map(|a| AddressRecord {
@@ -277,9 +277,9 @@ mod tests {
                     (SocketAddr::from(([10, 0, 0, 2], 53)), b.to_owned()),
                 ]
             });
-            let said = resolve.disagreement().unwrap_or_default().into_iter();
-            let said: Vec<_> = said.map(|(at, said)| (at, said.to_string())).collect();
-            assert_eq!(said, want, "{a:?} {b:?}");
+            let found = resolve.disagreement().unwrap_or_default().into_iter();
+            let found: Vec<_> = found.map(|(at, answer)| (at, answer.to_string())).collect();
+            assert_eq!(found, want, "{a:?} {b:?}");
         }
     }
 
@@ -306,11 +306,11 @@ mod tests {
             (3, "b.", V4, Ok(&["52.0.0.1"])),
         ]);
         let found = resolve.disagreement().unwrap();
-        assert_eq!(found.len(), 2, "the silent server says nothing");
+        assert_eq!(found.len(), 2, "the silent server does not count");
         assert!(
             found
                 .iter()
-                .all(|(_, said)| matches!(said, NameAnswer::Addresses(_)))
+                .all(|(_, answer)| matches!(answer, NameAnswer::Addresses(_)))
         );
     }
 }

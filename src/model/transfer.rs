@@ -302,7 +302,7 @@ pub struct StreamSample {
     /// `tcpi_rcv_rtt`: the receiver's estimate of the round trip.
     #[serde(rename = "receive_rtt_seconds", with = "OptionalSeconds")]
     pub receive_rtt: Option<Duration>,
-    /// `tcpi_rcv_space`: the receive buffer's target size.
+    /// `tcpi_rcv_space`: bytes read in a round trip, from which the kernel sizes the receive buffer.
     pub receive_space: Option<Bytes>,
     /// `tcpi_rcv_ssthresh`: the largest window that is offered to the sender.
     #[serde(default)]

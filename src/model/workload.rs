@@ -281,7 +281,7 @@ pub enum EipFault {
         /// What to write.
         wanted: String,
     },
-    /// The value is outside of the documentation's example region; other regions differ.
+    /// The value is outside the range that the documentation states for its example region; other regions differ.
     UnusualValue {
         /// The value as written.
         value: String,

@@ -21,17 +21,17 @@ fn without_queries(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
-        let (before, behind) = rest.split_at(at + 3);
+        let (before, after) = rest.split_at(at + 3);
         shown.push_str(before);
-        let end = behind
+        let end = after
             .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '\\' | '`'))
-            .unwrap_or(behind.len());
-        let (url, behind) = behind.split_at(end);
+            .unwrap_or(after.len());
+        let (url, after) = after.split_at(end);
         // After a URL without quotes, the sentence may continue.
         let trimmed = url.trim_end_matches([':', ',', '.', ';', ')', ']']);
         without_query(&mut shown, trimmed);
         shown.push_str(&url[trimmed.len()..]);
-        rest = behind;
+        rest = after;
     }
     shown + rest
 }
